@@ -1,0 +1,26 @@
+//! `vassal`: a tiny init and a supervisor for apps in their own namespaces.
+//!
+//! Two programs share this library. `vassal-init` is PID 1 of one app's namespaces ([`init`]); `emperor` keeps many of
+//! them running ([`emperor`]). The two modules never import each other: what they tell each other is [`protocol`].
+//!
+//! Data flows one way. A vassal: text → entries → options → plan ([`config`]) → operations and the main loop
+//! ([`init`]). The emperor: files and events → pure state machine → actions ([`emperor`]).
+//!
+//! | module | job |
+//! |---|---|
+//! | [`config`] | uWSGI's ini dialect: parse, expand, check, explain mistakes; no system calls |
+//! | [`mount`] | mount flags, mountinfo, mount operations, FUSE facts |
+//! | [`init`] | phases, hooks, privilege drop, reaper, watchdog, shutdown |
+//! | [`emperor`] | directory scan, per-vassal state machine, spawning, event loop |
+//! | [`protocol`] | messages and exit reasons between the two |
+//! | [`sys`] | the only unsafe code |
+//! | [`error`], [`log`] | one error type, one place that writes log lines |
+
+pub mod config;
+pub mod emperor;
+pub mod error;
+pub mod init;
+pub mod log;
+pub mod mount;
+pub mod protocol;
+pub mod sys;

@@ -1,0 +1,81 @@
+//! The only place that writes log lines: one event, one line, one `write(2)` to standard error.
+//!
+//! A log line must never stop its writer. PID 1 shares standard error with whoever started it, so the descriptor
+//! cannot be made non-blocking; instead a line is written only while the reader has room for it, and what had
+//! to be dropped is counted and said with the next line that fits.
+
+use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
+const LINE_MAX: usize = 4096;
+
+static PREFIX: OnceLock<String> = OnceLock::new();
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts.
+pub fn init(prefix: &str) {
+    let _ = PREFIX.set(prefix.to_owned());
+}
+
+/// Writes one line; use it through [`crate::log!`].
+pub fn line(message: fmt::Arguments<'_>) {
+    let prefix = PREFIX.get().map_or("vassal", String::as_str);
+    let mut text = String::with_capacity(160);
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped > 0 {
+        let _ = writeln!(text, "{prefix}: {dropped} log lines lost: nobody read them");
+    }
+    let start = text.len();
+    let _ = write!(text, "{prefix}: {message}");
+    let body: String = text.drain(start..).collect();
+    push_printable(&mut text, &body);
+    if text.len() >= LINE_MAX {
+        let mut end = LINE_MAX - 8;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text.push('\n');
+    let stderr = rustix::stdio::stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    let writable = poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0);
+    if !writable || rustix::io::write(stderr, text.as_bytes()).is_err() {
+        DROPPED.fetch_add(dropped.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+/// Appends `text` with control characters made visible, so that no name or value can forge a line.
+fn push_printable(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_control() {
+            let _ = write!(out, "{}", c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+}
+
+/// Logs one line, formatted like [`format!`].
+#[macro_export]
+macro_rules! log {
+    ($($arg:tt)*) => { $crate::log::line(format_args!($($arg)*)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_cannot_forge_a_line() {
+        let mut out = String::new();
+        push_printable(&mut out, "a\nemperor: b\x1b[0m — ü");
+        assert_eq!(out, "a\\nemperor: b\\u{1b}[0m — ü");
+    }
+}

@@ -1,0 +1,417 @@
+//! What the emperor and a vassal's PID 1 tell each other, over one SOCK_SEQPACKET pair per vassal.
+//!
+//! A message is one packet: the version, its kind, then its fields; numbers are little-endian, texts carry a u32
+//! length. The vassal's side holds a hostile tenant's configuration, so decoding trusts nothing: a packet that does
+//! not parse to its last byte is an error, never a guess.
+//!
+//! The emperor opens with [`ToVassal::Hello`], which carries the vassal's file as a sealed memfd (SCM_RIGHTS). The
+//! end of the link means the end of the peer.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+
+/// Exit status: the configuration is invalid.
+pub const EXIT_CONFIG: i32 = 78;
+/// Exit status: a fatal phase failed.
+pub const EXIT_SETUP: i32 = 71;
+/// Exit status: a checked mountpoint was lost and the instance destroyed.
+pub const EXIT_MOUNT_LOST: i32 = 75;
+/// Exit status: the app was not found.
+pub const EXIT_NOT_FOUND: i32 = 127;
+/// Exit status: the app was found but could not be executed.
+pub const EXIT_NOT_EXECUTABLE: i32 = 126;
+
+/// The environment variable that names the vassal's end of the link, a descriptor number.
+pub const LINK_VARIABLE: &str = "VASSAL_LINK";
+
+/// The first byte of every message. Both programs come from one build, so a difference is a mistake.
+const VERSION: u8 = 1;
+
+/// Longer texts are cut: a packet must fit the socket's buffer.
+const TEXT_MAX: usize = 4096;
+
+/// The largest packet: two texts and some numbers.
+const PACKET_MAX: usize = 3 * TEXT_MAX;
+
+/// From the emperor to a vassal's PID 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToVassal {
+    /// The first message; the file's bytes come along as a sealed memfd.
+    Hello(Hello),
+    /// Shut down in order.
+    Stop,
+}
+
+/// Who the vassal is and where it finds itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The vassal's name, its file name without the suffix.
+    pub name: OsString,
+    /// The path of its file as the emperor knows it: what `%p` and error messages show.
+    pub path: PathBuf,
+    /// The `CLONE_NEW*` bits of the namespaces it was created in.
+    pub namespaces: u64,
+}
+
+/// From a vassal's PID 1 to the emperor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromVassal {
+    /// The app was started.
+    Running,
+    /// It is shutting down and will be gone within this time.
+    Stopping(Duration),
+    /// The last message: why PID 1 is about to exit.
+    Exiting(ExitReason),
+}
+
+/// Why a vassal's PID 1 ended, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The app ended, with this wait status.
+    App(WaitStatus),
+    /// It was told to stop, and did.
+    Stopped,
+    /// The configuration is invalid; the text is the first mistake.
+    Config(String),
+    /// A fatal phase failed.
+    Setup(SetupFailure),
+    /// A checked mountpoint was lost; the text says which and how it was noticed.
+    MountLost(String),
+}
+
+/// Where in the plan setting up failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupFailure {
+    /// The phase by its name, such as `as-user`.
+    pub phase: String,
+    /// The operation's place within its phase, from 1; 0 for a step that is no hook.
+    pub index: u32,
+    /// Operation, object and cause.
+    pub what: String,
+    /// The kernel's error number, 0 where the reason is none of its own.
+    pub errno: i32,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitStatus {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+}
+
+impl WaitStatus {
+    /// The status a shell would show: its own, or 128+n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+impl fmt::Display for WaitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Signaled(signal) => write!(f, "killed by {}", crate::sys::signal::name(*signal)),
+        }
+    }
+}
+
+impl fmt::Display for SetupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            0 => write!(f, "{}: {}", self.phase, self.what),
+            index => write!(f, "{} #{index}: {}", self.phase, self.what),
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(status) => write!(f, "app {status}"),
+            Self::Stopped => write!(f, "stopped"),
+            Self::Config(mistake) => write!(f, "invalid configuration: {mistake}"),
+            Self::Setup(failure) => write!(f, "setup failed in {failure}"),
+            Self::MountLost(what) => write!(f, "{what}"),
+        }
+    }
+}
+
+impl ToVassal {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => Packet::new(0)
+                .text(hello.name.as_bytes())
+                .text(hello.path.as_os_str().as_bytes())
+                .u64(hello.namespaces)
+                .done(),
+            Self::Stop => Packet::new(1).done(),
+        }
+    }
+
+    /// Reads a packet; `None` if it is not a message of this version.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let (kind, mut fields) = Fields::open(packet)?;
+        let message = match kind {
+            0 => Self::Hello(Hello {
+                name: OsString::from_vec(fields.text()?.to_vec()),
+                path: OsString::from_vec(fields.text()?.to_vec()).into(),
+                namespaces: fields.u64()?,
+            }),
+            1 => Self::Stop,
+            _ => return None,
+        };
+        fields.end().then_some(message)
+    }
+}
+
+impl FromVassal {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Running => Packet::new(0).done(),
+            Self::Stopping(within) => {
+                Packet::new(1).u64(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)).done()
+            }
+            Self::Exiting(ExitReason::App(WaitStatus::Exited(status))) => Packet::new(2).i32(*status).done(),
+            Self::Exiting(ExitReason::App(WaitStatus::Signaled(signal))) => Packet::new(3).i32(*signal).done(),
+            Self::Exiting(ExitReason::Stopped) => Packet::new(4).done(),
+            Self::Exiting(ExitReason::Config(mistake)) => Packet::new(5).text(mistake.as_bytes()).done(),
+            Self::Exiting(ExitReason::Setup(failure)) => Packet::new(6)
+                .text(failure.phase.as_bytes())
+                .u64(failure.index.into())
+                .text(failure.what.as_bytes())
+                .i32(failure.errno)
+                .done(),
+            Self::Exiting(ExitReason::MountLost(what)) => Packet::new(7).text(what.as_bytes()).done(),
+        }
+    }
+
+    /// Reads a packet; `None` if it is not a message of this version.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let (kind, mut fields) = Fields::open(packet)?;
+        let message = match kind {
+            0 => Self::Running,
+            1 => Self::Stopping(Duration::from_millis(fields.u64()?)),
+            2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),
+            3 => Self::Exiting(ExitReason::App(WaitStatus::Signaled(fields.i32()?))),
+            4 => Self::Exiting(ExitReason::Stopped),
+            5 => Self::Exiting(ExitReason::Config(fields.string()?)),
+            6 => Self::Exiting(ExitReason::Setup(SetupFailure {
+                phase: fields.string()?,
+                index: u32::try_from(fields.u64()?).ok()?,
+                what: fields.string()?,
+                errno: fields.i32()?,
+            })),
+            7 => Self::Exiting(ExitReason::MountLost(fields.string()?)),
+            _ => return None,
+        };
+        fields.end().then_some(message)
+    }
+}
+
+/// Sends one packet, with a descriptor if given; never blocks and never raises SIGPIPE.
+///
+/// # Errors
+/// AGAIN when the peer does not read, PIPE or CONNRESET when it is gone (send(2)).
+pub fn send(link: impl AsFd, packet: &[u8], fd: Option<&OwnedFd>) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds;
+    if let Some(fd) = fd {
+        fds = [fd.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    rustix::net::sendmsg(link, &[IoSlice::new(packet)], &mut control, flags).map(drop)
+}
+
+/// What [`receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// A packet, with the descriptor that came along.
+    Packet(Vec<u8>, Option<OwnedFd>),
+    /// Nothing yet.
+    Nothing,
+    /// The peer has closed its end or died.
+    Closed,
+}
+
+/// Takes the next packet off the link without waiting.
+///
+/// A packet larger than any message is cut here and refused by the decoder.
+///
+/// # Errors
+/// ENOMEM and the like (recv(2)); a reset connection is [`Received::Closed`].
+pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
+    let mut buffer = vec![0; PACKET_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let bytes = match rustix::net::recvmsg(link, &mut iov, &mut control, flags) {
+        Ok(message) => message.bytes,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+        Err(Errno::CONNRESET) => return Ok(Received::Closed),
+        Err(errno) => return Err(errno),
+    };
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    if bytes == 0 {
+        return Ok(Received::Closed);
+    }
+    buffer.truncate(bytes);
+    Ok(Received::Packet(buffer, fd))
+}
+
+/// A packet being written.
+struct Packet(Vec<u8>);
+
+impl Packet {
+    fn new(kind: u8) -> Self {
+        Self(vec![VERSION, kind])
+    }
+
+    fn u64(mut self, value: u64) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn i32(mut self, value: i32) -> Self {
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn text(mut self, text: &[u8]) -> Self {
+        let text = text.get(..TEXT_MAX).unwrap_or(text);
+        self.0.extend((text.len() as u32).to_le_bytes());
+        self.0.extend(text);
+        self
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// The rest of a packet being read; every getter is `None` past its end.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn open(packet: &'a [u8]) -> Option<(u8, Self)> {
+        match packet {
+            [VERSION, kind, fields @ ..] => Some((*kind, Self(fields))),
+            _ => None,
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = self.array().map(u32::from_le_bytes)? as usize;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+
+    fn string(&mut self) -> Option<String> {
+        self.text().map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
+    fn end(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_vassal() -> Vec<FromVassal> {
+        let failure =
+            SetupFailure { phase: "as-user".into(), index: 2, what: "exec fuse-zip: no".into(), errno: 2 };
+        vec![
+            FromVassal::Running,
+            FromVassal::Stopping(Duration::from_millis(10_250)),
+            FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(-1))),
+            FromVassal::Exiting(ExitReason::App(WaitStatus::Signaled(9))),
+            FromVassal::Exiting(ExitReason::Stopped),
+            FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
+            FromVassal::Exiting(ExitReason::Setup(failure)),
+            FromVassal::Exiting(ExitReason::MountLost("mountpoint /app lost: ENOTCONN".into())),
+        ]
+    }
+
+    fn to_vassal() -> Vec<ToVassal> {
+        let name = OsString::from_vec(b"\xff name\n".to_vec());
+        vec![ToVassal::Hello(Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40 }), ToVassal::Stop]
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        for message in from_vassal() {
+            assert_eq!(FromVassal::decode(&message.encode()), Some(message));
+        }
+        for message in to_vassal() {
+            assert_eq!(ToVassal::decode(&message.encode()), Some(message));
+        }
+    }
+
+    #[test]
+    fn cut_padded_or_foreign_packets_are_refused() {
+        for packet in from_vassal().iter().map(FromVassal::encode) {
+            for end in 0..packet.len() {
+                assert_eq!(FromVassal::decode(&packet[..end]), None);
+            }
+            let mut padded = packet.clone();
+            padded.push(0);
+            assert_eq!(FromVassal::decode(&padded), None);
+            padded[0] = VERSION + 1;
+            assert_eq!(FromVassal::decode(&padded[..packet.len()]), None);
+        }
+        assert_eq!(ToVassal::decode(&[VERSION, 0, 255, 255, 255, 255]), None);
+    }
+
+    #[test]
+    fn packets_and_descriptors_cross_a_socket_pair() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        assert!(matches!(receive(&b), Ok(Received::Nothing)));
+        let file = std::fs::File::open("/dev/null").unwrap().into();
+        send(&a, &ToVassal::Stop.encode(), Some(&file)).unwrap();
+        let Ok(Received::Packet(packet, Some(_))) = receive(&b) else { panic!("no packet with a descriptor") };
+        assert_eq!(ToVassal::decode(&packet), Some(ToVassal::Stop));
+        drop(a);
+        assert!(matches!(receive(&b), Ok(Received::Closed)));
+    }
+}

@@ -1,0 +1,49 @@
+//! Changing the identity of the calling process for good.
+#![allow(unsafe_code)]
+
+use rustix::io::Errno;
+
+use super::clone::last_errno;
+
+/// Replaces the supplementary groups (setgroups(2)).
+///
+/// # Errors
+/// EPERM without CAP_SETGID, or where a user namespace forbids it.
+pub fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: pointer and length describe `groups`, which outlives the call; gid_t is u32 on Linux.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// Sets real, effective and saved gid (setresgid(2)).
+///
+/// # Errors
+/// EPERM without CAP_SETGID, EINVAL for an id without meaning in this user namespace.
+pub fn set_gid(gid: u32) -> Result<(), Errno> {
+    // SAFETY: a system call on plain integers. The raw call changes this thread only: there is no other.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })
+}
+
+/// Sets real, effective and saved uid (setresuid(2)).
+///
+/// # Errors
+/// EPERM without CAP_SETUID, EAGAIN at the user's process limit, EINVAL as for [`set_gid`].
+pub fn set_uid(uid: u32) -> Result<(), Errno> {
+    // SAFETY: as for `set_gid`.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+}
+
+/// Real, effective and saved ids, to verify a drop: (uids, gids).
+pub fn ids() -> ([u32; 3], [u32; 3]) {
+    let (mut uid, mut gid) = ([u32::MAX; 3], [u32::MAX; 3]);
+    let ([r, e, s], [gr, ge, gs]) = (&mut uid, &mut gid);
+    // SAFETY: the pointers are to live u32, which uid_t and gid_t are; the calls cannot fail otherwise.
+    unsafe {
+        libc::getresuid(r, e, s);
+        libc::getresgid(gr, ge, gs);
+    }
+    (uid, gid)
+}
+
+fn check(result: libc::c_long) -> Result<(), Errno> {
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}

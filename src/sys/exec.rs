@@ -1,0 +1,98 @@
+//! `execve(2)` and `execveat(2)` on arguments built before the process was created.
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use rustix::io::Errno;
+
+use super::clone::last_errno;
+
+/// A null-terminated array of strings, as exec takes it.
+pub struct Strings {
+    // Keeps alive what `pointers` points to.
+    strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Strings {
+    /// Copies `items`. One with a NUL inside ends there, as every C program would read it.
+    pub fn new<T: AsRef<OsStr>>(items: impl IntoIterator<Item = T>) -> Self {
+        let strings: Vec<CString> = items.into_iter().map(|item| c_string(item.as_ref())).collect();
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Self { strings, pointers }
+    }
+
+    /// An environment block, `NAME=value` each.
+    pub fn environment<'a>(variables: impl IntoIterator<Item = (&'a OsString, &'a OsString)>) -> Self {
+        Self::new(variables.into_iter().map(|(name, value)| {
+            let mut entry = name.clone();
+            entry.push("=");
+            entry.push(value);
+            entry
+        }))
+    }
+
+    /// How many strings there are.
+    pub fn len(&self) -> usize {
+        self.strings.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.strings.is_empty()
+    }
+}
+
+/// Replaces the program of the calling process by the file at `path`; returns only on failure.
+///
+/// Nothing is allocated. Paths are not searched for: see [`exec_in_path`].
+pub fn exec(path: &CString, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: path is null-terminated, both arrays end with a null pointer and point to live strings.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// Replaces the program by the file that `fd` refers to (AT_EMPTY_PATH); returns only on failure.
+pub fn exec_fd(fd: impl AsFd, argv: &Strings, envp: &Strings) -> Errno {
+    // SAFETY: as for `exec`, with a live descriptor and an empty path.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
+/// Replaces the program by `program`, looked up in the directories of `path` unless it contains a slash.
+/// Returns only on failure: EACCES if something was found that may not be executed, else the last error.
+pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &Strings) -> Errno {
+    if program.as_bytes().contains(&b'/') {
+        return exec(&c_string(program), argv, envp);
+    }
+    let mut result = Errno::NOENT;
+    for directory in path.as_bytes().split(|&byte| byte == b':') {
+        let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
+        file.push(b'/');
+        file.extend_from_slice(program.as_bytes());
+        match exec(&c_string(OsStr::from_bytes(&file)), argv, envp) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => result = Errno::ACCESS,
+            other => return other,
+        }
+    }
+    result
+}
+
+/// `text` up to its first NUL.
+fn c_string(text: &OsStr) -> CString {
+    let bytes = text.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
+    CString::new(bytes).unwrap_or_default()
+}

@@ -1,0 +1,9 @@
+//! The only unsafe code: system calls that `rustix` does not have, each wrapped with the reason it is sound.
+//!
+//! Both programs are single-threaded from start to end; several wrappers rely on it.
+
+pub mod clone;
+pub mod creds;
+pub mod exec;
+pub mod fd;
+pub mod signal;

@@ -1,0 +1,210 @@
+//! Signals: blocked and read from a descriptor by us, handed on to children exactly as we got them.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+
+use super::clone::last_errno;
+
+/// Whether SIGPIPE was ignored when this program was started. Rust's runtime ignores it before `main`, so it
+/// has to be looked at earlier.
+static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// The C runtime runs this before Rust's own start-up code.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn before_main() {
+        // SAFETY: sigaction is plain data for which zero is valid; the call only writes to it.
+        let ignored = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+        };
+        SIGPIPE_WAS_IGNORED.store(ignored, Ordering::Relaxed);
+    }
+    before_main
+};
+
+/// What this program was started with, as far as it changes it for itself: the mask, and whether SIGCHLD was ignored.
+#[derive(Clone, Copy)]
+pub struct Inherited {
+    mask: libc::sigset_t,
+    ignores_children: bool,
+}
+
+/// Blocks every signal that can be blocked and returns what was set before.
+///
+/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status
+/// would be lost. Faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL) stay deliverable: blocked, they would only kill without a trace.
+pub fn block_all() -> Inherited {
+    // SAFETY: both sets are initialised by the calls below before they are read.
+    unsafe {
+        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT] {
+            libc::sigdelset(&raw mut all, fault);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        let ignores_children = libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN;
+        Inherited { mask: old, ignores_children }
+    }
+}
+
+impl Inherited {
+    /// In a child about to exec: the mask and the dispositions as this program got them.
+    /// (Handlers reset themselves at exec; nothing else was changed.)
+    pub fn restore(&self) {
+        let disposition = |ignored| if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: SIG_IGN and SIG_DFL are not handlers; the set was filled in by the kernel.
+        unsafe {
+            libc::signal(libc::SIGPIPE, disposition(SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)));
+            libc::signal(libc::SIGCHLD, disposition(self.ignores_children));
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
+        }
+    }
+}
+
+/// A descriptor that becomes readable when a blocked signal is pending (signalfd(2)); close-on-exec, non-blocking.
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+/// One signal as it was taken from the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    /// Its number.
+    pub number: i32,
+    /// Who sent it, 0 for the kernel or a sender outside our pid namespace.
+    pub sender: u32,
+}
+
+impl SignalFd {
+    /// Takes over all signals that [`block_all`] blocked.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (signalfd(2)).
+    pub fn new() -> Result<Self, Errno> {
+        // SAFETY: sigfillset initialises the set; signalfd returns a new descriptor or -1.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            match libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+                -1 => Err(last_errno()),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// The next pending signal, if there is one.
+    pub fn next(&self) -> Option<Signal> {
+        // SAFETY: signalfd_siginfo is plain data; read fills it completely or fails.
+        let (info, got) = unsafe {
+            let mut info: libc::signalfd_siginfo = std::mem::zeroed();
+            let size = size_of::<libc::signalfd_siginfo>();
+            let got = libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size);
+            (info, got == size as isize)
+        };
+        got.then_some(Signal { number: info.ssi_signo as i32, sender: info.ssi_pid })
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends `signal` to every process the caller may signal in its pid namespace, except itself (kill(2) with -1).
+///
+/// # Errors
+/// ESRCH when there is none.
+pub fn kill_everyone(signal: i32) -> Result<(), Errno> {
+    kill(-1, signal)
+}
+
+/// `kill(2)` with any signal number, real-time ones too.
+///
+/// # Errors
+/// ESRCH, EPERM, EINVAL.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: a system call on plain integers.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Sends a signal to the process behind a pidfd (pidfd_send_signal(2)); it cannot hit another process.
+///
+/// # Errors
+/// ESRCH when it has ended and was reaped.
+pub fn kill_pidfd(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: a live descriptor, a number, a null siginfo (as kill) and no flags.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<u8>(), 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// The number of a signal by its name, with or without `SIG`, or by number (1 to 64).
+pub fn number(name: &str) -> Option<i32> {
+    let bare = name.strip_prefix("SIG").unwrap_or(name);
+    if let Some(&(number, _)) = NAMES.iter().find(|(_, known)| *known == bare) {
+        return Some(number);
+    }
+    name.parse().ok().filter(|number| (1..=64).contains(number))
+}
+
+/// `SIGKILL` for 9, `signal 40` where a number has no name.
+pub fn name(number: i32) -> String {
+    match NAMES.iter().find(|(known, _)| *known == number) {
+        Some((_, name)) => format!("SIG{name}"),
+        None => format!("signal {number}"),
+    }
+}
+
+const NAMES: [(i32, &str); 31] = [
+    (libc::SIGHUP, "HUP"),
+    (libc::SIGINT, "INT"),
+    (libc::SIGQUIT, "QUIT"),
+    (libc::SIGILL, "ILL"),
+    (libc::SIGTRAP, "TRAP"),
+    (libc::SIGABRT, "ABRT"),
+    (libc::SIGBUS, "BUS"),
+    (libc::SIGFPE, "FPE"),
+    (libc::SIGKILL, "KILL"),
+    (libc::SIGUSR1, "USR1"),
+    (libc::SIGSEGV, "SEGV"),
+    (libc::SIGUSR2, "USR2"),
+    (libc::SIGPIPE, "PIPE"),
+    (libc::SIGALRM, "ALRM"),
+    (libc::SIGTERM, "TERM"),
+    (libc::SIGSTKFLT, "STKFLT"),
+    (libc::SIGCHLD, "CHLD"),
+    (libc::SIGCONT, "CONT"),
+    (libc::SIGSTOP, "STOP"),
+    (libc::SIGTSTP, "TSTP"),
+    (libc::SIGTTIN, "TTIN"),
+    (libc::SIGTTOU, "TTOU"),
+    (libc::SIGURG, "URG"),
+    (libc::SIGXCPU, "XCPU"),
+    (libc::SIGXFSZ, "XFSZ"),
+    (libc::SIGVTALRM, "VTALRM"),
+    (libc::SIGPROF, "PROF"),
+    (libc::SIGWINCH, "WINCH"),
+    (libc::SIGIO, "IO"),
+    (libc::SIGPWR, "PWR"),
+    (libc::SIGSYS, "SYS"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_agree() {
+        assert_eq!(number("SIGTERM"), Some(libc::SIGTERM));
+        assert_eq!(number("INT"), Some(libc::SIGINT));
+        assert_eq!(number("34"), Some(34));
+        assert_eq!((number("0"), number("65"), number("TREM")), (None, None, None));
+        assert_eq!((name(9).as_str(), name(40).as_str()), ("SIGKILL", "signal 40"));
+    }
+}
