@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 
 /// Exit status: the configuration is invalid.
@@ -190,7 +191,9 @@ impl FromVassal {
                 Packet::new(1).u64(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)).done()
             }
             Self::Exiting(ExitReason::App(WaitStatus::Exited(status))) => Packet::new(2).i32(*status).done(),
-            Self::Exiting(ExitReason::App(WaitStatus::Signaled(signal))) => Packet::new(3).i32(*signal).done(),
+            Self::Exiting(ExitReason::App(WaitStatus::Signaled(signal))) => {
+                Packet::new(3).i32(*signal).done()
+            }
             Self::Exiting(ExitReason::Stopped) => Packet::new(4).done(),
             Self::Exiting(ExitReason::Config(mistake)) => Packet::new(5).text(mistake.as_bytes()).done(),
             Self::Exiting(ExitReason::Setup(failure)) => Packet::new(6)
@@ -405,11 +408,14 @@ mod tests {
     #[test]
     fn packets_and_descriptors_cross_a_socket_pair() {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (a, b) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         assert!(matches!(receive(&b), Ok(Received::Nothing)));
         let file = std::fs::File::open("/dev/null").unwrap().into();
         send(&a, &ToVassal::Stop.encode(), Some(&file)).unwrap();
-        let Ok(Received::Packet(packet, Some(_))) = receive(&b) else { panic!("no packet with a descriptor") };
+        let Ok(Received::Packet(packet, Some(_))) = receive(&b) else {
+            panic!("no packet with a descriptor")
+        };
         assert_eq!(ToVassal::decode(&packet), Some(ToVassal::Stop));
         drop(a);
         assert!(matches!(receive(&b), Ok(Received::Closed)));

@@ -170,3 +170,29 @@ pub struct EmperorPlan {
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
 }
+
+impl App {
+    /// The program, for messages.
+    pub fn program(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::Program { argv, .. } => argv.first().map(OsString::as_os_str).unwrap_or_default(),
+            Self::Uwsgi { binary, .. } => binary,
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asap => "asap",
+            Self::PreJail => "pre-jail",
+            Self::PostJail => "post-jail",
+            Self::InJail => "in-jail",
+            Self::AsRoot => "as-root",
+            Self::AsUser => "as-user",
+            Self::PreApp => "pre-app",
+            Self::PostApp => "post-app",
+            Self::AsUserAtexit => "as-user-atexit",
+        })
+    }
+}

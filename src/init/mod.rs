@@ -1,1 +1,30 @@
-//! Not yet.
+//! `vassal-init`: PID 1 of a vassal.
+//!
+//! [`run`] reads top to bottom like the life of a vassal: namespaces, phases, privilege drop, mountpoint gate, app,
+//! main loop, shutdown. Everything that waits does so in [`events`], so that signals, the emperor and dead children
+//! are heard at any time.
+//!
+//! | file | job |
+//! |---|---|
+//! | [`run`] | the life of a vassal, in order |
+//! | [`mainloop`] | the running app, the request to stop, the end |
+//! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
+//! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
+//! | [`hook`] | one action of one phase |
+//! | [`launch`] | a child process: identity, signals, exec |
+//! | [`creds`] | names to ids, and the privilege drop |
+//! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
+//! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
+//! | [`reaper`] | dead children, and ending all living ones |
+
+pub mod creds;
+pub mod events;
+pub mod hook;
+pub mod launch;
+pub mod mainloop;
+pub mod mountpoints;
+pub mod outer;
+pub mod probe;
+pub mod reaper;
+pub mod run;
+pub mod watchdog;

@@ -1,1 +1,3 @@
-//! Not yet.
+//! Mounts: what the kernel says of them, and how ours are made.
+
+pub mod mountinfo;

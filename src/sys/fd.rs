@@ -1,7 +1,7 @@
 //! Descriptors: inherited ones taken over, unwanted ones closed.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -21,13 +21,34 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Closes every descriptor but the standard ones and `kept`, which may get another number.
+///
+/// # Errors
+/// ENOSYS, EPERM under a seccomp filter that does not know close_range(2).
+pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
+    const NUMBER: RawFd = 3;
+    let old = kept.into_raw_fd();
+    // SAFETY: `old` is ours; dup3 gives us `NUMBER`, closing what was there. Nothing in this process uses a
+    // descriptor above it after this call: its caller starts a new life in a child process.
+    unsafe {
+        if old != NUMBER && libc::dup3(old, NUMBER, libc::O_CLOEXEC) == -1 {
+            return Err(last_errno());
+        }
+        if libc::syscall(libc::SYS_close_range, NUMBER + 1, u32::MAX, 0) == -1 {
+            return Err(last_errno());
+        }
+        Ok(OwnedFd::from_raw_fd(NUMBER))
+    }
+}
+
 /// Marks every descriptor from `first` up as close-on-exec (close_range(2)).
 ///
 /// # Errors
 /// ENOSYS, EPERM under a seccomp filter that does not know the call.
 pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: plain integers; no descriptor is closed, only flagged.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }

@@ -1,0 +1,185 @@
+//! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects judgements.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::probe::Probe;
+use super::watchdog::{Answer, Judgement, Loss, Watchdog};
+use crate::config::plan::VassalPlan;
+use crate::error::{Context, Described, Result};
+use crate::mount::mountinfo::{self, Mount, Owner};
+
+/// How often a path that is not mounted yet is looked for, besides every change of the mount table.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// All checked paths and their probers.
+#[derive(Debug)]
+pub struct Mountpoints {
+    watched: Vec<Watched>,
+    probes: Vec<Probe>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    dog: Watchdog,
+    /// Whom to ask as; unknown until something is mounted there.
+    owner: Option<Owner>,
+    /// What is known of a path that is not up, for the day the gate gives up.
+    trouble: String,
+}
+
+/// A path that was lost, and why.
+#[derive(Debug)]
+pub struct Lost {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub loss: Loss,
+}
+
+impl Mountpoints {
+    /// Watches the plan's paths. Nothing is asked yet.
+    pub fn new(plan: &VassalPlan, now: Instant) -> Self {
+        let (interval, timeout) = (plan.mountpoint_check_interval, plan.mountpoint_check_timeout);
+        let watched = plan.checks.iter().map(|check| Watched {
+            path: mountinfo::normalize(&check.value),
+            dog: Watchdog::new(interval, timeout, now),
+            owner: None,
+            trouble: "nothing is mounted there".into(),
+        });
+        Self { watched: watched.collect(), probes: Vec::new() }
+    }
+
+    /// Whether there is nothing to check.
+    pub fn is_empty(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// Looks for the mounts of the paths that are not up yet; true when all are.
+    ///
+    /// # Errors
+    /// The mount table cannot be read, or a prober cannot be started.
+    pub fn look(&mut self, now: Instant) -> Result<bool> {
+        if self.watched.iter().all(|watched| watched.dog.is_up()) {
+            return Ok(true);
+        }
+        let path = "/proc/self/mountinfo";
+        let mounts = mountinfo::parse(&std::fs::read(path).context("read", path)?);
+        for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
+            watched.owner = mountinfo::topmost(&mounts, &watched.path).map(Mount::owner);
+            if watched.owner.is_none() {
+                watched.trouble = "nothing is mounted there".into();
+            }
+        }
+        self.ask(now)?;
+        Ok(false)
+    }
+
+    /// Why the first path that is not up is not.
+    pub fn trouble(&self) -> Option<(&PathBuf, &str)> {
+        let watched = self.watched.iter().find(|watched| !watched.dog.is_up())?;
+        Some((&watched.path, &watched.trouble))
+    }
+
+    /// What to poll for answers.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.probes.iter().map(AsFd::as_fd)
+    }
+
+    /// When to come back at the latest.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let deadline = |dog: &Watchdog| if dog.is_up() { dog.deadline() } else { now + LOOK_AGAIN };
+        self.watched.iter().map(|watched| deadline(&watched.dog)).min()
+    }
+
+    /// Something happened that may have killed any of them: ask all as soon as possible.
+    pub fn suspect(&mut self, now: Instant) {
+        for watched in &mut self.watched {
+            watched.dog.suspect(now);
+        }
+    }
+
+    /// Whether `pid` was one of our probers; its open question is asked again, by another.
+    pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
+        let Some(index) = self.probes.iter().position(|probe| probe.pid == pid) else { return false };
+        let owner = self.probes.swap_remove(index).owner;
+        for watched in self.watched.iter_mut().filter(|watched| watched.owner == Some(owner)) {
+            watched.dog.forget_question(now);
+            watched.trouble = format!("its prober (uid {}, gid {}) died", owner.uid, owner.gid);
+        }
+        true
+    }
+
+    /// Takes the answers that are there, sends the questions that are due, and says what is lost.
+    ///
+    /// # Errors
+    /// A prober cannot be started.
+    pub fn judge(&mut self, now: Instant) -> Result<Option<Lost>> {
+        let answers: Vec<(u32, Answer)> =
+            self.probes.iter().flat_map(|probe| std::iter::from_fn(|| probe.answer())).collect();
+        for (number, answer) in answers {
+            let Some(watched) = self.watched.get_mut(number as usize) else { continue };
+            let was_up = watched.dog.is_up();
+            match watched.dog.answer(answer, now) {
+                Judgement::Alive => {}
+                Judgement::Unclear(errno) => {
+                    watched.trouble = format!("cannot judge it: {}", Described(errno))
+                }
+                Judgement::Lost(loss) if was_up => return Ok(Some(watched.lost(loss))),
+                // Not lost but not there yet; it is asked again.
+                Judgement::Lost(loss) => watched.trouble = loss.to_string(),
+            }
+        }
+        for watched in self.watched.iter().filter(|watched| watched.dog.is_up()) {
+            if let Some(loss) = watched.dog.overdue(now) {
+                return Ok(Some(watched.lost(loss)));
+            }
+        }
+        self.ask(now)?;
+        Ok(None)
+    }
+
+    /// Sends the questions that are due, one at a time to each prober: behind a hung path another would seem hung too.
+    fn ask(&mut self, now: Instant) -> Result<()> {
+        let asked = self.watched.iter().filter(|watched| watched.dog.is_asked());
+        let mut busy: Vec<Option<Owner>> = asked.map(|watched| watched.owner).collect();
+        for (number, watched) in self.watched.iter_mut().enumerate() {
+            let Some(owner) = watched.owner else { continue };
+            if busy.contains(&watched.owner) || !watched.dog.ask(now) {
+                continue;
+            }
+            busy.push(watched.owner);
+            if !watched.dog.is_up() {
+                watched.trouble = "it does not answer".into();
+            }
+            let probe = match self.probes.iter().position(|probe| probe.owner == owner) {
+                Some(index) => self.probes.get(index),
+                None => {
+                    self.probes.push(Probe::start(owner)?);
+                    self.probes.last()
+                }
+            };
+            // A prober that is gone is reaped soon, and its questions are asked again.
+            let _ = probe.map(|probe| probe.ask(number as u32, &watched.path));
+        }
+        Ok(())
+    }
+
+    /// Ends all probers.
+    pub fn stop(&mut self) {
+        self.watched.clear();
+        for probe in self.probes.drain(..) {
+            probe.kill();
+        }
+    }
+}
+
+impl Watched {
+    fn lost(&self, loss: Loss) -> Lost {
+        Lost { path: self.path.clone(), loss }
+    }
+}

@@ -1,0 +1,51 @@
+//! `--unshare` from a shell: namespaces are made for a child, which lives the vassal's life in them; the process that
+//! was called waits outside, hands signals on and leaves with the child's status.
+//!
+//! A child, because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, WaitOptions};
+
+use crate::error::{Context, Error, Result};
+use crate::protocol::{EXIT_SETUP, WaitStatus};
+use crate::sys::clone::{Child, Side, clone3};
+use crate::sys::signal::{self, SignalFd};
+
+/// Runs `life` in new namespaces (`CLONE_NEW*` bits) and returns its exit status.
+///
+/// # Errors
+/// The namespaces cannot be had: EPERM without CAP_SYS_ADMIN.
+pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
+    match clone3(namespaces).context("create", "the namespaces")? {
+        Side::Parent(child) => wait(&child),
+        Side::Child => {
+            // If we are killed, the vassal goes too. It never changes its own identity, which would clear this.
+            let armed = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            std::process::exit(if armed.is_ok() { life() } else { EXIT_SETUP })
+        }
+    }
+}
+
+/// Waits for the child; every signal that reaches us is the child's.
+fn wait(child: &Child) -> Result<i32> {
+    let signals = SignalFd::new().context("create", "the signal descriptor")?;
+    loop {
+        while let Some(signal) = signals.next() {
+            if signal.number != libc::SIGCHLD {
+                // ESRCH: it has just ended, which is noticed below.
+                let _ = signal::kill_pidfd(&child.pidfd, signal.number);
+            }
+        }
+        let ended = rustix::process::waitpid(Some(child.pid), WaitOptions::NOHANG);
+        if let Some((_, status)) = ended.context("wait for", child.pid)? {
+            return match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => Ok(status),
+                (None, Some(signal)) => Ok(WaitStatus::Signaled(signal).code()),
+                (None, None) => Err(Error::new("wait for", child.pid, "it ended in an unknown way")),
+            };
+        }
+        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
+        // ENOMEM is a wake-up without news.
+        let _ = poll(&mut fds, None);
+    }
+}

@@ -1,0 +1,255 @@
+//! Is a checked mountpoint still what it was? Pure: answers and times in, judgements out.
+//!
+//! A path is asked at every interval, and at once when a child died or the mount table changed. One question is out
+//! at a time; an event that arrives meanwhile makes the next one follow directly.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::error::Described;
+use crate::log::Elapsed;
+
+/// What a probe saw at the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The filesystem answered.
+    Found(Found),
+    /// `statx` failed.
+    Failed(Errno),
+}
+
+/// A path that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The ID of the mount it is on (STATX_MNT_ID_UNIQUE where the kernel has it: never reused).
+    pub mount_id: u64,
+    /// Whether it is that mount's root (STATX_ATTR_MOUNT_ROOT).
+    pub is_mount_root: bool,
+}
+
+/// Why a mountpoint counts as lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The filesystem is dead: every call fails with this error.
+    Dead(Errno),
+    /// Nothing is mounted there any more.
+    NotMounted,
+    /// Another filesystem is mounted there now.
+    Replaced,
+    /// No answer for this long.
+    NoAnswer(Duration),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dead(errno) => write!(f, "{}", Described(*errno)),
+            Self::NotMounted => write!(f, "no longer mounted"),
+            Self::Replaced => write!(f, "replaced by another mount"),
+            Self::NoAnswer(time) => write!(f, "no answer for {}", Elapsed(*time)),
+        }
+    }
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The mount that was there is there, and answers.
+    Alive,
+    /// The answer says nothing about the filesystem: the prober was not let through, or had no memory.
+    Unclear(Errno),
+    /// It is gone.
+    Lost(Loss),
+}
+
+/// The watch over one path.
+#[derive(Debug)]
+pub struct Watchdog {
+    interval: Duration,
+    timeout: Duration,
+    /// The mount that was there when the path was first found mounted.
+    mount_id: Option<u64>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Nothing is out; the next question is due then.
+    Idle { due: Instant },
+    /// A question is out since then; `again` if the answer will be stale.
+    Asked { since: Instant, again: bool },
+}
+
+impl Watchdog {
+    /// A watch whose first question is due now.
+    pub fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
+        Self { interval, timeout, mount_id: None, state: State::Idle { due: now } }
+    }
+
+    /// Whether the path has been found mounted and answering.
+    pub fn is_up(&self) -> bool {
+        self.mount_id.is_some()
+    }
+
+    /// Whether a question is out.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.state, State::Asked { .. })
+    }
+
+    /// Something happened that may have killed the mount: ask as soon as possible.
+    pub fn suspect(&mut self, now: Instant) {
+        self.state = match self.state {
+            State::Idle { .. } => State::Idle { due: now },
+            State::Asked { since, .. } => State::Asked { since, again: true },
+        };
+    }
+
+    /// Whether a question should be sent now; if so it counts as sent.
+    pub fn ask(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Idle { due } if due <= now => {
+                self.state = State::Asked { since: now, again: false };
+                true
+            }
+            State::Idle { .. } | State::Asked { .. } => false,
+        }
+    }
+
+    /// The question was lost without an answer (its prober died): ask again after an interval.
+    pub fn forget_question(&mut self, now: Instant) {
+        self.state = State::Idle { due: now + self.interval };
+    }
+
+    /// Judges an answer. The first one from a mounted path sets what later ones are compared with.
+    pub fn answer(&mut self, answer: Answer, now: Instant) -> Judgement {
+        let again = matches!(self.state, State::Asked { again: true, .. });
+        self.state = State::Idle { due: if again { now } else { now + self.interval } };
+        match (answer, self.mount_id) {
+            (Answer::Failed(errno), _) => match errno {
+                // Not let through on the way, or short of something: says nothing about the filesystem.
+                Errno::ACCESS | Errno::PERM | Errno::NOMEM | Errno::INTR | Errno::AGAIN | Errno::NOSYS => {
+                    Judgement::Unclear(errno)
+                }
+                // The directory below is visible again, and was removed.
+                Errno::NOENT | Errno::NOTDIR => Judgement::Lost(Loss::NotMounted),
+                errno => Judgement::Lost(Loss::Dead(errno)),
+            },
+            (Answer::Found(Found { is_mount_root: false, .. }), _) => Judgement::Lost(Loss::NotMounted),
+            (Answer::Found(found), None) => {
+                self.mount_id = Some(found.mount_id);
+                Judgement::Alive
+            }
+            (Answer::Found(found), Some(known)) if found.mount_id == known => Judgement::Alive,
+            (Answer::Found(_), Some(_)) => Judgement::Lost(Loss::Replaced),
+        }
+    }
+
+    /// The loss by silence, once a question has been out for the whole timeout.
+    pub fn overdue(&self, now: Instant) -> Option<Loss> {
+        match self.state {
+            State::Asked { since, .. } if now >= since + self.timeout => {
+                Some(Loss::NoAnswer(now.saturating_duration_since(since)))
+            }
+            State::Asked { .. } | State::Idle { .. } => None,
+        }
+    }
+
+    /// When [`Self::ask`] or [`Self::overdue`] has something to say next.
+    pub fn deadline(&self) -> Instant {
+        match self.state {
+            State::Idle { due } => due,
+            State::Asked { since, .. } => since + self.timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(500);
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn found(mount_id: u64) -> Answer {
+        Answer::Found(Found { mount_id, is_mount_root: true })
+    }
+
+    fn up(now: Instant) -> Watchdog {
+        let mut dog = Watchdog::new(INTERVAL, TIMEOUT, now);
+        assert!(dog.ask(now) && !dog.is_up());
+        assert_eq!(dog.answer(found(7), now), Judgement::Alive);
+        assert!(dog.is_up());
+        dog
+    }
+
+    #[test]
+    fn one_question_at_a_time_at_every_interval() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        assert!(!dog.ask(start + INTERVAL / 2));
+        assert_eq!(dog.deadline(), start + INTERVAL);
+        assert!(dog.ask(start + INTERVAL));
+        assert!(!dog.ask(start + INTERVAL * 3), "a second question while one is out");
+    }
+
+    #[test]
+    fn a_suspicion_asks_at_once_or_right_after_the_stale_answer() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        dog.suspect(start);
+        assert!(dog.ask(start));
+        dog.suspect(start);
+        assert!(!dog.ask(start));
+        assert_eq!(dog.answer(found(7), start), Judgement::Alive);
+        assert!(dog.ask(start));
+        assert_eq!(dog.answer(found(7), start), Judgement::Alive);
+        assert!(!dog.ask(start));
+    }
+
+    #[test]
+    fn every_way_to_be_lost_is_told_apart() {
+        let start = Instant::now();
+        let underneath = Answer::Found(Found { mount_id: 1, is_mount_root: false });
+        for (answer, loss) in [
+            (Answer::Failed(Errno::NOTCONN), Loss::Dead(Errno::NOTCONN)),
+            (Answer::Failed(Errno::IO), Loss::Dead(Errno::IO)),
+            (Answer::Failed(Errno::NOENT), Loss::NotMounted),
+            (underneath, Loss::NotMounted),
+            (found(8), Loss::Replaced),
+        ] {
+            assert_eq!(up(start).answer(answer, start), Judgement::Lost(loss));
+        }
+    }
+
+    #[test]
+    fn an_answer_about_the_prober_is_no_loss() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        assert_eq!(dog.answer(Answer::Failed(Errno::ACCESS), start), Judgement::Unclear(Errno::ACCESS));
+        assert!(dog.is_up());
+    }
+
+    #[test]
+    fn silence_is_a_loss_only_after_the_whole_timeout() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        assert_eq!(dog.overdue(start + TIMEOUT * 2), None, "nothing is out");
+        let asked = start + INTERVAL;
+        assert!(dog.ask(asked));
+        assert_eq!(dog.deadline(), asked + TIMEOUT);
+        assert_eq!(dog.overdue(asked + TIMEOUT * 8 / 10), None);
+        assert_eq!(dog.overdue(asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
+    }
+
+    #[test]
+    fn a_lost_question_is_asked_again_later() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        dog.suspect(start);
+        assert!(dog.ask(start));
+        dog.forget_question(start);
+        assert!(!dog.ask(start) && dog.ask(start + INTERVAL));
+    }
+}

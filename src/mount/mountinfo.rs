@@ -1,0 +1,168 @@
+//! `/proc/self/mountinfo`, read into values (proc_pid_mountinfo(5)). Pure: bytes in, mounts out.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// One mount, as far as we need to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Its ID, which the kernel reuses after an unmount.
+    pub id: u64,
+    /// Where it is mounted, relative to the reader's root.
+    pub mount_point: PathBuf,
+    /// Filesystem type, with the subtype: `fuse.fuse-zip`.
+    pub fs_type: String,
+    /// The options of the filesystem, as the filesystem prints them.
+    super_options: String,
+}
+
+/// Who may ask a filesystem whether it is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User ID.
+    pub uid: u32,
+    /// Group ID.
+    pub gid: u32,
+}
+
+impl Mount {
+    /// The identity under which this mount can be judged.
+    ///
+    /// FUSE answers only processes whose real, effective and saved ids are those of the user who mounted it, unless
+    /// it was mounted with `allow_other`; everybody else gets EACCES, dead or alive. Other filesystems answer root.
+    pub fn owner(&self) -> Owner {
+        let root = Owner { uid: 0, gid: 0 };
+        let is_fuse =
+            self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.");
+        if !is_fuse || self.option("allow_other").is_some() {
+            return root;
+        }
+        let id = |name| self.option(name)?.parse().ok();
+        match (id("user_id"), id("group_id")) {
+            (Some(uid), Some(gid)) => Owner { uid, gid },
+            _ => root,
+        }
+    }
+
+    /// The value of a filesystem option, empty for one without a value.
+    fn option(&self, name: &str) -> Option<&str> {
+        self.super_options.split(',').find_map(|option| {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            (key == name).then_some(value)
+        })
+    }
+}
+
+/// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not parse are
+/// left out.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+/// The topmost mount on exactly this path.
+pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    mounts.iter().rev().find(|mount| mount.mount_point == path)
+}
+
+/// `36 35 98:0 /root /mount\040point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let mount_point = fields.nth(3)?;
+    // Mount options, then any number of optional fields up to a lone hyphen.
+    fields.find(|&field| field == b"-")?;
+    let fs_type = fields.next()?;
+    let super_options = fields.nth(1).unwrap_or_default();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some(Mount {
+        id,
+        mount_point: OsString::from_vec(unescape(mount_point)).into(),
+        fs_type: text(fs_type),
+        super_options: text(super_options),
+    })
+}
+
+/// Undoes the kernel's octal escapes: `\040` for a space, `\011`, `\012`, `\134`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'\\'
+            && let Some((digits, after)) = tail.split_first_chunk::<3>()
+            && let Some(value) = octal(digits)
+        {
+            out.push(value);
+            rest = after;
+        } else {
+            out.push(byte);
+        }
+    }
+    out
+}
+
+fn octal(digits: &[u8; 3]) -> Option<u8> {
+    digits.iter().try_fold(0u8, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(digit - b'0'),
+        _ => None,
+    })
+}
+
+/// A path as mountinfo would print it, as far as text alone can tell: no `.`, no doubled or trailing slash.
+pub fn normalize(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    out.extend(path.as_os_str().as_bytes().split(|&byte| byte == b'/').filter_map(|part| match part {
+        b"" | b"." => None,
+        part => Some(OsString::from_vec(part.to_vec())),
+    }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard\n\
+        40 22 0:35 / /app ro,nosuid,nodev,relatime - fuse.fuse-zip fuse-zip ro,user_id=1000,group_id=1001\n\
+        41 22 0:36 / /with\\040space\\134 rw shared:9 master:2 - tmpfs none rw\n\
+        42 40 0:37 / /app rw - fuse x rw,user_id=1000,group_id=1000,default_permissions,allow_other\n\
+        garbage\n\
+        43 22 0:38 / /short rw - tmpfs\n";
+
+    #[test]
+    fn reads_types_points_and_escapes() {
+        let mounts = parse(TEXT);
+        let ids: Vec<_> = mounts.iter().map(|mount| mount.id).collect();
+        assert_eq!(ids, [22, 40, 41, 42, 43]);
+        assert_eq!(mounts[2].mount_point, Path::new("/with space\\"));
+        assert_eq!(mounts[1].fs_type, "fuse.fuse-zip");
+    }
+
+    #[test]
+    fn the_later_mount_is_on_top() {
+        let mounts = parse(TEXT);
+        assert_eq!(topmost(&mounts, Path::new("/app")).unwrap().id, 42);
+        assert_eq!(topmost(&mounts, Path::new("/ap")), None);
+    }
+
+    #[test]
+    fn a_private_fuse_mount_is_judged_as_its_owner() {
+        let owners: Vec<_> = parse(TEXT).iter().map(Mount::owner).collect();
+        let root = Owner { uid: 0, gid: 0 };
+        assert_eq!(owners, [root, Owner { uid: 1000, gid: 1001 }, root, root, root]);
+    }
+
+    #[test]
+    fn paths_are_compared_as_the_kernel_prints_them() {
+        for (path, expected) in [("/app/", "/app"), ("//app/./x", "/app/x"), ("/", "/")] {
+            assert_eq!(normalize(Path::new(path)), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn broken_escapes_stay_as_they_are() {
+        assert_eq!(unescape(b"a\\04"), b"a\\04");
+        assert_eq!(unescape(b"\\999\\777"), b"\\999\\777");
+    }
+}
