@@ -121,14 +121,11 @@ fn serve(owner: Owner, socket: OwnedFd) -> ! {
     }
 }
 
-/// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon.
+/// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is asked
+/// for because the kernel answers a question for the mount ID alone without FUSE's help, FORCE_SYNC or not.
 fn look(path: &[u8]) -> Answer {
-    match statx(
-        CWD,
-        path,
-        AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT,
-        StatxFlags::MNT_ID | MNT_ID_UNIQUE,
-    ) {
+    let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
+    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
         Ok(stat) => Answer::Found(Found {
             mount_id: stat.stx_mnt_id,
             is_mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
