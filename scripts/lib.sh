@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# Common to all scripts: sourced, never run. Expects `set -euo pipefail` in the caller.
+
+# shellcheck disable=SC2034 # used by the scripts that source this file
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DIST=$REPO/dist
+MUSL=x86_64-unknown-linux-musl
+# Not the `python3` of PATH: a pyenv shim costs 50 ms a start and may be any version.
+PYTHON=/usr/bin/python3
+
+# One line of progress, on stderr, so that stdout stays free for results.
+say() {
+    printf '==> %s\n' "$*" >&2
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# Prints the comment block at the top of the calling script: the usage is written once.
+usage() {
+    awk 'NR == 1 { next } /^#/ { sub(/^# ?/, ""); print; next } { exit }' "$0"
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "needs root: it $1"
+}
+
+# `has_target rustc TRIPLE`: does that compiler come with a std for the target?
+has_target() {
+    local dir
+    dir=$("$1" --print target-libdir --target "$2" 2>/dev/null) || return 1
+    compgen -G "$dir/libstd-*.rlib" >/dev/null
+}
+
+# Can Debian's compiler build std for musl itself? Asks it, since the flag came with one release or another.
+debian_rust_works() {
+    [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] && [ -x /usr/bin/musl-gcc ] || return 1
+    [ -e "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ] || return 1
+    RUSTC_BOOTSTRAP=1 /usr/bin/rustc -Zunstable-options -Cpanic=immediate-abort --print cfg >/dev/null 2>&1
+}
+
+# `make_file PATH`: writes stdin to PATH, with the directories above it.
+make_file() {
+    mkdir -p "$(dirname "$1")"
+    cat >"$1"
+}
+
+# The tutorial's first example, word for word but for the line `plugin = psgi`: Debian ships psgi as a plugin.
+# Only for a stage: it writes to /etc/uwsgi and /var/www.
+write_tutorial() {
+    write_zip /var/www/app001.zip
+    write_emperor_ini /etc/uwsgi/emperor.ini /etc/uwsgi/vassals
+    write_vassal_ini /etc/uwsgi/vassals/app001.ini 9090
+}
+
+# write_emperor_ini FILE VASSALS_DIRECTORY
+write_emperor_ini() {
+    mkdir -p "$2"
+    make_file "$1" <<INI
+[uwsgi]
+emperor = $2
+emperor-use-clone = fs,pid
+INI
+}
+
+# write_vassal_ini FILE PORT
+write_vassal_ini() {
+    make_file "$1" <<INI
+[uwsgi]
+uid = user001
+gid = user001
+
+; mount FUSE filesystem under /app (but only if it is not a reload)
+if-not-reload =
+  exec-as-user = fuse-zip -r /var/www/app001.zip /app
+endif =
+
+http-socket = :$2
+plugin = psgi
+psgi = /app/myapp.pl
+
+mountpoint-check = /app
+INI
+}
+
+# write_zip FILE: the app, a PSGI one. It reads its page from the zip for each request, so that a 200 says that the
+# filesystem answers, not only that uWSGI does.
+write_zip() {
+    local source
+    source=$(mktemp -d)
+    make_file "$source/myapp.pl" <<'PERL'
+sub {
+    open(my $page, '<', '/app/page.html') or return [500, ['Content-Type' => 'text/plain'], ["page.html: $!\n"]];
+    my $text = join('', <$page>);
+    return [200, ['Content-Type' => 'text/html'], [$text]];
+}
+PERL
+    make_file "$source/page.html" <<<'<p>Hello from inside app001.zip</p>'
+    mkdir -p "$(dirname "$1")"
+    (cd "$source" && zip -q "$1" myapp.pl page.html)
+    rm -r "$source"
+}
