@@ -21,7 +21,8 @@ import socket
 import sys
 import time
 
-LOST = re.compile(r"mountpoint \S+ lost: .*?([0-9.]+) ms after")
+LOST = re.compile(r"mountpoint \S+ lost: .*?([0-9.]+) (µs|ms|s) after the daemon died")
+IN_MS = {"µs": 0.001, "ms": 1.0, "s": 1000.0}
 # Long enough that the next loss does not count as a failed start: a supervisor then respawns at once.
 SETTLE_S = 1.5
 DEADLINE_S = 30.0
@@ -121,7 +122,7 @@ class Supervisor:
         with open(self.log, encoding="utf-8", errors="replace") as log:
             log.seek(offset)
             found = LOST.search(log.read())
-        return float(found.group(1)) if found else None
+        return float(found.group(1)) * IN_MS[found.group(2)] if found else None
 
 
 class Load:
