@@ -41,6 +41,20 @@ debian_rust_works() {
     RUSTC_BOOTSTRAP=1 /usr/bin/rustc -Zunstable-options -Cpanic=immediate-abort --print cfg >/dev/null 2>&1
 }
 
+# in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, and ends the whole of it when we
+# are told to end. Job control gives it a process group of its own, so that Ctrl-C comes to us alone.
+in_namespaces() {
+    local child status=0
+    set -m
+    unshare --mount --propagation private --pid --fork --kill-child=KILL "$@" &
+    set +m
+    child=$!
+    trap 'kill -KILL $child 2>/dev/null; say "stopped; its processes and mounts went with it"; exit 130' INT TERM HUP
+    wait "$child" || status=$?
+    trap - INT TERM HUP
+    return "$status"
+}
+
 # `make_file PATH`: writes stdin to PATH, with the directories above it.
 make_file() {
     mkdir -p "$(dirname "$1")"
