@@ -169,6 +169,8 @@ pub struct EmperorPlan {
     pub throttle: Duration,
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
+    /// The `vassal-init` program to run; `None` takes the one beside the emperor's own.
+    pub vassal_init: Option<PathBuf>,
 }
 
 impl App {

@@ -62,6 +62,13 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     }
 }
 
+/// Ends a child of [`clone3`] that could not exec: at once, running nothing that its parent registered for its own end
+/// (_exit(2)).
+pub fn exit(status: i32) -> ! {
+    // SAFETY: a system call on a plain integer that does not return.
+    unsafe { libc::_exit(status) }
+}
+
 /// The error of the system call that just failed.
 pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)

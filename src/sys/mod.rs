@@ -6,4 +6,5 @@ pub mod clone;
 pub mod creds;
 pub mod exec;
 pub mod fd;
+pub mod memfd;
 pub mod signal;
