@@ -1,0 +1,63 @@
+//! How long to wait after a failure: doubling from a first delay up to a longest, per vassal.
+
+use std::time::Duration;
+
+/// A throttle of 0 would turn a vassal that fails at once into a loop that never waits.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The delays of one vassal.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    /// Starts at `first`, never exceeds `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        let longest = longest.max(SHORTEST);
+        let first = first.clamp(SHORTEST, longest);
+        Self { first, longest, next: first }
+    }
+
+    /// The delay after one more failure.
+    pub fn fail(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = delay.saturating_mul(2).min(self.longest);
+        delay
+    }
+
+    /// Forgets all failures.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(first: u64, longest: u64) -> Vec<u64> {
+        let mut backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(longest));
+        (0..5).map(|_| backoff.fail().as_millis() as u64).collect()
+    }
+
+    #[test]
+    fn doubles_up_to_the_longest() {
+        assert_eq!(delays(1000, 5000), [1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(delays(9000, 5000), [5000; 5]);
+        assert_eq!(delays(0, 3), [1, 2, 3, 3, 3]);
+        assert_eq!(delays(0, 0), [1; 5]);
+    }
+
+    #[test]
+    fn extremes_do_not_overflow_and_a_reset_starts_over() {
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        assert_eq!((backoff.fail(), backoff.fail()), (Duration::MAX, Duration::MAX));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(8));
+        backoff.fail();
+        backoff.reset();
+        assert_eq!(backoff.fail(), Duration::from_secs(1));
+    }
+}

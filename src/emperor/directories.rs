@@ -1,0 +1,110 @@
+//! The vassal directories: scanned when something happened in them, and now and then anyway.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::scan::{self, Change, Listing};
+use super::watch::Watch;
+use super::{Took, later};
+use crate::config::plan::Located;
+use crate::error::{Error, Result};
+use crate::log;
+
+/// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
+const SPACING: Duration = Duration::from_millis(50);
+
+/// All directories of an emperor.
+pub struct Directories {
+    /// What tells us of changes.
+    pub watch: Watch,
+    directories: Vec<Directory>,
+    interval: Duration,
+    last_scan: Option<Instant>,
+}
+
+struct Directory {
+    source: Located<PathBuf>,
+    listing: Listing,
+    /// Why the last look failed, so that it is said once and not with every scan.
+    trouble: Option<Error>,
+    /// The same for the watch.
+    blind: Option<Error>,
+}
+
+impl Directories {
+    /// Directories that were never looked at: the first scan is due at once.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn new(sources: &[Located<PathBuf>], interval: Duration) -> Result<Self> {
+        let watch = Watch::new(sources.iter().map(|source| source.value.clone()))?;
+        let directories = sources
+            .iter()
+            .map(|source| Directory {
+                source: source.clone(),
+                listing: Listing::new(),
+                trouble: None,
+                blind: None,
+            })
+            .collect();
+        Ok(Self { watch, directories, interval, last_scan: None })
+    }
+
+    /// When the next scan is due; `now` if there was none.
+    pub fn due(&self, now: Instant) -> Instant {
+        let Some(last) = self.last_scan else { return now };
+        let regular = later(last, self.interval);
+        let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
+        wanted.max(last + SPACING)
+    }
+
+    /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays as it was.
+    pub fn scan(&mut self, now: Instant) -> Vec<(Rc<Path>, Change)> {
+        self.last_scan = Some(now);
+        self.watch.scan_begins(now);
+        let mut changes = Vec::new();
+        for (index, directory) in self.directories.iter_mut().enumerate() {
+            let watched = self.watch.refresh(index);
+            let listed = scan::list(&directory.source.value);
+            // What happened up to here may or may not be in the listing: these names are held until the next scan.
+            if let Err(error) = self.watch.read(Instant::now()) {
+                log!("{error}");
+            }
+            directory.say_trouble(watched, &listed, self.interval);
+            let Ok(new) = listed else { continue };
+            let found = scan::commit(&mut directory.listing, new, |name| self.watch.holds(index, name));
+            let path = &directory.source.value;
+            changes.extend(found.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
+        }
+        changes
+    }
+}
+
+impl Directory {
+    /// One line when looking or watching begins to fail, fails differently, or works again.
+    fn say_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
+        let Located { value, key, at } = &self.source;
+        let trouble = listed.as_ref().err().cloned();
+        if trouble != self.trouble {
+            match &trouble {
+                Some(error) => {
+                    log!(
+                        "{at}: {key}: {error}; its vassals stay as they are, next look in {}",
+                        Took(interval)
+                    );
+                }
+                None => log!("{at}: {key}: {} can be read again", value.display()),
+            }
+        }
+        // A directory that cannot be read cannot be watched either; once is enough.
+        let blind = watched.err().filter(|_| trouble.is_none());
+        if blind != self.blind
+            && let Some(error) = &blind
+        {
+            log!("{at}: {key}: {error}; changes are found only every {}", Took(interval));
+        }
+        self.trouble = trouble;
+        self.blind = blind;
+    }
+}

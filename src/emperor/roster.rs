@@ -1,0 +1,375 @@
+//! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::process::WaitOptions;
+
+use super::Took;
+use super::backoff::Backoff;
+use super::scan::vassal_name;
+use super::spawn::{Process, Spawner};
+use super::vassal::{Action, Event, Machine, State, Then};
+use crate::error::{Context, Described, Result};
+use crate::log;
+use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
+use crate::sys::signal::kill_pidfd;
+
+/// How many packets of one vassal are read before it is somebody else's turn. A sane one sends three in its life.
+const PACKETS_PER_TURN: usize = 16;
+
+/// How many links are looked at per turn.
+const LINKS_PER_TURN: usize = 64;
+
+/// The vassals by the paths of their files.
+pub struct Roster {
+    spawner: Spawner,
+    backoff: Backoff,
+    /// Readable when a link is; its events carry the pid.
+    links: OwnedFd,
+    vassals: BTreeMap<Rc<Path>, Vassal>,
+    pids: BTreeMap<i32, Rc<Path>>,
+    timers: BTreeSet<(Instant, Rc<Path>)>,
+}
+
+struct Vassal {
+    machine: Machine,
+    /// Its deadline, as it stands in [`Roster::timers`].
+    timer: Option<Instant>,
+    instance: Option<Instance>,
+    /// How many instances there have been.
+    instances: u64,
+    /// Why the last one ended or could not start.
+    last: Option<String>,
+}
+
+struct Instance {
+    process: Process,
+    born: Instant,
+    running: Option<Instant>,
+    asked_to_stop: Option<Instant>,
+    reason: Option<ExitReason>,
+}
+
+impl Roster {
+    /// No vassals yet; each will start out with `backoff`.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
+    pub fn new(spawner: Spawner, backoff: Backoff) -> Result<Self> {
+        let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
+        let (vassals, pids, timers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Ok(Self { spawner, backoff, links, vassals, pids, timers })
+    }
+
+    /// How many vassals there are.
+    pub fn len(&self) -> usize {
+        self.vassals.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.vassals.is_empty()
+    }
+
+    /// When [`Roster::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The vassal is to run as its file says now: start it, or restart it. `why` is for the log.
+    pub fn start(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
+        let vassal = self.vassals.entry(Rc::clone(path)).or_insert_with(|| Vassal {
+            machine: Machine::new(self.backoff.clone()),
+            timer: None,
+            instance: None,
+            instances: 0,
+            last: None,
+        });
+        let how = match vassal.machine.state() {
+            State::Idle => None,
+            State::Backoff { .. } => Some("starting"),
+            State::Starting | State::Running { .. } => Some("restarting"),
+            State::Stopping { .. } => Some("starting again as soon as it has stopped"),
+        };
+        if let Some(how) = how {
+            log!("{}: {why}: {how}", name(path));
+        }
+        self.apply(path, Event::Start, now);
+    }
+
+    /// The vassal is not to run any more. `why` is for the log.
+    pub fn stop(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
+        if let Some(vassal) = self.vassals.get(path) {
+            let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
+            log!("{}: {why}: {how}", name(path));
+        }
+        self.apply(path, Event::Stop, now);
+    }
+
+    /// Restarts every vassal.
+    pub fn reload_all(&mut self, now: Instant) {
+        for path in self.paths() {
+            self.start(&path, "reload", now);
+        }
+    }
+
+    /// The same event for every vassal, without a line for each.
+    pub fn apply_to_all(&mut self, event: Event, now: Instant) {
+        for path in self.paths() {
+            self.apply(&path, event, now);
+        }
+    }
+
+    /// Does what is due.
+    pub fn time(&mut self, now: Instant) {
+        while let Some((_, path)) = self.timers.first().filter(|(deadline, _)| *deadline <= now) {
+            let path = Rc::clone(path);
+            self.apply(&path, Event::Time, now);
+        }
+    }
+
+    /// Reads what vassals say.
+    pub fn listen(&mut self, now: Instant) {
+        let mut ready = Vec::with_capacity(LINKS_PER_TURN);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if epoll::wait(&self.links, rustix::buffer::spare_capacity(&mut ready), Some(&at_once)).is_err() {
+            return;
+        }
+        for event in ready {
+            let pid = event.data.u64() as i32;
+            if let Some(path) = self.pids.get(&pid).cloned() {
+                self.read_link(&path, now);
+            }
+        }
+    }
+
+    /// Takes in all children that have ended: SIGCHLD says that there is one, not how many.
+    pub fn reap(&mut self, now: Instant) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let status = match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => WaitStatus::Exited(status),
+                (None, Some(signal)) => WaitStatus::Signaled(signal),
+                (None, None) => continue,
+            };
+            if let Some(path) = self.pids.get(&pid.as_raw_nonzero().get()).cloned() {
+                // Its last words first: they say why it ended.
+                self.read_link(&path, now);
+                self.bury(&path, status, now);
+                self.pids.remove(&pid.as_raw_nonzero().get());
+            }
+        }
+    }
+
+    /// Logs one line for every vassal.
+    pub fn status(&self, now: Instant) {
+        log!("{} vassals", self.vassals.len());
+        for (path, vassal) in &self.vassals {
+            log!("{}: {}", name(path), vassal.status(now));
+        }
+    }
+
+    fn paths(&self) -> Vec<Rc<Path>> {
+        self.vassals.keys().cloned().collect()
+    }
+
+    fn apply(&mut self, path: &Rc<Path>, event: Event, now: Instant) {
+        if let Some(vassal) = self.vassals.get_mut(path) {
+            let action = vassal.machine.step(event, now);
+            self.perform(path, action, now);
+        }
+    }
+
+    fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
+        match action {
+            Action::None | Action::Forget => {}
+            Action::Spawn => match spawn(&self.spawner, &self.links, path) {
+                Ok(process) => {
+                    let pid = process.pid.as_raw_nonzero().get();
+                    log!("{}: started (pid {pid})", name(path));
+                    self.pids.insert(pid, Rc::clone(path));
+                    vassal.instances += 1;
+                    vassal.instance = Some(Instance {
+                        process,
+                        born: now,
+                        running: None,
+                        asked_to_stop: None,
+                        reason: None,
+                    });
+                }
+                Err(error) => {
+                    vassal.machine.step(Event::SpawnFailed, now);
+                    log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
+                    vassal.last = Some(error.to_string());
+                }
+            },
+            Action::AskToStop => vassal.ask_to_stop(now),
+            Action::Kill => vassal.kill(path, now),
+        }
+        let deadline = vassal.machine.deadline();
+        if vassal.timer != deadline {
+            if let Some(old) = vassal.timer {
+                self.timers.remove(&(old, Rc::clone(path)));
+            }
+            if let Some(new) = deadline {
+                self.timers.insert((new, Rc::clone(path)));
+            }
+            vassal.timer = deadline;
+        }
+        if action == Action::Forget {
+            self.vassals.remove(path);
+        }
+    }
+
+    fn read_link(&mut self, path: &Rc<Path>, now: Instant) {
+        for _ in 0..PACKETS_PER_TURN {
+            let Some(instance) = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut())
+            else {
+                return;
+            };
+            let Some(link) = &instance.process.link else { return };
+            match protocol::receive(link) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Packet(packet, _)) => match FromVassal::decode(&packet) {
+                    Some(FromVassal::Running) => {
+                        if instance.running.is_none() {
+                            instance.running = Some(now);
+                            log!("{}: running after {}", name(path), Took(now - instance.born));
+                        }
+                        self.apply(path, Event::Running, now);
+                    }
+                    Some(FromVassal::Stopping(within)) => self.apply(path, Event::Leaving(within), now),
+                    Some(FromVassal::Exiting(reason)) => instance.reason = Some(reason),
+                    None => {
+                        log!("{}: sent {} bytes that are no message: link closed", name(path), packet.len());
+                        return self.close_link(path, now);
+                    }
+                },
+                Ok(Received::Closed) => return self.close_link(path, now),
+                Err(errno) => {
+                    log!("{}: read from its link: {}: link closed", name(path), Described(errno));
+                    return self.close_link(path, now);
+                }
+            }
+        }
+    }
+
+    /// Without its link an instance is ending, or must: it sees the end of the link as the end of the emperor.
+    fn close_link(&mut self, path: &Rc<Path>, now: Instant) {
+        let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
+        if let Some(link) = instance.and_then(|instance| instance.process.link.take()) {
+            // Closing alone would not end the registration while a child that has not reached its exec yet holds a copy.
+            let _ = epoll::delete(&self.links, &link);
+        }
+        self.apply(path, Event::Leaving(Duration::ZERO), now);
+    }
+
+    fn bury(&mut self, path: &Rc<Path>, status: WaitStatus, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
+        let Some(instance) = vassal.instance.take() else { return };
+        if let Some(link) = &instance.process.link {
+            let _ = epoll::delete(&self.links, link);
+        }
+        let why = match &instance.reason {
+            Some(reason) => reason.to_string(),
+            None => format!("vassal-init {status} without a reason"),
+        };
+        let action = vassal.machine.step(Event::Died, now);
+        let next = next(vassal.machine.state(), now);
+        match (instance.asked_to_stop, instance.running) {
+            (Some(asked), _) => {
+                log!("{}: {why}, {} after the request; {next}", name(path), Took(now - asked))
+            }
+            (None, Some(since)) => log!("{}: {why}; up {}; {next}", name(path), Took(now - since)),
+            (None, None) => log!("{}: {why}; after {}; {next}", name(path), Took(now - instance.born)),
+        }
+        vassal.last = Some(why);
+        self.perform(path, action, now);
+    }
+}
+
+impl AsFd for Roster {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.links.as_fd()
+    }
+}
+
+impl Vassal {
+    fn ask_to_stop(&mut self, now: Instant) {
+        if let Some(instance) = &mut self.instance {
+            instance.asked_to_stop = Some(now);
+            if let Some(link) = &instance.process.link {
+                // A vassal that does not read or is gone does not answer either; the deadline for that is set.
+                let _ = protocol::send(link, &ToVassal::Stop.encode(), None);
+            }
+        }
+    }
+
+    fn kill(&self, path: &Path, now: Instant) {
+        if let Some(Instance { process, asked_to_stop, .. }) = &self.instance {
+            let pid = process.pid.as_raw_nonzero();
+            match asked_to_stop {
+                Some(asked) => {
+                    log!(
+                        "{}: not gone {} after the request to stop: killing pid {pid}",
+                        name(path),
+                        Took(now - *asked)
+                    );
+                }
+                None => log!("{}: not gone in the time it announced: killing pid {pid}", name(path)),
+            }
+            // It may have ended just now; then its death is on its way.
+            let _ = kill_pidfd(&process.pidfd, libc::SIGKILL);
+        }
+    }
+
+    fn status(&self, now: Instant) -> String {
+        let mut line = match self.machine.state() {
+            State::Idle => "idle".to_owned(),
+            State::Starting => "starting".to_owned(),
+            State::Running { since } => format!("running for {}", Took(now - since)),
+            State::Stopping { then: Then::Respawn | Then::Backoff, .. } => "restarting".to_owned(),
+            State::Stopping { then: Then::Nothing, .. } => "stopping".to_owned(),
+            state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
+        };
+        if let Some(instance) = &self.instance {
+            line.push_str(&format!(", pid {}", instance.process.pid.as_raw_nonzero()));
+        }
+        line.push_str(&format!(", {} restarts", self.instances.saturating_sub(1)));
+        if let Some(last) = &self.last {
+            line.push_str(", last: ");
+            line.push_str(last);
+        }
+        line
+    }
+}
+
+/// Creates an instance whose link is listened to.
+fn spawn(spawner: &Spawner, links: &OwnedFd, path: &Path) -> Result<Process> {
+    let process = spawner.spawn(path)?;
+    if let Some(link) = &process.link {
+        let pid = epoll::EventData::new_u64(process.pid.as_raw_nonzero().get() as u64);
+        epoll::add(links, link, pid, epoll::EventFlags::IN).context("listen to", "link")?;
+    }
+    Ok(process)
+}
+
+/// What comes next for a vassal without an instance.
+fn next(state: State, now: Instant) -> String {
+    match state {
+        State::Backoff { until } => format!("next try in {}", Took(until.saturating_duration_since(now))),
+        State::Starting => "starting again now".to_owned(),
+        State::Idle | State::Running { .. } | State::Stopping { .. } => "not started again".to_owned(),
+    }
+}
+
+/// A vassal's name, as log lines show it.
+fn name(path: &Path) -> std::ffi::os_str::Display<'_> {
+    vassal_name(path.file_name().unwrap_or(OsStr::new("?"))).display()
+}

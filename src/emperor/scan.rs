@@ -1,0 +1,251 @@
+//! What lies in a vassal directory, and what changed since the last look.
+//!
+//! A look that failed half-way changes nothing: only a complete listing is compared, so that a read error never
+//! looks like the deletion of running vassals.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Described, Result};
+
+/// The suffix of a vassal's file.
+const SUFFIX: &[u8] = b".ini";
+
+/// A directory's vassal files by their names.
+pub type Listing = BTreeMap<OsString, Entry>;
+
+/// One name that looks like a vassal's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file.
+    File(Stamp),
+    /// Something that cannot be a vassal, and why.
+    Refused(&'static str),
+    /// The kernel would not say what it is.
+    Unknown(Errno),
+}
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Last modification, seconds and nanoseconds since the epoch.
+    pub modified: (i64, u32),
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Device number, major and minor.
+    pub device: (u32, u32),
+}
+
+/// What happened to a name between two listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A vassal's file is there that was not.
+    Appeared,
+    /// It is another version of the file.
+    Changed,
+    /// It is gone, or is no vassal's file any more.
+    Removed,
+    /// It is there but cannot be a vassal, for this reason.
+    Refused(String),
+}
+
+/// Whether a file of that name is a vassal's: `*.ini`, but none of the names editors give their temporary files.
+pub fn is_vassal(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.len() > SUFFIX.len() && name.ends_with(SUFFIX) && !name.starts_with(b".") && !name.starts_with(b"#")
+}
+
+/// The vassal's name: its file's without the suffix.
+pub fn vassal_name(file: &OsStr) -> &OsStr {
+    OsStr::from_bytes(file.as_bytes().strip_suffix(SUFFIX).unwrap_or(file.as_bytes()))
+}
+
+/// Reads `directory` to its end; symbolic links are followed.
+///
+/// # Errors
+/// Whatever open(2) and getdents(2) have to say; then nothing is known about any file.
+pub fn list(directory: &Path) -> Result<Listing> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let failed = || directory.display();
+    let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
+    let entries = Dir::read_from(&fd).context("read directory", failed())?;
+    let mut listing = Listing::new();
+    for entry in entries {
+        let entry = entry.context("read directory", failed())?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !is_vassal(name) {
+            continue;
+        }
+        let wanted = StatxFlags::TYPE | StatxFlags::MTIME | StatxFlags::INO | StatxFlags::SIZE;
+        let found = match rustix::fs::statx(&fd, entry.file_name(), AtFlags::empty(), wanted) {
+            // Deleted in between, or a link to nothing.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => Entry::Unknown(errno),
+            Ok(stat) => match FileType::from_raw_mode(stat.stx_mode.into()) {
+                FileType::RegularFile => Entry::File(Stamp {
+                    modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+                    inode: stat.stx_ino,
+                    size: stat.stx_size,
+                    device: (stat.stx_dev_major, stat.stx_dev_minor),
+                }),
+                other => Entry::Refused(kind(other)),
+            },
+        };
+        listing.insert(name.to_owned(), found);
+    }
+    Ok(listing)
+}
+
+/// Brings `old` up to date with a complete listing and returns what changed.
+///
+/// A name for which `held` says so stays as it was, whatever the listing has: it is being written. So does a
+/// known file that could not be looked at this time.
+pub fn commit(old: &mut Listing, new: Listing, held: impl Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
+    let mut changes = Vec::new();
+    old.retain(|name, entry| {
+        let stays = new.contains_key(name) || held(name);
+        if !stays && matches!(entry, Entry::File(_)) {
+            changes.push((name.clone(), Change::Removed));
+        }
+        stays
+    });
+    for (name, entry) in new {
+        if held(&name) {
+            continue;
+        }
+        let before = old.get(&name);
+        if before == Some(&entry) {
+            continue;
+        }
+        match (before, &entry) {
+            (Some(Entry::File(_)), Entry::File(_)) => changes.push((name.clone(), Change::Changed)),
+            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::File(_)) => {
+                changes.push((name.clone(), Change::Appeared));
+            }
+            (Some(Entry::File(_)), Entry::Unknown(_)) => continue,
+            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::Unknown(errno)) => {
+                changes.push((name.clone(), Change::Refused(Described(*errno).to_string())));
+            }
+            (_, Entry::Refused(why)) => {
+                if matches!(before, Some(Entry::File(_))) {
+                    changes.push((name.clone(), Change::Removed));
+                }
+                changes.push((name.clone(), Change::Refused((*why).to_owned())));
+            }
+        }
+        old.insert(name, entry);
+    }
+    changes
+}
+
+/// What stands where a file was expected.
+fn kind(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory, not a file",
+        FileType::Symlink => "a symbolic link, not a file",
+        FileType::Fifo => "a fifo, not a file",
+        FileType::Socket => "a socket, not a file",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
+        FileType::Unknown => "of a kind we do not know, not a file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(version: i64) -> Entry {
+        Entry::File(Stamp { modified: (version, 0), inode: 1, size: 2, device: (0, 3) })
+    }
+
+    fn listing(entries: &[(&str, Entry)]) -> Listing {
+        entries.iter().map(|(name, entry)| (OsString::from(name), entry.clone())).collect()
+    }
+
+    fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
+        let changes = commit(old, listing(new), |name| name == held);
+        changes.into_iter().map(|(name, change)| (name.into_string().unwrap(), change)).collect()
+    }
+
+    #[test]
+    fn only_ini_files_that_no_editor_made() {
+        for name in ["a.ini", "a b.ini", "a.b.ini", "\u{1}.ini"] {
+            assert!(is_vassal(OsStr::new(name)), "{name}");
+        }
+        for name in
+            [".ini", ".a.ini", "a.ini~", "a.ini.swp", ".a.ini.swp", "#a.ini#", "#a.ini", "a.xml", "ini", ""]
+        {
+            assert!(!is_vassal(OsStr::new(name)), "{name}");
+        }
+        assert_eq!(vassal_name(OsStr::new("app.001.ini")), "app.001");
+    }
+
+    #[test]
+    fn files_appear_change_and_go() {
+        let mut old = Listing::new();
+        let to = |name: &str, change| (name.to_owned(), change);
+        assert_eq!(
+            changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""),
+            [to("a.ini", Change::Appeared), to("b.ini", Change::Appeared)]
+        );
+        assert_eq!(
+            changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""),
+            [to("a.ini", Change::Removed), to("b.ini", Change::Changed), to("c.ini", Change::Appeared)]
+        );
+        assert_eq!(changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""), []);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_once_and_ends_its_vassal() {
+        let fifo = || Entry::Refused("a fifo");
+        let refused = || ("a.ini".to_owned(), Change::Refused("a fifo".to_owned()));
+        let mut old = Listing::new();
+        assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), [refused()]);
+        assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1))], ""), [("a.ini".to_owned(), Change::Appeared)]);
+        assert_eq!(
+            changes(&mut old, &[("a.ini", fifo())], ""),
+            [("a.ini".to_owned(), Change::Removed), refused()]
+        );
+        assert_eq!(changes(&mut old, &[], ""), []);
+        assert!(old.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_stays_what_it_was() {
+        let unknown = || Entry::Unknown(Errno::IO);
+        let mut old = listing(&[("a.ini", file(1))]);
+        let new = [("a.ini", unknown()), ("b.ini", unknown())];
+        let why = Change::Refused("Input/output error (EIO)".to_owned());
+        assert_eq!(changes(&mut old, &new, ""), [("b.ini".to_owned(), why)]);
+        assert_eq!(changes(&mut old, &new, ""), []);
+        let appeared = ("b.ini".to_owned(), Change::Appeared);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""), [appeared]);
+    }
+
+    #[test]
+    fn a_name_being_written_keeps_its_old_entry() {
+        let mut old = listing(&[("a.ini", file(1))]);
+        assert_eq!(changes(&mut old, &[("a.ini", file(2))], "a.ini"), []);
+        assert_eq!(changes(&mut old, &[], "a.ini"), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(3)), ("b.ini", file(1))], "b.ini").len(), 1);
+        assert_eq!(old, listing(&[("a.ini", file(3))]));
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_not_an_empty_listing() {
+        let error = list(Path::new("/nonexistent/vassals")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "open directory /nonexistent/vassals: No such file or directory (ENOENT)"
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::FdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+
+use super::scan::vassal_name;
+use crate::config::plan::EmperorPlan;
+use crate::error::{Context, Error, Result};
+use crate::protocol::{
+    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, Hello, LINK_VARIABLE, SetupFailure, ToVassal, send,
+};
+use crate::sys::clone::{self, Child, Side, clone3};
+use crate::sys::exec::{Strings, exec_fd};
+use crate::sys::memfd::{self, Use};
+use crate::sys::signal::Inherited;
+
+/// A vassal's file may be this large.
+const FILE_MAX: u64 = 1 << 20;
+
+/// The process of an instance; two descriptors.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid here.
+    pub pid: Pid,
+    /// A handle to signal it by.
+    pub pidfd: OwnedFd,
+    /// Our end of its link; `None` once it is closed.
+    pub link: Option<OwnedFd>,
+}
+
+/// Everything instances have in common.
+pub struct Spawner {
+    vassal_init: OwnedFd,
+    namespaces: u64,
+    environment: Vec<(OsString, OsString)>,
+    inherited: Inherited,
+    nofile: Rlimit,
+}
+
+impl Spawner {
+    /// Reads vassal-init once: all instances run the same one, also while its file is being replaced.
+    ///
+    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; instances
+    /// get it as it was.
+    ///
+    /// # Errors
+    /// When vassal-init cannot be found or read.
+    pub fn new(plan: &EmperorPlan, inherited: Inherited) -> Result<Self> {
+        let path = match &plan.vassal_init {
+            Some(path) => path.clone(),
+            None => beside_us().context("find", "the directory of this program")?,
+        };
+        let image = std::fs::read(&path).context("read", path.display())?;
+        let vassal_init =
+            memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
+        let environment = std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
+        let nofile = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
+        setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
+        Ok(Self { vassal_init, namespaces: plan.namespaces, environment, inherited, nofile })
+    }
+
+    /// Creates an instance of the vassal whose file is at `path`.
+    ///
+    /// What goes wrong from exec on comes back over the link.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
+    pub fn spawn(&self, path: &Path) -> Result<Process> {
+        let name = vassal_name(path.file_name().unwrap_or_default());
+        let bytes = read_file(path)?;
+        let file = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .context("create", "link")?;
+        // Sent before there is anybody to read it: if this fails, no process has to be taken back.
+        let hello = Hello { name: name.to_owned(), path: path.to_owned(), namespaces: self.namespaces };
+        send(&ours, &ToVassal::Hello(hello).encode(), Some(&file)).context("send", "the vassal's file")?;
+        drop(file);
+
+        let argv = Strings::new([OsStr::new("vassal-init"), name]);
+        let link = (LINK_VARIABLE.into(), theirs.as_raw_fd().to_string().into());
+        let variables = self.environment.iter().chain([&link]);
+        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        match clone3(self.namespaces).context("create", "process")? {
+            Side::Child => self.become_vassal_init(&theirs, &argv, &envp),
+            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours) }),
+        }
+    }
+
+    /// The child: nothing is allocated before exec, and it never returns.
+    fn become_vassal_init(&self, link: &OwnedFd, argv: &Strings, envp: &Strings) -> ! {
+        // Its own session: the Ctrl-C that stops an emperor on a terminal must not reach vassals directly. This
+        // can only fail for a process group leader, which a new process is not.
+        let _ = rustix::process::setsid();
+        let _ = setrlimit(Resource::Nofile, self.nofile);
+        let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
+        self.inherited.restore();
+        let errno = exec_fd(&self.vassal_init, argv, envp);
+        // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
+        let what = Error::os("execute", "vassal-init", errno).to_string();
+        let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
+        let _ = send(link, &FromVassal::Exiting(ExitReason::Setup(failure)).encode(), None);
+        clone::exit(EXIT_NOT_EXECUTABLE)
+    }
+}
+
+/// The `vassal-init` in the directory that this program was started from.
+fn beside_us() -> std::io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("vassal-init"))
+}
+
+/// Reads a regular file that is not too large. Opening does not wait, whatever has taken the file's place.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", path.display())?;
+    let stat = rustix::fs::fstat(&fd).context("look at", path.display())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::new("read", path.display(), "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::from(fd).take(FILE_MAX + 1).read_to_end(&mut bytes).context("read", path.display())?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(Error::new("read", path.display(), "larger than 1 MiB"));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,406 @@
+//! The life of one vassal: a pure state machine.
+//!
+//! It knows neither processes nor files. What happened comes in as an [`Event`] with the time, what is to be
+//! done goes out as an [`Action`]; every pair of state and event is written out.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::later;
+
+/// An instance that has been up this long is respawned at once; one that dies sooner backs off.
+pub const UP: Duration = Duration::from_secs(1);
+/// How long a vassal may take to answer a request to stop.
+const ANSWER: Duration = Duration::from_secs(5);
+/// What it gets on top of the time it has announced.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest announcement that is believed: the time comes from the tenant's side.
+const LONGEST_STOP: Duration = Duration::from_secs(3600);
+/// SIGKILL is repeated, and so logged again, while the kernel does not get the process out.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where a vassal is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No instance, and none wanted.
+    Idle,
+    /// An instance was created and is setting up; its app does not run yet.
+    Starting,
+    /// The app runs.
+    Running {
+        /// Since when.
+        since: Instant,
+    },
+    /// The instance is on its way out.
+    Stopping {
+        /// What follows.
+        then: Then,
+        /// When SIGKILL ends it.
+        kill_at: Instant,
+        /// Whether that time is final: the vassal has said how long it takes, or was killed.
+        settled: bool,
+    },
+    /// No instance until then.
+    Backoff {
+        /// When the next one starts.
+        until: Instant,
+    },
+}
+
+/// What follows the end of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The next one, at once.
+    Respawn,
+    /// The next one, after a delay.
+    Backoff,
+    /// Nothing.
+    Nothing,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A new instance is wanted now: the file appeared or changed, or somebody asked for it.
+    Start,
+    /// No instance is wanted any more.
+    Stop,
+    /// The vassal says that its app runs.
+    Running,
+    /// The vassal says that it will be gone within this time, asked or unasked.
+    Leaving(Duration),
+    /// The instance has ended and was reaped.
+    Died,
+    /// The instance that [`Action::Spawn`] asked for could not be created.
+    SpawnFailed,
+    /// Time has passed.
+    Time,
+    /// Failures so far do not count any more.
+    ClearBackoff,
+    /// No more patience.
+    Kill,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Create an instance.
+    Spawn,
+    /// Ask the instance to stop.
+    AskToStop,
+    /// SIGKILL.
+    Kill,
+    /// There is no instance and will be none.
+    Forget,
+}
+
+/// The machine of one vassal.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    state: State,
+    backoff: Backoff,
+}
+
+impl Machine {
+    /// A vassal without an instance.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { state: State::Idle, backoff }
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When [`Event::Time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Stopping { kill_at, .. } => Some(kill_at),
+            State::Backoff { until } => Some(until),
+            State::Idle | State::Starting | State::Running { .. } => None,
+        }
+    }
+
+    /// Takes one event in.
+    pub fn step(&mut self, event: Event, now: Instant) -> Action {
+        let (state, action) = match event {
+            Event::Start => self.start(now),
+            Event::Stop => self.stop(now),
+            Event::Running => (self.running(now), Action::None),
+            Event::Leaving(within) => (self.leaving(within, now), Action::None),
+            Event::Died => self.died(now),
+            Event::SpawnFailed => match self.state {
+                State::Starting => self.back_off(now),
+                State::Idle | State::Running { .. } | State::Stopping { .. } | State::Backoff { .. } => {
+                    self.stay()
+                }
+            },
+            Event::Time => self.time(now),
+            Event::ClearBackoff => self.clear_backoff(),
+            Event::Kill => match self.state {
+                State::Starting | State::Running { .. } => kill(Then::Nothing, now),
+                State::Stopping { then, .. } => kill(then, now),
+                State::Idle | State::Backoff { .. } => self.stay(),
+            },
+        };
+        self.state = state;
+        action
+    }
+
+    fn start(&mut self, now: Instant) -> (State, Action) {
+        self.backoff.reset();
+        match self.state {
+            State::Idle | State::Backoff { .. } => spawn(),
+            State::Starting | State::Running { .. } => ask_to_stop(Then::Respawn, now),
+            State::Stopping { kill_at, settled, .. } => {
+                (State::Stopping { then: Then::Respawn, kill_at, settled }, Action::None)
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Instant) -> (State, Action) {
+        match self.state {
+            State::Idle | State::Backoff { .. } => (State::Idle, Action::Forget),
+            State::Starting | State::Running { .. } => ask_to_stop(Then::Nothing, now),
+            State::Stopping { kill_at, settled, .. } => {
+                (State::Stopping { then: Then::Nothing, kill_at, settled }, Action::None)
+            }
+        }
+    }
+
+    fn running(&self, now: Instant) -> State {
+        match self.state {
+            State::Starting => State::Running { since: now },
+            // Said before our request to stop arrived, or said twice.
+            State::Running { .. } | State::Stopping { .. } => self.state,
+            State::Idle | State::Backoff { .. } => self.state,
+        }
+    }
+
+    fn leaving(&self, within: Duration, now: Instant) -> State {
+        let kill_at = later(now, within.min(LONGEST_STOP) + GRACE);
+        match self.state {
+            State::Starting => State::Stopping { then: Then::Backoff, kill_at, settled: true },
+            State::Running { since } => {
+                State::Stopping { then: after_running(since, now), kill_at, settled: true }
+            }
+            State::Stopping { then, settled: false, .. } => State::Stopping { then, kill_at, settled: true },
+            // Saying it again and again must not put off the end.
+            State::Stopping { settled: true, .. } => self.state,
+            State::Idle | State::Backoff { .. } => self.state,
+        }
+    }
+
+    fn died(&mut self, now: Instant) -> (State, Action) {
+        let then = match self.state {
+            // Setting up took its time; only an app that ran earns a respawn at once.
+            State::Starting => Then::Backoff,
+            State::Running { since } => after_running(since, now),
+            State::Stopping { then, .. } => then,
+            State::Idle | State::Backoff { .. } => return self.stay(),
+        };
+        match then {
+            Then::Respawn => {
+                self.backoff.reset();
+                spawn()
+            }
+            Then::Backoff => self.back_off(now),
+            Then::Nothing => (State::Idle, Action::Forget),
+        }
+    }
+
+    fn time(&self, now: Instant) -> (State, Action) {
+        match self.state {
+            State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
+            State::Backoff { until } if until <= now => spawn(),
+            State::Stopping { .. } | State::Backoff { .. } => self.stay(),
+            State::Idle | State::Starting | State::Running { .. } => self.stay(),
+        }
+    }
+
+    fn clear_backoff(&mut self) -> (State, Action) {
+        self.backoff.reset();
+        match self.state {
+            State::Backoff { .. } => spawn(),
+            State::Idle | State::Starting | State::Running { .. } | State::Stopping { .. } => self.stay(),
+        }
+    }
+
+    fn back_off(&mut self, now: Instant) -> (State, Action) {
+        (State::Backoff { until: later(now, self.backoff.fail()) }, Action::None)
+    }
+
+    fn stay(&self) -> (State, Action) {
+        (self.state, Action::None)
+    }
+}
+
+fn spawn() -> (State, Action) {
+    (State::Starting, Action::Spawn)
+}
+
+fn ask_to_stop(then: Then, now: Instant) -> (State, Action) {
+    (State::Stopping { then, kill_at: later(now, ANSWER), settled: false }, Action::AskToStop)
+}
+
+fn kill(then: Then, now: Instant) -> (State, Action) {
+    (State::Stopping { then, kill_at: later(now, KILL_AGAIN), settled: true }, Action::Kill)
+}
+
+fn after_running(since: Instant, now: Instant) -> Then {
+    if now.saturating_duration_since(since) >= UP { Then::Respawn } else { Then::Backoff }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THROTTLE: Duration = Duration::from_secs(2);
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn machine(state: State) -> Machine {
+        Machine { state, backoff: Backoff::new(THROTTLE, seconds(60)) }
+    }
+
+    /// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
+    #[test]
+    fn every_state_and_event() {
+        let zero = Instant::now();
+        let now = zero + seconds(100);
+        let old = State::Running { since: zero };
+        let young = State::Running { since: now - Duration::from_millis(999) };
+        let kill_at = now + seconds(3);
+        let asked = |then| State::Stopping { then, kill_at, settled: false };
+        let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, settled: false };
+        let settled = |then| State::Stopping { then, kill_at, settled: true };
+        let leaving = |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, settled: true };
+        let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, settled: true };
+        let waiting = State::Backoff { until: kill_at };
+        let throttled = State::Backoff { until: now + THROTTLE };
+        let (idle, starting) = (State::Idle, State::Starting);
+        use {Action as A, Event as E, Then as T};
+        let within = E::Leaving(seconds(10));
+        let table = [
+            (idle, E::Start, starting, A::Spawn),
+            (idle, E::Stop, idle, A::Forget),
+            (idle, E::Running, idle, A::None),
+            (idle, within, idle, A::None),
+            (idle, E::Died, idle, A::None),
+            (idle, E::SpawnFailed, idle, A::None),
+            (idle, E::Time, idle, A::None),
+            (idle, E::ClearBackoff, idle, A::None),
+            (idle, E::Kill, idle, A::None),
+            (starting, E::Start, fresh(T::Respawn), A::AskToStop),
+            (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
+            (starting, E::Running, State::Running { since: now }, A::None),
+            (starting, within, leaving(T::Backoff), A::None),
+            (starting, E::Died, throttled, A::None),
+            (starting, E::SpawnFailed, throttled, A::None),
+            (starting, E::Time, starting, A::None),
+            (starting, E::ClearBackoff, starting, A::None),
+            (starting, E::Kill, killed(T::Nothing), A::Kill),
+            (old, E::Start, fresh(T::Respawn), A::AskToStop),
+            (old, E::Stop, fresh(T::Nothing), A::AskToStop),
+            (old, E::Running, old, A::None),
+            (old, within, leaving(T::Respawn), A::None),
+            (young, within, leaving(T::Backoff), A::None),
+            (old, E::Died, starting, A::Spawn),
+            (young, E::Died, throttled, A::None),
+            (old, E::SpawnFailed, old, A::None),
+            (old, E::Time, old, A::None),
+            (old, E::ClearBackoff, old, A::None),
+            (old, E::Kill, killed(T::Nothing), A::Kill),
+            (asked(T::Nothing), E::Start, asked(T::Respawn), A::None),
+            (asked(T::Respawn), E::Start, asked(T::Respawn), A::None),
+            (settled(T::Backoff), E::Start, settled(T::Respawn), A::None),
+            (asked(T::Respawn), E::Stop, asked(T::Nothing), A::None),
+            (asked(T::Respawn), E::Running, asked(T::Respawn), A::None),
+            (asked(T::Respawn), within, leaving(T::Respawn), A::None),
+            (settled(T::Respawn), within, settled(T::Respawn), A::None),
+            (asked(T::Respawn), E::Died, starting, A::Spawn),
+            (asked(T::Nothing), E::Died, idle, A::Forget),
+            (settled(T::Backoff), E::Died, throttled, A::None),
+            (asked(T::Respawn), E::SpawnFailed, asked(T::Respawn), A::None),
+            (asked(T::Respawn), E::Time, asked(T::Respawn), A::None),
+            (asked(T::Respawn), E::ClearBackoff, asked(T::Respawn), A::None),
+            (asked(T::Respawn), E::Kill, killed(T::Respawn), A::Kill),
+            (waiting, E::Start, starting, A::Spawn),
+            (waiting, E::Stop, idle, A::Forget),
+            (waiting, E::Running, waiting, A::None),
+            (waiting, within, waiting, A::None),
+            (waiting, E::Died, waiting, A::None),
+            (waiting, E::SpawnFailed, waiting, A::None),
+            (waiting, E::Time, waiting, A::None),
+            (waiting, E::ClearBackoff, starting, A::Spawn),
+            (waiting, E::Kill, waiting, A::None),
+        ];
+        for (before, event, after, action) in table {
+            let mut machine = machine(before);
+            let done = machine.step(event, now);
+            assert_eq!((machine.state(), done), (after, action), "{before:?} + {event:?}");
+        }
+    }
+
+    #[test]
+    fn a_vassal_that_does_not_stop_is_killed_again_and_again() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+        assert_eq!(vassal.deadline(), Some(now + ANSWER));
+        vassal.step(Event::Leaving(seconds(10)), now + seconds(1));
+        assert_eq!(vassal.deadline(), Some(now + seconds(12)));
+        assert_eq!(vassal.step(Event::Time, now + seconds(11)), Action::None);
+        assert_eq!(vassal.step(Event::Time, now + seconds(12)), Action::Kill);
+        assert_eq!(vassal.step(Event::Time, now + seconds(22)), Action::Kill);
+        assert_eq!(vassal.step(Event::Died, now + seconds(22)), Action::Forget);
+        assert_eq!(vassal.deadline(), None);
+    }
+
+    #[test]
+    fn an_absurd_announcement_is_cut() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Starting);
+        vassal.step(Event::Stop, now);
+        vassal.step(Event::Leaving(Duration::MAX), now);
+        assert_eq!(vassal.deadline(), Some(now + LONGEST_STOP + GRACE));
+    }
+
+    #[test]
+    fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
+        let mut now = Instant::now();
+        let mut vassal = machine(State::Idle);
+        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+        for delay in [2, 4, 8] {
+            assert_eq!(vassal.step(Event::Died, now), Action::None);
+            assert_eq!(vassal.deadline(), Some(now + seconds(delay)));
+            now += seconds(delay);
+            assert_eq!(vassal.step(Event::Time, now), Action::Spawn);
+        }
+        vassal.step(Event::SpawnFailed, now);
+        assert_eq!(vassal.deadline(), Some(now + seconds(16)));
+        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+        vassal.step(Event::Died, now);
+        assert_eq!(vassal.deadline(), Some(now + seconds(2)));
+        now += seconds(2);
+        vassal.step(Event::Time, now);
+        vassal.step(Event::Running, now);
+        assert_eq!(vassal.step(Event::Died, now + UP), Action::Spawn);
+        vassal.step(Event::Died, now + UP);
+        assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
+    }
+
+    #[test]
+    fn removed_and_created_again_while_stopping_is_one_restart() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+        assert_eq!(vassal.step(Event::Start, now), Action::None);
+        assert_eq!(vassal.step(Event::Start, now), Action::None);
+        assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+    }
+}

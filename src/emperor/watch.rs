@@ -1,0 +1,200 @@
+//! When to look at the vassal directories again: inotify events, and the rule that keeps half-written files out.
+//!
+//! An event only says *look again*; what changed is for the scan to find. While somebody writes a file it is not
+//! acted on: creating an empty file or writing to one holds it until it is closed, renamed or deleted, or until
+//! [`WRITER_MAX`] after its last write. A name that has an event during a scan is held as well, since nobody can
+//! say whether the scan saw it before or after; the next scan follows at once.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::scan::is_vassal;
+use crate::error::{Context, Error, Result};
+
+/// Nobody is waited for longer than this after his last write: a file can be held open for ever.
+pub const WRITER_MAX: Duration = Duration::from_secs(1);
+
+/// Watches directories for changes.
+pub struct Watch {
+    inotify: OwnedFd,
+    directories: Vec<Watched>,
+    holds: Holds,
+}
+
+struct Watched {
+    path: PathBuf,
+    descriptor: Option<i32>,
+}
+
+impl Watch {
+    /// Prepares to watch `directories`; [`Watch::refresh`] begins.
+    ///
+    /// # Errors
+    /// EMFILE at the user's limit of inotify instances, ENOMEM.
+    pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let inotify =
+            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("create", "inotify")?;
+        let directories = directories.into_iter().map(|path| Watched { path, descriptor: None }).collect();
+        Ok(Self { inotify, directories, holds: Holds::default() })
+    }
+
+    /// Makes sure that what is at the directory's path now is what is watched: it may have been replaced or mounted
+    /// over. Call it before the scan, so that no change falls between the two.
+    ///
+    /// # Errors
+    /// As inotify_add_watch(2), ENOSPC at the user's limit of watches; the directory is then only found changed by
+    /// the periodic scan.
+    pub fn refresh(&mut self, directory: usize) -> Result<()> {
+        let Some(watched) = self.directories.get_mut(directory) else { return Ok(()) };
+        let flags = WatchFlags::CREATE
+            | WatchFlags::MODIFY
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::ATTRIB
+            | WatchFlags::MOVE
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let found = inotify::add_watch(&self.inotify, &watched.path, flags);
+        let before = watched.descriptor;
+        watched.descriptor = found.ok();
+        if let Some(before) = before.filter(|_| before != watched.descriptor) {
+            // Fails when the directory is gone, and the watch with it.
+            let _ = inotify::remove_watch(&self.inotify, before);
+        }
+        found.map(drop).context("watch directory", watched.path.display())
+    }
+
+    /// Takes in all events that have happened until now.
+    ///
+    /// # Errors
+    /// ENOMEM (read(2)).
+    pub fn read(&mut self, now: Instant) -> Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            let event = match reader.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Error::os("read events from", "inotify", errno)),
+            };
+            let name = OsStr::from_bytes(event.file_name().map_or(b"", |name| name.to_bytes()));
+            let directory =
+                self.directories.iter().position(|watched| watched.descriptor == Some(event.wd()));
+            let Some(directory) = directory else {
+                // A lost queue belongs to no watch; a watch already given up means nothing.
+                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                    self.holds.note(0, OsStr::new(""), now);
+                }
+                continue;
+            };
+            let until = match what(event.events(), name) {
+                What::Nothing => continue,
+                What::Done => now,
+                // A writer may set the times before it closes: that must not end its hold.
+                What::Touched if self.holds.holds(directory, name) => continue,
+                What::Touched => now,
+                What::Written => now + WRITER_MAX,
+                What::Created => match self.directories.get(directory) {
+                    Some(watched) if is_empty_file(&watched.path, name) => now + WRITER_MAX,
+                    _ => now,
+                },
+            };
+            self.holds.note(directory, name, until);
+        }
+    }
+
+    /// When the next scan is wanted because of an event; `None` when there was none.
+    pub fn scan_wanted(&self) -> Option<Instant> {
+        self.holds.deadline()
+    }
+
+    /// A scan begins: what was settled before is for it to see.
+    pub fn scan_begins(&mut self, now: Instant) {
+        self.holds.release(now);
+    }
+
+    /// Whether the scan that has begun must leave this name alone.
+    pub fn holds(&self, directory: usize, name: &OsStr) -> bool {
+        self.holds.holds(directory, name)
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// What an event means for a name.
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    /// It cannot concern a vassal.
+    Nothing,
+    /// It is complete as it is.
+    Done,
+    /// Its times or its permissions were changed.
+    Touched,
+    /// Somebody is writing to it.
+    Written,
+    /// It is new: complete if it is a link, about to be written if it is an empty file.
+    Created,
+}
+
+fn what(events: ReadFlags, name: &OsStr) -> What {
+    let done = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::MOVED_FROM | ReadFlags::DELETE;
+    if name.is_empty() {
+        // The directory itself was deleted, moved or unmounted.
+        What::Done
+    } else if !is_vassal(name) {
+        // A symbolic link that was switched over may be what the vassals' files are links through.
+        if events.contains(ReadFlags::MOVED_TO) { What::Done } else { What::Nothing }
+    } else if events.contains(ReadFlags::CREATE) {
+        What::Created
+    } else if events.contains(ReadFlags::MODIFY) {
+        What::Written
+    } else if events.intersects(done) {
+        What::Done
+    } else if events.contains(ReadFlags::ATTRIB) {
+        What::Touched
+    } else {
+        What::Nothing
+    }
+}
+
+/// A new file that is empty has just been created by somebody who is about to write to it and close it. A link,
+/// hard or symbolic, or a file that was moved into its name is complete: no close will follow.
+fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
+    std::fs::symlink_metadata(directory.join(name)).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
+/// Which names had events, and until when each is not to be touched.
+#[derive(Debug, Default)]
+struct Holds(BTreeMap<(usize, OsString), Instant>);
+
+impl Holds {
+    fn note(&mut self, directory: usize, name: &OsStr, until: Instant) {
+        self.0.insert((directory, name.to_owned()), until);
+    }
+
+    fn release(&mut self, now: Instant) {
+        self.0.retain(|_, until| *until > now);
+    }
+
+    fn holds(&self, directory: usize, name: &OsStr) -> bool {
+        !self.0.is_empty() && self.0.contains_key(&(directory, name.to_owned()))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.0.values().min().copied()
+    }
+}
