@@ -142,9 +142,11 @@ impl Emperor {
 
     /// Stops everything at the same time; asked again, it kills.
     fn stop(&mut self, signal: Signal, now: Instant) {
-        let event = if self.stopping.is_some() { Event::Kill } else { Event::Stop };
-        let how = if self.stopping.is_some() { "again: killing" } else { "stopping" };
-        log!("{} {how} {} vassals", sent(signal), self.roster.len());
+        let (event, how) = match self.stopping {
+            None => (Event::Stop, "stopping"),
+            Some(_) => (Event::Kill, "asked again, killing"),
+        };
+        log!("{}: {how} {} vassals", sent(signal), self.roster.len());
         self.stopping.get_or_insert(now);
         self.changes.clear();
         self.roster.apply_to_all(event, now);

@@ -20,11 +20,15 @@ use crate::log;
 use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
 use crate::sys::signal::kill_pidfd;
 
-/// How many packets of one vassal are read before it is somebody else's turn. A sane one sends three in its life.
-const PACKETS_PER_TURN: usize = 16;
+/// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
+/// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life.
+const PACKETS_PER_TURN: usize = 512;
 
 /// How many links are looked at per turn.
 const LINKS_PER_TURN: usize = 64;
+
+/// How many vassals whose time has come get it per turn.
+const TIMERS_PER_TURN: usize = 32;
 
 /// The vassals by the paths of their files.
 pub struct Roster {
@@ -126,9 +130,12 @@ impl Roster {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due, or a part of it; [`Roster::deadline`] stays in the past while there is more.
     pub fn time(&mut self, now: Instant) {
-        while let Some((_, path)) = self.timers.first().filter(|(deadline, _)| *deadline <= now) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((_, path)) = self.timers.first().filter(|(deadline, _)| *deadline <= now) else {
+                return;
+            };
             let path = Rc::clone(path);
             self.apply(&path, Event::Time, now);
         }
@@ -240,7 +247,8 @@ impl Roster {
                     Some(FromVassal::Running) => {
                         if instance.running.is_none() {
                             instance.running = Some(now);
-                            log!("{}: running after {}", name(path), Took(now - instance.born));
+                            let took = Took(now.saturating_duration_since(instance.born));
+                            log!("{}: running after {took}", name(path));
                         }
                         self.apply(path, Event::Running, now);
                     }
@@ -280,15 +288,14 @@ impl Roster {
             Some(reason) => reason.to_string(),
             None => format!("vassal-init {status} without a reason"),
         };
+        let took = |since| Took(now.saturating_duration_since(since));
+        let how_long = match (instance.asked_to_stop, instance.running) {
+            (Some(asked), _) => format!("{} after the request", took(asked)),
+            (None, Some(since)) => format!("up {}", took(since)),
+            (None, None) => format!("{} after its start, never ran", took(instance.born)),
+        };
         let action = vassal.machine.step(Event::Died, now);
-        let next = next(vassal.machine.state(), now);
-        match (instance.asked_to_stop, instance.running) {
-            (Some(asked), _) => {
-                log!("{}: {why}, {} after the request; {next}", name(path), Took(now - asked))
-            }
-            (None, Some(since)) => log!("{}: {why}; up {}; {next}", name(path), Took(now - since)),
-            (None, None) => log!("{}: {why}; after {}; {next}", name(path), Took(now - instance.born)),
-        }
+        log!("{}: {why}; {how_long}; {}", name(path), next(vassal.machine.state(), now));
         vassal.last = Some(why);
         self.perform(path, action, now);
     }
@@ -314,16 +321,12 @@ impl Vassal {
     fn kill(&self, path: &Path, now: Instant) {
         if let Some(Instance { process, asked_to_stop, .. }) = &self.instance {
             let pid = process.pid.as_raw_nonzero();
-            match asked_to_stop {
-                Some(asked) => {
-                    log!(
-                        "{}: not gone {} after the request to stop: killing pid {pid}",
-                        name(path),
-                        Took(now - *asked)
-                    );
-                }
-                None => log!("{}: not gone in the time it announced: killing pid {pid}", name(path)),
-            }
+            let why = match asked_to_stop {
+                Some(asked) => format!("not gone {} after the request to stop", Took(now - *asked)),
+                None if process.link.is_none() => "not gone after it closed its link".to_owned(),
+                None => "not gone in the time it announced".to_owned(),
+            };
+            log!("{}: {why}: killing pid {pid}", name(path));
             // It may have ended just now; then its death is on its way.
             let _ = kill_pidfd(&process.pidfd, libc::SIGKILL);
         }
@@ -364,8 +367,9 @@ fn spawn(spawner: &Spawner, links: &OwnedFd, path: &Path) -> Result<Process> {
 fn next(state: State, now: Instant) -> String {
     match state {
         State::Backoff { until } => format!("next try in {}", Took(until.saturating_duration_since(now))),
-        State::Starting => "starting again now".to_owned(),
-        State::Idle | State::Running { .. } | State::Stopping { .. } => "not started again".to_owned(),
+        State::Starting => "respawning now".to_owned(),
+        State::Idle => "not wanted any more".to_owned(),
+        State::Running { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
 }
 

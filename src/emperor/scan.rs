@@ -85,7 +85,10 @@ pub fn list(directory: &Path) -> Result<Listing> {
         }
         let wanted = StatxFlags::TYPE | StatxFlags::MTIME | StatxFlags::INO | StatxFlags::SIZE;
         let found = match rustix::fs::statx(&fd, entry.file_name(), AtFlags::empty(), wanted) {
-            // Deleted in between, or a link to nothing.
+            Err(Errno::NOENT) if entry.file_type() == FileType::Symlink => {
+                Entry::Refused("a symbolic link to nothing")
+            }
+            // Deleted in between.
             Err(Errno::NOENT) => continue,
             Err(errno) => Entry::Unknown(errno),
             Ok(stat) => match FileType::from_raw_mode(stat.stx_mode.into()) {

@@ -198,3 +198,116 @@ impl Holds {
         self.0.values().min().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    /// A watched directory of its own, deleted at the end.
+    struct Fixture {
+        path: PathBuf,
+        watch: Watch,
+    }
+
+    impl Fixture {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("vassal-watch-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            let mut watch = Watch::new([path.clone()]).unwrap();
+            watch.refresh(0).unwrap();
+            Self { path, watch }
+        }
+
+        /// Whether a scan that begins after everything up to now must leave the name alone.
+        fn holds(&mut self, name: &str) -> bool {
+            self.watch.read(Instant::now()).unwrap();
+            self.watch.scan_begins(Instant::now());
+            self.watch.holds(0, OsStr::new(name))
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
+    #[test]
+    fn a_file_is_held_from_its_creation_until_it_is_closed() {
+        let mut fixture = Fixture::new("writer");
+        let path = fixture.path.join("a.ini");
+        let mut file = File::create(&path).unwrap();
+        assert!(fixture.holds("a.ini"));
+        file.write_all(b"[uwsgi]").unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        assert!(fixture.holds("a.ini"));
+        assert!(fixture.watch.scan_wanted().is_some_and(|at| at > Instant::now()));
+        drop(file);
+        assert!(!fixture.holds("a.ini"));
+        assert_eq!(fixture.watch.scan_wanted(), None);
+    }
+
+    #[test]
+    fn a_writer_is_not_waited_for_for_ever() {
+        let mut fixture = Fixture::new("held-open");
+        let _file = File::create(fixture.path.join("a.ini")).unwrap();
+        assert!(fixture.holds("a.ini"));
+        fixture.watch.scan_begins(Instant::now() + WRITER_MAX);
+        assert!(!fixture.watch.holds(0, OsStr::new("a.ini")));
+    }
+
+    #[test]
+    fn links_renames_and_touches_are_complete_at_once() {
+        let mut fixture = Fixture::new("complete");
+        fs::write(fixture.path.join("x.tmp"), "text").unwrap();
+        assert!(!fixture.holds("x.tmp"));
+        let at = |name: &str| fixture.path.join(name);
+        fs::hard_link(at("x.tmp"), at("hard.ini")).unwrap();
+        std::os::unix::fs::symlink("x.tmp", at("soft.ini")).unwrap();
+        fs::rename(at("x.tmp"), at("moved.ini")).unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        assert!(fixture.watch.scan_wanted().is_some());
+        for name in ["hard.ini", "soft.ini", "moved.ini"] {
+            assert!(!fixture.holds(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_event_during_a_scan_holds_the_name_for_that_scan() {
+        let mut fixture = Fixture::new("during");
+        fixture.watch.scan_begins(Instant::now());
+        fs::write(fixture.path.join("a.ini"), "text").unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        assert!(fixture.watch.holds(0, OsStr::new("a.ini")));
+        assert!(fixture.watch.scan_wanted().is_some_and(|at| at <= Instant::now()));
+        assert!(!fixture.holds("a.ini"));
+    }
+
+    #[test]
+    fn other_files_are_no_reason_to_scan() {
+        let mut fixture = Fixture::new("other");
+        for name in ["a.log", ".a.ini.swp", "a.ini~"] {
+            fs::write(fixture.path.join(name), "text").unwrap();
+        }
+        fixture.watch.read(Instant::now()).unwrap();
+        assert_eq!(fixture.watch.scan_wanted(), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_replaced_is_watched_again() {
+        let mut fixture = Fixture::new("replaced");
+        fs::remove_dir(&fixture.path).unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        assert!(fixture.watch.scan_wanted().is_some());
+        assert!(fixture.watch.refresh(0).is_err());
+        fs::create_dir(&fixture.path).unwrap();
+        fixture.watch.refresh(0).unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        fixture.watch.scan_begins(Instant::now());
+        fs::write(fixture.path.join("a.ini"), "text").unwrap();
+        fixture.watch.read(Instant::now()).unwrap();
+        assert!(fixture.watch.scan_wanted().is_some());
+    }
+}
