@@ -268,7 +268,12 @@ pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let bytes = match rustix::net::recvmsg(link, &mut iov, &mut control, flags) {
+    let mut taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
+    if let Err(Errno::CONNRESET) = taken {
+        // The peer left something of ours unread. The kernel says so once, ahead of what the peer had to say.
+        taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
+    }
+    let bytes = match taken {
         Ok(message) => message.bytes,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
         Err(Errno::CONNRESET) => return Ok(Received::Closed),
@@ -419,5 +424,17 @@ mod tests {
         assert_eq!(ToVassal::decode(&packet), Some(ToVassal::Stop));
         drop(a);
         assert!(matches!(receive(&b), Ok(Received::Closed)));
+    }
+
+    #[test]
+    fn last_words_arrive_although_ours_were_not_read() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        send(&a, &ToVassal::Stop.encode(), None).unwrap();
+        send(&b, &FromVassal::Running.encode(), None).unwrap();
+        drop(b);
+        let Ok(Received::Packet(packet, None)) = receive(&a) else { panic!("no packet") };
+        assert_eq!(FromVassal::decode(&packet), Some(FromVassal::Running));
+        assert!(matches!(receive(&a), Ok(Received::Closed)));
     }
 }
