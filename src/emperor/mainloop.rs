@@ -83,8 +83,8 @@ impl Emperor {
             self.roster.listen(now);
         }
         self.roster.time(now);
-        if changes {
-            self.directories.watch.read(now)?;
+        if changes && let Err(error) = self.directories.watch.read(now) {
+            log!("{error}");
         }
         if self.scan_at(now).is_some_and(|due| due <= now) {
             self.changes.extend(self.directories.scan(now));

@@ -11,6 +11,7 @@
 
 pub mod backoff;
 pub mod directories;
+pub mod instance;
 pub mod mainloop;
 pub mod roster;
 pub mod scan;

@@ -1,24 +1,25 @@
 //! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
 use rustix::process::WaitOptions;
 
 use super::Took;
 use super::backoff::Backoff;
+use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
-use super::spawn::{Process, Spawner};
+use super::spawn::Spawner;
 use super::vassal::{Action, Event, Machine, State, Then};
-use crate::error::{Context, Described, Result};
+use crate::error::{Context, Result};
 use crate::log;
-use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
-use crate::sys::signal::kill_pidfd;
+use crate::protocol::WaitStatus;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
 /// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life.
@@ -50,14 +51,6 @@ struct Vassal {
     instances: u64,
     /// Why the last one ended or could not start.
     last: Option<String>,
-}
-
-struct Instance {
-    process: Process,
-    born: Instant,
-    running: Option<Instant>,
-    asked_to_stop: Option<Instant>,
-    reason: Option<ExitReason>,
 }
 
 impl Roster {
@@ -164,11 +157,10 @@ impl Roster {
                 (None, Some(signal)) => WaitStatus::Signaled(signal),
                 (None, None) => continue,
             };
-            if let Some(path) = self.pids.get(&pid.as_raw_nonzero().get()).cloned() {
+            if let Some(path) = self.pids.remove(&pid.as_raw_nonzero().get()) {
                 // Its last words first: they say why it ended.
                 self.read_link(&path, now);
                 self.bury(&path, status, now);
-                self.pids.remove(&pid.as_raw_nonzero().get());
             }
         }
     }
@@ -196,28 +188,31 @@ impl Roster {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         match action {
             Action::None | Action::Forget => {}
-            Action::Spawn => match spawn(&self.spawner, &self.links, path) {
-                Ok(process) => {
-                    let pid = process.pid.as_raw_nonzero().get();
-                    log!("{}: started (pid {pid})", name(path));
-                    self.pids.insert(pid, Rc::clone(path));
-                    vassal.instances += 1;
-                    vassal.instance = Some(Instance {
-                        process,
-                        born: now,
-                        running: None,
-                        asked_to_stop: None,
-                        reason: None,
-                    });
+            Action::Spawn => {
+                match self.spawner.spawn(path).and_then(|process| Instance::new(process, &self.links)) {
+                    Ok(instance) => {
+                        log!("{}: started (pid {})", name(path), instance.pid());
+                        self.pids.insert(instance.pid(), Rc::clone(path));
+                        vassal.instances += 1;
+                        vassal.instance = Some(instance);
+                    }
+                    Err(error) => {
+                        vassal.machine.step(Event::SpawnFailed, now);
+                        log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
+                        vassal.last = Some(error.to_string());
+                    }
                 }
-                Err(error) => {
-                    vassal.machine.step(Event::SpawnFailed, now);
-                    log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
-                    vassal.last = Some(error.to_string());
+            }
+            Action::AskToStop => {
+                if let Some(instance) = &mut vassal.instance {
+                    instance.ask_to_stop(now);
                 }
-            },
-            Action::AskToStop => vassal.ask_to_stop(now),
-            Action::Kill => vassal.kill(path, now),
+            }
+            Action::Kill => {
+                if let Some(instance) = &vassal.instance {
+                    instance.kill(&name(path), now);
+                }
+            }
         }
         let deadline = vassal.machine.deadline();
         if vassal.timer != deadline {
@@ -236,66 +231,24 @@ impl Roster {
 
     fn read_link(&mut self, path: &Rc<Path>, now: Instant) {
         for _ in 0..PACKETS_PER_TURN {
-            let Some(instance) = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut())
-            else {
-                return;
-            };
-            let Some(link) = &instance.process.link else { return };
-            match protocol::receive(link) {
-                Ok(Received::Nothing) => return,
-                Ok(Received::Packet(packet, _)) => match FromVassal::decode(&packet) {
-                    Some(FromVassal::Running) => {
-                        if instance.running.is_none() {
-                            instance.running = Some(now);
-                            let took = Took(now.saturating_duration_since(instance.born));
-                            log!("{}: running after {took}", name(path));
-                        }
-                        self.apply(path, Event::Running, now);
-                    }
-                    Some(FromVassal::Stopping(within)) => self.apply(path, Event::Leaving(within), now),
-                    Some(FromVassal::Exiting(reason)) => instance.reason = Some(reason),
-                    None => {
-                        log!("{}: sent {} bytes that are no message: link closed", name(path), packet.len());
-                        return self.close_link(path, now);
-                    }
-                },
-                Ok(Received::Closed) => return self.close_link(path, now),
-                Err(errno) => {
-                    log!("{}: read from its link: {}: link closed", name(path), Described(errno));
-                    return self.close_link(path, now);
-                }
+            let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
+            let Some(instance) = instance else { return };
+            match instance.hear(&self.links, &name(path), now) {
+                Heard::Nothing => return,
+                Heard::Reason => {}
+                Heard::Event(event) => self.apply(path, event, now),
             }
         }
     }
 
-    /// Without its link an instance is ending, or must: it sees the end of the link as the end of the emperor.
-    fn close_link(&mut self, path: &Rc<Path>, now: Instant) {
-        let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
-        if let Some(link) = instance.and_then(|instance| instance.process.link.take()) {
-            // Closing alone would not end the registration while a child that has not reached its exec yet holds a copy.
-            let _ = epoll::delete(&self.links, &link);
-        }
-        self.apply(path, Event::Leaving(Duration::ZERO), now);
-    }
-
     fn bury(&mut self, path: &Rc<Path>, status: WaitStatus, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
-        let Some(instance) = vassal.instance.take() else { return };
-        if let Some(link) = &instance.process.link {
-            let _ = epoll::delete(&self.links, link);
-        }
-        let why = match &instance.reason {
-            Some(reason) => reason.to_string(),
-            None => format!("vassal-init {status} without a reason"),
-        };
-        let took = |since| Took(now.saturating_duration_since(since));
-        let how_long = match (instance.asked_to_stop, instance.running) {
-            (Some(asked), _) => format!("{} after the request", took(asked)),
-            (None, Some(since)) => format!("up {}", took(since)),
-            (None, None) => format!("{} after its start, never ran", took(instance.born)),
-        };
+        let Some(mut instance) = vassal.instance.take() else { return };
+        instance.close_link(&self.links);
+        let why = instance.why_it_ended(status);
         let action = vassal.machine.step(Event::Died, now);
-        log!("{}: {why}; {how_long}; {}", name(path), next(vassal.machine.state(), now));
+        let next = next(vassal.machine.state(), now);
+        log!("{}: {why}; {}; {next}", name(path), instance.how_long(now));
         vassal.last = Some(why);
         self.perform(path, action, now);
     }
@@ -308,30 +261,6 @@ impl AsFd for Roster {
 }
 
 impl Vassal {
-    fn ask_to_stop(&mut self, now: Instant) {
-        if let Some(instance) = &mut self.instance {
-            instance.asked_to_stop = Some(now);
-            if let Some(link) = &instance.process.link {
-                // A vassal that does not read or is gone does not answer either; the deadline for that is set.
-                let _ = protocol::send(link, &ToVassal::Stop.encode(), None);
-            }
-        }
-    }
-
-    fn kill(&self, path: &Path, now: Instant) {
-        if let Some(Instance { process, asked_to_stop, .. }) = &self.instance {
-            let pid = process.pid.as_raw_nonzero();
-            let why = match asked_to_stop {
-                Some(asked) => format!("not gone {} after the request to stop", Took(now - *asked)),
-                None if process.link.is_none() => "not gone after it closed its link".to_owned(),
-                None => "not gone in the time it announced".to_owned(),
-            };
-            log!("{}: {why}: killing pid {pid}", name(path));
-            // It may have ended just now; then its death is on its way.
-            let _ = kill_pidfd(&process.pidfd, libc::SIGKILL);
-        }
-    }
-
     fn status(&self, now: Instant) -> String {
         let mut line = match self.machine.state() {
             State::Idle => "idle".to_owned(),
@@ -342,7 +271,7 @@ impl Vassal {
             state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
         };
         if let Some(instance) = &self.instance {
-            line.push_str(&format!(", pid {}", instance.process.pid.as_raw_nonzero()));
+            line.push_str(&format!(", pid {}", instance.pid()));
         }
         line.push_str(&format!(", {} restarts", self.instances.saturating_sub(1)));
         if let Some(last) = &self.last {
@@ -353,27 +282,17 @@ impl Vassal {
     }
 }
 
-/// Creates an instance whose link is listened to.
-fn spawn(spawner: &Spawner, links: &OwnedFd, path: &Path) -> Result<Process> {
-    let process = spawner.spawn(path)?;
-    if let Some(link) = &process.link {
-        let pid = epoll::EventData::new_u64(process.pid.as_raw_nonzero().get() as u64);
-        epoll::add(links, link, pid, epoll::EventFlags::IN).context("listen to", "link")?;
-    }
-    Ok(process)
-}
-
 /// What comes next for a vassal without an instance.
 fn next(state: State, now: Instant) -> String {
     match state {
         State::Backoff { until } => format!("next try in {}", Took(until.saturating_duration_since(now))),
         State::Starting => "respawning now".to_owned(),
-        State::Idle => "not wanted any more".to_owned(),
+        State::Idle => "not respawned".to_owned(),
         State::Running { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
 }
 
 /// A vassal's name, as log lines show it.
-fn name(path: &Path) -> std::ffi::os_str::Display<'_> {
-    vassal_name(path.file_name().unwrap_or(OsStr::new("?"))).display()
+fn name(path: &Path) -> Cow<'_, str> {
+    vassal_name(path.file_name().unwrap_or(OsStr::new("?"))).to_string_lossy()
 }

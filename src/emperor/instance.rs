@@ -1,0 +1,126 @@
+//! One instance of a vassal: its process, what it says over its link, and how it ended.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::Took;
+use super::spawn::Process;
+use super::vassal::Event;
+use crate::error::{Context, Described, Result};
+use crate::log;
+use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
+use crate::sys::signal::kill_pidfd;
+
+/// A running process and what is known of it.
+pub struct Instance {
+    process: Process,
+    born: Instant,
+    running: Option<Instant>,
+    asked_to_stop: Option<Instant>,
+    reason: Option<ExitReason>,
+}
+
+/// What was on the link.
+pub enum Heard {
+    /// Nothing more for now.
+    Nothing,
+    /// The reason of an end that is yet to come.
+    Reason,
+    /// Something that changes its vassal's life.
+    Event(Event),
+}
+
+impl Instance {
+    /// A process that was just created; `links` will report its packets with its pid.
+    ///
+    /// # Errors
+    /// ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)). The process then sees its link close, and ends.
+    pub fn new(process: Process, links: &OwnedFd) -> Result<Self> {
+        if let Some(link) = &process.link {
+            let pid = epoll::EventData::new_u64(process.pid.as_raw_nonzero().get() as u64);
+            epoll::add(links, link, pid, epoll::EventFlags::IN).context("listen to", "link")?;
+        }
+        Ok(Self { process, born: Instant::now(), running: None, asked_to_stop: None, reason: None })
+    }
+
+    /// Its pid here.
+    pub fn pid(&self) -> i32 {
+        self.process.pid.as_raw_nonzero().get()
+    }
+
+    /// Takes the next packet off the link. `name` is for the log.
+    pub fn hear(&mut self, links: &OwnedFd, name: &str, now: Instant) -> Heard {
+        let Some(link) = &self.process.link else { return Heard::Nothing };
+        match protocol::receive(link) {
+            Ok(Received::Nothing) => return Heard::Nothing,
+            Ok(Received::Packet(packet, _)) => match FromVassal::decode(&packet) {
+                Some(FromVassal::Running) => {
+                    if self.running.is_none() {
+                        self.running = Some(now);
+                        log!("{name}: running after {}", Took(now.saturating_duration_since(self.born)));
+                    }
+                    return Heard::Event(Event::Running);
+                }
+                Some(FromVassal::Stopping(within)) => return Heard::Event(Event::Leaving(within)),
+                Some(FromVassal::Exiting(reason)) => {
+                    self.reason = Some(reason);
+                    return Heard::Reason;
+                }
+                None => log!("{name}: sent {} bytes that are no message: link closed", packet.len()),
+            },
+            Ok(Received::Closed) => {}
+            Err(errno) => log!("{name}: read from its link: {}: link closed", Described(errno)),
+        }
+        self.close_link(links);
+        // Without its link it is ending, or must: it takes the end of the link for the end of the emperor.
+        Heard::Event(Event::Leaving(Duration::ZERO))
+    }
+
+    /// Closes our end. The registration is taken back by hand: a child that has not reached its exec yet holds a copy of
+    /// the descriptor, which would keep it alive.
+    pub fn close_link(&mut self, links: &OwnedFd) {
+        if let Some(link) = self.process.link.take() {
+            let _ = epoll::delete(links, &link);
+        }
+    }
+
+    /// Asks it to stop. One that does not read, or is gone, does not answer either: the deadline for that is set.
+    pub fn ask_to_stop(&mut self, now: Instant) {
+        self.asked_to_stop = Some(now);
+        if let Some(link) = &self.process.link {
+            let _ = protocol::send(link, &ToVassal::Stop.encode(), None);
+        }
+    }
+
+    /// SIGKILL, and in a pid namespace of its own everything it has started goes with it.
+    pub fn kill(&self, name: &str, now: Instant) {
+        let why = match self.asked_to_stop {
+            Some(asked) => format!("not gone {} after the request to stop", Took(now - asked)),
+            None if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
+            None => "not gone in the time it announced".to_owned(),
+        };
+        log!("{name}: {why}: killing pid {}", self.pid());
+        // It may have ended just now; then its death is on its way.
+        let _ = kill_pidfd(&self.process.pidfd, libc::SIGKILL);
+    }
+
+    /// Why it ended: in its own words where it had any.
+    pub fn why_it_ended(&self, status: WaitStatus) -> String {
+        match &self.reason {
+            Some(reason) => reason.to_string(),
+            None => format!("vassal-init {status} without a reason"),
+        }
+    }
+
+    /// How long it took to get there, for the log.
+    pub fn how_long(&self, now: Instant) -> String {
+        let took = |since| Took(now.saturating_duration_since(since));
+        match (self.asked_to_stop, self.running) {
+            (Some(asked), _) => format!("{} after the request", took(asked)),
+            (None, Some(since)) => format!("up {}", took(since)),
+            (None, None) => format!("{} after its start, never ran", took(self.born)),
+        }
+    }
+}
