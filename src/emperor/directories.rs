@@ -108,3 +108,36 @@ impl Directory {
         self.blind = blind;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Location;
+    use std::fs;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_loses_no_vassal() {
+        let path = std::env::temp_dir().join(format!("vassal-directories-{}", std::process::id()));
+        let away = path.with_extension("away");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.ini"), "text").unwrap();
+        let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+        let source = Located { value: path.clone(), key: "emperor".into(), at };
+        let mut directories = Directories::new(&[source], Duration::from_secs(3)).unwrap();
+        let now = Instant::now();
+        assert_eq!(directories.due(now), now);
+        assert_eq!(directories.scan(now), [(Rc::from(path.join("a.ini")), Change::Appeared)]);
+        assert_eq!(directories.due(now), now + Duration::from_secs(3));
+
+        fs::rename(&path, &away).unwrap();
+        assert_eq!(directories.scan(Instant::now()), []);
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(directories.scan(Instant::now()), []);
+        fs::remove_file(path.join("a.ini")).unwrap();
+        directories.watch.read(Instant::now()).unwrap();
+        let now = Instant::now();
+        assert!(directories.due(now) <= now + SPACING);
+        assert_eq!(directories.scan(now), [(Rc::from(path.join("a.ini")), Change::Removed)]);
+        fs::remove_dir(&path).unwrap();
+    }
+}

@@ -112,6 +112,9 @@ pub fn list(directory: &Path) -> Result<Listing> {
 /// known file that could not be looked at this time.
 pub fn commit(old: &mut Listing, new: Listing, held: impl Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
     let mut changes = Vec::new();
+    if *old == new {
+        return changes;
+    }
     old.retain(|name, entry| {
         let stays = new.contains_key(name) || held(name);
         if !stays && matches!(entry, Entry::File(_)) {

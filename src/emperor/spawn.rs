@@ -90,7 +90,8 @@ impl Spawner {
         let link = (LINK_VARIABLE.into(), theirs.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&link]);
         let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
-        match clone3(self.namespaces).context("create", "process")? {
+        let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
+        match clone3(self.namespaces).context("create", process)? {
             Side::Child => self.become_vassal_init(&theirs, &argv, &envp),
             Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours) }),
         }

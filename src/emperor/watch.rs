@@ -22,6 +22,10 @@ use crate::error::{Context, Error, Result};
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
 pub const WRITER_MAX: Duration = Duration::from_secs(1);
 
+/// So many events are read at once: what the kernel queues by default, so that everything up to now is seen, yet
+/// nobody who writes all the time can keep us reading.
+const EVENTS_PER_READ: usize = 16384;
+
 /// Watches directories for changes.
 pub struct Watch {
     inotify: OwnedFd,
@@ -80,7 +84,7 @@ impl Watch {
     pub fn read(&mut self, now: Instant) -> Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        loop {
+        for _ in 0..EVENTS_PER_READ {
             let event = match reader.next() {
                 Ok(event) => event,
                 Err(Errno::AGAIN) => return Ok(()),
@@ -111,6 +115,7 @@ impl Watch {
             };
             self.holds.note(directory, name, until);
         }
+        Ok(())
     }
 
     /// When the next scan is wanted because of an event; `None` when there was none.
