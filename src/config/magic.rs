@@ -1,0 +1,156 @@
+//! Magic variables (`%n`, `%p`, …): replaced in a file's text before anything else looks at it.
+//!
+//! As in uWSGI the percent sign and the byte behind it always go: `%%` gives `%`, and a pair without a meaning gives
+//! nothing. Lower case tells of the file at hand, upper case of the file that was named first.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use super::World;
+use super::bytes::rsplit_once;
+
+/// A text with its magic variables replaced, and the way back to what was written.
+pub(super) struct Substituted {
+    original: Vec<u8>,
+    bytes: Vec<u8>,
+    /// `(offset in bytes, offset in original)` at the end of every replacement.
+    anchors: Vec<(usize, usize)>,
+    /// Offsets in the original of percent signs without a meaning.
+    strays: Vec<usize>,
+}
+
+impl Substituted {
+    /// Replaces every `%c` by what `value` has for it.
+    pub fn new(original: &[u8], value: impl Fn(u8) -> Option<Vec<u8>>) -> Self {
+        let mut bytes = Vec::with_capacity(original.len());
+        let (mut anchors, mut strays) = (Vec::new(), Vec::new());
+        let mut rest = original.iter().copied().enumerate();
+        while let Some((offset, byte)) = rest.next() {
+            if byte != b'%' {
+                bytes.push(byte);
+                continue;
+            }
+            match rest.next() {
+                // The start of a placeholder, which is for a later pass.
+                Some((_, b'(')) => bytes.extend(b"%("),
+                None => bytes.push(b'%'),
+                Some((_, name)) => {
+                    match value(name) {
+                        Some(value) => bytes.extend(value),
+                        None => strays.push(offset),
+                    }
+                    anchors.push((bytes.len(), offset + 2));
+                }
+            }
+        }
+        Self { original: original.to_vec(), bytes, anchors, strays }
+    }
+
+    /// The text with everything replaced.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The text as it was written.
+    pub fn original(&self) -> &[u8] {
+        &self.original
+    }
+
+    /// Where in the original a byte of the result comes from; the middle of a replacement comes from its start.
+    pub fn original_offset(&self, offset: usize) -> usize {
+        let after = self.anchors.partition_point(|(end, _)| *end <= offset);
+        let (base, original) =
+            after.checked_sub(1).and_then(|at| self.anchors.get(at)).copied().unwrap_or((0, 0));
+        let next = self.anchors.get(after).map_or(self.original.len(), |(_, original)| original - 2);
+        (original + (offset - base)).min(next)
+    }
+
+    /// Line and column of every percent sign that has no meaning.
+    pub fn stray_places(&self) -> Vec<(u32, u32)> {
+        let place = |&offset: &usize| {
+            let before = self.original.get(..offset).unwrap_or_default();
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+            (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+        };
+        self.strays.iter().map(place).collect()
+    }
+}
+
+/// What a file's name gives for magic variables.
+#[derive(Clone, Default)]
+pub(super) struct FileMagic {
+    given: Vec<u8>,
+    path: Vec<u8>,
+    section: Vec<u8>,
+    inode: u64,
+}
+
+impl FileMagic {
+    /// For a file as it was named, and the section asked of it (empty for the default one).
+    pub fn new(given: &Path, section: &[u8], world: &dyn World) -> Self {
+        let status = world.status(given);
+        // A symbolic link keeps its own name: many vassals may be links to one file.
+        let path = match status {
+            Some(status) if !status.symlink => world.real_path(given).unwrap_or_else(|| given.to_path_buf()),
+            _ => world.cwd().join(given),
+        };
+        Self {
+            given: given.as_os_str().as_bytes().to_vec(),
+            path: path.into_os_string().into_vec(),
+            section: section.to_vec(),
+            inode: status.map_or(0, |status| status.inode),
+        }
+    }
+
+    fn value(&self, name: u8) -> Option<Vec<u8>> {
+        let path = &self.path[..];
+        let (directory, file) =
+            path.split_at(path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1));
+        let directories = || directory.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
+        let value = match name {
+            b'o' => &self.given,
+            b'p' => path,
+            b's' => file,
+            b'n' => rsplit_once(file, b'.').map_or(&[][..], |(stem, _)| stem),
+            b'd' => directory,
+            b'e' => rsplit_once(&self.given, b'.').map_or(&[][..], |(_, suffix)| suffix),
+            b'c' => directories().next_back().unwrap_or_default(),
+            b'x' => &self.section,
+            b'0'..=b'9' => directories().nth((name - b'0').into()).unwrap_or_default(),
+            b'i' => return Some(self.inode.to_string().into()),
+            b'j' => return Some(format!("{:X}", hash(path)).into()),
+            _ => return None,
+        };
+        Some(value.to_vec())
+    }
+}
+
+/// uWSGI's `djb33x`, which `%j` shows of the path.
+fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(5381, |hash: u32, &byte| hash.wrapping_mul(33) ^ u32::from(byte))
+}
+
+/// What `%name` stands for in `file`, read on behalf of `first`.
+pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn World) -> Option<Vec<u8>> {
+    let text = |text: &OsStr| Some(text.as_bytes().to_vec());
+    let number = |number: u128| Some(number.to_string().into_bytes());
+    match name {
+        b'%' => Some(b"%".to_vec()),
+        b'[' => Some(b"\x1b".to_vec()),
+        b'v' => text(world.cwd().as_os_str()),
+        b'h' => text(&world.hostname()),
+        b'u' => number(world.uid().into()),
+        b'U' => text(&world.user_name()),
+        b'g' => number(world.gid().into()),
+        b'G' => text(&world.group_name()),
+        b't' => number(world.now().as_secs().into()),
+        b'T' => number(world.now().as_micros()),
+        b'k' => number(world.cpus() as u128),
+        b'O' | b'P' | b'S' | b'N' | b'D' | b'E' | b'C' | b'X' | b'I' | b'J' => {
+            first.value(name.to_ascii_lowercase())
+        }
+        _ => file.value(name),
+    }
+}
