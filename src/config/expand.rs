@@ -1,0 +1,397 @@
+//! Files and options → the flat list of expanded options, in uWSGI's order.
+//!
+//! Options are added one by one as they are read. Logic (`if-*`, `for*`) applies to each line as it is added, and the
+//! immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has seen yet. Then come
+//! the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds without passes.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::bytes::{has_scheme, rsplit_once, split_once, substitute};
+use super::diagnostic::Diagnostics;
+use super::logic::{Block, Condition};
+use super::magic::{self, FileMagic, Substituted};
+use super::placeholder::{self, Budget};
+use super::plan::Location;
+use super::{Input, World, ini};
+
+/// How deep files may include each other.
+const DEPTH_MAX: usize = 16;
+/// How many options a configuration may have once everything is expanded.
+const OPTIONS_MAX: usize = 10_000;
+/// How many bytes all values together may have.
+const BYTES_MAX: usize = 4 << 20;
+
+/// One option, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` only for an option of the command line that was given without one.
+    pub value: Option<Vec<u8>>,
+    /// Where the key is.
+    pub at: Location,
+    /// Where the value is.
+    pub value_at: Location,
+    /// What is left of it to do.
+    pub(super) state: State,
+}
+
+/// What is left to do with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// To be expanded and read.
+    Open,
+    /// It has done its work while it was read (`include`, `if-*`, `set`, …): only shown.
+    Done,
+    /// A placeholder: never an option, never expanded.
+    Placeholder,
+    /// Inside a block that only uWSGI can decide (`if-plugin`): handed on as it is.
+    ForUwsgi,
+}
+
+impl Setting {
+    /// The value, empty where there is none.
+    pub fn text(&self) -> &[u8] {
+        self.value.as_deref().unwrap_or_default()
+    }
+}
+
+/// Expands what the caller was given, in order.
+pub(super) fn expand(
+    inputs: &[Input],
+    reload: bool,
+    world: &dyn World,
+    found: &mut Diagnostics,
+) -> Vec<Setting> {
+    let mut expander = Expander {
+        world,
+        reload,
+        found,
+        settings: Vec::new(),
+        block: None,
+        first: None,
+        last_file: Vec::new(),
+        bytes: 0,
+        overflown: false,
+    };
+    let command_line = command_line();
+    for input in inputs {
+        match input {
+            Input::Option { key, value } => {
+                expander.add(Setting {
+                    key: key.as_bytes().to_vec(),
+                    value: value.as_ref().map(|value| value.as_bytes().to_vec()),
+                    at: command_line.clone(),
+                    value_at: command_line.clone(),
+                    state: State::Open,
+                });
+            }
+            Input::File(name) => expander.load(name.as_bytes(), &command_line),
+            Input::Text { path, section, text } => {
+                expander.read_text(path, section.as_deref(), text, None);
+            }
+        }
+        expander.close_block();
+    }
+    expander.passes();
+    expander.inherit();
+    expander.settings
+}
+
+/// Where options of the command line are said to be.
+pub(super) fn command_line() -> Location {
+    Location { file: "command line".into(), line: 0, column: 0 }
+}
+
+struct Expander<'a> {
+    world: &'a dyn World,
+    reload: bool,
+    found: &'a mut Diagnostics,
+    settings: Vec<Setting>,
+    /// The open `if-*` or `for*`.
+    block: Option<Block>,
+    /// The file that was named first: what the upper-case magic variables tell of.
+    first: Option<FileMagic>,
+    /// The file that was read last: what `ini = :section` means.
+    last_file: Vec<u8>,
+    /// Bytes of all values so far.
+    bytes: usize,
+    /// A limit was passed: reported once, then nothing more is added.
+    overflown: bool,
+}
+
+impl Expander<'_> {
+    /// Reads `FILE` or `FILE:section`, named at `at`.
+    fn load(&mut self, name: &[u8], at: &Location) {
+        let (file, section) = rsplit_once(name, b':').unwrap_or((name, b""));
+        if has_scheme(name) {
+            let name = String::from_utf8_lossy(name);
+            self.found.error(at, format!("'{name}': only files can be read")).hint("name a file");
+            return;
+        }
+        let file = if file.is_empty() { self.last_file.clone() } else { file.to_vec() };
+        let path = Path::new(OsStr::from_bytes(&file));
+        let depth = self.found.depth(at) + 1;
+        if depth > DEPTH_MAX {
+            let message =
+                format!("'{}': files include each other more than {DEPTH_MAX} deep", path.display());
+            self.found.error(at, message).hint("look for a file that includes itself");
+            return;
+        }
+        match self.world.read(path) {
+            Ok(text) => {
+                let section = (!section.is_empty()).then_some(section);
+                let included_at = (at.line > 0).then(|| at.clone());
+                self.read_text(path, section.map(OsStr::from_bytes), &text, included_at);
+            }
+            Err(error) => {
+                self.found.error(at, format!("cannot read '{}': {error}", path.display()));
+            }
+        }
+    }
+
+    /// Adds the options of one section of a text.
+    fn read_text(
+        &mut self,
+        path: &Path,
+        section: Option<&OsStr>,
+        text: &[u8],
+        included_at: Option<Location>,
+    ) {
+        let name = self.found.add_source(&path.to_string_lossy(), text, included_at);
+        let place = |(line, column)| Location { file: Rc::clone(&name), line, column };
+        if let Some(nul) = text.iter().position(|&byte| byte == 0) {
+            let line = text.iter().take(nul).filter(|&&byte| byte == b'\n').count() as u32 + 1;
+            self.found.error(&place((line, 1)), "the line holds a NUL byte");
+            return;
+        }
+        self.last_file = path.as_os_str().as_bytes().to_vec();
+        let section = section.map(OsStr::as_bytes);
+        let this = FileMagic::new(path, section.unwrap_or_default(), self.world);
+        let first = self.first.get_or_insert_with(|| this.clone()).clone();
+        let text = Substituted::new(text, |name| magic::value(name, &this, &first, self.world));
+        for stray in text.stray_places() {
+            let message = "a percent sign and the character behind it are dropped here";
+            self.found.warning(&place(stray), message).hint("write '%%' for a percent sign");
+        }
+        let section = section.unwrap_or(b"uwsgi");
+        let Some(entries) = ini::entries(&text, section) else {
+            let message = format!("there is no option in a section [{}]", String::from_utf8_lossy(section));
+            self.found.warning(&place((1, 1)), message);
+            return;
+        };
+        for entry in entries {
+            self.add(Setting {
+                key: entry.key.to_vec(),
+                value: Some(entry.value.to_vec()),
+                at: place(entry.key_at),
+                value_at: place(entry.value_at),
+                state: State::Open,
+            });
+        }
+        let open_here = self.block.as_ref().is_some_and(|block| Rc::ptr_eq(&block.at.file, &name));
+        if open_here {
+            self.close_block();
+        }
+    }
+
+    /// Adds one line: under the open block, if there is one, else as it is.
+    fn add(&mut self, setting: Setting) {
+        let closes = matches!(&setting.key[..], b"end" | b"endif" | b"end-if" | b"endfor" | b"end-for");
+        let is_else = setting.key == b"else";
+        if closes || is_else {
+            let state = match (self.block.take(), is_else) {
+                (Some(block), true) => {
+                    let state = if block.for_uwsgi() { State::ForUwsgi } else { State::Done };
+                    match block.otherwise() {
+                        Some(block) => self.block = Some(block),
+                        None => self.stray(&setting),
+                    }
+                    state
+                }
+                (Some(block), false) if block.for_uwsgi() => State::ForUwsgi,
+                (Some(_), false) => State::Done,
+                (None, _) => {
+                    self.stray(&setting);
+                    State::Done
+                }
+            };
+            return self.push(Setting { state, ..setting });
+        }
+        let Some(block) = &self.block else { return self.act(setting) };
+        if Condition::of(&setting.key).is_some() {
+            let (key, opened) = (setting.key.escape_ascii(), &block.at);
+            let message = format!("'{key}' inside the block that was opened at {opened}");
+            self.found.error(&setting.at, message).hint("blocks cannot be nested in uWSGI's dialect");
+            return;
+        }
+        let Some(repetitions) = block.repetitions() else {
+            return self.push(Setting { state: State::ForUwsgi, ..setting });
+        };
+        for item in repetitions.iter() {
+            if self.overflown {
+                return;
+            }
+            let value = setting.value.as_deref().map(|value| match item {
+                Some(item) => substitute(value, b"%(_)", item),
+                None => value.to_vec(),
+            });
+            self.act(Setting { value, ..setting.clone() });
+        }
+    }
+
+    fn stray(&mut self, setting: &Setting) {
+        let message = format!("'{}' without a block that it could end", setting.key.escape_ascii());
+        self.found.error(&setting.at, message);
+    }
+
+    fn close_block(&mut self) {
+        if let Some(block) = self.block.take() {
+            let message = format!("'{}' is never closed", block.key.escape_ascii());
+            let closing = if block.key.starts_with(b"for") { "endfor" } else { "endif" };
+            self.found.error(&block.at, message).hint(format!("add '{closing} =' behind its last line"));
+        }
+    }
+
+    /// Adds one option and lets it act if it acts at once.
+    fn act(&mut self, setting: Setting) {
+        if let Some(condition) = Condition::of(&setting.key) {
+            self.push(Setting { state: State::Done, ..setting.clone() });
+            match Block::open(&setting, condition, &self.settings, self.reload, self.world) {
+                Ok(block) => {
+                    if let (Some(block_state), Some(last)) =
+                        (block.for_uwsgi().then_some(State::ForUwsgi), self.settings.last_mut())
+                    {
+                        last.state = block_state;
+                    }
+                    self.block = Some(block);
+                }
+                Err(message) => {
+                    self.found.error(&setting.value_at, message);
+                    self.block = Some(Block::skipped(&setting));
+                }
+            }
+            return;
+        }
+        match &setting.key[..] {
+            b"ini" | b"include" => {
+                self.push(Setting { state: State::Done, ..setting.clone() });
+                self.load(setting.text(), &setting.value_at);
+            }
+            b"set" | b"set-placeholder" | b"set-ph" => {
+                self.push(Setting { state: State::Done, ..setting.clone() });
+                let text = setting.text();
+                let Some((key, value)) = split_once(text, b'=') else {
+                    let message = format!("'{}': there is no '='", setting.key.escape_ascii());
+                    self.found.error(&setting.value_at, message).hint("write NAME=VALUE");
+                    return;
+                };
+                let state = if setting.key == b"set" { State::Open } else { State::Placeholder };
+                let (key, value) = (key.to_vec(), Some(value.to_vec()));
+                if state == State::Open {
+                    self.act_unless_logic(Setting { key, value, at: setting.value_at.clone(), ..setting });
+                } else {
+                    self.push(Setting { key, value, state, at: setting.value_at.clone(), ..setting });
+                }
+            }
+            _ => self.push(setting),
+        }
+    }
+
+    /// `set = KEY=VALUE` adds an option like a line of its own, but opens no block.
+    fn act_unless_logic(&mut self, setting: Setting) {
+        if Condition::of(&setting.key).is_some() || setting.key == b"set" {
+            let message = format!("'{}' cannot be set", setting.key.escape_ascii());
+            self.found.error(&setting.at, message);
+        } else {
+            self.act(setting);
+        }
+    }
+
+    fn push(&mut self, setting: Setting) {
+        self.bytes += setting.key.len() + setting.text().len();
+        if self.settings.len() < OPTIONS_MAX && self.bytes <= BYTES_MAX {
+            self.settings.push(setting);
+        } else if !self.overflown {
+            self.overflown = true;
+            let message = format!("more than {OPTIONS_MAX} options or {} MiB once expanded", BYTES_MAX >> 20);
+            self.found.error(&setting.at, message).hint("look for a 'for' that repeats too often");
+        }
+    }
+
+    /// The three passes, each over all options in order.
+    fn passes(&mut self) {
+        let mut budget = Budget::new();
+        for symbol in [b'$', b'@', b'%'] {
+            for index in 0..self.settings.len() {
+                let Some(setting) = self.settings.get(index).filter(|one| one.state == State::Open) else {
+                    continue;
+                };
+                let expanded =
+                    placeholder::expand(setting.text(), symbol, &mut budget, |name| match symbol {
+                        b'$' => {
+                            Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec()))
+                        }
+                        b'@' => file_value(name, self.world).map(Some),
+                        _ => placeholder::evaluate(name, |name| value_of(&self.settings, name)),
+                    });
+                match expanded {
+                    Ok(None) => {}
+                    Ok(Some(value)) => {
+                        if let Some(setting) = self.settings.get_mut(index) {
+                            setting.value = Some(value);
+                        }
+                    }
+                    Err(message) => {
+                        let at = setting.value_at.clone();
+                        self.found.error(&at, format!("'{}': {message}", setting.key.escape_ascii()));
+                    }
+                }
+            }
+        }
+        let bytes: usize = self.settings.iter().map(|setting| setting.text().len()).sum();
+        if bytes > BYTES_MAX
+            && let Some(last) = self.settings.last()
+        {
+            self.found.error(&last.at, format!("more than {} MiB of values once expanded", BYTES_MAX >> 20));
+        }
+    }
+
+    /// The files of `inherit`, behind everything else; they may name further ones.
+    fn inherit(&mut self) {
+        let mut index = 0;
+        while let Some(setting) = self.settings.get(index) {
+            if setting.key == b"inherit" && setting.state == State::Open {
+                let (name, at) = (setting.text().to_vec(), setting.value_at.clone());
+                if let Some(setting) = self.settings.get_mut(index) {
+                    setting.state = State::Done;
+                }
+                self.load(&name, &at);
+                self.close_block();
+            }
+            index += 1;
+        }
+    }
+}
+
+/// The value of the first option or placeholder of that name.
+pub(super) fn value_of<'a>(settings: &'a [Setting], name: &[u8]) -> Option<&'a [u8]> {
+    settings.iter().find(|setting| setting.key == name).and_then(|setting| setting.value.as_deref())
+}
+
+/// What `@(name)` stands for: the file without its last line break.
+fn file_value(name: &[u8], world: &dyn World) -> Result<Vec<u8>, String> {
+    let path = Path::new(OsStr::from_bytes(name));
+    if has_scheme(name) {
+        return Err(format!("'@({})': only files can be read", path.display()));
+    }
+    let mut text = world.read(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+    if text.contains(&0) {
+        return Err(format!("'{}' holds a NUL byte", path.display()));
+    }
+    text.pop_if(|last| matches!(last, b'\n' | b'\r'));
+    Ok(text)
+}

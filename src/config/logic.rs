@@ -1,0 +1,217 @@
+//! `if-*` and `for*`: what a block does to each line inside it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::World;
+use super::expand::{Setting, value_of};
+use super::plan::Location;
+
+/// More repetitions than this never fit the limit on options.
+const REPETITIONS_MAX: usize = 10_000;
+
+/// What a block asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Holds or not; the flag is what it is compared with.
+    If(Test, bool),
+    For,
+    ForTimes,
+    ForReadline,
+    /// Only uWSGI knows.
+    Plugin,
+    /// uWSGI has it, we do not.
+    Unsupported,
+}
+
+/// What an `if-*` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Test {
+    Directory,
+    Environment,
+    Exists,
+    File,
+    Hostname,
+    Option,
+    Reload,
+}
+
+/// Every key that opens a block.
+const CONDITIONS: &[(&str, Condition)] = &[
+    ("for", Condition::For),
+    ("for-glob", Condition::Unsupported),
+    ("for-readline", Condition::ForReadline),
+    ("for-times", Condition::ForTimes),
+    ("if-dir", Condition::If(Test::Directory, true)),
+    ("if-directory", Condition::If(Test::Directory, true)),
+    ("if-env", Condition::If(Test::Environment, true)),
+    ("if-exists", Condition::If(Test::Exists, true)),
+    ("if-file", Condition::If(Test::File, true)),
+    ("if-hostname", Condition::If(Test::Hostname, true)),
+    ("if-hostname-match", Condition::Unsupported),
+    ("if-not-dir", Condition::If(Test::Directory, false)),
+    ("if-not-env", Condition::If(Test::Environment, false)),
+    ("if-not-exists", Condition::If(Test::Exists, false)),
+    ("if-not-file", Condition::If(Test::File, false)),
+    ("if-not-hostname", Condition::If(Test::Hostname, false)),
+    ("if-not-hostname-match", Condition::Unsupported),
+    ("if-not-opt", Condition::If(Test::Option, false)),
+    ("if-not-plugin", Condition::Plugin),
+    ("if-not-reload", Condition::If(Test::Reload, false)),
+    ("if-opt", Condition::If(Test::Option, true)),
+    ("if-plugin", Condition::Plugin),
+    ("if-reload", Condition::If(Test::Reload, true)),
+    ("ifdir", Condition::If(Test::Directory, true)),
+    ("ifenv", Condition::If(Test::Environment, true)),
+    ("ifexists", Condition::If(Test::Exists, true)),
+    ("ifplugin", Condition::Plugin),
+];
+
+impl Condition {
+    /// The condition that a key opens a block with.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        CONDITIONS.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, condition)| *condition)
+    }
+}
+
+/// An open block.
+pub(super) struct Block {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Where it was opened.
+    pub at: Location,
+    lines: Lines,
+}
+
+/// What becomes of each line inside a block.
+enum Lines {
+    /// It is added once per item; `Some` replaces `%(_)`.
+    Repeated(Rc<[Option<Vec<u8>>]>),
+    /// uWSGI decides.
+    ForUwsgi,
+}
+
+impl Block {
+    /// Opens the block of `setting`, deciding its condition now, on text that has not been expanded.
+    pub fn open(
+        setting: &Setting,
+        condition: Condition,
+        settings: &[Setting],
+        reload: bool,
+        world: &dyn World,
+    ) -> Result<Self, String> {
+        let argument = setting.text();
+        let path = Path::new(OsStr::from_bytes(argument));
+        let failed = |what: &str| Err(format!("'{}': {what}", setting.key.escape_ascii()));
+        let items: Vec<_> = match condition {
+            Condition::Plugin => return Ok(Self::new(setting, Lines::ForUwsgi)),
+            Condition::Unsupported => return failed("is not supported here"),
+            Condition::If(test, expected) => {
+                let (holds, item) = test.look(argument, settings, reload, world);
+                if holds == expected { vec![item] } else { Vec::new() }
+            }
+            Condition::For => {
+                let words = argument.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+                words.map(|word| Some(word.to_vec())).collect()
+            }
+            Condition::ForTimes => {
+                // One more than allowed is enough to be refused below.
+                let times = leading_number(argument).min(REPETITIONS_MAX + 1);
+                (1..=times).map(|number| Some(number.to_string().into())).collect()
+            }
+            Condition::ForReadline => {
+                let text = match world.read(path) {
+                    Ok(text) => text,
+                    Err(error) => return failed(&format!("cannot read '{}': {error}", path.display())),
+                };
+                let text = text.strip_suffix(b"\n").unwrap_or(&text);
+                let lines = text.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());
+                if text.is_empty() { Vec::new() } else { lines.map(|line| Some(line.to_vec())).collect() }
+            }
+        };
+        if items.len() > REPETITIONS_MAX {
+            return failed("more repetitions than a configuration may have options");
+        }
+        Ok(Self::new(setting, Lines::Repeated(items.into())))
+    }
+
+    /// A block whose lines are all left out.
+    pub fn skipped(setting: &Setting) -> Self {
+        Self::new(setting, Lines::Repeated(Rc::default()))
+    }
+
+    fn new(setting: &Setting, lines: Lines) -> Self {
+        Self { key: setting.key.clone(), at: setting.at.clone(), lines }
+    }
+
+    /// The block that `else` makes of this one; `None` where there can be no `else`.
+    pub fn otherwise(self) -> Option<Self> {
+        if !self.key.starts_with(b"if") {
+            return None;
+        }
+        let lines = match self.lines {
+            Lines::Repeated(items) if items.is_empty() => Lines::Repeated([None].into()),
+            Lines::Repeated(_) => Lines::Repeated(Rc::default()),
+            Lines::ForUwsgi => Lines::ForUwsgi,
+        };
+        Some(Self { lines, ..self })
+    }
+
+    /// How often each line is added and what stands for `%(_)`; `None` where uWSGI decides.
+    pub fn repetitions(&self) -> Option<Rc<[Option<Vec<u8>>]>> {
+        match &self.lines {
+            Lines::Repeated(items) => Some(Rc::clone(items)),
+            Lines::ForUwsgi => None,
+        }
+    }
+
+    /// Whether only uWSGI can decide it.
+    pub fn for_uwsgi(&self) -> bool {
+        matches!(self.lines, Lines::ForUwsgi)
+    }
+}
+
+impl Test {
+    /// Whether it holds, and what `%(_)` stands for.
+    fn look(
+        self,
+        argument: &[u8],
+        settings: &[Setting],
+        reload: bool,
+        world: &dyn World,
+    ) -> (bool, Option<Vec<u8>>) {
+        let status = || world.status(Path::new(OsStr::from_bytes(argument)));
+        let itself = Some(argument.to_vec());
+        match self {
+            Self::Directory => (status().is_some_and(|status| status.is_directory), itself),
+            Self::Exists => (status().is_some(), itself),
+            Self::File => (status().is_some_and(|status| status.is_file), itself),
+            Self::Hostname => (world.hostname().as_bytes() == argument, itself),
+            Self::Reload => (reload, None),
+            Self::Environment => compare(argument, |name| {
+                world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec())
+            }),
+            // The line that asks is in the list already, and may ask for itself, as in uWSGI.
+            Self::Option => compare(argument, |name| value_of(settings, name).map(<[u8]>::to_vec)),
+        }
+    }
+}
+
+/// `NAME` exists, or `NAME=VALUE` is so; with the value there is.
+fn compare(argument: &[u8], value_of: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (bool, Option<Vec<u8>>) {
+    let mut parts = argument.splitn(2, |&byte| byte == b'=');
+    let value = value_of(parts.next().unwrap_or_default());
+    let holds = match (&value, parts.next()) {
+        (Some(value), Some(expected)) => value == expected,
+        (value, _) => value.is_some(),
+    };
+    (holds, value)
+}
+
+/// The number a text starts with, as atoi(3) reads it; nothing below 0.
+fn leading_number(text: &[u8]) -> usize {
+    let digits = text.trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: usize, byte| number.saturating_mul(10).saturating_add((byte - b'0').into()))
+}
