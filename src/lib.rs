@@ -9,13 +9,16 @@
 //! | module | job |
 //! |---|---|
 //! | [`config`] | uWSGI's ini dialect: parse, expand, check, explain mistakes; no system calls |
+//! | [`cli`] | help, checks and mistakes on the command line |
 //! | [`mount`] | mount flags, mountinfo, mount operations, FUSE facts |
 //! | [`init`] | phases, hooks, privilege drop, reaper, watchdog, shutdown |
 //! | [`emperor`] | directory scan, per-vassal state machine, spawning, event loop |
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`sys`] | the only unsafe code |
+//! | [`world`] | what a configuration may ask of the machine |
 //! | [`error`], [`log`] | one error type, one place that writes log lines |
 
+pub mod cli;
 pub mod config;
 pub mod emperor;
 pub mod error;
@@ -24,3 +27,4 @@ pub mod log;
 pub mod mount;
 pub mod protocol;
 pub mod sys;
+pub mod world;

@@ -2,5 +2,185 @@
 //!
 //! Nothing here makes a system call: what a configuration may ask of the machine (files, environment, host name, …)
 //! is asked of a [`World`] that the caller passes in.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`args`], [`help`] | the command line of both programs |
+//! | `magic`, `ini` | a file's text → entries with their places |
+//! | `expand`, `logic`, `placeholder` | entries → [`Setting`]s: includes, `if`/`for`, `%(name)`, `$(ENV)`, `@(file)` |
+//! | [`options`], `hooks` | the tables: which options, phases and actions there are |
+//! | `bytes` | what `str` has and byte strings lack |
+//! | `vassal`, `emperor`, `app`, `values` | settings → [`plan`] |
+//! | [`diagnostic`], `suggest` | mistakes, and what was probably meant |
 
+pub mod args;
+pub mod diagnostic;
+pub mod help;
+pub mod options;
 pub mod plan;
+
+mod app;
+mod bytes;
+mod emperor;
+mod expand;
+mod hooks;
+mod ini;
+mod logic;
+mod magic;
+mod placeholder;
+mod reader;
+mod suggest;
+mod values;
+mod vassal;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use diagnostic::{Diagnostics, Report};
+use plan::{EmperorPlan, VassalPlan};
+
+pub use expand::Setting;
+
+/// The machine, as far as a configuration may ask about it.
+pub trait World {
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// As open(2) and read(2); also for what is no regular file, and for a file that is too large.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// What a path is, links followed; `None` if there is nothing.
+    fn status(&self, path: &Path) -> Option<Status>;
+    /// The path without links and dots (realpath(3)).
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+    /// The working directory.
+    fn cwd(&self) -> PathBuf;
+    /// The value of an environment variable.
+    fn env(&self, name: &OsStr) -> Option<OsString>;
+    /// The host's name.
+    fn hostname(&self) -> OsString;
+    /// The number of processors that are online.
+    fn cpus(&self) -> usize;
+    /// The time since 1970.
+    fn now(&self) -> Duration;
+    /// Our user's number.
+    fn uid(&self) -> u32;
+    /// Our group's number.
+    fn gid(&self) -> u32;
+    /// Our user's name, empty if it has none.
+    fn user_name(&self) -> OsString;
+    /// Our group's name, empty if it has none.
+    fn group_name(&self) -> OsString;
+}
+
+/// What [`World::status`] tells of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// It is a regular file.
+    pub is_file: bool,
+    /// It is a directory.
+    pub is_directory: bool,
+    /// The path itself is a symbolic link.
+    pub symlink: bool,
+    /// Its inode number.
+    pub inode: u64,
+}
+
+/// One thing that options come from. Several are read in order; the later one has the last word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file, as `FILE` or `FILE:SECTION`.
+    File(OsString),
+    /// A file whose content is already there.
+    Text {
+        /// Its path, for messages and magic variables.
+        path: PathBuf,
+        /// The section to read; `None` for `uwsgi`.
+        section: Option<OsString>,
+        /// Its content.
+        text: Vec<u8>,
+    },
+    /// An option of the command line.
+    Option {
+        /// Its key.
+        key: String,
+        /// Its value, if it was given one.
+        value: Option<OsString>,
+    },
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded<P> {
+    /// What it says.
+    pub plan: P,
+    /// What is probably not meant as it is written.
+    pub warnings: Report,
+}
+
+/// Reads the configuration of a vassal; `reload` is what `if-reload` asks.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Loaded<VassalPlan>, Report> {
+    load(inputs, reload, world, vassal::plan)
+}
+
+/// Reads the configuration of an emperor.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
+    load(inputs, false, world, emperor::plan)
+}
+
+/// Reads a file as what it is (an emperor's if it has the key `emperor`, else a vassal's) and returns all there is to say.
+pub fn check(file: &OsStr, world: &dyn World) -> Report {
+    let inputs = [Input::File(file.to_owned())];
+    let is_emperor = expanded(&inputs, false, world)
+        .is_ok_and(|settings| settings.iter().any(|setting| setting.key == b"emperor"));
+    let (emperor, vassal) = if is_emperor {
+        (Some(load_emperor(&inputs, world)), None)
+    } else {
+        (None, Some(load_vassal(&inputs, false, world)))
+    };
+    let emperor = emperor.map(|loaded| loaded.map_or_else(|report| report, |loaded| loaded.warnings));
+    let vassal = vassal.map(|loaded| loaded.map_or_else(|report| report, |loaded| loaded.warnings));
+    emperor.or(vassal).unwrap_or_default()
+}
+
+/// The expanded options, in order.
+///
+/// # Errors
+/// Everything that keeps them from being read.
+pub fn expanded(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Vec<Setting>, Report> {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(inputs, reload, world, &mut found);
+    if found.failed() { Err(found.into_report()) } else { Ok(settings) }
+}
+
+/// The expanded options as `uwsgi --show-config` prints them.
+pub fn show_config(settings: &[Setting]) -> Vec<u8> {
+    let mut text = b"\n;uWSGI instance configuration\n[uwsgi]\n".to_vec();
+    for setting in settings {
+        let value = setting.value.as_deref().unwrap_or(b"true");
+        for part in [&setting.key[..], b" = ", value, b"\n"] {
+            text.extend(part);
+        }
+    }
+    text.extend(b";end of configuration\n\n");
+    text
+}
+
+fn load<P>(
+    inputs: &[Input],
+    reload: bool,
+    world: &dyn World,
+    plan: fn(&[Setting], &mut Diagnostics) -> P,
+) -> Result<Loaded<P>, Report> {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(inputs, reload, world, &mut found);
+    let plan = plan(&settings, &mut found);
+    if found.failed() { Err(found.into_report()) } else { Ok(Loaded { plan, warnings: found.into_report() }) }
+}

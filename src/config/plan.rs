@@ -40,7 +40,8 @@ pub struct Located<T> {
 /// How a vassal is to be run: everything decided, nothing done yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VassalPlan {
-    /// All hooks, in the order they were written; each phase runs its own in uWSGI's order of families.
+    /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the order of
+    /// the file. Run them as they come.
     pub hooks: Vec<Hook>,
     /// The user to become; `None` stays what we are.
     pub uid: Option<Located<Id>>,
@@ -169,8 +170,8 @@ pub struct EmperorPlan {
     pub throttle: Duration,
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
-    /// The `vassal-init` program to run; `None` takes the one beside the emperor's own.
-    pub vassal_init: Option<PathBuf>,
+    /// What runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's own file.
+    pub vassal_init: Option<Located<PathBuf>>,
 }
 
 impl App {

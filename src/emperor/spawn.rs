@@ -55,7 +55,7 @@ impl Spawner {
     /// When vassal-init cannot be found or read.
     pub fn new(plan: &EmperorPlan, inherited: Inherited) -> Result<Self> {
         let path = match &plan.vassal_init {
-            Some(path) => path.clone(),
+            Some(path) => path.value.clone(),
             None => beside_us().context("find", "the directory of this program")?,
         };
         let image = std::fs::read(&path).context("read", path.display())?;

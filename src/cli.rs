@@ -1,0 +1,55 @@
+//! What both programs do with a command line before their own work begins.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::config::args::{self, Invocation};
+use crate::config::diagnostic::Report;
+use crate::config::options::Reader;
+use crate::config::{self, Input, help};
+use crate::protocol::EXIT_CONFIG;
+use crate::world::Machine;
+
+/// Answers what can be answered at once (help, checks, …) and leaves the rest to `run`.
+pub fn main(name: &str, program: Reader, run: fn(&[Input]) -> ExitCode) -> ExitCode {
+    match args::parse(program, std::env::args_os().skip(1)) {
+        Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
+        Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
+        Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+        Ok(Invocation::Check(files)) => check(&files),
+        Ok(Invocation::ShowConfig(inputs)) => match config::expanded(&inputs, false, &Machine) {
+            Ok(settings) => print(&config::show_config(&settings)),
+            Err(report) => invalid(&report),
+        },
+        Ok(Invocation::Run(inputs)) => run(&inputs),
+        Err(message) => {
+            eprintln!("{name}: {message}\nTry '{name} --help'.");
+            ExitCode::from(EXIT_CONFIG as u8)
+        }
+    }
+}
+
+/// Shows everything that is wrong with a configuration.
+pub fn invalid(report: &Report) -> ExitCode {
+    eprint!("{report}");
+    ExitCode::from(EXIT_CONFIG as u8)
+}
+
+fn check(files: &[OsString]) -> ExitCode {
+    let mut errors = 0;
+    for file in files {
+        let report = config::check(file, &Machine);
+        errors += report.errors();
+        eprint!("{report}");
+    }
+    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG as u8) }
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}

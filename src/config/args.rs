@@ -1,0 +1,144 @@
+//! The command line of both programs: words → what is asked for.
+
+use std::ffi::OsString;
+
+use lexopt::Arg;
+
+use super::Input;
+use super::options::{self, Reader, Row, Takes};
+use super::suggest;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// The overview.
+    Help,
+    /// All about one option.
+    HelpOn(&'static Row),
+    /// The version.
+    Version,
+    /// What is wrong with these files.
+    Check(Vec<OsString>),
+    /// The expanded options.
+    ShowConfig(Vec<Input>),
+    /// The program's work.
+    Run(Vec<Input>),
+}
+
+/// Reads the words behind the program's name. Options and files keep their order: the later one has the last word.
+///
+/// # Errors
+/// What is wrong with the command line, as one line.
+pub fn parse(program: Reader, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+    let mut parser = lexopt::Parser::from_args(words);
+    let mut inputs = Vec::new();
+    let (mut show, mut check) = (false, None::<Vec<OsString>>);
+    while let Some(word) = parser.next().map_err(|error| error.to_string())? {
+        match word {
+            Arg::Short('h') => return Ok(Invocation::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
+            Arg::Long("help") => return help(program, &mut parser),
+            Arg::Long("check") => check = Some(check.unwrap_or_default()),
+            Arg::Long("show-config") => show = true,
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                let row = options::find(name.as_bytes(), program).ok_or_else(|| unknown(program, &name))?;
+                let value = match row.takes {
+                    Takes::Flag => parser.optional_value(),
+                    Takes::Value(_) => Some(parser.value().map_err(|error| error.to_string())?),
+                };
+                inputs.push(Input::Option { key: name, value });
+            }
+            Arg::Short(letter) => return Err(format!("unknown option '-{letter}'")),
+            Arg::Value(file) => match &mut check {
+                Some(files) => files.push(file),
+                None => inputs.push(Input::File(file)),
+            },
+        }
+    }
+    match check {
+        Some(files) if files.is_empty() => Err("'--check' needs a file".to_owned()),
+        Some(_) if show || !inputs.is_empty() => Err("'--check' takes files only".to_owned()),
+        Some(files) => Ok(Invocation::Check(files)),
+        None if inputs.is_empty() => Err("a configuration file is missing".to_owned()),
+        None if show => Ok(Invocation::ShowConfig(inputs)),
+        None => Ok(Invocation::Run(inputs)),
+    }
+}
+
+fn help(program: Reader, parser: &mut lexopt::Parser) -> Result<Invocation, String> {
+    let name = match parser.optional_value() {
+        Some(name) => name,
+        None => match parser.raw_args().map_err(|error| error.to_string())?.next() {
+            Some(name) => name,
+            None => return Ok(Invocation::Help),
+        },
+    };
+    let name = name.to_string_lossy();
+    let name = name.trim_start_matches('-');
+    let row = options::find(name.as_bytes(), program)
+        .or_else(|| options::rows(program).find(|row| row.name == name));
+    row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
+}
+
+fn unknown(program: Reader, name: &str) -> String {
+    let own = ["check", "help", "show-config", "version"];
+    let names = options::rows(program).map(|row| row.name).chain(own);
+    match suggest::closest(name.as_bytes(), names) {
+        Some(close) => format!("unknown option '--{name}': did you mean '--{close}'?"),
+        None => format!("unknown option '--{name}'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Invocation, String> {
+        parse(Reader::Vassal, line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn options_and_files_keep_their_order() {
+        let Ok(Invocation::Run(inputs)) = words("--uid user001 a.ini:b --no-initgroups --exec-as-user=x")
+        else {
+            panic!("not run")
+        };
+        let option =
+            |key: &str, value: Option<&str>| Input::Option { key: key.into(), value: value.map(Into::into) };
+        let file = Input::File("a.ini:b".into());
+        let expected = [
+            option("uid", Some("user001")),
+            file,
+            option("no-initgroups", None),
+            option("exec-as-user", Some("x")),
+        ];
+        assert_eq!(inputs, expected);
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let error = |line: &str| words(line).unwrap_err();
+        assert_eq!(
+            error("--stop-tiemout 3"),
+            "unknown option '--stop-tiemout': did you mean '--stop-timeout'?"
+        );
+        assert_eq!(error("--emperor /x"), "unknown option '--emperor'");
+        assert_eq!(error("--check"), "'--check' needs a file");
+        assert_eq!(error(""), "a configuration file is missing");
+        assert_eq!(error("-x"), "unknown option '-x'");
+        assert!(error("--uid").contains("uid"));
+    }
+
+    #[test]
+    fn other_modes() {
+        assert!(matches!(words("--help"), Ok(Invocation::Help)));
+        assert!(
+            matches!(words("--help exec-as-user"), Ok(Invocation::HelpOn(row)) if row.name == "exec-PHASE")
+        );
+        assert!(matches!(words("--help --uid"), Ok(Invocation::HelpOn(row)) if row.name == "uid"));
+        assert!(matches!(words("--check a b"), Ok(Invocation::Check(files)) if files.len() == 2));
+        assert!(matches!(words("--show-config a"), Ok(Invocation::ShowConfig(_))));
+        assert!(matches!(words("-V"), Ok(Invocation::Version)));
+    }
+}

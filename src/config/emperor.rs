@@ -1,0 +1,82 @@
+//! Expanded options → [`EmperorPlan`].
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bytes::has_scheme;
+use super::diagnostic::Diagnostics;
+use super::expand::{Setting, command_line};
+use super::options::Reader;
+use super::plan::EmperorPlan;
+use super::reader::{located, open, strict, unknown, value};
+use super::values::{self, Parsed, quoted};
+
+/// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
+pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
+    let mut plan = EmperorPlan {
+        directories: Vec::new(),
+        namespaces: 0,
+        scan_interval: Duration::from_secs(3),
+        throttle: Duration::from_millis(1000),
+        max_throttle: Duration::from_millis(180_000),
+        vassal_init: None,
+    };
+    let strict = strict(settings);
+    for setting in open(settings) {
+        match &setting.key[..] {
+            b"emperor" => plan.directories.extend(located(setting, found, directory)),
+            b"emperor-freq" => {
+                plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);
+            }
+            b"emperor-max-throttle" => {
+                plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
+            }
+            b"emperor-throttle" => {
+                plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
+            }
+            b"emperor-use-clone" => {
+                plan.namespaces = value(setting, found, values::namespaces).unwrap_or(plan.namespaces);
+            }
+            b"strict" => {
+                value(setting, found, values::boolean);
+            }
+            b"vassal-init" => {
+                let program = located(setting, found, |text| values::text(text).map(PathBuf::from));
+                plan.vassal_init = program.or(plan.vassal_init);
+            }
+            _ => unknown(setting, Reader::Emperor, strict, strict, found),
+        }
+    }
+    if !settings.iter().any(|setting| setting.key == b"emperor") {
+        let at = settings.last().map_or_else(command_line, |last| last.at.clone());
+        found
+            .error(&at, "there is no 'emperor'")
+            .hint("add 'emperor = DIR', the directory of the vassals' files");
+    }
+    plan
+}
+
+/// A directory, as `DIR` or `dir://DIR`.
+fn directory(text: &[u8]) -> Parsed<PathBuf> {
+    let path = text.strip_prefix(b"dir://").unwrap_or(text);
+    if has_scheme(path) || path.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
+        return Err(format!("{} is not a directory: only directories can be watched", quoted(text)));
+    }
+    if path.is_empty() {
+        return Err("the value is missing".to_owned());
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
+}
+
+fn seconds(text: &[u8]) -> Parsed<Duration> {
+    match values::count(text)? {
+        0 => Err("it must be at least 1".to_owned()),
+        seconds => Ok(Duration::from_secs(seconds.into())),
+    }
+}
+
+fn milliseconds(text: &[u8]) -> Parsed<Duration> {
+    values::count(text).map(|milliseconds| Duration::from_millis(milliseconds.into()))
+}

@@ -1,0 +1,103 @@
+//! Help texts, made from the table of options.
+
+use super::options::{Group, Reader, Row, Takes, rows};
+
+/// The column where descriptions start.
+const COLUMN: usize = 34;
+/// Where long texts are broken.
+const WIDTH: usize = 80;
+
+/// The overview: how to call the program, and a line for each option.
+pub fn overview(program: Reader) -> String {
+    let mut text = usage(program).to_owned();
+    for group in Group::ALL {
+        let members: Vec<_> = rows(program).filter(|row| row.group == group).collect();
+        if members.is_empty() {
+            continue;
+        }
+        text += &format!("\n{}:\n", group.title());
+        for row in members {
+            push_entry(&mut text, &synopsis(row), row.doc);
+        }
+    }
+    text += "\nEvery option is also a key of the configuration file: 'KEY = VALUE' under [uwsgi].\n\
+             '--help OPTION' says more.\n";
+    text
+}
+
+/// All there is to say about one option.
+pub fn entry(row: &Row) -> String {
+    let mut text = format!("{}\n", synopsis(row));
+    push_wrapped(&mut text, row.doc, 4);
+    push_wrapped(&mut text, row.more, 4);
+    text
+}
+
+fn usage(program: Reader) -> &'static str {
+    match program {
+        Reader::Emperor => {
+            "Keeps the vassals of a directory running, each in its own namespaces.\n\
+             \n\
+             Usage:\n\
+             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
+             \x20 emperor --check FILE...          say what is wrong with files; exit 0 or 78\n\
+             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
+             \x20                                  print the options as they are after expansion\n\
+             \x20 emperor --help [OPTION] | --version\n"
+        }
+        Reader::Vassal | Reader::Both => {
+            "Runs one app as process 1 of its namespaces.\n\
+             \n\
+             Usage:\n\
+             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
+             \x20 vassal-init --check FILE...      say what is wrong with files; exit 0 or 78\n\
+             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
+             \x20                                  print the options as they are after expansion\n\
+             \x20 vassal-init --help [OPTION] | --version\n"
+        }
+    }
+}
+
+fn synopsis(row: &Row) -> String {
+    match row.takes {
+        Takes::Flag => format!("--{}", row.name),
+        Takes::Value(value) => format!("--{} {value}", row.name),
+    }
+}
+
+fn push_entry(text: &mut String, synopsis: &str, doc: &str) {
+    let indented = format!("  {synopsis}");
+    if indented.len() + 2 > COLUMN {
+        text.push_str(&indented);
+        text.push('\n');
+        push_wrapped(text, doc, COLUMN);
+    } else {
+        let mut wrapped = String::new();
+        push_wrapped(&mut wrapped, doc, COLUMN);
+        text.push_str(&indented);
+        text.push_str(wrapped.get(indented.len()..).unwrap_or_default());
+    }
+}
+
+/// Appends a paragraph, broken into lines that start at column `indent`.
+fn push_wrapped(text: &mut String, paragraph: &str, indent: usize) {
+    let width = WIDTH.max(indent + 46) - indent;
+    let mut line = 0;
+    for word in paragraph.split_whitespace() {
+        let length = word.chars().count();
+        if line > 0 && line + 1 + length > width {
+            text.push('\n');
+            line = 0;
+        }
+        if line == 0 {
+            text.extend(std::iter::repeat_n(' ', indent));
+        } else {
+            text.push(' ');
+        }
+        line += usize::from(line > 0) + length;
+        text.push_str(word);
+    }
+    if line > 0 {
+        text.push('\n');
+    }
+}

@@ -1,0 +1,224 @@
+//! The table of options: one row for each, feeding parser, help, checks and suggestions.
+
+use super::hooks::HookKey;
+
+/// One option: a key of a file and an option of the command line alike.
+#[derive(Debug)]
+pub struct Row {
+    /// Its name; `PHASE` in it stands for a phase.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// Who reads it.
+    pub reader: Reader,
+    /// The heading it is listed under.
+    pub group: Group,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// The rest of what there is to say; may be empty.
+    pub more: &'static str,
+}
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Yes or no; its name alone means yes.
+    Flag,
+    /// A value, by the name it has in help.
+    Value(&'static str),
+}
+
+/// Who reads an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// `vassal-init`.
+    Vassal,
+    /// `emperor`.
+    Emperor,
+    /// Both: the language of the files.
+    Both,
+}
+
+/// The headings of the help text, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// What runs.
+    App,
+    /// As whom, and where.
+    Process,
+    /// What runs around it.
+    Hooks,
+    /// Checked mountpoints.
+    Mountpoints,
+    /// How it stops.
+    Stop,
+    /// Which vassals, and how they are started.
+    Vassals,
+    /// When the emperor looks and tries again.
+    Timing,
+    /// The language of the files.
+    Language,
+}
+
+impl Group {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::App,
+        Self::Process,
+        Self::Hooks,
+        Self::Mountpoints,
+        Self::Stop,
+        Self::Vassals,
+        Self::Timing,
+        Self::Language,
+    ];
+
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::App => "App",
+            Self::Process => "Process",
+            Self::Hooks => "Hooks",
+            Self::Mountpoints => "Mountpoints",
+            Self::Stop => "Stopping",
+            Self::Vassals => "Vassals",
+            Self::Timing => "Timing",
+            Self::Language => "Configuration files",
+        }
+    }
+}
+
+impl Reader {
+    /// Whether an option that `other` reads is read by this program.
+    pub fn reads(self, other: Self) -> bool {
+        self == other || other == Self::Both
+    }
+}
+
+/// The row of a key, if this program reads it.
+pub fn find(key: &[u8], reader: Reader) -> Option<&'static Row> {
+    let named = |row: &&Row| match row.name.strip_suffix("PHASE") {
+        Some(prefix) => key.starts_with(prefix.as_bytes()) && matches!(HookKey::of(key), HookKey::Ours(..)),
+        None => row.name.as_bytes() == key,
+    };
+    rows(reader).find(named)
+}
+
+/// The rows of a program.
+pub fn rows(reader: Reader) -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(move |row| reader.reads(row.reader))
+}
+
+/// A row without more to say than its line.
+const fn row(group: Group, reader: Reader, name: &'static str, takes: Takes, doc: &'static str) -> Row {
+    Row { name, takes, reader, group, doc, more: "" }
+}
+
+impl Row {
+    const fn more(self, more: &'static str) -> Self {
+        Self { more, ..self }
+    }
+}
+
+use Group::{App, Hooks, Language, Mountpoints, Process, Stop, Timing, Vassals};
+use Reader::{Both, Emperor, Vassal};
+use Takes::{Flag, Value};
+
+#[rustfmt::skip]
+static TABLE: &[Row] = &[
+    row(App, Vassal, "binary-path", Value("PROGRAM"), "the uWSGI to run when no other program is the app (default: uwsgi)"),
+    row(App, Vassal, "command", Value("COMMAND"), "the program to run, with its arguments")
+        .more("Split into words like a shell does it, with quotes and backslashes, and executed without a shell. \
+               Without it the app is uWSGI, which gets every option that vassal-init has no use for."),
+    row(App, Vassal, "privileged-binary-patch", Value("PROGRAM"), "run PROGRAM in uWSGI's place, with the privileges we have"),
+    row(App, Vassal, "privileged-binary-patch-arg", Value("COMMAND"), "the same, with arguments"),
+    row(App, Vassal, "unprivileged-binary-patch", Value("PROGRAM"), "run PROGRAM in uWSGI's place, after the privilege drop"),
+    row(App, Vassal, "unprivileged-binary-patch-arg", Value("COMMAND"), "the same, with arguments"),
+
+    row(Process, Vassal, "add-gid", Value("GROUP"), "a further supplementary group, by name or number; may be repeated"),
+    row(Process, Vassal, "chdir", Value("DIR"), "the app's working directory"),
+    row(Process, Vassal, "env", Value("NAME=VALUE"), "set an environment variable of hooks and app; may be repeated"),
+    row(Process, Vassal, "gid", Value("GROUP"), "the group to become, by name or number (default: the user's own)"),
+    row(Process, Vassal, "no-initgroups", Flag, "leave out the groups that the group database gives the user"),
+    row(Process, Vassal, "uid", Value("USER"), "the user to become, by name or number"),
+    row(Process, Vassal, "umask", Value("MODE"), "file mode creation mask, in octal"),
+    row(Process, Vassal, "unenv", Value("NAME"), "remove an environment variable; may be repeated"),
+    row(Process, Vassal, "unshare", Value("LIST"), "make namespaces for the vassal when no emperor made them")
+        .more("A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
+
+    row(Hooks, Vassal, "exec-PHASE", Value("COMMAND"), "run a shell command in PHASE; may be repeated")
+        .more("The phases are asap, pre-jail, post-jail, in-jail, as-root, as-user, pre-app, post-app and as-user-atexit. \
+               Each command must end with status 0 before the next one starts; only in as-user-atexit a failure is let pass."),
+    row(Hooks, Vassal, "hook-PHASE", Value("ACTION:ARGS"), "do something in PHASE, before its exec-PHASE; may be repeated")
+        .more("The actions are exec:COMMAND, chdir:DIR (or cd:DIR, callret:chdir DIR) and print:TEXT. Phases as for exec-PHASE. \
+               Phases that happen inside uWSGI, such as hook-post-fork, are handed on to it."),
+
+    row(Mountpoints, Vassal, "mountpoint-check", Value("PATH"), "destroy the instance when PATH is no answering mount; may be repeated")
+        .more("The app starts only once each checked path is a mount that answers."),
+    row(Mountpoints, Vassal, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 500ms)"),
+    row(Mountpoints, Vassal, "mountpoint-check-timeout", Value("TIME"), "how long a mount may take to answer (default: 5s)"),
+    row(Mountpoints, Vassal, "mountpoint-timeout", Value("TIME"), "how long a mount may take to appear at the start (default: 30s)"),
+
+    row(Stop, Vassal, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: INT for uWSGI, else TERM)")
+        .more("uWSGI reloads on TERM."),
+    row(Stop, Vassal, "stop-timeout", Value("TIME"), "how long the app may take to stop before it is killed (default: 10s)"),
+
+    row(Vassals, Emperor, "emperor", Value("DIR"), "a directory of vassal files; may be repeated")
+        .more("Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),
+    row(Vassals, Emperor, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets")
+        .more("A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
+    row(Vassals, Emperor, "vassal-init", Value("PROGRAM"), "what runs as process 1 of a vassal (default: vassal-init beside the emperor)"),
+
+    row(Timing, Emperor, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)"),
+    row(Timing, Emperor, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay before a restart (default: 180000)"),
+    row(Timing, Emperor, "emperor-throttle", Value("MILLISECONDS"), "the delay after a first failure; doubles with each (default: 1000)"),
+
+    row(Language, Both, "include", Value("FILE[:SECTION]"), "read the options of a file here"),
+    row(Language, Both, "inherit", Value("FILE[:SECTION]"), "read the options of a file behind all others; placeholders stay as they are"),
+    row(Language, Both, "ini", Value("FILE[:SECTION]"), "the same as include"),
+    row(Language, Both, "set", Value("KEY=VALUE"), "set an option or a placeholder"),
+    row(Language, Both, "set-ph", Value("NAME=VALUE"), "the same as set-placeholder"),
+    row(Language, Both, "set-placeholder", Value("NAME=VALUE"), "set what %(NAME) stands for"),
+    row(Language, Both, "strict", Flag, "an unknown option is a mistake"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        for pair in TABLE.windows(2) {
+            let (a, b) = (&pair[0], &pair[1]);
+            let place = |row: &Row| (Group::ALL.iter().position(|group| *group == row.group), row.name);
+            assert!(place(a) < place(b), "{} before {}", a.name, b.name);
+        }
+    }
+
+    #[test]
+    fn every_row_is_fit_for_help() {
+        for row in TABLE {
+            assert!(!row.doc.is_empty() && !row.doc.ends_with('.'), "{}: {}", row.name, row.doc);
+            assert!(row.doc.len() <= 80, "{}: {} is too long", row.name, row.doc.len());
+            assert!(row.more.is_empty() || row.more.ends_with('.'), "{}: {}", row.name, row.more);
+            assert!(row.name.trim_end_matches("PHASE").bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            if let Value(placeholder) = row.takes {
+                assert!(placeholder.bytes().any(|b| b.is_ascii_uppercase()), "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn rows_are_found_by_key_and_program() {
+        assert_eq!(find(b"exec-as-user", Vassal).map(|row| row.name), Some("exec-PHASE"));
+        assert!(find(b"exec-as-usr", Vassal).is_none() && find(b"exec-as-user", Emperor).is_none());
+        assert!(find(b"uid", Emperor).is_none() && find(b"strict", Emperor).is_some());
+    }
+}

@@ -1,0 +1,83 @@
+//! What the readers of vassal and emperor options have in common: key and place for each value, and unknown keys.
+
+use std::rc::Rc;
+
+use super::diagnostic::Diagnostics;
+use super::expand::{Setting, State};
+use super::options::{self, Reader};
+use super::plan::Located;
+use super::suggest;
+use super::values::{self, Parsed};
+
+/// Names of uWSGI's that are close to one of ours: no warning for them.
+const UWSGI_LOOKALIKES: &[&str] = &[];
+
+/// The value of a setting, or `None` after its mistake was noted with key and place.
+pub(super) fn value<T>(
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: impl FnOnce(&[u8]) -> Parsed<T>,
+) -> Option<T> {
+    match parse(setting.text()) {
+        Ok(value) => Some(value),
+        Err(message) => {
+            found.error(&setting.value_at, format!("'{}': {message}", setting.key.escape_ascii()));
+            None
+        }
+    }
+}
+
+/// The same, with its key and place kept.
+pub(super) fn located<T>(
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: impl FnOnce(&[u8]) -> Parsed<T>,
+) -> Option<Located<T>> {
+    value(setting, found, parse).map(|value| locate(setting, value))
+}
+
+/// A value with the key and place of the setting it came from.
+pub(super) fn locate<T>(setting: &Setting, value: T) -> Located<T> {
+    let key: Rc<str> = String::from_utf8_lossy(&setting.key).into();
+    Located { value, key, at: setting.value_at.clone() }
+}
+
+/// The settings that are options still to be read.
+pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
+    settings.iter().filter(|setting| setting.state == State::Open)
+}
+
+/// Whether `strict` is on: the last one counts.
+pub(super) fn strict(settings: &[Setting]) -> bool {
+    let last = open(settings).filter(|setting| setting.key == b"strict").last();
+    last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
+}
+
+/// Says what there is to say about a key that the program does not read: it is a placeholder for all we know, unless it
+/// looks like a slip. `refused` makes it a mistake in any case.
+pub(super) fn unknown(
+    setting: &Setting,
+    reader: Reader,
+    strict: bool,
+    refused: bool,
+    found: &mut Diagnostics,
+) {
+    let close = lookalike(&setting.key, reader);
+    if close.is_none() && !refused {
+        return;
+    }
+    let message = format!("unknown option '{}'", setting.key.escape_ascii());
+    let found = if strict { found.error(&setting.at, message) } else { found.warning(&setting.at, message) };
+    if let Some(close) = close {
+        found.hint(format!("did you mean '{close}'?"));
+    }
+}
+
+/// The option of ours that a key looks like.
+fn lookalike(key: &[u8], reader: Reader) -> Option<&'static str> {
+    if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
+        return None;
+    }
+    let names = options::rows(reader).map(|row| row.name).filter(|name| !name.ends_with("PHASE"));
+    suggest::closest(key, names)
+}

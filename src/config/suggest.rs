@@ -1,0 +1,71 @@
+//! "Did you mean …?": the known name that a misspelt one is closest to.
+
+/// The candidate that `name` was most probably meant to be, if any is close enough.
+///
+/// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in names of five
+/// letters or more, two in names of ten or more.
+pub(super) fn closest<'a>(name: &[u8], candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = match name.len() {
+        0..5 => return None,
+        5..10 => 1,
+        10..64 => 2,
+        _ => return None,
+    };
+    let near = candidates.map(|candidate| (distance(name, candidate.as_bytes()), candidate));
+    near.filter(|(distance, _)| *distance > 0 && *distance <= allowed).min().map(|(_, candidate)| candidate)
+}
+
+/// The number of slips between two names (optimal string alignment).
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
+    let mut previous = None;
+    for (i, &x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, &y) in b.iter().enumerate() {
+            let changed = at(&above, j) + usize::from(x != y);
+            let mut best = changed.min(at(&above, j + 1) + 1).min(at(&row, j) + 1);
+            let left = j.checked_sub(1);
+            if let Some(left) = left
+                && previous == Some(y)
+                && b.get(left) == Some(&x)
+            {
+                best = best.min(at(&before, left) + 1);
+            }
+            row.push(best);
+        }
+        previous = Some(x);
+        before = std::mem::replace(&mut above, row);
+    }
+    at(&above, b.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, expected) in [
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("abc", "acb", 1),
+            ("abcd", "acbx", 2),
+            ("umask", "umaks", 1),
+            ("ca", "abc", 3),
+        ] {
+            assert_eq!(distance(a.as_bytes(), b.as_bytes()), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn only_close_names_are_suggested() {
+        let known = ["uid", "umask", "mountpoint-check", "mountpoint-timeout"];
+        let suggest = |name: &str| closest(name.as_bytes(), known.into_iter());
+        assert_eq!(suggest("mountpoint-chek"), Some("mountpoint-check"));
+        assert_eq!(suggest("mointpoint-timeuot"), Some("mountpoint-timeout"));
+        assert_eq!(suggest("umaks"), Some("umask"));
+        assert_eq!((suggest("uuid"), suggest("mount"), suggest("umask")), (None, None, None));
+    }
+}

@@ -1,0 +1,266 @@
+//! Leaf parsers: one value each. They do not know the key they read for; the caller adds it, and the place.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use super::bytes::split_once;
+use super::plan::{EnvChange, Id};
+
+/// A value, or what is wrong with it.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// Yes or no: empty (a bare key), `true`, `1`, `yes`, `on`, or `false`, `0`, `no`, `off`.
+pub(super) fn boolean(text: &[u8]) -> Parsed<bool> {
+    match &text.to_ascii_lowercase()[..] {
+        b"" | b"true" | b"1" | b"yes" | b"on" => Ok(true),
+        b"false" | b"0" | b"no" | b"off" => Ok(false),
+        _ => Err(format!("{} is neither true nor false", quoted(text))),
+    }
+}
+
+/// Any text but the empty one.
+pub(super) fn text(text: &[u8]) -> Parsed<OsString> {
+    match text {
+        [] => Err("the value is missing".to_owned()),
+        text => Ok(OsString::from_vec(text.to_vec())),
+    }
+}
+
+/// A duration of our own keys: seconds, with a fraction if need be, or with a unit (`250ms`, `5s`, `2m`, `1h`).
+pub(super) fn duration(text: &[u8]) -> Parsed<Duration> {
+    let wrong = || format!("{} is not a duration: write 5, 1.5, 250ms, 5s or 2m", quoted(text));
+    let unit = text.iter().position(|&byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let unit: u128 = match unit {
+        b"ms" => 1_000_000,
+        b"" | b"s" => 1_000_000_000,
+        b"m" => 60_000_000_000,
+        b"h" => 3_600_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let mut parts = number.splitn(2, |&byte| byte == b'.');
+    let whole = parts.next().filter(|digits| !digits.is_empty()).ok_or_else(wrong)?;
+    let fraction = parts.next();
+    // Nine digits of a fraction are nanoseconds; a longer one is a mistake.
+    let fraction_digits = fraction.map_or(0, <[u8]>::len);
+    if fraction == Some(&[]) || fraction_digits > 9 {
+        return Err(wrong());
+    }
+    let whole: u64 = integer(whole).ok_or_else(wrong)?;
+    let fraction: u64 = fraction.map_or(Some(0), integer).ok_or_else(wrong)?;
+    let scale = 10u128.pow(u32::try_from(fraction_digits).unwrap_or(0));
+    let nanoseconds = (u128::from(whole) * scale + u128::from(fraction)) * unit / scale;
+    // A century is as good as for ever, and far from any overflow of a clock.
+    const MAX: u128 = 100 * 365 * 86_400 * 1_000_000_000;
+    if nanoseconds > MAX {
+        return Err(format!("{} is too long", quoted(text)));
+    }
+    let (seconds, nanoseconds) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    Ok(Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0)))
+}
+
+/// A whole number of seconds or milliseconds, as uWSGI's keys have it.
+pub(super) fn count(text: &[u8]) -> Parsed<u32> {
+    integer(text).ok_or_else(|| format!("{} is not a whole number", quoted(text)))
+}
+
+/// A user or group: a number or a name.
+pub(super) fn id(text: &[u8]) -> Parsed<Id> {
+    if text.is_empty() {
+        return Err("the value is missing".to_owned());
+    }
+    if text.iter().all(u8::is_ascii_digit) {
+        // The largest number means "unchanged" to the kernel (setresuid(2)).
+        let number = integer(text).filter(|&number| number < u32::MAX);
+        return number.map(Id::Number).ok_or_else(|| format!("{} is too large for an id", quoted(text)));
+    }
+    match std::str::from_utf8(text) {
+        Ok(name) => Ok(Id::Name(name.to_owned())),
+        Err(_) => Err(format!("{} is not a name", quoted(text))),
+    }
+}
+
+/// A signal by name, with or without `SIG`, or by number.
+pub(super) fn signal(text: &[u8]) -> Parsed<i32> {
+    let name = String::from_utf8_lossy(text).to_ascii_uppercase();
+    crate::sys::signal::number(&name).ok_or_else(|| format!("{} is not a signal", quoted(text)))
+}
+
+/// File mode bits in octal.
+pub(super) fn octal(text: &[u8]) -> Parsed<u32> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    bits.filter(|&bits| bits <= 0o777)
+        .ok_or_else(|| format!("{} is not an octal mode: write 022", quoted(text)))
+}
+
+/// `NAME=VALUE`.
+pub(super) fn env_set(text: &[u8]) -> Parsed<EnvChange> {
+    match split_once(text, b'=') {
+        None | Some((b"", _)) => Err(format!("{} is not NAME=VALUE", quoted(text))),
+        Some((name, value)) => {
+            Ok(EnvChange::Set(OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())))
+        }
+    }
+}
+
+/// The name of an environment variable.
+pub(super) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
+    if text.is_empty() || text.contains(&b'=') {
+        return Err(format!("{} is not the name of a variable", quoted(text)));
+    }
+    Ok(EnvChange::Unset(OsString::from_vec(text.to_vec())))
+}
+
+/// Namespaces by the names that uWSGI has for them (and `cgroup`), as `CLONE_NEW*` bits.
+const NAMESPACES: &[(&str, i32)] = &[
+    ("cgroup", libc::CLONE_NEWCGROUP),
+    ("fs", libc::CLONE_NEWNS),
+    ("ipc", libc::CLONE_NEWIPC),
+    ("mnt", libc::CLONE_NEWNS),
+    ("mount", libc::CLONE_NEWNS),
+    ("net", libc::CLONE_NEWNET),
+    ("ns", libc::CLONE_NEWNS),
+    ("pid", libc::CLONE_NEWPID),
+    ("user", libc::CLONE_NEWUSER),
+    ("uts", libc::CLONE_NEWUTS),
+];
+
+/// A list of namespaces, separated by commas, as `CLONE_NEW*` bits.
+pub(super) fn namespaces(list: &[u8]) -> Parsed<u64> {
+    let mut bits = 0;
+    for name in list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty()) {
+        match NAMESPACES.iter().find(|(known, _)| known.as_bytes() == name) {
+            Some((_, bit)) => bits |= u64::from(bit.cast_unsigned()),
+            None => {
+                let known: Vec<_> = NAMESPACES.iter().map(|(known, _)| *known).collect();
+                return Err(format!("unknown namespace {}: there are {}", quoted(name), known.join(", ")));
+            }
+        }
+    }
+    if bits == 0 { Err("the value is missing".to_owned()) } else { Ok(bits) }
+}
+
+/// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is expanded.
+pub(super) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => words.extend(word.take()),
+            b'\\' => {
+                let escaped = bytes.next().ok_or("a backslash at the end escapes nothing")?;
+                word.get_or_insert_default().push(escaped);
+            }
+            b'\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match bytes.next().ok_or("a quote ' is not closed")? {
+                        b'\'' => break,
+                        inner => word.push(inner),
+                    }
+                }
+            }
+            b'"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match bytes.next().ok_or("a quote \" is not closed")? {
+                        b'"' => break,
+                        b'\\' => match bytes.next().ok_or("a quote \" is not closed")? {
+                            escaped @ (b'"' | b'\\' | b'$' | b'`') => word.push(escaped),
+                            other => word.extend([b'\\', other]),
+                        },
+                        inner => word.push(inner),
+                    }
+                }
+            }
+            byte => word.get_or_insert_default().push(byte),
+        }
+    }
+    words.extend(word);
+    if words.first().is_none_or(Vec::is_empty) {
+        return Err("the program is missing".to_owned());
+    }
+    Ok(words.into_iter().map(OsString::from_vec).collect())
+}
+
+/// A text in quotes, fit for a message.
+pub(super) fn quoted(text: &[u8]) -> String {
+    format!("'{}'", String::from_utf8_lossy(text))
+}
+
+/// Digits only.
+fn integer<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let good = [
+            ("5", 5000),
+            ("1.5", 1500),
+            ("250ms", 250),
+            ("5s", 5000),
+            ("2m", 120_000),
+            ("0.25m", 15_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ];
+        for (text, milliseconds) in good {
+            assert_eq!(duration(text.as_bytes()), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in
+            ["", "x", "5x", ".5", "5.", "-1", "1.2.3", "99999999999999999999", "9999999h", "1e3", "5 s"]
+        {
+            assert!(duration(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(id(b"0"), Ok(Id::Number(0)));
+        assert_eq!(id(b"user001"), Ok(Id::Name("user001".into())));
+        assert_eq!(id(b"-1"), Ok(Id::Name("-1".into())));
+        assert!(id(b"4294967295").is_err() && id(b"").is_err() && id(b"\xff").is_err());
+    }
+
+    #[test]
+    fn words_are_split_as_a_shell_splits_them() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("a b\tc", &["a", "b", "c"]),
+            ("  a  'b c'  ", &["a", "b c"]),
+            (r#"a "b \" \n $x" c\ d"#, &["a", r#"b " \n $x"#, "c d"]),
+            ("a'b'\"c\"d", &["abcd"]),
+            ("a '' \"\"", &["a", "", ""]),
+            ("sh -c 'echo \"x\"; sleep 1'", &["sh", "-c", "echo \"x\"; sleep 1"]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(words(text.as_bytes()), Ok(expected.iter().map(OsString::from).collect()), "{text}");
+        }
+        for text in ["", "  ", "a 'b", "a \"b", "a \"b\\", "a\\", "''"] {
+            assert!(words(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_values() {
+        assert_eq!(octal(b"022"), Ok(0o22));
+        assert!(
+            octal(b"8").is_err() && octal(b"1777").is_err() && octal(b"").is_err() && octal(b"+7").is_err()
+        );
+        assert_eq!(namespaces(b"fs, pid"), Ok((libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64));
+        assert!(namespaces(b"fs,pidd").is_err() && namespaces(b"").is_err());
+        assert_eq!((signal(b"term"), signal(b"SIGINT")), (Ok(15), Ok(2)));
+        assert_eq!((boolean(b""), boolean(b"True"), boolean(b"off")), (Ok(true), Ok(true), Ok(false)));
+        assert!(boolean(b"maybe").is_err());
+        assert_eq!(env_set(b"A=b=c"), Ok(EnvChange::Set("A".into(), "b=c".into())));
+        assert!(env_set(b"A").is_err() && env_set(b"=b").is_err() && env_unset(b"A=b").is_err());
+    }
+}
