@@ -221,7 +221,14 @@ impl Expander<'_> {
             };
             return self.push(Setting { state, ..setting });
         }
-        let Some(block) = &self.block else { return self.act(setting) };
+        let Some(block) = self.block.take() else { return self.act(setting) };
+        // While the block's lines act it is set aside: what a file included here says is not under it again.
+        self.repeat(&block, setting);
+        self.block = Some(block);
+    }
+
+    /// Adds a line inside a block, as often as the block says.
+    fn repeat(&mut self, block: &Block, setting: Setting) {
         if Condition::of(&setting.key).is_some() {
             let (key, opened) = (setting.key.escape_ascii(), &block.at);
             let message = format!("'{key}' inside the block that was opened at {opened}");
@@ -231,7 +238,7 @@ impl Expander<'_> {
         let Some(repetitions) = block.repetitions() else {
             return self.push(Setting { state: State::ForUwsgi, ..setting });
         };
-        for item in repetitions.iter() {
+        for item in repetitions {
             if self.overflown {
                 return;
             }

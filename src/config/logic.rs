@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
 
 use super::World;
 use super::expand::{Setting, value_of};
@@ -88,7 +87,7 @@ pub(super) struct Block {
 /// What becomes of each line inside a block.
 enum Lines {
     /// It is added once per item; `Some` replaces `%(_)`.
-    Repeated(Rc<[Option<Vec<u8>>]>),
+    Repeated(Vec<Option<Vec<u8>>>),
     /// uWSGI decides.
     ForUwsgi,
 }
@@ -134,12 +133,12 @@ impl Block {
         if items.len() > REPETITIONS_MAX {
             return failed("more repetitions than a configuration may have options");
         }
-        Ok(Self::new(setting, Lines::Repeated(items.into())))
+        Ok(Self::new(setting, Lines::Repeated(items)))
     }
 
     /// A block whose lines are all left out.
     pub fn skipped(setting: &Setting) -> Self {
-        Self::new(setting, Lines::Repeated(Rc::default()))
+        Self::new(setting, Lines::Repeated(Vec::new()))
     }
 
     fn new(setting: &Setting, lines: Lines) -> Self {
@@ -152,17 +151,17 @@ impl Block {
             return None;
         }
         let lines = match self.lines {
-            Lines::Repeated(items) if items.is_empty() => Lines::Repeated([None].into()),
-            Lines::Repeated(_) => Lines::Repeated(Rc::default()),
+            Lines::Repeated(items) if items.is_empty() => Lines::Repeated(vec![None]),
+            Lines::Repeated(_) => Lines::Repeated(Vec::new()),
             Lines::ForUwsgi => Lines::ForUwsgi,
         };
         Some(Self { lines, ..self })
     }
 
     /// How often each line is added and what stands for `%(_)`; `None` where uWSGI decides.
-    pub fn repetitions(&self) -> Option<Rc<[Option<Vec<u8>>]>> {
+    pub fn repetitions(&self) -> Option<&[Option<Vec<u8>>]> {
         match &self.lines {
-            Lines::Repeated(items) => Some(Rc::clone(items)),
+            Lines::Repeated(items) => Some(items),
             Lines::ForUwsgi => None,
         }
     }

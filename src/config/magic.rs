@@ -120,14 +120,14 @@ impl FileMagic {
             b'x' => &self.section,
             b'0'..=b'9' => directories().nth((name - b'0').into()).unwrap_or_default(),
             b'i' => return Some(self.inode.to_string().into()),
-            b'j' => return Some(format!("{:X}", hash(path)).into()),
+            b'j' => return Some(format!("{:08X}", hash(path).swap_bytes()).into()),
             _ => return None,
         };
         Some(value.to_vec())
     }
 }
 
-/// uWSGI's `djb33x`, which `%j` shows of the path.
+/// uWSGI's `djb33x`, which `%j` shows of the path, byte by byte as it lies in a little-endian memory.
 fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(5381, |hash: u32, &byte| hash.wrapping_mul(33) ^ u32::from(byte))
 }

@@ -10,7 +10,7 @@ use super::suggest;
 use super::values::{self, Parsed};
 
 /// Names of uWSGI's that are close to one of ours: no warning for them.
-const UWSGI_LOOKALIKES: &[&str] = &[];
+const UWSGI_LOOKALIKES: &[&str] = &["chdir2", "unshare2"];
 
 /// The value of a setting, or `None` after its mistake was noted with key and place.
 pub(super) fn value<T>(
