@@ -16,7 +16,7 @@
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`sys`] | the only unsafe code |
 //! | [`world`] | what a configuration may ask of the machine |
-//! | [`error`], [`log`] | one error type, one place that writes log lines |
+//! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
 pub mod cli;
 pub mod config;

@@ -429,7 +429,8 @@ mod tests {
     #[test]
     fn last_words_arrive_although_ours_were_not_read() {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (a, b) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         send(&a, &ToVassal::Stop.encode(), None).unwrap();
         send(&b, &FromVassal::Running.encode(), None).unwrap();
         drop(b);

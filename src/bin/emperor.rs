@@ -2,22 +2,29 @@
 
 use std::process::ExitCode;
 
-use vassal::cli;
 use vassal::config::options::Reader;
 use vassal::config::{self, Input};
+use vassal::sys::signal;
 use vassal::world::Machine;
+use vassal::{cli, emperor, log};
 
 fn main() -> ExitCode {
     cli::main("emperor", Reader::Emperor, run)
 }
 
-/// Runs an emperor from its configuration.
 fn run(inputs: &[Input]) -> ExitCode {
+    let inherited = signal::block_all();
+    log::init("emperor");
     match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings);
-            // src/emperor takes over from here.
-            ExitCode::SUCCESS
+            match emperor::run(&loaded.plan, inherited) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    vassal::log!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(report) => cli::invalid(&report),
     }

@@ -1,24 +1,19 @@
-//! `vassal-init`: process 1 of a vassal.
+//! `vassal-init`: PID 1 of a vassal.
 
 use std::process::ExitCode;
 
 use vassal::cli;
+use vassal::config::Input;
 use vassal::config::options::Reader;
-use vassal::config::{self, Input};
-use vassal::world::Machine;
+use vassal::init::start;
 
 fn main() -> ExitCode {
-    cli::main("vassal-init", Reader::Vassal, run)
+    match start::from_emperor() {
+        Some(status) => ExitCode::from(status as u8),
+        None => cli::main("vassal-init", Reader::Vassal, run),
+    }
 }
 
-/// Runs a vassal from its configuration.
 fn run(inputs: &[Input]) -> ExitCode {
-    match config::load_vassal(inputs, false, &Machine) {
-        Ok(loaded) => {
-            eprint!("{}", loaded.warnings);
-            // src/init takes over from here.
-            ExitCode::SUCCESS
-        }
-        Err(report) => cli::invalid(&report),
-    }
+    ExitCode::from(start::from_command_line(inputs) as u8)
 }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::later;
 use super::scan::{self, Change, Listing};
 use super::watch::Watch;
-use super::{Took, later};
 use crate::config::plan::Located;
 use crate::error::{Error, Result};
 use crate::log;
+use crate::log::Elapsed;
 
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
 const SPACING: Duration = Duration::from_millis(50);
@@ -91,7 +92,7 @@ impl Directory {
                 Some(error) => {
                     log!(
                         "{at}: {key}: {error}; its vassals stay as they are, next look in {}",
-                        Took(interval)
+                        Elapsed(interval)
                     );
                 }
                 None => log!("{at}: {key}: {} can be read again", value.display()),
@@ -102,7 +103,7 @@ impl Directory {
         if blind != self.blind
             && let Some(error) = &blind
         {
-            log!("{at}: {key}: {error}; changes are found only every {}", Took(interval));
+            log!("{at}: {key}: {error}; changes are found only every {}", Elapsed(interval));
         }
         self.trouble = trouble;
         self.blind = blind;

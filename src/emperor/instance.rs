@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::Took;
 use super::spawn::Process;
 use super::vassal::Event;
 use crate::error::{Context, Described, Result};
 use crate::log;
+use crate::log::Elapsed;
 use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
 use crate::sys::signal::kill_pidfd;
 
@@ -59,7 +59,7 @@ impl Instance {
                 Some(FromVassal::Running) => {
                     if self.running.is_none() {
                         self.running = Some(now);
-                        log!("{name}: running after {}", Took(now.saturating_duration_since(self.born)));
+                        log!("{name}: running after {}", Elapsed(now.saturating_duration_since(self.born)));
                     }
                     return Heard::Event(Event::Running);
                 }
@@ -97,7 +97,7 @@ impl Instance {
     /// SIGKILL, and in a pid namespace of its own everything it has started goes with it.
     pub fn kill(&self, name: &str, now: Instant) {
         let why = match self.asked_to_stop {
-            Some(asked) => format!("not gone {} after the request to stop", Took(now - asked)),
+            Some(asked) => format!("not gone {} after the request to stop", Elapsed(now - asked)),
             None if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
             None => "not gone in the time it announced".to_owned(),
         };
@@ -116,7 +116,7 @@ impl Instance {
 
     /// How long it took to get there, for the log.
     pub fn how_long(&self, now: Instant) -> String {
-        let took = |since| Took(now.saturating_duration_since(since));
+        let took = |since| Elapsed(now.saturating_duration_since(since));
         match (self.asked_to_stop, self.running) {
             (Some(asked), _) => format!("{} after the request", took(asked)),
             (None, Some(since)) => format!("up {}", took(since)),

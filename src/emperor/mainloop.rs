@@ -8,7 +8,6 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Took;
 use super::backoff::Backoff;
 use super::directories::Directories;
 use super::roster::Roster;
@@ -18,6 +17,7 @@ use super::vassal::Event;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::log;
+use crate::log::Elapsed;
 use crate::sys::signal::{self, Inherited, Signal, SignalFd};
 
 /// So many changed files are acted on before signals and vassals get their turn again.
@@ -56,7 +56,7 @@ impl Emperor {
     fn goes_on(&self) -> bool {
         match self.stopping {
             Some(since) if self.roster.is_empty() => {
-                log!("all vassals stopped in {}", Took(since.elapsed()));
+                log!("all vassals stopped in {}", Elapsed(since.elapsed()));
                 false
             }
             _ => true,

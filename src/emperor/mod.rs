@@ -19,7 +19,6 @@ pub mod spawn;
 pub mod vassal;
 pub mod watch;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use mainloop::run;
@@ -27,16 +26,4 @@ pub use mainloop::run;
 /// `now` and a wait that may come from a configuration: absurd ones end in a year, not in an overflow.
 fn later(now: Instant, wait: Duration) -> Instant {
     now + wait.min(Duration::from_secs(365 * 24 * 3600))
-}
-
-/// A time as log lines show it: `35 ms`, `12.3 s`.
-struct Took(Duration);
-
-impl fmt::Display for Took {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.as_secs(), self.0.subsec_millis()) {
-            (0, ms) => write!(f, "{ms} ms"),
-            (s, ms) => write!(f, "{s}.{} s", ms / 100),
-        }
-    }
 }

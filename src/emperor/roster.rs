@@ -11,7 +11,6 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::process::WaitOptions;
 
-use super::Took;
 use super::backoff::Backoff;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
@@ -19,6 +18,7 @@ use super::spawn::Spawner;
 use super::vassal::{Action, Event, Machine, State, Then};
 use crate::error::{Context, Result};
 use crate::log;
+use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
@@ -265,7 +265,7 @@ impl Vassal {
         let mut line = match self.machine.state() {
             State::Idle => "idle".to_owned(),
             State::Starting => "starting".to_owned(),
-            State::Running { since } => format!("running for {}", Took(now - since)),
+            State::Running { since } => format!("running for {}", Elapsed(now - since)),
             State::Stopping { then: Then::Respawn | Then::Backoff, .. } => "restarting".to_owned(),
             State::Stopping { then: Then::Nothing, .. } => "stopping".to_owned(),
             state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
@@ -285,7 +285,7 @@ impl Vassal {
 /// What comes next for a vassal without an instance.
 fn next(state: State, now: Instant) -> String {
     match state {
-        State::Backoff { until } => format!("next try in {}", Took(until.saturating_duration_since(now))),
+        State::Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
         State::Starting => "respawning now".to_owned(),
         State::Idle => "not respawned".to_owned(),
         State::Running { .. } | State::Stopping { .. } => "still there".to_owned(),

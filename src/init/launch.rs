@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use super::creds::Identity;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
-use crate::sys::clone::{Side, clone3};
+use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec_in_path};
 use crate::sys::{fd, signal};
 
@@ -68,7 +68,7 @@ impl Launch<'_> {
                 let mut message = errno.raw_os_error().to_le_bytes().to_vec();
                 message.extend(step.as_bytes());
                 let _ = rustix::io::write(&child_report, &message);
-                std::process::exit(match errno {
+                clone::exit(match errno {
                     Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
                     _ => EXIT_NOT_EXECUTABLE,
                 })

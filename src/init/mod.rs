@@ -6,6 +6,7 @@
 //!
 //! | file | job |
 //! |---|---|
+//! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
 //! | [`run`] | the life of a vassal, in order |
 //! | [`mainloop`] | the running app, the request to stop, the end |
 //! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
@@ -27,4 +28,5 @@ pub mod outer;
 pub mod probe;
 pub mod reaper;
 pub mod run;
+pub mod start;
 pub mod watchdog;

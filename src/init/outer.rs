@@ -8,7 +8,7 @@ use rustix::process::{Signal, WaitOptions};
 
 use crate::error::{Context, Error, Result};
 use crate::protocol::{EXIT_SETUP, WaitStatus};
-use crate::sys::clone::{Child, Side, clone3};
+use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::signal::{self, SignalFd};
 
 /// Runs `life` in new namespaces (`CLONE_NEW*` bits) and returns its exit status.
@@ -17,11 +17,15 @@ use crate::sys::signal::{self, SignalFd};
 /// The namespaces cannot be had: EPERM without CAP_SYS_ADMIN.
 pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
     match clone3(namespaces).context("create", "the namespaces")? {
-        Side::Parent(child) => wait(&child),
+        Side::Parent(child) => {
+            // With it goes our copy of the emperor's link: its other end must see the vassal's end, not ours.
+            drop(life);
+            wait(&child)
+        }
         Side::Child => {
             // If we are killed, the vassal goes too. It never changes its own identity, which would clear this.
             let armed = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            std::process::exit(if armed.is_ok() { life() } else { EXIT_SETUP })
+            clone::exit(if armed.is_ok() { life() } else { EXIT_SETUP })
         }
     }
 }

@@ -17,7 +17,7 @@ use super::creds::Identity;
 use super::watchdog::{Answer, Found};
 use crate::error::{Context, Result};
 use crate::mount::mountinfo::Owner;
-use crate::sys::clone::{Side, clone3};
+use crate::sys::clone::{self, Side, clone3};
 use crate::sys::{fd, signal};
 
 /// The longest question: a number and a path (PATH_MAX).
@@ -94,10 +94,10 @@ impl AsFd for Probe {
 fn serve(owner: Owner, socket: OwnedFd) -> ! {
     let _ = rustix::thread::set_name(c"vassal-probe");
     // Only its own socket: a copy of the emperor's link would hide our end from the emperor.
-    let Ok(socket) = fd::keep_only(socket) else { std::process::exit(EXIT_NOT_OWNER) };
+    let Ok(socket) = fd::keep_only(socket) else { clone::exit(EXIT_NOT_OWNER) };
     let identity = Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups: Some(Vec::new()) };
     if identity.assume().is_err() {
-        std::process::exit(EXIT_NOT_OWNER);
+        clone::exit(EXIT_NOT_OWNER);
     }
     // After the last change of identity, which clears it.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -111,12 +111,12 @@ fn serve(owner: Owner, socket: OwnedFd) -> ! {
                 };
                 let answer = look(path);
                 if rustix::net::send(&socket, &encode(number, answer), SendFlags::NOSIGNAL).is_err() {
-                    std::process::exit(0);
+                    clone::exit(0);
                 }
             }
             Err(Errno::INTR) => {}
             // The end of PID 1's side, or of the socket.
-            _ => std::process::exit(0),
+            _ => clone::exit(0),
         }
     }
 }

@@ -3,12 +3,10 @@
 //! From [`run`] on this process may be PID 1 of a namespace: it does not leave on an error, it ends the vassal.
 
 use std::ffi::OsString;
-use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustix::fs::MemfdFlags;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
 
@@ -22,6 +20,7 @@ use crate::config::plan::{App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Result};
 use crate::log::Elapsed;
 use crate::protocol::{self, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
+use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
 /// All that a vassal needs to live.
@@ -234,7 +233,8 @@ impl Vassal {
         match &self.plan.app {
             App::Program { argv, privileged } => self.launch(Role::App, !privileged, argv, None),
             App::Uwsgi { binary, ini } => {
-                let ini = memory_file(ini)?;
+                let ini =
+                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
                 self.launch(Role::App, true, &argv, Some(&ini))
             }
@@ -328,13 +328,4 @@ fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
 
 fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
     End::Setup(SetupFailure { phase: phase.to_owned(), index, what, errno }, EXIT_SETUP)
-}
-
-/// An unnamed file in memory with these bytes, to be read from its start.
-fn memory_file(bytes: &[u8]) -> Result<OwnedFd> {
-    let fd =
-        rustix::fs::memfd_create("vassal.ini", MemfdFlags::CLOEXEC).context("create", "the ini of uwsgi")?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(bytes).and_then(|()| file.rewind()).context("write", "the ini of uwsgi")?;
-    Ok(file.into())
 }

@@ -1,0 +1,143 @@
+//! From a configuration to a vassal: whom it comes from, and in which process it is lived.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::FdFlags;
+
+use super::outer;
+use super::run::{Setup, run};
+use crate::config::diagnostic::Report;
+use crate::config::plan::VassalPlan;
+use crate::config::{self, Input};
+use crate::error::{Context, Error, Result};
+use crate::protocol::{
+    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, LINK_VARIABLE, Received, ToVassal,
+};
+use crate::sys::{fd, signal};
+use crate::world::{FILE_MAX, Machine};
+
+/// The greeting is sent before we are created; if it is not there after this time, it never comes.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a vassal that a shell or another program asked for; returns the exit status.
+pub fn from_command_line(inputs: &[Input]) -> i32 {
+    let signals = signal::block_all();
+    name_process();
+    crate::log::init(&format!("vassal-init[{}]", name_of(inputs)));
+    match config::load_vassal(inputs, false, &Machine) {
+        Ok(loaded) => {
+            eprint!("{}", loaded.warnings);
+            live(loaded.plan, 0, None, signals)
+        }
+        Err(report) => {
+            eprint!("{report}");
+            EXIT_CONFIG
+        }
+    }
+}
+
+/// Runs a vassal for the emperor whose link we were started with, if we were; returns the exit status.
+pub fn from_emperor() -> Option<i32> {
+    let number = std::env::var(LINK_VARIABLE).ok()?;
+    let signals = signal::block_all();
+    name_process();
+    Some(greeted(&number).map_or_else(
+        |error| {
+            crate::log!("{error}");
+            EXIT_SETUP
+        },
+        |(link, hello, text)| obey(link, &hello, text, signals),
+    ))
+}
+
+/// Lives the vassal whose file the emperor sent.
+fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited) -> i32 {
+    crate::log::init(&format!("vassal-init[{}]", hello.name.display()));
+    let input = Input::Text { path: hello.path.clone(), section: None, text };
+    match config::load_vassal(&[input], false, &Machine) {
+        Ok(loaded) => {
+            log_lines(&loaded.warnings);
+            live(loaded.plan, hello.namespaces, Some(link), signals)
+        }
+        Err(report) => {
+            log_lines(&report);
+            let reason = ExitReason::Config(report.first());
+            // The emperor sees our exit status in any case.
+            let _ = protocol::send(&link, &FromVassal::Exiting(reason).encode(), None);
+            EXIT_CONFIG
+        }
+    }
+}
+
+/// Runs the plan, in namespaces of its own where it asks for more than there are.
+fn live(plan: VassalPlan, namespaces: u64, link: Option<OwnedFd>, signals: signal::Inherited) -> i32 {
+    let missing = plan.unshare & !namespaces;
+    let setup = Setup { plan, namespaces: namespaces | missing, link, signals };
+    if missing == 0 {
+        return run(setup);
+    }
+    outer::run_in(missing, || run(setup)).unwrap_or_else(|error| {
+        crate::log!("unshare: {error}");
+        EXIT_SETUP
+    })
+}
+
+/// The link, the emperor's greeting on it, and the vassal's file that came along.
+fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
+    let bad = |why: &str| Error::new("take the emperor's link from", LINK_VARIABLE, why);
+    let number = number.parse().map_err(|_| bad("not a number"))?;
+    let link = fd::inherited(number).context("take the emperor's link from", LINK_VARIABLE)?;
+    rustix::io::fcntl_setfd(&link, FdFlags::CLOEXEC).context("take", "the emperor's link")?;
+    let deadline = Instant::now() + GREETING_TIMEOUT;
+    loop {
+        match protocol::receive(&link).context("read", "the emperor's link")? {
+            Received::Packet(packet, Some(file)) => {
+                let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
+                    return Err(bad("its first message is no greeting of this version"));
+                };
+                let mut text = Vec::new();
+                let file = std::fs::File::from(file);
+                file.take(FILE_MAX).read_to_end(&mut text).context("read", hello.path.display())?;
+                return Ok((link, hello, text));
+            }
+            Received::Packet(_, None) => return Err(bad("its first message carries no file")),
+            Received::Closed => return Err(bad("the emperor is gone")),
+            Received::Nothing => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(bad("no greeting came"));
+        }
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
+        // ENOMEM is a wake-up without news.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+}
+
+/// What people see in ps, also when we were started from a memory file.
+fn name_process() {
+    let _ = rustix::thread::set_name(c"vassal-init");
+}
+
+/// The vassal's name: its file's, without the suffix.
+fn name_of(inputs: &[Input]) -> String {
+    let file = inputs.iter().rev().find_map(|input| match input {
+        Input::File(file) => Path::new(file).file_stem(),
+        Input::Text { path, .. } => path.file_stem(),
+        Input::Option { .. } => None,
+    });
+    file.unwrap_or(OsStr::new("-")).to_string_lossy().into_owned()
+}
+
+/// A report for the log: each of its lines a line there.
+fn log_lines(report: &Report) {
+    for line in report.to_string().lines() {
+        crate::log!("{line}");
+    }
+}
