@@ -69,14 +69,15 @@ macro_rules! log {
     ($($arg:tt)*) => { $crate::log::line(format_args!($($arg)*)) };
 }
 
-/// A time as people read it in a log line: `0.4 ms`, `35 ms`, `12.3 s`.
+/// A time as people read it in a log line: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.
 pub struct Elapsed(pub Duration);
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
         match micros {
-            0..10_000 => write!(f, "{}.{} ms", micros / 1000, micros % 1000 / 100),
+            0..1_000 => write!(f, "0.{:02} ms", micros / 10),
+            1_000..10_000 => write!(f, "{}.{} ms", micros / 1000, micros % 1000 / 100),
             10_000..1_000_000 => write!(f, "{} ms", micros / 1000),
             _ => write!(f, "{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
         }
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn times_keep_two_figures_or_more() {
-        for (micros, text) in [(449, "0.4 ms"), (9_999, "9.9 ms"), (35_700, "35 ms"), (12_345_678, "12.3 s")]
+        for (micros, text) in [(49, "0.04 ms"), (9_999, "9.9 ms"), (35_700, "35 ms"), (12_345_678, "12.3 s")]
         {
             assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
         }

@@ -64,7 +64,7 @@ impl World for Machine {
     }
 
     fn cpus(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, Into::into)
+        rustix::thread::sched_getaffinity(None).map_or(1, |cpus| cpus.count() as usize)
     }
 
     fn now(&self) -> Duration {
