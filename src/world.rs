@@ -26,7 +26,7 @@ impl World for Machine {
         let fd = open(path, flags, Mode::empty())?;
         match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
             FileType::RegularFile => {}
-            FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            FileType::Directory => return Err(rustix::io::Errno::ISDIR.into()),
             _ => return Err(io::Error::other("it is not a regular file")),
         }
         let mut text = Vec::new();

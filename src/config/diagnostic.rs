@@ -14,6 +14,9 @@ pub enum Severity {
     Warning,
 }
 
+/// More findings than this help nobody: of what comes later only the last one is kept.
+const FINDINGS_MAX: usize = 100;
+
 /// One finding, complete with what is needed to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -104,6 +107,11 @@ impl fmt::Display for Report {
     }
 }
 
+/// Where options of the command line are said to be.
+pub(super) fn command_line() -> Location {
+    Location { file: "command line".into(), line: 0, column: 0 }
+}
+
 /// A text that locations point into.
 struct Source {
     name: Rc<str>,
@@ -116,6 +124,7 @@ struct Source {
 pub(super) struct Diagnostics {
     sources: Vec<Source>,
     found: Vec<Diagnostic>,
+    failed: bool,
 }
 
 impl Diagnostics {
@@ -125,6 +134,14 @@ impl Diagnostics {
         let name: Rc<str> = name.into();
         self.sources.push(Source { name: Rc::clone(&name), text: text.to_vec(), included_at });
         name
+    }
+
+    /// The place of what concerns the configuration as a whole.
+    pub fn start(&self) -> Location {
+        match self.sources.first() {
+            Some(source) => Location { file: Rc::clone(&source.name), line: 1, column: 1 },
+            None => command_line(),
+        }
     }
 
     /// How many files deep a place is: 0 in what was named first.
@@ -144,7 +161,7 @@ impl Diagnostics {
 
     /// Whether there is an error.
     pub fn failed(&self) -> bool {
-        self.found.iter().any(|found| found.severity == Severity::Error)
+        self.failed
     }
 
     /// What was found, in the order of the text.
@@ -158,7 +175,10 @@ impl Diagnostics {
     }
 
     fn add(&mut self, severity: Severity, at: &Location, message: String) -> &mut Diagnostic {
-        let (line, included_at) = (self.line(at), self.chain(at));
+        self.failed |= severity == Severity::Error;
+        let full = self.found.len() >= FINDINGS_MAX;
+        let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
+        self.found.truncate(FINDINGS_MAX);
         let index = self.found.len();
         self.found.push(Diagnostic { severity, at: at.clone(), message, hint: None, line, included_at });
         #[allow(clippy::indexing_slicing)] // the element was pushed just above

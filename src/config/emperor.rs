@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bytes::has_scheme;
 use super::diagnostic::Diagnostics;
-use super::expand::{Setting, command_line};
+use super::expand::Setting;
 use super::options::Reader;
 use super::plan::EmperorPlan;
 use super::reader::{located, open, strict, unknown, value};
@@ -50,7 +50,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         }
     }
     if !settings.iter().any(|setting| setting.key == b"emperor") {
-        let at = settings.last().map_or_else(command_line, |last| last.at.clone());
+        let at = found.start();
         found
             .error(&at, "there is no 'emperor'")
             .hint("add 'emperor = DIR', the directory of the vassals' files");

@@ -10,18 +10,20 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::bytes::{has_scheme, rsplit_once, split_once, substitute};
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostics, command_line};
 use super::logic::{Block, Condition};
 use super::magic::{self, FileMagic, Substituted};
 use super::placeholder::{self, Budget};
 use super::plan::Location;
-use super::{Input, World, ini};
+use super::{Input, World, cause, ini};
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 16;
 /// How many options a configuration may have once everything is expanded.
 const OPTIONS_MAX: usize = 10_000;
-/// How many bytes all values together may have.
+/// How many files may be read for one configuration.
+const FILES_MAX: usize = 1000;
+/// How many bytes all files together, and all values together, may have.
 const BYTES_MAX: usize = 4 << 20;
 
 /// One option, expanded.
@@ -74,6 +76,8 @@ pub(super) fn expand(
         block: None,
         first: None,
         last_file: Vec::new(),
+        files: 0,
+        file_bytes: 0,
         bytes: 0,
         overflown: false,
     };
@@ -101,11 +105,6 @@ pub(super) fn expand(
     expander.settings
 }
 
-/// Where options of the command line are said to be.
-pub(super) fn command_line() -> Location {
-    Location { file: "command line".into(), line: 0, column: 0 }
-}
-
 struct Expander<'a> {
     world: &'a dyn World,
     reload: bool,
@@ -117,9 +116,12 @@ struct Expander<'a> {
     first: Option<FileMagic>,
     /// The file that was read last: what `ini = :section` means.
     last_file: Vec<u8>,
+    /// Files read so far, and their bytes.
+    files: usize,
+    file_bytes: usize,
     /// Bytes of all values so far.
     bytes: usize,
-    /// A limit was passed: reported once, then nothing more is added.
+    /// A limit was passed: reported once, then nothing more is read or added.
     overflown: bool,
 }
 
@@ -132,23 +134,32 @@ impl Expander<'_> {
             self.found.error(at, format!("'{name}': only files can be read")).hint("name a file");
             return;
         }
+        if self.overflown {
+            return;
+        }
         let file = if file.is_empty() { self.last_file.clone() } else { file.to_vec() };
         let path = Path::new(OsStr::from_bytes(&file));
         let depth = self.found.depth(at) + 1;
         if depth > DEPTH_MAX {
             let message =
                 format!("'{}': files include each other more than {DEPTH_MAX} deep", path.display());
-            self.found.error(at, message).hint("look for a file that includes itself");
+            self.overflow(at, message, "look for a file that includes itself");
             return;
         }
         match self.world.read(path) {
             Ok(text) => {
+                self.files += 1;
+                self.file_bytes += text.len();
+                if self.files > FILES_MAX || self.file_bytes > BYTES_MAX {
+                    let message = format!("more than {FILES_MAX} files or {} MiB of them", BYTES_MAX >> 20);
+                    return self.overflow(at, message, "look for a file that is included too often");
+                }
                 let section = (!section.is_empty()).then_some(section);
                 let included_at = (at.line > 0).then(|| at.clone());
                 self.read_text(path, section.map(OsStr::from_bytes), &text, included_at);
             }
             Err(error) => {
-                self.found.error(at, format!("cannot read '{}': {error}", path.display()));
+                self.found.error(at, format!("cannot read '{}': {}", path.display(), cause(&error)));
             }
         }
     }
@@ -322,10 +333,16 @@ impl Expander<'_> {
         self.bytes += setting.key.len() + setting.text().len();
         if self.settings.len() < OPTIONS_MAX && self.bytes <= BYTES_MAX {
             self.settings.push(setting);
-        } else if !self.overflown {
-            self.overflown = true;
+        } else {
             let message = format!("more than {OPTIONS_MAX} options or {} MiB once expanded", BYTES_MAX >> 20);
-            self.found.error(&setting.at, message).hint("look for a 'for' that repeats too often");
+            self.overflow(&setting.at, message, "look for a 'for' that repeats too often");
+        }
+    }
+
+    fn overflow(&mut self, at: &Location, message: String, hint: &str) {
+        if !self.overflown {
+            self.overflown = true;
+            self.found.error(at, message).hint(hint);
         }
     }
 
@@ -355,6 +372,9 @@ impl Expander<'_> {
                     Err(message) => {
                         let at = setting.value_at.clone();
                         self.found.error(&at, format!("'{}': {message}", setting.key.escape_ascii()));
+                        if budget.is_spent() {
+                            return;
+                        }
                     }
                 }
             }
@@ -395,7 +415,8 @@ fn file_value(name: &[u8], world: &dyn World) -> Result<Vec<u8>, String> {
     if has_scheme(name) {
         return Err(format!("'@({})': only files can be read", path.display()));
     }
-    let mut text = world.read(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+    let mut text =
+        world.read(path).map_err(|error| format!("cannot read '{}': {}", path.display(), cause(&error)))?;
     if text.contains(&0) {
         return Err(format!("'{}' holds a NUL byte", path.display()));
     }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::World;
 use super::expand::{Setting, value_of};
 use super::plan::Location;
+use super::{World, cause};
 
 /// More repetitions than this never fit the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
@@ -123,7 +123,9 @@ impl Block {
             Condition::ForReadline => {
                 let text = match world.read(path) {
                     Ok(text) => text,
-                    Err(error) => return failed(&format!("cannot read '{}': {error}", path.display())),
+                    Err(error) => {
+                        return failed(&format!("cannot read '{}': {}", path.display(), cause(&error)));
+                    }
                 };
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);
                 let lines = text.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());

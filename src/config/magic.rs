@@ -10,6 +10,9 @@ use std::path::Path;
 use super::World;
 use super::bytes::rsplit_once;
 
+/// More stray percent signs than this are not worth a warning each.
+const STRAYS_MAX: usize = 20;
+
 /// A text with its magic variables replaced, and the way back to what was written.
 pub(super) struct Substituted {
     original: Vec<u8>,
@@ -38,7 +41,8 @@ impl Substituted {
                 Some((_, name)) => {
                     match value(name) {
                         Some(value) => bytes.extend(value),
-                        None => strays.push(offset),
+                        None if strays.len() < STRAYS_MAX => strays.push(offset),
+                        None => {}
                     }
                     anchors.push((bytes.len(), offset + 2));
                 }
@@ -66,7 +70,7 @@ impl Substituted {
         (original + (offset - base)).min(next)
     }
 
-    /// Line and column of every percent sign that has no meaning.
+    /// Line and column of the first percent signs that have no meaning.
     pub fn stray_places(&self) -> Vec<(u32, u32)> {
         let place = |&offset: &usize| {
             let before = self.original.get(..offset).unwrap_or_default();

@@ -38,6 +38,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use crate::error::Described;
 use diagnostic::{Diagnostics, Report};
 use plan::{EmperorPlan, VassalPlan};
 
@@ -171,6 +174,14 @@ pub fn show_config(settings: &[Setting]) -> Vec<u8> {
     }
     text.extend(b";end of configuration\n\n");
     text
+}
+
+/// Why a file could not be read, as people search for it.
+fn cause(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(errno) => Described(errno).to_string(),
+        None => error.to_string(),
+    }
 }
 
 fn load<P>(

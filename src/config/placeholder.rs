@@ -18,6 +18,11 @@ impl Budget {
         Self(WORK_MAX)
     }
 
+    /// Whether there is nothing left.
+    pub fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
     /// Takes `amount` off; `false` when there is not enough left.
     pub fn spend(&mut self, amount: usize) -> bool {
         let left = self.0.checked_sub(amount);

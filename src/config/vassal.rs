@@ -1,16 +1,26 @@
 //! Expanded options → [`VassalPlan`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::app;
 use super::diagnostic::Diagnostics;
-use super::expand::{Setting, State, command_line};
+use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey, phase_names};
 use super::options::Reader;
-use super::plan::{App, Hook, VassalPlan};
-use super::reader::{locate, located, strict, unknown, value};
+use super::plan::{App, Hook, Phase, VassalPlan};
+use super::reader::{locate, located, open, strict, unknown, value};
 use super::values::{self, Parsed};
+
+/// The keys that make another program the app.
+const PROGRAM_KEYS: &[&str] = &[
+    "command",
+    "privileged-binary-patch",
+    "privileged-binary-patch-arg",
+    "unprivileged-binary-patch",
+    "unprivileged-binary-patch-arg",
+];
 
 /// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used.
 pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan {
@@ -109,25 +119,23 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
     // A stable sort: within a phase the families come in uWSGI's order, each in the order of the file.
     hooks.sort_by_key(|(phase, family, _)| (*phase, *family));
     plan.hooks = hooks.into_iter().map(|(_, _, hook)| hook).collect();
-    let with_uwsgi = program.is_none();
+    let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
+    let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     plan.app = match program {
         Some(app) => app,
-        None => uwsgi(&for_uwsgi, binary.unwrap_or_else(|| "uwsgi".into()), settings, found),
+        // Its value was wrong.
+        None if !with_uwsgi => plan.app,
+        None => uwsgi(&for_uwsgi, binary.unwrap_or_else(|| "uwsgi".into()), found),
     };
     plan.stop_signal = stop_signal.unwrap_or(if with_uwsgi { libc::SIGINT } else { libc::SIGTERM });
     plan
 }
 
 /// uWSGI as the app.
-fn uwsgi(
-    options: &[&Setting],
-    binary: std::ffi::OsString,
-    settings: &[Setting],
-    found: &mut Diagnostics,
-) -> App {
+fn uwsgi(options: &[&Setting], binary: OsString, found: &mut Diagnostics) -> App {
     if options.iter().all(|setting| setting.key == b"strict") {
-        let at = settings.last().map_or_else(command_line, |last| last.at.clone());
+        let at = found.start();
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");
     }
@@ -151,12 +159,7 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
 }
 
 /// One hook of a phase of ours.
-fn hook(
-    setting: &Setting,
-    phase: super::plan::Phase,
-    family: usize,
-    found: &mut Diagnostics,
-) -> Option<Hook> {
+fn hook(setting: &Setting, phase: Phase, family: usize, found: &mut Diagnostics) -> Option<Hook> {
     let family = FAMILIES.get(family)?;
     let action = value(setting, found, family.parse)?;
     let source = locate(setting, String::from_utf8_lossy(setting.text()).into_owned());
@@ -167,13 +170,13 @@ fn hook(
 fn run(
     setting: &Setting,
     found: &mut Diagnostics,
-    parse: fn(&[u8]) -> Parsed<Vec<std::ffi::OsString>>,
+    parse: fn(&[u8]) -> Parsed<Vec<OsString>>,
     privileged: bool,
 ) -> Option<App> {
     value(setting, found, parse).map(|argv| App::Program { argv, privileged })
 }
 
-fn one_word(text: &[u8]) -> Parsed<Vec<std::ffi::OsString>> {
+fn one_word(text: &[u8]) -> Parsed<Vec<OsString>> {
     values::text(text).map(|program| vec![program])
 }
 
