@@ -1,0 +1,274 @@
+//! Configurations and the plans or mistakes they come to, on a machine that is made up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vassal::config::plan::{Action, App, EnvChange, Id, Phase, VassalPlan};
+use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
+
+/// A machine with the files `loop.ini`, `inc.ini` and `bad.ini`.
+struct Fake;
+
+impl World for Fake {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match path.to_str() {
+            Some("loop.ini") => Ok(b"[uwsgi]\ninclude = loop.ini\ninclude = loop.ini\n".to_vec()),
+            Some("inc.ini") => Ok(b"[uwsgi]\nif-env = HOME\n inc = %n\nendif\n".to_vec()),
+            Some("bad.ini") => Ok(b"[uwsgi]\n\n umask = 9\n".to_vec()),
+            _ => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        }
+    }
+    fn status(&self, _: &Path) -> Option<Status> {
+        None
+    }
+    fn real_path(&self, _: &Path) -> Option<PathBuf> {
+        None
+    }
+    fn cwd(&self) -> PathBuf {
+        "/cwd".into()
+    }
+    fn env(&self, name: &OsStr) -> Option<OsString> {
+        (name == "HOME").then(|| "/root".into())
+    }
+    fn hostname(&self) -> OsString {
+        "host".into()
+    }
+    fn cpus(&self) -> usize {
+        2
+    }
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn uid(&self) -> u32 {
+        0
+    }
+    fn gid(&self) -> u32 {
+        0
+    }
+    fn user_name(&self) -> OsString {
+        "root".into()
+    }
+    fn group_name(&self) -> OsString {
+        "root".into()
+    }
+}
+
+fn file(lines: &str) -> Input {
+    let text = format!("[uwsgi]\n{lines}\n").into_bytes();
+    Input::Text { path: "/v/app001.ini".into(), section: None, text }
+}
+
+fn option(key: &str, value: Option<&str>) -> Input {
+    Input::Option { key: key.into(), value: value.map(Into::into) }
+}
+
+fn vassal(lines: &str) -> Loaded<VassalPlan> {
+    load_vassal(&[file(lines)], false, &Fake).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// All findings for a vassal's file, each on one line, hints behind `|`.
+fn findings(lines: &str) -> Vec<String> {
+    let report =
+        load_vassal(&[file(lines)], false, &Fake).map_or_else(|report| report, |loaded| loaded.warnings);
+    let line = |found: &vassal::config::diagnostic::Diagnostic| {
+        let hint = found.hint.as_ref().map_or(String::new(), |hint| format!(" | {hint}"));
+        found.summary().replace("/v/app001.ini:", "") + &hint
+    };
+    report.diagnostics().iter().map(line).collect()
+}
+
+#[test]
+fn a_bare_command_takes_the_defaults() {
+    let plan = vassal("command = sleep 'a b'").plan;
+    let argv = vec!["sleep".into(), "a b".into()];
+    assert_eq!(plan.app, App::Program { argv, privileged: false });
+    assert_eq!((plan.stop_signal, plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
+    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
+    assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(500));
+    assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
+    assert!(plan.initgroups && plan.uid.is_none() && plan.umask.is_none() && plan.unshare == 0);
+}
+
+#[test]
+fn every_key_reaches_the_plan() {
+    let plan = vassal(
+        "uid = user001\ngid = 33\nadd-gid = 4\nadd-gid = audio\nno-initgroups\nenv = A=$(HOME)\nunenv = B\nchdir = /srv\n\
+         umask = 027\nprivileged-binary-patch-arg = prog -x\nmountpoint-check = /%n\nmountpoint-timeout = 2m\n\
+         mountpoint-check-interval = 250ms\nmountpoint-check-timeout = 1.5\nstop-timeout = 0\nstop-signal = quit\nunshare = fs,pid",
+    )
+    .plan;
+    let uid = plan.uid.unwrap();
+    assert_eq!(
+        (&uid.value, &*uid.key, uid.at.to_string()),
+        (&Id::Name("user001".into()), "uid", "/v/app001.ini:2:7".into())
+    );
+    assert_eq!(plan.gid.unwrap().value, Id::Number(33));
+    assert_eq!((plan.add_gids.len(), plan.initgroups), (2, false));
+    assert_eq!(plan.environment, [EnvChange::Set("A".into(), "/root".into()), EnvChange::Unset("B".into())]);
+    assert_eq!((plan.chdir.unwrap().value, plan.umask), ("/srv".into(), Some(0o027)));
+    assert_eq!(plan.app, App::Program { argv: vec!["prog".into(), "-x".into()], privileged: true });
+    assert_eq!(plan.checks[0].value, Path::new("/app001"));
+    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(120));
+    assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(250));
+    assert_eq!(plan.mountpoint_check_timeout, Duration::from_millis(1500));
+    assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, libc::SIGQUIT));
+    assert_eq!(plan.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+}
+
+#[test]
+fn hooks_come_by_phase_then_family_then_line() {
+    let plan = vassal(
+        "command = x\nexec-as-user = b\nhook-as-user = print:a\nexec-asap = c\nhook-as-user = cd:/\nexec-as-user = d",
+    )
+    .plan;
+    let hooks: Vec<_> = plan.hooks.into_iter().map(|hook| (hook.phase, hook.action)).collect();
+    let expected = [
+        (Phase::Asap, Action::Exec("c".into())),
+        (Phase::AsUser, Action::Print("a".into())),
+        (Phase::AsUser, Action::Chdir("/".into())),
+        (Phase::AsUser, Action::Exec("b".into())),
+        (Phase::AsUser, Action::Exec("d".into())),
+    ];
+    assert_eq!(hooks, expected);
+}
+
+#[test]
+fn the_later_input_has_the_last_word() {
+    let inputs = [
+        option("uid", Some("1")),
+        file("command = x\nuid = 2"),
+        option("uid", Some("3")),
+        option("no-initgroups", None),
+    ];
+    let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
+    assert_eq!((plan.uid.unwrap().value, plan.initgroups), (Id::Number(3), false));
+    let plan = load_vassal(&inputs[..2], false, &Fake).unwrap().plan;
+    assert_eq!(plan.uid.unwrap().value, Id::Number(2));
+}
+
+#[test]
+fn blocks_follow_the_reload_flag_and_else() {
+    let lines = "if-reload\n command = again\nelse\n command = first\nendif\ninclude = inc.ini";
+    for (reload, program) in [(false, "first"), (true, "again")] {
+        let plan = load_vassal(&[file(lines)], reload, &Fake).unwrap().plan;
+        assert_eq!(plan.app, App::Program { argv: vec![program.into()], privileged: false });
+    }
+}
+
+#[test]
+fn a_file_with_blocks_can_be_included_in_a_block() {
+    let App::Uwsgi { ini, .. } = vassal("for = a b\n include = inc.ini\nendfor").plan.app else {
+        panic!("not uwsgi")
+    };
+    assert_eq!(ini, b"[uwsgi]\ninc = inc\ninc = inc\n");
+}
+
+#[test]
+fn every_mistake_is_found_in_one_pass() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "exec-as-usr = x\nuid =\nhook-asap = exce:x\nstop-signal = TREM\ncommand = x",
+            &[
+                "2:1: unknown phase 'as-usr' in 'exec-as-usr' | did you mean 'exec-as-user'?",
+                "3:1: 'uid': the value is missing",
+                "4:13: 'hook-asap': unknown action 'exce' (there are callret, cd, chdir, exec, print)",
+                "5:15: 'stop-signal': 'TREM' is not a signal",
+            ],
+        ),
+        (
+            "mountpoint-chek = /app\nhttp-socket = :1",
+            &["2:1: warning: unknown option 'mountpoint-chek' | did you mean 'mountpoint-check'?"],
+        ),
+        (
+            "strict\nmountpoint-chek = /app\nhttp-socket = :1",
+            &["3:1: unknown option 'mountpoint-chek' | did you mean 'mountpoint-check'?"],
+        ),
+        ("strict\ncommand = x\nfoo = 1", &["4:1: unknown option 'foo'"]),
+        ("command = x\nfoo = 1", &[]),
+        (
+            "command = x\nhook-post-fork = print:x",
+            &["3:1: warning: 'hook-post-fork' only runs inside uWSGI | the app is another program here"],
+        ),
+        (
+            "uid = 1",
+            &[
+                "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
+            ],
+        ),
+        ("command = x\nendif", &["3:1: 'endif' without a block that it could end"]),
+        ("command = x\nfor = a", &["3:1: 'for' is never closed | add 'endfor =' behind its last line"]),
+        (
+            "command = x\nif-env = A\n if-env = B\nendif",
+            &[
+                "4:2: 'if-env' inside the block that was opened at 3:1 | blocks cannot be nested in uWSGI's dialect",
+            ],
+        ),
+        ("command = x\ninclude = nope", &["3:11: cannot read 'nope': No such file or directory (ENOENT)"]),
+        ("command = x\na = %(b / 0)\nb = 1", &["3:5: 'a': '%(b / 0)': division by zero"]),
+        ("command = x\na = x%(a)", &["3:5: 'a': the value expands without end: it refers to itself"]),
+        (
+            "command = x\nfor-times = 1000000000\n a = 1\nendfor",
+            &["3:13: 'for-times': more repetitions than a configuration may have options"],
+        ),
+        (
+            "command = x\na = \0b",
+            &[
+                "3:1: the line holds a NUL byte",
+                "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
+            ],
+        ),
+        (
+            "command = x\na = 5 %",
+            &[
+                "3:7: warning: a percent sign and the character behind it are dropped here | write '%%' for a percent sign",
+            ],
+        ),
+        ("http-socket = :1\nset = [x=1", &["3:7: '[x' cannot be the name of an option"]),
+    ];
+    for (lines, expected) in cases {
+        let mut expected: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
+        let mut found =
+            findings(lines).iter().map(|line| line.replace("/v/app001.ini:", "")).collect::<Vec<_>>();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{lines}");
+    }
+}
+
+#[test]
+fn mistakes_in_included_files_show_the_way_there() {
+    let report = load_vassal(&[file("command = x\ninclude = bad.ini")], false, &Fake).unwrap_err();
+    assert_eq!(
+        report.to_string(),
+        "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022\n     umask = 9\n             ^\n  included from /v/app001.ini:3:11\n"
+    );
+    assert_eq!(report.first(), "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022");
+}
+
+#[test]
+fn files_that_include_themselves_end_soon() {
+    let report = load_vassal(&[file("command = x\ninclude = loop.ini")], false, &Fake).unwrap_err();
+    assert_eq!(report.errors(), 1);
+    assert!(
+        report.first().starts_with("loop.ini:2:11: 'loop.ini': files include each other more than 16 deep")
+    );
+}
+
+#[test]
+fn emperor_options_reach_the_plan() {
+    let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\nemperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
+    let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    let directories: Vec<_> = plan.directories.iter().map(|directory| directory.value.as_path()).collect();
+    assert_eq!(directories, [Path::new("/etc/vassals"), Path::new("/more")]);
+    assert_eq!(plan.namespaces, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+    assert_eq!((plan.scan_interval, plan.throttle), (Duration::from_secs(5), Duration::from_millis(10)));
+    assert_eq!((plan.max_throttle, plan.vassal_init.unwrap().value), (Duration::from_secs(180), "/x".into()));
+    let first = |lines: &str| load_emperor(&[file(lines)], &Fake).unwrap_err().first();
+    assert!(first("emperor-freq = 1").ends_with(":1:1: there is no 'emperor'"));
+    assert!(first("emperor = amqp://x").contains("only directories can be watched"));
+    assert!(first("emperor = /x\nstrict\nfoo = 1").ends_with(":4:1: unknown option 'foo'"));
+}
