@@ -165,12 +165,7 @@ impl Diagnostics {
     }
 
     /// What was found, in the order of the text.
-    pub fn into_report(mut self) -> Report {
-        let order = |at: &Location| {
-            let file = self.sources.iter().position(|source| Rc::ptr_eq(&source.name, &at.file));
-            (file, at.line, at.column)
-        };
-        self.found.sort_by_key(|found| order(&found.at));
+    pub fn into_report(self) -> Report {
         Report(self.found)
     }
 
@@ -179,10 +174,17 @@ impl Diagnostics {
         let full = self.found.len() >= FINDINGS_MAX;
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
         self.found.truncate(FINDINGS_MAX);
-        let index = self.found.len();
-        self.found.push(Diagnostic { severity, at: at.clone(), message, hint: None, line, included_at });
-        #[allow(clippy::indexing_slicing)] // the element was pushed just above
+        // Kept in the order of the text, whatever order the checks run in.
+        let index = self.found.partition_point(|other| self.order(&other.at) <= self.order(at));
+        self.found
+            .insert(index, Diagnostic { severity, at: at.clone(), message, hint: None, line, included_at });
+        #[allow(clippy::indexing_slicing)] // the element was put there just above
         &mut self.found[index]
+    }
+
+    fn order(&self, at: &Location) -> (Option<usize>, u32, u32) {
+        let file = self.sources.iter().position(|source| Rc::ptr_eq(&source.name, &at.file));
+        (file, at.line, at.column)
     }
 
     fn source(&self, at: &Location) -> Option<&Source> {

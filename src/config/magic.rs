@@ -139,7 +139,7 @@ fn hash(bytes: &[u8]) -> u32 {
 /// What `%name` stands for in `file`, read on behalf of `first`.
 pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn World) -> Option<Vec<u8>> {
     let text = |text: &OsStr| Some(text.as_bytes().to_vec());
-    let number = |number: u128| Some(number.to_string().into_bytes());
+    let number = |number: u64| Some(number.to_string().into_bytes());
     match name {
         b'%' => Some(b"%".to_vec()),
         b'[' => Some(b"\x1b".to_vec()),
@@ -149,9 +149,9 @@ pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn W
         b'U' => text(&world.user_name()),
         b'g' => number(world.gid().into()),
         b'G' => text(&world.group_name()),
-        b't' => number(world.now().as_secs().into()),
-        b'T' => number(world.now().as_micros()),
-        b'k' => number(world.cpus() as u128),
+        b't' => number(world.now().as_secs()),
+        b'T' => number(u64::try_from(world.now().as_micros()).unwrap_or(u64::MAX)),
+        b'k' => number(world.cpus() as u64),
         b'O' | b'P' | b'S' | b'N' | b'D' | b'E' | b'C' | b'X' | b'I' | b'J' => {
             first.value(name.to_ascii_lowercase())
         }

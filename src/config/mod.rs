@@ -63,7 +63,7 @@ pub trait World {
     fn env(&self, name: &OsStr) -> Option<OsString>;
     /// The host's name.
     fn hostname(&self) -> OsString;
-    /// The number of processors that are online.
+    /// The number of processors we may run on.
     fn cpus(&self) -> usize;
     /// The time since 1970.
     fn now(&self) -> Duration;

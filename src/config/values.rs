@@ -32,32 +32,26 @@ pub(super) fn duration(text: &[u8]) -> Parsed<Duration> {
     let wrong = || format!("{} is not a duration: write 5, 1.5, 250ms, 5s or 2m", quoted(text));
     let unit = text.iter().position(|&byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
-    let unit: u128 = match unit {
+    let unit: u64 = match unit {
         b"ms" => 1_000_000,
         b"" | b"s" => 1_000_000_000,
         b"m" => 60_000_000_000,
         b"h" => 3_600_000_000_000,
         _ => return Err(wrong()),
     };
-    let mut parts = number.splitn(2, |&byte| byte == b'.');
-    let whole = parts.next().filter(|digits| !digits.is_empty()).ok_or_else(wrong)?;
-    let fraction = parts.next();
-    // Nine digits of a fraction are nanoseconds; a longer one is a mistake.
-    let fraction_digits = fraction.map_or(0, <[u8]>::len);
-    if fraction == Some(&[]) || fraction_digits > 9 {
+    let (whole, fraction) = split_once(number, b'.').unwrap_or((number, b"0"));
+    // Six digits of a fraction are more than anybody needs, and keep what follows far from overflow.
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 6 {
         return Err(wrong());
     }
     let whole: u64 = integer(whole).ok_or_else(wrong)?;
-    let fraction: u64 = fraction.map_or(Some(0), integer).ok_or_else(wrong)?;
-    let scale = 10u128.pow(u32::try_from(fraction_digits).unwrap_or(0));
-    let nanoseconds = (u128::from(whole) * scale + u128::from(fraction)) * unit / scale;
+    let parts: u64 = integer(fraction).ok_or_else(wrong)?;
+    let scale = fraction.iter().fold(1, |scale, _| scale * 10);
+    let nanoseconds = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts * unit / scale));
     // A century is as good as for ever, and far from any overflow of a clock.
-    const MAX: u128 = 100 * 365 * 86_400 * 1_000_000_000;
-    if nanoseconds > MAX {
-        return Err(format!("{} is too long", quoted(text)));
-    }
-    let (seconds, nanoseconds) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    Ok(Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0)))
+    const MAX: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+    let nanoseconds = nanoseconds.filter(|&nanoseconds| nanoseconds <= MAX);
+    nanoseconds.map(Duration::from_nanos).ok_or_else(|| format!("{} is too long", quoted(text)))
 }
 
 /// A whole number of seconds or milliseconds, as uWSGI's keys have it.

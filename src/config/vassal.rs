@@ -43,7 +43,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         unshare: 0,
     };
     let mut stop_signal = None;
-    let mut hooks = Vec::new();
+    // Phase and family of each hook so far.
+    let mut places = Vec::new();
     let mut program = None;
     let mut binary = None;
     let mut for_uwsgi = Vec::new();
@@ -60,7 +61,10 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             HookKey::No => {}
             HookKey::Ours(phase, family) => {
                 if let Some(hook) = hook(setting, phase, family, found) {
-                    hooks.push((phase, family, hook));
+                    // Within a phase the families come in uWSGI's order, each in the order of the file.
+                    let at = places.partition_point(|place| *place <= (phase, family));
+                    places.insert(at, (phase, family));
+                    plan.hooks.insert(at, hook);
                 }
                 continue;
             }
@@ -116,9 +120,6 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             _ => for_uwsgi.push(setting),
         }
     }
-    // A stable sort: within a phase the families come in uWSGI's order, each in the order of the file.
-    hooks.sort_by_key(|(phase, family, _)| (*phase, *family));
-    plan.hooks = hooks.into_iter().map(|(_, _, hook)| hook).collect();
     let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
     let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
