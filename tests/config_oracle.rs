@@ -61,6 +61,10 @@ const SAME: &[(&str, &str)] = &[
         "include",
         "[uwsgi]\nx = %n\ninclude = DIR/inc.ini\ny = %n\nini = DIR/inc.ini:foo\nfrom-inc = 1\nz = %(in-inc)\n",
     ),
+    (
+        "own lines count",
+        "[uwsgi]\nif-not-opt = b\n b = 1\n c = 2\nendif\nif-opt = b=1\n b = %(_)\n d = 3\nendif\nif-opt = e\n e = 1\n f = 1\nendif\n",
+    ),
     ("same file", "[uwsgi]\na = 1\nini = :other\nb = %(o)\n[other]\no = %x\n"),
     ("inherit", "[uwsgi]\ninherit = DIR/inc.ini\na = %(in-inc)\n"),
     ("include in a loop", "[uwsgi]\nfor = a b\n include = DIR/inc.ini\nendfor\n"),

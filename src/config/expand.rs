@@ -232,7 +232,8 @@ impl Expander<'_> {
             };
             return self.push(Setting { state, ..setting });
         }
-        let Some(block) = self.block.take() else { return self.act(setting) };
+        let Some(mut block) = self.block.take() else { return self.act(setting) };
+        block.ask_again(&self.settings);
         // While the block's lines act it is set aside: what a file included here says is not under it again.
         self.repeat(&block, setting);
         self.block = Some(block);
@@ -278,20 +279,15 @@ impl Expander<'_> {
     fn act(&mut self, setting: Setting) {
         if let Some(condition) = Condition::of(&setting.key) {
             self.push(Setting { state: State::Done, ..setting.clone() });
-            match Block::open(&setting, condition, &self.settings, self.reload, self.world) {
-                Ok(block) => {
-                    if let (Some(block_state), Some(last)) =
-                        (block.for_uwsgi().then_some(State::ForUwsgi), self.settings.last_mut())
-                    {
-                        last.state = block_state;
-                    }
-                    self.block = Some(block);
-                }
-                Err(message) => {
-                    self.found.error(&setting.value_at, message);
-                    self.block = Some(Block::skipped(&setting));
-                }
+            let block = Block::open(&setting, condition, &self.settings, self.reload, self.world);
+            let block = block.unwrap_or_else(|message| {
+                self.found.error(&setting.value_at, message);
+                Block::skipped(&setting)
+            });
+            if let (true, Some(opening)) = (block.for_uwsgi(), self.settings.last_mut()) {
+                opening.state = State::ForUwsgi;
             }
+            self.block = Some(block);
             return;
         }
         match &setting.key[..] {

@@ -82,6 +82,8 @@ pub(super) struct Block {
     /// Where it was opened.
     pub at: Location,
     lines: Lines,
+    /// For `if-opt` and `if-not-opt`: what to ask again before each line, since the block's own lines count too.
+    asks_again: Option<(Vec<u8>, bool)>,
 }
 
 /// What becomes of each line inside a block.
@@ -135,7 +137,19 @@ impl Block {
         if items.len() > REPETITIONS_MAX {
             return failed("more repetitions than a configuration may have options");
         }
-        Ok(Self::new(setting, Lines::Repeated(items)))
+        let mut block = Self::new(setting, Lines::Repeated(items));
+        if let Condition::If(Test::Option, expected) = condition {
+            block.asks_again = Some((argument.to_vec(), expected));
+        }
+        Ok(block)
+    }
+
+    /// Decides again, for the next line, what the block's own lines can change.
+    pub fn ask_again(&mut self, settings: &[Setting]) {
+        if let Some((argument, expected)) = &self.asks_again {
+            let (holds, item) = option(argument, settings);
+            self.lines = Lines::Repeated(if holds == *expected { vec![item] } else { Vec::new() });
+        }
     }
 
     /// A block whose lines are all left out.
@@ -144,7 +158,7 @@ impl Block {
     }
 
     fn new(setting: &Setting, lines: Lines) -> Self {
-        Self { key: setting.key.clone(), at: setting.at.clone(), lines }
+        Self { key: setting.key.clone(), at: setting.at.clone(), lines, asks_again: None }
     }
 
     /// The block that `else` makes of this one; `None` where there can be no `else`.
@@ -157,7 +171,7 @@ impl Block {
             Lines::Repeated(_) => Lines::Repeated(Vec::new()),
             Lines::ForUwsgi => Lines::ForUwsgi,
         };
-        Some(Self { lines, ..self })
+        Some(Self { lines, asks_again: None, ..self })
     }
 
     /// How often each line is added and what stands for `%(_)`; `None` where uWSGI decides.
@@ -194,10 +208,14 @@ impl Test {
             Self::Environment => compare(argument, |name| {
                 world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec())
             }),
-            // The line that asks is in the list already, and may ask for itself, as in uWSGI.
-            Self::Option => compare(argument, |name| value_of(settings, name).map(<[u8]>::to_vec)),
+            Self::Option => option(argument, settings),
         }
     }
+}
+
+/// Whether there is such an option so far; the line that asks is one of them, as in uWSGI.
+fn option(argument: &[u8], settings: &[Setting]) -> (bool, Option<Vec<u8>>) {
+    compare(argument, |name| value_of(settings, name).map(<[u8]>::to_vec))
 }
 
 /// `NAME` exists, or `NAME=VALUE` is so; with the value there is.
