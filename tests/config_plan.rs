@@ -171,11 +171,11 @@ fn a_file_with_blocks_can_be_included_in_a_block() {
 fn every_mistake_is_found_in_one_pass() {
     let cases: &[(&str, &[&str])] = &[
         (
-            "exec-as-usr = x\nuid =\nhook-asap = exce:x\nstop-signal = TREM\ncommand = x",
+            "exec-as-usr = x\nuid =\nhook-asap = exce\nstop-signal = TREM\ncommand = x",
             &[
                 "2:1: unknown phase 'as-usr' in 'exec-as-usr' | did you mean 'exec-as-user'?",
                 "3:1: 'uid': the value is missing",
-                "4:13: 'hook-asap': unknown action 'exce' (there are callret, cd, chdir, exec, print)",
+                "4:13: 'hook-asap': 'exce' is not action:argument",
                 "5:15: 'stop-signal': 'TREM' is not a signal",
             ],
         ),

@@ -1,6 +1,6 @@
 //! Expanded options → [`EmperorPlan`].
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::bytes::has_scheme;
 use super::diagnostic::Diagnostics;
 use super::expand::Setting;
+use super::hooks::{FAMILIES, HookKey};
 use super::options::Reader;
-use super::plan::EmperorPlan;
-use super::reader::{located, open, strict, unknown, value};
+use super::plan::{EmperorPlan, Phase};
+use super::reader::{checked, located, open, strict, unknown, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -22,31 +23,40 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         throttle: Duration::from_millis(1000),
         max_throttle: Duration::from_millis(180_000),
         vassal_init: None,
+        as_vassal: Vec::new(),
+        as_emperor: Vec::new(),
     };
     let strict = strict(settings);
     for setting in open(settings) {
-        match &setting.key[..] {
-            b"emperor" => plan.directories.extend(located(setting, found, directory)),
-            b"emperor-freq" => {
+        match setting.name() {
+            "emperor" => plan.directories.extend(located(setting, found, directory)),
+            "emperor-freq" => {
                 plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);
             }
-            b"emperor-max-throttle" => {
+            "emperor-max-throttle" => {
                 plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
             }
-            b"emperor-throttle" => {
+            "emperor-throttle" => {
                 plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
             }
-            b"emperor-use-clone" => {
+            "emperor-use-clone" => {
                 plan.namespaces = value(setting, found, values::namespaces).unwrap_or(plan.namespaces);
             }
-            b"strict" => {
+            "exec-as-emperor" => plan.as_emperor.extend(located(setting, found, values::text)),
+            "hook-as-emperor" => plan.as_emperor.extend(located(setting, found, command)),
+            "strict" => {
                 value(setting, found, values::boolean);
             }
-            b"vassal-init" => {
-                let program = located(setting, found, |text| values::text(text).map(PathBuf::from));
+            "vassal-init" => {
+                let program = located(setting, found, values::path);
                 plan.vassal_init = program.or(plan.vassal_init);
             }
-            _ => unknown(setting, Reader::Emperor, strict, strict, found),
+            _ => match HookKey::of(&setting.key) {
+                HookKey::Ours(Phase::AsVassal, family) => {
+                    plan.as_vassal.extend(for_vassals(setting, family, found));
+                }
+                _ => unknown(setting, Reader::Emperor, strict, strict, found),
+            },
         }
     }
     if !settings.iter().any(|setting| setting.key == b"emperor") {
@@ -56,6 +66,22 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             .hint("add 'emperor = DIR', the directory of the vassals' files");
     }
     plan
+}
+
+/// A hook that the vassals run. It is taken apart there again; here so that a mistake is the emperor's, not every vassal's.
+fn for_vassals(setting: &Setting, family: usize, found: &mut Diagnostics) -> Option<(String, OsString)> {
+    let family = FAMILIES.get(family)?;
+    checked(setting, found, family.parse(setting.text()))?;
+    let key = String::from_utf8_lossy(&setting.key).into_owned();
+    Some((key, OsStr::from_bytes(setting.text()).to_owned()))
+}
+
+/// `exec:COMMAND`: all else would change the emperor itself.
+fn command(text: &[u8]) -> Parsed<OsString> {
+    match text.strip_prefix(b"exec:") {
+        Some(command) => values::text(command),
+        None => Err(format!("{} is not exec:COMMAND, the only action the emperor runs itself", quoted(text))),
+    }
 }
 
 /// A directory, as `DIR` or `dir://DIR`.

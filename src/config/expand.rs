@@ -46,6 +46,9 @@ pub struct Setting {
 pub(super) enum State {
     /// To be expanded and read.
     Open,
+    /// To be read as it is: what an emperor says, after its own expansion. Were it expanded again, a vassal's file could
+    /// define a placeholder that was left in a command of root's.
+    Verbatim,
     /// It has done its work while it was read (`include`, `if-*`, `set`, …): only shown.
     Done,
     /// A placeholder: never an option, never expanded.
@@ -55,6 +58,11 @@ pub(super) enum State {
 }
 
 impl Setting {
+    /// The key; empty if it is not UTF-8, as no key of ours is. (To match text is a third of the code that bytes take.)
+    pub(super) fn name(&self) -> &str {
+        std::str::from_utf8(&self.key).unwrap_or_default()
+    }
+
     /// The value, empty where there is none.
     pub fn text(&self) -> &[u8] {
         self.value.as_deref().unwrap_or_default()
@@ -90,7 +98,7 @@ pub(super) fn expand(
                     value: value.as_ref().map(|value| value.as_bytes().to_vec()),
                     at: command_line.clone(),
                     value_at: command_line.clone(),
-                    state: State::Open,
+                    state: if key.ends_with("-as-vassal") { State::Verbatim } else { State::Open },
                 });
             }
             Input::File(name) => expander.load(name.as_bytes(), &command_line),
@@ -211,7 +219,7 @@ impl Expander<'_> {
 
     /// Adds one line: under the open block, if there is one, else as it is.
     fn add(&mut self, setting: Setting) {
-        let closes = matches!(&setting.key[..], b"end" | b"endif" | b"end-if" | b"endfor" | b"end-for");
+        let closes = matches!(setting.name(), "end" | "endif" | "end-if" | "endfor" | "end-for");
         let is_else = setting.key == b"else";
         if closes || is_else {
             let state = match (self.block.take(), is_else) {
@@ -290,12 +298,12 @@ impl Expander<'_> {
             self.block = Some(block);
             return;
         }
-        match &setting.key[..] {
-            b"ini" | b"include" => {
+        match setting.name() {
+            "ini" | "include" => {
                 self.push(Setting { state: State::Done, ..setting.clone() });
                 self.load(setting.text(), &setting.value_at);
             }
-            b"set" | b"set-placeholder" | b"set-ph" => {
+            "set" | "set-placeholder" | "set-ph" => {
                 self.push(Setting { state: State::Done, ..setting.clone() });
                 let text = setting.text();
                 let Some((key, value)) = split_once(text, b'=') else {

@@ -17,7 +17,7 @@ pub fn overview(program: Reader) -> String {
         }
         text += &format!("\n{}:\n", group.title());
         for row in members {
-            push_entry(&mut text, &synopsis(row), row.doc);
+            push_entry(&mut text, &synopsis(row), row.doc());
         }
     }
     text += "\nEvery option is also a key of the configuration file: 'KEY = VALUE' under [uwsgi].\n\
@@ -28,8 +28,8 @@ pub fn overview(program: Reader) -> String {
 /// All there is to say about one option.
 pub fn entry(row: &Row) -> String {
     let mut text = format!("{}\n", synopsis(row));
-    push_wrapped(&mut text, row.doc, 4);
-    push_wrapped(&mut text, row.more, 4);
+    push_wrapped(&mut text, row.doc(), 4);
+    push_wrapped(&mut text, row.more(), 4);
     text
 }
 

@@ -1,17 +1,13 @@
-//! Hooks: the phases, the families of keys that fill them (`hook-PHASE`, `exec-PHASE`), and the actions.
+//! The keys of hooks: the phases, and the families of keys that fill them (`hook-PHASE`, `mount-PHASE`, …).
 
-use std::path::PathBuf;
-
-use super::bytes::split_once;
-use super::plan::{Action, Phase};
+use super::actions::{self, Step};
+use super::plan::Phase;
 use super::suggest;
-use super::values::{self, Parsed, quoted};
+use super::values::Parsed;
 
-/// What turns a value into an action.
-type Parser = fn(&[u8]) -> Parsed<Action>;
-
-/// The phases by name, in the order they come.
+/// The phases by name, in the order they come. The kinds of `accepting` differ only where an app has workers.
 pub(super) const PHASES: &[(&str, Phase)] = &[
+    ("as-vassal", Phase::AsVassal),
     ("asap", Phase::Asap),
     ("pre-jail", Phase::PreJail),
     ("post-jail", Phase::PostJail),
@@ -20,19 +16,23 @@ pub(super) const PHASES: &[(&str, Phase)] = &[
     ("as-user", Phase::AsUser),
     ("pre-app", Phase::PreApp),
     ("post-app", Phase::PostApp),
+    ("accepting", Phase::Accepting),
+    ("accepting-once", Phase::Accepting),
+    ("accepting1", Phase::Accepting),
+    ("accepting1-once", Phase::Accepting),
     ("as-user-atexit", Phase::AsUserAtexit),
 ];
 
-/// Phases that only uWSGI can run, inside the app.
+/// Phases that only uWSGI can run, inside the app or as an emperor of its own.
 const UWSGI_PHASES: &[&str] = &[
-    "accepting",
-    "accepting-once",
-    "accepting1",
-    "accepting1-once",
     "as-emperor",
+    "as-emperor1",
+    "as-emperor2",
+    "as-emperor4",
     "as-gateway",
     "as-mule",
-    "as-vassal",
+    "as-vassal1",
+    "as-vassal3",
     "emperor-lost",
     "emperor-reload",
     "emperor-start",
@@ -42,20 +42,39 @@ const UWSGI_PHASES: &[&str] = &[
     "touch",
 ];
 
-/// The families of keys, in the order in which uWSGI runs them within a phase.
-pub(super) const FAMILIES: &[Family] =
-    &[Family { prefix: "hook-", parse: action }, Family { prefix: "exec-", parse: exec }];
+/// The family whose values name their action.
+const HOOK: Family = Family { prefix: "hook-", action: "" };
 
-/// The actions of `hook-PHASE = action:argument`.
-const ACTIONS: &[(&str, Parser)] =
-    &[("callret", callret), ("cd", chdir), ("chdir", chdir), ("exec", exec), ("print", print)];
+/// The families of keys, in the order in which uWSGI runs them within a phase.
+pub(super) const FAMILIES: &[Family] = &[
+    HOOK,
+    Family { prefix: "mount-", action: "mount" },
+    Family { prefix: "umount-", action: "umount" },
+    Family { prefix: "exec-", action: "exec" },
+    Family { prefix: "call-", action: "call" },
+];
 
 /// Keys that start alike and take a phase.
 pub(super) struct Family {
     /// What the keys start with.
     pub prefix: &'static str,
-    /// What the value means.
-    pub parse: Parser,
+    /// What their values are arguments of; empty if a value names its action itself.
+    action: &'static str,
+}
+
+impl Family {
+    /// Whether the values name their actions: the one family that uWSGI has for all phases.
+    pub fn is_hook(&self) -> bool {
+        self.action.is_empty()
+    }
+
+    /// What a value says.
+    pub fn parse(&self, value: &[u8]) -> Parsed<Step> {
+        match self.action {
+            "" => actions::parse(value),
+            action => actions::named(action.as_bytes(), value),
+        }
+    }
 }
 
 /// What a key says about hooks.
@@ -78,6 +97,10 @@ pub(super) enum HookKey {
 impl HookKey {
     /// Takes a key apart.
     pub fn of(key: &[u8]) -> Self {
+        // The one option that starts like a family of hooks.
+        if key == b"hook-timeout" {
+            return Self::No;
+        }
         let found = FAMILIES.iter().enumerate().find_map(|(index, family)| {
             key.strip_prefix(family.prefix.as_bytes()).map(|phase| (index, family, phase))
         });
@@ -89,6 +112,10 @@ impl HookKey {
             return Self::Uwsgi;
         }
         let close = suggest::closest(phase, PHASES.iter().map(|(name, _)| *name));
+        if close.is_none() && !matches!(family.prefix, "hook-" | "exec-") {
+            // 'mount-check' is an option of uWSGI's, 'mount-dir' may be somebody's placeholder.
+            return Self::No;
+        }
         Self::Unknown {
             phase: String::from_utf8_lossy(phase).into_owned(),
             suggestion: close.map(|name| format!("{}{name}", family.prefix)),
@@ -101,67 +128,29 @@ pub(super) fn phase_names() -> String {
     PHASES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// `action:argument`.
-fn action(value: &[u8]) -> Parsed<Action> {
-    let Some((name, argument)) = split_once(value, b':') else {
-        return Err(format!("{} is not action:argument", quoted(value)));
-    };
-    let Some((_, parse)) = ACTIONS.iter().find(|(known, _)| known.as_bytes() == name) else {
-        let names: Vec<_> = ACTIONS.iter().map(|(known, _)| *known).collect();
-        let close = suggest::closest(name, names.iter().copied());
-        let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
-        return Err(format!("unknown action {}{close} (there are {})", quoted(name), names.join(", ")));
-    };
-    parse(argument)
-}
-
-fn exec(argument: &[u8]) -> Parsed<Action> {
-    values::text(argument).map(Action::Exec)
-}
-
-fn chdir(argument: &[u8]) -> Parsed<Action> {
-    values::text(argument).map(|path| Action::Chdir(PathBuf::from(path)))
-}
-
-fn print(argument: &[u8]) -> Parsed<Action> {
-    Ok(Action::Print(String::from_utf8_lossy(argument).into_owned()))
-}
-
-/// `callret:chdir PATH`: uWSGI calls the C function of that name; `chdir` is the one that hooks need.
-fn callret(argument: &[u8]) -> Parsed<Action> {
-    match argument.strip_prefix(b"chdir ") {
-        Some(path) => chdir(path.trim_ascii()),
-        None => Err(format!("'callret' calls only 'chdir PATH', not {}", quoted(argument))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn actions() {
-        assert_eq!(action(b"exec:a:b c"), Ok(Action::Exec("a:b c".into())));
-        assert_eq!(action(b"callret:chdir /"), Ok(Action::Chdir("/".into())));
-        assert_eq!(action(b"cd:/x"), Ok(Action::Chdir("/x".into())));
-        assert_eq!(action(b"print:"), Ok(Action::Print(String::new())));
-        assert!(
-            action(b"exec:").is_err() && action(b"callret:exit 1").is_err() && action(b"exec /x").is_err()
-        );
-        let message = action(b"chidr:/").unwrap_err();
-        assert_eq!(
-            message,
-            "unknown action 'chidr', did you mean 'chdir'? (there are callret, cd, chdir, exec, print)"
-        );
+    fn keys() {
+        assert!(matches!(HookKey::of(b"exec-as-user"), HookKey::Ours(Phase::AsUser, 3)));
+        assert!(matches!(HookKey::of(b"umount-as-root"), HookKey::Ours(Phase::AsRoot, 2)));
+        assert!(matches!(HookKey::of(b"hook-as-user-atexit"), HookKey::Ours(Phase::AsUserAtexit, 0)));
+        assert!(matches!(HookKey::of(b"hook-accepting1-once"), HookKey::Ours(Phase::Accepting, 0)));
+        assert!(matches!(HookKey::of(b"hook-touch"), HookKey::Uwsgi));
+        assert!(matches!(HookKey::of(b"call-as-vassal3"), HookKey::Uwsgi));
+        for key in ["http-socket", "hook-timeout", "mount-check", "mount-dir", "mount", "call-me"] {
+            assert!(matches!(HookKey::of(key.as_bytes()), HookKey::No), "{key}");
+        }
+        for (key, expected) in [("exec-as-usr", "exec-as-user"), ("mount-as-rooot", "mount-as-root")] {
+            let HookKey::Unknown { suggestion, .. } = HookKey::of(key.as_bytes()) else { panic!("known") };
+            assert_eq!(suggestion.as_deref(), Some(expected));
+        }
     }
 
     #[test]
-    fn keys() {
-        assert!(matches!(HookKey::of(b"exec-as-user"), HookKey::Ours(Phase::AsUser, 1)));
-        assert!(matches!(HookKey::of(b"hook-as-user-atexit"), HookKey::Ours(Phase::AsUserAtexit, 0)));
-        assert!(matches!(HookKey::of(b"hook-touch"), HookKey::Uwsgi));
-        assert!(matches!(HookKey::of(b"http-socket"), HookKey::No));
-        let HookKey::Unknown { phase, suggestion } = HookKey::of(b"exec-as-usr") else { panic!("known") };
-        assert_eq!((phase.as_str(), suggestion.as_deref()), ("as-usr", Some("exec-as-user")));
+    fn phases_are_in_order() {
+        assert!(PHASES.is_sorted_by_key(|(_, phase)| *phase));
     }
 }

@@ -8,9 +8,10 @@
 //! | [`args`], [`help`] | the command line of both programs |
 //! | `magic`, `ini` | a file's text → entries with their places |
 //! | `expand`, `logic`, `placeholder` | entries → [`Setting`]s: includes, `if`/`for`, `%(name)`, `$(ENV)`, `@(file)` |
-//! | [`options`], `hooks` | the tables: which options, phases and actions there are |
+//! | [`options`], `hooks`, `actions`, `capabilities` | the tables: which options, phases, actions and capabilities there are |
 //! | `bytes` | what `str` has and byte strings lack |
 //! | `vassal`, `emperor`, `app`, `values` | settings → [`plan`] |
+//! | `reload` | whether a new plan fits the jail there is |
 //! | [`diagnostic`], `suggest` | mistakes, and what was probably meant |
 
 pub mod args;
@@ -19,8 +20,10 @@ pub mod help;
 pub mod options;
 pub mod plan;
 
+mod actions;
 mod app;
 mod bytes;
+mod capabilities;
 mod emperor;
 mod expand;
 mod hooks;
@@ -29,6 +32,7 @@ mod logic;
 mod magic;
 mod placeholder;
 mod reader;
+mod reload;
 mod suggest;
 mod values;
 mod vassal;

@@ -1,6 +1,7 @@
 //! The table of options: one row for each, feeding parser, help, checks and suggestions.
 
 use super::hooks::HookKey;
+use super::plan::Phase;
 
 /// One option: a key of a file and an option of the command line alike.
 #[derive(Debug)]
@@ -13,10 +14,8 @@ pub struct Row {
     pub reader: Reader,
     /// The heading it is listed under.
     pub group: Group,
-    /// What it does, in one line.
-    pub doc: &'static str,
-    /// The rest of what there is to say; may be empty.
-    pub more: &'static str,
+    /// What it does, in one line; what else there is to say in a second one.
+    text: &'static str,
 }
 
 /// What an option takes.
@@ -97,6 +96,8 @@ impl Reader {
 
 /// The row of a key, if this program reads it.
 pub fn find(key: &[u8], reader: Reader) -> Option<&'static Row> {
+    let for_vassals = reader == Emperor && matches!(HookKey::of(key), HookKey::Ours(Phase::AsVassal, _));
+    let key = if for_vassals { b"hook-as-vassal" } else { key };
     let named = |row: &&Row| match row.name.strip_suffix("PHASE") {
         Some(prefix) => key.starts_with(prefix.as_bytes()) && matches!(HookKey::of(key), HookKey::Ours(..)),
         None => row.name.as_bytes() == key,
@@ -109,14 +110,23 @@ pub fn rows(reader: Reader) -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(move |row| reader.reads(row.reader))
 }
 
-/// A row without more to say than its line.
-const fn row(group: Group, reader: Reader, name: &'static str, takes: Takes, doc: &'static str) -> Row {
-    Row { name, takes, reader, group, doc, more: "" }
+const fn row(group: Group, reader: Reader, name: &'static str, takes: Takes, text: &'static str) -> Row {
+    Row { name, takes, reader, group, text }
 }
 
 impl Row {
-    const fn more(self, more: &'static str) -> Self {
-        Self { more, ..self }
+    /// What the option does, in one line.
+    pub fn doc(&self) -> &'static str {
+        self.parts().0
+    }
+
+    /// The rest of what there is to say; may be empty.
+    pub fn more(&self) -> &'static str {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&'static str, &'static str) {
+        self.text.split_once('\n').unwrap_or((self.text, ""))
     }
 }
 
@@ -127,8 +137,8 @@ use Takes::{Flag, Value};
 #[rustfmt::skip]
 static TABLE: &[Row] = &[
     row(App, Vassal, "binary-path", Value("PROGRAM"), "the uWSGI to run when no other program is the app (default: uwsgi)"),
-    row(App, Vassal, "command", Value("COMMAND"), "the program to run, with its arguments")
-        .more("Split into words like a shell does it, with quotes and backslashes, and executed without a shell. \
+    row(App, Vassal, "command", Value("COMMAND"), "the program to run, with its arguments\n\
+               Split into words like a shell does it, with quotes and backslashes, and executed without a shell. \
                Without it the app is uWSGI, which gets every option that vassal-init has no use for."),
     row(App, Vassal, "privileged-binary-patch", Value("PROGRAM"), "run PROGRAM in uWSGI's place, with the privileges we have"),
     row(App, Vassal, "privileged-binary-patch-arg", Value("COMMAND"), "the same, with arguments"),
@@ -136,37 +146,61 @@ static TABLE: &[Row] = &[
     row(App, Vassal, "unprivileged-binary-patch-arg", Value("COMMAND"), "the same, with arguments"),
 
     row(Process, Vassal, "add-gid", Value("GROUP"), "a further supplementary group, by name or number; may be repeated"),
+    row(Process, Vassal, "cap", Value("LIST"), "capabilities that the app keeps when it is another user\n\
+               Names as in capabilities(7), with or without cap_, or numbers, separated by commas."),
     row(Process, Vassal, "chdir", Value("DIR"), "the app's working directory"),
+    row(Process, Vassal, "chroot", Value("DIR"), "the new root directory, entered before pivot_root and post-jail"),
     row(Process, Vassal, "env", Value("NAME=VALUE"), "set an environment variable of hooks and app; may be repeated"),
     row(Process, Vassal, "gid", Value("GROUP"), "the group to become, by name or number (default: the user's own)"),
+    row(Process, Vassal, "hostname", Value("NAME"), "the host name in the vassal's uts namespace"),
     row(Process, Vassal, "no-initgroups", Flag, "leave out the groups that the group database gives the user"),
+    row(Process, Vassal, "no-new-privs", Flag, "keep the app from gaining privileges by set-id programs (default: true)"),
+    row(Process, Vassal, "pivot-root", Value("NEW_ROOT PUT_OLD"), "the same as pivot_root"),
+    row(Process, Vassal, "pivot_root", Value("NEW_ROOT PUT_OLD"), "make the mount NEW_ROOT the root, the old one PUT_OLD\n\
+               Both as seen before the change, PUT_OLD at or beneath NEW_ROOT. umount-as-root can then drop the old root."),
     row(Process, Vassal, "uid", Value("USER"), "the user to become, by name or number"),
     row(Process, Vassal, "umask", Value("MODE"), "file mode creation mask, in octal"),
     row(Process, Vassal, "unenv", Value("NAME"), "remove an environment variable; may be repeated"),
-    row(Process, Vassal, "unshare", Value("LIST"), "make namespaces for the vassal when no emperor made them")
-        .more("A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
+    row(Process, Vassal, "unshare", Value("LIST"), "make namespaces for the vassal when no emperor made them\n\
+               A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
 
-    row(Hooks, Vassal, "exec-PHASE", Value("COMMAND"), "run a shell command in PHASE; may be repeated")
-        .more("The phases are asap, pre-jail, post-jail, in-jail, as-root, as-user, pre-app, post-app and as-user-atexit. \
+    row(Hooks, Vassal, "call-PHASE", Value("FUNCTION ARG"), "hook-PHASE = call:FUNCTION ARG; may be repeated"),
+    row(Hooks, Vassal, "exec-PHASE", Value("COMMAND"), "run a shell command in PHASE; may be repeated\n\
                Each command must end with status 0 before the next one starts; only in as-user-atexit a failure is let pass."),
-    row(Hooks, Vassal, "hook-PHASE", Value("ACTION:ARGS"), "do something in PHASE, before its exec-PHASE; may be repeated")
-        .more("The actions are exec:COMMAND, chdir:DIR (or cd:DIR, callret:chdir DIR) and print:TEXT. Phases as for exec-PHASE. \
-               Phases that happen inside uWSGI, such as hook-post-fork, are handed on to it."),
+    row(Hooks, Vassal, "hook-PHASE", Value("ACTION:ARGS"), "do something in PHASE; may be repeated\n\
+               The phases are asap, pre-jail, post-jail, in-jail, as-root, as-user, pre-app, post-app, accepting, \
+               as-user-atexit; in each, hook- comes before mount-, umount-, exec- and call-. The actions are exec, safeexec \
+               (COMMAND), mount (FS SOURCE DIR [FLAGS] [DATA]), umount (DIR [FLAGS]), chdir, chroot, mkdir, rmdir, create, unlink, \
+               sticky, wait_for_fs, _file, _dir, _socket (PATH), write, append, writen, appendn, writefifo, spinningfifo \
+               (FILE TEXT), chmod (FILE MODE), chown (FILE USER GROUP), putenv (NAME=VALUE), hostname, umask, print, log, alarm, \
+               exit, and call, callret, callint for functions of libc. After '!' the arguments are not logged. \
+               What happens inside uWSGI, as hook-post-fork, is left to it."),
+    row(Hooks, Vassal, "hook-timeout", Value("TIME"), "how long a command of a hook may take (default: 60s)"),
+    row(Hooks, Vassal, "mount-PHASE", Value("FS SOURCE DIR [FLAGS]"), "mount something in PHASE; may be repeated\n\
+               Flags are those of mount(8), separated by commas; a fifth word is the filesystem's own options."),
+    row(Hooks, Vassal, "umount-PHASE", Value("DIR [FLAGS]"), "unmount something in PHASE; may be repeated\n\
+               The flags are rec, detach (or lazy), force and nofollow."),
 
-    row(Mountpoints, Vassal, "mountpoint-check", Value("PATH"), "destroy the instance when PATH is no answering mount; may be repeated")
-        .more("The app starts only once each checked path is a mount that answers."),
+    row(Mountpoints, Vassal, "mount-check", Value("PATH"), "the same as mountpoint-check"),
+    row(Mountpoints, Vassal, "mountpoint-check", Value("PATH"), "destroy the instance when PATH is no answering mount; may be repeated\n\
+               The app starts only once each checked path is a mount that answers."),
     row(Mountpoints, Vassal, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 500ms)"),
     row(Mountpoints, Vassal, "mountpoint-check-timeout", Value("TIME"), "how long a mount may take to answer (default: 5s)"),
     row(Mountpoints, Vassal, "mountpoint-timeout", Value("TIME"), "how long a mount may take to appear at the start (default: 30s)"),
 
-    row(Stop, Vassal, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: INT for uWSGI, else TERM)")
-        .more("uWSGI reloads on TERM."),
+    row(Stop, Vassal, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: INT for uWSGI, else TERM)\n\
+               uWSGI reloads on TERM."),
     row(Stop, Vassal, "stop-timeout", Value("TIME"), "how long the app may take to stop before it is killed (default: 10s)"),
+    row(Stop, Vassal, "unmount-timeout", Value("TIME"), "how long what hooks left running may take to exit after it (default: 10s)"),
 
-    row(Vassals, Emperor, "emperor", Value("DIR"), "a directory of vassal files; may be repeated")
-        .more("Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),
-    row(Vassals, Emperor, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets")
-        .more("A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
+    row(Vassals, Emperor, "emperor", Value("DIR"), "a directory of vassal files; may be repeated\n\
+               Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),
+    row(Vassals, Emperor, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
+               A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
+    row(Vassals, Emperor, "exec-as-emperor", Value("COMMAND"), "run a shell command when a vassal was started; may be repeated"),
+    row(Vassals, Emperor, "hook-as-emperor", Value("exec:COMMAND"), "the same as exec-as-emperor"),
+    row(Vassals, Emperor, "hook-as-vassal", Value("ACTION:ARGS"), "do something in each vassal before all else; may be repeated\n\
+               As vassal-init --help hook-PHASE says; also exec-, mount-, umount- and call-as-vassal."),
     row(Vassals, Emperor, "vassal-init", Value("PROGRAM"), "what runs as process 1 of a vassal (default: vassal-init beside the emperor)"),
 
     row(Timing, Emperor, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)"),
@@ -198,10 +232,12 @@ mod tests {
     #[test]
     fn every_row_is_fit_for_help() {
         for row in TABLE {
-            assert!(!row.doc.is_empty() && !row.doc.ends_with('.'), "{}: {}", row.name, row.doc);
-            assert!(row.doc.len() <= 80, "{}: {} is too long", row.name, row.doc.len());
-            assert!(row.more.is_empty() || row.more.ends_with('.'), "{}: {}", row.name, row.more);
-            assert!(row.name.trim_end_matches("PHASE").bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            let (doc, more) = row.parts();
+            assert!(!doc.is_empty() && !doc.ends_with('.'), "{}: {doc}", row.name);
+            assert!(doc.len() <= 80, "{}: {} is too long", row.name, doc.len());
+            assert!(more.is_empty() || more.ends_with('.'), "{}: {more}", row.name);
+            let name = row.name.trim_end_matches("PHASE");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b"-_".contains(&b)), "{name}");
             if let Value(placeholder) = row.takes {
                 assert!(placeholder.bytes().any(|b| b.is_ascii_uppercase()), "{}", row.name);
             }

@@ -73,6 +73,30 @@ pub struct VassalPlan {
     pub stop_timeout: Duration,
     /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
     pub unshare: u64,
+    /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
+    pub chroot: Option<Located<PathBuf>>,
+    /// The new root and where the old one goes (`pivot_root`), at the same place in the order.
+    pub pivot_root: Option<Located<PivotRoot>>,
+    /// The host name in the vassal's uts namespace (`hostname`).
+    pub hostname: Option<Located<OsString>>,
+    /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
+    pub capabilities: Vec<Located<u32>>,
+    /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
+    pub no_new_privs: bool,
+    /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
+    pub hook_timeout: Duration,
+    /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
+    /// exit have run (`unmount-timeout`).
+    pub unmount_timeout: Duration,
+}
+
+/// The two directories of pivot_root(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PivotRoot {
+    /// The new root: a mount point.
+    pub new_root: PathBuf,
+    /// Where the old root is mounted: at or below the new root, written as seen before the pivot.
+    pub put_old: PathBuf,
 }
 
 /// A user or group as configured.
@@ -115,6 +139,8 @@ pub enum App {
 /// A phase of a vassal's life, in the order they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// In the new process before anything else; configured in the emperor.
+    AsVassal,
     /// As soon as the configuration is read.
     Asap,
     /// Before the root changes, all privileges.
@@ -131,6 +157,8 @@ pub enum Phase {
     PreApp,
     /// When the app was started.
     PostApp,
+    /// When the app says that it accepts requests.
+    Accepting,
     /// After the app ended, as its user.
     AsUserAtexit,
 }
@@ -142,19 +170,127 @@ pub struct Hook {
     pub phase: Phase,
     /// What it does.
     pub action: Action,
-    /// Its key and place, for errors.
+    /// Whether its failure is logged and forgotten (`safeexec`, `call`).
+    pub tolerant: bool,
+    /// Whether its text is kept out of the log (`!exec:...`).
+    pub private: bool,
+    /// Its text, key and place, for errors.
     pub source: Located<String>,
 }
 
 /// What a hook does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Runs `/bin/sh -c COMMAND` and waits; a status other than 0 fails the phase.
+    /// Runs `/bin/sh -c COMMAND` and waits; a status other than 0 is a failure.
     Exec(OsString),
     /// Changes the working directory of everything that comes later.
     Chdir(PathBuf),
-    /// Writes a line to the log.
+    /// Writes a line to the log (`print`, `log`, `alarm`).
     Print(String),
+    /// Mounts a filesystem.
+    Mount(Mount),
+    /// Unmounts one, or all below it.
+    Umount(Umount),
+    /// Creates a directory; one that is there is no failure.
+    Mkdir(PathBuf),
+    /// Removes an empty directory.
+    Rmdir(PathBuf),
+    /// Removes a file.
+    Unlink(PathBuf),
+    /// Creates an empty file, or empties one.
+    Create(PathBuf),
+    /// Writes to a file.
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// All of it, a line break included where the action adds one.
+        text: OsString,
+        /// Whether it is added at the end; else it replaces what was there.
+        append: bool,
+    },
+    /// Writes to a named pipe that somebody reads.
+    WriteFifo {
+        /// Which.
+        path: PathBuf,
+        /// What.
+        text: OsString,
+        /// Whether to wait for a pipe or a reader that is not there yet (`spinningfifo`).
+        wait: bool,
+    },
+    /// Changes a file's mode.
+    Chmod {
+        /// Which.
+        path: PathBuf,
+        /// The mode bits.
+        mode: u32,
+    },
+    /// Changes a file's owner.
+    Chown {
+        /// Which.
+        path: PathBuf,
+        /// The new owner.
+        user: Id,
+        /// The new group; `None` leaves it.
+        group: Option<Id>,
+    },
+    /// Sets the sticky bit.
+    Sticky(PathBuf),
+    /// Sets an environment variable for everything that comes later.
+    Putenv(OsString, OsString),
+    /// Sets the host name.
+    Hostname(OsString),
+    /// Changes the root directory of everything that comes later.
+    Chroot(PathBuf),
+    /// Sets the file mode creation mask of everything that comes later.
+    Umask(u32),
+    /// Waits until something is there.
+    WaitFor {
+        /// What.
+        kind: WaitKind,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Ends the vassal with this status.
+    Exit(i32),
+}
+
+/// What [`Action::WaitFor`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitKind {
+    /// Anything.
+    Any,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+}
+
+/// One mount, as mount(2) takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Filesystem type; `none` for bind mounts and changes.
+    pub fs_type: OsString,
+    /// What is mounted.
+    pub source: OsString,
+    /// Where.
+    pub target: PathBuf,
+    /// `MS_*` bits.
+    pub flags: u64,
+    /// The filesystem's own options, empty for none.
+    pub data: OsString,
+}
+
+/// One unmount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Umount {
+    /// What.
+    pub target: PathBuf,
+    /// Whether all mounts below it go first, deepest first (`rec`).
+    pub recursive: bool,
+    /// `MNT_*` bits.
+    pub flags: u32,
 }
 
 /// How an emperor is to be run.
@@ -172,6 +308,10 @@ pub struct EmperorPlan {
     pub max_throttle: Duration,
     /// What runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's own file.
     pub vassal_init: Option<Located<PathBuf>>,
+    /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them first.
+    pub as_vassal: Vec<(String, OsString)>,
+    /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
+    pub as_emperor: Vec<Located<OsString>>,
 }
 
 impl App {
@@ -187,6 +327,7 @@ impl App {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::AsVassal => "as-vassal",
             Self::Asap => "asap",
             Self::PreJail => "pre-jail",
             Self::PostJail => "post-jail",
@@ -195,6 +336,7 @@ impl fmt::Display for Phase {
             Self::AsUser => "as-user",
             Self::PreApp => "pre-app",
             Self::PostApp => "post-app",
+            Self::Accepting => "accepting",
             Self::AsUserAtexit => "as-user-atexit",
         })
     }

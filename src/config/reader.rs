@@ -10,30 +10,33 @@ use super::suggest;
 use super::values::{self, Parsed};
 
 /// Names of uWSGI's that are close to one of ours: no warning for them.
-const UWSGI_LOOKALIKES: &[&str] = &["chdir2", "unshare2"];
+const UWSGI_LOOKALIKES: &[&str] = &["call-as-vassal1", "call-as-vassal3", "chdir2", "unshare2"];
 
 /// The value of a setting, or `None` after its mistake was noted with key and place.
 pub(super) fn value<T>(
     setting: &Setting,
     found: &mut Diagnostics,
-    parse: impl FnOnce(&[u8]) -> Parsed<T>,
+    parse: fn(&[u8]) -> Parsed<T>,
 ) -> Option<T> {
-    match parse(setting.text()) {
-        Ok(value) => Some(value),
-        Err(message) => {
-            found.error(&setting.value_at, format!("'{}': {message}", setting.key.escape_ascii()));
-            None
-        }
-    }
+    checked(setting, found, parse(setting.text()))
 }
 
 /// The same, with its key and place kept.
 pub(super) fn located<T>(
     setting: &Setting,
     found: &mut Diagnostics,
-    parse: impl FnOnce(&[u8]) -> Parsed<T>,
+    parse: fn(&[u8]) -> Parsed<T>,
 ) -> Option<Located<T>> {
     value(setting, found, parse).map(|value| locate(setting, value))
+}
+
+/// The value that a setting was read as, or `None` after its mistake was noted.
+pub(super) fn checked<T>(setting: &Setting, found: &mut Diagnostics, parsed: Parsed<T>) -> Option<T> {
+    parsed.map_err(|message| refuse(setting, found, &message)).ok()
+}
+
+fn refuse(setting: &Setting, found: &mut Diagnostics, message: &str) {
+    found.error(&setting.value_at, format!("'{}': {message}", setting.key.escape_ascii()));
 }
 
 /// A value with the key and place of the setting it came from.

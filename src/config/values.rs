@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bytes::split_once;
-use super::plan::{EnvChange, Id};
+use super::plan::{EnvChange, Id, PivotRoot};
+use super::suggest;
 
 /// A value, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -81,12 +83,45 @@ pub(super) fn signal(text: &[u8]) -> Parsed<i32> {
     crate::sys::signal::number(&name).ok_or_else(|| format!("{} is not a signal", quoted(text)))
 }
 
-/// File mode bits in octal.
-pub(super) fn octal(text: &[u8]) -> Parsed<u32> {
+/// File mode bits in octal, up to `max`.
+pub(super) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
-    bits.filter(|&bits| bits <= 0o777)
+    bits.filter(|&bits| bits <= max)
         .ok_or_else(|| format!("{} is not an octal mode: write 022", quoted(text)))
+}
+
+/// A path; blanks are part of it.
+pub(super) fn path(text: &[u8]) -> Parsed<PathBuf> {
+    self::text(text).map(PathBuf::from)
+}
+
+/// A path from the root.
+pub(super) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
+    let path = path(text)?;
+    if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
+}
+
+/// A host name, as long as sethostname(2) takes it.
+pub(super) fn hostname(text: &[u8]) -> Parsed<OsString> {
+    if text.len() > 64 {
+        return Err(format!("{} is longer than 64 bytes", quoted(text)));
+    }
+    self::text(text)
+}
+
+/// `NEW_ROOT PUT_OLD`.
+pub(super) fn pivot_root(text: &[u8]) -> Parsed<PivotRoot> {
+    let (new_root, put_old) = split_once(text, b' ').ok_or("it takes two paths: NEW_ROOT PUT_OLD")?;
+    let (new_root, put_old) = (absolute(new_root)?, absolute(put_old.trim_ascii_start())?);
+    if !put_old.starts_with(&new_root) {
+        return Err(format!(
+            "the old root cannot go to '{}': that is not at or beneath the new root '{}'",
+            put_old.display(),
+            new_root.display()
+        ));
+    }
+    Ok(PivotRoot { new_root, put_old })
 }
 
 /// `NAME=VALUE`.
@@ -108,32 +143,53 @@ pub(super) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
 }
 
 /// Namespaces by the names that uWSGI has for them (and `cgroup`), as `CLONE_NEW*` bits.
-const NAMESPACES: &[(&str, i32)] = &[
-    ("cgroup", libc::CLONE_NEWCGROUP),
-    ("fs", libc::CLONE_NEWNS),
-    ("ipc", libc::CLONE_NEWIPC),
-    ("mnt", libc::CLONE_NEWNS),
-    ("mount", libc::CLONE_NEWNS),
-    ("net", libc::CLONE_NEWNET),
-    ("ns", libc::CLONE_NEWNS),
-    ("pid", libc::CLONE_NEWPID),
-    ("user", libc::CLONE_NEWUSER),
-    ("uts", libc::CLONE_NEWUTS),
+const NAMESPACES: &[(&str, u64)] = &[
+    ("cgroup", libc::CLONE_NEWCGROUP as u64),
+    ("fs", libc::CLONE_NEWNS as u64),
+    ("ipc", libc::CLONE_NEWIPC as u64),
+    ("mnt", libc::CLONE_NEWNS as u64),
+    ("mount", libc::CLONE_NEWNS as u64),
+    ("net", libc::CLONE_NEWNET as u64),
+    ("ns", libc::CLONE_NEWNS as u64),
+    ("pid", libc::CLONE_NEWPID as u64),
+    ("user", libc::CLONE_NEWUSER as u64),
+    ("uts", libc::CLONE_NEWUTS as u64),
 ];
 
 /// A list of namespaces, separated by commas, as `CLONE_NEW*` bits.
 pub(super) fn namespaces(list: &[u8]) -> Parsed<u64> {
-    let mut bits = 0;
-    for name in list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty()) {
-        match NAMESPACES.iter().find(|(known, _)| known.as_bytes() == name) {
-            Some((_, bit)) => bits |= u64::from(bit.cast_unsigned()),
-            None => {
-                let known: Vec<_> = NAMESPACES.iter().map(|(known, _)| *known).collect();
-                return Err(format!("unknown namespace {}: there are {}", quoted(name), known.join(", ")));
-            }
-        }
+    match bits("namespace", NAMESPACES, list)? {
+        0 => Err("the value is missing".to_owned()),
+        bits => Ok(bits),
     }
-    if bits == 0 { Err("the value is missing".to_owned()) } else { Ok(bits) }
+}
+
+/// A list of names, separated by commas, as the bits they stand for in a table.
+pub(super) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
+    let mut bits = 0;
+    for name in list(names) {
+        bits |= pick(what, table, name)?;
+    }
+    Ok(bits)
+}
+
+/// The members of a list that is separated by commas.
+pub(super) fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
+}
+
+/// What a name stands for in a table.
+pub(super) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Parsed<T> {
+    match table.iter().find(|(known, _)| known.as_bytes() == name) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => Err(not_one_of(what, name, &table.iter().map(|(known, _)| *known).collect::<Vec<_>>())),
+    }
+}
+
+fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
+    let close = suggest::closest(name, names.iter().copied());
+    let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
+    format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))
 }
 
 /// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is expanded.
@@ -245,10 +301,10 @@ mod tests {
 
     #[test]
     fn other_values() {
-        assert_eq!(octal(b"022"), Ok(0o22));
-        assert!(
-            octal(b"8").is_err() && octal(b"1777").is_err() && octal(b"").is_err() && octal(b"+7").is_err()
-        );
+        assert_eq!((octal(b"022", 0o777), octal(b"1777", 0o7777)), (Ok(0o22), Ok(0o1777)));
+        for wrong in [&b"8"[..], b"1777", b"", b"+7"] {
+            assert!(octal(wrong, 0o777).is_err());
+        }
         assert_eq!(namespaces(b"fs, pid"), Ok((libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64));
         assert!(namespaces(b"fs,pidd").is_err() && namespaces(b"").is_err());
         assert_eq!((signal(b"term"), signal(b"SIGINT")), (Ok(15), Ok(2)));

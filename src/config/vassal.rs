@@ -1,16 +1,16 @@
 //! Expanded options → [`VassalPlan`].
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::app;
+use super::capabilities;
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
-use super::hooks::{FAMILIES, HookKey, phase_names};
+use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::options::Reader;
-use super::plan::{App, Hook, Phase, VassalPlan};
-use super::reader::{locate, located, open, strict, unknown, value};
+use super::plan::{App, Hook, Located, Phase, VassalPlan};
+use super::reader::{checked, locate, located, open, strict, unknown, value};
 use super::values::{self, Parsed};
 
 /// The keys that make another program the app.
@@ -41,7 +41,16 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         stop_signal: 0,
         stop_timeout: Duration::from_secs(10),
         unshare: 0,
+        chroot: None,
+        pivot_root: None,
+        hostname: None,
+        capabilities: Vec::new(),
+        no_new_privs: true,
+        hook_timeout: Duration::from_secs(60),
+        unmount_timeout: Duration::from_secs(10),
     };
+    let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
+    let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
     let mut stop_signal = None;
     // Phase and family of each hook so far.
     let mut places = Vec::new();
@@ -55,10 +64,14 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
                 for_uwsgi.push(setting);
                 continue;
             }
-            State::Open => {}
+            State::Open | State::Verbatim => {}
         }
         match HookKey::of(&setting.key) {
             HookKey::No => {}
+            HookKey::Ours(phase, family) if !is_ours(setting, phase, family, with_uwsgi) => {
+                for_uwsgi.push(setting);
+                continue;
+            }
             HookKey::Ours(phase, family) => {
                 if let Some(hook) = hook(setting, phase, family, found) {
                     // Within a phase the families come in uWSGI's order, each in the order of the file.
@@ -81,47 +94,56 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
                 continue;
             }
         }
-        match &setting.key[..] {
-            b"add-gid" => plan.add_gids.extend(located(setting, found, values::id)),
-            b"binary-path" => replace(&mut binary, value(setting, found, values::text)),
-            b"chdir" => replace(&mut plan.chdir, located(setting, found, path)),
-            b"command" => replace(&mut program, run(setting, found, values::words, false)),
-            b"env" => plan.environment.extend(value(setting, found, values::env_set)),
-            b"gid" => replace(&mut plan.gid, located(setting, found, values::id)),
-            b"mountpoint-check" => plan.checks.extend(located(setting, found, checked_path)),
-            b"mountpoint-check-interval" => {
-                assign(&mut plan.mountpoint_check_interval, value(setting, found, period));
+        match setting.name() {
+            "add-gid" => plan.add_gids.extend(located(setting, found, values::id)),
+            "binary-path" => set_some(&mut binary, setting, found, values::text),
+            "cap" => {
+                if let Some(numbers) = value(setting, found, capabilities::list) {
+                    plan.capabilities = numbers.into_iter().map(|number| locate(setting, number)).collect();
+                }
             }
-            b"mountpoint-check-timeout" => {
-                assign(&mut plan.mountpoint_check_timeout, value(setting, found, period));
+            "chdir" => set_located(&mut plan.chdir, setting, found, values::path),
+            "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
+            "command" => set_some(&mut program, setting, found, |text| words(text, false)),
+            "env" => plan.environment.extend(value(setting, found, values::env_set)),
+            "gid" => set_located(&mut plan.gid, setting, found, values::id),
+            "hook-timeout" => set(&mut plan.hook_timeout, setting, found, period),
+            "hostname" => set_located(&mut plan.hostname, setting, found, values::hostname),
+            "mount-check" | "mountpoint-check" => {
+                plan.checks.extend(located(setting, found, values::absolute))
             }
-            b"mountpoint-timeout" => {
-                assign(&mut plan.mountpoint_timeout, value(setting, found, values::duration));
+            "mountpoint-check-interval" => set(&mut plan.mountpoint_check_interval, setting, found, period),
+            "mountpoint-check-timeout" => set(&mut plan.mountpoint_check_timeout, setting, found, period),
+            "mountpoint-timeout" => set(&mut plan.mountpoint_timeout, setting, found, values::duration),
+            "no-initgroups" => {
+                set(&mut plan.initgroups, setting, found, |text| values::boolean(text).map(|no| !no))
             }
-            b"no-initgroups" => {
-                assign(&mut plan.initgroups, value(setting, found, values::boolean).map(|no| !no));
+            "no-new-privs" => set(&mut plan.no_new_privs, setting, found, values::boolean),
+            "pivot-root" | "pivot_root" => {
+                set_located(&mut plan.pivot_root, setting, found, values::pivot_root)
             }
-            b"privileged-binary-patch" => replace(&mut program, run(setting, found, one_word, true)),
-            b"privileged-binary-patch-arg" => replace(&mut program, run(setting, found, values::words, true)),
-            b"stop-signal" => replace(&mut stop_signal, value(setting, found, values::signal)),
-            b"stop-timeout" => assign(&mut plan.stop_timeout, value(setting, found, values::duration)),
-            b"strict" => {
+            "privileged-binary-patch" => set_some(&mut program, setting, found, |text| one_word(text, true)),
+            "privileged-binary-patch-arg" => set_some(&mut program, setting, found, |text| words(text, true)),
+            "stop-signal" => set_some(&mut stop_signal, setting, found, values::signal),
+            "stop-timeout" => set(&mut plan.stop_timeout, setting, found, values::duration),
+            "strict" => {
                 value(setting, found, values::boolean);
                 for_uwsgi.push(setting);
             }
-            b"uid" => replace(&mut plan.uid, located(setting, found, values::id)),
-            b"umask" => replace(&mut plan.umask, value(setting, found, values::octal)),
-            b"unenv" => plan.environment.extend(value(setting, found, values::env_unset)),
-            b"unprivileged-binary-patch" => replace(&mut program, run(setting, found, one_word, false)),
-            b"unprivileged-binary-patch-arg" => {
-                replace(&mut program, run(setting, found, values::words, false))
+            "uid" => set_located(&mut plan.uid, setting, found, values::id),
+            "umask" => set_some(&mut plan.umask, setting, found, |text| values::octal(text, 0o777)),
+            "unenv" => plan.environment.extend(value(setting, found, values::env_unset)),
+            "unmount-timeout" => set(&mut plan.unmount_timeout, setting, found, values::duration),
+            "unprivileged-binary-patch" => {
+                set_some(&mut program, setting, found, |text| one_word(text, false))
             }
-            b"unshare" => assign(&mut plan.unshare, value(setting, found, values::namespaces)),
+            "unprivileged-binary-patch-arg" => {
+                set_some(&mut program, setting, found, |text| words(text, false))
+            }
+            "unshare" => set(&mut plan.unshare, setting, found, values::namespaces),
             _ => for_uwsgi.push(setting),
         }
     }
-    let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
-    let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     plan.app = match program {
         Some(app) => app,
@@ -150,6 +172,9 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
         if with_uwsgi {
             // What uWSGI does not know is for uWSGI to say: it is strict too then.
             unknown(setting, Reader::Vassal, strict, false, found);
+        } else if setting.key.ends_with(b"-as-vassal") || setting.key.ends_with(b"-as-emperor") {
+            let message = format!("'{}' only counts in the emperor's file", setting.key.escape_ascii());
+            found.warning(&setting.at, message);
         } else if let HookKey::Uwsgi = HookKey::of(&setting.key) {
             let message = format!("'{}' only runs inside uWSGI", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("the app is another program here");
@@ -159,35 +184,35 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
     }
 }
 
+/// Whether we run a hook of a phase we have, and not uWSGI.
+fn is_ours(setting: &Setting, phase: Phase, family: usize, with_uwsgi: bool) -> bool {
+    match phase {
+        // The emperor's word for root's commands: what a vassal's file says under these keys has no effect.
+        Phase::AsVassal => setting.state == State::Verbatim,
+        // uWSGI runs them in its workers. The other families it does not have.
+        Phase::Accepting => !(with_uwsgi && FAMILIES.get(family).is_some_and(Family::is_hook)),
+        _ => true,
+    }
+}
+
 /// One hook of a phase of ours.
 fn hook(setting: &Setting, phase: Phase, family: usize, found: &mut Diagnostics) -> Option<Hook> {
     let family = FAMILIES.get(family)?;
-    let action = value(setting, found, family.parse)?;
-    let source = locate(setting, String::from_utf8_lossy(setting.text()).into_owned());
-    Some(Hook { phase, action, source })
+    let step = checked(setting, found, family.parse(setting.text()))?;
+    let private = step.private.is_some();
+    let text = step.private.unwrap_or_else(|| String::from_utf8_lossy(setting.text()).into_owned());
+    let source = locate(setting, text);
+    Some(Hook { phase, action: step.action, tolerant: step.tolerant, private, source })
 }
 
-/// A program as the app.
-fn run(
-    setting: &Setting,
-    found: &mut Diagnostics,
-    parse: fn(&[u8]) -> Parsed<Vec<OsString>>,
-    privileged: bool,
-) -> Option<App> {
-    value(setting, found, parse).map(|argv| App::Program { argv, privileged })
+/// A command line as the app.
+fn words(text: &[u8], privileged: bool) -> Parsed<App> {
+    values::words(text).map(|argv| App::Program { argv, privileged })
 }
 
-fn one_word(text: &[u8]) -> Parsed<Vec<OsString>> {
-    values::text(text).map(|program| vec![program])
-}
-
-fn path(text: &[u8]) -> Parsed<PathBuf> {
-    values::text(text).map(PathBuf::from)
-}
-
-fn checked_path(text: &[u8]) -> Parsed<PathBuf> {
-    let path = path(text)?;
-    if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
+/// A program without arguments as the app.
+fn one_word(text: &[u8], privileged: bool) -> Parsed<App> {
+    values::text(text).map(|program| App::Program { argv: vec![program], privileged })
 }
 
 /// A duration that something is repeated or given up after: never 0.
@@ -198,15 +223,33 @@ fn period(text: &[u8]) -> Parsed<Duration> {
     }
 }
 
-/// The last good value counts.
-fn replace<T>(slot: &mut Option<T>, value: Option<T>) {
-    if value.is_some() {
+/// Takes on the value of a setting, if it is good: the last good one counts.
+fn set<T>(slot: &mut T, setting: &Setting, found: &mut Diagnostics, parse: fn(&[u8]) -> Parsed<T>) {
+    if let Some(value) = value(setting, found, parse) {
         *slot = value;
     }
 }
 
-fn assign<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
+/// The same for what has no value before.
+fn set_some<T>(
+    slot: &mut Option<T>,
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: fn(&[u8]) -> Parsed<T>,
+) {
+    if let Some(value) = value(setting, found, parse) {
+        *slot = Some(value);
+    }
+}
+
+/// The same with key and place.
+fn set_located<T>(
+    slot: &mut Option<Located<T>>,
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: fn(&[u8]) -> Parsed<T>,
+) {
+    if let Some(value) = located(setting, found, parse) {
+        *slot = Some(value);
     }
 }

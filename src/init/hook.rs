@@ -42,6 +42,7 @@ impl Vassal {
                 crate::log!("{text}");
                 Ok(())
             }
+            _ => Err(Error::new("run", &hook.source.value, "not there yet").into()),
         }
     }
 

@@ -1,0 +1,429 @@
+//! What hooks can do: `action:argument` → [`Action`].
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use super::bytes::split_once;
+use super::plan::{Action, Mount, Umount, WaitKind};
+use super::values::{self, Parsed, pick, quoted};
+use crate::mount::flags;
+
+/// An action as it was written, before it has a phase and a place.
+pub(super) struct Step {
+    /// What to do.
+    pub action: Action,
+    /// Whether its failure is let pass.
+    pub tolerant: bool,
+    /// The action's name instead of its text, if that is not to be shown.
+    pub private: Option<String>,
+}
+
+/// What an action takes, and what becomes of it.
+#[derive(Clone, Copy)]
+enum Kind {
+    Alarm,
+    /// A function of libc, with a number or a text.
+    Call {
+        number: bool,
+    },
+    Chmod,
+    Chown {
+        numbers: bool,
+    },
+    Exec,
+    Exit,
+    Fifo {
+        wait: bool,
+    },
+    Hostname,
+    Mount,
+    /// One path, blanks and all.
+    Path(fn(PathBuf) -> Action),
+    Print,
+    Putenv,
+    Umask,
+    Umount,
+    WaitFor(WaitKind),
+    Write {
+        append: bool,
+        line_break: bool,
+    },
+}
+
+/// uWSGI's actions, as far as they make sense outside its process, and `chroot`, `rmdir` and `umask`.
+#[rustfmt::skip]
+const ACTIONS: &[(&str, Kind)] = &[
+    ("alarm", Kind::Alarm),
+    ("append", Kind::Write { append: true, line_break: false }),
+    ("appendn", Kind::Write { append: true, line_break: true }),
+    ("call", Kind::Call { number: false }),
+    ("callint", Kind::Call { number: true }),
+    ("callintret", Kind::Call { number: true }),
+    ("callret", Kind::Call { number: false }),
+    ("cd", Kind::Path(Action::Chdir)),
+    ("chdir", Kind::Path(Action::Chdir)),
+    ("chmod", Kind::Chmod),
+    ("chown", Kind::Chown { numbers: false }),
+    ("chown2", Kind::Chown { numbers: true }),
+    ("chroot", Kind::Path(Action::Chroot)),
+    ("creat", Kind::Path(Action::Create)),
+    ("create", Kind::Path(Action::Create)),
+    ("exec", Kind::Exec),
+    ("exit", Kind::Exit),
+    ("hostname", Kind::Hostname),
+    ("log", Kind::Print),
+    ("mkdir", Kind::Path(Action::Mkdir)),
+    ("mount", Kind::Mount),
+    ("print", Kind::Print),
+    ("putenv", Kind::Putenv),
+    ("rmdir", Kind::Path(Action::Rmdir)),
+    ("safeexec", Kind::Exec),
+    ("spinningfifo", Kind::Fifo { wait: true }),
+    ("sticky", Kind::Path(Action::Sticky)),
+    ("umask", Kind::Umask),
+    ("umount", Kind::Umount),
+    ("unlink", Kind::Path(Action::Unlink)),
+    ("wait_for_dir", Kind::WaitFor(WaitKind::Directory)),
+    ("wait_for_file", Kind::WaitFor(WaitKind::File)),
+    ("wait_for_fs", Kind::WaitFor(WaitKind::Any)),
+    ("wait_for_socket", Kind::WaitFor(WaitKind::Socket)),
+    ("write", Kind::Write { append: false, line_break: false }),
+    ("writefifo", Kind::Fifo { wait: false }),
+    ("writen", Kind::Write { append: false, line_break: true }),
+];
+
+/// Actions that uWSGI lets fail: it does not look at how they ended.
+const TOLERANT: &[&str] = &["call", "callint", "safeexec"];
+
+/// The functions of libc that `call` and its kin can call. `umask` takes a number, the others a text.
+const FUNCTIONS: &[(&str, Kind)] = &[
+    ("chdir", Kind::Path(Action::Chdir)),
+    ("chroot", Kind::Path(Action::Chroot)),
+    ("mkdir", Kind::Path(Action::Mkdir)),
+    ("rmdir", Kind::Path(Action::Rmdir)),
+    ("sethostname", Kind::Hostname),
+    ("umask", Kind::Umask),
+    ("unlink", Kind::Path(Action::Unlink)),
+];
+
+/// `action:argument`, with a `!` before it if the argument is not to be logged.
+pub(super) fn parse(value: &[u8]) -> Parsed<Step> {
+    let Some((name, argument)) = split_once(value, b':') else {
+        return Err(format!("{} is not action:argument", quoted(value)));
+    };
+    match name.strip_prefix(b"!") {
+        None => named(name, argument),
+        Some(name) => {
+            let private = Some(String::from_utf8_lossy(name).into_owned());
+            named(name, argument).map(|step| Step { private, ..step })
+        }
+    }
+}
+
+/// The action of that name.
+pub(super) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
+    let action = action(pick("action", ACTIONS, name)?, argument)?;
+    let tolerant = TOLERANT.iter().any(|known| known.as_bytes() == name);
+    Ok(Step { action, tolerant, private: None })
+}
+
+fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
+    // Words are copied only once all of them are known to be good.
+    let mut rest = argument;
+    Ok(match kind {
+        Kind::Alarm => {
+            let name = word(&mut rest, "alarm")?;
+            Action::Print(format!(
+                "alarm {}: {}",
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(rest)
+            ))
+        }
+        Kind::Call { number } => return call(argument, number),
+        Kind::Chmod => {
+            let path = word(&mut rest, "path")?;
+            let mode = values::octal(rest, 0o7777)?;
+            Action::Chmod { path: os(path).into(), mode }
+        }
+        Kind::Chown { numbers } => {
+            let path = word(&mut rest, "path")?;
+            let user = word(&mut rest, "user")?;
+            if numbers && !(user.iter().chain(rest).all(u8::is_ascii_digit)) {
+                return Err("it takes numbers: 'chown' takes names".to_owned());
+            }
+            let group = if rest.is_empty() { None } else { Some(values::id(rest)?) };
+            Action::Chown { user: values::id(user)?, path: os(path).into(), group }
+        }
+        Kind::Exec => Action::Exec(values::text(argument)?),
+        Kind::Exit if argument.is_empty() => Action::Exit(0),
+        Kind::Exit => Action::Exit(number(argument, 255)?.cast_signed()),
+        Kind::Fifo { wait } => {
+            let (path, text) = path_and_text(rest)?;
+            Action::WriteFifo { path: os(path).into(), text: os(text), wait }
+        }
+        Kind::Hostname => Action::Hostname(values::hostname(argument)?),
+        Kind::Mount => {
+            // uWSGI takes no filesystem at all (a blank comes first) as none.
+            let fs_type = take(&mut rest);
+            let source = word(&mut rest, "source")?;
+            let target = word(&mut rest, "target")?;
+            let flags = values::bits("mount flag", flags::MOUNT, take(&mut rest))?;
+            Action::Mount(Mount {
+                fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
+                source: os(source),
+                target: os(target).into(),
+                flags,
+                data: os(rest),
+            })
+        }
+        Kind::Path(make) => make(values::path(argument)?),
+        Kind::Print => Action::Print(String::from_utf8_lossy(argument).into_owned()),
+        Kind::Putenv => match split_once(argument, b'=') {
+            None | Some((b"", _)) => return Err(format!("{} is not NAME=VALUE", quoted(argument))),
+            Some((name, value)) => Action::Putenv(os(name), os(value)),
+        },
+        Kind::Umask => Action::Umask(values::octal(argument, 0o777)?),
+        Kind::Umount => {
+            let target = word(&mut rest, "path")?;
+            let bits = values::bits("umount flag", flags::UMOUNT, rest)?;
+            let recursive = bits & flags::UMOUNT_RECURSIVE != 0;
+            let flags = (bits & !flags::UMOUNT_RECURSIVE) as u32;
+            Action::Umount(Umount { target: os(target).into(), recursive, flags })
+        }
+        Kind::WaitFor(kind) => Action::WaitFor { kind, path: values::path(argument)? },
+        Kind::Write { append, line_break: false } => {
+            let (path, text) = path_and_text(rest)?;
+            Action::Write { path: os(path).into(), text: os(text), append }
+        }
+        Kind::Write { append, line_break: true } => {
+            // A line break alone is something to write too.
+            let path = word(&mut rest, "path")?;
+            let text = OsString::from_vec([rest, b"\n"].concat());
+            Action::Write { path: os(path).into(), text, append }
+        }
+    })
+}
+
+/// `FUNCTION ARGUMENT`. uWSGI calls whatever has that name in its process; here there is a table.
+fn call(argument: &[u8], number: bool) -> Parsed<Action> {
+    let mut rest = argument;
+    let name = take(&mut rest);
+    let kind = pick("function", FUNCTIONS, name).map_err(|message| {
+        // One call drops a part of the privileges, and nobody sees to the rest.
+        message + "; who we are is only changed by 'uid', 'gid' and 'add-gid'"
+    })?;
+    match (matches!(kind, Kind::Umask), number) {
+        (false, false) => action(kind, rest),
+        (true, true) => mask(rest),
+        (true, false) => Err(format!("{} takes a number: write 'callint'", quoted(name))),
+        (false, true) => Err(format!("{} takes a text: write 'callret'", quoted(name))),
+    }
+}
+
+/// A mask as uWSGI's `callint` takes it: decimal.
+fn mask(text: &[u8]) -> Parsed<Action> {
+    if text.len() > 1 && text.starts_with(b"0") {
+        return Err(format!("{} counts as decimal here: write 'umask:' for octal", quoted(text)));
+    }
+    number(text, 0o777).map(Action::Umask)
+}
+
+fn number(text: &[u8], max: u32) -> Parsed<u32> {
+    match values::count(text)? {
+        number if number <= max => Ok(number),
+        _ => Err(format!("{} is more than {max}", quoted(text))),
+    }
+}
+
+fn path_and_text(mut rest: &[u8]) -> Parsed<(&[u8], &[u8])> {
+    let path = word(&mut rest, "path")?;
+    if rest.is_empty() { Err("the text is missing".to_owned()) } else { Ok((path, rest)) }
+}
+
+/// The next word.
+fn word<'a>(rest: &mut &'a [u8], what: &str) -> Parsed<&'a [u8]> {
+    *rest = rest.trim_ascii_start();
+    match take(rest) {
+        [] => Err(format!("the {what} is missing")),
+        word => Ok(word),
+    }
+}
+
+/// What stands before the next blank, which goes too.
+fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let (word, after) = split_once(rest, b' ').unwrap_or((rest, b""));
+    *rest = after;
+    word
+}
+
+fn os(text: &[u8]) -> OsString {
+    OsString::from_vec(text.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Id;
+
+    fn good(text: &str) -> Action {
+        parse(text.as_bytes()).map(|step| step.action).unwrap_or_else(|message| panic!("{text}: {message}"))
+    }
+
+    fn wrong(text: &str) -> String {
+        parse(text.as_bytes()).err().unwrap_or_else(|| panic!("{text} is good"))
+    }
+
+    #[test]
+    fn the_tables_are_in_order() {
+        assert!(ACTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(FUNCTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+        for name in TOLERANT {
+            assert!(ACTIONS.iter().any(|(known, _)| known == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn actions_of_one_argument() {
+        assert_eq!(good("exec:a:b  c"), Action::Exec("a:b  c".into()));
+        assert_eq!(good("cd:/a b"), Action::Chdir("/a b".into()));
+        assert_eq!(good("chdir:x"), Action::Chdir("x".into()));
+        assert_eq!(good("chroot:/x"), Action::Chroot("/x".into()));
+        assert_eq!(good("mkdir:/x"), Action::Mkdir("/x".into()));
+        assert_eq!(good("rmdir:/x"), Action::Rmdir("/x".into()));
+        assert_eq!(good("create:/x"), Action::Create("/x".into()));
+        assert_eq!(good("creat:/x"), Action::Create("/x".into()));
+        assert_eq!(good("unlink:/x"), Action::Unlink("/x".into()));
+        assert_eq!(good("sticky:/x"), Action::Sticky("/x".into()));
+        assert_eq!(good("hostname:h"), Action::Hostname("h".into()));
+        assert_eq!(good("putenv:A=b=c d"), Action::Putenv("A".into(), "b=c d".into()));
+        assert_eq!(good("umask:027"), Action::Umask(0o27));
+        assert_eq!((good("exit:"), good("exit:7")), (Action::Exit(0), Action::Exit(7)));
+        assert_eq!(
+            (good("print:"), good("log:a:b")),
+            (Action::Print("".into()), Action::Print("a:b".into()))
+        );
+        assert_eq!(good("alarm:mail it broke"), Action::Print("alarm mail: it broke".into()));
+        for (name, kind) in [
+            ("fs", WaitKind::Any),
+            ("file", WaitKind::File),
+            ("dir", WaitKind::Directory),
+            ("socket", WaitKind::Socket),
+        ] {
+            assert_eq!(good(&format!("wait_for_{name}:/x")), Action::WaitFor { kind, path: "/x".into() });
+        }
+    }
+
+    #[test]
+    fn actions_on_files() {
+        let write = |text: &str, append| Action::Write { path: "/x".into(), text: text.into(), append };
+        assert_eq!(good("write:/x a  b"), write("a  b", false));
+        assert_eq!(good("writen:/x a"), write("a\n", false));
+        assert_eq!(good("append:/x a"), write("a", true));
+        assert_eq!((good("appendn:/x a"), good("appendn:/x")), (write("a\n", true), write("\n", true)));
+        let fifo = |wait| Action::WriteFifo { path: "/x".into(), text: "a b".into(), wait };
+        assert_eq!((good("writefifo:/x a b"), good("spinningfifo:/x a b")), (fifo(false), fifo(true)));
+        assert_eq!(good("chmod:/x 1750"), Action::Chmod { path: "/x".into(), mode: 0o1750 });
+        let chown = |user, group| Action::Chown { path: "/x".into(), user, group };
+        assert_eq!(good("chown:/x a b"), chown(Id::Name("a".into()), Some(Id::Name("b".into()))));
+        assert_eq!(good("chown:/x a"), chown(Id::Name("a".into()), None));
+        assert_eq!(good("chown2:/x 1 2"), chown(Id::Number(1), Some(Id::Number(2))));
+    }
+
+    #[test]
+    fn mounts() {
+        let mount = |fs: &str, source: &str, flags, data: &str| {
+            let (fs_type, source, target) = (fs.into(), source.into(), "/t".into());
+            Action::Mount(Mount { fs_type, source, target, flags, data: data.into() })
+        };
+        assert_eq!(good("mount:proc none /t"), mount("proc", "none", 0, ""));
+        assert_eq!(
+            good("mount:none /s /t bind,ro"),
+            mount("none", "/s", libc::MS_BIND | libc::MS_RDONLY, "")
+        );
+        assert_eq!(good("mount:none  /s   /t rbind"), mount("none", "/s", libc::MS_BIND | libc::MS_REC, ""));
+        assert_eq!(good("mount: /s /t bind"), mount("none", "/s", libc::MS_BIND, ""));
+        let data = "lowerdir=/a:/b,upperdir=/c";
+        assert_eq!(good(&format!("mount:overlay o /t defaults {data}")), mount("overlay", "o", 0, data));
+        assert_eq!(wrong("mount:proc none"), "the target is missing");
+        assert_eq!(wrong("mount:proc"), "the source is missing");
+        assert!(wrong("mount:none /s /t remuont").starts_with(
+            "unknown mount flag 'remuont', did you mean 'remount'? (there are bind, defaults, "
+        ));
+        assert!(wrong("mount:none /s /t detach").starts_with("unknown mount flag 'detach' (there are"));
+
+        let umount = |recursive, flags| Action::Umount(Umount { target: "/t".into(), recursive, flags });
+        assert_eq!(good("umount:/t"), umount(false, 0));
+        assert_eq!(good("umount:/t rec,detach"), umount(true, libc::MNT_DETACH.cast_unsigned()));
+        assert_eq!(good("umount:/t lazy"), good("umount:/t detach"));
+        assert_eq!(good("umount:/t force"), umount(false, libc::MNT_FORCE.cast_unsigned()));
+        assert_eq!(
+            wrong("umount:/t bind"),
+            "unknown umount flag 'bind' (there are detach, force, lazy, nofollow, rec, recursive)"
+        );
+    }
+
+    #[test]
+    fn functions() {
+        assert_eq!(good("callret:chdir /"), Action::Chdir("/".into()));
+        assert_eq!(good("call:sethostname h"), Action::Hostname("h".into()));
+        assert_eq!(
+            (good("callint:umask 18"), good("callintret:umask 0")),
+            (Action::Umask(0o22), Action::Umask(0))
+        );
+        let table = "(there are chdir, chroot, mkdir, rmdir, sethostname, umask, unlink); \
+            who we are is only changed by 'uid', 'gid' and 'add-gid'";
+        assert_eq!(wrong("call:setuid 0"), format!("unknown function 'setuid' {table}"));
+        assert_eq!(
+            wrong("call:sethostnmae h"),
+            format!("unknown function 'sethostnmae', did you mean 'sethostname'? {table}")
+        );
+        assert_eq!(wrong("callint:umask 022"), "'022' counts as decimal here: write 'umask:' for octal");
+        assert_eq!(wrong("call:umask 22"), "'umask' takes a number: write 'callint'");
+        assert_eq!(wrong("callint:chdir 22"), "'chdir' takes a text: write 'callret'");
+        assert_eq!(wrong("call:chdir"), "the value is missing");
+    }
+
+    #[test]
+    fn mistakes() {
+        assert_eq!(wrong("exec /x"), "'exec /x' is not action:argument");
+        assert!(
+            wrong("chidr:/")
+                .starts_with("unknown action 'chidr', did you mean 'chdir'? (there are alarm, append")
+        );
+        assert!(wrong("!chidr:/").starts_with("unknown action 'chidr'"));
+        for text in ["exec:", "safeexec:", "cd:", "mkdir:", "hostname:", "wait_for_fs:", "call:chdir "] {
+            assert_eq!(wrong(text), "the value is missing", "{text}");
+        }
+        for text in ["write:/x", "append:/x ", "writefifo:/x", "spinningfifo:/x"] {
+            assert_eq!(wrong(text), "the text is missing", "{text}");
+        }
+        for text in ["write:", "chmod:", "chown: ", "umount:", "appendn:"] {
+            assert_eq!(wrong(text), "the path is missing", "{text}");
+        }
+        assert_eq!(wrong("chown:/x"), "the user is missing");
+        assert_eq!(wrong("alarm:"), "the alarm is missing");
+        assert_eq!(wrong("chown2:/x a 1"), "it takes numbers: 'chown' takes names");
+        assert_eq!(wrong("chmod:/x u+x"), "'u+x' is not an octal mode: write 022");
+        assert_eq!(wrong("chmod:/x 17777"), "'17777' is not an octal mode: write 022");
+        assert_eq!(wrong("umask:1777"), "'1777' is not an octal mode: write 022");
+        assert_eq!(wrong("exit:256"), "'256' is more than 255");
+        assert_eq!(wrong("exit:x"), "'x' is not a whole number");
+        assert_eq!(wrong("putenv:A"), "'A' is not NAME=VALUE");
+        assert!(wrong(&format!("hostname:{}", "x".repeat(65))).ends_with("is longer than 64 bytes"));
+    }
+
+    #[test]
+    fn what_is_let_pass_and_what_is_private() {
+        let step = |text: &str| {
+            parse(text.as_bytes())
+                .map(|step| (step.tolerant, step.private))
+                .unwrap_or_else(|message| panic!("{message}"))
+        };
+        assert_eq!(step("exec:x"), (false, None));
+        assert_eq!(step("callret:chdir /"), (false, None));
+        assert_eq!(step("call:chdir /"), (true, None));
+        assert_eq!(step("callint:umask 0"), (true, None));
+        assert_eq!(step("!safeexec:x"), (true, Some("safeexec".into())));
+    }
+}

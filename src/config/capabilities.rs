@@ -1,0 +1,54 @@
+//! The names of capabilities (capabilities(7)).
+
+use super::values::{self, Parsed, quoted};
+
+/// All names without `cap_`, each at the place of its number, up to Linux 6.
+const NAMES: &str = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
+    net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace \
+    sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control \
+    setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore";
+
+/// The kernel keeps sets of capabilities in 64 bits.
+const MAX: u32 = 63;
+
+/// A list of capabilities, separated by commas, as numbers: names in any case, with or without `cap_`, or numbers.
+pub(super) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for name in values::list(text) {
+        numbers.push(number(name)?);
+    }
+    Ok(numbers)
+}
+
+fn number(written: &[u8]) -> Parsed<u32> {
+    let name = String::from_utf8_lossy(written).to_ascii_lowercase();
+    let name = name.strip_prefix("cap_").unwrap_or(&name);
+    let number = match name.parse() {
+        Ok(number) => Some(number),
+        Err(_) => NAMES.split(' ').zip(0..).find(|(known, _)| *known == name).map(|(_, number)| number),
+    };
+    number
+        .filter(|&number| number <= MAX)
+        .ok_or_else(|| format!("unknown capability {} (there are {NAMES})", quoted(written)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(list(b"chown, CAP_SYS_ADMIN,cap_checkpoint_restore,12,"), Ok(vec![0, 21, 40, 12]));
+        assert_eq!(list(b""), Ok(vec![]));
+        for wrong in ["sys_admn", "64", "-1", "cap_"] {
+            assert!(list(wrong.as_bytes()).unwrap_err().contains("net_bind_service"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_at_the_place_of_their_number() {
+        for (name, number) in [("kill", 5), ("net_raw", 13), ("mknod", 27), ("syslog", 34), ("bpf", 39)] {
+            assert_eq!(list(name.as_bytes()), Ok(vec![number]), "{name}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Whether a vassal can take on a new configuration where it is, or needs a fresh jail.
+
+use super::plan::{App, Hook, Located, Phase, VassalPlan};
+
+impl VassalPlan {
+    /// The first thing that shapes the jail and that the new plan has otherwise; `None` if a reload will do.
+    ///
+    /// Values count, not where they are written. Both plans must have been loaded with `reload` false: what `if-not-reload`
+    /// guards shapes the jail too, and is not in a plan that was loaded for a reload.
+    pub fn jail_change(&self, new: &Self) -> Option<&'static str> {
+        let changes = [
+            ("a hook up to as-root", !self.jail_hooks().eq(new.jail_hooks())),
+            ("unshare", self.unshare != new.unshare),
+            ("hostname", !same(&self.hostname, &new.hostname)),
+            ("chroot", !same(&self.chroot, &new.chroot)),
+            ("pivot_root", !same(&self.pivot_root, &new.pivot_root)),
+            ("uid", !same(&self.uid, &new.uid)),
+            ("gid", !same(&self.gid, &new.gid)),
+            ("add-gid", !same(&self.add_gids, &new.add_gids)),
+            ("no-initgroups", self.initgroups != new.initgroups),
+            // What PID 1 gave up of these it cannot hand to an app any more.
+            ("cap", !same(&self.capabilities, &new.capabilities)),
+            ("privileged-binary-patch", self.app.is_privileged() != new.app.is_privileged()),
+            ("mountpoint-check", !same(&self.checks, &new.checks)),
+        ];
+        changes.into_iter().find(|(_, changed)| *changed).map(|(what, _)| what)
+    }
+
+    /// What of the hooks counts, for those that a reload skips.
+    fn jail_hooks(&self) -> impl Iterator<Item = (Phase, &super::plan::Action, bool)> {
+        let of_jail = |hook: &&Hook| hook.phase <= Phase::AsRoot;
+        self.hooks.iter().filter(of_jail).map(|hook| (hook.phase, &hook.action, hook.tolerant))
+    }
+}
+
+impl App {
+    fn is_privileged(&self) -> bool {
+        matches!(self, Self::Program { privileged: true, .. })
+    }
+}
+
+/// Whether two options, or two lists of values, hold the same values.
+fn same<'a, T: PartialEq + 'a>(
+    a: impl IntoIterator<Item = &'a Located<T>>,
+    b: impl IntoIterator<Item = &'a Located<T>>,
+) -> bool {
+    a.into_iter().map(|one| &one.value).eq(b.into_iter().map(|one| &one.value))
+}

@@ -1,0 +1,83 @@
+//! The names of mount and unmount flags: uWSGI's (its `core/mount.c`), and those people know from mount(8).
+//!
+//! Names are searched in this order and shown in it.
+
+use libc::{
+    MS_BIND, MS_DIRSYNC, MS_LAZYTIME, MS_MANDLOCK, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC,
+    MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE,
+    MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
+};
+
+/// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
+pub const UMOUNT_RECURSIVE: u64 = MS_REC;
+
+/// The flags of mount(2), as `MS_*` bits. `defaults` is none.
+#[rustfmt::skip]
+pub const MOUNT: &[(&str, u64)] = &[
+    ("bind", MS_BIND),
+    ("defaults", 0),
+    ("dirsync", MS_DIRSYNC),
+    ("lazytime", MS_LAZYTIME),
+    ("mand", MS_MANDLOCK),
+    ("mandlock", MS_MANDLOCK),
+    ("move", MS_MOVE),
+    ("noatime", MS_NOATIME),
+    ("nodev", MS_NODEV),
+    ("nodiratime", MS_NODIRATIME),
+    ("noexec", MS_NOEXEC),
+    ("nosuid", MS_NOSUID),
+    ("private", MS_PRIVATE),
+    ("rbind", MS_BIND | MS_REC),
+    ("rdonly", MS_RDONLY),
+    ("readonly", MS_RDONLY),
+    ("rec", MS_REC),
+    ("recursive", MS_REC),
+    ("relatime", MS_RELATIME),
+    ("remount", MS_REMOUNT),
+    ("ro", MS_RDONLY),
+    ("rprivate", MS_PRIVATE | MS_REC),
+    ("rshared", MS_SHARED | MS_REC),
+    ("rslave", MS_SLAVE | MS_REC),
+    ("runbindable", MS_UNBINDABLE | MS_REC),
+    ("shared", MS_SHARED),
+    ("silent", MS_SILENT),
+    ("slave", MS_SLAVE),
+    ("strictatime", MS_STRICTATIME),
+    ("sync", MS_SYNCHRONOUS),
+    ("unbindable", MS_UNBINDABLE),
+];
+
+/// The flags of umount2(2), as `MNT_*` and `UMOUNT_*` bits, and [`UMOUNT_RECURSIVE`].
+///
+/// There is no `expire`: its first call always fails, and only marks the mount.
+pub const UMOUNT: &[(&str, u64)] = &[
+    ("detach", libc::MNT_DETACH as u64),
+    ("force", libc::MNT_FORCE as u64),
+    ("lazy", libc::MNT_DETACH as u64),
+    ("nofollow", libc::UMOUNT_NOFOLLOW as u64),
+    ("rec", UMOUNT_RECURSIVE),
+    ("recursive", UMOUNT_RECURSIVE),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_in_order_and_every_flag_says_something() {
+        for table in [MOUNT, UMOUNT] {
+            assert!(table.is_sorted_by(|(a, _), (b, _)| a < b));
+            for (name, bits) in table {
+                assert!(*bits != 0 || *name == "defaults", "{name}");
+                assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn recursion_is_no_flag_of_the_kernel() {
+        for (name, bits) in UMOUNT.iter().filter(|(name, _)| !name.starts_with("rec")) {
+            assert_eq!(bits & UMOUNT_RECURSIVE, 0, "{name}");
+        }
+    }
+}
