@@ -6,6 +6,13 @@
 //!
 //! The emperor opens with [`ToVassal::Hello`], which carries the vassal's file as a sealed memfd (SCM_RIGHTS). The
 //! end of the link means the end of the peer.
+//!
+//! # Reload
+//!
+//! [`ToVassal::Reload`] brings the changed file, to a vassal that has said [`FromVassal::Running`]. It is answered once,
+//! with [`FromVassal::Reloaded`], [`FromVassal::Refused`] or [`FromVassal::NeedsRespawn`]; the next one is not sent before
+//! that. The answer is waited for 5 s, or as long as [`FromVassal::Reloading`] has asked for. A vassal that ends instead
+//! says so as ever.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,21 +44,27 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
 
-/// The largest packet: two texts and some numbers.
-const PACKET_MAX: usize = 3 * TEXT_MAX;
+/// What [`Hello::as_vassal`] may take up in its packet: keys, values and 8 bytes for each of both. It is never cut,
+/// since half a command is another command.
+pub const HOOKS_MAX: usize = 8192;
+
+/// The largest packet: two texts and the hooks, some numbers and lengths.
+const PACKET_MAX: usize = 2 * TEXT_MAX + HOOKS_MAX + 64;
 
 /// From the emperor to a vassal's PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToVassal {
     /// The first message; the file's bytes come along as a sealed memfd.
     Hello(Hello),
-    /// Shut down in order.
+    /// Shut down in order; also in the middle of a reload.
     Stop,
+    /// The file has changed: run the app as it says now. Its bytes come along as a sealed memfd.
+    Reload,
 }
 
 /// Who the vassal is and where it finds itself.
@@ -63,6 +76,16 @@ pub struct Hello {
     pub path: PathBuf,
     /// The `CLONE_NEW*` bits of the namespaces it was created in.
     pub namespaces: u64,
+    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; they
+    /// [fit](Self::hooks_fit).
+    pub as_vassal: Vec<(String, OsString)>,
+}
+
+impl Hello {
+    /// Whether hooks stay within [`HOOKS_MAX`].
+    pub fn hooks_fit(hooks: &[(String, OsString)]) -> bool {
+        hooks.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>() <= HOOKS_MAX
+    }
 }
 
 /// From a vassal's PID 1 to the emperor.
@@ -72,6 +95,16 @@ pub enum FromVassal {
     Running,
     /// It is shutting down and will be gone within this time.
     Stopping(Duration),
+    /// The new file is valid and the app is being restarted; the answer to the reload comes within this time. Counts
+    /// once per reload.
+    Reloading(Duration),
+    /// Answer to a reload: the app runs as the new file says, in the same jail.
+    Reloaded,
+    /// Answer to a reload: the new file cannot be used, for this reason; the app was not touched.
+    Refused(String),
+    /// Answer to a reload: the new file asks for another jail, by this difference; the app was not touched. The emperor
+    /// will stop this instance.
+    NeedsRespawn(String),
     /// The last message: why PID 1 is about to exit.
     Exiting(ExitReason),
 }
@@ -161,8 +194,10 @@ impl ToVassal {
                 .text(hello.name.as_bytes())
                 .text(hello.path.as_os_str().as_bytes())
                 .u64(hello.namespaces)
+                .pairs(&hello.as_vassal)
                 .done(),
             Self::Stop => Packet::new(1).done(),
+            Self::Reload => Packet::new(2).done(),
         }
     }
 
@@ -174,8 +209,10 @@ impl ToVassal {
                 name: OsString::from_vec(fields.text()?.to_vec()),
                 path: OsString::from_vec(fields.text()?.to_vec()).into(),
                 namespaces: fields.u64()?,
+                as_vassal: fields.pairs()?,
             }),
             1 => Self::Stop,
+            2 => Self::Reload,
             _ => return None,
         };
         fields.end().then_some(message)
@@ -187,9 +224,7 @@ impl FromVassal {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Running => Packet::new(0).done(),
-            Self::Stopping(within) => {
-                Packet::new(1).u64(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)).done()
-            }
+            Self::Stopping(within) => Packet::new(1).time(*within).done(),
             Self::Exiting(ExitReason::App(WaitStatus::Exited(status))) => Packet::new(2).i32(*status).done(),
             Self::Exiting(ExitReason::App(WaitStatus::Signaled(signal))) => {
                 Packet::new(3).i32(*signal).done()
@@ -203,6 +238,10 @@ impl FromVassal {
                 .i32(failure.errno)
                 .done(),
             Self::Exiting(ExitReason::MountLost(what)) => Packet::new(7).text(what.as_bytes()).done(),
+            Self::Reloading(within) => Packet::new(8).time(*within).done(),
+            Self::Reloaded => Packet::new(9).done(),
+            Self::Refused(why) => Packet::new(10).text(why.as_bytes()).done(),
+            Self::NeedsRespawn(why) => Packet::new(11).text(why.as_bytes()).done(),
         }
     }
 
@@ -211,7 +250,7 @@ impl FromVassal {
         let (kind, mut fields) = Fields::open(packet)?;
         let message = match kind {
             0 => Self::Running,
-            1 => Self::Stopping(Duration::from_millis(fields.u64()?)),
+            1 => Self::Stopping(fields.time()?),
             2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),
             3 => Self::Exiting(ExitReason::App(WaitStatus::Signaled(fields.i32()?))),
             4 => Self::Exiting(ExitReason::Stopped),
@@ -223,6 +262,10 @@ impl FromVassal {
                 errno: fields.i32()?,
             })),
             7 => Self::Exiting(ExitReason::MountLost(fields.string()?)),
+            8 => Self::Reloading(fields.time()?),
+            9 => Self::Reloaded,
+            10 => Self::Refused(fields.string()?),
+            11 => Self::NeedsRespawn(fields.string()?),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -308,8 +351,23 @@ impl Packet {
         self
     }
 
-    fn text(mut self, text: &[u8]) -> Self {
-        let text = text.get(..TEXT_MAX).unwrap_or(text);
+    /// In whole milliseconds.
+    fn time(self, time: Duration) -> Self {
+        self.u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn text(self, text: &[u8]) -> Self {
+        self.uncut(text.get(..TEXT_MAX).unwrap_or(text))
+    }
+
+    fn pairs(self, pairs: &[(String, OsString)]) -> Self {
+        let counted = self.u64(pairs.len() as u64);
+        pairs
+            .iter()
+            .fold(counted, |packet, (key, value)| packet.uncut(key.as_bytes()).uncut(value.as_bytes()))
+    }
+
+    fn uncut(mut self, text: &[u8]) -> Self {
         self.0.extend((text.len() as u32).to_le_bytes());
         self.0.extend(text);
         self
@@ -356,6 +414,16 @@ impl<'a> Fields<'a> {
         self.text().map(|text| String::from_utf8_lossy(text).into_owned())
     }
 
+    fn time(&mut self) -> Option<Duration> {
+        self.u64().map(Duration::from_millis)
+    }
+
+    fn pairs(&mut self) -> Option<Vec<(String, OsString)>> {
+        // Nothing is allocated for a count before there is something to count.
+        let count = self.u64()?;
+        (0..count).map(|_| Some((self.string()?, OsString::from_vec(self.text()?.to_vec())))).collect()
+    }
+
     fn end(&self) -> bool {
         self.0.is_empty()
     }
@@ -377,12 +445,27 @@ mod tests {
             FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
             FromVassal::Exiting(ExitReason::Setup(failure)),
             FromVassal::Exiting(ExitReason::MountLost("mountpoint /app lost: ENOTCONN".into())),
+            FromVassal::Reloading(Duration::from_millis(12_001)),
+            FromVassal::Reloaded,
+            FromVassal::Refused("a.ini:3:1: unknown".into()),
+            FromVassal::NeedsRespawn("uid has changed".into()),
         ]
     }
 
     fn to_vassal() -> Vec<ToVassal> {
         let name = OsString::from_vec(b"\xff name\n".to_vec());
-        vec![ToVassal::Hello(Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40 }), ToVassal::Stop]
+        let command = OsString::from_vec(b"exec:echo \xff".to_vec());
+        let as_vassal = vec![("hook-as-vassal".into(), command), ("exec-as-vassal".into(), "".into())];
+        let hello = Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal };
+        vec![ToVassal::Hello(hello), ToVassal::Stop, ToVassal::Reload]
+    }
+
+    /// Every proper beginning, one byte too many, and another version.
+    fn spoiled(packet: &[u8]) -> Vec<Vec<u8>> {
+        let mut all: Vec<_> = (0..packet.len()).map(|end| packet[..end].to_vec()).collect();
+        all.push([packet, b"\0"].concat());
+        all.push([&[VERSION + 1], &packet[1..]].concat());
+        all
     }
 
     #[test]
@@ -397,17 +480,36 @@ mod tests {
 
     #[test]
     fn cut_padded_or_foreign_packets_are_refused() {
-        for packet in from_vassal().iter().map(FromVassal::encode) {
-            for end in 0..packet.len() {
-                assert_eq!(FromVassal::decode(&packet[..end]), None);
+        for message in from_vassal() {
+            for packet in spoiled(&message.encode()) {
+                assert_eq!(FromVassal::decode(&packet), None, "{message:?}: {packet:?}");
             }
-            let mut padded = packet.clone();
-            padded.push(0);
-            assert_eq!(FromVassal::decode(&padded), None);
-            padded[0] = VERSION + 1;
-            assert_eq!(FromVassal::decode(&padded[..packet.len()]), None);
+        }
+        for message in to_vassal() {
+            for packet in spoiled(&message.encode()) {
+                assert_eq!(ToVassal::decode(&packet), None, "{message:?}: {packet:?}");
+            }
         }
         assert_eq!(ToVassal::decode(&[VERSION, 0, 255, 255, 255, 255]), None);
+    }
+
+    #[test]
+    fn a_count_of_hooks_that_are_not_there_is_refused() {
+        let packet = Packet::new(0).text(b"a").text(b"/a.ini").u64(0).u64(u64::MAX).done();
+        assert_eq!(ToVassal::decode(&packet), None);
+    }
+
+    #[test]
+    fn the_largest_greeting_fits_and_keeps_its_hooks_whole() {
+        let long = OsString::from_vec(vec![b'x'; HOOKS_MAX - 16]);
+        let as_vassal = vec![("12345678".into(), long)];
+        assert!(Hello::hooks_fit(&as_vassal));
+        assert!(!Hello::hooks_fit(&[as_vassal.clone(), vec![(String::new(), OsString::new())]].concat()));
+        let name = OsString::from_vec(vec![b'n'; TEXT_MAX]);
+        let hello = ToVassal::Hello(Hello { path: name.clone().into(), name, namespaces: 0, as_vassal });
+        let packet = hello.encode();
+        assert!(packet.len() <= PACKET_MAX, "{}", packet.len());
+        assert_eq!(ToVassal::decode(&packet), Some(hello));
     }
 
     #[test]

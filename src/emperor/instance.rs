@@ -68,6 +68,13 @@ impl Instance {
                     self.reason = Some(reason);
                     return Heard::Reason;
                 }
+                // No reload was asked for yet.
+                Some(
+                    FromVassal::Reloading(_)
+                    | FromVassal::Reloaded
+                    | FromVassal::Refused(_)
+                    | FromVassal::NeedsRespawn(_),
+                ) => return Heard::Reason,
                 None => log!("{name}: sent {} bytes that are no message: link closed", packet.len()),
             },
             Ok(Received::Closed) => {}

@@ -15,7 +15,8 @@ use super::scan::vassal_name;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, Hello, LINK_VARIABLE, SetupFailure, ToVassal, send,
+    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, HOOKS_MAX, Hello, LINK_VARIABLE, SetupFailure, ToVassal,
+    send,
 };
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::exec::{Strings, exec_fd};
@@ -40,6 +41,7 @@ pub struct Process {
 pub struct Spawner {
     vassal_init: OwnedFd,
     namespaces: u64,
+    as_vassal: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
     inherited: Inherited,
     nofile: Rlimit,
@@ -52,8 +54,13 @@ impl Spawner {
     /// get it as it was.
     ///
     /// # Errors
-    /// When vassal-init cannot be found or read.
+    /// When vassal-init cannot be found or read, or the hooks for vassals are too long for one message.
     pub fn new(plan: &EmperorPlan, inherited: Inherited) -> Result<Self> {
+        let as_vassal = plan.as_vassal.clone();
+        if !Hello::hooks_fit(&as_vassal) {
+            let reason = format!("together longer than {HOOKS_MAX} bytes");
+            return Err(Error::new("hand on", "the hooks of as-vassal", reason));
+        }
         let path = match &plan.vassal_init {
             Some(path) => path.value.clone(),
             None => beside_us().context("find", "the directory of this program")?,
@@ -65,7 +72,7 @@ impl Spawner {
         let nofile = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
         setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
-        Ok(Self { vassal_init, namespaces: plan.namespaces, environment, inherited, nofile })
+        Ok(Self { vassal_init, namespaces: plan.namespaces, as_vassal, environment, inherited, nofile })
     }
 
     /// Creates an instance of the vassal whose file is at `path`.
@@ -82,7 +89,12 @@ impl Spawner {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
         // Sent before there is anybody to read it: if this fails, no process has to be taken back.
-        let hello = Hello { name: name.to_owned(), path: path.to_owned(), namespaces: self.namespaces };
+        let hello = Hello {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            namespaces: self.namespaces,
+            as_vassal: self.as_vassal.clone(),
+        };
         send(&ours, &ToVassal::Hello(hello).encode(), Some(&file)).context("send", "the vassal's file")?;
         drop(file);
 
