@@ -1,12 +1,13 @@
 //! One instance of a vassal: its process, what it says over its link, and how it ended.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::spawn::Process;
-use super::vassal::Event;
+use super::spawn::{Process, sealed_copy};
+use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -18,6 +19,7 @@ pub struct Instance {
     process: Process,
     born: Instant,
     running: Option<Instant>,
+    asked_to_reload: Option<Instant>,
     asked_to_stop: Option<Instant>,
     reason: Option<ExitReason>,
 }
@@ -30,6 +32,8 @@ pub enum Heard {
     Reason,
     /// Something that changes its vassal's life.
     Event(Event),
+    /// The answer to a reload, asked for or not, and the reason for it.
+    Answer(Answer, String),
 }
 
 impl Instance {
@@ -42,7 +46,14 @@ impl Instance {
             let pid = epoll::EventData::new_u64(process.pid.as_raw_nonzero().get() as u64);
             epoll::add(links, link, pid, epoll::EventFlags::IN).context("listen to", "link")?;
         }
-        Ok(Self { process, born: Instant::now(), running: None, asked_to_stop: None, reason: None })
+        Ok(Self {
+            process,
+            born: Instant::now(),
+            running: None,
+            asked_to_reload: None,
+            asked_to_stop: None,
+            reason: None,
+        })
     }
 
     /// Its pid here.
@@ -68,13 +79,10 @@ impl Instance {
                     self.reason = Some(reason);
                     return Heard::Reason;
                 }
-                // No reload was asked for yet.
-                Some(
-                    FromVassal::Reloading(_)
-                    | FromVassal::Reloaded
-                    | FromVassal::Refused(_)
-                    | FromVassal::NeedsRespawn(_),
-                ) => return Heard::Reason,
+                Some(FromVassal::Reloading(within)) => return Heard::Event(Event::Reloading(within)),
+                Some(FromVassal::Reloaded) => return Heard::Answer(Answer::Reloaded, String::new()),
+                Some(FromVassal::Refused(why)) => return Heard::Answer(Answer::Refused, why),
+                Some(FromVassal::NeedsRespawn(why)) => return Heard::Answer(Answer::NeedsRespawn, why),
                 None => log!("{name}: sent {} bytes that are no message: link closed", packet.len()),
             },
             Ok(Received::Closed) => {}
@@ -91,6 +99,25 @@ impl Instance {
         if let Some(link) = self.process.link.take() {
             let _ = epoll::delete(links, &link);
         }
+    }
+
+    /// Sends it its file as it is now. One that does not read, or is gone, does not answer either: the deadline for that
+    /// is set.
+    ///
+    /// # Errors
+    /// The file cannot be read or copied; nothing was sent then.
+    pub fn reload(&mut self, path: &Path, now: Instant) -> Result<()> {
+        let file = sealed_copy(path)?;
+        self.asked_to_reload = Some(now);
+        if let Some(link) = &self.process.link {
+            let _ = protocol::send(link, &ToVassal::Reload.encode(), Some(&file));
+        }
+        Ok(())
+    }
+
+    /// How long ago it was sent its file last, for the log.
+    pub fn reloading_for(&self, now: Instant) -> Elapsed {
+        Elapsed(self.asked_to_reload.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked)))
     }
 
     /// Asks it to stop. One that does not read, or is gone, does not answer either: the deadline for that is set.

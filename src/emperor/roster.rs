@@ -15,14 +15,15 @@ use super::backoff::Backoff;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
-use super::vassal::{Action, Event, Machine, State, Then};
+use super::vassal::{Action, Answer, Event, Machine, State, Then};
 use crate::error::{Context, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
-/// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life.
+/// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life
+/// and two for each reload.
 const PACKETS_PER_TURN: usize = 512;
 
 /// How many links are looked at per turn.
@@ -51,6 +52,8 @@ struct Vassal {
     instances: u64,
     /// Why the last one ended or could not start.
     last: Option<String>,
+    /// Why the file, as it is now, was not taken by the running instance, which goes on with an older one.
+    refused: Option<String>,
 }
 
 impl Roster {
@@ -79,7 +82,7 @@ impl Roster {
         self.timers.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The vassal is to run as its file says now: start it, or restart it. `why` is for the log.
+    /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
     pub fn start(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
         let vassal = self.vassals.entry(Rc::clone(path)).or_insert_with(|| Vassal {
             machine: Machine::new(self.backoff.clone()),
@@ -87,11 +90,15 @@ impl Roster {
             instance: None,
             instances: 0,
             last: None,
+            refused: None,
         });
+        vassal.refused = None;
         let how = match vassal.machine.state() {
             State::Idle => None,
             State::Backoff { .. } => Some("starting"),
-            State::Starting | State::Running { .. } => Some("restarting"),
+            State::Running { .. } => Some("reloading"),
+            State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
+            State::Starting => Some("restarting"),
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
@@ -109,7 +116,7 @@ impl Roster {
         self.apply(path, Event::Stop, now);
     }
 
-    /// Restarts every vassal.
+    /// Every vassal is to run as its file says now.
     pub fn reload_all(&mut self, now: Instant) {
         for path in self.paths() {
             self.start(&path, "reload", now);
@@ -130,6 +137,10 @@ impl Roster {
                 return;
             };
             let path = Rc::clone(path);
+            let state = self.vassals.get(&path).map(|vassal| vassal.machine.state());
+            if let Some(State::Reloading { .. }) = state {
+                log!("{}: the reload was not answered in time: restarting", name(&path));
+            }
             self.apply(&path, Event::Time, now);
         }
     }
@@ -192,6 +203,12 @@ impl Roster {
                 match self.spawner.spawn(path).and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
                         log!("{}: started (pid {})", name(path), instance.pid());
+                        if let Some(why) = vassal.refused.take() {
+                            log!(
+                                "{}: it was started with the file whose reload was refused: {why}",
+                                name(path)
+                            );
+                        }
                         self.pids.insert(instance.pid(), Rc::clone(path));
                         vassal.instances += 1;
                         vassal.instance = Some(instance);
@@ -201,6 +218,15 @@ impl Roster {
                         log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
                         vassal.last = Some(error.to_string());
                     }
+                }
+            }
+            Action::Reload => {
+                if let Some(instance) = &mut vassal.instance
+                    && let Err(error) = instance.reload(path, now)
+                {
+                    vassal.machine.step(Event::Answered(Answer::Refused), now);
+                    log!("{}: cannot reload: {error}; the app goes on as it was", name(path));
+                    vassal.refused = Some(error.to_string());
                 }
             }
             Action::AskToStop => {
@@ -237,8 +263,33 @@ impl Roster {
                 Heard::Nothing => return,
                 Heard::Reason => {}
                 Heard::Event(event) => self.apply(path, event, now),
+                Heard::Answer(answer, why) => self.answered(path, answer, why, now),
             }
         }
+    }
+
+    /// A vassal has answered a reload, which counts only if one was asked for.
+    fn answered(&mut self, path: &Rc<Path>, answer: Answer, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
+        let (State::Reloading { .. }, Some(instance)) = (vassal.machine.state(), &vassal.instance) else {
+            return;
+        };
+        let took = instance.reloading_for(now);
+        let action = vassal.machine.step(Event::Answered(answer), now);
+        let what = match answer {
+            Answer::Reloaded => format!("reloaded after {took}"),
+            Answer::Refused => format!("reload refused: {why}"),
+            Answer::NeedsRespawn => format!("needs a fresh jail: {why}"),
+        };
+        let next = match (action, answer) {
+            (Action::Reload, _) => "; its file has changed since: reloading",
+            (Action::AskToStop, _) => ": restarting",
+            (_, Answer::Refused) => "; the app goes on as it was",
+            _ => "",
+        };
+        log!("{}: {what}{next}", name(path));
+        vassal.refused = (answer == Answer::Refused && action == Action::None).then_some(why);
+        self.perform(path, action, now);
     }
 
     fn bury(&mut self, path: &Rc<Path>, status: WaitStatus, now: Instant) {
@@ -266,6 +317,7 @@ impl Vassal {
             State::Idle => "idle".to_owned(),
             State::Starting => "starting".to_owned(),
             State::Running { since } => format!("running for {}", Elapsed(now - since)),
+            State::Reloading { since, .. } => format!("reloading, running for {}", Elapsed(now - since)),
             State::Stopping { then: Then::Respawn | Then::Backoff, .. } => "restarting".to_owned(),
             State::Stopping { then: Then::Nothing, .. } => "stopping".to_owned(),
             state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
@@ -278,6 +330,10 @@ impl Vassal {
             line.push_str(", last: ");
             line.push_str(last);
         }
+        if let Some(refused) = &self.refused {
+            line.push_str(", reload refused: ");
+            line.push_str(refused);
+        }
         line
     }
 }
@@ -288,7 +344,7 @@ fn next(state: State, now: Instant) -> String {
         State::Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
         State::Starting => "respawning now".to_owned(),
         State::Idle => "not respawned".to_owned(),
-        State::Running { .. } | State::Stopping { .. } => "still there".to_owned(),
+        State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
 }
 

@@ -83,8 +83,7 @@ impl Spawner {
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
     pub fn spawn(&self, path: &Path) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
-        let bytes = read_file(path)?;
-        let file = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
+        let file = sealed_copy(path)?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
@@ -131,8 +130,12 @@ fn beside_us() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("vassal-init"))
 }
 
-/// Reads a regular file that is not too large. Opening does not wait, whatever has taken the file's place.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+/// Copies a vassal's file, a regular one that is not too large, into a sealed memory file. Opening does not wait, whatever
+/// has taken the file's place.
+///
+/// # Errors
+/// open(2), read(2), memfd_create(2); it is no regular file, or larger than 1 MiB.
+pub fn sealed_copy(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", path.display())?;
     let stat = rustix::fs::fstat(&fd).context("look at", path.display())?;
@@ -144,5 +147,5 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if bytes.len() as u64 > FILE_MAX {
         return Err(Error::new("read", path.display(), "larger than 1 MiB"));
     }
-    Ok(bytes)
+    memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())
 }

@@ -10,12 +10,12 @@ use super::later;
 
 /// An instance that has been up this long is respawned at once; one that dies sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
-/// How long a vassal may take to answer a request to stop.
+/// How long a vassal may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What it gets on top of the time it has announced.
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest announcement that is believed: the time comes from the tenant's side.
-const LONGEST_STOP: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(3600);
 /// SIGKILL is repeated, and so logged again, while the kernel does not get the process out.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -30,6 +30,17 @@ pub enum State {
     Running {
         /// Since when.
         since: Instant,
+    },
+    /// The app ran when its PID 1 was sent the changed file; what that makes of it is not known yet.
+    Reloading {
+        /// Since when the app runs.
+        since: Instant,
+        /// When it is stopped and started instead.
+        answer_by: Instant,
+        /// Whether that time is final: the vassal has said how long it takes.
+        settled: bool,
+        /// Whether the file has changed since it was sent: it is sent again after the answer.
+        again: bool,
     },
     /// The instance is on its way out.
     Stopping {
@@ -61,7 +72,7 @@ pub enum Then {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A new instance is wanted now: the file appeared or changed, or somebody asked for it.
+    /// The vassal is to run as its file says now: the file appeared or changed, or somebody asked for it.
     Start,
     /// No instance is wanted any more.
     Stop,
@@ -69,6 +80,10 @@ pub enum Event {
     Running,
     /// The vassal says that it will be gone within this time, asked or unasked.
     Leaving(Duration),
+    /// The vassal says that it will have answered the reload within this time.
+    Reloading(Duration),
+    /// The vassal answers a reload.
+    Answered(Answer),
     /// The instance has ended and was reaped.
     Died,
     /// The instance that [`Action::Spawn`] asked for could not be created.
@@ -81,6 +96,17 @@ pub enum Event {
     Kill,
 }
 
+/// The answers to a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The app runs as the new file says.
+    Reloaded,
+    /// The new file cannot be used, or could not even be sent; the app goes on as it was.
+    Refused,
+    /// The new file asks for another jail; the app goes on as it was.
+    NeedsRespawn,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -88,6 +114,8 @@ pub enum Action {
     None,
     /// Create an instance.
     Spawn,
+    /// Send the instance its file.
+    Reload,
     /// Ask the instance to stop.
     AskToStop,
     /// SIGKILL.
@@ -119,6 +147,7 @@ impl Machine {
         match self.state {
             State::Stopping { kill_at, .. } => Some(kill_at),
             State::Backoff { until } => Some(until),
+            State::Reloading { answer_by, .. } => Some(answer_by),
             State::Idle | State::Starting | State::Running { .. } => None,
         }
     }
@@ -130,17 +159,18 @@ impl Machine {
             Event::Stop => self.stop(now),
             Event::Running => (self.running(now), Action::None),
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
+            Event::Reloading(within) => (self.reloading(within, now), Action::None),
+            Event::Answered(answer) => self.answered(answer, now),
             Event::Died => self.died(now),
             Event::SpawnFailed => match self.state {
                 State::Starting => self.back_off(now),
-                State::Idle | State::Running { .. } | State::Stopping { .. } | State::Backoff { .. } => {
-                    self.stay()
-                }
+                State::Idle | State::Running { .. } | State::Reloading { .. } => self.stay(),
+                State::Stopping { .. } | State::Backoff { .. } => self.stay(),
             },
             Event::Time => self.time(now),
             Event::ClearBackoff => self.clear_backoff(),
             Event::Kill => match self.state {
-                State::Starting | State::Running { .. } => kill(Then::Nothing, now),
+                State::Starting | State::Running { .. } | State::Reloading { .. } => kill(Then::Nothing, now),
                 State::Stopping { then, .. } => kill(then, now),
                 State::Idle | State::Backoff { .. } => self.stay(),
             },
@@ -153,7 +183,12 @@ impl Machine {
         self.backoff.reset();
         match self.state {
             State::Idle | State::Backoff { .. } => spawn(),
-            State::Starting | State::Running { .. } => ask_to_stop(Then::Respawn, now),
+            State::Running { since } => reload(since, now),
+            State::Reloading { since, answer_by, settled, .. } => {
+                (State::Reloading { since, answer_by, settled, again: true }, Action::None)
+            }
+            // There is no app yet that a reload could spare.
+            State::Starting => ask_to_stop(Then::Respawn, now),
             State::Stopping { kill_at, settled, .. } => {
                 (State::Stopping { then: Then::Respawn, kill_at, settled }, Action::None)
             }
@@ -163,7 +198,9 @@ impl Machine {
     fn stop(&mut self, now: Instant) -> (State, Action) {
         match self.state {
             State::Idle | State::Backoff { .. } => (State::Idle, Action::Forget),
-            State::Starting | State::Running { .. } => ask_to_stop(Then::Nothing, now),
+            State::Starting | State::Running { .. } | State::Reloading { .. } => {
+                ask_to_stop(Then::Nothing, now)
+            }
             State::Stopping { kill_at, settled, .. } => {
                 (State::Stopping { then: Then::Nothing, kill_at, settled }, Action::None)
             }
@@ -174,18 +211,54 @@ impl Machine {
         match self.state {
             State::Starting => State::Running { since: now },
             // Said before our request to stop arrived, or said twice.
-            State::Running { .. } | State::Stopping { .. } => self.state,
+            State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => self.state,
             State::Idle | State::Backoff { .. } => self.state,
         }
     }
 
+    fn reloading(&self, within: Duration, now: Instant) -> State {
+        match self.state {
+            State::Reloading { since, settled: false, again, .. } => {
+                let answer_by = later(now, within.min(LONGEST) + GRACE);
+                State::Reloading { since, answer_by, settled: true, again }
+            }
+            // Saying it again and again must not put off the end of our patience.
+            State::Reloading { settled: true, .. } => self.state,
+            // Not asked for.
+            State::Idle | State::Starting | State::Running { .. } => self.state,
+            State::Stopping { .. } | State::Backoff { .. } => self.state,
+        }
+    }
+
+    fn answered(&self, answer: Answer, now: Instant) -> (State, Action) {
+        match self.state {
+            State::Reloading { since, again, .. } => {
+                let since = match answer {
+                    Answer::Reloaded => now,
+                    Answer::Refused | Answer::NeedsRespawn => since,
+                };
+                match answer {
+                    // It answers a file that is gone; the newer one may be fit for this jail.
+                    _ if again => reload(since, now),
+                    Answer::Reloaded | Answer::Refused => (State::Running { since }, Action::None),
+                    Answer::NeedsRespawn => ask_to_stop(Then::Respawn, now),
+                }
+            }
+            // Too late, or not asked for.
+            State::Idle | State::Starting | State::Running { .. } => self.stay(),
+            State::Stopping { .. } | State::Backoff { .. } => self.stay(),
+        }
+    }
+
     fn leaving(&self, within: Duration, now: Instant) -> State {
-        let kill_at = later(now, within.min(LONGEST_STOP) + GRACE);
+        let kill_at = later(now, within.min(LONGEST) + GRACE);
         match self.state {
             State::Starting => State::Stopping { then: Then::Backoff, kill_at, settled: true },
             State::Running { since } => {
                 State::Stopping { then: after_running(since, now), kill_at, settled: true }
             }
+            // Whatever it leaves for, the changed file is to be tried at once.
+            State::Reloading { .. } => State::Stopping { then: Then::Respawn, kill_at, settled: true },
             State::Stopping { then, settled: false, .. } => State::Stopping { then, kill_at, settled: true },
             // Saying it again and again must not put off the end.
             State::Stopping { settled: true, .. } => self.state,
@@ -198,6 +271,7 @@ impl Machine {
             // Setting up took its time; only an app that ran earns a respawn at once.
             State::Starting => Then::Backoff,
             State::Running { since } => after_running(since, now),
+            State::Reloading { .. } => Then::Respawn,
             State::Stopping { then, .. } => then,
             State::Idle | State::Backoff { .. } => return self.stay(),
         };
@@ -215,7 +289,8 @@ impl Machine {
         match self.state {
             State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
             State::Backoff { until } if until <= now => spawn(),
-            State::Stopping { .. } | State::Backoff { .. } => self.stay(),
+            State::Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
+            State::Reloading { .. } | State::Stopping { .. } | State::Backoff { .. } => self.stay(),
             State::Idle | State::Starting | State::Running { .. } => self.stay(),
         }
     }
@@ -224,7 +299,8 @@ impl Machine {
         self.backoff.reset();
         match self.state {
             State::Backoff { .. } => spawn(),
-            State::Idle | State::Starting | State::Running { .. } | State::Stopping { .. } => self.stay(),
+            State::Idle | State::Starting | State::Running { .. } => self.stay(),
+            State::Reloading { .. } | State::Stopping { .. } => self.stay(),
         }
     }
 
@@ -239,6 +315,11 @@ impl Machine {
 
 fn spawn() -> (State, Action) {
     (State::Starting, Action::Spawn)
+}
+
+fn reload(since: Instant, now: Instant) -> (State, Action) {
+    let answer_by = later(now, ANSWER);
+    (State::Reloading { since, answer_by, settled: false, again: false }, Action::Reload)
 }
 
 fn ask_to_stop(then: Then, now: Instant) -> (State, Action) {
@@ -285,6 +366,16 @@ mod tests {
         let (idle, starting) = (State::Idle, State::Starting);
         use {Action as A, Event as E, Then as T};
         let within = E::Leaving(seconds(10));
+        let [done, refused, other_jail] =
+            [Answer::Reloaded, Answer::Refused, Answer::NeedsRespawn].map(E::Answered);
+        let soon = E::Reloading(seconds(10));
+        let answer_by = now + seconds(3);
+        let reload = |again| State::Reloading { since: zero, answer_by, settled: false, again };
+        let accepted = |again| State::Reloading { since: zero, answer_by, settled: true, again };
+        let sent = |since| State::Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
+        let late = State::Reloading { since: zero, answer_by: now, settled: true, again: true };
+        let until =
+            |again| State::Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
         let table = [
             (idle, E::Start, starting, A::Spawn),
             (idle, E::Stop, idle, A::Forget),
@@ -304,7 +395,7 @@ mod tests {
             (starting, E::Time, starting, A::None),
             (starting, E::ClearBackoff, starting, A::None),
             (starting, E::Kill, killed(T::Nothing), A::Kill),
-            (old, E::Start, fresh(T::Respawn), A::AskToStop),
+            (old, E::Start, sent(zero), A::Reload),
             (old, E::Stop, fresh(T::Nothing), A::AskToStop),
             (old, E::Running, old, A::None),
             (old, within, leaving(T::Respawn), A::None),
@@ -338,6 +429,49 @@ mod tests {
             (waiting, E::Time, waiting, A::None),
             (waiting, E::ClearBackoff, starting, A::Spawn),
             (waiting, E::Kill, waiting, A::None),
+            (idle, soon, idle, A::None),
+            (idle, done, idle, A::None),
+            (idle, refused, idle, A::None),
+            (idle, other_jail, idle, A::None),
+            (starting, soon, starting, A::None),
+            (starting, done, starting, A::None),
+            (starting, refused, starting, A::None),
+            (starting, other_jail, starting, A::None),
+            (old, soon, old, A::None),
+            (old, done, old, A::None),
+            (old, refused, old, A::None),
+            (old, other_jail, old, A::None),
+            (asked(T::Respawn), soon, asked(T::Respawn), A::None),
+            (asked(T::Respawn), done, asked(T::Respawn), A::None),
+            (asked(T::Respawn), refused, asked(T::Respawn), A::None),
+            (asked(T::Respawn), other_jail, asked(T::Respawn), A::None),
+            (waiting, soon, waiting, A::None),
+            (waiting, done, waiting, A::None),
+            (waiting, refused, waiting, A::None),
+            (waiting, other_jail, waiting, A::None),
+            (reload(false), E::Start, reload(true), A::None),
+            (reload(true), E::Start, reload(true), A::None),
+            (accepted(false), E::Start, accepted(true), A::None),
+            (reload(true), E::Stop, fresh(T::Nothing), A::AskToStop),
+            (reload(true), E::Running, reload(true), A::None),
+            (reload(true), within, leaving(T::Respawn), A::None),
+            (reload(false), soon, until(false), A::None),
+            (reload(true), soon, until(true), A::None),
+            (accepted(true), soon, accepted(true), A::None),
+            (reload(false), done, State::Running { since: now }, A::None),
+            (reload(true), done, sent(now), A::Reload),
+            (accepted(true), done, sent(now), A::Reload),
+            (reload(false), refused, old, A::None),
+            (reload(true), refused, sent(zero), A::Reload),
+            (reload(false), other_jail, fresh(T::Respawn), A::AskToStop),
+            (reload(true), other_jail, sent(zero), A::Reload),
+            (reload(false), E::Died, starting, A::Spawn),
+            (reload(true), E::Died, starting, A::Spawn),
+            (reload(true), E::SpawnFailed, reload(true), A::None),
+            (reload(true), E::Time, reload(true), A::None),
+            (late, E::Time, fresh(T::Respawn), A::AskToStop),
+            (reload(true), E::ClearBackoff, reload(true), A::None),
+            (reload(true), E::Kill, killed(T::Nothing), A::Kill),
         ];
         for (before, event, after, action) in table {
             let mut machine = machine(before);
@@ -367,7 +501,7 @@ mod tests {
         let mut vassal = machine(State::Starting);
         vassal.step(Event::Stop, now);
         vassal.step(Event::Leaving(Duration::MAX), now);
-        assert_eq!(vassal.deadline(), Some(now + LONGEST_STOP + GRACE));
+        assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
     }
 
     #[test]
@@ -392,6 +526,54 @@ mod tests {
         assert_eq!(vassal.step(Event::Died, now + UP), Action::Spawn);
         vassal.step(Event::Died, now + UP);
         assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
+    }
+
+    #[test]
+    fn a_change_while_a_reload_is_pending_is_sent_after_the_answer() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        assert_eq!(vassal.step(Event::Start, now), Action::Reload);
+        assert_eq!(vassal.step(Event::Start, now), Action::None);
+        assert_eq!(vassal.step(Event::Start, now), Action::None);
+        assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::Reload);
+        assert_eq!(vassal.step(Event::Answered(Answer::Refused), now), Action::None);
+        assert_eq!(vassal.state(), State::Running { since: now });
+        assert_eq!(vassal.step(Event::Start, now), Action::Reload);
+        assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + seconds(1)), Action::None);
+        assert_eq!(vassal.state(), State::Running { since: now + seconds(1) });
+    }
+
+    #[test]
+    fn a_reload_without_an_answer_becomes_a_restart() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        vassal.step(Event::Start, now);
+        assert_eq!(vassal.deadline(), Some(now + ANSWER));
+        vassal.step(Event::Reloading(Duration::MAX), now);
+        assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
+        vassal.step(Event::Reloading(Duration::MAX), now + seconds(1));
+        assert_eq!(vassal.step(Event::Time, now + LONGEST), Action::None);
+        assert_eq!(vassal.step(Event::Time, now + LONGEST + GRACE), Action::AskToStop);
+        // Now it answers.
+        assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + LONGEST + GRACE), Action::None);
+        assert_eq!(vassal.step(Event::Died, now + LONGEST + GRACE), Action::Spawn);
+    }
+
+    #[test]
+    fn a_removal_or_a_death_ends_a_pending_reload() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        vassal.step(Event::Start, now);
+        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+        assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::None);
+        assert_eq!(vassal.step(Event::Died, now), Action::Forget);
+
+        let mut vassal = machine(State::Running { since: now });
+        vassal.step(Event::Start, now);
+        // It has not been up for a second, and yet the new file is tried at once; but only once.
+        assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+        assert_eq!(vassal.step(Event::Died, now), Action::None);
+        assert_eq!(vassal.deadline(), Some(now + THROTTLE));
     }
 
     #[test]
