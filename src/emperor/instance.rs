@@ -61,6 +61,11 @@ impl Instance {
         self.process.pid.as_raw_nonzero().get()
     }
 
+    /// The process itself.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Takes the next packet off the link. `name` is for the log.
     pub fn hear(&mut self, links: &OwnedFd, name: &str, now: Instant) -> Heard {
         let Some(link) = &self.process.link else { return Heard::Nothing };
@@ -107,7 +112,7 @@ impl Instance {
     /// # Errors
     /// The file cannot be read or copied; nothing was sent then.
     pub fn reload(&mut self, path: &Path, now: Instant) -> Result<()> {
-        let file = sealed_copy(path)?;
+        let (file, _) = sealed_copy(path)?;
         self.asked_to_reload = Some(now);
         if let Some(link) = &self.process.link {
             let _ = protocol::send(link, &ToVassal::Reload.encode(), Some(&file));

@@ -9,10 +9,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::backoff::Backoff;
+use super::commands::Commands;
 use super::directories::Directories;
 use super::roster::Roster;
 use super::scan::{Change, vassal_name};
-use super::spawn::Spawner;
+use super::spawn::{Origin, Spawner};
 use super::vassal::Event;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
@@ -32,8 +33,10 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     // Whatever our starter left open is no business of the vassals.
     crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
     let signals = SignalFd::new().context("create", "signalfd")?;
-    let spawner = Spawner::new(plan, inherited)?;
-    let roster = Roster::new(spawner, Backoff::new(plan.throttle, plan.max_throttle))?;
+    let origin = Rc::new(Origin::new(inherited)?);
+    let spawner = Spawner::new(plan, Rc::clone(&origin))?;
+    let commands = Commands::new(plan.as_emperor.clone(), origin);
+    let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
     let mut emperor = Emperor { signals, directories, roster, changes: VecDeque::new(), stopping: None };
     while emperor.goes_on() {
@@ -148,6 +151,7 @@ impl Emperor {
         };
         log!("{}: {how} {} vassals", sent(signal), self.roster.len());
         self.stopping.get_or_insert(now);
+        self.roster.stop_commands();
         self.changes.clear();
         self.roster.apply_to_all(event, now);
     }

@@ -3,13 +3,14 @@
 //! ```text
 //! inotify, timer ─ watch ─▶ scan ─ changes ─┐
 //! signals ──────────────────────────────────┼─▶ roster ─ events ─▶ vassal (pure) ─ actions ─▶ spawn, stop, kill
-//! links, deaths ────────────────────────────┘
+//! links, deaths ────────────────────────────┘                                    └▶ commands (as-emperor)
 //! ```
 //!
 //! [`mainloop`] waits for the next of these and never sleeps: every delay is a deadline. A vassal that fails or
 //! hangs delays none of the others.
 
 pub mod backoff;
+pub mod commands;
 pub mod directories;
 pub mod instance;
 pub mod mainloop;

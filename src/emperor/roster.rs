@@ -12,6 +12,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::WaitOptions;
 
 use super::backoff::Backoff;
+use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
@@ -35,6 +36,7 @@ const TIMERS_PER_TURN: usize = 32;
 /// The vassals by the paths of their files.
 pub struct Roster {
     spawner: Spawner,
+    commands: Commands,
     backoff: Backoff,
     /// Readable when a link is; its events carry the pid.
     links: OwnedFd,
@@ -61,10 +63,10 @@ impl Roster {
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
-    pub fn new(spawner: Spawner, backoff: Backoff) -> Result<Self> {
+    pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (vassals, pids, timers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { spawner, backoff, links, vassals, pids, timers })
+        Ok(Self { spawner, commands, backoff, links, vassals, pids, timers })
     }
 
     /// How many vassals there are.
@@ -79,7 +81,8 @@ impl Roster {
 
     /// When [`Roster::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(deadline, _)| *deadline)
+        let vassals = self.timers.first().map(|(deadline, _)| *deadline);
+        vassals.into_iter().chain(self.commands.deadline()).min()
     }
 
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
@@ -132,6 +135,7 @@ impl Roster {
 
     /// Does what is due, or a part of it; [`Roster::deadline`] stays in the past while there is more.
     pub fn time(&mut self, now: Instant) {
+        self.commands.time(now);
         for _ in 0..TIMERS_PER_TURN {
             let Some((_, path)) = self.timers.first().filter(|(deadline, _)| *deadline <= now) else {
                 return;
@@ -171,9 +175,17 @@ impl Roster {
             if let Some(path) = self.pids.remove(&pid.as_raw_nonzero().get()) {
                 // Its last words first: they say why it ended.
                 self.read_link(&path, now);
+                self.commands.instance_ended(pid);
                 self.bury(&path, status, now);
+            } else {
+                self.commands.ended(pid, status, now);
             }
         }
+    }
+
+    /// Ends the commands of as-emperor for good.
+    pub fn stop_commands(&mut self) {
+        self.commands.stop();
     }
 
     /// Logs one line for every vassal.
@@ -209,6 +221,7 @@ impl Roster {
                                 name(path)
                             );
                         }
+                        self.commands.begin(path, instance.process(), now);
                         self.pids.insert(instance.pid(), Rc::clone(path));
                         vassal.instances += 1;
                         vassal.instance = Some(instance);

@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::FdFlags;
@@ -23,6 +25,9 @@ use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::Inherited;
 
+/// How the names of variables begin that the emperor has for its vassals.
+const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
+
 /// A vassal's file may be this large.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -35,6 +40,49 @@ pub struct Process {
     pub pidfd: OwnedFd,
     /// Our end of its link; `None` once it is closed.
     pub link: Option<OwnedFd>,
+    /// Whose its vassal's file is.
+    pub owner: Owner,
+}
+
+/// The owner of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// What this program was started with, and what those that it starts get back.
+pub struct Origin {
+    /// The environment variables.
+    pub environment: Vec<(OsString, OsString)>,
+    inherited: Inherited,
+    nofile: Rlimit,
+}
+
+impl Origin {
+    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; others get it
+    /// as it was.
+    ///
+    /// # Errors
+    /// setrlimit(2).
+    pub fn new(inherited: Inherited) -> Result<Self> {
+        let environment = std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
+        let nofile = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
+        setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
+        Ok(Self { environment, inherited, nofile })
+    }
+
+    /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an emperor on a
+    /// terminal must not reach it directly.
+    pub fn restore(&self) {
+        // This can only fail for a process group leader, which a new process is not.
+        let _ = rustix::process::setsid();
+        let _ = setrlimit(Resource::Nofile, self.nofile);
+        self.inherited.restore();
+    }
 }
 
 /// Everything instances have in common.
@@ -43,19 +91,15 @@ pub struct Spawner {
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
-    inherited: Inherited,
-    nofile: Rlimit,
+    origin: Rc<Origin>,
 }
 
 impl Spawner {
     /// Reads vassal-init once: all instances run the same one, also while its file is being replaced.
     ///
-    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; instances
-    /// get it as it was.
-    ///
     /// # Errors
     /// When vassal-init cannot be found or read, or the hooks for vassals are too long for one message.
-    pub fn new(plan: &EmperorPlan, inherited: Inherited) -> Result<Self> {
+    pub fn new(plan: &EmperorPlan, origin: Rc<Origin>) -> Result<Self> {
         let as_vassal = plan.as_vassal.clone();
         if !Hello::hooks_fit(&as_vassal) {
             let reason = format!("together longer than {HOOKS_MAX} bytes");
@@ -68,11 +112,8 @@ impl Spawner {
         let image = std::fs::read(&path).context("read", path.display())?;
         let vassal_init =
             memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
-        let environment = std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
-        let nofile = getrlimit(Resource::Nofile);
-        let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
-        setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
-        Ok(Self { vassal_init, namespaces: plan.namespaces, as_vassal, environment, inherited, nofile })
+        let environment = for_vassals(&origin.environment);
+        Ok(Self { vassal_init, namespaces: plan.namespaces, as_vassal, environment, origin })
     }
 
     /// Creates an instance of the vassal whose file is at `path`.
@@ -83,7 +124,7 @@ impl Spawner {
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
     pub fn spawn(&self, path: &Path) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
-        let file = sealed_copy(path)?;
+        let (file, owner) = sealed_copy(path)?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
@@ -104,18 +145,14 @@ impl Spawner {
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
         match clone3(self.namespaces).context("create", process)? {
             Side::Child => self.become_vassal_init(&theirs, &argv, &envp),
-            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours) }),
+            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner }),
         }
     }
 
     /// The child: nothing is allocated before exec, and it never returns.
     fn become_vassal_init(&self, link: &OwnedFd, argv: &Strings, envp: &Strings) -> ! {
-        // Its own session: the Ctrl-C that stops an emperor on a terminal must not reach vassals directly. This
-        // can only fail for a process group leader, which a new process is not.
-        let _ = rustix::process::setsid();
-        let _ = setrlimit(Resource::Nofile, self.nofile);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
-        self.inherited.restore();
+        self.origin.restore();
         let errno = exec_fd(&self.vassal_init, argv, envp);
         // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
         let what = Error::os("execute", "vassal-init", errno).to_string();
@@ -123,6 +160,27 @@ impl Spawner {
         let _ = send(link, &FromVassal::Exiting(ExitReason::Setup(failure)).encode(), None);
         clone::exit(EXIT_NOT_EXECUTABLE)
     }
+}
+
+/// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's `UWSGI_X`, and
+/// what is between the emperor and its own starter is left out.
+fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let (meant, other): (Vec<_>, Vec<_>) =
+        environment.iter().cloned().partition(|(name, _)| name.as_bytes().starts_with(FOR_VASSALS));
+    let mut result: Vec<_> = meant
+        .into_iter()
+        .map(|(name, value)| {
+            let rest = name.as_bytes().strip_prefix(FOR_VASSALS).unwrap_or_default();
+            (OsString::from_vec([b"UWSGI_", rest].concat()), value)
+        })
+        .collect();
+    for variable in other {
+        let kept = variable.0 != "UWSGI_RELOADS" && variable.0 != "NOTIFY_SOCKET";
+        if kept && !result.iter().any(|(name, _)| *name == variable.0) {
+            result.push(variable);
+        }
+    }
+    result
 }
 
 /// The `vassal-init` in the directory that this program was started from.
@@ -135,7 +193,7 @@ fn beside_us() -> std::io::Result<PathBuf> {
 ///
 /// # Errors
 /// open(2), read(2), memfd_create(2); it is no regular file, or larger than 1 MiB.
-pub fn sealed_copy(path: &Path) -> Result<OwnedFd> {
+pub fn sealed_copy(path: &Path) -> Result<(OwnedFd, Owner)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", path.display())?;
     let stat = rustix::fs::fstat(&fd).context("look at", path.display())?;
@@ -147,5 +205,26 @@ pub fn sealed_copy(path: &Path) -> Result<OwnedFd> {
     if bytes.len() as u64 > FILE_MAX {
         return Err(Error::new("read", path.display(), "larger than 1 MiB"));
     }
-    memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())
+    let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
+    Ok((copy, Owner { uid: stat.st_uid, gid: stat.st_gid }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_meant_for_vassals_lose_their_mark_and_win() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(OsString, OsString)> {
+            pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        let ours = pairs(&[
+            ("PATH", "/bin"),
+            ("UWSGI_CHEAP", "0"),
+            ("NOTIFY_SOCKET", "/run/notify"),
+            ("UWSGI_RELOADS", "3"),
+            ("UWSGI_VASSAL_CHEAP", "1"),
+        ]);
+        assert_eq!(for_vassals(&ours), pairs(&[("UWSGI_CHEAP", "1"), ("PATH", "/bin")]));
+    }
 }
