@@ -29,12 +29,43 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An operation that failed on `object` for a reason of our own.
     pub fn new(operation: &str, object: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        Self { subject: format!("{operation} {object}"), cause: Cause::Because(reason.to_string()) }
+        Self::build(operation, &object, Cause::Because(reason.to_string()))
     }
 
     /// A system call that failed on `object`.
     pub fn os(operation: &str, object: impl fmt::Display, errno: Errno) -> Self {
-        Self { subject: format!("{operation} {object}"), cause: Cause::Os(errno) }
+        Self::build(operation, &object, Cause::Os(errno))
+    }
+
+    /// One copy for all types of objects: this is called from everywhere.
+    #[inline(never)]
+    fn build(operation: &str, object: &dyn fmt::Display, cause: Cause) -> Self {
+        Self { subject: format!("{operation} {object}"), cause }
+    }
+
+    /// For another process of ours, which makes it an error again with [`Error::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.errno().to_le_bytes().to_vec();
+        bytes.extend(self.subject.as_bytes());
+        if let Cause::Because(reason) = &self.cause {
+            bytes.push(0);
+            bytes.extend(reason.as_bytes());
+        }
+        bytes
+    }
+
+    /// Reads what [`Error::to_bytes`] wrote; `None` for anything shorter.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (errno, text) = bytes.split_first_chunk::<4>()?;
+        let text = String::from_utf8_lossy(text);
+        Some(match (i32::from_le_bytes(*errno), text.split_once('\0')) {
+            (0, Some((subject, reason))) => {
+                Self { subject: subject.to_owned(), cause: Cause::Because(reason.to_owned()) }
+            }
+            (errno, _) => {
+                Self { subject: text.into_owned(), cause: Cause::Os(Errno::from_raw_os_error(errno)) }
+            }
+        })
     }
 
     /// The kernel's error number, 0 when the reason was ours.
@@ -63,17 +94,21 @@ pub trait Context<T> {
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T>;
 }
 
+// Never inlined: there are hundreds of calls, and all of them are for the day that something fails.
 impl<T> Context<T> for rustix::io::Result<T> {
+    #[inline(never)]
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
         self.map_err(|errno| Error::os(operation, object, errno))
     }
 }
 
 impl<T> Context<T> for std::io::Result<T> {
+    #[inline(never)]
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| match Errno::from_io_error(&error) {
-            Some(errno) => Error::os(operation, object, errno),
-            None => Error::new(operation, object, error),
+        self.map_err(|error| {
+            let errno = Errno::from_io_error(&error);
+            let cause = errno.map_or_else(|| Cause::Because(error.to_string()), Cause::Os);
+            Error::build(operation, &object, cause)
         })
     }
 }
@@ -121,7 +156,9 @@ mod tests {
         let error = Error::os("mount", "/app", Errno::NOTCONN);
         assert_eq!(error.to_string(), "mount /app: Transport endpoint is not connected (ENOTCONN)");
         assert_eq!(error.errno(), Errno::NOTCONN.raw_os_error());
+        assert_eq!(Error::from_bytes(&error.to_bytes()), Some(error));
         let error = Error::new("read", "x.ini", "larger than 1 MiB");
+        assert_eq!(Error::from_bytes(&error.to_bytes()).as_ref(), Some(&error));
         assert_eq!((error.to_string().as_str(), error.errno()), ("read x.ini: larger than 1 MiB", 0));
     }
 }

@@ -74,7 +74,7 @@ pub struct Elapsed(pub Duration);
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
         match micros {
             0..1_000 => write!(f, "0.{:02} ms", micros / 10),
             1_000..10_000 => write!(f, "{}.{} ms", micros / 1000, micros % 1000 / 100),

@@ -15,6 +15,19 @@ use crate::config::{Status, World};
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1 << 20;
 
+/// Reads an open file to its end.
+///
+/// # Errors
+/// As read(2); also for more than [`FILE_MAX`].
+pub fn read_all(file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+    }
+    Ok(text)
+}
+
 /// The machine we run on.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine;
@@ -29,12 +42,7 @@ impl World for Machine {
             FileType::Directory => return Err(rustix::io::Errno::ISDIR.into()),
             _ => return Err(io::Error::other("it is not a regular file")),
         }
-        let mut text = Vec::new();
-        File::from(fd).take(FILE_MAX + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > FILE_MAX {
-            return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
-        }
-        Ok(text)
+        read_all(fd.into())
     }
 
     fn status(&self, path: &Path) -> Option<Status> {

@@ -34,7 +34,8 @@ impl VassalPlan {
 }
 
 impl App {
-    fn is_privileged(&self) -> bool {
+    /// Whether it keeps our privileges.
+    pub fn is_privileged(&self) -> bool {
         matches!(self, Self::Program { privileged: true, .. })
     }
 }

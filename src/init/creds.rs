@@ -1,15 +1,20 @@
-//! Who the app runs as: names to numbers, and the privilege drop.
+//! Who the app runs as, and the privilege drop.
 //!
 //! Everything here that fails is fatal to the process it happens in: a half-dropped privilege is worse than none.
 
-use std::fs;
-use std::path::Path;
-
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::config::plan::{Id, Located, VassalPlan};
-use crate::error::{Error, Result};
+use super::accounts::Accounts;
+use crate::config::plan::VassalPlan;
+use crate::error::{Context, Error, Result};
 use crate::sys::creds;
+
+/// What PID 1 itself still does after the drop: end processes, and start them as the user with what `cap` names.
+const PID1: CapabilitySet = CapabilitySet::KILL
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP);
 
 /// An identity with nothing left to look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,186 +27,156 @@ pub struct Identity {
     pub groups: Option<Vec<u32>>,
 }
 
-/// The sub-step of [`Identity::assume`] that failed.
-pub type Step = &'static str;
+/// What limits the app, and whatever it executes, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confinement {
+    /// The capabilities it keeps across the change of user.
+    pub capabilities: CapabilitySet,
+    /// Whether executing a file can never give it more.
+    pub no_new_privs: bool,
+}
+
+impl Confinement {
+    /// What the plan says of the app. Hooks are not confined: they may need fusermount, which is set-user-id.
+    pub fn of(plan: &VassalPlan) -> Self {
+        let bits =
+            plan.capabilities.iter().fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
+        Self { capabilities: CapabilitySet::from_bits_retain(bits), no_new_privs: plan.no_new_privs }
+    }
+}
 
 impl Identity {
-    /// Resolves the plan's user and groups from `/etc/passwd` and `/etc/group` under the present root.
+    /// Looks the plan's user and groups up.
     ///
     /// Without `gid` the user's primary group is taken: uWSGI would stay in root's group. Supplementary groups are
     /// those of the user (unless `no-initgroups`), the primary group and `add-gid`.
     ///
     /// # Errors
     /// A name that does not exist, or a database that cannot be read.
-    pub fn resolve(plan: &VassalPlan) -> Result<Self> {
+    pub fn resolve(plan: &VassalPlan, accounts: &Accounts) -> Result<Self> {
         if plan.uid.is_none() && plan.gid.is_none() && plan.add_gids.is_empty() {
             return Ok(Self { uid: None, gid: None, groups: None });
         }
-        let passwd = Database::of("/etc/passwd");
-        let group = Database::of("/etc/group");
-        let user = plan.uid.as_ref().map(|uid| find_user(&passwd, uid)).transpose()?;
+        let user = plan.uid.as_ref().map(|uid| accounts.user_of(uid)).transpose()?;
         let gid = match &plan.gid {
-            Some(gid) => Some(find_group(&group, gid)?),
+            Some(gid) => Some(accounts.group_of(gid)?),
             None => user.as_ref().and_then(|user| user.gid),
         };
         let mut groups: Vec<u32> = gid.into_iter().collect();
         if plan.initgroups
             && let Some(name) = user.as_ref().and_then(|user| user.name.as_deref())
         {
-            groups.extend(memberships(&group, name));
+            groups.extend(accounts.memberships(name));
         }
         for add in &plan.add_gids {
-            groups.push(find_group(&group, add)?);
+            groups.push(accounts.group_of(add)?);
         }
-        groups.sort_unstable();
-        groups.dedup();
         Ok(Self { uid: user.map(|user| user.uid), gid, groups: Some(groups) })
     }
 
-    /// Becomes this identity for good. Allocates nothing.
+    /// Whether this is an ordinary user, who has no privileges but those it is given.
+    pub fn is_ordinary(&self) -> bool {
+        self.uid.is_some_and(|uid| uid != 0)
+    }
+
+    /// Becomes this identity for good.
     ///
-    /// The order is forced: groups and gid need the privileges that changing the uid gives up. The result is
-    /// verified, including that the old uid cannot be had back.
+    /// The order is forced: the bounding set and the groups need capabilities that the change of user takes away, kept
+    /// capabilities can be raised only after it, and no_new_privs comes last because nothing may follow it. The result
+    /// is verified, including that the old user cannot be had back.
     ///
     /// # Errors
-    /// The system call that failed, or EPERM for a verification that did. The caller must exit.
-    pub fn assume(&self) -> std::result::Result<(), (Step, Errno)> {
+    /// The step that failed. The caller must exit.
+    pub fn assume(&self, confinement: Option<Confinement>) -> Result<()> {
         let (uids, gids) = creds::ids();
         let is = |ids: [u32; 3], wanted: Option<u32>| wanted.is_none_or(|id| ids == [id; 3]);
-        if uids != [0; 3] && is(uids, self.uid) && is(gids, self.gid) {
-            // An ordinary user who stays what it is: nothing to drop, and setgroups would not be allowed.
-            return Ok(());
+        let step = |name: &str| format!("privilege drop: {name}");
+        let kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
+        let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
+        // An ordinary user who stays what it is has nothing to drop, and setgroups would not be allowed.
+        if uids == [0; 3] || !is(uids, self.uid) || !is(gids, self.gid) {
+            // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
+            if self.is_ordinary() && no_new_privs {
+                drop_bounding_set(kept).context(&step("bounding set"), "")?;
+            }
+            if let Some(groups) = &self.groups {
+                creds::set_groups(groups).context(&step("setgroups"), format_args!("{groups:?}"))?;
+            }
+            if let Some(gid) = self.gid {
+                creds::set_gid(gid).context(&step("setresgid"), gid)?;
+            }
+            if let Some(uid) = self.uid {
+                if !kept.is_empty() {
+                    rustix::thread::set_keep_capabilities(true).context(&step("keep"), "capabilities")?;
+                }
+                creds::set_uid(uid).context(&step("setresuid"), uid)?;
+            }
+            if self.is_ordinary() {
+                set_capabilities(kept).context(&step("set"), "capabilities")?;
+            }
+            self.verify(kept)?;
         }
-        if let Some(groups) = &self.groups {
-            creds::set_groups(groups).map_err(|errno| ("setgroups", errno))?;
+        if no_new_privs {
+            rustix::thread::set_no_new_privs(true).context(&step("set"), "no_new_privs")?;
         }
-        if let Some(gid) = self.gid {
-            creds::set_gid(gid).map_err(|errno| ("setresgid", errno))?;
-        }
-        if let Some(uid) = self.uid {
-            creds::set_uid(uid).map_err(|errno| ("setresuid", errno))?;
-        }
+        Ok(())
+    }
+
+    fn verify(&self, kept: CapabilitySet) -> Result<()> {
         let (uids, gids) = creds::ids();
-        let back_to_root = self.uid.is_some_and(|uid| uid != 0) && creds::set_uid(0).is_ok();
-        if !is(uids, self.uid) || !is(gids, self.gid) || back_to_root {
-            return Err(("verify the privilege drop", Errno::PERM));
+        let is = |ids: [u32; 3], wanted: Option<u32>| wanted.is_none_or(|id| ids == [id; 3]);
+        let failed = |what: &str| Err(Error::new("privilege drop:", what, "not as asked for"));
+        if !is(uids, self.uid) || !is(gids, self.gid) {
+            return failed("ids");
+        }
+        if self.is_ordinary() {
+            let has = rustix::thread::capabilities(None).context("privilege drop: read", "capabilities")?;
+            if has.permitted != kept || has.effective != kept {
+                return failed("capabilities");
+            }
+            if !kept.contains(CapabilitySet::SETUID) && creds::set_uid(0).is_ok() {
+                return failed("giving up root");
+            }
         }
         Ok(())
     }
 }
 
-/// A user with what the database knows of it.
-struct User {
-    uid: u32,
-    name: Option<String>,
-    gid: Option<u32>,
+/// Leaves PID 1 with the capabilities that its remaining plan needs.
+///
+/// # Errors
+/// As capset(2).
+pub fn reduce_pid1(confinement: Confinement) -> Result<()> {
+    let has = rustix::thread::capabilities(None).context("read", "the capabilities of PID 1")?;
+    let kept = has.permitted & (PID1 | confinement.capabilities);
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).context("reduce", "the capabilities of PID 1")
 }
 
-/// `/etc/passwd` or `/etc/group`: lines of fields separated by colons (passwd(5), group(5)).
-struct Database {
-    path: &'static str,
-    text: std::result::Result<String, Error>,
-}
-
-impl Database {
-    fn of(path: &'static str) -> Self {
-        let text = fs::read(Path::new(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Self { path, text: crate::error::Context::context(text, "read", path) }
-    }
-
-    /// The fields of each entry. An unreadable database has none: a number needs no entry.
-    fn entries(&self) -> impl Iterator<Item = Vec<&str>> {
-        self.text.as_deref().unwrap_or_default().lines().map(|line| line.split(':').collect())
-    }
-
-    /// The error for a name that is not there, or the reason why nobody can know.
-    fn missing(&self, kind: &str, name: &str, id: &Located<Id>) -> Error {
-        let object = format!("'{name}' ({}, {})", id.key, id.at);
-        match &self.text {
-            Ok(_) => Error::new(kind, object, format_args!("does not exist in {}", self.path)),
-            Err(error) => Error::new(kind, object, error),
-        }
-    }
-}
-
-fn find_user(passwd: &Database, id: &Located<Id>) -> Result<User> {
-    let entry = |matches: &dyn Fn(&str, u32) -> bool| {
-        passwd.entries().find_map(|fields| match fields.as_slice() {
-            [name, _, uid, gid, ..] => {
-                let uid = uid.parse().ok()?;
-                matches(name, uid).then(|| User {
-                    uid,
-                    name: Some((*name).to_owned()),
-                    gid: gid.parse().ok(),
-                })
+/// Takes everything but `kept` from what can ever be gained by executing a file.
+fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
+    // The kernel says EINVAL for the first number it does not know.
+    for bit in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        match rustix::thread::capability_is_in_bounding_set(capability) {
+            Ok(true) if !kept.contains(capability) => {
+                rustix::thread::remove_capability_from_bounding_set(capability)?;
             }
-            _ => None,
-        })
-    };
-    match &id.value {
-        Id::Number(number) => {
-            Ok(entry(&|_, uid| uid == *number).unwrap_or(User { uid: *number, name: None, gid: None }))
-        }
-        Id::Name(wanted) => {
-            entry(&|name, _| name == wanted).ok_or_else(|| passwd.missing("user", wanted, id))
+            Ok(_) => {}
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
 
-fn find_group(group: &Database, id: &Located<Id>) -> Result<u32> {
-    match &id.value {
-        Id::Number(number) => Ok(*number),
-        Id::Name(wanted) => group
-            .entries()
-            .find_map(|fields| match fields.as_slice() {
-                [name, _, gid, ..] if name == wanted => gid.parse().ok(),
-                _ => None,
-            })
-            .ok_or_else(|| group.missing("group", wanted, id)),
+/// Exactly these, also across exec: permitted, effective, inheritable and ambient.
+fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
+    rustix::thread::set_capabilities(None, sets)?;
+    rustix::thread::clear_ambient_capability_set()?;
+    for capability in kept.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
     }
-}
-
-/// The groups that list `user` as a member.
-fn memberships(group: &Database, user: &str) -> Vec<u32> {
-    group
-        .entries()
-        .filter_map(|fields| match fields.as_slice() {
-            [_, _, gid, members, ..] if members.split(',').any(|member| member == user) => gid.parse().ok(),
-            _ => None,
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::plan::Location;
-
-    fn database(path: &'static str, text: &str) -> Database {
-        Database { path, text: Ok(text.to_owned()) }
-    }
-
-    fn located(value: Id) -> Located<Id> {
-        let at = Location { file: "a.ini".into(), line: 2, column: 1 };
-        Located { value, key: "uid".into(), at }
-    }
-
-    #[test]
-    fn users_are_found_by_name_or_number() {
-        let passwd = database("/etc/passwd", "root:x:0:0::/:/bin/sh\nbroken\nann:x:1000:1001::/:\n");
-        let ann = find_user(&passwd, &located(Id::Name("ann".into()))).unwrap();
-        assert_eq!((ann.uid, ann.gid), (1000, Some(1001)));
-        let ann = find_user(&passwd, &located(Id::Number(1000))).unwrap();
-        assert_eq!((ann.name.as_deref(), ann.gid), (Some("ann"), Some(1001)));
-        let nobody = find_user(&passwd, &located(Id::Number(7))).unwrap();
-        assert_eq!((nobody.uid, nobody.name, nobody.gid), (7, None, None));
-        let error = find_user(&passwd, &located(Id::Name("bob".into()))).err().unwrap();
-        assert_eq!(error.to_string(), "user 'bob' (uid, a.ini:2:1): does not exist in /etc/passwd");
-    }
-
-    #[test]
-    fn memberships_match_whole_names() {
-        let group = database("/etc/group", "a:x:1:ann,bob\nb:x:2:annie\nc:x:3:\nd:x:4:bob,ann\n");
-        assert_eq!(memberships(&group, "ann"), [1, 4]);
-    }
+    Ok(())
 }

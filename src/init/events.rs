@@ -36,10 +36,21 @@ pub struct Wakeup {
     pub childless: bool,
     /// Somebody wants us to stop; the text says who.
     pub stop: Option<String>,
+    /// A new file, or a request to read the old one again.
+    pub reload: Option<NewFile>,
     /// Signals that are none of our own business.
     pub signals: Vec<i32>,
     /// Something was mounted or unmounted in our mount namespace.
     pub mounts_changed: bool,
+}
+
+/// What a reload is made from.
+#[derive(Debug)]
+pub enum NewFile {
+    /// What the emperor sent.
+    Sent(OwnedFd),
+    /// The file that was read before (SIGHUP).
+    Same,
 }
 
 impl Events {
@@ -110,6 +121,7 @@ impl Events {
                         pid => format!("{} from pid {pid}", signal::name(signal.number)),
                     });
                 }
+                libc::SIGHUP => wakeup.reload = Some(NewFile::Same),
                 number => wakeup.signals.push(number),
             }
         }

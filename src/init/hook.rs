@@ -1,75 +1,127 @@
-//! One action of one phase.
+//! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Instant;
 
+use super::launch::Work;
 use super::run::{Interrupted, Role, Vassal};
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
+use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 use crate::sys::signal;
 
-/// A command that has not ended after this time is killed, with its whole process group.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why a hook did not succeed.
+/// Why a phase ended before its end.
 pub enum Failed {
-    /// The action failed.
-    Error(Error),
-    /// We were told to stop while it ran.
+    /// The hook with this number failed.
+    Hook(u32, Error),
+    /// We were told to stop, or a mountpoint was lost, while it ran.
     Interrupted,
+    /// A hook asked for the end, with this exit status.
+    Exit(i32),
 }
 
-impl From<Error> for Failed {
+/// Why a hook did not succeed.
+enum Trouble {
+    Error(Error),
+    Interrupted,
+    Exit(i32),
+}
+
+impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
 impl Vassal {
-    /// Does what the hook says, and waits for it.
+    /// Runs the hooks of one phase, in order, up to the first that fails.
     ///
     /// # Errors
-    /// The action's own, naming action and object; or a request to stop came first.
-    pub fn run_hook(&mut self, hook: &Hook) -> std::result::Result<(), Failed> {
+    /// The failed action's own, with where it was written; or a request to stop came first.
+    pub fn run_hooks(&mut self, phase: Phase) -> std::result::Result<(), Failed> {
+        let plan = Rc::clone(&self.plan);
+        for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
+            let start = Instant::now();
+            let text = &hook.source.value;
+            match self.run_hook(hook) {
+                Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
+                Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
+                Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
+                Err(Trouble::Error(error)) if hook.tolerant => {
+                    crate::log!("{phase} #{index}: {error} ({}), ignored", hook.source.at);
+                }
+                Err(Trouble::Error(error)) => {
+                    let at = format!("{}: {}", hook.source.at, hook.source.key);
+                    return Err(Failed::Hook(index, Error::new(&at, "", error)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_hook(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         match &hook.action {
             Action::Exec(command) => {
                 let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
-                self.run_command(hook.phase, &argv, &hook.source.value)
+                self.run_child(hook, &Work::Program(&argv))?;
             }
-            Action::Chdir(path) => Ok(self.change_directory(hook.phase, path)?),
-            Action::Print(text) => {
-                crate::log!("{text}");
-                Ok(())
+            Action::Chdir(path) => self.change_directory(hook.phase, path)?,
+            Action::Print(text) => crate::log!("{text}"),
+            Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
+            Action::Hostname(name) => self.set_hostname(name)?,
+            Action::Chroot(path) => self.chroot(path)?,
+            Action::Umask(mask) => self.umask = Some(*mask),
+            Action::Exit(status) => return Err(Trouble::Exit(*status)),
+            Action::Mount(_)
+            | Action::Mkdir(_)
+            | Action::Rmdir(_)
+            | Action::Unlink(_)
+            | Action::Create(_)
+            | Action::Write { .. }
+            | Action::WriteFifo { .. }
+            | Action::Chmod { .. }
+            | Action::Chown { .. }
+            | Action::Sticky(_)
+            | Action::WaitFor { .. } => self.run_action(hook)?,
+            Action::Umount(umount) => {
+                self.run_action(hook)?;
+                if self.walk.old_root.as_ref() == Some(&umount.target) {
+                    self.walk.old_root = None;
+                }
             }
-            _ => Err(Error::new("run", &hook.source.value, "not there yet").into()),
         }
+        Ok(())
     }
 
-    /// Runs a command to its end, as the phase's user.
-    fn run_command(
-        &mut self,
-        phase: Phase,
-        argv: &[std::ffi::OsString],
-        text: &str,
-    ) -> std::result::Result<(), Failed> {
-        let launched = self.launch(Role::Hook, phase >= Phase::AsUser, argv, None)?;
+    fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
+        let walk = self.walk.clone();
+        self.run_child(hook, &Work::Action(&hook.action, &walk))
+    }
+
+    /// Runs a child to its end, as the phase's user.
+    fn run_child(&mut self, hook: &Hook, work: &Work<'_>) -> std::result::Result<(), Trouble> {
+        let text = &hook.source.value;
+        let timeout = self.plan.hook_timeout;
+        let launched = self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None)?;
         let pid = launched.pid;
-        let status = match self.wait_for(pid, Instant::now() + TIMEOUT) {
+        let status = match self.wait_for(pid, Instant::now() + timeout) {
             Ok(status) => status,
             Err(interrupted) => {
                 // Its group has its number. ESRCH: it ended meanwhile.
                 let _ = signal::kill(-pid.as_raw_nonzero().get(), libc::SIGKILL);
                 return Err(match interrupted {
-                    Interrupted::Stop => Failed::Interrupted,
+                    Interrupted::Stop | Interrupted::Lost => Trouble::Interrupted,
                     Interrupted::Deadline => {
-                        let reason = format!("still running after {} s, killed", TIMEOUT.as_secs());
+                        let reason = format!("still running after {}, killed", Elapsed(timeout));
                         Error::new("run", text, reason).into()
                     }
                 });
             }
         };
-        match (launched.failure(text), status) {
+        match (launched.failure(), status) {
             (Some(error), _) => Err(error.into()),
             (None, WaitStatus::Exited(0)) => Ok(()),
             (None, status) => Err(Error::new("run", text, status).into()),
@@ -86,5 +138,11 @@ impl Vassal {
         }
         self.workdir.push(path);
         Ok(())
+    }
+
+    /// Sets or removes a variable in the environment of everything that comes later.
+    pub(super) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value)));
     }
 }

@@ -4,13 +4,14 @@
 //! run, then everything else is asked and killed. A lost mountpoint has no such manners: whoever waits for the dead
 //! filesystem would wait for ever.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::hook::{Failed, TIMEOUT};
+use super::hook::Failed;
 use super::mountpoints::Lost;
 use super::reaper;
 use super::run::{End, Vassal};
-use crate::config::plan::Phase;
+use crate::config::plan::{Phase, VassalPlan};
 use crate::log::Elapsed;
 use crate::protocol::{
     EXIT_MOUNT_LOST, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, ExitReason, FromVassal, SetupFailure, WaitStatus,
@@ -29,39 +30,78 @@ const BLAME: Duration = Duration::from_millis(100);
 /// The exit status when a request to stop came before the app ran: as if SIGTERM had ended it.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 
+/// What the main loop is about.
+enum Stage {
+    /// The app runs.
+    Running,
+    /// It was asked to stop, and we leave with it.
+    Stopping { kill_at: Instant },
+    /// It was asked to stop, and is started anew.
+    Restarting { kill_at: Instant, plan: Rc<VassalPlan> },
+}
+
+impl Stage {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Running => None,
+            Self::Stopping { kill_at } | Self::Restarting { kill_at, .. } => Some(*kill_at),
+        }
+    }
+
+    fn put_off(&mut self, until: Instant) {
+        match self {
+            Self::Running => {}
+            Self::Stopping { kill_at } | Self::Restarting { kill_at, .. } => *kill_at = until,
+        }
+    }
+}
+
 impl Vassal {
     /// Waits for the end of the app, of a mountpoint, or of our patience.
     pub(super) fn main_loop(&mut self) -> End {
-        // Set while the app is asked to stop: when it is killed.
-        let mut kill_at = None;
+        let mut stage = Stage::Running;
         loop {
             if let Some(status) = self.app.as_ref().and_then(|app| app.status) {
-                return self.app_ended(status);
+                match stage {
+                    Stage::Running | Stage::Stopping { .. } => return self.app_ended(status),
+                    Stage::Restarting { plan, .. } => {
+                        if let Err(end) = self.run_again(plan) {
+                            return end;
+                        }
+                        self.tell(&FromVassal::Reloaded);
+                        stage = Stage::Running;
+                    }
+                }
+            }
+            if let Some(what) = self.lost.take() {
+                return End::Lost(what);
             }
             let now = Instant::now();
-            match (&self.stop, kill_at) {
-                (Some(who), None) => {
+            match &stage {
+                Stage::Running | Stage::Restarting { .. } if self.stop.is_some() => {
+                    let who = self.stop.as_deref().unwrap_or_default();
                     crate::log!("stopping for {who}: {} to the app", signal::name(self.plan.stop_signal));
                     self.tell(&FromVassal::Stopping(self.longest_stop()));
                     // From here a dying mount only delays the app, and the deadline covers that.
                     self.mountpoints.stop();
                     self.signal_app(self.plan.stop_signal);
-                    kill_at = Some(now + self.plan.stop_timeout);
+                    stage = Stage::Stopping { kill_at: now + self.plan.stop_timeout };
                 }
-                (Some(_), Some(deadline)) if now >= deadline => {
+                Stage::Running => {
+                    if let Some(plan) = self.accepted_reload() {
+                        self.tell(&FromVassal::Reloading(self.longest_reload(&plan)));
+                        self.signal_app(self.plan.stop_signal);
+                        stage = Stage::Restarting { kill_at: now + self.plan.stop_timeout, plan };
+                    }
+                }
+                Stage::Stopping { kill_at } | Stage::Restarting { kill_at, .. } if now >= *kill_at => {
                     crate::log!("the app ignores the stop for {}: SIGKILL", Elapsed(self.plan.stop_timeout));
                     self.signal_app(libc::SIGKILL);
-                    kill_at = Some(now + KILL_GRACE);
+                    stage.put_off(now + KILL_GRACE);
                 }
-                (Some(_), Some(_)) => {}
-                (None, _) => match self.mountpoints.judge(now) {
-                    Ok(None) => {}
-                    Ok(Some(lost)) => return End::Lost(self.describe(&lost, now)),
-                    // The watch is broken, the mounts may be fine. It is tried again at the next event.
-                    Err(error) => crate::log!("mountpoint-check: {error}"),
-                },
+                Stage::Stopping { .. } | Stage::Restarting { .. } => {}
             }
-            self.wait(kill_at);
+            self.wait(None, stage.deadline());
         }
     }
 
@@ -74,12 +114,8 @@ impl Vassal {
         self.stop = Some(who);
     }
 
-    /// Hands a signal that means nothing to us on to the app.
-    pub(super) fn forward(&self, number: i32) {
-        self.signal_app(number);
-    }
-
-    fn signal_app(&self, number: i32) {
+    /// Signals the app, if it is alive.
+    pub(super) fn signal_app(&self, number: i32) {
         if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
             // Not reaped yet, so the pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
@@ -88,8 +124,7 @@ impl Vassal {
 
     /// Whether the app ended by itself, was stopped, or never was.
     fn app_ended(&self, status: WaitStatus) -> End {
-        let program = self.plan.app.program().display().to_string();
-        if let Some(error) = self.app.as_ref().and_then(|app| app.launched.failure(&program)) {
+        if let Some(error) = self.app.as_ref().and_then(|app| app.launched.failure()) {
             let code = if status == WaitStatus::Exited(EXIT_NOT_FOUND) {
                 EXIT_NOT_FOUND
             } else {
@@ -115,8 +150,21 @@ impl Vassal {
 
     /// How long an orderly stop may take, everything included.
     fn longest_stop(&self) -> Duration {
-        let hooks = self.plan.hooks.iter().filter(|hook| hook.phase == Phase::AsUserAtexit).count();
-        self.plan.stop_timeout + KILL_GRACE * 2 + SWEEP_GRACE + TIMEOUT * hooks as u32
+        self.plan.stop_timeout
+            + self.longest_phase(&self.plan, &[Phase::AsUserAtexit])
+            + self.plan.unmount_timeout * 2
+            + KILL_GRACE * 2
+    }
+
+    /// How long it may take until the app runs as another plan says.
+    fn longest_reload(&self, plan: &VassalPlan) -> Duration {
+        let phases = [Phase::AsUser, Phase::PreApp, Phase::PostApp];
+        self.plan.stop_timeout + KILL_GRACE + self.longest_phase(plan, &phases) + plan.mountpoint_timeout
+    }
+
+    fn longest_phase(&self, plan: &VassalPlan, phases: &[Phase]) -> Duration {
+        let hooks = plan.hooks.iter().filter(|hook| phases.contains(&hook.phase)).count();
+        plan.hook_timeout.saturating_mul(hooks as u32)
     }
 
     /// Ends everything, tells everybody, and returns the exit status.
@@ -127,11 +175,12 @@ impl Vassal {
         let code = match &end {
             End::App(status) => status.code(),
             End::Stopped => status.map_or(EXIT_STOPPED, WaitStatus::code),
-            End::Setup(_, code) => *code,
+            End::Setup(_, code) | End::Hook(code) => *code,
             End::Lost(_) => EXIT_MOUNT_LOST,
         };
         let reason = match end {
             End::App(status) => ExitReason::App(status),
+            End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
             End::Stopped => ExitReason::Stopped,
             End::Setup(failure, _) => ExitReason::Setup(failure),
             End::Lost(what) => {
@@ -161,24 +210,27 @@ impl Vassal {
         code
     }
 
-    /// The hooks for the exit. None is fatal: there is nothing left to save.
+    /// The hooks for the exit, and the time for a daemon they unmounted to write what it still holds. None is fatal: there
+    /// is nothing left to save.
     fn exit_hooks(&mut self) {
-        let hooks: Vec<_> =
-            self.plan.hooks.iter().filter(|hook| hook.phase == Phase::AsUserAtexit).cloned().collect();
-        for hook in &hooks {
-            match self.run_hook(hook) {
-                Ok(()) => crate::log!("{}: {}: done", hook.phase, hook.source.value),
-                Err(Failed::Error(error)) => crate::log!("{}: {error} ({})", hook.phase, hook.source.at),
-                Err(Failed::Interrupted) => crate::log!("{}: {}: interrupted", hook.phase, hook.source.value),
-            }
+        if !self.plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
+            return;
         }
+        match self.run_hooks(Phase::AsUserAtexit) {
+            Ok(()) | Err(Failed::Exit(_)) => {}
+            Err(Failed::Hook(index, error)) => crate::log!("{} #{index}: {error}", Phase::AsUserAtexit),
+            Err(Failed::Interrupted) => crate::log!("{}: interrupted", Phase::AsUserAtexit),
+        }
+        self.wait_for_nobody(self.plan.unmount_timeout);
     }
 
-    /// Ends whatever is left, and returns the moment nothing is.
+    /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
+    /// to write.
     fn sweep(&mut self) {
+        let grace = if !self.plan.checks.is_empty() { self.plan.unmount_timeout } else { SWEEP_GRACE };
         reaper::kill_all(libc::SIGTERM);
-        if !self.wait_for_nobody(SWEEP_GRACE) {
-            crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(SWEEP_GRACE));
+        if !self.wait_for_nobody(grace) {
+            crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));
             reaper::kill_all(libc::SIGKILL);
             if !self.wait_for_nobody(KILL_GRACE) {
                 crate::log!("processes are left {} after SIGKILL", Elapsed(KILL_GRACE));
@@ -194,7 +246,7 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return false;
             }
-            self.wait(Some(deadline));
+            self.wait(None, Some(deadline));
         }
         true
     }

@@ -11,22 +11,28 @@
 //! | [`mainloop`] | the running app, the request to stop, the end |
 //! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
 //! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
-//! | [`hook`] | one action of one phase |
+//! | [`hook`], [`action`] | one hook of one phase: in PID 1 itself, and in a child |
+//! | [`jail`] | the change of root |
+//! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`launch`] | a child process: identity, signals, exec |
-//! | [`creds`] | names to ids, and the privilege drop |
+//! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
 //! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
 //! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
 //! | [`reaper`] | dead children, and ending all living ones |
 
+pub mod accounts;
+pub mod action;
 pub mod creds;
 pub mod events;
 pub mod hook;
+pub mod jail;
 pub mod launch;
 pub mod mainloop;
 pub mod mountpoints;
 pub mod outer;
 pub mod probe;
 pub mod reaper;
+pub mod reload;
 pub mod run;
 pub mod start;
 pub mod watchdog;

@@ -15,6 +15,19 @@ use crate::mount::mountinfo::{self, Mount, Owner};
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// What a filesystem that does not answer most often is.
+pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
+    mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
+
+/// The mounts of this namespace, as seen from the present root.
+///
+/// # Errors
+/// Without /proc nothing is known of mounts.
+pub fn mount_table() -> Result<Vec<Mount>> {
+    let path = "/proc/self/mountinfo";
+    Ok(mountinfo::parse(&std::fs::read(path).context("read", path)?))
+}
+
 /// All checked paths and their probers.
 #[derive(Debug)]
 pub struct Mountpoints {
@@ -67,8 +80,7 @@ impl Mountpoints {
         if self.watched.iter().all(|watched| watched.dog.is_up()) {
             return Ok(true);
         }
-        let path = "/proc/self/mountinfo";
-        let mounts = mountinfo::parse(&std::fs::read(path).context("read", path)?);
+        let mounts = mount_table()?;
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
             watched.owner = mountinfo::topmost(&mounts, &watched.path).map(Mount::owner);
             if watched.owner.is_none() {
@@ -154,12 +166,14 @@ impl Mountpoints {
             }
             busy.push(watched.owner);
             if !watched.dog.is_up() {
-                watched.trouble = "it does not answer".into();
+                watched.trouble = HANGS.into();
             }
             let probe = match self.probes.iter().position(|probe| probe.owner == owner) {
                 Some(index) => self.probes.get(index),
                 None => {
-                    self.probes.push(Probe::start(owner)?);
+                    // A question that cannot be asked is no question that goes unanswered.
+                    let probe = Probe::start(owner).inspect_err(|_| watched.dog.forget_question(now))?;
+                    self.probes.push(probe);
                     self.probes.last()
                 }
             };

@@ -96,7 +96,7 @@ fn serve(owner: Owner, socket: OwnedFd) -> ! {
     // Only its own socket: a copy of the emperor's link would hide our end from the emperor.
     let Ok(socket) = fd::keep_only(socket) else { clone::exit(EXIT_NOT_OWNER) };
     let identity = Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups: Some(Vec::new()) };
-    if identity.assume().is_err() {
+    if identity.assume(None).is_err() {
         clone::exit(EXIT_NOT_OWNER);
     }
     // After the last change of identity, which clears it.

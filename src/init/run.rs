@@ -2,23 +2,29 @@
 //!
 //! From [`run`] on this process may be PID 1 of a namespace: it does not leave on an error, it ends the vassal.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Pid;
 
-use super::creds::Identity;
-use super::events::Events;
+use super::accounts::Accounts;
+use super::creds::{self, Confinement, Identity};
+use super::events::{Events, NewFile};
 use super::hook::Failed;
-use super::launch::{Launch, Launched};
+use super::jail;
+use super::launch::{Launch, Launched, Work};
 use super::mountpoints::Mountpoints;
+use super::probe::Probe;
 use super::reaper::Reaped;
+use crate::config::Input;
 use crate::config::plan::{App, EnvChange, Phase, VassalPlan};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
+use crate::mount::ops::{self, Walk};
 use crate::protocol::{self, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
@@ -26,7 +32,9 @@ use crate::sys::signal;
 /// All that a vassal needs to live.
 pub struct Setup {
     /// What to do.
-    pub plan: VassalPlan,
+    pub plan: Rc<VassalPlan>,
+    /// Where that was written, for a reload.
+    pub inputs: Vec<Input>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
     /// The link to the emperor, if one started us.
@@ -37,9 +45,14 @@ pub struct Setup {
 
 /// A vassal, from its first phase to its end.
 pub struct Vassal {
-    pub(super) plan: VassalPlan,
+    pub(super) plan: Rc<VassalPlan>,
+    /// The plan of a fresh start, which a new file is compared with.
+    pub(super) fresh: Rc<VassalPlan>,
+    pub(super) inputs: Vec<Input>,
     pub(super) events: Events,
     pub(super) mountpoints: Mountpoints,
+    /// What mounts must not be led astray by.
+    pub(super) walk: Walk,
     /// Where children run; ours is the root directory once the app's user matters.
     pub(super) workdir: PathBuf,
     pub(super) app: Option<RunningApp>,
@@ -49,8 +62,17 @@ pub struct Vassal {
     pub(super) last_death: Option<(Instant, Reaped)>,
     /// Set when no child is left.
     pub(super) childless: bool,
+    /// The first mountpoint that was lost, and how.
+    pub(super) lost: Option<String>,
+    /// A new file, or a request to read the old one again.
+    pub(super) reload: Option<NewFile>,
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// File mode creation mask of everything that comes later.
+    pub(super) umask: Option<u32>,
+    namespaces: u64,
     signals: signal::Inherited,
-    environment: Vec<(OsString, OsString)>,
+    /// The working directory at the privilege drop, where a reload starts from.
+    jail_workdir: PathBuf,
     /// Whom children become from `as-user` on.
     identity: Option<Identity>,
 }
@@ -69,6 +91,8 @@ pub enum End {
     App(WaitStatus),
     /// It was told to stop.
     Stopped,
+    /// A hook ended it with this exit status.
+    Hook(i32),
     /// A fatal step failed; with the exit status that says so.
     Setup(SetupFailure, i32),
     /// A checked mountpoint was lost.
@@ -88,13 +112,14 @@ pub enum Role {
 pub enum Interrupted {
     /// Somebody wants us to stop.
     Stop,
+    /// A mountpoint was lost.
+    Lost,
     /// The deadline has come.
     Deadline,
 }
 
 /// Runs a vassal to its end and returns the exit status. All signals are blocked already.
 pub fn run(setup: Setup) -> i32 {
-    let namespaces = setup.namespaces;
     let mut vassal = match Vassal::new(setup) {
         Ok(vassal) => vassal,
         Err(error) => {
@@ -103,7 +128,7 @@ pub fn run(setup: Setup) -> i32 {
         }
     };
     // From here on nothing returns early: whatever happens becomes an End.
-    let end = match vassal.set_up(namespaces) {
+    let end = match vassal.set_up() {
         Ok(()) => vassal.main_loop(),
         Err(end) => end,
     };
@@ -117,46 +142,74 @@ impl Vassal {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .context("become", "subreaper")?;
         }
-        let mut environment: Vec<_> =
-            std::env::vars_os().filter(|(name, _)| name != protocol::LINK_VARIABLE).collect();
-        for change in &setup.plan.environment {
-            let (EnvChange::Set(name, _) | EnvChange::Unset(name)) = change;
-            environment.retain(|(known, _)| known != name);
-            if let EnvChange::Set(name, value) = change {
-                environment.push((name.clone(), value.clone()));
-            }
-        }
-        Ok(Self {
+        let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Instant::now()),
             events: Events::new(setup.link)?,
+            walk: Walk { new_root: jail::coming_root(&setup.plan), old_root: None },
+            fresh: Rc::clone(&setup.plan),
+            umask: setup.plan.umask,
             plan: setup.plan,
+            inputs: setup.inputs,
+            namespaces: setup.namespaces,
             signals: setup.signals,
-            environment,
+            environment: Vec::new(),
             workdir: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+            jail_workdir: PathBuf::new(),
             identity: None,
             app: None,
             stop: None,
+            lost: None,
+            reload: None,
             last_death: None,
             childless: false,
-        })
+        };
+        vassal.set_environment();
+        Ok(vassal)
+    }
+
+    /// Ours, with the plan's changes.
+    fn set_environment(&mut self) {
+        self.environment = std::env::vars_os().filter(|(name, _)| name != protocol::LINK_VARIABLE).collect();
+        for change in &Rc::clone(&self.plan).environment {
+            match change {
+                EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
+                EnvChange::Unset(name) => self.set_variable(name, None),
+            }
+        }
     }
 
     /// Everything up to the running app.
-    fn set_up(&mut self, namespaces: u64) -> std::result::Result<(), End> {
-        self.phase(Phase::Asap)?;
-        if namespaces & libc::CLONE_NEWNS as u64 != 0 {
-            // Before the first hook that may mount: the namespace began as a copy of one where mounts may be shared, and
-            // nothing mounted here may turn up there.
-            let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-            step("namespaces", mount_change("/", flags).context("make private", "all mounts"))?;
+    fn set_up(&mut self) -> std::result::Result<(), End> {
+        if self.has_namespace(libc::CLONE_NEWNS) {
+            // Before the first hook: nothing that is mounted here may turn up where we come from.
+            step("namespaces", ops::make_all_private())?;
         }
-        for phase in [Phase::PreJail, Phase::PostJail, Phase::InJail, Phase::AsRoot] {
+        if let Some(name) = &self.plan.hostname {
+            step("namespaces", self.set_hostname(&name.value))?;
+        }
+        for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
             self.phase(phase)?;
         }
-        // The names are looked up under the root that the app will see.
-        self.identity = Some(step("privilege drop", Identity::resolve(&self.plan))?);
+        let host = Accounts::read();
+        step("jail", self.enter_jail())?;
+        for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
+            self.phase(phase)?;
+        }
+        // Under the root that the app will see.
+        let accounts = Accounts::read_in_jail(host);
+        let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
+        if identity.is_ordinary() && !self.plan.app.is_privileged() {
+            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan)))?;
+        }
+        self.identity = Some(identity);
         // A working directory would pin whatever is mounted there.
         step("privilege drop", rustix::process::chdir("/").context("chdir", "/"))?;
+        self.jail_workdir = self.workdir.clone();
+        self.run_app()
+    }
+
+    /// From the privilege drop to the running app: what a reload does again, in the same jail.
+    fn run_app(&mut self) -> std::result::Result<(), End> {
         self.phase(Phase::AsUser)?;
         self.pass_gate()?;
         self.phase(Phase::PreApp)?;
@@ -164,27 +217,43 @@ impl Vassal {
         self.phase(Phase::PostApp)
     }
 
-    /// Runs the hooks of one phase; the first that fails ends the vassal.
+    /// Runs the app as another plan says, once the old one is gone.
+    pub(super) fn run_again(&mut self, plan: Rc<VassalPlan>) -> std::result::Result<(), End> {
+        self.umask = plan.umask;
+        self.plan = plan;
+        self.app = None;
+        self.workdir = self.jail_workdir.clone();
+        self.set_environment();
+        self.run_app()
+    }
+
     fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
-        let hooks: Vec<_> = self.plan.hooks.iter().filter(|hook| hook.phase == phase).cloned().collect();
-        for (index, hook) in (1..).zip(&hooks) {
-            let start = Instant::now();
-            match self.run_hook(hook) {
-                Ok(()) => {
-                    crate::log!(
-                        "{phase} #{index}: {}: done in {}",
-                        hook.source.value,
-                        Elapsed(start.elapsed())
-                    );
-                }
-                Err(Failed::Interrupted) => return Err(End::Stopped),
-                Err(Failed::Error(error)) => {
-                    let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
-                    return Err(setup_failure(&phase.to_string(), index, what, error.errno()));
-                }
+        self.run_hooks(phase).map_err(|failed| match failed {
+            Failed::Hook(index, error) => {
+                setup_failure(&phase.to_string(), index, error.to_string(), error.errno())
             }
+            Failed::Interrupted => self.interrupted(),
+            Failed::Exit(status) => End::Hook(status),
+        })
+    }
+
+    /// The end that came in between.
+    fn interrupted(&mut self) -> End {
+        self.lost.take().map_or(End::Stopped, End::Lost)
+    }
+
+    /// Whether we live in a namespace of our own of this kind.
+    fn has_namespace(&self, kind: i32) -> bool {
+        self.namespaces & kind as u64 != 0
+    }
+
+    /// Sets the host name, unless that would rename the host.
+    pub(super) fn set_hostname(&self, name: &OsStr) -> Result<()> {
+        if !self.has_namespace(libc::CLONE_NEWUTS) {
+            let reason = "needs a uts namespace (unshare = uts, or uts in emperor-use-clone): else it renames the host";
+            return Err(Error::new("set the host name", name.display(), reason));
         }
-        Ok(())
+        rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
     }
 
     /// The app starts only when every checked path is a mount that answers.
@@ -197,9 +266,6 @@ impl Vassal {
         step("mountpoint-check", self.events.watch_mounts())?;
         loop {
             let now = Instant::now();
-            if let Some(lost) = step("mountpoint-check", self.mountpoints.judge(now))? {
-                return Err(End::Lost(self.describe(&lost, now)));
-            }
             if step("mountpoint-check", self.mountpoints.look(now))? {
                 let paths: Vec<_> =
                     self.plan.checks.iter().map(|path| path.value.display().to_string()).collect();
@@ -211,9 +277,9 @@ impl Vassal {
                     format!("mountpoint {}: {trouble}, after {}", path.display(), Elapsed(now - start));
                 return Err(setup_failure("mountpoint-check", 0, what, 0));
             }
-            self.wait(Some(deadline));
-            if self.stop.is_some() {
-                return Err(End::Stopped);
+            self.wait(None, Some(deadline));
+            if self.stop.is_some() || self.lost.is_some() {
+                return Err(self.interrupted());
             }
         }
     }
@@ -231,12 +297,14 @@ impl Vassal {
 
     fn launch_app(&self) -> Result<Launched> {
         match &self.plan.app {
-            App::Program { argv, privileged } => self.launch(Role::App, !privileged, argv, None),
+            App::Program { argv, privileged } => {
+                self.launch(Role::App, !privileged, &Work::Program(argv), None)
+            }
             App::Uwsgi { binary, ini } => {
                 let ini =
                     memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
-                self.launch(Role::App, true, &argv, Some(&ini))
+                self.launch(Role::App, true, &Work::Program(&argv), Some(&ini))
             }
         }
     }
@@ -246,15 +314,17 @@ impl Vassal {
         &self,
         role: Role,
         as_user: bool,
-        argv: &[OsString],
+        work: &Work<'_>,
         passed: Option<&OwnedFd>,
     ) -> Result<Launched> {
+        let is_confined = role == Role::App && as_user;
         Launch {
-            argv,
+            work,
+            confinement: is_confined.then(|| Confinement::of(&self.plan)),
             identity: self.identity.as_ref().filter(|_| as_user),
             workdir: &self.workdir,
             environment: &self.environment,
-            umask: self.plan.umask,
+            umask: self.umask,
             own_group: role == Role::Hook,
             // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order.
             dies_with_us: role == Role::App && !rustix::process::getpid().is_init(),
@@ -272,12 +342,15 @@ impl Vassal {
     ) -> std::result::Result<WaitStatus, Interrupted> {
         let already_stopping = self.stop.is_some();
         loop {
-            let reaped = self.wait(Some(deadline));
+            let reaped = self.wait(None, Some(deadline));
             if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
                 return Ok(reaped.status);
             }
             if self.stop.is_some() && !already_stopping {
                 return Err(Interrupted::Stop);
+            }
+            if self.lost.is_some() {
+                return Err(Interrupted::Lost);
             }
             if Instant::now() >= deadline {
                 return Err(Interrupted::Deadline);
@@ -286,11 +359,12 @@ impl Vassal {
     }
 
     /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
-    /// mounts. Returns the children that were reaped, without the probers.
-    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> Vec<Reaped> {
+    /// mounts. Returns the children that were reaped, without the probers. `probe` is one more to wake up for.
+    pub(super) fn wait(&mut self, probe: Option<&Probe>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
         let deadline = [deadline, self.mountpoints.deadline(now)].into_iter().flatten().min();
-        let wakeup = self.events.wait(self.mountpoints.descriptors(), deadline);
+        let probes = self.mountpoints.descriptors().chain(probe.map(AsFd::as_fd));
+        let wakeup = self.events.wait(probes, deadline);
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
@@ -303,12 +377,21 @@ impl Vassal {
         if wakeup.mounts_changed || !reaped.is_empty() {
             self.mountpoints.suspect(now);
         }
+        match self.mountpoints.judge(now) {
+            Ok(None) => {}
+            Ok(Some(lost)) => self.lost = self.lost.take().or(Some(self.describe(&lost, now))),
+            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
+            Err(error) => crate::log!("mountpoint-check: {error}"),
+        }
         self.childless |= wakeup.childless;
         if let Some(who) = wakeup.stop {
             self.stop_requested(who);
         }
+        if wakeup.reload.is_some() {
+            self.reload = wakeup.reload;
+        }
         for number in wakeup.signals {
-            self.forward(number);
+            self.signal_app(number);
         }
         reaped
     }
@@ -322,10 +405,12 @@ impl Vassal {
 }
 
 /// Makes the error of a step that is no hook the vassal's end.
+#[inline(never)]
 fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
 }
 
+#[inline(never)]
 fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
     End::Setup(SetupFailure { phase: phase.to_owned(), index, what, errno }, EXIT_SETUP)
 }

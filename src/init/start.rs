@@ -1,13 +1,12 @@
 //! From a configuration to a vassal: whom it comes from, and in which process it is lived.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::FdFlags;
 
 use super::outer;
 use super::run::{Setup, run};
@@ -19,7 +18,7 @@ use crate::protocol::{
     self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, LINK_VARIABLE, Received, ToVassal,
 };
 use crate::sys::{fd, signal};
-use crate::world::{FILE_MAX, Machine};
+use crate::world::{self, Machine};
 
 /// The greeting is sent before we are created; if it is not there after this time, it never comes.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,7 +31,7 @@ pub fn from_command_line(inputs: &[Input]) -> i32 {
     match config::load_vassal(inputs, false, &Machine) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings);
-            live(loaded.plan, 0, None, signals)
+            live(loaded.plan, inputs.to_vec(), 0, None, signals)
         }
         Err(report) => {
             eprint!("{report}");
@@ -58,11 +57,14 @@ pub fn from_emperor() -> Option<i32> {
 /// Lives the vassal whose file the emperor sent.
 fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited) -> i32 {
     crate::log::init(&format!("vassal-init[{}]", hello.name.display()));
-    let input = Input::Text { path: hello.path.clone(), section: None, text };
-    match config::load_vassal(&[input], false, &Machine) {
+    let hooks = hello.as_vassal.iter();
+    let hooks = hooks.map(|(key, value)| Input::Option { key: key.clone(), value: Some(value.clone()) });
+    let file = Input::Text { path: hello.path.clone(), section: None, text };
+    let inputs: Vec<_> = hooks.chain([file]).collect();
+    match config::load_vassal(&inputs, false, &Machine) {
         Ok(loaded) => {
             log_lines(&loaded.warnings);
-            live(loaded.plan, hello.namespaces, Some(link), signals)
+            live(loaded.plan, inputs, hello.namespaces, Some(link), signals)
         }
         Err(report) => {
             log_lines(&report);
@@ -75,9 +77,15 @@ fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited)
 }
 
 /// Runs the plan, in namespaces of its own where it asks for more than there are.
-fn live(plan: VassalPlan, namespaces: u64, link: Option<OwnedFd>, signals: signal::Inherited) -> i32 {
+fn live(
+    plan: VassalPlan,
+    inputs: Vec<Input>,
+    namespaces: u64,
+    link: Option<OwnedFd>,
+    signals: signal::Inherited,
+) -> i32 {
     let missing = plan.unshare & !namespaces;
-    let setup = Setup { plan, namespaces: namespaces | missing, link, signals };
+    let setup = Setup { plan: Rc::new(plan), inputs, namespaces: namespaces | missing, link, signals };
     if missing == 0 {
         return run(setup);
     }
@@ -92,7 +100,8 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
     let bad = |why: &str| Error::new("take the emperor's link from", LINK_VARIABLE, why);
     let number = number.parse().map_err(|_| bad("not a number"))?;
     let link = fd::inherited(number).context("take the emperor's link from", LINK_VARIABLE)?;
-    rustix::io::fcntl_setfd(&link, FdFlags::CLOEXEC).context("take", "the emperor's link")?;
+    // Nothing else that was left open may keep something of the host reachable from the jail.
+    let link = fd::keep_only(link).context("keep only", "the emperor's link")?;
     let deadline = Instant::now() + GREETING_TIMEOUT;
     loop {
         match protocol::receive(&link).context("read", "the emperor's link")? {
@@ -100,9 +109,7 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
                 let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
                     return Err(bad("its first message is no greeting of this version"));
                 };
-                let mut text = Vec::new();
-                let file = std::fs::File::from(file);
-                file.take(FILE_MAX).read_to_end(&mut text).context("read", hello.path.display())?;
+                let text = world::read_all(file.into()).context("read", hello.path.display())?;
                 return Ok((link, hello, text));
             }
             Received::Packet(_, None) => return Err(bad("its first message carries no file")),

@@ -65,6 +65,16 @@ pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts.iter().rev().find(|mount| mount.mount_point == path)
 }
 
+/// The mounts below a path, deepest first: the order in which they can be unmounted.
+pub fn below<'a>(mounts: &'a [Mount], path: &'a Path) -> impl Iterator<Item = &'a Path> {
+    // A mount is listed after the one it is on.
+    mounts
+        .iter()
+        .rev()
+        .map(|mount| mount.mount_point.as_path())
+        .filter(move |point| *point != path && point.starts_with(path))
+}
+
 /// `36 35 98:0 /root /mount\040point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
@@ -144,6 +154,17 @@ mod tests {
         let mounts = parse(TEXT);
         assert_eq!(topmost(&mounts, Path::new("/app")).unwrap().id, 42);
         assert_eq!(topmost(&mounts, Path::new("/ap")), None);
+    }
+
+    #[test]
+    fn what_is_below_comes_deepest_first() {
+        let text = b"1 0 0:1 / /a rw - t t rw\n2 1 0:2 / /a/b rw - t t rw\n3 2 0:3 / /a/b/c rw - t t rw\n\
+            4 1 0:4 / /ab rw - t t rw\n";
+        let mounts = parse(text);
+        assert_eq!(
+            below(&mounts, Path::new("/a")).collect::<Vec<_>>(),
+            [Path::new("/a/b/c"), Path::new("/a/b")]
+        );
     }
 
     #[test]

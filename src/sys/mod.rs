@@ -7,4 +7,5 @@ pub mod creds;
 pub mod exec;
 pub mod fd;
 pub mod memfd;
+pub mod mount;
 pub mod signal;

@@ -1,0 +1,205 @@
+//! Users and groups by name: the jail's own `/etc/passwd` and `/etc/group`, else as the host knew them before the root
+//! changed.
+
+use std::fs;
+
+use crate::config::plan::{Id, Located};
+use crate::error::{Context, Error, Result};
+
+/// A user with what the database knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Number.
+    pub uid: u32,
+    /// Name, if the number has one.
+    pub name: Option<String>,
+    /// Primary group, if the user is known.
+    pub gid: Option<u32>,
+}
+
+/// Both databases, as one root has them, and those to fall back on.
+#[derive(Debug)]
+pub struct Accounts {
+    passwd: Database,
+    group: Database,
+    host: Option<Box<Accounts>>,
+}
+
+/// `/etc/passwd` or `/etc/group`: lines of fields separated by colons (passwd(5), group(5)).
+#[derive(Debug)]
+struct Database {
+    path: &'static str,
+    text: Result<String>,
+}
+
+impl Accounts {
+    /// Those under the present root.
+    pub fn read() -> Self {
+        Self { passwd: Database::read("/etc/passwd"), group: Database::read("/etc/group"), host: None }
+    }
+
+    /// Those under the present root, and the host's for names that are not there.
+    pub fn read_in_jail(host: Self) -> Self {
+        Self { host: Some(Box::new(host)), ..Self::read() }
+    }
+
+    /// A user by name or number. A number needs no entry.
+    ///
+    /// # Errors
+    /// A name that neither database has.
+    pub fn user(&self, id: &Id) -> Result<User> {
+        let name = match id {
+            Id::Number(number) => {
+                let known = self.passwd.user(|_, uid| uid == *number);
+                return Ok(known.unwrap_or(User { uid: *number, name: None, gid: None }));
+            }
+            Id::Name(name) => name,
+        };
+        match (self.passwd.user(|known, _| known == name), &self.host) {
+            (Some(user), _) => Ok(user),
+            (None, Some(host)) => host.user(id),
+            (None, None) => Err(self.passwd.missing("user", name)),
+        }
+    }
+
+    /// A group's number, by name or number.
+    ///
+    /// # Errors
+    /// A name that neither database has.
+    pub fn group(&self, id: &Id) -> Result<u32> {
+        let name = match id {
+            Id::Number(number) => return Ok(*number),
+            Id::Name(name) => name,
+        };
+        let found = self.group.entries().find_map(|fields| match fields.as_slice() {
+            [known, _, gid, ..] if known == name => gid.parse().ok(),
+            _ => None,
+        });
+        match (found, &self.host) {
+            (Some(gid), _) => Ok(gid),
+            (None, Some(host)) => host.group(id),
+            (None, None) => Err(self.group.missing("group", name)),
+        }
+    }
+
+    /// The groups that list `user` as a member; the host's only where the jail has no database at all.
+    pub fn memberships(&self, user: &str) -> Vec<u32> {
+        match (&self.group.text, &self.host) {
+            (Err(_), Some(host)) => host.memberships(user),
+            _ => self.group.memberships(user),
+        }
+    }
+
+    /// [`Self::user`] for a configured value: the error says where it was written.
+    ///
+    /// # Errors
+    /// As [`Self::user`].
+    pub fn user_of(&self, id: &Located<Id>) -> Result<User> {
+        self.user(&id.value).map_err(|error| written(&error, id))
+    }
+
+    /// [`Self::group`] for a configured value.
+    ///
+    /// # Errors
+    /// As [`Self::group`].
+    pub fn group_of(&self, id: &Located<Id>) -> Result<u32> {
+        self.group(&id.value).map_err(|error| written(&error, id))
+    }
+}
+
+fn written(error: &Error, id: &Located<Id>) -> Error {
+    Error::new(&format!("{}:", id.at), &id.key, error)
+}
+
+impl Database {
+    fn read(path: &'static str) -> Self {
+        let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Self { path, text: text.context("read", path) }
+    }
+
+    /// The fields of each entry. An unreadable database has none.
+    fn entries(&self) -> impl Iterator<Item = Vec<&str>> {
+        self.text.as_deref().unwrap_or_default().lines().map(|line| line.split(':').collect())
+    }
+
+    fn user(&self, matches: impl Fn(&str, u32) -> bool) -> Option<User> {
+        self.entries().find_map(|fields| match fields.as_slice() {
+            [name, _, uid, gid, ..] => {
+                let uid = uid.parse().ok()?;
+                matches(name, uid).then(|| User {
+                    uid,
+                    name: Some((*name).to_owned()),
+                    gid: gid.parse().ok(),
+                })
+            }
+            _ => None,
+        })
+    }
+
+    fn memberships(&self, user: &str) -> Vec<u32> {
+        self.entries()
+            .filter_map(|fields| match fields.as_slice() {
+                [_, _, gid, members, ..] if members.split(',').any(|member| member == user) => {
+                    gid.parse().ok()
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The error for a name that is not there, or the reason why nobody can know.
+    fn missing(&self, kind: &str, name: &str) -> Error {
+        let object = format!("'{name}'");
+        match &self.text {
+            Ok(_) => Error::new(kind, object, format_args!("does not exist in {}", self.path)),
+            Err(error) => Error::new(kind, object, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Location;
+
+    fn accounts(passwd: &str, group: &str, host: Option<Accounts>) -> Accounts {
+        let database = |path, text: &str| Database { path, text: Ok(text.to_owned()) };
+        Accounts {
+            passwd: database("/etc/passwd", passwd),
+            group: database("/etc/group", group),
+            host: host.map(Box::new),
+        }
+    }
+
+    fn name(name: &str) -> Id {
+        Id::Name(name.into())
+    }
+
+    #[test]
+    fn users_are_found_by_name_or_number() {
+        let accounts = accounts("root:x:0:0::/:/bin/sh\nbroken\nann:x:1000:1001::/:\n", "", None);
+        let ann = User { uid: 1000, name: Some("ann".into()), gid: Some(1001) };
+        assert_eq!(accounts.user(&name("ann")), Ok(ann.clone()));
+        assert_eq!(accounts.user(&Id::Number(1000)), Ok(ann));
+        assert_eq!(accounts.user(&Id::Number(7)), Ok(User { uid: 7, name: None, gid: None }));
+        let at = Location { file: "a.ini".into(), line: 2, column: 1 };
+        let error = accounts.user_of(&Located { value: name("bob"), key: "uid".into(), at }).unwrap_err();
+        assert_eq!(error.to_string(), "a.ini:2:1: uid: user 'bob': does not exist in /etc/passwd");
+    }
+
+    #[test]
+    fn the_jail_comes_before_the_host() {
+        let host = accounts("ann:x:1:1::/:\nbob:x:2:2::/:\n", "web:x:8:\nold:x:9:\n", None);
+        let jail = accounts("ann:x:1000:1000::/:\n", "web:x:80:\n", Some(host));
+        assert_eq!(jail.user(&name("ann")).unwrap().uid, 1000);
+        assert_eq!(jail.user(&name("bob")).unwrap().uid, 2);
+        assert_eq!((jail.group(&name("web")), jail.group(&name("old"))), (Ok(80), Ok(9)));
+        assert!(jail.group(&name("none")).is_err());
+    }
+
+    #[test]
+    fn memberships_match_whole_names() {
+        let accounts = accounts("", "a:x:1:ann,bob\nb:x:2:annie\nc:x:3:\nd:x:4:bob,ann\n", None);
+        assert_eq!(accounts.memberships("ann"), [1, 4]);
+    }
+}

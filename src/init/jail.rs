@@ -1,0 +1,92 @@
+//! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::mountpoints;
+use super::probe::Probe;
+use super::run::Vassal;
+use super::watchdog::Answer;
+use crate::config::plan::PivotRoot;
+use crate::error::{Context, Described, Error, Result};
+use crate::mount::mountinfo;
+use crate::mount::ops;
+
+impl Vassal {
+    /// Enters the new root. Afterwards nothing of ours is left in the old one: the working directory is the new root, and
+    /// no descriptor of ours is a directory.
+    ///
+    /// # Errors
+    /// The step that failed, with a sentence for the many things that can be wrong with a new root.
+    pub(super) fn enter_jail(&mut self) -> Result<()> {
+        let plan = Rc::clone(&self.plan);
+        if let Some(chroot) = &plan.chroot {
+            self.must_answer(&chroot.value, &chroot.value)?;
+            self.chroot(&chroot.value)?;
+        }
+        if let Some(pivot) = &plan.pivot_root {
+            let PivotRoot { new_root, put_old } = &pivot.value;
+            self.must_answer(new_root, put_old)?;
+            ops::pivot_root(&pivot.value)?;
+            self.workdir = "/".into();
+            self.walk.new_root = None;
+            // At the new root itself it is covered by it, and unreachable.
+            let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
+            self.walk.old_root = old.map(|rest| Path::new("/").join(rest));
+        }
+        Ok(())
+    }
+
+    /// chroot(2), and nothing of the old root stays behind.
+    pub(super) fn chroot(&mut self, path: &Path) -> Result<()> {
+        rustix::process::chroot(path).context("chroot", path.display())?;
+        rustix::process::chdir("/").context("chroot: chdir", "/")?;
+        self.workdir = "/".into();
+        self.walk.new_root = None;
+        Ok(())
+    }
+
+    /// Asks the filesystem of the new root, before the kernel asks it in our name and for as long as it likes.
+    fn must_answer(&mut self, root: &Path, path: &Path) -> Result<()> {
+        let mounts = mountpoints::mount_table()?;
+        let Some(mount) = mountinfo::topmost(&mounts, &mountinfo::normalize(root)) else {
+            // An ordinary directory: it is refused, or not, by who needs it to be a mount.
+            return Ok(());
+        };
+        let probe = Probe::start(mount.owner())?;
+        let asked = probe.ask(0, path).context("ask the prober about", path.display());
+        let timeout = self.plan.mountpoint_timeout;
+        let answer = asked.and_then(|()| self.await_answer(&probe, path, timeout));
+        probe.kill();
+        match answer? {
+            Answer::Found(_) => Ok(()),
+            Answer::Failed(errno) => Err(Error::new("new root:", path.display(), Described(errno))),
+        }
+    }
+
+    fn await_answer(&mut self, probe: &Probe, path: &Path, timeout: Duration) -> Result<Answer> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some((_, answer)) = probe.answer() {
+                return Ok(answer);
+            }
+            if self.stop.is_some() {
+                return Err(Error::new("new root:", path.display(), "told to stop while waiting for it"));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new("new root:", path.display(), mountpoints::HANGS));
+            }
+            self.wait(Some(probe), Some(deadline));
+        }
+    }
+}
+
+/// The directory that targets of mounts before the jail may lie in.
+pub(super) fn coming_root(plan: &crate::config::plan::VassalPlan) -> Option<PathBuf> {
+    match (&plan.pivot_root, &plan.chroot) {
+        (Some(pivot), _) => Some(pivot.value.new_root.clone()),
+        (None, Some(chroot)) => Some(chroot.value.clone()),
+        (None, None) => None,
+    }
+}

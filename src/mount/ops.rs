@@ -1,0 +1,215 @@
+//! Mounting, unmounting and changing the root.
+//!
+//! Every target is opened first, by a walk that no symbolic link can lead astray, and then used by descriptor: what was
+//! checked is what is mounted on.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount,
+};
+
+use super::mountinfo;
+use crate::config::plan::{Mount, PivotRoot, Umount};
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Attributes, set_attributes};
+
+/// The flags of mount(2) that say how a mount spreads.
+const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
+
+/// Which parts of the tree may not be trusted with the way to a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// Where the new root is prepared, before it is entered: what lies below it is the tenant's.
+    pub new_root: Option<PathBuf>,
+    /// Where the old root still is, after the new one was entered.
+    pub old_root: Option<PathBuf>,
+}
+
+impl Walk {
+    /// Opens a target without following a link out of the tree it lies in.
+    ///
+    /// Below the coming root, links are followed as they will be seen from inside it. While the old root can be
+    /// reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
+    fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root_of = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
+        let (root, rest, resolve) = match &self.new_root {
+            Some(root) if target.starts_with(root) => {
+                let rest = target.strip_prefix(root).unwrap_or(target);
+                let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
+                (root_of(root), rest, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+            }
+            _ if self.old_root.is_some() => (root_of(Path::new(".")), target, ResolveFlags::NO_SYMLINKS),
+            _ => (root_of(Path::new(".")), target, ResolveFlags::NO_MAGICLINKS),
+        };
+        let root = root.context("open the way to", target.display())?;
+        openat2(&root, rest, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::LOOP => Error::new(
+                operation,
+                target.display(),
+                "a symbolic link on the way: refused while the old root can be reached through it",
+            ),
+            errno => Error::os(&format!("{operation}: open"), target.display(), errno),
+        })
+    }
+}
+
+/// Mounts as mount(2) would, step by step.
+///
+/// # Errors
+/// The step that failed and its object.
+pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
+    let target = walk.open("mount", &mount.target)?;
+    let object = mount.target.display();
+    let recursive = mount.flags & libc::MS_REC != 0;
+    if mount.flags & libc::MS_REMOUNT != 0 {
+        if mount.flags & libc::MS_BIND != 0 {
+            return set_attributes(&target, recursive, attributes(mount.flags)).context("remount", object);
+        }
+        return legacy(&target, mount).context("remount", object);
+    }
+    if mount.flags & libc::MS_BIND != 0 {
+        return bind(mount, &target, recursive);
+    }
+    if mount.flags & libc::MS_MOVE != 0 {
+        let tree = open_tree(CWD, &mount.source, OpenTreeFlags::OPEN_TREE_CLOEXEC)
+            .context("mount: open", mount.source.display())?;
+        return attach(&tree, &target).context("move a mount to", object);
+    }
+    if mount.flags & PROPAGATION != 0 {
+        let change = Attributes { propagation: mount.flags & PROPAGATION, ..Attributes::default() };
+        return set_attributes(&target, recursive, change).context("change the propagation of", object);
+    }
+    let operation = format!("mount {} on", mount.fs_type.display());
+    legacy(&target, mount).map_err(|errno| match errno {
+        Errno::NODEV => Error::new(&operation, object, "this kernel has no such filesystem (ENODEV)"),
+        errno => Error::os(&operation, object, errno),
+    })
+}
+
+/// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never writable.
+fn bind(mount: &Mount, target: &OwnedFd, recursive: bool) -> Result<()> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, &mount.source, flags).context("bind: open", mount.source.display())?;
+    let change = attributes(mount.flags);
+    if change != Attributes::default() {
+        set_attributes(&tree, recursive, change).context("bind: set the flags of", mount.source.display())?;
+    }
+    attach(&tree, target).context("bind to", mount.target.display())
+}
+
+fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", flags)
+}
+
+/// mount(2) on a directory held by descriptor: from inside it, as `.`. The working directory is put back.
+fn legacy(target: &OwnedFd, mount: &Mount) -> rustix::io::Result<()> {
+    let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::process::fchdir(target)?;
+    let flags = MountFlags::from_bits_retain(mount.flags as u32);
+    let data = std::ffi::CString::new(mount.data.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let data = if mount.data.is_empty() { None } else { Some(data.as_c_str()) };
+    let result = rustix::mount::mount(&mount.source, ".", &mount.fs_type, flags, data);
+    rustix::process::fchdir(back)?;
+    result
+}
+
+/// The flags of a bind mount in the terms of mount_setattr(2).
+fn attributes(flags: u64) -> Attributes {
+    const PAIRS: [(u64, u64); 6] = [
+        (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (libc::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+        (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (libc::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+    ];
+    let set = PAIRS.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attr)| attr).sum();
+    // The access time is a field of its own: it has to be cleared to be set.
+    let clear = if flags & libc::MS_NOATIME == 0 { 0 } else { libc::MOUNT_ATTR__ATIME };
+    Attributes { set, clear, propagation: flags & PROPAGATION }
+}
+
+/// Unmounts, with everything below if asked for.
+///
+/// # Errors
+/// The mount that could not be unmounted; EBUSY while it is in use.
+pub fn umount(umount: &Umount) -> Result<()> {
+    let flags = UnmountFlags::from_bits_retain(umount.flags) | UnmountFlags::NOFOLLOW;
+    let target = &umount.target;
+    // A detached mount takes all below it along, in one piece. That also works without /proc.
+    if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
+        let path = "/proc/self/mountinfo";
+        let mounts = mountinfo::parse(&std::fs::read(path).context("umount: read", path)?);
+        for below in mountinfo::below(&mounts, target) {
+            unmount(below, flags).context("umount", below.display())?;
+        }
+    }
+    unmount(target, flags).context("umount", target.display())
+}
+
+/// Makes `pivot.new_root` the root and goes to its top.
+///
+/// # Errors
+/// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)).
+pub fn pivot_root(pivot: &PivotRoot) -> Result<()> {
+    let object = format_args!("{} {}", pivot.new_root.display(), pivot.put_old.display()).to_string();
+    rustix::process::pivot_root(&pivot.new_root, &pivot.put_old).map_err(|errno| {
+        match explain(pivot, errno) {
+            Some(reason) => Error::new("pivot_root", &object, reason),
+            None => Error::os("pivot_root", &object, errno),
+        }
+    })?;
+    // Else the working directory would keep the old root reachable.
+    rustix::process::chdir("/").context("pivot_root: chdir", "/")
+}
+
+/// What the kernel meant.
+fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
+    let (new, old) = (&pivot.new_root, &pivot.put_old);
+    for path in [new, old] {
+        match statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
+            Ok(stat) if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR => {
+                return Some(format!("{} is not a directory", path.display()));
+            }
+            Ok(_) => {}
+            Err(errno) => return Some(Error::os("look at", path.display(), errno).to_string()),
+        }
+    }
+    match errno {
+        Errno::INVAL if !is_mount_root(new) => Some(format!("{} is not a mount point", new.display())),
+        Errno::INVAL if !is_mount_root(Path::new("/")) => {
+            Some("the present root is not a mount point: it was entered by chroot".into())
+        }
+        Errno::INVAL => Some(format!(
+            "{} is not at or below {}, or one of them or its parent is a shared mount",
+            old.display(),
+            new.display()
+        )),
+        Errno::BUSY => Some(format!("{} or {} is on the present root", new.display(), old.display())),
+        _ => None,
+    }
+}
+
+fn is_mount_root(path: &Path) -> bool {
+    statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Makes all mounts of this namespace private: it began as a copy of one where mounts may be shared.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn make_all_private() -> Result<()> {
+    let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags).context("make private", "all mounts")
+}

@@ -1,0 +1,46 @@
+//! `mount_setattr(2)`: changing mounts by descriptor, a whole tree at once.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::Errno;
+
+use super::clone::last_errno;
+
+/// What to change (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `MOUNT_ATTR_*` bits to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` bits to clear.
+    pub clear: u64,
+    /// One of `MS_PRIVATE`, `MS_SHARED`, `MS_SLAVE`, `MS_UNBINDABLE`, or 0 to leave it.
+    pub propagation: u64,
+}
+
+/// Changes the mount that `mount` is the root of, and those below it if `recursive`.
+///
+/// # Errors
+/// EPERM, EINVAL if it is no mount's root; ENOSYS before Linux 5.12.
+pub fn set_attributes(mount: impl AsFd, recursive: bool, attributes: Attributes) -> Result<(), Errno> {
+    let attr = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let fd = mount.as_fd().as_raw_fd();
+    // SAFETY: an open descriptor, an empty path, and a valid mount_attr of the size passed, all outliving the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
