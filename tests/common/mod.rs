@@ -1,0 +1,49 @@
+//! What the integration tests stand on: a sandbox for each, the static binaries started in it, and a way to wait.
+//!
+//! A test is a closure given to [`sandboxed`]. It runs as root in mount, pid, network and IPC namespaces of its own, so
+//! it may mount, kill and listen as it likes, and run beside any other. When it is over, nothing may be left: no
+//! process, no mount. When it fails, the logs of everything it started are shown.
+//!
+//! Nobody sleeps for luck: [`eventually`] polls until a deadline that only a broken program misses.
+
+#![allow(dead_code)] // each test program uses a part of it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+pub mod daemon;
+pub mod process;
+pub mod sandbox;
+pub mod tutorial;
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+#[allow(unused_imports)] // as above
+pub use self::{daemon::Daemon, sandbox::Sandbox, sandbox::sandboxed};
+
+/// Far more than anything here takes, also beside a compiler.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls until `look` finds something.
+pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Polls until `holds` does.
+pub fn until(what: impl Display, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
+}
+
+/// Runs a tool of the machine to its end and returns what it printed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(arguments).output().expect(program);
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {text}", output.status);
+    text
+}

@@ -1,0 +1,89 @@
+//! The processes of a sandbox, as /proc shows them.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::{eventually, until};
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its pid, as the sandbox numbers it.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// Its name.
+    pub comm: String,
+    /// Its state, `Z` for a zombie.
+    pub state: char,
+    /// Its real user ID.
+    pub uid: u32,
+}
+
+impl Process {
+    /// Whether it is the sandbox's PID 1 or the test itself.
+    pub fn is_of_sandbox(&self) -> bool {
+        self.pid == 1 || self.pid == std::process::id() as i32
+    }
+}
+
+/// All processes there are.
+pub fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// One of them; `None` when it has ended and was reaped.
+pub fn read(pid: i32) -> Option<Process> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    Some(Process {
+        pid,
+        parent: field("PPid:")?.parse().ok()?,
+        comm: field("Name:")?.to_owned(),
+        state: field("State:")?.chars().next()?,
+        uid: field("Uid:")?.split_whitespace().next()?.parse().ok()?,
+    })
+}
+
+/// The living processes of that name.
+pub fn named(comm: &str) -> Vec<Process> {
+    all().into_iter().filter(|process| process.comm == comm && process.state != 'Z').collect()
+}
+
+/// Waits for the one living process of that name.
+pub fn only(comm: &str) -> Process {
+    eventually(format_args!("exactly one process {comm}"), || match named(comm).as_slice() {
+        [process] => Some(process.clone()),
+        _ => None,
+    })
+}
+
+/// Sends a signal by number.
+pub fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// A handle that tells when a process has ended, whoever gets its number.
+pub struct Handle(OwnedFd);
+
+impl Handle {
+    /// The handle of a living process.
+    pub fn of(pid: i32) -> Self {
+        Self(pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap())
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) {
+        until("the end of a process", || self.is_gone());
+    }
+}

@@ -1,0 +1,190 @@
+//! Namespaces of its own for each test.
+
+use std::any::type_name;
+use std::fs;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Daemon, process, until};
+
+/// Tells the test, started anew, that it is inside.
+const INSIDE: &str = "VASSAL_TEST_SANDBOX";
+/// What the inner run prints once the test has really run and passed.
+const PASSED: &str = "the sandboxed test has passed";
+/// Where a test writes; every user may.
+const SCRATCH: &str = "/run/scratch";
+/// A hang must not last for ever.
+const LIMIT: &str = "120";
+
+/// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not.
+const FURNISH: &str = r#"
+    set -e
+    ip link set lo up
+    mkdir -p /etc/uwsgi
+    for directory in /etc/uwsgi /var/www /run; do
+        mount -t tmpfs -o mode=755 sandbox "$directory"
+    done
+    mkdir -m 1777 /run/scratch
+    cd /
+    status=0
+    "$@" || status=$?
+    exit "$status"
+"#;
+
+/// A test's own world; see the module's documentation.
+pub struct Sandbox {
+    bin: PathBuf,
+}
+
+/// Runs the calling test in a sandbox. It must be the test's only statement: the closure's name tells the test's.
+pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
+    let sandbox = Sandbox { bin: binaries() };
+    if std::env::var_os(INSIDE).is_some() {
+        return sandbox.live(test);
+    }
+    let path = type_name::<F>();
+    let name = path.split_once("::").and_then(|(_, rest)| rest.split_once("::{{closure}}"));
+    let name = name.unwrap_or_else(|| panic!("{path} is no closure of a test")).0;
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", LIMIT, "unshare", "--mount", "--propagation", "private", "--pid", "--net"])
+        .args(["--ipc", "--fork", "--kill-child=KILL", "--mount-proc", "bash", "-c", FURNISH, "sandbox"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("timeout and unshare");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && text.contains(PASSED), "{}\n{text}", output.status);
+}
+
+/// Where the static binaries are.
+fn binaries() -> PathBuf {
+    let bin = std::env::var_os("VASSAL_DIST").expect("VASSAL_DIST is not set: run scripts/test");
+    assert!(
+        Path::new("/dev/fuse").exists() && Path::new("/app").is_dir(),
+        "not on a stage: run scripts/test"
+    );
+    bin.into()
+}
+
+impl Sandbox {
+    fn live(&self, test: impl FnOnce(&Self)) {
+        let mounts = mount_table();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(self))) {
+            self.show_logs();
+            resume_unwind(panic);
+        }
+        let rest =
+            || process::all().into_iter().filter(|process| !process.is_of_sandbox()).collect::<Vec<_>>();
+        if let Err(panic) = catch_unwind(|| until("no process is left", || rest().is_empty())) {
+            println!("left: {:#?}", rest());
+            self.show_logs();
+            resume_unwind(panic);
+        }
+        assert_eq!(mount_table(), mounts, "mounts are left");
+        println!("{PASSED}");
+    }
+
+    fn show_logs(&self) {
+        let mut logs: Vec<_> = fs::read_dir(SCRATCH).unwrap().map(|entry| entry.unwrap().path()).collect();
+        logs.sort();
+        for log in logs.iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "log")) {
+            println!("--- {} ---\n{}", log.display(), String::from_utf8_lossy(&fs::read(log).unwrap()));
+        }
+    }
+
+    /// A path below the sandbox's scratch directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        Path::new(SCRATCH).join(name)
+    }
+
+    /// Writes a file of the scratch directory.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// One of our programs, to be started.
+    pub fn program(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+
+    /// One of our programs, to be started by `wrapper`, a command that executes its last arguments.
+    pub fn wrapped(&self, wrapper: &[&str], name: &str) -> Command {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(self.bin.join(name));
+        command
+    }
+
+    /// `vassal-init` running `NAME.ini` with these lines below `[uwsgi]`, in pid and mount namespaces of its own.
+    pub fn vassal_init(&self, name: &str, lines: &str) -> Daemon {
+        let mut command = self.program("vassal-init");
+        command.args(["--unshare", "fs,pid"]).arg(self.ini(name, lines));
+        Daemon::start(command, self.path(&format!("{name}.log")))
+    }
+
+    /// An ini file of the scratch directory.
+    pub fn ini(&self, name: &str, lines: &str) -> PathBuf {
+        self.file(&format!("{name}.ini"), &format!("[uwsgi]\n{lines}\n"))
+    }
+
+    /// Starts a command whose log is `NAME.log`.
+    pub fn start(&self, name: &str, command: Command) -> Daemon {
+        Daemon::start(command, self.path(&format!("{name}.log")))
+    }
+
+    /// An emperor of `/etc/uwsgi/vassals`, as the tutorial configures it, with further options.
+    pub fn emperor(&self, options: &[&str]) -> Daemon {
+        fs::create_dir_all(VASSALS).unwrap();
+        self.emperor_alone(options)
+    }
+
+    /// The same, without seeing to the directory.
+    pub fn emperor_alone(&self, options: &[&str]) -> Daemon {
+        let mut command = self.program("emperor");
+        fs::write("/etc/uwsgi/emperor.ini", super::tutorial::EMPEROR_INI).unwrap();
+        command.arg("/etc/uwsgi/emperor.ini").args(options);
+        self.start("emperor", command)
+    }
+
+    /// Writes a vassal's file with these lines below `[uwsgi]`, in one step as a careful editor does.
+    pub fn vassal(&self, name: &str, lines: &str) -> PathBuf {
+        fs::create_dir_all(VASSALS).unwrap();
+        let draft = Path::new(VASSALS).join(format!("{name}.draft"));
+        fs::write(&draft, format!("[uwsgi]\n{lines}\n")).unwrap();
+        let path = vassal_path(name);
+        fs::rename(draft, &path).unwrap();
+        path
+    }
+
+    /// Puts lines behind those of a file of `/etc`, for this sandbox only.
+    pub fn append_to(&self, path: &str, lines: &str) {
+        let copy = self.path(&path.replace('/', "_"));
+        fs::copy(path, &copy).unwrap();
+        fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(lines.as_bytes()).unwrap();
+        super::run("mount", &["--bind", copy.to_str().unwrap(), path]);
+    }
+}
+
+/// The directory of the emperor's vassals.
+pub const VASSALS: &str = "/etc/uwsgi/vassals";
+
+/// A vassal's file.
+pub fn vassal_path(name: &str) -> PathBuf {
+    Path::new(VASSALS).join(format!("{name}.ini"))
+}
+
+/// The mounts of this namespace, whatever their propagation.
+fn mount_table() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = |line: &str| {
+        let (place, filesystem) = line.split_once(" - ").unwrap();
+        let place: Vec<_> = place.split(' ').take(6).collect();
+        format!("{} {filesystem}", place.join(" "))
+    };
+    text.lines().map(mount).collect()
+}
