@@ -1,13 +1,14 @@
 //! Namespaces of its own for each test.
 
 use std::any::type_name;
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Daemon, process, until};
+use super::{Daemon, process, run, until};
 
 /// Tells the test, started anew, that it is inside.
 const INSIDE: &str = "VASSAL_TEST_SANDBOX";
@@ -36,11 +37,13 @@ const FURNISH: &str = r#"
 /// A test's own world; see the module's documentation.
 pub struct Sandbox {
     bin: PathBuf,
+    /// What the test has mounted itself.
+    mounted: RefCell<Vec<String>>,
 }
 
 /// Runs the calling test in a sandbox. It must be the test's only statement: the closure's name tells the test's.
 pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
-    let sandbox = Sandbox { bin: binaries() };
+    let sandbox = Sandbox { bin: binaries(), mounted: RefCell::default() };
     if std::env::var_os(INSIDE).is_some() {
         return sandbox.live(test);
     }
@@ -84,7 +87,11 @@ impl Sandbox {
             self.show_logs();
             resume_unwind(panic);
         }
-        assert_eq!(mount_table(), mounts, "mounts are left");
+        for place in self.mounted.borrow().iter().rev() {
+            run("umount", &[place]);
+        }
+        let left: Vec<_> = mount_table().into_iter().filter(|mount| !mounts.contains(mount)).collect();
+        assert_eq!(left, [""; 0], "mounts are left");
         println!("{PASSED}");
     }
 
@@ -166,7 +173,13 @@ impl Sandbox {
         let copy = self.path(&path.replace('/', "_"));
         fs::copy(path, &copy).unwrap();
         fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(lines.as_bytes()).unwrap();
-        super::run("mount", &["--bind", copy.to_str().unwrap(), path]);
+        self.mount(&["--bind", copy.to_str().unwrap()], path);
+    }
+
+    /// Mounts something for the rest of the test.
+    pub fn mount(&self, what: &[&str], place: &str) {
+        run("mount", &[what, &[place]].concat());
+        self.mounted.borrow_mut().push(place.to_owned());
     }
 }
 

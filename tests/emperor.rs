@@ -1,0 +1,361 @@
+//! The emperor and its directory: what starts, restarts, stops, and what is left alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use common::process::{self, Handle};
+use common::sandbox::{VASSALS, vassal_path};
+use common::{Daemon, eventually, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+/// How often a vassal was started.
+fn starts(emperor: &Daemon, name: &str) -> usize {
+    emperor.lines(&format!("emperor: {name}: started (pid ")).len()
+}
+
+#[test]
+fn a_new_file_starts_a_touched_one_restarts_and_a_removed_one_stops() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("early", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let early = emperor.wait_running(1, "early");
+        let late = sandbox.vassal("late", STEADY);
+        let first = emperor.wait_running(1, "late");
+        assert_ne!(first, early);
+
+        let gone = Handle::of(first);
+        run("touch", &[late.to_str().unwrap()]);
+        gone.wait();
+        let second = emperor.wait_running(2, "late");
+        assert_ne!(second, first);
+        emperor.wait_for("late: file changed: restarting");
+
+        let gone = Handle::of(second);
+        fs::remove_file(late).unwrap();
+        gone.wait();
+        emperor.wait_for("late: stopped; ");
+        assert_eq!(process::named("sleep").len(), 1);
+
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(3, "late");
+        assert_eq!(starts(&emperor, "early"), 1, "the other one was disturbed");
+        assert!(process::read(early).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn each_vassal_has_a_pid_1_of_its_own() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", STEADY);
+        sandbox.vassal("b", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let inits = [emperor.wait_running(1, "a"), emperor.wait_running(1, "b")];
+        let namespace = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        for kind in ["pid", "mnt"] {
+            let own = namespace(inits[0], kind);
+            assert_ne!(own, namespace(inits[1], kind));
+            assert_ne!(own, fs::read_link(format!("/proc/self/ns/{kind}")).unwrap());
+        }
+        // What was not asked for is shared.
+        assert_eq!(namespace(inits[0], "net"), fs::read_link("/proc/self/ns/net").unwrap());
+        let status = fs::read_to_string(format!("/proc/{}/status", inits[0])).unwrap();
+        let pids = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
+        assert!(pids.ends_with("\t1"), "{pids}");
+        let line = fs::read(format!("/proc/{}/cmdline", inits[0])).unwrap();
+        assert_eq!(line, b"vassal-init\0a\0");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn names_that_are_no_vassals_are_ignored() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let names = [
+            ".hidden.ini",
+            "a.ini.swp",
+            ".a.ini.swp",
+            "a.ini~",
+            "#a.ini#",
+            "a.conf",
+            "a.ini.bak",
+            "ini",
+            ".ini",
+            "4913",
+        ];
+        let write =
+            |name: &str| fs::write(format!("{VASSALS}/{name}"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        names[..5].iter().for_each(|name| write(name));
+        let emperor = sandbox.emperor(&[]);
+        names[5..].iter().for_each(|name| write(name));
+        // By the time this one runs, the others have been seen.
+        sandbox.vassal("real", STEADY);
+        emperor.wait_running(1, "real");
+        assert_eq!(emperor.lines(": started (pid ").len(), 1);
+        assert_eq!(emperor.lines("ignored"), [""; 0], "not worth a line");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_half_written_file_is_started_once_when_it_is_complete() {
+    sandboxed(|sandbox| {
+        let emperor = sandbox.emperor(&[]);
+        // It can tell only of what is written under its eyes.
+        sandbox.vassal("early", STEADY);
+        emperor.wait_running(1, "early");
+        let mut file = File::create(vassal_path("slow")).unwrap();
+        for (index, part) in ["[uw", "sgi]\ncomm", "and = sleep", " 1000"].iter().enumerate() {
+            file.write_all(part.as_bytes()).unwrap();
+            // While it is being written, the emperor looks several times: for each of these.
+            let name = format!("other{index}");
+            sandbox.vassal(&name, STEADY);
+            emperor.wait_running(1, &name);
+        }
+        assert_eq!(starts(&emperor, "slow"), 0, "started half-written");
+        file.write_all(b"\n").unwrap();
+        drop(file);
+        emperor.wait_running(1, "slow");
+        sandbox.vassal("last", STEADY);
+        emperor.wait_running(1, "last");
+        assert_eq!(starts(&emperor, "slow"), 1);
+        assert_eq!(emperor.lines("slow: file changed"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_broken_vassal_backs_off_and_disturbs_nobody() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("broken", "command = false");
+        sandbox.vassal("steady", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "20", "--emperor-max-throttle", "100"]);
+        let steady = emperor.wait_running(1, "steady");
+        for (index, delay) in ["20 ms", "40 ms", "80 ms", "100 ms", "100 ms"].iter().enumerate() {
+            let line = emperor.wait_for_nth(index + 1, "emperor: broken: app exited with status 1; ");
+            assert!(line.ends_with(&format!("next try in {delay}")), "try #{}: {line}", index + 1);
+        }
+        assert_eq!(starts(&emperor, "steady"), 1);
+        assert_eq!(emperor.pid_of("steady"), steady);
+        assert!(process::read(steady).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn editing_the_file_clears_the_backoff() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        emperor.wait_for("next try in 3600.0 s");
+        sandbox.vassal("app", "command = false");
+        // Also the first delay is the first again.
+        emperor.wait_for_nth(2, "next try in 3600.0 s");
+        sandbox.vassal("app", STEADY);
+        emperor.wait_running(3, "app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn urg_clears_the_backoff() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        for round in 1..=3 {
+            emperor.wait_for_nth(round, "next try in 3600.0 s");
+            emperor.signal(Signal::URG);
+        }
+        emperor.wait_for_nth(4, "next try in 3600.0 s");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_crash_after_more_than_a_second_is_respawned_at_once() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let first = emperor.wait_running(1, "app");
+        // The second that earns a respawn at once.
+        std::thread::sleep(Duration::from_millis(1100));
+        process::signal(process::only("sleep").pid, Signal::SEGV);
+        let line = emperor.wait_for("emperor: app: app killed by SIGSEGV; ");
+        assert!(line.ends_with("; respawning now"), "{line}");
+        assert_ne!(emperor.wait_running(2, "app"), first);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_killed_pid_1_is_replaced() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        let first = emperor.wait_running(1, "app");
+        let app = Handle::of(process::only("sleep").pid);
+        process::signal(first, Signal::KILL);
+        app.wait();
+        emperor.wait_for("emperor: app: vassal-init killed by SIGKILL without a reason; ");
+        assert_ne!(emperor.wait_running(2, "app"), first);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn no_vassal_survives_a_killed_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        sandbox.vassal("steady", STEADY);
+        // One that has signals to stop it ignored, and would take its time.
+        sandbox.vassal(
+            "stubborn",
+            "stop-timeout = 100ms\ncommand = sh -c 'trap \"\" TERM INT HUP; while :; do sleep 0.01; done'",
+        );
+        let mut emperor = sandbox.emperor(&[]);
+        for name in ["app001", "steady", "stubborn"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.signal(Signal::KILL);
+        assert_eq!(emperor.wait(), 137);
+        until("every process is gone", || process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn no_starting_vassal_survives_a_killed_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("starting", "exec-as-root = sleep 1000\ncommand = true");
+        let mut emperor = sandbox.emperor(&[]);
+        process::only("sleep");
+        emperor.signal(Signal::KILL);
+        assert_eq!(emperor.wait(), 137);
+        until("every process is gone", || process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn term_int_and_quit_stop_all_in_parallel() {
+    sandboxed(|sandbox| {
+        for name in ["a", "b", "c", "d", "e"] {
+            let app = "trap \"sleep 1; exit 0\" TERM; echo ready; while :; do sleep 0.01; done";
+            sandbox.vassal(name, &format!("command = sh -c '{app}'"));
+        }
+        for (round, signal) in [Signal::TERM, Signal::INT, Signal::QUIT].into_iter().enumerate() {
+            let mut emperor = sandbox.emperor(&[]);
+            let ready = (round + 1) * 5;
+            until("all are ready", || emperor.log().lines().filter(|line| *line == "ready").count() == ready);
+            let start = Instant::now();
+            emperor.signal(signal);
+            assert_eq!(emperor.wait(), 0);
+            // One second each; one after the other it would be five.
+            let took = start.elapsed();
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(3500), "{took:?}");
+            assert!(
+                process::all().iter().all(process::Process::is_of_sandbox),
+                "outlived the emperor's own end"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_second_int_kills_at_once() {
+    sandboxed(|sandbox| {
+        let app = "trap \"\" TERM; echo ready; while :; do sleep 0.01; done";
+        sandbox.vassal("app", &format!("stop-timeout = 60m\ncommand = sh -c '{app}'"));
+        let mut emperor = sandbox.emperor(&[]);
+        until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
+        emperor.signal(Signal::INT);
+        emperor.wait_for("SIGTERM to the app");
+        emperor.signal(Signal::INT);
+        assert_eq!(emperor.wait(), 0);
+        assert!(process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn hup_restarts_all_and_usr1_shows_all() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", STEADY);
+        sandbox.vassal("b", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let a = emperor.wait_running(1, "a");
+        emperor.wait_for("emperor: b: app exited with status 1; ");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for(&format!(", pid {a}, 0 restarts"));
+        emperor.wait_for("emperor: b: down, next try in ");
+        emperor.signal(Signal::HUP);
+        assert_ne!(emperor.wait_running(2, "a"), a);
+        emperor.wait_for_nth(2, "emperor: b: app exited with status 1; ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_does_not_stop_its_vassals() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
+        let init = emperor.wait_running(1, "app");
+        let away = format!("{VASSALS}.away");
+        fs::rename(VASSALS, &away).unwrap();
+        let line = emperor.wait_for("/etc/uwsgi/emperor.ini:2:11: emperor: ");
+        assert!(line.contains("No such file or directory (ENOENT); its vassals stay as they are"), "{line}");
+        // Two more looks in vain make no more lines.
+        std::thread::sleep(Duration::from_millis(2500));
+        assert_eq!(emperor.lines("its vassals stay as they are").len(), 1);
+        fs::rename(&away, VASSALS).unwrap();
+        emperor.wait_for("/etc/uwsgi/vassals can be read again");
+        sandbox.vassal("new", STEADY);
+        emperor.wait_running(1, "new");
+        assert_eq!(starts(&emperor, "app"), 1);
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_missing_directory_is_one_line_until_it_appears() {
+    sandboxed(|sandbox| {
+        let mut emperor = sandbox.emperor_alone(&["--emperor-freq", "1"]);
+        let line = emperor.wait_for("No such file or directory (ENOENT)");
+        assert!(line.starts_with(
+            "emperor: /etc/uwsgi/emperor.ini:2:11: emperor: open directory /etc/uwsgi/vassals: "
+        ));
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(emperor.is_running());
+        assert_eq!(emperor.lines("").len(), 1, "one line is enough");
+        sandbox.vassal("app", STEADY);
+        emperor.wait_running(1, "app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn two_directories_may_hold_the_same_name() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        fs::create_dir(sandbox.path("more")).unwrap();
+        sandbox.file("more/app.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        let emperor = sandbox.emperor(&["--emperor", sandbox.path("more").to_str().unwrap()]);
+        emperor.wait_running(2, "app");
+        assert_eq!(process::named("sleep").len(), 2);
+        fs::remove_file(vassal_path("app")).unwrap();
+        eventually("one of them ends", || (process::named("sleep").len() == 1).then_some(()));
+        emperor.stop();
+    });
+}
