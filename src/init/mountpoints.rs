@@ -8,7 +8,7 @@ use rustix::process::Pid;
 
 use super::probe::Probe;
 use super::watchdog::{Answer, Judgement, Loss, Watchdog};
-use crate::config::plan::VassalPlan;
+use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Described, Result};
 use crate::mount::mountinfo::{self, Mount, Owner};
 
@@ -37,7 +37,8 @@ pub struct Mountpoints {
 
 #[derive(Debug)]
 struct Watched {
-    path: PathBuf,
+    /// Its path, normalized, and where it was configured.
+    check: Located<PathBuf>,
     dog: Watchdog,
     /// Whom to ask as; unknown until something is mounted there.
     owner: Option<Owner>,
@@ -59,7 +60,7 @@ impl Mountpoints {
     pub fn new(plan: &VassalPlan, now: Instant) -> Self {
         let (interval, timeout) = (plan.mountpoint_check_interval, plan.mountpoint_check_timeout);
         let watched = plan.checks.iter().map(|check| Watched {
-            path: mountinfo::normalize(&check.value),
+            check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: Watchdog::new(interval, timeout, now),
             owner: None,
             trouble: "nothing is mounted there".into(),
@@ -82,7 +83,7 @@ impl Mountpoints {
         }
         let mounts = mount_table()?;
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
-            watched.owner = mountinfo::topmost(&mounts, &watched.path).map(Mount::owner);
+            watched.owner = mountinfo::topmost(&mounts, &watched.check.value).map(Mount::owner);
             if watched.owner.is_none() {
                 watched.trouble = "nothing is mounted there".into();
             }
@@ -92,9 +93,9 @@ impl Mountpoints {
     }
 
     /// Why the first path that is not up is not.
-    pub fn trouble(&self) -> Option<(&PathBuf, &str)> {
+    pub fn trouble(&self) -> Option<(&Located<PathBuf>, &str)> {
         let watched = self.watched.iter().find(|watched| !watched.dog.is_up())?;
-        Some((&watched.path, &watched.trouble))
+        Some((&watched.check, &watched.trouble))
     }
 
     /// What to poll for answers.
@@ -178,7 +179,7 @@ impl Mountpoints {
                 }
             };
             // A prober that is gone is reaped soon, and its questions are asked again.
-            let _ = probe.map(|probe| probe.ask(number as u32, &watched.path));
+            let _ = probe.map(|probe| probe.ask(number as u32, &watched.check.value));
         }
         Ok(())
     }
@@ -194,6 +195,6 @@ impl Mountpoints {
 
 impl Watched {
     fn lost(&self, loss: Loss) -> Lost {
-        Lost { path: self.path.clone(), loss }
+        Lost { path: self.check.value.clone(), loss }
     }
 }

@@ -272,9 +272,10 @@ impl Vassal {
                 crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
                 return Ok(());
             }
-            if let (true, Some((path, trouble))) = (now >= deadline, self.mountpoints.trouble()) {
+            if let (true, Some((check, trouble))) = (now >= deadline, self.mountpoints.trouble()) {
+                let (path, waited) = (check.value.display(), Elapsed(now - start));
                 let what =
-                    format!("mountpoint {}: {trouble}, after {}", path.display(), Elapsed(now - start));
+                    format!("mountpoint {path}: {trouble}, after {waited} ({}: {})", check.at, check.key);
                 return Err(setup_failure("mountpoint-check", 0, what, 0));
             }
             self.wait(None, Some(deadline));
