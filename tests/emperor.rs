@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::process::{self, Handle};
 use common::sandbox::{VASSALS, vassal_path};
-use common::{Daemon, eventually, run, sandboxed, until};
+use common::{Daemon, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -156,10 +156,10 @@ fn editing_the_file_clears_the_backoff() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", "command = false");
         let emperor =
-            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
         emperor.wait_for("next try in 3600.0 s");
         sandbox.vassal("app", "command = false");
-        // Also the first delay is the first again.
+        // Not only at once, but the next delay is the first one again.
         emperor.wait_for_nth(2, "next try in 3600.0 s");
         sandbox.vassal("app", STEADY);
         emperor.wait_running(3, "app");
@@ -172,7 +172,7 @@ fn urg_clears_the_backoff() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", "command = false");
         let emperor =
-            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
         for round in 1..=3 {
             emperor.wait_for_nth(round, "next try in 3600.0 s");
             emperor.signal(Signal::URG);
@@ -353,9 +353,9 @@ fn two_directories_may_hold_the_same_name() {
         sandbox.file("more/app.ini", &format!("[uwsgi]\n{STEADY}\n"));
         let emperor = sandbox.emperor(&["--emperor", sandbox.path("more").to_str().unwrap()]);
         emperor.wait_running(2, "app");
-        assert_eq!(process::named("sleep").len(), 2);
+        until("both run", || process::named("sleep").len() == 2);
         fs::remove_file(vassal_path("app")).unwrap();
-        eventually("one of them ends", || (process::named("sleep").len() == 1).then_some(()));
+        process::only("sleep");
         emperor.stop();
     });
 }

@@ -35,8 +35,8 @@ fn reaps(sandbox: &Sandbox, options: &[&str]) {
     command.args(options).arg(sandbox.ini("vassal", &lines));
     let mut vassal = sandbox.start("vassal", command);
     vassal.wait_for("all are there");
-    let others = process::all().len() - process::named("orphan").len();
-    assert_eq!(process::named("orphan").len(), ORPHANS);
+    until("all have their name", || process::named("orphan").len() == ORPHANS);
+    let others = process::all().len() - ORPHANS;
     let parent = process::only("perl").parent;
     assert!(
         process::named("orphan").iter().all(|orphan| orphan.parent == parent),
