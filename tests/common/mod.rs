@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use self::{daemon::Daemon, sandbox::Sandbox, sandbox::sandboxed};
 
 /// Far more than anything here takes, also beside a compiler.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Polls until `look` finds something.
 pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
