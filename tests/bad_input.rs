@@ -78,10 +78,10 @@ fn an_unknown_user() {
     sandboxed(|sandbox| {
         let parts = &[
             "setup failed in privilege drop",
-            "user 'nobody-knows' (uid, ",
+            "bad.ini:3:7: uid: user 'nobody-knows': does not exist",
             "does not exist in /etc/passwd",
         ];
-        assert_mistake(lines, "3:7)", parts)(sandbox);
+        assert_mistake(lines, "3:7: ", parts)(sandbox);
     });
 }
 

@@ -41,7 +41,7 @@ const CASES: &[(&str, i32, &str)] = &[
     (
         "command = sh -c 'exit 5'\nexec-as-user-atexit = exit 3",
         5,
-        "as-user-atexit: run exit 3: exited with status 3",
+        "as-user-atexit #1: run exit 3: exited with status 3",
     ),
 ];
 

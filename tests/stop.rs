@@ -71,14 +71,42 @@ fn an_app_that_ignores_the_stop_is_killed_when_its_time_is_up() {
 }
 
 #[test]
-fn a_second_request_kills_the_app_at_once() {
+fn a_later_second_request_kills_the_app_at_once() {
     sandboxed(|sandbox| {
         let lines = format!("stop-timeout = 1h\ncommand = sh -c 'trap \"\" TERM; {WAIT}'");
         let mut vassal = ready(sandbox, NAMESPACES, &lines.replace("1h", "60m"));
         vassal.signal(Signal::TERM);
         vassal.wait_for("SIGTERM to the app");
-        vassal.signal(Signal::TERM);
+        until("it is killed", || {
+            vassal.signal(Signal::TERM);
+            !vassal.lines("insists: SIGKILL to the app").is_empty()
+        });
         assert_eq!(vassal.wait(), 137);
+    });
+}
+
+#[test]
+fn one_request_that_arrives_twice_is_one() {
+    sandboxed(|sandbox| {
+        let lines = format!("command = sh -c 'trap \"sleep 0.3; exit 4\" INT TERM; {WAIT}'");
+        let mut vassal = ready(sandbox, NAMESPACES, &lines);
+        vassal.signal(Signal::TERM);
+        vassal.wait_for("SIGTERM to the app");
+        vassal.signal(Signal::INT);
+        assert_eq!(vassal.wait(), 4);
+    });
+}
+
+#[test]
+fn a_stop_during_a_post_app_hook_is_orderly_too() {
+    sandboxed(|sandbox| {
+        let lines = format!(
+            "exec-post-app = sleep 1000\ncommand = sh -c 'trap \"echo app ends; exit 4\" TERM; {WAIT}'"
+        );
+        let mut vassal = ready(sandbox, NAMESPACES, &lines);
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 4);
+        assert_eq!(vassal.lines("app ends").len(), 1);
     });
 }
 
@@ -174,11 +202,11 @@ fn a_stop_during_a_hook_does_not_wait_for_it() {
 fn other_signals_go_to_the_app() {
     sandboxed(|sandbox| {
         let lines = format!(
-            "command = sh -c 'trap \"echo got HUP\" HUP; trap \"echo got USR2; exit 8\" USR2; {WAIT}'"
+            "command = sh -c 'trap \"echo got USR1\" USR1; trap \"echo got USR2; exit 8\" USR2; {WAIT}'"
         );
         let mut vassal = ready(sandbox, NAMESPACES, &lines);
-        vassal.signal(Signal::HUP);
-        vassal.wait_for("got HUP");
+        vassal.signal(Signal::USR1);
+        vassal.wait_for("got USR1");
         vassal.signal(Signal::USR2);
         assert_eq!(vassal.wait(), 8);
     });

@@ -86,16 +86,18 @@ fn a_lost_mountpoint_is_exit_status_75_from_a_shell() {
 }
 
 #[test]
-fn a_changed_file_restarts_uwsgi_on_the_same_port() {
+fn a_changed_file_restarts_uwsgi_in_the_same_jail() {
     sandboxed(|sandbox| {
         sandbox.tutorial();
         let emperor = sandbox.emperor(&[]);
         wait_for_page();
-        let old = Handle::of(emperor.wait_running(1, "app001"));
+        let init = emperor.wait_running(1, "app001");
+        let daemon = process::named("fuse-zip");
         run("touch", &[vassal_path("app001").to_str().unwrap()]);
-        old.wait();
-        emperor.wait_running(2, "app001");
+        emperor.wait_for("emperor: app001: reloaded after ");
         wait_for_page();
+        assert!(process::read(init).is_some(), "PID 1 stays");
+        assert_eq!(process::named("fuse-zip"), daemon, "the mount stays");
         emperor.stop();
     });
 }

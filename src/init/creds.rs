@@ -5,7 +5,7 @@
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, User};
 use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error, Result};
 use crate::sys::creds;
@@ -62,6 +62,12 @@ impl Identity {
             Some(gid) => Some(accounts.group_of(gid)?),
             None => user.as_ref().and_then(|user| user.gid),
         };
+        if let (Some(User { uid, .. }), None, Some(located)) = (&user, gid, &plan.uid)
+            && *uid != 0
+        {
+            let reason = "is in no database, so it has no primary group: 'gid' is missing";
+            return Err(Error::new(&format!("{}: {}", located.at, located.key), uid, reason));
+        }
         let mut groups: Vec<u32> = gid.into_iter().collect();
         if plan.initgroups
             && let Some(name) = user.as_ref().and_then(|user| user.name.as_deref())
@@ -142,13 +148,15 @@ impl Identity {
     }
 }
 
-/// Leaves PID 1 with the capabilities that its remaining plan needs.
+/// Leaves PID 1 with the capabilities that its remaining plan needs; `may_unmount` if it shares its mounts with others, and
+/// has to take a dead one away.
 ///
 /// # Errors
 /// As capset(2).
-pub fn reduce_pid1(confinement: Confinement) -> Result<()> {
+pub fn reduce_pid1(confinement: Confinement, may_unmount: bool) -> Result<()> {
     let has = rustix::thread::capabilities(None).context("read", "the capabilities of PID 1")?;
-    let kept = has.permitted & (PID1 | confinement.capabilities);
+    let unmount = if may_unmount { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+    let kept = has.permitted & (PID1 | confinement.capabilities | unmount);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).context("reduce", "the capabilities of PID 1")
 }

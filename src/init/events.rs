@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::reaper::{self, Reaped};
 use crate::error::{Context, Result};
-use crate::protocol::{self, FromVassal, Received, ToVassal};
+use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, SignalFd};
 
 /// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
@@ -137,15 +137,13 @@ impl Events {
         while let Some(link) = &self.link {
             match protocol::receive(link) {
                 Ok(Received::Nothing) => return,
-                Ok(Received::Packet(packet, _)) => match ToVassal::decode(&packet) {
-                    Some(ToVassal::Stop) => wakeup.stop = Some("the emperor".into()),
-                    // Not built yet: a fresh instance does it as well, only slower.
-                    Some(ToVassal::Reload) => {
-                        let answer = FromVassal::NeedsRespawn("this vassal-init cannot reload".into());
-                        let _ = protocol::send(link, &answer.encode(), None);
-                    }
+                Ok(Received::Packet(packet, file)) => match (ToVassal::decode(&packet), file) {
+                    (Some(ToVassal::Stop), _) => wakeup.stop = Some("the emperor".into()),
+                    (Some(ToVassal::Reload), Some(file)) => wakeup.reload = Some(NewFile::Sent(file)),
                     // A second greeting, or another version: the emperor is ours, but guessing helps nobody.
-                    Some(ToVassal::Hello(_)) | None => crate::log!("a message of the emperor made no sense"),
+                    (Some(ToVassal::Hello(_) | ToVassal::Reload) | None, _) => {
+                        crate::log!("a message of the emperor made no sense");
+                    }
                 },
                 Ok(Received::Closed) | Err(_) => {
                     self.link = None;

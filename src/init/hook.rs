@@ -5,18 +5,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::launch::Work;
+use super::launch::{Progress, Work};
 use super::run::{Interrupted, Role, Vassal};
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
-use crate::protocol::WaitStatus;
+use crate::protocol::{SetupFailure, WaitStatus};
 use crate::sys::signal;
 
 /// Why a phase ended before its end.
 pub enum Failed {
-    /// The hook with this number failed.
-    Hook(u32, Error),
+    /// A hook failed.
+    Hook(SetupFailure),
     /// We were told to stop, or a mountpoint was lost, while it ran.
     Interrupted,
     /// A hook asked for the end, with this exit status.
@@ -44,18 +44,24 @@ impl Vassal {
     pub fn run_hooks(&mut self, phase: Phase) -> std::result::Result<(), Failed> {
         let plan = Rc::clone(&self.plan);
         for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
+            if self.is_interrupted() {
+                return Err(Failed::Interrupted);
+            }
             let start = Instant::now();
             let text = &hook.source.value;
             match self.run_hook(hook) {
+                Ok(()) if matches!(hook.action, Action::Print(_)) => {}
                 Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
                 Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
                 Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
-                Err(Trouble::Error(error)) if hook.tolerant => {
+                // At the exit there is nothing left to save, and the next hook may still unmount.
+                Err(Trouble::Error(error)) if hook.tolerant || phase == Phase::AsUserAtexit => {
                     crate::log!("{phase} #{index}: {error} ({}), ignored", hook.source.at);
                 }
                 Err(Trouble::Error(error)) => {
-                    let at = format!("{}: {}", hook.source.at, hook.source.key);
-                    return Err(Failed::Hook(index, Error::new(&at, "", error)));
+                    let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
+                    let (phase, errno) = (phase.to_string(), error.errno());
+                    return Err(Failed::Hook(SetupFailure { phase, index, what, errno }));
                 }
             }
         }
@@ -113,7 +119,7 @@ impl Vassal {
                 // Its group has its number. ESRCH: it ended meanwhile.
                 let _ = signal::kill(-pid.as_raw_nonzero().get(), libc::SIGKILL);
                 return Err(match interrupted {
-                    Interrupted::Stop | Interrupted::Lost => Trouble::Interrupted,
+                    Interrupted::Stop => Trouble::Interrupted,
                     Interrupted::Deadline => {
                         let reason = format!("still running after {}, killed", Elapsed(timeout));
                         Error::new("run", text, reason).into()
@@ -121,10 +127,10 @@ impl Vassal {
                 });
             }
         };
-        match (launched.failure(), status) {
-            (Some(error), _) => Err(error.into()),
-            (None, WaitStatus::Exited(0)) => Ok(()),
-            (None, status) => Err(Error::new("run", text, status).into()),
+        match (launched.progress(), status) {
+            (Progress::Failed(error), _) => Err(error.into()),
+            (_, WaitStatus::Exited(0)) => Ok(()),
+            (_, status) => Err(Error::new("run", text, status).into()),
         }
     }
 
@@ -136,7 +142,7 @@ impl Vassal {
         if phase < Phase::AsUser {
             rustix::process::chdir(path).context("chdir", path.display())?;
         }
-        self.workdir.push(path);
+        self.workdir.change(path);
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::launch::Workdir;
 use super::mountpoints;
 use super::probe::Probe;
 use super::run::Vassal;
@@ -29,7 +31,7 @@ impl Vassal {
             let PivotRoot { new_root, put_old } = &pivot.value;
             self.must_answer(new_root, put_old)?;
             ops::pivot_root(&pivot.value)?;
-            self.workdir = "/".into();
+            self.workdir = Workdir::Chosen("/".into());
             self.walk.new_root = None;
             // At the new root itself it is covered by it, and unreachable.
             let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
@@ -42,7 +44,7 @@ impl Vassal {
     pub(super) fn chroot(&mut self, path: &Path) -> Result<()> {
         rustix::process::chroot(path).context("chroot", path.display())?;
         rustix::process::chdir("/").context("chroot: chdir", "/")?;
-        self.workdir = "/".into();
+        self.workdir = Workdir::Chosen("/".into());
         self.walk.new_root = None;
         Ok(())
     }
@@ -54,8 +56,8 @@ impl Vassal {
             // An ordinary directory: it is refused, or not, by who needs it to be a mount.
             return Ok(());
         };
-        let probe = Probe::start(mount.owner())?;
-        let asked = probe.ask(0, path).context("ask the prober about", path.display());
+        let probe = Probe::start(mount.owner(), None)?;
+        let asked = probe.ask(path).context("ask the prober about", path.display());
         let timeout = self.plan.mountpoint_timeout;
         let answer = asked.and_then(|()| self.await_answer(&probe, path, timeout));
         probe.kill();
@@ -68,7 +70,7 @@ impl Vassal {
     fn await_answer(&mut self, probe: &Probe, path: &Path, timeout: Duration) -> Result<Answer> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some((_, answer)) = probe.answer() {
+            if let Some(answer) = probe.answer() {
                 return Ok(answer);
             }
             if self.stop.is_some() {
@@ -77,7 +79,7 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return Err(Error::new("new root:", path.display(), mountpoints::HANGS));
             }
-            self.wait(Some(probe), Some(deadline));
+            self.wait(Some(probe.as_fd()), Some(deadline));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags};
@@ -14,7 +14,7 @@ use super::creds::{Confinement, Identity};
 use crate::config::plan::Action;
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::Walk;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
+use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec_in_path};
 use crate::sys::{fd, signal};
@@ -34,6 +34,23 @@ pub enum Work<'a> {
     Action(&'a Action, &'a Walk),
 }
 
+/// Where children run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Workdir {
+    /// Where we were started. Nobody chose it, so a user who may not go there runs in the root directory.
+    Inherited(PathBuf),
+    /// Where the configuration says.
+    Chosen(PathBuf),
+}
+
+impl Workdir {
+    /// Changes to `path`, which may be relative.
+    pub fn change(&mut self, path: &Path) {
+        let (Self::Inherited(base) | Self::Chosen(base)) = self;
+        *self = Self::Chosen(base.join(path));
+    }
+}
+
 /// What a child needs before it does its work.
 pub struct Launch<'a> {
     /// What it does.
@@ -43,7 +60,7 @@ pub struct Launch<'a> {
     /// What limits it from then on, and all it will ever execute.
     pub confinement: Option<Confinement>,
     /// Where to run.
-    pub workdir: &'a Path,
+    pub workdir: &'a Workdir,
     /// All environment variables.
     pub environment: &'a [(OsString, OsString)],
     /// File mode creation mask, `None` to keep ours.
@@ -83,22 +100,40 @@ impl Launch<'_> {
         let (report, child_report) =
             rustix::pipe::pipe_with(flags).context("create a pipe for", program.display())?;
         match clone3(0).context("start", program.display())? {
-            Side::Parent(child) => Ok(Launched { pid: child.pid, report }),
+            Side::Parent(child) => {
+                if self.own_group {
+                    // Here too: it may have to be killed before it comes to it. Later (EACCES) it has done it.
+                    let _ = rustix::process::setpgid(Some(child.pid), Some(child.pid));
+                }
+                Ok(Launched { pid: child.pid, report })
+            }
             Side::Child => {
-                let failed = |error: Error| {
-                    let message = error.to_bytes();
-                    let message = message.get(..REPORT_MAX).unwrap_or(&message);
-                    let _ = rustix::io::write(&child_report, message);
-                    match Errno::from_raw_os_error(error.errno()) {
-                        Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
-                        _ => EXIT_NOT_EXECUTABLE,
+                let status = match self.run(program, &argv, &environment) {
+                    Ok(()) => 0,
+                    Err((error, status)) => {
+                        let message = error.to_bytes();
+                        let message = message.get(..REPORT_MAX).unwrap_or(&message);
+                        let _ = rustix::io::write(&child_report, message);
+                        status
                     }
                 };
-                let done = self.prepare().and_then(|()| match self.work {
-                    Work::Program(_) => Err(self.become_program(program, &argv, &environment)),
-                    Work::Action(action, walk) => action::perform(action, walk),
-                });
-                clone::exit(done.map_or_else(failed, |()| 0))
+                clone::exit(status)
+            }
+        }
+    }
+
+    /// In the child: its whole life, or what it came to and the exit status that says so.
+    fn run(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> std::result::Result<(), (Error, i32)> {
+        self.prepare().map_err(|error| (error, EXIT_SETUP))?;
+        match self.work {
+            Work::Action(action, walk) => action::perform(action, walk).map_err(|error| (error, EXIT_SETUP)),
+            Work::Program(_) => {
+                let errno = self.become_program(argv, envp, program);
+                let status = match errno {
+                    Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
+                    _ => EXIT_NOT_EXECUTABLE,
+                };
+                Err((Error::os("execute", program.display(), errno), status))
             }
         }
     }
@@ -121,7 +156,13 @@ impl Launch<'_> {
             death.context("set", "the parent death signal")?;
         }
         // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
-        rustix::process::chdir(self.workdir).context("chdir", self.workdir.display())?;
+        match self.workdir {
+            Workdir::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display())?,
+            Workdir::Inherited(path) => {
+                let root = |_| rustix::process::chdir("/");
+                rustix::process::chdir(path).or_else(root).context("chdir", "/")?;
+            }
+        }
         fd::cloexec_from(3).context("mark as close-on-exec", "all descriptors")?;
         match self.passed {
             Some(fd) => rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor"),
@@ -130,19 +171,43 @@ impl Launch<'_> {
     }
 
     /// Returns only if that fails.
-    fn become_program(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Error {
+    fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
         let path = self.environment.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
         self.signals.restore();
-        Error::os("execute", program.display(), exec_in_path(program, path, argv, envp))
+        exec_in_path(program, path, argv, envp)
     }
 }
 
 impl Launched {
-    /// Once it has ended: what kept the child from its program, or made its action fail.
-    pub fn failure(&self) -> Option<Error> {
+    /// How far the child has come. It says nothing and closes the pipe when its program takes over.
+    pub fn progress(&self) -> Progress {
         let mut message = [0; REPORT_MAX];
-        let length = rustix::io::read(self.report.as_fd(), &mut message).ok()?;
-        Error::from_bytes(message.get(..length)?)
+        match rustix::io::read(self.report.as_fd(), &mut message) {
+            Ok(0) => Progress::AtWork,
+            Ok(length) => match Error::from_bytes(message.get(..length).unwrap_or_default()) {
+                Some(error) => Progress::Failed(error),
+                None => Progress::AtWork,
+            },
+            Err(_) => Progress::Preparing,
+        }
+    }
+}
+
+/// What a child has come to.
+#[derive(Debug)]
+pub enum Progress {
+    /// It has not executed its program yet.
+    Preparing,
+    /// Its program runs, or its action was done.
+    AtWork,
+    /// What kept it from that.
+    Failed(Error),
+}
+
+impl AsFd for Launched {
+    /// Readable when [`Launched::progress`] has something new to say.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
     }
 }

@@ -7,15 +7,14 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::hook::Failed;
 use super::mountpoints::Lost;
 use super::reaper;
 use super::run::{End, Vassal};
-use crate::config::plan::{Phase, VassalPlan};
+use super::watchdog::Loss;
+use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
-use crate::protocol::{
-    EXIT_MOUNT_LOST, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, ExitReason, FromVassal, SetupFailure, WaitStatus,
-};
+use crate::mount::ops;
+use crate::protocol::{EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
 
 /// How long what is left after the app may take to end after SIGTERM, before SIGKILL.
@@ -23,6 +22,9 @@ const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
 /// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.
 const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// Requests to stop that come within this time are one.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// A loss found this soon after a child's death is put down to it.
 const BLAME: Duration = Duration::from_millis(100);
@@ -35,23 +37,27 @@ enum Stage {
     /// The app runs.
     Running,
     /// It was asked to stop, and we leave with it.
-    Stopping { kill_at: Instant },
+    Stopping { patience: Patience },
     /// It was asked to stop, and is started anew.
-    Restarting { kill_at: Instant, plan: Rc<VassalPlan> },
+    Restarting { patience: Patience, plan: Rc<VassalPlan> },
+}
+
+/// How long the app is waited for, and what then.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// It is killed.
+    KillAt(Instant),
+    /// It was killed, and is stuck in the kernel.
+    GiveUpAt(Instant),
 }
 
 impl Stage {
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Running => None,
-            Self::Stopping { kill_at } | Self::Restarting { kill_at, .. } => Some(*kill_at),
-        }
-    }
-
-    fn put_off(&mut self, until: Instant) {
-        match self {
-            Self::Running => {}
-            Self::Stopping { kill_at } | Self::Restarting { kill_at, .. } => *kill_at = until,
+            Self::Stopping { patience } | Self::Restarting { patience, .. } => match patience {
+                Patience::KillAt(deadline) | Patience::GiveUpAt(deadline) => Some(*deadline),
+            },
         }
     }
 }
@@ -77,41 +83,57 @@ impl Vassal {
                 return End::Lost(what);
             }
             let now = Instant::now();
-            match &stage {
+            let kill_at = Patience::KillAt(now + self.plan.stop_timeout);
+            match &mut stage {
                 Stage::Running | Stage::Restarting { .. } if self.stop.is_some() => {
-                    let who = self.stop.as_deref().unwrap_or_default();
+                    let who = self.stop.as_ref().map_or("", |(who, _)| who.as_str());
                     crate::log!("stopping for {who}: {} to the app", signal::name(self.plan.stop_signal));
                     self.tell(&FromVassal::Stopping(self.longest_stop()));
                     // From here a dying mount only delays the app, and the deadline covers that.
                     self.mountpoints.stop();
                     self.signal_app(self.plan.stop_signal);
-                    stage = Stage::Stopping { kill_at: now + self.plan.stop_timeout };
+                    stage = Stage::Stopping { patience: kill_at };
                 }
                 Stage::Running => {
                     if let Some(plan) = self.accepted_reload() {
                         self.tell(&FromVassal::Reloading(self.longest_reload(&plan)));
                         self.signal_app(self.plan.stop_signal);
-                        stage = Stage::Restarting { kill_at: now + self.plan.stop_timeout, plan };
+                        stage = Stage::Restarting { patience: kill_at, plan };
                     }
                 }
-                Stage::Stopping { kill_at } | Stage::Restarting { kill_at, .. } if now >= *kill_at => {
-                    crate::log!("the app ignores the stop for {}: SIGKILL", Elapsed(self.plan.stop_timeout));
-                    self.signal_app(libc::SIGKILL);
-                    stage.put_off(now + KILL_GRACE);
-                }
-                Stage::Stopping { .. } | Stage::Restarting { .. } => {}
+                Stage::Stopping { patience } | Stage::Restarting { patience, .. } => match patience {
+                    Patience::KillAt(deadline) if now >= *deadline => {
+                        crate::log!(
+                            "the app ignores the stop for {}: SIGKILL",
+                            Elapsed(self.plan.stop_timeout)
+                        );
+                        self.signal_app(libc::SIGKILL);
+                        *patience = Patience::GiveUpAt(now + KILL_GRACE);
+                    }
+                    Patience::GiveUpAt(deadline) if now >= *deadline => {
+                        crate::log!("the app survives SIGKILL: it is stuck in the kernel, and left there");
+                        return End::Stopped;
+                    }
+                    Patience::KillAt(_) | Patience::GiveUpAt(_) => {}
+                },
             }
             self.wait(None, stage.deadline());
         }
     }
 
-    /// A request to stop. The second one, while the app takes its time, is a demand.
+    /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
+    /// terminal signals a whole process group, and so does timeout(1).
     pub(super) fn stop_requested(&mut self, who: String) {
-        if self.stop.is_some() && self.app.as_ref().is_some_and(|app| app.status.is_none()) {
+        let now = Instant::now();
+        let Some((_, since)) = self.stop else {
+            self.stop = Some((who, now));
+            return;
+        };
+        let is_alive = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        if is_alive && now.saturating_duration_since(since) >= SAME_REQUEST {
             crate::log!("{who} insists: SIGKILL to the app");
             self.signal_app(libc::SIGKILL);
         }
-        self.stop = Some(who);
     }
 
     /// Signals the app, if it is alive.
@@ -122,25 +144,17 @@ impl Vassal {
         }
     }
 
-    /// Whether the app ended by itself, was stopped, or never was.
+    /// Whether the app ended by itself or was stopped.
     fn app_ended(&self, status: WaitStatus) -> End {
-        if let Some(error) = self.app.as_ref().and_then(|app| app.launched.failure()) {
-            let code = if status == WaitStatus::Exited(EXIT_NOT_FOUND) {
-                EXIT_NOT_FOUND
-            } else {
-                EXIT_NOT_EXECUTABLE
-            };
-            let (what, errno) = (error.to_string(), error.errno());
-            return End::Setup(SetupFailure { phase: "app".into(), index: 0, what, errno }, code);
-        }
         if self.stop.is_some() { End::Stopped } else { End::App(status) }
     }
 
     /// What was lost, how, and how soon it was noticed.
     pub(super) fn describe(&self, lost: &Lost, now: Instant) -> String {
         let what = format!("mountpoint {} lost: {}", lost.path.display(), lost.loss);
+        let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
         match &self.last_death {
-            Some((at, child)) if now.saturating_duration_since(*at) <= BLAME => {
+            Some((at, child)) if is_dead && now.saturating_duration_since(*at) <= BLAME => {
                 let after = Elapsed(now.saturating_duration_since(*at));
                 format!("{what}, {after} after the daemon died (pid {}, {})", child.pid, child.status)
             }
@@ -169,7 +183,6 @@ impl Vassal {
 
     /// Ends everything, tells everybody, and returns the exit status.
     pub(super) fn finish(&mut self, end: End) -> i32 {
-        let start = Instant::now();
         self.mountpoints.stop();
         let status = self.app.as_ref().and_then(|app| app.status);
         let code = match &end {
@@ -191,20 +204,25 @@ impl Vassal {
                 if !rustix::process::getpid().is_init() {
                     self.wait_for_nobody(KILL_GRACE);
                 }
+                if !self.has_namespace(libc::CLONE_NEWNS) {
+                    // Nobody else takes the dead mount away, and the next instance needs the place.
+                    self.detach_checked_mounts();
+                }
                 return code;
             }
         };
-        crate::log!("{reason}");
-        // What comes now is not interrupted by another request to stop.
-        self.stop.get_or_insert_default();
+        if reason != ExitReason::Stopped {
+            crate::log!("{reason}");
+        }
+        self.is_ending = true;
         if self.app.is_some() {
             // Still alive only if a hook failed after its start.
             self.signal_app(libc::SIGKILL);
             self.exit_hooks();
         }
         self.sweep();
-        if reason == ExitReason::Stopped {
-            crate::log!("ended after {}", Elapsed(start.elapsed()));
+        if let (ExitReason::Stopped, Some((_, since))) = (&reason, &self.stop) {
+            crate::log!("stopped, {} after the request", Elapsed(since.elapsed()));
         }
         self.tell(&FromVassal::Exiting(reason));
         code
@@ -216,11 +234,8 @@ impl Vassal {
         if !self.plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
             return;
         }
-        match self.run_hooks(Phase::AsUserAtexit) {
-            Ok(()) | Err(Failed::Exit(_)) => {}
-            Err(Failed::Hook(index, error)) => crate::log!("{} #{index}: {error}", Phase::AsUserAtexit),
-            Err(Failed::Interrupted) => crate::log!("{}: interrupted", Phase::AsUserAtexit),
-        }
+        // All of them: none that fails ends the phase, and nothing interrupts us any more.
+        let _ = self.run_hooks(Phase::AsUserAtexit);
         self.wait_for_nobody(self.plan.unmount_timeout);
     }
 
@@ -234,6 +249,16 @@ impl Vassal {
             reaper::kill_all(libc::SIGKILL);
             if !self.wait_for_nobody(KILL_GRACE) {
                 crate::log!("processes are left {} after SIGKILL", Elapsed(KILL_GRACE));
+            }
+        }
+    }
+
+    fn detach_checked_mounts(&self) {
+        for check in &self.plan.checks {
+            let umount =
+                Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
+            if let Err(error) = ops::umount(&umount) {
+                crate::log!("{error}");
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects judgements.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use super::creds::Identity;
 use super::probe::Probe;
-use super::watchdog::{Answer, Judgement, Loss, Watchdog};
+use super::watchdog::{Judgement, Loss, Watchdog};
 use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Described, Result};
 use crate::mount::mountinfo::{self, Mount, Owner};
@@ -32,7 +34,8 @@ pub fn mount_table() -> Result<Vec<Mount>> {
 #[derive(Debug)]
 pub struct Mountpoints {
     watched: Vec<Watched>,
-    probes: Vec<Probe>,
+    /// The vassal's own user and its groups: a prober of that user has them too.
+    user: Option<Identity>,
 }
 
 #[derive(Debug)]
@@ -42,8 +45,12 @@ struct Watched {
     dog: Watchdog,
     /// Whom to ask as; unknown until something is mounted there.
     owner: Option<Owner>,
+    /// Who asks. One for each path, since behind a hung one another would seem hung too.
+    probe: Option<Probe>,
     /// What is known of a path that is not up, for the day the gate gives up.
     trouble: String,
+    /// Whether the last answer said nothing; it is logged when that changes.
+    is_blind: bool,
 }
 
 /// A path that was lost, and why.
@@ -63,9 +70,16 @@ impl Mountpoints {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: Watchdog::new(interval, timeout, now),
             owner: None,
+            probe: None,
             trouble: "nothing is mounted there".into(),
+            is_blind: false,
         });
-        Self { watched: watched.collect(), probes: Vec::new() }
+        Self { watched: watched.collect(), user: None }
+    }
+
+    /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.
+    pub fn set_user(&mut self, user: Identity) {
+        self.user = Some(user);
     }
 
     /// Whether there is nothing to check.
@@ -100,7 +114,7 @@ impl Mountpoints {
 
     /// What to poll for answers.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.probes.iter().map(AsFd::as_fd)
+        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(AsFd::as_fd)
     }
 
     /// When to come back at the latest.
@@ -118,12 +132,11 @@ impl Mountpoints {
 
     /// Whether `pid` was one of our probers; its open question is asked again, by another.
     pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
-        let Some(index) = self.probes.iter().position(|probe| probe.pid == pid) else { return false };
-        let owner = self.probes.swap_remove(index).owner;
-        for watched in self.watched.iter_mut().filter(|watched| watched.owner == Some(owner)) {
-            watched.dog.forget_question(now);
-            watched.trouble = format!("its prober (uid {}, gid {}) died", owner.uid, owner.gid);
-        }
+        let is_its = |watched: &&mut Watched| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
+        let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
+        watched.probe = None;
+        watched.dog.forget_question(now);
+        watched.blind("its prober died");
         true
     }
 
@@ -132,16 +145,16 @@ impl Mountpoints {
     /// # Errors
     /// A prober cannot be started.
     pub fn judge(&mut self, now: Instant) -> Result<Option<Lost>> {
-        let answers: Vec<(u32, Answer)> =
-            self.probes.iter().flat_map(|probe| std::iter::from_fn(|| probe.answer())).collect();
-        for (number, answer) in answers {
-            let Some(watched) = self.watched.get_mut(number as usize) else { continue };
+        for watched in &mut self.watched {
+            let Some(answer) = watched.probe.as_ref().and_then(Probe::answer) else { continue };
             let was_up = watched.dog.is_up();
             match watched.dog.answer(answer, now) {
-                Judgement::Alive => {}
-                Judgement::Unclear(errno) => {
-                    watched.trouble = format!("cannot judge it: {}", Described(errno))
+                Judgement::Alive if watched.is_blind => {
+                    watched.is_blind = false;
+                    crate::log!("mountpoint {} can be judged again", watched.check.value.display());
                 }
+                Judgement::Alive => {}
+                Judgement::Unclear(errno) => watched.blind(Described(errno)),
                 Judgement::Lost(loss) if was_up => return Ok(Some(watched.lost(loss))),
                 // Not lost but not there yet; it is asked again.
                 Judgement::Lost(loss) => watched.trouble = loss.to_string(),
@@ -156,44 +169,47 @@ impl Mountpoints {
         Ok(None)
     }
 
-    /// Sends the questions that are due, one at a time to each prober: behind a hung path another would seem hung too.
+    /// Sends the questions that are due.
     fn ask(&mut self, now: Instant) -> Result<()> {
-        let asked = self.watched.iter().filter(|watched| watched.dog.is_asked());
-        let mut busy: Vec<Option<Owner>> = asked.map(|watched| watched.owner).collect();
-        for (number, watched) in self.watched.iter_mut().enumerate() {
-            let Some(owner) = watched.owner else { continue };
-            if busy.contains(&watched.owner) || !watched.dog.ask(now) {
-                continue;
-            }
-            busy.push(watched.owner);
+        for watched in &mut self.watched {
+            let Some(owner) = watched.owner.filter(|_| watched.dog.is_due(now)) else { continue };
+            let probe = match watched.probe.take() {
+                Some(probe) => probe,
+                None => {
+                    // A question that cannot be asked is no question that goes unanswered.
+                    let user = self.user.as_ref();
+                    Probe::start(owner, user).inspect_err(|_| watched.dog.forget_question(now))?
+                }
+            };
             if !watched.dog.is_up() {
                 watched.trouble = HANGS.into();
             }
-            let probe = match self.probes.iter().position(|probe| probe.owner == owner) {
-                Some(index) => self.probes.get(index),
-                None => {
-                    // A question that cannot be asked is no question that goes unanswered.
-                    let probe = Probe::start(owner).inspect_err(|_| watched.dog.forget_question(now))?;
-                    self.probes.push(probe);
-                    self.probes.last()
-                }
-            };
-            // A prober that is gone is reaped soon, and its questions are asked again.
-            let _ = probe.map(|probe| probe.ask(number as u32, &watched.check.value));
+            watched.dog.ask(now);
+            // A prober that is gone is reaped soon, and its question is asked again.
+            let _ = probe.ask(&watched.check.value);
+            watched.probe = Some(probe);
         }
         Ok(())
     }
 
     /// Ends all probers.
     pub fn stop(&mut self) {
-        self.watched.clear();
-        for probe in self.probes.drain(..) {
-            probe.kill();
+        for watched in self.watched.drain(..) {
+            watched.probe.iter().for_each(Probe::kill);
         }
     }
 }
 
 impl Watched {
+    /// The path cannot be judged, for this reason. That is no loss, but nobody shall think it is watched.
+    fn blind(&mut self, why: impl fmt::Display) {
+        self.trouble = format!("cannot judge it: {why}");
+        if self.dog.is_up() && !self.is_blind {
+            self.is_blind = true;
+            crate::log!("mountpoint {}: {}", self.check.value.display(), self.trouble);
+        }
+    }
+
     fn lost(&self, loss: Loss) -> Lost {
         Lost { path: self.check.value.clone(), loss }
     }

@@ -3,7 +3,6 @@
 //! A hung filesystem blocks whoever asks it, uninterruptibly, and a private FUSE mount answers only its owner. So the
 //! question is asked by a child that has become the owner; PID 1 keeps the deadline and never waits.
 
-use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -20,11 +19,11 @@ use crate::mount::mountinfo::Owner;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::{fd, signal};
 
-/// The longest question: a number and a path (PATH_MAX).
-const QUESTION_MAX: usize = 4 + 4096;
+/// The longest question: a path (PATH_MAX).
+const QUESTION_MAX: usize = 4096;
 
-/// An answer on the wire: question number, errno (0 for found), mount ID, whether it is a mount root.
-const ANSWER_SIZE: usize = 4 + 4 + 8 + 1;
+/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root.
+const ANSWER_SIZE: usize = 4 + 8 + 1;
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): the mount ID that is never reused. rustix has no name for it.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -35,44 +34,41 @@ const EXIT_NOT_OWNER: i32 = 1;
 /// A running prober.
 #[derive(Debug)]
 pub struct Probe {
-    /// Whom it asks as.
-    pub owner: Owner,
     /// Its process, a child of ours.
     pub pid: Pid,
     socket: OwnedFd,
 }
 
 impl Probe {
-    /// Starts a prober that has `owner`'s identity.
+    /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to the mount may
+    /// lead through directories of a group.
     ///
     /// # Errors
     /// No socket or process to be had. An identity that cannot be taken on ends the prober at once.
-    pub fn start(owner: Owner) -> Result<Self> {
+    pub fn start(owner: Owner, user: Option<&Identity>) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .context("create the socket of", "the mount prober")?;
         match clone3(0).context("start", "the mount prober")? {
-            Side::Parent(child) => Ok(Self { owner, pid: child.pid, socket: ours }),
+            Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours }),
             Side::Child => {
                 drop(ours);
-                serve(owner, theirs)
+                serve(owner, user, theirs)
             }
         }
     }
 
-    /// Sends a question; its answer comes later, with the same number.
+    /// Sends a question.
     ///
     /// # Errors
     /// PIPE when the prober has died.
-    pub fn ask(&self, number: u32, path: &Path) -> std::result::Result<(), Errno> {
-        let number = number.to_le_bytes();
-        let question = [IoSlice::new(&number), IoSlice::new(path.as_os_str().as_bytes())];
+    pub fn ask(&self, path: &Path) -> std::result::Result<(), Errno> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::sendmsg(&self.socket, &question, &mut Default::default(), flags).map(drop)
+        rustix::net::send(&self.socket, path.as_os_str().as_bytes(), flags).map(drop)
     }
 
-    /// The next answer, if there is one.
-    pub fn answer(&self) -> Option<(u32, Answer)> {
+    /// The answer, if it is there.
+    pub fn answer(&self) -> Option<Answer> {
         let mut packet = [0; ANSWER_SIZE];
         let (_, length) = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT).ok()?;
         if length == ANSWER_SIZE { decode(&packet) } else { None }
@@ -91,12 +87,12 @@ impl AsFd for Probe {
 }
 
 /// The prober's life.
-fn serve(owner: Owner, socket: OwnedFd) -> ! {
+fn serve(owner: Owner, user: Option<&Identity>, socket: OwnedFd) -> ! {
     let _ = rustix::thread::set_name(c"vassal-probe");
     // Only its own socket: a copy of the emperor's link would hide our end from the emperor.
     let Ok(socket) = fd::keep_only(socket) else { clone::exit(EXIT_NOT_OWNER) };
-    let identity = Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups: Some(Vec::new()) };
-    if identity.assume(None).is_err() {
+    // Whoever is not root can ask as itself only, and is answered if it may.
+    if rustix::process::geteuid().is_root() && become_owner(owner, user).is_err() {
         clone::exit(EXIT_NOT_OWNER);
     }
     // After the last change of identity, which clears it.
@@ -104,13 +100,9 @@ fn serve(owner: Owner, socket: OwnedFd) -> ! {
     let mut question = [0; QUESTION_MAX];
     loop {
         match recv(&socket, &mut question, RecvFlags::empty()) {
-            Ok((_, length)) if length > 4 => {
-                let Some((number, path)) = question.get(..length).and_then(<[u8]>::split_first_chunk::<4>)
-                else {
-                    continue;
-                };
-                let answer = look(path);
-                if rustix::net::send(&socket, &encode(number, answer), SendFlags::NOSIGNAL).is_err() {
+            Ok((_, length)) if length > 0 => {
+                let answer = encode(look(question.get(..length).unwrap_or_default()));
+                if rustix::net::send(&socket, &answer, SendFlags::NOSIGNAL).is_err() {
                     clone::exit(0);
                 }
             }
@@ -119,6 +111,12 @@ fn serve(owner: Owner, socket: OwnedFd) -> ! {
             _ => clone::exit(0),
         }
     }
+}
+
+fn become_owner(owner: Owner, user: Option<&Identity>) -> Result<()> {
+    let same = user.filter(|user| user.uid == Some(owner.uid)).and_then(|user| user.groups.clone());
+    let groups = Some(same.unwrap_or_default());
+    Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups }.assume(None)
 }
 
 /// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is asked
@@ -134,31 +132,28 @@ fn look(path: &[u8]) -> Answer {
     }
 }
 
-fn encode(number: &[u8; 4], answer: Answer) -> Vec<u8> {
+fn encode(answer: Answer) -> Vec<u8> {
     let (errno, found) = match answer {
         Answer::Found(found) => (0, found),
         Answer::Failed(errno) => (errno.raw_os_error(), Found { mount_id: 0, is_mount_root: false }),
     };
     let mut packet = Vec::with_capacity(ANSWER_SIZE);
-    packet.extend(number);
     packet.extend(errno.to_le_bytes());
     packet.extend(found.mount_id.to_le_bytes());
     packet.push(found.is_mount_root.into());
     packet
 }
 
-fn decode(packet: &[u8; ANSWER_SIZE]) -> Option<(u32, Answer)> {
-    let (number, rest) = packet.split_first_chunk::<4>()?;
-    let (errno, rest) = rest.split_first_chunk::<4>()?;
+fn decode(packet: &[u8; ANSWER_SIZE]) -> Option<Answer> {
+    let (errno, rest) = packet.split_first_chunk::<4>()?;
     let (mount_id, rest) = rest.split_first_chunk::<8>()?;
-    let answer = match i32::from_le_bytes(*errno) {
+    Some(match i32::from_le_bytes(*errno) {
         0 => Answer::Found(Found {
             mount_id: u64::from_le_bytes(*mount_id),
             is_mount_root: rest.first().is_some_and(|&flag| flag != 0),
         }),
         errno => Answer::Failed(Errno::from_raw_os_error(errno)),
-    };
-    Some((u32::from_le_bytes(*number), answer))
+    })
 }
 
 #[cfg(test)]
@@ -170,8 +165,8 @@ mod tests {
         for answer in
             [Answer::Found(Found { mount_id: 1 << 40, is_mount_root: true }), Answer::Failed(Errno::NOTCONN)]
         {
-            let packet: [u8; ANSWER_SIZE] = encode(&9u32.to_le_bytes(), answer).try_into().unwrap();
-            assert_eq!(decode(&packet), Some((9, answer)));
+            let packet: [u8; ANSWER_SIZE] = encode(answer).try_into().unwrap();
+            assert_eq!(decode(&packet), Some(answer));
         }
     }
 

@@ -3,9 +3,8 @@
 //! From [`run`] on this process may be PID 1 of a namespace: it does not leave on an error, it ends the vassal.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -16,17 +15,18 @@ use super::creds::{self, Confinement, Identity};
 use super::events::{Events, NewFile};
 use super::hook::Failed;
 use super::jail;
-use super::launch::{Launch, Launched, Work};
+use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::Mountpoints;
-use super::probe::Probe;
 use super::reaper::Reaped;
+use super::uwsgi::Ini;
 use crate::config::Input;
 use crate::config::plan::{App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{self, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
-use crate::sys::memfd::{self, Use};
+use crate::protocol::{
+    self, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus,
+};
 use crate::sys::signal;
 
 /// All that a vassal needs to live.
@@ -54,11 +54,15 @@ pub struct Vassal {
     /// What mounts must not be led astray by.
     pub(super) walk: Walk,
     /// Where children run; ours is the root directory once the app's user matters.
-    pub(super) workdir: PathBuf,
+    pub(super) workdir: Workdir,
     pub(super) app: Option<RunningApp>,
-    /// Who wants us to stop, once somebody does.
-    pub(super) stop: Option<String>,
-    /// The latest death of a child that was no prober of ours.
+    /// Who wants us to stop, and since when, once somebody does.
+    pub(super) stop: Option<(String, Instant)>,
+    /// Set when the end has begun: nothing interrupts it.
+    pub(super) is_ending: bool,
+    /// The child that a hook waits for.
+    pub(super) hook: Option<Pid>,
+    /// The latest death of a child that we did not start ourselves, such as a daemon.
     pub(super) last_death: Option<(Instant, Reaped)>,
     /// Set when no child is left.
     pub(super) childless: bool,
@@ -72,7 +76,7 @@ pub struct Vassal {
     namespaces: u64,
     signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
-    jail_workdir: PathBuf,
+    jail_workdir: Workdir,
     /// Whom children become from `as-user` on.
     identity: Option<Identity>,
 }
@@ -81,8 +85,12 @@ pub struct Vassal {
 pub struct RunningApp {
     /// Its process.
     pub launched: Launched,
+    /// Whether it is known to have executed its program.
+    pub is_started: bool,
     /// How it ended, once it has.
     pub status: Option<WaitStatus>,
+    /// What it reads, if it is uWSGI.
+    pub ini: Option<Ini>,
 }
 
 /// How the vassal's life ended.
@@ -110,10 +118,8 @@ pub enum Role {
 
 /// Why a child was not waited for to its end.
 pub enum Interrupted {
-    /// Somebody wants us to stop.
+    /// Somebody wants us to stop, or a mountpoint was lost.
     Stop,
-    /// A mountpoint was lost.
-    Lost,
     /// The deadline has come.
     Deadline,
 }
@@ -142,6 +148,7 @@ impl Vassal {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .context("become", "subreaper")?;
         }
+        let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Instant::now()),
             events: Events::new(setup.link)?,
@@ -153,11 +160,13 @@ impl Vassal {
             namespaces: setup.namespaces,
             signals: setup.signals,
             environment: Vec::new(),
-            workdir: std::env::current_dir().unwrap_or_else(|_| "/".into()),
-            jail_workdir: PathBuf::new(),
+            jail_workdir: workdir.clone(),
+            workdir,
             identity: None,
             app: None,
             stop: None,
+            is_ending: false,
+            hook: None,
             lost: None,
             reload: None,
             last_death: None,
@@ -199,8 +208,10 @@ impl Vassal {
         let accounts = Accounts::read_in_jail(host);
         let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
-            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan)))?;
+            let may_unmount = !self.has_namespace(libc::CLONE_NEWNS);
+            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), may_unmount))?;
         }
+        self.mountpoints.set_user(identity.clone());
         self.identity = Some(identity);
         // A working directory would pin whatever is mounted there.
         step("privilege drop", rustix::process::chdir("/").context("chdir", "/"))?;
@@ -214,7 +225,11 @@ impl Vassal {
         self.pass_gate()?;
         self.phase(Phase::PreApp)?;
         self.start_app()?;
-        self.phase(Phase::PostApp)
+        match self.phase(Phase::PostApp) {
+            // The app runs, so it is stopped as ever: by the main loop.
+            Err(End::Stopped) => Ok(()),
+            result => result,
+        }
     }
 
     /// Runs the app as another plan says, once the old one is gone.
@@ -229,12 +244,15 @@ impl Vassal {
 
     fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
         self.run_hooks(phase).map_err(|failed| match failed {
-            Failed::Hook(index, error) => {
-                setup_failure(&phase.to_string(), index, error.to_string(), error.errno())
-            }
+            Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
             Failed::Interrupted => self.interrupted(),
             Failed::Exit(status) => End::Hook(status),
         })
+    }
+
+    /// Whether something came up that makes further preparations pointless.
+    pub(super) fn is_interrupted(&self) -> bool {
+        !self.is_ending && (self.stop.is_some() || self.lost.is_some())
     }
 
     /// The end that came in between.
@@ -243,7 +261,7 @@ impl Vassal {
     }
 
     /// Whether we live in a namespace of our own of this kind.
-    fn has_namespace(&self, kind: i32) -> bool {
+    pub(super) fn has_namespace(&self, kind: i32) -> bool {
         self.namespaces & kind as u64 != 0
     }
 
@@ -279,35 +297,65 @@ impl Vassal {
                 return Err(setup_failure("mountpoint-check", 0, what, 0));
             }
             self.wait(None, Some(deadline));
-            if self.stop.is_some() || self.lost.is_some() {
+            if self.is_interrupted() {
                 return Err(self.interrupted());
             }
         }
     }
 
+    /// Starts the app, and waits until it is one: until the child has executed its program.
     fn start_app(&mut self) -> std::result::Result<(), End> {
         if let Some(path) = &self.plan.chdir {
-            self.workdir.push(&path.value);
+            self.workdir.change(&path.value);
         }
-        let launched = step("app", self.launch_app())?;
-        crate::log!("app started: {} (pid {})", self.plan.app.program().display(), launched.pid);
-        self.app = Some(RunningApp { launched, status: None });
+        let start = Instant::now();
+        self.app = Some(step("app", self.launch_app())?);
+        loop {
+            let Some(app) = &self.app else { return Ok(()) };
+            match (app.launched.progress(), app.status) {
+                (Progress::AtWork, _) => break,
+                (Progress::Failed(error), _) => return Err(self.not_started(&error)),
+                (Progress::Preparing, Some(status)) => return Err(End::App(status)),
+                (Progress::Preparing, None) if self.lost.is_some() => return Err(self.interrupted()),
+                // Its program is on a filesystem that hangs: the main loop knows what to do.
+                (Progress::Preparing, None) if self.stop.is_some() => return Ok(()),
+                (Progress::Preparing, None) => {}
+            }
+            self.wait(None, None);
+        }
+        if let Some(app) = &mut self.app {
+            app.is_started = true;
+        }
+        let pid = self.app.as_ref().map_or(0, |app| app.launched.pid.as_raw_nonzero().get());
+        let program = self.plan.app.program().display();
+        crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(start.elapsed()));
         self.tell(&FromVassal::Running);
         Ok(())
     }
 
-    fn launch_app(&self) -> Result<Launched> {
-        match &self.plan.app {
+    /// The app could not be executed, or not even prepared for it.
+    fn not_started(&self, error: &Error) -> End {
+        let code = match rustix::io::Errno::from_raw_os_error(error.errno()) {
+            _ if !error.to_string().starts_with("execute ") => EXIT_SETUP,
+            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => EXIT_NOT_FOUND,
+            _ => EXIT_NOT_EXECUTABLE,
+        };
+        let (what, errno) = (error.to_string(), error.errno());
+        End::Setup(SetupFailure { phase: "app".into(), index: 0, what, errno }, code)
+    }
+
+    fn launch_app(&self) -> Result<RunningApp> {
+        let (launched, ini) = match &self.plan.app {
             App::Program { argv, privileged } => {
-                self.launch(Role::App, !privileged, &Work::Program(argv), None)
+                (self.launch(Role::App, !privileged, &Work::Program(argv), None)?, None)
             }
             App::Uwsgi { binary, ini } => {
-                let ini =
-                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
-                let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
-                self.launch(Role::App, true, &Work::Program(&argv), Some(&ini))
+                let ini = Ini::new(ini, Instant::now())?;
+                let argv = [binary.clone(), "--ini".into(), ini.url().into()];
+                (self.launch(Role::App, true, &Work::Program(&argv), Some(ini.file()))?, Some(ini))
             }
-        }
+        };
+        Ok(RunningApp { launched, is_started: false, status: None, ini })
     }
 
     /// Starts a child, as the app's user or as ourselves; `passed` is inherited.
@@ -341,39 +389,45 @@ impl Vassal {
         pid: Pid,
         deadline: Instant,
     ) -> std::result::Result<WaitStatus, Interrupted> {
-        let already_stopping = self.stop.is_some();
-        loop {
+        self.hook = Some(pid);
+        let result = loop {
             let reaped = self.wait(None, Some(deadline));
             if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
-                return Ok(reaped.status);
+                break Ok(reaped.status);
             }
-            if self.stop.is_some() && !already_stopping {
-                return Err(Interrupted::Stop);
-            }
-            if self.lost.is_some() {
-                return Err(Interrupted::Lost);
+            if self.is_interrupted() {
+                break Err(Interrupted::Stop);
             }
             if Instant::now() >= deadline {
-                return Err(Interrupted::Deadline);
+                break Err(Interrupted::Deadline);
             }
-        }
+        };
+        self.hook = None;
+        result
     }
 
     /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
-    /// mounts. Returns the children that were reaped, without the probers. `probe` is one more to wake up for.
-    pub(super) fn wait(&mut self, probe: Option<&Probe>, deadline: Option<Instant>) -> Vec<Reaped> {
+    /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
+    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
-        let deadline = [deadline, self.mountpoints.deadline(now)].into_iter().flatten().min();
-        let probes = self.mountpoints.descriptors().chain(probe.map(AsFd::as_fd));
-        let wakeup = self.events.wait(probes, deadline);
+        let look = self.app.as_ref().and_then(|app| app.ini.as_ref()).map(Ini::due);
+        let deadline = [deadline, self.mountpoints.deadline(now), look].into_iter().flatten().min();
+        let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
+        let starting = starting.map(|app| app.launched.as_fd());
+        let others = self.mountpoints.descriptors().chain(other).chain(starting);
+        let wakeup = self.events.wait(others, deadline);
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
         for child in &reaped {
-            self.last_death = Some((now, *child));
-            if let Some(app) = self.app.as_mut().filter(|app| app.launched.pid == child.pid) {
-                app.status = Some(child.status);
+            match &mut self.app {
+                Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
+                _ if self.hook == Some(child.pid) => {}
+                _ => self.last_death = Some((now, *child)),
             }
+        }
+        if let Some(ini) = self.app.as_mut().and_then(|app| app.ini.as_mut()) {
+            ini.look(now);
         }
         if wakeup.mounts_changed || !reaped.is_empty() {
             self.mountpoints.suspect(now);

@@ -93,11 +93,6 @@ impl Watchdog {
         self.mount_id.is_some()
     }
 
-    /// Whether a question is out.
-    pub fn is_asked(&self) -> bool {
-        matches!(self.state, State::Asked { .. })
-    }
-
     /// Something happened that may have killed the mount: ask as soon as possible.
     pub fn suspect(&mut self, now: Instant) {
         self.state = match self.state {
@@ -106,15 +101,17 @@ impl Watchdog {
         };
     }
 
-    /// Whether a question should be sent now; if so it counts as sent.
-    pub fn ask(&mut self, now: Instant) -> bool {
+    /// Whether a question should be sent now.
+    pub fn is_due(&self, now: Instant) -> bool {
         match self.state {
-            State::Idle { due } if due <= now => {
-                self.state = State::Asked { since: now, again: false };
-                true
-            }
-            State::Idle { .. } | State::Asked { .. } => false,
+            State::Idle { due } => due <= now,
+            State::Asked { .. } => false,
         }
+    }
+
+    /// A question was sent.
+    pub fn ask(&mut self, now: Instant) {
+        self.state = State::Asked { since: now, again: false };
     }
 
     /// The question was lost without an answer (its prober died): ask again after an interval.
@@ -156,7 +153,7 @@ impl Watchdog {
         }
     }
 
-    /// When [`Self::ask`] or [`Self::overdue`] has something to say next.
+    /// When [`Self::is_due`] or [`Self::overdue`] has something to say next.
     pub fn deadline(&self) -> Instant {
         match self.state {
             State::Idle { due } => due,
@@ -176,9 +173,18 @@ mod tests {
         Answer::Found(Found { mount_id, is_mount_root: true })
     }
 
+    /// Asks if a question is due.
+    fn ask(dog: &mut Watchdog, now: Instant) -> bool {
+        let is_due = dog.is_due(now);
+        if is_due {
+            dog.ask(now);
+        }
+        is_due
+    }
+
     fn up(now: Instant) -> Watchdog {
         let mut dog = Watchdog::new(INTERVAL, TIMEOUT, now);
-        assert!(dog.ask(now) && !dog.is_up());
+        assert!(ask(&mut dog, now) && !dog.is_up());
         assert_eq!(dog.answer(found(7), now), Judgement::Alive);
         assert!(dog.is_up());
         dog
@@ -188,10 +194,10 @@ mod tests {
     fn one_question_at_a_time_at_every_interval() {
         let start = Instant::now();
         let mut dog = up(start);
-        assert!(!dog.ask(start + INTERVAL / 2));
+        assert!(!ask(&mut dog, start + INTERVAL / 2));
         assert_eq!(dog.deadline(), start + INTERVAL);
-        assert!(dog.ask(start + INTERVAL));
-        assert!(!dog.ask(start + INTERVAL * 3), "a second question while one is out");
+        assert!(ask(&mut dog, start + INTERVAL));
+        assert!(!ask(&mut dog, start + INTERVAL * 3), "a second question while one is out");
     }
 
     #[test]
@@ -199,13 +205,13 @@ mod tests {
         let start = Instant::now();
         let mut dog = up(start);
         dog.suspect(start);
-        assert!(dog.ask(start));
+        assert!(ask(&mut dog, start));
         dog.suspect(start);
-        assert!(!dog.ask(start));
+        assert!(!ask(&mut dog, start));
         assert_eq!(dog.answer(found(7), start), Judgement::Alive);
-        assert!(dog.ask(start));
+        assert!(ask(&mut dog, start));
         assert_eq!(dog.answer(found(7), start), Judgement::Alive);
-        assert!(!dog.ask(start));
+        assert!(!ask(&mut dog, start));
     }
 
     #[test]
@@ -237,7 +243,7 @@ mod tests {
         let mut dog = up(start);
         assert_eq!(dog.overdue(start + TIMEOUT * 2), None, "nothing is out");
         let asked = start + INTERVAL;
-        assert!(dog.ask(asked));
+        assert!(ask(&mut dog, asked));
         assert_eq!(dog.deadline(), asked + TIMEOUT);
         assert_eq!(dog.overdue(asked + TIMEOUT * 8 / 10), None);
         assert_eq!(dog.overdue(asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
@@ -248,8 +254,8 @@ mod tests {
         let start = Instant::now();
         let mut dog = up(start);
         dog.suspect(start);
-        assert!(dog.ask(start));
+        assert!(ask(&mut dog, start));
         dog.forget_question(start);
-        assert!(!dog.ask(start) && dog.ask(start + INTERVAL));
+        assert!(!ask(&mut dog, start) && ask(&mut dog, start + INTERVAL));
     }
 }

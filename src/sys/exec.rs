@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
+use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::clone::last_errno;
@@ -82,9 +83,12 @@ pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &String
         let mut file = if directory.is_empty() { b".".to_vec() } else { directory.to_vec() };
         file.push(b'/');
         file.extend_from_slice(program.as_bytes());
-        match exec(&c_string(OsStr::from_bytes(&file)), argv, envp) {
+        let file = c_string(OsStr::from_bytes(&file));
+        match exec(&file, argv, envp) {
             Errno::NOENT | Errno::NOTDIR => {}
-            Errno::ACCESS => result = Errno::ACCESS,
+            // Also said of a directory that may not be searched: that one holds nothing for us.
+            Errno::ACCESS if rustix::fs::access(&file, Access::EXISTS).is_ok() => result = Errno::ACCESS,
+            Errno::ACCESS => {}
             other => return other,
         }
     }
