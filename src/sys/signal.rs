@@ -31,7 +31,7 @@ static BEFORE_MAIN: extern "C" fn() = {
 /// What this program was started with, as far as it changes it for itself: the mask, and whether SIGCHLD was ignored.
 #[derive(Clone, Copy)]
 pub struct Inherited {
-    mask: libc::sigset_t,
+    mask: Mask,
     ignores_children: bool,
 }
 
@@ -40,17 +40,30 @@ pub struct Inherited {
 /// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status
 /// would be lost. Faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL) stay deliverable: blocked, they would only kill without a trace.
 pub fn block_all() -> Inherited {
-    // SAFETY: both sets are initialised by the calls below before they are read.
+    const FAULTS: [i32; 6] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT];
+    let all = FAULTS.iter().fold(EVERY_SIGNAL, |mask, fault| mask & !(1 << (fault - 1)));
+    let mask = set_mask(all);
+    // SAFETY: SIG_DFL is no handler.
+    let ignores_children = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN };
+    Inherited { mask, ignores_children }
+}
+
+/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the real-time signals that
+/// it means to use itself (32 to 34), so that they would be neither blocked nor handed on.
+type Mask = u64;
+
+const EVERY_SIGNAL: Mask = Mask::MAX;
+
+/// Sets the mask of this thread and returns what it was (rt_sigprocmask(2)).
+fn set_mask(mask: Mask) -> Mask {
+    let mut old: Mask = 0;
+    // SAFETY: two live sets of the size passed; the kernel reads the one and writes the other.
     unsafe {
-        let (mut all, mut old): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&raw mut all);
-        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT] {
-            libc::sigdelset(&raw mut all, fault);
-        }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
-        let ignores_children = libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN;
-        Inherited { mask: old, ignores_children }
+        let (new, old) = (&raw const mask, &raw mut old);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, size_of::<Mask>());
     }
+    old
 }
 
 impl Inherited {
@@ -58,12 +71,12 @@ impl Inherited {
     /// (Handlers reset themselves at exec; nothing else was changed.)
     pub fn restore(&self) {
         let disposition = |ignored| if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
-        // SAFETY: SIG_IGN and SIG_DFL are not handlers; the set was filled in by the kernel.
+        // SAFETY: SIG_IGN and SIG_DFL are not handlers.
         unsafe {
             libc::signal(libc::SIGPIPE, disposition(SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)));
             libc::signal(libc::SIGCHLD, disposition(self.ignores_children));
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
         }
+        set_mask(self.mask);
     }
 }
 
@@ -86,13 +99,14 @@ impl SignalFd {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (signalfd(2)).
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: sigfillset initialises the set; signalfd returns a new descriptor or -1.
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        let all = EVERY_SIGNAL;
+        // SAFETY: a live set of the size passed; signalfd4 returns a new descriptor or -1.
         unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            match libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            let all = &raw const all;
+            match libc::syscall(libc::SYS_signalfd4, -1, all, size_of::<Mask>(), flags) {
                 -1 => Err(last_errno()),
-                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd as i32))),
             }
         }
     }
@@ -198,6 +212,28 @@ const NAMES: [(i32, &str); 31] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The mask that the kernel has for this thread.
+    fn blocked() -> Mask {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        Mask::from_str_radix(mask.trim(), 16).unwrap()
+    }
+
+    #[test]
+    fn a_mask_survives_with_the_signals_that_the_c_library_keeps_to_itself() {
+        const RESERVED: Mask = 0b111 << 31;
+        let before = set_mask(RESERVED);
+        assert_eq!(blocked(), RESERVED);
+        let inherited = block_all();
+        assert_eq!((inherited.mask, blocked() & RESERVED), (RESERVED, RESERVED));
+        let signals = SignalFd::new().unwrap();
+        // SAFETY: plain integers, and the signal is blocked in this thread.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), 34) };
+        assert_eq!(signals.next().map(|signal| signal.number), Some(34));
+        inherited.restore();
+        assert_eq!(set_mask(before), RESERVED);
+    }
 
     #[test]
     fn names_and_numbers_agree() {
