@@ -8,6 +8,7 @@ use crate::config::args::{self, Invocation};
 use crate::config::diagnostic::Report;
 use crate::config::options::Reader;
 use crate::config::{self, Input, help};
+use crate::log::print_error;
 use crate::protocol::EXIT_CONFIG;
 use crate::world::Machine;
 
@@ -24,7 +25,7 @@ pub fn main(name: &str, program: Reader, run: fn(&[Input]) -> ExitCode) -> ExitC
         },
         Ok(Invocation::Run(inputs)) => run(&inputs),
         Err(message) => {
-            eprintln!("{name}: {message}\nTry '{name} --help'.");
+            print_error(&format!("{name}: {message}\nTry '{name} --help'.\n"));
             ExitCode::from(EXIT_CONFIG as u8)
         }
     }
@@ -32,7 +33,7 @@ pub fn main(name: &str, program: Reader, run: fn(&[Input]) -> ExitCode) -> ExitC
 
 /// Shows everything that is wrong with a configuration.
 pub fn invalid(report: &Report) -> ExitCode {
-    eprint!("{report}");
+    print_error(&report.to_string());
     ExitCode::from(EXIT_CONFIG as u8)
 }
 
@@ -41,7 +42,7 @@ fn check(files: &[OsString]) -> ExitCode {
     for file in files {
         let report = config::check(file, &Machine);
         errors += report.errors();
-        eprint!("{report}");
+        print_error(&report.to_string());
     }
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG as u8) }
 }

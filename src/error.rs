@@ -79,10 +79,22 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Cause::Os(errno) => write!(f, "{}: {}", self.subject, Described(*errno)),
-            Cause::Because(reason) => write!(f, "{}: {reason}", self.subject),
+        write!(f, "{}: {}", self.subject, self.cause)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os(errno) => Described(*errno).fmt(f),
+            Self::Because(reason) => f.write_str(reason),
         }
+    }
+}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        Self::Os(errno)
     }
 }
 
@@ -102,13 +114,19 @@ impl<T> Context<T> for rustix::io::Result<T> {
     }
 }
 
+impl<T> Context<T> for std::result::Result<T, Cause> {
+    fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|cause| Error::build(operation, &object, cause))
+    }
+}
+
 impl<T> Context<T> for std::io::Result<T> {
     #[inline(never)]
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
         self.map_err(|error| {
-            let errno = Errno::from_io_error(&error);
-            let cause = errno.map_or_else(|| Cause::Because(error.to_string()), Cause::Os);
-            Error::build(operation, &object, cause)
+            // Only a NUL byte in a path, or bytes that are no UTF-8, fail without a number.
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
+            Error::os(operation, object, errno)
         })
     }
 }
@@ -118,34 +136,73 @@ pub struct Described(pub Errno);
 
 impl fmt::Display for Described {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = std::io::Error::from_raw_os_error(self.0.raw_os_error()).to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        match name(self.0) {
-            Some(name) => write!(f, "{text} ({name})"),
-            None => write!(f, "{text} (errno {})", self.0.raw_os_error()),
+        match known(self.0) {
+            Some((_, name, text)) => write!(f, "{text} ({name})"),
+            None => write!(f, "error number {}", self.0.raw_os_error()),
         }
     }
 }
 
 /// The C name of the error numbers that mounts, files and processes produce (errno(3)).
 pub fn name(errno: Errno) -> Option<&'static str> {
-    macro_rules! names {
-        ($($constant:ident $name:literal)*) => {
-            match errno { $(Errno::$constant => Some($name),)* _ => None }
-        };
-    }
-    names! {
-        PERM "EPERM" NOENT "ENOENT" SRCH "ESRCH" INTR "EINTR" IO "EIO" NXIO "ENXIO" TOOBIG "E2BIG"
-        NOEXEC "ENOEXEC" BADF "EBADF" CHILD "ECHILD" AGAIN "EAGAIN" NOMEM "ENOMEM" ACCESS "EACCES"
-        FAULT "EFAULT" NOTBLK "ENOTBLK" BUSY "EBUSY" EXIST "EEXIST" XDEV "EXDEV" NODEV "ENODEV"
-        NOTDIR "ENOTDIR" ISDIR "EISDIR" INVAL "EINVAL" NFILE "ENFILE" MFILE "EMFILE" NOTTY "ENOTTY"
-        TXTBSY "ETXTBSY" FBIG "EFBIG" NOSPC "ENOSPC" ROFS "EROFS" PIPE "EPIPE" LOOP "ELOOP"
-        NAMETOOLONG "ENAMETOOLONG" NOSYS "ENOSYS" NOTEMPTY "ENOTEMPTY" STALE "ESTALE" TIMEDOUT "ETIMEDOUT"
-        NOTCONN "ENOTCONN" CONNABORTED "ECONNABORTED" CONNREFUSED "ECONNREFUSED" ADDRINUSE "EADDRINUSE"
-        USERS "EUSERS" OPNOTSUPP "EOPNOTSUPP" OVERFLOW "EOVERFLOW" HOSTDOWN "EHOSTDOWN"
-        CONNRESET "ECONNRESET"
-    }
+    known(errno).map(|(_, name, _)| *name)
 }
+
+fn known(errno: Errno) -> Option<&'static (Errno, &'static str, &'static str)> {
+    ERRORS.iter().find(|(known, ..)| *known == errno)
+}
+
+/// Number, C name and text (errno(3)). The texts are glibc's, which people search for; musl has its own.
+#[rustfmt::skip]
+static ERRORS: &[(Errno, &str, &str)] = &[
+    (Errno::PERM, "EPERM", "Operation not permitted"),
+    (Errno::NOENT, "ENOENT", "No such file or directory"),
+    (Errno::SRCH, "ESRCH", "No such process"),
+    (Errno::INTR, "EINTR", "Interrupted system call"),
+    (Errno::IO, "EIO", "Input/output error"),
+    (Errno::NXIO, "ENXIO", "No such device or address"),
+    (Errno::TOOBIG, "E2BIG", "Argument list too long"),
+    (Errno::NOEXEC, "ENOEXEC", "Exec format error"),
+    (Errno::BADF, "EBADF", "Bad file descriptor"),
+    (Errno::CHILD, "ECHILD", "No child processes"),
+    (Errno::AGAIN, "EAGAIN", "Resource temporarily unavailable"),
+    (Errno::NOMEM, "ENOMEM", "Cannot allocate memory"),
+    (Errno::ACCESS, "EACCES", "Permission denied"),
+    (Errno::FAULT, "EFAULT", "Bad address"),
+    (Errno::NOTBLK, "ENOTBLK", "Block device required"),
+    (Errno::BUSY, "EBUSY", "Device or resource busy"),
+    (Errno::EXIST, "EEXIST", "File exists"),
+    (Errno::XDEV, "EXDEV", "Invalid cross-device link"),
+    (Errno::NODEV, "ENODEV", "No such device"),
+    (Errno::NOTDIR, "ENOTDIR", "Not a directory"),
+    (Errno::ISDIR, "EISDIR", "Is a directory"),
+    (Errno::INVAL, "EINVAL", "Invalid argument"),
+    (Errno::NFILE, "ENFILE", "Too many open files in system"),
+    (Errno::MFILE, "EMFILE", "Too many open files"),
+    (Errno::NOTTY, "ENOTTY", "Inappropriate ioctl for device"),
+    (Errno::TXTBSY, "ETXTBSY", "Text file busy"),
+    (Errno::FBIG, "EFBIG", "File too large"),
+    (Errno::NOSPC, "ENOSPC", "No space left on device"),
+    (Errno::ROFS, "EROFS", "Read-only file system"),
+    (Errno::MLINK, "EMLINK", "Too many links"),
+    (Errno::PIPE, "EPIPE", "Broken pipe"),
+    (Errno::LOOP, "ELOOP", "Too many levels of symbolic links"),
+    (Errno::NAMETOOLONG, "ENAMETOOLONG", "File name too long"),
+    (Errno::NOSYS, "ENOSYS", "Function not implemented"),
+    (Errno::NOTEMPTY, "ENOTEMPTY", "Directory not empty"),
+    (Errno::OVERFLOW, "EOVERFLOW", "Value too large for defined data type"),
+    (Errno::USERS, "EUSERS", "Too many users"),
+    (Errno::OPNOTSUPP, "EOPNOTSUPP", "Operation not supported"),
+    (Errno::ADDRINUSE, "EADDRINUSE", "Address already in use"),
+    (Errno::CONNABORTED, "ECONNABORTED", "Software caused connection abort"),
+    (Errno::CONNRESET, "ECONNRESET", "Connection reset by peer"),
+    (Errno::NOTCONN, "ENOTCONN", "Transport endpoint is not connected"),
+    (Errno::TIMEDOUT, "ETIMEDOUT", "Connection timed out"),
+    (Errno::CONNREFUSED, "ECONNREFUSED", "Connection refused"),
+    (Errno::HOSTDOWN, "EHOSTDOWN", "Host is down"),
+    (Errno::STALE, "ESTALE", "Stale file handle"),
+    (Errno::DQUOT, "EDQUOT", "Disk quota exceeded"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +214,7 @@ mod tests {
         assert_eq!(error.to_string(), "mount /app: Transport endpoint is not connected (ENOTCONN)");
         assert_eq!(error.errno(), Errno::NOTCONN.raw_os_error());
         assert_eq!(Error::from_bytes(&error.to_bytes()), Some(error));
+        assert_eq!(Described(Errno::from_raw_os_error(133)).to_string(), "error number 133");
         let error = Error::new("read", "x.ini", "larger than 1 MiB");
         assert_eq!(Error::from_bytes(&error.to_bytes()).as_ref(), Some(&error));
         assert_eq!((error.to_string().as_str(), error.errno()), ("read x.ini: larger than 1 MiB", 0));

@@ -15,7 +15,7 @@
 //! | [`emperor`] | directory scan, per-vassal state machine, spawning, event loop |
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`sys`] | the only unsafe code |
-//! | [`world`] | what a configuration may ask of the machine |
+//! | [`world`] | what a configuration may ask of the machine, and reading files |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
 pub mod cli;

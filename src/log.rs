@@ -52,6 +52,17 @@ pub fn line(message: fmt::Arguments<'_>) {
     }
 }
 
+/// Writes a text of several lines as it is, for whoever sits at the terminal. Whether it arrives is not our business:
+/// `eprint!` would abort us where standard error is full or closed.
+pub fn print_error(text: &str) {
+    let mut rest = text.as_bytes();
+    while let Ok(written @ 1..) =
+        rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stderr(), rest))
+    {
+        rest = rest.get(written..).unwrap_or_default();
+    }
+}
+
 /// Appends `text` with control characters made visible, so that no name or value can forge a line.
 fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {

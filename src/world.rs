@@ -1,29 +1,49 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, lstat, open, stat};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Status, World};
+use crate::error::Cause;
 
-/// The largest file that is read.
-pub const FILE_MAX: u64 = 1 << 20;
+/// The largest configuration file that is read.
+pub const FILE_MAX: usize = 1 << 20;
 
-/// Reads an open file to its end.
+/// Reads an open configuration file to its end.
 ///
 /// # Errors
 /// As read(2); also for more than [`FILE_MAX`].
-pub fn read_all(file: File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+pub fn read_all(file: impl AsFd) -> Result<Vec<u8>, Cause> {
+    let text = read_up_to(file, FILE_MAX + 1)?;
+    if text.len() > FILE_MAX {
+        return Err(Cause::Because(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+    }
+    Ok(text)
+}
+
+/// Reads a file of the system (in `/proc`, `/etc`) to its end.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_up_to(fd, usize::MAX)
+}
+
+/// Reads an open file to its end, or until there are `max` bytes. (std's way of it is many times as large.)
+fn read_up_to(file: impl AsFd, max: usize) -> Result<Vec<u8>, Errno> {
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    while text.len() < max {
+        match retry_on_intr(|| rustix::io::read(&file, &mut chunk))? {
+            0 => break,
+            count => text.extend(chunk.iter().take(count)),
+        }
     }
     Ok(text)
 }
@@ -34,29 +54,31 @@ pub struct Machine;
 
 impl World for Machine {
     /// Never blocks: a fifo or a device is refused, not waited for.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let fd = open(path, flags, Mode::empty())?;
         match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
             FileType::RegularFile => {}
-            FileType::Directory => return Err(rustix::io::Errno::ISDIR.into()),
-            _ => return Err(io::Error::other("it is not a regular file")),
+            FileType::Directory => return Err(Errno::ISDIR.into()),
+            _ => return Err(Cause::Because("it is not a regular file".to_owned())),
         }
-        read_all(fd.into())
+        read_all(fd)
     }
 
     fn status(&self, path: &Path) -> Option<Status> {
-        let status = fs::metadata(path).ok()?;
+        let status = stat(path).ok()?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        let itself = lstat(path).ok().map(|status| FileType::from_raw_mode(status.st_mode));
         Some(Status {
-            is_file: status.is_file(),
-            is_directory: status.is_dir(),
-            symlink: path.is_symlink(),
-            inode: status.ino(),
+            is_file: kind == FileType::RegularFile,
+            is_directory: kind == FileType::Directory,
+            symlink: itself == Some(FileType::Symlink),
+            inode: status.st_ino,
         })
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        fs::canonicalize(path).ok()
+        std::fs::canonicalize(path).ok()
     }
 
     fn cwd(&self) -> PathBuf {
@@ -98,7 +120,7 @@ impl World for Machine {
 
 /// The name that passwd(5) or group(5) has for a number: in both the first field, the number being the third.
 fn name_of(database: &str, id: u32) -> OsString {
-    let text = fs::read(database).unwrap_or_default();
+    let text = read_file(database).unwrap_or_default();
     let id = id.to_string();
     let name = text.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.split(|&byte| byte == b':');

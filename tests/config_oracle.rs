@@ -21,6 +21,7 @@ const SAME: &[(&str, &str)] = &[
     ("bytes", "[uwsgi]\nk\u{ff} = v\u{fe}\nkey with space = v ; w # x\nq = \"a b\"\n  eq = a=b=c\n"),
     ("empty values", "[uwsgi]\nbare\nempty =\nx = %(empty)|%(bare)|\n"),
     ("no bracket", "[uwsgi\na = 1\n[uwsgi]\nb = 2\n"),
+    ("percent at the end", "[uwsgi]\na = 1\nb = 2%"),
     ("percent", "[uwsgi]\na = 100%% %%n\nb = 1%\nc = 2\nd = %z|%w|%=|\n"),
     (
         "magic of a file",

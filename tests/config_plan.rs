@@ -3,23 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vassal::config::plan::{Action, App, EnvChange, Id, Phase, VassalPlan};
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
+use vassal::error::Cause;
 
 /// A machine with the files `loop.ini`, `inc.ini` and `bad.ini`.
 struct Fake;
 
 impl World for Fake {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         match path.to_str() {
             Some("loop.ini") => Ok(b"[uwsgi]\ninclude = loop.ini\ninclude = loop.ini\n".to_vec()),
             Some("inc.ini") => Ok(b"[uwsgi]\nif-env = HOME\n inc = %n\nendif\n".to_vec()),
             Some("bad.ini") => Ok(b"[uwsgi]\n\n umask = 9\n".to_vec()),
-            _ => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            _ => Err(rustix::io::Errno::NOENT.into()),
         }
     }
     fn status(&self, _: &Path) -> Option<Status> {

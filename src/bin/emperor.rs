@@ -17,7 +17,7 @@ fn run(inputs: &[Input]) -> ExitCode {
     log::init("emperor");
     match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => {
-            eprint!("{}", loaded.warnings);
+            log::print_error(&loaded.warnings.to_string());
             match emperor::run(&loaded.plan, inherited) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -15,7 +15,7 @@ use super::logic::{Block, Condition};
 use super::magic::{self, FileMagic, Substituted};
 use super::placeholder::{self, Budget};
 use super::plan::Location;
-use super::{Input, World, cause, ini};
+use super::{Input, World, ini};
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 16;
@@ -167,7 +167,7 @@ impl Expander<'_> {
                 self.read_text(path, section.map(OsStr::from_bytes), &text, included_at);
             }
             Err(error) => {
-                self.found.error(at, format!("cannot read '{}': {}", path.display(), cause(&error)));
+                self.found.error(at, format!("cannot read '{}': {}", path.display(), error));
             }
         }
     }
@@ -420,7 +420,7 @@ fn file_value(name: &[u8], world: &dyn World) -> Result<Vec<u8>, String> {
         return Err(format!("'@({})': only files can be read", path.display()));
     }
     let mut text =
-        world.read(path).map_err(|error| format!("cannot read '{}': {}", path.display(), cause(&error)))?;
+        world.read(path).map_err(|error| format!("cannot read '{}': {}", path.display(), error))?;
     if text.contains(&0) {
         return Err(format!("'{}' holds a NUL byte", path.display()));
     }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::World;
 use super::expand::{Setting, value_of};
 use super::plan::Location;
-use super::{World, cause};
 
 /// More repetitions than this never fit the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
@@ -126,7 +126,7 @@ impl Block {
                 let text = match world.read(path) {
                     Ok(text) => text,
                     Err(error) => {
-                        return failed(&format!("cannot read '{}': {}", path.display(), cause(&error)));
+                        return failed(&format!("cannot read '{}': {}", path.display(), error));
                     }
                 };
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);

@@ -37,7 +37,8 @@ impl Substituted {
             match rest.next() {
                 // The start of a placeholder, which is for a later pass.
                 Some((_, b'(')) => bytes.extend(b"%("),
-                None => bytes.push(b'%'),
+                // uWSGI drops one that nothing follows.
+                None => strays.push(offset),
                 Some((_, name)) => {
                     match value(name) {
                         Some(value) => bytes.extend(value),

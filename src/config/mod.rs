@@ -38,13 +38,10 @@ mod values;
 mod vassal;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
-use crate::error::Described;
+use crate::error::Cause;
 use diagnostic::{Diagnostics, Report};
 use plan::{EmperorPlan, VassalPlan};
 
@@ -56,7 +53,7 @@ pub trait World {
     ///
     /// # Errors
     /// As open(2) and read(2); also for what is no regular file, and for a file that is too large.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause>;
     /// What a path is, links followed; `None` if there is nothing.
     fn status(&self, path: &Path) -> Option<Status>;
     /// The path without links and dots (realpath(3)).
@@ -178,14 +175,6 @@ pub fn show_config(settings: &[Setting]) -> Vec<u8> {
     }
     text.extend(b";end of configuration\n\n");
     text
-}
-
-/// Why a file could not be read, as people search for it.
-fn cause(error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(errno) => Described(errno).to_string(),
-        None => error.to_string(),
-    }
 }
 
 fn load<P>(

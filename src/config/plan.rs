@@ -45,7 +45,7 @@ pub struct VassalPlan {
     pub hooks: Vec<Hook>,
     /// The user to become; `None` stays what we are.
     pub uid: Option<Located<Id>>,
-    /// The group to become; `None` takes the user's primary group when `uid` is a name, else stays.
+    /// The group to become; `None` is the user's primary group.
     pub gid: Option<Located<Id>>,
     /// Further supplementary groups (`add-gid`).
     pub add_gids: Vec<Located<Id>>,

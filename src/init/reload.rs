@@ -25,7 +25,7 @@ impl Vassal {
     pub(super) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
         let inputs = match self.reload.take()? {
             NewFile::Same => self.inputs.clone(),
-            NewFile::Sent(file) => match world::read_all(file.into()).context("read", "the new file") {
+            NewFile::Sent(file) => match world::read_all(file).context("read", "the new file") {
                 Ok(text) => replaced(&self.inputs, &text),
                 Err(error) => {
                     self.refuse(error.to_string());

@@ -30,11 +30,11 @@ pub fn from_command_line(inputs: &[Input]) -> i32 {
     crate::log::init(&format!("vassal-init[{}]", name_of(inputs)));
     match config::load_vassal(inputs, false, &Machine) {
         Ok(loaded) => {
-            eprint!("{}", loaded.warnings);
+            crate::log::print_error(&loaded.warnings.to_string());
             live(loaded.plan, inputs.to_vec(), 0, None, signals)
         }
         Err(report) => {
-            eprint!("{report}");
+            crate::log::print_error(&report.to_string());
             EXIT_CONFIG
         }
     }
@@ -109,7 +109,7 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
                 let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
                     return Err(bad("its first message is no greeting of this version"));
                 };
-                let text = world::read_all(file.into()).context("read", hello.path.display())?;
+                let text = world::read_all(file).context("read", hello.path.display())?;
                 return Ok((link, hello, text));
             }
             Received::Packet(_, None) => return Err(bad("its first message carries no file")),

@@ -149,7 +149,7 @@ pub fn umount(umount: &Umount) -> Result<()> {
     // A detached mount takes all below it along, in one piece. That also works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
         let path = "/proc/self/mountinfo";
-        let mounts = mountinfo::parse(&std::fs::read(path).context("umount: read", path)?);
+        let mounts = mountinfo::parse(&crate::world::read_file(path).context("umount: read", path)?);
         for below in mountinfo::below(&mounts, target) {
             unmount(below, flags).context("umount", below.display())?;
         }
