@@ -1,24 +1,30 @@
 //! What both programs do with a command line before their own work begins.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::args::{self, Invocation};
 use crate::config::diagnostic::Report;
-use crate::config::options::Reader;
-use crate::config::{self, Input, help};
+use crate::config::options::Program;
+use crate::config::{self, Input, World, help};
 use crate::log::print_error;
 use crate::protocol::EXIT_CONFIG;
 use crate::world::Machine;
 
-/// Answers what can be answered at once (help, checks, …) and leaves the rest to `run`.
-pub fn main(name: &str, program: Reader, run: fn(&[Input]) -> ExitCode) -> ExitCode {
+/// Answers what can be answered at once (help, checks, …; `check` says all there is to say about a file) and leaves the
+/// rest to `run`.
+pub fn main(
+    program: &Program,
+    check: fn(&OsStr, &dyn World) -> Report,
+    run: fn(&[Input]) -> ExitCode,
+) -> ExitCode {
+    let name = program.name;
     match args::parse(program, std::env::args_os().skip(1)) {
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
         Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Ok(Invocation::Check(files)) => check(&files),
+        Ok(Invocation::Check(files)) => check_all(&files, check),
         Ok(Invocation::ShowConfig(inputs)) => match config::expanded(&inputs, false, &Machine) {
             Ok(settings) => print(&config::show_config(&settings)),
             Err(report) => invalid(&report),
@@ -37,10 +43,10 @@ pub fn invalid(report: &Report) -> ExitCode {
     ExitCode::from(EXIT_CONFIG as u8)
 }
 
-fn check(files: &[OsString]) -> ExitCode {
+fn check_all(files: &[OsString], check: fn(&OsStr, &dyn World) -> Report) -> ExitCode {
     let mut errors = 0;
     for file in files {
-        let report = config::check(file, &Machine);
+        let report = check(file, &Machine);
         errors += report.errors();
         print_error(&report.to_string());
     }

@@ -74,10 +74,13 @@ fn check_passes_the_tutorials_files() {
         let vassal = sandbox.file("app001.ini", VASSAL_INI);
         let emperor = sandbox.file("emperor.ini", EMPEROR_INI);
         let silent = (0, String::new(), String::new());
-        for file in [&vassal, &emperor] {
-            for program in ["vassal-init", "emperor"] {
-                assert_eq!(call(sandbox, program, &["--check", file.to_str().unwrap()]), silent);
-            }
+        for (program, file) in [("vassal-init", &vassal), ("emperor", &vassal), ("emperor", &emperor)] {
+            assert_eq!(call(sandbox, program, &["--check", file.to_str().unwrap()]), silent);
+        }
+        for arguments in [&["--check", emperor.to_str().unwrap()][..], &[emperor.to_str().unwrap()]] {
+            let (status, _, err) = call(sandbox, "vassal-init", arguments);
+            assert_eq!(status, 78);
+            assert!(err.contains(":2:1: this is an emperor's file: run 'emperor FILE'"), "{err}");
         }
     });
 }
@@ -196,6 +199,30 @@ fn the_programs_are_static() {
             let path = sandbox.program(program).get_program().to_owned();
             let headers = run("readelf", &["-lW", path.to_str().unwrap()]);
             assert!(!headers.contains("INTERP") && !headers.contains("DYNAMIC"), "{headers}");
+        }
+    });
+}
+
+#[test]
+fn help_fits_a_terminal() {
+    sandboxed(|sandbox| {
+        for program in ["vassal-init", "emperor"] {
+            for line in call(sandbox, program, &["--help"]).1.lines() {
+                assert!(line.chars().count() <= 80, "{program}: {line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_standard_error_that_is_full_changes_no_status() {
+    sandboxed(|sandbox| {
+        let bad = sandbox.file("bad.ini", BAD);
+        for arguments in [&["--check", bad.to_str().unwrap()][..], &[bad.to_str().unwrap()], &["--nonsense"]]
+        {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let status = sandbox.program("vassal-init").args(arguments).stderr(full).status().unwrap();
+            assert_eq!(status.code(), Some(78), "{arguments:?}");
         }
     });
 }

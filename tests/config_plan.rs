@@ -189,6 +189,13 @@ fn every_mistake_is_found_in_one_pass() {
         ),
         ("strict\ncommand = x\nfoo = 1", &["4:1: unknown option 'foo'"]),
         ("command = x\nfoo = 1", &[]),
+        ("command = x\nuid =\nemperor = /x", &["4:1: this is an emperor's file: run 'emperor FILE'"]),
+        (
+            "command = x\nmountpoint-check = /a/../b\nmount-check = /a..b",
+            &[
+                "3:20: warning: 'mountpoint-check': no mount is at a path with '..' in it | write where the mount is from the root down",
+            ],
+        ),
         (
             "command = x\nhook-post-fork = print:x",
             &["3:1: warning: 'hook-post-fork' only runs inside uWSGI | the app is another program here"],
@@ -214,13 +221,7 @@ fn every_mistake_is_found_in_one_pass() {
             "command = x\nfor-times = 1000000000\n a = 1\nendfor",
             &["3:13: 'for-times': more repetitions than a configuration may have options"],
         ),
-        (
-            "command = x\na = \0b",
-            &[
-                "3:1: the line holds a NUL byte",
-                "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
-            ],
-        ),
+        ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
         (
             "command = x\na = 5 %",
             &[
@@ -271,4 +272,49 @@ fn emperor_options_reach_the_plan() {
     assert!(first("emperor-freq = 1").ends_with(":1:1: there is no 'emperor'"));
     assert!(first("emperor = amqp://x").contains("only directories can be watched"));
     assert!(first("emperor = /x\nstrict\nfoo = 1").ends_with(":4:1: unknown option 'foo'"));
+}
+
+#[test]
+fn an_emperor_refuses_what_it_would_run_as_root_without() {
+    let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
+    for key in ["uid", "gid", "chroot", "cap", "emperor-tyrant", "emperor-tyrant-initgroups", "emperor-cap"] {
+        let expected = format!(":3:1: '{key}' is not supported yet by this emperor: it would run as root");
+        assert!(load(&format!("{key} = 1")).unwrap_err().first().ends_with(&expected), "{key}");
+    }
+    let slip = load("emperor-use-clon = fs").unwrap_err().first();
+    assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
+    // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.
+    let lines = "base = /v\nvassal-init = %(base)/init\nset-ph = x=1\nif-env = HOME\n endless = 1\nendif\nmaster = true";
+    let loaded = load(lines).unwrap();
+    assert_eq!(loaded.plan.vassal_init.unwrap().value, Path::new("/v/init"));
+    let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();
+    let unread = |key: &str| format!("'{key}' has no effect: the emperor does not read it");
+    assert_eq!(warnings, [unread("endless"), unread("master")]);
+}
+
+#[test]
+fn the_first_mistake_is_the_real_one() {
+    let missing = Input::File("nope".into());
+    for first in [
+        load_emperor(std::slice::from_ref(&missing), &Fake).unwrap_err(),
+        load_vassal(std::slice::from_ref(&missing), false, &Fake).unwrap_err(),
+    ] {
+        assert_eq!(
+            first.to_string(),
+            "command line: cannot read 'nope': No such file or directory (ENOENT)\n"
+        );
+    }
+    let report = load_vassal(&[file("uid = 99999999999999")], false, &Fake).unwrap_err();
+    assert_eq!(report.diagnostics().len(), 1, "{report}");
+}
+
+#[test]
+fn the_app_knows_where_it_was_written() {
+    let source = |lines: &str| {
+        let source = vassal(lines).plan.app_source;
+        (source.key.to_string(), source.at.line)
+    };
+    assert_eq!(source("uid = 1\ncommand = x"), ("command".to_owned(), 3));
+    assert_eq!(source("binary-path = /x\nhttp-socket = :1"), ("binary-path".to_owned(), 2));
+    assert_eq!(source("http-socket = :1"), ("binary-path".to_owned(), 0));
 }

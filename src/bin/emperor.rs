@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use vassal::config::options::Reader;
+use vassal::config::options::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::signal;
 use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 fn main() -> ExitCode {
-    cli::main("emperor", Reader::Emperor, run)
+    cli::main(&EMPEROR, config::check, run)
 }
 
 fn run(inputs: &[Input]) -> ExitCode {

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use vassal::cli;
-use vassal::config::Input;
-use vassal::config::options::Reader;
+use vassal::config::options::VASSAL_INIT;
+use vassal::config::{self, Input};
 use vassal::init::start;
 
 fn main() -> ExitCode {
     match start::from_emperor() {
         Some(status) => ExitCode::from(status as u8),
-        None => cli::main("vassal-init", Reader::Vassal, run),
+        None => cli::main(&VASSAL_INIT, config::check_vassal, run),
     }
 }
 

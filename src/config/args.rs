@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use lexopt::Arg;
 
 use super::Input;
-use super::options::{self, Reader, Row, Takes};
+use super::options::{Program, Row, Takes};
 use super::suggest;
 
 /// What the command line asks for.
@@ -29,7 +29,7 @@ pub enum Invocation {
 ///
 /// # Errors
 /// What is wrong with the command line, as one line.
-pub fn parse(program: Reader, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut inputs = Vec::new();
     let (mut show, mut check) = (false, None::<Vec<OsString>>);
@@ -42,7 +42,7 @@ pub fn parse(program: Reader, words: impl IntoIterator<Item = OsString>) -> Resu
             Arg::Long("show-config") => show = true,
             Arg::Long(name) => {
                 let name = name.to_owned();
-                let row = options::find(name.as_bytes(), program).ok_or_else(|| unknown(program, &name))?;
+                let row = program.find(name.as_bytes()).ok_or_else(|| unknown(program, &name))?;
                 let value = match row.takes {
                     Takes::Flag => parser.optional_value(),
                     Takes::Value(_) => Some(parser.value().map_err(|error| error.to_string())?),
@@ -66,7 +66,7 @@ pub fn parse(program: Reader, words: impl IntoIterator<Item = OsString>) -> Resu
     }
 }
 
-fn help(program: Reader, parser: &mut lexopt::Parser) -> Result<Invocation, String> {
+fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, String> {
     let name = match parser.optional_value() {
         Some(name) => name,
         None => match parser.raw_args().map_err(|error| error.to_string())?.next() {
@@ -76,14 +76,13 @@ fn help(program: Reader, parser: &mut lexopt::Parser) -> Result<Invocation, Stri
     };
     let name = name.to_string_lossy();
     let name = name.trim_start_matches('-');
-    let row = options::find(name.as_bytes(), program)
-        .or_else(|| options::rows(program).find(|row| row.name == name));
+    let row = program.find(name.as_bytes()).or_else(|| program.rows().find(|row| row.name == name));
     row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
 }
 
-fn unknown(program: Reader, name: &str) -> String {
+fn unknown(program: &Program, name: &str) -> String {
     let own = ["check", "help", "show-config", "version"];
-    let names = options::rows(program).map(|row| row.name).chain(own);
+    let names = program.rows().map(|row| row.name).chain(own);
     match suggest::closest(name.as_bytes(), names) {
         Some(close) => format!("unknown option '--{name}': did you mean '--{close}'?"),
         None => format!("unknown option '--{name}'"),
@@ -92,10 +91,11 @@ fn unknown(program: Reader, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::VASSAL_INIT;
     use super::*;
 
     fn words(line: &str) -> Result<Invocation, String> {
-        parse(Reader::Vassal, line.split_whitespace().map(OsString::from))
+        parse(&VASSAL_INIT, line.split_whitespace().map(OsString::from))
     }
 
     #[test]

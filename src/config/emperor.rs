@@ -9,9 +9,9 @@ use super::bytes::has_scheme;
 use super::diagnostic::Diagnostics;
 use super::expand::Setting;
 use super::hooks::{FAMILIES, HookKey};
-use super::options::Reader;
+use super::options::EMPEROR;
 use super::plan::{EmperorPlan, Phase};
-use super::reader::{checked, located, open, strict, unknown, value};
+use super::reader::{checked, emperor_key, located, lookalike, open, strict, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -55,17 +55,42 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                 HookKey::Ours(Phase::AsVassal, family) => {
                     plan.as_vassal.extend(for_vassals(setting, family, found));
                 }
-                _ => unknown(setting, Reader::Emperor, strict, strict, found),
+                _ => unread(setting, strict, found),
             },
         }
     }
-    if !settings.iter().any(|setting| setting.key == b"emperor") {
+    // Where something else is wrong, that is the mistake: it may be what kept the line from being read.
+    if emperor_key(settings).is_none() && !found.failed() {
         let at = found.start();
         found
             .error(&at, "there is no 'emperor'")
             .hint("add 'emperor = DIR', the directory of the vassals' files");
     }
     plan
+}
+
+/// Keys of uWSGI's emperor that say who it is or what it may do. `emperor-cap` and `emperor-tyrant` have variants.
+const CONFINING: &[&str] =
+    &["add-gid", "cap", "chroot", "gid", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "uid"];
+
+/// What there is to say about a key that nobody reads. Nothing if it is a placeholder that somebody uses.
+fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
+    let key = setting.key.escape_ascii();
+    let starts = |prefix: &str| setting.key.starts_with(prefix.as_bytes());
+    let confining = CONFINING.iter().any(|known| known.as_bytes() == setting.key)
+        || starts("emperor-cap")
+        || starts("emperor-tyrant");
+    if confining {
+        let message = format!("'{key}' is not supported yet by this emperor: it would run as root");
+        found.error(&setting.at, message);
+    } else if let Some(close) = lookalike(&setting.key, &EMPEROR) {
+        let message = format!("unknown option '{key}'");
+        found.error(&setting.at, message).hint(format!("did you mean '{close}'?"));
+    } else if strict {
+        found.error(&setting.at, format!("unknown option '{key}'"));
+    } else if !setting.used.get() {
+        found.warning(&setting.at, format!("'{key}' has no effect: the emperor does not read it"));
+    }
 }
 
 /// A hook that the vassals run. It is taken apart there again; here so that a mistake is the emperor's, not every vassal's.

@@ -4,6 +4,7 @@
 //! immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has seen yet. Then come
 //! the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds without passes.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -39,6 +40,8 @@ pub struct Setting {
     pub value_at: Location,
     /// What is left of it to do.
     pub(super) state: State,
+    /// Whether its value was asked for by name, as placeholder or by `if-opt`.
+    pub(super) used: Cell<bool>,
 }
 
 /// What is left to do with an option.
@@ -99,6 +102,7 @@ pub(super) fn expand(
                     at: command_line.clone(),
                     value_at: command_line.clone(),
                     state: if key.ends_with("-as-vassal") { State::Verbatim } else { State::Open },
+                    used: Cell::default(),
                 });
             }
             Input::File(name) => expander.load(name.as_bytes(), &command_line),
@@ -209,6 +213,7 @@ impl Expander<'_> {
                 at: place(entry.key_at),
                 value_at: place(entry.value_at),
                 state: State::Open,
+                used: Cell::default(),
             });
         }
         let open_here = self.block.as_ref().is_some_and(|block| Rc::ptr_eq(&block.at.file, &name));
@@ -410,7 +415,9 @@ impl Expander<'_> {
 
 /// The value of the first option or placeholder of that name.
 pub(super) fn value_of<'a>(settings: &'a [Setting], name: &[u8]) -> Option<&'a [u8]> {
-    settings.iter().find(|setting| setting.key == name).and_then(|setting| setting.value.as_deref())
+    let setting = settings.iter().find(|setting| setting.key == name)?;
+    setting.used.set(true);
+    setting.value.as_deref()
 }
 
 /// What `@(name)` stands for: the file without its last line break.

@@ -1,6 +1,6 @@
 //! Help texts, made from the table of options.
 
-use super::options::{Group, Reader, Row, Takes, rows};
+use super::options::{Group, Program, Row, Takes};
 
 /// The column where descriptions start.
 const COLUMN: usize = 34;
@@ -8,10 +8,10 @@ const COLUMN: usize = 34;
 const WIDTH: usize = 80;
 
 /// The overview: how to call the program, and a line for each option.
-pub fn overview(program: Reader) -> String {
-    let mut text = usage(program).to_owned();
+pub fn overview(program: &Program) -> String {
+    let mut text = program.usage.to_owned();
     for group in Group::ALL {
-        let members: Vec<_> = rows(program).filter(|row| row.group == group).collect();
+        let members: Vec<_> = program.rows().filter(|row| row.group == group).collect();
         if members.is_empty() {
             continue;
         }
@@ -20,7 +20,7 @@ pub fn overview(program: Reader) -> String {
             push_entry(&mut text, &synopsis(row), row.doc());
         }
     }
-    text += "\nEvery option is also a key of the configuration file: 'KEY = VALUE' under [uwsgi].\n\
+    text += "\nEvery option is also a key of configuration files: 'KEY = VALUE' under [uwsgi].\n\
              '--help OPTION' says more.\n";
     text
 }
@@ -31,31 +31,6 @@ pub fn entry(row: &Row) -> String {
     push_wrapped(&mut text, row.doc(), 4);
     push_wrapped(&mut text, row.more(), 4);
     text
-}
-
-fn usage(program: Reader) -> &'static str {
-    match program {
-        Reader::Emperor => {
-            "Keeps the vassals of a directory running, each in its own namespaces.\n\
-             \n\
-             Usage:\n\
-             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
-             \x20 emperor --check FILE...          say what is wrong with files; exit 0 or 78\n\
-             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
-             \x20                                  print the options as they are after expansion\n\
-             \x20 emperor --help [OPTION] | --version\n"
-        }
-        Reader::Vassal | Reader::Both => {
-            "Runs one app as process 1 of its namespaces.\n\
-             \n\
-             Usage:\n\
-             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
-             \x20 vassal-init --check FILE...      say what is wrong with files; exit 0 or 78\n\
-             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
-             \x20                                  print the options as they are after expansion\n\
-             \x20 vassal-init --help [OPTION] | --version\n"
-        }
-    }
 }
 
 fn synopsis(row: &Row) -> String {

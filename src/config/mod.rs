@@ -141,17 +141,25 @@ pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<Empero
 
 /// Reads a file as what it is (an emperor's if it has the key `emperor`, else a vassal's) and returns all there is to say.
 pub fn check(file: &OsStr, world: &dyn World) -> Report {
-    let inputs = [Input::File(file.to_owned())];
-    let is_emperor = expanded(&inputs, false, world)
-        .is_ok_and(|settings| settings.iter().any(|setting| setting.key == b"emperor"));
-    let (emperor, vassal) = if is_emperor {
-        (Some(load_emperor(&inputs, world)), None)
-    } else {
-        (None, Some(load_vassal(&inputs, false, world)))
-    };
-    let emperor = emperor.map(|loaded| loaded.map_or_else(|report| report, |loaded| loaded.warnings));
-    let vassal = vassal.map(|loaded| loaded.map_or_else(|report| report, |loaded| loaded.warnings));
-    emperor.or(vassal).unwrap_or_default()
+    check_as(file, world, |settings, found| {
+        if reader::emperor_key(settings).is_some() {
+            emperor::plan(settings, found);
+        } else {
+            vassal::plan(settings, found);
+        }
+    })
+}
+
+/// Reads a file as a vassal's and returns all there is to say.
+pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
+    check_as(file, world, |settings, found| drop(vassal::plan(settings, found)))
+}
+
+fn check_as(file: &OsStr, world: &dyn World, read: fn(&[Setting], &mut Diagnostics)) -> Report {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(&[Input::File(file.to_owned())], false, world, &mut found);
+    read(&settings, &mut found);
+    found.into_report()
 }
 
 /// The expanded options, in order.

@@ -59,6 +59,9 @@ pub struct VassalPlan {
     pub umask: Option<u32>,
     /// What to run.
     pub app: App,
+    /// Where it says so, and under which key: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as a
+    /// whole (line 0) where no line does.
+    pub app_source: Located<()>,
     /// Paths that must be answering mounts for as long as the app runs (`mountpoint-check`).
     pub checks: Vec<Located<PathBuf>>,
     /// How long a checked path may take to become an answering mount before the app starts.

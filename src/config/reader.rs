@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
-use super::options::{self, Reader};
+use super::options::Program;
 use super::plan::Located;
 use super::suggest;
 use super::values::{self, Parsed};
@@ -50,6 +50,11 @@ pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
     settings.iter().filter(|setting| setting.state == State::Open)
 }
 
+/// The line that makes a file an emperor's.
+pub(super) fn emperor_key(settings: &[Setting]) -> Option<&Setting> {
+    open(settings).find(|setting| setting.key == b"emperor")
+}
+
 /// Whether `strict` is on: the last one counts.
 pub(super) fn strict(settings: &[Setting]) -> bool {
     let last = open(settings).filter(|setting| setting.key == b"strict").last();
@@ -60,12 +65,12 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
 /// looks like a slip. `refused` makes it a mistake in any case.
 pub(super) fn unknown(
     setting: &Setting,
-    reader: Reader,
+    program: &Program,
     strict: bool,
     refused: bool,
     found: &mut Diagnostics,
 ) {
-    let close = lookalike(&setting.key, reader);
+    let close = lookalike(&setting.key, program);
     if close.is_none() && !refused {
         return;
     }
@@ -77,10 +82,10 @@ pub(super) fn unknown(
 }
 
 /// The option of ours that a key looks like.
-fn lookalike(key: &[u8], reader: Reader) -> Option<&'static str> {
+pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<&'static str> {
     if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
         return None;
     }
-    let names = options::rows(reader).map(|row| row.name).filter(|name| !name.ends_with("PHASE"));
+    let names = program.rows().map(|row| row.name).filter(|name| !name.ends_with("PHASE"));
     suggest::closest(key, names)
 }

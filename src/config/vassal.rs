@@ -8,9 +8,9 @@ use super::capabilities;
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
-use super::options::Reader;
-use super::plan::{App, Hook, Located, Phase, VassalPlan};
-use super::reader::{checked, locate, located, open, strict, unknown, value};
+use super::options::VASSAL_INIT;
+use super::plan::{App, Hook, Located, Location, Phase, VassalPlan};
+use super::reader::{checked, emperor_key, locate, located, open, strict, unknown, value};
 use super::values::{self, Parsed};
 
 /// The keys that make another program the app.
@@ -34,6 +34,11 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         chdir: None,
         umask: None,
         app: App::Uwsgi { binary: "uwsgi".into(), ini: Vec::new() },
+        app_source: Located {
+            value: (),
+            key: "binary-path".into(),
+            at: Location { line: 0, ..found.start() },
+        },
         checks: Vec::new(),
         mountpoint_timeout: Duration::from_secs(30),
         mountpoint_check_interval: Duration::from_millis(500),
@@ -49,6 +54,11 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         hook_timeout: Duration::from_secs(60),
         unmount_timeout: Duration::from_secs(10),
     };
+    if let Some(setting) = emperor_key(settings) {
+        // Whatever else is in it, there is nothing to say about it here.
+        found.error(&setting.at, "this is an emperor's file: run 'emperor FILE'");
+        return plan;
+    }
     let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
     let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
     let mut stop_signal = None;
@@ -96,7 +106,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         }
         match setting.name() {
             "add-gid" => plan.add_gids.extend(located(setting, found, values::id)),
-            "binary-path" => set_some(&mut binary, setting, found, values::text),
+            "binary-path" => set_located(&mut binary, setting, found, values::text),
             "cap" => {
                 if let Some(numbers) = value(setting, found, capabilities::list) {
                     plan.capabilities = numbers.into_iter().map(|number| locate(setting, number)).collect();
@@ -104,13 +114,14 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             }
             "chdir" => set_located(&mut plan.chdir, setting, found, values::path),
             "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
-            "command" => set_some(&mut program, setting, found, |text| words(text, false)),
+            "command" => set_located(&mut program, setting, found, |text| words(text, false)),
             "env" => plan.environment.extend(value(setting, found, values::env_set)),
             "gid" => set_located(&mut plan.gid, setting, found, values::id),
             "hook-timeout" => set(&mut plan.hook_timeout, setting, found, period),
             "hostname" => set_located(&mut plan.hostname, setting, found, values::hostname),
             "mount-check" | "mountpoint-check" => {
-                plan.checks.extend(located(setting, found, values::absolute))
+                plan.checks.extend(located(setting, found, values::absolute));
+                say_dots(setting, found);
             }
             "mountpoint-check-interval" => set(&mut plan.mountpoint_check_interval, setting, found, period),
             "mountpoint-check-timeout" => set(&mut plan.mountpoint_check_timeout, setting, found, period),
@@ -122,8 +133,12 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             "pivot-root" | "pivot_root" => {
                 set_located(&mut plan.pivot_root, setting, found, values::pivot_root)
             }
-            "privileged-binary-patch" => set_some(&mut program, setting, found, |text| one_word(text, true)),
-            "privileged-binary-patch-arg" => set_some(&mut program, setting, found, |text| words(text, true)),
+            "privileged-binary-patch" => {
+                set_located(&mut program, setting, found, |text| one_word(text, true))
+            }
+            "privileged-binary-patch-arg" => {
+                set_located(&mut program, setting, found, |text| words(text, true))
+            }
             "stop-signal" => set_some(&mut stop_signal, setting, found, values::signal),
             "stop-timeout" => set(&mut plan.stop_timeout, setting, found, values::duration),
             "strict" => {
@@ -135,29 +150,36 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             "unenv" => plan.environment.extend(value(setting, found, values::env_unset)),
             "unmount-timeout" => set(&mut plan.unmount_timeout, setting, found, values::duration),
             "unprivileged-binary-patch" => {
-                set_some(&mut program, setting, found, |text| one_word(text, false))
+                set_located(&mut program, setting, found, |text| one_word(text, false))
             }
             "unprivileged-binary-patch-arg" => {
-                set_some(&mut program, setting, found, |text| words(text, false))
+                set_located(&mut program, setting, found, |text| words(text, false))
             }
             "unshare" => set(&mut plan.unshare, setting, found, values::namespaces),
             _ => for_uwsgi.push(setting),
         }
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
-    plan.app = match program {
-        Some(app) => app,
-        // Its value was wrong.
-        None if !with_uwsgi => plan.app,
-        None => uwsgi(&for_uwsgi, binary.unwrap_or_else(|| "uwsgi".into()), found),
-    };
+    if let Some(Located { value, key, at }) = program {
+        (plan.app, plan.app_source) = (value, Located { value: (), key, at });
+    } else if with_uwsgi {
+        let binary = match binary {
+            Some(Located { value, key, at }) => {
+                plan.app_source = Located { value: (), key, at };
+                value
+            }
+            None => "uwsgi".into(),
+        };
+        plan.app = uwsgi(&for_uwsgi, binary, found);
+    }
     plan.stop_signal = stop_signal.unwrap_or(if with_uwsgi { libc::SIGINT } else { libc::SIGTERM });
     plan
 }
 
 /// uWSGI as the app.
 fn uwsgi(options: &[&Setting], binary: OsString, found: &mut Diagnostics) -> App {
-    if options.iter().all(|setting| setting.key == b"strict") {
+    // Where something else is wrong, that is the mistake: it may be what kept the options from being read.
+    if !found.failed() && options.iter().all(|setting| setting.key == b"strict") {
         let at = found.start();
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");
@@ -171,7 +193,7 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
     for setting in left_over.iter().filter(|setting| setting.key != b"strict") {
         if with_uwsgi {
             // What uWSGI does not know is for uWSGI to say: it is strict too then.
-            unknown(setting, Reader::Vassal, strict, false, found);
+            unknown(setting, &VASSAL_INIT, strict, false, found);
         } else if setting.key.ends_with(b"-as-vassal") || setting.key.ends_with(b"-as-emperor") {
             let message = format!("'{}' only counts in the emperor's file", setting.key.escape_ascii());
             found.warning(&setting.at, message);
@@ -179,8 +201,16 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
             let message = format!("'{}' only runs inside uWSGI", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("the app is another program here");
         } else {
-            unknown(setting, Reader::Vassal, strict, strict, found);
+            unknown(setting, &VASSAL_INIT, strict, strict, found);
         }
+    }
+}
+
+/// Warns of a checked path that no mount will ever be found under: the kernel tells where mounts are without such parts.
+fn say_dots(setting: &Setting, found: &mut Diagnostics) {
+    if setting.text().split(|&byte| byte == b'/').any(|part| part == b"..") {
+        let message = format!("'{}': no mount is at a path with '..' in it", setting.key.escape_ascii());
+        found.warning(&setting.value_at, message).hint("write where the mount is from the root down");
     }
 }
 

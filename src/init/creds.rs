@@ -183,8 +183,10 @@ fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     rustix::thread::set_capabilities(None, sets)?;
     rustix::thread::clear_ambient_capability_set()?;
-    for capability in kept.iter() {
-        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        if kept.contains(capability) {
+            rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+        }
     }
     Ok(())
 }
