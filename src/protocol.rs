@@ -147,6 +147,12 @@ pub enum WaitStatus {
 }
 
 impl WaitStatus {
+    /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked for.
+    pub fn of(status: rustix::process::WaitStatus) -> Option<Self> {
+        let signaled = || status.terminating_signal().map(Self::Signaled);
+        status.exit_status().map(Self::Exited).or_else(signaled)
+    }
+
     /// The status a shell would show: its own, or 128+n for signal n.
     pub fn code(self) -> i32 {
         match self {

@@ -1,7 +1,7 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,20 @@ use crate::error::Cause;
 
 /// The largest configuration file that is read.
 pub const FILE_MAX: usize = 1 << 20;
+
+/// Opens a regular file for reading. Never blocks: a fifo or a device is refused, not waited for.
+///
+/// # Errors
+/// As open(2); also for what is no regular file.
+pub fn open_file(path: &Path) -> Result<OwnedFd, Cause> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let fd = open(path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+        FileType::RegularFile => Ok(fd),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(Cause::Because("it is not a regular file".to_owned())),
+    }
+}
 
 /// Reads an open configuration file to its end.
 ///
@@ -53,16 +67,8 @@ fn read_up_to(file: impl AsFd, max: usize) -> Result<Vec<u8>, Errno> {
 pub struct Machine;
 
 impl World for Machine {
-    /// Never blocks: a fifo or a device is refused, not waited for.
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let fd = open(path, flags, Mode::empty())?;
-        match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Directory => return Err(Errno::ISDIR.into()),
-            _ => return Err(Cause::Because("it is not a regular file".to_owned())),
-        }
-        read_all(fd)
+        read_all(open_file(path)?)
     }
 
     fn status(&self, path: &Path) -> Option<Status> {

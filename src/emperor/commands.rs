@@ -196,10 +196,7 @@ mod tests {
     fn reap(commands: &mut Commands) -> WaitStatus {
         let pid = commands.jobs[0].0;
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
-        let status = match status.exit_status() {
-            Some(status) => WaitStatus::Exited(status),
-            None => WaitStatus::Signaled(status.terminating_signal().unwrap()),
-        };
+        let status = WaitStatus::of(status).unwrap();
         commands.ended(pid, status, Instant::now());
         status
     }

@@ -42,11 +42,8 @@ fn wait(child: &Child) -> Result<i32> {
         }
         let ended = rustix::process::waitpid(Some(child.pid), WaitOptions::NOHANG);
         if let Some((_, status)) = ended.context("wait for", child.pid)? {
-            return match (status.exit_status(), status.terminating_signal()) {
-                (Some(status), _) => Ok(status),
-                (None, Some(signal)) => Ok(WaitStatus::Signaled(signal).code()),
-                (None, None) => Err(Error::new("wait for", child.pid, "it ended in an unknown way")),
-            };
+            let status = WaitStatus::of(status).map(WaitStatus::code);
+            return status.ok_or_else(|| Error::new("wait for", child.pid, "it ended in an unknown way"));
         }
         let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
         // ENOMEM is a wake-up without news.

@@ -22,13 +22,7 @@ pub fn drain() -> (Vec<Reaped>, bool) {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                let status = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(status), _) => WaitStatus::Exited(status),
-                    (None, Some(signal)) => WaitStatus::Signaled(signal),
-                    // Neither WUNTRACED nor WCONTINUED was asked for, so nothing else is reported.
-                    (None, None) => continue,
-                };
-                reaped.push(Reaped { pid, status });
+                reaped.extend(WaitStatus::of(status).map(|status| Reaped { pid, status }));
             }
             Ok(None) => return (reaped, true),
             Err(rustix::io::Errno::INTR) => {}
