@@ -2,13 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -24,12 +23,10 @@ use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::Inherited;
+use crate::world;
 
 /// How the names of variables begin that the emperor has for its vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
-
-/// A vassal's file may be this large.
-const FILE_MAX: u64 = 1 << 20;
 
 /// The process of an instance; two descriptors.
 #[derive(Debug)]
@@ -88,6 +85,8 @@ impl Origin {
 /// Everything instances have in common.
 pub struct Spawner {
     vassal_init: OwnedFd,
+    /// What vassals get as standard input, as from uWSGI: ours may be a terminal or somebody's pipe.
+    null: File,
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
@@ -112,8 +111,9 @@ impl Spawner {
         let image = std::fs::read(&path).context("read", path.display())?;
         let vassal_init =
             memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
+        let null = File::open("/dev/null").context("open", "/dev/null")?;
         let environment = for_vassals(&origin.environment);
-        Ok(Self { vassal_init, namespaces: plan.namespaces, as_vassal, environment, origin })
+        Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, origin })
     }
 
     /// Creates an instance of the vassal whose file is at `path`.
@@ -152,6 +152,7 @@ impl Spawner {
     /// The child: nothing is allocated before exec, and it never returns.
     fn become_vassal_init(&self, link: &OwnedFd, argv: &Strings, envp: &Strings) -> ! {
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
+        let _ = rustix::stdio::dup2_stdin(&self.null);
         self.origin.restore();
         let errno = exec_fd(&self.vassal_init, argv, envp);
         // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
@@ -194,19 +195,11 @@ fn beside_us() -> std::io::Result<PathBuf> {
 /// # Errors
 /// open(2), read(2), memfd_create(2); it is no regular file, or larger than 1 MiB.
 pub fn sealed_copy(path: &Path) -> Result<(OwnedFd, Owner)> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", path.display())?;
-    let stat = rustix::fs::fstat(&fd).context("look at", path.display())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::new("read", path.display(), "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::from(fd).take(FILE_MAX + 1).read_to_end(&mut bytes).context("read", path.display())?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(Error::new("read", path.display(), "larger than 1 MiB"));
-    }
+    let file = world::open_file(path).context("open", path.display())?;
+    let status = file.metadata().context("look at", path.display())?;
+    let bytes = world::read_all(file).context("read", path.display())?;
     let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
-    Ok((copy, Owner { uid: stat.st_uid, gid: stat.st_gid }))
+    Ok((copy, Owner { uid: status.uid(), gid: status.gid() }))
 }
 
 #[cfg(test)]
