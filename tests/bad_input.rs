@@ -6,10 +6,12 @@ mod common;
 
 use std::fs;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use common::sandbox::{VASSALS, vassal_path};
 use common::tutorial::VASSAL_INI;
 use common::{Sandbox, process, run, sandboxed};
+use rustix::process::Signal;
 
 /// Puts the mistake in place beside a good vassal, and checks what the emperor says of it: exactly one line of the
 /// emperor's own that has all the parts, and a good vassal that goes on.
@@ -201,6 +203,51 @@ fn a_broken_vassal_can_be_put_right() {
         emperor.wait_for("next try in 3600.0 s");
         fs::rename(format!("{VASSALS}/draft"), vassal_path("app001")).unwrap();
         common::tutorial::wait_for_page();
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_is_tried_again_when_it_changes_or_when_asked() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("bad", "command = true\nexec-as-usr = true");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "3600000"]);
+        let said = "emperor: bad: invalid configuration: ";
+        let line = emperor.wait_for(said);
+        assert!(line.ends_with("; waiting for the file to change, next try in 3600.0 s"), "{line}");
+        // The throttle would have allowed for a lot of tries.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(emperor.lines("emperor: bad: started (pid ").len(), 1);
+
+        emperor.signal(Signal::USR1);
+        let line = emperor.wait_for_nth(2, said);
+        assert!(line.contains("unknown phase 'as-usr'") && line.ends_with(", 0 restarts"), "{line}");
+        assert!(line.contains("; waiting for the file to change, next try in 3599."), "{line}");
+
+        emperor.signal(Signal::URG);
+        emperor.wait_for_nth(3, said);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(emperor.lines("emperor: bad: started (pid ").len(), 2, "more than the one try");
+
+        sandbox.vassal("bad", "command = sleep 1000");
+        emperor.wait_running(1, "bad");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_is_tried_again_at_the_longest_throttle() {
+    sandboxed(|sandbox| {
+        let part = sandbox.ini("part", "exec-as-usr = true");
+        sandbox.vassal("bad", &format!("command = sleep 1000\nini = {}", part.display()));
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        emperor.wait_for("waiting for the file to change, next try in 3600.0 s");
+        emperor.stop();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "100"]);
+        emperor.wait_for_nth(2, "waiting for the file to change, next try in 100 ms");
+        sandbox.ini("part", "");
+        emperor.wait_running(1, "bad");
         emperor.stop();
     });
 }

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::process::{self, Handle};
@@ -270,7 +271,7 @@ fn term_int_and_quit_stop_all_in_parallel() {
 }
 
 #[test]
-fn a_second_int_kills_at_once() {
+fn a_second_int_after_more_than_a_second_kills_at_once() {
     sandboxed(|sandbox| {
         let app = "trap \"\" TERM; echo ready; while :; do sleep 0.01; done";
         sandbox.vassal("app", &format!("stop-timeout = 60m\ncommand = sh -c '{app}'"));
@@ -278,9 +279,113 @@ fn a_second_int_kills_at_once() {
         until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
         emperor.signal(Signal::INT);
         emperor.wait_for("SIGTERM to the app");
+        // The second within which it would be the same request.
+        std::thread::sleep(Duration::from_millis(1100));
         emperor.signal(Signal::INT);
         assert_eq!(emperor.wait(), 0);
+        emperor.wait_for(": asked again, killing 1 vassal");
         assert!(process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn two_signals_at_once_are_one_request() {
+    sandboxed(|sandbox| {
+        let app = "trap \"sleep 0.3; echo in order; exit 0\" TERM; echo ready; while :; do sleep 0.01; done";
+        sandbox.vassal("app", &format!("command = sh -c '{app}'"));
+        let mut emperor = sandbox.emperor(&[]);
+        until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
+        emperor.signal(Signal::TERM);
+        emperor.signal(Signal::INT);
+        emperor.wait_for("SIGTERM to the app");
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert_eq!(emperor.lines("in order").len(), 1, "the app was killed");
+        assert_eq!(emperor.lines("killing"), [""; 0]);
+        let log = emperor.log();
+        let told: Vec<_> = log.lines().filter(|line| line.starts_with("emperor: SIG")).collect();
+        assert!(matches!(&*told, [line] if line.ends_with(": stopping 1 vassal")), "{told:?}");
+    });
+}
+
+#[test]
+fn a_vassal_that_cannot_be_killed_does_not_keep_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("stuck", STEADY);
+        sandbox.vassal("good", STEADY);
+        let mut emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "stuck");
+        emperor.wait_running(1, "good");
+        // A process in the vassal's pid namespace with a parent outside that does not reap it: the namespace's PID 1
+        // waits for it in the kernel, whatever signal it gets (pid_namespaces(7)).
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &init.to_string(), "--pid", "sleep", "1001"]);
+        let mut outsider = sandbox.start("outsider", command);
+        until("the process in the namespace", || process::named("sleep").len() == 3);
+        outsider.signal(Signal::STOP);
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 1);
+        let line = emperor.wait_for("emperor: stuck: pid ");
+        assert!(
+            line.starts_with(&format!("emperor: stuck: pid {init} is stuck in the kernel: not gone 10."))
+        );
+        emperor.wait_for("emperor: good: stopped; ");
+        let log = emperor.log();
+        assert_eq!(log.lines().last(), Some("emperor: stop 1 vassal: killed, but stuck in the kernel"));
+        assert!(process::read(init).is_some(), "it was not stuck at all");
+        outsider.signal(Signal::CONT);
+        outsider.wait();
+    });
+}
+
+#[test]
+fn a_vassal_that_takes_long_to_set_up_is_told_of_and_left_alone() {
+    sandboxed(|sandbox| {
+        sandbox.vassal(
+            "slow",
+            "exec-as-root = sh -c 'while ! [ -e /run/go ]; do sleep 0.1; done'\ncommand = sleep 1000",
+        );
+        let go = std::path::Path::new("/run/go");
+        let _ = fs::remove_file(go);
+        let emperor = sandbox.emperor(&[]);
+        let line = emperor.wait_for("emperor: slow: still setting up after ");
+        assert!(line.contains(" after 10."), "{line}");
+        fs::write(go, "").unwrap();
+        emperor.wait_running(1, "slow");
+        fs::remove_file(go).unwrap();
+        assert_eq!(emperor.lines("still setting up").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn vassals_do_not_read_the_standard_input_of_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'cat; echo end of input; exec sleep 1000'");
+        let input = sandbox.file("input", "not for vassals\n");
+        let shell = format!("exec \"$@\" < {}", input.display());
+        let mut command = sandbox.wrapped(&["sh", "-c", &shell, "sh"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("end of input");
+        assert_eq!(emperor.lines("not for vassals"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn without_a_pid_namespace_there_is_a_warning() {
+    sandboxed(|sandbox| {
+        let warning = "emperor-use-clone has no pid: processes of a vassal can outlive it";
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        assert_eq!(emperor.lines(warning), [""; 0]);
+        emperor.stop();
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
+        emperor.wait_running(2, "app");
+        assert_eq!(emperor.lines(warning).len(), 1);
+        emperor.stop();
     });
 }
 

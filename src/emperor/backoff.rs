@@ -28,6 +28,11 @@ impl Backoff {
         delay
     }
 
+    /// The longest delay.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// Forgets all failures.
     pub fn reset(&mut self) {
         self.next = self.first;

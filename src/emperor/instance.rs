@@ -11,7 +11,7 @@ use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Result};
 use crate::log;
 use crate::log::Elapsed;
-use crate::protocol::{self, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
+use crate::protocol::{self, EXIT_CONFIG, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
 use crate::sys::signal::kill_pidfd;
 
 /// A running process and what is known of it.
@@ -21,6 +21,7 @@ pub struct Instance {
     running: Option<Instant>,
     asked_to_reload: Option<Instant>,
     asked_to_stop: Option<Instant>,
+    killed: Option<Instant>,
     reason: Option<ExitReason>,
 }
 
@@ -52,6 +53,7 @@ impl Instance {
             running: None,
             asked_to_reload: None,
             asked_to_stop: None,
+            killed: None,
             reason: None,
         })
     }
@@ -134,15 +136,30 @@ impl Instance {
     }
 
     /// SIGKILL, and in a pid namespace of its own everything it has started goes with it.
-    pub fn kill(&self, name: &str, now: Instant) {
+    pub fn kill(&mut self, name: &str, now: Instant) {
         let why = match self.asked_to_stop {
+            _ if self.killed.is_some() => format!("not gone {} after SIGKILL", self.killed_for(now)),
             Some(asked) => format!("not gone {} after the request to stop", Elapsed(now - asked)),
             None if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
             None => "not gone in the time it announced".to_owned(),
         };
         log!("{name}: {why}: killing pid {}", self.pid());
+        self.killed.get_or_insert(now);
         // It may have ended just now; then its death is on its way.
         let _ = kill_pidfd(&self.process.pidfd, libc::SIGKILL);
+    }
+
+    /// How long ago it was sent SIGKILL first, for the log.
+    pub fn killed_for(&self, now: Instant) -> Elapsed {
+        Elapsed(self.killed.map_or(Duration::ZERO, |killed| now.saturating_duration_since(killed)))
+    }
+
+    /// Its end, for the state machine.
+    pub fn ended(&self, status: WaitStatus) -> Event {
+        match (&self.reason, status) {
+            (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Event::DiedInvalid,
+            _ => Event::Died,
+        }
     }
 
     /// Why it ended: in its own words where it had any.

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::directories::Directories;
@@ -24,16 +25,23 @@ use crate::sys::signal::{self, Inherited, Signal, SignalFd};
 /// So many changed files are acted on before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
 
+/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and then the
+/// group that it is in, and a Ctrl-C can arrive by two ways.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
 /// Runs an emperor until a signal ends it; `inherited` is what [`signal::block_all`] returned.
 ///
 /// # Errors
 /// When it cannot begin (vassal-init missing, no descriptors), or cannot wait any more. Its vassals see the end of their
-/// links and end too.
+/// links and end too. Also when a vassal could not even be killed.
 pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     // Whatever our starter left open is no business of the vassals.
     crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
     let signals = SignalFd::new().context("create", "signalfd")?;
     let origin = Rc::new(Origin::new(inherited)?);
+    if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+        log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
+    }
     let spawner = Spawner::new(plan, Rc::clone(&origin))?;
     let commands = Commands::new(plan.as_emperor.clone(), origin);
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
@@ -42,7 +50,10 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     while emperor.goes_on() {
         emperor.turn()?;
     }
-    Ok(())
+    match emperor.roster.given_up() {
+        0 => Ok(()),
+        stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),
+    }
 }
 
 struct Emperor {
@@ -59,7 +70,9 @@ impl Emperor {
     fn goes_on(&self) -> bool {
         match self.stopping {
             Some(since) if self.roster.is_empty() => {
-                log!("all vassals stopped in {}", Elapsed(since.elapsed()));
+                if self.roster.given_up() == 0 {
+                    log!("all vassals stopped in {}", Elapsed(since.elapsed()));
+                }
                 false
             }
             _ => true,
@@ -131,7 +144,7 @@ impl Emperor {
                 libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => self.stop(signal, now),
                 libc::SIGUSR1 => self.roster.status(now),
                 libc::SIGHUP if self.stopping.is_none() => {
-                    log!("{}: reloading {} vassals", sent(signal), self.roster.len());
+                    log!("{}: reloading {}", sent(signal), self.roster.count());
                     self.roster.reload_all(now);
                 }
                 libc::SIGURG => {
@@ -145,15 +158,33 @@ impl Emperor {
 
     /// Stops everything at the same time; asked again, it kills.
     fn stop(&mut self, signal: Signal, now: Instant) {
-        let (event, how) = match self.stopping {
-            None => (Event::Stop, "stopping"),
-            Some(_) => (Event::Kill, "asked again, killing"),
+        let (kill, how) = match request(self.stopping, now) {
+            Request::Stop => (false, "stopping"),
+            Request::Same => return,
+            Request::Kill => (true, "asked again, killing"),
         };
-        log!("{}: {how} {} vassals", sent(signal), self.roster.len());
+        log!("{}: {how} {}", sent(signal), self.roster.count());
         self.stopping.get_or_insert(now);
-        self.roster.stop_commands();
         self.changes.clear();
-        self.roster.apply_to_all(event, now);
+        self.roster.end(kill, now);
+    }
+}
+
+/// What a signal to stop means.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Stop,
+    /// Nothing more than the one before.
+    Same,
+    Kill,
+}
+
+/// `first` is when the first such signal came.
+fn request(first: Option<Instant>, now: Instant) -> Request {
+    match first {
+        None => Request::Stop,
+        Some(first) if now.saturating_duration_since(first) < SAME_REQUEST => Request::Same,
+        Some(_) => Request::Kill,
     }
 }
 
@@ -161,4 +192,18 @@ impl Emperor {
 fn sent(signal: Signal) -> String {
     let name = signal::name(signal.number);
     if signal.sender == 0 { name } else { format!("{name} from pid {}", signal.sender) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_signal_kills_only_when_it_comes_later() {
+        let now = Instant::now();
+        assert_eq!(request(None, now), Request::Stop);
+        assert_eq!(request(Some(now), now), Request::Same);
+        assert_eq!(request(Some(now), now + Duration::from_millis(999)), Request::Same);
+        assert_eq!(request(Some(now), now + SAME_REQUEST), Request::Kill);
+    }
 }

@@ -11,12 +11,13 @@ use std::time::Instant;
 use rustix::event::{Timespec, epoll};
 use rustix::process::WaitOptions;
 
+use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
-use super::vassal::{Action, Answer, Event, Machine, State, Then};
+use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
 use crate::error::{Context, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -43,6 +44,9 @@ pub struct Roster {
     vassals: BTreeMap<Rc<Path>, Vassal>,
     pids: BTreeMap<i32, Rc<Path>>,
     timers: BTreeSet<(Instant, Rc<Path>)>,
+    /// Whether all vassals are to end for good.
+    ending: bool,
+    given_up: u64,
 }
 
 struct Vassal {
@@ -66,12 +70,18 @@ impl Roster {
     pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (vassals, pids, timers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { spawner, commands, backoff, links, vassals, pids, timers })
+        let (ending, given_up) = (false, 0);
+        Ok(Self { spawner, commands, backoff, links, vassals, pids, timers, ending, given_up })
     }
 
-    /// How many vassals there are.
-    pub fn len(&self) -> usize {
-        self.vassals.len()
+    /// How many vassals there are, for the log.
+    pub fn count(&self) -> Count {
+        Count(self.vassals.len() as u64, "vassal")
+    }
+
+    /// How many instances could not even be killed, and were left behind.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// Whether there is none.
@@ -98,10 +108,10 @@ impl Roster {
         vassal.refused = None;
         let how = match vassal.machine.state() {
             State::Idle => None,
-            State::Backoff { .. } => Some("starting"),
+            State::Backoff { .. } | State::Invalid { .. } => Some("starting"),
             State::Running { .. } => Some("reloading"),
             State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
-            State::Starting => Some("restarting"),
+            State::Starting { .. } => Some("restarting"),
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
@@ -145,7 +155,8 @@ impl Roster {
             if let Some(State::Reloading { .. }) = state {
                 log!("{}: the reload was not answered in time: restarting", name(&path));
             }
-            self.apply(&path, Event::Time, now);
+            // Until then a process that does not die only gets more SIGKILLs: a second instance beside it could not work.
+            self.apply(&path, if self.ending { Event::GiveUp } else { Event::Time }, now);
         }
     }
 
@@ -167,11 +178,7 @@ impl Roster {
     /// Takes in all children that have ended: SIGCHLD says that there is one, not how many.
     pub fn reap(&mut self, now: Instant) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let status = match (status.exit_status(), status.terminating_signal()) {
-                (Some(status), _) => WaitStatus::Exited(status),
-                (None, Some(signal)) => WaitStatus::Signaled(signal),
-                (None, None) => continue,
-            };
+            let Some(status) = WaitStatus::of(status) else { continue };
             if let Some(path) = self.pids.remove(&pid.as_raw_nonzero().get()) {
                 // Its last words first: they say why it ended.
                 self.read_link(&path, now);
@@ -183,14 +190,16 @@ impl Roster {
         }
     }
 
-    /// Ends the commands of as-emperor for good.
-    pub fn stop_commands(&mut self) {
+    /// Ends everything for good: asks the vassals to stop, or kills them.
+    pub fn end(&mut self, kill: bool, now: Instant) {
+        self.ending = true;
         self.commands.stop();
+        self.apply_to_all(if kill { Event::Kill } else { Event::Stop }, now);
     }
 
     /// Logs one line for every vassal.
     pub fn status(&self, now: Instant) {
-        log!("{} vassals", self.vassals.len());
+        log!("{}", self.count());
         for (path, vassal) in &self.vassals {
             log!("{}: {}", name(path), vassal.status(now));
         }
@@ -210,7 +219,7 @@ impl Roster {
     fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         match action {
-            Action::None | Action::Forget => {}
+            Action::None => {}
             Action::Spawn => {
                 match self.spawner.spawn(path).and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
@@ -248,8 +257,25 @@ impl Roster {
                 }
             }
             Action::Kill => {
-                if let Some(instance) = &vassal.instance {
+                if let Some(instance) = &mut vassal.instance {
                     instance.kill(&name(path), now);
+                }
+            }
+            Action::Remind => {
+                if let State::Starting { since, .. } = vassal.machine.state() {
+                    log!("{}: still setting up after {}", name(path), Elapsed(now - since));
+                }
+            }
+            Action::Forget => {
+                if let Some(mut instance) = vassal.instance.take() {
+                    let (pid, killed) = (instance.pid(), instance.killed_for(now));
+                    log!(
+                        "{}: pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up",
+                        name(path)
+                    );
+                    instance.close_link(&self.links);
+                    self.pids.remove(&pid);
+                    self.given_up += 1;
                 }
             }
         }
@@ -310,7 +336,7 @@ impl Roster {
         let Some(mut instance) = vassal.instance.take() else { return };
         instance.close_link(&self.links);
         let why = instance.why_it_ended(status);
-        let action = vassal.machine.step(Event::Died, now);
+        let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
         log!("{}: {why}; {}; {next}", name(path), instance.how_long(now));
         vassal.last = Some(why);
@@ -326,20 +352,25 @@ impl AsFd for Roster {
 
 impl Vassal {
     fn status(&self, now: Instant) -> String {
+        let mut last = self.last.as_deref();
         let mut line = match self.machine.state() {
             State::Idle => "idle".to_owned(),
-            State::Starting => "starting".to_owned(),
+            State::Starting { .. } => "starting".to_owned(),
             State::Running { since } => format!("running for {}", Elapsed(now - since)),
             State::Reloading { since, .. } => format!("reloading, running for {}", Elapsed(now - since)),
+            State::Stopping { end: End::Killed, .. } => "killed".to_owned(),
             State::Stopping { then: Then::Respawn | Then::Backoff, .. } => "restarting".to_owned(),
             State::Stopping { then: Then::Nothing, .. } => "stopping".to_owned(),
             state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
+            state @ State::Invalid { .. } => {
+                format!("{}; {}", last.take().unwrap_or("invalid configuration"), next(state, now))
+            }
         };
         if let Some(instance) = &self.instance {
             line.push_str(&format!(", pid {}", instance.pid()));
         }
-        line.push_str(&format!(", {} restarts", self.instances.saturating_sub(1)));
-        if let Some(last) = &self.last {
+        line.push_str(&format!(", {}", Count(self.instances.saturating_sub(1), "restart")));
+        if let Some(last) = last {
             line.push_str(", last: ");
             line.push_str(last);
         }
@@ -355,7 +386,11 @@ impl Vassal {
 fn next(state: State, now: Instant) -> String {
     match state {
         State::Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
-        State::Starting => "respawning now".to_owned(),
+        State::Invalid { until } => {
+            let wait = Elapsed(until.saturating_duration_since(now));
+            format!("waiting for the file to change, next try in {wait}")
+        }
+        State::Starting { .. } => "respawning now".to_owned(),
         State::Idle => "not respawned".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }

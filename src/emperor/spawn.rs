@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -196,10 +195,10 @@ fn beside_us() -> std::io::Result<PathBuf> {
 /// open(2), read(2), memfd_create(2); it is no regular file, or larger than 1 MiB.
 pub fn sealed_copy(path: &Path) -> Result<(OwnedFd, Owner)> {
     let file = world::open_file(path).context("open", path.display())?;
-    let status = file.metadata().context("look at", path.display())?;
+    let status = rustix::fs::fstat(&file).context("look at", path.display())?;
     let bytes = world::read_all(file).context("read", path.display())?;
     let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
-    Ok((copy, Owner { uid: status.uid(), gid: status.gid() }))
+    Ok((copy, Owner { uid: status.st_uid, gid: status.st_gid }))
 }
 
 #[cfg(test)]

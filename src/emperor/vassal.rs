@@ -16,16 +16,24 @@ const ANSWER: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
 /// The longest announcement that is believed: the time comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// SIGKILL is repeated, and so logged again, while the kernel does not get the process out.
+/// SIGKILL is repeated, and so logged again, while the kernel does not get the process out; by then the process may
+/// also be given up.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
+/// Setting up for longer than this is worth a line, and another one each time that it has taken twice as long.
+const SETUP: Duration = Duration::from_secs(10);
 
 /// Where a vassal is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// No instance, and none wanted.
     Idle,
-    /// An instance was created and is setting up; its app does not run yet.
-    Starting,
+    /// An instance was created and is setting up, which may take as long as it likes; its app does not run yet.
+    Starting {
+        /// Since when.
+        since: Instant,
+        /// When that is worth a line.
+        remind_at: Instant,
+    },
     /// The app runs.
     Running {
         /// Since when.
@@ -48,14 +56,30 @@ pub enum State {
         then: Then,
         /// When SIGKILL ends it.
         kill_at: Instant,
-        /// Whether that time is final: the vassal has said how long it takes, or was killed.
-        settled: bool,
+        /// How far it is.
+        end: End,
     },
     /// No instance until then.
     Backoff {
         /// When the next one starts.
         until: Instant,
     },
+    /// The file is invalid: trying again is in vain until it changes.
+    Invalid {
+        /// When that is done all the same: a file that it includes may have changed.
+        until: Instant,
+    },
+}
+
+/// How an instance is being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop.
+    Asked,
+    /// It has said how long it takes, and cannot take longer any more.
+    Announced,
+    /// It was sent SIGKILL.
+    Killed,
 }
 
 /// What follows the end of an instance.
@@ -86,6 +110,8 @@ pub enum Event {
     Answered(Answer),
     /// The instance has ended and was reaped.
     Died,
+    /// The same, and it said that its file is invalid.
+    DiedInvalid,
     /// The instance that [`Action::Spawn`] asked for could not be created.
     SpawnFailed,
     /// Time has passed.
@@ -94,6 +120,9 @@ pub enum Event {
     ClearBackoff,
     /// No more patience.
     Kill,
+    /// No more patience even with the kernel: as [`Event::Time`], but an instance that SIGKILL has not ended by then is
+    /// left behind.
+    GiveUp,
 }
 
 /// The answers to a reload.
@@ -120,7 +149,9 @@ pub enum Action {
     AskToStop,
     /// SIGKILL.
     Kill,
-    /// There is no instance and will be none.
+    /// Say that the instance is still setting up.
+    Remind,
+    /// There is no instance that counts, and will be none.
     Forget,
 }
 
@@ -146,9 +177,10 @@ impl Machine {
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Stopping { kill_at, .. } => Some(kill_at),
-            State::Backoff { until } => Some(until),
+            State::Backoff { until } | State::Invalid { until } => Some(until),
             State::Reloading { answer_by, .. } => Some(answer_by),
-            State::Idle | State::Starting | State::Running { .. } => None,
+            State::Starting { remind_at, .. } => Some(remind_at),
+            State::Idle | State::Running { .. } => None,
         }
     }
 
@@ -161,18 +193,31 @@ impl Machine {
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
             Event::Reloading(within) => (self.reloading(within, now), Action::None),
             Event::Answered(answer) => self.answered(answer, now),
-            Event::Died => self.died(now),
+            Event::Died => self.died(false, now),
+            Event::DiedInvalid => self.died(true, now),
             Event::SpawnFailed => match self.state {
-                State::Starting => self.back_off(now),
+                State::Starting { .. } => self.back_off(now),
                 State::Idle | State::Running { .. } | State::Reloading { .. } => self.stay(),
-                State::Stopping { .. } | State::Backoff { .. } => self.stay(),
+                State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
             },
             Event::Time => self.time(now),
-            Event::ClearBackoff => self.clear_backoff(),
+            Event::ClearBackoff => self.clear_backoff(now),
             Event::Kill => match self.state {
-                State::Starting | State::Running { .. } | State::Reloading { .. } => kill(Then::Nothing, now),
-                State::Stopping { then, .. } => kill(then, now),
-                State::Idle | State::Backoff { .. } => self.stay(),
+                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
+                    kill(Then::Nothing, now)
+                }
+                // Asking again and again must not put off giving up.
+                State::Stopping { end: End::Killed, .. } => (self.state, Action::Kill),
+                State::Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+            },
+            Event::GiveUp => match self.state {
+                State::Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => {
+                    (State::Idle, Action::Forget)
+                }
+                State::Idle | State::Starting { .. } | State::Running { .. } => self.time(now),
+                State::Reloading { .. } | State::Stopping { .. } => self.time(now),
+                State::Backoff { .. } | State::Invalid { .. } => self.time(now),
             },
         };
         self.state = state;
@@ -182,37 +227,37 @@ impl Machine {
     fn start(&mut self, now: Instant) -> (State, Action) {
         self.backoff.reset();
         match self.state {
-            State::Idle | State::Backoff { .. } => spawn(),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => spawn(now),
             State::Running { since } => reload(since, now),
             State::Reloading { since, answer_by, settled, .. } => {
                 (State::Reloading { since, answer_by, settled, again: true }, Action::None)
             }
             // There is no app yet that a reload could spare.
-            State::Starting => ask_to_stop(Then::Respawn, now),
-            State::Stopping { kill_at, settled, .. } => {
-                (State::Stopping { then: Then::Respawn, kill_at, settled }, Action::None)
+            State::Starting { .. } => ask_to_stop(Then::Respawn, now),
+            State::Stopping { kill_at, end, .. } => {
+                (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
             }
         }
     }
 
     fn stop(&mut self, now: Instant) -> (State, Action) {
         match self.state {
-            State::Idle | State::Backoff { .. } => (State::Idle, Action::Forget),
-            State::Starting | State::Running { .. } | State::Reloading { .. } => {
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => (State::Idle, Action::Forget),
+            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
                 ask_to_stop(Then::Nothing, now)
             }
-            State::Stopping { kill_at, settled, .. } => {
-                (State::Stopping { then: Then::Nothing, kill_at, settled }, Action::None)
+            State::Stopping { kill_at, end, .. } => {
+                (State::Stopping { then: Then::Nothing, kill_at, end }, Action::None)
             }
         }
     }
 
     fn running(&self, now: Instant) -> State {
         match self.state {
-            State::Starting => State::Running { since: now },
+            State::Starting { .. } => State::Running { since: now },
             // Said before our request to stop arrived, or said twice.
             State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => self.state,
-            State::Idle | State::Backoff { .. } => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
         }
     }
 
@@ -225,8 +270,8 @@ impl Machine {
             // Saying it again and again must not put off the end of our patience.
             State::Reloading { settled: true, .. } => self.state,
             // Not asked for.
-            State::Idle | State::Starting | State::Running { .. } => self.state,
-            State::Stopping { .. } | State::Backoff { .. } => self.state,
+            State::Idle | State::Starting { .. } | State::Running { .. } => self.state,
+            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.state,
         }
     }
 
@@ -245,40 +290,45 @@ impl Machine {
                 }
             }
             // Too late, or not asked for.
-            State::Idle | State::Starting | State::Running { .. } => self.stay(),
-            State::Stopping { .. } | State::Backoff { .. } => self.stay(),
+            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
+            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
         }
     }
 
     fn leaving(&self, within: Duration, now: Instant) -> State {
         let kill_at = later(now, within.min(LONGEST) + GRACE);
+        let end = End::Announced;
         match self.state {
-            State::Starting => State::Stopping { then: Then::Backoff, kill_at, settled: true },
-            State::Running { since } => {
-                State::Stopping { then: after_running(since, now), kill_at, settled: true }
-            }
+            State::Starting { .. } => State::Stopping { then: Then::Backoff, kill_at, end },
+            State::Running { since } => State::Stopping { then: after_running(since, now), kill_at, end },
             // Whatever it leaves for, the changed file is to be tried at once.
-            State::Reloading { .. } => State::Stopping { then: Then::Respawn, kill_at, settled: true },
-            State::Stopping { then, settled: false, .. } => State::Stopping { then, kill_at, settled: true },
-            // Saying it again and again must not put off the end.
-            State::Stopping { settled: true, .. } => self.state,
-            State::Idle | State::Backoff { .. } => self.state,
+            State::Reloading { .. } => State::Stopping { then: Then::Respawn, kill_at, end },
+            State::Stopping { then, end: End::Asked, .. } => State::Stopping { then, kill_at, end },
+            // Saying it again and again must not put off the end. It can come sooner: the link is closed.
+            State::Stopping { then, kill_at: before, end: End::Announced } => {
+                State::Stopping { then, kill_at: kill_at.min(before), end }
+            }
+            State::Stopping { end: End::Killed, .. } => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
         }
     }
 
-    fn died(&mut self, now: Instant) -> (State, Action) {
+    fn died(&mut self, invalid: bool, now: Instant) -> (State, Action) {
         let then = match self.state {
             // Setting up took its time; only an app that ran earns a respawn at once.
-            State::Starting => Then::Backoff,
+            State::Starting { .. } => Then::Backoff,
             State::Running { since } => after_running(since, now),
             State::Reloading { .. } => Then::Respawn,
             State::Stopping { then, .. } => then,
-            State::Idle | State::Backoff { .. } => return self.stay(),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => return self.stay(),
         };
         match then {
             Then::Respawn => {
                 self.backoff.reset();
-                spawn()
+                spawn(now)
+            }
+            Then::Backoff if invalid => {
+                (State::Invalid { until: later(now, self.backoff.longest()) }, Action::None)
             }
             Then::Backoff => self.back_off(now),
             Then::Nothing => (State::Idle, Action::Forget),
@@ -288,18 +338,23 @@ impl Machine {
     fn time(&self, now: Instant) -> (State, Action) {
         match self.state {
             State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
-            State::Backoff { until } if until <= now => spawn(),
+            State::Backoff { until } | State::Invalid { until } if until <= now => spawn(now),
             State::Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
+            State::Starting { since, remind_at } if remind_at <= now => {
+                let remind_at = later(now, now.saturating_duration_since(since));
+                (State::Starting { since, remind_at }, Action::Remind)
+            }
             State::Reloading { .. } | State::Stopping { .. } | State::Backoff { .. } => self.stay(),
-            State::Idle | State::Starting | State::Running { .. } => self.stay(),
+            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
+            State::Invalid { .. } => self.stay(),
         }
     }
 
-    fn clear_backoff(&mut self) -> (State, Action) {
+    fn clear_backoff(&mut self, now: Instant) -> (State, Action) {
         self.backoff.reset();
         match self.state {
-            State::Backoff { .. } => spawn(),
-            State::Idle | State::Starting | State::Running { .. } => self.stay(),
+            State::Backoff { .. } | State::Invalid { .. } => spawn(now),
+            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
             State::Reloading { .. } | State::Stopping { .. } => self.stay(),
         }
     }
@@ -313,8 +368,8 @@ impl Machine {
     }
 }
 
-fn spawn() -> (State, Action) {
-    (State::Starting, Action::Spawn)
+fn spawn(now: Instant) -> (State, Action) {
+    (State::Starting { since: now, remind_at: later(now, SETUP) }, Action::Spawn)
 }
 
 fn reload(since: Instant, now: Instant) -> (State, Action) {
@@ -323,11 +378,11 @@ fn reload(since: Instant, now: Instant) -> (State, Action) {
 }
 
 fn ask_to_stop(then: Then, now: Instant) -> (State, Action) {
-    (State::Stopping { then, kill_at: later(now, ANSWER), settled: false }, Action::AskToStop)
+    (State::Stopping { then, kill_at: later(now, ANSWER), end: End::Asked }, Action::AskToStop)
 }
 
 fn kill(then: Then, now: Instant) -> (State, Action) {
-    (State::Stopping { then, kill_at: later(now, KILL_AGAIN), settled: true }, Action::Kill)
+    (State::Stopping { then, kill_at: later(now, KILL_AGAIN), end: End::Killed }, Action::Kill)
 }
 
 fn after_running(since: Instant, now: Instant) -> Then {
@@ -356,14 +411,25 @@ mod tests {
         let old = State::Running { since: zero };
         let young = State::Running { since: now - Duration::from_millis(999) };
         let kill_at = now + seconds(3);
-        let asked = |then| State::Stopping { then, kill_at, settled: false };
-        let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, settled: false };
-        let settled = |then| State::Stopping { then, kill_at, settled: true };
-        let leaving = |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, settled: true };
-        let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, settled: true };
+        let asked = |then| State::Stopping { then, kill_at, end: End::Asked };
+        let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, end: End::Asked };
+        let settled = |then| State::Stopping { then, kill_at, end: End::Announced };
+        let gone = |then| State::Stopping { then, kill_at: now + GRACE, end: End::Announced };
+        let leaving =
+            |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
+        let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
+        // Killed before, and in vain: with some time to go, and with none.
+        let undead = |then| State::Stopping { then, kill_at, end: End::Killed };
+        let stuck = |then| State::Stopping { then, kill_at: now, end: End::Killed };
+        let overdue = |then| State::Stopping { then, kill_at: now, end: End::Announced };
         let waiting = State::Backoff { until: kill_at };
         let throttled = State::Backoff { until: now + THROTTLE };
-        let (idle, starting) = (State::Idle, State::Starting);
+        let (idle, starting) = (State::Idle, State::Starting { since: now, remind_at: now + SETUP });
+        let slow = State::Starting { since: zero, remind_at: now };
+        let reminded = State::Starting { since: zero, remind_at: now + seconds(100) };
+        let invalid = State::Invalid { until: kill_at };
+        let untried = State::Invalid { until: now };
+        let found_invalid = State::Invalid { until: now + seconds(60) };
         use {Action as A, Event as E, Then as T};
         let within = E::Leaving(seconds(10));
         let [done, refused, other_jail] =
@@ -413,6 +479,7 @@ mod tests {
             (asked(T::Respawn), E::Running, asked(T::Respawn), A::None),
             (asked(T::Respawn), within, leaving(T::Respawn), A::None),
             (settled(T::Respawn), within, settled(T::Respawn), A::None),
+            (settled(T::Respawn), E::Leaving(Duration::ZERO), gone(T::Respawn), A::None),
             (asked(T::Respawn), E::Died, starting, A::Spawn),
             (asked(T::Nothing), E::Died, idle, A::Forget),
             (settled(T::Backoff), E::Died, throttled, A::None),
@@ -472,6 +539,52 @@ mod tests {
             (late, E::Time, fresh(T::Respawn), A::AskToStop),
             (reload(true), E::ClearBackoff, reload(true), A::None),
             (reload(true), E::Kill, killed(T::Nothing), A::Kill),
+            (slow, E::Time, reminded, A::Remind),
+            (slow, E::GiveUp, reminded, A::Remind),
+            (slow, E::Died, throttled, A::None),
+            (idle, E::DiedInvalid, idle, A::None),
+            (starting, E::DiedInvalid, found_invalid, A::None),
+            (old, E::DiedInvalid, starting, A::Spawn),
+            (young, E::DiedInvalid, found_invalid, A::None),
+            (reload(false), E::DiedInvalid, starting, A::Spawn),
+            (settled(T::Backoff), E::DiedInvalid, found_invalid, A::None),
+            (asked(T::Respawn), E::DiedInvalid, starting, A::Spawn),
+            (asked(T::Nothing), E::DiedInvalid, idle, A::Forget),
+            (waiting, E::DiedInvalid, waiting, A::None),
+            (invalid, E::DiedInvalid, invalid, A::None),
+            (invalid, E::Start, starting, A::Spawn),
+            (invalid, E::Stop, idle, A::Forget),
+            (invalid, E::Running, invalid, A::None),
+            (invalid, within, invalid, A::None),
+            (invalid, soon, invalid, A::None),
+            (invalid, done, invalid, A::None),
+            (invalid, refused, invalid, A::None),
+            (invalid, other_jail, invalid, A::None),
+            (invalid, E::Died, invalid, A::None),
+            (invalid, E::SpawnFailed, invalid, A::None),
+            (invalid, E::Time, invalid, A::None),
+            (untried, E::Time, starting, A::Spawn),
+            (invalid, E::ClearBackoff, starting, A::Spawn),
+            (invalid, E::Kill, invalid, A::None),
+            (invalid, E::GiveUp, invalid, A::None),
+            (idle, E::GiveUp, idle, A::None),
+            (starting, E::GiveUp, starting, A::None),
+            (old, E::GiveUp, old, A::None),
+            (reload(true), E::GiveUp, reload(true), A::None),
+            (waiting, E::GiveUp, waiting, A::None),
+            (asked(T::Nothing), E::GiveUp, asked(T::Nothing), A::None),
+            (overdue(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
+            (overdue(T::Nothing), E::GiveUp, killed(T::Nothing), A::Kill),
+            (undead(T::Nothing), E::Start, undead(T::Respawn), A::None),
+            (undead(T::Respawn), E::Stop, undead(T::Nothing), A::None),
+            (undead(T::Nothing), within, undead(T::Nothing), A::None),
+            (undead(T::Nothing), E::Kill, undead(T::Nothing), A::Kill),
+            (undead(T::Nothing), E::Time, undead(T::Nothing), A::None),
+            (undead(T::Nothing), E::GiveUp, undead(T::Nothing), A::None),
+            (undead(T::Nothing), E::Died, idle, A::Forget),
+            (stuck(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
+            (stuck(T::Nothing), E::GiveUp, idle, A::Forget),
+            (stuck(T::Respawn), E::GiveUp, idle, A::Forget),
         ];
         for (before, event, after, action) in table {
             let mut machine = machine(before);
@@ -496,9 +609,49 @@ mod tests {
     }
 
     #[test]
+    fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Running { since: now });
+        vassal.step(Event::Stop, now);
+        assert_eq!(vassal.step(Event::GiveUp, now + ANSWER), Action::Kill);
+        // However often somebody asks again.
+        assert_eq!(vassal.step(Event::Kill, now + ANSWER + seconds(9)), Action::Kill);
+        assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
+        assert_eq!(vassal.step(Event::GiveUp, now + ANSWER + KILL_AGAIN), Action::Forget);
+    }
+
+    #[test]
+    fn a_long_start_is_told_at_doubled_intervals_and_never_ended() {
+        let zero = Instant::now();
+        let mut vassal = machine(State::Idle);
+        vassal.step(Event::Start, zero);
+        for told in [10, 20, 40, 80] {
+            assert_eq!(vassal.deadline(), Some(zero + seconds(told)));
+            assert_eq!(vassal.step(Event::Time, zero + seconds(told - 1)), Action::None);
+            assert_eq!(vassal.step(Event::Time, zero + seconds(told)), Action::Remind);
+        }
+        vassal.step(Event::Running, zero + seconds(81));
+        assert_eq!(vassal.deadline(), None);
+    }
+
+    #[test]
+    fn an_invalid_file_is_not_tried_again_before_the_longest_delay_and_is_no_failure() {
+        let now = Instant::now();
+        let mut vassal = machine(State::Idle);
+        vassal.step(Event::Start, now);
+        // It closes its link before it is gone.
+        vassal.step(Event::Leaving(Duration::ZERO), now);
+        assert_eq!(vassal.step(Event::DiedInvalid, now), Action::None);
+        assert_eq!(vassal.deadline(), Some(now + seconds(60)));
+        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+        vassal.step(Event::Died, now);
+        assert_eq!(vassal.deadline(), Some(now + THROTTLE));
+    }
+
+    #[test]
     fn an_absurd_announcement_is_cut() {
         let now = Instant::now();
-        let mut vassal = machine(State::Starting);
+        let mut vassal = machine(State::Running { since: now });
         vassal.step(Event::Stop, now);
         vassal.step(Event::Leaving(Duration::MAX), now);
         assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
