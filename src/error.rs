@@ -8,8 +8,13 @@ use std::fmt;
 use rustix::io::Errno;
 
 /// A failed operation: `operation object: cause`.
+///
+/// One pointer: every function here returns it, so its size is paid for hundreds of times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
     subject: String,
     cause: Cause,
 }
@@ -40,14 +45,14 @@ impl Error {
     /// One copy for all types of objects: this is called from everywhere.
     #[inline(never)]
     fn build(operation: &str, object: &dyn fmt::Display, cause: Cause) -> Self {
-        Self { subject: format!("{operation} {object}"), cause }
+        Self(Box::new(Inner { subject: format!("{operation} {object}"), cause }))
     }
 
     /// For another process of ours, which makes it an error again with [`Error::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.errno().to_le_bytes().to_vec();
-        bytes.extend(self.subject.as_bytes());
-        if let Cause::Because(reason) = &self.cause {
+        bytes.extend(self.0.subject.as_bytes());
+        if let Cause::Because(reason) = &self.0.cause {
             bytes.push(0);
             bytes.extend(reason.as_bytes());
         }
@@ -58,19 +63,16 @@ impl Error {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (errno, text) = bytes.split_first_chunk::<4>()?;
         let text = String::from_utf8_lossy(text);
-        Some(match (i32::from_le_bytes(*errno), text.split_once('\0')) {
-            (0, Some((subject, reason))) => {
-                Self { subject: subject.to_owned(), cause: Cause::Because(reason.to_owned()) }
-            }
-            (errno, _) => {
-                Self { subject: text.into_owned(), cause: Cause::Os(Errno::from_raw_os_error(errno)) }
-            }
-        })
+        let (subject, cause) = match (i32::from_le_bytes(*errno), text.split_once('\0')) {
+            (0, Some((subject, reason))) => (subject, Cause::Because(reason.to_owned())),
+            (errno, _) => (&*text, Cause::Os(Errno::from_raw_os_error(errno))),
+        };
+        Some(Self(Box::new(Inner { subject: subject.to_owned(), cause })))
     }
 
     /// The kernel's error number, 0 when the reason was ours.
     pub fn errno(&self) -> i32 {
-        match self.cause {
+        match self.0.cause {
             Cause::Os(errno) => errno.raw_os_error(),
             Cause::Because(_) => 0,
         }
@@ -79,7 +81,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.cause)
+        write!(f, "{}: {}", self.0.subject, self.0.cause)
     }
 }
 

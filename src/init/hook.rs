@@ -16,7 +16,7 @@ use crate::sys::signal;
 /// Why a phase ended before its end.
 pub enum Failed {
     /// A hook failed.
-    Hook(SetupFailure),
+    Hook(Box<SetupFailure>),
     /// We were told to stop, or a mountpoint was lost, while it ran.
     Interrupted,
     /// A hook asked for the end, with this exit status.
@@ -61,7 +61,7 @@ impl Vassal {
                 Err(Trouble::Error(error)) => {
                     let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
                     let (phase, errno) = (phase.to_string(), error.errno());
-                    return Err(Failed::Hook(SetupFailure { phase, index, what, errno }));
+                    return Err(Failed::Hook(Box::new(SetupFailure { phase, index, what, errno })));
                 }
             }
         }

@@ -195,7 +195,7 @@ impl Vassal {
             End::App(status) => ExitReason::App(status),
             End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
             End::Stopped => ExitReason::Stopped,
-            End::Setup(failure, _) => ExitReason::Setup(failure),
+            End::Setup(failure, _) => ExitReason::Setup(*failure),
             End::Lost(what) => {
                 // At once: to the emperor first, so that it knows however long the kernel takes.
                 self.tell(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));

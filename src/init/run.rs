@@ -102,7 +102,7 @@ pub enum End {
     /// A hook ended it with this exit status.
     Hook(i32),
     /// A fatal step failed; with the exit status that says so.
-    Setup(SetupFailure, i32),
+    Setup(Box<SetupFailure>, i32),
     /// A checked mountpoint was lost.
     Lost(String),
 }
@@ -138,7 +138,10 @@ pub fn run(setup: Setup) -> i32 {
         Ok(()) => vassal.main_loop(),
         Err(end) => end,
     };
-    vassal.finish(end)
+    let status = vassal.finish(end);
+    // The process ends now, and the kernel takes everything back at once.
+    std::mem::forget(vassal);
+    status
 }
 
 impl Vassal {
@@ -341,7 +344,7 @@ impl Vassal {
             _ => EXIT_NOT_EXECUTABLE,
         };
         let (what, errno) = (error.to_string(), error.errno());
-        End::Setup(SetupFailure { phase: "app".into(), index: 0, what, errno }, code)
+        End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
     }
 
     fn launch_app(&self) -> Result<RunningApp> {
@@ -467,5 +470,5 @@ fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
 
 #[inline(never)]
 fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
-    End::Setup(SetupFailure { phase: phase.to_owned(), index, what, errno }, EXIT_SETUP)
+    End::Setup(Box::new(SetupFailure { phase: phase.to_owned(), index, what, errno }), EXIT_SETUP)
 }
