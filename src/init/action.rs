@@ -1,20 +1,19 @@
 //! Actions on files and mounts. They run in a child process of their own: see [`super::launch`].
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::accounts::Accounts;
 use crate::config::plan::{Action, Id, WaitKind};
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::{self, Walk};
+use crate::sys::exec::c_string;
 
 /// How often something that is waited for is looked for. Only the child of the action sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -24,32 +23,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// The action's own, naming its object and, where there are several, the step.
 pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
-    match action {
-        Action::Mount(mount) => ops::mount(mount, walk),
-        Action::Umount(umount) => ops::umount(umount),
-        Action::Mkdir(path) => match fs::create_dir(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-            result => result.context("mkdir", path.display()),
-        },
-        Action::Rmdir(path) => fs::remove_dir(path).context("rmdir", path.display()),
-        Action::Unlink(path) => fs::remove_file(path).context("unlink", path.display()),
-        Action::Create(path) => File::create(path).map(drop).context("create", path.display()),
-        Action::Write { path, text, append } => write(path, text, *append),
-        Action::WriteFifo { path, text, wait } => write_fifo(path, text, *wait),
-        Action::Chmod { path, mode } => {
-            fs::set_permissions(path, fs::Permissions::from_mode(*mode)).context("chmod", path.display())
-        }
+    let (operation, path, done) = match action {
+        Action::Mount(mount) => return ops::mount(mount, walk),
+        Action::Umount(umount) => return ops::umount(umount),
+        Action::Write { path, text, append } => return write(path, text, *append),
+        Action::WriteFifo { path, text, wait } => return write_fifo(path, text, *wait),
+        Action::Chown { path, user, group } => return chown(path, user, group.as_ref()),
+        Action::Mkdir(path) => ("mkdir", path, mkdir(&c_string(path.as_os_str()))),
+        Action::Rmdir(path) => ("rmdir", path, rustix::fs::rmdir(c_string(path.as_os_str()))),
+        Action::Unlink(path) => ("unlink", path, rustix::fs::unlink(c_string(path.as_os_str()))),
+        Action::Create(path) => ("create", path, open(path, OFlags::CREATE | OFlags::TRUNC).map(drop)),
+        Action::Chmod { path, mode } => ("chmod", path, chmod(path, *mode)),
         Action::Sticky(path) => {
-            let mode = fs::metadata(path).context("sticky: look at", path.display())?.permissions().mode();
-            let sticky = fs::Permissions::from_mode(mode | libc::S_ISVTX);
-            fs::set_permissions(path, sticky).context("sticky: chmod", path.display())
+            let done = mode(&c_string(path.as_os_str())).and_then(|mode| chmod(path, mode | libc::S_ISVTX));
+            ("sticky", path, done)
         }
-        Action::Chown { path, user, group } => chown(path, user, group.as_ref()),
         Action::WaitFor { kind, path } => {
-            while !is_there(*kind, path) {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-            Ok(())
+            wait_for(*kind, &c_string(path.as_os_str()));
+            return Ok(());
         }
         // What changes PID 1 itself, or starts a program: done by the caller.
         Action::Exec(_)
@@ -59,50 +50,79 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
         | Action::Hostname(_)
         | Action::Chroot(_)
         | Action::Umask(_)
-        | Action::Exit(_) => Ok(()),
+        | Action::Exit(_) => return Ok(()),
+    };
+    done.context(operation, path.display())
+}
+
+/// A directory that is there already is no failure.
+fn mkdir(path: &CStr) -> rustix::io::Result<()> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
+        Err(Errno::EXIST) if FileType::from_raw_mode(mode(path)?) == FileType::Directory => Ok(()),
+        result => result,
     }
 }
 
-fn write(path: &Path, text: &OsStr, append: bool) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).append(append).truncate(!append);
-    let mut file = options.open(path).context("write: open", path.display())?;
-    file.write_all(text.as_bytes()).context("write", path.display())
+fn open(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(c_string(path.as_os_str()), flags, Mode::from_raw_mode(0o666))
 }
 
-/// Opening a pipe that nobody reads fails (ENXIO), and so does one that is no pipe: it would be written to for ever.
+fn chmod(path: &Path, mode: u32) -> rustix::io::Result<()> {
+    rustix::fs::chmod(c_string(path.as_os_str()), Mode::from_raw_mode(mode & 0o7777))
+}
+
+fn mode(path: &CStr) -> rustix::io::Result<u32> {
+    Ok(rustix::fs::stat(path)?.st_mode)
+}
+
+fn write(path: &Path, text: &OsStr, append: bool) -> Result<()> {
+    let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
+    let file = open(path, OFlags::CREATE | how).context("write: open", path.display())?;
+    write_all(&file, text.as_bytes()).context("write", path.display())
+}
+
+fn write_all(file: &OwnedFd, mut text: &[u8]) -> rustix::io::Result<()> {
+    while !text.is_empty() {
+        let count = rustix::io::retry_on_intr(|| rustix::io::write(file, text))?;
+        text = text.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Opening a pipe that nobody reads fails (ENXIO), and what is no pipe is refused: it would be written to for ever.
 fn write_fifo(path: &Path, text: &OsStr, wait: bool) -> Result<()> {
     loop {
-        let opened = OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
-        match opened {
-            Ok(mut file) => {
-                let is_fifo = file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-                if !is_fifo {
+        match open(path, OFlags::NONBLOCK) {
+            Ok(file) => {
+                let kind = rustix::fs::fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+                if kind != Ok(FileType::Fifo) {
                     return Err(Error::new("writefifo", path.display(), "not a named pipe"));
                 }
-                return file.write_all(text.as_bytes()).context("writefifo", path.display());
+                return write_all(&file, text.as_bytes()).context("writefifo", path.display());
             }
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::NXIO | Errno::NOENT) if wait => std::thread::sleep(LOOK_AGAIN),
-                _ => return Err(error).context("writefifo: open", path.display()),
-            },
+            Err(Errno::NXIO | Errno::NOENT) if wait => std::thread::sleep(LOOK_AGAIN),
+            Err(errno) => return Err(Error::os("writefifo: open", path.display(), errno)),
         }
     }
 }
 
 fn chown(path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
     let accounts = Accounts::read();
-    let uid = accounts.user(user)?.uid;
-    let gid = group.map(|group| accounts.group(group)).transpose()?;
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), gid.map(rustix::fs::Gid::from_raw));
-    rustix::fs::chownat(CWD, path, Some(uid), gid, AtFlags::empty()).context("chown", path.display())
+    let uid = rustix::fs::Uid::from_raw(accounts.user(user)?.uid);
+    let gid = group.map(|group| accounts.group(group)).transpose()?.map(rustix::fs::Gid::from_raw);
+    rustix::fs::chownat(CWD, c_string(path.as_os_str()), Some(uid), gid, AtFlags::empty())
+        .context("chown", path.display())
 }
 
-fn is_there(kind: WaitKind, path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| match kind {
+fn wait_for(kind: WaitKind, path: &CStr) {
+    let is_there = |kind_there: FileType| match kind {
         WaitKind::Any => true,
-        WaitKind::File => metadata.is_file(),
-        WaitKind::Directory => metadata.is_dir(),
-        WaitKind::Socket => metadata.file_type().is_socket(),
-    })
+        WaitKind::File => kind_there == FileType::RegularFile,
+        WaitKind::Directory => kind_there == FileType::Directory,
+        WaitKind::Socket => kind_there == FileType::Socket,
+    };
+    while !mode(path).is_ok_and(|mode| is_there(FileType::from_raw_mode(mode))) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }

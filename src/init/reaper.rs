@@ -4,6 +4,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::protocol::WaitStatus;
 use crate::sys::signal;
+use crate::world;
 
 /// A child that has ended and was reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,18 +48,16 @@ pub fn kill_all(signal: i32) {
     }
 }
 
-/// All processes below `root`, parents before children (`/proc/PID/task/TID/children`, CONFIG_PROC_CHILDREN).
+/// All processes below `root`, parents before children (`/proc/PID/task/TID/children`, CONFIG_PROC_CHILDREN). Children of
+/// other threads than the first are not listed; they turn up as ours when their parent has gone.
 fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(pid) = found.get(next) {
         next += 1;
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        for task in tasks.flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            found
-                .extend(children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
-        }
+        let children = world::read_file(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = String::from_utf8_lossy(&children);
+        found.extend(children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
     }
     found.remove(0);
     found

@@ -4,7 +4,6 @@
 //! checked is what is mounted on.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
@@ -16,6 +15,7 @@ use rustix::mount::{
 use super::mountinfo;
 use crate::config::plan::{Mount, PivotRoot, Umount};
 use crate::error::{Context, Error, Result};
+use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
 
 /// The flags of mount(2) that say how a mount spreads.
@@ -37,7 +37,7 @@ impl Walk {
     /// reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
     fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root_of = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
+        let root_of = |path: &Path| rustix::fs::open(c_string(path.as_os_str()), flags, Mode::empty());
         let (root, rest, resolve) = match &self.new_root {
             Some(root) if target.starts_with(root) => {
                 let rest = target.strip_prefix(root).unwrap_or(target);
@@ -48,7 +48,8 @@ impl Walk {
             _ => (root_of(Path::new(".")), target, ResolveFlags::NO_MAGICLINKS),
         };
         let root = root.context("open the way to", target.display())?;
-        openat2(&root, rest, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+        openat2(&root, c_string(rest.as_os_str()), flags, Mode::empty(), resolve).map_err(|errno| match errno
+        {
             Errno::LOOP => Error::new(
                 operation,
                 target.display(),
@@ -77,7 +78,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
         return bind(mount, &target, recursive);
     }
     if mount.flags & libc::MS_MOVE != 0 {
-        let tree = open_tree(CWD, &mount.source, OpenTreeFlags::OPEN_TREE_CLOEXEC)
+        let tree = open_tree(CWD, c_string(&mount.source), OpenTreeFlags::OPEN_TREE_CLOEXEC)
             .context("mount: open", mount.source.display())?;
         return attach(&tree, &target).context("move a mount to", object);
     }
@@ -98,7 +99,8 @@ fn bind(mount: &Mount, target: &OwnedFd, recursive: bool) -> Result<()> {
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = open_tree(CWD, &mount.source, flags).context("bind: open", mount.source.display())?;
+    let tree =
+        open_tree(CWD, c_string(&mount.source), flags).context("bind: open", mount.source.display())?;
     let change = attributes(mount.flags);
     if change != Attributes::default() {
         set_attributes(&tree, recursive, change).context("bind: set the flags of", mount.source.display())?;
@@ -108,17 +110,17 @@ fn bind(mount: &Mount, target: &OwnedFd, recursive: bool) -> Result<()> {
 
 fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree, "", target, "", flags)
+    move_mount(tree, c"", target, c"", flags)
 }
 
 /// mount(2) on a directory held by descriptor: from inside it, as `.`. The working directory is put back.
 fn legacy(target: &OwnedFd, mount: &Mount) -> rustix::io::Result<()> {
-    let back = rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(target)?;
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
-    let data = std::ffi::CString::new(mount.data.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let (source, fs_type, data) = (c_string(&mount.source), c_string(&mount.fs_type), c_string(&mount.data));
     let data = if mount.data.is_empty() { None } else { Some(data.as_c_str()) };
-    let result = rustix::mount::mount(&mount.source, ".", &mount.fs_type, flags, data);
+    let result = rustix::mount::mount(source.as_c_str(), c".", fs_type.as_c_str(), flags, data);
     rustix::process::fchdir(back)?;
     result
 }
@@ -151,10 +153,10 @@ pub fn umount(umount: &Umount) -> Result<()> {
         let path = "/proc/self/mountinfo";
         let mounts = mountinfo::parse(&crate::world::read_file(path).context("umount: read", path)?);
         for below in mountinfo::below(&mounts, target) {
-            unmount(below, flags).context("umount", below.display())?;
+            unmount(c_string(below.as_os_str()), flags).context("umount", below.display())?;
         }
     }
-    unmount(target, flags).context("umount", target.display())
+    unmount(c_string(target.as_os_str()), flags).context("umount", target.display())
 }
 
 /// Makes `pivot.new_root` the root and goes to its top.
@@ -163,21 +165,20 @@ pub fn umount(umount: &Umount) -> Result<()> {
 /// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)).
 pub fn pivot_root(pivot: &PivotRoot) -> Result<()> {
     let object = format_args!("{} {}", pivot.new_root.display(), pivot.put_old.display()).to_string();
-    rustix::process::pivot_root(&pivot.new_root, &pivot.put_old).map_err(|errno| {
-        match explain(pivot, errno) {
-            Some(reason) => Error::new("pivot_root", &object, reason),
-            None => Error::os("pivot_root", &object, errno),
-        }
+    let (new, old) = (c_string(pivot.new_root.as_os_str()), c_string(pivot.put_old.as_os_str()));
+    rustix::process::pivot_root(new, old).map_err(|errno| match explain(pivot, errno) {
+        Some(reason) => Error::new("pivot_root", &object, reason),
+        None => Error::os("pivot_root", &object, errno),
     })?;
     // Else the working directory would keep the old root reachable.
-    rustix::process::chdir("/").context("pivot_root: chdir", "/")
+    rustix::process::chdir(c"/").context("pivot_root: chdir", "/")
 }
 
 /// What the kernel meant.
 fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
     let (new, old) = (&pivot.new_root, &pivot.put_old);
     for path in [new, old] {
-        match statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
+        match statx(CWD, c_string(path.as_os_str()), AtFlags::empty(), StatxFlags::TYPE) {
             Ok(stat) if u32::from(stat.stx_mode) & libc::S_IFMT != libc::S_IFDIR => {
                 return Some(format!("{} is not a directory", path.display()));
             }
@@ -201,7 +202,7 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
 }
 
 fn is_mount_root(path: &Path) -> bool {
-    statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
+    statx(CWD, c_string(path.as_os_str()), AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
         .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
@@ -211,5 +212,5 @@ fn is_mount_root(path: &Path) -> bool {
 /// EPERM without CAP_SYS_ADMIN.
 pub fn make_all_private() -> Result<()> {
     let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags).context("make private", "all mounts")
+    rustix::mount::mount_change(c"/", flags).context("make private", "all mounts")
 }

@@ -95,8 +95,8 @@ pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &String
     result
 }
 
-/// `text` up to its first NUL.
-fn c_string(text: &OsStr) -> CString {
+/// `text` up to its first NUL, as every C program would read it.
+pub fn c_string(text: &OsStr) -> CString {
     let bytes = text.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
     CString::new(bytes).unwrap_or_default()
 }
