@@ -1,14 +1,15 @@
 //! What both programs do with a command line before their own work begins.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::process::ExitCode;
+
+use rustix::io::Errno;
 
 use crate::config::args::{self, Invocation};
 use crate::config::diagnostic::Report;
 use crate::config::options::Program;
 use crate::config::{self, Input, World, help};
-use crate::log::print_error;
+use crate::log::{print_error, write_all};
 use crate::protocol::EXIT_CONFIG;
 use crate::world::Machine;
 
@@ -55,8 +56,8 @@ fn check_all(files: &[OsString], check: fn(&OsStr, &dyn World) -> Report) -> Exi
 
 /// Writes to standard output; a reader that went away is no failure.
 fn print(text: &[u8]) -> ExitCode {
-    match std::io::stdout().write_all(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+    match write_all(rustix::stdio::stdout(), text) {
+        Ok(()) | Err(Errno::PIPE) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -5,11 +5,13 @@
 //! to be dropped is counted and said with the next line that fits.
 
 use std::fmt::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
@@ -55,12 +57,20 @@ pub fn line(message: fmt::Arguments<'_>) {
 /// Writes a text of several lines as it is, for whoever sits at the terminal. Whether it arrives is not our business:
 /// `eprint!` would abort us where standard error is full or closed.
 pub fn print_error(text: &str) {
-    let mut rest = text.as_bytes();
-    while let Ok(written @ 1..) =
-        rustix::io::retry_on_intr(|| rustix::io::write(rustix::stdio::stderr(), rest))
-    {
+    let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
+}
+
+/// Writes all of it.
+///
+/// # Errors
+/// As write(2).
+pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<()> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let written = retry_on_intr(|| rustix::io::write(fd, rest))?;
         rest = rest.get(written..).unwrap_or_default();
     }
+    Ok(())
 }
 
 /// Appends `text` with control characters made visible, so that no name or value can forge a line.

@@ -1,12 +1,12 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, lstat, open, stat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, lstat, open, readlink, stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Status, World};
@@ -84,11 +84,15 @@ impl World for Machine {
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        std::fs::canonicalize(path).ok()
+        // The kernel's own word for it; realpath(3) would walk the path again by itself.
+        let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let path = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
+        Some(PathBuf::from(OsString::from_vec(path.into_bytes())))
     }
 
     fn cwd(&self) -> PathBuf {
-        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+        let path = rustix::process::getcwd(Vec::new()).map_or(b"/".to_vec(), CString::into_bytes);
+        PathBuf::from(OsString::from_vec(path))
     }
 
     fn env(&self, name: &OsStr) -> Option<OsString> {

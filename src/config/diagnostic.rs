@@ -194,7 +194,7 @@ impl Diagnostics {
     fn line(&self, at: &Location) -> String {
         let text = self.source(at).map_or(&[][..], |source| &source.text);
         let line = (at.line as usize).checked_sub(1).and_then(|index| text.split(|&b| b == b'\n').nth(index));
-        String::from_utf8_lossy(line.unwrap_or_default()).trim_end().to_owned()
+        String::from_utf8_lossy(line.unwrap_or_default().trim_ascii_end()).into_owned()
     }
 
     fn chain(&self, at: &Location) -> Vec<Location> {

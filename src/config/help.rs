@@ -58,8 +58,8 @@ fn push_entry(text: &mut String, synopsis: &str, doc: &str) {
 fn push_wrapped(text: &mut String, paragraph: &str, indent: usize) {
     let width = WIDTH.max(indent + 46) - indent;
     let mut line = 0;
-    for word in paragraph.split_whitespace() {
-        let length = word.chars().count();
+    for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
+        let length = word.len();
         if line > 0 && line + 1 + length > width {
             text.push('\n');
             line = 0;
