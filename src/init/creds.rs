@@ -163,16 +163,14 @@ pub fn reduce_pid1(confinement: Confinement, may_unmount: bool) -> Result<()> {
 
 /// Takes everything but `kept` from what can ever be gained by executing a file.
 fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
-    // The kernel says EINVAL for the first number it does not know.
-    for bit in 0..64 {
-        let capability = CapabilitySet::from_bits_retain(1 << bit);
-        match rustix::thread::capability_is_in_bounding_set(capability) {
-            Ok(true) if !kept.contains(capability) => {
-                rustix::thread::remove_capability_from_bounding_set(capability)?;
-            }
-            Ok(_) => {}
+    for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        if kept.contains(capability) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // The first number that the kernel does not know.
             Err(Errno::INVAL) => break,
-            Err(errno) => return Err(errno),
+            result => result?,
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::action;
 use super::launch::{Progress, Work};
 use super::run::{Interrupted, Role, Vassal};
 use crate::config::plan::{Action, Hook, Phase};
@@ -102,7 +103,13 @@ impl Vassal {
         Ok(())
     }
 
+    /// In a child, since whatever touches a filesystem can hang with it. Mounts of a vassal without filesystems that are
+    /// watched for that are made right here: a process each would be most of what they cost.
     fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
+        let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
+        if is_mount && hook.phase < Phase::AsUser && self.mountpoints.is_empty() {
+            return Ok(action::perform(&hook.action, &self.walk)?);
+        }
         let walk = self.walk.clone();
         self.run_child(hook, &Work::Action(&hook.action, &walk))
     }

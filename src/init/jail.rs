@@ -52,10 +52,9 @@ impl Vassal {
     /// Asks the filesystem of the new root, before the kernel asks it in our name and for as long as it likes.
     fn must_answer(&mut self, root: &Path, path: &Path) -> Result<()> {
         let mounts = mountpoints::mount_table()?;
-        let Some(mount) = mountinfo::topmost(&mounts, &mountinfo::normalize(root)) else {
-            // An ordinary directory: it is refused, or not, by who needs it to be a mount.
-            return Ok(());
-        };
+        let mount = mountinfo::topmost(&mounts, &mountinfo::normalize(root));
+        // Others answer from the kernel; an ordinary directory is refused, or not, by who needs it to be a mount.
+        let Some(mount) = mount.filter(|mount| mount.is_fuse()) else { return Ok(()) };
         let probe = Probe::start(mount.owner(), None)?;
         let asked = probe.ask(path).context("ask the prober about", path.display());
         let timeout = self.plan.mountpoint_timeout;

@@ -343,7 +343,11 @@ impl Vassal {
             rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => EXIT_NOT_FOUND,
             _ => EXIT_NOT_EXECUTABLE,
         };
-        let (what, errno) = (error.to_string(), error.errno());
+        let key = match (&self.plan.chdir, code) {
+            (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
+            _ => format!("{}: {}", self.plan.app_source.at, self.plan.app_source.key),
+        };
+        let (what, errno) = (format!("{error} ({key})"), error.errno());
         End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
     }
 

@@ -45,6 +45,11 @@ impl Mount {
         }
     }
 
+    /// Whether a process answers for it, which can die or hang.
+    pub fn is_fuse(&self) -> bool {
+        self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
+    }
+
     /// The value of a filesystem option, empty for one without a value.
     fn option(&self, name: &str) -> Option<&str> {
         self.super_options.split(',').find_map(|option| {
