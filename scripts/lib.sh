@@ -4,6 +4,8 @@
 # shellcheck disable=SC2034 # used by the scripts that source this file
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DIST=$REPO/dist
+# Where scripts/make-rootfs keeps what it fetched, for the scripts that go on a stage.
+ROOTFS_CACHE=$REPO/target/rootfs
 MUSL=x86_64-unknown-linux-musl
 # Not the `python3` of PATH: a pyenv shim costs 50 ms a start and may be any version.
 PYTHON=/usr/bin/python3
@@ -53,6 +55,25 @@ in_namespaces() {
     wait "$child" || status=$?
     trap - INT TERM HUP
     return "$status"
+}
+
+# This machine's own Debian release.
+own_suite() {
+    local suite
+    suite=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}") || suite=
+    echo "${suite:-bookworm}"
+}
+
+# add_account ETC NAME: a user, and a group of that name, on a stage. By hand: useradd also writes to /var/log, which is
+# the machine's own.
+add_account() {
+    local etc=$1 name=$2 id=1001
+    ! grep -q "^$name:" "$etc/passwd" || return 0
+    while grep -qE "^[^:]*:[^:]*:$id:" "$etc/passwd" "$etc/group"; do
+        id=$((id + 1))
+    done
+    echo "$name:x:$id:$id::/nonexistent:/usr/sbin/nologin" >>"$etc/passwd"
+    grep -q "^$name:" "$etc/group" || echo "$name:x:$id:" >>"$etc/group"
 }
 
 # `make_file PATH`: writes stdin to PATH, with the directories above it.
@@ -115,4 +136,85 @@ PERL
     mkdir -p "$(dirname "$1")"
     (cd "$source" && zip -q "$1" myapp.pl page.html)
     rm -r "$source"
+}
+
+# What the tutorial's second example needs of the machine: a shared `/`, and the tree under the name that its file knows.
+# Only for a stage, with the cache filled before (a stage has no network).
+# make_tutorial_tree USER...
+make_tutorial_tree() {
+    local user options=()
+    for user; do
+        grep -q "^$user:" /etc/passwd || add_account /etc "$user"
+        options+=(--user "$user")
+    done
+    mount --make-rshared /
+    "$REPO/scripts/make-rootfs" "${options[@]}" --cache "$ROOTFS_CACHE" /ns "precise=$(own_suite)"
+    write_cow_app /ns/precise/var/www
+}
+
+# write_cow_app DIRECTORY: a page out of the tree, read anew for each request; a POST leaves its text in /tmp/note.
+write_cow_app() {
+    make_file "$1/page.txt" <<<'Hello from the tree that all share'
+    make_file "$1/myapp.pl" <<'PERL'
+sub {
+    my $env = shift;
+    my $who = getpwuid($<);
+    if ($env->{REQUEST_METHOD} eq 'POST') {
+        read($env->{'psgi.input'}, my $text, $env->{CONTENT_LENGTH} || 0);
+        open(my $note, '>', '/tmp/note') or return [500, ['Content-Type' => 'text/plain'], ["/tmp/note: $!\n"]];
+        print $note $text;
+        close($note) or return [500, ['Content-Type' => 'text/plain'], ["/tmp/note: $!\n"]];
+        return [200, ['Content-Type' => 'text/plain'], ["$who: written to /tmp/note\n"]];
+    }
+    open(my $page, '<', '/var/www/page.txt') or return [500, ['Content-Type' => 'text/plain'], ["page.txt: $!\n"]];
+    my @answer = ("$who: ", <$page>);
+    if (open(my $note, '<', '/tmp/note')) {
+        push @answer, "$who: /tmp/note says: ", <$note>;
+    }
+    return [200, ['Content-Type' => 'text/plain'], \@answer];
+}
+PERL
+}
+
+# write_cow_ini FILE USER PORT: the tutorial's second file. For user001 and 9090, word for word.
+write_cow_ini() {
+    make_file "$1" <<INI
+[uwsgi]
+; choose the approach that suits you best (plugins loading)
+; this will be used for the first run ...
+plugins-dir = /ns/precise/opt/uwsgi/plugins
+; and this after a reload (where our rootfs is already /ns/precise)
+plugins-dir = /opt/uwsgi/plugins
+plugin = psgi
+
+; drop privileges
+uid = $2
+gid = $2
+
+; chdir to / to avoid problems after pivot_root
+hook-pre-jail = callret:chdir /
+; run unionfs-fuse using chroot (it is required to avoid deadlocks) and cow (we mount it under /ufs)
+hook-pre-jail = exec:unionfs-fuse -ocow,chroot=/ns,default_permissions,allow_other /precise=RO:/cow/%(uid)=RW /ufs
+
+; change the rootfs to the unionfs one
+; the .old_root directory is where the old rootfs is still available
+pivot_root = /ufs /ufs/.old_root
+
+; now we are in the new rootfs and in 'as-root' phase
+; remount the /proc filesystem
+hook-as-root = mount:proc none /proc
+; bind mount the original /dev in the new rootfs (simplifies things a lot)
+hook-as-root = mount:none /.old_root/dev /dev bind
+; recursively un-mount the old rootfs
+hook-as-root = umount:/.old_root rec,detach
+
+; common bind
+http-socket = :$3
+
+; load the app (fix it according to your requirements)
+psgi = /var/www/myapp.pl
+
+; constantly check for the rootfs (seems odd but is is very useful)
+mountpoint-check = /
+INI
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures how a vassal recovers when its FUSE daemon is killed.
 
-For each round: kill -9 of fuse-zip, then three times in milliseconds from that kill:
+For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then three times in milliseconds from that kill:
 
   detected   the supervisor's own figure, from its log line `mountpoint /app lost: ..., 0.4 ms after the daemon died`
   destroyed  PID 1 of the vassal is gone, and with it, by the kernel's order, every other process of it
@@ -34,8 +34,11 @@ class Failure(Exception):
 
 def main():
     arguments = parse_arguments()
-    supervisor = Supervisor(arguments.supervisor, arguments.port, arguments.log)
+    supervisor = Supervisor(
+        arguments.supervisor, arguments.port, arguments.log, Daemon(arguments.daemon, arguments.daemon_argument)
+    )
     load = Load(arguments.port)
+    neighbour = Load(arguments.neighbour) if arguments.neighbour else None
     rounds = []
     try:
         supervisor.wait_until_serving()
@@ -48,10 +51,18 @@ def main():
         sys.exit(f"recovery.py: {failure}")
     finally:
         seen = load.stop()
+        neighbour_seen = neighbour.stop() if neighbour else None
     print(
         f"\n  The stream, one request after the other: {seen['ok']} answered with 200, {seen['failed']} refused or cut "
         f"off during the recoveries;\n  the longest gap between two good answers was {seen['longest_gap_ms']:.0f} ms."
     )
+    if neighbour:
+        print(
+            f"  The neighbour on port {arguments.neighbour}, meanwhile: {neighbour_seen['ok']} answered with 200, "
+            f"{neighbour_seen['failed']} failed."
+        )
+        if neighbour_seen["failed"] or not neighbour_seen["ok"]:
+            sys.exit("recovery.py: the neighbour was disturbed")
     if any(value is None for figures in rounds for value in figures.values()):
         sys.exit("recovery.py: the log has no line that says when the loss was detected")
 
@@ -61,6 +72,9 @@ def parse_arguments():
     parser.add_argument("--supervisor", type=int, required=True, metavar="PID", help="the running emperor")
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--daemon", default="fuse-zip", metavar="NAME", help="the program to kill")
+    parser.add_argument("--daemon-argument", metavar="WORD", help="the one with this among its arguments")
+    parser.add_argument("--neighbour", type=int, metavar="PORT", help="a vassal that must answer all the time")
     parser.add_argument("--log", required=True, metavar="FILE", help="where the emperor's stderr goes")
     return parser.parse_args()
 
@@ -72,13 +86,27 @@ def print_round(number, figures):
     print(f"  {number:>5}  {cells[0]:>12}  {cells[1]:>12}  {cells[2]:>14}", flush=True)
 
 
-class Supervisor:
-    """A running emperor, ours or uWSGI's, with one vassal that mounts a zip and serves HTTP on a port."""
+class Daemon:
+    """What is to be killed: a program by its name, and by an argument where an emperor has several of them."""
 
-    def __init__(self, pid, port, log):
+    def __init__(self, name, argument=None):
+        self.name = name
+        self.argument = argument
+
+    def is_it(self, pid):
+        return name_of(pid) == self.name and (
+            self.argument is None or self.argument in read_proc(pid, "cmdline").split("\0")
+        )
+
+
+class Supervisor:
+    """A running emperor, ours or uWSGI's, and a vassal of it that serves HTTP on a port from what a daemon mounts."""
+
+    def __init__(self, pid, port, log, daemon=Daemon("fuse-zip")):
         self.pid = pid
         self.port = port
         self.log = log
+        self.kind = daemon
 
     def wait_until_serving(self):
         poll_until(lambda: http_status(self.port) == 200, f"no page on port {self.port}")
@@ -107,7 +135,7 @@ class Supervisor:
         }
 
     def daemon(self):
-        return self.only([pid for pid in descendants(self.pid) if name_of(pid) == "fuse-zip"], "fuse-zip")
+        return self.only([pid for pid in descendants(self.pid) if self.kind.is_it(pid)], self.kind.name)
 
     def vassal(self):
         """PID 1 of the vassal, by its pid out here."""
