@@ -160,7 +160,7 @@ sub {
     my $env = shift;
     my $who = getpwuid($<);
     if ($env->{REQUEST_METHOD} eq 'POST') {
-        read($env->{'psgi.input'}, my $text, $env->{CONTENT_LENGTH} || 0);
+        $env->{'psgi.input'}->read(my $text, $env->{CONTENT_LENGTH} || 0);
         open(my $note, '>', '/tmp/note') or return [500, ['Content-Type' => 'text/plain'], ["/tmp/note: $!\n"]];
         print $note $text;
         close($note) or return [500, ['Content-Type' => 'text/plain'], ["/tmp/note: $!\n"]];
