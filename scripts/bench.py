@@ -2,7 +2,7 @@
 """The measurements of scripts/bench, which sets the stage and starts this.
 
 A section is a function from the bench to a table and its raw figures; SECTIONS lists them in the order in which they
-run. A new one needs a function and a line there (and a word in the usage of scripts/bench).
+run, with their numbers of rounds. A new one needs a function and a line there (and one in the usage of scripts/bench).
 """
 
 import argparse
@@ -14,9 +14,14 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
+import jail
 import recovery
+
+
+PRIVATE = ["unshare", "--mount", "--propagation", "private"]
 
 
 @dataclasses.dataclass
@@ -31,11 +36,14 @@ class Table:
 
 def main():
     arguments = parse_arguments()
-    report = {"machine": machine(), "rounds": arguments.rounds, "sections": {}}
+    report = {"machine": machine(), "sections": {}}
     try:
-        with Bench(arguments.dist, arguments.rounds) as bench:
-            for name in arguments.section or SECTIONS:
-                table = SECTIONS[name](bench)
+        with Bench(arguments.dist) as bench:
+            for name, (section, rounds) in SECTIONS.items():
+                if arguments.sections and name not in arguments.sections:
+                    continue
+                bench.rounds = arguments.rounds or rounds
+                table = section(bench)
                 print_table(table)
                 report["sections"][name] = table.raw
     except recovery.Failure as failure:
@@ -49,10 +57,14 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dist", required=True)
-    parser.add_argument("--rounds", type=positive, default=10)
-    parser.add_argument("--section", action="append", choices=SECTIONS)
+    parser.add_argument("--rounds", type=positive)
     parser.add_argument("--json", metavar="FILE")
-    return parser.parse_args()
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    arguments = parser.parse_args()
+    for name in arguments.sections:
+        if name not in SECTIONS:
+            parser.error(f"no such section: {name} (there are: {', '.join(SECTIONS)})")
+    return arguments
 
 
 def positive(text):
@@ -63,13 +75,13 @@ def positive(text):
 
 
 class Bench:
-    """What sections share: the binaries, the number of rounds, and both emperors, started when first asked for."""
+    """What sections share: the binaries, the number of rounds, and the emperors, each started when first asked for."""
 
-    def __init__(self, dist, rounds):
+    def __init__(self, dist):
         self.dist = dist
-        self.rounds = rounds
+        self.rounds = 0
         self.exit_stack = contextlib.ExitStack()
-        self.started = None
+        self.started = {}
 
     def __enter__(self):
         return self
@@ -77,42 +89,94 @@ class Bench:
     def __exit__(self, *_exception):
         self.exit_stack.close()
 
-    def supervisors(self):
-        """By name: ours and uWSGI's, each with one vassal that serves, and each left alone for a while."""
-        if self.started is None:
-            ours = [os.path.join(self.dist, "emperor"), "/etc/uwsgi/emperor.ini"]
-            peer = ["uwsgi", "--ini", "/etc/uwsgi/peer.ini"]
-            self.started = {
-                "vassal": self.exit_stack.enter_context(running(ours, 9090, "/run/bench-vassal.log")),
-                "uWSGI": self.exit_stack.enter_context(running(peer, 9091, "/run/bench-uwsgi.log")),
+    def zip_supervisors(self):
+        """Ours and uWSGI's, over the tutorial's first vassal."""
+        return self.supervisors("zip", "/etc/uwsgi/emperor.ini", "/etc/uwsgi/peer.ini", [9090, 9091], recovery.Daemon("fuse-zip"))
+
+    def cow_supervisors(self):
+        """Ours and uWSGI's, over the tutorial's second vassal."""
+        return self.supervisors("cow", "/etc/uwsgi/cow.ini", "/etc/uwsgi/cow-peer.ini", [9092, 9093], recovery.Daemon("unionfs-fuse"))
+
+    def supervisors(self, kind, ours, peer, ports, daemon):
+        """By name: both emperors, each with one vassal that serves, and each left alone for a while.
+
+        uWSGI's gets a private `/`: below a shared one its vassals' mounts come out, and pivot_root is refused.
+        """
+        if kind not in self.started:
+            commands = {"vassal": [os.path.join(self.dist, "emperor"), ours], "uWSGI": [*PRIVATE, "uwsgi", "--ini", peer]}
+            self.started[kind] = {
+                name: self.exit_stack.enter_context(serving(command, port, f"/run/bench-{kind}-{name}.log", daemon))
+                for (name, command), port in zip(commands.items(), ports)
             }
             time.sleep(2 * recovery.SETTLE_S)
-        return self.started
+        return self.started[kind]
 
 
 @contextlib.contextmanager
-def running(command, port, log):
-    """An emperor that has its vassal up; stopped at the end."""
+def running(command, log):
+    """An emperor, asked to stop at the end."""
     with open(log, "wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            supervisor = recovery.Supervisor(process.pid, port, log)
-            try:
-                supervisor.wait_until_serving()
-            except recovery.Failure as failure:
-                with open(log, encoding="utf-8", errors="replace") as text:
-                    raise recovery.Failure(f"{' '.join(command)}: {failure}\n{text.read()}") from failure
-            yield supervisor
+            yield process
         finally:
             process.terminate()
 
 
+@contextlib.contextmanager
+def serving(command, port, log, daemon):
+    """An emperor that has its vassal up."""
+    with running(command, log) as process:
+        supervisor = recovery.Supervisor(process.pid, port, log, daemon)
+        try:
+            supervisor.wait_until_serving()
+        except recovery.Failure as failure:
+            with open(log, encoding="utf-8", errors="replace") as text:
+                raise recovery.Failure(f"{' '.join(command)}: {failure}\n{text.read()}") from failure
+        yield supervisor
+
+
+def jail_section(bench):
+    """The same small jail by several programs, from the start of the program to its end."""
+    rows, raw = [], {}
+    with tempfile.TemporaryDirectory(dir="/run") as directory, contextlib.ExitStack() as stack:
+        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist)
+        contenders = scene.contenders()
+        for name, contender in contenders.items():
+            scene.require_works(name, contender)
+        rounds = {name: [] for name in contenders}
+        progress(f"jail: {bench.rounds} rounds of {', '.join(contenders)}")
+        for _ in range(bench.rounds):
+            for name, contender in contenders.items():
+                rounds[name].append(scene.start_to_reaped_ms(contender))
+        for name, values in rounds.items():
+            remark = contenders[name].remark
+            raw[name] = {"start_to_reaped_ms": summarize(values), "rounds": values}
+            rows.append(["start to reaped", f"{name} ({remark})" if remark else name, *figures_of(summarize(values), 2)])
+        progress(f"jail: {bench.rounds} vassals of the emperor")
+        log = scene.start_emperor(stack, running)
+        values = [scene.clone_to_running_ms(log, number) for number in range(bench.rounds)]
+        raw["emperor"] = {"clone_to_running_ms": summarize(values), "rounds": values}
+        rows.append(["clone3 to app's exec", "emperor (own log)", *figures_of(summarize(values), 2)])
+    title = (f"A static `true` in a full jail (bind, pivot_root, /proc, /dev, old root gone, privileges dropped), "
+             f"{bench.rounds} rounds\neach, interleaved, in ms; from before posix_spawn to after waitpid")
+    return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
+
+
 def recovery_section(bench):
     """kill -9 of fuse-zip: until the instance is gone, until a new one serves."""
-    supervisors = bench.supervisors()
+    return kill_rounds(bench, "recovery", "fuse-zip", bench.zip_supervisors())
+
+
+def cow_section(bench):
+    """The same of unionfs-fuse, which is the vassal's root."""
+    return kill_rounds(bench, "cow", "unionfs-fuse", bench.cow_supervisors())
+
+
+def kill_rounds(bench, section, daemon, supervisors):
     rounds = {name: [] for name in supervisors}
     for number in range(1, bench.rounds + 1):
         for name, supervisor in supervisors.items():
-            progress(f"recovery: round {number} of {bench.rounds}, {name}")
+            progress(f"{section}: round {number} of {bench.rounds}, {name}")
             rounds[name].append(supervisor.recover())
             time.sleep(recovery.SETTLE_S)
     rows, raw = [], {}
@@ -126,17 +190,17 @@ def recovery_section(bench):
             if values:
                 summary = summarize(values)
                 raw.setdefault(name, {})[figure] = summary
-                rows.append([label, name, *(f"{summary[key]:.1f}" for key in ("p50", "p90", "max"))])
+                rows.append([label, name, *figures_of(summary, 1)])
     for name in supervisors:
         raw[name]["rounds"] = rounds[name]
-    title = f"Recovery after kill -9 of fuse-zip, {bench.rounds} rounds each, in ms"
+    title = f"Recovery after kill -9 of {daemon}, {bench.rounds} rounds each, in ms"
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
 
 def footprint_section(bench):
     """Size of the programs, and the memory that is theirs alone while nothing happens."""
     rows, raw = [], {}
-    for name, supervisor in bench.supervisors().items():
+    for name, supervisor in bench.zip_supervisors().items():
         for role, pid in [("emperor", supervisor.pid), ("PID 1 of the vassal", supervisor.vassal())]:
             # Not the name behind the link: vassal-init may run from a memfd.
             program, size = recovery.name_of(pid), os.stat(f"/proc/{pid}/exe").st_size
@@ -146,7 +210,13 @@ def footprint_section(bench):
     return Table("Size, and private dirty memory when idle", ["", "", "file, bytes", "memory, KB"], rows, raw)
 
 
-SECTIONS = {"footprint": footprint_section, "recovery": recovery_section}
+# The one that minds company goes first.
+SECTIONS = {
+    "jail": (jail_section, 100),
+    "footprint": (footprint_section, 1),
+    "recovery": (recovery_section, 10),
+    "cow": (cow_section, 10),
+}
 
 
 def private_dirty_kb(pid):
@@ -156,6 +226,10 @@ def private_dirty_kb(pid):
 def summarize(values):
     ordered = sorted(values)
     return {"p50": percentile(ordered, 50), "p90": percentile(ordered, 90), "max": ordered[-1], "n": len(ordered)}
+
+
+def figures_of(summary, digits):
+    return [f"{summary[key]:.{digits}f}" for key in ("p50", "p90", "max")]
 
 
 def percentile(ordered, percent):
