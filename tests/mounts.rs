@@ -1,0 +1,213 @@
+//! Mount and umount actions: what they do, what they refuse, and where they cannot be led.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use common::cow::PIVOTED;
+use common::{Sandbox, run, sandboxed};
+
+/// The options of what is mounted at a place, and the rest of its line of mountinfo.
+fn mount_at(said: &[String], place: &str) -> String {
+    let line = said.iter().rev().find(|line| line.split(' ').nth(4) == Some(place));
+    line.unwrap_or_else(|| panic!("nothing at {place}: {said:#?}")).clone()
+}
+
+/// The mount table after these hooks.
+fn table(sandbox: &Sandbox, lines: &str) -> Vec<String> {
+    sandbox.said(&format!("{lines}\ncommand = cat /proc/self/mountinfo"))
+}
+
+#[test]
+fn filesystems_by_type_with_flags_and_data() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        for (lines, place, parts) in [
+            ("hook-asap = mount:tmpfs none /mnt", "/mnt", &[" - tmpfs none rw"][..]),
+            ("mount-asap = tmpfs stuff /mnt nosuid,nodev,noexec size=64k", "/mnt", &["nosuid,nodev,noexec", "- tmpfs stuff", "size=64k"]),
+            ("mount-as-root = proc none /mnt ro", "/mnt", &[" ro,", " - proc none"]),
+            ("mount-as-root = sysfs none /mnt", "/mnt", &[" - sysfs none"]),
+            ("mount-asap = tmpfs none /mnt\nmount-asap = none none /mnt remount,ro", "/mnt", &[" - tmpfs none ro"]),
+            ("mount-asap = none /ns/precise/var /mnt bind,noexec", "/mnt", &["noexec"]),
+            ("mount-asap = none /ns/precise /mnt rbind\nmount-asap = none /mnt/usr /ns/cow move", "/ns/cow", &[" / "]),
+        ] {
+            let line = mount_at(&table(sandbox, lines), place);
+            for part in parts {
+                if *part != " / " {
+                    assert!(line.contains(part), "{lines}: '{part}' is not in: {line}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_read_only_bind_mount_is_read_only() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/a/b").unwrap();
+        run("mount", &["-t", "tmpfs", "below", "/ns/a/b"]);
+        let touch = "command = sh -c 'touch /mnt/x; touch /mnt/b/x; touch /ns/a/x; true'";
+        let refused = |said: &[String], path: &str| {
+            said.iter().any(|line| line.contains(path) && line.contains("Read-only file system"))
+        };
+        for (lines, top, below) in [
+            ("mount-asap = none /ns/a /mnt bind", false, false),
+            ("mount-asap = none /ns/a /mnt bind,ro", true, false),
+            ("mount-asap = none /ns/a /mnt rbind", false, false),
+            ("mount-asap = none /ns/a /mnt rbind,ro", true, true),
+            ("mount-asap = none /ns/a /mnt bind,rec,readonly", true, true),
+            ("mount-asap = none /ns/a /mnt bind\nmount-asap = none none /mnt bind,remount,ro", true, false),
+            ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,ro", true, false),
+            ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,rec,ro", true, true),
+        ] {
+            let said = sandbox.said(&format!("{lines}\n{touch}"));
+            assert_eq!(refused(&said, "/mnt/x"), top, "{lines}: {said:?}");
+            assert_eq!(refused(&said, "/mnt/b/x"), below, "{lines}: {said:?}");
+            assert!(!refused(&said, "/ns/a/x"), "{lines}: the source became read-only: {said:?}");
+        }
+    });
+}
+
+#[test]
+fn a_remount_keeps_the_source_writable_and_can_be_undone() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        let lines = "mount-asap = none /ns /mnt bind,ro,nosuid\nmount-asap = none none /mnt bind,remount,nodev";
+        let line = mount_at(&table(sandbox, lines), "/mnt");
+        // As mount(8) does it: what is not named is not changed, else a lock would be lifted by accident.
+        assert!(line.contains("nodev"), "{line}");
+        assert!(line.contains("nosuid"), "{line}");
+    });
+}
+
+#[test]
+fn propagation_is_as_asked_and_never_reaches_the_outside() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        run("mount", &["--make-rshared", "/"]);
+        for (flags, expected) in [("shared", Some("shared:")), ("private", None), ("unbindable", Some("unbindable"))] {
+            // `outcome` compares the table outside.
+            let lines = format!("mount-asap = tmpfs none /mnt\nmount-asap = none none /mnt {flags}");
+            let line = mount_at(&table(sandbox, &lines), "/mnt");
+            let optional = line.split(" - ").next().unwrap().split(' ').skip(6).collect::<Vec<_>>().join(" ");
+            match expected {
+                Some(text) => assert!(optional.starts_with(text), "{flags}: {line}"),
+                None => assert_eq!(optional, "", "{flags}: {line}"),
+            }
+        }
+        let lines = "mount-asap = none none / rshared\nmount-asap = tmpfs none /mnt";
+        assert!(mount_at(&table(sandbox, lines), "/mnt").contains("shared:"));
+    });
+}
+
+#[test]
+fn umount_with_all_below() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        // A place with a blank and a line break, which mountinfo escapes.
+        fs::create_dir_all("/ns/t/a b").unwrap();
+        let mounts = "exec-asap = mount -t tmpfs x /ns/t; mkdir '/ns/t/a b' /ns/t/c; mount -t tmpfs y '/ns/t/a b'; \
+                      mkdir '/ns/t/a b/d'; mount -t tmpfs z '/ns/t/a b/d'; mount -t tmpfs w /ns/t/c";
+        for flags in ["rec", "rec,detach", "recursive,lazy", "detach"] {
+            let said = table(sandbox, &format!("{mounts}\numount-as-root = /ns/t {flags}"));
+            assert!(!said.iter().any(|line| line.contains(" /ns/t")), "{flags}: {said:#?}");
+        }
+        sandbox.fails(
+            &format!("{mounts}\numount-as-root = /ns/t"),
+            &["as-root #1: umount /ns/t: ", "busy"],
+        );
+        let busy = format!("{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root = sleep 0.2\nexec-as-root = true");
+        let busy = format!("{busy}\nhook-post-jail = print:x\nhook-as-user = umount:/ns/t rec");
+        sandbox.fails(&busy, &["as-user #1: umount /ns/t/a b/d: ", "busy"]);
+    });
+}
+
+#[test]
+fn unmounting_what_is_not_mounted() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        sandbox.fails("umount-asap = /ns/cow", &["asap #1: umount /ns/cow: ", "vassal.ini:2:"]);
+        sandbox.fails("umount-asap = /ns/none rec,detach", &["asap #1: umount /ns/none: No such file"]);
+        sandbox.fails("umount-asap = /ns/cow rec,detach", &["asap #1: umount /ns/cow: "]);
+    });
+}
+
+#[test]
+fn a_mount_that_fails_is_named_with_its_step() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        for (lines, parts) in [
+            ("hook-asap = mount:tmpfs none /ns/none", &["asap #1: mount: open /ns/none: No such file", "(ENOENT)", "hook-asap"][..]),
+            ("mount-as-root = none /ns/none /mnt bind", &["as-root #1: bind: open /ns/none: No such file"]),
+            ("mount-asap = nosuchfs none /mnt", &["asap #1: mount nosuchfs on /mnt: this kernel has no such filesystem (ENODEV)"]),
+            ("mount-asap = tmpfs none /mnt defaults size=banana", &["asap #1: mount tmpfs on /mnt: Invalid argument"]),
+            ("mount-asap = none /ns /mnt/x bind", &["asap #1: mount: open /mnt/x: No such file"]),
+            ("mount-asap = none /etc/passwd /mnt bind", &["asap #1: bind to /mnt: "]),
+            ("exec-asap = true\nmount-asap = none none /ns/precise/var remount,ro", &["asap #1: remount /ns/precise/var: "]),
+            ("mount-asap = none /ns/precise/var /mnt move", &["asap #1: move a mount to /mnt: "]),
+        ] {
+            sandbox.fails(lines, parts);
+        }
+        sandbox.is_invalid("mount-asap = tmpfs none /mnt raedonly", "unknown mount flag 'raedonly', did you mean 'readonly'?");
+        sandbox.is_invalid("mount-asap = tmpfs none", "the target is missing");
+        sandbox.is_invalid("umount-asap = /mnt ro", "unknown umount flag 'ro'");
+        sandbox.is_invalid("hook-asap = umount:", "the path is missing");
+    });
+}
+
+#[test]
+fn a_link_in_the_coming_root_leads_nowhere_outside() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        // What the tenant prepared: the same path, outside and inside.
+        fs::create_dir_all("/ns/precise/ns/cow").unwrap();
+        symlink("/ns/cow", "/ns/precise/escape").unwrap();
+        symlink("../../../../../../ns/cow", "/ns/precise/climb").unwrap();
+        for link in ["escape", "climb"] {
+            for what in ["tmpfs trap", "none /mnt"] {
+                let flags = if what == "none /mnt" { " bind" } else { "" };
+                let lines = format!(
+                    "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = {what} /ufs/{link}{flags}\n\
+                     exec-pre-jail = grep -c ' /ns/cow ' /proc/self/mountinfo || true\n\
+                     exec-pre-jail = grep -c ' /ufs/ns/cow ' /proc/self/mountinfo\n\
+                     pivot_root = /ufs /ufs/.old_root\ncommand = true"
+                );
+                assert_eq!(sandbox.said(&lines), ["0", "1"], "{lines}");
+            }
+        }
+        // A link to nothing inside, though it leads somewhere outside.
+        symlink("/ns/cow/user001", "/ns/precise/dangling").unwrap();
+        sandbox.fails(
+            "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = tmpfs trap /ufs/dangling\npivot_root = /ufs /ufs/.old_root",
+            &["pre-jail #2: mount: open /ufs/dangling: No such file"],
+        );
+    });
+}
+
+#[test]
+fn a_link_is_refused_while_the_old_root_can_be_reached() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        symlink("/.old_root/ns/cow", "/ns/precise/link").unwrap();
+        fs::create_dir("/ns/precise/plain").unwrap();
+        symlink("plain", "/ns/precise/harmless").unwrap();
+        for link in ["link", "harmless"] {
+            sandbox.fails(
+                &format!("{PIVOTED}\nhook-as-root = mount:tmpfs trap /{link}"),
+                &[&format!("as-root #3: mount /{link}: a symbolic link on the way: refused while the old root")],
+            );
+        }
+        // When it is gone, links only lead to where the tenant is anyway.
+        let lines = format!("{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nhook-as-root = mount:tmpfs none /harmless");
+        assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"));
+        // It may be unmounted under another name for it.
+        for name in ["/.old_root/", "//.old_root", "/./.old_root"] {
+            let lines = format!("{PIVOTED}\nhook-as-root = umount:{name} rec,detach\nhook-as-root = mount:tmpfs none /harmless");
+            assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"), "{name}");
+        }
+    });
+}

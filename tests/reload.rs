@@ -1,0 +1,228 @@
+//! A changed file: the app is restarted in the same jail, or kept, or everything is made anew; and each is said.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+
+use common::process::{self, Handle};
+use common::tutorial::{MOUNTED, sees_app_mounted};
+use common::{Daemon, Sandbox, eventually, sandboxed};
+use rustix::process::Signal;
+
+/// A vassal with the zip mounted; each start of the app leaves a mark with its kind.
+fn lines(app: &str) -> String {
+    format!(
+        "uid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\n  exec-as-user = echo first time\n\
+         endif =\nif-reload =\n  exec-as-user = echo once more\nendif =\nmountpoint-check = /app\nexec-as-root = echo as root\n\
+         exec-pre-app = echo about to start\n{app}"
+    )
+}
+
+const SLEEP: &str = "command = sleep 1000";
+
+/// The said lines that hooks and apps have written, in order.
+fn said(daemon: &Daemon) -> Vec<String> {
+    daemon.log().lines().filter(|line| !line.starts_with("vassal-init") && !line.starts_with("emperor")).map(str::to_owned).collect()
+}
+
+fn emperor(sandbox: &Sandbox, first: &str) -> (Daemon, i32, i32) {
+    sandbox.zip();
+    sandbox.vassal("app", first);
+    let emperor = sandbox.emperor(&[]);
+    let init = emperor.wait_running(1, "app");
+    let app = process::only("sleep").pid;
+    (emperor, init, app)
+}
+
+/// Waits until the app is another process than `old`.
+fn another(old: i32) -> i32 {
+    eventually("another app", || match process::named("sleep").as_slice() {
+        [app] if app.pid != old => Some(app.pid),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_touched_file_restarts_the_app_in_the_same_jail() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(SLEEP));
+        let daemon = process::only("fuse-zip").pid;
+        assert_eq!(said(&emperor), ["as root", "first time", "about to start"]);
+        let mut latest = app;
+        for n in 1..=3 {
+            sandbox.vassal("app", &lines(SLEEP));
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            latest = another(latest);
+            emperor.wait_for_nth(n + 1, "app started");
+        }
+        let again = ["once more", "about to start"];
+        assert_eq!(said(&emperor), [&["as root", "first time", "about to start"][..], &again, &again, &again].concat());
+        assert_eq!(emperor.pid_of("app"), init);
+        assert_eq!(process::only("fuse-zip").pid, daemon);
+        assert!(sees_app_mounted(init));
+        // The mount is watched as before.
+        let instance = Handle::of(init);
+        process::signal(daemon, Signal::KILL);
+        instance.wait();
+        emperor.wait_for("mountpoint /app lost");
+        emperor.wait_running(2, "app");
+        assert_eq!(emperor.lines("emperor: app: started").len(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_new_file_counts_for_the_new_app() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(&format!("env = A=1\n{SLEEP}")));
+        let new = "env = A=2\nchdir = /var\numask = 027\ncommand = sh -c 'echo $A; pwd; umask; exec sleep 1001'";
+        sandbox.vassal("app", &lines(new));
+        another(app);
+        eventually("its words", || said(&emperor).ends_with(&["2".into(), "/var".into(), "0027".into()]).then_some(()));
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(SLEEP));
+        for (n, (wrong, says)) in (1..).zip([
+            ("hook-as-user = mkdri:/x", "unknown action 'mkdri', did you mean 'mkdir'?"),
+            ("uid =", "uid"),
+            ("mountpoint-check = app", "app"),
+            ("endif =", "endif"),
+        ]) {
+            sandbox.vassal("app", &lines(&format!("{SLEEP}\n{wrong}")));
+            let line = emperor.wait_for_nth(n, "not reloaded, the app goes on as it was: ");
+            assert!(line.contains(says), "'{says}' is not in: {line}");
+            let place = format!("{}:", common::sandbox::vassal_path("app").display());
+            assert!(line.contains(&place), "{line}");
+            // The status shows the mistake for as long as it is there.
+            emperor.signal(Signal::USR1);
+            emperor.wait_for_nth(n, "1 vassals");
+            let status = eventually("its status", || {
+                let log = emperor.log();
+                let (_, after) = log.rsplit_once("1 vassals\n")?;
+                after.lines().find(|line| line.starts_with("emperor: app: ")).map(str::to_owned)
+            });
+            assert!(status.contains(says), "'{says}' is not in: {status}");
+            assert_eq!((emperor.pid_of("app"), process::only("sleep").pid), (init, app));
+        }
+        // Right again: taken on, and the status forgets.
+        sandbox.vassal("app", &lines(SLEEP));
+        another(app);
+        emperor.wait_for_nth(2, "app started");
+        let shown = emperor.lines("1 vassals").len();
+        eventually("a status without it", || {
+            emperor.signal(Signal::USR1);
+            emperor.wait_for_nth(shown + 1, "1 vassals");
+            let log = emperor.log();
+            let (_, after) = log.rsplit_once("1 vassals\n")?;
+            let line = after.lines().find(|line| line.starts_with("emperor: app: "))?;
+            (!line.contains("endif")).then_some(())
+        });
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_shapes_the_jail_asks_for_a_fresh_one() {
+    sandboxed(|sandbox| {
+        let (emperor, mut init, _) = emperor(sandbox, &lines(SLEEP));
+        let base = lines(SLEEP);
+        for (n, (from, to, what)) in (1..).zip([
+            ("uid = user001", "uid = user001\ngid = nogroup", "gid"),
+            ("as root", "as somebody", "a hook up to as-root"),
+            (SLEEP, "command = sleep 1000\ncap = kill", "cap"),
+            ("mountpoint-check = /app\n", "", "mountpoint-check"),
+            ("uid = user001", "uid = root", "uid"),
+        ]) {
+            // Each differs from the one before in its own change and the way back of the last: the first one found counts.
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &base.replace(from, to));
+            instance.wait();
+            let line = emperor.wait_for_nth(n, "which needs a fresh jail");
+            if n == 1 {
+                assert!(line.contains(&format!("not reloaded: {what} changed")), "{line}");
+            }
+            let next = emperor.wait_running(n + 1, "app");
+            assert_ne!(next, init);
+            init = next;
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_stop_during_a_reload_wins() {
+    sandboxed(|sandbox| {
+        // While the old app takes its time, and while the new one is prepared.
+        for stubborn in [true, false] {
+            let app = if stubborn {
+                "stop-timeout = 60s\ncommand = sh -c 'trap \"sleep 0.5; exit 0\" TERM; echo ready; while :; do sleep 0.01; done'"
+            } else {
+                "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep 1000'"
+            };
+            let mut vassal = sandbox.vassal_init("vassal", &format!("uid = user001\nexec-as-user-atexit = echo bye\n{app}"));
+            vassal.wait_for("ready");
+            vassal.wait_for("app started");
+            vassal.signal(Signal::HUP);
+            vassal.wait_for("reloading: the app is restarted");
+            if !stubborn {
+                eventually("the hook", || fs_has_argument("999").then_some(()));
+            }
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            assert_eq!(vassal.lines("ready").len(), 1, "the app was started again");
+            vassal.wait_for("stopped, ");
+            if stubborn {
+                vassal.wait_for("bye");
+            }
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+/// Whether a process has that word on its command line.
+fn fs_has_argument(word: &str) -> bool {
+    process::named("sleep").iter().any(|process| {
+        fs::read(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
+    })
+}
+
+#[test]
+fn hup_reloads_a_vassal_of_no_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let vassal = sandbox.vassal_init("vassal", &format!("{MOUNTED}\nif-reload =\nenv = KIND=again\nendif =\ncommand = sleep 1000"));
+        vassal.wait_for("app started");
+        let app = process::only("sleep");
+        // The same file.
+        vassal.signal(Signal::HUP);
+        let next = another(app.pid);
+        assert_eq!(process::read(next).unwrap().parent, app.parent, "the same PID 1");
+        let environment = fs::read(format!("/proc/{next}/environ")).unwrap();
+        assert!(String::from_utf8_lossy(&environment).contains("KIND=again"));
+        vassal.wait_for_nth(2, "app started");
+        // A wrong one.
+        sandbox.ini("vassal", "command = 'sleep 1000");
+        vassal.signal(Signal::HUP);
+        let line = vassal.wait_for("not reloaded, the app goes on as it was: ");
+        assert!(line.contains("vassal.ini:2:"), "{line}");
+        // One for another jail: nobody is there to make one.
+        sandbox.ini("vassal", "command = sleep 1000");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("which needs a fresh jail");
+        // None.
+        fs::remove_file(sandbox.path("vassal.ini")).unwrap();
+        vassal.signal(Signal::HUP);
+        let line = vassal.wait_for_nth(2, "not reloaded, the app goes on as it was: ");
+        assert!(line.contains("No such file"), "{line}");
+        assert_eq!(process::only("sleep").pid, next);
+    });
+}
