@@ -187,7 +187,9 @@ fn a_vassal_init_inside_the_tree_works_too() {
         fs::write("/ns/precise/app.ini", "[uwsgi]\ncommand = echo from inside\n").unwrap();
         run("mount", &["--rbind", "/proc", "/ns/precise/proc"]);
         run("mount", &["--rbind", "/dev", "/ns/precise/dev"]);
-        let said = run("chroot", &["/ns/precise", "/init", "--unshare", "fs,pid", "/app.ini"]);
+        // The root must be a mount for its propagation to be changed.
+        run("mount", &["--rbind", "/ns/precise", "/ufs"]);
+        let said = run("chroot", &["/ufs", "/init", "--unshare", "fs,pid", "/app.ini"]);
         assert!(said.lines().any(|line| line == "from inside"), "{said}");
     });
 }

@@ -56,11 +56,12 @@ fn a_read_only_bind_mount_is_read_only() {
         };
         for (lines, top, below) in [
             ("mount-asap = none /ns/a /mnt bind", false, false),
-            ("mount-asap = none /ns/a /mnt bind,ro", true, false),
+            // Alone it shows the directory that the mount below covers.
+            ("mount-asap = none /ns/a /mnt bind,ro", true, true),
             ("mount-asap = none /ns/a /mnt rbind", false, false),
             ("mount-asap = none /ns/a /mnt rbind,ro", true, true),
             ("mount-asap = none /ns/a /mnt bind,rec,readonly", true, true),
-            ("mount-asap = none /ns/a /mnt bind\nmount-asap = none none /mnt bind,remount,ro", true, false),
+            ("mount-asap = none /ns/a /mnt bind\nmount-asap = none none /mnt bind,remount,ro", true, true),
             ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,ro", true, false),
             ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,rec,ro", true, true),
         ] {

@@ -1,0 +1,131 @@
+//! A shutdown that loses nothing: the app first, then the unmount, then the daemon's own time to write.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use common::{Daemon, Sandbox, process, sandboxed, until};
+use rustix::process::Signal;
+
+/// Stands in for a daemon that commits on unmount: a real FUSE mount, whose companion sees it go, takes two seconds, and
+/// then writes what it held. It has left its hook's process group, as daemons do.
+const COMPANION: &str = r#"#!/bin/sh
+while grep -q ' /app fuse' /proc/self/mountinfo; do sleep 0.05; done
+echo "gone, app: $(cat /run/scratch/app)" >>/run/scratch/order
+sleep 2
+echo flushed >>/run/scratch/flushed
+"#;
+
+/// Ignores everything that can be ignored, the unmount first.
+const STUBBORN: &str = "#!/bin/sh\ntrap 'echo got TERM >>/run/scratch/order' TERM INT HUP\nwhile :; do sleep 0.05; done\n";
+
+/// A vassal with the zip mounted by its user and a companion beside, its app started.
+fn mounted(sandbox: &Sandbox, companion: &str, more: &str) -> Daemon {
+    sandbox.zip();
+    fs::write("/run/scratch/app", "").unwrap();
+    fs::set_permissions("/run/scratch/app", fs::Permissions::from_mode(0o666)).unwrap();
+    let path = sandbox.file("companion", companion);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let vassal = sandbox.vassal_init(
+        "vassal",
+        &format!(
+            "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n\
+             exec-as-user = setsid {} </dev/null &\nmountpoint-check = /app\n{more}\n\
+             command = sh -c 'trap \"sleep 0.3; echo ended >/run/scratch/app; exit 0\" TERM; cd /app; echo ready; while :; do sleep 0.01; done'",
+            path.display()
+        ),
+    );
+    vassal.wait_for("ready");
+    vassal
+}
+
+const UNMOUNT: &str = "exec-as-user-atexit = fusermount -u /app";
+
+#[test]
+fn a_daemon_that_takes_two_seconds_to_flush_loses_nothing() {
+    sandboxed(|sandbox| {
+        let mut vassal = mounted(sandbox, COMPANION, UNMOUNT);
+        let start = Instant::now();
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 0);
+        let took = start.elapsed();
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+        // The app was over before its filesystem was.
+        assert_eq!(fs::read_to_string("/run/scratch/order").unwrap(), "gone, app: ended\n");
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(6), "took {took:?}");
+        assert_eq!(vassal.lines("SIGKILL"), [""; 0]);
+        assert_eq!(vassal.lines("lost"), [""; 0], "the unmount was taken for a loss");
+    });
+}
+
+#[test]
+fn the_same_under_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        fs::write("/run/scratch/app", "").unwrap();
+        let path = sandbox.file("companion", COMPANION);
+        sandbox.vassal(
+            "app",
+            &format!(
+                "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n\
+                 exec-as-user = setsid sh {} </dev/null &\nmountpoint-check = /app\n{UNMOUNT}\ncommand = sleep 1000",
+                path.display()
+            ),
+        );
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        until("the companion", || process::named("companion").len() + process::named("sh").len() > 0);
+        emperor.stop();
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+    });
+}
+
+#[test]
+fn an_app_that_ends_by_itself_is_followed_by_the_same_end() {
+    sandboxed(|sandbox| {
+        let mut vassal = mounted(sandbox, COMPANION, UNMOUNT);
+        let app = process::named("sh").into_iter().find(|process| process.parent != 1 && is_app(process.pid));
+        process::signal(app.expect("the app").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 137);
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+    });
+}
+
+/// Whether it is the shell that runs the app.
+fn is_app(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("echo ready"))
+}
+
+#[test]
+fn one_that_ignores_everything_is_killed_when_its_time_is_up() {
+    sandboxed(|sandbox| {
+        let mut vassal = mounted(sandbox, STUBBORN, &format!("unmount-timeout = 1s\n{UNMOUNT}"));
+        let start = Instant::now();
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 0);
+        let took = start.elapsed();
+        // Its time once to leave by itself, once more after SIGTERM.
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(6), "took {took:?}");
+        assert_eq!(fs::read_to_string("/run/scratch/order").unwrap(), "got TERM\n");
+        vassal.wait_for("processes are left 1.0 s after SIGTERM: SIGKILL");
+    });
+}
+
+#[test]
+fn a_failed_unmount_is_logged_and_the_end_comes_anyway() {
+    sandboxed(|sandbox| {
+        // Still in use: by a process that nobody asks before the unmount.
+        let busy = "#!/bin/sh\ncd /app && exec sleep 1000\n";
+        let mut vassal = mounted(sandbox, busy, &format!("unmount-timeout = 500ms\n{UNMOUNT}"));
+        until("it is there", || process::named("sleep").iter().any(|process| process.uid != 0));
+        std::thread::sleep(Duration::from_millis(100));
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 0);
+        let line = vassal.wait_for("as-user-atexit #1: run fusermount -u /app: exited with status 1");
+        assert!(line.ends_with("ignored"), "{line}");
+    });
+}
