@@ -21,13 +21,12 @@ echo flushed >>/run/scratch/flushed
 "#;
 
 /// Ignores everything that can be ignored, the unmount first.
-const STUBBORN: &str = "#!/bin/sh\ntrap 'echo got TERM >>/run/scratch/order' TERM INT HUP\nwhile :; do sleep 0.05; done\n";
+const STUBBORN: &str =
+    "#!/bin/sh\ntrap 'echo got TERM >>/run/scratch/order' TERM INT HUP\nwhile :; do sleep 0.05; done\n";
 
 /// A vassal with the zip mounted by its user and a companion beside, its app started.
 fn mounted(sandbox: &Sandbox, companion: &str, more: &str) -> Daemon {
     sandbox.zip();
-    fs::write("/run/scratch/app", "").unwrap();
-    fs::set_permissions("/run/scratch/app", fs::Permissions::from_mode(0o666)).unwrap();
     let path = sandbox.file("companion", companion);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let vassal = sandbox.vassal_init(
@@ -66,7 +65,6 @@ fn a_daemon_that_takes_two_seconds_to_flush_loses_nothing() {
 fn the_same_under_the_emperor() {
     sandboxed(|sandbox| {
         sandbox.zip();
-        fs::write("/run/scratch/app", "").unwrap();
         let path = sandbox.file("companion", COMPANION);
         sandbox.vassal(
             "app",
@@ -97,7 +95,8 @@ fn an_app_that_ends_by_itself_is_followed_by_the_same_end() {
 
 /// Whether it is the shell that runs the app.
 fn is_app(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("echo ready"))
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| String::from_utf8_lossy(&line).contains("echo ready"))
 }
 
 #[test]

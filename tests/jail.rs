@@ -93,7 +93,12 @@ fn two_tenants_share_a_tree_and_not_their_writes() {
 fn nothing_of_the_old_root_stays_reachable() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        sandbox.vassal("app", &format!("uid = user001\n{PIVOTED}\numount-as-root = /.old_root rec,detach\ncommand = sleep 1000"));
+        sandbox.vassal(
+            "app",
+            &format!(
+                "uid = user001\n{PIVOTED}\numount-as-root = /.old_root rec,detach\ncommand = sleep 1000"
+            ),
+        );
         let emperor = sandbox.emperor(&[]);
         let init = emperor.wait_running(1, "app");
         let app = process::only("sleep").pid;
@@ -102,7 +107,11 @@ fn nothing_of_the_old_root_stays_reachable() {
             let root = at("root");
             let tree = fs::metadata("/ns/precise").unwrap();
             assert_eq!((root.dev(), root.ino()), (tree.dev(), tree.ino()), "the root of {pid}");
-            assert_eq!((at("cwd").dev(), at("cwd").ino()), (root.dev(), root.ino()), "the directory of {pid}");
+            assert_eq!(
+                (at("cwd").dev(), at("cwd").ino()),
+                (root.dev(), root.ino()),
+                "the directory of {pid}"
+            );
             for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
                 let path = entry.unwrap().path();
                 let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
@@ -188,7 +197,7 @@ fn a_vassal_init_inside_the_tree_works_too() {
         run("mount", &["--rbind", "/proc", "/ns/precise/proc"]);
         run("mount", &["--rbind", "/dev", "/ns/precise/dev"]);
         // The root must be a mount for its propagation to be changed.
-        run("mount", &["--rbind", "/ns/precise", "/ufs"]);
+        sandbox.mount(&["--rbind", "/ns/precise"], "/ufs");
         let said = run("chroot", &["/ufs", "/init", "--unshare", "fs,pid", "/app.ini"]);
         assert!(said.lines().any(|line| line == "from inside"), "{said}");
     });

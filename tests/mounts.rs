@@ -27,12 +27,24 @@ fn filesystems_by_type_with_flags_and_data() {
         sandbox.namespace_tree();
         for (lines, place, parts) in [
             ("hook-asap = mount:tmpfs none /mnt", "/mnt", &[" - tmpfs none rw"][..]),
-            ("mount-asap = tmpfs stuff /mnt nosuid,nodev,noexec size=64k", "/mnt", &["nosuid,nodev,noexec", "- tmpfs stuff", "size=64k"]),
+            (
+                "mount-asap = tmpfs stuff /mnt nosuid,nodev,noexec size=64k",
+                "/mnt",
+                &["nosuid,nodev,noexec", "- tmpfs stuff", "size=64k"],
+            ),
             ("mount-as-root = proc none /mnt ro", "/mnt", &[" ro,", " - proc none"]),
             ("mount-as-root = sysfs none /mnt", "/mnt", &[" - sysfs none"]),
-            ("mount-asap = tmpfs none /mnt\nmount-asap = none none /mnt remount,ro", "/mnt", &[" - tmpfs none ro"]),
+            (
+                "mount-asap = tmpfs none /mnt\nmount-asap = none none /mnt remount,ro",
+                "/mnt",
+                &[" - tmpfs none ro"],
+            ),
             ("mount-asap = none /ns/precise/var /mnt bind,noexec", "/mnt", &["noexec"]),
-            ("mount-asap = none /ns/precise /mnt rbind\nmount-asap = none /mnt/usr /ns/cow move", "/ns/cow", &[" / "]),
+            (
+                "mount-asap = none /ns/precise /mnt rbind\nmount-asap = none /mnt/usr /ns/cow move",
+                "/ns/cow",
+                &[" / "],
+            ),
         ] {
             let line = mount_at(&table(sandbox, lines), place);
             for part in parts {
@@ -63,7 +75,11 @@ fn a_read_only_bind_mount_is_read_only() {
             ("mount-asap = none /ns/a /mnt bind,rec,readonly", true, true),
             ("mount-asap = none /ns/a /mnt bind\nmount-asap = none none /mnt bind,remount,ro", true, true),
             ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,ro", true, false),
-            ("mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,rec,ro", true, true),
+            (
+                "mount-asap = none /ns/a /mnt rbind\nmount-asap = none none /mnt bind,remount,rec,ro",
+                true,
+                true,
+            ),
         ] {
             let said = sandbox.said(&format!("{lines}\n{touch}"));
             assert_eq!(refused(&said, "/mnt/x"), top, "{lines}: {said:?}");
@@ -77,7 +93,8 @@ fn a_read_only_bind_mount_is_read_only() {
 fn a_remount_keeps_the_source_writable_and_can_be_undone() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        let lines = "mount-asap = none /ns /mnt bind,ro,nosuid\nmount-asap = none none /mnt bind,remount,nodev";
+        let lines =
+            "mount-asap = none /ns /mnt bind,ro,nosuid\nmount-asap = none none /mnt bind,remount,nodev";
         let line = mount_at(&table(sandbox, lines), "/mnt");
         // As mount(8) does it: what is not named is not changed, else a lock would be lifted by accident.
         assert!(line.contains("nodev"), "{line}");
@@ -90,7 +107,9 @@ fn propagation_is_as_asked_and_never_reaches_the_outside() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         run("mount", &["--make-rshared", "/"]);
-        for (flags, expected) in [("shared", Some("shared:")), ("private", None), ("unbindable", Some("unbindable"))] {
+        for (flags, expected) in
+            [("shared", Some("shared:")), ("private", None), ("unbindable", Some("unbindable"))]
+        {
             // `outcome` compares the table outside.
             let lines = format!("mount-asap = tmpfs none /mnt\nmount-asap = none none /mnt {flags}");
             let line = mount_at(&table(sandbox, &lines), "/mnt");
@@ -117,11 +136,10 @@ fn umount_with_all_below() {
             let said = table(sandbox, &format!("{mounts}\numount-as-root = /ns/t {flags}"));
             assert!(!said.iter().any(|line| line.contains(" /ns/t")), "{flags}: {said:#?}");
         }
-        sandbox.fails(
-            &format!("{mounts}\numount-as-root = /ns/t"),
-            &["as-root #1: umount /ns/t: ", "busy"],
+        sandbox.fails(&format!("{mounts}\numount-as-root = /ns/t"), &["as-root #1: umount /ns/t: ", "busy"]);
+        let busy = format!(
+            "{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root = sleep 0.2\nexec-as-root = true"
         );
-        let busy = format!("{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root = sleep 0.2\nexec-as-root = true");
         let busy = format!("{busy}\nhook-post-jail = print:x\nhook-as-user = umount:/ns/t rec");
         sandbox.fails(&busy, &["as-user #1: umount /ns/t/a b/d: ", "busy"]);
     });
@@ -142,18 +160,33 @@ fn a_mount_that_fails_is_named_with_its_step() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         for (lines, parts) in [
-            ("hook-asap = mount:tmpfs none /ns/none", &["asap #1: mount: open /ns/none: No such file", "(ENOENT)", "hook-asap"][..]),
+            (
+                "hook-asap = mount:tmpfs none /ns/none",
+                &["asap #1: mount: open /ns/none: No such file", "(ENOENT)", "hook-asap"][..],
+            ),
             ("mount-as-root = none /ns/none /mnt bind", &["as-root #1: bind: open /ns/none: No such file"]),
-            ("mount-asap = nosuchfs none /mnt", &["asap #1: mount nosuchfs on /mnt: this kernel has no such filesystem (ENODEV)"]),
-            ("mount-asap = tmpfs none /mnt defaults size=banana", &["asap #1: mount tmpfs on /mnt: Invalid argument"]),
+            (
+                "mount-asap = nosuchfs none /mnt",
+                &["asap #1: mount nosuchfs on /mnt: this kernel has no such filesystem (ENODEV)"],
+            ),
+            (
+                "mount-asap = tmpfs none /mnt defaults size=banana",
+                &["asap #1: mount tmpfs on /mnt: Invalid argument"],
+            ),
             ("mount-asap = none /ns /mnt/x bind", &["asap #1: mount: open /mnt/x: No such file"]),
             ("mount-asap = none /etc/passwd /mnt bind", &["asap #1: bind to /mnt: "]),
-            ("exec-asap = true\nmount-asap = none none /ns/precise/var remount,ro", &["asap #1: remount /ns/precise/var: "]),
+            (
+                "exec-asap = true\nmount-asap = none none /ns/precise/var remount,ro",
+                &["asap #1: remount /ns/precise/var: "],
+            ),
             ("mount-asap = none /ns/precise/var /mnt move", &["asap #1: move a mount to /mnt: "]),
         ] {
             sandbox.fails(lines, parts);
         }
-        sandbox.is_invalid("mount-asap = tmpfs none /mnt raedonly", "unknown mount flag 'raedonly', did you mean 'readonly'?");
+        sandbox.is_invalid(
+            "mount-asap = tmpfs none /mnt raedonly",
+            "unknown mount flag 'raedonly', did you mean 'readonly'?",
+        );
         sandbox.is_invalid("mount-asap = tmpfs none", "the target is missing");
         sandbox.is_invalid("umount-asap = /mnt ro", "unknown umount flag 'ro'");
         sandbox.is_invalid("hook-asap = umount:", "the path is missing");
@@ -199,15 +232,21 @@ fn a_link_is_refused_while_the_old_root_can_be_reached() {
         for link in ["link", "harmless"] {
             sandbox.fails(
                 &format!("{PIVOTED}\nhook-as-root = mount:tmpfs trap /{link}"),
-                &[&format!("as-root #3: mount /{link}: a symbolic link on the way: refused while the old root")],
+                &[&format!(
+                    "as-root #3: mount /{link}: a symbolic link on the way: refused while the old root"
+                )],
             );
         }
         // When it is gone, links only lead to where the tenant is anyway.
-        let lines = format!("{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nhook-as-root = mount:tmpfs none /harmless");
+        let lines = format!(
+            "{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nhook-as-root = mount:tmpfs none /harmless"
+        );
         assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"));
         // It may be unmounted under another name for it.
         for name in ["/.old_root/", "//.old_root", "/./.old_root"] {
-            let lines = format!("{PIVOTED}\nhook-as-root = umount:{name} rec,detach\nhook-as-root = mount:tmpfs none /harmless");
+            let lines = format!(
+                "{PIVOTED}\nhook-as-root = umount:{name} rec,detach\nhook-as-root = mount:tmpfs none /harmless"
+            );
             assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"), "{name}");
         }
     });

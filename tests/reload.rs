@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::process::{self, Handle};
-use common::tutorial::{MOUNTED, sees_app_mounted};
+use common::tutorial::sees_app_mounted;
 use common::{Daemon, Sandbox, eventually, sandboxed};
 use rustix::process::Signal;
 
@@ -24,7 +24,12 @@ const SLEEP: &str = "command = sleep 1000";
 
 /// The said lines that hooks and apps have written, in order.
 fn said(daemon: &Daemon) -> Vec<String> {
-    daemon.log().lines().filter(|line| !line.starts_with("vassal-init") && !line.starts_with("emperor")).map(str::to_owned).collect()
+    daemon
+        .log()
+        .lines()
+        .filter(|line| !line.starts_with("vassal-init") && !line.starts_with("emperor"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn emperor(sandbox: &Sandbox, first: &str) -> (Daemon, i32, i32) {
@@ -58,7 +63,10 @@ fn a_touched_file_restarts_the_app_in_the_same_jail() {
             emperor.wait_for_nth(n + 1, "app started");
         }
         let again = ["once more", "about to start"];
-        assert_eq!(said(&emperor), [&["as root", "first time", "about to start"][..], &again, &again, &again].concat());
+        assert_eq!(
+            said(&emperor),
+            [&["as root", "first time", "about to start"][..], &again, &again, &again].concat()
+        );
         assert_eq!(emperor.pid_of("app"), init);
         assert_eq!(process::only("fuse-zip").pid, daemon);
         assert!(sees_app_mounted(init));
@@ -77,10 +85,13 @@ fn a_touched_file_restarts_the_app_in_the_same_jail() {
 fn the_new_file_counts_for_the_new_app() {
     sandboxed(|sandbox| {
         let (emperor, init, app) = emperor(sandbox, &lines(&format!("env = A=1\n{SLEEP}")));
-        let new = "env = A=2\nchdir = /var\numask = 027\ncommand = sh -c 'echo $A; pwd; umask; exec sleep 1001'";
+        let new =
+            "env = A=2\nchdir = /var\numask = 027\ncommand = sh -c 'echo $A; pwd; umask; exec sleep 1001'";
         sandbox.vassal("app", &lines(new));
         another(app);
-        eventually("its words", || said(&emperor).ends_with(&["2".into(), "/var".into(), "0027".into()]).then_some(()));
+        eventually("its words", || {
+            said(&emperor).ends_with(&["2".into(), "/var".into(), "0027".into()]).then_some(())
+        });
         assert_eq!(emperor.pid_of("app"), init);
         emperor.stop();
     });
@@ -168,7 +179,8 @@ fn a_stop_during_a_reload_wins() {
             } else {
                 "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep 1000'"
             };
-            let mut vassal = sandbox.vassal_init("vassal", &format!("uid = user001\nexec-as-user-atexit = echo bye\n{app}"));
+            let mut vassal = sandbox
+                .vassal_init("vassal", &format!("uid = user001\nexec-as-user-atexit = echo bye\n{app}"));
             vassal.wait_for("ready");
             vassal.wait_for("app started");
             vassal.signal(Signal::HUP);
@@ -191,7 +203,8 @@ fn a_stop_during_a_reload_wins() {
 /// Whether a process has that word on its command line.
 fn fs_has_argument(word: &str) -> bool {
     process::named("sleep").iter().any(|process| {
-        fs::read(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
+        fs::read(format!("/proc/{}/cmdline", process.pid))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
     })
 }
 
@@ -199,7 +212,8 @@ fn fs_has_argument(word: &str) -> bool {
 fn hup_reloads_a_vassal_of_no_emperor() {
     sandboxed(|sandbox| {
         sandbox.zip();
-        let vassal = sandbox.vassal_init("vassal", &format!("{MOUNTED}\nif-reload =\nenv = KIND=again\nendif =\ncommand = sleep 1000"));
+        let vassal = sandbox
+            .vassal_init("vassal", &lines("if-reload =\nenv = KIND=again\nendif =\ncommand = sleep 1000"));
         vassal.wait_for("app started");
         let app = process::only("sleep");
         // The same file.

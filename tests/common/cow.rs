@@ -63,7 +63,10 @@ const COPY: &str = r#"
     libraries=($(ldd "${programs[@]}" "${plugins[@]}" | grep -oE '/[^ ]+' | grep -v ':$' | sort -u))
     libraries=("${libraries[@]/#\/lib/\/usr\/lib}")
     libraries=("${libraries[@]/#\/usr\/usr/\/usr}")
-    cp -rL --parents "${programs[@]}" "${plugins[@]}" "${libraries[@]}" /usr/lib/x86_64-linux-gnu/perl-base /ns/precise
+    cp -rL --parents "${programs[@]}" "${plugins[@]}" "${libraries[@]}" /ns/precise
+    modules=/ns/precise$(perl -MConfig -e 'print $Config{privlib}')
+    mkdir -p "$modules"
+    cp -rL /usr/lib/*/perl-base/. "$modules"
     cp -L --parents /etc/passwd /etc/group /etc/alternatives/uwsgi /ns/precise 2>/dev/null || true
     ln -s dash /ns/precise/usr/bin/sh
     test -s /ns/precise/etc/passwd
