@@ -240,3 +240,17 @@ fn hup_reloads_a_vassal_of_no_emperor() {
         assert_eq!(process::only("sleep").pid, next);
     });
 }
+
+#[test]
+fn what_hooks_of_the_jail_have_set_lasts_through_a_reload() {
+    sandboxed(|sandbox| {
+        let lines = "uid = user001\nif-not-reload =\nhook-asap = putenv:A=kept\nendif =\nhook-as-root = putenv:B=2\n\
+                     hook-as-root = umask:027\nhook-as-root = chdir:/var\nhook-as-user = putenv:B=3\n\
+                     exec-pre-app = echo `printenv A B; umask; pwd`\ncommand = sleep 1000";
+        let vassal = sandbox.vassal_init("vassal", lines);
+        vassal.wait_for("app started");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for_nth(2, "app started");
+        assert_eq!(said(&vassal), ["kept 3 0027 /var"; 2]);
+    });
+}

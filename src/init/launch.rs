@@ -87,7 +87,7 @@ impl Launch<'_> {
     /// Creates the child.
     ///
     /// # Errors
-    /// No process or pipe to be had. What fails later, in the child, is [`Launched::failure`].
+    /// No process or pipe to be had. What fails later, in the child, is told by [`Launched::progress`].
     pub fn start(&self) -> Result<Launched> {
         let argv: &[OsString] = match self.work {
             Work::Program(argv) => argv,

@@ -11,13 +11,13 @@ use super::mountpoints::Lost;
 use super::reaper;
 use super::run::{End, Vassal};
 use super::watchdog::Loss;
-use crate::config::plan::{Phase, Umount, VassalPlan};
+use crate::config::plan::{Action, Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops;
 use crate::protocol::{EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
 
-/// How long what is left after the app may take to end after SIGTERM, before SIGKILL.
+/// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a daemon.
 const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
 /// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.
@@ -242,7 +242,8 @@ impl Vassal {
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
     /// to write.
     fn sweep(&mut self) {
-        let grace = if !self.plan.checks.is_empty() { self.plan.unmount_timeout } else { SWEEP_GRACE };
+        let has_daemons = self.plan.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)));
+        let grace = if has_daemons { self.plan.unmount_timeout } else { SWEEP_GRACE };
         reaper::kill_all(libc::SIGTERM);
         if !self.wait_for_nobody(grace) {
             crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));

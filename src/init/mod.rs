@@ -18,7 +18,6 @@
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
 //! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
 //! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
-//! | [`uwsgi`] | the ini that a uWSGI app reads |
 //! | [`reaper`] | dead children, and ending all living ones |
 
 pub mod accounts;
@@ -36,5 +35,4 @@ pub mod reaper;
 pub mod reload;
 pub mod run;
 pub mod start;
-pub mod uwsgi;
 pub mod watchdog;

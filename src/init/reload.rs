@@ -24,6 +24,11 @@ impl Vassal {
     /// The plan to restart the app by, if somebody asked for a reload and it can be done.
     pub(super) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
         let inputs = match self.reload.take()? {
+            NewFile::Same if self.plan.chroot.is_some() || self.plan.pivot_root.is_some() => {
+                // Below the new root the path is the tenant's, and so would be the configuration.
+                self.refuse("its file cannot be read from inside the jail".into());
+                return None;
+            }
             NewFile::Same => self.inputs.clone(),
             NewFile::Sent(file) => match world::read_all(file).context("read", "the new file") {
                 Ok(text) => replaced(&self.inputs, &text),

@@ -3,7 +3,7 @@
 //! From [`run`] on this process may be PID 1 of a namespace: it does not leave on an error, it ends the vassal.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::Instant;
@@ -18,15 +18,15 @@ use super::jail;
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::Mountpoints;
 use super::reaper::Reaped;
-use super::uwsgi::Ini;
 use crate::config::Input;
-use crate::config::plan::{App, EnvChange, Phase, VassalPlan};
+use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
 use crate::protocol::{
     self, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus,
 };
+use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
 /// All that a vassal needs to live.
@@ -89,8 +89,6 @@ pub struct RunningApp {
     pub is_started: bool,
     /// How it ended, once it has.
     pub status: Option<WaitStatus>,
-    /// What it reads, if it is uWSGI.
-    pub ini: Option<Ini>,
 }
 
 /// How the vassal's life ended.
@@ -242,6 +240,14 @@ impl Vassal {
         self.app = None;
         self.workdir = self.jail_workdir.clone();
         self.set_environment();
+        // What the hooks of the jail have set lasts, though they do not run again.
+        for hook in Rc::clone(&self.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
+            match &hook.action {
+                Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
+                Action::Umask(mask) => self.umask = Some(*mask),
+                _ => {}
+            }
+        }
         self.run_app()
     }
 
@@ -352,17 +358,18 @@ impl Vassal {
     }
 
     fn launch_app(&self) -> Result<RunningApp> {
-        let (launched, ini) = match &self.plan.app {
+        let launched = match &self.plan.app {
             App::Program { argv, privileged } => {
-                (self.launch(Role::App, !privileged, &Work::Program(argv), None)?, None)
+                self.launch(Role::App, !privileged, &Work::Program(argv), None)?
             }
             App::Uwsgi { binary, ini } => {
-                let ini = Ini::new(ini, Instant::now())?;
-                let argv = [binary.clone(), "--ini".into(), ini.url().into()];
-                (self.launch(Role::App, true, &Work::Program(&argv), Some(ini.file()))?, Some(ini))
+                let ini =
+                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
+                let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
+                self.launch(Role::App, true, &Work::Program(&argv), Some(&ini))?
             }
         };
-        Ok(RunningApp { launched, is_started: false, status: None, ini })
+        Ok(RunningApp { launched, is_started: false, status: None })
     }
 
     /// Starts a child, as the app's user or as ourselves; `passed` is inherited.
@@ -417,8 +424,7 @@ impl Vassal {
     /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
     pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
-        let look = self.app.as_ref().and_then(|app| app.ini.as_ref()).map(Ini::due);
-        let deadline = [deadline, self.mountpoints.deadline(now), look].into_iter().flatten().min();
+        let deadline = [deadline, self.mountpoints.deadline(now)].into_iter().flatten().min();
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
         let starting = starting.map(|app| app.launched.as_fd());
         let others = self.mountpoints.descriptors().chain(other).chain(starting);
@@ -432,9 +438,6 @@ impl Vassal {
                 _ if self.hook == Some(child.pid) => {}
                 _ => self.last_death = Some((now, *child)),
             }
-        }
-        if let Some(ini) = self.app.as_mut().and_then(|app| app.ini.as_mut()) {
-            ini.look(now);
         }
         if wakeup.mounts_changed || !reaped.is_empty() {
             self.mountpoints.suspect(now);

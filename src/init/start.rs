@@ -12,7 +12,7 @@ use super::outer;
 use super::run::{Setup, run};
 use crate::config::diagnostic::Report;
 use crate::config::plan::VassalPlan;
-use crate::config::{self, Input};
+use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
     self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, LINK_VARIABLE, Received, ToVassal,
@@ -31,7 +31,7 @@ pub fn from_command_line(inputs: &[Input]) -> i32 {
     match config::load_vassal(inputs, false, &Machine) {
         Ok(loaded) => {
             crate::log::print_error(&loaded.warnings.to_string());
-            live(loaded.plan, inputs.to_vec(), 0, None, signals)
+            live(loaded.plan, anchored(inputs), 0, None, signals)
         }
         Err(report) => {
             crate::log::print_error(&report.to_string());
@@ -130,6 +130,16 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
 /// What people see in ps, also when we were started from a memory file.
 fn name_process() {
     let _ = rustix::thread::set_name(c"vassal-init");
+}
+
+/// The inputs as they can be read again: PID 1 does not stay in the directory it was started in.
+fn anchored(inputs: &[Input]) -> Vec<Input> {
+    let cwd = Machine.cwd();
+    let anchor = |input: &Input| match input {
+        Input::File(file) => Input::File(cwd.join(file).into()),
+        Input::Text { .. } | Input::Option { .. } => input.clone(),
+    };
+    inputs.iter().map(anchor).collect()
 }
 
 /// The vassal's name: its file's, without the suffix.

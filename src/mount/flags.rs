@@ -11,12 +11,16 @@ use libc::{
 /// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
 pub const UMOUNT_RECURSIVE: u64 = MS_REC;
 
-/// The flags of mount(2), as `MS_*` bits. `defaults` is none.
+/// The flags of mount(2), as `MS_*` bits. `defaults`, and what is the default, is none.
 #[rustfmt::skip]
 pub const MOUNT: &[(&str, u64)] = &[
+    ("async", 0),
+    ("atime", 0),
     ("bind", MS_BIND),
     ("defaults", 0),
+    ("dev", 0),
     ("dirsync", MS_DIRSYNC),
+    ("exec", 0),
     ("lazytime", MS_LAZYTIME),
     ("mand", MS_MANDLOCK),
     ("mandlock", MS_MANDLOCK),
@@ -39,10 +43,12 @@ pub const MOUNT: &[(&str, u64)] = &[
     ("rshared", MS_SHARED | MS_REC),
     ("rslave", MS_SLAVE | MS_REC),
     ("runbindable", MS_UNBINDABLE | MS_REC),
+    ("rw", 0),
     ("shared", MS_SHARED),
     ("silent", MS_SILENT),
     ("slave", MS_SLAVE),
     ("strictatime", MS_STRICTATIME),
+    ("suid", 0),
     ("sync", MS_SYNCHRONOUS),
     ("unbindable", MS_UNBINDABLE),
 ];
@@ -68,7 +74,8 @@ mod tests {
         for table in [MOUNT, UMOUNT] {
             assert!(table.is_sorted_by(|(a, _), (b, _)| a < b));
             for (name, bits) in table {
-                assert!(*bits != 0 || *name == "defaults", "{name}");
+                let is_default = ["async", "atime", "defaults", "dev", "exec", "rw", "suid"].contains(name);
+                assert_eq!(*bits == 0, is_default, "{name}");
                 assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
             }
         }

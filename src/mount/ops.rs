@@ -36,6 +36,9 @@ impl Walk {
     /// Below the coming root, links are followed as they will be seen from inside it. While the old root can be
     /// reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
     fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
+        // Else another spelling of the same path would be trusted.
+        let target = mountinfo::lexical(target);
+        let target = target.as_path();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root_of = |path: &Path| rustix::fs::open(c_string(path.as_os_str()), flags, Mode::empty());
         let (root, rest, resolve) = match &self.new_root {
@@ -75,7 +78,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
         return legacy(&target, mount).context("remount", object);
     }
     if mount.flags & libc::MS_BIND != 0 {
-        return bind(mount, &target, recursive);
+        return bind(mount, &target, walk, recursive);
     }
     if mount.flags & libc::MS_MOVE != 0 {
         let tree = open_tree(CWD, c_string(&mount.source), OpenTreeFlags::OPEN_TREE_CLOEXEC)
@@ -94,13 +97,14 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
 }
 
 /// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never writable.
-fn bind(mount: &Mount, target: &OwnedFd, recursive: bool) -> Result<()> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree =
-        open_tree(CWD, c_string(&mount.source), flags).context("bind: open", mount.source.display())?;
+    let source = walk.open("bind", Path::new(&mount.source))?;
+    let tree = open_tree(&source, c"", flags).context("bind: copy", mount.source.display())?;
     let change = attributes(mount.flags);
     if change != Attributes::default() {
         set_attributes(&tree, recursive, change).context("bind: set the flags of", mount.source.display())?;
@@ -187,7 +191,10 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
         }
     }
     match errno {
-        Errno::INVAL if !is_mount_root(new) => Some(format!("{} is not a mount point", new.display())),
+        // A plain directory of the present root is "busy".
+        Errno::INVAL | Errno::BUSY if !is_mount_root(new) => {
+            Some(format!("{} is not a mount point", new.display()))
+        }
         Errno::INVAL if !is_mount_root(Path::new("/")) => {
             Some("the present root is not a mount point: it was entered by chroot".into())
         }
