@@ -91,19 +91,23 @@ class Bench:
 
     def zip_supervisors(self):
         """Ours and uWSGI's, over the tutorial's first vassal."""
-        return self.supervisors("zip", "/etc/uwsgi/emperor.ini", "/etc/uwsgi/peer.ini", [9090, 9091], recovery.Daemon("fuse-zip"))
+        return self.supervisors("zip", ["emperor", "peer"], [9090, 9091], recovery.Daemon("fuse-zip"))
 
     def cow_supervisors(self):
         """Ours and uWSGI's, over the tutorial's second vassal."""
-        return self.supervisors("cow", "/etc/uwsgi/cow.ini", "/etc/uwsgi/cow-peer.ini", [9092, 9093], recovery.Daemon("unionfs-fuse"))
+        return self.supervisors("cow", ["cow", "cow-peer"], [9092, 9093], recovery.Daemon("unionfs-fuse"))
 
-    def supervisors(self, kind, ours, peer, ports, daemon):
+    def supervisors(self, kind, files, ports, daemon):
         """By name: both emperors, each with one vassal that serves, and each left alone for a while.
 
         uWSGI's gets a private `/`: below a shared one its vassals' mounts come out, and pivot_root is refused.
         """
         if kind not in self.started:
-            commands = {"vassal": [os.path.join(self.dist, "emperor"), ours], "uWSGI": [*PRIVATE, "uwsgi", "--ini", peer]}
+            ours, peer = (f"/etc/uwsgi/{file}.ini" for file in files)
+            commands = {
+                "vassal": [os.path.join(self.dist, "emperor"), ours],
+                "uWSGI": [*PRIVATE, "uwsgi", "--ini", peer],
+            }
             self.started[kind] = {
                 name: self.exit_stack.enter_context(serving(command, port, f"/run/bench-{kind}-{name}.log", daemon))
                 for (name, command), port in zip(commands.items(), ports)
@@ -151,7 +155,8 @@ def jail_section(bench):
         for name, values in rounds.items():
             remark = contenders[name].remark
             raw[name] = {"start_to_reaped_ms": summarize(values), "rounds": values}
-            rows.append(["start to reaped", f"{name} ({remark})" if remark else name, *figures_of(summarize(values), 2)])
+            label = f"{name} ({remark})" if remark else name
+            rows.append(["start to reaped", label, *figures_of(summarize(values), 2)])
         progress(f"jail: {bench.rounds} vassals of the emperor")
         log = scene.start_emperor(stack, running)
         values = [scene.clone_to_running_ms(log, number) for number in range(bench.rounds)]

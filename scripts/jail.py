@@ -103,9 +103,10 @@ class Jail:
 
     def require_works(self, name, contender):
         """Once with its output, so that a mistake shows; the measured rounds throw it away."""
-        result = subprocess.run(contender.command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        result = subprocess.run(contender.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, check=False)
         if result.returncode != 0:
-            raise recovery.Failure(f"{name}: exit status {result.returncode}: {result.stdout}{result.stderr}")
+            raise recovery.Failure(f"{name}: exit status {result.returncode}: {result.stdout}")
 
     def start_to_reaped_ms(self, contender):
         """From before posix_spawn to after waitpid, as the helper in C saw it."""

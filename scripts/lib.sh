@@ -138,7 +138,7 @@ PERL
     rm -r "$source"
 }
 
-# What the tutorial's second example needs of the machine: a shared `/`, and the tree under the name that its file knows.
+# What the tutorial's second example needs of the machine: a shared `/`, and the tree under the name that its file has.
 # Only for a stage, with the cache filled before (a stage has no network).
 # make_tutorial_tree USER...
 make_tutorial_tree() {

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Measures how a vassal recovers when its FUSE daemon is killed.
 
-For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then three times in milliseconds from that kill:
+For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then three times in milliseconds from that:
 
   detected   the supervisor's own figure, from its log line `mountpoint /app lost: ..., 0.4 ms after the daemon died`
   destroyed  PID 1 of the vassal is gone, and with it, by the kernel's order, every other process of it
@@ -102,11 +102,11 @@ class Daemon:
 class Supervisor:
     """A running emperor, ours or uWSGI's, and a vassal of it that serves HTTP on a port from what a daemon mounts."""
 
-    def __init__(self, pid, port, log, daemon=Daemon("fuse-zip")):
+    def __init__(self, pid, port, log, kind):
         self.pid = pid
         self.port = port
         self.log = log
-        self.kind = daemon
+        self.kind = kind
 
     def wait_until_serving(self):
         poll_until(lambda: http_status(self.port) == 200, f"no page on port {self.port}")
