@@ -37,6 +37,7 @@ class Table:
 def main():
     arguments = parse_arguments()
     report = {"machine": machine(), "sections": {}}
+    print("Linux {kernel} on {cpus} CPUs, load average {load_average:.1f} at the start".format(**report["machine"]))
     try:
         with Bench(arguments.dist) as bench:
             for name, (section, rounds) in SECTIONS.items():
@@ -259,7 +260,7 @@ def print_table(table):
 
 def machine():
     return {"kernel": platform.release(), "architecture": platform.machine(), "cpus": os.cpu_count(),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            "load_average": os.getloadavg()[0], "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
 def progress(text):
