@@ -114,10 +114,10 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
             assert!(line.contains(&place), "{line}");
             // The status shows the mistake for as long as it is there.
             emperor.signal(Signal::USR1);
-            emperor.wait_for_nth(n, "1 vassals");
+            emperor.wait_for_nth(n, "1 vassal");
             let status = eventually("its status", || {
                 let log = emperor.log();
-                let (_, after) = log.rsplit_once("1 vassals\n")?;
+                let (_, after) = log.rsplit_once("1 vassal\n")?;
                 after.lines().find(|line| line.starts_with("emperor: app: ")).map(str::to_owned)
             });
             assert!(status.contains(says), "'{says}' is not in: {status}");
@@ -127,12 +127,12 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
         sandbox.vassal("app", &lines(SLEEP));
         another(app);
         emperor.wait_for_nth(2, "app started");
-        let shown = emperor.lines("1 vassals").len();
+        let shown = emperor.lines("1 vassal").len();
         eventually("a status without it", || {
             emperor.signal(Signal::USR1);
-            emperor.wait_for_nth(shown + 1, "1 vassals");
+            emperor.wait_for_nth(shown + 1, "1 vassal");
             let log = emperor.log();
-            let (_, after) = log.rsplit_once("1 vassals\n")?;
+            let (_, after) = log.rsplit_once("1 vassal\n")?;
             let line = after.lines().find(|line| line.starts_with("emperor: app: "))?;
             (!line.contains("endif")).then_some(())
         });

@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(wrong("mount:proc none"), "the target is missing");
         assert_eq!(wrong("mount:proc"), "the source is missing");
         assert!(wrong("mount:none /s /t remuont").starts_with(
-            "unknown mount flag 'remuont', did you mean 'remount'? (there are bind, defaults, "
+            "unknown mount flag 'remuont', did you mean 'remount'? (there are async, atime, bind, "
         ));
         assert!(wrong("mount:none /s /t detach").starts_with("unknown mount flag 'detach' (there are"));
 
