@@ -349,3 +349,30 @@ fn phases_and_families_come_in_uwsgis_order_as_their_users() {
         );
     });
 }
+
+#[test]
+fn a_link_of_the_tenants_leads_root_to_no_file_of_the_host() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::write("/ns/hosts", "the host's").unwrap();
+        symlink("/ns/hosts", "/ns/precise/outside").unwrap();
+        symlink("/.old_root/ns", "/ns/precise/old").unwrap();
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind";
+        for (lines, says) in [
+            ("hook-pre-jail = write:/ufs/outside owned", "pre-jail #2: write /ufs/outside: a symbolic link"),
+            (
+                "hook-pre-jail = chown:/ns/../ufs/outside user001",
+                "pre-jail #2: chown /ufs/outside: a symbolic link",
+            ),
+            ("hook-as-root = append:/old/hosts owned", "as-root #1: write /old/hosts: a symbolic link"),
+            ("hook-as-root = chmod:/old/hosts 666", "as-root #1: chmod /old/hosts: a symbolic link"),
+        ] {
+            sandbox.fails(&format!("{jail}\npivot_root = /ufs /ufs/.old_root\n{lines}"), &[says]);
+        }
+        assert_eq!(fs::read_to_string("/ns/hosts").unwrap(), "the host's");
+        let lines = format!("{jail}\npivot_root = /ufs /ufs/.old_root\nhook-as-root = write:/plain fine");
+        // The tree holds no program; the hook runs before one is missed.
+        assert_eq!(sandbox.outcome(&format!("{lines}\ncommand = /none")).0, 127);
+        assert_eq!(fs::read_to_string("/ns/precise/plain").unwrap(), "fine");
+    });
+}

@@ -23,6 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// The action's own, naming its object and, where there are several, the step.
 pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
+    if let Some((operation, path)) = written(action) {
+        walk.refuse_links(operation, path)?;
+    }
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
         Action::Umount(umount) => return ops::umount(umount),
@@ -53,6 +56,21 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
         | Action::Exit(_) => return Ok(()),
     };
     done.context(operation, path.display())
+}
+
+/// The file that an action changes through a link, if it is one.
+fn written(action: &Action) -> Option<(&'static str, &Path)> {
+    match action {
+        Action::Mkdir(path) => Some(("mkdir", path)),
+        Action::Create(path) => Some(("create", path)),
+        Action::Write { path, .. } => Some(("write", path)),
+        Action::WriteFifo { path, .. } => Some(("writefifo", path)),
+        Action::Chmod { path, .. } => Some(("chmod", path)),
+        Action::Chown { path, .. } => Some(("chown", path)),
+        Action::Sticky(path) => Some(("sticky", path)),
+        Action::Rmdir(path) => Some(("rmdir", path)),
+        _ => None,
+    }
 }
 
 /// A directory that is there already is no failure.

@@ -11,6 +11,7 @@ use super::run::{Interrupted, Role, Vassal};
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
+use crate::mount::ops::Walk;
 use crate::protocol::{SetupFailure, WaitStatus};
 use crate::sys::signal;
 
@@ -110,7 +111,8 @@ impl Vassal {
         if is_mount && hook.phase < Phase::AsUser && self.mountpoints.is_empty() {
             return Ok(action::perform(&hook.action, &self.walk)?);
         }
-        let walk = self.walk.clone();
+        // The user may go wherever it may go: links are dangerous to root only.
+        let walk = if hook.phase < Phase::AsUser { self.walk.clone() } else { Walk::default() };
         self.run_child(hook, &Work::Action(&hook.action, &walk))
     }
 

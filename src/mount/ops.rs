@@ -63,6 +63,31 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// Refuses a path of a tree that is not the operator's if it is, or leads through, a symbolic link: root writes and
+    /// changes files by it, and the link may point to a file of the host.
+    ///
+    /// # Errors
+    /// The link; or the way does not exist.
+    pub fn refuse_links(&self, operation: &str, path: &Path) -> Result<()> {
+        let path = mountinfo::lexical(path);
+        let below_new_root = self.new_root.as_ref().is_some_and(|root| path.starts_with(root));
+        if !below_new_root && self.old_root.is_none() {
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(CWD, c_string(path.as_os_str()), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            // What is not there yet cannot be a link; a link on the way to it is told by another error.
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(Errno::LOOP) => {
+                let reason = "a symbolic link, or behind one: refused, since it may lead out of the jail";
+                Err(Error::new(operation, path.display(), reason))
+            }
+            Err(errno) => Err(Error::os(operation, path.display(), errno)),
+        }
+    }
+}
+
 /// Mounts as mount(2) would, step by step.
 ///
 /// # Errors
