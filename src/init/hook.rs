@@ -80,7 +80,10 @@ impl Vassal {
             Action::Print(text) => crate::log!("{text}"),
             Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
             Action::Hostname(name) => self.set_hostname(name)?,
-            Action::Chroot(path) => self.chroot(path)?,
+            Action::Chroot(path) => {
+                self.must_answer(path, path)?;
+                self.chroot(path)?;
+            }
             Action::Umask(mask) => self.umask = Some(*mask),
             Action::Exit(status) => return Err(Trouble::Exit(*status)),
             Action::Mount(_)
@@ -104,11 +107,12 @@ impl Vassal {
         Ok(())
     }
 
-    /// In a child, since whatever touches a filesystem can hang with it. Mounts of a vassal without filesystems that are
-    /// watched for that are made right here: a process each would be most of what they cost.
+    /// In a child, since whatever touches a filesystem can hang with it. Mounts of a vassal that watches no filesystem and
+    /// starts none are made right here: a process each would be most of what they cost.
     fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
-        if is_mount && hook.phase < Phase::AsUser && self.mountpoints.is_empty() {
+        let starts_daemons = self.plan.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)));
+        if is_mount && hook.phase < Phase::AsUser && self.mountpoints.is_empty() && !starts_daemons {
             return Ok(action::perform(&hook.action, &self.walk)?);
         }
         // The user may go wherever it may go: links are dangerous to root only.

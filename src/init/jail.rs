@@ -50,7 +50,7 @@ impl Vassal {
     }
 
     /// Asks the filesystem of the new root, before the kernel asks it in our name and for as long as it likes.
-    fn must_answer(&mut self, root: &Path, path: &Path) -> Result<()> {
+    pub(super) fn must_answer(&mut self, root: &Path, path: &Path) -> Result<()> {
         let mounts = mountpoints::mount_table()?;
         let mount = mountinfo::topmost(&mounts, &mountinfo::normalize(root));
         // Others answer from the kernel; an ordinary directory is refused, or not, by who needs it to be a mount.
@@ -78,7 +78,10 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return Err(Error::new("new root:", path.display(), mountpoints::HANGS));
             }
-            self.wait(Some(probe.as_fd()), Some(deadline));
+            let reaped = self.wait(Some(probe.as_fd()), Some(deadline));
+            if reaped.iter().any(|child| child.pid == probe.pid) {
+                return Err(Error::new("new root:", path.display(), "its prober died"));
+            }
         }
     }
 }

@@ -215,7 +215,9 @@ impl Vassal {
             crate::log!("{reason}");
         }
         self.is_ending = true;
-        if self.app.is_some() {
+        // The emperor must not lose its patience with a daemon that flushes.
+        self.tell(&FromVassal::Stopping(self.longest_stop()));
+        if self.had_app {
             // Still alive only if a hook failed after its start.
             self.signal_app(libc::SIGKILL);
             self.exit_hooks();

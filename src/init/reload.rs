@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::events::NewFile;
 use super::run::Vassal;
+use super::start::log_lines;
 use crate::config::plan::VassalPlan;
 use crate::config::{self, Input};
 use crate::error::Context;
@@ -65,7 +66,10 @@ impl Vassal {
             return Verdict::NeedsRespawn(what);
         }
         match config::load_vassal(inputs, true, &Machine) {
-            Ok(loaded) => Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh)),
+            Ok(loaded) => {
+                log_lines(&loaded.warnings);
+                Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
+            }
             Err(report) => Verdict::Refused(report.first()),
         }
     }

@@ -56,6 +56,8 @@ pub struct Vassal {
     /// Where children run; ours is the root directory once the app's user matters.
     pub(super) workdir: Workdir,
     pub(super) app: Option<RunningApp>,
+    /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
+    pub(super) had_app: bool,
     /// Who wants us to stop, and since when, once somebody does.
     pub(super) stop: Option<(String, Instant)>,
     /// Set when the end has begun: nothing interrupts it.
@@ -165,6 +167,7 @@ impl Vassal {
             workdir,
             identity: None,
             app: None,
+            had_app: false,
             stop: None,
             is_ending: false,
             hook: None,
@@ -319,6 +322,7 @@ impl Vassal {
         }
         let start = Instant::now();
         self.app = Some(step("app", self.launch_app())?);
+        self.had_app = true;
         loop {
             let Some(app) = &self.app else { return Ok(()) };
             match (app.launched.progress(), app.status) {
@@ -425,7 +429,9 @@ impl Vassal {
     pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
         let deadline = [deadline, self.mountpoints.deadline(now)].into_iter().flatten().min();
+        // Nobody waits for its start any more once it is to stop, and its report stays readable.
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
+        let starting = starting.filter(|_| self.stop.is_none());
         let starting = starting.map(|app| app.launched.as_fd());
         let others = self.mountpoints.descriptors().chain(other).chain(starting);
         let wakeup = self.events.wait(others, deadline);

@@ -153,7 +153,7 @@ fn name_of(inputs: &[Input]) -> String {
 }
 
 /// A report for the log: each of its lines a line there.
-fn log_lines(report: &Report) {
+pub(super) fn log_lines(report: &Report) {
     for line in report.to_string().lines() {
         crate::log!("{line}");
     }
