@@ -123,3 +123,20 @@ fn a_failed_unmount_is_logged_and_the_end_comes_anyway() {
         assert!(line.ends_with("ignored"), "{line}");
     });
 }
+
+/// Takes longer after SIGTERM than an emperor waits for one that says nothing.
+const SLOW: &str = "#!/bin/sh\ntrap 'sleep 6; echo flushed >/run/scratch/flushed; exit' TERM\necho >/run/scratch/up\n\
+    while :; do sleep 0.05; done\n";
+
+#[test]
+fn a_stop_during_the_setup_leaves_daemons_their_time_too() {
+    sandboxed(|sandbox| {
+        let path = sandbox.file("slow", SLOW);
+        let daemon = format!("exec-as-root = setsid sh {} </dev/null &", path.display());
+        sandbox.vassal("app", &format!("{daemon}\nexec-as-root = sleep 1000\ncommand = sleep 1000"));
+        let emperor = sandbox.emperor(&[]);
+        until("the daemon is up", || fs::exists("/run/scratch/up").unwrap());
+        emperor.stop();
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+    });
+}

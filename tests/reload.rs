@@ -254,3 +254,17 @@ fn what_hooks_of_the_jail_have_set_lasts_through_a_reload() {
         assert_eq!(said(&vassal), ["kept 3 0027 /var"; 2]);
     });
 }
+
+#[test]
+fn a_reload_that_fails_is_followed_by_the_hooks_for_the_exit() {
+    sandboxed(|sandbox| {
+        let exit = "exec-as-user-atexit = echo exit hook";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("command = sleep 1000\n{exit}"));
+        vassal.wait_for("app started");
+        sandbox.ini("vassal", &format!("exec-as-user = false\ncommand = sleep 1000\n{exit}"));
+        vassal.signal(Signal::HUP);
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("as-user #1: run false: exited with status 1");
+        assert!(vassal.log().lines().any(|line| line == "exit hook"), "{}", vassal.log());
+    });
+}

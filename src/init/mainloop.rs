@@ -211,8 +211,14 @@ impl Vassal {
                 return code;
             }
         };
-        if reason != ExitReason::Stopped {
-            crate::log!("{reason}");
+        match &reason {
+            ExitReason::Stopped => {}
+            // Why, only the app can tell: whose lines to look for.
+            ExitReason::App(status) if status.code() != 0 => {
+                let source = &self.plan.app_source;
+                crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
+            }
+            reason => crate::log!("{reason}"),
         }
         self.is_ending = true;
         // The emperor must not lose its patience with a daemon that flushes.
