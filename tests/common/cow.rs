@@ -8,45 +8,7 @@ use super::sandbox::{Sandbox, VASSALS, vassal_path};
 use super::{Daemon, run};
 
 /// Word for word.
-pub const VASSAL_INI: &str = "\
-[uwsgi]
-; choose the approach that suits you best (plugins loading)
-; this will be used for the first run ...
-plugins-dir = /ns/precise/opt/uwsgi/plugins
-; and this after a reload (where our rootfs is already /ns/precise)
-plugins-dir = /opt/uwsgi/plugins
-plugin = psgi
-
-; drop privileges
-uid = user001
-gid = user001
-
-; chdir to / to avoid problems after pivot_root
-hook-pre-jail = callret:chdir /
-; run unionfs-fuse using chroot (it is required to avoid deadlocks) and cow (we mount it under /ufs)
-hook-pre-jail = exec:unionfs-fuse -ocow,chroot=/ns,default_permissions,allow_other /precise=RO:/cow/%(uid)=RW /ufs
-
-; change the rootfs to the unionfs one
-; the .old_root directory is where the old rootfs is still available
-pivot_root = /ufs /ufs/.old_root
-
-; now we are in the new rootfs and in 'as-root' phase
-; remount the /proc filesystem
-hook-as-root = mount:proc none /proc
-; bind mount the original /dev in the new rootfs (simplifies things a lot)
-hook-as-root = mount:none /.old_root/dev /dev bind
-; recursively un-mount the old rootfs
-hook-as-root = umount:/.old_root rec,detach
-
-; common bind
-http-socket = :9090
-
-; load the app (fix it according to your requirements)
-psgi = /var/www/myapp.pl
-
-; constantly check for the rootfs (seems odd but is is very useful)
-mountpoint-check = /
-";
+pub const VASSAL_INI: &str = include_str!("../data/user001.ini");
 
 /// Lines that make `/ns/precise` the root without a FUSE daemon in it.
 pub const PIVOTED: &str = "\
