@@ -95,7 +95,7 @@ impl Events {
         fds.extend(others.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // The mount table comes last, where it is found again below.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-        let timeout = until.map(|until| timespec(until.saturating_duration_since(now)));
+        let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
         // A failure (ENOMEM) is a wake-up without news.
         let _ = poll(&mut fds, timeout.as_ref());
         let mounts_changed = mounts.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
@@ -151,12 +151,5 @@ impl Events {
                 }
             }
         }
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: duration.as_secs().min(i64::MAX as u64) as i64,
-        tv_nsec: duration.subsec_nanos().into(),
     }
 }

@@ -141,7 +141,7 @@ impl Vassal {
             }
         };
         match (launched.progress(), status) {
-            (Progress::Failed(error), _) => Err(error.into()),
+            (Progress::Failed(error, _), _) => Err(error.into()),
             (_, WaitStatus::Exited(0)) => Ok(()),
             (_, status) => Err(Error::new("run", text, status).into()),
         }

@@ -111,7 +111,7 @@ impl Launch<'_> {
                 let status = match self.run(program, &argv, &environment) {
                     Ok(()) => 0,
                     Err((error, status)) => {
-                        let message = error.to_bytes();
+                        let message = [&[status as u8], &error.to_bytes()[..]].concat();
                         let message = message.get(..REPORT_MAX).unwrap_or(&message);
                         let _ = rustix::io::write(&child_report, message);
                         status
@@ -185,10 +185,11 @@ impl Launched {
         let mut message = [0; REPORT_MAX];
         match rustix::io::read(self.report.as_fd(), &mut message) {
             Ok(0) => Progress::AtWork,
-            Ok(length) => match Error::from_bytes(message.get(..length).unwrap_or_default()) {
-                Some(error) => Progress::Failed(error),
-                None => Progress::AtWork,
-            },
+            Ok(length) => {
+                let report = message.get(..length).unwrap_or_default().split_first();
+                let failed = report.and_then(|(status, error)| Some((Error::from_bytes(error)?, *status)));
+                failed.map_or(Progress::AtWork, |(error, status)| Progress::Failed(error, status.into()))
+            }
             Err(_) => Progress::Preparing,
         }
     }
@@ -201,8 +202,8 @@ pub enum Progress {
     Preparing,
     /// Its program runs, or its action was done.
     AtWork,
-    /// What kept it from that.
-    Failed(Error),
+    /// What kept it from that, and the exit status it leaves with.
+    Failed(Error, i32),
 }
 
 impl AsFd for Launched {

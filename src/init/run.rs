@@ -23,9 +23,7 @@ use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{
-    self, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus,
-};
+use crate::protocol::{self, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
@@ -327,7 +325,7 @@ impl Vassal {
             let Some(app) = &self.app else { return Ok(()) };
             match (app.launched.progress(), app.status) {
                 (Progress::AtWork, _) => break,
-                (Progress::Failed(error), _) => return Err(self.not_started(&error)),
+                (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
                 (Progress::Preparing, Some(status)) => return Err(End::App(status)),
                 (Progress::Preparing, None) if self.lost.is_some() => return Err(self.interrupted()),
                 // Its program is on a filesystem that hangs: the main loop knows what to do.
@@ -347,12 +345,7 @@ impl Vassal {
     }
 
     /// The app could not be executed, or not even prepared for it.
-    fn not_started(&self, error: &Error) -> End {
-        let code = match rustix::io::Errno::from_raw_os_error(error.errno()) {
-            _ if !error.to_string().starts_with("execute ") => EXIT_SETUP,
-            rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => EXIT_NOT_FOUND,
-            _ => EXIT_NOT_EXECUTABLE,
-        };
+    fn not_started(&self, error: &Error, code: i32) -> End {
         let key = match (&self.plan.chdir, code) {
             (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
             _ => format!("{}: {}", self.plan.app_source.at, self.plan.app_source.key),

@@ -120,10 +120,10 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
         if left.is_zero() {
             return Err(bad("no greeting came"));
         }
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec::try_from(left).ok();
         let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
         // ENOMEM is a wake-up without news.
-        let _ = poll(&mut fds, Some(&timeout));
+        let _ = poll(&mut fds, timeout.as_ref());
     }
 }
 

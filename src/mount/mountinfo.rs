@@ -134,24 +134,6 @@ pub fn normalize(path: &Path) -> PathBuf {
     out
 }
 
-/// The absolute path that is meant, by its text alone: from the root, without `.` and `..`.
-pub fn lexical(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    if path.is_relative() {
-        out = std::env::current_dir().unwrap_or(out);
-    }
-    for part in path.as_os_str().as_bytes().split(|&byte| byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                out.pop();
-            }
-            part => out.push(std::ffi::OsStr::from_bytes(part)),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,14 +184,6 @@ mod tests {
         for (path, expected) in [("/app/", "/app"), ("//app/./x", "/app/x"), ("/", "/")] {
             assert_eq!(normalize(Path::new(path)), Path::new(expected));
         }
-    }
-
-    #[test]
-    fn every_spelling_of_a_path_is_the_same_path() {
-        for path in ["/ufs/x", "//ufs//x/", "/ns/../ufs/./x", "/../ufs/x"] {
-            assert_eq!(lexical(Path::new(path)), Path::new("/ufs/x"), "{path}");
-        }
-        assert!(lexical(Path::new("x")).is_absolute());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! checked is what is mounted on.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
@@ -37,7 +38,7 @@ impl Walk {
     /// reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
     fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
         // Else another spelling of the same path would be trusted.
-        let target = mountinfo::lexical(target);
+        let target = lexical(target);
         let target = target.as_path();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root_of = |path: &Path| rustix::fs::open(c_string(path.as_os_str()), flags, Mode::empty());
@@ -70,7 +71,7 @@ impl Walk {
     /// # Errors
     /// The link; or the way does not exist.
     pub fn refuse_links(&self, operation: &str, path: &Path) -> Result<()> {
-        let path = mountinfo::lexical(path);
+        let path = lexical(path);
         let below_new_root = self.new_root.as_ref().is_some_and(|root| path.starts_with(root));
         if !below_new_root && self.old_root.is_none() {
             return Ok(());
@@ -245,4 +246,35 @@ fn is_mount_root(path: &Path) -> bool {
 pub fn make_all_private() -> Result<()> {
     let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", flags).context("make private", "all mounts")
+}
+
+/// The absolute path that is meant, by its text alone: from the root, without `.` and `..`.
+fn lexical(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    if path.is_relative() {
+        out = std::env::current_dir().unwrap_or(out);
+    }
+    for part in path.as_os_str().as_bytes().split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                out.pop();
+            }
+            part => out.push(std::ffi::OsStr::from_bytes(part)),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_path_is_the_same_path() {
+        for path in ["/ufs/x", "//ufs//x/", "/ns/../ufs/./x", "/../ufs/x"] {
+            assert_eq!(lexical(Path::new(path)), Path::new("/ufs/x"), "{path}");
+        }
+        assert!(lexical(Path::new("x")).is_absolute());
+    }
 }

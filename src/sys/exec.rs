@@ -14,7 +14,7 @@ use super::clone::last_errno;
 /// A null-terminated array of strings, as exec takes it.
 pub struct Strings {
     // Keeps alive what `pointers` points to.
-    strings: Vec<CString>,
+    _strings: Vec<CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
@@ -23,7 +23,7 @@ impl Strings {
     pub fn new<T: AsRef<OsStr>>(items: impl IntoIterator<Item = T>) -> Self {
         let strings: Vec<CString> = items.into_iter().map(|item| c_string(item.as_ref())).collect();
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
-        Self { strings, pointers }
+        Self { _strings: strings, pointers }
     }
 
     /// An environment block, `NAME=value` each.
@@ -34,16 +34,6 @@ impl Strings {
             entry.push(value);
             entry
         }))
-    }
-
-    /// How many strings there are.
-    pub fn len(&self) -> usize {
-        self.strings.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.strings.is_empty()
     }
 }
 
