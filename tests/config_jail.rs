@@ -165,8 +165,19 @@ fn accepting_is_uwsgis_where_uwsgi_has_it() {
 }
 
 #[test]
+fn an_emperors_command_line_counts_like_its_file() {
+    let inputs = [option("emperor", "/v"), option("hook-as-vassal", "exec:x"), option("exec-as-vassal", "y")];
+    let plan = load_emperor(&inputs, &Machine).unwrap_or_else(|report| panic!("{report}")).plan;
+    assert_eq!(
+        plan.as_vassal.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        ["hook-as-vassal", "exec-as-vassal"]
+    );
+}
+
+#[test]
 fn only_the_emperor_speaks_as_vassal() {
-    let given = [option("exec-as-vassal", "mkdir /x/%(nope) $(HOME)"), option("hook-as-vassal", "cd:/")];
+    let given = |key: &str, value: &str| Input::FromEmperor { key: key.into(), value: value.into() };
+    let given = [given("exec-as-vassal", "mkdir /x/%(nope) $(HOME)"), given("hook-as-vassal", "cd:/")];
     let lines = "command = x\nnope = ; rm -rf /\nhook-asap = cd:/asap\nexec-as-vassal = evil";
     let (plan, warnings) = load(&[&given[..], &[file(lines)]].concat());
     let actions: Vec<_> = plan.hooks.iter().map(|hook| (hook.phase, &hook.action)).collect();

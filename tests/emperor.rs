@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::process::{self, Handle};
 use common::sandbox::{VASSALS, vassal_path};
-use common::{Daemon, run, sandboxed, until};
+use common::{Daemon, cow, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -20,6 +20,41 @@ const STEADY: &str = "command = sleep 1000";
 /// How often a vassal was started.
 fn starts(emperor: &Daemon, name: &str) -> usize {
     emperor.lines(&format!("emperor: {name}: started (pid ")).len()
+}
+
+/// What the emperor's own file says for every vassal: in its PID 1 first of all, and beside it.
+#[test]
+fn hooks_of_the_emperor_for_its_vassals() {
+    sandboxed(|sandbox| {
+        sandbox.vassal(
+            "app",
+            "exec-asap = echo second\nhook-as-vassal = exec:echo not this\ncommand = sleep 1000",
+        );
+        let emperor = sandbox.emperor(&[
+            "--hook-as-vassal",
+            "exec:echo first",
+            "--mount-as-vassal",
+            "tmpfs vassals /mnt",
+            "--exec-as-emperor",
+            "echo beside $UWSGI_VASSAL_NAME $UWSGI_VASSAL_PID",
+            "--hook-as-emperor",
+            "exec:exit 3",
+        ]);
+        let pid = emperor.wait_running(1, "app");
+        let beside = emperor.wait_for("beside ");
+        assert_eq!(beside, format!("beside app {pid}"));
+        emperor.wait_for("exited with status 3");
+        let log = emperor.log();
+        assert!(log.find("first\n").unwrap() < log.find("second\n").unwrap(), "{log}");
+        assert!(!log.lines().any(|line| line == "not this"), "{log}");
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        assert!(mounts.contains(" /mnt ") && !cow::mounts().contains(" - tmpfs vassals "), "{mounts}");
+        // As often as it starts.
+        process::signal(pid, Signal::KILL);
+        emperor.wait_running(2, "app");
+        emperor.wait_for_nth(2, "beside ");
+        emperor.stop();
+    });
 }
 
 #[test]

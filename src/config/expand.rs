@@ -95,16 +95,8 @@ pub(super) fn expand(
     let command_line = command_line();
     for input in inputs {
         match input {
-            Input::Option { key, value } => {
-                expander.add(Setting {
-                    key: key.as_bytes().to_vec(),
-                    value: value.as_ref().map(|value| value.as_bytes().to_vec()),
-                    at: command_line.clone(),
-                    value_at: command_line.clone(),
-                    state: if key.ends_with("-as-vassal") { State::Verbatim } else { State::Open },
-                    used: Cell::default(),
-                });
-            }
+            Input::Option { key, value } => expander.option(key, value.as_ref(), State::Open),
+            Input::FromEmperor { key, value } => expander.option(key, Some(value), State::Verbatim),
             Input::File(name) => expander.load(name.as_bytes(), &command_line),
             Input::Text { path, section, text } => {
                 expander.read_text(path, section.as_deref(), text, None);
@@ -138,6 +130,19 @@ struct Expander<'a> {
 }
 
 impl Expander<'_> {
+    /// An option that stands in no file.
+    fn option(&mut self, key: &str, value: Option<&std::ffi::OsString>, state: State) {
+        let at = command_line();
+        self.add(Setting {
+            key: key.as_bytes().to_vec(),
+            value: value.map(|value| value.as_bytes().to_vec()),
+            at: at.clone(),
+            value_at: at,
+            state,
+            used: Cell::default(),
+        });
+    }
+
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
         let (file, section) = rsplit_once(name, b':').unwrap_or((name, b""));

@@ -112,6 +112,13 @@ pub enum Input {
         /// Its value, if it was given one.
         value: Option<OsString>,
     },
+    /// A hook that an emperor has for its vassals (`hook-as-vassal` and its kin), already expanded by the emperor.
+    FromEmperor {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: OsString,
+    },
 }
 
 /// A configuration that can be used.

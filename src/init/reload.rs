@@ -86,7 +86,7 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
         Input::Text { path, section, .. } => {
             Input::Text { path: path.clone(), section: section.clone(), text: new.to_vec() }
         }
-        Input::File(_) | Input::Option { .. } => input.clone(),
+        Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => input.clone(),
     };
     inputs.iter().map(replace).collect()
 }

@@ -58,7 +58,7 @@ pub fn from_emperor() -> Option<i32> {
 fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited) -> i32 {
     crate::log::init(&format!("vassal-init[{}]", hello.name.display()));
     let hooks = hello.as_vassal.iter();
-    let hooks = hooks.map(|(key, value)| Input::Option { key: key.clone(), value: Some(value.clone()) });
+    let hooks = hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() });
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let inputs: Vec<_> = hooks.chain([file]).collect();
     match config::load_vassal(&inputs, false, &Machine) {
@@ -137,7 +137,7 @@ fn anchored(inputs: &[Input]) -> Vec<Input> {
     let cwd = Machine.cwd();
     let anchor = |input: &Input| match input {
         Input::File(file) => Input::File(cwd.join(file).into()),
-        Input::Text { .. } | Input::Option { .. } => input.clone(),
+        Input::Text { .. } | Input::Option { .. } | Input::FromEmperor { .. } => input.clone(),
     };
     inputs.iter().map(anchor).collect()
 }
@@ -147,7 +147,7 @@ fn name_of(inputs: &[Input]) -> String {
     let file = inputs.iter().rev().find_map(|input| match input {
         Input::File(file) => Path::new(file).file_stem(),
         Input::Text { path, .. } => path.file_stem(),
-        Input::Option { .. } => None,
+        Input::Option { .. } | Input::FromEmperor { .. } => None,
     });
     file.unwrap_or(OsStr::new("-")).to_string_lossy().into_owned()
 }
