@@ -268,7 +268,8 @@ fn private_hooks_are_not_logged() {
             ("!exec:true s3cret", None),
             ("!exec:false s3cret", Some("as-root #1: run exec: exited with status 1")),
             ("!putenv:A=s3cret", None),
-            ("!write:/run/none/x s3cret", Some("as-root #1: ")),
+            ("!write:/run/none/s3cret x", Some("as-root #1: run write: No such file or directory (ENOENT)")),
+            ("!chown:/run s3cret", Some("as-root #1: run chown: failed; it is private")),
         ] {
             let lines = format!("hook-as-root = {action}\ncommand = true");
             let (status, log) = sandbox.outcome(&lines);
@@ -283,7 +284,15 @@ fn private_hooks_are_not_logged() {
                 && !log.contains("s3cret"),
             "{log}"
         );
-        sandbox.is_invalid("hook-as-root = !exce:s3cret", "unknown action 'exce'");
+        for wrong in ["!exce:s3cret", "!chmod:/x s3cret", "!s3cret", "!mount:none s3cret"] {
+            let (status, log) = sandbox.outcome(&format!("hook-as-root = {wrong}\ncommand = true"));
+            assert_eq!(status, 78, "{log}");
+            assert!(
+                log.contains("vassal.ini:2:1: 'hook-as-root': a mistake in what follows the '!'"),
+                "{log}"
+            );
+            assert!(!log.contains("s3cret"), "{log}");
+        }
     });
 }
 

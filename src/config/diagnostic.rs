@@ -40,6 +40,12 @@ impl Diagnostic {
         self.hint = Some(hint.into());
     }
 
+    /// Keeps the line itself out of sight.
+    pub fn hide(&mut self) -> &mut Self {
+        self.line.clear();
+        self
+    }
+
     /// The finding on one line, without the text around it.
     pub fn summary(&self) -> String {
         let severity = if self.severity == Severity::Warning { "warning: " } else { "" };

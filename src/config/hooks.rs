@@ -68,6 +68,15 @@ impl Family {
         self.action.is_empty()
     }
 
+    /// A value as it is shown: with its action, but for a command, which speaks for itself.
+    pub fn text(&self, value: &[u8]) -> String {
+        let value = String::from_utf8_lossy(value);
+        match self.action {
+            "" | "exec" => value.into_owned(),
+            action => format!("{action}:{value}"),
+        }
+    }
+
     /// What a value says.
     pub fn parse(&self, value: &[u8]) -> Parsed<Step> {
         match self.action {

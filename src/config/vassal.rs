@@ -228,10 +228,18 @@ fn is_ours(setting: &Setting, phase: Phase, family: usize, with_uwsgi: bool) -> 
 /// One hook of a phase of ours.
 fn hook(setting: &Setting, phase: Phase, family: usize, found: &mut Diagnostics) -> Option<Hook> {
     let family = FAMILIES.get(family)?;
-    let step = checked(setting, found, family.parse(setting.text()))?;
+    let parsed = family.parse(setting.text());
+    if family.is_hook() && setting.text().starts_with(b"!") && parsed.is_err() {
+        let message = format!("'{}': a mistake in what follows the '!'", setting.key.escape_ascii());
+        found
+            .error(&setting.at, message)
+            .hide()
+            .hint("it is private, so nothing of it is shown: try it without the '!'");
+        return None;
+    }
+    let step = checked(setting, found, parsed)?;
     let private = step.private.is_some();
-    let text = step.private.unwrap_or_else(|| String::from_utf8_lossy(setting.text()).into_owned());
-    let source = locate(setting, text);
+    let source = locate(setting, step.private.unwrap_or_else(|| family.text(setting.text())));
     Some(Hook { phase, action: step.action, tolerant: step.tolerant, private, source })
 }
 
