@@ -125,6 +125,92 @@ fn propagation_is_as_asked_and_never_reaches_the_outside() {
 }
 
 #[test]
+fn a_remount_gives_a_bind_flags_and_takes_them_away() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir("/ns/a").unwrap();
+        let bind = "mount-asap = none /ns/a /mnt bind,ro,noexec,nosuid,noatime";
+        let options = |remount: &str| {
+            let line = mount_at(&table(sandbox, &format!("{bind}\n{remount}")), "/mnt");
+            line.split(' ').nth(5).unwrap().to_owned()
+        };
+        assert_eq!(options(""), "ro,nosuid,noexec,noatime");
+        for (flags, options_then) in [
+            ("rw", "rw,nosuid,noexec,noatime"),
+            ("nodev", "ro,nosuid,nodev,noexec,noatime"),
+            ("suid,exec,atime", "ro,relatime"),
+            ("relatime", "ro,nosuid,noexec,relatime"),
+            ("strictatime", "ro,nosuid,noexec"),
+            ("nosymfollow", "ro,nosuid,noexec,noatime,nosymfollow"),
+        ] {
+            assert_eq!(options(&format!("mount-asap = none none /mnt remount,bind,{flags}")), options_then);
+        }
+    });
+}
+
+#[test]
+fn an_unmount_is_not_led_astray_either() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/precise/there/below").unwrap();
+        run("mount", &["-t", "tmpfs", "host", "/ns/cow"]);
+        fs::create_dir_all("/ns/cow/below").unwrap();
+        run("mount", &["-t", "tmpfs", "host", "/ns/cow/below"]);
+        // From outside it would be the host's mount, from inside it is the jail's own.
+        symlink("/ns/cow", "/ns/precise/outward").unwrap();
+        symlink("/there", "/ns/precise/inward").unwrap();
+        let bind = "mount-pre-jail = none /ns/precise /ufs rbind";
+        sandbox.fails(
+            &format!("{bind}\numount-pre-jail = /ufs/outward/below\npivot_root = /ufs /ufs/.old_root"),
+            &["pre-jail #2: umount: open /ufs/outward: No such file"],
+        );
+        let said = sandbox.said(&format!(
+            "{bind}\nmount-pre-jail = tmpfs x /ufs/there/below\numount-pre-jail = /ufs/inward/below\n\
+             exec-pre-jail = grep -c ' /ufs/there/below ' /proc/self/mountinfo || true\n\
+             exec-pre-jail = grep -c ' /ns/cow/below ' /proc/self/mountinfo\n\
+             pivot_root = /ufs /ufs/.old_root\ncommand = true"
+        ));
+        assert_eq!(said, ["0", "1"]);
+        symlink("/.old_root/ns/cow", "/ns/precise/link").unwrap();
+        sandbox.fails(
+            &format!("{PIVOTED}\numount-as-root = /link/below detach"),
+            &["as-root #3: umount /link: a symbolic link on the way: refused while the old root"],
+        );
+        run("umount", &["/ns/cow/below"]);
+        run("umount", &["/ns/cow"]);
+    });
+}
+
+#[test]
+fn below_a_plain_chroot_the_way_out_is_said() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all("/run/tree/proc").unwrap();
+        for dir in ["usr", "etc", "run"] {
+            fs::create_dir_all(format!("/run/tree/{dir}")).unwrap();
+        }
+        for dir in ["bin", "sbin", "lib", "lib64"] {
+            symlink(format!("usr/{dir}"), format!("/run/tree/{dir}")).unwrap();
+        }
+        sandbox.mount(&["--bind", "/usr"], "/run/tree/usr");
+        fs::copy(sandbox.ini("vassal", "command = true"), "/run/tree/vassal.ini").unwrap();
+        let program = sandbox.program("vassal-init");
+        fs::copy(program.get_program(), "/run/tree/vassal-init").unwrap();
+        let output = std::process::Command::new("chroot")
+            .args(["/run/tree", "/vassal-init", "--unshare", "fs,pid", "/vassal.ini"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(71), "{text}");
+        assert!(
+            text.contains(
+                "make private all mounts: the root directory is not a mount point, it was entered by chroot"
+            ),
+            "{text}"
+        );
+    });
+}
+
+#[test]
 fn umount_with_all_below() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();

@@ -28,7 +28,7 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
     }
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
-        Action::Umount(umount) => return ops::umount(umount),
+        Action::Umount(umount) => return ops::umount(umount, walk),
         Action::Write { path, text, append } => return write(path, text, *append),
         Action::WriteFifo { path, text, wait } => return write_fifo(path, text, *wait),
         Action::Chown { path, user, group } => return chown(path, user, group.as_ref()),

@@ -4,23 +4,34 @@
 
 use libc::{
     MS_BIND, MS_DIRSYNC, MS_LAZYTIME, MS_MANDLOCK, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC,
-    MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE,
-    MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
+    MS_NOSUID, MS_NOSYMFOLLOW, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT,
+    MS_SLAVE, MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
 };
 
 /// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
 pub const UMOUNT_RECURSIVE: u64 = MS_REC;
 
-/// The flags of mount(2), as `MS_*` bits. `defaults`, and what is the default, is none.
+/// What takes flags of mount(2) away again: their bits in the upper half, which mount(2) does not use.
+const fn no(flags: u64) -> u64 {
+    flags << 32
+}
+
+/// The flags that a value takes away.
+pub fn taken_away(flags: u64) -> u64 {
+    flags >> 32
+}
+
+/// The flags of mount(2), as `MS_*` bits. The opposite of a flag takes it away, where there is a mount to take
+/// it from (`remount,bind`); else it is the default, and says nothing.
 #[rustfmt::skip]
 pub const MOUNT: &[(&str, u64)] = &[
     ("async", 0),
-    ("atime", 0),
+    ("atime", no(MS_NOATIME)),
     ("bind", MS_BIND),
     ("defaults", 0),
-    ("dev", 0),
+    ("dev", no(MS_NODEV)),
     ("dirsync", MS_DIRSYNC),
-    ("exec", 0),
+    ("exec", no(MS_NOEXEC)),
     ("lazytime", MS_LAZYTIME),
     ("mand", MS_MANDLOCK),
     ("mandlock", MS_MANDLOCK),
@@ -30,6 +41,7 @@ pub const MOUNT: &[(&str, u64)] = &[
     ("nodiratime", MS_NODIRATIME),
     ("noexec", MS_NOEXEC),
     ("nosuid", MS_NOSUID),
+    ("nosymfollow", MS_NOSYMFOLLOW),
     ("private", MS_PRIVATE),
     ("rbind", MS_BIND | MS_REC),
     ("rdonly", MS_RDONLY),
@@ -43,12 +55,12 @@ pub const MOUNT: &[(&str, u64)] = &[
     ("rshared", MS_SHARED | MS_REC),
     ("rslave", MS_SLAVE | MS_REC),
     ("runbindable", MS_UNBINDABLE | MS_REC),
-    ("rw", 0),
+    ("rw", no(MS_RDONLY)),
     ("shared", MS_SHARED),
     ("silent", MS_SILENT),
     ("slave", MS_SLAVE),
     ("strictatime", MS_STRICTATIME),
-    ("suid", 0),
+    ("suid", no(MS_NOSUID)),
     ("sync", MS_SYNCHRONOUS),
     ("unbindable", MS_UNBINDABLE),
 ];
@@ -74,10 +86,17 @@ mod tests {
         for table in [MOUNT, UMOUNT] {
             assert!(table.is_sorted_by(|(a, _), (b, _)| a < b));
             for (name, bits) in table {
-                let is_default = ["async", "atime", "defaults", "dev", "exec", "rw", "suid"].contains(name);
+                let is_default = ["async", "defaults"].contains(name);
                 assert_eq!(*bits == 0, is_default, "{name}");
                 assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn the_halves_do_not_mix() {
+        for (name, bits) in MOUNT {
+            assert!(taken_away(*bits) == 0 || *bits == no(taken_away(*bits)), "{name}");
         }
     }
 

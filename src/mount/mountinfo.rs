@@ -70,6 +70,11 @@ pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts.iter().rev().find(|mount| mount.mount_point == path)
 }
 
+/// The mount that a path lies on, if none of its parts is a link.
+pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    path.ancestors().find_map(|path| topmost(mounts, path))
+}
+
 /// The mounts below a path, deepest first: the order in which they can be unmounted.
 pub fn below<'a>(mounts: &'a [Mount], path: &'a Path) -> impl Iterator<Item = &'a Path> {
     // A mount is listed after the one it is on.
@@ -159,6 +164,15 @@ mod tests {
         let mounts = parse(TEXT);
         assert_eq!(topmost(&mounts, Path::new("/app")).unwrap().id, 42);
         assert_eq!(topmost(&mounts, Path::new("/ap")), None);
+    }
+
+    #[test]
+    fn a_path_is_held_by_the_nearest_mount() {
+        let mounts = parse(TEXT);
+        let ids =
+            ["/app", "/app/x/y", "/apple", "/"].map(|path| holding(&mounts, Path::new(path)).unwrap().id);
+        assert_eq!(ids, [42, 42, 22, 22]);
+        assert_eq!(holding(&[], Path::new("/x")), None);
     }
 
     #[test]

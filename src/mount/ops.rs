@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
+use super::flags::taken_away;
 use super::mountinfo;
 use crate::config::plan::{Mount, PivotRoot, Umount};
 use crate::error::{Context, Error, Result};
@@ -143,19 +145,26 @@ fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
     move_mount(tree, c"", target, c"", flags)
 }
 
-/// mount(2) on a directory held by descriptor: from inside it, as `.`. The working directory is put back.
+/// mount(2) on a directory held by descriptor: from inside it, as `.`.
 fn legacy(target: &OwnedFd, mount: &Mount) -> rustix::io::Result<()> {
-    let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::process::fchdir(target)?;
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
     let (source, fs_type, data) = (c_string(&mount.source), c_string(&mount.fs_type), c_string(&mount.data));
     let data = if mount.data.is_empty() { None } else { Some(data.as_c_str()) };
-    let result = rustix::mount::mount(source.as_c_str(), c".", fs_type.as_c_str(), flags, data);
+    within(target, || rustix::mount::mount(source.as_c_str(), c".", fs_type.as_c_str(), flags, data))
+}
+
+/// Does something with this working directory, and goes back.
+fn within(directory: &OwnedFd, work: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::process::fchdir(directory)?;
+    let result = work();
     rustix::process::fchdir(back)?;
     result
 }
 
 /// The flags of a bind mount in the terms of mount_setattr(2).
+///
+/// What is not named stays as it is, as mount(8) has it: else a remount would lift a lock by accident.
 fn attributes(flags: u64) -> Attributes {
     const PAIRS: [(u64, u64); 6] = [
         (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
@@ -163,30 +172,60 @@ fn attributes(flags: u64) -> Attributes {
         (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
         (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
         (libc::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
-        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (libc::MS_NOSYMFOLLOW, libc::MOUNT_ATTR_NOSYMFOLLOW),
     ];
-    let set = PAIRS.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attr)| attr).sum();
-    // The access time is a field of its own: it has to be cleared to be set.
-    let clear = if flags & libc::MS_NOATIME == 0 { 0 } else { libc::MOUNT_ATTR__ATIME };
-    Attributes { set, clear, propagation: flags & PROPAGATION }
+    const ATIME: [(u64, u64); 3] = [
+        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (libc::MS_STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
+        (libc::MS_RELATIME, libc::MOUNT_ATTR_RELATIME),
+    ];
+    let mut change = Attributes { propagation: flags & PROPAGATION, ..Attributes::default() };
+    for (ms, attribute) in PAIRS {
+        if flags & ms != 0 {
+            change.set |= attribute;
+        }
+        if taken_away(flags) & ms != 0 {
+            change.clear |= attribute;
+        }
+    }
+    // A field of its own: it has to be cleared to be set.
+    if let Some((_, attribute)) = ATIME.iter().find(|(ms, _)| flags & ms != 0) {
+        change.clear |= libc::MOUNT_ATTR__ATIME;
+        change.set |= attribute;
+    } else if taken_away(flags) & libc::MS_NOATIME != 0 {
+        change.clear |= libc::MOUNT_ATTR__ATIME;
+    }
+    change
 }
 
 /// Unmounts, with everything below if asked for.
 ///
 /// # Errors
 /// The mount that could not be unmounted; EBUSY while it is in use.
-pub fn umount(umount: &Umount) -> Result<()> {
+pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let flags = UnmountFlags::from_bits_retain(umount.flags) | UnmountFlags::NOFOLLOW;
     let target = &umount.target;
+    let unmount = |path: &Path| unmount_at(path, flags, walk);
     // A detached mount takes all below it along, in one piece. That also works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
         let path = "/proc/self/mountinfo";
         let mounts = mountinfo::parse(&crate::world::read_file(path).context("umount: read", path)?);
         for below in mountinfo::below(&mounts, target) {
-            unmount(c_string(below.as_os_str()), flags).context("umount", below.display())?;
+            unmount(below)?;
         }
     }
-    unmount(c_string(target.as_os_str()), flags).context("umount", target.display())
+    unmount(target)
+}
+
+/// umount2(2) from inside the directory that the mount point lies in, which is opened like any target: no link on the way
+/// can lead to another mount. A mount that was the working directory itself would be busy.
+fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
+    let target = lexical(target);
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return unmount(c"/", flags).context("umount", "/");
+    };
+    let parent = walk.open("umount", parent)?;
+    within(&parent, || unmount(c_string(name), flags)).context("umount", target.display())
 }
 
 /// Makes `pivot.new_root` the root and goes to its top.
@@ -245,7 +284,24 @@ fn is_mount_root(path: &Path) -> bool {
 /// EPERM without CAP_SYS_ADMIN.
 pub fn make_all_private() -> Result<()> {
     let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change(c"/", flags).context("make private", "all mounts")
+    rustix::mount::mount_change(c"/", flags).map_err(|errno| match errno {
+        Errno::INVAL => {
+            let reason = "the root directory is not a mount point, it was entered by chroot: bind it onto itself first \
+                (mount --bind DIR DIR)";
+            Error::new("make private", "all mounts", reason)
+        }
+        errno => Error::os("make private", "all mounts", errno),
+    })
+}
+
+/// A new instance of a filesystem that needs no source, mounted nowhere.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN (fsopen(2), fsmount(2)).
+pub fn detached(fs_type: &str) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// The absolute path that is meant, by its text alone: from the root, without `.` and `..`.
