@@ -44,7 +44,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -107,6 +107,33 @@ pub enum FromVassal {
     NeedsRespawn(String),
     /// The last message: why PID 1 is about to exit.
     Exiting(ExitReason),
+    /// The app told us something of itself.
+    Announced(Announcement),
+}
+
+/// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announcement {
+    /// It accepts requests.
+    Ready,
+    /// It has served: whatever was wrong with its last instances is over.
+    Loyal,
+}
+
+impl Announcement {
+    /// Reads a message of uWSGI's emperor protocol; `None` for one that says nothing to us.
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        match byte {
+            5 => Some(Self::Ready),
+            17 => Some(Self::Loyal),
+            _ => None,
+        }
+    }
+
+    /// Reads a line of an sd_notify(3) message; `None` for one that says nothing to us.
+    pub fn of_line(line: &[u8]) -> Option<Self> {
+        (line == b"READY=1").then_some(Self::Ready)
+    }
 }
 
 /// Why a vassal's PID 1 ended, as it says itself.
@@ -248,6 +275,8 @@ impl FromVassal {
             Self::Reloaded => Packet::new(9).done(),
             Self::Refused(why) => Packet::new(10).text(why.as_bytes()).done(),
             Self::NeedsRespawn(why) => Packet::new(11).text(why.as_bytes()).done(),
+            Self::Announced(Announcement::Ready) => Packet::new(12).done(),
+            Self::Announced(Announcement::Loyal) => Packet::new(13).done(),
         }
     }
 
@@ -272,6 +301,8 @@ impl FromVassal {
             9 => Self::Reloaded,
             10 => Self::Refused(fields.string()?),
             11 => Self::NeedsRespawn(fields.string()?),
+            12 => Self::Announced(Announcement::Ready),
+            13 => Self::Announced(Announcement::Loyal),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -455,6 +486,8 @@ mod tests {
             FromVassal::Reloaded,
             FromVassal::Refused("a.ini:3:1: unknown".into()),
             FromVassal::NeedsRespawn("uid has changed".into()),
+            FromVassal::Announced(Announcement::Ready),
+            FromVassal::Announced(Announcement::Loyal),
         ]
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, lstat, open, readlink, stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, open, openat, readlink, stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Status, World};
@@ -46,7 +46,15 @@ pub fn read_all(file: impl AsFd) -> Result<Vec<u8>, Cause> {
 /// # Errors
 /// As open(2) and read(2).
 pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
-    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_file_at(CWD, path)
+}
+
+/// The same, for a path from an open directory.
+///
+/// # Errors
+/// As openat(2) and read(2).
+pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
+    let fd = openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     read_up_to(fd, usize::MAX)
 }
 

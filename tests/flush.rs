@@ -85,12 +85,28 @@ fn the_same_under_the_emperor() {
 #[test]
 fn an_app_that_ends_by_itself_is_followed_by_the_same_end() {
     sandboxed(|sandbox| {
-        // One process: a child that outlives the app for a moment, in the mount, would keep it busy.
         let app = "command = perl -e 'chdir q(/app); $| = 1; print qq(ready\\n); sleep 1000'";
         let mut vassal = mounted(sandbox, COMPANION, &format!("{UNMOUNT}\n{app}"));
         process::signal(process::only("perl").pid, Signal::KILL);
         assert_eq!(vassal.wait(), 137);
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+    });
+}
+
+#[test]
+fn what_the_app_leaves_in_the_mount_goes_before_the_unmount() {
+    sandboxed(|sandbox| {
+        // One goes at SIGTERM, one does not; both have a session of their own.
+        let app = "command = sh -c 'cd /app; setsid sleep 1000 & setsid sh -c \"trap : TERM; echo ready; \
+            while :; do sleep 0.05; done\" & wait'";
+        let mut vassal = mounted(sandbox, COMPANION, &format!("{UNMOUNT}\nstop-signal = KILL\n{app}"));
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 137);
+        vassal.wait_for("the app has left processes behind (3): SIGTERM");
+        vassal.wait_for(": SIGKILL");
+        vassal.wait_for("as-user-atexit #1: fusermount -u /app: done");
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+        assert_eq!(vassal.lines("busy"), [""; 0]);
     });
 }
 

@@ -114,7 +114,7 @@ fn root_is_given_up_for_good() {
 fn environment_directory_and_mask_are_as_configured() {
     sandboxed(|sandbox| {
         let lines = "env = ADDED=a b=c\nunenv = GONE\nenv = TWICE=1\nenv = TWICE=2\nchdir = /var\numask = 027\n\
-                     uid = user001\nexec-pre-app = env\ncommand = ";
+                     uid = user001\nunenv = UWSGI_EMPEROR_FD\nunenv = NOTIFY_SOCKET\nexec-pre-app = env\ncommand = ";
         for (app, expected) in [
             ("env", &["ADDED=a b=c", "KEPT=1", "PATH=/usr/bin:/bin", "TWICE=2"][..]),
             ("sh -c 'pwd; umask'", &["/var", "0027"]),
@@ -141,17 +141,25 @@ fn descriptors(vassal: &Daemon) -> Vec<String> {
     vassal.log().lines().filter(|line| line.parse::<u32>().is_ok()).map(str::to_owned).collect()
 }
 
+/// What we ourselves would give the app: see `readiness.rs`.
+const UNOFFERED: &str = "unenv = UWSGI_EMPEROR_FD";
+
 #[test]
 fn descriptors_of_the_starter_do_not_reach_the_app() {
     sandboxed(|sandbox| {
         let leaky = ["bash", "-c", "exec 7</etc/passwd 77</etc/passwd; exec \"$@\"", "leaky"];
         let mut command = sandbox.wrapped(&leaky, "vassal-init");
-        command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", "command = ls /proc/self/fd"));
+        command
+            .args(["--unshare", "fs,pid"])
+            .arg(sandbox.ini("vassal", &format!("{UNOFFERED}\ncommand = ls /proc/self/fd")));
         let mut vassal = sandbox.start("vassal", command);
         assert_eq!(vassal.wait(), 0);
         assert_eq!(descriptors(&vassal), ["0", "1", "2", "3"]);
 
-        sandbox.vassal("app", "command = ls /proc/self/fd\nexec-as-root = ls /proc/self/fd");
+        sandbox.vassal(
+            "app",
+            &format!("{UNOFFERED}\ncommand = ls /proc/self/fd\nexec-as-root = ls /proc/self/fd"),
+        );
         let mut command = sandbox.wrapped(&leaky, "emperor");
         command.args(["--emperor", common::sandbox::VASSALS, "--emperor-use-clone", "fs,pid"]);
         let emperor = sandbox.start("emperor", command);

@@ -52,6 +52,34 @@ fn the_tutorials_second_example_word_for_word() {
 }
 
 #[test]
+fn a_tenants_tree_cannot_keep_pid_1_waiting() {
+    sandboxed(|sandbox| {
+        sandbox.copied_tree();
+        fs::remove_file("/ns/precise/etc/passwd").unwrap();
+        run("mkfifo", &["/ns/precise/etc/passwd"]);
+        // Nobody writes to it; the user is the host's then.
+        let lines =
+            format!("{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nuid = user001\ncommand = id -u");
+        let user = run("id", &["-u", "user001"]);
+        assert_eq!(sandbox.said(&lines), [user.trim()]);
+    });
+}
+
+#[test]
+fn a_directory_of_a_stopped_filesystem_is_not_entered() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let mounted = "exec-asap = fuse-zip -f -r -o allow_other /var/www/app001.zip /app >/dev/null 2>&1 & \
+                       until grep -q ' /app ' /proc/self/mountinfo; do sleep 0.01; done; kill -STOP $!\n\
+                       mountpoint-timeout = 300ms";
+        sandbox.fails(
+            &format!("{mounted}\nhook-as-root = chdir:/app"),
+            &["as-root #1: chdir /app: it does not answer: its daemon hangs"],
+        );
+    });
+}
+
+#[test]
 fn two_tenants_share_a_tree_and_not_their_writes() {
     sandboxed(|sandbox| {
         sandbox.copied_tree();

@@ -112,6 +112,7 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
             assert!(line.contains(says), "'{says}' is not in: {line}");
             let place = format!("{}:", common::sandbox::vassal_path("app").display());
             assert!(line.contains(&place), "{line}");
+            emperor.wait_for_nth(n, "emperor: app: reload refused: ");
             // The status shows the mistake for as long as it is there.
             emperor.signal(Signal::USR1);
             emperor.wait_for_nth(n, "1 vassal");

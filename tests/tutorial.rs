@@ -30,7 +30,8 @@ fn serves_unseen(sandbox: &Sandbox, propagation: &str) {
     assert!(!sees_app_mounted(std::process::id() as i32), "the vassal's mount is seen outside");
     let uid = user001();
     assert_ne!(uid, 0);
-    assert_eq!(process::only("uwsgi").uid, uid);
+    // Its master and its worker.
+    assert_eq!(process::named("uwsgi").iter().map(|process| process.uid).collect::<Vec<_>>(), [uid, uid]);
     assert_eq!(process::only("fuse-zip").uid, uid);
     assert_eq!(process::read(init).unwrap().comm, "vassal-init");
     emperor.stop();
@@ -49,7 +50,8 @@ fn a_killed_filesystem_takes_the_instance_along_and_a_new_one_serves() {
         wait_for_page();
         for round in 1..=3 {
             let init = emperor.wait_running(round, "app001");
-            let instance = [init, process::only("uwsgi").pid].map(Handle::of);
+            let app = process::named("uwsgi").into_iter().map(|process| process.pid);
+            let instance: Vec<_> = app.chain([init]).map(Handle::of).collect();
             process::signal(process::only("fuse-zip").pid, Signal::KILL);
             instance.iter().for_each(Handle::wait);
             let line = emperor.wait_for_nth(round, "vassal-init[app001]: mountpoint /app lost");

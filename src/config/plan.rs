@@ -317,6 +317,13 @@ pub struct EmperorPlan {
     pub as_emperor: Vec<Located<OsString>>,
 }
 
+impl VassalPlan {
+    /// Whether hooks run commands, which may leave daemons behind that filesystems depend on.
+    pub fn starts_daemons(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
+    }
+}
+
 impl App {
     /// The program, for messages.
     pub fn program(&self) -> &std::ffi::OsStr {

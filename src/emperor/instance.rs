@@ -11,7 +11,9 @@ use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Result};
 use crate::log;
 use crate::log::Elapsed;
-use crate::protocol::{self, EXIT_CONFIG, ExitReason, FromVassal, Received, ToVassal, WaitStatus};
+use crate::protocol::{
+    self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, Received, ToVassal, WaitStatus,
+};
 use crate::sys::signal::kill_pidfd;
 
 /// A running process and what is known of it.
@@ -29,8 +31,8 @@ pub struct Instance {
 pub enum Heard {
     /// Nothing more for now.
     Nothing,
-    /// The reason of an end that is yet to come.
-    Reason,
+    /// What changes nothing for now, such as the reason of an end that is yet to come.
+    News,
     /// Something that changes its vassal's life.
     Event(Event),
     /// The answer to a reload, asked for or not, and the reason for it.
@@ -84,7 +86,15 @@ impl Instance {
                 Some(FromVassal::Stopping(within)) => return Heard::Event(Event::Leaving(within)),
                 Some(FromVassal::Exiting(reason)) => {
                     self.reason = Some(reason);
-                    return Heard::Reason;
+                    return Heard::News;
+                }
+                Some(FromVassal::Announced(news)) => {
+                    let what = match news {
+                        Announcement::Ready => "ready to accept requests",
+                        Announcement::Loyal => "loyal",
+                    };
+                    log!("{name}: {what} after {}", Elapsed(now.saturating_duration_since(self.born)));
+                    return Heard::News;
                 }
                 Some(FromVassal::Reloading(within)) => return Heard::Event(Event::Reloading(within)),
                 Some(FromVassal::Reloaded) => return Heard::Answer(Answer::Reloaded, String::new()),

@@ -300,7 +300,7 @@ impl Roster {
             let Some(instance) = instance else { return };
             match instance.hear(&self.links, &name(path), now) {
                 Heard::Nothing => return,
-                Heard::Reason => {}
+                Heard::News => {}
                 Heard::Event(event) => self.apply(path, event, now),
                 Heard::Answer(answer, why) => self.answered(path, answer, why, now),
             }

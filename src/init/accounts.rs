@@ -1,10 +1,11 @@
 //! Users and groups by name: the jail's own `/etc/passwd` and `/etc/group`, else as the host knew them before the root
 //! changed.
 
-use std::fs;
+use std::path::Path;
 
 use crate::config::plan::{Id, Located};
 use crate::error::{Context, Error, Result};
+use crate::world;
 
 /// A user with what the database knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,9 @@ fn written(error: &Error, id: &Located<Id>) -> Error {
 
 impl Database {
     fn read(path: &'static str) -> Self {
-        let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        // It may be a tenant's: a fifo would be waited for, a huge file would be read.
+        let text = world::open_file(Path::new(path)).and_then(world::read_all);
+        let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Self { path, text: text.context("read", path) }
     }
 

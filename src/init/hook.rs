@@ -5,6 +5,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::action;
 use super::launch::{Progress, Work};
 use super::run::{Interrupted, Role, Vassal};
@@ -32,6 +34,23 @@ enum Trouble {
     Exit(i32),
 }
 
+impl Trouble {
+    /// Without what a private hook does not want to be seen: an action names what it was done to. A command names
+    /// nothing but itself.
+    fn concealed(self, hook: &Hook) -> Self {
+        match self {
+            Self::Error(error) if hook.private && !matches!(hook.action, Action::Exec(_)) => {
+                let text = &hook.source.value;
+                Self::Error(match error.errno() {
+                    0 => Error::new("run", text, "failed; it is private, so its error is not shown"),
+                    errno => Error::os("run", text, Errno::from_raw_os_error(errno)),
+                })
+            }
+            trouble => trouble,
+        }
+    }
+}
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Error(error)
@@ -51,7 +70,7 @@ impl Vassal {
             }
             let start = Instant::now();
             let text = &hook.source.value;
-            match self.run_hook(hook) {
+            match self.run_hook(hook).map_err(|trouble| trouble.concealed(hook)) {
                 Ok(()) if matches!(hook.action, Action::Print(_)) => {}
                 Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
                 Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
@@ -81,7 +100,7 @@ impl Vassal {
             Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
             Action::Hostname(name) => self.set_hostname(name)?,
             Action::Chroot(path) => {
-                self.must_answer(path, path)?;
+                self.must_answer("chroot", path)?;
                 self.chroot(path)?;
             }
             Action::Umask(mask) => self.umask = Some(*mask),
@@ -111,8 +130,11 @@ impl Vassal {
     /// starts none are made right here: a process each would be most of what they cost.
     fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
-        let starts_daemons = self.plan.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)));
-        if is_mount && hook.phase < Phase::AsUser && self.mountpoints.is_empty() && !starts_daemons {
+        if is_mount
+            && hook.phase < Phase::AsUser
+            && self.mountpoints.is_empty()
+            && !self.plan.starts_daemons()
+        {
             return Ok(action::perform(&hook.action, &self.walk)?);
         }
         // The user may go wherever it may go: links are dangerous to root only.
@@ -124,7 +146,7 @@ impl Vassal {
     fn run_child(&mut self, hook: &Hook, work: &Work<'_>) -> std::result::Result<(), Trouble> {
         let text = &hook.source.value;
         let timeout = self.plan.hook_timeout;
-        let launched = self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None)?;
+        let launched = self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, &self.environment, &[])?;
         let pid = launched.pid;
         let status = match self.wait_for(pid, Instant::now() + timeout) {
             Ok(status) => status,
@@ -153,6 +175,9 @@ impl Vassal {
     /// even look at, a directory of a filesystem that can hang.
     fn change_directory(&mut self, phase: Phase, path: &Path) -> Result<()> {
         if phase < Phase::AsUser {
+            if self.plan.starts_daemons() {
+                self.must_answer("chdir", &std::env::current_dir().unwrap_or_default().join(path))?;
+            }
             rustix::process::chdir(path).context("chdir", path.display())?;
         }
         self.workdir.change(path);

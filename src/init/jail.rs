@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::launch::Workdir;
 use super::mountpoints;
 use super::probe::Probe;
 use super::run::Vassal;
 use super::watchdog::Answer;
 use crate::config::plan::PivotRoot;
-use crate::error::{Context, Described, Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::mount::mountinfo;
 use crate::mount::ops;
 
@@ -24,12 +26,12 @@ impl Vassal {
     pub(super) fn enter_jail(&mut self) -> Result<()> {
         let plan = Rc::clone(&self.plan);
         if let Some(chroot) = &plan.chroot {
-            self.must_answer(&chroot.value, &chroot.value)?;
+            self.must_answer("new root:", &chroot.value)?;
             self.chroot(&chroot.value)?;
         }
         if let Some(pivot) = &plan.pivot_root {
             let PivotRoot { new_root, put_old } = &pivot.value;
-            self.must_answer(new_root, put_old)?;
+            self.must_answer("new root:", put_old)?;
             ops::pivot_root(&pivot.value)?;
             self.workdir = Workdir::Chosen("/".into());
             self.walk.new_root = None;
@@ -49,38 +51,58 @@ impl Vassal {
         Ok(())
     }
 
-    /// Asks the filesystem of the new root, before the kernel asks it in our name and for as long as it likes.
-    pub(super) fn must_answer(&mut self, root: &Path, path: &Path) -> Result<()> {
-        let mounts = mountpoints::mount_table()?;
-        let mount = mountinfo::topmost(&mounts, &mountinfo::normalize(root));
-        // Others answer from the kernel; an ordinary directory is refused, or not, by who needs it to be a mount.
-        let Some(mount) = mount.filter(|mount| mount.is_fuse()) else { return Ok(()) };
-        let probe = Probe::start(mount.owner(), None)?;
-        let asked = probe.ask(path).context("ask the prober about", path.display());
-        let timeout = self.plan.mountpoint_timeout;
-        let answer = asked.and_then(|()| self.await_answer(&probe, path, timeout));
-        probe.kill();
-        match answer? {
-            Answer::Found(_) => Ok(()),
-            Answer::Failed(errno) => Err(Error::new("new root:", path.display(), Described(errno))),
+    /// Refuses a directory that we are about to enter if its filesystem fails or hangs.
+    pub(super) fn must_answer(&mut self, operation: &str, path: &Path) -> Result<()> {
+        match self.ask_about(operation, path)? {
+            Some(errno) => Err(Error::os(operation, path.display(), errno)),
+            None => Ok(()),
         }
     }
 
-    fn await_answer(&mut self, probe: &Probe, path: &Path, timeout: Duration) -> Result<Answer> {
+    /// Asks the filesystem that holds a path, before the kernel asks it in our name and for as long as it likes; returns
+    /// what it failed with.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(super) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Errno>> {
+        // Without /proc nobody knows, and nobody can be asked.
+        let Ok(mounts) = mountpoints::mount_table() else { return Ok(None) };
+        // Others answer from the kernel.
+        let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
+        let Some(mount) = mount else { return Ok(None) };
+        let probe = Probe::start(mount.owner(), None)?;
+        let asked = probe.ask(path).context("ask the prober about", path.display());
+        let timeout = self.plan.mountpoint_timeout;
+        let answer = asked.and_then(|()| self.await_answer(&probe, operation, path, timeout));
+        probe.kill();
+        Ok(match answer? {
+            Answer::Found(_) => None,
+            Answer::Failed(errno) => Some(errno),
+        })
+    }
+
+    fn await_answer(
+        &mut self,
+        probe: &Probe,
+        operation: &str,
+        path: &Path,
+        timeout: Duration,
+    ) -> Result<Answer> {
         let deadline = Instant::now() + timeout;
+        let failed = |why: &str| Err(Error::new(operation, path.display(), why));
         loop {
             if let Some(answer) = probe.answer() {
                 return Ok(answer);
             }
             if self.stop.is_some() {
-                return Err(Error::new("new root:", path.display(), "told to stop while waiting for it"));
+                return failed("told to stop while waiting for it");
             }
             if Instant::now() >= deadline {
-                return Err(Error::new("new root:", path.display(), mountpoints::HANGS));
+                return failed(mountpoints::HANGS);
             }
             let reaped = self.wait(Some(probe.as_fd()), Some(deadline));
             if reaped.iter().any(|child| child.pid == probe.pid) {
-                return Err(Error::new("new root:", path.display(), "its prober died"));
+                return failed("its prober died");
             }
         }
     }

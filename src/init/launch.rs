@@ -69,8 +69,8 @@ pub struct Launch<'a> {
     pub own_group: bool,
     /// Whether it dies when we do. In a pid namespace the kernel sees to that.
     pub dies_with_us: bool,
-    /// A descriptor it inherits under the same number.
-    pub passed: Option<BorrowedFd<'a>>,
+    /// Descriptors it inherits under the same numbers.
+    pub passed: &'a [BorrowedFd<'a>],
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
 }
@@ -164,10 +164,10 @@ impl Launch<'_> {
             }
         }
         fd::cloexec_from(3).context("mark as close-on-exec", "all descriptors")?;
-        match self.passed {
-            Some(fd) => rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor"),
-            None => Ok(()),
+        for fd in self.passed {
+            rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor")?;
         }
+        Ok(())
     }
 
     /// Returns only if that fails.

@@ -7,13 +7,15 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 use super::mountpoints::Lost;
 use super::reaper;
 use super::run::{End, Vassal};
 use super::watchdog::Loss;
-use crate::config::plan::{Action, Phase, Umount, VassalPlan};
+use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
-use crate::mount::ops;
+use crate::mount::ops::{self, Walk};
 use crate::protocol::{EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
 
@@ -71,6 +73,7 @@ impl Vassal {
                 match stage {
                     Stage::Running | Stage::Stopping { .. } => return self.app_ended(status),
                     Stage::Restarting { plan, .. } => {
+                        self.end_the_apps();
                         if let Err(end) = self.run_again(plan) {
                             return end;
                         }
@@ -93,6 +96,14 @@ impl Vassal {
                     self.mountpoints.stop();
                     self.signal_app(self.plan.stop_signal);
                     stage = Stage::Stopping { patience: kill_at };
+                }
+                Stage::Running if self.is_accepting => {
+                    self.is_accepting = false;
+                    match self.phase(Phase::Accepting) {
+                        // Of a stop, of the app's own end, or of a lost mountpoint we hear again right here.
+                        Ok(()) | Err(End::Stopped) => continue,
+                        Err(end) => return end,
+                    }
                 }
                 Stage::Running => {
                     if let Some(plan) = self.accepted_reload() {
@@ -167,13 +178,18 @@ impl Vassal {
         self.plan.stop_timeout
             + self.longest_phase(&self.plan, &[Phase::AsUserAtexit])
             + self.plan.unmount_timeout * 2
-            + KILL_GRACE * 2
+            + SWEEP_GRACE
+            + KILL_GRACE * 3
     }
 
     /// How long it may take until the app runs as another plan says.
     fn longest_reload(&self, plan: &VassalPlan) -> Duration {
         let phases = [Phase::AsUser, Phase::PreApp, Phase::PostApp];
-        self.plan.stop_timeout + KILL_GRACE + self.longest_phase(plan, &phases) + plan.mountpoint_timeout
+        self.plan.stop_timeout
+            + SWEEP_GRACE
+            + KILL_GRACE * 2
+            + self.longest_phase(plan, &phases)
+            + plan.mountpoint_timeout
     }
 
     fn longest_phase(&self, plan: &VassalPlan, phases: &[Phase]) -> Duration {
@@ -242,16 +258,40 @@ impl Vassal {
         if !self.plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
             return;
         }
+        self.end_the_apps();
         // All of them: none that fails ends the phase, and nothing interrupts us any more.
         let _ = self.run_hooks(Phase::AsUserAtexit);
         self.wait_for_nobody(self.plan.unmount_timeout);
     }
 
+    /// Ends what the app has left behind, which may still use what the hooks are about to unmount.
+    fn end_the_apps(&mut self) {
+        for (number, time) in [(libc::SIGTERM, SWEEP_GRACE), (libc::SIGKILL, KILL_GRACE)] {
+            let deadline = Instant::now() + time;
+            let mut left = self.the_apps();
+            if !left.is_empty() {
+                let (count, name) = (left.len(), signal::name(number));
+                crate::log!("the app has left processes behind ({count}): {name}");
+                reaper::kill(&left, number);
+            }
+            while !left.is_empty() && Instant::now() < deadline {
+                self.wait(None, Some(deadline));
+                left = self.the_apps();
+            }
+        }
+    }
+
+    /// The app's processes: all that are not ours, and not older than the app.
+    fn the_apps(&self) -> Vec<Pid> {
+        let Some(processes) = &self.processes else { return Vec::new() };
+        let spared: Vec<_> = self.not_the_apps.iter().copied().chain(self.mountpoints.probers()).collect();
+        processes.below_us(&spared)
+    }
+
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
     /// to write.
     fn sweep(&mut self) {
-        let has_daemons = self.plan.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)));
-        let grace = if has_daemons { self.plan.unmount_timeout } else { SWEEP_GRACE };
+        let grace = if self.plan.starts_daemons() { self.plan.unmount_timeout } else { SWEEP_GRACE };
         reaper::kill_all(libc::SIGTERM);
         if !self.wait_for_nobody(grace) {
             crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));
@@ -266,7 +306,7 @@ impl Vassal {
         for check in &self.plan.checks {
             let umount =
                 Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
-            if let Err(error) = ops::umount(&umount) {
+            if let Err(error) = ops::umount(&umount, &Walk::default()) {
                 crate::log!("{error}");
             }
         }

@@ -12,6 +12,7 @@
 //! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
 //! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
 //! | [`hook`], [`action`] | one hook of one phase: in PID 1 itself, and in a child |
+//! | [`announce`] | what the app tells of itself: ready, alive, its status |
 //! | [`jail`] | the change of root |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`launch`] | a child process: identity, signals, exec |
@@ -22,6 +23,7 @@
 
 pub mod accounts;
 pub mod action;
+pub mod announce;
 pub mod creds;
 pub mod events;
 pub mod hook;

@@ -117,6 +117,11 @@ impl Mountpoints {
         self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(AsFd::as_fd)
     }
 
+    /// The probers' processes.
+    pub fn probers(&self) -> impl Iterator<Item = Pid> {
+        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid)
+    }
+
     /// When to come back at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let deadline = |dog: &Watchdog| if dog.is_up() { dog.deadline() } else { now + LOOK_AGAIN };

@@ -1,7 +1,11 @@
 //! Dead children, and the end of all living ones.
 
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::CWD;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::mount::ops;
 use crate::protocol::WaitStatus;
 use crate::sys::signal;
 use crate::world;
@@ -42,22 +46,62 @@ pub fn kill_all(signal: i32) {
         // ESRCH: nobody is left, which is what we want.
         let _ = signal::kill_everyone(signal);
     } else {
-        for pid in descendants(own) {
-            let _ = signal::kill(pid.as_raw_nonzero().get(), signal);
+        kill(&Processes::open().below_us(&[]), signal);
+    }
+}
+
+/// Signals processes that [`Processes`] found.
+pub fn kill(pids: &[Pid], signal: i32) {
+    for pid in pids {
+        // ESRCH: it has just ended.
+        let _ = signal::kill(pid.as_raw_nonzero().get(), signal);
+    }
+}
+
+/// The processes below us, as procfs lists them.
+#[derive(Debug)]
+pub struct Processes {
+    /// As PID 1 an instance of our own, mounted nowhere: /proc may be that of the namespace we come from, where the same
+    /// numbers are other processes. It is opened while we may mount.
+    proc: Option<OwnedFd>,
+}
+
+impl Processes {
+    /// Without the right to mount there may be /proc, or nothing will be found.
+    pub fn open() -> Self {
+        let is_init = rustix::process::getpid().is_init();
+        Self { proc: if is_init { ops::detached("proc").ok() } else { None } }
+    }
+
+    /// All processes below us, parents before children, without `spared` and what is below those.
+    pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
+        let own = rustix::process::getpid();
+        match &self.proc {
+            Some(proc) => descendants(own, spared, proc, ""),
+            // It calls us by another number if it is not of our namespace.
+            None if !proc_is_ours(own) => Vec::new(),
+            None => descendants(own, spared, CWD, "/proc/"),
         }
     }
 }
 
-/// All processes below `root`, parents before children (`/proc/PID/task/TID/children`, CONFIG_PROC_CHILDREN). Children of
-/// other threads than the first are not listed; they turn up as ours when their parent has gone.
-fn descendants(root: Pid) -> Vec<Pid> {
+fn proc_is_ours(own: Pid) -> bool {
+    rustix::fs::readlink("/proc/self", Vec::new())
+        .is_ok_and(|pid| pid.to_bytes() == own.to_string().as_bytes())
+}
+
+/// All processes below `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
+/// the first are not listed; they turn up as ours when their parent has gone.
+fn descendants(root: Pid, spared: &[Pid], proc: impl AsFd, prefix: &str) -> Vec<Pid> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(pid) = found.get(next) {
         next += 1;
-        let children = world::read_file(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let path = format!("{prefix}{pid}/task/{pid}/children");
+        let children = world::read_file_at(&proc, &path).unwrap_or_default();
         let children = String::from_utf8_lossy(&children);
-        found.extend(children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+        let children = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        found.extend(children.filter(|pid| !spared.contains(pid)));
     }
     found.remove(0);
     found

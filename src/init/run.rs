@@ -5,27 +5,32 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::process::Pid;
 
 use super::accounts::Accounts;
+use super::announce::{self, Listener};
 use super::creds::{self, Confinement, Identity};
 use super::events::{Events, NewFile};
 use super::hook::Failed;
 use super::jail;
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::Mountpoints;
-use super::reaper::Reaped;
+use super::reaper::{Processes, Reaped};
 use crate::config::Input;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{self, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
+use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
+
+/// Variables that are between us and our own starter.
+const NOT_INHERITED: [&str; 3] = [protocol::LINK_VARIABLE, announce::EMPEROR_FD, announce::NOTIFY_SOCKET];
 
 /// All that a vassal needs to live.
 pub struct Setup {
@@ -56,6 +61,9 @@ pub struct Vassal {
     pub(super) app: Option<RunningApp>,
     /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
     pub(super) had_app: bool,
+    pub(super) processes: Option<Processes>,
+    /// What ran when the app was started, such as the daemons of hooks: all other processes are the app's.
+    pub(super) not_the_apps: Vec<Pid>,
     /// Who wants us to stop, and since when, once somebody does.
     pub(super) stop: Option<(String, Instant)>,
     /// Set when the end has begun: nothing interrupts it.
@@ -68,6 +76,8 @@ pub struct Vassal {
     pub(super) childless: bool,
     /// The first mountpoint that was lost, and how.
     pub(super) lost: Option<String>,
+    /// Set when the app has said that it accepts requests, and the hooks for that are to run.
+    pub(super) is_accepting: bool,
     /// A new file, or a request to read the old one again.
     pub(super) reload: Option<NewFile>,
     pub(super) environment: Vec<(OsString, OsString)>,
@@ -85,6 +95,12 @@ pub struct Vassal {
 pub struct RunningApp {
     /// Its process.
     pub launched: Launched,
+    /// Where it tells of itself.
+    pub listener: Listener,
+    /// What it has told already.
+    pub announced: Vec<Announcement>,
+    /// When it was started.
+    pub since: Instant,
     /// Whether it is known to have executed its program.
     pub is_started: bool,
     /// How it ended, once it has.
@@ -149,6 +165,8 @@ impl Vassal {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .context("become", "subreaper")?;
         }
+        // Where no hook can have left anything behind, nobody asks whose a process is.
+        let processes = setup.plan.starts_daemons().then(Processes::open);
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Instant::now()),
@@ -166,10 +184,13 @@ impl Vassal {
             identity: None,
             app: None,
             had_app: false,
+            processes,
+            not_the_apps: Vec::new(),
             stop: None,
             is_ending: false,
             hook: None,
             lost: None,
+            is_accepting: false,
             reload: None,
             last_death: None,
             childless: false,
@@ -180,7 +201,9 @@ impl Vassal {
 
     /// Ours, with the plan's changes.
     fn set_environment(&mut self) {
-        self.environment = std::env::vars_os().filter(|(name, _)| name != protocol::LINK_VARIABLE).collect();
+        // What our starter wants to hear of us is not for the app to say: it gets its own.
+        let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
+        self.environment = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
         for change in &Rc::clone(&self.plan).environment {
             match change {
                 EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
@@ -206,7 +229,10 @@ impl Vassal {
         for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
             self.phase(phase)?;
         }
-        // Under the root that the app will see.
+        // Under the root that the app will see, if that answers at all.
+        if jail::coming_root(&self.plan).is_some() {
+            step("privilege drop", self.ask_about("read", Path::new("/etc/passwd")))?;
+        }
         let accounts = Accounts::read_in_jail(host);
         let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
@@ -252,7 +278,7 @@ impl Vassal {
         self.run_app()
     }
 
-    fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
+    pub(super) fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
         self.run_hooks(phase).map_err(|failed| match failed {
             Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
             Failed::Interrupted => self.interrupted(),
@@ -318,7 +344,7 @@ impl Vassal {
         if let Some(path) = &self.plan.chdir {
             self.workdir.change(&path.value);
         }
-        let start = Instant::now();
+        self.not_the_apps = self.processes.as_ref().map_or(Vec::new(), |processes| processes.below_us(&[]));
         self.app = Some(step("app", self.launch_app())?);
         self.had_app = true;
         loop {
@@ -336,10 +362,12 @@ impl Vassal {
         }
         if let Some(app) = &mut self.app {
             app.is_started = true;
+            let (pid, program) = (app.launched.pid, self.plan.app.program().display());
+            crate::log!(
+                "app started: {program} (pid {pid}), {} after the fork",
+                Elapsed(app.since.elapsed())
+            );
         }
-        let pid = self.app.as_ref().map_or(0, |app| app.launched.pid.as_raw_nonzero().get());
-        let program = self.plan.app.program().display();
-        crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(start.elapsed()));
         self.tell(&FromVassal::Running);
         Ok(())
     }
@@ -355,27 +383,33 @@ impl Vassal {
     }
 
     fn launch_app(&self) -> Result<RunningApp> {
+        let since = Instant::now();
+        let (listener, offer) = announce::open(&self.plan)?;
+        let environment = [&self.environment[..], &offer.variables].concat();
+        let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
         let launched = match &self.plan.app {
             App::Program { argv, privileged } => {
-                self.launch(Role::App, !privileged, &Work::Program(argv), None)?
+                self.launch(Role::App, !privileged, &Work::Program(argv), &environment, &passed)?
             }
             App::Uwsgi { binary, ini } => {
                 let ini =
                     memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
-                self.launch(Role::App, true, &Work::Program(&argv), Some(&ini))?
+                passed.push(ini.as_fd());
+                self.launch(Role::App, true, &Work::Program(&argv), &environment, &passed)?
             }
         };
-        Ok(RunningApp { launched, is_started: false, status: None })
+        Ok(RunningApp { launched, listener, announced: Vec::new(), since, is_started: false, status: None })
     }
 
-    /// Starts a child, as the app's user or as ourselves; `passed` is inherited.
+    /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
     pub(super) fn launch(
         &self,
         role: Role,
         as_user: bool,
         work: &Work<'_>,
-        passed: Option<&OwnedFd>,
+        environment: &[(OsString, OsString)],
+        passed: &[BorrowedFd<'_>],
     ) -> Result<Launched> {
         let is_confined = role == Role::App && as_user;
         Launch {
@@ -383,12 +417,12 @@ impl Vassal {
             confinement: is_confined.then(|| Confinement::of(&self.plan)),
             identity: self.identity.as_ref().filter(|_| as_user),
             workdir: &self.workdir,
-            environment: &self.environment,
+            environment,
             umask: self.umask,
             own_group: role == Role::Hook,
             // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order.
             dies_with_us: role == Role::App && !rustix::process::getpid().is_init(),
-            passed: passed.map(AsFd::as_fd),
+            passed,
             signals: &self.signals,
         }
         .start()
@@ -426,12 +460,14 @@ impl Vassal {
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
         let starting = starting.filter(|_| self.stop.is_none());
         let starting = starting.map(|app| app.launched.as_fd());
-        let others = self.mountpoints.descriptors().chain(other).chain(starting);
+        let said = self.app.iter().flat_map(|app| app.listener.descriptors());
+        let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
         let wakeup = self.events.wait(others, deadline);
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
         for child in &reaped {
+            self.not_the_apps.retain(|&pid| pid != child.pid);
             match &mut self.app {
                 Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
                 _ if self.hook == Some(child.pid) => {}
@@ -457,7 +493,26 @@ impl Vassal {
         for number in wakeup.signals {
             self.signal_app(number);
         }
+        self.hear_app();
         reaped
+    }
+
+    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
+    fn hear_app(&mut self) {
+        let Some(app) = &mut self.app else { return };
+        for news in app.listener.news() {
+            if app.announced.contains(&news) {
+                continue;
+            }
+            app.announced.push(news);
+            if news == Announcement::Ready {
+                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
+                self.is_accepting = true;
+            }
+            if let Some(link) = self.events.link() {
+                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
+            }
+        }
     }
 
     /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.

@@ -4,6 +4,7 @@
 
 pub mod clone;
 pub mod creds;
+pub mod datagram;
 pub mod exec;
 pub mod fd;
 pub mod memfd;

@@ -1,0 +1,125 @@
+//! What the app tells of itself: over uWSGI's emperor protocol (`UWSGI_EMPEROR_FD`), or by sd_notify(3)
+//! (`NOTIFY_SOCKET`). Both are only ever heard here; what it means is for the vassal and the emperor to say.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
+
+use super::reaper::Processes;
+use crate::config::plan::{App, EnvChange, VassalPlan};
+use crate::error::{Context, Result};
+use crate::protocol::Announcement;
+use crate::sys::datagram;
+
+/// Names the app's end of uWSGI's emperor protocol, a descriptor number.
+pub const EMPEROR_FD: &str = "UWSGI_EMPEROR_FD";
+/// Names the socket of sd_notify(3).
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// How much is read at one wake-up: an app that talks without end must not keep us from everything else.
+const MESSAGES_PER_TURN: usize = 16;
+/// The longest datagram of sd_notify that is read; more of it is cut off.
+const DATAGRAM_MAX: usize = 2048;
+
+/// Our ends of both protocols, for one run of the app.
+#[derive(Debug)]
+pub struct Listener {
+    pipe: Option<OwnedFd>,
+    notify: Option<OwnedFd>,
+}
+
+/// The app's ends.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// What the app inherits.
+    pub pipe: Option<OwnedFd>,
+    /// What its environment says about both.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
+/// Opens what the app may use, unless the plan takes the variable away (`unenv`). uWSGI gets its own protocol only, as
+/// from its own emperor.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn open(plan: &VassalPlan) -> Result<(Listener, Offer)> {
+    let wanted = |name: &str| {
+        !plan.environment.iter().any(|change| match change {
+            EnvChange::Set(known, _) | EnvChange::Unset(known) => known == name,
+        })
+    };
+    let mut offer = Offer::default();
+    let mut listener = Listener { pipe: None, notify: None };
+    if wanted(EMPEROR_FD) {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (ours, theirs) = pair.context("create", EMPEROR_FD)?;
+        offer.variables.push((EMPEROR_FD.into(), theirs.as_raw_fd().to_string().into()));
+        (listener.pipe, offer.pipe) = (Some(ours), Some(theirs));
+    }
+    if !matches!(plan.app, App::Uwsgi { .. }) && wanted(NOTIFY_SOCKET) {
+        let (socket, name) = notify_socket().context("create", NOTIFY_SOCKET)?;
+        offer.variables.push((NOTIFY_SOCKET.into(), name));
+        listener.notify = Some(socket);
+    }
+    Ok((listener, offer))
+}
+
+/// A socket with an abstract name that the kernel chooses: seen alike from every root, and gone with us. Anybody in the
+/// network namespace can send to it, so the kernel is asked to say who did.
+fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
+    let address = SocketAddrUnix::try_from(rustix::net::getsockname(&socket)?)?;
+    let name = address.abstract_name().ok_or(Errno::INVAL)?;
+    Ok((socket, OsString::from_vec([b"@", name].concat())))
+}
+
+impl Listener {
+    /// Readable when there is news.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.pipe.iter().chain(&self.notify).map(AsFd::as_fd)
+    }
+
+    /// All that was said since the last time, or a part of it: the rest is still there to be read.
+    pub fn news(&mut self) -> Vec<Announcement> {
+        let mut news = Vec::new();
+        if let Some(pipe) = &self.pipe {
+            let mut bytes = [0; MESSAGES_PER_TURN];
+            match rustix::net::recv(pipe, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((_, count @ 1..)) => {
+                    news.extend(bytes.iter().take(count).filter_map(|&byte| Announcement::of_byte(byte)));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // It closed its end, as a program does that knows nothing of it.
+                Ok(_) | Err(_) => self.pipe = None,
+            }
+        }
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(datagram) = self.notify.as_ref().and_then(receive) else { break };
+            news.extend(datagram.split(|&byte| byte == b'\n').filter_map(Announcement::of_line));
+        }
+        news
+    }
+}
+
+/// The next datagram, empty if it is nobody's of ours.
+fn receive(socket: &OwnedFd) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; DATAGRAM_MAX];
+    let (length, sender) = datagram::receive(socket, &mut buffer).ok()?;
+    buffer.truncate(if is_ours(sender) { length } else { 0 });
+    Some(buffer)
+}
+
+/// Whether a process is one of the vassal's. In a pid namespace of our own the kernel knows no other by a number.
+fn is_ours(sender: i32) -> bool {
+    let own = rustix::process::getpid();
+    Pid::from_raw(sender)
+        .is_some_and(|sender| own.is_init() || Processes::open().below_us(&[]).contains(&sender))
+}

@@ -1,0 +1,162 @@
+//! What an app tells of itself, in uWSGI's way and in systemd's, and what follows from it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use common::sandbox::vassal_path;
+use common::tutorial::wait_for_page;
+use common::{Sandbox, process, sandboxed, until};
+use rustix::process::Signal;
+
+/// Says that it is ready as often as it is told to by a file, after it has shown what it was offered.
+const APP: &str = r#"
+use Socket;
+$| = 1;
+print "fd: ", defined $ENV{UWSGI_EMPEROR_FD} ? "yes" : "no", ", socket: ", $ENV{NOTIFY_SOCKET} // "no", "\n";
+sleep 0.05 until -e "/run/scratch/go";
+if ($ARGV[0] eq "byte") {
+    open my $fd, ">&=", $ENV{UWSGI_EMPEROR_FD} or die;
+    syswrite $fd, "\x01\x05\x05\x63\x11";
+} else {
+    socket my $socket, AF_UNIX, SOCK_DGRAM, 0 or die;
+    my $to = pack_sockaddr_un("\0" . substr $ENV{NOTIFY_SOCKET}, 1);
+    # A child may say it too, as systemd-notify(1) does.
+    for my $text ("STATUS=starting", "READY=0", "X_READY=1\nMAINPID=1\nREADY=1") {
+        unless (my $pid = fork) { send $socket, $text, 0, $to; exit } else { waitpid $pid, 0 }
+    }
+}
+print "said\n";
+sleep 1000;
+"#;
+
+const HOOKS: &str = "hook-accepting = exec:echo accepting as $(id -un)\nexec-accepting-once = echo once";
+
+fn app(sandbox: &Sandbox, how: &str, more: &str) -> String {
+    let path =
+        sandbox.file("app.pl", &APP.replace("sleep 0.05 until", "select undef, undef, undef, 0.02 until"));
+    format!("uid = user001\ncommand = perl {} {how}\n{more}", path.display())
+}
+
+/// Lets the app say it.
+fn go(sandbox: &Sandbox) {
+    sandbox.file("go", "");
+}
+
+#[test]
+fn the_hooks_of_accepting_run_once_the_app_says_so() {
+    sandboxed(|sandbox| {
+        for how in ["byte", "datagram"] {
+            let mut vassal = sandbox.vassal_init(how, &app(sandbox, how, HOOKS));
+            let offered = vassal.wait_for("fd: ");
+            assert!(offered.starts_with("fd: yes, socket: @"), "{offered}");
+            assert_eq!(vassal.lines("accepting as"), [""; 0], "nothing is said yet");
+            go(sandbox);
+            vassal.wait_for("echo once: done");
+            vassal.wait_for("the app is ready, ");
+            assert_eq!(vassal.lines("accepting as user001"), ["accepting as user001"]);
+            vassal.signal(Signal::TERM);
+            assert_eq!(vassal.wait(), 128 + 15);
+            fs::remove_file(sandbox.path("go")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_emperor_is_told_and_a_reloaded_app_says_it_again() {
+    sandboxed(|sandbox| {
+        go(sandbox);
+        sandbox.vassal("app", &app(sandbox, "byte", HOOKS));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests after ");
+        emperor.wait_for("emperor: app: loyal after ");
+        sandbox.vassal("app", &app(sandbox, "datagram", HOOKS));
+        emperor.wait_for("emperor: app: reloaded after ");
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
+        until("the hooks", || emperor.lines("accepting as user001").len() == 2);
+        assert_eq!(emperor.lines("loyal").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn nobody_else_can_say_it() {
+    sandboxed(|sandbox| {
+        // With a pid namespace, and without: then only descendants count.
+        for (unshare, name) in [("fs,pid", "inside"), ("fs", "beside")] {
+            let mut command = sandbox.program("vassal-init");
+            command.args(["--unshare", unshare]).arg(sandbox.ini(name, &app(sandbox, "datagram", HOOKS)));
+            let mut vassal = sandbox.start(name, command);
+            let offered = vassal.wait_for("fd: ");
+            let address = offered.split_once('@').unwrap().1;
+            let address = SocketAddr::from_abstract_name(address).unwrap();
+            let socket = UnixDatagram::unbound().unwrap();
+            for _ in 0..100 {
+                socket.send_to_addr(b"READY=1", &address).unwrap();
+            }
+            go(sandbox);
+            vassal.wait_for("said");
+            vassal.wait_for("echo once: done");
+            // Once: by the app, after all of these.
+            let log = vassal.log();
+            assert!(log.find("said").unwrap() < log.find("the app is ready").unwrap() + 200, "{log}");
+            assert_eq!(vassal.lines("the app is ready").len(), 1);
+            vassal.signal(Signal::TERM);
+            assert_eq!(vassal.wait(), 128 + 15);
+            fs::remove_file(sandbox.path("go")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_failed_hook_of_accepting_ends_the_vassal() {
+    sandboxed(|sandbox| {
+        go(sandbox);
+        let mut vassal = sandbox.vassal_init("vassal", &app(sandbox, "byte", "exec-accepting = exit 3"));
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("setup failed in accepting #1: run exit 3: exited with status 3 (");
+    });
+}
+
+#[test]
+fn what_the_file_takes_away_is_not_offered() {
+    sandboxed(|sandbox| {
+        let more = "unenv = UWSGI_EMPEROR_FD\nenv = NOTIFY_SOCKET=/mine";
+        let mut command = sandbox.program("vassal-init");
+        command.arg(sandbox.ini("vassal", &app(sandbox, "byte", more))).env("UWSGI_EMPEROR_FD", "7");
+        let vassal = sandbox.start("vassal", command);
+        assert_eq!(vassal.wait_for("fd: "), "fd: no, socket: /mine");
+        // And what our own starter gave us is not the app's.
+        let mut command = sandbox.program("vassal-init");
+        command
+            .arg(sandbox.ini("bare", &app(sandbox, "byte", "")))
+            .env("NOTIFY_SOCKET", "/run/systemd/notify");
+        let bare = sandbox.start("bare", command);
+        assert!(bare.wait_for("fd: ").starts_with("fd: yes, socket: @"));
+        for mut vassal in [vassal, bare] {
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+        }
+    });
+}
+
+#[test]
+fn real_uwsgi_says_when_it_is_ready() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        let path = vassal_path("app001");
+        let lines = fs::read_to_string(&path).unwrap() + "exec-accepting = echo accepting as $(id -un)\n";
+        fs::write(&path, lines).unwrap();
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app001: ready to accept requests after ");
+        emperor.wait_for("accepting as user001");
+        wait_for_page();
+        emperor.wait_for("emperor: app001: loyal after ");
+        emperor.stop();
+        assert_eq!(process::named("uwsgi-core").len(), 0);
+    });
+}
