@@ -16,6 +16,7 @@
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`sys`] | the only unsafe code |
 //! | [`world`] | what a configuration may ask of the machine, and reading files |
+//! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
 pub mod cli;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod emperor;
 pub mod error;
 pub mod init;
+pub mod json;
 pub mod log;
 pub mod mount;
 pub mod protocol;

@@ -74,7 +74,7 @@ pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<()> {
 }
 
 /// Appends `text` with control characters made visible, so that no name or value can forge a line.
-fn push_printable(out: &mut String, text: &str) {
+pub fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
         if c.is_control() {
             let _ = write!(out, "{}", c.escape_default());

@@ -9,7 +9,10 @@ use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 fn main() -> ExitCode {
-    cli::main(&EMPEROR, config::check, run)
+    match emperor::control::command(std::env::args_os().skip(1)) {
+        Some(status) => status,
+        None => cli::main(&EMPEROR, config::check, run),
+    }
 }
 
 fn run(inputs: &[Input]) -> ExitCode {

@@ -25,10 +25,12 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         vassal_init: None,
         as_vassal: Vec::new(),
         as_emperor: Vec::new(),
+        control: None,
     };
     let strict = strict(settings);
     for setting in open(settings) {
         match setting.name() {
+            "control" => plan.control = located(setting, found, values::path).or(plan.control),
             "emperor" => plan.directories.extend(located(setting, found, directory)),
             "emperor-freq" => {
                 plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);

@@ -51,6 +51,8 @@ pub enum Group {
     Mountpoints,
     /// How it stops.
     Stop,
+    /// How it is seen and told what to do.
+    Operation,
     /// Which vassals, and how they are started.
     Vassals,
     /// When the emperor looks and tries again.
@@ -61,12 +63,13 @@ pub enum Group {
 
 impl Group {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::App,
         Self::Process,
         Self::Hooks,
         Self::Mountpoints,
         Self::Stop,
+        Self::Operation,
         Self::Vassals,
         Self::Timing,
         Self::Language,
@@ -80,6 +83,7 @@ impl Group {
             Self::Hooks => "Hooks",
             Self::Mountpoints => "Mountpoints",
             Self::Stop => "Stopping",
+            Self::Operation => "Operation",
             Self::Vassals => "Vassals",
             Self::Timing => "Timing",
             Self::Language => "Configuration files",
@@ -127,7 +131,7 @@ impl Row {
     }
 }
 
-use Group::{App, Hooks, Language, Mountpoints, Process, Stop, Timing, Vassals};
+use Group::{App, Hooks, Language, Mountpoints, Operation, Process, Stop, Timing, Vassals};
 use Takes::{Flag, Value};
 
 /// The supervisor.
@@ -140,7 +144,13 @@ pub static EMPEROR: Program = Program {
             \x20 emperor --check FILE...          say what is wrong with files; exit 0 or 78\n\
             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
             \x20                                  print the options as they are after expansion\n\
-            \x20 emperor --help [OPTION] | --version\n",
+            \x20 emperor --help [OPTION] | --version\n\
+            \n\
+            To one that is running, at its control socket (--control PATH):\n\
+            \x20 emperor status [--json]          how each vassal is, and why\n\
+            \x20 emperor reload NAME              do what touching its file does\n\
+            \x20 emperor stop NAME                stop it until it is started by command\n\
+            \x20 emperor start NAME               start it, at once if it waits for its next try\n",
     own: OF_EMPERORS,
     hooks_for_vassals: true,
 };
@@ -222,6 +232,9 @@ static OF_VASSALS: &[Row] = &[
 
 #[rustfmt::skip]
 static OF_EMPERORS: &[Row] = &[
+    row(Operation, "control", Value("PATH"), "the socket that commands come by (default: /run/emperor.sock)\n\
+               For 'emperor status', reload, stop and start; only root and the emperor's own user can use it."),
+
     row(Vassals, "emperor", Value("DIR"), "a directory of vassal files; may be repeated\n\
                Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),
     row(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\

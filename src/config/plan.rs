@@ -315,6 +315,8 @@ pub struct EmperorPlan {
     pub as_vassal: Vec<(String, OsString)>,
     /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
     pub as_emperor: Vec<Located<OsString>>,
+    /// Where commands for it are taken (`control`); `None` for the usual place, if that is free.
+    pub control: Option<Located<PathBuf>>,
 }
 
 impl VassalPlan {

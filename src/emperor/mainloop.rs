@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::directories::Directories;
 use super::roster::Roster;
 use super::scan::{Change, vassal_name};
+use super::server::Server;
 use super::spawn::{Origin, Spawner};
 use super::vassal::Event;
+use super::{Count, control};
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::log;
@@ -46,7 +47,9 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let commands = Commands::new(plan.as_emperor.clone(), origin);
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
-    let mut emperor = Emperor { signals, directories, roster, changes: VecDeque::new(), stopping: None };
+    let server = listen(plan)?;
+    let (changes, began) = (VecDeque::new(), Instant::now());
+    let mut emperor = Emperor { signals, directories, roster, server, changes, stopping: None, began };
     while emperor.goes_on() {
         emperor.turn()?;
     }
@@ -56,14 +59,30 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     }
 }
 
+/// The control socket. Several emperors can run on a machine: only one that was given a place of its own insists on it.
+fn listen(plan: &EmperorPlan) -> Result<Option<Server>> {
+    match &plan.control {
+        Some(path) => Server::new(&path.value).map(Some),
+        None => {
+            let server = Server::new(Path::new(control::DEFAULT));
+            if let Err(error) = &server {
+                log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
+            }
+            Ok(server.ok())
+        }
+    }
+}
+
 struct Emperor {
     signals: SignalFd,
     directories: Directories,
     roster: Roster,
+    server: Option<Server>,
     /// Found by a scan and not acted on yet.
     changes: VecDeque<(Rc<Path>, Change)>,
     /// Since when everything is being stopped.
     stopping: Option<Instant>,
+    began: Instant,
 }
 
 impl Emperor {
@@ -81,16 +100,21 @@ impl Emperor {
 
     /// Waits once, and does everything that can be done without waiting.
     fn turn(&mut self) -> Result<()> {
+        let clients = match &self.server {
+            Some(server) => PollFd::new(server, PollFlags::IN),
+            None => PollFd::new(&self.roster, PollFlags::empty()),
+        };
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.directories.watch, PollFlags::IN),
             PollFd::new(&self.roster, PollFlags::IN),
+            clients,
         ];
         match poll(&mut ready, self.timeout(Instant::now()).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::os("wait for", "events", errno)),
         }
-        let [signals, changes, links] = ready.map(|fd| !fd.revents().is_empty());
+        let [signals, changes, links, clients] = ready.map(|fd| !fd.revents().is_empty());
         let now = Instant::now();
         if signals {
             self.take_signals(now);
@@ -99,6 +123,12 @@ impl Emperor {
             self.roster.listen(now);
         }
         self.roster.time(now);
+        if clients {
+            self.answer(now);
+        }
+        if let Some(server) = &mut self.server {
+            server.time(now);
+        }
         if changes && let Err(error) = self.directories.watch.read(now) {
             log!("{error}");
         }
@@ -119,10 +149,23 @@ impl Emperor {
 
     fn timeout(&self, now: Instant) -> Option<Timespec> {
         let nearest = match self.changes.is_empty() {
-            true => self.scan_at(now).into_iter().chain(self.roster.deadline()).min()?,
+            true => {
+                let clients = self.server.as_ref().and_then(Server::deadline);
+                self.scan_at(now).into_iter().chain(self.roster.deadline()).chain(clients).min()?
+            }
             false => now,
         };
         Timespec::try_from(nearest.saturating_duration_since(now)).ok()
+    }
+
+    /// Answers what was asked.
+    fn answer(&mut self, now: Instant) {
+        let Some(server) = &mut self.server else { return };
+        let (stopping, uptime) = (self.stopping.is_some(), now.saturating_duration_since(self.began));
+        for question in server.turn(now) {
+            let text = control::answer(&question.text, &mut self.roster, stopping, uptime, now);
+            server.answer(question.client, text, now);
+        }
     }
 
     fn act_on(&mut self, path: &Rc<Path>, change: Change, now: Instant) {

@@ -3,7 +3,8 @@
 //! ```text
 //! inotify, timer ─ watch ─▶ scan ─ changes ─┐
 //! signals ──────────────────────────────────┼─▶ roster ─ events ─▶ vassal (pure) ─ actions ─▶ spawn, stop, kill
-//! links, deaths ────────────────────────────┘                                    └▶ commands (as-emperor)
+//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor)
+//! clients ─ server ─ control ───────────────┘
 //! ```
 //!
 //! [`mainloop`] waits for the next of these and never sleeps: every delay is a deadline. A vassal that fails or
@@ -18,12 +19,16 @@
 
 pub mod backoff;
 pub mod commands;
+pub mod control;
 pub mod directories;
 pub mod instance;
 pub mod mainloop;
 pub mod roster;
 pub mod scan;
+pub mod server;
 pub mod spawn;
+pub mod status;
+pub mod table;
 pub mod vassal;
 pub mod watch;
 

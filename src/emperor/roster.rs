@@ -1,8 +1,7 @@
 //! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -17,6 +16,8 @@ use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
+use super::status::Status;
+use super::table::Table;
 use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
 use crate::error::{Context, Result};
 use crate::log;
@@ -41,12 +42,27 @@ pub struct Roster {
     backoff: Backoff,
     /// Readable when a link is; its events carry the pid.
     links: OwnedFd,
-    vassals: BTreeMap<Rc<Path>, Vassal>,
-    pids: BTreeMap<i32, Rc<Path>>,
-    timers: BTreeSet<(Instant, Rc<Path>)>,
+    vassals: Table<Rc<Path>, Box<Vassal>>,
+    pids: Table<i32, Rc<Path>>,
+    /// Which of them each name means.
+    names: Table<OsString, Rc<Path>>,
+    /// Files whose name is taken by a vassal of another directory. They wait for its end.
+    shadowed: Vec<Rc<Path>>,
+    timers: Table<(Instant, Rc<Path>), ()>,
     /// Whether all vassals are to end for good.
     ending: bool,
     given_up: u64,
+}
+
+/// What somebody asks for by command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Run it as its file says now.
+    Reload,
+    /// Stop it, and leave it stopped.
+    Stop,
+    /// Start it if it is not up.
+    Start,
 }
 
 struct Vassal {
@@ -69,9 +85,21 @@ impl Roster {
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
     pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        let (vassals, pids, timers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (ending, given_up) = (false, 0);
-        Ok(Self { spawner, commands, backoff, links, vassals, pids, timers, ending, given_up })
+        let (vassals, pids, names, timers) = Default::default();
+        let (shadowed, ending, given_up) = (Vec::new(), false, 0);
+        Ok(Self {
+            spawner,
+            commands,
+            backoff,
+            links,
+            vassals,
+            pids,
+            names,
+            shadowed,
+            timers,
+            ending,
+            given_up,
+        })
     }
 
     /// How many vassals there are, for the log.
@@ -91,20 +119,36 @@ impl Roster {
 
     /// When [`Roster::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let vassals = self.timers.first().map(|(deadline, _)| *deadline);
+        let vassals = self.timers.iter().next().map(|((deadline, _), ())| *deadline);
         vassals.into_iter().chain(self.commands.deadline()).min()
     }
 
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
     pub fn start(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
-        let vassal = self.vassals.entry(Rc::clone(path)).or_insert_with(|| Vassal {
-            machine: Machine::new(self.backoff.clone()),
-            timer: None,
-            instance: None,
-            instances: 0,
-            last: None,
-            refused: None,
-        });
+        match self.names.get(file_name(path)) {
+            Some(owner) if owner != path => {
+                if !self.shadowed.contains(path) {
+                    self.shadowed.push(Rc::clone(path));
+                    let (file, owner) = (path.display(), owner.display());
+                    log!("{}: {file} has to wait: {owner} has the same name", name(path));
+                }
+                return;
+            }
+            Some(_) => {}
+            None => self.names.insert(file_name(path).to_owned(), Rc::clone(path)),
+        }
+        if self.vassals.get(path).is_none() {
+            let vassal = Vassal {
+                machine: Machine::new(self.backoff.clone()),
+                timer: None,
+                instance: None,
+                instances: 0,
+                last: None,
+                refused: None,
+            };
+            self.vassals.insert(Rc::clone(path), Box::new(vassal));
+        }
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
         vassal.refused = None;
         let how = match vassal.machine.state() {
             State::Idle => None,
@@ -112,6 +156,7 @@ impl Roster {
             State::Running { .. } => Some("reloading"),
             State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
             State::Starting { .. } => Some("restarting"),
+            State::Stopping { then: Then::Hold, .. } | State::Held => Some("stays stopped, as commanded"),
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
@@ -122,11 +167,55 @@ impl Roster {
 
     /// The vassal is not to run any more. `why` is for the log.
     pub fn stop(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
+        self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
             let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
             log!("{}: {why}: {how}", name(path));
         }
         self.apply(path, Event::Stop, now);
+    }
+
+    /// Does what a command asks for, and says what comes of it.
+    ///
+    /// # Errors
+    /// There is no such vassal, or it is in no state for it.
+    pub fn obey(
+        &mut self,
+        order: Order,
+        vassal: &OsStr,
+        now: Instant,
+    ) -> std::result::Result<String, String> {
+        let Some(path) = self.names.get(vassal).cloned() else {
+            return Err(format!("there is no vassal '{}'", vassal.display()));
+        };
+        let Some(vassal) = self.vassals.get(&path) else { return Ok(String::new()) };
+        let (state, up) = (vassal.machine.state(), vassal.instance.is_some());
+        let held = matches!(state, State::Held | State::Stopping { then: Then::Hold, .. });
+        let how = match order {
+            Order::Reload if held => {
+                return Err(format!("{} was stopped by command: 'emperor start' starts it", name(&path)));
+            }
+            Order::Reload => {
+                self.start(&path, "reload by command", now);
+                return Ok(format!("{}: told to reload", name(&path)));
+            }
+            Order::Stop if held && !up => "stopped already",
+            Order::Stop if up => "stopping",
+            Order::Stop => "stopped",
+            Order::Start => match state {
+                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
+                State::Stopping { then: Then::Nothing, .. } => "its file is gone: stopping",
+                State::Stopping { .. } => "starting again as soon as it has stopped",
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => "starting",
+            },
+        };
+        let (word, event) = match order {
+            Order::Stop => ("stop", Event::Hold),
+            Order::Start | Order::Reload => ("start", Event::Release),
+        };
+        log!("{}: {word} by command: {how}", name(&path));
+        self.apply(&path, event, now);
+        Ok(format!("{}: {how}", name(&path)))
     }
 
     /// Every vassal is to run as its file says now.
@@ -147,10 +236,10 @@ impl Roster {
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
         for _ in 0..TIMERS_PER_TURN {
-            let Some((_, path)) = self.timers.first().filter(|(deadline, _)| *deadline <= now) else {
-                return;
+            let path = match self.timers.iter().next() {
+                Some(((deadline, path), ())) if *deadline <= now => Rc::clone(path),
+                _ => return,
             };
-            let path = Rc::clone(path);
             let state = self.vassals.get(&path).map(|vassal| vassal.machine.state());
             if let Some(State::Reloading { .. }) = state {
                 log!("{}: the reload was not answered in time: restarting", name(&path));
@@ -200,13 +289,18 @@ impl Roster {
     /// Logs one line for every vassal.
     pub fn status(&self, now: Instant) {
         log!("{}", self.count());
-        for (path, vassal) in &self.vassals {
-            log!("{}: {}", name(path), vassal.status(now));
+        for (path, vassal) in self.vassals.iter() {
+            log!("{}: {}", name(path), vassal.status(path, now).line());
         }
     }
 
+    /// How all of them are.
+    pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
+        self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))
+    }
+
     fn paths(&self) -> Vec<Rc<Path>> {
-        self.vassals.keys().cloned().collect()
+        self.vassals.iter().map(|(path, _)| Rc::clone(path)).collect()
     }
 
     fn apply(&mut self, path: &Rc<Path>, event: Event, now: Instant) {
@@ -285,12 +379,26 @@ impl Roster {
                 self.timers.remove(&(old, Rc::clone(path)));
             }
             if let Some(new) = deadline {
-                self.timers.insert((new, Rc::clone(path)));
+                self.timers.insert((new, Rc::clone(path)), ());
             }
             vassal.timer = deadline;
         }
         if action == Action::Forget {
-            self.vassals.remove(path);
+            self.forget(path, now);
+        }
+    }
+
+    /// There is no such vassal any more; its name is free.
+    fn forget(&mut self, path: &Rc<Path>, now: Instant) {
+        self.vassals.remove(path);
+        self.names.remove(file_name(path));
+        if self.ending {
+            return;
+        }
+        if let Some(index) = self.shadowed.iter().position(|other| file_name(other) == file_name(path)) {
+            let next = self.shadowed.remove(index);
+            log!("{}: {}: its turn has come", name(&next), next.display());
+            self.start(&next, "", now);
         }
     }
 
@@ -351,34 +459,30 @@ impl AsFd for Roster {
 }
 
 impl Vassal {
-    fn status(&self, now: Instant) -> String {
-        let mut last = self.last.as_deref();
-        let mut line = match self.machine.state() {
-            State::Idle => "idle".to_owned(),
-            State::Starting { .. } => "starting".to_owned(),
-            State::Running { since } => format!("running for {}", Elapsed(now - since)),
-            State::Reloading { since, .. } => format!("reloading, running for {}", Elapsed(now - since)),
-            State::Stopping { end: End::Killed, .. } => "killed".to_owned(),
-            State::Stopping { then: Then::Respawn | Then::Backoff, .. } => "restarting".to_owned(),
-            State::Stopping { then: Then::Nothing, .. } => "stopping".to_owned(),
-            state @ State::Backoff { .. } => format!("down, {}", next(state, now)),
-            state @ State::Invalid { .. } => {
-                format!("{}; {}", last.take().unwrap_or("invalid configuration"), next(state, now))
-            }
+    fn status<'a>(&'a self, path: &'a Path, now: Instant) -> Status<'a> {
+        let (state, since, until) = match self.machine.state() {
+            State::Idle => ("idle", None, None),
+            State::Starting { .. } => ("starting", None, None),
+            State::Running { since } => ("running", Some(since), None),
+            State::Reloading { since, .. } => ("reloading", Some(since), None),
+            State::Stopping { end: End::Killed, .. } => ("killed", None, None),
+            State::Stopping { then: Then::Respawn | Then::Backoff, .. } => ("restarting", None, None),
+            State::Stopping { then: Then::Nothing | Then::Hold, .. } => ("stopping", None, None),
+            State::Backoff { until } => ("backoff", None, Some(until)),
+            State::Invalid { until } => ("invalid", None, Some(until)),
+            State::Held => ("stopped", None, None),
         };
-        if let Some(instance) = &self.instance {
-            line.push_str(&format!(", pid {}", instance.pid()));
+        Status {
+            name: name(path),
+            path,
+            state,
+            pid: self.instance.as_ref().map(Instance::pid),
+            uptime: since.map(|since| now.saturating_duration_since(since)),
+            restarts: self.instances.saturating_sub(1),
+            next_try: until.map(|until| until.saturating_duration_since(now)),
+            last: self.last.as_deref(),
+            refused: self.refused.as_deref(),
         }
-        line.push_str(&format!(", {}", Count(self.instances.saturating_sub(1), "restart")));
-        if let Some(last) = last {
-            line.push_str(", last: ");
-            line.push_str(last);
-        }
-        if let Some(refused) = &self.refused {
-            line.push_str(", reload refused: ");
-            line.push_str(refused);
-        }
-        line
     }
 }
 
@@ -392,11 +496,17 @@ fn next(state: State, now: Instant) -> String {
         }
         State::Starting { .. } => "respawning now".to_owned(),
         State::Idle => "not respawned".to_owned(),
+        State::Held => "not respawned before 'emperor start'".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
 }
 
 /// A vassal's name, as log lines show it.
 fn name(path: &Path) -> Cow<'_, str> {
-    vassal_name(path.file_name().unwrap_or(OsStr::new("?"))).to_string_lossy()
+    file_name(path).to_string_lossy()
+}
+
+/// A vassal's name.
+fn file_name(path: &Path) -> &OsStr {
+    vassal_name(path.file_name().unwrap_or(OsStr::new("?")))
 }

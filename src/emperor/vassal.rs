@@ -69,6 +69,8 @@ pub enum State {
         /// When that is done all the same: a file that it includes may have changed.
         until: Instant,
     },
+    /// Stopped by command: there is no instance until a command starts it, whatever its file does.
+    Held,
 }
 
 /// How an instance is being ended.
@@ -91,6 +93,8 @@ pub enum Then {
     Backoff,
     /// Nothing.
     Nothing,
+    /// Nothing, until a command starts it.
+    Hold,
 }
 
 /// What happened.
@@ -100,6 +104,10 @@ pub enum Event {
     Start,
     /// No instance is wanted any more.
     Stop,
+    /// A command stops it until another one starts it.
+    Hold,
+    /// A command starts it, which means nothing to one that is up.
+    Release,
     /// The vassal says that its app runs.
     Running,
     /// The vassal says that it will be gone within this time, asked or unasked.
@@ -180,7 +188,7 @@ impl Machine {
             State::Backoff { until } | State::Invalid { until } => Some(until),
             State::Reloading { answer_by, .. } => Some(answer_by),
             State::Starting { remind_at, .. } => Some(remind_at),
-            State::Idle | State::Running { .. } => None,
+            State::Idle | State::Running { .. } | State::Held => None,
         }
     }
 
@@ -189,6 +197,8 @@ impl Machine {
         let (state, action) = match event {
             Event::Start => self.start(now),
             Event::Stop => self.stop(now),
+            Event::Hold => self.hold(now),
+            Event::Release => self.release(now),
             Event::Running => (self.running(now), Action::None),
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
             Event::Reloading(within) => (self.reloading(within, now), Action::None),
@@ -199,6 +209,7 @@ impl Machine {
                 State::Starting { .. } => self.back_off(now),
                 State::Idle | State::Running { .. } | State::Reloading { .. } => self.stay(),
                 State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+                State::Held => self.stay(),
             },
             Event::Time => self.time(now),
             Event::ClearBackoff => self.clear_backoff(now),
@@ -209,7 +220,7 @@ impl Machine {
                 // Asking again and again must not put off giving up.
                 State::Stopping { end: End::Killed, .. } => (self.state, Action::Kill),
                 State::Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.stay(),
             },
             Event::GiveUp => match self.state {
                 State::Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => {
@@ -217,7 +228,7 @@ impl Machine {
                 }
                 State::Idle | State::Starting { .. } | State::Running { .. } => self.time(now),
                 State::Reloading { .. } | State::Stopping { .. } => self.time(now),
-                State::Backoff { .. } | State::Invalid { .. } => self.time(now),
+                State::Backoff { .. } | State::Invalid { .. } | State::Held => self.time(now),
             },
         };
         self.state = state;
@@ -234,6 +245,8 @@ impl Machine {
             }
             // There is no app yet that a reload could spare.
             State::Starting { .. } => ask_to_stop(Then::Respawn, now),
+            // It is stopped on purpose; a touched file does not undo that.
+            State::Stopping { then: Then::Hold, .. } | State::Held => self.stay(),
             State::Stopping { kill_at, end, .. } => {
                 (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
             }
@@ -242,7 +255,9 @@ impl Machine {
 
     fn stop(&mut self, now: Instant) -> (State, Action) {
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => (State::Idle, Action::Forget),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => {
+                (State::Idle, Action::Forget)
+            }
             State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
                 ask_to_stop(Then::Nothing, now)
             }
@@ -252,12 +267,40 @@ impl Machine {
         }
     }
 
+    fn hold(&self, now: Instant) -> (State, Action) {
+        match self.state {
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => {
+                (State::Held, Action::None)
+            }
+            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
+                ask_to_stop(Then::Hold, now)
+            }
+            // Its file is gone: there is nothing left to hold.
+            State::Stopping { then: Then::Nothing, .. } => self.stay(),
+            State::Stopping { then: Then::Respawn | Then::Backoff | Then::Hold, kill_at, end } => {
+                (State::Stopping { then: Then::Hold, kill_at, end }, Action::None)
+            }
+        }
+    }
+
+    fn release(&mut self, now: Instant) -> (State, Action) {
+        self.backoff.reset();
+        match self.state {
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => spawn(now),
+            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => self.stay(),
+            State::Stopping { then: Then::Nothing, .. } => self.stay(),
+            State::Stopping { then: Then::Respawn | Then::Backoff | Then::Hold, kill_at, end } => {
+                (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
+            }
+        }
+    }
+
     fn running(&self, now: Instant) -> State {
         match self.state {
             State::Starting { .. } => State::Running { since: now },
             // Said before our request to stop arrived, or said twice.
             State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.state,
         }
     }
 
@@ -270,7 +313,7 @@ impl Machine {
             // Saying it again and again must not put off the end of our patience.
             State::Reloading { settled: true, .. } => self.state,
             // Not asked for.
-            State::Idle | State::Starting { .. } | State::Running { .. } => self.state,
+            State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.state,
             State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.state,
         }
     }
@@ -290,7 +333,7 @@ impl Machine {
                 }
             }
             // Too late, or not asked for.
-            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
+            State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.stay(),
             State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
         }
     }
@@ -309,7 +352,7 @@ impl Machine {
                 State::Stopping { then, kill_at: kill_at.min(before), end }
             }
             State::Stopping { end: End::Killed, .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.state,
         }
     }
 
@@ -320,7 +363,7 @@ impl Machine {
             State::Running { since } => after_running(since, now),
             State::Reloading { .. } => Then::Respawn,
             State::Stopping { then, .. } => then,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => return self.stay(),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => return self.stay(),
         };
         match then {
             Then::Respawn => {
@@ -332,6 +375,7 @@ impl Machine {
             }
             Then::Backoff => self.back_off(now),
             Then::Nothing => (State::Idle, Action::Forget),
+            Then::Hold => (State::Held, Action::None),
         }
     }
 
@@ -346,7 +390,7 @@ impl Machine {
             }
             State::Reloading { .. } | State::Stopping { .. } | State::Backoff { .. } => self.stay(),
             State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
-            State::Invalid { .. } => self.stay(),
+            State::Invalid { .. } | State::Held => self.stay(),
         }
     }
 
@@ -355,7 +399,7 @@ impl Machine {
         match self.state {
             State::Backoff { .. } | State::Invalid { .. } => spawn(now),
             State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
-            State::Reloading { .. } | State::Stopping { .. } => self.stay(),
+            State::Reloading { .. } | State::Stopping { .. } | State::Held => self.stay(),
         }
     }
 
@@ -390,352 +434,4 @@ fn after_running(since: Instant, now: Instant) -> Then {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const THROTTLE: Duration = Duration::from_secs(2);
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    fn machine(state: State) -> Machine {
-        Machine { state, backoff: Backoff::new(THROTTLE, seconds(60)) }
-    }
-
-    /// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
-    #[test]
-    fn every_state_and_event() {
-        let zero = Instant::now();
-        let now = zero + seconds(100);
-        let old = State::Running { since: zero };
-        let young = State::Running { since: now - Duration::from_millis(999) };
-        let kill_at = now + seconds(3);
-        let asked = |then| State::Stopping { then, kill_at, end: End::Asked };
-        let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, end: End::Asked };
-        let settled = |then| State::Stopping { then, kill_at, end: End::Announced };
-        let gone = |then| State::Stopping { then, kill_at: now + GRACE, end: End::Announced };
-        let leaving =
-            |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
-        let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
-        // Killed before, and in vain: with some time to go, and with none.
-        let undead = |then| State::Stopping { then, kill_at, end: End::Killed };
-        let stuck = |then| State::Stopping { then, kill_at: now, end: End::Killed };
-        let overdue = |then| State::Stopping { then, kill_at: now, end: End::Announced };
-        let waiting = State::Backoff { until: kill_at };
-        let throttled = State::Backoff { until: now + THROTTLE };
-        let (idle, starting) = (State::Idle, State::Starting { since: now, remind_at: now + SETUP });
-        let slow = State::Starting { since: zero, remind_at: now };
-        let reminded = State::Starting { since: zero, remind_at: now + seconds(100) };
-        let invalid = State::Invalid { until: kill_at };
-        let untried = State::Invalid { until: now };
-        let found_invalid = State::Invalid { until: now + seconds(60) };
-        use {Action as A, Event as E, Then as T};
-        let within = E::Leaving(seconds(10));
-        let [done, refused, other_jail] =
-            [Answer::Reloaded, Answer::Refused, Answer::NeedsRespawn].map(E::Answered);
-        let soon = E::Reloading(seconds(10));
-        let answer_by = now + seconds(3);
-        let reload = |again| State::Reloading { since: zero, answer_by, settled: false, again };
-        let accepted = |again| State::Reloading { since: zero, answer_by, settled: true, again };
-        let sent = |since| State::Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
-        let late = State::Reloading { since: zero, answer_by: now, settled: true, again: true };
-        let until =
-            |again| State::Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
-        let table = [
-            (idle, E::Start, starting, A::Spawn),
-            (idle, E::Stop, idle, A::Forget),
-            (idle, E::Running, idle, A::None),
-            (idle, within, idle, A::None),
-            (idle, E::Died, idle, A::None),
-            (idle, E::SpawnFailed, idle, A::None),
-            (idle, E::Time, idle, A::None),
-            (idle, E::ClearBackoff, idle, A::None),
-            (idle, E::Kill, idle, A::None),
-            (starting, E::Start, fresh(T::Respawn), A::AskToStop),
-            (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
-            (starting, E::Running, State::Running { since: now }, A::None),
-            (starting, within, leaving(T::Backoff), A::None),
-            (starting, E::Died, throttled, A::None),
-            (starting, E::SpawnFailed, throttled, A::None),
-            (starting, E::Time, starting, A::None),
-            (starting, E::ClearBackoff, starting, A::None),
-            (starting, E::Kill, killed(T::Nothing), A::Kill),
-            (old, E::Start, sent(zero), A::Reload),
-            (old, E::Stop, fresh(T::Nothing), A::AskToStop),
-            (old, E::Running, old, A::None),
-            (old, within, leaving(T::Respawn), A::None),
-            (young, within, leaving(T::Backoff), A::None),
-            (old, E::Died, starting, A::Spawn),
-            (young, E::Died, throttled, A::None),
-            (old, E::SpawnFailed, old, A::None),
-            (old, E::Time, old, A::None),
-            (old, E::ClearBackoff, old, A::None),
-            (old, E::Kill, killed(T::Nothing), A::Kill),
-            (asked(T::Nothing), E::Start, asked(T::Respawn), A::None),
-            (asked(T::Respawn), E::Start, asked(T::Respawn), A::None),
-            (settled(T::Backoff), E::Start, settled(T::Respawn), A::None),
-            (asked(T::Respawn), E::Stop, asked(T::Nothing), A::None),
-            (asked(T::Respawn), E::Running, asked(T::Respawn), A::None),
-            (asked(T::Respawn), within, leaving(T::Respawn), A::None),
-            (settled(T::Respawn), within, settled(T::Respawn), A::None),
-            (settled(T::Respawn), E::Leaving(Duration::ZERO), gone(T::Respawn), A::None),
-            (asked(T::Respawn), E::Died, starting, A::Spawn),
-            (asked(T::Nothing), E::Died, idle, A::Forget),
-            (settled(T::Backoff), E::Died, throttled, A::None),
-            (asked(T::Respawn), E::SpawnFailed, asked(T::Respawn), A::None),
-            (asked(T::Respawn), E::Time, asked(T::Respawn), A::None),
-            (asked(T::Respawn), E::ClearBackoff, asked(T::Respawn), A::None),
-            (asked(T::Respawn), E::Kill, killed(T::Respawn), A::Kill),
-            (waiting, E::Start, starting, A::Spawn),
-            (waiting, E::Stop, idle, A::Forget),
-            (waiting, E::Running, waiting, A::None),
-            (waiting, within, waiting, A::None),
-            (waiting, E::Died, waiting, A::None),
-            (waiting, E::SpawnFailed, waiting, A::None),
-            (waiting, E::Time, waiting, A::None),
-            (waiting, E::ClearBackoff, starting, A::Spawn),
-            (waiting, E::Kill, waiting, A::None),
-            (idle, soon, idle, A::None),
-            (idle, done, idle, A::None),
-            (idle, refused, idle, A::None),
-            (idle, other_jail, idle, A::None),
-            (starting, soon, starting, A::None),
-            (starting, done, starting, A::None),
-            (starting, refused, starting, A::None),
-            (starting, other_jail, starting, A::None),
-            (old, soon, old, A::None),
-            (old, done, old, A::None),
-            (old, refused, old, A::None),
-            (old, other_jail, old, A::None),
-            (asked(T::Respawn), soon, asked(T::Respawn), A::None),
-            (asked(T::Respawn), done, asked(T::Respawn), A::None),
-            (asked(T::Respawn), refused, asked(T::Respawn), A::None),
-            (asked(T::Respawn), other_jail, asked(T::Respawn), A::None),
-            (waiting, soon, waiting, A::None),
-            (waiting, done, waiting, A::None),
-            (waiting, refused, waiting, A::None),
-            (waiting, other_jail, waiting, A::None),
-            (reload(false), E::Start, reload(true), A::None),
-            (reload(true), E::Start, reload(true), A::None),
-            (accepted(false), E::Start, accepted(true), A::None),
-            (reload(true), E::Stop, fresh(T::Nothing), A::AskToStop),
-            (reload(true), E::Running, reload(true), A::None),
-            (reload(true), within, leaving(T::Respawn), A::None),
-            (reload(false), soon, until(false), A::None),
-            (reload(true), soon, until(true), A::None),
-            (accepted(true), soon, accepted(true), A::None),
-            (reload(false), done, State::Running { since: now }, A::None),
-            (reload(true), done, sent(now), A::Reload),
-            (accepted(true), done, sent(now), A::Reload),
-            (reload(false), refused, old, A::None),
-            (reload(true), refused, sent(zero), A::Reload),
-            (reload(false), other_jail, fresh(T::Respawn), A::AskToStop),
-            (reload(true), other_jail, sent(zero), A::Reload),
-            (reload(false), E::Died, starting, A::Spawn),
-            (reload(true), E::Died, starting, A::Spawn),
-            (reload(true), E::SpawnFailed, reload(true), A::None),
-            (reload(true), E::Time, reload(true), A::None),
-            (late, E::Time, fresh(T::Respawn), A::AskToStop),
-            (reload(true), E::ClearBackoff, reload(true), A::None),
-            (reload(true), E::Kill, killed(T::Nothing), A::Kill),
-            (slow, E::Time, reminded, A::Remind),
-            (slow, E::GiveUp, reminded, A::Remind),
-            (slow, E::Died, throttled, A::None),
-            (idle, E::DiedInvalid, idle, A::None),
-            (starting, E::DiedInvalid, found_invalid, A::None),
-            (old, E::DiedInvalid, starting, A::Spawn),
-            (young, E::DiedInvalid, found_invalid, A::None),
-            (reload(false), E::DiedInvalid, starting, A::Spawn),
-            (settled(T::Backoff), E::DiedInvalid, found_invalid, A::None),
-            (asked(T::Respawn), E::DiedInvalid, starting, A::Spawn),
-            (asked(T::Nothing), E::DiedInvalid, idle, A::Forget),
-            (waiting, E::DiedInvalid, waiting, A::None),
-            (invalid, E::DiedInvalid, invalid, A::None),
-            (invalid, E::Start, starting, A::Spawn),
-            (invalid, E::Stop, idle, A::Forget),
-            (invalid, E::Running, invalid, A::None),
-            (invalid, within, invalid, A::None),
-            (invalid, soon, invalid, A::None),
-            (invalid, done, invalid, A::None),
-            (invalid, refused, invalid, A::None),
-            (invalid, other_jail, invalid, A::None),
-            (invalid, E::Died, invalid, A::None),
-            (invalid, E::SpawnFailed, invalid, A::None),
-            (invalid, E::Time, invalid, A::None),
-            (untried, E::Time, starting, A::Spawn),
-            (invalid, E::ClearBackoff, starting, A::Spawn),
-            (invalid, E::Kill, invalid, A::None),
-            (invalid, E::GiveUp, invalid, A::None),
-            (idle, E::GiveUp, idle, A::None),
-            (starting, E::GiveUp, starting, A::None),
-            (old, E::GiveUp, old, A::None),
-            (reload(true), E::GiveUp, reload(true), A::None),
-            (waiting, E::GiveUp, waiting, A::None),
-            (asked(T::Nothing), E::GiveUp, asked(T::Nothing), A::None),
-            (overdue(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
-            (overdue(T::Nothing), E::GiveUp, killed(T::Nothing), A::Kill),
-            (undead(T::Nothing), E::Start, undead(T::Respawn), A::None),
-            (undead(T::Respawn), E::Stop, undead(T::Nothing), A::None),
-            (undead(T::Nothing), within, undead(T::Nothing), A::None),
-            (undead(T::Nothing), E::Kill, undead(T::Nothing), A::Kill),
-            (undead(T::Nothing), E::Time, undead(T::Nothing), A::None),
-            (undead(T::Nothing), E::GiveUp, undead(T::Nothing), A::None),
-            (undead(T::Nothing), E::Died, idle, A::Forget),
-            (stuck(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
-            (stuck(T::Nothing), E::GiveUp, idle, A::Forget),
-            (stuck(T::Respawn), E::GiveUp, idle, A::Forget),
-        ];
-        for (before, event, after, action) in table {
-            let mut machine = machine(before);
-            let done = machine.step(event, now);
-            assert_eq!((machine.state(), done), (after, action), "{before:?} + {event:?}");
-        }
-    }
-
-    #[test]
-    fn a_vassal_that_does_not_stop_is_killed_again_and_again() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
-        assert_eq!(vassal.deadline(), Some(now + ANSWER));
-        vassal.step(Event::Leaving(seconds(10)), now + seconds(1));
-        assert_eq!(vassal.deadline(), Some(now + seconds(12)));
-        assert_eq!(vassal.step(Event::Time, now + seconds(11)), Action::None);
-        assert_eq!(vassal.step(Event::Time, now + seconds(12)), Action::Kill);
-        assert_eq!(vassal.step(Event::Time, now + seconds(22)), Action::Kill);
-        assert_eq!(vassal.step(Event::Died, now + seconds(22)), Action::Forget);
-        assert_eq!(vassal.deadline(), None);
-    }
-
-    #[test]
-    fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        vassal.step(Event::Stop, now);
-        assert_eq!(vassal.step(Event::GiveUp, now + ANSWER), Action::Kill);
-        // However often somebody asks again.
-        assert_eq!(vassal.step(Event::Kill, now + ANSWER + seconds(9)), Action::Kill);
-        assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
-        assert_eq!(vassal.step(Event::GiveUp, now + ANSWER + KILL_AGAIN), Action::Forget);
-    }
-
-    #[test]
-    fn a_long_start_is_told_at_doubled_intervals_and_never_ended() {
-        let zero = Instant::now();
-        let mut vassal = machine(State::Idle);
-        vassal.step(Event::Start, zero);
-        for told in [10, 20, 40, 80] {
-            assert_eq!(vassal.deadline(), Some(zero + seconds(told)));
-            assert_eq!(vassal.step(Event::Time, zero + seconds(told - 1)), Action::None);
-            assert_eq!(vassal.step(Event::Time, zero + seconds(told)), Action::Remind);
-        }
-        vassal.step(Event::Running, zero + seconds(81));
-        assert_eq!(vassal.deadline(), None);
-    }
-
-    #[test]
-    fn an_invalid_file_is_not_tried_again_before_the_longest_delay_and_is_no_failure() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Idle);
-        vassal.step(Event::Start, now);
-        // It closes its link before it is gone.
-        vassal.step(Event::Leaving(Duration::ZERO), now);
-        assert_eq!(vassal.step(Event::DiedInvalid, now), Action::None);
-        assert_eq!(vassal.deadline(), Some(now + seconds(60)));
-        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
-        vassal.step(Event::Died, now);
-        assert_eq!(vassal.deadline(), Some(now + THROTTLE));
-    }
-
-    #[test]
-    fn an_absurd_announcement_is_cut() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        vassal.step(Event::Stop, now);
-        vassal.step(Event::Leaving(Duration::MAX), now);
-        assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
-    }
-
-    #[test]
-    fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
-        let mut now = Instant::now();
-        let mut vassal = machine(State::Idle);
-        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
-        for delay in [2, 4, 8] {
-            assert_eq!(vassal.step(Event::Died, now), Action::None);
-            assert_eq!(vassal.deadline(), Some(now + seconds(delay)));
-            now += seconds(delay);
-            assert_eq!(vassal.step(Event::Time, now), Action::Spawn);
-        }
-        vassal.step(Event::SpawnFailed, now);
-        assert_eq!(vassal.deadline(), Some(now + seconds(16)));
-        assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
-        vassal.step(Event::Died, now);
-        assert_eq!(vassal.deadline(), Some(now + seconds(2)));
-        now += seconds(2);
-        vassal.step(Event::Time, now);
-        vassal.step(Event::Running, now);
-        assert_eq!(vassal.step(Event::Died, now + UP), Action::Spawn);
-        vassal.step(Event::Died, now + UP);
-        assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
-    }
-
-    #[test]
-    fn a_change_while_a_reload_is_pending_is_sent_after_the_answer() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        assert_eq!(vassal.step(Event::Start, now), Action::Reload);
-        assert_eq!(vassal.step(Event::Start, now), Action::None);
-        assert_eq!(vassal.step(Event::Start, now), Action::None);
-        assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::Reload);
-        assert_eq!(vassal.step(Event::Answered(Answer::Refused), now), Action::None);
-        assert_eq!(vassal.state(), State::Running { since: now });
-        assert_eq!(vassal.step(Event::Start, now), Action::Reload);
-        assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + seconds(1)), Action::None);
-        assert_eq!(vassal.state(), State::Running { since: now + seconds(1) });
-    }
-
-    #[test]
-    fn a_reload_without_an_answer_becomes_a_restart() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        vassal.step(Event::Start, now);
-        assert_eq!(vassal.deadline(), Some(now + ANSWER));
-        vassal.step(Event::Reloading(Duration::MAX), now);
-        assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
-        vassal.step(Event::Reloading(Duration::MAX), now + seconds(1));
-        assert_eq!(vassal.step(Event::Time, now + LONGEST), Action::None);
-        assert_eq!(vassal.step(Event::Time, now + LONGEST + GRACE), Action::AskToStop);
-        // Now it answers.
-        assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + LONGEST + GRACE), Action::None);
-        assert_eq!(vassal.step(Event::Died, now + LONGEST + GRACE), Action::Spawn);
-    }
-
-    #[test]
-    fn a_removal_or_a_death_ends_a_pending_reload() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        vassal.step(Event::Start, now);
-        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
-        assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::None);
-        assert_eq!(vassal.step(Event::Died, now), Action::Forget);
-
-        let mut vassal = machine(State::Running { since: now });
-        vassal.step(Event::Start, now);
-        // It has not been up for a second, and yet the new file is tried at once; but only once.
-        assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
-        assert_eq!(vassal.step(Event::Died, now), Action::None);
-        assert_eq!(vassal.deadline(), Some(now + THROTTLE));
-    }
-
-    #[test]
-    fn removed_and_created_again_while_stopping_is_one_restart() {
-        let now = Instant::now();
-        let mut vassal = machine(State::Running { since: now });
-        assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
-        assert_eq!(vassal.step(Event::Start, now), Action::None);
-        assert_eq!(vassal.step(Event::Start, now), Action::None);
-        assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
-    }
-}
+mod tests;

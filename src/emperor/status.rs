@@ -1,0 +1,216 @@
+//! How the vassals are: what is known of each, as a line of the log, a table or JSON.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Count;
+use crate::json::Json;
+use crate::log::{Elapsed, push_printable};
+
+/// What is known of one vassal.
+pub struct Status<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// Its file.
+    pub path: &'a Path,
+    /// One word.
+    pub state: &'static str,
+    /// Its PID 1.
+    pub pid: Option<i32>,
+    /// How long its app has been running.
+    pub uptime: Option<Duration>,
+    /// How many instances there were before this one.
+    pub restarts: u64,
+    /// How long until the next instance is tried.
+    pub next_try: Option<Duration>,
+    /// Why the last instance ended or could not start.
+    pub last: Option<&'a str>,
+    /// Why the file, as it is now, was not taken by the running instance.
+    pub refused: Option<&'a str>,
+}
+
+impl Status<'_> {
+    /// For the log: all of it, in words.
+    pub fn line(&self) -> String {
+        let mut line = self.state.to_owned();
+        if let Some(uptime) = self.uptime {
+            let _ = write!(line, ", up {}", Elapsed(uptime));
+        }
+        if let Some(wait) = self.next_try {
+            let _ = write!(line, ", next try in {}", Elapsed(wait));
+        }
+        if let Some(pid) = self.pid {
+            let _ = write!(line, ", pid {pid}");
+        }
+        let _ = write!(line, ", {}", Count(self.restarts, "restart"));
+        for (what, why) in [(", last: ", self.last), (", reload refused: ", self.refused)] {
+            if let Some(why) = why {
+                line.push_str(what);
+                line.push_str(why);
+            }
+        }
+        line
+    }
+
+    fn cells(&self) -> [String; COLUMNS.len()] {
+        let none = || "-".to_owned();
+        let mut last = String::new();
+        push_printable(&mut last, self.last.unwrap_or("-"));
+        if let Some(why) = self.refused {
+            last.push_str("; reload refused: ");
+            push_printable(&mut last, why);
+        }
+        let mut name = String::new();
+        push_printable(&mut name, &self.name);
+        [
+            name,
+            self.state.to_owned(),
+            self.pid.map_or_else(none, |pid| pid.to_string()),
+            self.uptime.map_or_else(none, rounded),
+            self.restarts.to_string(),
+            self.next_try.map_or_else(none, rounded),
+            last,
+        ]
+    }
+
+    fn json(&self, json: &mut Json) {
+        json.open("", '{');
+        json.text("name", Some(&self.name));
+        json.text("file", Some(&self.path.to_string_lossy()));
+        json.text("state", Some(self.state));
+        json.number("pid", self.pid.map(i32::unsigned_abs));
+        json.seconds("uptime", self.uptime);
+        json.number("restarts", Some(self.restarts));
+        json.seconds("next_try", self.next_try);
+        json.text("last", self.last);
+        json.text("reload_refused", self.refused);
+        json.close('}');
+    }
+}
+
+const COLUMNS: [&str; 7] = ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "NEXT TRY", "LAST"];
+
+/// A table for people, with a line for each vassal.
+pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>) -> String {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(vassals.map(|vassal| vassal.cells()));
+    let mut widths = [0; COLUMNS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+/// The same for programs, times in seconds. `uptime` is that of the emperor.
+pub fn json<'a>(vassals: impl Iterator<Item = Status<'a>>, uptime: Duration) -> String {
+    let mut json = Json::default();
+    json.open("", '{');
+    json.text("version", Some(env!("CARGO_PKG_VERSION")));
+    json.number("pid", Some(std::process::id()));
+    json.seconds("uptime", Some(uptime));
+    json.open("vassals", '[');
+    for vassal in vassals {
+        vassal.json(&mut json);
+    }
+    json.close(']');
+    json.close('}');
+    json.0.push('\n');
+    json.0
+}
+
+/// A time as short as it gets, the two largest units: `12s`, `4m5s`, `3d4h`.
+fn rounded(time: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let seconds = time.as_secs();
+    let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
+    let (mut text, mut rest) = (String::new(), seconds);
+    for (index, (unit, name)) in UNITS.iter().enumerate().skip(largest).take(2) {
+        let count = rest / unit;
+        rest %= unit;
+        if count > 0 || index == UNITS.len() - 1 && text.is_empty() {
+            let _ = write!(text, "{count}{name}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vassals() -> [Status<'static>; 2] {
+        let up = Status {
+            name: "app".into(),
+            path: Path::new("/v/app.ini"),
+            state: "running",
+            pid: Some(42),
+            uptime: Some(Duration::from_millis(3_725_500)),
+            restarts: 1,
+            next_try: None,
+            last: Some("stopped"),
+            refused: Some("app.ini:1: no"),
+        };
+        let down = Status {
+            name: "long\nname".into(),
+            path: Path::new("/v/long\nname.ini"),
+            state: "backoff",
+            pid: None,
+            uptime: None,
+            restarts: 0,
+            next_try: Some(Duration::from_secs(59)),
+            last: None,
+            refused: None,
+        };
+        [up, down]
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
+        assert_eq!(
+            table(vassals().into_iter()),
+            "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  LAST\n\
+             app         running  42   1h2m    1         -         stopped; reload refused: app.ini:1: no\n\
+             long\\nname  backoff  -    -       0         59s       -\n"
+        );
+    }
+
+    #[test]
+    fn a_line_and_an_object_have_all_of_it() {
+        let [up, down] = vassals();
+        assert_eq!(
+            up.line(),
+            "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
+        );
+        assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
+        let text = json([up, down].into_iter(), Duration::from_millis(1));
+        let head = format!(
+            "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id()
+        );
+        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"last":"stopped","reload_refused":"app.ini:1: no"},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"last":null,"reload_refused":null}]}"#;
+        assert_eq!(text, format!("{head}{vassals}\n"));
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m"), (61, "1m1s"), (3600, "1h"), (90_061, "1d1h")]
+        {
+            assert_eq!(rounded(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! Every state and event, and the stories that several of them make.
+
+use super::*;
+
+const THROTTLE: Duration = Duration::from_secs(2);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn machine(state: State) -> Machine {
+    Machine { state, backoff: Backoff::new(THROTTLE, seconds(60)) }
+}
+
+/// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
+#[test]
+fn every_state_and_event() {
+    let zero = Instant::now();
+    let now = zero + seconds(100);
+    let old = State::Running { since: zero };
+    let young = State::Running { since: now - Duration::from_millis(999) };
+    let kill_at = now + seconds(3);
+    let asked = |then| State::Stopping { then, kill_at, end: End::Asked };
+    let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, end: End::Asked };
+    let settled = |then| State::Stopping { then, kill_at, end: End::Announced };
+    let gone = |then| State::Stopping { then, kill_at: now + GRACE, end: End::Announced };
+    let leaving = |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
+    let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
+    // Killed before, and in vain: with some time to go, and with none.
+    let undead = |then| State::Stopping { then, kill_at, end: End::Killed };
+    let stuck = |then| State::Stopping { then, kill_at: now, end: End::Killed };
+    let overdue = |then| State::Stopping { then, kill_at: now, end: End::Announced };
+    let waiting = State::Backoff { until: kill_at };
+    let throttled = State::Backoff { until: now + THROTTLE };
+    let (idle, starting) = (State::Idle, State::Starting { since: now, remind_at: now + SETUP });
+    let slow = State::Starting { since: zero, remind_at: now };
+    let reminded = State::Starting { since: zero, remind_at: now + seconds(100) };
+    let invalid = State::Invalid { until: kill_at };
+    let untried = State::Invalid { until: now };
+    let held = State::Held;
+    let found_invalid = State::Invalid { until: now + seconds(60) };
+    use {Action as A, Event as E, Then as T};
+    let within = E::Leaving(seconds(10));
+    let [done, refused, other_jail] =
+        [Answer::Reloaded, Answer::Refused, Answer::NeedsRespawn].map(E::Answered);
+    let soon = E::Reloading(seconds(10));
+    let answer_by = now + seconds(3);
+    let reload = |again| State::Reloading { since: zero, answer_by, settled: false, again };
+    let accepted = |again| State::Reloading { since: zero, answer_by, settled: true, again };
+    let sent = |since| State::Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
+    let late = State::Reloading { since: zero, answer_by: now, settled: true, again: true };
+    let until = |again| State::Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
+    let table = [
+        (idle, E::Start, starting, A::Spawn),
+        (idle, E::Stop, idle, A::Forget),
+        (idle, E::Running, idle, A::None),
+        (idle, within, idle, A::None),
+        (idle, E::Died, idle, A::None),
+        (idle, E::SpawnFailed, idle, A::None),
+        (idle, E::Time, idle, A::None),
+        (idle, E::ClearBackoff, idle, A::None),
+        (idle, E::Kill, idle, A::None),
+        (starting, E::Start, fresh(T::Respawn), A::AskToStop),
+        (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
+        (starting, E::Running, State::Running { since: now }, A::None),
+        (starting, within, leaving(T::Backoff), A::None),
+        (starting, E::Died, throttled, A::None),
+        (starting, E::SpawnFailed, throttled, A::None),
+        (starting, E::Time, starting, A::None),
+        (starting, E::ClearBackoff, starting, A::None),
+        (starting, E::Kill, killed(T::Nothing), A::Kill),
+        (old, E::Start, sent(zero), A::Reload),
+        (old, E::Stop, fresh(T::Nothing), A::AskToStop),
+        (old, E::Running, old, A::None),
+        (old, within, leaving(T::Respawn), A::None),
+        (young, within, leaving(T::Backoff), A::None),
+        (old, E::Died, starting, A::Spawn),
+        (young, E::Died, throttled, A::None),
+        (old, E::SpawnFailed, old, A::None),
+        (old, E::Time, old, A::None),
+        (old, E::ClearBackoff, old, A::None),
+        (old, E::Kill, killed(T::Nothing), A::Kill),
+        (asked(T::Nothing), E::Start, asked(T::Respawn), A::None),
+        (asked(T::Respawn), E::Start, asked(T::Respawn), A::None),
+        (settled(T::Backoff), E::Start, settled(T::Respawn), A::None),
+        (asked(T::Respawn), E::Stop, asked(T::Nothing), A::None),
+        (asked(T::Respawn), E::Running, asked(T::Respawn), A::None),
+        (asked(T::Respawn), within, leaving(T::Respawn), A::None),
+        (settled(T::Respawn), within, settled(T::Respawn), A::None),
+        (settled(T::Respawn), E::Leaving(Duration::ZERO), gone(T::Respawn), A::None),
+        (asked(T::Respawn), E::Died, starting, A::Spawn),
+        (asked(T::Nothing), E::Died, idle, A::Forget),
+        (settled(T::Backoff), E::Died, throttled, A::None),
+        (asked(T::Respawn), E::SpawnFailed, asked(T::Respawn), A::None),
+        (asked(T::Respawn), E::Time, asked(T::Respawn), A::None),
+        (asked(T::Respawn), E::ClearBackoff, asked(T::Respawn), A::None),
+        (asked(T::Respawn), E::Kill, killed(T::Respawn), A::Kill),
+        (waiting, E::Start, starting, A::Spawn),
+        (waiting, E::Stop, idle, A::Forget),
+        (waiting, E::Running, waiting, A::None),
+        (waiting, within, waiting, A::None),
+        (waiting, E::Died, waiting, A::None),
+        (waiting, E::SpawnFailed, waiting, A::None),
+        (waiting, E::Time, waiting, A::None),
+        (waiting, E::ClearBackoff, starting, A::Spawn),
+        (waiting, E::Kill, waiting, A::None),
+        (idle, soon, idle, A::None),
+        (idle, done, idle, A::None),
+        (idle, refused, idle, A::None),
+        (idle, other_jail, idle, A::None),
+        (starting, soon, starting, A::None),
+        (starting, done, starting, A::None),
+        (starting, refused, starting, A::None),
+        (starting, other_jail, starting, A::None),
+        (old, soon, old, A::None),
+        (old, done, old, A::None),
+        (old, refused, old, A::None),
+        (old, other_jail, old, A::None),
+        (asked(T::Respawn), soon, asked(T::Respawn), A::None),
+        (asked(T::Respawn), done, asked(T::Respawn), A::None),
+        (asked(T::Respawn), refused, asked(T::Respawn), A::None),
+        (asked(T::Respawn), other_jail, asked(T::Respawn), A::None),
+        (waiting, soon, waiting, A::None),
+        (waiting, done, waiting, A::None),
+        (waiting, refused, waiting, A::None),
+        (waiting, other_jail, waiting, A::None),
+        (reload(false), E::Start, reload(true), A::None),
+        (reload(true), E::Start, reload(true), A::None),
+        (accepted(false), E::Start, accepted(true), A::None),
+        (reload(true), E::Stop, fresh(T::Nothing), A::AskToStop),
+        (reload(true), E::Running, reload(true), A::None),
+        (reload(true), within, leaving(T::Respawn), A::None),
+        (reload(false), soon, until(false), A::None),
+        (reload(true), soon, until(true), A::None),
+        (accepted(true), soon, accepted(true), A::None),
+        (reload(false), done, State::Running { since: now }, A::None),
+        (reload(true), done, sent(now), A::Reload),
+        (accepted(true), done, sent(now), A::Reload),
+        (reload(false), refused, old, A::None),
+        (reload(true), refused, sent(zero), A::Reload),
+        (reload(false), other_jail, fresh(T::Respawn), A::AskToStop),
+        (reload(true), other_jail, sent(zero), A::Reload),
+        (reload(false), E::Died, starting, A::Spawn),
+        (reload(true), E::Died, starting, A::Spawn),
+        (reload(true), E::SpawnFailed, reload(true), A::None),
+        (reload(true), E::Time, reload(true), A::None),
+        (late, E::Time, fresh(T::Respawn), A::AskToStop),
+        (reload(true), E::ClearBackoff, reload(true), A::None),
+        (reload(true), E::Kill, killed(T::Nothing), A::Kill),
+        (slow, E::Time, reminded, A::Remind),
+        (slow, E::GiveUp, reminded, A::Remind),
+        (slow, E::Died, throttled, A::None),
+        (idle, E::DiedInvalid, idle, A::None),
+        (starting, E::DiedInvalid, found_invalid, A::None),
+        (old, E::DiedInvalid, starting, A::Spawn),
+        (young, E::DiedInvalid, found_invalid, A::None),
+        (reload(false), E::DiedInvalid, starting, A::Spawn),
+        (settled(T::Backoff), E::DiedInvalid, found_invalid, A::None),
+        (asked(T::Respawn), E::DiedInvalid, starting, A::Spawn),
+        (asked(T::Nothing), E::DiedInvalid, idle, A::Forget),
+        (waiting, E::DiedInvalid, waiting, A::None),
+        (invalid, E::DiedInvalid, invalid, A::None),
+        (invalid, E::Start, starting, A::Spawn),
+        (invalid, E::Stop, idle, A::Forget),
+        (invalid, E::Running, invalid, A::None),
+        (invalid, within, invalid, A::None),
+        (invalid, soon, invalid, A::None),
+        (invalid, done, invalid, A::None),
+        (invalid, refused, invalid, A::None),
+        (invalid, other_jail, invalid, A::None),
+        (invalid, E::Died, invalid, A::None),
+        (invalid, E::SpawnFailed, invalid, A::None),
+        (invalid, E::Time, invalid, A::None),
+        (untried, E::Time, starting, A::Spawn),
+        (invalid, E::ClearBackoff, starting, A::Spawn),
+        (invalid, E::Kill, invalid, A::None),
+        (invalid, E::GiveUp, invalid, A::None),
+        (idle, E::GiveUp, idle, A::None),
+        (starting, E::GiveUp, starting, A::None),
+        (old, E::GiveUp, old, A::None),
+        (reload(true), E::GiveUp, reload(true), A::None),
+        (waiting, E::GiveUp, waiting, A::None),
+        (asked(T::Nothing), E::GiveUp, asked(T::Nothing), A::None),
+        (overdue(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
+        (overdue(T::Nothing), E::GiveUp, killed(T::Nothing), A::Kill),
+        (undead(T::Nothing), E::Start, undead(T::Respawn), A::None),
+        (undead(T::Respawn), E::Stop, undead(T::Nothing), A::None),
+        (undead(T::Nothing), within, undead(T::Nothing), A::None),
+        (undead(T::Nothing), E::Kill, undead(T::Nothing), A::Kill),
+        (undead(T::Nothing), E::Time, undead(T::Nothing), A::None),
+        (undead(T::Nothing), E::GiveUp, undead(T::Nothing), A::None),
+        (undead(T::Nothing), E::Died, idle, A::Forget),
+        (stuck(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
+        (stuck(T::Nothing), E::GiveUp, idle, A::Forget),
+        (stuck(T::Respawn), E::GiveUp, idle, A::Forget),
+        (idle, E::Hold, held, A::None),
+        (starting, E::Hold, fresh(T::Hold), A::AskToStop),
+        (old, E::Hold, fresh(T::Hold), A::AskToStop),
+        (reload(true), E::Hold, fresh(T::Hold), A::AskToStop),
+        (asked(T::Nothing), E::Hold, asked(T::Nothing), A::None),
+        (asked(T::Respawn), E::Hold, asked(T::Hold), A::None),
+        (settled(T::Backoff), E::Hold, settled(T::Hold), A::None),
+        (asked(T::Hold), E::Hold, asked(T::Hold), A::None),
+        (waiting, E::Hold, held, A::None),
+        (invalid, E::Hold, held, A::None),
+        (held, E::Hold, held, A::None),
+        (idle, E::Release, starting, A::Spawn),
+        (starting, E::Release, starting, A::None),
+        (old, E::Release, old, A::None),
+        (reload(true), E::Release, reload(true), A::None),
+        (asked(T::Nothing), E::Release, asked(T::Nothing), A::None),
+        (asked(T::Respawn), E::Release, asked(T::Respawn), A::None),
+        (settled(T::Backoff), E::Release, settled(T::Respawn), A::None),
+        (asked(T::Hold), E::Release, asked(T::Respawn), A::None),
+        (waiting, E::Release, starting, A::Spawn),
+        (invalid, E::Release, starting, A::Spawn),
+        (held, E::Release, starting, A::Spawn),
+        (asked(T::Hold), E::Start, asked(T::Hold), A::None),
+        (asked(T::Hold), E::Stop, asked(T::Nothing), A::None),
+        (asked(T::Hold), within, leaving(T::Hold), A::None),
+        (asked(T::Hold), E::Died, held, A::None),
+        (asked(T::Hold), E::DiedInvalid, held, A::None),
+        (asked(T::Hold), E::Kill, killed(T::Hold), A::Kill),
+        (held, E::Start, held, A::None),
+        (held, E::Stop, idle, A::Forget),
+        (held, E::Running, held, A::None),
+        (held, within, held, A::None),
+        (held, soon, held, A::None),
+        (held, done, held, A::None),
+        (held, E::Died, held, A::None),
+        (held, E::DiedInvalid, held, A::None),
+        (held, E::SpawnFailed, held, A::None),
+        (held, E::Time, held, A::None),
+        (held, E::ClearBackoff, held, A::None),
+        (held, E::Kill, held, A::None),
+        (held, E::GiveUp, held, A::None),
+    ];
+    for (before, event, after, action) in table {
+        let mut machine = machine(before);
+        let done = machine.step(event, now);
+        assert_eq!((machine.state(), done), (after, action), "{before:?} + {event:?}");
+    }
+}
+
+#[test]
+fn a_vassal_that_does_not_stop_is_killed_again_and_again() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+    assert_eq!(vassal.deadline(), Some(now + ANSWER));
+    vassal.step(Event::Leaving(seconds(10)), now + seconds(1));
+    assert_eq!(vassal.deadline(), Some(now + seconds(12)));
+    assert_eq!(vassal.step(Event::Time, now + seconds(11)), Action::None);
+    assert_eq!(vassal.step(Event::Time, now + seconds(12)), Action::Kill);
+    assert_eq!(vassal.step(Event::Time, now + seconds(22)), Action::Kill);
+    assert_eq!(vassal.step(Event::Died, now + seconds(22)), Action::Forget);
+    assert_eq!(vassal.deadline(), None);
+}
+
+#[test]
+fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    vassal.step(Event::Stop, now);
+    assert_eq!(vassal.step(Event::GiveUp, now + ANSWER), Action::Kill);
+    // However often somebody asks again.
+    assert_eq!(vassal.step(Event::Kill, now + ANSWER + seconds(9)), Action::Kill);
+    assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
+    assert_eq!(vassal.step(Event::GiveUp, now + ANSWER + KILL_AGAIN), Action::Forget);
+}
+
+#[test]
+fn a_long_start_is_told_at_doubled_intervals_and_never_ended() {
+    let zero = Instant::now();
+    let mut vassal = machine(State::Idle);
+    vassal.step(Event::Start, zero);
+    for told in [10, 20, 40, 80] {
+        assert_eq!(vassal.deadline(), Some(zero + seconds(told)));
+        assert_eq!(vassal.step(Event::Time, zero + seconds(told - 1)), Action::None);
+        assert_eq!(vassal.step(Event::Time, zero + seconds(told)), Action::Remind);
+    }
+    vassal.step(Event::Running, zero + seconds(81));
+    assert_eq!(vassal.deadline(), None);
+}
+
+#[test]
+fn an_invalid_file_is_not_tried_again_before_the_longest_delay_and_is_no_failure() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Idle);
+    vassal.step(Event::Start, now);
+    // It closes its link before it is gone.
+    vassal.step(Event::Leaving(Duration::ZERO), now);
+    assert_eq!(vassal.step(Event::DiedInvalid, now), Action::None);
+    assert_eq!(vassal.deadline(), Some(now + seconds(60)));
+    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+    vassal.step(Event::Died, now);
+    assert_eq!(vassal.deadline(), Some(now + THROTTLE));
+}
+
+#[test]
+fn an_absurd_announcement_is_cut() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    vassal.step(Event::Stop, now);
+    vassal.step(Event::Leaving(Duration::MAX), now);
+    assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
+}
+
+#[test]
+fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
+    let mut now = Instant::now();
+    let mut vassal = machine(State::Idle);
+    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+    for delay in [2, 4, 8] {
+        assert_eq!(vassal.step(Event::Died, now), Action::None);
+        assert_eq!(vassal.deadline(), Some(now + seconds(delay)));
+        now += seconds(delay);
+        assert_eq!(vassal.step(Event::Time, now), Action::Spawn);
+    }
+    vassal.step(Event::SpawnFailed, now);
+    assert_eq!(vassal.deadline(), Some(now + seconds(16)));
+    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+    vassal.step(Event::Died, now);
+    assert_eq!(vassal.deadline(), Some(now + seconds(2)));
+    now += seconds(2);
+    vassal.step(Event::Time, now);
+    vassal.step(Event::Running, now);
+    assert_eq!(vassal.step(Event::Died, now + UP), Action::Spawn);
+    vassal.step(Event::Died, now + UP);
+    assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
+}
+
+#[test]
+fn a_change_while_a_reload_is_pending_is_sent_after_the_answer() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    assert_eq!(vassal.step(Event::Start, now), Action::Reload);
+    assert_eq!(vassal.step(Event::Start, now), Action::None);
+    assert_eq!(vassal.step(Event::Start, now), Action::None);
+    assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::Reload);
+    assert_eq!(vassal.step(Event::Answered(Answer::Refused), now), Action::None);
+    assert_eq!(vassal.state(), State::Running { since: now });
+    assert_eq!(vassal.step(Event::Start, now), Action::Reload);
+    assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + seconds(1)), Action::None);
+    assert_eq!(vassal.state(), State::Running { since: now + seconds(1) });
+}
+
+#[test]
+fn a_reload_without_an_answer_becomes_a_restart() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    vassal.step(Event::Start, now);
+    assert_eq!(vassal.deadline(), Some(now + ANSWER));
+    vassal.step(Event::Reloading(Duration::MAX), now);
+    assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
+    vassal.step(Event::Reloading(Duration::MAX), now + seconds(1));
+    assert_eq!(vassal.step(Event::Time, now + LONGEST), Action::None);
+    assert_eq!(vassal.step(Event::Time, now + LONGEST + GRACE), Action::AskToStop);
+    // Now it answers.
+    assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + LONGEST + GRACE), Action::None);
+    assert_eq!(vassal.step(Event::Died, now + LONGEST + GRACE), Action::Spawn);
+}
+
+#[test]
+fn a_removal_or_a_death_ends_a_pending_reload() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    vassal.step(Event::Start, now);
+    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+    assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::None);
+    assert_eq!(vassal.step(Event::Died, now), Action::Forget);
+
+    let mut vassal = machine(State::Running { since: now });
+    vassal.step(Event::Start, now);
+    // It has not been up for a second, and yet the new file is tried at once; but only once.
+    assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+    assert_eq!(vassal.step(Event::Died, now), Action::None);
+    assert_eq!(vassal.deadline(), Some(now + THROTTLE));
+}
+
+#[test]
+fn removed_and_created_again_while_stopping_is_one_restart() {
+    let now = Instant::now();
+    let mut vassal = machine(State::Running { since: now });
+    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+    assert_eq!(vassal.step(Event::Start, now), Action::None);
+    assert_eq!(vassal.step(Event::Start, now), Action::None);
+    assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+}

@@ -1,0 +1,95 @@
+//! JSON, written. Commas are put where they belong; texts may hold anything.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// A JSON text that grows. Keys are ours and need no escaping; the key of an array's element is empty.
+#[derive(Debug, Default)]
+pub struct Json(pub String);
+
+impl Json {
+    /// Begins an object (`{`) or an array (`[`).
+    pub fn open(&mut self, key: &str, bracket: char) {
+        self.key(key);
+        self.0.push(bracket);
+    }
+
+    /// Ends what was begun, with the other bracket.
+    pub fn close(&mut self, bracket: char) {
+        self.0.push(bracket);
+    }
+
+    /// A whole number; `null` if there is none.
+    pub fn number(&mut self, key: &str, value: Option<impl Into<u64>>) {
+        self.key(key);
+        self.push(value.map(|value| value.into().to_string()));
+    }
+
+    /// A time in seconds, to the millisecond; `null` if there is none.
+    pub fn seconds(&mut self, key: &str, value: Option<Duration>) {
+        self.key(key);
+        self.push(value.map(|value| format!("{}.{:03}", value.as_secs(), value.subsec_millis())));
+    }
+
+    /// A text; `null` if there is none.
+    pub fn text(&mut self, key: &str, value: Option<&str>) {
+        self.key(key);
+        self.push(value.map(quoted));
+    }
+
+    fn push(&mut self, value: Option<String>) {
+        self.0.push_str(value.as_deref().unwrap_or("null"));
+    }
+
+    fn key(&mut self, key: &str) {
+        if !self.0.is_empty() && !self.0.ends_with(['{', '[']) {
+            self.0.push(',');
+        }
+        if !key.is_empty() {
+            self.0.push_str(&quoted(key));
+            self.0.push(':');
+        }
+    }
+}
+
+/// A text as JSON has it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            // Beyond what JSON asks for: DEL and the C1 controls can drive a terminal as well.
+            _ if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_values_are_separated_and_texts_escaped() {
+        let mut json = Json::default();
+        json.open("", '{');
+        json.number("a", Some(u64::MAX));
+        json.open("list", '[');
+        json.text("", Some("q\"\\\n\u{1}\u{7f} ü\u{fffd}"));
+        json.text("", None);
+        json.open("", '{');
+        json.close('}');
+        json.close(']');
+        json.seconds("t", Some(Duration::from_millis(12_034)));
+        json.close('}');
+        assert_eq!(
+            json.0,
+            "{\"a\":18446744073709551615,\"list\":[\"q\\\"\\\\\\n\\u0001\\u007f ü\u{fffd}\",null,{}],\"t\":12.034}"
+        );
+    }
+}
