@@ -37,6 +37,12 @@ impl Json {
         self.push(value.map(quoted));
     }
 
+    /// A value that is JSON already.
+    pub fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.0.push_str(value);
+    }
+
     fn push(&mut self, value: Option<String>) {
         self.0.push_str(value.as_deref().unwrap_or("null"));
     }

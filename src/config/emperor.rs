@@ -26,6 +26,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         as_vassal: Vec::new(),
         as_emperor: Vec::new(),
         control: None,
+        stats: None,
+        metrics: None,
     };
     let strict = strict(settings);
     for setting in open(settings) {
@@ -38,6 +40,9 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             "emperor-max-throttle" => {
                 plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
             }
+            "emperor-stats" | "emperor-stats-server" => {
+                plan.stats = located(setting, found, values::address).or(plan.stats);
+            }
             "emperor-throttle" => {
                 plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
             }
@@ -46,6 +51,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             }
             "exec-as-emperor" => plan.as_emperor.extend(located(setting, found, values::text)),
             "hook-as-emperor" => plan.as_emperor.extend(located(setting, found, command)),
+            "metrics" => plan.metrics = located(setting, found, values::address).or(plan.metrics),
             "strict" => {
                 value(setting, found, values::boolean);
             }

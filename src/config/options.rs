@@ -234,6 +234,10 @@ static OF_VASSALS: &[Row] = &[
 static OF_EMPERORS: &[Row] = &[
     row(Operation, "control", Value("PATH"), "the socket that commands come by (default: /run/emperor.sock)\n\
                For 'emperor status', reload, stop and start; only root and the emperor's own user can use it."),
+    row(Operation, "emperor-stats", Value("ADDRESS"), "tell the state in uWSGI's JSON to whoever connects to ADDRESS\n\
+               A path, @NAME for an abstract socket, or HOST:PORT with the number of a host; :PORT is every host of ours."),
+    row(Operation, "emperor-stats-server", Value("ADDRESS"), "the same as emperor-stats"),
+    row(Operation, "metrics", Value("ADDRESS"), "serve metrics for Prometheus over HTTP at ADDRESS, which is as for emperor-stats"),
 
     row(Vassals, "emperor", Value("DIR"), "a directory of vassal files; may be repeated\n\
                Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),

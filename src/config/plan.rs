@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -317,6 +318,31 @@ pub struct EmperorPlan {
     pub as_emperor: Vec<Located<OsString>>,
     /// Where commands for it are taken (`control`); `None` for the usual place, if that is free.
     pub control: Option<Located<PathBuf>>,
+    /// Where its state is told as uWSGI's emperor tells it (`emperor-stats`).
+    pub stats: Option<Located<Address>>,
+    /// Where its metrics are (`metrics`).
+    pub metrics: Option<Located<Address>>,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A unix socket in the file system.
+    File(PathBuf),
+    /// A unix socket that has only a name (unix(7)).
+    Abstract(Vec<u8>),
+    /// TCP.
+    Internet(SocketAddr),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            Self::Internet(address) => address.fmt(f),
+        }
+    }
 }
 
 impl VassalPlan {

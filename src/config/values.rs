@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bytes::split_once;
-use super::plan::{EnvChange, Id, PivotRoot};
+use super::plan::{Address, EnvChange, Id, PivotRoot};
 use super::suggest;
 
 /// A value, or what is wrong with it.
@@ -100,6 +100,21 @@ pub(super) fn path(text: &[u8]) -> Parsed<PathBuf> {
 pub(super) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
+}
+
+/// Where to listen: a unix socket's path, `@name` for an abstract one, or `HOST:PORT`, where an empty host is every one of
+/// ours. Names are not looked up.
+pub(super) fn address(text: &[u8]) -> Parsed<Address> {
+    match text {
+        [b'@', name @ ..] if !name.is_empty() => return Ok(Address::Abstract(name.to_vec())),
+        _ if text.contains(&b'/') || !text.contains(&b':') => return path(text).map(Address::File),
+        _ => {}
+    }
+    let written = String::from_utf8_lossy(text);
+    let full = if text.starts_with(b":") { format!("0.0.0.0{written}") } else { written.into_owned() };
+    full.parse().map(Address::Internet).map_err(|_| {
+        format!("{} is not an address: write 127.0.0.1:9191, [::1]:9191, :9191 or /path", quoted(text))
+    })
 }
 
 /// A host name, as long as sethostname(2) takes it.

@@ -1,7 +1,7 @@
 //! The emperor's main loop: waits for a signal, a change, a vassal's word or the nearest deadline.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use super::commands::Commands;
 use super::directories::Directories;
 use super::roster::Roster;
 use super::scan::{Change, vassal_name};
-use super::server::Server;
+use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
 use super::vassal::Event;
-use super::{Count, control};
-use crate::config::plan::EmperorPlan;
+use super::{Count, control, metrics, stats};
+use crate::config::plan::{Address, EmperorPlan};
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -48,8 +48,10 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
     let server = listen(plan)?;
+    let sources = plan.directories.iter().map(|directory| directory.value.clone()).collect();
     let (changes, began) = (VecDeque::new(), Instant::now());
-    let mut emperor = Emperor { signals, directories, roster, server, changes, stopping: None, began };
+    let mut emperor =
+        Emperor { signals, directories, roster, server, changes, stopping: None, began, sources };
     while emperor.goes_on() {
         emperor.turn()?;
     }
@@ -59,30 +61,38 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     }
 }
 
-/// The control socket. Several emperors can run on a machine: only one that was given a place of its own insists on it.
-fn listen(plan: &EmperorPlan) -> Result<Option<Server>> {
+/// Our sockets. Several emperors can run on a machine: only one that was given a place of its own
+/// for commands insists on it.
+fn listen(plan: &EmperorPlan) -> Result<Server> {
+    let mut server = Server::new()?;
     match &plan.control {
-        Some(path) => Server::new(&path.value).map(Some),
+        Some(path) => server.add(Service::Control, &Address::File(path.value.clone()))?,
         None => {
-            let server = Server::new(Path::new(control::DEFAULT));
-            if let Err(error) = &server {
+            if let Err(error) = server.add(Service::Control, &Address::File(control::DEFAULT.into())) {
                 log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
             }
-            Ok(server.ok())
         }
     }
+    for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
+        if let Some(address) = address {
+            server.add(service, &address.value)?;
+        }
+    }
+    Ok(server)
 }
 
 struct Emperor {
     signals: SignalFd,
     directories: Directories,
     roster: Roster,
-    server: Option<Server>,
+    server: Server,
     /// Found by a scan and not acted on yet.
     changes: VecDeque<(Rc<Path>, Change)>,
     /// Since when everything is being stopped.
     stopping: Option<Instant>,
     began: Instant,
+    /// The directories as they were configured, for the stats.
+    sources: Vec<PathBuf>,
 }
 
 impl Emperor {
@@ -100,15 +110,11 @@ impl Emperor {
 
     /// Waits once, and does everything that can be done without waiting.
     fn turn(&mut self) -> Result<()> {
-        let clients = match &self.server {
-            Some(server) => PollFd::new(server, PollFlags::IN),
-            None => PollFd::new(&self.roster, PollFlags::empty()),
-        };
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.directories.watch, PollFlags::IN),
             PollFd::new(&self.roster, PollFlags::IN),
-            clients,
+            PollFd::new(&self.server, PollFlags::IN),
         ];
         match poll(&mut ready, self.timeout(Instant::now()).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -126,9 +132,7 @@ impl Emperor {
         if clients {
             self.answer(now);
         }
-        if let Some(server) = &mut self.server {
-            server.time(now);
-        }
+        self.server.time(now);
         if changes && let Err(error) = self.directories.watch.read(now) {
             log!("{error}");
         }
@@ -150,8 +154,8 @@ impl Emperor {
     fn timeout(&self, now: Instant) -> Option<Timespec> {
         let nearest = match self.changes.is_empty() {
             true => {
-                let clients = self.server.as_ref().and_then(Server::deadline);
-                self.scan_at(now).into_iter().chain(self.roster.deadline()).chain(clients).min()?
+                let others = self.roster.deadline().into_iter().chain(self.server.deadline());
+                self.scan_at(now).into_iter().chain(others).min()?
             }
             false => now,
         };
@@ -160,11 +164,15 @@ impl Emperor {
 
     /// Answers what was asked.
     fn answer(&mut self, now: Instant) {
-        let Some(server) = &mut self.server else { return };
         let (stopping, uptime) = (self.stopping.is_some(), now.saturating_duration_since(self.began));
-        for question in server.turn(now) {
-            let text = control::answer(&question.text, &mut self.roster, stopping, uptime, now);
-            server.answer(question.client, text, now);
+        for question in self.server.turn(now) {
+            let roster = &mut self.roster;
+            let text = match question.service {
+                Service::Control => control::answer(&question.text, roster, stopping, uptime, now),
+                Service::Stats => stats::json(&self.sources, roster.statuses(now), now).into_bytes(),
+                Service::Metrics => metrics::answer(&question.text, || roster.statuses(now), uptime),
+            };
+            self.server.answer(question.client, text, now);
         }
     }
 

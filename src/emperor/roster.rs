@@ -16,7 +16,7 @@ use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
-use super::status::Status;
+use super::status::{Failures, Status};
 use super::table::Table;
 use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
 use crate::error::{Context, Result};
@@ -72,6 +72,10 @@ struct Vassal {
     instance: Option<Instance>,
     /// How many instances there have been.
     instances: u64,
+    /// When the first one was created, and when the latest one.
+    runs: Option<(Instant, Instant)>,
+    /// Its failures in a row.
+    failures: Option<Failures>,
     /// Why the last one ended or could not start.
     last: Option<String>,
     /// Why the file, as it is now, was not taken by the running instance, which goes on with an older one.
@@ -143,6 +147,8 @@ impl Roster {
                 timer: None,
                 instance: None,
                 instances: 0,
+                runs: None,
+                failures: None,
                 last: None,
                 refused: None,
             };
@@ -327,12 +333,14 @@ impl Roster {
                         self.commands.begin(path, instance.process(), now);
                         self.pids.insert(instance.pid(), Rc::clone(path));
                         vassal.instances += 1;
+                        vassal.runs = Some((vassal.runs.map_or(now, |(first, _)| first), now));
                         vassal.instance = Some(instance);
                     }
                     Err(error) => {
                         vassal.machine.step(Event::SpawnFailed, now);
                         log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
                         vassal.last = Some(error.to_string());
+                        vassal.count_failure(now);
                     }
                 }
             }
@@ -448,6 +456,7 @@ impl Roster {
         let next = next(vassal.machine.state(), now);
         log!("{}: {why}; {}; {next}", name(path), instance.how_long(now));
         vassal.last = Some(why);
+        vassal.count_failure(now);
         self.perform(path, action, now);
     }
 }
@@ -459,6 +468,19 @@ impl AsFd for Roster {
 }
 
 impl Vassal {
+    /// An instance is gone: whether that was a failure is to be seen by what comes next.
+    fn count_failure(&mut self, now: Instant) {
+        self.failures = match self.machine.state() {
+            State::Backoff { until } | State::Invalid { until } => {
+                let (count, first) =
+                    self.failures.map_or((0, now), |failures| (failures.count, failures.first));
+                let wait = until.saturating_duration_since(now);
+                Some(Failures { count: count.saturating_add(1), first, last: now, wait })
+            }
+            _ => None,
+        };
+    }
+
     fn status<'a>(&'a self, path: &'a Path, now: Instant) -> Status<'a> {
         let (state, since, until) = match self.machine.state() {
             State::Idle => ("idle", None, None),
@@ -476,12 +498,17 @@ impl Vassal {
             name: name(path),
             path,
             state,
+            stopping: matches!(self.machine.state(), State::Stopping { .. }),
             pid: self.instance.as_ref().map(Instance::pid),
             uptime: since.map(|since| now.saturating_duration_since(since)),
             restarts: self.instances.saturating_sub(1),
             next_try: until.map(|until| until.saturating_duration_since(now)),
             last: self.last.as_deref(),
             refused: self.refused.as_deref(),
+            since,
+            runs: self.runs,
+            owner: self.instance.as_ref().map(|instance| instance.process().owner),
+            failures: self.failures,
         }
     }
 }

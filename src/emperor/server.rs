@@ -1,4 +1,4 @@
-//! The emperor's own sockets: clients that ask one question and get one answer.
+//! The emperor's own sockets (control, stats, metrics): clients that ask one question and get one answer.
 //!
 //! No client can hold the emperor up or make it grow. Sockets never block; a question is short; there are only so many
 //! clients at a time, the oldest making room for a new one; and each has only so much time, to ask and to take its answer.
@@ -11,19 +11,21 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{FileType, Mode, lstat};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::sockopt::{set_socket_reuseaddr, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     listen, recv, send, socket_with,
 };
 
+use crate::config::plan::Address;
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 
 /// More clients than anybody needs at a time.
 const CLIENTS_MAX: usize = 16;
-/// A question is a word or two and a file's name.
-const QUESTION_MAX: usize = 1024;
+/// A question is a word or two and a file's name, or the head of a request.
+const QUESTION_MAX: usize = 8192;
 /// How long a client may take to ask.
 const ASKING: Duration = Duration::from_secs(5);
 /// How long a client may take to read its answer.
@@ -34,13 +36,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 const EVENTS_PER_TURN: usize = 32;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
-/// The event of the listening socket; those of clients carry their numbers, which begin above.
-const LISTENER: u64 = 0;
+/// The events of listening sockets carry their places, those of clients their numbers, which begin above.
+const FIRST_CLIENT: u64 = 16;
 
-/// A listening socket and its clients.
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Commands; only root and we may use it. A question ends with the client's side of the connection.
+    Control,
+    /// uWSGI's JSON, for whoever connects: there is nothing to ask.
+    Stats,
+    /// Metrics over HTTP. A question is the head of a request.
+    Metrics,
+}
+
+/// The listening sockets and their clients.
 pub struct Server {
     events: OwnedFd,
-    listener: Listener,
+    listeners: Vec<Listener>,
     /// The oldest first.
     clients: Vec<Client>,
     last_id: u64,
@@ -48,15 +61,18 @@ pub struct Server {
     paused: Option<Instant>,
 }
 
-/// A listening socket in the file system, which goes with it.
 struct Listener {
+    service: Service,
     socket: OwnedFd,
-    path: PathBuf,
-    inode: u64,
+    /// As error messages name it.
+    name: String,
+    /// The file that goes with it, and its inode.
+    file: Option<(PathBuf, u64)>,
 }
 
 struct Client {
     id: u64,
+    service: Service,
     socket: OwnedFd,
     /// When it is given up.
     until: Instant,
@@ -78,30 +94,55 @@ struct Answer {
 pub struct Question {
     /// Whom to answer.
     pub client: u64,
+    /// Which socket it came to.
+    pub service: Service,
     /// The question.
     pub text: Vec<u8>,
 }
 
 impl Server {
-    /// Listens on a socket at `path` that only root and we can connect to. One that a dead process has left there is
-    /// replaced.
+    /// No sockets yet.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
+    pub fn new() -> Result<Self> {
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
+        Ok(Self { events, listeners: Vec::new(), clients: Vec::new(), last_id: FIRST_CLIENT, paused: None })
+    }
+
+    /// Listens at an address. A socket that a dead process has left in the file system is replaced.
     ///
     /// # Errors
     /// Somebody listens there, or something else is there; as socket(2), bind(2).
-    pub fn new(path: &Path) -> Result<Self> {
-        let socket = listen_at(path)?;
-        let inode = lstat(path).context("look at", path.display())?.st_ino;
-        let listener = Listener { socket, path: path.to_owned(), inode };
-        let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        let mut server = Self { events, listener, clients: Vec::new(), last_id: LISTENER, paused: None };
-        server.listen()?;
-        Ok(server)
+    pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
+        let name = address.to_string();
+        let (socket, file) = match address {
+            Address::File(path) => {
+                let socket = listen_at(path, service)?;
+                let inode = lstat(path).context("look at", &name)?.st_ino;
+                (socket, Some((path.clone(), inode)))
+            }
+            Address::Abstract(abstract_name) => {
+                let bound = SocketAddrUnix::new_abstract_name(abstract_name)
+                    .and_then(|address| new_listener(AddressFamily::UNIX, &address));
+                (bound.context("listen on", &name)?, None)
+            }
+            Address::Internet(address) => {
+                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                (new_listener(family, address).context("listen on", &name)?, None)
+            }
+        };
+        self.listeners.push(Listener { service, socket, name, file });
+        self.listen(self.listeners.len() - 1)
     }
 
-    fn listen(&mut self) -> Result<()> {
-        let data = epoll::EventData::new_u64(LISTENER);
-        let added = epoll::add(&self.events, &self.listener.socket, data, epoll::EventFlags::IN);
-        added.context("listen on", self.listener.path.display())
+    fn listen(&self, index: usize) -> Result<()> {
+        let Some(listener) = self.listeners.get(index) else { return Ok(()) };
+        let data = epoll::EventData::new_u64(index as u64);
+        match epoll::add(&self.events, &listener.socket, data, epoll::EventFlags::IN) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Error::os("listen on", &listener.name, errno)),
+        }
     }
 
     /// When [`Server::time`] has something to do.
@@ -113,10 +154,8 @@ impl Server {
     pub fn time(&mut self, now: Instant) {
         self.clients.retain(|client| client.until > now);
         if self.paused.is_some_and(|until| until <= now) {
-            self.paused = match self.listen() {
-                Ok(()) => None,
-                Err(_) => Some(now + PAUSE),
-            };
+            let all = (0..self.listeners.len()).all(|index| self.listen(index).is_ok());
+            self.paused = if all { None } else { Some(now + PAUSE) };
         }
     }
 
@@ -130,7 +169,7 @@ impl Server {
         }
         for event in ready {
             match event.data.u64() {
-                LISTENER => self.accept(now),
+                index if index < FIRST_CLIENT => questions.extend(self.accept(index as usize, now)),
                 id => questions.extend(self.serve(id)),
             }
         }
@@ -149,38 +188,35 @@ impl Server {
         }
     }
 
-    fn accept(&mut self, now: Instant) {
-        let socket = match accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+    /// Takes a client in. One that has nothing to ask has asked already.
+    fn accept(&mut self, index: usize, now: Instant) -> Option<Question> {
+        let listener = self.listeners.get(index)?;
+        let service = listener.service;
+        let socket = match accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok(socket) => socket,
             // It has left already.
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
             Err(errno) => {
                 // It would be ready again at once, for ever.
-                let _ = epoll::delete(&self.events, &self.listener.socket);
+                let _ = epoll::delete(&self.events, &listener.socket);
                 self.paused = Some(now + PAUSE);
-                log!("control socket: accept a client: {}", Described(errno));
-                return;
+                log!("accept a client at {}: {}", listener.name, Described(errno));
+                return None;
             }
         };
-        if !may_command(&socket) {
-            return;
+        if service == Service::Control && !may_command(&socket) {
+            return None;
         }
         self.last_id += 1;
-        let id = self.last_id;
-        if epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), epoll::EventFlags::IN).is_err() {
-            return;
-        }
+        let (id, asked) = (self.last_id, service == Service::Stats);
+        let wanted = if asked { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), wanted).ok()?;
         if self.clients.len() == CLIENTS_MAX {
             self.clients.remove(0);
         }
-        self.clients.push(Client {
-            id,
-            socket,
-            until: now + ASKING,
-            question: Vec::new(),
-            asked: false,
-            answer: None,
-        });
+        let (until, text) = (now + ASKING, Vec::new());
+        self.clients.push(Client { id, service, socket, until, question: text, asked, answer: None });
+        asked.then(|| Question { client: id, service, text: Vec::new() })
     }
 
     /// Goes on with a client that is ready.
@@ -197,7 +233,8 @@ impl Server {
                     let data = epoll::EventData::new_u64(id);
                     let _ = epoll::modify(&self.events, &client.socket, data, epoll::EventFlags::empty());
                     client.asked = true;
-                    return Some(Question { client: id, text: std::mem::take(&mut client.question) });
+                    let text = std::mem::take(&mut client.question);
+                    return Some(Question { client: id, service: client.service, text });
                 }
                 Read::Part => true,
                 Read::Nonsense => false,
@@ -219,8 +256,10 @@ impl AsFd for Server {
 impl Drop for Listener {
     fn drop(&mut self) {
         // Somebody may have taken the name for another emperor.
-        if lstat(&self.path).is_ok_and(|there| there.st_ino == self.inode) {
-            let _ = rustix::fs::unlink(&self.path);
+        if let Some((path, inode)) = &self.file
+            && lstat(path).is_ok_and(|there| there.st_ino == *inode)
+        {
+            let _ = rustix::fs::unlink(path);
         }
     }
 }
@@ -233,14 +272,18 @@ enum Read {
 }
 
 impl Client {
-    /// Reads on; the question ends with the client's side of the connection.
+    /// Reads on, until the question is complete.
     fn read(&mut self) -> Read {
         let mut buffer = [0; QUESTION_MAX];
         match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
             Ok((0, _)) => Read::All,
             Ok((count, _)) if self.question.len() + count <= QUESTION_MAX => {
                 self.question.extend(buffer.iter().take(count));
-                Read::Part
+                let has_ended = |end: &[u8]| self.question.windows(end.len()).any(|part| part == end);
+                match self.service {
+                    Service::Metrics if has_ended(b"\r\n\r\n") || has_ended(b"\n\n") => Read::All,
+                    _ => Read::Part,
+                }
             }
             Err(Errno::AGAIN | Errno::INTR) => Read::Part,
             Ok(_) | Err(_) => Read::Nonsense,
@@ -257,7 +300,12 @@ impl Answer {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return false,
         }
-        self.sent < self.text.len()
+        if self.sent < self.text.len() {
+            return true;
+        }
+        // What was never asked for must not be left unread: TCP would take back the end of the answer.
+        let _ = recv(socket, &mut [0; 4096], RecvFlags::empty());
+        false
     }
 }
 
@@ -274,32 +322,49 @@ fn may_command(socket: &OwnedFd) -> bool {
     }
 }
 
-fn listen_at(path: &Path) -> Result<OwnedFd> {
+fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> std::result::Result<OwnedFd, Errno> {
+    let socket = new_socket(family)?;
+    if family != AddressFamily::UNIX {
+        // Connections of the emperor before us may still be in the kernel's memory.
+        set_socket_reuseaddr(&socket, true)?;
+    }
+    bind(&socket, address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn new_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
+
+fn listen_at(path: &Path, service: Service) -> Result<OwnedFd> {
     let failed = || path.display();
     let address = SocketAddrUnix::new(path).context("listen on", failed())?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let new = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-    let socket = new().context("create socket", failed())?;
-    // From its first moment on, it is nobody else's.
-    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-    let mut bound = bind(&socket, &address);
-    if bound == Err(Errno::ADDRINUSE) {
-        bound = match lstat(path) {
-            Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::Socket => {
-                rustix::process::umask(before);
-                return Err(Error::new("listen on", failed(), "something that is no socket is there"));
-            }
-            _ => match connect(new().context("create socket", failed())?, &address) {
-                Err(Errno::CONNREFUSED) => rustix::fs::unlink(path).and_then(|()| bind(&socket, &address)),
-                _ => Err(Errno::ADDRINUSE),
-            },
-        };
+    // A control socket is nobody else's from its first moment on.
+    let before =
+        (service == Service::Control).then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
+    let mut bound = new_listener(AddressFamily::UNIX, &address);
+    if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(path, &address) {
+        bound = rustix::fs::unlink(path).and_then(|()| new_listener(AddressFamily::UNIX, &address));
     }
-    rustix::process::umask(before);
-    if bound == Err(Errno::ADDRINUSE) {
-        return Err(Error::new("listen on", failed(), "another emperor is listening there"));
+    if let Some(before) = before {
+        rustix::process::umask(before);
     }
-    bound.context("listen on", failed())?;
-    listen(&socket, BACKLOG).context("listen on", failed())?;
-    Ok(socket)
+    match (bound, lstat(path)) {
+        (Err(Errno::ADDRINUSE), Ok(there)) => {
+            let reason = match FileType::from_raw_mode(there.st_mode) {
+                FileType::Socket => "another emperor is listening there",
+                _ => "something that is no socket is there",
+            };
+            Err(Error::new("listen on", failed(), reason))
+        }
+        (bound, _) => bound.context("listen on", failed()),
+    }
+}
+
+/// Whether a socket is there that nobody listens on.
+fn is_left_over(path: &Path, address: &SocketAddrUnix) -> bool {
+    let is_socket = lstat(path).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Socket);
+    let connected = new_socket(AddressFamily::UNIX).and_then(|socket| connect(socket, address));
+    is_socket && connected == Err(Errno::CONNREFUSED)
 }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Count;
+use super::spawn::Owner;
 use crate::json::Json;
 use crate::log::{Elapsed, push_printable};
 
@@ -17,6 +18,8 @@ pub struct Status<'a> {
     pub path: &'a Path,
     /// One word.
     pub state: &'static str,
+    /// Whether its instance is on its way out.
+    pub stopping: bool,
     /// Its PID 1.
     pub pid: Option<i32>,
     /// How long its app has been running.
@@ -29,6 +32,27 @@ pub struct Status<'a> {
     pub last: Option<&'a str>,
     /// Why the file, as it is now, was not taken by the running instance.
     pub refused: Option<&'a str>,
+    /// When its app began to run.
+    pub since: Option<Instant>,
+    /// When its first instance was created, and when its latest one.
+    pub runs: Option<(Instant, Instant)>,
+    /// Who owns the instance's file.
+    pub owner: Option<Owner>,
+    /// Its failures in a row.
+    pub failures: Option<Failures>,
+}
+
+/// Failures in a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// When the first one was.
+    pub first: Instant,
+    /// When the last one was.
+    pub last: Instant,
+    /// How long the wait is that the last one has led to.
+    pub wait: Duration,
 }
 
 impl Status<'_> {
@@ -156,23 +180,33 @@ mod tests {
             name: "app".into(),
             path: Path::new("/v/app.ini"),
             state: "running",
+            stopping: false,
             pid: Some(42),
             uptime: Some(Duration::from_millis(3_725_500)),
             restarts: 1,
             next_try: None,
             last: Some("stopped"),
             refused: Some("app.ini:1: no"),
+            since: None,
+            runs: None,
+            owner: None,
+            failures: None,
         };
         let down = Status {
             name: "long\nname".into(),
             path: Path::new("/v/long\nname.ini"),
             state: "backoff",
+            stopping: false,
             pid: None,
             uptime: None,
             restarts: 0,
             next_try: Some(Duration::from_secs(59)),
             last: None,
             refused: None,
+            since: None,
+            runs: None,
+            owner: None,
+            failures: None,
         };
         [up, down]
     }
