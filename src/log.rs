@@ -30,7 +30,7 @@ pub fn line(message: fmt::Arguments<'_>) {
     let mut text = String::with_capacity(160);
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped > 0 {
-        let _ = writeln!(text, "{prefix}: {dropped} log lines lost: nobody read them");
+        let _ = writeln!(text, "{prefix}: {dropped} log lines lost: they could not be written");
     }
     let start = text.len();
     let _ = write!(text, "{prefix}: {message}");

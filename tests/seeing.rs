@@ -7,11 +7,12 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use common::sandbox::VASSALS;
-use common::{Sandbox, eventually, run, sandboxed};
+use common::{Sandbox, eventually, run, sandboxed, until};
 
 /// Everything a server writes until it hangs up; `None` while nobody listens.
 fn read_all<S: Read + Write>(socket: std::io::Result<S>, request: &[u8]) -> Option<String> {
@@ -143,5 +144,119 @@ fn an_address_that_cannot_be_had_ends_the_start() {
         let mut emperor = sandbox.emperor(&["--emperor-stats", "somewhere:1"]);
         assert_eq!(emperor.wait(), 78);
         emperor.wait_for("'somewhere:1' is not an address");
+    });
+}
+
+#[test]
+fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
+    sandboxed(|sandbox| {
+        for kind in ["/run/notify", "@notify"] {
+            let socket = match kind.strip_prefix('@') {
+                Some(name) => {
+                    use std::os::linux::net::SocketAddrExt;
+                    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+                    UnixDatagram::bind_addr(&address).unwrap()
+                }
+                None => UnixDatagram::bind(kind).unwrap(),
+            };
+            socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+            let hear = |wanted: &str| {
+                let mut buffer = [0; 4096];
+                loop {
+                    let count = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+                    let text = std::str::from_utf8(&buffer[..count]).unwrap();
+                    if text.starts_with(wanted) {
+                        return text.to_owned();
+                    }
+                    assert!(text != "READY=1" || wanted == "STOPPING=1", "{text} while waiting for {wanted}");
+                }
+            };
+            sandbox.vassal(
+                "app",
+                "command = sh -c 'echo \"the app has $NOTIFY_SOCKET$WATCHDOG_USEC.\"; exec sleep 1000'",
+            );
+            let mut command = sandbox.program("emperor");
+            command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid", "--emperor-freq", "1"]);
+            command.env("NOTIFY_SOCKET", kind).env("WATCHDOG_USEC", "200000");
+            let mut emperor = sandbox.start("emperor", command);
+            hear("WATCHDOG=1");
+            hear("READY=1");
+            emperor.wait_for("the app has .");
+            hear("STATUS=1 vassal: 1 running, 0 waiting to be tried again");
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            emperor.signal(rustix::process::Signal::HUP);
+            assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
+            hear("READY=1");
+            emperor.signal(rustix::process::Signal::TERM);
+            hear("STOPPING=1");
+            assert_eq!(emperor.wait(), 0);
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_log_and_the_pid_are_in_their_files() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'echo out; echo err >&2; exec sleep 1000'");
+        let (log, pid) = (sandbox.path("all.txt"), sandbox.path("pid"));
+        let arguments = ["--logto", log.to_str().unwrap(), "--emperor-pidfile", pid.to_str().unwrap()];
+        let emperor = sandbox.emperor(&arguments);
+        let has = |text: &str| {
+            fs::read_to_string(&log).is_ok_and(|log| log.lines().any(|line| line.contains(text)))
+        };
+        for text in ["emperor: app: running after ", "vassal-init[app]: app started", "out", "err"] {
+            until(text, || has(text));
+        }
+        assert_eq!(fs::metadata(&log).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{}\n", emperor.pid()));
+        assert_eq!(emperor.log(), "");
+        // As logrotate does it with copytruncate.
+        fs::write(&log, "").unwrap();
+        emperor.signal(rustix::process::Signal::USR1);
+        until("the log goes on", || has("emperor: app: running, up "));
+        assert!(fs::read(&log).unwrap().starts_with(b"emperor: "), "no hole at the beginning");
+        emperor.stop();
+        assert!(!pid.exists(), "the pid file is left");
+    });
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_told_of_later() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("disk");
+        fs::create_dir(&place).unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "size=4k", "small"], place.to_str().unwrap());
+        fs::write(place.join("log"), "x".repeat(4096)).unwrap();
+        let log = place.join("log");
+        let emperor = sandbox.emperor(&["--logto", log.to_str().unwrap()]);
+        sandbox.vassal("app", "command = sleep 1000");
+        until("the app runs", || common::process::named("sleep").len() == 1);
+        fs::write(&log, "").unwrap();
+        emperor.signal(rustix::process::Signal::USR1);
+        until("the loss is told", || {
+            fs::read_to_string(&log).is_ok_and(|log| log.contains(" log lines lost: "))
+        });
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.starts_with("emperor: ") && text.contains("emperor: app: running, up "), "{text}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_example_is_valid_and_runs() {
+    sandboxed(|sandbox| {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example");
+        run("cp", &["-r", &format!("{example}/vassals"), &format!("{example}/emperor.ini"), "/etc/uwsgi/"]);
+        let mut command = sandbox.program("emperor");
+        command.arg("/etc/uwsgi/emperor.ini");
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_running(1, "hello");
+        assert!(
+            from_tcp("127.0.0.1:9191", b"GET / HTTP/1.0\r\n\r\n").contains("vassal_up{vassal=\"hello\"} 1")
+        );
+        emperor.stop();
     });
 }

@@ -26,6 +26,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         as_vassal: Vec::new(),
         as_emperor: Vec::new(),
         control: None,
+        log: None,
+        pid_file: None,
         stats: None,
         metrics: None,
     };
@@ -40,6 +42,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             "emperor-max-throttle" => {
                 plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
             }
+            "emperor-pidfile" => plan.pid_file = located(setting, found, values::path).or(plan.pid_file),
             "emperor-stats" | "emperor-stats-server" => {
                 plan.stats = located(setting, found, values::address).or(plan.stats);
             }
@@ -51,6 +54,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             }
             "exec-as-emperor" => plan.as_emperor.extend(located(setting, found, values::text)),
             "hook-as-emperor" => plan.as_emperor.extend(located(setting, found, command)),
+            "logto" => plan.log = located(setting, found, values::path).or(plan.log),
             "metrics" => plan.metrics = located(setting, found, values::address).or(plan.metrics),
             "strict" => {
                 value(setting, found, values::boolean);

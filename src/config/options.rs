@@ -234,9 +234,12 @@ static OF_VASSALS: &[Row] = &[
 static OF_EMPERORS: &[Row] = &[
     row(Operation, "control", Value("PATH"), "the socket that commands come by (default: /run/emperor.sock)\n\
                For 'emperor status', reload, stop and start; only root and the emperor's own user can use it."),
+    row(Operation, "emperor-pidfile", Value("PATH"), "write the emperor's pid to a file"),
     row(Operation, "emperor-stats", Value("ADDRESS"), "tell the state in uWSGI's JSON to whoever connects to ADDRESS\n\
                A path, @NAME for an abstract socket, or HOST:PORT with the number of a host; :PORT is every host of ours."),
     row(Operation, "emperor-stats-server", Value("ADDRESS"), "the same as emperor-stats"),
+    row(Operation, "logto", Value("FILE"), "append all output, ours and the vassals', to FILE\n\
+               To rotate it, copy and truncate it (logrotate's copytruncate): apps that run keep it open."),
     row(Operation, "metrics", Value("ADDRESS"), "serve metrics for Prometheus over HTTP at ADDRESS, which is as for emperor-stats"),
 
     row(Vassals, "emperor", Value("DIR"), "a directory of vassal files; may be repeated\n\

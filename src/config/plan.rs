@@ -320,6 +320,10 @@ pub struct EmperorPlan {
     pub control: Option<Located<PathBuf>>,
     /// Where its state is told as uWSGI's emperor tells it (`emperor-stats`).
     pub stats: Option<Located<Address>>,
+    /// Where what we and the vassals write goes (`logto`); `None` for where it goes anyway.
+    pub log: Option<Located<PathBuf>>,
+    /// Where our pid is written (`emperor-pidfile`).
+    pub pid_file: Option<Located<PathBuf>>,
     /// Where its metrics are (`metrics`).
     pub metrics: Option<Located<Address>>,
 }

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::directories::Directories;
+use super::files::{PidFile, log_to};
+use super::notify::Notifier;
 use super::roster::Roster;
 use super::scan::{Change, vassal_name};
 use super::server::{Server, Service};
@@ -36,6 +38,9 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// When it cannot begin (vassal-init missing, no descriptors), or cannot wait any more. Its vassals see the end of their
 /// links and end too. Also when a vassal could not even be killed.
 pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
+    if let Some(file) = &plan.log {
+        log_to(&file.value)?;
+    }
     // Whatever our starter left open is no business of the vassals.
     crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
     let signals = SignalFd::new().context("create", "signalfd")?;
@@ -43,15 +48,17 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
+    let notifier = Notifier::new(&origin.environment, Instant::now());
     let spawner = Spawner::new(plan, Rc::clone(&origin))?;
     let commands = Commands::new(plan.as_emperor.clone(), origin);
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
     let server = listen(plan)?;
+    let _pid_file = plan.pid_file.as_ref().map(|file| PidFile::new(&file.value)).transpose()?;
     let sources = plan.directories.iter().map(|directory| directory.value.clone()).collect();
     let (changes, began) = (VecDeque::new(), Instant::now());
     let mut emperor =
-        Emperor { signals, directories, roster, server, changes, stopping: None, began, sources };
+        Emperor { signals, directories, roster, server, notifier, changes, stopping: None, began, sources };
     while emperor.goes_on() {
         emperor.turn()?;
     }
@@ -86,6 +93,7 @@ struct Emperor {
     directories: Directories,
     roster: Roster,
     server: Server,
+    notifier: Notifier,
     /// Found by a scan and not acted on yet.
     changes: VecDeque<(Rc<Path>, Change)>,
     /// Since when everything is being stopped.
@@ -133,6 +141,7 @@ impl Emperor {
             self.answer(now);
         }
         self.server.time(now);
+        self.notifier.time(now);
         if changes && let Err(error) = self.directories.watch.read(now) {
             log!("{error}");
         }
@@ -142,6 +151,12 @@ impl Emperor {
         for _ in 0..CHANGES_PER_TURN {
             let Some((path, change)) = self.changes.pop_front() else { break };
             self.act_on(&path, change, now);
+        }
+        if self.changes.is_empty() {
+            self.notifier.ready();
+        }
+        if self.notifier.wants_status(now) {
+            self.notifier.status(self.roster.summary(), now);
         }
         Ok(())
     }
@@ -155,6 +170,7 @@ impl Emperor {
         let nearest = match self.changes.is_empty() {
             true => {
                 let others = self.roster.deadline().into_iter().chain(self.server.deadline());
+                let others = others.chain(self.notifier.deadline());
                 self.scan_at(now).into_iter().chain(others).min()?
             }
             false => now,
@@ -197,6 +213,7 @@ impl Emperor {
                 libc::SIGHUP if self.stopping.is_none() => {
                     log!("{}: reloading {}", sent(signal), self.roster.count());
                     self.roster.reload_all(now);
+                    self.notifier.reloading();
                 }
                 libc::SIGURG => {
                     log!("{}: clearing all backoffs", sent(signal));
@@ -217,6 +234,7 @@ impl Emperor {
         log!("{}: {how} {}", sent(signal), self.roster.count());
         self.stopping.get_or_insert(now);
         self.changes.clear();
+        self.notifier.stopping();
         self.roster.end(kill, now);
     }
 }

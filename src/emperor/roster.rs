@@ -300,6 +300,19 @@ impl Roster {
         }
     }
 
+    /// How many there are, run and wait, in one line.
+    pub fn summary(&self) -> String {
+        let (mut running, mut waiting) = (0, 0);
+        for (_, vassal) in self.vassals.iter() {
+            match vassal.machine.state() {
+                State::Running { .. } | State::Reloading { .. } => running += 1,
+                State::Backoff { .. } | State::Invalid { .. } => waiting += 1,
+                State::Idle | State::Starting { .. } | State::Stopping { .. } | State::Held => {}
+            }
+        }
+        format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
+    }
+
     /// How all of them are.
     pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
         self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))

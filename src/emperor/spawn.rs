@@ -175,7 +175,8 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
         })
         .collect();
     for variable in other {
-        let kept = variable.0 != "UWSGI_RELOADS" && variable.0 != "NOTIFY_SOCKET";
+        const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+        let kept = !OURS.iter().any(|ours| variable.0 == *ours);
         if kept && !result.iter().any(|(name, _)| *name == variable.0) {
             result.push(variable);
         }
@@ -214,6 +215,7 @@ mod tests {
             ("PATH", "/bin"),
             ("UWSGI_CHEAP", "0"),
             ("NOTIFY_SOCKET", "/run/notify"),
+            ("WATCHDOG_USEC", "1000"),
             ("UWSGI_RELOADS", "3"),
             ("UWSGI_VASSAL_CHEAP", "1"),
         ]);

@@ -1,0 +1,58 @@
+//! The files that an emperor writes: the log, and its pid.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+
+use crate::error::{Context, Result};
+use crate::log::write_all;
+use crate::world;
+
+/// Makes a file our standard output and error, and thereby that of the vassals: ours, theirs and their apps' lines are
+/// appended to it. A file that is truncated by somebody else (logrotate's `copytruncate`) goes on from its beginning.
+///
+/// # Errors
+/// open(2); ENXIO for a fifo that nobody reads.
+pub fn log_to(path: &Path) -> Result<()> {
+    let failed = || path.display();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+    // Nothing is waited for while opening; but apps expect a descriptor that waits.
+    let file = open(path, flags | OFlags::NONBLOCK, mode).context("open", failed())?;
+    let blocking = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
+    blocking.context("open", failed())?;
+    rustix::stdio::dup2_stdout(&file).context("log to", failed())?;
+    rustix::stdio::dup2_stderr(&file).context("log to", failed())
+}
+
+/// The file with our pid; it goes with us.
+pub struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes it, over whatever was there.
+    ///
+    /// # Errors
+    /// open(2), write(2).
+    pub fn new(path: &Path) -> Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        let file = open(path, flags, mode).context("open", path.display())?;
+        write_all(rustix::fd::AsFd::as_fd(&file), content().as_bytes()).context("write", path.display())?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Another emperor may have written its own into it.
+        let text = world::open_file(&self.0).and_then(world::read_all);
+        let ours = text.is_ok_and(|text| text == content().as_bytes());
+        if ours {
+            let _ = rustix::fs::unlink(&self.0);
+        }
+    }
+}
+
+fn content() -> String {
+    format!("{}\n", std::process::id())
+}
