@@ -181,7 +181,9 @@ fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
             let mut emperor = sandbox.start("emperor", command);
             hear("WATCHDOG=1");
             hear("READY=1");
-            emperor.wait_for("the app has .");
+            // The vassal's own: a name of five digits, and no watchdog.
+            let has = emperor.wait_for("the app has ");
+            assert!(has.starts_with("the app has @") && has.len() == "the app has @12345.".len(), "{has}");
             hear("STATUS=1 vassal: 1 running, 0 waiting to be tried again");
             for _ in 0..5 {
                 hear("WATCHDOG=1");
