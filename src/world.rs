@@ -41,6 +41,14 @@ pub fn read_all(file: impl AsFd) -> Result<Vec<u8>, Cause> {
     Ok(text)
 }
 
+/// Reads an open file to its end.
+///
+/// # Errors
+/// As read(2).
+pub fn read_to_end(file: impl AsFd) -> Result<Vec<u8>, Errno> {
+    read_up_to(file, usize::MAX)
+}
+
 /// Reads a file of the system (in `/proc`, `/etc`) to its end.
 ///
 /// # Errors

@@ -150,7 +150,8 @@ pub static EMPEROR: Program = Program {
             \x20 emperor status [--json]          how each vassal is, and why\n\
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
-            \x20 emperor start NAME               start what is not up, at once\n",
+            \x20 emperor start NAME               start what is not up, at once\n\
+            \x20 emperor upgrade                  run the program that is now in its place; keep all vassals\n",
     own: OF_EMPERORS,
     hooks_for_vassals: true,
 };

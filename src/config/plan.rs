@@ -330,7 +330,16 @@ pub struct EmperorPlan {
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub struct Address {
+    /// As it was written.
+    pub name: String,
+    /// What that means.
+    pub place: Place,
+}
+
+/// What can be listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
     /// A unix socket in the file system.
     File(PathBuf),
     /// A unix socket that has only a name (unix(7)).
@@ -339,13 +348,10 @@ pub enum Address {
     Internet(SocketAddr),
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
-            Self::Internet(address) => address.fmt(f),
-        }
+impl Address {
+    /// A unix socket in the file system.
+    pub fn file(path: PathBuf) -> Self {
+        Self { name: path.to_string_lossy().into_owned(), place: Place::File(path) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bytes::split_once;
-use super::plan::{Address, EnvChange, Id, PivotRoot};
+use super::plan::{Address, EnvChange, Id, PivotRoot, Place};
 use super::suggest;
 
 /// A value, or what is wrong with it.
@@ -105,16 +105,22 @@ pub(super) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
 /// Where to listen: a unix socket's path, `@name` for an abstract one, or `HOST:PORT`, where an empty host is every one of
 /// ours. Names are not looked up.
 pub(super) fn address(text: &[u8]) -> Parsed<Address> {
-    match text {
-        [b'@', name @ ..] if !name.is_empty() => return Ok(Address::Abstract(name.to_vec())),
-        _ if text.contains(&b'/') || !text.contains(&b':') => return path(text).map(Address::File),
-        _ => {}
-    }
-    let written = String::from_utf8_lossy(text);
-    let full = if text.starts_with(b":") { format!("0.0.0.0{written}") } else { written.into_owned() };
-    full.parse().map(Address::Internet).map_err(|_| {
-        format!("{} is not an address: write 127.0.0.1:9191, [::1]:9191, :9191 or /path", quoted(text))
-    })
+    let name = String::from_utf8_lossy(text).into_owned();
+    let place = match text {
+        [b'@', name @ ..] if !name.is_empty() => Place::Abstract(name.to_vec()),
+        _ if text.contains(&b'/') || !text.contains(&b':') => Place::File(path(text)?),
+        _ => {
+            let full = if text.starts_with(b":") { format!("0.0.0.0{name}") } else { name.clone() };
+            let wrong = || {
+                format!(
+                    "{} is not an address: write 127.0.0.1:9191, [::1]:9191, :9191 or /path",
+                    quoted(text)
+                )
+            };
+            full.parse().map(Place::Internet).map_err(|_| wrong())?
+        }
+    };
+    Ok(Address { name, place })
 }
 
 /// A host name, as long as sethostname(2) takes it.

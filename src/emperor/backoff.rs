@@ -28,6 +28,17 @@ impl Backoff {
         delay
     }
 
+    /// The delay after the next failure.
+    pub fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Goes on with that delay.
+    pub fn resume(mut self, next: Duration) -> Self {
+        self.next = next.clamp(self.first, self.longest);
+        self
+    }
+
     /// The longest delay.
     pub fn longest(&self) -> Duration {
         self.longest

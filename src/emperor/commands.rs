@@ -76,9 +76,14 @@ impl Commands {
         });
     }
 
-    /// A child has ended that is no instance.
-    pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
-        let Some(index) = self.jobs.iter().position(|(running, _)| *running == pid) else { return };
+    /// Whether none of them runs.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// A child has ended that is no instance; whether it was one of ours.
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
+        let Some(index) = self.jobs.iter().position(|(running, _)| *running == pid) else { return false };
         let (_, mut job) = self.jobs.swap_remove(index);
         if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
             let took = Elapsed(now.saturating_duration_since(job.began));
@@ -90,6 +95,7 @@ impl Commands {
             job.kill_at = Some(now + TIMEOUT);
             self.run(job);
         }
+        true
     }
 
     /// The instance has ended and its pid is free: what runs for it goes on, but nothing more is begun.
@@ -183,7 +189,7 @@ mod tests {
         let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
         let located =
             |text: &&str| Located { value: text.into(), key: "exec-as-emperor".into(), at: at.clone() };
-        let origin = Rc::new(Origin::new(crate::sys::signal::block_all()).unwrap());
+        let origin = Rc::new(Origin::new(crate::sys::signal::block_all(), None).unwrap());
         Commands::new(texts.iter().map(located).collect(), origin)
     }
 

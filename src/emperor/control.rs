@@ -1,4 +1,4 @@
-//! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`.
+//! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`.
 //!
 //! A question is the command's words, separated by NUL bytes, which no file's name contains; it ends with the client's side
 //! of the connection. The answer is `0` or `1`, whether it went well or not, and then what there is to say.
@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lexopt::Arg;
 use rustix::fd::AsFd;
@@ -17,8 +17,7 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
 
-use super::roster::{Order, Roster};
-use super::status;
+use super::roster::Order;
 use crate::error::{Context, Error, Result};
 use crate::log::{print_error, write_all};
 use crate::protocol::EXIT_CONFIG;
@@ -29,31 +28,57 @@ pub const DEFAULT: &str = "/run/emperor.sock";
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const COMMANDS: [(&str, Option<Order>); 4] = [
-    ("status", None),
-    ("reload", Some(Order::Reload)),
-    ("stop", Some(Order::Stop)),
-    ("start", Some(Order::Start)),
+/// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
+pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Status,
+    Upgrade,
+    /// One vassal is to do something.
+    Order(Order),
+}
+
+const COMMANDS: [(&str, Kind); 5] = [
+    ("status", Kind::Status),
+    ("reload", Kind::Order(Order::Reload)),
+    ("stop", Kind::Order(Order::Stop)),
+    ("start", Kind::Order(Order::Start)),
+    ("upgrade", Kind::Upgrade),
 ];
 
-/// What the emperor answers. `stopping` is whether it is on its way out, `uptime` how long it has been there.
-pub fn answer(
-    question: &[u8],
-    roster: &mut Roster,
-    stopping: bool,
-    uptime: Duration,
-    now: Instant,
-) -> Vec<u8> {
-    let mut words = question.split(|&byte| byte == 0);
-    let command = words.next().unwrap_or_default();
-    let argument = words.next();
-    let told = match COMMANDS.iter().find(|(name, _)| name.as_bytes() == command) {
-        Some((_, None)) if argument == Some(b"json") => Ok(status::json(roster.statuses(now), uptime)),
-        Some((_, None)) => Ok(status::table(roster.statuses(now))),
-        Some((_, Some(_))) if stopping => Err("the emperor is stopping".to_owned()),
-        Some((_, Some(order))) => roster.obey(*order, OsStr::from_bytes(argument.unwrap_or_default()), now),
-        None => Err("this emperor does not know that command".to_owned()),
-    };
+/// A command as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// How the vassals are, as a table or as JSON.
+    Status {
+        /// Whether as JSON.
+        json: bool,
+    },
+    /// A vassal is to do something.
+    Order(Order, &'a OsStr),
+    /// The emperor is to become its new program.
+    Upgrade,
+}
+
+impl<'a> Command<'a> {
+    /// Reads a question; `None` if it is no command that we know.
+    pub fn read(question: &'a [u8]) -> Option<Self> {
+        let mut words = question.split(|&byte| byte == 0);
+        let command = words.next()?;
+        let argument = words.next().unwrap_or_default();
+        let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == command)?;
+        Some(match kind {
+            Kind::Status => Self::Status { json: argument == b"json" },
+            Kind::Upgrade => Self::Upgrade,
+            Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),
+        })
+    }
+}
+
+/// An answer: what there is to say, and whether it went well.
+pub fn answer(told: std::result::Result<String, String>) -> Vec<u8> {
     let (status, mut text) = match told {
         Ok(text) => (b'0', text),
         Err(text) => (b'1', text),
@@ -67,15 +92,16 @@ pub fn answer(
 /// Runs a command line that begins with a command for a running emperor; `None` if it does not.
 pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut words = words.into_iter().peekable();
-    COMMANDS.iter().find(|(name, _)| words.peek().is_some_and(|word| word == name))?;
-    let (path, question) = match parse(words) {
+    let (_, kind) = COMMANDS.iter().find(|(name, _)| words.peek().is_some_and(|word| word == name))?;
+    let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
+    let (path, question) = match parse(words, *kind) {
         Ok(parsed) => parsed,
         Err(message) => {
             print_error(&format!("emperor: {message}\nTry 'emperor --help'.\n"));
             return Some(ExitCode::from(EXIT_CONFIG as u8));
         }
     };
-    let (status, text) = match ask(&path, &question) {
+    let (status, text) = match ask(&path, &question, patience) {
         Ok(answer) => match answer.split_first() {
             Some((b'0', text)) => (ExitCode::SUCCESS, text.to_vec()),
             Some((_, text)) => (ExitCode::FAILURE, text.to_vec()),
@@ -93,7 +119,10 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
 }
 
 /// The socket's path and the question.
-fn parse(words: impl IntoIterator<Item = OsString>) -> std::result::Result<(PathBuf, Vec<u8>), String> {
+fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    kind: Kind,
+) -> std::result::Result<(PathBuf, Vec<u8>), String> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();
@@ -106,11 +135,10 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> std::result::Result<(Path
             Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().to_string()),
         }
     }
-    let is_status = question.first().is_some_and(|command| command == b"status");
-    match question.len() {
-        1 if is_status => {}
-        2 if !is_status && !json => {}
-        1 => return Err("the name of a vassal is missing".to_owned()),
+    match (kind, question.len()) {
+        (Kind::Status, 1) => {}
+        (Kind::Upgrade, 1) | (Kind::Order(_), 2) if !json => {}
+        (Kind::Order(_), 1) => return Err("the name of a vassal is missing".to_owned()),
         _ => return Err("that is too much for this command".to_owned()),
     }
     if json {
@@ -119,13 +147,13 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> std::result::Result<(Path
     Ok((path, question.join(&0)))
 }
 
-fn ask(path: &Path, question: &[u8]) -> Result<Vec<u8>> {
+fn ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>> {
     let failed = || path.display();
     let address = SocketAddrUnix::new(path).context("ask the emperor at", failed())?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context("create", "socket")?;
     for side in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(&socket, side, Some(PATIENCE)).context("set up", "socket")?;
+        set_socket_timeout(&socket, side, Some(patience)).context("set up", "socket")?;
     }
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -144,7 +172,7 @@ fn ask(path: &Path, question: &[u8]) -> Result<Vec<u8>> {
         Err(rustix::io::Errno::AGAIN) => Err(Error::new(
             "ask the emperor at",
             failed(),
-            format_args!("no answer within {} s", PATIENCE.as_secs()),
+            format_args!("no answer within {} s", patience.as_secs()),
         )),
         heard => heard.map(|()| answer).context("ask the emperor at", failed()),
     }

@@ -1,19 +1,22 @@
 //! One instance of a vassal: its process, what it says over its link, and how it ended.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
+use rustix::process::Pid;
 
-use super::spawn::{Process, sealed_copy};
+use super::spawn::{Owner, Process, sealed_copy};
+use super::state::SavedInstance;
 use super::vassal::{Answer, Event};
-use crate::error::{Context, Described, Result};
+use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::protocol::{
     self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, Received, ToVassal, WaitStatus,
 };
+use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
 /// A running process and what is known of it.
@@ -58,6 +61,40 @@ impl Instance {
             killed: None,
             reason: None,
         })
+    }
+
+    /// What a program that takes our place needs to know.
+    pub fn save(&self) -> SavedInstance {
+        let reason = self.reason.clone().map(|reason| FromVassal::Exiting(reason).encode());
+        SavedInstance {
+            pid: self.pid(),
+            pidfd: self.process.pidfd.as_raw_fd(),
+            link: self.process.link.as_ref().map(|link| link.as_raw_fd()),
+            owner: [self.process.owner.uid.into(), self.process.owner.gid.into()],
+            times: [Some(self.born), self.running, self.asked_to_reload, self.asked_to_stop, self.killed],
+            reason: reason.unwrap_or_default(),
+        }
+    }
+
+    /// Goes on with a process of the program in whose place we are.
+    ///
+    /// # Errors
+    /// EBADF: its descriptors are not there; as [`Instance::new`].
+    pub fn resume(saved: &SavedInstance, links: &OwnedFd) -> Result<Self> {
+        let take = |number| fd::inherited(number).context("take over", "a descriptor");
+        let pid =
+            Pid::from_raw(saved.pid).ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?;
+        let link = saved.link.map(take).transpose()?;
+        let [uid, gid] = saved.owner.map(|id| id as u32);
+        let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner: Owner { uid, gid } };
+        let [born, running, asked_to_reload, asked_to_stop, killed] = saved.times;
+        let reason = match FromVassal::decode(&saved.reason) {
+            Some(FromVassal::Exiting(reason)) => Some(reason),
+            _ => None,
+        };
+        let new = Self::new(process, links)?;
+        let born = born.unwrap_or(new.born);
+        Ok(Self { born, running, asked_to_reload, asked_to_stop, killed, reason, ..new })
     }
 
     /// Its pid here.

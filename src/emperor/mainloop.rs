@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::backoff::Backoff;
 use super::commands::Commands;
+use super::control::Command;
 use super::directories::Directories;
 use super::files::{PidFile, log_to};
 use super::notify::Notifier;
@@ -17,12 +18,15 @@ use super::roster::Roster;
 use super::scan::{Change, vassal_name};
 use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
+use super::state::Saved;
+use super::upgrade::{self, Handover, UNDERSTOOD, Upgrade};
 use super::vassal::Event;
-use super::{Count, control, metrics, stats};
+use super::{Count, control, later, metrics, stats, status};
 use crate::config::plan::{Address, EmperorPlan};
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
+use crate::sys::clone;
 use crate::sys::signal::{self, Inherited, Signal, SignalFd};
 
 /// So many changed files are acted on before signals and vassals get their turn again.
@@ -32,33 +36,60 @@ const CHANGES_PER_TURN: usize = 32;
 /// group that it is in, and a Ctrl-C can arrive by two ways.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
+/// Vassals that were taken over and whose files no scan has found by then are ended: their directories are not ours
+/// any more. A file that is just being written is found within this time.
+const CLAIMING: Duration = Duration::from_secs(10);
+
 /// Runs an emperor until a signal ends it; `inherited` is what [`signal::block_all`] returned.
 ///
 /// # Errors
 /// When it cannot begin (vassal-init missing, no descriptors), or cannot wait any more. Its vassals see the end of their
 /// links and end too. Also when a vassal could not even be killed.
 pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
+    // Whatever our starter left open is no business of the vassals.
+    crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
+    let now = Instant::now();
+    let handover = Handover::take(now)?;
+    let origin = Rc::new(Origin::new(inherited, handover.as_ref().map(|handover| &handover.saved))?);
+    let spawner = Spawner::new(plan, Rc::clone(&origin))?;
+    let saved = match handover {
+        // Everything that can be wrong with a new program or its configuration would have been by now.
+        Some(handover) if handover.trial => clone::exit(UNDERSTOOD),
+        handover => handover.map(|handover| handover.saved),
+    };
     if let Some(file) = &plan.log {
         log_to(&file.value)?;
     }
-    // Whatever our starter left open is no business of the vassals.
-    crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
     let signals = SignalFd::new().context("create", "signalfd")?;
-    let origin = Rc::new(Origin::new(inherited)?);
     if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
-    let notifier = Notifier::new(&origin.environment, Instant::now());
-    let spawner = Spawner::new(plan, Rc::clone(&origin))?;
-    let commands = Commands::new(plan.as_emperor.clone(), origin);
+    let notifier = Notifier::new(&origin.environment, now);
+    let upgrade = Upgrade::new(Rc::clone(&origin))?;
+    let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(&origin));
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
-    let server = listen(plan)?;
+    let server = listen(plan, saved.as_ref())?;
     let _pid_file = plan.pid_file.as_ref().map(|file| PidFile::new(&file.value)).transpose()?;
     let sources = plan.directories.iter().map(|directory| directory.value.clone()).collect();
-    let (changes, began) = (VecDeque::new(), Instant::now());
-    let mut emperor =
-        Emperor { signals, directories, roster, server, notifier, changes, stopping: None, began, sources };
+    let mut emperor = Emperor {
+        signals,
+        directories,
+        roster,
+        server,
+        notifier,
+        changes: VecDeque::new(),
+        stopping: None,
+        began: now,
+        sources,
+        origin,
+        upgrade,
+        upgrading: None,
+        taken_over: None,
+    };
+    if let Some(saved) = saved {
+        emperor.take_over(saved, now)?;
+    }
     while emperor.goes_on() {
         emperor.turn()?;
     }
@@ -70,12 +101,13 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
 
 /// Our sockets. Several emperors can run on a machine: only one that was given a place of its own
 /// for commands insists on it.
-fn listen(plan: &EmperorPlan) -> Result<Server> {
+fn listen(plan: &EmperorPlan, saved: Option<&Saved>) -> Result<Server> {
     let mut server = Server::new()?;
+    server.inherit(saved.map_or(&[], |saved| &saved.listeners));
     match &plan.control {
-        Some(path) => server.add(Service::Control, &Address::File(path.value.clone()))?,
+        Some(path) => server.add(Service::Control, &Address::file(path.value.clone()))?,
         None => {
-            if let Err(error) = server.add(Service::Control, &Address::File(control::DEFAULT.into())) {
+            if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
                 log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
             }
         }
@@ -85,6 +117,7 @@ fn listen(plan: &EmperorPlan) -> Result<Server> {
             server.add(service, &address.value)?;
         }
     }
+    server.settle();
     Ok(server)
 }
 
@@ -101,6 +134,20 @@ struct Emperor {
     began: Instant,
     /// The directories as they were configured, for the stats.
     sources: Vec<PathBuf>,
+    origin: Rc<Origin>,
+    upgrade: Upgrade,
+    /// An upgrade that is under way.
+    upgrading: Option<Upgrading>,
+    /// When we took over from another program, while there may be vassals left that are not claimed.
+    taken_over: Option<Instant>,
+}
+
+/// An upgrade that is under way.
+struct Upgrading {
+    /// Who asked for it by command.
+    client: Option<u64>,
+    /// Whether the new program has understood.
+    accepted: bool,
 }
 
 impl Emperor {
@@ -147,6 +194,7 @@ impl Emperor {
         }
         if self.scan_at(now).is_some_and(|due| due <= now) {
             self.changes.extend(self.directories.scan(now));
+            self.claim(now);
         }
         for _ in 0..CHANGES_PER_TURN {
             let Some((path, change)) = self.changes.pop_front() else { break };
@@ -155,6 +203,7 @@ impl Emperor {
         if self.changes.is_empty() {
             self.notifier.ready();
         }
+        self.go_on_upgrading(now);
         if self.notifier.wants_status(now) {
             self.notifier.status(self.roster.summary(), now);
         }
@@ -170,7 +219,7 @@ impl Emperor {
         let nearest = match self.changes.is_empty() {
             true => {
                 let others = self.roster.deadline().into_iter().chain(self.server.deadline());
-                let others = others.chain(self.notifier.deadline());
+                let others = others.chain(self.notifier.deadline()).chain(self.upgrade.deadline());
                 self.scan_at(now).into_iter().chain(others).min()?
             }
             false => now,
@@ -180,15 +229,107 @@ impl Emperor {
 
     /// Answers what was asked.
     fn answer(&mut self, now: Instant) {
-        let (stopping, uptime) = (self.stopping.is_some(), now.saturating_duration_since(self.began));
+        let uptime = now.saturating_duration_since(self.began);
         for question in self.server.turn(now) {
             let roster = &mut self.roster;
             let text = match question.service {
-                Service::Control => control::answer(&question.text, roster, stopping, uptime, now),
                 Service::Stats => stats::json(&self.sources, roster.statuses(now), now).into_bytes(),
                 Service::Metrics => metrics::answer(&question.text, || roster.statuses(now), uptime),
+                Service::Control => {
+                    let told = match Command::read(&question.text) {
+                        Some(Command::Status { json: true }) => {
+                            Ok(status::json(roster.statuses(now), uptime))
+                        }
+                        Some(Command::Status { json: false }) => Ok(status::table(roster.statuses(now))),
+                        None => Err("this emperor does not know that command".to_owned()),
+                        Some(_) if self.stopping.is_some() => Err("the emperor is stopping".to_owned()),
+                        Some(Command::Order(order, name)) => roster.obey(order, name, now),
+                        Some(Command::Upgrade) => match self.begin_upgrade(Some(question.client), now) {
+                            Ok(()) => continue,
+                            Err(why) => Err(why),
+                        },
+                    };
+                    control::answer(told)
+                }
             };
             self.server.answer(question.client, text, now);
+        }
+    }
+
+    /// Finds out whether the program that is there now can take our place.
+    fn begin_upgrade(&mut self, client: Option<u64>, now: Instant) -> std::result::Result<(), String> {
+        if self.upgrading.is_some() {
+            return Err("an upgrade is under way".to_owned());
+        }
+        let state = self.save(None).encode(now);
+        self.upgrade.try_out(&state, now).map_err(|error| upgrade::refused(&error.to_string()))?;
+        self.upgrading = Some(Upgrading { client, accepted: false });
+        if let Some(client) = client {
+            self.server.wait(client, later(now, control::PATIENCE_WITH_UPGRADES));
+        }
+        log!("upgrade: trying the new program");
+        Ok(())
+    }
+
+    /// Lets the new program take our place when it has understood and nothing is half done.
+    fn go_on_upgrading(&mut self, now: Instant) {
+        self.upgrade.time(now);
+        for (pid, status) in self.roster.strangers() {
+            match (self.upgrade.ended(pid, status), &mut self.upgrading) {
+                (Some(Ok(())), Some(upgrading)) => upgrading.accepted = true,
+                (Some(Err(why)), _) => self.refuse_upgrade(&why, now),
+                (Some(Ok(())), None) | (None, _) => {}
+            }
+        }
+        let Some(Upgrading { client, accepted: true }) = self.upgrading else { return };
+        // The commands are known to us only, and what was found in the directories has not been acted on.
+        if self.changes.is_empty() && self.roster.commands_are_idle() {
+            let saved = self.save(client.and_then(|client| self.server.descriptor_of(client)));
+            let kept = saved.descriptors();
+            log!("upgrade: the new program takes over {}", self.roster.count());
+            let error = self.upgrade.exec(&saved.encode(Instant::now()), &kept);
+            self.refuse_upgrade(&error.to_string(), now);
+        }
+    }
+
+    fn refuse_upgrade(&mut self, why: &str, now: Instant) {
+        let text = upgrade::refused(why);
+        log!("{text}");
+        if let Some(Upgrading { client: Some(client), .. }) = self.upgrading.take() {
+            self.server.answer(client, control::answer(Err(text)), now);
+        }
+    }
+
+    fn save(&self, client: Option<i32>) -> Saved {
+        let (mask, nofile) = self.origin.save();
+        let (listeners, vassals) = (self.server.save(), self.roster.save());
+        Saved { mask, nofile, began: self.began, client, listeners, vassals }
+    }
+
+    /// Goes on where the program before us has stopped.
+    fn take_over(&mut self, saved: Saved, now: Instant) -> Result<()> {
+        self.began = saved.began;
+        let client = saved.client;
+        self.roster.resume(saved, now)?;
+        let text = format!("version {} has taken over {}", env!("CARGO_PKG_VERSION"), self.roster.count());
+        log!("upgrade: {text}");
+        if let Some(client) = client {
+            self.server.tell(client, control::answer(Ok(text)), now);
+        }
+        self.taken_over = Some(now);
+        // Their deaths in between were told to the program before us.
+        self.roster.reap(now);
+        Ok(())
+    }
+
+    /// After a scan: vassals that were taken over and whose files it does not find any more.
+    fn claim(&mut self, now: Instant) {
+        if let Some(since) = self.taken_over
+            && self.changes.is_empty()
+        {
+            let all = now.saturating_duration_since(since) >= CLAIMING;
+            self.roster.drop_unclaimed(all, now);
+            self.taken_over = Some(since).filter(|_| !all);
         }
     }
 
@@ -210,6 +351,11 @@ impl Emperor {
                 libc::SIGCHLD => self.roster.reap(now),
                 libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => self.stop(signal, now),
                 libc::SIGUSR1 => self.roster.status(now),
+                libc::SIGUSR2 if self.stopping.is_none() => {
+                    if let Err(why) = self.begin_upgrade(None, now) {
+                        log!("{}: {why}", sent(signal));
+                    }
+                }
                 libc::SIGHUP if self.stopping.is_none() => {
                     log!("{}: reloading {}", sent(signal), self.roster.count());
                     self.roster.reload_all(now);
@@ -234,6 +380,9 @@ impl Emperor {
         log!("{}: {how} {}", sent(signal), self.roster.count());
         self.stopping.get_or_insert(now);
         self.changes.clear();
+        if self.upgrading.is_some() {
+            self.refuse_upgrade("the emperor is stopping", now);
+        }
         self.notifier.stopping();
         self.roster.end(kill, now);
     }

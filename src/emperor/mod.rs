@@ -30,9 +30,11 @@ pub mod roster;
 pub mod scan;
 pub mod server;
 pub mod spawn;
+pub mod state;
 pub mod stats;
 pub mod status;
 pub mod table;
+pub mod upgrade;
 pub mod vassal;
 pub mod watch;
 

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::later;
+use crate::sys::clock;
 
 /// The status is sent no more often than this.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -71,9 +71,7 @@ impl Notifier {
 
     /// All vassals are told to reload: that, and that it is done.
     pub fn reloading(&self) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
         self.say("READY=1");
     }
 

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::process::WaitOptions;
+use rustix::fs::Stat;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
 
 use super::Count;
 use super::backoff::Backoff;
@@ -16,6 +19,7 @@ use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
+use super::state::{Saved, SavedVassal};
 use super::status::{Failures, Status};
 use super::table::Table;
 use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
@@ -49,6 +53,8 @@ pub struct Roster {
     /// Files whose name is taken by a vassal of another directory. They wait for its end.
     shadowed: Vec<Rc<Path>>,
     timers: Table<(Instant, Rc<Path>), ()>,
+    /// Children that have ended and are none of ours or of the commands'.
+    strangers: Vec<(Pid, WaitStatus)>,
     /// Whether all vassals are to end for good.
     ending: bool,
     given_up: u64,
@@ -67,6 +73,10 @@ pub enum Order {
 
 struct Vassal {
     machine: Machine,
+    /// Which version of its file was used last: modification (seconds, nanoseconds), inode, size.
+    seen: [u64; 4],
+    /// Whether it is from the program in whose place we are, and its file was not found yet.
+    unclaimed: bool,
     /// Its deadline, as it stands in [`Roster::timers`].
     timer: Option<Instant>,
     instance: Option<Instance>,
@@ -90,7 +100,7 @@ impl Roster {
     pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (vassals, pids, names, timers) = Default::default();
-        let (shadowed, ending, given_up) = (Vec::new(), false, 0);
+        let (shadowed, strangers, ending, given_up) = (Vec::new(), Vec::new(), false, 0);
         Ok(Self {
             spawner,
             commands,
@@ -100,6 +110,7 @@ impl Roster {
             pids,
             names,
             shadowed,
+            strangers,
             timers,
             ending,
             given_up,
@@ -144,6 +155,8 @@ impl Roster {
         if self.vassals.get(path).is_none() {
             let vassal = Vassal {
                 machine: Machine::new(self.backoff.clone()),
+                seen: [0; 4],
+                unclaimed: false,
                 timer: None,
                 instance: None,
                 instances: 0,
@@ -155,6 +168,9 @@ impl Roster {
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
         }
         let Some(vassal) = self.vassals.get_mut(path) else { return };
+        if std::mem::take(&mut vassal.unclaimed) && vassal.seen == version(path) {
+            return;
+        }
         vassal.refused = None;
         let how = match vassal.machine.state() {
             State::Idle => None,
@@ -279,8 +295,8 @@ impl Roster {
                 self.read_link(&path, now);
                 self.commands.instance_ended(pid);
                 self.bury(&path, status, now);
-            } else {
-                self.commands.ended(pid, status, now);
+            } else if !self.commands.ended(pid, status, now) {
+                self.strangers.push((pid, status));
             }
         }
     }
@@ -313,6 +329,96 @@ impl Roster {
         format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
     }
 
+    /// Children that have ended and are none of ours or of the commands'.
+    pub fn strangers(&mut self) -> Vec<(Pid, WaitStatus)> {
+        std::mem::take(&mut self.strangers)
+    }
+
+    /// Whether no command of as-emperor runs.
+    pub fn commands_are_idle(&self) -> bool {
+        self.commands.is_idle()
+    }
+
+    /// What a program that takes our place needs to know.
+    pub fn save(&self) -> Vec<SavedVassal> {
+        let save = |(path, vassal): &(Rc<Path>, Box<Vassal>)| SavedVassal {
+            path: path.as_os_str().as_bytes().to_vec(),
+            seen: vassal.seen,
+            state: vassal.machine.state(),
+            backoff: vassal.machine.next_delay(),
+            instances: vassal.instances,
+            runs: [vassal.runs.map(|(first, _)| first), vassal.runs.map(|(_, last)| last)],
+            failures: vassal
+                .failures
+                .map_or((0, Duration::ZERO), |failures| (failures.count.into(), failures.wait)),
+            failed: [
+                vassal.failures.map(|failures| failures.first),
+                vassal.failures.map(|failures| failures.last),
+            ],
+            last: vassal.last.clone().unwrap_or_default().into_bytes(),
+            refused: vassal.refused.clone().unwrap_or_default().into_bytes(),
+            instance: vassal.instance.as_ref().map(Instance::save),
+        };
+        self.vassals.iter().map(save).collect()
+    }
+
+    /// Goes on with the vassals of the program in whose place we are.
+    ///
+    /// # Errors
+    /// As [`Instance::resume`].
+    pub fn resume(&mut self, saved: Saved, now: Instant) -> Result<()> {
+        for saved in saved.vassals {
+            let path: Rc<Path> = Rc::from(Path::new(OsStr::from_bytes(&saved.path)));
+            let text = |bytes: Vec<u8>| {
+                Some(bytes)
+                    .filter(|bytes| !bytes.is_empty())
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            };
+            let failures = match (saved.failures, saved.failed) {
+                ((count, wait), [Some(first), Some(last)]) => {
+                    Some(Failures { count: count as u32, first, last, wait })
+                }
+                _ => None,
+            };
+            let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose()?;
+            if let Some(instance) = &instance {
+                self.pids.insert(instance.pid(), Rc::clone(&path));
+            }
+            let vassal = Vassal {
+                machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
+                seen: saved.seen,
+                unclaimed: true,
+                timer: None,
+                instance,
+                instances: saved.instances,
+                runs: saved.runs[0].zip(saved.runs[1]),
+                failures,
+                last: text(saved.last),
+                refused: text(saved.refused),
+            };
+            self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
+            self.vassals.insert(Rc::clone(&path), Box::new(vassal));
+            self.perform(&path, Action::None, now);
+        }
+        Ok(())
+    }
+
+    /// After a look at the directories: ends vassals that were taken over and whose files are not there any more. With
+    /// `all` also those whose directories nobody looks at.
+    pub fn drop_unclaimed(&mut self, all: bool, now: Instant) {
+        for path in self.paths() {
+            if self.vassals.get(&path).is_some_and(|vassal| vassal.unclaimed) {
+                let there = !matches!(rustix::fs::stat(&*path), Err(Errno::NOENT));
+                let directory = path.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
+                if !there && directory {
+                    self.stop(&path, "file removed", now);
+                } else if there && all {
+                    self.stop(&path, "its directory is not watched any more", now);
+                }
+            }
+        }
+    }
+
     /// How all of them are.
     pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
         self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))
@@ -331,6 +437,10 @@ impl Roster {
 
     fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
+        if matches!(action, Action::Spawn | Action::Reload) {
+            // Before it is read: a change in between counts as one that was not seen.
+            vassal.seen = version(path);
+        }
         match action {
             Action::None => {}
             Action::Spawn => {
@@ -518,6 +628,7 @@ impl Vassal {
             next_try: until.map(|until| until.saturating_duration_since(now)),
             last: self.last.as_deref(),
             refused: self.refused.as_deref(),
+            modified: self.seen[0],
             since,
             runs: self.runs,
             owner: self.instance.as_ref().map(|instance| instance.process().owner),
@@ -539,6 +650,13 @@ fn next(state: State, now: Instant) -> String {
         State::Held => "not respawned before 'emperor start'".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
+}
+
+/// What tells one version of a file from another; all 0 if it cannot be looked at.
+fn version(path: &Path) -> [u64; 4] {
+    let parts =
+        |status: Stat| [status.st_mtime as u64, status.st_mtime_nsec, status.st_ino, status.st_size as u64];
+    rustix::fs::stat(path).map_or([0; 4], parts)
 }
 
 /// A vassal's name, as log lines show it.

@@ -4,7 +4,7 @@
 //! clients at a time, the oldest making room for a new one; and each has only so much time, to ask and to take its answer.
 //! What they ask comes out of [`Server::turn`], what they are told goes in at [`Server::answer`].
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,11 @@ use rustix::net::{
     listen, recv, send, socket_with,
 };
 
-use crate::config::plan::Address;
+use super::state::SavedListener;
+use crate::config::plan::{Address, Place};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
+use crate::sys::fd;
 
 /// More clients than anybody needs at a time.
 const CLIENTS_MAX: usize = 16;
@@ -50,10 +52,14 @@ pub enum Service {
     Metrics,
 }
 
+const SERVICES: [Service; 3] = [Service::Control, Service::Stats, Service::Metrics];
+
 /// The listening sockets and their clients.
 pub struct Server {
     events: OwnedFd,
     listeners: Vec<Listener>,
+    /// Those of the program in whose place we are, until they are asked for.
+    inherited: Vec<Listener>,
     /// The oldest first.
     clients: Vec<Client>,
     last_id: u64,
@@ -107,7 +113,14 @@ impl Server {
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
     pub fn new() -> Result<Self> {
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        Ok(Self { events, listeners: Vec::new(), clients: Vec::new(), last_id: FIRST_CLIENT, paused: None })
+        Ok(Self {
+            events,
+            listeners: Vec::new(),
+            inherited: Vec::new(),
+            clients: Vec::new(),
+            last_id: FIRST_CLIENT,
+            paused: None,
+        })
     }
 
     /// Listens at an address. A socket that a dead process has left in the file system is replaced.
@@ -115,25 +128,86 @@ impl Server {
     /// # Errors
     /// Somebody listens there, or something else is there; as socket(2), bind(2).
     pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
-        let name = address.to_string();
-        let (socket, file) = match address {
-            Address::File(path) => {
+        let name = address.name.clone();
+        let known = |known: &Listener| known.service == service && known.name == name;
+        if let Some(index) = self.inherited.iter().position(known) {
+            let listener = self.inherited.remove(index);
+            self.listeners.push(listener);
+            return self.listen(self.listeners.len() - 1);
+        }
+        let (socket, file) = match &address.place {
+            Place::File(path) => {
                 let socket = listen_at(path, service)?;
                 let inode = lstat(path).context("look at", &name)?.st_ino;
                 (socket, Some((path.clone(), inode)))
             }
-            Address::Abstract(abstract_name) => {
+            Place::Abstract(abstract_name) => {
                 let bound = SocketAddrUnix::new_abstract_name(abstract_name)
                     .and_then(|address| new_listener(AddressFamily::UNIX, &address));
                 (bound.context("listen on", &name)?, None)
             }
-            Address::Internet(address) => {
+            Place::Internet(address) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
                 (new_listener(family, address).context("listen on", &name)?, None)
             }
         };
         self.listeners.push(Listener { service, socket, name, file });
         self.listen(self.listeners.len() - 1)
+    }
+
+    /// What a program that takes our place needs to know.
+    pub fn save(&self) -> Vec<SavedListener> {
+        let save = |listener: &Listener| SavedListener {
+            service: SERVICES.iter().position(|service| *service == listener.service).unwrap_or_default()
+                as u64,
+            socket: listener.socket.as_raw_fd(),
+            name: listener.name.clone().into_bytes(),
+            inode: listener.file.as_ref().map_or(0, |(_, inode)| *inode),
+        };
+        self.listeners.iter().map(save).collect()
+    }
+
+    /// Takes over the sockets of the program in whose place we are. Those that are not [asked for](Self::add) again
+    /// are closed by [`Server::settle`].
+    pub fn inherit(&mut self, saved: &[SavedListener]) {
+        for SavedListener { service, socket, name, inode } in saved {
+            let service = SERVICES.get(*service as usize).copied();
+            if let (Some(service), Ok(socket)) = (service, fd::inherited(*socket)) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let file = (*inode != 0).then(|| (PathBuf::from(&name), *inode));
+                self.inherited.push(Listener { service, socket, name, file });
+            }
+        }
+    }
+
+    /// All sockets have been asked for.
+    pub fn settle(&mut self) {
+        self.inherited.clear();
+    }
+
+    /// The socket of a client that waits, to be kept for it.
+    pub fn descriptor_of(&self, client: u64) -> Option<i32> {
+        let client = self.clients.iter().find(|known| known.id == client)?;
+        Some(client.socket.as_raw_fd())
+    }
+
+    /// A client of the program in whose place we are, who is told `text`.
+    pub fn tell(&mut self, client: i32, text: Vec<u8>, now: Instant) {
+        let Ok(socket) = fd::inherited(client) else { return };
+        self.last_id += 1;
+        let (id, service, until) = (self.last_id, Service::Control, now + ANSWERING);
+        if epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), epoll::EventFlags::OUT).is_ok() {
+            let answer = Some(Answer { text, sent: 0 });
+            self.clients.push(Client {
+                id,
+                service,
+                socket,
+                until,
+                question: Vec::new(),
+                asked: true,
+                answer,
+            });
+        }
     }
 
     fn listen(&self, index: usize) -> Result<()> {
@@ -174,6 +248,13 @@ impl Server {
             }
         }
         questions
+    }
+
+    /// A client's answer will take until then.
+    pub fn wait(&mut self, client: u64, until: Instant) {
+        if let Some(client) = self.clients.iter_mut().find(|known| known.id == client) {
+            client.until = until;
+        }
     }
 
     /// Tells a client, if it is still there.

@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::scan::vassal_name;
+use super::state::Saved;
+use super::upgrade::VARIABLES;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
@@ -59,16 +61,35 @@ pub struct Origin {
 
 impl Origin {
     /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; others get it
-    /// as it was.
+    /// as it was. A program in whose place we are has `saved` how that was.
     ///
     /// # Errors
     /// setrlimit(2).
-    pub fn new(inherited: Inherited) -> Result<Self> {
-        let environment = std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
+    pub fn new(inherited: Inherited, saved: Option<&Saved>) -> Result<Self> {
+        let not_ours = |name: &OsString| name != LINK_VARIABLE && !VARIABLES.iter().any(|ours| name == ours);
+        let environment = std::env::vars_os().filter(|(name, _)| not_ours(name)).collect();
         let nofile = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
         setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
-        Ok(Self { environment, inherited, nofile })
+        Ok(match saved {
+            None => Self { environment, inherited, nofile },
+            Some(Saved { mask, nofile: [soft, hard], .. }) => {
+                let limit = |value: &u64| (*value != u64::MAX).then_some(*value);
+                let nofile = Rlimit { current: limit(soft), maximum: limit(hard) };
+                Self { environment, inherited: inherited.with_mask(*mask), nofile }
+            }
+        })
+    }
+
+    /// The signal mask, and the limit of open files, for a program that takes our place.
+    pub fn save(&self) -> (u64, [u64; 2]) {
+        let limits = [self.nofile.current, self.nofile.maximum].map(|limit| limit.unwrap_or(u64::MAX));
+        (self.inherited.mask(), limits)
+    }
+
+    /// What we do with signals ourselves is undone; but all of them stay blocked.
+    pub fn restore_dispositions(&self) {
+        self.inherited.restore_dispositions();
     }
 
     /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an emperor on a
@@ -105,7 +126,7 @@ impl Spawner {
         }
         let path = match &plan.vassal_init {
             Some(path) => path.value.clone(),
-            None => beside_us().context("find", "the directory of this program")?,
+            None => this_program()?.with_file_name("vassal-init"),
         };
         let image = std::fs::read(&path).context("read", path.display())?;
         let vassal_init =
@@ -184,9 +205,13 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
     result
 }
 
-/// The `vassal-init` in the directory that this program was started from.
-fn beside_us() -> std::io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("vassal-init"))
+/// The file that this program was started from.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn this_program() -> Result<PathBuf> {
+    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).context("read", "/proc/self/exe")?;
+    Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
 /// Copies a vassal's file, a regular one that is not too large, into a sealed memory file. Opening does not wait, whatever

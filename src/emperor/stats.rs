@@ -68,8 +68,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     }
     let last_run = vassal.runs.map(|(_, last)| last);
     json.number("born", clock.date(last_run));
-    let modified = rustix::fs::stat(vassal.path).map_or(0, |status| status.st_mtime);
-    json.number("last_mod", u64::try_from(modified).ok());
+    json.number("last_mod", Some(vassal.modified));
     let loyal_since = vassal.since.filter(|_| vassal.uptime.is_some_and(|uptime| uptime >= UP));
     let flag = |set: bool| Some(u32::from(set));
     json.number("last_heartbeat", flag(false));

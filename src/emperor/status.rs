@@ -32,6 +32,8 @@ pub struct Status<'a> {
     pub last: Option<&'a str>,
     /// Why the file, as it is now, was not taken by the running instance.
     pub refused: Option<&'a str>,
+    /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
+    pub modified: u64,
     /// When its app began to run.
     pub since: Option<Instant>,
     /// When its first instance was created, and when its latest one.
@@ -187,6 +189,7 @@ mod tests {
             next_try: None,
             last: Some("stopped"),
             refused: Some("app.ini:1: no"),
+            modified: 0,
             since: None,
             runs: None,
             owner: None,
@@ -203,6 +206,7 @@ mod tests {
             next_try: Some(Duration::from_secs(59)),
             last: None,
             refused: None,
+            modified: 0,
             since: None,
             runs: None,
             owner: None,

@@ -176,6 +176,16 @@ impl Machine {
         Self { state: State::Idle, backoff }
     }
 
+    /// One whose life was watched by another program until now.
+    pub fn resume(state: State, backoff: Backoff) -> Self {
+        Self { state, backoff }
+    }
+
+    /// The delay after its next failure.
+    pub fn next_delay(&self) -> Duration {
+        self.backoff.next()
+    }
+
     /// Where it is.
     pub fn state(&self) -> State {
         self.state

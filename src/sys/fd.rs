@@ -41,6 +41,12 @@ pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Sets or clears the close-on-exec flag of a descriptor that somebody else owns; on what is none, nothing happens.
+pub fn set_cloexec(fd: RawFd, cloexec: bool) {
+    // SAFETY: F_SETFD changes a flag of whatever the number refers to, and nothing in memory.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
+}
+
 /// Marks every descriptor from `first` up as close-on-exec (close_range(2)).
 ///
 /// # Errors

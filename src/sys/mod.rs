@@ -2,6 +2,7 @@
 //!
 //! Both programs are single-threaded from start to end; several wrappers rely on it.
 
+pub mod clock;
 pub mod clone;
 pub mod creds;
 pub mod datagram;

@@ -70,13 +70,28 @@ impl Inherited {
     /// In a child about to exec: the mask and the dispositions as this program got them.
     /// (Handlers reset themselves at exec; nothing else was changed.)
     pub fn restore(&self) {
+        self.restore_dispositions();
+        set_mask(self.mask);
+    }
+
+    /// The mask, to be handed to a program that takes our place.
+    pub fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    /// The same with a mask that was handed to us: ours is that of the program in whose place we are.
+    pub fn with_mask(self, mask: u64) -> Self {
+        Self { mask, ..self }
+    }
+
+    /// The dispositions alone; all signals stay blocked.
+    pub fn restore_dispositions(&self) {
         let disposition = |ignored| if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: SIG_IGN and SIG_DFL are not handlers.
         unsafe {
             libc::signal(libc::SIGPIPE, disposition(SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)));
             libc::signal(libc::SIGCHLD, disposition(self.ignores_children));
         }
-        set_mask(self.mask);
     }
 }
 

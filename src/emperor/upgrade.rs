@@ -1,0 +1,160 @@
+//! The upgrade in place: this process becomes its new program and keeps its vassals.
+//!
+//! An exec keeps the pid, and with it every child; the descriptors that are to stay are let through, and everything else
+//! that is known goes along in a memory file. What the new program makes of that is tried before, by a child that reads
+//! it and does nothing: a program that is broken, of another version or has a configuration that it cannot read is found
+//! out by that, and the old one goes on. Not before the child says that it has understood do we let go of anything.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal};
+
+use super::spawn::{Origin, this_program};
+use super::state::Saved;
+use crate::error::{Context, Error, Result};
+use crate::protocol::WaitStatus;
+use crate::sys::clone::{self, Side, clone3};
+use crate::sys::exec::{Strings, c_string, exec};
+use crate::sys::memfd::{self, Use};
+use crate::sys::{fd, signal};
+use crate::world;
+
+/// The variable that names the memory file to a new program, and the one for a child that only tries.
+pub const VARIABLES: [&str; 2] = ["EMPEROR_STATE", "EMPEROR_TRIAL"];
+/// The exit status of a child that has understood. No program ends with it by chance.
+pub const UNDERSTOOD: i32 = 119;
+/// A new program that has not read its state by then is not fit for it.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// What a program that was started by an upgrade finds.
+pub struct Handover {
+    /// What is known.
+    pub saved: Saved,
+    /// Whether it is only to be understood.
+    pub trial: bool,
+}
+
+impl Handover {
+    /// What we were handed; `None` for an emperor that starts afresh.
+    ///
+    /// # Errors
+    /// It is not to be had, or not of this version.
+    pub fn take(now: Instant) -> Result<Option<Self>> {
+        for (variable, trial) in VARIABLES.into_iter().zip([false, true]) {
+            let Some(number) = std::env::var_os(variable) else { continue };
+            let failed = "the state of the emperor before us";
+            let number = number.to_str().and_then(|number| number.parse().ok()).unwrap_or(-1);
+            let file = fd::inherited(number).context("take", failed)?;
+            let bytes = world::read_to_end(file).context("read", failed)?;
+            let saved = Saved::decode(&bytes, now);
+            let saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
+            return Ok(Some(Self { saved, trial }));
+        }
+        Ok(None)
+    }
+}
+
+/// The program we were started as, for the next one.
+pub struct Upgrade {
+    program: CString,
+    arguments: Vec<OsString>,
+    origin: Rc<Origin>,
+    /// The child that tries, and how long it may.
+    trial: Option<(Pid, Instant)>,
+}
+
+impl Upgrade {
+    /// To be called before the program's file can have been replaced.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn new(origin: Rc<Origin>) -> Result<Self> {
+        let program = c_string(this_program()?.as_os_str());
+        let arguments = std::env::args_os().collect();
+        Ok(Self { program, arguments, origin, trial: None })
+    }
+
+    /// Has a child try whether the program that is there now understands `state`.
+    ///
+    /// # Errors
+    /// memfd_create(2), clone3(2).
+    pub fn try_out(&mut self, state: &[u8], now: Instant) -> Result<()> {
+        let state = memory_file(state)?;
+        let (argv, envp) = self.strings(VARIABLES[1], &state);
+        match clone3(0).context("create", "a process")? {
+            Side::Parent(child) => {
+                self.trial = Some((child.pid, now + TRIAL));
+                Ok(())
+            }
+            Side::Child => {
+                // Nothing is allocated here.
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                let _ = fcntl_setfd(&state, FdFlags::empty());
+                self.origin.restore();
+                exec(&self.program, &argv, &envp);
+                clone::exit(1)
+            }
+        }
+    }
+
+    /// A child has ended. If it is the one that tried: whether we can go on.
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<std::result::Result<(), String>> {
+        self.trial.take_if(|(trying, _)| *trying == pid)?;
+        match status {
+            WaitStatus::Exited(UNDERSTOOD) => Some(Ok(())),
+            status => Some(Err(format!("{} {status}", self.program.to_string_lossy()))),
+        }
+    }
+
+    /// When [`Upgrade::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.trial.map(|(_, until)| until)
+    }
+
+    /// Ends a child that takes too long; its death is its answer.
+    pub fn time(&mut self, now: Instant) {
+        if let Some((pid, until)) = &mut self.trial
+            && *until <= now
+        {
+            *until = now + TRIAL;
+            let _ = signal::kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
+        }
+    }
+
+    /// Becomes the new program. Returns only on failure, with everything as it was.
+    pub fn exec(&self, state: &[u8], kept: &[i32]) -> Error {
+        let file = match memory_file(state) {
+            Ok(file) => file,
+            Err(error) => return error,
+        };
+        let (argv, envp) = self.strings(VARIABLES[0], &file);
+        // The signals stay blocked: one that comes now is for the new program.
+        self.origin.restore_dispositions();
+        let all = || kept.iter().copied().chain([file.as_raw_fd()]);
+        all().for_each(|number| fd::set_cloexec(number, false));
+        let errno = exec(&self.program, &argv, &envp);
+        all().for_each(|number| fd::set_cloexec(number, true));
+        signal::block_all();
+        Error::os("execute", self.program.to_string_lossy(), errno)
+    }
+
+    fn strings(&self, variable: &str, state: &OwnedFd) -> (Strings, Strings) {
+        let variable = (variable.into(), state.as_raw_fd().to_string().into());
+        let variables = self.origin.environment.iter().chain([&variable]);
+        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        (Strings::new(&self.arguments), envp)
+    }
+}
+
+fn memory_file(state: &[u8]) -> Result<OwnedFd> {
+    memfd::sealed("emperor-state", state, Use::Read).context("create", "memory file")
+}
+
+/// What is said of an upgrade that does not come about.
+pub fn refused(why: &str) -> String {
+    format!("upgrade refused: {why}; everything stays as it is")
+}

@@ -1,0 +1,236 @@
+//! The emperor becomes its new program, and its vassals do not notice.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::process::{self, Handle};
+use common::sandbox::{VASSALS, vassal_path};
+use common::{Daemon, Sandbox, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+/// The programs where they can be replaced.
+fn installed(sandbox: &Sandbox) -> PathBuf {
+    fs::create_dir_all(VASSALS).unwrap();
+    let place = sandbox.path("sbin");
+    fs::create_dir(&place).unwrap();
+    for name in ["emperor", "vassal-init"] {
+        fs::copy(sandbox.program(name).get_program(), place.join(name)).unwrap();
+    }
+    place.join("emperor")
+}
+
+/// An emperor of the installed program.
+fn start(sandbox: &Sandbox, program: &Path, options: &[&str]) -> Daemon {
+    let mut command = Command::new(program);
+    command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]).args(options);
+    sandbox.start("emperor", command)
+}
+
+/// Puts a program into the place of another, as package managers do it.
+fn replace(program: &Path, by: &[u8]) {
+    let new = program.with_extension("new");
+    fs::write(&new, by).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(new, program).unwrap();
+}
+
+/// A command for it: exit status, standard output and error.
+fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
+    (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn an_upgrade_keeps_vassals_histories_and_sockets() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let up = sandbox.vassal("up", STEADY);
+        sandbox.vassal("down", "command = false");
+        sandbox.vassal("held", STEADY);
+        sandbox.vassal(
+            "starting",
+            "exec-as-root = sh -c 'while ! [ -e /run/go ]; do sleep 0.1; done'\ncommand = sleep 2000",
+        );
+        let options = [
+            "--emperor-throttle",
+            "3600000",
+            "--emperor-max-throttle",
+            "36000000",
+            "--metrics",
+            "127.0.0.1:9191",
+        ];
+        let emperor = start(sandbox, &program, &options);
+        let init = emperor.wait_running(1, "up");
+        emperor.wait_running(1, "held");
+        assert_eq!(command(sandbox, &["stop", "held"]).0, 0);
+        emperor.wait_for("emperor: held: stopped; ");
+        emperor.wait_for("emperor: down: app exited with status 1; ");
+        emperor.wait_for("emperor: starting: started (pid ");
+        let app = process::only("sleep").pid;
+        let descriptors = || fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+
+        replace(&program, &fs::read(&program).unwrap());
+        for round in 1..=3 {
+            let (status, text) = command(sandbox, &["upgrade"]);
+            assert_eq!((status, text.contains(" has taken over 4 vassals")), (0, true), "{text}");
+            emperor.wait_for_nth(round, "emperor: upgrade: the new program takes over 4 vassals");
+        }
+        // What it had from its starter is gone by now.
+        let before = descriptors();
+        emperor.signal(Signal::USR2);
+        emperor.wait_for_nth(4, "has taken over 4 vassals");
+        until("descriptors do not pile up", || descriptors() == before);
+        let table = command(sandbox, &["status"]).1;
+        for (name, state) in
+            [("up", "running"), ("down", "backoff"), ("held", "stopped"), ("starting", "starting")]
+        {
+            let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+            assert!(line.contains(state), "{line}");
+        }
+        assert!(table.contains("59m") && table.contains("app exited with status 1"), "{table}");
+        assert_eq!(process::only("sleep").pid, app, "the app was touched");
+        for name in ["up", "down", "held", "starting"] {
+            assert_eq!(emperor.lines(&format!("emperor: {name}: started (pid ")).len(), 1, "{name}");
+        }
+        assert_eq!(emperor.lines("reload"), [""; 0]);
+
+        // They are all still obeyed, watched and heard.
+        fs::write("/run/go", "").unwrap();
+        emperor.wait_running(1, "starting");
+        run("touch", &[up.to_str().unwrap()]);
+        emperor.wait_for("emperor: up: reloaded after ");
+        assert_eq!(emperor.pid_of("up"), init);
+        process::signal(init, Signal::KILL);
+        emperor.wait_for("emperor: up: vassal-init killed by SIGKILL without a reason; ");
+        assert_eq!(command(sandbox, &["start", "held"]).0, 0);
+        emperor.wait_running(2, "held");
+        fs::remove_file(vassal_path("held")).unwrap();
+        emperor.wait_for_nth(2, "emperor: held: stopped; ");
+        fs::remove_file("/run/go").unwrap();
+        emperor.stop();
+        assert!(!fs::exists("/run/emperor.sock").unwrap(), "the socket is left");
+    });
+}
+
+#[test]
+fn what_happens_between_two_programs_is_seen_by_the_second() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        for name in ["changed", "removed", "killed", "steady"] {
+            sandbox.vassal(name, STEADY);
+        }
+        let emperor = start(sandbox, &program, &["--emperor-freq", "1", "--emperor-throttle", "1"]);
+        for name in ["changed", "removed", "killed", "steady"] {
+            emperor.wait_running(1, name);
+        }
+        let gone = Handle::of(emperor.pid_of("removed"));
+        let real = program.with_extension("real");
+        fs::copy(&program, &real).unwrap();
+        // The shell is the emperor for a moment: what dies before its own children have ended, it would reap.
+        let script = format!(
+            "#!/bin/sh\nif [ -n \"$EMPEROR_STATE\" ]; then\n\
+             touch {VASSALS}/changed.ini\nrm {VASSALS}/removed.ini\n\
+             printf '[uwsgi]\\n{STEADY}\\n' > {VASSALS}/appeared.ini\nkill -9 {}\nfi\nexec {} \"$@\"\n",
+            emperor.pid_of("killed"),
+            real.display()
+        );
+        replace(&program, script.as_bytes());
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_for("emperor: changed: reloaded after ");
+        gone.wait();
+        emperor.wait_running(1, "appeared");
+        emperor.wait_running(2, "killed");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for("emperor: steady: running, up ");
+        assert_eq!(emperor.lines("emperor: steady: started (pid ").len(), 1);
+        assert_eq!(emperor.lines("emperor: steady: reload"), [""; 0]);
+        until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("removed"));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let good = fs::read(&program).unwrap();
+        sandbox.vassal("app", STEADY);
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
+        let init = emperor.wait_running(1, "app");
+        let refuses = |why: &str| {
+            let (status, text) = command(sandbox, &["upgrade"]);
+            assert_eq!(status, 1, "{text}");
+            let whole = format!("{why}; everything stays as it is\n");
+            assert!(text.starts_with("emperor: upgrade refused: ") && text.ends_with(&whole), "{text}");
+            assert!(process::read(init).is_some());
+            assert_eq!(command(sandbox, &["status"]).0, 0);
+        };
+        let name = program.display();
+        for (bytes, why) in [
+            (&b"garbage"[..], "exited with status 1"),
+            (b"#!/bin/sh\nexit 0\n", "exited with status 0"),
+            (b"#!/bin/sh\nkill -SEGV $$\n", "killed by SIGSEGV"),
+            // One that does not know what it is handed would go on as an emperor.
+            (b"#!/bin/sh\nexec sleep 1000\n", "killed by SIGKILL"),
+        ] {
+            replace(&program, bytes);
+            refuses(&format!("{name} {why}"));
+        }
+        fs::remove_file(&program).unwrap();
+        refuses(&format!("{name} exited with status 1"));
+        replace(&program, &good);
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\nemperor-freq = often\n").unwrap();
+        refuses(&format!("{name} exited with status 78"));
+        emperor.wait_for("/etc/uwsgi/more.ini:2:16: ");
+        fs::remove_file(program.with_file_name("vassal-init")).unwrap();
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        refuses(&format!("{name} exited with status 1"));
+        replace(
+            &program.with_file_name("vassal-init"),
+            &fs::read(sandbox.program("vassal-init").get_program()).unwrap(),
+        );
+        let (status, text) = command(sandbox, &["upgrade"]);
+        assert_eq!(status, 0, "{text}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let shell = format!("ulimit -Sn 333; trap '' PIPE; exec {} \"$@\"", program.display());
+        let mut command_line = Command::new("bash");
+        command_line.args(["-c", &shell, "bash", "--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command_line);
+        until("the emperor listens", || command(sandbox, &["status"]).0 == 0);
+        let look = "command = sh -c 'ulimit -Sn; grep Sig[BI] /proc/self/status; env | grep -v ^NOTIFY_SOCKET; exec sleep 1000'";
+        let said = |name: &str, emperor: &Daemon| {
+            let before = emperor.log().len();
+            sandbox.vassal(name, look);
+            emperor.wait_running(1, name);
+            until("the app has said all", || process::named("sleep").len() == name.len());
+            let log = emperor.log()[before..].to_owned();
+            let lines = log
+                .lines()
+                .filter(|line| !line.starts_with("emperor: ") && !line.starts_with("vassal-init["));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let first = said("a", &emperor);
+        assert!(first.contains(&"333".to_owned()), "{first:?}");
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(said("bb", &emperor), first);
+        emperor.stop();
+    });
+}
