@@ -444,7 +444,9 @@ impl Roster {
         match action {
             Action::None => {}
             Action::Spawn => {
-                match self.spawner.spawn(path).and_then(|process| Instance::new(process, &self.links)) {
+                let room = self.spawner.has_room(self.pids.len());
+                let spawned = room.and_then(|()| self.spawner.spawn(path));
+                match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
                         log!("{}: started (pid {})", name(path), instance.pid());
                         if let Some(why) = vassal.refused.take() {

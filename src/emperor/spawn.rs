@@ -29,6 +29,11 @@ use crate::world;
 /// How the names of variables begin that the emperor has for its vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
 
+/// What an instance takes of our limit of open files.
+const FILES_PER_INSTANCE: u64 = 2;
+/// What is left for ourselves: sockets and their clients, directories, an instance that is being created.
+const FILES_OF_OUR_OWN: u64 = 40;
+
 /// The process of an instance; two descriptors.
 #[derive(Debug)]
 pub struct Process {
@@ -134,6 +139,21 @@ impl Spawner {
         let null = File::open("/dev/null").context("open", "/dev/null")?;
         let environment = for_vassals(&origin.environment);
         Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, origin })
+    }
+
+    /// Whether one more than `running` instances fit into our limit of open files. The last ones are not for vassals:
+    /// without any, nobody could even ask how we are.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn has_room(&self, running: usize) -> Result<()> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        if (running as u64 + 1) * FILES_PER_INSTANCE + FILES_OF_OUR_OWN > limit {
+            let reason =
+                format!("the limit of {limit} open files is reached (setrlimit(2), systemd's LimitNOFILE)");
+            return Err(Error::new("create", "a process", reason));
+        }
+        Ok(())
     }
 
     /// Creates an instance of the vassal whose file is at `path`.

@@ -1,0 +1,121 @@
+//! What an emperor must survive: vassals that crash all the time, no descriptors left, more events than a queue takes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use common::sandbox::{VASSALS, vassal_path};
+use common::{Sandbox, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+fn status(sandbox: &Sandbox) -> String {
+    let output = sandbox.program("emperor").arg("status").output().unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn a_crash_loop_of_20_vassals_delays_none_of_the_other_180() {
+    sandboxed(|sandbox| {
+        for number in 0..200 {
+            // Every tenth, among the others.
+            let app = if number % 10 == 0 { "command = false" } else { STEADY };
+            sandbox.vassal(&format!("v{number:03}"), app);
+        }
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "50"]);
+        let crashes = || emperor.lines(": app exited with status 1; ").len();
+        until("180 run", || status(sandbox).matches("  running  ").count() == 180);
+        // They go on crashing while one after another of the others is served.
+        for number in [1, 77, 199] {
+            let name = format!("v{number:03}");
+            let (before, start) = (crashes(), Instant::now());
+            run("touch", &[vassal_path(&name).to_str().unwrap()]);
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+            assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+            until("they crash on", || crashes() > before + 20);
+        }
+        let start = Instant::now();
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(1, "late");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert_eq!(process::named("sleep").len(), 181);
+        for number in (0..200).filter(|number| number % 10 != 0) {
+            assert_eq!(
+                emperor.lines(&format!("emperor: v{number:03}: started (pid ")).len(),
+                1,
+                "v{number:03}"
+            );
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
+    sandboxed(|sandbox| {
+        for number in 0..20 {
+            sandbox.vassal(&format!("v{number:02}"), STEADY);
+        }
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
+        let emperor = sandbox.start("emperor", command);
+        // 60 less 40 of its own, by two.
+        until("10 run", || status(sandbox).matches("  running  ").count() == 10);
+        let line = emperor.wait_for("emperor: v10: cannot start: ");
+        let why =
+            "create a process: the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
+        // All its clients at a time, and more.
+        let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
+        assert_eq!(status(sandbox).lines().count(), 21);
+        drop(clients);
+        let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+        assert!(files < 60, "{files}");
+        for number in 0..10 {
+            fs::remove_file(vassal_path(&format!("v{number:02}"))).unwrap();
+        }
+        until("the others run", || {
+            let table = status(sandbox);
+            table.matches("  running  ").count() == 10 && table.contains("v19")
+        });
+        emperor.stop();
+    });
+}
+
+#[test]
+fn more_events_than_the_queue_takes_lose_nothing() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("early", STEADY);
+        sandbox.vassal("gone", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-freq", "3600"]);
+        for name in ["early", "gone"] {
+            emperor.wait_running(1, name);
+        }
+        let limit: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        emperor.signal(Signal::STOP);
+        let [a, b] = ["a.ini.part", "b.ini.part"].map(|name| format!("{VASSALS}/{name}"));
+        fs::write(&a, "").unwrap();
+        // Two events each.
+        for _ in 0..limit / 4 + 16 {
+            fs::rename(&a, &b).unwrap();
+            fs::rename(&b, &a).unwrap();
+        }
+        // Nobody will tell of these.
+        sandbox.vassal("late", STEADY);
+        fs::remove_file(vassal_path("gone")).unwrap();
+        run("touch", &[vassal_path("early").to_str().unwrap()]);
+        emperor.signal(Signal::CONT);
+        emperor.wait_running(1, "late");
+        emperor.wait_for("emperor: gone: file removed: stopping");
+        emperor.wait_for("emperor: early: reloaded after ");
+        emperor.stop();
+    });
+}
