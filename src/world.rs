@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, lstat, open, openat, readlink, stat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, lstat, open, openat, readlink, stat,
+};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::config::{Status, World};
@@ -64,6 +66,28 @@ pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
 pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
     let fd = openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     read_up_to(fd, usize::MAX)
+}
+
+/// The mounts of our namespace as the present root shows them.
+pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name: a fifo is not
+/// waited for, and what is not of procfs is refused.
+///
+/// # Errors
+/// As open(2); ENOENT if it is somebody else's.
+pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = open(MOUNTINFO, flags, Mode::empty())?;
+    if fstatfs(&fd)?.f_type == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Errno::NOENT) }
+}
+
+/// Reads [`MOUNTINFO`].
+///
+/// # Errors
+/// As [`open_mountinfo`], and as read(2).
+pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
+    read_up_to(open_mountinfo()?, usize::MAX)
 }
 
 /// Reads an open file to its end, or until there are `max` bytes. (std's way of it is many times as large.)

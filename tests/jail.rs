@@ -243,3 +243,21 @@ fn a_union_over_itself_is_no_hang_but_a_sentence() {
         until("no daemon is left", || process::named("unionfs-fuse").is_empty());
     });
 }
+
+#[test]
+fn what_a_tenant_puts_in_place_of_proc_is_neither_waited_for_nor_read() {
+    sandboxed(|sandbox| {
+        sandbox.copied_tree();
+        fs::create_dir_all("/ns/precise/proc/self").unwrap();
+        let fake = "/ns/precise/proc/self/mountinfo";
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs rbind\npivot_root = /ufs /ufs/.old_root";
+        run("mkfifo", &[fake]);
+        assert_eq!(sandbox.said(&format!("{jail}\nuid = 33\ngid = 33\ncommand = sh -c 'echo up'")), ["up"]);
+        fs::remove_file(fake).unwrap();
+        fs::write(fake, "1 0 0:1 / /fake rw - tmpfs none rw\n").unwrap();
+        for lines in ["mountpoint-check = /fake", "umount-as-root = /fake rec"] {
+            let told = "/proc/self/mountinfo: No such file or directory (ENOENT)";
+            sandbox.fails(&format!("{jail}\n{lines}"), &[told]);
+        }
+    });
+}

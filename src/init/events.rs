@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
 
 use super::reaper::{self, Reaped};
 use crate::error::{Context, Result};
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, SignalFd};
+use crate::world;
 
 /// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
 /// namespace must not keep us busy.
@@ -68,9 +68,7 @@ impl Events {
     /// # Errors
     /// Without /proc there is nothing to watch.
     pub fn watch_mounts(&mut self) -> Result<()> {
-        let path = "/proc/self/mountinfo";
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        self.mounts = Some(open(path, flags, Mode::empty()).context("watch", path)?);
+        self.mounts = Some(world::open_mountinfo().context("watch", world::MOUNTINFO)?);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::watchdog::{Judgement, Loss, Watchdog};
 use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Described, Result};
 use crate::mount::mountinfo::{self, Mount, Owner};
+use crate::world;
 
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,8 +27,7 @@ pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union 
 /// # Errors
 /// Without /proc nothing is known of mounts.
 pub fn mount_table() -> Result<Vec<Mount>> {
-    let path = "/proc/self/mountinfo";
-    Ok(mountinfo::parse(&std::fs::read(path).context("read", path)?))
+    Ok(mountinfo::parse(&world::read_mountinfo().context("read", world::MOUNTINFO)?))
 }
 
 /// All checked paths and their probers.

@@ -20,6 +20,7 @@ use crate::config::plan::{Mount, PivotRoot, Umount};
 use crate::error::{Context, Error, Result};
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
+use crate::world;
 
 /// The flags of mount(2) that say how a mount spreads.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
@@ -208,8 +209,7 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let unmount = |path: &Path| unmount_at(path, flags, walk);
     // A detached mount takes all below it along, in one piece. That also works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
-        let path = "/proc/self/mountinfo";
-        let mounts = mountinfo::parse(&crate::world::read_file(path).context("umount: read", path)?);
+        let mounts = mountinfo::parse(&world::read_mountinfo().context("umount: read", world::MOUNTINFO)?);
         for below in mountinfo::below(&mounts, target) {
             unmount(below)?;
         }
