@@ -232,6 +232,23 @@ fn umount_with_all_below() {
 }
 
 #[test]
+fn umount_finds_what_was_moved_and_what_is_named_from_the_working_directory() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        // The one at the bottom is the oldest.
+        let moved = "exec-asap = mkdir /ns/old /ns/t; mount -t tmpfs a /ns/old; mount -t tmpfs b /ns/t; mkdir /ns/t/c; \
+                     mount -t tmpfs c /ns/t/c; mkdir /ns/t/c/d; mount --move /ns/old /ns/t/c/d; \
+                     grep -c ' /ns/t' /proc/self/mountinfo";
+        for umount in ["umount-as-root = /ns/t rec", "hook-as-root = cd:/ns\numount-as-root = t rec"] {
+            fs::remove_dir("/ns/old").and_then(|()| fs::remove_dir("/ns/t")).ok();
+            let said = table(sandbox, &format!("{moved}\n{umount}"));
+            assert_eq!(said[0], "3", "{said:#?}");
+            assert!(!said.iter().any(|line| line.contains(" /ns/t")), "{umount}: {said:#?}");
+        }
+    });
+}
+
+#[test]
 fn unmounting_what_is_not_mounted() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();

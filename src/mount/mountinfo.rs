@@ -76,13 +76,13 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 }
 
 /// The mounts below a path, deepest first: the order in which they can be unmounted.
-pub fn below<'a>(mounts: &'a [Mount], path: &'a Path) -> impl Iterator<Item = &'a Path> {
-    // A mount is listed after the one it is on.
-    mounts
-        .iter()
-        .rev()
-        .map(|mount| mount.mount_point.as_path())
-        .filter(move |point| *point != path && point.starts_with(path))
+pub fn below<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Path> {
+    let points = mounts.iter().map(|mount| mount.mount_point.as_path());
+    let mut points: Vec<_> = points.filter(|point| *point != path && point.starts_with(path)).collect();
+    // The kernel lists them in the order they were made, and one that was moved may be on a younger one. What is deeper has
+    // the longer path than what it is on.
+    points.sort_unstable_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
+    points
 }
 
 /// `36 35 98:0 /root /mount\040point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -179,11 +179,12 @@ mod tests {
     fn what_is_below_comes_deepest_first() {
         let text = b"1 0 0:1 / /a rw - t t rw\n2 1 0:2 / /a/b rw - t t rw\n3 2 0:3 / /a/b/c rw - t t rw\n\
             4 1 0:4 / /ab rw - t t rw\n";
-        let mounts = parse(text);
-        assert_eq!(
-            below(&mounts, Path::new("/a")).collect::<Vec<_>>(),
-            [Path::new("/a/b/c"), Path::new("/a/b")]
-        );
+        let mut mounts = parse(text);
+        let expected = [Path::new("/a/b/c"), Path::new("/a/b")];
+        assert_eq!(below(&mounts, Path::new("/a")), expected);
+        // As the kernel lists one that was moved to a younger one.
+        mounts.reverse();
+        assert_eq!(below(&mounts, Path::new("/a")), expected);
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     // A detached mount takes all below it along, in one piece. That also works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
         let mounts = mountinfo::parse(&world::read_mountinfo().context("umount: read", world::MOUNTINFO)?);
-        for below in mountinfo::below(&mounts, target) {
+        for below in mountinfo::below(&mounts, &lexical(target)) {
             unmount(below)?;
         }
     }
