@@ -160,3 +160,33 @@ fn real_uwsgi_says_when_it_is_ready() {
         assert_eq!(process::named("uwsgi-core").len(), 0);
     });
 }
+
+#[test]
+fn what_the_old_app_says_on_its_way_out_does_not_count_for_the_new_one() {
+    sandboxed(|sandbox| {
+        let app = r#"
+            sub ready { open my $fd, ">&=", $ENV{UWSGI_EMPEROR_FD} or die; syswrite $fd, "\x05" }
+            sub rest { select undef, undef, undef, $_[0] }
+            if (open my $old, "<", "/run/scratch/old") {
+                rest 0.3;
+                open my $file, ">", "/run/scratch/new" or die;
+                ready;
+                sleep 1000;
+            }
+            open my $old, ">", "/run/scratch/old" or die;
+            $SIG{TERM} = sub { ready; rest 0.02 until `cat /run/scratch/vassal.log` =~ /the app is ready/; exit };
+            $| = 1;
+            print "up\n";
+            rest 1 while 1;"#;
+        let path = sandbox.file("twice.pl", app);
+        let hook = "exec-accepting = test -e /run/scratch/new && echo accepting";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("command = perl {}\n{hook}", path.display()));
+        vassal.wait_for("up");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for_nth(2, "the app is ready");
+        vassal.wait_for("echo accepting: done");
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 128 + 15);
+        assert_eq!(vassal.lines("accepting #1").len(), 1);
+    });
+}

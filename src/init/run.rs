@@ -265,6 +265,8 @@ impl Vassal {
         self.umask = plan.umask;
         self.plan = plan;
         self.app = None;
+        // The one before said it, on its way out.
+        self.is_accepting = false;
         self.workdir = self.jail_workdir.clone();
         self.set_environment();
         // What the hooks of the jail have set lasts, though they do not run again.
