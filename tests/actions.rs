@@ -10,7 +10,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use common::{process, run, sandboxed};
+use common::{process, run, sandboxed, until};
+use rustix::process::Signal;
 
 #[test]
 fn actions_on_files_do_what_they_say() {
@@ -383,5 +384,19 @@ fn a_link_of_the_tenants_leads_root_to_no_file_of_the_host() {
         // The tree holds no program; the hook runs before one is missed.
         assert_eq!(sandbox.outcome(&format!("{lines}\ncommand = /none")).0, 127);
         assert_eq!(fs::read_to_string("/ns/precise/plain").unwrap(), "fine");
+    });
+}
+
+#[test]
+fn an_action_that_waits_does_not_outlive_us() {
+    sandboxed(|sandbox| {
+        let mut command = sandbox.program("vassal-init");
+        command.arg(sandbox.ini("vassal", "hook-asap = wait_for_file:/run/never\ncommand = true"));
+        let mut vassal = sandbox.start("vassal", command);
+        let (ours, count) = (vassal.pid(), || process::named("vassal-init").len());
+        until("it waits", || process::named("vassal-init").iter().any(|process| process.parent == ours));
+        vassal.signal(Signal::KILL);
+        assert_eq!(vassal.wait(), 137);
+        until("it is gone", || count() == 0);
     });
 }

@@ -422,8 +422,9 @@ impl Vassal {
             environment,
             umask: self.umask,
             own_group: role == Role::Hook,
-            // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order.
-            dies_with_us: role == Role::App && !rustix::process::getpid().is_init(),
+            // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
+            dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
+                && !rustix::process::getpid().is_init(),
             passed,
             signals: &self.signals,
         }
