@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use common::cow::PIVOTED;
 use common::{Sandbox, eventually, process, sandboxed};
 
 /// `net_bind_service`, by its bit.
@@ -177,5 +178,21 @@ fn a_tenant_cannot_touch_pid_1() {
         let app = "perl -e 'print kill(0, 1) ? \"may signal it\\n\" : \"may not: $!\\n\"; print -r \"/proc/1/root/\" ? \"sees its root\\n\" : \"does not\\n\"; print open(F, \"+<\", \"/proc/1/mem\") ? \"reads it\\n\" : \"nor read\\n\"'";
         let said = sandbox.said(&format!("uid = user001\nmount-as-root = proc none /proc\ncommand = {app}"));
         assert_eq!(said, ["may not: Operation not permitted", "does not", "nor read"]);
+    });
+}
+
+#[test]
+fn nothing_that_the_starter_left_open_leads_out_of_the_jail() {
+    sandboxed(|sandbox| {
+        sandbox.copied_tree();
+        fs::write("/run/secret", "the host's").unwrap();
+        let app = "cat /proc/1/fd/9/run/secret; echo over";
+        let ini = sandbox.ini("vassal", &format!("{PIVOTED}\ncommand = sh -c '{app}'"));
+        let mut command = sandbox.wrapped(&["bash", "-c", r#"exec "$0" "$@" 9</"#], "vassal-init");
+        command.args(["--unshare", "fs,pid"]).arg(ini);
+        let mut vassal = sandbox.start("vassal", command);
+        assert_eq!(vassal.wait(), 0, "{}", vassal.log());
+        let log = vassal.log();
+        assert!(log.contains("over\n") && !log.contains("the host's"), "{log}");
     });
 }

@@ -28,6 +28,11 @@ pub fn from_command_line(inputs: &[Input]) -> i32 {
     let signals = signal::block_all();
     name_process();
     crate::log::init(&format!("vassal-init[{}]", name_of(inputs)));
+    // A directory that was left open would keep the old root reachable from the jail.
+    if let Err(error) = fd::close_inherited().context("close", "the inherited descriptors") {
+        crate::log!("{error}");
+        return EXIT_SETUP;
+    }
     match config::load_vassal(inputs, false, &Machine) {
         Ok(loaded) => {
             crate::log::print_error(&loaded.warnings.to_string());

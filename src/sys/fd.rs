@@ -58,3 +58,13 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
+
+/// Closes every descriptor but the standard ones, before this process has opened any of its own.
+///
+/// # Errors
+/// As [`cloexec_from`].
+pub fn close_inherited() -> Result<(), Errno> {
+    // SAFETY: nothing in this process owns a descriptor yet; those there are, its starter left open.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
