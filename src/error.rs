@@ -196,6 +196,7 @@ static ERRORS: &[(Errno, &str, &str)] = &[
     (Errno::USERS, "EUSERS", "Too many users"),
     (Errno::OPNOTSUPP, "EOPNOTSUPP", "Operation not supported"),
     (Errno::ADDRINUSE, "EADDRINUSE", "Address already in use"),
+    (Errno::ADDRNOTAVAIL, "EADDRNOTAVAIL", "Cannot assign requested address"),
     (Errno::CONNABORTED, "ECONNABORTED", "Software caused connection abort"),
     (Errno::CONNRESET, "ECONNRESET", "Connection reset by peer"),
     (Errno::NOTCONN, "ENOTCONN", "Transport endpoint is not connected"),

@@ -44,7 +44,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -65,6 +65,17 @@ pub enum ToVassal {
     Stop,
     /// The file has changed: run the app as it says now. Its bytes come along as a sealed memfd.
     Reload,
+    /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that says.
+    Kept(String),
+}
+
+/// A socket that outlived its instance.
+#[derive(Debug)]
+pub struct KeptSocket {
+    /// What the instance called it.
+    pub label: String,
+    /// The socket.
+    pub fd: OwnedFd,
 }
 
 /// Who the vassal is and where it finds itself.
@@ -79,6 +90,8 @@ pub struct Hello {
     /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; they
     /// [fit](Self::hooks_fit).
     pub as_vassal: Vec<(String, OsString)>,
+    /// How many [`ToVassal::Kept`] follow.
+    pub kept: u64,
 }
 
 impl Hello {
@@ -109,6 +122,10 @@ pub enum FromVassal {
     Exiting(ExitReason),
     /// The app told us something of itself.
     Announced(Announcement),
+    /// The sockets that are in use: any other that is kept can be closed.
+    Sockets(Vec<String>),
+    /// A socket to be kept for the next instance comes along.
+    Keep(String),
 }
 
 /// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
@@ -228,9 +245,11 @@ impl ToVassal {
                 .text(hello.path.as_os_str().as_bytes())
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
+                .u64(hello.kept)
                 .done(),
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
+            Self::Kept(label) => Packet::new(3).text(label.as_bytes()).done(),
         }
     }
 
@@ -243,9 +262,11 @@ impl ToVassal {
                 path: OsString::from_vec(fields.text()?.to_vec()).into(),
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
+                kept: fields.u64()?,
             }),
             1 => Self::Stop,
             2 => Self::Reload,
+            3 => Self::Kept(fields.string()?),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -277,6 +298,11 @@ impl FromVassal {
             Self::NeedsRespawn(why) => Packet::new(11).text(why.as_bytes()).done(),
             Self::Announced(Announcement::Ready) => Packet::new(12).done(),
             Self::Announced(Announcement::Loyal) => Packet::new(13).done(),
+            Self::Sockets(labels) => {
+                let count = Packet::new(14).u64(labels.len() as u64);
+                labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
+            }
+            Self::Keep(label) => Packet::new(15).text(label.as_bytes()).done(),
         }
     }
 
@@ -303,6 +329,8 @@ impl FromVassal {
             11 => Self::NeedsRespawn(fields.string()?),
             12 => Self::Announced(Announcement::Ready),
             13 => Self::Announced(Announcement::Loyal),
+            14 => Self::Sockets((0..fields.u64()?).map(|_| fields.string()).collect::<Option<_>>()?),
+            15 => Self::Keep(fields.string()?),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -488,6 +516,8 @@ mod tests {
             FromVassal::NeedsRespawn("uid has changed".into()),
             FromVassal::Announced(Announcement::Ready),
             FromVassal::Announced(Announcement::Loyal),
+            FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),
+            FromVassal::Keep(":80".into()),
         ]
     }
 
@@ -495,8 +525,8 @@ mod tests {
         let name = OsString::from_vec(b"\xff name\n".to_vec());
         let command = OsString::from_vec(b"exec:echo \xff".to_vec());
         let as_vassal = vec![("hook-as-vassal".into(), command), ("exec-as-vassal".into(), "".into())];
-        let hello = Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal };
-        vec![ToVassal::Hello(hello), ToVassal::Stop, ToVassal::Reload]
+        let hello = Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal, kept: 2 };
+        vec![ToVassal::Hello(hello), ToVassal::Stop, ToVassal::Reload, ToVassal::Kept("@x".into())]
     }
 
     /// Every proper beginning, one byte too many, and another version.
@@ -545,7 +575,8 @@ mod tests {
         assert!(Hello::hooks_fit(&as_vassal));
         assert!(!Hello::hooks_fit(&[as_vassal.clone(), vec![(String::new(), OsString::new())]].concat()));
         let name = OsString::from_vec(vec![b'n'; TEXT_MAX]);
-        let hello = ToVassal::Hello(Hello { path: name.clone().into(), name, namespaces: 0, as_vassal });
+        let hello =
+            ToVassal::Hello(Hello { path: name.clone().into(), name, namespaces: 0, as_vassal, kept: 0 });
         let packet = hello.encode();
         assert!(packet.len() <= PACKET_MAX, "{}", packet.len());
         assert_eq!(ToVassal::decode(&packet), Some(hello));

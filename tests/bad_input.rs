@@ -176,9 +176,8 @@ fn a_port_in_use() {
     sandboxed(|sandbox| {
         let _taken = TcpListener::bind("0.0.0.0:9090").unwrap();
         let make = || changed_tutorial(sandbox, "app001", "app001");
-        assert_one_line(sandbox, make, &["app exited with status 1; "]);
-        let log = fs::read_to_string(sandbox.path("emperor.log")).unwrap();
-        assert!(log.contains("bind(): Address already in use"), "uWSGI's own words do not get through");
+        let place = ".ini:10:15: http-socket: listen on :9090: Address already in use (EADDRINUSE)";
+        assert_one_line(sandbox, make, &["setup failed in sockets: ", place]);
     });
 }
 

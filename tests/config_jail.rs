@@ -85,7 +85,7 @@ fn the_tutorials_cow_vassal_gives_its_plan() {
     assert_eq!(
         ini(plan),
         "[uwsgi]\nplugins-dir = /ns/precise/opt/uwsgi/plugins\nplugins-dir = /opt/uwsgi/plugins\nplugin = psgi\n\
-         http-socket = :9090\npsgi = /var/www/myapp.pl\n"
+         psgi = /var/www/myapp.pl\nprotocol = http\n"
     );
 }
 
@@ -159,7 +159,7 @@ fn accepting_is_uwsgis_where_uwsgi_has_it() {
     let plan = vassal(&format!("{lines}http-socket = :1"));
     let phases = |plan: &VassalPlan| plan.hooks.iter().map(|hook| hook.phase).collect::<Vec<_>>();
     assert_eq!(phases(&plan), [Phase::PostApp, Phase::Accepting]);
-    assert_eq!(ini(plan), "[uwsgi]\nhook-accepting1 = print:x\nhttp-socket = :1\n");
+    assert_eq!(ini(plan), "[uwsgi]\nhook-accepting1 = print:x\nprotocol = http\n");
     let plan = vassal(&format!("{lines}command = x"));
     assert_eq!(phases(&plan), [Phase::PostApp, Phase::Accepting, Phase::Accepting]);
 }

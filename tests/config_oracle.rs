@@ -224,7 +224,7 @@ fn a_tutorial_file_gives_its_plan() {
         let plan = load_vassal(&[Input::File(file.clone())], reload, &Machine).map(|loaded| loaded.plan);
         let plan = plan.map_err(|report| report.to_string()).unwrap();
         assert_eq!((plan.hooks.len(), plan.checks.len(), plan.stop_signal), (hooks, 1, libc::SIGINT));
-        let ini = b"[uwsgi]\nhttp-socket = :9090\npsgi = /app/myapp.pl\n".to_vec();
+        let ini = b"[uwsgi]\npsgi = /app/myapp.pl\nprotocol = http\n".to_vec();
         assert_eq!(plan.app, App::Uwsgi { binary: "uwsgi".into(), ini });
     }
 }

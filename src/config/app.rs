@@ -9,8 +9,8 @@ use super::expand::{Setting, State};
 /// The last of its passes puts the parenthesis back, after those for `$` and `@` and where it does not look again.
 const PARENTHESIS: &str = "vassal-parenthesis";
 
-/// The ini's bytes.
-pub(super) fn uwsgi_ini(options: &[&Setting], found: &mut Diagnostics) -> Vec<u8> {
+/// The ini's bytes; `protocol` is that of the sockets it takes over, if an option has named it.
+pub(super) fn uwsgi_ini(options: &[&Setting], protocol: Option<&str>, found: &mut Diagnostics) -> Vec<u8> {
     let mut ini = b"[uwsgi]\n".to_vec();
     if options.iter().any(|setting| setting.state == State::Open && has_reference(setting.text())) {
         ini.extend(format!("set-placeholder = {PARENTHESIS}=(\n").bytes());
@@ -29,6 +29,9 @@ pub(super) fn uwsgi_ini(options: &[&Setting], found: &mut Diagnostics) -> Vec<u8
             write(value, setting.state == State::Open, &mut ini);
             ini.push(b'\n');
         }
+    }
+    if let Some(protocol) = protocol {
+        ini.extend(format!("protocol = {protocol}\n").bytes());
     }
     ini
 }

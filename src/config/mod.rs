@@ -28,6 +28,7 @@ mod emperor;
 mod expand;
 mod hooks;
 mod ini;
+mod listen;
 mod logic;
 mod magic;
 mod placeholder;

@@ -49,6 +49,8 @@ pub enum Group {
     Hooks,
     /// Checked mountpoints.
     Mountpoints,
+    /// What it listens on.
+    Sockets,
     /// How it stops.
     Stop,
     /// How it is seen and told what to do.
@@ -63,11 +65,12 @@ pub enum Group {
 
 impl Group {
     /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::App,
         Self::Process,
         Self::Hooks,
         Self::Mountpoints,
+        Self::Sockets,
         Self::Stop,
         Self::Operation,
         Self::Vassals,
@@ -81,6 +84,7 @@ impl Group {
             Self::App => "App",
             Self::Process => "Process",
             Self::Hooks => "Hooks",
+            Self::Sockets => "Sockets",
             Self::Mountpoints => "Mountpoints",
             Self::Stop => "Stopping",
             Self::Operation => "Operation",
@@ -131,7 +135,7 @@ impl Row {
     }
 }
 
-use Group::{App, Hooks, Language, Mountpoints, Operation, Process, Stop, Timing, Vassals};
+use Group::{App, Hooks, Language, Mountpoints, Operation, Process, Sockets, Stop, Timing, Vassals};
 use Takes::{Flag, Value};
 
 /// The supervisor.
@@ -224,6 +228,16 @@ static OF_VASSALS: &[Row] = &[
     row(Mountpoints, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 500ms)"),
     row(Mountpoints, "mountpoint-check-timeout", Value("TIME"), "how long a mount may take to answer (default: 5s)"),
     row(Mountpoints, "mountpoint-timeout", Value("TIME"), "how long a mount may take to appear at the start (default: 30s)"),
+
+    row(Sockets, "chmod-socket", Value("MODE"), "the mode of the files of unix sockets, in octal (without a value: 666)"),
+    row(Sockets, "chown-socket", Value("USER[:GROUP]"), "whose the files of unix sockets are (default: the app's user)"),
+    row(Sockets, "keep-sockets", Flag, "keep the sockets open while the app is replaced (default: true)\n\
+               The emperor holds them, so connections wait for the next instance instead of being refused."),
+    row(Sockets, "listen", Value("ADDRESS"), "bind a socket for the app before the privilege drop; may be repeated\n\
+               A path, @NAME for an abstract socket, or HOST:PORT with the number of a host; :PORT is every host of ours. The app \
+               gets it as descriptor 3 and so on (LISTEN_FDS). A number is the length of the queue, as in uWSGI (default: 1024). \
+               uWSGI's own sockets are handled alike where it can take them over: all with one protocol."),
+    row(Sockets, "reuse-port", Flag, "let others bind the same ports"),
 
     row(Stop, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: INT for uWSGI, else TERM)\n\
                uWSGI reloads on TERM."),

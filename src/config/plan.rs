@@ -75,6 +75,10 @@ pub struct VassalPlan {
     pub stop_signal: i32,
     /// How long the app may take to stop before SIGKILL.
     pub stop_timeout: Duration,
+    /// The sockets that PID 1 binds for the app.
+    pub listen: Vec<Located<Listen>>,
+    /// Whether they outlive the instance, in the emperor's keeping (not `keep-sockets = false`).
+    pub keep_sockets: bool,
     /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
     pub unshare: u64,
     /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
@@ -326,6 +330,30 @@ pub struct EmperorPlan {
     pub pid_file: Option<Located<PathBuf>>,
     /// Where its metrics are (`metrics`).
     pub metrics: Option<Located<Address>>,
+}
+
+/// One socket that PID 1 binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: Address,
+    /// How many connections may wait to be accepted.
+    pub backlog: u32,
+    /// The mode of a unix socket's file (`chmod-socket`).
+    pub mode: Option<u32>,
+    /// Whose that file is (`chown-socket`); the app's user binds it otherwise.
+    pub owner: Option<Owner>,
+    /// Whether others may bind the same port (`reuse-port`).
+    pub reuse_port: bool,
+}
+
+/// A user and a group as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: Id,
+    /// The group, if it is to be another one too.
+    pub group: Option<Id>,
 }
 
 /// Where to listen.

@@ -21,6 +21,8 @@ impl VassalPlan {
             // What PID 1 gave up of these it cannot hand to an app any more.
             ("cap", !same(&self.capabilities, &new.capabilities)),
             ("privileged-binary-patch", self.app.is_privileged() != new.app.is_privileged()),
+            // They were bound with rights that PID 1 has given up.
+            ("a socket", !same(&self.listen, &new.listen)),
             ("mountpoint-check", !same(&self.checks, &new.checks)),
         ];
         changes.into_iter().find(|(_, changed)| *changed).map(|(what, _)| what)

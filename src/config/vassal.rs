@@ -8,8 +8,9 @@ use super::capabilities;
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
+use super::listen::{self, Common};
 use super::options::VASSAL_INIT;
-use super::plan::{App, Hook, Located, Location, Phase, VassalPlan};
+use super::plan::{App, Hook, Listen, Located, Location, Phase, VassalPlan};
 use super::reader::{checked, emperor_key, locate, located, open, strict, unknown, value};
 use super::values::{self, Parsed};
 
@@ -45,6 +46,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         mountpoint_check_timeout: Duration::from_secs(5),
         stop_signal: 0,
         stop_timeout: Duration::from_secs(10),
+        listen: Vec::new(),
+        keep_sockets: true,
         unshare: 0,
         chroot: None,
         pivot_root: None,
@@ -67,6 +70,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
     let mut program = None;
     let mut binary = None;
     let mut for_uwsgi = Vec::new();
+    let (mut sockets, mut addresses) = (Common::default(), Vec::new());
     for setting in settings {
         match setting.state {
             State::Done | State::Placeholder => continue,
@@ -118,6 +122,17 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             "env" => plan.environment.extend(value(setting, found, values::env_set)),
             "gid" => set_located(&mut plan.gid, setting, found, values::id),
             "hook-timeout" => set(&mut plan.hook_timeout, setting, found, period),
+            "chmod-socket" | "chown-socket" | "reuse-port" => {
+                sockets.read(setting, found);
+                // For those that it binds itself.
+                for_uwsgi.extend(with_uwsgi.then_some(setting));
+            }
+            "keep-sockets" => set(&mut plan.keep_sockets, setting, found, values::boolean),
+            "listen" if listen::is_backlog(setting) => {
+                sockets.read(setting, found);
+                for_uwsgi.extend(with_uwsgi.then_some(setting));
+            }
+            "listen" => addresses.extend(located(setting, found, listen::address)),
             "hostname" => set_located(&mut plan.hostname, setting, found, values::hostname),
             "mount-check" | "mountpoint-check" => {
                 plan.checks.extend(located(setting, found, values::absolute));
@@ -160,6 +175,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         }
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
+    plan.listen = addresses.into_iter().map(|address| sockets.listen(address)).collect();
     if let Some(Located { value, key, at }) = program {
         (plan.app, plan.app_source) = (value, Located { value: (), key, at });
     } else if with_uwsgi {
@@ -170,21 +186,29 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             }
             None => "uwsgi".into(),
         };
-        plan.app = uwsgi(&for_uwsgi, binary, found);
+        plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
     }
     plan.stop_signal = stop_signal.unwrap_or(if with_uwsgi { libc::SIGINT } else { libc::SIGTERM });
     plan
 }
 
-/// uWSGI as the app.
-fn uwsgi(options: &[&Setting], binary: OsString, found: &mut Diagnostics) -> App {
+/// uWSGI as the app. The sockets that it can take over go to `listen`.
+fn uwsgi(
+    mut options: Vec<&Setting>,
+    binary: OsString,
+    sockets: &Common,
+    listen: &mut Vec<Located<Listen>>,
+    found: &mut Diagnostics,
+) -> App {
     // Where something else is wrong, that is the mistake: it may be what kept the options from being read.
     if !found.failed() && options.iter().all(|setting| setting.key == b"strict") {
         let at = found.start();
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");
     }
-    App::Uwsgi { binary, ini: app::uwsgi_ini(options, found) }
+    let (taken_over, protocol) = sockets.take_over(&mut options, found).unwrap_or_default();
+    listen.extend(taken_over);
+    App::Uwsgi { binary, ini: app::uwsgi_ini(&options, protocol, found) }
 }
 
 /// Warns of what looks like a slip, and of what nobody will read.

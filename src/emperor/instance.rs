@@ -14,7 +14,7 @@ use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::protocol::{
-    self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, Received, ToVassal, WaitStatus,
+    self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, KeptSocket, Received, ToVassal, WaitStatus,
 };
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
@@ -38,6 +38,10 @@ pub enum Heard {
     News,
     /// Something that changes its vassal's life.
     Event(Event),
+    /// The sockets that are in use, by their labels.
+    Sockets(Vec<String>),
+    /// A socket to be kept.
+    Keep(KeptSocket),
     /// The answer to a reload, asked for or not, and the reason for it.
     Answer(Answer, String),
 }
@@ -112,7 +116,11 @@ impl Instance {
         let Some(link) = &self.process.link else { return Heard::Nothing };
         match protocol::receive(link) {
             Ok(Received::Nothing) => return Heard::Nothing,
-            Ok(Received::Packet(packet, _)) => match FromVassal::decode(&packet) {
+            Ok(Received::Packet(packet, file)) => match FromVassal::decode(&packet) {
+                Some(FromVassal::Sockets(labels)) => return Heard::Sockets(labels),
+                Some(FromVassal::Keep(label)) => {
+                    return file.map_or(Heard::News, |fd| Heard::Keep(KeptSocket { label, fd }));
+                }
                 Some(FromVassal::Running) => {
                     if self.running.is_none() {
                         self.running = Some(now);

@@ -23,6 +23,7 @@ pub mod control;
 pub mod directories;
 pub mod files;
 pub mod instance;
+pub mod kept;
 pub mod mainloop;
 pub mod metrics;
 pub mod notify;

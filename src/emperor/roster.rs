@@ -17,6 +17,7 @@ use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
 use super::instance::{Heard, Instance};
+use super::kept::{self, Kept};
 use super::scan::vassal_name;
 use super::spawn::Spawner;
 use super::state::{Saved, SavedVassal};
@@ -90,6 +91,8 @@ struct Vassal {
     last: Option<String>,
     /// Why the file, as it is now, was not taken by the running instance, which goes on with an older one.
     refused: Option<String>,
+    /// Its listening sockets.
+    kept: Kept,
 }
 
 impl Roster {
@@ -164,6 +167,7 @@ impl Roster {
                 failures: None,
                 last: None,
                 refused: None,
+                kept: Kept::default(),
             };
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
         }
@@ -357,6 +361,7 @@ impl Roster {
             ],
             last: vassal.last.clone().unwrap_or_default().into_bytes(),
             refused: vassal.refused.clone().unwrap_or_default().into_bytes(),
+            kept: vassal.kept.save(),
             instance: vassal.instance.as_ref().map(Instance::save),
         };
         self.vassals.iter().map(save).collect()
@@ -395,6 +400,7 @@ impl Roster {
                 failures,
                 last: text(saved.last),
                 refused: text(saved.refused),
+                kept: Kept::resume(&saved.kept),
             };
             self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));
@@ -445,7 +451,7 @@ impl Roster {
             Action::None => {}
             Action::Spawn => {
                 let room = self.spawner.has_room(self.pids.len());
-                let spawned = room.and_then(|()| self.spawner.spawn(path));
+                let spawned = room.and_then(|()| self.spawner.spawn(path, &vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
                         log!("{}: started (pid {})", name(path), instance.pid());
@@ -542,6 +548,18 @@ impl Roster {
             match instance.hear(&self.links, &name(path), now) {
                 Heard::Nothing => return,
                 Heard::News => {}
+                Heard::Sockets(labels) => {
+                    if let Some(vassal) = self.vassals.get_mut(path) {
+                        vassal.kept.retain(&labels);
+                    }
+                }
+                Heard::Keep(socket) => {
+                    if let Some(vassal) = self.vassals.get_mut(path)
+                        && !vassal.kept.keep(socket)
+                    {
+                        log!("{}: it has too many sockets: this one is not kept", name(path));
+                    }
+                }
                 Heard::Event(event) => self.apply(path, event, now),
                 Heard::Answer(answer, why) => self.answered(path, answer, why, now),
             }
@@ -582,6 +600,9 @@ impl Roster {
         log!("{}: {why}; {}; {next}", name(path), instance.how_long(now));
         vassal.last = Some(why);
         vassal.count_failure(now);
+        if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
+            log!("{}: its sockets are closed until it runs again", name(path));
+        }
         self.perform(path, action, now);
     }
 }
@@ -593,6 +614,15 @@ impl AsFd for Roster {
 }
 
 impl Vassal {
+    /// Whether connections are worth to wait for the next instance.
+    fn is_back_soon(&self, now: Instant) -> bool {
+        match self.machine.state() {
+            State::Starting { .. } => true,
+            State::Backoff { until } => until.saturating_duration_since(now) <= kept::LONG,
+            _ => false,
+        }
+    }
+
     /// An instance is gone: whether that was a failure is to be seen by what comes next.
     fn count_failure(&mut self, now: Instant) {
         self.failures = match self.machine.state() {

@@ -11,6 +11,7 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
+use super::kept::Kept;
 use super::scan::vassal_name;
 use super::state::Saved;
 use super::upgrade::VARIABLES;
@@ -162,7 +163,7 @@ impl Spawner {
     ///
     /// # Errors
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
-    pub fn spawn(&self, path: &Path) -> Result<Process> {
+    pub fn spawn(&self, path: &Path, kept: &Kept) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
         let (file, owner) = sealed_copy(path)?;
         let (ours, theirs) =
@@ -174,8 +175,10 @@ impl Spawner {
             path: path.to_owned(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
+            kept: kept.count(),
         };
         send(&ours, &ToVassal::Hello(hello).encode(), Some(&file)).context("send", "the vassal's file")?;
+        kept.send(&ours).context("send", "the sockets that were kept")?;
         drop(file);
 
         let argv = Strings::new([OsStr::new("vassal-init"), name]);

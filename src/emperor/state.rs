@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct SavedVassal {
     pub last: Vec<u8>,
     /// Why the file was not taken by a reload; empty if it was.
     pub refused: Vec<u8>,
+    /// Its listening sockets, labels and descriptors.
+    pub kept: Vec<(Vec<u8>, i32)>,
     /// Its process.
     pub instance: Option<SavedInstance>,
 }
@@ -121,6 +123,7 @@ impl Saved {
         let processes = self.vassals.iter().filter_map(|vassal| vassal.instance.as_ref());
         let mut all: Vec<i32> =
             processes.flat_map(|process| [Some(process.pidfd), process.link]).flatten().collect();
+        all.extend(self.vassals.iter().flat_map(|vassal| vassal.kept.iter().map(|(_, socket)| *socket)));
         all.extend(self.listeners.iter().map(|listener| listener.socket));
         all.extend(self.client);
         all
@@ -164,6 +167,7 @@ impl Walk<'_> {
             failed: [None; 2],
             last: Vec::new(),
             refused: Vec::new(),
+            kept: Vec::new(),
             instance: None,
         };
         self.list(&mut saved.vassals, blank, |walk, vassal| walk.vassal(vassal, now));
@@ -185,6 +189,10 @@ impl Walk<'_> {
         vassal.runs.iter_mut().chain(&mut vassal.failed).for_each(|time| self.maybe(time));
         self.text(&mut vassal.last);
         self.text(&mut vassal.refused);
+        self.list(&mut vassal.kept, Default::default, |walk, (label, socket)| {
+            walk.text(label);
+            walk.integer(socket);
+        });
         let mut instances: Vec<_> = vassal.instance.take().into_iter().collect();
         self.list(&mut instances, SavedInstance::default, |walk, instance| {
             walk.integer(&mut instance.pid);
@@ -372,6 +380,7 @@ mod tests {
             failed: [None, Some(future)],
             last: b"stopped".to_vec(),
             refused: Vec::new(),
+            kept: (0..index as i32 % 3).map(|number| (b":80".to_vec(), number)).collect(),
             instance: (index % 2 == 0).then(|| SavedInstance {
                 pid: 42,
                 pidfd: 5,
@@ -425,6 +434,6 @@ mod tests {
         let now = Instant::now();
         let mut saved = saved(now);
         saved.vassals.truncate(5);
-        assert_eq!(saved.descriptors(), [5, 6, 5, 5, 6, 9, 3]);
+        assert_eq!(saved.descriptors(), [5, 6, 5, 5, 6, 0, 0, 1, 0, 9, 3]);
     }
 }

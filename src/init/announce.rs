@@ -44,9 +44,11 @@ pub struct Offer {
 /// Opens what the app may use, unless the plan takes the variable away (`unenv`). uWSGI gets its own protocol only, as
 /// from its own emperor.
 ///
+/// The app's descriptor is `above` or more.
+///
 /// # Errors
 /// EMFILE and the like.
-pub fn open(plan: &VassalPlan) -> Result<(Listener, Offer)> {
+pub fn open(plan: &VassalPlan, above: i32) -> Result<(Listener, Offer)> {
     let wanted = |name: &str| {
         !plan.environment.iter().any(|change| match change {
             EnvChange::Set(known, _) | EnvChange::Unset(known) => known == name,
@@ -58,6 +60,7 @@ pub fn open(plan: &VassalPlan) -> Result<(Listener, Offer)> {
         let flags = SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (ours, theirs) = pair.context("create", EMPEROR_FD)?;
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, above).context("create", EMPEROR_FD)?;
         offer.variables.push((EMPEROR_FD.into(), theirs.as_raw_fd().to_string().into()));
         (listener.pipe, offer.pipe) = (Some(ours), Some(theirs));
     }

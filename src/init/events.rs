@@ -139,7 +139,7 @@ impl Events {
                     (Some(ToVassal::Stop), _) => wakeup.stop = Some("the emperor".into()),
                     (Some(ToVassal::Reload), Some(file)) => wakeup.reload = Some(NewFile::Sent(file)),
                     // A second greeting, or another version: the emperor is ours, but guessing helps nobody.
-                    (Some(ToVassal::Hello(_) | ToVassal::Reload) | None, _) => {
+                    (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
                         crate::log!("a message of the emperor made no sense");
                     }
                 },

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use super::action;
 use super::creds::{Confinement, Identity};
+use super::sockets::{self, Binding, Socket};
 use crate::config::plan::Action;
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::Walk;
@@ -32,6 +33,8 @@ pub enum Work<'a> {
     /// An action of ours. In a child, because it may hang with the filesystem it touches, and because it is the
     /// user's business once the privileges are dropped.
     Action(&'a Action, &'a Walk),
+    /// Binding a socket.
+    Bind(&'a Binding<'a>),
 }
 
 /// Where children run.
@@ -71,6 +74,8 @@ pub struct Launch<'a> {
     pub dies_with_us: bool,
     /// Descriptors it inherits under the same numbers.
     pub passed: &'a [BorrowedFd<'a>],
+    /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
+    pub sockets: &'a [Socket],
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
 }
@@ -91,14 +96,19 @@ impl Launch<'_> {
     pub fn start(&self) -> Result<Launched> {
         let argv: &[OsString] = match self.work {
             Work::Program(argv) => argv,
-            Work::Action(..) => &[],
+            Work::Action(..) | Work::Bind(_) => &[],
         };
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let argv = Strings::new(argv);
         let environment = Strings::environment(self.environment.iter().map(|(name, value)| (name, value)));
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-        let (report, child_report) =
+        let (report, mut child_report) =
             rustix::pipe::pipe_with(flags).context("create a pipe for", program.display())?;
+        if !self.sockets.is_empty() {
+            let above = sockets::FIRST + self.sockets.len() as i32;
+            child_report = rustix::io::fcntl_dupfd_cloexec(&child_report, above)
+                .context("keep free for the app", "its descriptors")?;
+        }
         match clone3(0).context("start", program.display())? {
             Side::Parent(child) => {
                 if self.own_group {
@@ -108,25 +118,32 @@ impl Launch<'_> {
                 Ok(Launched { pid: child.pid, report })
             }
             Side::Child => {
-                let status = match self.run(program, &argv, &environment) {
-                    Ok(()) => 0,
-                    Err((error, status)) => {
-                        let message = [&[status as u8], &error.to_bytes()[..]].concat();
-                        let message = message.get(..REPORT_MAX).unwrap_or(&message);
-                        let _ = rustix::io::write(&child_report, message);
-                        status
-                    }
+                let (status, text) = match self.run(program, &argv, &environment) {
+                    Ok(said) => (0, said.into_bytes()),
+                    Err((error, status)) => (status, error.to_bytes()),
                 };
+                if !text.is_empty() {
+                    let message = [&[status as u8], &text[..]].concat();
+                    let _ = rustix::io::write(&child_report, message.get(..REPORT_MAX).unwrap_or(&message));
+                }
                 clone::exit(status)
             }
         }
     }
 
-    /// In the child: its whole life, or what it came to and the exit status that says so.
-    fn run(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> std::result::Result<(), (Error, i32)> {
+    /// In the child: its whole life and what it has to say, or what it came to and the exit status that says so.
+    fn run(
+        &self,
+        program: &OsStr,
+        argv: &Strings,
+        envp: &Strings,
+    ) -> std::result::Result<String, (Error, i32)> {
         self.prepare().map_err(|error| (error, EXIT_SETUP))?;
         match self.work {
-            Work::Action(action, walk) => action::perform(action, walk).map_err(|error| (error, EXIT_SETUP)),
+            Work::Action(action, walk) => {
+                action::perform(action, walk).map(|()| String::new()).map_err(|error| (error, EXIT_SETUP))
+            }
+            Work::Bind(binding) => binding.perform().map_err(|error| (error, EXIT_SETUP)),
             Work::Program(_) => {
                 let errno = self.become_program(argv, envp, program);
                 let status = match errno {
@@ -167,6 +184,9 @@ impl Launch<'_> {
         for fd in self.passed {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor")?;
         }
+        for (number, socket) in (sockets::FIRST..).zip(self.sockets) {
+            fd::place(&socket.fd, number).context("pass on", &socket.label)?;
+        }
         Ok(())
     }
 
@@ -175,7 +195,13 @@ impl Launch<'_> {
         let path = self.environment.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
         self.signals.restore();
-        exec_in_path(program, path, argv, envp)
+        if self.sockets.is_empty() {
+            return exec_in_path(program, path, argv, envp);
+        }
+        // Its own number, which nobody knew before.
+        let pid = ("LISTEN_PID".into(), rustix::process::getpid().to_string().into());
+        let variables = self.environment.iter().chain([&pid]);
+        exec_in_path(program, path, argv, &Strings::environment(variables.map(|(name, value)| (name, value))))
     }
 }
 
@@ -185,11 +211,14 @@ impl Launched {
         let mut message = [0; REPORT_MAX];
         match rustix::io::read(self.report.as_fd(), &mut message) {
             Ok(0) => Progress::AtWork,
-            Ok(length) => {
-                let report = message.get(..length).unwrap_or_default().split_first();
-                let failed = report.and_then(|(status, error)| Some((Error::from_bytes(error)?, *status)));
-                failed.map_or(Progress::AtWork, |(error, status)| Progress::Failed(error, status.into()))
-            }
+            Ok(length) => match message.get(..length).unwrap_or_default() {
+                [0, said @ ..] => Progress::Said(String::from_utf8_lossy(said).into_owned()),
+                [status, error @ ..] => {
+                    let failed = Error::from_bytes(error);
+                    failed.map_or(Progress::AtWork, |error| Progress::Failed(error, (*status).into()))
+                }
+                [] => Progress::AtWork,
+            },
             Err(_) => Progress::Preparing,
         }
     }
@@ -202,6 +231,8 @@ pub enum Progress {
     Preparing,
     /// Its program runs, or its action was done.
     AtWork,
+    /// Its work is done, with this result.
+    Said(String),
     /// What kept it from that, and the exit status it leaves with.
     Failed(Error, i32),
 }

@@ -13,6 +13,7 @@
 //! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
 //! | [`hook`], [`action`] | one hook of one phase: in PID 1 itself, and in a child |
 //! | [`announce`] | what the app tells of itself: ready, alive, its status |
+//! | [`sockets`] | the listening sockets of the app |
 //! | [`jail`] | the change of root |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`launch`] | a child process: identity, signals, exec |
@@ -36,5 +37,6 @@ pub mod probe;
 pub mod reaper;
 pub mod reload;
 pub mod run;
+pub mod sockets;
 pub mod start;
 pub mod watchdog;

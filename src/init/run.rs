@@ -20,17 +20,25 @@ use super::jail;
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::Mountpoints;
 use super::reaper::{Processes, Reaped};
+use super::sockets::{self, Socket};
 use crate::config::Input;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
+use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, KeptSocket, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
 /// Variables that are between us and our own starter.
-const NOT_INHERITED: [&str; 3] = [protocol::LINK_VARIABLE, announce::EMPEROR_FD, announce::NOTIFY_SOCKET];
+const NOT_INHERITED: [&str; 6] = [
+    protocol::LINK_VARIABLE,
+    announce::EMPEROR_FD,
+    announce::NOTIFY_SOCKET,
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
 
 /// All that a vassal needs to live.
 pub struct Setup {
@@ -44,6 +52,8 @@ pub struct Setup {
     pub link: Option<OwnedFd>,
     /// Signal mask and dispositions for the app.
     pub signals: signal::Inherited,
+    /// Sockets of an earlier instance.
+    pub kept: Vec<KeptSocket>,
 }
 
 /// A vassal, from its first phase to its end.
@@ -81,6 +91,10 @@ pub struct Vassal {
     /// A new file, or a request to read the old one again.
     pub(super) reload: Option<NewFile>,
     pub(super) environment: Vec<(OsString, OsString)>,
+    /// What the app listens on.
+    pub(super) sockets: Vec<Socket>,
+    /// Those of an earlier instance, until they are opened.
+    kept: Vec<KeptSocket>,
     /// File mode creation mask of everything that comes later.
     pub(super) umask: Option<u32>,
     namespaces: u64,
@@ -179,6 +193,8 @@ impl Vassal {
             namespaces: setup.namespaces,
             signals: setup.signals,
             environment: Vec::new(),
+            sockets: Vec::new(),
+            kept: setup.kept,
             jail_workdir: workdir.clone(),
             workdir,
             identity: None,
@@ -235,12 +251,14 @@ impl Vassal {
         }
         let accounts = Accounts::read_in_jail(host);
         let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
+        self.identity = Some(identity.clone());
+        let kept = std::mem::take(&mut self.kept);
+        step("sockets", self.open_sockets(&accounts, kept))?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
             let may_unmount = !self.has_namespace(libc::CLONE_NEWNS);
             step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), may_unmount))?;
         }
-        self.mountpoints.set_user(identity.clone());
-        self.identity = Some(identity);
+        self.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
         step("privilege drop", rustix::process::chdir("/").context("chdir", "/"))?;
         self.jail_workdir = self.workdir.clone();
@@ -352,7 +370,7 @@ impl Vassal {
         loop {
             let Some(app) = &self.app else { return Ok(()) };
             match (app.launched.progress(), app.status) {
-                (Progress::AtWork, _) => break,
+                (Progress::AtWork | Progress::Said(_), _) => break,
                 (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
                 (Progress::Preparing, Some(status)) => return Err(End::App(status)),
                 (Progress::Preparing, None) if self.lost.is_some() => return Err(self.interrupted()),
@@ -386,8 +404,10 @@ impl Vassal {
 
     fn launch_app(&self) -> Result<RunningApp> {
         let since = Instant::now();
-        let (listener, offer) = announce::open(&self.plan)?;
-        let environment = [&self.environment[..], &offer.variables].concat();
+        let above = sockets::FIRST + self.sockets.len() as i32;
+        let (listener, offer) = announce::open(&self.plan, above)?;
+        let environment =
+            [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
         let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
         let launched = match &self.plan.app {
             App::Program { argv, privileged } => {
@@ -396,6 +416,8 @@ impl Vassal {
             App::Uwsgi { binary, ini } => {
                 let ini =
                     memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
+                let ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
+                    .context("keep free for the app", "its descriptors")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
                 passed.push(ini.as_fd());
                 self.launch(Role::App, true, &Work::Program(&argv), &environment, &passed)?
@@ -426,6 +448,7 @@ impl Vassal {
             dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
                 && !rustix::process::getpid().is_init(),
             passed,
+            sockets: if role == Role::App { &self.sockets } else { &[] },
             signals: &self.signals,
         }
         .start()

@@ -15,7 +15,8 @@ use crate::config::plan::VassalPlan;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, LINK_VARIABLE, Received, ToVassal,
+    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, KeptSocket, LINK_VARIABLE, Received,
+    ToVassal,
 };
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
@@ -55,12 +56,18 @@ pub fn from_emperor() -> Option<i32> {
             crate::log!("{error}");
             EXIT_SETUP
         },
-        |(link, hello, text)| obey(link, &hello, text, signals),
+        |(link, hello, text, kept)| obey(link, &hello, text, kept, signals),
     ))
 }
 
 /// Lives the vassal whose file the emperor sent.
-fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited) -> i32 {
+fn obey(
+    link: OwnedFd,
+    hello: &Hello,
+    text: Vec<u8>,
+    kept: Vec<KeptSocket>,
+    signals: signal::Inherited,
+) -> i32 {
     crate::log::init(&format!("vassal-init[{}]", hello.name.display()));
     let hooks = hello.as_vassal.iter();
     let hooks = hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() });
@@ -69,7 +76,7 @@ fn obey(link: OwnedFd, hello: &Hello, text: Vec<u8>, signals: signal::Inherited)
     match config::load_vassal(&inputs, false, &Machine) {
         Ok(loaded) => {
             log_lines(&loaded.warnings);
-            live(loaded.plan, inputs, hello.namespaces, Some(link), signals)
+            live(loaded.plan, inputs, hello.namespaces, Some((link, kept)), signals)
         }
         Err(report) => {
             log_lines(&report);
@@ -86,11 +93,12 @@ fn live(
     plan: VassalPlan,
     inputs: Vec<Input>,
     namespaces: u64,
-    link: Option<OwnedFd>,
+    emperor: Option<(OwnedFd, Vec<KeptSocket>)>,
     signals: signal::Inherited,
 ) -> i32 {
+    let (link, kept) = emperor.map_or((None, Vec::new()), |(link, kept)| (Some(link), kept));
     let missing = plan.unshare & !namespaces;
-    let setup = Setup { plan: Rc::new(plan), inputs, namespaces: namespaces | missing, link, signals };
+    let setup = Setup { plan: Rc::new(plan), inputs, namespaces: namespaces | missing, link, signals, kept };
     if missing == 0 {
         return run(setup);
     }
@@ -101,7 +109,7 @@ fn live(
 }
 
 /// The link, the emperor's greeting on it, and the vassal's file that came along.
-fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
+fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>, Vec<KeptSocket>)> {
     let bad = |why: &str| Error::new("take the emperor's link from", LINK_VARIABLE, why);
     let number = number.parse().map_err(|_| bad("not a number"))?;
     let link = fd::inherited(number).context("take the emperor's link from", LINK_VARIABLE)?;
@@ -115,7 +123,16 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>)> {
                     return Err(bad("its first message is no greeting of this version"));
                 };
                 let text = world::read_all(file).context("read", hello.path.display())?;
-                return Ok((link, hello, text));
+                // They were sent together with it.
+                let kept = (0..hello.kept).map_while(|_| match protocol::receive(&link) {
+                    Ok(Received::Packet(packet, Some(fd))) => match ToVassal::decode(&packet) {
+                        Some(ToVassal::Kept(label)) => Some(KeptSocket { label, fd }),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+                let kept = kept.collect();
+                return Ok((link, hello, text, kept));
             }
             Received::Packet(_, None) => return Err(bad("its first message carries no file")),
             Received::Closed => return Err(bad("the emperor is gone")),

@@ -1,7 +1,7 @@
 //! Descriptors: inherited ones taken over, unwanted ones closed.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -67,4 +67,14 @@ pub fn close_inherited() -> Result<(), Errno> {
     // SAFETY: nothing in this process owns a descriptor yet; those there are, its starter left open.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Gives the program that a child is about to execute a copy of `fd` as descriptor `number`, whatever that is now.
+///
+/// # Errors
+/// EBADF for a number beyond the limit (dup2(2)).
+pub fn place(fd: impl AsFd, number: RawFd) -> Result<(), Errno> {
+    // SAFETY: what was at `number` is closed. Its owner in this process is a copy that ends with the exec, or with the
+    // child, and touches it no more.
+    if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } == -1 { Err(last_errno()) } else { Ok(()) }
 }

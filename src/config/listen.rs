@@ -1,0 +1,146 @@
+//! The sockets that PID 1 binds: those of `listen`, and uWSGI's own where it can take them over.
+//!
+//! uWSGI takes over whatever sockets it inherits, but all with one protocol. So PID 1 binds them only where they all speak
+//! the same, and nothing else asks for uWSGI's own way of binding.
+
+use super::diagnostic::Diagnostics;
+use super::expand::{Setting, State};
+use super::plan::{Address, Listen, Located, Owner, Place};
+use super::reader::{locate, value};
+use super::values::{self, Parsed};
+
+/// Connections that wait to be accepted, where `listen` gives no number. More than come while an app is replaced.
+const BACKLOG: u32 = 1024;
+
+/// uWSGI's options for sockets that it could take over, with their protocols; that of `socket` is `protocol`'s.
+const PROTOCOLS: &[(&str, &str)] = &[
+    ("fastcgi-socket", "fastcgi"),
+    ("http-socket", "http"),
+    ("http11-socket", "http11"),
+    ("s", ""),
+    ("scgi-socket", "scgi"),
+    ("socket", ""),
+    ("uwsgi-socket", "uwsgi"),
+];
+
+/// Options of uWSGI that count only for what it binds itself.
+const ITS_OWN: &[&str] = &[
+    "abstract-socket",
+    "fastcgi-nph-socket",
+    "freebind",
+    "https-socket",
+    "https11-socket",
+    "map-socket",
+    "puwsgi-socket",
+    "raw-socket",
+    "scgi-nph-socket",
+    "shared-socket",
+    "suwsgi-socket",
+    "undeferred-shared-socket",
+    "zerg",
+    "zerg-pool",
+];
+
+/// What all sockets of a vassal have in common.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Common {
+    backlog: Option<u32>,
+    mode: Option<u32>,
+    owner: Option<Owner>,
+    reuse_port: bool,
+}
+
+impl Common {
+    /// Takes in one of uWSGI's options for all sockets; false if it is none.
+    pub fn read(&mut self, setting: &Setting, found: &mut Diagnostics) -> bool {
+        match setting.name() {
+            "chmod-socket" if setting.text().is_empty() => self.mode = Some(0o666),
+            "chmod-socket" => self.mode = value(setting, found, |text| values::octal(text, 0o777)),
+            "chown-socket" => self.owner = value(setting, found, owner),
+            "listen" => self.backlog = value(setting, found, values::count),
+            "reuse-port" => self.reuse_port = value(setting, found, values::boolean).unwrap_or_default(),
+            _ => return false,
+        }
+        true
+    }
+
+    fn socket(&self, address: Address) -> Listen {
+        Listen {
+            address,
+            backlog: self.backlog.unwrap_or(BACKLOG),
+            mode: self.mode,
+            owner: self.owner.clone(),
+            reuse_port: self.reuse_port,
+        }
+    }
+
+    /// A socket of the app's, as `listen` names it.
+    pub fn listen(&self, address: Located<Address>) -> Located<Listen> {
+        Located { value: self.socket(address.value), key: address.key, at: address.at }
+    }
+
+    /// The sockets among uWSGI's options, which are taken out, and the protocol to give it instead; nothing where it has
+    /// to bind them itself.
+    pub fn take_over(
+        &self,
+        options: &mut Vec<&Setting>,
+        found: &mut Diagnostics,
+    ) -> Option<(Vec<Located<Listen>>, Option<&'static str>)> {
+        let named = |setting: &Setting| PROTOCOLS.iter().find(|(name, _)| *name == setting.name());
+        let is_own =
+            |setting: &&&Setting| ITS_OWN.contains(&setting.name()) || setting.state == State::ForUwsgi;
+        let sockets: Vec<_> = options.iter().filter(|setting| named(setting).is_some()).collect();
+        let (first, last) = (*sockets.first()?, *sockets.last()?);
+        if options.iter().any(|setting| is_own(&setting)) {
+            return None;
+        }
+        let bound =
+            sockets.iter().map(|setting| Some(locate(setting, self.socket(takeable(setting.text())?))));
+        let bound = bound.collect::<Option<Vec<_>>>()?;
+        let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
+        let spoken = protocol(first);
+        if let Some(other) = sockets.iter().find(|setting| protocol(setting) != spoken) {
+            let keys = format!("'{}' and '{}'", first.name(), other.name());
+            let message = format!("{keys} speak different protocols, so uWSGI binds its sockets itself");
+            found.warning(&last.at, message).hint("connections are refused while it is restarted");
+            return None;
+        }
+        options.retain(|setting| named(setting).is_none());
+        Some((bound, Some(spoken).filter(|spoken| !spoken.is_empty())))
+    }
+}
+
+/// An address that means the same to us as to uWSGI. A relative path depends on where it would be, a port 0 is for it to
+/// say, and `=0` is another socket of its.
+fn takeable(text: &[u8]) -> Option<Address> {
+    let address = values::address(text).ok()?;
+    let depends = match &address.place {
+        Place::File(path) => path.is_relative(),
+        Place::Internet(address) => address.port() == 0,
+        Place::Abstract(_) => false,
+    };
+    (!depends).then_some(address)
+}
+
+/// `USER[:GROUP]`.
+fn owner(text: &[u8]) -> Parsed<Owner> {
+    let (user, group) =
+        super::bytes::split_once(text, b':').map_or((text, None), |(user, group)| (user, Some(group)));
+    Ok(Owner { user: values::id(user)?, group: group.map(values::id).transpose()? })
+}
+
+/// What `listen` gives: an address, or, as to uWSGI, the length of the queue.
+pub(super) fn is_backlog(setting: &Setting) -> bool {
+    !setting.text().is_empty() && setting.text().iter().all(u8::is_ascii_digit)
+}
+
+/// An address to listen at.
+pub(super) fn address(text: &[u8]) -> Parsed<Address> {
+    let address = values::address(text)?;
+    match &address.place {
+        Place::File(path) if path.is_relative() => {
+            Err(format!("'{}' is not an absolute path", path.display()))
+        }
+        _ => Ok(address),
+    }
+}

@@ -1,0 +1,69 @@
+//! The listening sockets of a vassal, kept while it has no instance: connections wait for the next one.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::protocol::{self, KeptSocket, ToVassal};
+use crate::sys::fd;
+
+/// More than any vassal needs. One that asks for more has lost its mind, and our descriptors are for all.
+const SOCKETS_MAX: usize = 32;
+
+/// A vassal that is down for longer than this is really down: whoever connects shall be told so at once.
+pub const LONG: Duration = Duration::from_secs(10);
+
+/// What is kept for one vassal.
+#[derive(Debug, Default)]
+pub struct Kept(Vec<KeptSocket>);
+
+impl Kept {
+    /// Keeps one more; false if there are too many already.
+    pub fn keep(&mut self, socket: KeptSocket) -> bool {
+        self.0.retain(|other| other.label != socket.label);
+        let has_room = self.0.len() < SOCKETS_MAX;
+        if has_room {
+            self.0.push(socket);
+        }
+        has_room
+    }
+
+    /// Closes all but those with these labels.
+    pub fn retain(&mut self, labels: &[String]) {
+        self.0.retain(|socket| labels.contains(&socket.label));
+    }
+
+    /// Closes all. How many there were.
+    pub fn close(&mut self) -> usize {
+        std::mem::take(&mut self.0).len()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Sends them all to a new instance, behind its greeting.
+    ///
+    /// # Errors
+    /// As [`protocol::send`].
+    pub fn send(&self, link: &OwnedFd) -> rustix::io::Result<()> {
+        let send = |socket: &KeptSocket| {
+            protocol::send(link, &ToVassal::Kept(socket.label.clone()).encode(), Some(&socket.fd))
+        };
+        self.0.iter().try_for_each(send)
+    }
+
+    /// Labels and descriptors, for a program that takes our place.
+    pub fn save(&self) -> Vec<(Vec<u8>, i32)> {
+        self.0.iter().map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd())).collect()
+    }
+
+    /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
+    pub fn resume(saved: &[(Vec<u8>, i32)]) -> Self {
+        let taken = saved.iter().filter_map(|(label, number)| {
+            let label = String::from_utf8_lossy(label).into_owned();
+            Some(KeptSocket { label, fd: fd::inherited(*number).ok()? })
+        });
+        Self(taken.collect())
+    }
+}

@@ -1,0 +1,257 @@
+//! The app's listening sockets: who binds them, who gets them, and that nobody who connects is turned away.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::process;
+use common::sandbox::vassal_path;
+use common::tutorial::{get, wait_for_page};
+use common::{eventually, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Says what it was given, and answers each connection on all its sockets with its pid and its user.
+const SERVER: &str = r#"
+import os, select, socket, sys
+n = int(os.environ["LISTEN_FDS"])
+assert os.environ["LISTEN_PID"] == str(os.getpid())
+socks = [socket.socket(fileno=3 + i) for i in range(n)]
+print("serving", os.environ["LISTEN_FDNAMES"], [str(s.getsockname()) for s in socks], flush=True)
+while True:
+    for s in select.select(socks, [], [])[0]:
+        c = s.accept()[0]
+        c.send(b"%d %d\n" % (os.getpid(), os.getuid()))
+        c.close()
+"#;
+
+fn server(sandbox: &common::Sandbox, lines: &str) -> String {
+    let path = sandbox.file("server.py", SERVER);
+    format!("uid = user001\ncommand = python3 {}\n{lines}", path.display())
+}
+
+/// What the server says to who connects: its pid and its uid.
+fn answer(mut stream: impl Read) -> (u32, u32) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (pid, uid) = text.trim().split_once(' ').unwrap_or_else(|| panic!("answer '{text}'"));
+    (pid.parse().unwrap(), uid.parse().unwrap())
+}
+
+#[test]
+fn the_app_gets_what_its_file_asks_for() {
+    sandboxed(|sandbox| {
+        let lines = "listen = 127.0.0.1:80\nlisten = [::1]:8080\nlisten = @name\nlisten = /run/scratch/app.sock\n\
+                     chmod-socket = 606\nlisten = 7";
+        let mut vassal = sandbox.vassal_init("vassal", &server(sandbox, lines));
+        let said = vassal.wait_for("serving ");
+        assert_eq!(
+            said,
+            "serving listen:listen:listen:listen [\"('127.0.0.1', 80)\", \"('::1', 8080, 0, 0)\", \"b'\\\\x00name'\", \
+             '/run/scratch/app.sock']"
+        );
+        let user: u32 = run("id", &["-u", "user001"]).trim().parse().unwrap();
+        let file = fs::metadata("/run/scratch/app.sock").unwrap();
+        assert_eq!((file.mode() & 0o777, file.uid()), (0o606, user));
+        for (_, uid) in [
+            answer(TcpStream::connect("127.0.0.1:80").unwrap()),
+            answer(TcpStream::connect("[::1]:8080").unwrap()),
+            answer(UnixStream::connect("/run/scratch/app.sock").unwrap()),
+        ] {
+            assert_eq!(uid, user);
+        }
+        // The length of the queue is what ss(8) shows for a listening socket.
+        assert!(run("ss", &["-Hltn", "sport", "=", ":80"]).split_whitespace().nth(2) == Some("7"));
+        // A reload keeps them.
+        vassal.signal(Signal::HUP);
+        vassal.wait_for_nth(2, "serving ");
+        assert_eq!(answer(TcpStream::connect("127.0.0.1:80").unwrap()).1, user);
+        vassal.signal(Signal::TERM);
+        vassal.wait();
+        assert!(TcpStream::connect("127.0.0.1:80").is_err());
+    });
+}
+
+#[test]
+fn nobody_is_refused_while_the_filesystem_dies_and_comes_back() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        wait_for_page();
+        let (over, answered, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let clients = || {
+                while !over.load(Ordering::Relaxed) {
+                    let request = TcpStream::connect("127.0.0.1:9090").map(|mut stream| {
+                        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                        // One that was accepted by the instance that died is reset: that is no refusal.
+                        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+                        let _ = stream.read_to_end(&mut Vec::new());
+                    });
+                    let counter = if request.is_ok() { &answered } else { &refused };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            };
+            for _ in 0..4 {
+                scope.spawn(clients);
+            }
+            for round in 1..=5 {
+                process::signal(process::only("fuse-zip").pid, Signal::KILL);
+                emperor.wait_running(round + 1, "app001");
+                wait_for_page();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(answered.load(Ordering::Relaxed) > 20);
+        assert_eq!(refused.load(Ordering::Relaxed), 0);
+        emperor.stop();
+        assert!(get().is_none());
+    });
+}
+
+#[test]
+fn sockets_with_a_file_outlive_the_instance_too() {
+    sandboxed(|sandbox| {
+        let lines = "listen = /run/scratch/app.sock\nlisten = 127.0.0.1:7000";
+        sandbox.vassal("app", &server(sandbox, lines));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3000"]);
+        let init = emperor.wait_running(1, "app");
+        emperor.wait_for("serving ");
+        let inode = fs::metadata("/run/scratch/app.sock").unwrap().ino();
+        std::thread::sleep(Duration::from_secs(1)); // up for a second, it is respawned at once
+        process::signal(init, Signal::KILL);
+        // While there is no instance, and whichever answers: nobody is refused.
+        let waiting = [0; 5].map(|_| UnixStream::connect("/run/scratch/app.sock").unwrap());
+        let also = TcpStream::connect("127.0.0.1:7000").unwrap();
+        emperor.wait_running(2, "app");
+        for stream in waiting {
+            answer(stream);
+        }
+        answer(also);
+        assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
+
+        // Another address: the old one is closed, the other one kept.
+        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7001\nlisten = /run/scratch/app.sock"));
+        emperor.wait_for("needs a fresh jail: a socket changed: restarting");
+        emperor.wait_for_nth(3, "serving ");
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
+        // Somebody has removed the file: there is a new one.
+        fs::remove_file("/run/scratch/app.sock").unwrap();
+        process::signal(emperor.pid_of("app"), Signal::KILL);
+        emperor.wait_for_nth(4, "serving ");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("file removed: stopping");
+        until("the port is closed", || TcpStream::connect("127.0.0.1:7001").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_vassal_that_is_really_down_refuses() {
+    sandboxed(|sandbox| {
+        // It fails before it has run for a second: the wait is long.
+        sandbox.vassal("app", "listen = 127.0.0.1:7000\ncommand = sh -c 'echo up; sleep 0.2; exit 1'");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        emperor.wait_for("up");
+        TcpStream::connect("127.0.0.1:7000").unwrap();
+        emperor.wait_for("emperor: app: its sockets are closed until it runs again");
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_is_not_to_be_kept_is_not() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7000\nkeep-sockets = false"));
+        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001"));
+        let emperor = sandbox.emperor(&[]);
+        for name in ["app", "kept"] {
+            emperor.wait_running(1, name);
+        }
+        let sockets = eventually("the emperor's own copy", || {
+            let descriptors = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
+            let inode = |port: u16| {
+                let table = fs::read_to_string("/proc/net/tcp").unwrap();
+                let line =
+                    table.lines().find(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A")))?;
+                Some(format!("socket:[{}]", line.split_whitespace().nth(9).unwrap()))
+            };
+            let (not, kept) = (inode(7000)?, inode(7001)?);
+            let open: Vec<_> = descriptors
+                .filter_map(|entry| {
+                    Some(fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned())
+                })
+                .collect();
+            open.contains(&kept).then(|| open.contains(&not))
+        });
+        assert!(!sockets, "it holds a socket that it was not to keep");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_one_clear_line() {
+    sandboxed(|sandbox| {
+        let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
+        let _file = std::os::unix::net::UnixListener::bind("/run/scratch/taken.sock").unwrap();
+        fs::write("/run/scratch/file", "").unwrap();
+        for (lines, says) in [
+            (
+                "listen = 127.0.0.1:7000",
+                ":2:10: listen: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
+            ),
+            (
+                "http-socket = 127.0.0.1:7000\nplugin = psgi",
+                ":2:15: http-socket: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
+            ),
+            ("listen = /run/scratch/taken.sock", "listen on /run/scratch/taken.sock: Address already in use"),
+            ("listen = /run/scratch/file", "listen on /run/scratch/file: Address already in use"),
+            ("listen = /run/none/x", "listen on /run/none/x: No such file or directory (ENOENT)"),
+            ("uid = user001\nlisten = /etc/x", "listen on /etc/x: Permission denied (EACCES)"),
+            (
+                "listen = 192.0.2.1:80",
+                "listen on 192.0.2.1:80: Cannot assign requested address (EADDRNOTAVAIL)",
+            ),
+        ] {
+            let app = if lines.contains("plugin") { "" } else { "\ncommand = true" };
+            let (status, log) = sandbox.outcome(&format!("{lines}{app}"));
+            assert_eq!(status, 71, "{log}");
+            let told: Vec<_> =
+                log.lines().filter(|line| line.contains("setup failed in sockets: ")).collect();
+            assert!(told.len() == 1 && told[0].contains(says), "'{says}' is not in: {log}");
+        }
+        assert!(UnixStream::connect("/run/scratch/taken.sock").is_ok());
+    });
+}
+
+#[test]
+fn what_uwsgi_cannot_take_over_it_binds_itself() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal(
+            "app",
+            "uid = user001\nplugin = psgi\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\npsgi = /app/myapp.pl\n\
+             http-socket = :9090\nsocket = 127.0.0.1:9091\nmountpoint-check = /app",
+        );
+        let emperor = sandbox.emperor(&[]);
+        wait_for_page();
+        emperor.wait_for(
+            "'http-socket' and 'socket' speak different protocols, so uWSGI binds its sockets itself",
+        );
+        emperor.wait_for("uwsgi socket 0 bound to TCP address :9090");
+        emperor.stop();
+    });
+}
