@@ -11,12 +11,12 @@ import dataclasses
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 import time
 
+import crowd
 import jail
 import recovery
 
@@ -210,10 +210,34 @@ def footprint_section(bench):
         for role, pid in [("emperor", supervisor.pid), ("PID 1 of the vassal", supervisor.vassal())]:
             # Not the name behind the link: vassal-init may run from a memfd.
             program, size = recovery.name_of(pid), os.stat(f"/proc/{pid}/exe").st_size
-            dirty = private_dirty_kb(pid)
+            dirty = recovery.private_dirty_kb(pid)
             raw.setdefault(name, {})[role] = {"program": program, "file_bytes": size, "private_dirty_kb": dirty}
             rows.append([role, f"{name}: {program}", f"{size:,}", f"{dirty}"])
     return Table("Size, and private dirty memory when idle", ["", "", "file, bytes", "memory, KB"], rows, raw)
+
+
+def emperor_section(bench):
+    """Many vassals at a time, one emperor after the other. uWSGI is not asked for more than 1,000."""
+    rows, raw = [], {}
+    for name, count in [("vassal", 1000), ("uWSGI", 1000), ("vassal", 5000)]:
+        rounds = []
+        for number in range(1, bench.rounds + 1):
+            progress(f"emperor: round {number} of {bench.rounds}, {name} with {count:,} vassals")
+            ours = [os.path.join(bench.dist, "emperor"), "--control", "/run/crowd.sock"]
+            command = ours if name == "vassal" else [*PRIVATE, "uwsgi"]
+            command = [*command, "--emperor", "/run/crowd", "--emperor-use-clone", "fs,pid"]
+            stop = crowd.STOP_SIGNALS[name]
+            rounds.append(crowd.measure(command, stop, count, "/run/crowd", f"/run/crowd-{name}.log"))
+        figures = {key: percentile(sorted(figures[key] for figures in rounds), 50) for key in rounds[0]}
+        raw[f"{name}, {count}"] = {**figures, "rounds": rounds}
+        rows.append([
+            name, f"{count:,}", f"{figures['up_s']:.2f}", f"{figures['gone_s']:.2f}", f"{figures['idle_percent']:.2f}",
+            f"{figures['memory_kb']:,.0f}", f"{figures['descriptors_each']:.2f}", f"{figures['pid_1_kb']:.0f}",
+        ])
+    title = (f"Vassals that sleep, as nobody, in pid and mount namespaces of their own; p50 of {bench.rounds} rounds.\n"
+             "Memory is private dirty: of the emperor, and of the largest of 50 vassals' first processes")
+    columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each", "PID 1, KB"]
+    return Table(title, columns, rows, raw)
 
 
 # The one that minds company goes first.
@@ -222,11 +246,8 @@ SECTIONS = {
     "footprint": (footprint_section, 1),
     "recovery": (recovery_section, 10),
     "cow": (cow_section, 10),
+    "emperor": (emperor_section, 1),
 }
-
-
-def private_dirty_kb(pid):
-    return int(re.search(r"^Private_Dirty:\s+(\d+) kB", recovery.read_proc(pid, "smaps_rollup"), re.M).group(1))
 
 
 def summarize(values):

@@ -251,6 +251,10 @@ def name_of(pid):
     return read_proc(pid, "comm").strip()
 
 
+def private_dirty_kb(pid):
+    return int(re.search(r"^Private_Dirty:\s+(\d+) kB", read_proc(pid, "smaps_rollup"), re.M).group(1))
+
+
 def read_proc(pid, name):
     """The text of a file below /proc/PID, empty when the process has ended."""
     try:

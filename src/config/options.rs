@@ -267,7 +267,8 @@ static OF_EMPERORS: &[Row] = &[
                As vassal-init --help hook-PHASE says; also exec-, mount-, umount- and call-as-vassal."),
     row(Vassals, "vassal-init", Value("PROGRAM"), "what runs as process 1 of a vassal (default: vassal-init beside the emperor)"),
 
-    row(Timing, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)"),
+    row(Timing, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)\n\
+               Up to ten times as long where a scan would take more than a thousandth of the time, with thousands of files."),
     row(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay before a restart (default: 180000)"),
     row(Timing, "emperor-throttle", Value("MILLISECONDS"), "the delay after a first failure; doubles with each (default: 1000)"),
 ];

@@ -15,6 +15,12 @@ use crate::log::Elapsed;
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
 const SPACING: Duration = Duration::from_millis(50);
 
+/// A scan that nothing asked for is put off while it would take more than one part in this many of the time: with thousands
+/// of files it would be most of what an idle emperor does.
+const SHARE: u32 = 1000;
+/// It is put off to no more than so many intervals.
+const PUT_OFF: u32 = 10;
+
 /// All directories of an emperor.
 pub struct Directories {
     /// What tells us of changes.
@@ -22,6 +28,8 @@ pub struct Directories {
     directories: Vec<Directory>,
     interval: Duration,
     last_scan: Option<Instant>,
+    /// How long the last scan took.
+    took: Duration,
 }
 
 struct Directory {
@@ -49,13 +57,16 @@ impl Directories {
                 blind: None,
             })
             .collect();
-        Ok(Self { watch, directories, interval, last_scan: None })
+        Ok(Self { watch, directories, interval, last_scan: None, took: Duration::ZERO })
     }
 
     /// When the next scan is due; `now` if there was none.
     pub fn due(&self, now: Instant) -> Instant {
         let Some(last) = self.last_scan else { return now };
-        let regular = later(last, self.interval);
+        // Where nothing tells of changes, scans are the only way to find them.
+        let told = self.directories.iter().all(|directory| directory.blind.is_none());
+        let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
+        let regular = later(last, if told { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
         wanted.max(last + SPACING)
     }
@@ -78,6 +89,7 @@ impl Directories {
             let path = &directory.source.value;
             changes.extend(found.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
         }
+        self.took = now.elapsed();
         changes
     }
 }
@@ -128,7 +140,11 @@ mod tests {
         let now = Instant::now();
         assert_eq!(directories.due(now), now);
         assert_eq!(directories.scan(now), [(Rc::from(path.join("a.ini")), Change::Appeared)]);
-        assert_eq!(directories.due(now), now + Duration::from_secs(3));
+        assert_eq!(directories.due(now), now + Duration::from_secs(3).max(directories.took * SHARE));
+        for (took, wait) in [(2, 3), (5, 5), (60, 30)] {
+            directories.took = Duration::from_millis(took);
+            assert_eq!(directories.due(now), now + Duration::from_secs(wait), "{took} ms");
+        }
 
         fs::rename(&path, &away).unwrap();
         assert_eq!(directories.scan(Instant::now()), []);
