@@ -7,44 +7,52 @@
 use std::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
+use crate::json::Json;
+use crate::protocol::LOG_VARIABLE;
+
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
 
-static PREFIX: OnceLock<String> = OnceLock::new();
+static SPEAKER: OnceLock<Speaker> = OnceLock::new();
 static DROPPED: AtomicU32 = AtomicU32::new(0);
+static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts.
-pub fn init(prefix: &str) {
-    let _ = PREFIX.set(prefix.to_owned());
+/// Who writes.
+struct Speaker {
+    program: &'static str,
+    /// Whom everything is about; empty if it is not always the same.
+    vassal: String,
 }
 
-/// Writes one line; use it through [`crate::log!`].
-pub fn line(message: fmt::Arguments<'_>) {
-    let prefix = PREFIX.get().map_or("vassal", String::as_str);
+/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts. The environment says
+/// whether lines are JSON.
+pub fn init(program: &'static str, vassal: &str) {
+    let _ = SPEAKER.set(Speaker { program, vassal: vassal.to_owned() });
+    if std::env::var_os(LOG_VARIABLE).is_some_and(|format| format == "json") {
+        as_json();
+    }
+}
+
+/// From now on each line is a JSON object.
+pub fn as_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Writes one line about a vassal, or about none in particular (empty); use it through [`crate::log!`] and
+/// [`crate::log_of!`].
+pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     let mut text = String::with_capacity(160);
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped > 0 {
-        let _ = writeln!(text, "{prefix}: {dropped} log lines lost: they could not be written");
+        push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
     }
-    let start = text.len();
-    let _ = write!(text, "{prefix}: {message}");
-    let body: String = text.drain(start..).collect();
-    push_printable(&mut text, &body);
-    if text.len() >= LINE_MAX {
-        let mut end = LINE_MAX - 8;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text.push('\n');
+    push_line(&mut text, vassal, &message.to_string());
     let stderr = rustix::stdio::stderr();
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
@@ -52,6 +60,80 @@ pub fn line(message: fmt::Arguments<'_>) {
     if !writable || rustix::io::write(stderr, text.as_bytes()).is_err() {
         DROPPED.fetch_add(dropped.saturating_add(1), Ordering::Relaxed);
     }
+}
+
+/// Appends a line that leaves room in [`LINE_MAX`] for its end; of a longer message only the beginning.
+fn push_line(out: &mut String, vassal: &str, message: &str) {
+    let (start, mut message) = (out.len(), message);
+    let mut cut = "";
+    loop {
+        let body = format!("{message}{cut}");
+        if JSON.load(Ordering::Relaxed) {
+            push_json(out, vassal, &body);
+        } else {
+            push_text(out, vassal, &body);
+        }
+        if out.len() < LINE_MAX || message.is_empty() {
+            return;
+        }
+        // By what is too much, at least: escaping makes it grow by up to six times.
+        let keep = message.len().saturating_sub((out.len() - LINE_MAX) / 6 + 8);
+        let end = (0..=keep).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
+        message = message.get(..end).unwrap_or_default();
+        out.truncate(start);
+        cut = "…";
+    }
+}
+
+fn push_text(out: &mut String, vassal: &str, message: &str) {
+    let mut line = String::new();
+    match SPEAKER.get() {
+        Some(Speaker { program, vassal: known }) if !known.is_empty() => {
+            let _ = write!(line, "{program}[{known}]: ");
+        }
+        speaker => {
+            let _ = write!(line, "{}: ", speaker.map_or("vassal", |speaker| speaker.program));
+        }
+    }
+    if !vassal.is_empty() {
+        let _ = write!(line, "{vassal}: ");
+    }
+    line.push_str(message);
+    push_printable(out, &line);
+    out.push('\n');
+}
+
+fn push_json(out: &mut String, vassal: &str, message: &str) {
+    let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
+    let vassal = if vassal.is_empty() { known } else { vassal };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut json = Json::default();
+    json.open("", '{');
+    json.text("time", Some(&date(now)));
+    json.text("program", Some(program));
+    if !vassal.is_empty() {
+        json.text("vassal", Some(vassal));
+    }
+    json.text("message", Some(message));
+    json.close('}');
+    out.push_str(&json.0);
+    out.push('\n');
+}
+
+/// A time since 1970 as RFC 3339 has it, UTC.
+fn date(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs();
+    // Years that begin in March end with the day that not all of them have.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * day + 2) / 153;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let (year, day) = (era * 400 + year + u64::from(month <= 2), day - (153 * march + 2) / 5 + 1);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let millis = since_1970.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
 /// Writes a text of several lines as it is, for whoever sits at the terminal. Whether it arrives is not our business:
@@ -87,7 +169,13 @@ pub fn push_printable(out: &mut String, text: &str) {
 /// Logs one line, formatted like [`format!`].
 #[macro_export]
 macro_rules! log {
-    ($($arg:tt)*) => { $crate::log::line(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::line("", format_args!($($arg)*)) };
+}
+
+/// Logs one line about a vassal: its name, then as [`log!`](crate::log!).
+#[macro_export]
+macro_rules! log_of {
+    ($vassal:expr, $($arg:tt)*) => { $crate::log::line($vassal, format_args!($($arg)*)) };
 }
 
 /// A time as people read it in a log line: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.
@@ -122,5 +210,41 @@ mod tests {
         let mut out = String::new();
         push_printable(&mut out, "a\nemperor: b\x1b[0m — ü");
         assert_eq!(out, "a\\nemperor: b\\u{1b}[0m — ü");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.007Z"),
+            (951_782_399, "2000-02-28T23:59:59.007Z"),
+            (951_782_400, "2000-02-29T00:00:00.007Z"),
+            (951_868_800, "2000-03-01T00:00:00.007Z"),
+            (1_795_399_205, "2026-11-23T02:00:05.007Z"),
+            (4_102_444_799, "2099-12-31T23:59:59.007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.007Z"),
+        ] {
+            assert_eq!(date(Duration::new(seconds, 7_999_999)), text);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_stays_whole() {
+        for message in ["x".repeat(10_000), "\u{1}".repeat(5_000), "ü\n".repeat(4_000)] {
+            for json in [false, true] {
+                let mut line = String::new();
+                JSON.store(json, Ordering::Relaxed);
+                push_line(&mut line, "app", &message);
+                JSON.store(false, Ordering::Relaxed);
+                let end = if json { "…\"}\n" } else { "…\n" };
+                assert!(
+                    line.len() < LINE_MAX && line.len() > LINE_MAX / 2 && line.ends_with(end),
+                    "{}",
+                    line.len()
+                );
+            }
+        }
+        let mut line = String::new();
+        push_line(&mut line, "app", "text");
+        assert_eq!(line, "vassal: app: text\n");
     }
 }

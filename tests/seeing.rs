@@ -242,7 +242,7 @@ fn a_full_disk_stops_nothing_and_is_told_of_later() {
             fs::read_to_string(&log).is_ok_and(|log| log.contains(" log lines lost: "))
         });
         let text = fs::read_to_string(&log).unwrap();
-        assert!(text.starts_with("emperor: ") && text.contains("emperor: app: running, up "), "{text}");
+        assert!(text.starts_with("emperor: ") && text.contains("emperor: app: "), "{text}");
         emperor.stop();
     });
 }
@@ -260,5 +260,27 @@ fn the_example_is_valid_and_runs() {
             from_tcp("127.0.0.1:9191", b"GET / HTTP/1.0\r\n\r\n").contains("vassal_up{vassal=\"hello\"} 1")
         );
         emperor.stop();
+    });
+}
+
+#[test]
+fn the_lines_of_both_programs_can_be_json() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("q\"uote", "command = sh -c 'echo \"as it is $VASSAL_LOG\"; exec sleep 1000'");
+        sandbox.vassal("bad", "command = true\nexec-as-usr = true");
+        let emperor = sandbox.emperor(&["--log-format", "json"]);
+        emperor.wait_for(r#""program":"emperor","vassal":"q\"uote","message":"running after "#);
+        emperor.wait_for(r#""program":"vassal-init","vassal":"q\"uote","message":"app started: sh (pid "#);
+        emperor.wait_for(r#""program":"emperor","vassal":"bad","message":"invalid configuration: "#);
+        emperor.wait_for("as it is ");
+        emperor.signal(rustix::process::Signal::USR1);
+        emperor.wait_for(r#""program":"emperor","message":"2 vassals"}"#);
+        emperor.signal(rustix::process::Signal::TERM);
+        let last = emperor.wait_for("all vassals stopped in ");
+        assert!(last.starts_with(r#"{"time":"20"#) && last.contains(r#"Z","program":"#), "{last}");
+        let log = emperor.log();
+        let (ours, others): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.starts_with('{'));
+        assert_eq!(others, ["as it is "]);
+        python(sandbox, &format!("[{}]", ours.join(",\n")), "[line['message'] for line in it]");
     });
 }

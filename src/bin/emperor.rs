@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 
 fn run(inputs: &[Input]) -> ExitCode {
     let inherited = signal::block_all();
-    log::init("emperor");
+    log::init("emperor", "");
     match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => {
             log::print_error(&loaded.warnings.to_string());

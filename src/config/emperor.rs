@@ -27,6 +27,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         as_emperor: Vec::new(),
         control: None,
         log: None,
+        json_log: false,
         pid_file: None,
         stats: None,
         metrics: None,
@@ -54,6 +55,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             }
             "exec-as-emperor" => plan.as_emperor.extend(located(setting, found, values::text)),
             "hook-as-emperor" => plan.as_emperor.extend(located(setting, found, command)),
+            "log-format" => plan.json_log = value(setting, found, is_json).unwrap_or(plan.json_log),
             "logto" => plan.log = located(setting, found, values::path).or(plan.log),
             "metrics" => plan.metrics = located(setting, found, values::address).or(plan.metrics),
             "strict" => {
@@ -131,6 +133,15 @@ fn directory(text: &[u8]) -> Parsed<PathBuf> {
         return Err("the value is missing".to_owned());
     }
     Ok(PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// `text` or `json`.
+fn is_json(text: &[u8]) -> Parsed<bool> {
+    match text {
+        b"json" => Ok(true),
+        b"text" => Ok(false),
+        _ => Err(format!("{} is neither text nor json", quoted(text))),
+    }
 }
 
 fn seconds(text: &[u8]) -> Parsed<Duration> {

@@ -155,7 +155,7 @@ pub static EMPEROR: Program = Program {
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20 emperor start NAME               start what is not up, at once\n\
-            \x20 emperor upgrade                  run the program that is now in its place; keep all vassals\n",
+            \x20 emperor upgrade                  run its new program; keep all vassals\n",
     own: OF_EMPERORS,
     hooks_for_vassals: true,
 };
@@ -253,6 +253,8 @@ static OF_EMPERORS: &[Row] = &[
     row(Operation, "emperor-stats", Value("ADDRESS"), "tell the state in uWSGI's JSON to whoever connects to ADDRESS\n\
                A path, @NAME for an abstract socket, or HOST:PORT with the number of a host; :PORT is every host of ours."),
     row(Operation, "emperor-stats-server", Value("ADDRESS"), "the same as emperor-stats"),
+    row(Operation, "log-format", Value("FORMAT"), "how our lines and those of vassal-init look: text or json (default: text)\n\
+               What apps write is passed on as it is."),
     row(Operation, "logto", Value("FILE"), "append all output, ours and the vassals', to FILE\n\
                To rotate it, copy and truncate it (logrotate's copytruncate): apps that run keep it open."),
     row(Operation, "metrics", Value("ADDRESS"), "serve metrics for Prometheus over HTTP at ADDRESS, which is as for emperor-stats"),

@@ -326,6 +326,8 @@ pub struct EmperorPlan {
     pub stats: Option<Located<Address>>,
     /// Where what we and the vassals write goes (`logto`); `None` for where it goes anyway.
     pub log: Option<Located<PathBuf>>,
+    /// Whether our lines and those of `vassal-init` are JSON (`log-format`).
+    pub json_log: bool,
     /// Where our pid is written (`emperor-pidfile`).
     pub pid_file: Option<Located<PathBuf>>,
     /// Where its metrics are (`metrics`).

@@ -15,8 +15,8 @@ use super::scan::vassal_name;
 use super::spawn::{Origin, Process};
 use crate::config::plan::Located;
 use crate::error::{Context, Result};
-use crate::log;
 use crate::log::Elapsed;
+use crate::log_of;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
@@ -87,7 +87,7 @@ impl Commands {
         let (_, mut job) = self.jobs.swap_remove(index);
         if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
             let took = Elapsed(now.saturating_duration_since(job.began));
-            log!("{}: {} ({}): {status} after {took}", job.vassal, command.key, command.at);
+            log_of!(&job.vassal, "{} ({}): {status} after {took}", command.key, command.at);
         }
         if !job.last {
             job.index += 1;
@@ -117,7 +117,7 @@ impl Commands {
                 && let Some(command) = self.commands.get(job.index)
             {
                 let took = Elapsed(now.saturating_duration_since(job.began));
-                log!("{}: {} ({}): still running after {took}: killed", job.vassal, command.key, command.at);
+                log_of!(&job.vassal, "{} ({}): still running after {took}: killed", command.key, command.at);
                 job.kill_at = None;
                 kill_group(*pid);
             }
@@ -129,7 +129,7 @@ impl Commands {
         self.commands.clear();
         for (pid, job) in &mut self.jobs {
             if job.kill_at.take().is_some() {
-                log!("{}: as-emperor commands cut short", job.vassal);
+                log_of!(&job.vassal, "as-emperor commands cut short");
                 kill_group(*pid);
             }
         }
@@ -143,7 +143,7 @@ impl Commands {
                     self.jobs.push((pid, job));
                     return;
                 }
-                Err(error) => log!("{}: {} ({}): {error}", job.vassal, command.key, command.at),
+                Err(error) => log_of!(&job.vassal, "{} ({}): {error}", command.key, command.at),
             }
             job.index += 1;
         }

@@ -11,8 +11,8 @@ use super::spawn::{Owner, Process, sealed_copy};
 use super::state::SavedInstance;
 use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Error, Result};
-use crate::log;
 use crate::log::Elapsed;
+use crate::log_of;
 use crate::protocol::{
     self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, KeptSocket, Received, ToVassal, WaitStatus,
 };
@@ -124,7 +124,7 @@ impl Instance {
                 Some(FromVassal::Running) => {
                     if self.running.is_none() {
                         self.running = Some(now);
-                        log!("{name}: running after {}", Elapsed(now.saturating_duration_since(self.born)));
+                        log_of!(name, "running after {}", Elapsed(now.saturating_duration_since(self.born)));
                     }
                     return Heard::Event(Event::Running);
                 }
@@ -138,17 +138,17 @@ impl Instance {
                         Announcement::Ready => "ready to accept requests",
                         Announcement::Loyal => "loyal",
                     };
-                    log!("{name}: {what} after {}", Elapsed(now.saturating_duration_since(self.born)));
+                    log_of!(name, "{what} after {}", Elapsed(now.saturating_duration_since(self.born)));
                     return Heard::News;
                 }
                 Some(FromVassal::Reloading(within)) => return Heard::Event(Event::Reloading(within)),
                 Some(FromVassal::Reloaded) => return Heard::Answer(Answer::Reloaded, String::new()),
                 Some(FromVassal::Refused(why)) => return Heard::Answer(Answer::Refused, why),
                 Some(FromVassal::NeedsRespawn(why)) => return Heard::Answer(Answer::NeedsRespawn, why),
-                None => log!("{name}: sent {} bytes that are no message: link closed", packet.len()),
+                None => log_of!(name, "sent {} bytes that are no message: link closed", packet.len()),
             },
             Ok(Received::Closed) => {}
-            Err(errno) => log!("{name}: read from its link: {}: link closed", Described(errno)),
+            Err(errno) => log_of!(name, "read from its link: {}: link closed", Described(errno)),
         }
         self.close_link(links);
         // Without its link it is ending, or must: it takes the end of the link for the end of the emperor.
@@ -198,7 +198,7 @@ impl Instance {
             None if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
             None => "not gone in the time it announced".to_owned(),
         };
-        log!("{name}: {why}: killing pid {}", self.pid());
+        log_of!(name, "{why}: killing pid {}", self.pid());
         self.killed.get_or_insert(now);
         // It may have ended just now; then its death is on its way.
         let _ = kill_pidfd(&self.process.pidfd, libc::SIGKILL);

@@ -26,6 +26,7 @@ use crate::config::plan::{Address, EmperorPlan};
 use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
+use crate::log_of;
 use crate::sys::clone;
 use crate::sys::signal::{self, Inherited, Signal, SignalFd};
 
@@ -57,6 +58,9 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         Some(handover) if handover.trial => clone::exit(UNDERSTOOD),
         handover => handover.map(|handover| handover.saved),
     };
+    if plan.json_log {
+        log::as_json();
+    }
     if let Some(file) = &plan.log {
         log_to(&file.value)?;
     }
@@ -340,7 +344,7 @@ impl Emperor {
             Change::Removed => self.roster.stop(path, "file removed", now),
             Change::Refused(why) => {
                 let name = vassal_name(path.file_name().unwrap_or_default());
-                log!("{}: {} ignored: {why}", name.display(), path.display());
+                log_of!(&name.to_string_lossy(), "{} ignored: {why}", path.display());
             }
         }
     }

@@ -27,6 +27,7 @@ use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
 use crate::error::{Context, Result};
 use crate::log;
 use crate::log::Elapsed;
+use crate::log_of;
 use crate::protocol::WaitStatus;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
@@ -148,7 +149,7 @@ impl Roster {
                 if !self.shadowed.contains(path) {
                     self.shadowed.push(Rc::clone(path));
                     let (file, owner) = (path.display(), owner.display());
-                    log!("{}: {file} has to wait: {owner} has the same name", name(path));
+                    log_of!(&name(path), "{file} has to wait: {owner} has the same name");
                 }
                 return;
             }
@@ -186,7 +187,7 @@ impl Roster {
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
-            log!("{}: {why}: {how}", name(path));
+            log_of!(&name(path), "{why}: {how}");
         }
         self.apply(path, Event::Start, now);
     }
@@ -196,7 +197,7 @@ impl Roster {
         self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
             let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
-            log!("{}: {why}: {how}", name(path));
+            log_of!(&name(path), "{why}: {how}");
         }
         self.apply(path, Event::Stop, now);
     }
@@ -239,7 +240,7 @@ impl Roster {
             Order::Stop => ("stop", Event::Hold),
             Order::Start | Order::Reload => ("start", Event::Release),
         };
-        log!("{}: {word} by command: {how}", name(&path));
+        log_of!(&name(&path), "{word} by command: {how}");
         self.apply(&path, event, now);
         Ok(format!("{}: {how}", name(&path)))
     }
@@ -268,7 +269,7 @@ impl Roster {
             };
             let state = self.vassals.get(&path).map(|vassal| vassal.machine.state());
             if let Some(State::Reloading { .. }) = state {
-                log!("{}: the reload was not answered in time: restarting", name(&path));
+                log_of!(&name(&path), "the reload was not answered in time: restarting");
             }
             // Until then a process that does not die only gets more SIGKILLs: a second instance beside it could not work.
             self.apply(&path, if self.ending { Event::GiveUp } else { Event::Time }, now);
@@ -316,7 +317,7 @@ impl Roster {
     pub fn status(&self, now: Instant) {
         log!("{}", self.count());
         for (path, vassal) in self.vassals.iter() {
-            log!("{}: {}", name(path), vassal.status(path, now).line());
+            log_of!(&name(path), "{}", vassal.status(path, now).line());
         }
     }
 
@@ -454,11 +455,11 @@ impl Roster {
                 let spawned = room.and_then(|()| self.spawner.spawn(path, &vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
-                        log!("{}: started (pid {})", name(path), instance.pid());
+                        log_of!(&name(path), "started (pid {})", instance.pid());
                         if let Some(why) = vassal.refused.take() {
-                            log!(
-                                "{}: it was started with the file whose reload was refused: {why}",
-                                name(path)
+                            log_of!(
+                                &name(path),
+                                "it was started with the file whose reload was refused: {why}"
                             );
                         }
                         self.commands.begin(path, instance.process(), now);
@@ -469,7 +470,7 @@ impl Roster {
                     }
                     Err(error) => {
                         vassal.machine.step(Event::SpawnFailed, now);
-                        log!("{}: cannot start: {error}; {}", name(path), next(vassal.machine.state(), now));
+                        log_of!(&name(path), "cannot start: {error}; {}", next(vassal.machine.state(), now));
                         vassal.last = Some(error.to_string());
                         vassal.count_failure(now);
                     }
@@ -480,7 +481,7 @@ impl Roster {
                     && let Err(error) = instance.reload(path, now)
                 {
                     vassal.machine.step(Event::Answered(Answer::Refused), now);
-                    log!("{}: cannot reload: {error}; the app goes on as it was", name(path));
+                    log_of!(&name(path), "cannot reload: {error}; the app goes on as it was");
                     vassal.refused = Some(error.to_string());
                 }
             }
@@ -496,15 +497,15 @@ impl Roster {
             }
             Action::Remind => {
                 if let State::Starting { since, .. } = vassal.machine.state() {
-                    log!("{}: still setting up after {}", name(path), Elapsed(now - since));
+                    log_of!(&name(path), "still setting up after {}", Elapsed(now - since));
                 }
             }
             Action::Forget => {
                 if let Some(mut instance) = vassal.instance.take() {
                     let (pid, killed) = (instance.pid(), instance.killed_for(now));
-                    log!(
-                        "{}: pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up",
-                        name(path)
+                    log_of!(
+                        &name(path),
+                        "pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"
                     );
                     instance.close_link(&self.links);
                     self.pids.remove(&pid);
@@ -536,7 +537,7 @@ impl Roster {
         }
         if let Some(index) = self.shadowed.iter().position(|other| file_name(other) == file_name(path)) {
             let next = self.shadowed.remove(index);
-            log!("{}: {}: its turn has come", name(&next), next.display());
+            log_of!(&name(&next), "{}: its turn has come", next.display());
             self.start(&next, "", now);
         }
     }
@@ -585,7 +586,7 @@ impl Roster {
             (_, Answer::Refused) => "; the app goes on as it was",
             _ => "",
         };
-        log!("{}: {what}{next}", name(path));
+        log_of!(&name(path), "{what}{next}");
         vassal.refused = (answer == Answer::Refused && action == Action::None).then_some(why);
         self.perform(path, action, now);
     }
@@ -597,7 +598,7 @@ impl Roster {
         let why = instance.why_it_ended(status);
         let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
-        log!("{}: {why}; {}; {next}", name(path), instance.how_long(now));
+        log_of!(&name(path), "{why}; {}; {next}", instance.how_long(now));
         vassal.last = Some(why);
         vassal.count_failure(now);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {

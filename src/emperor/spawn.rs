@@ -18,8 +18,8 @@ use super::upgrade::VARIABLES;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, HOOKS_MAX, Hello, LINK_VARIABLE, SetupFailure, ToVassal,
-    send,
+    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, HOOKS_MAX, Hello, LINK_VARIABLE, LOG_VARIABLE, SetupFailure,
+    ToVassal, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::exec::{Strings, exec_fd};
@@ -138,7 +138,11 @@ impl Spawner {
         let vassal_init =
             memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
         let null = File::open("/dev/null").context("open", "/dev/null")?;
-        let environment = for_vassals(&origin.environment);
+        let mut environment = for_vassals(&origin.environment);
+        if plan.json_log {
+            environment.retain(|(name, _)| name != LOG_VARIABLE);
+            environment.push((LOG_VARIABLE.into(), "json".into()));
+        }
         Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, origin })
     }
 

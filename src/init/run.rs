@@ -31,8 +31,9 @@ use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
 /// Variables that are between us and our own starter.
-const NOT_INHERITED: [&str; 6] = [
+const NOT_INHERITED: [&str; 7] = [
     protocol::LINK_VARIABLE,
+    protocol::LOG_VARIABLE,
     announce::EMPEROR_FD,
     announce::NOTIFY_SOCKET,
     "LISTEN_PID",

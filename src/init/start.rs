@@ -28,7 +28,7 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn from_command_line(inputs: &[Input]) -> i32 {
     let signals = signal::block_all();
     name_process();
-    crate::log::init(&format!("vassal-init[{}]", name_of(inputs)));
+    crate::log::init("vassal-init", &name_of(inputs).to_string());
     // A directory that was left open would keep the old root reachable from the jail.
     if let Err(error) = fd::close_inherited().context("close", "the inherited descriptors") {
         crate::log!("{error}");
@@ -68,7 +68,7 @@ fn obey(
     kept: Vec<KeptSocket>,
     signals: signal::Inherited,
 ) -> i32 {
-    crate::log::init(&format!("vassal-init[{}]", hello.name.display()));
+    crate::log::init("vassal-init", &hello.name.to_string_lossy());
     let hooks = hello.as_vassal.iter();
     let hooks = hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() });
     let file = Input::Text { path: hello.path.clone(), section: None, text };
