@@ -88,7 +88,7 @@ fn serves_and_recovers(sandbox: &Sandbox, recipe: &str, daemon: &str) {
     run("touch", &[vassal_path("recipe").to_str().unwrap()]);
     emperor.wait_for("emperor: recipe: reloaded after ");
     wait_for_page();
-    assert_eq!(process::only(daemon), mounter, "the mount stays");
+    assert_eq!(process::only(daemon).pid, mounter.pid, "the mount stays");
 
     let instance = Handle::of(init);
     process::signal(mounter.pid, Signal::KILL);
