@@ -206,6 +206,32 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
 }
 
 #[test]
+fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
+        let init = emperor.wait_running(1, "app");
+        let _taken = std::net::TcpListener::bind("127.0.0.1:9191").unwrap();
+        let more = "[uwsgi]\nmetrics = 127.0.0.1:9191\nlogto = /nonexistent/log\nemperor-pidfile = /nonexistent/pid\n";
+        fs::write("/etc/uwsgi/more.ini", more).unwrap();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        for what in [
+            "open /nonexistent/log: No such file or directory (ENOENT)",
+            "listen on 127.0.0.1:9191: Address already in use (EADDRINUSE)",
+            "open /nonexistent/pid: No such file or directory (ENOENT)",
+        ] {
+            emperor.wait_for(&format!("emperor: {what}: going on without"));
+        }
+        assert!(process::read(init).is_some());
+        // Its control socket is the one it had.
+        assert!(command(sandbox, &["status"]).1.contains("running"));
+        emperor.stop();
+    });
+}
+
+#[test]
 fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);

@@ -61,8 +61,9 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     if plan.json_log {
         log::as_json();
     }
+    let upgraded = saved.is_some();
     if let Some(file) = &plan.log {
-        log_to(&file.value)?;
+        insist(upgraded, log_to(&file.value))?;
     }
     let signals = SignalFd::new().context("create", "signalfd")?;
     if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
@@ -74,7 +75,10 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
     let directories = Directories::new(&plan.directories, plan.scan_interval)?;
     let server = listen(plan, saved.as_ref())?;
-    let _pid_file = plan.pid_file.as_ref().map(|file| PidFile::new(&file.value)).transpose()?;
+    let _pid_file = match &plan.pid_file {
+        Some(file) => insist(upgraded, PidFile::new(&file.value))?,
+        None => None,
+    };
     let sources = plan.directories.iter().map(|directory| directory.value.clone()).collect();
     let mut emperor = Emperor {
         signals,
@@ -103,13 +107,27 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     }
 }
 
+/// What an emperor that starts cannot do without, one that has taken over vassals can: they would go with it.
+fn insist<T>(upgraded: bool, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if upgraded => {
+            log!("{error}: going on without");
+            Ok(None)
+        }
+        result => result.map(Some),
+    }
+}
+
 /// Our sockets. Several emperors can run on a machine: only one that was given a place of its own
 /// for commands insists on it.
 fn listen(plan: &EmperorPlan, saved: Option<&Saved>) -> Result<Server> {
     let mut server = Server::new()?;
+    let upgraded = saved.is_some();
     server.inherit(saved.map_or(&[], |saved| &saved.listeners));
     match &plan.control {
-        Some(path) => server.add(Service::Control, &Address::file(path.value.clone()))?,
+        Some(path) => {
+            insist(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
+        }
         None => {
             if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
                 log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
@@ -118,7 +136,7 @@ fn listen(plan: &EmperorPlan, saved: Option<&Saved>) -> Result<Server> {
     }
     for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
         if let Some(address) = address {
-            server.add(service, &address.value)?;
+            insist(upgraded, server.add(service, &address.value))?;
         }
     }
     server.settle();
