@@ -50,7 +50,7 @@ fn the_stats_have_every_key_that_uwsgi_has() {
             eventually(address, || {
                 let stats = read_all(TcpStream::connect(address), b"")?;
                 let all =
-                    format!("[len(it['vassals']), len(it['blacklist'])] == [1, 1] and {VASSAL}['ready']");
+                    format!("[len(it['vassals']), len(it['blacklist'])] == [1, 1] and {VASSAL}['accepting']");
                 (python(sandbox, &stats, &all) == "1" || python(sandbox, &stats, &all) == "True")
                     .then_some(stats)
             })
@@ -235,7 +235,10 @@ fn a_full_disk_stops_nothing_and_is_told_of_later() {
         let log = place.join("log");
         let emperor = sandbox.emperor(&["--logto", log.to_str().unwrap()]);
         sandbox.vassal("app", "command = sleep 1000");
-        until("the app runs", || common::process::named("sleep").len() == 1);
+        until("the emperor knows that the app runs", || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("  running  ")
+        });
         fs::write(&log, "").unwrap();
         emperor.signal(rustix::process::Signal::USR1);
         until("the loss is told", || {

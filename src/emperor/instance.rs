@@ -27,6 +27,9 @@ pub struct Instance {
     asked_to_reload: Option<Instant>,
     asked_to_stop: Option<Instant>,
     killed: Option<Instant>,
+    /// When the app said so itself.
+    ready: Option<Instant>,
+    loyal: Option<Instant>,
     reason: Option<ExitReason>,
 }
 
@@ -63,6 +66,8 @@ impl Instance {
             asked_to_reload: None,
             asked_to_stop: None,
             killed: None,
+            ready: None,
+            loyal: None,
             reason: None,
         })
     }
@@ -75,7 +80,15 @@ impl Instance {
             pidfd: self.process.pidfd.as_raw_fd(),
             link: self.process.link.as_ref().map(|link| link.as_raw_fd()),
             owner: [self.process.owner.uid.into(), self.process.owner.gid.into()],
-            times: [Some(self.born), self.running, self.asked_to_reload, self.asked_to_stop, self.killed],
+            times: [
+                Some(self.born),
+                self.running,
+                self.asked_to_reload,
+                self.asked_to_stop,
+                self.killed,
+                self.ready,
+                self.loyal,
+            ],
             reason: reason.unwrap_or_default(),
         }
     }
@@ -91,14 +104,14 @@ impl Instance {
         let link = saved.link.map(take).transpose()?;
         let [uid, gid] = saved.owner.map(|id| id as u32);
         let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner: Owner { uid, gid } };
-        let [born, running, asked_to_reload, asked_to_stop, killed] = saved.times;
+        let [born, running, asked_to_reload, asked_to_stop, killed, ready, loyal] = saved.times;
         let reason = match FromVassal::decode(&saved.reason) {
             Some(FromVassal::Exiting(reason)) => Some(reason),
             _ => None,
         };
         let new = Self::new(process, links)?;
         let born = born.unwrap_or(new.born);
-        Ok(Self { born, running, asked_to_reload, asked_to_stop, killed, reason, ..new })
+        Ok(Self { born, running, asked_to_reload, asked_to_stop, killed, ready, loyal, reason, ..new })
     }
 
     /// Its pid here.
@@ -109,6 +122,11 @@ impl Instance {
     /// The process itself.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
+    pub fn announced(&self) -> [Option<Instant>; 2] {
+        [self.ready, self.loyal]
     }
 
     /// Takes the next packet off the link. `name` is for the log.
@@ -135,8 +153,14 @@ impl Instance {
                 }
                 Some(FromVassal::Announced(news)) => {
                     let what = match news {
-                        Announcement::Ready => "ready to accept requests",
-                        Announcement::Loyal => "loyal",
+                        Announcement::Ready => {
+                            self.ready = Some(now);
+                            "ready to accept requests"
+                        }
+                        Announcement::Loyal => {
+                            self.loyal = Some(now);
+                            "loyal"
+                        }
                     };
                     log_of!(name, "{what} after {}", Elapsed(now.saturating_duration_since(self.born)));
                     return Heard::News;

@@ -663,6 +663,7 @@ impl Vassal {
             refused: self.refused.as_deref(),
             modified: self.seen[0],
             since,
+            announced: self.instance.as_ref().map_or([None; 2], Instance::announced),
             runs: self.runs,
             owner: self.instance.as_ref().map(|instance| instance.process().owner),
             failures: self.failures,

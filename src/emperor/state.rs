@@ -83,8 +83,9 @@ pub struct SavedInstance {
     pub link: Option<i32>,
     /// Who owns its file: user, group.
     pub owner: [u64; 2],
-    /// When it was born, has been running, was asked to reload, was asked to stop, was killed.
-    pub times: [Option<Instant>; 5],
+    /// When it was born, has been running, was asked to reload, was asked to stop, was killed, said that it is ready, and
+    /// that it is loyal.
+    pub times: [Option<Instant>; 7],
     /// Its last words, as it sent them; empty if it has not said any.
     pub reason: Vec<u8>,
 }
@@ -386,7 +387,7 @@ mod tests {
                 pidfd: 5,
                 link: (index % 4 == 0).then_some(6),
                 owner: [1000, 1001],
-                times: [Some(past), None, Some(now), None, Some(future)],
+                times: [Some(past), None, Some(now), None, Some(future), None, Some(past)],
                 reason: b"x".to_vec(),
             }),
         };

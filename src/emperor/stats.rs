@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::status::Status;
-use super::vassal::UP;
 use crate::json::Json;
 
 /// One object. `sources` are the directories of the vassals.
@@ -69,15 +68,15 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     let last_run = vassal.runs.map(|(_, last)| last);
     json.number("born", clock.date(last_run));
     json.number("last_mod", Some(vassal.modified));
-    let loyal_since = vassal.since.filter(|_| vassal.uptime.is_some_and(|uptime| uptime >= UP));
+    let [accepting, loyal] = vassal.announced;
     let flag = |set: bool| Some(u32::from(set));
     json.number("last_heartbeat", flag(false));
-    json.number("loyal", flag(loyal_since.is_some()));
+    json.number("loyal", flag(loyal.is_some()));
     json.number("ready", flag(vassal.since.is_some()));
-    json.number("accepting", flag(vassal.since.is_some()));
-    json.number("last_loyal", clock.date(loyal_since.map(|since| since + UP)));
+    json.number("accepting", flag(accepting.is_some()));
+    json.number("last_loyal", clock.date(loyal));
     json.number("last_ready", clock.date(vassal.since));
-    json.number("last_accepting", clock.date(vassal.since));
+    json.number("last_accepting", clock.date(accepting));
     json.number("first_run", clock.date(vassal.runs.map(|(first, _)| first)));
     json.number("last_run", clock.date(last_run));
     json.number("cursed", flag(vassal.stopping));

@@ -36,6 +36,8 @@ pub struct Status<'a> {
     pub modified: u64,
     /// When its app began to run.
     pub since: Option<Instant>,
+    /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
+    pub announced: [Option<Instant>; 2],
     /// When its first instance was created, and when its latest one.
     pub runs: Option<(Instant, Instant)>,
     /// Who owns the instance's file.
@@ -191,6 +193,7 @@ mod tests {
             refused: Some("app.ini:1: no"),
             modified: 0,
             since: None,
+            announced: [None; 2],
             runs: None,
             owner: None,
             failures: None,
@@ -208,6 +211,7 @@ mod tests {
             refused: None,
             modified: 0,
             since: None,
+            announced: [None; 2],
             runs: None,
             owner: None,
             failures: None,
