@@ -59,6 +59,12 @@ impl Daemon {
         self.pid_of(name)
     }
 
+    /// Waits until a vassal is being started, and returns the pid of its PID 1.
+    pub fn pid_of_started(&self, name: &str) -> i32 {
+        self.wait_for(&format!("emperor: {name}: started (pid "));
+        self.pid_of(name)
+    }
+
     /// The pid of the latest instance of a vassal, by the emperor's log.
     pub fn pid_of(&self, name: &str) -> i32 {
         let lines = self.lines(&format!("emperor: {name}: started (pid "));

@@ -11,6 +11,7 @@
 
 pub mod cow;
 pub mod daemon;
+pub mod faulty;
 pub mod process;
 pub mod sandbox;
 pub mod tutorial;

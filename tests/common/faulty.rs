@@ -1,0 +1,58 @@
+//! The FUSE daemon that misbehaves when told to (tests/fuse/faulty.rs).
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Sandbox;
+
+/// Checks that find a hang within a second, and often.
+pub const CHECKED: &str = "\
+mountpoint-check = /app
+mountpoint-check-interval = 50ms
+mountpoint-check-timeout = 800ms";
+
+/// Its program, for all users of a sandbox, and the file that tells it what to do.
+pub struct Faulty {
+    program: PathBuf,
+    mode: PathBuf,
+}
+
+impl Sandbox {
+    /// The daemon, which behaves at first.
+    pub fn faulty(&self) -> Faulty {
+        let here = std::env::current_exe().unwrap();
+        let built = here.ancestors().nth(2).unwrap().join("examples/faulty-fuse");
+        let program = self.path("faulty-fuse");
+        if !program.exists() {
+            fs::copy(&built, &program).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+        }
+        let mode = self.file("mode", "");
+        Faulty { program, mode }
+    }
+}
+
+impl Faulty {
+    /// What mounts it.
+    pub fn command(&self, place: &str, options: &str) -> String {
+        self.command_with(place, options, &self.mode)
+    }
+
+    /// The same with a file of its own for its mode.
+    pub fn command_with(&self, place: &str, options: &str, mode: &std::path::Path) -> String {
+        format!("{} {place} {} {options}", self.program.display(), mode.display())
+    }
+
+    /// Whether it has read a request, and does not answer it, that is more than a question for the status: one of the app.
+    /// Who waits for the answer to that cannot be killed.
+    pub fn holds_the_app(&self) -> bool {
+        let held = fs::read_to_string(self.mode.with_extension("held")).unwrap_or_default();
+        held.split_whitespace().any(|opcode| opcode != "3")
+    }
+
+    /// From now on it behaves like this; in one step, as it looks all the time.
+    pub fn behave(&self, mode: &str) {
+        let draft = self.mode.with_extension("draft");
+        fs::write(&draft, mode).unwrap();
+        fs::rename(draft, &self.mode).unwrap();
+    }
+}
