@@ -56,6 +56,10 @@ const TEXT_MAX: usize = 4096;
 /// since half a command is another command.
 pub const HOOKS_MAX: usize = 8192;
 
+/// So many mountpoints are reported on, their texts cut to this length each: a report fits its packet.
+pub const REPORTS_MAX: usize = 16;
+const REPORT_TEXT_MAX: usize = 256;
+
 /// The largest packet: two texts and the hooks, some numbers and lengths.
 const PACKET_MAX: usize = 2 * TEXT_MAX + HOOKS_MAX + 64;
 
@@ -70,6 +74,8 @@ pub enum ToVassal {
     Reload,
     /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that says.
     Kept(String),
+    /// How are the checked mountpoints? Answered with [`FromVassal::Mountpoints`].
+    Mountpoints,
 }
 
 /// A socket that outlived its instance.
@@ -129,6 +135,9 @@ pub enum FromVassal {
     Sockets(Vec<String>),
     /// A socket to be kept for the next instance comes along.
     Keep(String),
+    /// The checked mountpoints, in the file's order, at most [`REPORTS_MAX`]: when something about them has changed, and as
+    /// the answer to the question for them.
+    Mountpoints(Vec<MountReport>),
 }
 
 /// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
@@ -153,6 +162,53 @@ impl Announcement {
     /// Reads a line of an sd_notify(3) message; `None` for one that says nothing to us.
     pub fn of_line(line: &[u8]) -> Option<Self> {
         (line == b"READY=1").then_some(Self::Ready)
+    }
+}
+
+/// What PID 1 knows of a checked mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountReport {
+    /// Where it is, as the vassal sees it.
+    pub path: PathBuf,
+    /// The filesystem's type (`fuse.fuse-zip`), empty before one is mounted.
+    pub fs_type: String,
+    /// The process that serves it, by its pid in the vassal; 0 where that is not known.
+    pub daemon: i32,
+    /// How it is.
+    pub state: MountState,
+    /// How long the filesystem took for its last answer that PID 1 was told of.
+    pub round_trip: Option<Duration>,
+    /// How many times it was lost since this PID 1 started.
+    pub lost: u32,
+    /// Why it was lost last, empty if it never was.
+    pub last: String,
+}
+
+/// The states of a checked mountpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountState {
+    /// Not mounted, or not answering, yet.
+    Awaited,
+    /// It is the mount that it was, and answers.
+    Up,
+    /// It cannot be judged at the moment.
+    Blind,
+    /// It was lost, and is not back.
+    Lost,
+}
+
+impl MountState {
+    /// All of them; a state's place is its number on the wire.
+    const ALL: [Self; 4] = [Self::Awaited, Self::Up, Self::Blind, Self::Lost];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Awaited => "awaited",
+            Self::Up => "up",
+            Self::Blind => "cannot be judged",
+            Self::Lost => "lost",
+        }
     }
 }
 
@@ -253,6 +309,7 @@ impl ToVassal {
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
             Self::Kept(label) => Packet::new(3).text(label.as_bytes()).done(),
+            Self::Mountpoints => Packet::new(4).done(),
         }
     }
 
@@ -270,6 +327,7 @@ impl ToVassal {
             1 => Self::Stop,
             2 => Self::Reload,
             3 => Self::Kept(fields.string()?),
+            4 => Self::Mountpoints,
             _ => return None,
         };
         fields.end().then_some(message)
@@ -306,6 +364,10 @@ impl FromVassal {
                 labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
             }
             Self::Keep(label) => Packet::new(15).text(label.as_bytes()).done(),
+            Self::Mountpoints(reports) => {
+                let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
+                reports.iter().fold(Packet::new(16).u64(reports.len() as u64), Packet::report).done()
+            }
         }
     }
 
@@ -334,6 +396,7 @@ impl FromVassal {
             13 => Self::Announced(Announcement::Loyal),
             14 => Self::Sockets((0..fields.u64()?).map(|_| fields.string()).collect::<Option<_>>()?),
             15 => Self::Keep(fields.string()?),
+            16 => Self::Mountpoints(fields.reports()?),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -435,6 +498,20 @@ impl Packet {
             .fold(counted, |packet, (key, value)| packet.uncut(key.as_bytes()).uncut(value.as_bytes()))
     }
 
+    fn report(self, report: &MountReport) -> Self {
+        let cut = |text: &[u8]| text.get(..REPORT_TEXT_MAX).unwrap_or(text).to_vec();
+        // Nanoseconds, from 1; 0 stands for none.
+        let took =
+            report.round_trip.map_or(0, |took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.uncut(&cut(report.path.as_os_str().as_bytes()))
+            .uncut(&cut(report.fs_type.as_bytes()))
+            .i32(report.daemon)
+            .i32(report.state as i32)
+            .u64(took)
+            .u64(report.lost.into())
+            .uncut(&cut(report.last.as_bytes()))
+    }
+
     fn uncut(mut self, text: &[u8]) -> Self {
         self.0.extend((text.len() as u32).to_le_bytes());
         self.0.extend(text);
@@ -492,6 +569,22 @@ impl<'a> Fields<'a> {
         (0..count).map(|_| Some((self.string()?, OsString::from_vec(self.text()?.to_vec())))).collect()
     }
 
+    fn reports(&mut self) -> Option<Vec<MountReport>> {
+        let count = self.u64()?;
+        let report = |_| {
+            Some(MountReport {
+                path: OsString::from_vec(self.text()?.to_vec()).into(),
+                fs_type: self.string()?,
+                daemon: self.i32()?,
+                state: *MountState::ALL.get(usize::try_from(self.i32()?).ok()?)?,
+                round_trip: Some(self.u64()?).filter(|&took| took > 0).map(Duration::from_nanos),
+                lost: u32::try_from(self.u64()?).ok()?,
+                last: self.string()?,
+            })
+        };
+        (0..count).map(report).collect()
+    }
+
     fn end(&self) -> bool {
         self.0.is_empty()
     }
@@ -521,7 +614,20 @@ mod tests {
             FromVassal::Announced(Announcement::Loyal),
             FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),
             FromVassal::Keep(":80".into()),
+            FromVassal::Mountpoints(vec![report()]),
         ]
+    }
+
+    fn report() -> MountReport {
+        MountReport {
+            path: "/app".into(),
+            fs_type: "fuse.fuse-zip".into(),
+            daemon: 6,
+            state: MountState::Lost,
+            round_trip: Some(Duration::from_nanos(31_415)),
+            lost: 2,
+            last: "no answer for 5 s".into(),
+        }
     }
 
     fn to_vassal() -> Vec<ToVassal> {
@@ -529,7 +635,13 @@ mod tests {
         let command = OsString::from_vec(b"exec:echo \xff".to_vec());
         let as_vassal = vec![("hook-as-vassal".into(), command), ("exec-as-vassal".into(), "".into())];
         let hello = Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal, kept: 2 };
-        vec![ToVassal::Hello(hello), ToVassal::Stop, ToVassal::Reload, ToVassal::Kept("@x".into())]
+        vec![
+            ToVassal::Hello(hello),
+            ToVassal::Stop,
+            ToVassal::Reload,
+            ToVassal::Kept("@x".into()),
+            ToVassal::Mountpoints,
+        ]
     }
 
     /// Every proper beginning, one byte too many, and another version.
@@ -563,6 +675,17 @@ mod tests {
             }
         }
         assert_eq!(ToVassal::decode(&[VERSION, 0, 255, 255, 255, 255]), None);
+    }
+
+    #[test]
+    fn a_report_fits_however_long_its_texts_are() {
+        let long = MountReport { last: "x".repeat(TEXT_MAX), ..report() };
+        let all = FromVassal::Mountpoints(vec![long; 2 * REPORTS_MAX]).encode();
+        assert!(all.len() <= PACKET_MAX, "{}", all.len());
+        let Some(FromVassal::Mountpoints(reports)) = FromVassal::decode(&all) else { panic!("no report") };
+        assert_eq!(reports.len(), REPORTS_MAX);
+        let states = MountState::ALL.map(|state| state as usize);
+        assert_eq!(states, [0, 1, 2, 3]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vassal::config::plan::{Action, App, EnvChange, Id, Phase, VassalPlan};
+use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, VassalPlan};
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
 
@@ -88,7 +88,7 @@ fn a_bare_command_takes_the_defaults() {
     assert_eq!(plan.app, App::Program { argv, privileged: false });
     assert_eq!((plan.stop_signal, plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
     assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
-    assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(500));
+    assert_eq!(plan.mountpoint_check_interval, Duration::from_secs(2));
     assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
     assert!(plan.initgroups && plan.uid.is_none() && plan.umask.is_none() && plan.unshare == 0);
 }
@@ -117,6 +117,24 @@ fn every_key_reaches_the_plan() {
     assert_eq!(plan.mountpoint_check_timeout, Duration::from_millis(1500));
     assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, libc::SIGQUIT));
     assert_eq!(plan.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+}
+
+#[test]
+fn a_policy_for_losses_is_a_word_or_a_hook() {
+    let policy =
+        |value: &str| vassal(&format!("command = x\nmountpoint-lost = {value}")).plan.mountpoint_lost;
+    assert_eq!((policy("destroy"), policy("remount")), (MountpointLost::Destroy, MountpointLost::Remount));
+    let MountpointLost::Hook(hook) = policy("hook:exec:do it") else { panic!("no hook") };
+    assert_eq!((hook.action, hook.source.value.as_str()), (Action::Exec("do it".into()), "exec:do it"));
+    for (value, says) in [
+        ("remout", "it is none of destroy, remount and hook:ACTION"),
+        ("hook:exce:x", "unknown action 'exce'"),
+        ("hook:!exce:s3cret", "a mistake in what follows the '!'"),
+    ] {
+        let inputs = [file(&format!("command = x\nmountpoint-lost = {value}"))];
+        let report = load_vassal(&inputs, false, &Fake).map(|_| ()).unwrap_err().to_string();
+        assert!(report.contains(says) && !report.contains("s3cret"), "{report}");
+    }
 }
 
 #[test]

@@ -225,8 +225,12 @@ static OF_VASSALS: &[Row] = &[
     row(Mountpoints, "mount-check", Value("PATH"), "the same as mountpoint-check"),
     row(Mountpoints, "mountpoint-check", Value("PATH"), "destroy the instance when PATH is no answering mount; may be repeated\n\
                The app starts only once each checked path is a mount that answers."),
-    row(Mountpoints, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 500ms)"),
+    row(Mountpoints, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 2s)\n\
+               A dead daemon and an unmount are noticed at once, whatever it is; only a filesystem that hangs waits for it."),
     row(Mountpoints, "mountpoint-check-timeout", Value("TIME"), "how long a mount may take to answer (default: 5s)"),
+    row(Mountpoints, "mountpoint-lost", Value("POLICY"), "what follows when one is lost (default: destroy)\n\
+               destroy ends the instance. remount runs the commands of the phase that mounted it again and restarts the app. \
+               hook:ACTION does something, as in hook-PHASE, and the app goes on."),
     row(Mountpoints, "mountpoint-timeout", Value("TIME"), "how long a mount may take to appear at the start (default: 30s)"),
 
     row(Sockets, "chmod-socket", Value("MODE"), "the mode of the files of unix sockets, in octal (without a value: 666)"),

@@ -71,6 +71,8 @@ pub struct VassalPlan {
     pub mountpoint_check_interval: Duration,
     /// How long a probe may go unanswered.
     pub mountpoint_check_timeout: Duration,
+    /// What happens when one of them is lost while the app runs (`mountpoint-lost`).
+    pub mountpoint_lost: MountpointLost,
     /// What asks the app to stop.
     pub stop_signal: i32,
     /// How long the app may take to stop before SIGKILL.
@@ -96,6 +98,17 @@ pub struct VassalPlan {
     /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
     /// exit have run (`unmount-timeout`).
     pub unmount_timeout: Duration,
+}
+
+/// What follows the loss of a checked mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountpointLost {
+    /// The end of the instance.
+    Destroy,
+    /// The commands of the phase that mounted it run again, and the app is restarted.
+    Remount,
+    /// This runs, and the app goes on.
+    Hook(Box<Hook>),
 }
 
 /// The two directories of pivot_root(2).
@@ -169,6 +182,8 @@ pub enum Phase {
     Accepting,
     /// After the app ended, as its user.
     AsUserAtexit,
+    /// When a checked mountpoint was lost, as the user; has no keys but `mountpoint-lost`.
+    MountpointLost,
 }
 
 /// One action in one phase.
@@ -416,6 +431,7 @@ impl fmt::Display for Phase {
             Self::PostApp => "post-app",
             Self::Accepting => "accepting",
             Self::AsUserAtexit => "as-user-atexit",
+            Self::MountpointLost => "mountpoint-lost",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a vassal can take on a new configuration where it is, or needs a fresh jail.
 
-use super::plan::{App, Hook, Located, Phase, VassalPlan};
+use super::plan::{App, Hook, Located, MountpointLost, Phase, VassalPlan};
 
 impl VassalPlan {
     /// The first thing that shapes the jail and that the new plan has otherwise; `None` if a reload will do.
@@ -24,8 +24,15 @@ impl VassalPlan {
             // They were bound with rights that PID 1 has given up.
             ("a socket", !same(&self.listen, &new.listen)),
             ("mountpoint-check", !same(&self.checks, &new.checks)),
+            // The same.
+            ("mountpoint-lost", self.remounts() != new.remounts()),
         ];
         changes.into_iter().find(|(_, changed)| *changed).map(|(what, _)| what)
+    }
+
+    /// Whether lost mounts are made anew.
+    pub fn remounts(&self) -> bool {
+        self.mountpoint_lost == MountpointLost::Remount
     }
 
     /// What of the hooks counts, for those that a reload skips.

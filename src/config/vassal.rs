@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::actions::{self, Step};
 use super::app;
 use super::capabilities;
 use super::diagnostic::Diagnostics;
@@ -10,7 +11,7 @@ use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
 use super::options::VASSAL_INIT;
-use super::plan::{App, Hook, Listen, Located, Location, Phase, VassalPlan};
+use super::plan::{App, Hook, Listen, Located, Location, MountpointLost, Phase, VassalPlan};
 use super::reader::{checked, emperor_key, locate, located, open, strict, unknown, value};
 use super::values::{self, Parsed};
 
@@ -42,8 +43,9 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         },
         checks: Vec::new(),
         mountpoint_timeout: Duration::from_secs(30),
-        mountpoint_check_interval: Duration::from_millis(500),
+        mountpoint_check_interval: Duration::from_secs(2),
         mountpoint_check_timeout: Duration::from_secs(5),
+        mountpoint_lost: MountpointLost::Destroy,
         stop_signal: 0,
         stop_timeout: Duration::from_secs(10),
         listen: Vec::new(),
@@ -140,6 +142,11 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
             }
             "mountpoint-check-interval" => set(&mut plan.mountpoint_check_interval, setting, found, period),
             "mountpoint-check-timeout" => set(&mut plan.mountpoint_check_timeout, setting, found, period),
+            "mountpoint-lost" => {
+                if let Some(policy) = mountpoint_lost(setting, found) {
+                    plan.mountpoint_lost = policy;
+                }
+            }
             "mountpoint-timeout" => set(&mut plan.mountpoint_timeout, setting, found, values::duration),
             "no-initgroups" => {
                 set(&mut plan.initgroups, setting, found, |text| values::boolean(text).map(|no| !no))
@@ -253,7 +260,13 @@ fn is_ours(setting: &Setting, phase: Phase, family: usize, with_uwsgi: bool) -> 
 fn hook(setting: &Setting, phase: Phase, family: usize, found: &mut Diagnostics) -> Option<Hook> {
     let family = FAMILIES.get(family)?;
     let parsed = family.parse(setting.text());
-    if family.is_hook() && setting.text().starts_with(b"!") && parsed.is_err() {
+    let step = step(setting, family.is_hook() && setting.text().starts_with(b"!"), parsed, found)?;
+    Some(as_hook(setting, phase, step, || family.text(setting.text())))
+}
+
+/// What an action came to. What is wrong with a private one is not shown.
+fn step(setting: &Setting, is_private: bool, parsed: Parsed<Step>, found: &mut Diagnostics) -> Option<Step> {
+    if is_private && parsed.is_err() {
         let message = format!("'{}': a mistake in what follows the '!'", setting.key.escape_ascii());
         found
             .error(&setting.at, message)
@@ -261,10 +274,29 @@ fn hook(setting: &Setting, phase: Phase, family: usize, found: &mut Diagnostics)
             .hint("it is private, so nothing of it is shown: try it without the '!'");
         return None;
     }
-    let step = checked(setting, found, parsed)?;
+    checked(setting, found, parsed)
+}
+
+/// An action in its phase; `text` is how it was written.
+fn as_hook(setting: &Setting, phase: Phase, step: Step, text: impl FnOnce() -> String) -> Hook {
     let private = step.private.is_some();
-    let source = locate(setting, step.private.unwrap_or_else(|| family.text(setting.text())));
-    Some(Hook { phase, action: step.action, tolerant: step.tolerant, private, source })
+    let text = step.private.unwrap_or_else(text);
+    Hook { phase, action: step.action, tolerant: step.tolerant, private, source: locate(setting, text) }
+}
+
+/// `destroy`, `remount` or `hook:ACTION`.
+fn mountpoint_lost(setting: &Setting, found: &mut Diagnostics) -> Option<MountpointLost> {
+    match setting.text() {
+        b"destroy" => Some(MountpointLost::Destroy),
+        b"remount" => Some(MountpointLost::Remount),
+        text => {
+            let unknown = "it is none of destroy, remount and hook:ACTION".to_owned();
+            let action = checked(setting, found, text.strip_prefix(b"hook:").ok_or(unknown))?;
+            let step = step(setting, action.starts_with(b"!"), actions::parse(action), found)?;
+            let text = || String::from_utf8_lossy(action).into_owned();
+            Some(MountpointLost::Hook(Box::new(as_hook(setting, Phase::MountpointLost, step, text))))
+        }
+    }
 }
 
 /// A command line as the app.

@@ -14,7 +14,8 @@ use crate::error::{Context, Described, Error, Result};
 use crate::log::Elapsed;
 use crate::log_of;
 use crate::protocol::{
-    self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, KeptSocket, Received, ToVassal, WaitStatus,
+    self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, KeptSocket, MountReport, Received, ToVassal,
+    WaitStatus,
 };
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
@@ -39,6 +40,8 @@ pub enum Heard {
     Nothing,
     /// What changes nothing for now, such as the reason of an end that is yet to come.
     News,
+    /// How its checked mountpoints are.
+    Mountpoints(Vec<MountReport>),
     /// Something that changes its vassal's life.
     Event(Event),
     /// The sockets that are in use, by their labels.
@@ -169,6 +172,7 @@ impl Instance {
                 Some(FromVassal::Reloaded) => return Heard::Answer(Answer::Reloaded, String::new()),
                 Some(FromVassal::Refused(why)) => return Heard::Answer(Answer::Refused, why),
                 Some(FromVassal::NeedsRespawn(why)) => return Heard::Answer(Answer::NeedsRespawn, why),
+                Some(FromVassal::Mountpoints(reports)) => return Heard::Mountpoints(reports),
                 None => log_of!(name, "sent {} bytes that are no message: link closed", packet.len()),
             },
             Ok(Received::Closed) => {}
@@ -204,6 +208,13 @@ impl Instance {
     /// How long ago it was sent its file last, for the log.
     pub fn reloading_for(&self, now: Instant) -> Elapsed {
         Elapsed(self.asked_to_reload.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked)))
+    }
+
+    /// Asks how its checked mountpoints are. One that does not read has told before.
+    pub fn ask_for_mountpoints(&self) {
+        if let Some(link) = &self.process.link {
+            let _ = protocol::send(link, &ToVassal::Mountpoints.encode(), None);
+        }
     }
 
     /// Asks it to stop. One that does not read, or is gone, does not answer either: the deadline for that is set.

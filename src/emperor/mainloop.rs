@@ -258,7 +258,11 @@ impl Emperor {
                 Service::Stats => stats::json(&self.sources, roster.statuses(now), now).into_bytes(),
                 Service::Metrics => metrics::answer(&question.text, || roster.statuses(now), uptime),
                 Service::Control => {
-                    let told = match Command::read(&question.text) {
+                    let command = Command::read(&question.text);
+                    if let Some(Command::Status { .. }) = command {
+                        roster.ask_for_mountpoints();
+                    }
+                    let told = match command {
                         Some(Command::Status { json: true }) => {
                             Ok(status::json(roster.statuses(now), uptime))
                         }

@@ -24,6 +24,7 @@ pub mod directories;
 pub mod files;
 pub mod instance;
 pub mod kept;
+pub mod losses;
 pub mod mainloop;
 pub mod metrics;
 pub mod notify;

@@ -18,6 +18,7 @@ use super::backoff::Backoff;
 use super::commands::Commands;
 use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
+use super::losses::Mountpoints;
 use super::scan::vassal_name;
 use super::spawn::Spawner;
 use super::state::{Saved, SavedVassal};
@@ -94,6 +95,7 @@ struct Vassal {
     refused: Option<String>,
     /// Its listening sockets.
     kept: Kept,
+    mountpoints: Mountpoints,
 }
 
 impl Roster {
@@ -136,6 +138,16 @@ impl Roster {
         self.vassals.is_empty()
     }
 
+    /// Asks all instances that check mountpoints how fast those answer, which is known the next time; everything else they
+    /// tell by themselves.
+    pub fn ask_for_mountpoints(&self) {
+        for (_, vassal) in self.vassals.iter() {
+            if let Some(instance) = vassal.instance.as_ref().filter(|_| !vassal.mountpoints.is_empty()) {
+                instance.ask_for_mountpoints();
+            }
+        }
+    }
+
     /// When [`Roster::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let vassals = self.timers.iter().next().map(|((deadline, _), ())| *deadline);
@@ -169,6 +181,7 @@ impl Roster {
                 last: None,
                 refused: None,
                 kept: Kept::default(),
+                mountpoints: Mountpoints::none(),
             };
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
         }
@@ -389,6 +402,8 @@ impl Roster {
             let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose()?;
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
+                // What it has told, and the losses of those before it, went with the old program.
+                instance.ask_for_mountpoints();
             }
             let vassal = Vassal {
                 machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
@@ -402,6 +417,7 @@ impl Roster {
                 last: text(saved.last),
                 refused: text(saved.refused),
                 kept: Kept::resume(&saved.kept),
+                mountpoints: Mountpoints::none(),
             };
             self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));
@@ -549,6 +565,11 @@ impl Roster {
             match instance.hear(&self.links, &name(path), now) {
                 Heard::Nothing => return,
                 Heard::News => {}
+                Heard::Mountpoints(reports) => {
+                    if let Some(vassal) = self.vassals.get_mut(path) {
+                        vassal.mountpoints.told(reports);
+                    }
+                }
                 Heard::Sockets(labels) => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
                         vassal.kept.retain(&labels);
@@ -600,6 +621,7 @@ impl Roster {
         let next = next(vassal.machine.state(), now);
         log_of!(&name(path), "{why}; {}; {next}", instance.how_long(now));
         vassal.last = Some(why);
+        vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
             log!("{}: its sockets are closed until it runs again", name(path));
@@ -662,6 +684,7 @@ impl Vassal {
             last: self.last.as_deref(),
             refused: self.refused.as_deref(),
             modified: self.seen[0],
+            mountpoints: &self.mountpoints,
             since,
             announced: self.instance.as_ref().map_or([None; 2], Instance::announced),
             runs: self.runs,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Count;
+use super::losses::Mountpoints;
 use super::spawn::Owner;
 use crate::json::Json;
 use crate::log::{Elapsed, push_printable};
@@ -34,6 +35,8 @@ pub struct Status<'a> {
     pub refused: Option<&'a str>,
     /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
     pub modified: u64,
+    /// Its checked mountpoints.
+    pub mountpoints: &'a Mountpoints,
     /// When its app began to run.
     pub since: Option<Instant>,
     /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
@@ -73,7 +76,11 @@ impl Status<'_> {
             let _ = write!(line, ", pid {pid}");
         }
         let _ = write!(line, ", {}", Count(self.restarts, "restart"));
-        for (what, why) in [(", last: ", self.last), (", reload refused: ", self.refused)] {
+        let losses = self.mountpoints.losses();
+        let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
+        for (what, why) in
+            [(", last: ", self.last), (", reload refused: ", self.refused), (", mountpoint ", losses)]
+        {
             if let Some(why) = why {
                 line.push_str(what);
                 line.push_str(why);
@@ -89,6 +96,11 @@ impl Status<'_> {
         if let Some(why) = self.refused {
             last.push_str("; reload refused: ");
             push_printable(&mut last, why);
+        }
+        let losses = self.mountpoints.losses();
+        if !losses.is_empty() {
+            last.push_str("; mountpoint ");
+            push_printable(&mut last, &losses);
         }
         let mut name = String::new();
         push_printable(&mut name, &self.name);
@@ -114,6 +126,7 @@ impl Status<'_> {
         json.seconds("next_try", self.next_try);
         json.text("last", self.last);
         json.text("reload_refused", self.refused);
+        self.mountpoints.json(json);
         json.close('}');
     }
 }
@@ -179,6 +192,8 @@ fn rounded(time: Duration) -> String {
 mod tests {
     use super::*;
 
+    static NONE: Mountpoints = Mountpoints::none();
+
     fn vassals() -> [Status<'static>; 2] {
         let up = Status {
             name: "app".into(),
@@ -192,6 +207,7 @@ mod tests {
             last: Some("stopped"),
             refused: Some("app.ini:1: no"),
             modified: 0,
+            mountpoints: &NONE,
             since: None,
             announced: [None; 2],
             runs: None,
@@ -210,6 +226,7 @@ mod tests {
             last: None,
             refused: None,
             modified: 0,
+            mountpoints: &NONE,
             since: None,
             announced: [None; 2],
             runs: None,
@@ -243,7 +260,7 @@ mod tests {
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
-        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"last":"stopped","reload_refused":"app.ini:1: no"},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"last":null,"reload_refused":null}]}"#;
+        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
         assert_eq!(text, format!("{head}{vassals}\n"));
     }
 

@@ -148,15 +148,30 @@ impl Identity {
     }
 }
 
-/// Leaves PID 1 with the capabilities that its remaining plan needs; `may_unmount` if it shares its mounts with others, and
-/// has to take a dead one away.
+/// What PID 1 may still have to do about mounts after the drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountPower {
+    /// Nothing: they go with the namespace.
+    None,
+    /// Take a dead one away.
+    Unmount,
+    /// Run a phase of root's again, whose commands may need anything.
+    All,
+}
+
+/// Leaves PID 1 with the capabilities that its remaining plan needs.
 ///
 /// # Errors
 /// As capset(2).
-pub fn reduce_pid1(confinement: Confinement, may_unmount: bool) -> Result<()> {
+pub fn reduce_pid1(confinement: Confinement, power: MountPower) -> Result<()> {
     let has = rustix::thread::capabilities(None).context("read", "the capabilities of PID 1")?;
-    let unmount = if may_unmount { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
-    let kept = has.permitted & (PID1 | confinement.capabilities | unmount);
+    let mounts = match power {
+        MountPower::None => CapabilitySet::empty(),
+        // The way to a mount may lead through directories that only the user may search.
+        MountPower::Unmount => CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_READ_SEARCH,
+        MountPower::All => CapabilitySet::all(),
+    };
+    let kept = has.permitted & (PID1 | confinement.capabilities | mounts);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).context("reduce", "the capabilities of PID 1")
 }

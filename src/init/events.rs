@@ -42,6 +42,8 @@ pub struct Wakeup {
     pub signals: Vec<i32>,
     /// Something was mounted or unmounted in our mount namespace.
     pub mounts_changed: bool,
+    /// The emperor asks how the checked mountpoints are.
+    pub report: bool,
 }
 
 /// What a reload is made from.
@@ -138,6 +140,7 @@ impl Events {
                 Ok(Received::Packet(packet, file)) => match (ToVassal::decode(&packet), file) {
                     (Some(ToVassal::Stop), _) => wakeup.stop = Some("the emperor".into()),
                     (Some(ToVassal::Reload), Some(file)) => wakeup.reload = Some(NewFile::Sent(file)),
+                    (Some(ToVassal::Mountpoints), _) => wakeup.report = true,
                     // A second greeting, or another version: the emperor is ours, but guessing helps nobody.
                     (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
                         crate::log!("a message of the emperor made no sense");

@@ -89,6 +89,22 @@ impl Vassal {
         Ok(())
     }
 
+    /// Runs what `mountpoint-lost` says. The app goes on, so a failure is only logged; unless the hook asks for the end,
+    /// with this exit status.
+    pub(super) fn run_lost_hook(&mut self, hook: &Hook) -> Option<i32> {
+        let (start, text) = (Instant::now(), &hook.source.value);
+        match self.run_hook(hook) {
+            Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
+            // The request to stop that came in between is seen to by the main loop.
+            Err(Trouble::Interrupted) => {}
+            Err(Trouble::Exit(status)) => return Some(status),
+            Err(Trouble::Error(error)) => {
+                crate::log!("{}: {error} ({}), ignored", hook.phase, hook.source.at);
+            }
+        }
+        None
+    }
+
     fn run_hook(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         match &hook.action {
             Action::Exec(command) => {

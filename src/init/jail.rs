@@ -1,6 +1,5 @@
 //! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use rustix::io::Errno;
 
 use super::launch::Workdir;
 use super::mountpoints;
-use super::probe::Probe;
+use super::probe::{Probe, Rhythm};
 use super::run::Vassal;
 use super::watchdog::Answer;
 use crate::config::plan::PivotRoot;
@@ -71,8 +70,9 @@ impl Vassal {
         let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
         let Some(mount) = mount else { return Ok(None) };
         let probe = Probe::start(mount.owner(), None)?;
-        let asked = probe.ask(path).context("ask the prober about", path.display());
         let timeout = self.plan.mountpoint_timeout;
+        let rhythm = Rhythm { interval: timeout, patience: timeout };
+        let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
         let answer = asked.and_then(|()| self.await_answer(&probe, operation, path, timeout));
         probe.kill();
         Ok(match answer? {
@@ -91,8 +91,8 @@ impl Vassal {
         let deadline = Instant::now() + timeout;
         let failed = |why: &str| Err(Error::new(operation, path.display(), why));
         loop {
-            if let Some(answer) = probe.answer() {
-                return Ok(answer);
+            if let Some(reply) = probe.reply() {
+                return Ok(reply.answer);
             }
             if self.stop.is_some() {
                 return failed("told to stop while waiting for it");
@@ -100,7 +100,7 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return failed(mountpoints::HANGS);
             }
-            let reaped = self.wait(Some(probe.as_fd()), Some(deadline));
+            let reaped = self.wait(Some(probe.descriptors()[0]), Some(deadline));
             if reaped.iter().any(|child| child.pid == probe.pid) {
                 return failed("its prober died");
             }

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::mountpoints::Lost;
 use super::reaper;
+use super::remount::{Remount, Survival};
 use super::run::{End, Vassal};
-use super::watchdog::Loss;
 use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
@@ -28,9 +27,6 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// Requests to stop that come within this time are one.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// A loss found this soon after a child's death is put down to it.
-const BLAME: Duration = Duration::from_millis(100);
-
 /// The exit status when a request to stop came before the app ran: as if SIGTERM had ended it.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 
@@ -42,6 +38,8 @@ enum Stage {
     Stopping { patience: Patience },
     /// It was asked to stop, and is started anew.
     Restarting { patience: Patience, plan: Rc<VassalPlan> },
+    /// The same, and a lost mount is made anew in between.
+    Remounting { patience: Patience, remount: Remount },
 }
 
 /// How long the app is waited for, and what then.
@@ -57,7 +55,9 @@ impl Stage {
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Running => None,
-            Self::Stopping { patience } | Self::Restarting { patience, .. } => match patience {
+            Self::Stopping { patience }
+            | Self::Restarting { patience, .. }
+            | Self::Remounting { patience, .. } => match patience {
                 Patience::KillAt(deadline) | Patience::GiveUpAt(deadline) => Some(*deadline),
             },
         }
@@ -80,15 +80,34 @@ impl Vassal {
                         self.tell(&FromVassal::Reloaded);
                         stage = Stage::Running;
                     }
+                    Stage::Remounting { remount, .. } => {
+                        self.end_the_apps();
+                        if let Err(end) = self.finish_remount(remount) {
+                            return end;
+                        }
+                        stage = Stage::Running;
+                    }
                 }
             }
-            if let Some(what) = self.lost.take() {
-                return End::Lost(what);
+            if !self.lost.is_empty() {
+                let lost = self.lost.remove(0);
+                match self.survive(&lost, matches!(stage, Stage::Running)) {
+                    Survival::No => return End::Lost(lost.what),
+                    Survival::Exit(status) => return End::Hook(status),
+                    Survival::Yes => continue,
+                    Survival::Remount(remount) => {
+                        self.signal_app(self.plan.stop_signal);
+                        let patience = Patience::KillAt(Instant::now() + self.plan.stop_timeout);
+                        stage = Stage::Remounting { patience, remount };
+                    }
+                }
             }
             let now = Instant::now();
             let kill_at = Patience::KillAt(now + self.plan.stop_timeout);
             match &mut stage {
-                Stage::Running | Stage::Restarting { .. } if self.stop.is_some() => {
+                Stage::Running | Stage::Restarting { .. } | Stage::Remounting { .. }
+                    if self.stop.is_some() =>
+                {
                     let who = self.stop.as_ref().map_or("", |(who, _)| who.as_str());
                     crate::log!("stopping for {who}: {} to the app", signal::name(self.plan.stop_signal));
                     self.tell(&FromVassal::Stopping(self.longest_stop()));
@@ -101,7 +120,7 @@ impl Vassal {
                     self.is_accepting = false;
                     match self.phase(Phase::Accepting) {
                         // Of a stop, of the app's own end, or of a lost mountpoint we hear again right here.
-                        Ok(()) | Err(End::Stopped) => continue,
+                        Ok(()) | Err(End::Stopped | End::Lost(_)) => continue,
                         Err(end) => return end,
                     }
                 }
@@ -112,7 +131,9 @@ impl Vassal {
                         stage = Stage::Restarting { patience: kill_at, plan };
                     }
                 }
-                Stage::Stopping { patience } | Stage::Restarting { patience, .. } => match patience {
+                Stage::Stopping { patience }
+                | Stage::Restarting { patience, .. }
+                | Stage::Remounting { patience, .. } => match patience {
                     Patience::KillAt(deadline) if now >= *deadline => {
                         crate::log!(
                             "the app ignores the stop for {}: SIGKILL",
@@ -158,19 +179,6 @@ impl Vassal {
     /// Whether the app ended by itself or was stopped.
     fn app_ended(&self, status: WaitStatus) -> End {
         if self.stop.is_some() { End::Stopped } else { End::App(status) }
-    }
-
-    /// What was lost, how, and how soon it was noticed.
-    pub(super) fn describe(&self, lost: &Lost, now: Instant) -> String {
-        let what = format!("mountpoint {} lost: {}", lost.path.display(), lost.loss);
-        let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
-        match &self.last_death {
-            Some((at, child)) if is_dead && now.saturating_duration_since(*at) <= BLAME => {
-                let after = Elapsed(now.saturating_duration_since(*at));
-                format!("{what}, {after} after the daemon died (pid {}, {})", child.pid, child.status)
-            }
-            _ => what,
-        }
     }
 
     /// How long an orderly stop may take, everything included.

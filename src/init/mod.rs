@@ -15,6 +15,7 @@
 //! | [`announce`] | what the app tells of itself: ready, alive, its status |
 //! | [`sockets`] | the listening sockets of the app |
 //! | [`jail`] | the change of root |
+//! | [`remount`] | what follows a lost mountpoint while the app runs |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`launch`] | a child process: identity, signals, exec |
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
@@ -36,6 +37,7 @@ pub mod outer;
 pub mod probe;
 pub mod reaper;
 pub mod reload;
+pub mod remount;
 pub mod run;
 pub mod sockets;
 pub mod start;

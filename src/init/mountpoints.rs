@@ -1,22 +1,26 @@
 //! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects judgements.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 use super::creds::Identity;
-use super::probe::Probe;
+use super::probe::{Probe, Rhythm};
 use super::watchdog::{Judgement, Loss, Watchdog};
-use crate::config::plan::{Located, VassalPlan};
+use crate::config::plan::{Located, Phase, VassalPlan};
 use crate::error::{Context, Described, Result};
-use crate::mount::mountinfo::{self, Mount, Owner};
+use crate::mount::mountinfo::{self, Mount};
+use crate::protocol::{MountReport, MountState};
 use crate::world;
 
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The trouble with a path that is none of ours yet.
+const NOTHING: &str = "nothing is mounted there";
 
 /// What a filesystem that does not answer most often is.
 pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
@@ -34,8 +38,13 @@ pub fn mount_table() -> Result<Vec<Mount>> {
 #[derive(Debug)]
 pub struct Mountpoints {
     watched: Vec<Watched>,
+    rhythm: Rhythm,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
+    /// Whether the mount table has changed since it was read.
+    is_stale: bool,
+    /// What was reported last, but for the times.
+    reported: Vec<MountReport>,
 }
 
 #[derive(Debug)]
@@ -43,38 +52,64 @@ struct Watched {
     /// Its path, normalized, and where it was configured.
     check: Located<PathBuf>,
     dog: Watchdog,
-    /// Whom to ask as; unknown until something is mounted there.
-    owner: Option<Owner>,
+    /// What is mounted there, as the table has it: whom to ask as. Unknown until something is.
+    mount: Option<Mount>,
     /// Who asks. One for each path, since behind a hung one another would seem hung too.
     probe: Option<Probe>,
     /// What is known of a path that is not up, for the day the gate gives up.
     trouble: String,
     /// Whether the last answer said nothing; it is logged when that changes.
     is_blind: bool,
+    /// What has mounted it.
+    maker: Maker,
+    took: Option<Duration>,
+    daemon: Option<Pid>,
+    lost: u32,
+    last: String,
+}
+
+/// Where a mount came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Nothing is mounted yet.
+    Nobody,
+    /// It was there before the first phase, or before the change of root.
+    Outside,
+    /// A hook of this phase.
+    Phase(Phase),
 }
 
 /// A path that was lost, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lost {
     /// Which.
     pub path: PathBuf,
     /// Why.
     pub loss: Loss,
+    /// All of it for the log, and how it was noticed.
+    pub what: String,
 }
 
 impl Mountpoints {
     /// Watches the plan's paths. Nothing is asked yet.
     pub fn new(plan: &VassalPlan, now: Instant) -> Self {
         let (interval, timeout) = (plan.mountpoint_check_interval, plan.mountpoint_check_timeout);
+        let dog = Watchdog::new(interval, timeout, now);
         let watched = plan.checks.iter().map(|check| Watched {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
-            dog: Watchdog::new(interval, timeout, now),
-            owner: None,
+            dog: dog.clone(),
+            mount: None,
             probe: None,
-            trouble: "nothing is mounted there".into(),
+            trouble: NOTHING.into(),
             is_blind: false,
+            maker: Maker::Nobody,
+            took: None,
+            daemon: None,
+            lost: 0,
+            last: String::new(),
         });
-        Self { watched: watched.collect(), user: None }
+        let rhythm = Rhythm { interval, patience: dog.patience() };
+        Self { watched: watched.collect(), rhythm, user: None, is_stale: true, reported: Vec::new() }
     }
 
     /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.
@@ -87,7 +122,51 @@ impl Mountpoints {
         self.watched.is_empty()
     }
 
-    /// Looks for the mounts of the paths that are not up yet; true when all are.
+    /// Puts what was mounted since the last time down to `maker`.
+    ///
+    /// # Errors
+    /// The mount table cannot be read.
+    pub fn note_maker(&mut self, maker: Maker) -> Result<()> {
+        let mounts = mount_table()?;
+        for watched in &mut self.watched {
+            match mountinfo::topmost(&mounts, &watched.check.value) {
+                None => watched.maker = Maker::Nobody,
+                Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => watched.maker = maker,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has mounted what is at all the paths.
+    pub fn makers(&self) -> impl Iterator<Item = Maker> {
+        self.watched.iter().map(|watched| watched.maker)
+    }
+
+    /// Whether an answer is waited for.
+    pub fn is_asking(&self) -> bool {
+        self.watched.iter().any(|watched| watched.dog.is_asking())
+    }
+
+    /// Who has mounted what is at this path.
+    pub fn maker(&self, path: &Path) -> Maker {
+        let watched = self.watched.iter().find(|watched| watched.check.value == path);
+        watched.map_or(Maker::Nobody, |watched| watched.maker)
+    }
+
+    /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are known.
+    pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
+        let of_phase = self.watched.iter_mut().filter(|watched| watched.maker == maker);
+        of_phase
+            .map(|watched| {
+                watched.dog.forget_mount();
+                watched.maker = Maker::Nobody;
+                (watched.check.value.clone(), watched.daemon.take())
+            })
+            .collect()
+    }
+
+    /// Looks for the mounts of the paths that are not up; true when all are.
     ///
     /// # Errors
     /// The mount table cannot be read, or a prober cannot be started.
@@ -96,10 +175,20 @@ impl Mountpoints {
             return Ok(true);
         }
         let mounts = mount_table()?;
+        self.is_stale = false;
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
-            watched.owner = mountinfo::topmost(&mounts, &watched.check.value).map(Mount::owner);
-            if watched.owner.is_none() {
-                watched.trouble = "nothing is mounted there".into();
+            let mount = mountinfo::topmost(&mounts, &watched.check.value);
+            if mount.is_none() {
+                watched.trouble = NOTHING.into();
+            }
+            if watched.mount.as_ref() != mount {
+                // Another prober: this one may be another user, or hang in what was there before.
+                if let Some(probe) = watched.probe.take() {
+                    probe.kill();
+                    watched.dog.forget_question(now);
+                    watched.dog.suspect(now);
+                }
+                watched.mount = mount.cloned();
             }
         }
         self.ask(now)?;
@@ -114,7 +203,7 @@ impl Mountpoints {
 
     /// What to poll for answers.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(AsFd::as_fd)
+        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).flat_map(Probe::descriptors)
     }
 
     /// The probers' processes.
@@ -124,12 +213,16 @@ impl Mountpoints {
 
     /// When to come back at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadline = |dog: &Watchdog| if dog.is_up() { dog.deadline() } else { now + LOOK_AGAIN };
-        self.watched.iter().map(|watched| deadline(&watched.dog)).min()
+        let deadline = |watched: &Watched| match watched.dog.is_up() || watched.lost > 0 {
+            true => watched.dog.deadline(),
+            false => Some(now + LOOK_AGAIN),
+        };
+        self.watched.iter().filter_map(deadline).min()
     }
 
     /// Something happened that may have killed any of them: ask all as soon as possible.
     pub fn suspect(&mut self, now: Instant) {
+        self.is_stale = true;
         for watched in &mut self.watched {
             watched.dog.suspect(now);
         }
@@ -145,45 +238,35 @@ impl Mountpoints {
         true
     }
 
-    /// Takes the answers that are there, sends the questions that are due, and says what is lost.
+    /// Takes the answers that are there, sends the questions that are due, and adds what is lost to `lost`.
     ///
     /// # Errors
     /// A prober cannot be started.
-    pub fn judge(&mut self, now: Instant) -> Result<Option<Lost>> {
+    pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            let Some(answer) = watched.probe.as_ref().and_then(Probe::answer) else { continue };
-            let was_up = watched.dog.is_up();
-            match watched.dog.answer(answer, now) {
-                Judgement::Alive if watched.is_blind => {
-                    watched.is_blind = false;
-                    crate::log!("mountpoint {} can be judged again", watched.check.value.display());
-                }
-                Judgement::Alive => {}
-                Judgement::Unclear(errno) => watched.blind(Described(errno)),
-                Judgement::Lost(loss) if was_up => return Ok(Some(watched.lost(loss))),
-                // Not lost but not there yet; it is asked again.
-                Judgement::Lost(loss) => watched.trouble = loss.to_string(),
+            if let Some(loss) = watched.judge(self.rhythm, now) {
+                lost.push(watched.lose(loss));
             }
         }
-        for watched in self.watched.iter().filter(|watched| watched.dog.is_up()) {
-            if let Some(loss) = watched.dog.overdue(now) {
-                return Ok(Some(watched.lost(loss)));
-            }
+        if self.is_stale && self.watched.iter().any(|watched| watched.lost > 0 && !watched.dog.is_up()) {
+            self.look(now)?;
         }
-        self.ask(now)?;
-        Ok(None)
+        self.ask(now)
     }
 
     /// Sends the questions that are due.
-    fn ask(&mut self, now: Instant) -> Result<()> {
+    ///
+    /// # Errors
+    /// A prober cannot be started.
+    pub fn ask(&mut self, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            let Some(owner) = watched.owner.filter(|_| watched.dog.is_due(now)) else { continue };
+            let Some(mount) = watched.mount.as_ref().filter(|_| watched.dog.is_due(now)) else { continue };
             let probe = match watched.probe.take() {
                 Some(probe) => probe,
                 None => {
                     // A question that cannot be asked is no question that goes unanswered.
                     let user = self.user.as_ref();
-                    Probe::start(owner, user).inspect_err(|_| watched.dog.forget_question(now))?
+                    Probe::start(mount.owner(), user).inspect_err(|_| watched.dog.forget_question(now))?
                 }
             };
             if !watched.dog.is_up() {
@@ -191,10 +274,27 @@ impl Mountpoints {
             }
             watched.dog.ask(now);
             // A prober that is gone is reaped soon, and its question is asked again.
-            let _ = probe.ask(&watched.check.value);
+            let _ = probe.ask(&watched.check.value, self.rhythm);
             watched.probe = Some(probe);
         }
         Ok(())
+    }
+
+    /// What there is to know of each.
+    pub fn report(&self) -> Vec<MountReport> {
+        self.watched.iter().map(Watched::report).collect()
+    }
+
+    /// The same, if there is more that is new than how long an answer took.
+    pub fn news(&mut self) -> Option<Vec<MountReport>> {
+        let mut timeless = self.report();
+        timeless.iter_mut().for_each(|report| report.round_trip = None);
+        // Those that are not watched any more, at the end, are no news.
+        if timeless.is_empty() || timeless == self.reported {
+            return None;
+        }
+        self.reported = timeless;
+        Some(self.report())
     }
 
     /// Ends all probers.
@@ -206,6 +306,33 @@ impl Mountpoints {
 }
 
 impl Watched {
+    /// Takes the answers that are there; the loss, if they come to one.
+    fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
+        while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
+            (self.took, self.daemon) = (Some(reply.took), reply.daemon.or(self.daemon));
+            let was_up = self.dog.is_up();
+            match self.dog.answer(reply.answer, now) {
+                Judgement::Alive => {
+                    if self.is_blind || (self.lost > 0 && !was_up) {
+                        crate::log!("mountpoint {} is there, and answers", self.check.value.display());
+                    }
+                    self.is_blind = false;
+                }
+                Judgement::Unclear(errno) => self.blind(Described(errno)),
+                Judgement::Lost(loss) if was_up => return Some(loss),
+                // Not lost but not there yet; its prober goes on asking.
+                Judgement::Lost(loss) => self.trouble = loss.to_string(),
+            }
+        }
+        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
+            && self.dog.late(now)
+        {
+            // If it comes back to life, it is to say so.
+            let _ = probe.ask(&self.check.value, rhythm);
+        }
+        self.dog.overdue(now).filter(|_| self.dog.is_up())
+    }
+
     /// The path cannot be judged, for this reason. That is no loss, but nobody shall think it is watched.
     fn blind(&mut self, why: impl fmt::Display) {
         self.trouble = format!("cannot judge it: {why}");
@@ -215,7 +342,29 @@ impl Watched {
         }
     }
 
-    fn lost(&self, loss: Loss) -> Lost {
-        Lost { path: self.check.value.clone(), loss }
+    fn lose(&mut self, loss: Loss) -> Lost {
+        self.dog.forget_mount();
+        self.trouble = loss.to_string();
+        (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
+        let what = format!("mountpoint {} lost: {loss}", self.check.value.display());
+        Lost { path: self.check.value.clone(), loss, what }
+    }
+
+    fn report(&self) -> MountReport {
+        let state = match (self.dog.is_up(), self.is_blind) {
+            (true, false) => MountState::Up,
+            (true, true) => MountState::Blind,
+            (false, _) if self.lost > 0 => MountState::Lost,
+            (false, _) => MountState::Awaited,
+        };
+        MountReport {
+            path: self.check.value.clone(),
+            fs_type: self.mount.as_ref().map(|mount| mount.fs_type.clone()).unwrap_or_default(),
+            daemon: self.daemon.map_or(0, |pid| pid.as_raw_nonzero().get()),
+            state,
+            round_trip: self.took,
+            lost: self.lost,
+            last: self.last.clone(),
+        }
     }
 }

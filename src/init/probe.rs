@@ -1,29 +1,44 @@
 //! A disposable process that touches mounts in our place.
 //!
 //! A hung filesystem blocks whoever asks it, uninterruptibly, and a private FUSE mount answers only its owner. So the
-//! question is asked by a child that has become the owner; PID 1 keeps the deadline and never waits.
+//! question is asked by a child that has become the owner; PID 1 never waits for it.
+//!
+//! The prober asks at every interval by itself, and tells PID 1 only what it was asked for, what has changed or took long. What it
+//! cannot tell, that it hangs, an alarm does: a timer that both have, wound up before each question. So PID 1
+//! sleeps as long as all is well, and a thousand idle vassals cost half of what they would.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, readlinkat_raw, statx};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
-use rustix::process::{Pid, Signal};
+use rustix::process::{DumpableBehavior, Pid, Signal};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::creds::Identity;
 use super::watchdog::{Answer, Found};
 use crate::error::{Context, Result};
 use crate::mount::mountinfo::Owner;
 use crate::sys::clone::{self, Side, clone3};
+use crate::sys::exec::{Strings, exec};
 use crate::sys::{fd, signal};
+use crate::world;
 
-/// The longest question: a path (PATH_MAX).
-const QUESTION_MAX: usize = 4096;
+/// What the prober is called, and how it knows what it is after it has executed our own file again.
+pub const NAME: &str = "vassal-probe";
 
-/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root.
-const ANSWER_SIZE: usize = 4 + 8 + 1;
+/// The longest question: interval and patience, a path (PATH_MAX) with its null byte.
+const QUESTION_MAX: usize = 16 + 4096;
+
+/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root, how long it took, the daemon.
+const REPLY_SIZE: usize = 4 + 8 + 1 + 8 + 4;
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): the mount ID that is never reused. rustix has no name for it.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -31,12 +46,39 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// The exit status of a prober that could not become the owner.
 const EXIT_NOT_OWNER: i32 = 1;
 
+/// A filesystem that takes this long to answer is slow: PID 1 is told each time that it has.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Daemons keep `/dev/fuse` among their first descriptors; so many are looked at.
+const DESCRIPTORS: u32 = 64;
+
 /// A running prober.
 #[derive(Debug)]
 pub struct Probe {
     /// Its process, a child of ours.
     pub pid: Pid,
     socket: OwnedFd,
+    alarm: OwnedFd,
+}
+
+/// How a prober asks by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Rhythm {
+    /// The time between two questions.
+    pub interval: Duration,
+    /// How long an answer may take before it is late.
+    pub patience: Duration,
+}
+
+/// What a prober has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// What it saw.
+    pub answer: Answer,
+    /// How long the filesystem took to answer.
+    pub took: Duration,
+    /// The process that serves the filesystem, where it is a child of ours and the kernel tells.
+    pub daemon: Option<Pid>,
 }
 
 impl Probe {
@@ -44,34 +86,57 @@ impl Probe {
     /// lead through directories of a group.
     ///
     /// # Errors
-    /// No socket or process to be had. An identity that cannot be taken on ends the prober at once.
+    /// No socket, timer or process to be had. An identity that cannot be taken on ends the prober at once.
     pub fn start(owner: Owner, user: Option<&Identity>) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .context("create the socket of", "the mount prober")?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
+            .context("create the alarm of", "the mount prober")?;
+        // Built before the process is: it has nothing but our own memory, which is to be left.
+        let argv = Strings::new([NAME]);
+        let envp = Strings::new::<&str>([]);
         match clone3(0).context("start", "the mount prober")? {
-            Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours }),
+            Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm }),
             Side::Child => {
                 drop(ours);
-                serve(owner, user, theirs)
+                become_prober(owner, user, theirs, &alarm);
+                // A copy of PID 1 takes twice the memory of a fresh process. Where our file cannot be executed (by the
+                // owner, or without /proc), the copy serves as well.
+                exec(&c"/proc/self/exe".to_owned(), &argv, &envp);
+                serve()
             }
         }
     }
 
-    /// Sends a question.
+    /// Sends a question; from then on the prober asks the same by itself.
     ///
     /// # Errors
     /// PIPE when the prober has died.
-    pub fn ask(&self, path: &Path) -> std::result::Result<(), Errno> {
+    pub fn ask(&self, path: &Path, rhythm: Rhythm) -> std::result::Result<(), Errno> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::send(&self.socket, path.as_os_str().as_bytes(), flags).map(drop)
+        let (interval, patience) = (nanoseconds(rhythm.interval), nanoseconds(rhythm.patience));
+        let question =
+            [&interval.to_le_bytes()[..], &patience.to_le_bytes(), path.as_os_str().as_bytes(), b"\0"];
+        rustix::net::send(&self.socket, &question.concat(), flags).map(drop)
     }
 
-    /// The answer, if it is there.
-    pub fn answer(&self) -> Option<Answer> {
-        let mut packet = [0; ANSWER_SIZE];
+    /// What it says, if there is something.
+    pub fn reply(&self) -> Option<Reply> {
+        let mut packet = [0; REPLY_SIZE];
         let (_, length) = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT).ok()?;
-        if length == ANSWER_SIZE { decode(&packet) } else { None }
+        if length == REPLY_SIZE { decode(&packet) } else { None }
+    }
+
+    /// Whether a question of its own has gone unanswered for its patience; says so once.
+    pub fn is_late(&self) -> bool {
+        rustix::io::read(&self.alarm, &mut [0; 8]).is_ok()
+    }
+
+    /// What to poll: readable when there is a reply, or when it is late.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.socket.as_fd(), self.alarm.as_fd()]
     }
 
     /// Ends the prober. One that hangs in a dead mount goes when the mount's connection does.
@@ -80,36 +145,19 @@ impl Probe {
     }
 }
 
-impl AsFd for Probe {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+/// In the child: the owner's identity, and two descriptors, the alarm in place of standard input and the socket in place of
+/// standard output.
+fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
+    let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
+    // A copy of the emperor's link would hide our end from the emperor.
+    if places.is_err() || fd::close_from(3).is_err() {
+        clone::exit(EXIT_NOT_OWNER);
     }
-}
-
-/// The prober's life.
-fn serve(owner: Owner, user: Option<&Identity>, socket: OwnedFd) -> ! {
-    let _ = rustix::thread::set_name(c"vassal-probe");
-    // Only its own socket: a copy of the emperor's link would hide our end from the emperor.
-    let Ok(socket) = fd::keep_only(socket) else { clone::exit(EXIT_NOT_OWNER) };
+    // It was closed with the rest.
+    std::mem::forget(socket);
     // Whoever is not root can ask as itself only, and is answered if it may.
     if rustix::process::geteuid().is_root() && become_owner(owner, user).is_err() {
         clone::exit(EXIT_NOT_OWNER);
-    }
-    // After the last change of identity, which clears it.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let mut question = [0; QUESTION_MAX];
-    loop {
-        match recv(&socket, &mut question, RecvFlags::empty()) {
-            Ok((_, length)) if length > 0 => {
-                let answer = encode(look(question.get(..length).unwrap_or_default()));
-                if rustix::net::send(&socket, &answer, SendFlags::NOSIGNAL).is_err() {
-                    clone::exit(0);
-                }
-            }
-            Err(Errno::INTR) => {}
-            // The end of PID 1's side, or of the socket.
-            _ => clone::exit(0),
-        }
     }
 }
 
@@ -119,41 +167,159 @@ fn become_owner(owner: Owner, user: Option<&Identity>) -> Result<()> {
     Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups }.assume(None)
 }
 
-/// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is asked
-/// for because the kernel answers a question for the mount ID alone without FUSE's help, FORCE_SYNC or not.
-fn look(path: &[u8]) -> Answer {
-    let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
-    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
-        Ok(stat) => Answer::Found(Found {
-            mount_id: stat.stx_mnt_id,
-            is_mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-        }),
-        Err(errno) => Answer::Failed(errno),
+/// The prober's life.
+pub fn serve() -> ! {
+    let _ = rustix::thread::set_name(c"vassal-probe");
+    // After the last change of identity, which clears it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // The app is the same user, and has no business in here.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let (alarm, socket) = (rustix::stdio::stdin(), rustix::stdio::stdout());
+    let mut question = [0; QUESTION_MAX];
+    let mut interval = None;
+    let mut told = None;
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let is_asked = match poll(&mut fds, interval.as_ref()) {
+            Ok(0) => false,
+            Ok(_) => match recv(socket, &mut question, RecvFlags::empty()) {
+                Ok((_, length)) if length > 0 => true,
+                Err(Errno::INTR) => continue,
+                // The end of PID 1's side, or of the socket.
+                _ => clone::exit(0),
+            },
+            Err(_) => continue,
+        };
+        let Some((rhythm, path)) = parse(&question) else { clone::exit(0) };
+        interval = timespec(rhythm.interval);
+        arm(alarm, rhythm.patience);
+        let start = Instant::now();
+        let (answer, device) = look(path);
+        let took = start.elapsed();
+        if rhythm.interval >= rhythm.patience {
+            // Else the next question comes first, and winds it up anew.
+            arm(alarm, Duration::ZERO);
+        }
+        let is_new = told != Some(answer);
+        // PID 1 may have asked meanwhile, and what it waits for would take as long again.
+        let is_slow = took >= rhythm.patience.min(SLOW);
+        if is_asked || is_new || is_slow {
+            tell(socket, Reply { answer, took, daemon: None });
+            told = Some(answer);
+        }
+        if let (true, Answer::Found(Found { is_mount_root: true, .. })) = (is_new, answer)
+            && let Some(daemon) = daemon_of(device)
+        {
+            tell(socket, Reply { answer, took, daemon: Some(daemon) });
+        }
     }
 }
 
-fn encode(answer: Answer) -> Vec<u8> {
-    let (errno, found) = match answer {
+fn tell(socket: BorrowedFd<'_>, reply: Reply) {
+    if rustix::net::send(socket, &encode(reply), SendFlags::NOSIGNAL).is_err() {
+        clone::exit(0);
+    }
+}
+
+/// Zero disarms.
+fn arm(alarm: BorrowedFd<'_>, time: Duration) {
+    let Some(it_value) = timespec(time) else { return };
+    let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = timerfd_settime(alarm, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value });
+}
+
+fn timespec(time: Duration) -> Option<Timespec> {
+    Timespec::try_from(time).ok()
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A question: interval and patience, then the path.
+fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
+    let (interval, rest) = question.split_first_chunk::<8>()?;
+    let (patience, path) = rest.split_first_chunk::<8>()?;
+    let time = |bytes: &[u8; 8]| Duration::from_nanos(u64::from_le_bytes(*bytes));
+    let rhythm = Rhythm { interval: time(interval), patience: time(patience) };
+    Some((rhythm, CStr::from_bytes_until_nul(path).ok()?))
+}
+
+/// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is asked
+/// for because the kernel answers a question for the mount ID alone without FUSE's help, FORCE_SYNC or not. With the minor
+/// number of the device, which is the number of a FUSE connection.
+fn look(path: &CStr) -> (Answer, u32) {
+    let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
+    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
+        Ok(stat) => {
+            let is_mount_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+            (Answer::Found(Found { mount_id: stat.stx_mnt_id, is_mount_root }), stat.stx_dev_minor)
+        }
+        Err(errno) => (Answer::Failed(errno), 0),
+    }
+}
+
+/// The child of PID 1 that has this FUSE connection open: the daemon, which its hook has left behind. Unknown where the
+/// kernel does not tell (`fuse_connection` in fdinfo is recent), or where we may not look.
+///
+/// /proc may be that of the namespace we come from, with numbers that are not ours.
+fn daemon_of(connection: u32) -> Option<Pid> {
+    let parent = number_in("/proc/self/status", "PPid:")?;
+    let children = read_text(&format!("/proc/{parent}/task/{parent}/children"))?;
+    let line = format!("fuse_connection:\t{connection}\n");
+    let daemon = children.split_ascii_whitespace().find(|pid| {
+        (0..DESCRIPTORS).any(|fd| {
+            let mut target = [0; 16];
+            let link = readlinkat_raw(CWD, format!("/proc/{pid}/fd/{fd}"), &mut target[..]);
+            // Only then: whatever else it has open may be part of a filesystem that hangs.
+            link.is_ok_and(|length| target.get(..length) == Some(b"/dev/fuse"))
+                && read_text(&format!("/proc/{pid}/fdinfo/{fd}")).is_some_and(|info| info.contains(&line))
+        })
+    })?;
+    Pid::from_raw(number_in(&format!("/proc/{daemon}/status"), "NSpid:")?)
+}
+
+/// The last number in a line of a file of /proc; of `NSpid`, that is the one in the process's own namespace.
+fn number_in(path: &str, field: &str) -> Option<i32> {
+    let text = read_text(path)?;
+    text.lines().find_map(|line| line.strip_prefix(field))?.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// A file of /proc.
+fn read_text(path: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&world::read_file(path).ok()?).into_owned())
+}
+
+fn encode(reply: Reply) -> Vec<u8> {
+    let (errno, found) = match reply.answer {
         Answer::Found(found) => (0, found),
         Answer::Failed(errno) => (errno.raw_os_error(), Found { mount_id: 0, is_mount_root: false }),
     };
-    let mut packet = Vec::with_capacity(ANSWER_SIZE);
+    let mut packet = Vec::with_capacity(REPLY_SIZE);
     packet.extend(errno.to_le_bytes());
     packet.extend(found.mount_id.to_le_bytes());
     packet.push(found.is_mount_root.into());
+    packet.extend(nanoseconds(reply.took).to_le_bytes());
+    packet.extend(Pid::as_raw(reply.daemon).to_le_bytes());
     packet
 }
 
-fn decode(packet: &[u8; ANSWER_SIZE]) -> Option<Answer> {
+fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
     let (errno, rest) = packet.split_first_chunk::<4>()?;
     let (mount_id, rest) = rest.split_first_chunk::<8>()?;
-    Some(match i32::from_le_bytes(*errno) {
+    let (is_mount_root, rest) = rest.split_first()?;
+    let (took, rest) = rest.split_first_chunk::<8>()?;
+    let (daemon, _) = rest.split_first_chunk::<4>()?;
+    let answer = match i32::from_le_bytes(*errno) {
         0 => Answer::Found(Found {
             mount_id: u64::from_le_bytes(*mount_id),
-            is_mount_root: rest.first().is_some_and(|&flag| flag != 0),
+            is_mount_root: *is_mount_root != 0,
         }),
         errno => Answer::Failed(Errno::from_raw_os_error(errno)),
-    })
+    };
+    // The prober is a process of the tenant's user: nothing that is no pid may become one.
+    let daemon = Some(i32::from_le_bytes(*daemon)).filter(|pid| *pid > 1).and_then(Pid::from_raw);
+    Some(Reply { answer, took: Duration::from_nanos(u64::from_le_bytes(*took)), daemon })
 }
 
 #[cfg(test)]
@@ -161,20 +327,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_survive_the_wire() {
-        for answer in
-            [Answer::Found(Found { mount_id: 1 << 40, is_mount_root: true }), Answer::Failed(Errno::NOTCONN)]
-        {
-            let packet: [u8; ANSWER_SIZE] = encode(answer).try_into().unwrap();
-            assert_eq!(decode(&packet), Some(answer));
+    fn replies_survive_the_wire() {
+        for (answer, daemon) in [
+            (Answer::Found(Found { mount_id: 1 << 40, is_mount_root: true }), Pid::from_raw(7)),
+            (Answer::Failed(Errno::NOTCONN), None),
+        ] {
+            let reply = Reply { answer, took: Duration::from_nanos(1_234_567), daemon };
+            let packet: [u8; REPLY_SIZE] = encode(reply).try_into().unwrap();
+            assert_eq!(decode(&packet), Some(reply));
         }
     }
 
     #[test]
     fn the_root_directory_is_a_mount_root() {
-        let Answer::Found(root) = look(b"/proc") else { panic!("/proc does not answer") };
-        let Answer::Found(inside) = look(b"/proc/self") else { panic!("/proc/self does not answer") };
+        let Answer::Found(root) = look(c"/proc").0 else { panic!("/proc does not answer") };
+        let Answer::Found(inside) = look(c"/proc/self").0 else { panic!("/proc/self does not answer") };
         assert!(root.is_mount_root && !inside.is_mount_root);
-        assert_eq!(look(b"/proc/nothing"), Answer::Failed(Errno::NOENT));
+        assert_eq!(look(c"/proc/nothing").0, Answer::Failed(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_question_without_a_path_is_none() {
+        assert!(parse(&[0; 15]).is_none() && parse(&[1; 32]).is_none());
     }
 }

@@ -7,20 +7,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 use super::accounts::Accounts;
 use super::announce::{self, Listener};
-use super::creds::{self, Confinement, Identity};
+use super::creds::{self, Confinement, Identity, MountPower};
 use super::events::{Events, NewFile};
 use super::hook::Failed;
 use super::jail;
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
-use super::mountpoints::Mountpoints;
+use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::reaper::{Processes, Reaped};
 use super::sockets::{self, Socket};
+use super::watchdog::Loss;
 use crate::config::Input;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,12 @@ const NOT_INHERITED: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
 ];
+
+/// A loss found this soon after a child's death is put down to it.
+const BLAME: Duration = Duration::from_millis(100);
+
+/// How long the answers of the mountpoints are waited for when the emperor asks for a report.
+const REPORT_TIME: Duration = Duration::from_millis(100);
 
 /// All that a vassal needs to live.
 pub struct Setup {
@@ -85,8 +92,14 @@ pub struct Vassal {
     pub(super) last_death: Option<(Instant, Reaped)>,
     /// Set when no child is left.
     pub(super) childless: bool,
-    /// The first mountpoint that was lost, and how.
-    pub(super) lost: Option<String>,
+    /// The mountpoints that were lost and not seen to yet, in the order in which that was noticed.
+    pub(super) lost: Vec<Lost>,
+    /// Set while a loss is being dealt with that the app survives: another one has to wait.
+    pub(super) is_repairing: bool,
+    /// When a lost mount was made anew the last time.
+    pub(super) remounted: Option<Instant>,
+    /// Since when the emperor waits for a report on the mountpoints.
+    report_asked: Option<Instant>,
     /// Set when the app has said that it accepts requests, and the hooks for that are to run.
     pub(super) is_accepting: bool,
     /// A new file, or a request to read the old one again.
@@ -206,7 +219,10 @@ impl Vassal {
             stop: None,
             is_ending: false,
             hook: None,
-            lost: None,
+            lost: Vec::new(),
+            is_repairing: false,
+            remounted: None,
+            report_asked: None,
             is_accepting: false,
             reload: None,
             last_death: None,
@@ -238,11 +254,16 @@ impl Vassal {
         if let Some(name) = &self.plan.hostname {
             step("namespaces", self.set_hostname(&name.value))?;
         }
+        self.note_maker(Maker::Outside)?;
         for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
             self.phase(phase)?;
         }
         let host = Accounts::read();
         step("jail", self.enter_jail())?;
+        if self.plan.chroot.is_some() || self.plan.pivot_root.is_some() {
+            // What was mounted before cannot be mounted again from in here.
+            self.note_maker(Maker::Outside)?;
+        }
         for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
             self.phase(phase)?;
         }
@@ -256,14 +277,25 @@ impl Vassal {
         let kept = std::mem::take(&mut self.kept);
         step("sockets", self.open_sockets(&accounts, kept))?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
-            let may_unmount = !self.has_namespace(libc::CLONE_NEWNS);
-            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), may_unmount))?;
+            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), self.mount_power()))?;
         }
         self.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
         step("privilege drop", rustix::process::chdir("/").context("chdir", "/"))?;
         self.jail_workdir = self.workdir.clone();
         self.run_app()
+    }
+
+    /// What is left to do about mounts. By now it is known which of them root has made.
+    fn mount_power(&self) -> MountPower {
+        let by_root = |maker| matches!(maker, Maker::Phase(phase) if phase <= Phase::AsRoot);
+        match self.plan.remounts() {
+            true if self.mountpoints.makers().any(by_root) => MountPower::All,
+            true => MountPower::Unmount,
+            // Nobody else takes the dead mount away, and the next instance needs the place.
+            false if !self.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
+            false => MountPower::None,
+        }
     }
 
     /// From the privilege drop to the running app: what a reload does again, in the same jail.
@@ -304,17 +336,26 @@ impl Vassal {
             Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
             Failed::Interrupted => self.interrupted(),
             Failed::Exit(status) => End::Hook(status),
-        })
+        })?;
+        self.note_maker(Maker::Phase(phase))
+    }
+
+    /// Keeps in mind who has mounted what, where that decides whether it can be mounted again.
+    fn note_maker(&mut self, maker: Maker) -> std::result::Result<(), End> {
+        if !self.plan.remounts() || self.mountpoints.is_empty() {
+            return Ok(());
+        }
+        step("mountpoint-lost", self.mountpoints.note_maker(maker))
     }
 
     /// Whether something came up that makes further preparations pointless.
     pub(super) fn is_interrupted(&self) -> bool {
-        !self.is_ending && (self.stop.is_some() || self.lost.is_some())
+        !self.is_ending && (self.stop.is_some() || (!self.lost.is_empty() && !self.is_repairing))
     }
 
     /// The end that came in between.
     fn interrupted(&mut self) -> End {
-        self.lost.take().map_or(End::Stopped, End::Lost)
+        self.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
     }
 
     /// Whether we live in a namespace of our own of this kind.
@@ -345,7 +386,8 @@ impl Vassal {
                 let paths: Vec<_> =
                     self.plan.checks.iter().map(|path| path.value.display().to_string()).collect();
                 crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
-                return Ok(());
+                // What a hook of as-user has left to a process in the background counts as made by as-user.
+                return self.note_maker(Maker::Phase(Phase::AsUser));
             }
             if let (true, Some((check, trouble))) = (now >= deadline, self.mountpoints.trouble()) {
                 let (path, waited) = (check.value.display(), Elapsed(now - start));
@@ -374,7 +416,7 @@ impl Vassal {
                 (Progress::AtWork | Progress::Said(_), _) => break,
                 (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
                 (Progress::Preparing, Some(status)) => return Err(End::App(status)),
-                (Progress::Preparing, None) if self.lost.is_some() => return Err(self.interrupted()),
+                (Progress::Preparing, None) if !self.lost.is_empty() => return Err(self.interrupted()),
                 // Its program is on a filesystem that hangs: the main loop knows what to do.
                 (Progress::Preparing, None) if self.stop.is_some() => return Ok(()),
                 (Progress::Preparing, None) => {}
@@ -482,7 +524,8 @@ impl Vassal {
     /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
     pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
-        let deadline = [deadline, self.mountpoints.deadline(now)].into_iter().flatten().min();
+        let report = self.report_asked.map(|asked| asked + REPORT_TIME);
+        let deadline = [deadline, self.mountpoints.deadline(now), report].into_iter().flatten().min();
         // Nobody waits for its start any more once it is to stop, and its report stays readable.
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
         let starting = starting.filter(|_| self.stop.is_none());
@@ -504,12 +547,14 @@ impl Vassal {
         if wakeup.mounts_changed || !reaped.is_empty() {
             self.mountpoints.suspect(now);
         }
-        match self.mountpoints.judge(now) {
-            Ok(None) => {}
-            Ok(Some(lost)) => self.lost = self.lost.take().or(Some(self.describe(&lost, now))),
+        let known = self.lost.len();
+        if let Err(error) = self.mountpoints.judge(&mut self.lost, now) {
             // The watch is broken, the mounts may be fine. It is tried again at the next interval.
-            Err(error) => crate::log!("mountpoint-check: {error}"),
+            crate::log!("mountpoint-check: {error}");
         }
+        let death = self.last_death;
+        self.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
+        self.report_mountpoints(wakeup.report, now);
         self.childless |= wakeup.childless;
         if let Some(who) = wakeup.stop {
             self.stop_requested(who);
@@ -542,11 +587,44 @@ impl Vassal {
         }
     }
 
+    /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
+    /// any case.
+    fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
+        if self.events.link().is_none() {
+            return;
+        }
+        if let Some(reports) = self.mountpoints.news() {
+            self.tell(&FromVassal::Mountpoints(reports));
+        }
+        if is_asked && self.report_asked.is_none() {
+            self.report_asked = Some(now);
+            self.mountpoints.suspect(now);
+            if let Err(error) = self.mountpoints.ask(now) {
+                crate::log!("mountpoint-check: {error}");
+            }
+        }
+        let Some(asked) = self.report_asked else { return };
+        if !self.mountpoints.is_asking() || now >= asked + REPORT_TIME {
+            self.report_asked = None;
+            self.tell(&FromVassal::Mountpoints(self.mountpoints.report()));
+        }
+    }
+
     /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
     pub(super) fn tell(&self, message: &FromVassal) {
         if let Some(link) = self.events.link() {
             let _ = protocol::send(link, &message.encode(), None);
         }
+    }
+}
+
+/// Puts a loss that was noticed right after a child's death down to it.
+fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
+    let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
+    if let Some((at, child)) = death.filter(|(at, _)| is_dead && now.saturating_duration_since(*at) <= BLAME)
+    {
+        let after = Elapsed(now.saturating_duration_since(at));
+        lost.what += &format!(", {after} after the daemon died (pid {}, {})", child.pid, child.status);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Is a checked mountpoint still what it was? Pure: answers and times in, judgements out.
 //!
-//! A path is asked at every interval, and at once when a child died or the mount table changed. One question is out
-//! at a time; an event that arrives meanwhile makes the next one follow directly.
+//! The prober asks at every interval by itself, and says what has changed. It is asked at once when a child died or the
+//! mount table changed. One question is out at a time; an event that arrives meanwhile makes the next one follow directly.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -65,19 +65,19 @@ pub enum Judgement {
 }
 
 /// The watch over one path.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watchdog {
     interval: Duration,
     timeout: Duration,
-    /// The mount that was there when the path was first found mounted.
+    /// The mount that was there when the path was first found mounted; none after a loss.
     mount_id: Option<u64>,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Nothing is out; the next question is due then.
-    Idle { due: Instant },
+    /// Nothing is out; the next question is due then, if one is.
+    Idle { due: Option<Instant> },
     /// A question is out since then; `again` if the answer will be stale.
     Asked { since: Instant, again: bool },
 }
@@ -85,18 +85,23 @@ enum State {
 impl Watchdog {
     /// A watch whose first question is due now.
     pub fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, mount_id: None, state: State::Idle { due: now } }
+        Self { interval, timeout, mount_id: None, state: State::Idle { due: Some(now) } }
     }
 
-    /// Whether the path has been found mounted and answering.
+    /// Whether the path has been found mounted and answering, and was not lost since.
     pub fn is_up(&self) -> bool {
         self.mount_id.is_some()
+    }
+
+    /// The mount that was there counts no longer: whatever is found next is the one to be watched.
+    pub fn forget_mount(&mut self) {
+        self.mount_id = None;
     }
 
     /// Something happened that may have killed the mount: ask as soon as possible.
     pub fn suspect(&mut self, now: Instant) {
         self.state = match self.state {
-            State::Idle { .. } => State::Idle { due: now },
+            State::Idle { .. } => State::Idle { due: Some(now) },
             State::Asked { since, .. } => State::Asked { since, again: true },
         };
     }
@@ -104,9 +109,14 @@ impl Watchdog {
     /// Whether a question should be sent now.
     pub fn is_due(&self, now: Instant) -> bool {
         match self.state {
-            State::Idle { due } => due <= now,
+            State::Idle { due } => due.is_some_and(|due| due <= now),
             State::Asked { .. } => false,
         }
+    }
+
+    /// Whether a question is out.
+    pub fn is_asking(&self) -> bool {
+        matches!(self.state, State::Asked { .. })
     }
 
     /// A question was sent.
@@ -114,15 +124,32 @@ impl Watchdog {
         self.state = State::Asked { since: now, again: false };
     }
 
+    /// The prober's own question has been out for [`Self::patience`]; whether it is to be asked once more. It gets the rest
+    /// of the timeout for an answer.
+    pub fn late(&mut self, now: Instant) -> bool {
+        let is_idle = matches!(self.state, State::Idle { .. });
+        if is_idle {
+            let since = now.checked_sub(self.patience()).unwrap_or(now);
+            self.state = State::Asked { since, again: false };
+        }
+        is_idle
+    }
+
+    /// When the prober is to raise the alarm. A part of the timeout is left: after a time in which nobody ran (a frozen
+    /// container), the alarm goes off although the filesystem will answer at once.
+    pub fn patience(&self) -> Duration {
+        self.timeout * 3 / 4
+    }
+
     /// The question was lost without an answer (its prober died): ask again after an interval.
     pub fn forget_question(&mut self, now: Instant) {
-        self.state = State::Idle { due: now + self.interval };
+        self.state = State::Idle { due: Some(now + self.interval) };
     }
 
     /// Judges an answer. The first one from a mounted path sets what later ones are compared with.
     pub fn answer(&mut self, answer: Answer, now: Instant) -> Judgement {
         let again = matches!(self.state, State::Asked { again: true, .. });
-        self.state = State::Idle { due: if again { now } else { now + self.interval } };
+        self.state = State::Idle { due: again.then_some(now) };
         match (answer, self.mount_id) {
             (Answer::Failed(errno), _) => match errno {
                 // Not let through on the way, or short of something: says nothing about the filesystem.
@@ -154,10 +181,11 @@ impl Watchdog {
     }
 
     /// When [`Self::is_due`] or [`Self::overdue`] has something to say next.
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle { due } => due,
-            State::Asked { since, .. } => since + self.timeout,
+            // After a loss nobody waits for the answer any more, though it may still come.
+            State::Asked { since, .. } => self.mount_id.map(|_| since + self.timeout),
         }
     }
 }
@@ -191,13 +219,42 @@ mod tests {
     }
 
     #[test]
-    fn one_question_at_a_time_at_every_interval() {
+    fn nothing_is_asked_without_a_reason() {
         let start = Instant::now();
         let mut dog = up(start);
-        assert!(!ask(&mut dog, start + INTERVAL / 2));
-        assert_eq!(dog.deadline(), start + INTERVAL);
-        assert!(ask(&mut dog, start + INTERVAL));
-        assert!(!ask(&mut dog, start + INTERVAL * 3), "a second question while one is out");
+        assert!(!ask(&mut dog, start + INTERVAL * 3));
+        assert_eq!(dog.deadline(), None);
+    }
+
+    #[test]
+    fn a_late_answer_has_the_rest_of_the_timeout() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        let alarm = start + dog.patience();
+        assert!(dog.late(alarm) && !dog.late(alarm));
+        assert!(!ask(&mut dog, alarm), "a second question while one is out");
+        assert_eq!((dog.deadline(), dog.overdue(alarm)), (Some(start + TIMEOUT), None));
+        let mut forgiven = up(start);
+        forgiven.late(alarm);
+        assert_eq!(forgiven.answer(found(7), alarm), Judgement::Alive);
+        assert_eq!(forgiven.overdue(start + TIMEOUT), None);
+        assert_eq!(dog.overdue(start + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
+    }
+
+    #[test]
+    fn after_a_loss_another_mount_is_as_good() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        assert_eq!(
+            dog.answer(Answer::Failed(Errno::NOTCONN), start),
+            Judgement::Lost(Loss::Dead(Errno::NOTCONN))
+        );
+        dog.forget_mount();
+        dog.suspect(start);
+        assert!(ask(&mut dog, start) && dog.deadline().is_none());
+        assert_eq!(dog.answer(found(8), start), Judgement::Alive);
+        assert!(dog.is_up());
+        assert_eq!(dog.answer(found(7), start), Judgement::Lost(Loss::Replaced));
     }
 
     #[test]
@@ -243,8 +300,9 @@ mod tests {
         let mut dog = up(start);
         assert_eq!(dog.overdue(start + TIMEOUT * 2), None, "nothing is out");
         let asked = start + INTERVAL;
+        dog.suspect(asked);
         assert!(ask(&mut dog, asked));
-        assert_eq!(dog.deadline(), asked + TIMEOUT);
+        assert_eq!(dog.deadline(), Some(asked + TIMEOUT));
         assert_eq!(dog.overdue(asked + TIMEOUT * 8 / 10), None);
         assert_eq!(dog.overdue(asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
     }

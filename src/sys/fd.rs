@@ -47,16 +47,26 @@ pub fn set_cloexec(fd: RawFd, cloexec: bool) {
     unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
 }
 
+/// Closes every descriptor from `first` up, in a child that uses none of them any more (close_range(2)).
+///
+/// # Errors
+/// ENOSYS, EPERM under a seccomp filter that does not know the call.
+pub fn close_from(first: u32) -> Result<(), Errno> {
+    close_range(first, 0)
+}
+
+fn close_range(first: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: plain integers. The caller uses no descriptor that it closes.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// Marks every descriptor from `first` up as close-on-exec (close_range(2)).
 ///
 /// # Errors
 /// ENOSYS, EPERM under a seccomp filter that does not know the call.
 pub fn cloexec_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: plain integers; no descriptor is closed, only flagged.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
-    };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 /// Closes every descriptor but the standard ones, before this process has opened any of its own.

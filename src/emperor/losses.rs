@@ -1,0 +1,144 @@
+//! The checked mountpoints of a vassal, over all its instances. Pure.
+//!
+//! An instance tells how its own are, and counts their losses from its start; what was lost before it is added here.
+
+use crate::json::Json;
+use crate::protocol::{MountReport, MountState};
+
+/// All of them, in the order of the vassal's file.
+#[derive(Debug)]
+pub struct Mountpoints(Vec<Mountpoint>);
+
+/// One of them.
+#[derive(Debug)]
+pub struct Mountpoint {
+    /// What the latest instance has told.
+    report: MountReport,
+    /// How many times instances before it have lost it.
+    before: u64,
+}
+
+impl Mountpoints {
+    /// Of a vassal that has not told yet.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The running instance tells; a path that it does not check any more is forgotten.
+    pub fn told(&mut self, reports: Vec<MountReport>) {
+        let old = std::mem::take(&mut self.0);
+        self.0 = reports
+            .into_iter()
+            .map(|mut report| {
+                let known = old.iter().find(|known| known.report.path == report.path);
+                if let (Some(known), true) = (known, report.last.is_empty()) {
+                    report.last.clone_from(&known.report.last);
+                }
+                Mountpoint { report, before: known.map_or(0, |known| known.before) }
+            })
+            .collect();
+    }
+
+    /// The instance has ended.
+    pub fn instance_ended(&mut self) {
+        for mountpoint in &mut self.0 {
+            mountpoint.before = mountpoint.lost();
+            let report = &mut mountpoint.report;
+            (report.lost, report.daemon, report.round_trip) = (0, 0, None);
+            report.state = MountState::Awaited;
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was ever lost, as people want it: `/app lost 3 times`; empty if nothing was.
+    pub fn losses(&self) -> String {
+        let lost = self.0.iter().filter(|mountpoint| mountpoint.lost() > 0);
+        let texts: Vec<_> = lost
+            .map(|mountpoint| {
+                let times = super::Count(mountpoint.lost(), "time");
+                format!("{} lost {times}", mountpoint.report.path.display())
+            })
+            .collect();
+        texts.join(", ")
+    }
+
+    /// Everything.
+    pub fn json(&self, json: &mut Json) {
+        json.open("mountpoints", '[');
+        for mountpoint in &self.0 {
+            let MountReport { path, fs_type, daemon, state, round_trip, last, .. } = &mountpoint.report;
+            json.open("", '{');
+            json.text("path", Some(&path.to_string_lossy()));
+            json.text("type", Some(fs_type.as_str()).filter(|text| !text.is_empty()));
+            json.number("daemon", Some(daemon.unsigned_abs()).filter(|&pid| pid > 0));
+            json.text("state", Some(state.name()));
+            // In microseconds: in milliseconds there is often nothing to see.
+            let micros = round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            json.number("round_trip_us", micros);
+            json.number("lost", Some(mountpoint.lost()));
+            json.text("last", Some(last.as_str()).filter(|text| !text.is_empty()));
+            json.close('}');
+        }
+        json.close(']');
+    }
+}
+
+impl Mountpoint {
+    fn lost(&self) -> u64 {
+        self.before.saturating_add(self.report.lost.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn report(path: &str, lost: u32, last: &str) -> MountReport {
+        MountReport {
+            path: path.into(),
+            fs_type: "fuse.x".into(),
+            daemon: 6,
+            state: MountState::Up,
+            round_trip: Some(Duration::from_nanos(31_415)),
+            lost,
+            last: last.into(),
+        }
+    }
+
+    #[test]
+    fn losses_add_up_over_instances() {
+        let mut all = Mountpoints::none();
+        assert!(all.is_empty() && all.losses().is_empty());
+        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.told(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
+        all.instance_ended();
+        assert_eq!(all.losses(), "/a lost 1 time");
+        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.told(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
+        assert_eq!(all.losses(), "/a lost 3 times");
+        all.instance_ended();
+        all.told(vec![report("/b", 0, "")]);
+        assert_eq!(all.losses(), "");
+    }
+
+    #[test]
+    fn json_shows_each_and_nothing_that_is_not_known() {
+        let mut all = Mountpoints::none();
+        all.told(vec![report("/a", 1, "hung")]);
+        let mut json = Json::default();
+        json.open("", '{');
+        all.json(&mut json);
+        all.instance_ended();
+        all.json(&mut json);
+        json.close('}');
+        assert_eq!(
+            json.0,
+            r#"{"mountpoints":[{"path":"/a","type":"fuse.x","daemon":6,"state":"up","round_trip_us":31,"lost":1,"last":"hung"}],"mountpoints":[{"path":"/a","type":"fuse.x","daemon":null,"state":"awaited","round_trip_us":null,"lost":1,"last":"hung"}]}"#
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! What follows a lost mountpoint while the app runs (`mountpoint-lost`): the end, a new mount, or a hook.
+//!
+//! # Mounting again
+//!
+//! First the dead mount is unmounted by force, which aborts its connection: from then on nobody hangs in it, and the app can
+//! be stopped in order. Then the phase that had mounted it runs again, all of it, since nobody knows which of its commands
+//! belong together; so whatever else of the checked paths that phase had mounted is unmounted before, too. The app is
+//! started as after a reload. Files that something kept open stay broken.
+//!
+//! It is not tried where it cannot work: a mount that is older than the phases or the change of root, or one that another was
+//! put over. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
+//! clean one.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::launch::Work;
+use super::mountpoints::{Lost, Maker};
+use super::run::{End, Role, Vassal};
+use super::watchdog::Loss;
+use crate::config;
+use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
+use crate::log::Elapsed;
+use crate::mount::ops::Walk;
+use crate::sys::signal;
+use crate::world::Machine;
+
+/// A mount that is lost again this soon after it was made anew is not worth a third try.
+const LASTS: Duration = Duration::from_secs(10);
+
+/// How the app fares after a loss.
+pub enum Survival {
+    /// The instance ends.
+    No,
+    /// A hook asked for the end, with this exit status.
+    Exit(i32),
+    /// It goes on.
+    Yes,
+    /// It is to be stopped, and started on a new mount.
+    Remount(Remount),
+}
+
+/// A remount that has begun: the old mounts are gone.
+pub struct Remount {
+    /// The phase that is to run again.
+    phase: Phase,
+    /// The plan that the app is started by afterwards.
+    plan: Rc<VassalPlan>,
+    lost: String,
+    since: Instant,
+}
+
+impl Vassal {
+    /// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
+    /// is nothing to be saved.
+    pub(super) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
+        let plan = Rc::clone(&self.plan);
+        match &plan.mountpoint_lost {
+            MountpointLost::Hook(hook) if is_running => {
+                crate::log!("{}; the app goes on", lost.what);
+                self.is_repairing = true;
+                let exit = self.run_lost_hook(hook);
+                self.is_repairing = false;
+                exit.map_or(Survival::Yes, Survival::Exit)
+            }
+            MountpointLost::Remount if is_running => match self.begin_remount(lost) {
+                Ok(remount) => Survival::Remount(remount),
+                Err(why) => {
+                    crate::log!("{}: not mounted again: {why}", lost.path.display());
+                    Survival::No
+                }
+            },
+            MountpointLost::Destroy | MountpointLost::Hook(_) | MountpointLost::Remount => Survival::No,
+        }
+    }
+
+    /// Takes the dead mount away, and all that its phase had mounted.
+    fn begin_remount(&mut self, lost: &Lost) -> Result<Remount, String> {
+        let since = Instant::now();
+        let maker = self.mountpoints.maker(&lost.path);
+        let Maker::Phase(phase) = maker else {
+            return Err("it was mounted before the first phase, or before the change of root".into());
+        };
+        if lost.loss == Loss::Replaced {
+            return Err("what is mounted over it is not ours".into());
+        }
+        if self.remounted.is_some_and(|at| since.saturating_duration_since(at) < LASTS) {
+            return Err(format!("that was done less than {} ago", Elapsed(LASTS)));
+        }
+        let plan = match phase {
+            // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
+            Phase::AsUser => Rc::clone(&self.fresh),
+            _ => {
+                let loaded = config::load_vassal(&self.inputs, true, &Machine);
+                Rc::new(loaded.map_err(|report| report.first())?.plan)
+            }
+        };
+        crate::log!("{}; running {phase} again and restarting the app", lost.what);
+        self.is_repairing = true;
+        for (path, daemon) in self.mountpoints.give_up(maker) {
+            // One that is stopped would never notice the end of its connection.
+            if let Some(daemon) = daemon {
+                let _ = signal::kill(daemon.as_raw_nonzero().get(), libc::SIGKILL);
+            }
+            self.unmount_by_force(path);
+        }
+        // Others are still a loss.
+        let mountpoints = &self.mountpoints;
+        self.lost.retain(|lost| mountpoints.maker(&lost.path) != Maker::Nobody);
+        Ok(Remount { phase, plan, lost: lost.what.clone(), since })
+    }
+
+    /// In a child, as whatever touches a path. A failure is for the gate to find out: there may be nothing mounted any more.
+    fn unmount_by_force(&mut self, target: PathBuf) {
+        let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
+        let umount = Action::Umount(Umount { target, recursive: false, flags });
+        let walk = Walk::default();
+        match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), &[], &[]) {
+            Ok(child) => {
+                let deadline = Instant::now() + self.plan.hook_timeout;
+                let _ = self.wait_for(child.pid, deadline);
+            }
+            Err(error) => crate::log!("mountpoint-lost: {error}"),
+        }
+    }
+
+    /// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
+    pub(super) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
+        let Remount { phase, plan, lost, since } = remount;
+        let result = match phase {
+            Phase::AsUser => Ok(()),
+            _ => {
+                self.plan = Rc::clone(&self.fresh);
+                self.phase(phase)
+            }
+        };
+        self.remounted = Some(Instant::now());
+        self.is_repairing = false;
+        match result.and_then(|()| self.run_again(plan)) {
+            Ok(()) => {
+                crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));
+                Ok(())
+            }
+            Err(End::Stopped) => Err(End::Stopped),
+            Err(End::Setup(failure, _)) => {
+                Err(End::Lost(format!("{lost}; mounting again failed in {failure}")))
+            }
+            Err(End::App(status)) => Err(End::App(status)),
+            Err(End::Hook(status)) => Err(End::Hook(status)),
+            Err(End::Lost(what)) => Err(End::Lost(what)),
+        }
+    }
+}
