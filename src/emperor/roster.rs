@@ -579,7 +579,7 @@ impl Roster {
                     if let Some(vassal) = self.vassals.get_mut(path)
                         && !vassal.kept.keep(socket)
                     {
-                        log!("{}: it has too many sockets: this one is not kept", name(path));
+                        log_of!(&name(path), "it has too many sockets: this one is not kept");
                     }
                 }
                 Heard::Event(event) => self.apply(path, event, now),
@@ -624,7 +624,7 @@ impl Roster {
         vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
-            log!("{}: its sockets are closed until it runs again", name(path));
+            log_of!(&name(path), "its sockets are closed until it runs again");
         }
         self.perform(path, action, now);
     }

@@ -14,6 +14,9 @@ const UP: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(5);
 /// What it gets on top of the time it has announced.
 const GRACE: Duration = Duration::from_secs(1);
+/// What one gets that has closed its link: PID 1 has ended then, and the kernel takes down the rest. Who is not gone by
+/// that time waits for a filesystem, and has to be freed from it; all of it within a second.
+const FREE: Duration = Duration::from_millis(500);
 /// The longest announcement that is believed: the time comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// SIGKILL is repeated, and so logged again, while the kernel does not get the process out; by then the process may
@@ -349,7 +352,8 @@ impl Machine {
     }
 
     fn leaving(&self, within: Duration, now: Instant) -> State {
-        let kill_at = later(now, within.min(LONGEST) + GRACE);
+        let grace = if within.is_zero() { FREE } else { GRACE };
+        let kill_at = later(now, within.min(LONGEST) + grace);
         let end = End::Announced;
         match self.state {
             State::Starting { .. } => State::Stopping { then: Then::Backoff, kill_at, end },

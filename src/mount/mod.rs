@@ -1,5 +1,6 @@
 //! Mounts: what the kernel says of them, and how ours are made.
 
 pub mod flags;
+pub mod fuse;
 pub mod mountinfo;
 pub mod ops;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Mount {
     /// Its ID, which the kernel reuses after an unmount.
     pub id: u64,
+    /// The device number of its filesystem, major and minor.
+    pub device: (u32, u32),
     /// Where it is mounted, relative to the reader's root.
     pub mount_point: PathBuf,
     /// Filesystem type, with the subtype: `fuse.fuse-zip`.
@@ -33,9 +35,7 @@ impl Mount {
     /// it was mounted with `allow_other`; everybody else gets EACCES, dead or alive. Other filesystems answer root.
     pub fn owner(&self) -> Owner {
         let root = Owner { uid: 0, gid: 0 };
-        let is_fuse =
-            self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.");
-        if !is_fuse || self.option("allow_other").is_some() {
+        if !self.is_fuse() || self.option("allow_other").is_some() {
             return root;
         }
         let id = |name| self.option(name)?.parse().ok();
@@ -48,6 +48,12 @@ impl Mount {
     /// Whether a process answers for it, which can die or hang.
     pub fn is_fuse(&self) -> bool {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
+    }
+
+    /// The number of its FUSE connection, if it has one: the kernel's own form of the device number.
+    pub fn connection(&self) -> Option<u64> {
+        let (major, minor) = self.device;
+        self.is_fuse().then_some(u64::from(major) << 20 | u64::from(minor))
     }
 
     /// The value of a filesystem option, empty for one without a value.
@@ -89,7 +95,9 @@ pub fn below<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Path> {
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let mount_point = fields.nth(3)?;
+    let (major, minor) = std::str::from_utf8(fields.nth(1)?).ok()?.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let mount_point = fields.nth(1)?;
     // Mount options, then any number of optional fields up to a lone hyphen.
     fields.find(|&field| field == b"-")?;
     let fs_type = fields.next()?;
@@ -97,6 +105,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Some(Mount {
         id,
+        device,
         mount_point: OsString::from_vec(unescape(mount_point)).into(),
         fs_type: text(fs_type),
         super_options: text(super_options),
@@ -157,6 +166,8 @@ mod tests {
         assert_eq!(ids, [22, 40, 41, 42, 43]);
         assert_eq!(mounts[2].mount_point, Path::new("/with space\\"));
         assert_eq!(mounts[1].fs_type, "fuse.fuse-zip");
+        let connections: Vec<_> = mounts.iter().map(Mount::connection).collect();
+        assert_eq!(connections, [None, Some(35), None, Some(37), None]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn every_state_and_event() {
     let asked = |then| State::Stopping { then, kill_at, end: End::Asked };
     let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, end: End::Asked };
     let settled = |then| State::Stopping { then, kill_at, end: End::Announced };
-    let gone = |then| State::Stopping { then, kill_at: now + GRACE, end: End::Announced };
+    let gone = |then| State::Stopping { then, kill_at: now + FREE, end: End::Announced };
     let leaving = |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
     let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
     // Killed before, and in vain: with some time to go, and with none.

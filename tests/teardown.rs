@@ -1,0 +1,138 @@
+//! An instance that something in the kernel holds on to: the emperor frees it, at nobody else's cost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use common::faulty::CHECKED;
+use common::process::{self, Handle};
+use common::{sandboxed, until};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+
+/// Reads the file again and again, so that one of its processes is always in the filesystem.
+const READER: &str = "command = sh -c 'while :; do cat /app/file >/dev/null; done'";
+
+/// The daemon, as a process of the sandbox that was started in the mount namespace of the instance but is none of its
+/// processes.
+fn enter_and_mount(init: i32, mount: &str) {
+    let init = init.to_string();
+    let mut words = vec!["--target", &init, "--mount"];
+    words.extend(mount.split(' '));
+    common::run("nsenter", &words);
+}
+
+#[test]
+fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.pid_of_started("a");
+        enter_and_mount(init, &faulty.command("/app", "direct"));
+        emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        let daemon = process::only("faulty-fuse").pid;
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(daemon, Signal::STOP);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        let lost = Instant::now();
+        instance.wait();
+        let took = lost.elapsed();
+        emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
+        emperor.wait_for("emperor: a: mountpoint /app lost: no answer for 8");
+        // Half a second of it is the time that the kernel gets first.
+        assert!(took < Duration::from_secs(1), "took {took:?}");
+        process::signal(daemon, Signal::CONT);
+        until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        sandbox.vassal("a", &format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        let daemon = process::only("faulty-fuse").pid;
+        let _connection = connection_of(daemon);
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(daemon, Signal::KILL);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        let lost = Instant::now();
+        instance.wait();
+        let took = lost.elapsed();
+        assert!(took < Duration::from_secs(1), "took {took:?}");
+        emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
+        faulty.behave("");
+        emperor.wait_running(2, "a");
+        emperor.stop();
+    });
+}
+
+/// The daemon's end of its connection, for us too.
+fn connection_of(daemon: i32) -> OwnedFd {
+    let handle = pidfd_open(Pid::from_raw(daemon).unwrap(), PidfdFlags::empty()).unwrap();
+    // It is its standard input.
+    pidfd_getfd(&handle, std::io::stdin().as_raw_fd(), PidfdGetfdFlags::empty()).unwrap()
+}
+
+#[test]
+fn a_sibling_of_the_daemon_in_the_namespace_goes_with_it() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "held");
+        sandbox.vassal("a", &format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        faulty.behave("");
+        instance.wait();
+        emperor.wait_running(2, "a");
+        assert_eq!(emperor.lines("aborted"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_connection_that_others_share_is_never_aborted() {
+    sandboxed(|sandbox| {
+        // Mounted outside, before any vassal is there: all of them see it.
+        let faulty = sandbox.faulty();
+        common::run("sh", &["-c", &faulty.command("/app", "direct")]);
+        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        let neighbour = "command = sh -c 'cat /app/file; sleep 1000'";
+        sandbox.vassal("b", &format!("uid = user001\n{neighbour}"));
+        let mut emperor = sandbox.emperor(&[]);
+        let (init, other) = (emperor.wait_running(1, "a"), emperor.wait_running(1, "b"));
+        let (instance, other) = (Handle::of(init), Handle::of(other));
+        emperor.wait_for("content");
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        // It is looked at, found to be shared, and waited for.
+        emperor.wait_for("emperor: a: not gone after it closed its link");
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!instance.is_gone(), "nothing held it");
+        assert_eq!(emperor.lines("aborted"), [""; 0]);
+        faulty.behave("");
+        instance.wait();
+        emperor.wait_running(2, "a");
+        assert!(!other.is_gone());
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        common::run("umount", &["/app"]);
+    });
+}
