@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import crowd
+import faults
 import jail
 import recovery
 
@@ -238,11 +239,71 @@ def emperor_section(bench):
              "Memory is private dirty: of the emperor, and of the largest of 50 vassals' first processes")
     columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each", "PID 1, KB"]
     return Table(title, columns, rows, raw)
+def faults_section(bench):
+    """Faults of the filesystem, to ours and to uWSGI's: how long the instance outlives them."""
+    rows, raw = [], {}
+    for fault, (_, kind) in faults.FAULTS.items():
+        commands = {
+            "vassal": (
+                [os.path.join(bench.dist, "emperor"), f"/etc/uwsgi/{kind}.ini", "--control", "/run/bench-faults.sock"],
+                9094 if kind == "plain" else 9096,
+            ),
+            "uWSGI": (
+                [*PRIVATE, "uwsgi", "--ini", f"/etc/uwsgi/{kind}-peer.ini"], 9095 if kind == "plain" else 9097
+            ),
+        }
+        for name, (command, port) in commands.items():
+            progress(f"faults: {fault}, {name}")
+            values = []
+            while len(values) < bench.rounds and None not in values:
+                values.append(faults.outlived_ms(command, port, f"/run/bench-faults-{name}.log", fault))
+            raw.setdefault(fault, {})[name] = {"rounds": values}
+            if None in values:
+                cells = [f"never (>{faults.DEADLINE_S:.0f} s)", "", ""]
+            else:
+                raw[fault][name]["gone_ms"] = summarize(values)
+                cells = figures_of(summarize(values), 1)
+            rows.append([fault, name, *cells])
+    title = f"Fault to instance gone, at most {bench.rounds} rounds each, in ms"
+    return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
+
+
+def watch_section(bench):
+    """What it costs to watch the filesystems of idle vassals, at the default interval."""
+    size, seconds = 100, 20
+    directory = "/etc/uwsgi/crowd"
+    os.makedirs(directory)
+    for number in range(size):
+        with open(f"{directory}/v{number}.ini", "w", encoding="utf-8") as file:
+            file.write(faults.Crowd.VASSAL)
+    log = "/run/bench-crowd.log"
+    options = ["--emperor-use-clone", "fs,pid", "--control", "/run/bench-crowd.sock"]
+    command = [os.path.join(bench.dist, "emperor"), "--emperor", directory, *options]
+    with running(command, log) as process:
+        crowd = faults.Crowd(size, process.pid, log)
+        progress(f"watch: {size} vassals")
+        crowd.wait_until_running()
+        time.sleep(recovery.SETTLE_S)
+        used = crowd.cpu_seconds(seconds)
+        memory = [faults.private_kb(pid) for pid in crowd.processes()["vassal-probe"]]
+    probes = size * seconds / crowd.INTERVAL_S
+    ours = {name: used.get(name, 0.0) for name in ("vassal-probe", "vassal-init", "emperor", "fuse-zip")}
+    rows = [["CPU of one probe, us", name, f"{value * 1e6 / probes:.1f}"] for name, value in ours.items()]
+    total = sum(ours.values())
+    rows.append(["CPU of one probe, us", "all", f"{total * 1e6 / probes:.1f}"])
+    share = total / seconds * 1000 / size * 100
+    rows.append(["1,000 such vassals, % of a core", "all", f"{share:.2f}"])
+    rows.append(["private memory, KB", "vassal-probe", f"{max(memory)}"])
+    raw = {"vassals": size, "seconds": seconds, "cpu_seconds": used, "thousand_percent": share, "private_kb": memory}
+    title = f"Watching a FUSE filesystem: {size} idle vassals for {seconds} s, one probe in {crowd.INTERVAL_S:.0f} s each"
+    return Table(title, ["", "process", "figure"], rows, raw)
 
 
 # The one that minds company goes first.
 SECTIONS = {
     "jail": (jail_section, 100),
+    "watch": (watch_section, 1),
+    "faults": (faults_section, 5),
     "footprint": (footprint_section, 1),
     "recovery": (recovery_section, 10),
     "cow": (cow_section, 10),
