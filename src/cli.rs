@@ -1,12 +1,12 @@
 //! What both programs do with a command line before their own work begins.
 
 use std::ffi::{OsStr, OsString};
-use std::process::ExitCode;
 
 use rustix::io::Errno;
 
-use crate::config::args::{self, Invocation};
+use crate::config::args::{self, Command, Invocation};
 use crate::config::diagnostic::Report;
+use crate::config::entrypoint::{Call, Entrypoint, LICENCE};
 use crate::config::options::Program;
 use crate::config::{self, Input, World, help};
 use crate::log::{print_error, write_all};
@@ -17,11 +17,12 @@ use crate::world::Machine;
 /// rest to `run`.
 pub fn main(
     program: &Program,
+    words: impl IntoIterator<Item = OsString>,
     check: fn(&OsStr, &dyn World) -> Report,
-    run: fn(&[Input]) -> ExitCode,
-) -> ExitCode {
+    run: fn(Vec<Input>, Command) -> i32,
+) -> i32 {
     let name = program.name;
-    match args::parse(program, std::env::args_os().skip(1)) {
+    match args::parse(program, words) {
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
         Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
@@ -30,34 +31,51 @@ pub fn main(
             Ok(settings) => print(&config::show_config(&settings)),
             Err(report) => invalid(&report),
         },
-        Ok(Invocation::Run(inputs)) => run(&inputs),
-        Err(message) => {
-            print_error(&format!("{name}: {message}\nTry '{name} --help'.\n"));
-            ExitCode::from(EXIT_CONFIG as u8)
+        Ok(Invocation::Run(inputs)) => run(inputs, Command::default()),
+        Ok(Invocation::Command(inputs, command)) => run(inputs, command),
+        Ok(Invocation::Licence) => print(LICENCE.as_bytes()),
+        Err(message) => refuse(name, &message),
+    }
+}
+
+/// Says what is wrong with the command line; returns the exit status.
+pub fn refuse(name: &str, message: &str) -> i32 {
+    print_error(&format!("{name}: {message}\nTry '{name} --help'.\n"));
+    EXIT_CONFIG
+}
+
+/// Does what another program's command line asks for, and returns the exit status.
+pub fn answer(call: Call, run: fn(Entrypoint) -> i32) -> i32 {
+    match call {
+        Call::Run(entry) => run(entry),
+        Call::Say { text, is_error: true, status } => {
+            print_error(&text);
+            status
         }
+        Call::Say { text, is_error: false, status } => status.max(print(text.as_bytes())),
     }
 }
 
 /// Shows everything that is wrong with a configuration.
-pub fn invalid(report: &Report) -> ExitCode {
+pub fn invalid(report: &Report) -> i32 {
     print_error(&report.to_string());
-    ExitCode::from(EXIT_CONFIG as u8)
+    EXIT_CONFIG
 }
 
-fn check_all(files: &[OsString], check: fn(&OsStr, &dyn World) -> Report) -> ExitCode {
+fn check_all(files: &[OsString], check: fn(&OsStr, &dyn World) -> Report) -> i32 {
     let mut errors = 0;
     for file in files {
         let report = check(file, &Machine);
         errors += report.errors();
         print_error(&report.to_string());
     }
-    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG as u8) }
+    if errors == 0 { 0 } else { EXIT_CONFIG }
 }
 
 /// Writes to standard output; a reader that went away is no failure.
-fn print(text: &[u8]) -> ExitCode {
+fn print(text: &[u8]) -> i32 {
     match write_all(rustix::stdio::stdout(), text) {
-        Ok(()) | Err(Errno::PIPE) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(()) | Err(Errno::PIPE) => 0,
+        Err(_) => 1,
     }
 }

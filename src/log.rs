@@ -47,17 +47,21 @@ pub fn as_json() {
 /// Writes one line about a vassal, or about none in particular (empty); use it through [`crate::log!`] and
 /// [`crate::log_of!`].
 pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
+    line_to(rustix::stdio::stderr(), vassal, message);
+}
+
+/// The same to another descriptor.
+pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let mut text = String::with_capacity(160);
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped > 0 {
         push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
     }
     push_line(&mut text, vassal, &message.to_string());
-    let stderr = rustix::stdio::stderr();
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     let writable = poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0);
-    if !writable || rustix::io::write(stderr, text.as_bytes()).is_err() {
+    if !writable || rustix::io::write(fd, text.as_bytes()).is_err() {
         DROPPED.fetch_add(dropped.saturating_add(1), Ordering::Relaxed);
     }
 }

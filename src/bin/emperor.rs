@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use vassal::config::args::Command;
 use vassal::config::options::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::signal;
@@ -9,23 +10,23 @@ use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 fn main() -> ExitCode {
-    match emperor::control::command(std::env::args_os().skip(1)) {
-        Some(status) => status,
-        None => cli::main(&EMPEROR, config::check, run),
+    if let Some(status) = emperor::control::command(std::env::args_os().skip(1)) {
+        return status;
     }
+    ExitCode::from(cli::main(&EMPEROR, std::env::args_os().skip(1), config::check, run) as u8)
 }
 
-fn run(inputs: &[Input]) -> ExitCode {
+fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {
     let inherited = signal::block_all();
     log::init("emperor", "");
-    match config::load_emperor(inputs, &Machine) {
+    match config::load_emperor(&inputs, &Machine) {
         Ok(loaded) => {
             log::print_error(&loaded.warnings.to_string());
             match emperor::run(&loaded.plan, inherited) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => 0,
                 Err(error) => {
                     vassal::log!("{error}");
-                    ExitCode::FAILURE
+                    1
                 }
             }
         }

@@ -1,23 +1,29 @@
-//! `vassal-init`: PID 1 of a vassal.
+//! `vassal-init`: PID 1 of a vassal, or of a container.
+#![no_main]
 
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::rc::Rc;
 
-use vassal::cli;
+use vassal::config::entrypoint::personality;
 use vassal::config::options::VASSAL_INIT;
-use vassal::config::{self, Input};
-use vassal::init::{probe, start};
+use vassal::init::{entrypoint, probe, start};
+use vassal::{cli, config};
 
-fn main() -> ExitCode {
+vassal::entry!(main_of);
+
+/// Under which name, for whom: to the exit status.
+fn main_of(words: Vec<OsString>) -> i32 {
     // A prober, which PID 1 has started from its own file.
-    if std::env::args_os().next().is_some_and(|name| name == probe::NAME) {
+    if words.first().is_some_and(|name| name == probe::NAME) {
         probe::serve();
     }
-    match start::from_emperor() {
-        Some(status) => ExitCode::from(status as u8),
-        None => cli::main(&VASSAL_INIT, config::check_vassal, run),
+    if let Some(status) = start::from_emperor() {
+        return status;
     }
-}
-
-fn run(inputs: &[Input]) -> ExitCode {
-    ExitCode::from(start::from_command_line(inputs) as u8)
+    match personality(&words, &|name| std::env::var_os(name)) {
+        Some(call) => cli::answer(call, |entry| entrypoint::run(&Rc::new(entry))),
+        None => {
+            cli::main(&VASSAL_INIT, words.into_iter().skip(1), config::check_vassal, start::from_command_line)
+        }
+    }
 }

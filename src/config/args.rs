@@ -1,12 +1,12 @@
 //! The command line of both programs: words → what is asked for.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg;
 
-use super::Input;
-use super::options::{Program, Row, Takes};
-use super::suggest;
+use super::options::{Group, Program, Row, Takes};
+use super::{Input, suggest};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -23,17 +23,45 @@ pub enum Invocation {
     ShowConfig(Vec<Input>),
     /// The program's work.
     Run(Vec<Input>),
+    /// The same for a command, which is the app.
+    Command(Vec<Input>, Command),
+    /// The licence.
+    Licence,
+}
+
+/// A command, and the options of the command line that only count for one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// Name and value of each; flags have a name of one letter.
+    pub flags: Vec<(String, OsString)>,
+    /// The program and its arguments.
+    pub words: Vec<OsString>,
 }
 
 /// Reads the words behind the program's name. Options and files keep their order: the later one has the last word.
+///
+/// A program that runs commands takes its options only before the command. The command begins behind `--`, or with the first word
+/// that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
 ///
 /// # Errors
 /// What is wrong with the command line, as one line.
 pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut inputs = Vec::new();
+    let mut command = Command::default();
     let (mut show, mut check) = (false, None::<Vec<OsString>>);
-    while let Some(word) = parser.next().map_err(|error| error.to_string())? {
+    loop {
+        if program.runs_commands
+            && let Some(mut rest) = parser.try_raw_args().filter(|_| !show && check.is_none())
+            && rest.next_if(|word| word == "--").is_some()
+        {
+            command.words = rest.collect();
+            if command.words.is_empty() {
+                return Err("the command is missing behind '--'".to_owned());
+            }
+            break;
+        }
+        let Some(word) = parser.next().map_err(|error| error.to_string())? else { break };
         match word {
             Arg::Short('h') => return Ok(Invocation::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
@@ -42,17 +70,33 @@ pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Re
             Arg::Long("show-config") => show = true,
             Arg::Long(name) => {
                 let name = name.to_owned();
-                let row = program.find(name.as_bytes()).ok_or_else(|| unknown(program, &name))?;
+                let row = program.find_option(&name).ok_or_else(|| unknown(program, &name))?;
                 let value = match row.takes {
                     Takes::Flag => parser.optional_value(),
                     Takes::Value(_) => Some(parser.value().map_err(|error| error.to_string())?),
                 };
-                inputs.push(Input::Option { key: name, value });
+                match row.group {
+                    Group::Command => command.flags.push((name, value.unwrap_or_default())),
+                    _ => inputs.push(Input::Option { key: name, value }),
+                }
+            }
+            Arg::Short('l') if program.runs_commands => return Ok(Invocation::Licence),
+            Arg::Short(letter @ ('e' | 'g' | 'p' | 's' | 'v' | 'w')) if program.runs_commands => {
+                let value = match letter {
+                    'e' | 'p' => parser.value().map_err(|error| error.to_string())?,
+                    _ => OsString::new(),
+                };
+                command.flags.push((letter.to_string(), value));
             }
             Arg::Short(letter) => return Err(format!("unknown option '-{letter}'")),
-            Arg::Value(file) => match &mut check {
-                Some(files) => files.push(file),
-                None => inputs.push(Input::File(file)),
+            Arg::Value(word) => match &mut check {
+                Some(files) => files.push(word),
+                None if program.runs_commands && !show && !is_file(&word) => {
+                    command.words.push(word);
+                    command.words.extend(parser.raw_args().map_err(|error| error.to_string())?);
+                    break;
+                }
+                None => inputs.push(Input::File(word)),
             },
         }
     }
@@ -60,10 +104,20 @@ pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Re
         Some(files) if files.is_empty() => Err("'--check' needs a file".to_owned()),
         Some(_) if show || !inputs.is_empty() => Err("'--check' takes files only".to_owned()),
         Some(files) => Ok(Invocation::Check(files)),
+        None if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
+        None if program.runs_commands && inputs.is_empty() => {
+            Err("a command or a configuration file is missing".to_owned())
+        }
         None if inputs.is_empty() => Err("a configuration file is missing".to_owned()),
         None if show => Ok(Invocation::ShowConfig(inputs)),
         None => Ok(Invocation::Run(inputs)),
     }
+}
+
+/// Whether a word names a configuration file, and not a command.
+fn is_file(word: &OsStr) -> bool {
+    let name = word.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+    name.ends_with(b".ini")
 }
 
 fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, String> {
@@ -76,13 +130,13 @@ fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, St
     };
     let name = name.to_string_lossy();
     let name = name.trim_start_matches('-');
-    let row = program.find(name.as_bytes()).or_else(|| program.rows().find(|row| row.name == name));
+    let row = program.find_option(name).or_else(|| program.rows().find(|row| row.name == name));
     row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
 }
 
 fn unknown(program: &Program, name: &str) -> String {
     let own = ["check", "help", "show-config", "version"];
-    let names = program.rows().map(|row| row.name).chain(own);
+    let names = program.options().map(|row| row.name).chain(own);
     match suggest::closest(name.as_bytes(), names) {
         Some(close) => format!("unknown option '--{name}': did you mean '--{close}'?"),
         None => format!("unknown option '--{name}'"),
@@ -125,9 +179,26 @@ mod tests {
         );
         assert_eq!(error("--emperor /x"), "unknown option '--emperor'");
         assert_eq!(error("--check"), "'--check' needs a file");
-        assert_eq!(error(""), "a configuration file is missing");
+        assert_eq!(error(""), "a command or a configuration file is missing");
+        assert_eq!(error("--"), "the command is missing behind '--'");
+
         assert_eq!(error("-x"), "unknown option '-x'");
         assert!(error("--uid").contains("uid"));
+    }
+
+    #[test]
+    fn a_command_ends_the_options() {
+        let command = |line: &str| match words(line) {
+            Ok(Invocation::Command(inputs, command)) => {
+                (inputs.len() * 10 + command.flags.len(), command.words.join(OsStr::new(" ")))
+            }
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(command("-- a -s --uid"), (0, "a -s --uid".into()));
+        assert_eq!(command("-sgvv -e 3 --grace 2 a --help"), (6, "a --help".into()));
+        assert_eq!(command("--user 1:2 --chdir / -- a.ini"), (11, "a.ini".into()));
+        assert_eq!(command("--uid 1 x.ini:s --gid 2 -- -- a"), (30, "-- a".into()));
+        assert_eq!(command("x.ini a"), (10, "a".into()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ const WIDTH: usize = 80;
 pub fn overview(program: &Program) -> String {
     let mut text = program.usage.to_owned();
     for group in Group::ALL {
-        let members: Vec<_> = program.rows().filter(|row| row.group == group).collect();
+        let members: Vec<_> = program.options().filter(|row| row.group == group).collect();
         if members.is_empty() {
             continue;
         }

@@ -6,6 +6,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`args`], [`help`] | the command line of both programs |
+//! | [`entrypoint`], `getopt` | what the init does for one command, under its own name and others |
 //! | `magic`, `ini` | a file's text → entries with their places |
 //! | `expand`, `logic`, `placeholder` | entries → [`Setting`]s: includes, `if`/`for`, `%(name)`, `$(ENV)`, `@(file)` |
 //! | [`options`], `hooks`, `actions`, `capabilities` | the tables: which options, phases, actions and capabilities there are |
@@ -16,6 +17,7 @@
 
 pub mod args;
 pub mod diagnostic;
+pub mod entrypoint;
 pub mod help;
 pub mod options;
 pub mod plan;
@@ -26,6 +28,7 @@ mod bytes;
 mod capabilities;
 mod emperor;
 mod expand;
+mod getopt;
 mod hooks;
 mod ini;
 mod listen;
@@ -136,7 +139,28 @@ pub struct Loaded<P> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Loaded<VassalPlan>, Report> {
-    load(inputs, reload, world, vassal::plan)
+    load_app(inputs, None, reload, world)
+}
+
+/// Reads the configuration of a vassal whose app is this command, whatever the configuration says.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_command(
+    inputs: &[Input],
+    command: &[OsString],
+    world: &dyn World,
+) -> Result<Loaded<VassalPlan>, Report> {
+    load_app(inputs, Some(command), false, world)
+}
+
+fn load_app(
+    inputs: &[Input],
+    command: Option<&[OsString]>,
+    reload: bool,
+    world: &dyn World,
+) -> Result<Loaded<VassalPlan>, Report> {
+    load(inputs, reload, world, |settings, found| vassal::plan(settings, command, found))
 }
 
 /// Reads the configuration of an emperor.
@@ -153,14 +177,14 @@ pub fn check(file: &OsStr, world: &dyn World) -> Report {
         if reader::emperor_key(settings).is_some() {
             emperor::plan(settings, found);
         } else {
-            vassal::plan(settings, found);
+            vassal::plan(settings, None, found);
         }
     })
 }
 
 /// Reads a file as a vassal's and returns all there is to say.
 pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, world, |settings, found| drop(vassal::plan(settings, found)))
+    check_as(file, world, |settings, found| drop(vassal::plan(settings, None, found)))
 }
 
 fn check_as(file: &OsStr, world: &dyn World, read: fn(&[Setting], &mut Diagnostics)) -> Report {
@@ -197,7 +221,7 @@ fn load<P>(
     inputs: &[Input],
     reload: bool,
     world: &dyn World,
-    plan: fn(&[Setting], &mut Diagnostics) -> P,
+    plan: impl Fn(&[Setting], &mut Diagnostics) -> P,
 ) -> Result<Loaded<P>, Report> {
     let mut found = Diagnostics::default();
     let settings = expand::expand(inputs, reload, world, &mut found);

@@ -36,11 +36,15 @@ pub struct Program {
     own: &'static [Row],
     /// Whether it hands hooks to vassals (`hook-as-vassal` and its kin) instead of running its own.
     hooks_for_vassals: bool,
+    /// Whether it takes a command in place of a file, and the options that only count for one.
+    pub runs_commands: bool,
 }
 
 /// The headings of the help text, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
+    /// Only before a command, and no keys of files.
+    Command,
     /// What runs.
     App,
     /// As whom, and where.
@@ -65,7 +69,8 @@ pub enum Group {
 
 impl Group {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Command,
         Self::App,
         Self::Process,
         Self::Hooks,
@@ -81,6 +86,7 @@ impl Group {
     /// The heading.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Command => "Command (options of the command line only)",
             Self::App => "App",
             Self::Process => "Process",
             Self::Hooks => "Hooks",
@@ -99,6 +105,18 @@ impl Program {
     /// The options it reads: its own, and the language of the files.
     pub fn rows(&self) -> impl Iterator<Item = &'static Row> {
         self.own.iter().chain(LANGUAGE)
+    }
+
+    /// What its command line takes: all of that, and what is for commands only.
+    pub fn options(&self) -> impl Iterator<Item = &'static Row> {
+        let commands = if self.runs_commands { OF_COMMANDS } else { &[] };
+        commands.iter().chain(self.rows())
+    }
+
+    /// The row of an option of the command line.
+    pub fn find_option(&self, name: &str) -> Option<&'static Row> {
+        self.find(name.as_bytes())
+            .or_else(|| self.options().find(|row| row.name == name && row.group == Command))
     }
 
     /// The row of a key, if this program reads it.
@@ -135,7 +153,7 @@ impl Row {
     }
 }
 
-use Group::{App, Hooks, Language, Mountpoints, Operation, Process, Sockets, Stop, Timing, Vassals};
+use Group::{App, Command, Hooks, Language, Mountpoints, Operation, Process, Sockets, Stop, Timing, Vassals};
 use Takes::{Flag, Value};
 
 /// The supervisor.
@@ -158,22 +176,44 @@ pub static EMPEROR: Program = Program {
             \x20 emperor upgrade                  run its new program; keep all vassals\n",
     own: OF_EMPERORS,
     hooks_for_vassals: true,
+    runs_commands: false,
 };
 
 /// Process 1 of a vassal.
 pub static VASSAL_INIT: Program = Program {
     name: "vassal-init",
-    usage: "Runs one app as process 1 of its namespaces.\n\
+    usage: "Runs an app as process 1 of its namespaces, or a command as a container's init.\n\
             \n\
             Usage:\n\
             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
+            \x20 vassal-init [FLAGS] [OPTIONS] [FILE.ini] [--] COMMAND [ARGUMENT]...\n\
+            \x20                                  hand signals on, reap orphans, end with its status\n\
             \x20 vassal-init --check FILE...      say what is wrong with files; exit 0 or 78\n\
             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
             \x20                                  print the options as they are after expansion\n\
-            \x20 vassal-init --help [OPTION] | --version\n",
+            \x20 vassal-init --help [OPTION] | --version\n\
+            \n\
+            Flags, as tini has them:\n\
+            \x20 -g         signal the command's whole process group\n\
+            \x20 -e STATUS  end with 0 when the command ends with STATUS; may be repeated\n\
+            \x20 -p SIGNAL  get SIGNAL, as in SIGTERM, when the parent dies\n\
+            \x20 -w, -v     warn of reaped orphans; say more, up to three times\n\
+            \x20 -s, -l     become a subreaper (it does so by itself); say the licence\n\
+            Called tini, tini-static, docker-init, dumb-init or catatonit, it takes theirs.\n",
     own: OF_VASSALS,
     hooks_for_vassals: false,
+    runs_commands: true,
 };
+
+/// What only counts for a command.
+#[rustfmt::skip]
+static OF_COMMANDS: &[Row] = &[
+    row(Command, "grace", Value("TIME"), "how long what the command leaves running may take to end (default: 10s)\n\
+               It gets SIGTERM when the command has ended, and SIGKILL after this time. It is not waited for any longer than it lives."),
+    row(Command, "ready-fd", Value("NUMBER"), "write a line break to this descriptor when the command was started"),
+    row(Command, "rewrite", Value("SIGNAL:REPLACEMENT"), "hand on another signal, or none (0); may be repeated"),
+    row(Command, "user", Value("UID[:GID]"), "the same as uid and gid"),
+];
 
 #[rustfmt::skip]
 static OF_VASSALS: &[Row] = &[
@@ -299,7 +339,7 @@ mod tests {
     fn the_table_is_in_order() {
         let place = |row: &Row| (Group::ALL.iter().position(|group| *group == row.group), row.name);
         for program in [&EMPEROR, &VASSAL_INIT] {
-            let rows: Vec<_> = program.rows().collect();
+            let rows: Vec<_> = program.options().collect();
             for pair in rows.windows(2) {
                 assert!(place(pair[0]) < place(pair[1]), "{} before {}", pair[0].name, pair[1].name);
             }
@@ -308,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_row_is_fit_for_help() {
-        for row in EMPEROR.rows().chain(OF_VASSALS) {
+        for row in EMPEROR.rows().chain(OF_COMMANDS).chain(OF_VASSALS) {
             let (doc, more) = row.parts();
             assert!(!doc.is_empty() && !doc.ends_with('.'), "{}: {doc}", row.name);
             assert!(doc.len() <= 80, "{}: {} is too long", row.name, doc.len());
@@ -323,7 +363,8 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> = EMPEROR.rows().chain(OF_VASSALS).map(|row| row.name).collect();
+        let mut names: Vec<_> =
+            EMPEROR.rows().chain(OF_COMMANDS).chain(OF_VASSALS).map(|row| row.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::actions::{self, Step};
 use super::app;
 use super::capabilities;
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostics, command_line};
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
@@ -24,8 +24,13 @@ const PROGRAM_KEYS: &[&str] = &[
     "unprivileged-binary-patch-arg",
 ];
 
-/// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used.
-pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan {
+/// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used. A `command` of the command line is the app,
+/// whatever else the settings say. It keeps what its starter has, unless they say otherwise.
+pub(super) fn plan(
+    settings: &[Setting],
+    command: Option<&[OsString]>,
+    found: &mut Diagnostics,
+) -> VassalPlan {
     let mut plan = VassalPlan {
         hooks: Vec::new(),
         uid: None,
@@ -55,7 +60,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         pivot_root: None,
         hostname: None,
         capabilities: Vec::new(),
-        no_new_privs: true,
+        no_new_privs: command.is_none(),
         hook_timeout: Duration::from_secs(60),
         unmount_timeout: Duration::from_secs(10),
     };
@@ -65,7 +70,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
         return plan;
     }
     let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
-    let with_uwsgi = !open(settings).any(|setting| names_program(&setting.key));
+    let with_uwsgi = command.is_none() && !open(settings).any(|setting| names_program(&setting.key));
     let mut stop_signal = None;
     // Phase and family of each hook so far.
     let mut places = Vec::new();
@@ -183,7 +188,10 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> VassalPlan 
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     plan.listen = addresses.into_iter().map(|address| sockets.listen(address)).collect();
-    if let Some(Located { value, key, at }) = program {
+    if let Some(argv) = command {
+        plan.app = App::Program { argv: argv.to_vec(), privileged: false };
+        plan.app_source = Located { value: (), key: "command".into(), at: command_line() };
+    } else if let Some(Located { value, key, at }) = program {
         (plan.app, plan.app_source) = (value, Located { value: (), key, at });
     } else if with_uwsgi {
         let binary = match binary {

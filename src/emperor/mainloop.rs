@@ -48,7 +48,7 @@ const CLAIMING: Duration = Duration::from_secs(10);
 /// links and end too. Also when a vassal could not even be killed.
 pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     // Whatever our starter left open is no business of the vassals.
-    crate::sys::fd::cloexec_from(3).context("mark as close-on-exec", "inherited descriptors")?;
+    crate::sys::fd::cloexec_from(3);
     let now = Instant::now();
     let handover = Handover::take(now)?;
     let origin = Rc::new(Origin::new(inherited, handover.as_ref().map(|handover| &handover.saved))?);

@@ -26,7 +26,7 @@ const MESSAGES_PER_TURN: usize = 16;
 const DATAGRAM_MAX: usize = 2048;
 
 /// Our ends of both protocols, for one run of the app.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Listener {
     pipe: Option<OwnedFd>,
     notify: Option<OwnedFd>,

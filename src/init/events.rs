@@ -22,6 +22,8 @@ const MOUNTS_QUIET: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Events {
     signals: SignalFd,
+    /// Whether none means anything to us, apart from SIGCHLD.
+    hands_on: bool,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
@@ -40,6 +42,8 @@ pub struct Wakeup {
     pub reload: Option<NewFile>,
     /// Signals that are none of our own business.
     pub signals: Vec<i32>,
+    /// A child has ended, or was stopped.
+    pub child_changed: bool,
     /// Something was mounted or unmounted in our mount namespace.
     pub mounts_changed: bool,
     /// The emperor asks how the checked mountpoints are.
@@ -56,13 +60,13 @@ pub enum NewFile {
 }
 
 impl Events {
-    /// Starts listening; signals are blocked already.
+    /// Starts listening; signals are blocked already. With `hands_on`, all of them are for the app.
     ///
     /// # Errors
     /// No descriptor to be had.
-    pub fn new(link: Option<OwnedFd>) -> Result<Self> {
+    pub fn new(link: Option<OwnedFd>, hands_on: bool) -> Result<Self> {
         let signals = SignalFd::new().context("create", "the signal descriptor")?;
-        Ok(Self { signals, link, mounts: None, mounts_quiet_until: None })
+        Ok(Self { signals, hands_on, link, mounts: None, mounts_quiet_until: None })
     }
 
     /// From now on reports changes of the mount table, as seen from the present root.
@@ -111,10 +115,11 @@ impl Events {
     }
 
     fn take_signals(&self, wakeup: &mut Wakeup) {
-        let mut child_died = false;
         while let Some(signal) = self.signals.next() {
             match signal.number {
-                libc::SIGCHLD => child_died = true,
+                _ if signal.is_own_pipe() => {}
+                libc::SIGCHLD => wakeup.child_changed = true,
+                number if self.hands_on => wakeup.signals.push(number),
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
                     wakeup.stop = Some(match signal.sender {
                         0 => signal::name(signal.number),
@@ -125,7 +130,7 @@ impl Events {
                 number => wakeup.signals.push(number),
             }
         }
-        if child_died {
+        if wakeup.child_changed {
             let (reaped, left) = reaper::drain();
             wakeup.reaped = reaped;
             wakeup.childless = !left;

@@ -162,7 +162,8 @@ impl Vassal {
     fn run_child(&mut self, hook: &Hook, work: &Work<'_>) -> std::result::Result<(), Trouble> {
         let text = &hook.source.value;
         let timeout = self.plan.hook_timeout;
-        let launched = self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, &self.environment, &[])?;
+        let launched =
+            self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.environment, &[])?;
         let pid = launched.pid;
         let status = match self.wait_for(pid, Instant::now() + timeout) {
             Ok(status) => status,

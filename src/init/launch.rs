@@ -11,17 +11,18 @@ use rustix::process::{Pid, Signal};
 
 use super::action;
 use super::creds::{Confinement, Identity};
+use super::job::Stand;
 use super::sockets::{self, Binding, Socket};
 use crate::config::plan::Action;
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec_in_path};
+use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::{fd, signal};
 
 /// Where programs are looked for when the environment has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The longest account of a failure that a child leaves behind.
 const REPORT_MAX: usize = 1024;
@@ -72,6 +73,8 @@ pub struct Launch<'a> {
     pub own_group: bool,
     /// Whether it dies when we do. In a pid namespace the kernel sees to that.
     pub dies_with_us: bool,
+    /// For the command of an entrypoint: where it stands. Such a one has all descriptors that we were started with.
+    pub stand: Option<&'a Stand>,
     /// Descriptors it inherits under the same numbers.
     pub passed: &'a [BorrowedFd<'a>],
     /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
@@ -161,6 +164,9 @@ impl Launch<'_> {
             // Cannot fail for a process that has just been created.
             let _ = rustix::process::setpgid(None, None);
         }
+        if let Some(stand) = self.stand {
+            stand.take();
+        }
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
@@ -180,7 +186,9 @@ impl Launch<'_> {
                 rustix::process::chdir(path).or_else(root).context("chdir", "/")?;
             }
         }
-        fd::cloexec_from(3).context("mark as close-on-exec", "all descriptors")?;
+        if self.stand.is_none() {
+            fd::cloexec_from(3);
+        }
         for fd in self.passed {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor")?;
         }
@@ -195,13 +203,15 @@ impl Launch<'_> {
         let path = self.environment.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
         self.signals.restore();
+        let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
         if self.sockets.is_empty() {
-            return exec_in_path(program, path, argv, envp);
+            return exec_in_path(program, path, script, argv, envp);
         }
         // Its own number, which nobody knew before.
         let pid = ("LISTEN_PID".into(), rustix::process::getpid().to_string().into());
         let variables = self.environment.iter().chain([&pid]);
-        exec_in_path(program, path, argv, &Strings::environment(variables.map(|(name, value)| (name, value))))
+        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        exec_in_path(program, path, script, argv, &envp)
     }
 }
 

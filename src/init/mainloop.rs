@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use super::reaper;
 use super::remount::{Remount, Survival};
 use super::run::{End, Vassal};
+use crate::config::entrypoint::Rest;
 use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
@@ -215,6 +216,10 @@ impl Vassal {
             End::Setup(_, code) | End::Hook(code) => *code,
             End::Lost(_) => EXIT_MOUNT_LOST,
         };
+        if let Some(job) = &self.job {
+            job.give_terminal_back();
+        }
+        let code = self.entry.as_ref().map_or(code, |entry| entry.status_for(code));
         let reason = match end {
             End::App(status) => ExitReason::App(status),
             End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
@@ -238,10 +243,11 @@ impl Vassal {
         match &reason {
             ExitReason::Stopped => {}
             // Why, only the app can tell: whose lines to look for.
-            ExitReason::App(status) if status.code() != 0 => {
+            ExitReason::App(status) if status.code() != 0 && self.is_talkative() => {
                 let source = &self.plan.app_source;
                 crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
             }
+            ExitReason::App(_) if !self.is_talkative() => {}
             reason => crate::log!("{reason}"),
         }
         self.is_ending = true;
@@ -299,7 +305,11 @@ impl Vassal {
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
     /// to write.
     fn sweep(&mut self) {
-        let grace = if self.plan.starts_daemons() { self.plan.unmount_timeout } else { SWEEP_GRACE };
+        let grace = match self.entry.as_ref().map(|entry| entry.rest) {
+            Some(Rest::Sweep(grace)) => grace,
+            _ if self.plan.starts_daemons() => self.plan.unmount_timeout,
+            _ => SWEEP_GRACE,
+        };
         reaper::kill_all(libc::SIGTERM);
         if !self.wait_for_nobody(grace) {
             crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));

@@ -7,6 +7,7 @@
 //! | file | job |
 //! |---|---|
 //! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
+//! | [`entrypoint`], [`job`] | one command without a vassal's life: its signals, its terminal, its status |
 //! | [`run`] | the life of a vassal, in order |
 //! | [`mainloop`] | the running app, the request to stop, the end |
 //! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
@@ -27,9 +28,11 @@ pub mod accounts;
 pub mod action;
 pub mod announce;
 pub mod creds;
+pub mod entrypoint;
 pub mod events;
 pub mod hook;
 pub mod jail;
+pub mod job;
 pub mod launch;
 pub mod mainloop;
 pub mod mountpoints;

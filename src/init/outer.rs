@@ -35,7 +35,13 @@ fn wait(child: &Child) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     loop {
         while let Some(signal) = signals.next() {
-            if signal.number != libc::SIGCHLD {
+            if signal::STOPS.contains(&signal.number)
+                && signal.sender == child.pid.as_raw_nonzero().get() as u32
+            {
+                // The PID 1 inside cannot be stopped with the job it shares with us: we are what the shell sees of it.
+                let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), signal.number);
+                signal::let_through(signal.number);
+            } else if signal.number != libc::SIGCHLD {
                 // ESRCH: it has just ended, which is noticed below.
                 let _ = signal::kill_pidfd(&child.pidfd, signal.number);
             }

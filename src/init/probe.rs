@@ -104,7 +104,7 @@ impl Probe {
                 become_prober(owner, user, theirs, &alarm);
                 // A copy of PID 1 takes twice the memory of a fresh process. Where our file cannot be executed (by the
                 // owner, or without /proc), the copy serves as well.
-                exec(&c"/proc/self/exe".to_owned(), &argv, &envp);
+                exec(c"/proc/self/exe", &argv, &envp);
                 serve()
             }
         }
@@ -150,7 +150,8 @@ impl Probe {
 fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
     let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
     // A copy of the emperor's link would hide our end from the emperor.
-    if places.is_err() || fd::close_from(3).is_err() {
+    fd::close_from(3);
+    if places.is_err() {
         clone::exit(EXIT_NOT_OWNER);
     }
     // It was closed with the rest.

@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::CWD;
-use rustix::process::{Pid, WaitOptions};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::mount::ops;
 use crate::protocol::WaitStatus;
@@ -23,31 +24,45 @@ pub struct Reaped {
 ///
 /// The flag tells whether children are left, living ones.
 pub fn drain() -> (Vec<Reaped>, bool) {
-    let mut reaped = Vec::new();
+    let reaped = std::iter::from_fn(next_dead).collect();
+    (reaped, !is_childless())
+}
+
+/// Reaps one child that has ended by now.
+pub fn next_dead() -> Option<Reaped> {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                reaped.extend(WaitStatus::of(status).map(|status| Reaped { pid, status }));
+                if let Some(status) = WaitStatus::of(status) {
+                    return Some(Reaped { pid, status });
+                }
             }
-            Ok(None) => return (reaped, true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return (reaped, false),
+            Err(Errno::INTR) => {}
+            // Nobody has ended, or nobody is there.
+            Ok(None) | Err(_) => return None,
         }
     }
 }
 
-/// Signals everything that is left below us.
+/// Whether there are no children, neither living nor dead ones.
+pub fn is_childless() -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    rustix::process::waitid(WaitId::All, looking).is_err_and(|errno| errno == Errno::CHILD)
+}
+
+/// Signals everything that is left below us; false if that is nobody we know of.
 ///
 /// As PID 1 that is every process of the pid namespace. Otherwise it is our descendants, found through /proc: we are
 /// their subreaper, so those that were missed turn up as our children later.
-pub fn kill_all(signal: i32) {
+pub fn kill_all(signal: i32) -> bool {
     let own = rustix::process::getpid();
     if own.is_init() {
-        // ESRCH: nobody is left, which is what we want.
-        let _ = signal::kill_everyone(signal);
-    } else {
-        kill(&Processes::open().below_us(&[]), signal);
+        // ESRCH: nobody is left.
+        return signal::kill_everyone(signal).is_ok();
     }
+    let below = Processes::open().below_us(&[]);
+    kill(&below, signal);
+    !below.is_empty()
 }
 
 /// Signals processes that [`Processes`] found.

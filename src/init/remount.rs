@@ -116,7 +116,7 @@ impl Vassal {
         let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
         let umount = Action::Umount(Umount { target, recursive: false, flags });
         let walk = Walk::default();
-        match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), &[], &[]) {
+        match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), None, &[], &[]) {
             Ok(child) => {
                 let deadline = Instant::now() + self.plan.hook_timeout;
                 let _ = self.wait_for(child.pid, deadline);

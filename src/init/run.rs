@@ -12,17 +12,20 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use super::accounts::Accounts;
-use super::announce::{self, Listener};
+use super::announce::{self, Listener, Offer};
 use super::creds::{self, Confinement, Identity, MountPower};
+use super::entrypoint;
 use super::events::{Events, NewFile};
 use super::hook::Failed;
 use super::jail;
+use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::reaper::{Processes, Reaped};
 use super::sockets::{self, Socket};
 use super::watchdog::Loss;
 use crate::config::Input;
+use crate::config::entrypoint::Entrypoint;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
@@ -54,6 +57,8 @@ pub struct Setup {
     pub plan: Rc<VassalPlan>,
     /// Where that was written, for a reload.
     pub inputs: Vec<Input>,
+    /// For a command that is the app: what we are to it.
+    pub entry: Option<Rc<Entrypoint>>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
     /// The link to the emperor, if one started us.
@@ -70,6 +75,11 @@ pub struct Vassal {
     /// The plan of a fresh start, which a new file is compared with.
     pub(super) fresh: Rc<VassalPlan>,
     pub(super) inputs: Vec<Input>,
+    pub(super) entry: Option<Rc<Entrypoint>>,
+    /// The app, if it is the command of an entrypoint.
+    pub(super) job: Option<Job>,
+    /// Signals for it that came before it ran.
+    early_signals: Vec<i32>,
     pub(super) events: Events,
     pub(super) mountpoints: Mountpoints,
     /// What mounts must not be led astray by.
@@ -198,12 +208,15 @@ impl Vassal {
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Instant::now()),
-            events: Events::new(setup.link)?,
+            events: Events::new(setup.link, setup.entry.is_some())?,
             walk: Walk { new_root: jail::coming_root(&setup.plan), old_root: None },
             fresh: Rc::clone(&setup.plan),
             umask: setup.plan.umask,
             plan: setup.plan,
             inputs: setup.inputs,
+            entry: setup.entry,
+            job: None,
+            early_signals: Vec::new(),
             namespaces: setup.namespaces,
             signals: setup.signals,
             environment: Vec::new(),
@@ -408,7 +421,16 @@ impl Vassal {
             self.workdir.change(&path.value);
         }
         self.not_the_apps = self.processes.as_ref().map_or(Vec::new(), |processes| processes.below_us(&[]));
-        self.app = Some(step("app", self.launch_app())?);
+        let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
+        let app = step("app", self.launch_app(stand.as_ref()))?;
+        if let (Some(entry), Some(stand)) = (&self.entry, stand) {
+            let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
+            for number in std::mem::take(&mut self.early_signals) {
+                let _ = job.forward(number);
+            }
+            self.job = Some(job);
+        }
+        self.app = Some(app);
         self.had_app = true;
         loop {
             let Some(app) = &self.app else { return Ok(()) };
@@ -426,13 +448,23 @@ impl Vassal {
         if let Some(app) = &mut self.app {
             app.is_started = true;
             let (pid, program) = (app.launched.pid, self.plan.app.program().display());
-            crate::log!(
-                "app started: {program} (pid {pid}), {} after the fork",
-                Elapsed(app.since.elapsed())
-            );
+            if self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
+                crate::log!(
+                    "app started: {program} (pid {pid}), {} after the fork",
+                    Elapsed(app.since.elapsed())
+                );
+            }
         }
         self.tell(&FromVassal::Running);
+        if let Some(number) = self.entry.as_ref().and_then(|entry| entry.ready_fd) {
+            entrypoint::tell_ready(number);
+        }
         Ok(())
+    }
+
+    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
+    pub(super) fn is_talkative(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
     }
 
     /// The app could not be executed, or not even prepared for it.
@@ -445,16 +477,25 @@ impl Vassal {
         End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
     }
 
-    fn launch_app(&self) -> Result<RunningApp> {
+    /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
+    fn offer(&self, above: i32) -> Result<(Listener, Offer)> {
+        let is_awaited = self.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
+        if self.entry.is_some() && !is_awaited {
+            return Ok(Default::default());
+        }
+        announce::open(&self.plan, above)
+    }
+
+    fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
         let since = Instant::now();
         let above = sockets::FIRST + self.sockets.len() as i32;
-        let (listener, offer) = announce::open(&self.plan, above)?;
+        let (listener, offer) = self.offer(above)?;
         let environment =
             [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
         let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
         let launched = match &self.plan.app {
             App::Program { argv, privileged } => {
-                self.launch(Role::App, !privileged, &Work::Program(argv), &environment, &passed)?
+                self.launch(Role::App, !privileged, &Work::Program(argv), stand, &environment, &passed)?
             }
             App::Uwsgi { binary, ini } => {
                 let ini =
@@ -463,7 +504,7 @@ impl Vassal {
                     .context("keep free for the app", "its descriptors")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
                 passed.push(ini.as_fd());
-                self.launch(Role::App, true, &Work::Program(&argv), &environment, &passed)?
+                self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
             }
         };
         Ok(RunningApp { launched, listener, announced: Vec::new(), since, is_started: false, status: None })
@@ -475,6 +516,7 @@ impl Vassal {
         role: Role,
         as_user: bool,
         work: &Work<'_>,
+        stand: Option<&Stand>,
         environment: &[(OsString, OsString)],
         passed: &[BorrowedFd<'_>],
     ) -> Result<Launched> {
@@ -490,6 +532,7 @@ impl Vassal {
             // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
             dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
                 && !rustix::process::getpid().is_init(),
+            stand,
             passed,
             sockets: if role == Role::App { &self.sockets } else { &[] },
             signals: &self.signals,
@@ -541,7 +584,12 @@ impl Vassal {
             match &mut self.app {
                 Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
                 _ if self.hook == Some(child.pid) => {}
-                _ => self.last_death = Some((now, *child)),
+                _ => {
+                    self.last_death = Some((now, *child));
+                    if let Some(entry) = &self.entry {
+                        entrypoint::say_reaped(entry, child);
+                    }
+                }
             }
         }
         if wakeup.mounts_changed || !reaped.is_empty() {
@@ -562,8 +610,11 @@ impl Vassal {
         if wakeup.reload.is_some() {
             self.reload = wakeup.reload;
         }
+        if let Some(job) = self.job.as_ref().filter(|_| wakeup.child_changed) {
+            job.look_for_stop();
+        }
         for number in wakeup.signals {
-            self.signal_app(number);
+            self.handle_signal(number);
         }
         self.hear_app();
         reaped
@@ -607,6 +658,21 @@ impl Vassal {
         if !self.mountpoints.is_asking() || now >= asked + REPORT_TIME {
             self.report_asked = None;
             self.tell(&FromVassal::Mountpoints(self.mountpoints.report()));
+        }
+    }
+
+    /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
+    /// for us, and the rest can wait.
+    fn handle_signal(&mut self, number: i32) {
+        let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        match (&self.entry, &mut self.job) {
+            (None, _) => self.signal_app(number),
+            // ESRCH: it has just ended.
+            (Some(_), Some(job)) if is_running => drop(job.forward(number)),
+            (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
+                self.early_signals.push(number);
+            }
+            (Some(_), _) => self.stop_requested(signal::name(number)),
         }
     }
 

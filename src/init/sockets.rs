@@ -129,7 +129,7 @@ impl Vassal {
         let kept = old.as_ref().and_then(|old| old.label.rsplit_once(' ')).map(|(_, file)| file);
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
         let work = Work::Bind(&binding);
-        let launched = self.launch(Role::Hook, owner.is_none(), &work, &[], &[])?;
+        let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
         let ended = self.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(error, _), _) => return Err(error),

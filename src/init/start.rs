@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::outer;
 use super::run::{Setup, run};
+use super::{entrypoint, outer};
+use crate::cli;
+use crate::config::args::Command;
 use crate::config::diagnostic::Report;
-use crate::config::plan::VassalPlan;
+use crate::config::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
@@ -24,20 +26,49 @@ use crate::world::{self, Machine};
 /// The greeting is sent before we are created; if it is not there after this time, it never comes.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs a vassal that a shell or another program asked for; returns the exit status.
-pub fn from_command_line(inputs: &[Input]) -> i32 {
-    let signals = signal::block_all();
-    name_process();
-    crate::log::init("vassal-init", &name_of(inputs).to_string());
-    // A directory that was left open would keep the old root reachable from the jail.
-    if let Err(error) = fd::close_inherited().context("close", "the inherited descriptors") {
-        crate::log!("{error}");
-        return EXIT_SETUP;
+/// Runs a vassal, or a command, that a shell or another program asked for; returns the exit status.
+pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
+    let mut entry = None;
+    if !command.words.is_empty() {
+        match Entrypoint::own(command, &mut inputs, &|name| std::env::var_os(name)) {
+            Ok(ready) if inputs.is_empty() => return entrypoint::run(&Rc::new(ready)),
+            Ok(configured) => entry = Some(configured),
+            Err(message) => return cli::refuse("vassal-init", &message),
+        }
     }
-    match config::load_vassal(inputs, false, &Machine) {
+    let signals = signal::block_all();
+    fd::fill_standard();
+    name_process();
+    crate::log::init("vassal-init", &name_of(&inputs).to_string());
+    if entry.is_none() {
+        // A directory that was left open would keep the old root reachable from the jail. A command gets what its
+        // starter opened for it.
+        fd::close_inherited();
+    }
+    let loaded = match &entry {
+        Some(entry) => config::load_command(&inputs, &entry.command, &Machine),
+        None => config::load_vassal(&inputs, false, &Machine),
+    };
+    match loaded {
         Ok(loaded) => {
             crate::log::print_error(&loaded.warnings.to_string());
-            live(loaded.plan, anchored(inputs), 0, None, signals)
+            if let Some(entry) = &entry {
+                entrypoint::follow_parent(entry);
+            }
+            if let Some(entry) = entry.as_mut().filter(|_| loaded.plan.stop_signal != libc::SIGTERM) {
+                // Whoever stops a container sends SIGTERM.
+                entry.rewrites.insert(0, (libc::SIGTERM, loaded.plan.stop_signal));
+            }
+            let inputs = anchored(&inputs);
+            live(Setup {
+                plan: Rc::new(loaded.plan),
+                inputs,
+                entry: entry.map(Rc::new),
+                namespaces: 0,
+                link: None,
+                signals,
+                kept: Vec::new(),
+            })
         }
         Err(report) => {
             crate::log::print_error(&report.to_string());
@@ -76,7 +107,8 @@ fn obey(
     match config::load_vassal(&inputs, false, &Machine) {
         Ok(loaded) => {
             log_lines(&loaded.warnings);
-            live(loaded.plan, inputs, hello.namespaces, Some((link, kept)), signals)
+            let (plan, namespaces) = (Rc::new(loaded.plan), hello.namespaces);
+            live(Setup { plan, inputs, entry: None, namespaces, link: Some(link), signals, kept })
         }
         Err(report) => {
             log_lines(&report);
@@ -89,16 +121,9 @@ fn obey(
 }
 
 /// Runs the plan, in namespaces of its own where it asks for more than there are.
-fn live(
-    plan: VassalPlan,
-    inputs: Vec<Input>,
-    namespaces: u64,
-    emperor: Option<(OwnedFd, Vec<KeptSocket>)>,
-    signals: signal::Inherited,
-) -> i32 {
-    let (link, kept) = emperor.map_or((None, Vec::new()), |(link, kept)| (Some(link), kept));
-    let missing = plan.unshare & !namespaces;
-    let setup = Setup { plan: Rc::new(plan), inputs, namespaces: namespaces | missing, link, signals, kept };
+fn live(mut setup: Setup) -> i32 {
+    let missing = setup.plan.unshare & !setup.namespaces;
+    setup.namespaces |= missing;
     if missing == 0 {
         return run(setup);
     }

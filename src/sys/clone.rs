@@ -28,13 +28,16 @@ pub struct Child {
 /// The child is a copy of the caller, so it may run any code; what it must not do is return into the caller's
 /// main loop. It gets SIGCHLD semantics: the parent is told of its end.
 ///
+/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM; then the older clone(2) has the last word.
+///
 /// # Errors
 /// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at the
-/// process limit, ENOSYS under a seccomp filter that does not know the call.
+/// process limit.
 pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     let mut pidfd: RawFd = -1;
+    let flags = namespaces | libc::CLONE_PIDFD as u64;
     let args = libc::clone_args {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
+        flags,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -48,8 +51,15 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     };
     // SAFETY: `args` is a valid clone_args of the size passed and outlives the call. Without CLONE_VM the child works
     // on its own copy of the address space; with one thread no lock can be held by somebody who is not there
-    // in the copy.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    // in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd through its third argument.
+    let pid = unsafe {
+        let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
+        if pid == -1 && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
+            libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, &raw mut pidfd, 0, 0)
+        } else {
+            pid
+        }
+    };
     match pid {
         0 => Ok(Side::Child),
         pid if pid > 0 => {

@@ -1,7 +1,7 @@
 //! `execve(2)` and `execveat(2)` on arguments built before the process was created.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -26,6 +26,24 @@ impl Strings {
         Self { _strings: strings, pointers }
     }
 
+    /// Our own environment, as it was handed to us.
+    pub fn inherited_environment() -> Self {
+        unsafe extern "C" {
+            static environ: *const *const libc::c_char;
+        }
+        let mut pointers = Vec::new();
+        // SAFETY: the C library's array ends with a null pointer, and nothing in this program changes it.
+        unsafe {
+            let mut next = environ;
+            while !next.is_null() && !(*next).is_null() {
+                pointers.push(*next);
+                next = next.add(1);
+            }
+        }
+        pointers.push(ptr::null());
+        Self { _strings: Vec::new(), pointers }
+    }
+
     /// An environment block, `NAME=value` each.
     pub fn environment<'a>(variables: impl IntoIterator<Item = (&'a OsString, &'a OsString)>) -> Self {
         Self::new(variables.into_iter().map(|(name, value)| {
@@ -40,7 +58,7 @@ impl Strings {
 /// Replaces the program of the calling process by the file at `path`; returns only on failure.
 ///
 /// Nothing is allocated. Paths are not searched for: see [`exec_in_path`].
-pub fn exec(path: &CString, argv: &Strings, envp: &Strings) -> Errno {
+pub fn exec(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
     // SAFETY: path is null-terminated, both arrays end with a null pointer and point to live strings.
     unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
     last_errno()
@@ -62,11 +80,27 @@ pub fn exec_fd(fd: impl AsFd, argv: &Strings, envp: &Strings) -> Errno {
     last_errno()
 }
 
+/// What becomes of a file that is executable, but no program the kernel knows: a script without `#!`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// It is an error (ENOEXEC).
+    Refused,
+    /// It is one for `/bin/sh`, as execvp(3) has it.
+    ForShell,
+}
+
 /// Replaces the program by `program`, looked up in the directories of `path` unless it contains a slash.
 /// Returns only on failure: EACCES if something was found that may not be executed, else the last error.
-pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &Strings) -> Errno {
+pub fn exec_in_path(program: &OsStr, path: &OsStr, script: Script, argv: &Strings, envp: &Strings) -> Errno {
+    let exec = |file: &CString| match exec(file, argv, envp) {
+        Errno::NOEXEC if script == Script::ForShell => exec_by_shell(file, argv, envp),
+        errno => errno,
+    };
+    if program.is_empty() {
+        return Errno::NOENT;
+    }
     if program.as_bytes().contains(&b'/') {
-        return exec(&c_string(program), argv, envp);
+        return exec(&c_string(program));
     }
     let mut result = Errno::NOENT;
     for directory in path.as_bytes().split(|&byte| byte == b':') {
@@ -74,7 +108,7 @@ pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &String
         file.push(b'/');
         file.extend_from_slice(program.as_bytes());
         let file = c_string(OsStr::from_bytes(&file));
-        match exec(&file, argv, envp) {
+        match exec(&file) {
             Errno::NOENT | Errno::NOTDIR => {}
             // Also said of a directory that may not be searched: that one holds nothing for us.
             Errno::ACCESS if rustix::fs::access(&file, Access::EXISTS).is_ok() => result = Errno::ACCESS,
@@ -83,6 +117,14 @@ pub fn exec_in_path(program: &OsStr, path: &OsStr, argv: &Strings, envp: &String
         }
     }
     result
+}
+
+fn exec_by_shell(file: &CString, argv: &Strings, envp: &Strings) -> Errno {
+    const SHELL: &CStr = c"/bin/sh";
+    let arguments = argv.pointers.iter().skip(1).copied();
+    let pointers = [SHELL.as_ptr(), file.as_ptr()].into_iter().chain(arguments).collect();
+    let argv = Strings { _strings: Vec::new(), pointers };
+    exec(SHELL, &argv, envp)
 }
 
 /// `text` up to its first NUL, as every C program would read it.

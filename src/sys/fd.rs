@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::clone::last_errno;
@@ -24,7 +26,7 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
 /// Closes every descriptor but the standard ones and `kept`, which may get another number.
 ///
 /// # Errors
-/// ENOSYS, EPERM under a seccomp filter that does not know close_range(2).
+/// As dup(2).
 pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
     const NUMBER: RawFd = 3;
     let old = kept.into_raw_fd();
@@ -34,9 +36,7 @@ pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
         if old != NUMBER && libc::dup3(old, NUMBER, libc::O_CLOEXEC) == -1 {
             return Err(last_errno());
         }
-        if libc::syscall(libc::SYS_close_range, NUMBER + 1, u32::MAX, 0) == -1 {
-            return Err(last_errno());
-        }
+        close_range(NUMBER + 1, 0);
         Ok(OwnedFd::from_raw_fd(NUMBER))
     }
 }
@@ -47,36 +47,67 @@ pub fn set_cloexec(fd: RawFd, cloexec: bool) {
     unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
 }
 
-/// Closes every descriptor from `first` up, in a child that uses none of them any more (close_range(2)).
-///
-/// # Errors
-/// ENOSYS, EPERM under a seccomp filter that does not know the call.
-pub fn close_from(first: u32) -> Result<(), Errno> {
-    close_range(first, 0)
+/// Closes every descriptor from `first` up, in a child that uses none of them any more.
+pub fn close_from(first: RawFd) {
+    // SAFETY: by the contract, none of them is used.
+    unsafe { close_range(first, 0) }
 }
 
-fn close_range(first: u32, flags: u32) -> Result<(), Errno> {
-    // SAFETY: plain integers. The caller uses no descriptor that it closes.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+/// Closes every descriptor but the standard ones. The caller must not have any.
+pub fn close_inherited() {
+    close_from(3);
 }
 
-/// Marks every descriptor from `first` up as close-on-exec (close_range(2)).
-///
-/// # Errors
-/// ENOSYS, EPERM under a seccomp filter that does not know the call.
-pub fn cloexec_from(first: u32) -> Result<(), Errno> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+/// Marks every descriptor from `first` up as close-on-exec.
+pub fn cloexec_from(first: RawFd) {
+    // SAFETY: no descriptor is closed, only flagged.
+    unsafe { close_range(first, libc::CLOSE_RANGE_CLOEXEC as i32) }
 }
 
-/// Closes every descriptor but the standard ones, before this process has opened any of its own.
+/// close_range(2) from `first` to the last one.
 ///
-/// # Errors
-/// As [`cloexec_from`].
-pub fn close_inherited() -> Result<(), Errno> {
-    // SAFETY: nothing in this process owns a descriptor yet; those there are, its starter left open.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(last_errno()) }
+/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open: then poll(2)
+/// tells, for many descriptors at once.
+///
+/// # Safety
+/// Unless `flags` says that they are only flagged, nobody may use them any more.
+unsafe fn close_range(first: RawFd, flags: i32) {
+    const BATCH: RawFd = 256;
+    // SAFETY: plain integers; the descriptors are the caller's business.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } == 0 {
+        return;
+    }
+    // Far more than the system lets anybody have by default (nr_open).
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limit = limit.map_or(1 << 20, |limit| limit.min(1 << 20)) as RawFd;
+    for batch in (first..limit).step_by(BATCH as usize) {
+        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; BATCH as usize];
+        for (fd, entry) in (batch..).zip(&mut fds) {
+            entry.fd = fd;
+        }
+        // SAFETY: a live array of the length passed; with the time 0 it does not wait. As above for the rest.
+        unsafe {
+            libc::poll(fds.as_mut_ptr(), BATCH as _, 0);
+            for entry in fds.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0) {
+                match flags {
+                    0 => libc::close(entry.fd),
+                    _ => libc::fcntl(entry.fd, libc::F_SETFD, libc::FD_CLOEXEC),
+                };
+            }
+        }
+    }
+}
+
+/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers.
+pub fn fill_standard() {
+    for fd in 0..3 {
+        // SAFETY: F_GETFD on any number is harmless.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
+            // Without a /dev: one that can be neither read nor written.
+            let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
+        }
+    }
 }
 
 /// Gives the program that a child is about to execute a copy of `fd` as descriptor `number`, whatever that is now.

@@ -11,3 +11,6 @@ pub mod fd;
 pub mod memfd;
 pub mod mount;
 pub mod signal;
+pub mod spawn;
+pub mod start;
+pub mod terminal;

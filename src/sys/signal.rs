@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -20,7 +22,7 @@ static BEFORE_MAIN: extern "C" fn() = {
         // SAFETY: sigaction is plain data for which zero is valid; the call only writes to it.
         let ignored = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) == 0
+            libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut action) == 0
                 && action.sa_sigaction == libc::SIG_IGN
         };
         SIGPIPE_WAS_IGNORED.store(ignored, Ordering::Relaxed);
@@ -38,12 +40,10 @@ pub struct Inherited {
 /// Blocks every signal that can be blocked and returns what was set before.
 ///
 /// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status
-/// would be lost. Faults (SIGSEGV, SIGBUS, SIGFPE, SIGILL) stay deliverable: blocked, they would only kill without a trace.
+/// would be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send them; a fault of our own ends us
+/// all the same, since the kernel does not let a process block that.
 pub fn block_all() -> Inherited {
-    const FAULTS: [i32; 6] =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT];
-    let all = FAULTS.iter().fold(EVERY_SIGNAL, |mask, fault| mask & !(1 << (fault - 1)));
-    let mask = set_mask(all);
+    let mask = set_mask(EVERY_SIGNAL);
     // SAFETY: SIG_DFL is no handler.
     let ignores_children = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN };
     Inherited { mask, ignores_children }
@@ -99,13 +99,63 @@ impl Inherited {
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
+/// What stops a job from its terminal, or asks it to stop.
+pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
 /// One signal as it was taken from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
     /// Its number.
     pub number: i32,
-    /// Who sent it, 0 for the kernel or a sender outside our pid namespace.
+    /// Who sent it, 0 for the kernel or a sender outside our pid namespace; for SIGCHLD of the kernel's, the child.
     pub sender: u32,
+    /// Whether a process sent it, and not the kernel.
+    pub is_sent: bool,
+}
+
+impl Signal {
+    /// Whether it is the answer to a write of our own to a pipe that nobody reads. (An ignored SIGPIPE is queued all the same while
+    /// it is blocked.)
+    pub fn is_own_pipe(&self) -> bool {
+        self.number == libc::SIGPIPE && self.sender == std::process::id()
+    }
+}
+
+/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when it is up, or for no reason.
+pub fn wait(time: Option<Duration>) -> Option<Signal> {
+    let all = EVERY_SIGNAL;
+    let limit = time.map(|time| libc::timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX) as _,
+        tv_nsec: time.subsec_nanos() as _,
+    });
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A siginfo is plain data.
+    // For a signal of whatever origin, the place of si_pid can be read: it is within the siginfo.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let (set, size) = (&raw const all, size_of::<Mask>());
+        let number = libc::syscall(libc::SYS_rt_sigtimedwait, set, &raw mut info, limit, size);
+        // Codes above 0 are the kernel's (sigaction(2)).
+        (number > 0).then(|| Signal {
+            number: number as i32,
+            sender: info.si_pid() as u32,
+            is_sent: info.si_code <= 0,
+        })
+    }
+}
+
+/// Whether a blocked signal waits to be taken (sigpending(2)).
+pub fn is_pending(number: i32) -> bool {
+    let mut pending: Mask = 0;
+    // SAFETY: a live set of the size passed, which the kernel fills in.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<Mask>()) };
+    pending & (1 << (number - 1)) != 0
+}
+
+/// Lets a pending signal have its effect on us, as SIGTSTP has, and blocks it again.
+pub fn let_through(number: i32) {
+    set_mask(EVERY_SIGNAL & !(1 << (number - 1)));
+    set_mask(EVERY_SIGNAL);
 }
 
 impl SignalFd {
@@ -135,7 +185,11 @@ impl SignalFd {
             let got = libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size);
             (info, got == size as isize)
         };
-        got.then_some(Signal { number: info.ssi_signo as i32, sender: info.ssi_pid })
+        got.then_some(Signal {
+            number: info.ssi_signo as i32,
+            sender: info.ssi_pid,
+            is_sent: info.ssi_code <= 0,
+        })
     }
 }
 
@@ -169,17 +223,19 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 pub fn kill_pidfd(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     let fd = pidfd.as_fd().as_raw_fd();
     // SAFETY: a live descriptor, a number, a null siginfo (as kill) and no flags.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<u8>(), 0) };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, ptr::null::<u8>(), 0) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// The number of a signal by its name, with or without `SIG`, or by number (1 to 64).
 pub fn number(name: &str) -> Option<i32> {
+    by_name(name).or_else(|| name.parse().ok().filter(|number| (1..=64).contains(number)))
+}
+
+/// The number of a signal by its name, with or without `SIG`.
+pub fn by_name(name: &str) -> Option<i32> {
     let bare = name.strip_prefix("SIG").unwrap_or(name);
-    if let Some(&(number, _)) = NAMES.iter().find(|(_, known)| *known == bare) {
-        return Some(number);
-    }
-    name.parse().ok().filter(|number| (1..=64).contains(number))
+    NAMES.iter().find(|(_, known)| *known == bare).map(|&(number, _)| number)
 }
 
 /// `SIGKILL` for 9, `signal 40` where a number has no name.

@@ -121,6 +121,17 @@ impl Sandbox {
         Command::new(self.bin.join(name))
     }
 
+    /// `vassal-init` under another program's name, to be started.
+    pub fn personality(&self, name: &str) -> Command {
+        let directory = self.path("names");
+        fs::create_dir_all(&directory).unwrap();
+        let link = directory.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(self.bin.join("vassal-init"), &link).unwrap();
+        }
+        Command::new(link)
+    }
+
     /// One of our programs, to be started by `wrapper`, a command that executes its last arguments.
     pub fn wrapped(&self, wrapper: &[&str], name: &str) -> Command {
         let mut command = Command::new(wrapper[0]);

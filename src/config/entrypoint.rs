@@ -1,0 +1,582 @@
+//! Entrypoint mode: what the init does for one command, and the names it can do that under.
+//!
+//! There is one [`Entrypoint`]. A personality (tini, dumb-init, catatonit) is only a mapping of that program's flags and environment
+//! variables onto it; nothing else in the program knows these names.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::Command;
+use super::getopt::{self, Options, Step};
+use super::{Input, values};
+use crate::sys::signal;
+
+/// What an init does for its command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrypoint {
+    /// What messages start with.
+    pub name: &'static str,
+    /// The program and its arguments. Empty: there is none, and we wait for SIGTERM or SIGINT.
+    pub command: Vec<OsString>,
+    /// Where the command stands.
+    pub standing: Standing,
+    /// Whether signals go to its whole process group.
+    pub to_group: bool,
+    /// Signals that become others, and what they become; 0 is nothing. The last one counts.
+    pub rewrites: Vec<(i32, i32)>,
+    /// Whether a signal of job control that reaches us suspends us as well.
+    pub suspends: bool,
+    /// What we are to orphans when we are not PID 1.
+    pub orphans: Orphans,
+    /// What we get when our parent dies.
+    pub parent_death: Option<i32>,
+    /// What becomes of the rest when the command has ended.
+    pub rest: Rest,
+    /// Statuses of the command that we end with 0 for.
+    pub forgiven: Vec<u8>,
+    /// Our exit status when the command cannot be executed.
+    pub unexecutable: Unexecutable,
+    /// How much is said: 0 only errors, 1 warnings, 2 start and end of the command, 3 each signal and child.
+    pub verbosity: u32,
+    /// Whether what is no error or warning goes to standard output.
+    pub chats_on_stdout: bool,
+    /// Whether each orphan that is reaped is worth a warning.
+    pub warns_of_orphans: bool,
+    /// A descriptor that gets a line break when the command has been started.
+    pub ready_fd: Option<i32>,
+}
+
+/// Where the command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In our process group.
+    Shared,
+    /// In a process group of its own, which is in the foreground of the terminal whenever ours would be.
+    Group,
+    /// In a session of its own, which takes over the terminal if it is free.
+    Session,
+}
+
+/// What we are to orphans when we are not PID 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    /// Their subreaper.
+    Adopt,
+    /// Nothing, which is worth a warning.
+    Warn,
+    /// Nothing.
+    Leave,
+}
+
+/// What becomes of the rest when the command has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing of our doing.
+    Leave,
+    /// The command's process group gets SIGTERM, and we leave.
+    Terminate,
+    /// Everything gets SIGTERM, and SIGKILL after this time. We leave when nothing is left.
+    Sweep(Duration),
+}
+
+/// The exit status when the command cannot be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unexecutable {
+    /// There is no such file (ENOENT).
+    pub missing: i32,
+    /// A part of its path is no directory (ENOTDIR).
+    pub astray: i32,
+    /// It may not be executed (EACCES).
+    pub denied: i32,
+    /// Anything else.
+    pub other: i32,
+}
+
+impl Unexecutable {
+    const fn always(status: i32) -> Self {
+        Self { missing: status, astray: status, denied: status, other: status }
+    }
+}
+
+/// What a call asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Call {
+    /// To run a command.
+    Run(Entrypoint),
+    /// To be told something, and the exit status that goes with it.
+    Say {
+        /// What.
+        text: String,
+        /// Whether it goes to standard error.
+        is_error: bool,
+        /// The exit status.
+        status: i32,
+    },
+}
+
+/// Looks up an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// How a program reads its command line.
+type Personality = fn(&[OsString], Env<'_>) -> Call;
+
+/// Names we answer to, and how.
+const PERSONALITIES: &[(&str, Personality)] = &[
+    ("tini", tini),
+    ("tini-static", tini),
+    ("docker-init", tini),
+    ("dumb-init", dumb_init),
+    ("catatonit", catatonit),
+];
+
+/// What a call under another program's name asks for: `words` start with that name. `None` for any other name.
+pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
+    let name = Path::new(words.first()?).file_name()?;
+    let (_, read) = PERSONALITIES.iter().find(|(known, _)| name == *known)?;
+    Some(read(words.get(1..).unwrap_or_default(), env))
+}
+
+/// What each personality starts from: nothing special.
+const PLAIN: Entrypoint = Entrypoint {
+    name: "vassal-init",
+    command: Vec::new(),
+    standing: Standing::Group,
+    to_group: false,
+    rewrites: Vec::new(),
+    suspends: false,
+    orphans: Orphans::Adopt,
+    parent_death: None,
+    rest: Rest::Leave,
+    forgiven: Vec::new(),
+    unexecutable: Unexecutable { missing: 127, astray: 127, denied: 126, other: 126 },
+    verbosity: 1,
+    chats_on_stdout: false,
+    warns_of_orphans: false,
+    ready_fd: None,
+};
+
+/// How long what the command leaves behind may take to end, under our own name.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl Entrypoint {
+    /// The one of our own name. tini's environment variables count; what is for the configuration (`--user`) goes to `inputs`.
+    ///
+    /// # Errors
+    /// What is wrong with a flag.
+    pub fn own(command: Command, inputs: &mut Vec<Input>, env: Env<'_>) -> Result<Self, String> {
+        let mut entry = Self { command: command.words, rest: Rest::Sweep(GRACE), ..PLAIN };
+        entry.tini_environment(env);
+        for (name, value) in command.flags {
+            match name.as_str() {
+                "grace" => {
+                    let grace = values::duration(value.as_bytes());
+                    entry.rest = Rest::Sweep(grace.map_err(|error| format!("--grace: {error}"))?);
+                }
+                "ready-fd" => {
+                    // The first ones are the command's.
+                    let number =
+                        value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 2);
+                    let wrong = || format!("--ready-fd: '{}' is no number from 3 up", value.display());
+                    entry.ready_fd = Some(number.ok_or_else(wrong)?);
+                }
+                "rewrite" => entry.rewrites.push(rewrite(&value)?),
+                "user" => {
+                    for (key, id) in
+                        ["uid", "gid"].iter().zip(value.as_bytes().splitn(2, |&byte| byte == b':'))
+                    {
+                        let value = Some(OsStr::from_bytes(id).to_owned());
+                        inputs.push(Input::Option { key: (*key).to_owned(), value });
+                    }
+                }
+                letter => entry.tini_flag(letter.as_bytes().first().copied().unwrap_or(0), &value)?,
+            }
+        }
+        Ok(entry)
+    }
+
+    /// Takes on a flag of tini's that has an effect on the command.
+    ///
+    /// # Errors
+    /// What is wrong with its value.
+    fn tini_flag(&mut self, letter: u8, value: &OsStr) -> Result<(), String> {
+        let shown = letter.escape_ascii();
+        let wrong = || format!("'{}' is not a value for '-{shown}'", value.display());
+        match letter {
+            b's' => self.orphans = Orphans::Adopt,
+            b'v' => self.verbosity = self.verbosity.saturating_add(1),
+            b'w' => self.warns_of_orphans = true,
+            b'g' => self.to_group = true,
+            b'e' => {
+                // As strtol(3): nothing at all is 0.
+                let status = match number(value.as_bytes()) {
+                    (status, []) => u8::try_from(status.unwrap_or(0)).ok(),
+                    _ => None,
+                };
+                self.forgiven.push(status.ok_or_else(wrong)?);
+            }
+            b'p' => {
+                let name = value.to_str().filter(|name| name.starts_with("SIG"));
+                let known = name.and_then(signal::by_name);
+                self.parent_death = Some(known.ok_or_else(wrong)?);
+            }
+            _ => return Err(format!("unknown option '-{shown}'")),
+        }
+        Ok(())
+    }
+
+    fn tini_environment(&mut self, env: Env<'_>) {
+        if env("TINI_SUBREAPER").is_some() {
+            self.orphans = Orphans::Adopt;
+        }
+        self.to_group |= env("TINI_KILL_PROCESS_GROUP").is_some();
+        if let Some(verbosity) = env("TINI_VERBOSITY") {
+            // As atoi(3), into an unsigned number.
+            self.verbosity = number(verbosity.as_bytes()).0.unwrap_or(0) as u32;
+        }
+    }
+
+    /// Our exit status for one of the command's.
+    pub fn status_for(&self, status: i32) -> i32 {
+        if self.forgiven.iter().any(|&forgiven| i32::from(forgiven) == status) { 0 } else { status }
+    }
+
+    /// What a signal becomes, 0 for nothing.
+    pub fn rewritten(&self, number: i32) -> i32 {
+        self.rewrites.iter().rev().find(|(from, _)| *from == number).map_or(number, |(_, to)| *to)
+    }
+}
+
+fn tini(words: &[OsString], env: Env<'_>) -> Call {
+    let version = concat!("tini version 0.19.0 - vassal-init ", env!("CARGO_PKG_VERSION"));
+    if let [only] = words
+        && only == "--version"
+    {
+        return said(format!("{version}\n"));
+    }
+    let options = Options { short: b"p:hvwgle:s", long: &[], permutes: env("POSIXLY_CORRECT").is_none() };
+    let usage = || {
+        format!(
+            "{version}\n\
+             Usage: tini [OPTIONS] PROGRAM -- [ARGS] | --version\n\n\
+             Runs PROGRAM, hands signals on to it, reaps orphans, ends with its status.\n\n\
+             \x20 --version     say the version, if it is the only argument\n\
+             \x20 -h            say this\n\
+             \x20 -l            say the licence\n\
+             \x20 -s            become a subreaper (also: TINI_SUBREAPER is set)\n\
+             \x20 -p SIGNAL     get SIGNAL, as in SIGKILL, when the parent dies\n\
+             \x20 -v            say more, up to three times (or TINI_VERBOSITY=0 to 4, default 1)\n\
+             \x20 -w            warn of each orphan that is reaped\n\
+             \x20 -g            signal the whole process group (also: TINI_KILL_PROCESS_GROUP is set)\n\
+             \x20 -e STATUS     end with 0 when PROGRAM ends with STATUS (0 to 255); may be repeated\n"
+        )
+    };
+    let mut entry = Entrypoint {
+        name: "tini",
+        orphans: Orphans::Warn,
+        unexecutable: Unexecutable { astray: 1, other: 1, ..PLAIN.unexecutable },
+        chats_on_stdout: true,
+        ..PLAIN
+    };
+    let (steps, command) = getopt::parse(&options, words);
+    for step in steps {
+        match step {
+            Step::Option(b'h', _) => return said(usage()),
+            Step::Option(b'l', _) => return said(LICENCE.to_owned()),
+            Step::Option(letter, value) => {
+                if let Err(message) = entry.tini_flag(letter, &value) {
+                    return refused(format!("tini: {message}\n"));
+                }
+            }
+            Step::Wrong(message) => return refused(format!("tini: {message}\n{}", usage())),
+        }
+    }
+    entry.tini_environment(env);
+    entry.command = command;
+    if entry.command.is_empty() { refused(usage()) } else { Call::Run(entry) }
+}
+
+fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
+    const USAGE: &str = "Usage: dumb-init [option] program [args]\n";
+    let version = concat!("dumb-init v1.2.5 - vassal-init ", env!("CARGO_PKG_VERSION"), "\n");
+    let options = Options {
+        short: b"hvVcr:",
+        long: &[
+            ("help", b'h'),
+            ("single-child", b'c'),
+            ("rewrite", b'r'),
+            ("verbose", b'v'),
+            ("version", b'V'),
+        ],
+        permutes: false,
+    };
+    let mut entry = Entrypoint {
+        name: "dumb-init",
+        standing: Standing::Session,
+        suspends: true,
+        orphans: Orphans::Leave,
+        rest: Rest::Terminate,
+        unexecutable: Unexecutable::always(2),
+        verbosity: 0,
+        ..PLAIN
+    };
+    let (steps, command) = getopt::parse(&options, words);
+    for step in steps {
+        match step {
+            Step::Option(b'h', _) => {
+                let options = "\n\
+                     Runs a program in a session of its own and hands signals on to all of it.\n\n\
+                     \x20 -c, --single-child   no session; signals go to the program alone\n\
+                     \x20 -r, --rewrite s:r    signal number s becomes r, 0 for none; may be repeated\n\
+                     \x20 -v, --verbose        say what happens\n\
+                     \x20 -h, --help           say this\n\
+                     \x20 -V, --version        say the version\n";
+                return Call::Say { text: [version, USAGE, options].concat(), is_error: true, status: 0 };
+            }
+            Step::Option(b'V', _) => {
+                return Call::Say { text: version.to_owned(), is_error: true, status: 0 };
+            }
+            Step::Option(b'c', _) => entry.standing = Standing::Shared,
+            Step::Option(b'r', value) => match dumb_rewrite(value.as_bytes()) {
+                Some(rewrite) => entry.rewrites.push(rewrite),
+                None => {
+                    let text = "dumb-init: -r takes s:r, two signal numbers from 1 to 31; r may be 0\n";
+                    return refused([text, USAGE].concat());
+                }
+            },
+            Step::Option(..) => entry.verbosity = 3,
+            Step::Wrong(message) => return refused(format!("dumb-init: {message}\n{USAGE}")),
+        }
+    }
+    if command.is_empty() {
+        return refused([USAGE, "'dumb-init --help' says more.\n"].concat());
+    }
+    if env("DUMB_INIT_DEBUG").is_some_and(|value| value == "1") {
+        entry.verbosity = 3;
+    }
+    if env("DUMB_INIT_SETSID").is_some_and(|value| value == "0") {
+        entry.standing = Standing::Shared;
+    }
+    if entry.standing == Standing::Session {
+        entry.to_group = true;
+        // The kernel lets no process group stop that nobody in its session could resume: of these signals only SIGSTOP has an effect.
+        let stops = [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, libc::SIGSTOP));
+        entry.rewrites.splice(0..0, stops);
+    }
+    entry.command = command;
+    Call::Run(entry)
+}
+
+/// `SIGNAL:REPLACEMENT`, names or numbers.
+fn rewrite(text: &OsStr) -> Result<(i32, i32), String> {
+    let parse = |name: &str| if name == "0" { Some(0) } else { signal::number(name) };
+    let pair = text.to_str().and_then(|text| text.split_once(':'));
+    let pair = pair.and_then(|(from, to)| Some((signal::number(from)?, parse(to)?)));
+    pair.ok_or_else(|| {
+        format!("--rewrite: '{}' is not SIGNAL:REPLACEMENT, as TERM:QUIT or 15:3", text.display())
+    })
+}
+
+/// `s:r` as sscanf(3) reads it: what follows is ignored.
+fn dumb_rewrite(text: &[u8]) -> Option<(i32, i32)> {
+    let (from, rest) = number(text);
+    let (to, _) = number(rest.strip_prefix(b":")?);
+    let within = |number: Option<i64>, least| number.filter(|number| (least..=31).contains(number));
+    Some((within(from, 1)? as i32, within(to, 0)? as i32))
+}
+
+fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
+    const USAGE: &str = "usage: catatonit [-ghLPV] [--] PROGRAM [ARGUMENT]...\n";
+    let options =
+        Options { short: b"ghLPV", long: &[("version", b'V')], permutes: env("POSIXLY_CORRECT").is_none() };
+    if env("CATATONIT_LOG").is_some() {
+        return refused("catatonit: the variable CATATONIT_LOG is reserved\n".to_owned());
+    }
+    let mut entry = Entrypoint {
+        name: "catatonit",
+        unexecutable: Unexecutable::always(1),
+        verbosity: if env("CATATONIT_DEBUG").is_some() { 3 } else { 0 },
+        // They are about us, and not about the command.
+        rewrites: [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, 0)).into(),
+        ..PLAIN
+    };
+    let (steps, command) = getopt::parse(&options, words);
+    let mut pauses = false;
+    for step in steps {
+        match step {
+            Step::Option(b'g', _) => entry.to_group = true,
+            Step::Option(b'P', _) => pauses = true,
+            Step::Option(b'L', _) => return said(LICENCE.to_owned()),
+            Step::Option(b'V', _) => {
+                let version =
+                    concat!("tini version 0.1.7_catatonit - vassal-init ", env!("CARGO_PKG_VERSION"), "\n");
+                return said(version.to_owned());
+            }
+            Step::Option(..) => {
+                let options = "\n\
+                     \x20 -g             signal the whole process group\n\
+                     \x20 -h             say this\n\
+                     \x20 -L             say the licence\n\
+                     \x20 -P             run nothing, wait for SIGTERM or SIGINT\n\
+                     \x20 -V, --version  say the version\n";
+                return Call::Say { text: [USAGE, options].concat(), is_error: true, status: 0 };
+            }
+            Step::Wrong(message) => return refused(format!("catatonit: {message}\n{USAGE}")),
+        }
+    }
+    if command.is_empty() && !pauses {
+        return refused(["catatonit: the program is missing\n", USAGE].concat());
+    }
+    entry.command = if pauses { Vec::new() } else { command };
+    Call::Run(entry)
+}
+
+/// What is said of the licence.
+pub const LICENCE: &str = "vassal-init: MIT or Apache-2.0, as you like. There is no warranty.\n";
+
+fn said(text: String) -> Call {
+    Call::Say { text, is_error: false, status: 0 }
+}
+
+fn refused(text: String) -> Call {
+    Call::Say { text, is_error: true, status: 1 }
+}
+
+/// The number that a text starts with, after blanks, and what follows it; with no number, the whole text does.
+fn number(text: &[u8]) -> (Option<i64>, &[u8]) {
+    let start = text.trim_ascii_start();
+    let digits = start.strip_prefix(b"-").or_else(|| start.strip_prefix(b"+")).unwrap_or(start);
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if digits.is_empty() {
+        return (None, text);
+    }
+    let add = |sum: i64, digit: &u8| sum.saturating_mul(10).saturating_add((digit - b'0').into());
+    let sum = digits.iter().fold(0, add);
+    (Some(if start.starts_with(b"-") { -sum } else { sum }), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(line: &str, env: &[(&str, &str)]) -> Call {
+        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
+        let find = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        personality(&words, &find).unwrap()
+    }
+
+    fn run(line: &str, env: &[(&str, &str)]) -> Entrypoint {
+        match call(line, env) {
+            Call::Run(entry) => entry,
+            Call::Say { text, .. } => panic!("{line}: {text}"),
+        }
+    }
+
+    fn status(line: &str, env: &[(&str, &str)]) -> (i32, bool) {
+        match call(line, env) {
+            Call::Say { status, is_error, .. } => (status, is_error),
+            Call::Run(entry) => panic!("{line}: {entry:?}"),
+        }
+    }
+
+    #[test]
+    fn tini_maps_its_flags() {
+        let entry = run("/sbin/docker-init -sgw -p SIGKILL -e 143 -e 3 -vv -- a -b", &[]);
+        let expected = Entrypoint {
+            name: "tini",
+            command: vec!["a".into(), "-b".into()],
+            to_group: true,
+            parent_death: Some(9),
+            forgiven: vec![143, 3],
+            unexecutable: Unexecutable { missing: 127, astray: 1, denied: 126, other: 1 },
+            verbosity: 3,
+            chats_on_stdout: true,
+            warns_of_orphans: true,
+            ..PLAIN
+        };
+        assert_eq!(entry, expected);
+        let entry = run("tini a -v b", &[("TINI_SUBREAPER", ""), ("TINI_VERBOSITY", "-1x")]);
+        assert_eq!((entry.command.len(), entry.orphans, entry.verbosity), (2, Orphans::Adopt, u32::MAX));
+        let entry = run("tini a -v", &[("POSIXLY_CORRECT", ""), ("TINI_KILL_PROCESS_GROUP", "0")]);
+        assert_eq!((entry.command.len(), entry.orphans, entry.to_group), (2, Orphans::Warn, true));
+    }
+
+    #[test]
+    fn what_tini_refuses() {
+        for line in [
+            "tini",
+            "tini -x a",
+            "tini -p",
+            "tini -p TERM a",
+            "tini -e 256 a",
+            "tini -e 1x a",
+            "tini --version a",
+        ] {
+            assert_eq!(status(line, &[]), (1, true), "{line}");
+        }
+        for line in ["tini --version", "tini a -h", "tini -l"] {
+            assert_eq!(status(line, &[]), (0, false), "{line}");
+        }
+    }
+
+    #[test]
+    fn dumb_init_maps_its_flags() {
+        let entry = run("dumb-init -r 15:2 --rew=20:0 a -b", &[]);
+        assert_eq!((entry.standing, entry.to_group, entry.suspends), (Standing::Session, true, true));
+        assert_eq!((entry.rewritten(15), entry.rewritten(20), entry.rewritten(21)), (2, 0, 19));
+        assert_eq!((entry.rewritten(40), entry.command.len()), (40, 2));
+        for (line, env) in [("dumb-init -c a", &[][..]), ("dumb-init a", &[("DUMB_INIT_SETSID", "0")])] {
+            let entry = run(line, env);
+            assert_eq!((entry.standing, entry.to_group, entry.rewritten(20)), (Standing::Shared, false, 20));
+        }
+        assert_eq!(run("dumb-init a", &[("DUMB_INIT_DEBUG", "1")]).verbosity, 3);
+        for rewrite in ["15", "15:32", "0:1", "x:1", "15:", "32:1", "15:-1", "99999999999999999999:1"] {
+            assert_eq!(status(&format!("dumb-init -r {rewrite} a"), &[]), (1, true), "{rewrite}");
+        }
+        for line in ["dumb-init", "dumb-init --ver a", "dumb-init -x a"] {
+            assert_eq!(status(line, &[]), (1, true), "{line}");
+        }
+        assert_eq!(status("dumb-init -h", &[]), (0, true));
+    }
+
+    #[test]
+    fn catatonit_maps_its_flags() {
+        let entry = run("catatonit -g a", &[("CATATONIT_DEBUG", "")]);
+        assert_eq!((entry.to_group, entry.orphans, entry.verbosity), (true, Orphans::Adopt, 3));
+        assert!(run("catatonit -P", &[]).command.is_empty());
+        for (line, env) in
+            [("catatonit", &[][..]), ("catatonit -x", &[]), ("catatonit a", &[("CATATONIT_LOG", "")])]
+        {
+            assert_eq!(status(line, env), (1, true), "{line}");
+        }
+        assert_eq!((status("catatonit a -V", &[]), status("catatonit -h", &[])), ((0, false), (0, true)));
+    }
+
+    #[test]
+    fn our_own_name_is_no_personality() {
+        assert_eq!(personality(&["/x/vassal-init".into(), "a".into()], &|_| None), None);
+        assert_eq!(personality(&[], &|_| None), None);
+        let own = |flags: &[(&str, &str)]| {
+            let flags = flags.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
+            let mut inputs = Vec::new();
+            let entry = Entrypoint::own(Command { flags, words: vec!["a".into()] }, &mut inputs, &|_| None);
+            entry.map(|entry| (entry, inputs))
+        };
+        let (entry, inputs) = own(&[("user", "1:2"), ("g", ""), ("e", "3"), ("ready-fd", "3")]).unwrap();
+        assert_eq!((entry.rest, entry.orphans), (Rest::Sweep(GRACE), Orphans::Adopt));
+        assert_eq!((entry.to_group, entry.forgiven, entry.ready_fd), (true, vec![3], Some(3)));
+        assert_eq!(inputs.len(), 2);
+        let (entry, _) =
+            own(&[("rewrite", "TERM:QUIT"), ("rewrite", "SIGHUP:0"), ("rewrite", "64:1"), ("grace", "2.5")])
+                .unwrap();
+        assert_eq!((entry.rewritten(15), entry.rewritten(1), entry.rewritten(64)), (3, 0, 1));
+        assert_eq!(entry.rest, Rest::Sweep(Duration::from_millis(2500)));
+        let rewrites = ["TERM", "0:1", "TREM:1", "65:1", "1:65", ""].map(|value| ("rewrite", value));
+        let others = [("grace", "x"), ("ready-fd", "2"), ("e", "256"), ("p", "TERM"), ("x", "")];
+        for flag in rewrites.into_iter().chain(others) {
+            assert!(own(&[flag]).is_err(), "{flag:?}");
+        }
+    }
+}

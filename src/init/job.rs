@@ -1,0 +1,234 @@
+//! The command of an entrypoint as a job: how it is started, and how signals and the terminal reach it.
+//!
+//! In a process group of its own ([`Standing::Group`]) it is to its terminal what a job is to a shell's. It is brought to the
+//! foreground if that is where we are. When the terminal stops it (Ctrl-Z), we stop too, with our own process group, so that the shell
+//! that waits for us sees it; `fg` then continues us, and we it.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use super::launch::DEFAULT_PATH;
+use crate::config::entrypoint::{Entrypoint, Standing};
+use crate::error::{Context, Error, Result};
+use crate::sys::exec::{Script, Strings, exec_in_path};
+use crate::sys::{signal, spawn, terminal};
+
+/// The terminal that we share with the command, if there is one.
+pub struct Terminal(Option<OwnedFd>);
+
+impl Terminal {
+    /// Our controlling terminal, wherever the standard descriptors go; where there is no `/dev/tty`, standard input may be it.
+    pub fn open() -> Self {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Self(open("/dev/tty", flags, Mode::empty()).ok())
+    }
+
+    /// Brings the group `next` to the foreground if `now` is there. Where there is no terminal, or it is not ours, or it hung up, there
+    /// is nothing to do (ENOTTY, ENXIO, EBADF, EPERM, EIO).
+    pub fn hand_over(&self, now: i32, next: i32) {
+        if self.has_in_foreground(now) {
+            let _ = terminal::set_foreground(self, next);
+        }
+    }
+
+    fn has_in_foreground(&self, group: i32) -> bool {
+        terminal::foreground(self) == Ok(group)
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().map_or(rustix::stdio::stdin(), AsFd::as_fd)
+    }
+}
+
+/// A command that was started.
+pub struct Job {
+    entry: Rc<Entrypoint>,
+    pid: Pid,
+    /// Whether it can be stopped from a terminal.
+    has_terminal: bool,
+    /// Whether we handed on a request to stop: then nobody but who sent it continues it.
+    stop_was_sent: bool,
+    /// Signals that came from our letting go of the terminal, and are for nobody.
+    unwanted: Vec<i32>,
+}
+
+impl Job {
+    /// Starts the command. All signals are blocked; it gets them as `inherited` says. The error, if there is one, is why it could not
+    /// be executed: then it ends by itself, with the status that says so.
+    ///
+    /// # Errors
+    /// No process to be had.
+    pub fn start(entry: &Rc<Entrypoint>, inherited: &signal::Inherited) -> Result<(Self, Option<Error>)> {
+        let program = entry.command.first().map_or(OsStr::new(""), |word| word);
+        let (argv, envp) = (Strings::new(&entry.command), Strings::inherited_environment());
+        let path = std::env::var_os("PATH");
+        let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
+        let stand = Stand::prepare(entry.standing);
+        let mut failure = None;
+        let pid = spawn::spawn(|| {
+            stand.take();
+            inherited.restore();
+            let errno = exec_in_path(program, path, Script::ForShell, &argv, &envp);
+            failure = Some(errno);
+            unexecutable(entry, errno)
+        });
+        let pid = pid.context("start", program.display())?;
+        let job = Self::of(Rc::clone(entry), pid, stand);
+        Ok((job, failure.map(|errno| Error::os("execute", program.display(), errno))))
+    }
+
+    /// A process that has taken this stand.
+    pub fn of(entry: Rc<Entrypoint>, pid: Pid, stand: Stand) -> Self {
+        let has_terminal = stand.terminal.is_some();
+        Self { entry, pid, has_terminal, stop_was_sent: false, unwanted: stand.unwanted }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    fn raw_pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Hands a signal on, as the rewrites have it; returns what it became.
+    ///
+    /// # Errors
+    /// ESRCH when the process has just ended, EPERM when it became somebody else's.
+    pub fn forward(&mut self, number: i32) -> std::result::Result<i32, Errno> {
+        if let Some(at) = self.unwanted.iter().position(|&unwanted| unwanted == number) {
+            self.unwanted.swap_remove(at);
+            return Ok(0);
+        }
+        let rewritten = self.entry.rewritten(number);
+        self.stop_was_sent |= signal::STOPS.contains(&rewritten);
+        let mut whole_group = self.entry.to_group;
+        if rewritten == libc::SIGCONT {
+            self.stop_was_sent = false;
+            // The terminal stopped all of it.
+            whole_group |= self.has_terminal;
+            self.come_to_foreground();
+        }
+        let target = if whole_group { -self.raw_pid() } else { self.raw_pid() };
+        let result = if rewritten == 0 { Ok(()) } else { signal::kill(target, rewritten) };
+        if self.entry.suspends && signal::STOPS.contains(&number) {
+            // Has no effect on a PID 1.
+            let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), libc::SIGSTOP);
+        }
+        result.map(|()| rewritten)
+    }
+
+    /// A shell has brought us to the foreground: the command is what it means.
+    fn come_to_foreground(&self) {
+        if self.has_terminal {
+            Terminal::open().hand_over(terminal::own_group(), self.raw_pid());
+        }
+    }
+
+    /// After a SIGCHLD: if the terminal has stopped the command, we stop as well.
+    pub fn look_for_stop(&self) {
+        if !self.has_terminal {
+            return;
+        }
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let Ok(Some(status)) = rustix::process::waitid(WaitId::Pid(self.pid), options) else { return };
+        let Some(number) = status.stopping_signal().filter(|number| signal::STOPS.contains(number)) else {
+            return;
+        };
+        // For our whole job. The kernel decides whether it stops us: not if we are PID 1, nor if nobody could continue us.
+        let _ = signal::kill(0, number);
+        signal::let_through(number);
+        let is_resumed = signal::is_pending(libc::SIGCONT);
+        // Nor will anybody continue the command then: without us the kernel would not have let it stop. From a terminal of another pid
+        // namespace we were called by a process outside, which did stop.
+        let is_alone = !is_resumed && terminal::own_group() != 0;
+        if is_alone && number == libc::SIGTSTP && !self.stop_was_sent {
+            let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
+        }
+    }
+
+    /// When the command has ended: the terminal comes back to us, for whoever comes after us in a script.
+    pub fn give_terminal_back(&self) {
+        let own = terminal::own_group();
+        if self.has_terminal && own != 0 {
+            Terminal::open().hand_over(self.raw_pid(), own);
+        }
+    }
+
+    /// Signals the command's process group; ours is spared.
+    pub fn signal_group(&self, number: i32) {
+        if self.entry.standing != Standing::Shared {
+            // ESRCH: nobody is left in it.
+            let _ = signal::kill(-self.raw_pid(), number);
+        }
+    }
+}
+
+/// The exit status for a command that could not be executed.
+pub fn unexecutable(entry: &Entrypoint, errno: Errno) -> i32 {
+    match errno {
+        Errno::NOENT => entry.unexecutable.missing,
+        Errno::NOTDIR => entry.unexecutable.astray,
+        Errno::ACCESS => entry.unexecutable.denied,
+        _ => entry.unexecutable.other,
+    }
+}
+
+/// Where a child is going to stand, and what is needed for it.
+pub struct Stand {
+    standing: Standing,
+    /// The terminal, if the child may be stopped from it.
+    terminal: Option<Terminal>,
+    is_foreground: bool,
+    unwanted: Vec<i32>,
+}
+
+impl Stand {
+    /// Before the child is created.
+    pub fn prepare(standing: Standing) -> Self {
+        let mut stand = Self { standing, terminal: None, is_foreground: false, unwanted: Vec::new() };
+        match standing {
+            Standing::Shared => {}
+            Standing::Group => {
+                let terminal = Terminal::open();
+                stand.is_foreground = terminal.has_in_foreground(terminal::own_group());
+                stand.terminal = terminal::foreground(&terminal).is_ok().then_some(terminal);
+            }
+            // The child's session can have the terminal only if ours lets go of it.
+            Standing::Session => {
+                if terminal::let_go(rustix::stdio::stdin()).is_ok() && terminal::leads_session() {
+                    stand.unwanted = vec![libc::SIGHUP, libc::SIGCONT];
+                }
+            }
+        }
+        stand
+    }
+
+    /// In the child.
+    pub fn take(&self) {
+        // Neither can fail for a process that has just been created.
+        match self.standing {
+            Standing::Shared => {}
+            Standing::Group => {
+                let _ = rustix::process::setpgid(None, None);
+                if let Some(terminal) = self.terminal.as_ref().filter(|_| self.is_foreground) {
+                    let _ =
+                        terminal::set_foreground(terminal, rustix::process::getpid().as_raw_nonzero().get());
+                }
+            }
+            Standing::Session => {
+                let _ = rustix::process::setsid();
+                // Without a terminal there is none to have.
+                let _ = terminal::adopt(rustix::stdio::stdin());
+            }
+        }
+    }
+}
