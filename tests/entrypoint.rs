@@ -392,3 +392,151 @@ time.sleep(1000)
         assert_eq!(running.wait(), 143);
     });
 }
+
+/// Options that need something prepared, a command that shows it, and what it shows.
+const PREPARED: &[(&[&str], &str, &str)] = &[
+    (&["--chdir", "/usr"], "pwd", "/usr"),
+    (
+        &["--env", "A=b c", "--env", "B=%(x)", "--unenv", "PATH"],
+        "echo \"$A $B\"; env | grep -c ^PATH || true",
+        "b c %(x)\n0",
+    ),
+    (&["--user", "12345:54321"], "id -u; id -g; id -G", "12345\n54321\n54321"),
+    (&["--user", "user001"], "id -un; id -gn", "user001\nuser001"),
+    (&["--umask", "027"], "umask", "0027"),
+    (&["--no-new-privs"], "grep NoNewPrivs /proc/self/status | tr -s '[:blank:]' ' '", "NoNewPrivs: 1"),
+    (&["--chdir", "/"], "grep NoNewPrivs /proc/self/status | tr -s '[:blank:]' ' '", "NoNewPrivs: 0"),
+    (
+        &["--cap-drop", "all"],
+        "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)' /proc/self/status | cut -f2 | sort -u",
+        "0000000000000000",
+    ),
+    (
+        &["--cap-drop", "chown,cap_kill"],
+        "capsh --has-b=cap_net_raw --has-p=cap_net_raw; capsh --has-p=cap_kill 2>/dev/null || echo gone",
+        "gone",
+    ),
+    (
+        &["--unshare", "fs,pid,ipc,uts,net,cgroup", "--hostname", "inner"],
+        "hostname; echo $PPID; ls /sys/class/net 2>/dev/null | wc -l >/dev/null",
+        "inner\n1",
+    ),
+    (&["--unshare", "user,pid"], "echo $PPID", "1"),
+];
+
+#[test]
+fn what_a_command_needs_is_prepared() {
+    sandboxed(|sandbox| {
+        for (options, script, shown) in PREPARED {
+            let (status, out, err) =
+                ended(&mut init(sandbox, &[options, &["--", "sh", "-c", script][..]].concat()));
+            assert_eq!((status, out.trim_end(), &*err), (0, *shown, ""), "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_prepared_is_said_and_nothing_runs() {
+    sandboxed(|sandbox| {
+        let cases: &[(&[&str], i32, &str)] = &[
+            (&["--chdir", "/nonexistent"], 71, "chdir /nonexistent: No such file or directory (ENOENT)"),
+            (&["--user", "no-such-user"], 71, "no-such-user"),
+            (&["--user", "12345"], 71, "'gid' is missing"),
+            (&["--hostname", "x"], 71, "needs a uts namespace"),
+            (&["--cap-drop", "everything"], 78, "unknown capability 'everything'"),
+            (&["--unshare", "fs,pdi"], 78, "unknown namespace 'pdi'"),
+            (
+                &["--mountpoint-check", "/run/scratch", "--mountpoint-timeout", "100ms"],
+                71,
+                "/run/scratch: nothing is mounted there",
+            ),
+        ];
+        for (options, status, part) in cases {
+            let (ended, out, err) =
+                ended(&mut init(sandbox, &[options, &["--", "echo", "it ran"][..]].concat()));
+            assert_eq!((ended, &*out), (*status, ""), "{options:?}: {err}");
+            assert!(err.contains(part), "{options:?}: {err}");
+        }
+        // Nobody may lead root where nobody may go.
+        let cwd = sandbox.path("private");
+        fs::create_dir(&cwd).unwrap();
+        run("chmod", &["700", cwd.to_str().unwrap()]);
+        let line = ["--user", "user001", "--chdir", cwd.to_str().unwrap(), "--", "true"];
+        let (status, _, err) = ended(&mut init(sandbox, &line));
+        assert_eq!(status, 71, "{err}");
+        assert!(err.contains("Permission denied (EACCES)"), "{err}");
+    });
+}
+
+#[test]
+fn hooks_run_around_a_command_and_its_signals_are_its_own() {
+    sandboxed(|sandbox| {
+        let log = sandbox.path("told");
+        let tell = |what: &str| format!("exec-{what} = echo {what} >>{}", log.display());
+        let lines =
+            [&tell("asap"), &tell("as-user"), &tell("as-user-atexit"), "command = echo this is not run"]
+                .map(String::from)
+                .join("\n");
+        let ini = sandbox.ini("hooks", &lines);
+        let script = format!(
+            "for s in HUP USR1 INT TERM; do trap \"echo $s >>{0}\" $s; done; trap 'exit 6' QUIT; echo ready >>{0}; while :; do sleep 0.01; done",
+            log.display()
+        );
+        for options in [&["--grace", "0"][..], &["--unshare", "fs,pid", "-e", "6"]] {
+            fs::write(&log, "").unwrap();
+            let arguments =
+                [options, &["--ini", ini.to_str().unwrap(), "--", "bash", "-c", &script][..]].concat();
+            let mut running = Running::start(init(sandbox, &arguments).stdin(Stdio::null()));
+            let told = || fs::read_to_string(&log).unwrap();
+            for (signal, name) in
+                [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::INT, "INT"), (Signal::TERM, "TERM")]
+            {
+                until("it is ready", || told().contains("ready"));
+                process::signal(running.pid(), signal);
+                until(name, || told().contains(name));
+            }
+            process::signal(running.pid(), Signal::QUIT);
+            assert_eq!(running.wait(), if options.contains(&"-e") { 0 } else { 6 });
+            assert_eq!(told(), "asap\nas-user\nready\nHUP\nUSR1\nINT\nTERM\nas-user-atexit\n");
+        }
+    });
+}
+
+#[test]
+fn a_lost_mountpoint_ends_the_command_with_75() {
+    sandboxed(|sandbox| {
+        let (zip, mount) = (sandbox.path("app.zip"), "/app");
+        run(
+            "bash",
+            &[
+                "-c",
+                &format!(
+                    "cd /etc && python3 -m zipfile -c {} hostname && chown user001 {}",
+                    zip.display(),
+                    zip.display()
+                ),
+            ],
+        );
+        let ini = sandbox
+            .ini("mount", &format!("uid = user001\nexec-as-user = fuse-zip -r {} {mount}", zip.display()));
+        let mut command = init(
+            sandbox,
+            &[
+                "--unshare",
+                "fs,pid",
+                "--mountpoint-check",
+                mount,
+                "--ini",
+                ini.to_str().unwrap(),
+                "--",
+                "sleep",
+                "1000",
+            ],
+        );
+        let mut running = Running::start(command.stdin(Stdio::null()));
+        until("the command runs", || !process::named("sleep").is_empty());
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(running.wait(), 75);
+        assert!(process::named("sleep").is_empty());
+    });
+}

@@ -20,6 +20,14 @@ pub(super) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     Ok(numbers)
 }
 
+/// The same as bits, or `all`.
+pub(super) fn set(text: &[u8]) -> Parsed<u64> {
+    if text == b"all" {
+        return Ok(u64::MAX);
+    }
+    list(text).map(|numbers| numbers.into_iter().fold(0, |bits, number| bits | 1 << number))
+}
+
 fn number(written: &[u8]) -> Parsed<u32> {
     let name = String::from_utf8_lossy(written).to_ascii_lowercase();
     let name = name.strip_prefix("cap_").unwrap_or(&name);
@@ -40,6 +48,7 @@ mod tests {
     fn names_and_numbers() {
         assert_eq!(list(b"chown, CAP_SYS_ADMIN,cap_checkpoint_restore,12,"), Ok(vec![0, 21, 40, 12]));
         assert_eq!(list(b""), Ok(vec![]));
+        assert_eq!((set(b"kill,63"), set(b"all")), (Ok(1 << 5 | 1 << 63), Ok(u64::MAX)));
         for wrong in ["sys_admn", "64", "-1", "cap_"] {
             assert!(list(wrong.as_bytes()).unwrap_err().contains("net_bind_service"), "{wrong}");
         }

@@ -187,7 +187,7 @@ pub static VASSAL_INIT: Program = Program {
             Usage:\n\
             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
             \x20 vassal-init [FLAGS] [OPTIONS] [FILE.ini] [--] COMMAND [ARGUMENT]...\n\
-            \x20                                  hand signals on, reap orphans, end with its status\n\
+            \x20                                  hand signals on, reap orphans, end as it ends\n\
             \x20 vassal-init --check FILE...      say what is wrong with files; exit 0 or 78\n\
             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
             \x20                                  print the options as they are after expansion\n\
@@ -229,6 +229,8 @@ static OF_VASSALS: &[Row] = &[
     row(Process, "add-gid", Value("GROUP"), "a further supplementary group, by name or number; may be repeated"),
     row(Process, "cap", Value("LIST"), "capabilities that the app keeps when it is another user\n\
                Names as in capabilities(7), with or without cap_, or numbers, separated by commas."),
+    row(Process, "cap-drop", Value("LIST"), "capabilities that the app cannot have, whoever it is; or all\n\
+               They are taken from all its sets, the bounding set too, so that no program it executes brings them back."),
     row(Process, "chdir", Value("DIR"), "the app's working directory"),
     row(Process, "chroot", Value("DIR"), "the new root directory, entered before pivot_root and post-jail"),
     row(Process, "env", Value("NAME=VALUE"), "set an environment variable of hooks and app; may be repeated"),

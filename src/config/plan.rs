@@ -91,6 +91,8 @@ pub struct VassalPlan {
     pub hostname: Option<Located<OsString>>,
     /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
     pub capabilities: Vec<Located<u32>>,
+    /// Capabilities that are taken from the app, as bits (`cap-drop`).
+    pub cap_drop: u64,
     /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
     pub no_new_privs: bool,
     /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).

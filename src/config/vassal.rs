@@ -60,6 +60,7 @@ pub(super) fn plan(
         pivot_root: None,
         hostname: None,
         capabilities: Vec::new(),
+        cap_drop: 0,
         no_new_privs: command.is_none(),
         hook_timeout: Duration::from_secs(60),
         unmount_timeout: Duration::from_secs(10),
@@ -123,6 +124,7 @@ pub(super) fn plan(
                     plan.capabilities = numbers.into_iter().map(|number| locate(setting, number)).collect();
                 }
             }
+            "cap-drop" => set(&mut plan.cap_drop, setting, found, capabilities::set),
             "chdir" => set_located(&mut plan.chdir, setting, found, values::path),
             "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
             "command" => set_located(&mut program, setting, found, |text| words(text, false)),

@@ -32,6 +32,8 @@ pub struct Identity {
 pub struct Confinement {
     /// The capabilities it keeps across the change of user.
     pub capabilities: CapabilitySet,
+    /// The capabilities it loses, whoever it is.
+    pub dropped: CapabilitySet,
     /// Whether executing a file can never give it more.
     pub no_new_privs: bool,
 }
@@ -41,7 +43,9 @@ impl Confinement {
     pub fn of(plan: &VassalPlan) -> Self {
         let bits =
             plan.capabilities.iter().fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
-        Self { capabilities: CapabilitySet::from_bits_retain(bits), no_new_privs: plan.no_new_privs }
+        let dropped = CapabilitySet::from_bits_retain(plan.cap_drop);
+        let capabilities = CapabilitySet::from_bits_retain(bits).difference(dropped);
+        Self { capabilities, dropped, no_new_privs: plan.no_new_privs }
     }
 }
 
@@ -99,6 +103,10 @@ impl Identity {
         let step = |name: &str| format!("privilege drop: {name}");
         let kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
         let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
+        let dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
+        if !dropped.is_empty() {
+            drop_bounding_set(dropped.complement()).context(&step("bounding set"), "")?;
+        }
         // An ordinary user who stays what it is has nothing to drop, and setgroups would not be allowed.
         if uids == [0; 3] || !is(uids, self.uid) || !is(gids, self.gid) {
             // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
@@ -121,6 +129,17 @@ impl Identity {
                 set_capabilities(kept).context(&step("set"), "capabilities")?;
             }
             self.verify(kept)?;
+        }
+        if !dropped.is_empty() {
+            let has = rustix::thread::capabilities(None).context(&step("read"), "capabilities")?;
+            let left = |set: CapabilitySet| set.difference(dropped);
+            let sets = CapabilitySets {
+                effective: left(has.effective),
+                permitted: left(has.permitted),
+                // What is no longer inheritable is not ambient either.
+                inheritable: left(has.inheritable),
+            };
+            rustix::thread::set_capabilities(None, sets).context(&step("drop"), "capabilities")?;
         }
         if no_new_privs {
             rustix::thread::set_no_new_privs(true).context(&step("set"), "no_new_privs")?;

@@ -143,6 +143,15 @@ impl Job {
         let Some(number) = status.stopping_signal().filter(|number| signal::STOPS.contains(number)) else {
             return;
         };
+        let terminal = Terminal::open();
+        if number != libc::SIGTSTP && terminal.has_in_foreground(terminal::own_group()) {
+            // A shell brings a running job to the foreground without a signal: the first that the command hears of it is that it may not
+            // read yet.
+            terminal.hand_over(terminal::own_group(), self.raw_pid());
+            let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
+            return;
+        }
+        drop(terminal);
         // For our whole job. The kernel decides whether it stops us: not if we are PID 1, nor if nobody could continue us.
         let _ = signal::kill(0, number);
         signal::let_through(number);

@@ -33,11 +33,11 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
 /// Waits for the child; every signal that reaches us is the child's.
 fn wait(child: &Child) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
+    let inner = child.pid.as_raw_nonzero().get() as u32;
     loop {
         while let Some(signal) = signals.next() {
-            if signal::STOPS.contains(&signal.number)
-                && signal.sender == child.pid.as_raw_nonzero().get() as u32
-            {
+            // The kernel tells us the sender's pid as the sender sees it: 1.
+            if signal::STOPS.contains(&signal.number) && [1, inner].contains(&signal.sender) {
                 // The PID 1 inside cannot be stopped with the job it shares with us: we are what the shell sees of it.
                 let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), signal.number);
                 signal::let_through(signal.number);
