@@ -17,11 +17,13 @@ import tempfile
 import time
 
 import crowd
+import entrypoint
 import faults
 import jail
 import recovery
 
 
+ORPHAN_ROUNDS = 5
 PRIVATE = ["unshare", "--mount", "--propagation", "private"]
 
 
@@ -169,6 +171,38 @@ def jail_section(bench):
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
 
+def entrypoint_section(bench):
+    """A command under several inits: start to reaped, memory, orphans."""
+    rows, raw = [], {}
+    contenders = entrypoint.contenders(bench.dist)
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist)
+        true = os.path.join(scene.root, "true")
+        starts = {"no init": [], **{name: [] for name in contenders}}
+        progress(f"entrypoint: {bench.rounds} rounds of {', '.join(contenders)}")
+        for _ in range(bench.rounds):
+            for name, values in starts.items():
+                values.append(scene.start_to_reaped_ms(jail.Contender([*contenders.get(name, []), true])))
+    for name, values in starts.items():
+        raw[name] = {"start_to_reaped_ms": summarize(values), "rounds": values}
+        rows.append(["start to reaped, ms", name, *figures_of(summarize(values), 2)])
+    for name, init in contenders.items():
+        raw[name]["private_dirty_kb"] = entrypoint.idle_kb(init, private_dirty_kb)
+        rows.append(["idle, KB", name, str(raw[name]["private_dirty_kb"]), "", ""])
+    # Orphans do not come to dumb-init here.
+    reapers = [name for name in contenders if name != "dumb-init"]
+    cpu = {name: [] for name in reapers}
+    for number in range(ORPHAN_ROUNDS):
+        for name in reapers:
+            progress(f"entrypoint: {entrypoint.ORPHANS} orphans, round {number + 1} of {ORPHAN_ROUNDS}, {name}")
+            cpu[name].append(entrypoint.orphans_cpu_ms(contenders[name]))
+    for name, values in cpu.items():
+        raw[name]["orphans_cpu_ms"] = summarize(values)
+        rows.append([f"{entrypoint.ORPHANS} orphans, CPU ms", name, *figures_of(summarize(values), 1)])
+    title = f"Around a static `true`, {bench.rounds} rounds each, interleaved; from before posix_spawn to after waitpid"
+    return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
+
+
 def recovery_section(bench):
     """kill -9 of fuse-zip: until the instance is gone, until a new one serves."""
     return kill_rounds(bench, "recovery", "fuse-zip", bench.zip_supervisors())
@@ -239,6 +273,8 @@ def emperor_section(bench):
              "Memory is private dirty: of the emperor, and of the largest of 50 vassals' first processes")
     columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each", "PID 1, KB"]
     return Table(title, columns, rows, raw)
+
+
 def faults_section(bench):
     """Faults of the filesystem, to ours and to uWSGI's: how long the instance outlives them."""
     rows, raw = [], {}
@@ -301,6 +337,7 @@ def watch_section(bench):
 
 # The one that minds company goes first.
 SECTIONS = {
+    "entrypoint": (entrypoint_section, 200),
     "jail": (jail_section, 100),
     "watch": (watch_section, 1),
     "faults": (faults_section, 5),
