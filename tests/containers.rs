@@ -138,10 +138,9 @@ fn a_container_runtime_runs_it() {
             assert_eq!((output.status.code(), &*out), (Some(9), &*format!("1 {name} inner\n")), "{err}");
             // runc itself may not get rid of its cgroup in here.
             assert!(err.lines().all(|line| line.starts_with("time=")), "{name}: {err}");
-            let status =
-                runc(&bundle(sandbox, name, &["--", "sh", "-c", "sleep 1000 & kill -KILL $$"]))
-                    .status()
-                    .unwrap();
+            let status = runc(&bundle(sandbox, name, &["--", "sh", "-c", "sleep 1000 & kill -KILL $$"]))
+                .status()
+                .unwrap();
             assert_eq!(status.code().unwrap_or_else(|| 128 + status.signal().unwrap()), 137, "{name}");
         }
     });
@@ -152,8 +151,7 @@ fn a_container_runtime_stops_it() {
     sandboxed(|sandbox| {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
         let script = "trap 'exit 4' TERM; while :; do sleep 0.01; done";
-        let mut child =
-            runc(&bundle(sandbox, "vassal-init", &["--", "sh", "-c", script])).spawn().unwrap();
+        let mut child = runc(&bundle(sandbox, "vassal-init", &["--", "sh", "-c", script])).spawn().unwrap();
         until("the command runs", || !process::named("sleep").is_empty());
         run("runc", &["--root", "/run/scratch/runc", "kill", "test", "TERM"]);
         assert_eq!(child.wait().unwrap().code(), Some(4));

@@ -14,7 +14,8 @@ use std::process::{Child, Command, Stdio};
 use common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a call came to: its exit status, what the command wrote, and whether the init itself said something on either stream.
+/// What a call came to: its exit status, what the command wrote, and whether the init itself said something on either
+/// stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     status: i32,

@@ -14,8 +14,8 @@ const CTRL_C: &str = r"\x03";
 const CTRL_Z: &str = r"\x1a";
 const CTRL_D: &str = r"\x04";
 
-/// A command that says when it is continued. (A shell that starts one program after the other will not do: stopped between vfork and
-/// exec, such a program keeps its shell from being stopped.)
+/// A command that says when it is continued. (A shell that starts one program after the other will not do: stopped
+/// between vfork and exec, such a program keeps its shell from being stopped.)
 const JOB: &str = r#"
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -40,8 +40,8 @@ pub struct Command {
 
 /// Reads the words behind the program's name. Options and files keep their order: the later one has the last word.
 ///
-/// A program that runs commands takes its options only before the command. The command begins behind `--`, or with the first word
-/// that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
+/// A program that runs commands takes its options only before the command. The command begins behind `--`, or with
+/// the first word that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
 ///
 /// # Errors
 /// What is wrong with the command line, as one line.

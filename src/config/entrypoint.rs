@@ -1,7 +1,7 @@
 //! Entrypoint mode: what the init does for one command, and the names it can do that under.
 //!
-//! There is one [`Entrypoint`]. A personality (tini, dumb-init, catatonit) is only a mapping of that program's flags and environment
-//! variables onto it; nothing else in the program knows these names.
+//! There is one [`Entrypoint`]. A personality (tini, dumb-init, catatonit) is only a mapping of that program's flags
+//! and environment variables onto it; nothing else in the program knows these names.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -161,7 +161,8 @@ const PLAIN: Entrypoint = Entrypoint {
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Entrypoint {
-    /// The one of our own name. tini's environment variables count; what is for the configuration (`--user`) goes to `inputs`.
+    /// The one of our own name. tini's environment variables count; what is for the configuration (`--user`) goes to
+    /// `inputs`.
     ///
     /// # Errors
     /// What is wrong with a flag.
@@ -360,7 +361,8 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
     }
     if entry.standing == Standing::Session {
         entry.to_group = true;
-        // The kernel lets no process group stop that nobody in its session could resume: of these signals only SIGSTOP has an effect.
+        // The kernel lets no process group stop that nobody in its session could resume: of these signals only
+        // SIGSTOP has an effect.
         let stops = [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, libc::SIGSTOP));
         entry.rewrites.splice(0..0, stops);
     }

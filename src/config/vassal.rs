@@ -24,8 +24,8 @@ const PROGRAM_KEYS: &[&str] = &[
     "unprivileged-binary-patch-arg",
 ];
 
-/// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used. A `command` of the command line is the app,
-/// whatever else the settings say. It keeps what its starter has, unless they say otherwise.
+/// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used. A `command` of the
+/// command line is the app, whatever else the settings say. It keeps what its starter has, unless they say otherwise.
 pub(super) fn plan(
     settings: &[Setting],
     command: Option<&[OsString]>,

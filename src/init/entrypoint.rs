@@ -1,7 +1,8 @@
 //! Entrypoint mode for a command that needs nothing prepared: start it, hand signals on, reap, leave with its status.
 //!
-//! One system call waits for everything ([`signal::wait`]), and no descriptor stays open, so the loop has nothing that could fail.
-//! A command that takes more (hooks, checked mountpoints, another user) lives the life of a vassal instead: [`super::run`].
+//! One system call waits for everything ([`signal::wait`]), and no descriptor stays open, so the loop has nothing
+//! that could fail. A command that takes more (hooks, checked mountpoints, another user) lives the life of a vassal
+//! instead: [`super::run`].
 
 use std::fmt;
 use std::rc::Rc;
@@ -97,7 +98,8 @@ fn start(entry: &Rc<Entrypoint>, inherited: &signal::Inherited) -> Result<Job> {
             }
         }
     }
-    // A directory or a file of ours would keep a filesystem from being unmounted, and the other end of a pipe from seeing its end.
+    // A directory or a file of ours would keep a filesystem from being unmounted, and the other end of a pipe from
+    // seeing its end.
     let _ = rustix::process::chdir("/");
     fd::close_inherited();
     Ok(job)
@@ -170,8 +172,8 @@ fn end_rest(entry: &Entrypoint, job: &Job) {
     }
 }
 
-/// SIGTERM to everything below us, SIGKILL when the time is up; returns the moment nothing is left. What signals us meanwhile,
-/// signals them.
+/// SIGTERM to everything below us, SIGKILL when the time is up; returns the moment nothing is left. What signals us
+/// meanwhile, signals them.
 fn sweep(entry: &Entrypoint, job: &Job, grace: Duration) {
     let mut deadline = Instant::now() + grace;
     let mut kills = false;

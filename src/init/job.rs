@@ -1,8 +1,8 @@
 //! The command of an entrypoint as a job: how it is started, and how signals and the terminal reach it.
 //!
-//! In a process group of its own ([`Standing::Group`]) it is to its terminal what a job is to a shell's. It is brought to the
-//! foreground if that is where we are. When the terminal stops it (Ctrl-Z), we stop too, with our own process group, so that the shell
-//! that waits for us sees it; `fg` then continues us, and we it.
+//! In a process group of its own ([`Standing::Group`]) it is to its terminal what a job is to a shell's. It is
+//! brought to the foreground if that is where we are. When the terminal stops it (Ctrl-Z), we stop too, with our own
+//! process group, so that the shell that waits for us sees it; `fg` then continues us, and we it.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,14 +22,15 @@ use crate::sys::{signal, spawn, terminal};
 pub struct Terminal(Option<OwnedFd>);
 
 impl Terminal {
-    /// Our controlling terminal, wherever the standard descriptors go; where there is no `/dev/tty`, standard input may be it.
+    /// Our controlling terminal, wherever the standard descriptors go; where there is no `/dev/tty`, standard input
+    /// may be it.
     pub fn open() -> Self {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         Self(open("/dev/tty", flags, Mode::empty()).ok())
     }
 
-    /// Brings the group `next` to the foreground if `now` is there. Where there is no terminal, or it is not ours, or it hung up, there
-    /// is nothing to do (ENOTTY, ENXIO, EBADF, EPERM, EIO).
+    /// Brings the group `next` to the foreground if `now` is there. Where there is no terminal, or it is not ours, or
+    /// it hung up, there is nothing to do (ENOTTY, ENXIO, EBADF, EPERM, EIO).
     pub fn hand_over(&self, now: i32, next: i32) {
         if self.has_in_foreground(now) {
             let _ = terminal::set_foreground(self, next);
@@ -60,8 +61,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts the command. All signals are blocked; it gets them as `inherited` says. The error, if there is one, is why it could not
-    /// be executed: then it ends by itself, with the status that says so.
+    /// Starts the command. All signals are blocked; it gets them as `inherited` says. The error, if there is one, is
+    /// why it could not be executed: then it ends by itself, with the status that says so.
     ///
     /// # Errors
     /// No process to be had.
@@ -145,8 +146,8 @@ impl Job {
         };
         let terminal = Terminal::open();
         if number != libc::SIGTSTP && terminal.has_in_foreground(terminal::own_group()) {
-            // A shell brings a running job to the foreground without a signal: the first that the command hears of it is that it may not
-            // read yet.
+            // A shell brings a running job to the foreground without a signal: the first that the command hears of it
+            // is that it may not read yet.
             terminal.hand_over(terminal::own_group(), self.raw_pid());
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
             return;
@@ -156,8 +157,8 @@ impl Job {
         let _ = signal::kill(0, number);
         signal::let_through(number);
         let is_resumed = signal::is_pending(libc::SIGCONT);
-        // Nor will anybody continue the command then: without us the kernel would not have let it stop. From a terminal of another pid
-        // namespace we were called by a process outside, which did stop.
+        // Nor will anybody continue the command then: without us the kernel would not have let it stop. From a
+        // terminal of another pid namespace we were called by a process outside, which did stop.
         let is_alone = !is_resumed && terminal::own_group() != 0;
         if is_alone && number == libc::SIGTSTP && !self.stop_was_sent {
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);

@@ -19,7 +19,8 @@ use crate::mount::ops::{self, Walk};
 use crate::protocol::{EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
 
-/// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a daemon.
+/// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
+/// daemon.
 const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
 /// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.

@@ -66,8 +66,8 @@ pub fn cloexec_from(first: RawFd) {
 
 /// close_range(2) from `first` to the last one.
 ///
-/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open: then poll(2)
-/// tells, for many descriptors at once.
+/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open:
+/// then poll(2) tells, for many descriptors at once.
 ///
 /// # Safety
 /// Unless `flags` says that they are only flagged, nobody may use them any more.

@@ -39,9 +39,9 @@ pub struct Inherited {
 
 /// Blocks every signal that can be blocked and returns what was set before.
 ///
-/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status
-/// would be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send them; a fault of our own ends us
-/// all the same, since the kernel does not let a process block that.
+/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status would
+/// be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send them; a fault of our own
+/// ends us all the same, since the kernel does not let a process block that.
 pub fn block_all() -> Inherited {
     let mask = set_mask(EVERY_SIGNAL);
     // SAFETY: SIG_DFL is no handler.
@@ -49,8 +49,8 @@ pub fn block_all() -> Inherited {
     Inherited { mask, ignores_children }
 }
 
-/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the real-time signals that
-/// it means to use itself (32 to 34), so that they would be neither blocked nor handed on.
+/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the real-time
+/// signals that it means to use itself (32 to 34), so that they would be neither blocked nor handed on.
 type Mask = u64;
 
 const EVERY_SIGNAL: Mask = Mask::MAX;
@@ -114,8 +114,8 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Whether it is the answer to a write of our own to a pipe that nobody reads. (An ignored SIGPIPE is queued all the same while
-    /// it is blocked.)
+    /// Whether it is the answer to a write of our own to a pipe that nobody reads. (An ignored SIGPIPE is queued all
+    /// the same while it is blocked.)
     pub fn is_own_pipe(&self) -> bool {
         self.number == libc::SIGPIPE && self.sender == std::process::id()
     }
@@ -129,8 +129,8 @@ pub fn wait(time: Option<Duration>) -> Option<Signal> {
         tv_nsec: time.subsec_nanos() as _,
     });
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A siginfo is plain data.
-    // For a signal of whatever origin, the place of si_pid can be read: it is within the siginfo.
+    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A siginfo
+    // is plain data. For a signal of whatever origin, the place of si_pid can be read: it is within the siginfo.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let (set, size) = (&raw const all, size_of::<Mask>());
