@@ -15,11 +15,12 @@
 //! | [`emperor`] | directory scan, per-vassal state machine, spawning, event loop |
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`sys`] | the only unsafe code |
-//! | [`world`] | what a configuration may ask of the machine, and reading files |
+//! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod emperor;
 pub mod error;

@@ -1,16 +1,19 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
+use std::cell::Cell;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, lstat, open, openat, readlink, stat,
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, fstat, fstatfs, lstat, open, openat, readlink,
+    stat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::command;
 use crate::config::{Status, World};
 use crate::error::Cause;
 
@@ -102,13 +105,45 @@ fn read_up_to(file: impl AsFd, max: usize) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
+/// What an inherited descriptor leads to: a file is read from its beginning, a pipe to its end. Nothing else is touched: one
+/// may be the link to the emperor, another a terminal that nobody types on.
+fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
+    let number: u32 = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()).ok_or(Errno::BADF)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let fd = open(format!("/proc/self/fd/{number}"), flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+        FileType::RegularFile => read_all(fd),
+        FileType::Fifo => command::read_pipe(&fd),
+        _ => Err(Cause::Because("it is neither a regular file nor a pipe".to_owned())),
+    }
+}
+
 /// The machine we run on.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine;
 
 impl World for Machine {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
-        read_all(open_file(path)?)
+        match path.as_os_str().as_bytes().strip_prefix(b"fd://") {
+            None => read_all(open_file(path)?),
+            Some(number) => read_descriptor(number),
+        }
+    }
+
+    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        command::output(command).map(Some)
+    }
+
+    fn names(&self, directory: &Path) -> Vec<OsString> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(fd) = open(directory, flags, Mode::empty()) else { return Vec::new() };
+        let mut buffer = Vec::with_capacity(4096);
+        let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(Ok(entry)) = entries.next() {
+            names.push(OsString::from_vec(entry.file_name().to_bytes().to_vec()));
+        }
+        names
     }
 
     fn status(&self, path: &Path) -> Option<Status> {
@@ -165,6 +200,81 @@ impl World for Machine {
 
     fn group_name(&self) -> OsString {
         name_of("/etc/group", self.gid())
+    }
+}
+
+/// The same machine where no command of a configuration may be run.
+#[derive(Debug)]
+pub struct NoCommands {
+    /// The configuration is only looked at: what a command would print is left open. Otherwise to ask for it is a mistake.
+    pub looking: bool,
+    /// Whether one was to be run.
+    pub asked: Cell<bool>,
+}
+
+impl NoCommands {
+    /// Nothing was asked for yet.
+    pub fn new(looking: bool) -> Self {
+        Self { looking, asked: Cell::new(false) }
+    }
+}
+
+impl World for NoCommands {
+    fn output(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        self.asked.set(true);
+        if self.looking { Ok(None) } else { Err(Cause::Because("no command may be run here".to_owned())) }
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
+        Machine.read(path)
+    }
+
+    fn names(&self, directory: &Path) -> Vec<OsString> {
+        Machine.names(directory)
+    }
+
+    fn status(&self, path: &Path) -> Option<Status> {
+        Machine.status(path)
+    }
+
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        Machine.real_path(path)
+    }
+
+    fn cwd(&self) -> PathBuf {
+        Machine.cwd()
+    }
+
+    fn env(&self, name: &OsStr) -> Option<OsString> {
+        Machine.env(name)
+    }
+
+    fn hostname(&self) -> OsString {
+        Machine.hostname()
+    }
+
+    fn cpus(&self) -> usize {
+        Machine.cpus()
+    }
+
+    fn now(&self) -> Duration {
+        Machine.now()
+    }
+
+    fn uid(&self) -> u32 {
+        Machine.uid()
+    }
+
+    fn gid(&self) -> u32 {
+        Machine.gid()
+    }
+
+    fn user_name(&self) -> OsString {
+        Machine.user_name()
+    }
+
+    fn group_name(&self) -> OsString {
+        Machine.group_name()
     }
 }
 

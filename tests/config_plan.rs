@@ -22,6 +22,12 @@ impl World for Fake {
             _ => Err(rustix::io::Errno::NOENT.into()),
         }
     }
+    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        Ok(Some([b"ran ", command.as_encoded_bytes(), b"\n"].concat()))
+    }
+    fn names(&self, _: &Path) -> Vec<OsString> {
+        Vec::new()
+    }
     fn status(&self, _: &Path) -> Option<Status> {
         None
     }
@@ -224,8 +230,13 @@ fn every_mistake_is_found_in_one_pass() {
                 "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
             ],
         ),
-        ("command = x\nendif", &["3:1: 'endif' without a block that it could end"]),
-        ("command = x\nfor = a", &["3:1: 'for' is never closed | add 'endfor =' behind its last line"]),
+        ("command = x\nendif", &["3:1: warning: 'endif' without a block that it could end"]),
+        (
+            "command = x\nfor = a",
+            &[
+                "3:1: warning: 'for' is never closed: it ends with its file | add 'endfor =' behind its last line",
+            ],
+        ),
         (
             "command = x\nif-env = A\n if-env = B\nendif",
             &[

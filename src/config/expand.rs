@@ -12,11 +12,13 @@ use std::rc::Rc;
 
 use super::bytes::{has_scheme, rsplit_once, split_once, substitute};
 use super::diagnostic::{Diagnostics, command_line};
+use super::index::Settings;
 use super::logic::{Block, Condition};
 use super::magic::{self, FileMagic, Substituted};
 use super::placeholder::{self, Budget};
 use super::plan::Location;
 use super::{Input, World, ini};
+use crate::error::Cause;
 
 /// How deep files may include each other.
 const DEPTH_MAX: usize = 16;
@@ -24,6 +26,8 @@ const DEPTH_MAX: usize = 16;
 const OPTIONS_MAX: usize = 10_000;
 /// How many files may be read for one configuration.
 const FILES_MAX: usize = 1000;
+/// How many commands may be run for one configuration. Each takes seconds at most, and keeps a start waiting.
+const COMMANDS_MAX: usize = 20;
 /// How many bytes all files together, and all values together, may have.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -56,6 +60,8 @@ pub(super) enum State {
     Done,
     /// A placeholder: never an option, never expanded.
     Placeholder,
+    /// Its value is only known once a command is run, which a check does not do.
+    LeftOpen,
     /// Inside a block that only uWSGI can decide (`if-plugin`): handed on as it is.
     ForUwsgi,
 }
@@ -83,13 +89,14 @@ pub(super) fn expand(
         world,
         reload,
         found,
-        settings: Vec::new(),
+        settings: Settings::default(),
         block: None,
         first: None,
         last_file: Vec::new(),
         files: 0,
         file_bytes: 0,
         bytes: 0,
+        commands: Cell::default(),
         overflown: false,
     };
     let command_line = command_line();
@@ -106,14 +113,14 @@ pub(super) fn expand(
     }
     expander.passes();
     expander.inherit();
-    expander.settings
+    expander.settings.into_list()
 }
 
 struct Expander<'a> {
     world: &'a dyn World,
     reload: bool,
     found: &'a mut Diagnostics,
-    settings: Vec<Setting>,
+    settings: Settings,
     /// The open `if-*` or `for*`.
     block: Option<Block>,
     /// The file that was named first: what the upper-case magic variables tell of.
@@ -125,6 +132,8 @@ struct Expander<'a> {
     file_bytes: usize,
     /// Bytes of all values so far.
     bytes: usize,
+    /// Commands run so far.
+    commands: Cell<usize>,
     /// A limit was passed: reported once, then nothing more is read or added.
     overflown: bool,
 }
@@ -145,12 +154,14 @@ impl Expander<'_> {
 
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
-        let (file, section) = rsplit_once(name, b':').unwrap_or((name, b""));
-        if has_scheme(name) {
-            let name = String::from_utf8_lossy(name);
-            self.found.error(at, format!("'{name}': only files can be read")).hint("name a file");
-            return;
-        }
+        // The colon of a scheme is none before a section.
+        let (scheme, rest) = match has_scheme(name).then(|| rsplit_once(name, b'/')).flatten() {
+            Some((scheme, rest)) => (name.get(..=scheme.len()).unwrap_or_default(), rest),
+            None => (&b""[..], name),
+        };
+        let section = rsplit_once(rest, b':').map_or(&b""[..], |(_, section)| section);
+        let file = rsplit_once(rest, b':').map_or(rest, |(file, _)| file);
+        let file = &[scheme, file].concat()[..];
         if self.overflown {
             return;
         }
@@ -163,8 +174,9 @@ impl Expander<'_> {
             self.overflow(at, message, "look for a file that includes itself");
             return;
         }
-        match self.world.read(path) {
-            Ok(text) => {
+        match self.read(path) {
+            Ok(None) => self.not_run(at),
+            Ok(Some(text)) => {
                 self.files += 1;
                 self.file_bytes += text.len();
                 if self.files > FILES_MAX || self.file_bytes > BYTES_MAX {
@@ -243,8 +255,15 @@ impl Expander<'_> {
                 }
                 (Some(block), false) if block.for_uwsgi() => State::ForUwsgi,
                 (Some(_), false) => State::Done,
-                (None, _) => {
+                (None, true) => {
                     self.stray(&setting);
+                    State::Done
+                }
+                // To uWSGI it is nothing at all.
+                (None, false) => {
+                    let message =
+                        format!("'{}' without a block that it could end", setting.key.escape_ascii());
+                    self.found.warning(&setting.at, message);
                     State::Done
                 }
             };
@@ -281,15 +300,16 @@ impl Expander<'_> {
     }
 
     fn stray(&mut self, setting: &Setting) {
-        let message = format!("'{}' without a block that it could end", setting.key.escape_ascii());
-        self.found.error(&setting.at, message);
+        self.found.error(&setting.at, "'else' without a block that it could turn around");
     }
 
+    /// Closes a block that is open at the end of its file. In uWSGI it would go on in what is read next: there a file could
+    /// switch off what its includer, or the emperor, says behind it.
     fn close_block(&mut self) {
         if let Some(block) = self.block.take() {
-            let message = format!("'{}' is never closed", block.key.escape_ascii());
+            let message = format!("'{}' is never closed: it ends with its file", block.key.escape_ascii());
             let closing = if block.key.starts_with(b"for") { "endfor" } else { "endif" };
-            self.found.error(&block.at, message).hint(format!("add '{closing} =' behind its last line"));
+            self.found.warning(&block.at, message).hint(format!("add '{closing} =' behind its last line"));
         }
     }
 
@@ -302,7 +322,7 @@ impl Expander<'_> {
                 self.found.error(&setting.value_at, message);
                 Block::skipped(&setting)
             });
-            if let (true, Some(opening)) = (block.for_uwsgi(), self.settings.last_mut()) {
+            if let (true, Some(opening)) = (block.for_uwsgi(), self.settings.list_mut().last_mut()) {
                 opening.state = State::ForUwsgi;
             }
             self.block = Some(block);
@@ -345,12 +365,16 @@ impl Expander<'_> {
 
     fn push(&mut self, setting: Setting) {
         self.bytes += setting.key.len() + setting.text().len();
-        if self.settings.len() < OPTIONS_MAX && self.bytes <= BYTES_MAX {
+        if self.settings.list().len() < OPTIONS_MAX && self.bytes <= BYTES_MAX {
             self.settings.push(setting);
         } else {
             let message = format!("more than {OPTIONS_MAX} options or {} MiB once expanded", BYTES_MAX >> 20);
             self.overflow(&setting.at, message, "look for a 'for' that repeats too often");
         }
+    }
+
+    fn not_run(&mut self, at: &Location) {
+        self.found.warning(at, "not looked at: no command is run for a check");
     }
 
     fn overflow(&mut self, at: &Location, message: String, hint: &str) {
@@ -364,22 +388,38 @@ impl Expander<'_> {
     fn passes(&mut self) {
         let mut budget = Budget::new();
         for symbol in [b'$', b'@', b'%'] {
-            for index in 0..self.settings.len() {
-                let Some(setting) = self.settings.get(index).filter(|one| one.state == State::Open) else {
-                    continue;
+            for index in 0..self.settings.list().len() {
+                let setting = self.settings.list().get(index);
+                let Some(setting) = setting.filter(|one| one.state == State::Open) else { continue };
+                let mut left_open = false;
+                let lookup = |name: &[u8], current: &[u8]| match symbol {
+                    b'$' => {
+                        Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec()))
+                    }
+                    b'@' => {
+                        let value = self.file_value(name);
+                        left_open |= matches!(value, Ok(None));
+                        value
+                    }
+                    // One that refers to itself sees what has become of it so far.
+                    _ => placeholder::evaluate(name, |name| match self.settings.find(name) {
+                        Some(place) if place == index => Some(current),
+                        _ => self.settings.value_of(name),
+                    }),
                 };
-                let expanded =
-                    placeholder::expand(setting.text(), symbol, &mut budget, |name| match symbol {
-                        b'$' => {
-                            Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec()))
-                        }
-                        b'@' => file_value(name, self.world).map(Some),
-                        _ => placeholder::evaluate(name, |name| value_of(&self.settings, name)),
-                    });
+                let expanded = placeholder::expand(setting.text(), symbol, &mut budget, lookup);
+                if left_open {
+                    let at = setting.value_at.clone();
+                    if let Some(setting) = self.settings.list_mut().get_mut(index) {
+                        setting.state = State::LeftOpen;
+                    }
+                    self.not_run(&at);
+                    continue;
+                }
                 match expanded {
                     Ok(None) => {}
                     Ok(Some(value)) => {
-                        if let Some(setting) = self.settings.get_mut(index) {
+                        if let Some(setting) = self.settings.list_mut().get_mut(index) {
                             setting.value = Some(value);
                         }
                     }
@@ -393,9 +433,9 @@ impl Expander<'_> {
                 }
             }
         }
-        let bytes: usize = self.settings.iter().map(|setting| setting.text().len()).sum();
+        let bytes: usize = self.settings.list().iter().map(|setting| setting.text().len()).sum();
         if bytes > BYTES_MAX
-            && let Some(last) = self.settings.last()
+            && let Some(last) = self.settings.list().last()
         {
             self.found.error(&last.at, format!("more than {} MiB of values once expanded", BYTES_MAX >> 20));
         }
@@ -404,10 +444,10 @@ impl Expander<'_> {
     /// The files of `inherit`, behind everything else; they may name further ones.
     fn inherit(&mut self) {
         let mut index = 0;
-        while let Some(setting) = self.settings.get(index) {
+        while let Some(setting) = self.settings.list().get(index) {
             if setting.key == b"inherit" && setting.state == State::Open {
                 let (name, at) = (setting.text().to_vec(), setting.value_at.clone());
-                if let Some(setting) = self.settings.get_mut(index) {
+                if let Some(setting) = self.settings.list_mut().get_mut(index) {
                     setting.state = State::Done;
                 }
                 self.load(&name, &at);
@@ -416,26 +456,32 @@ impl Expander<'_> {
             index += 1;
         }
     }
-}
 
-/// The value of the first option or placeholder of that name.
-pub(super) fn value_of<'a>(settings: &'a [Setting], name: &[u8]) -> Option<&'a [u8]> {
-    let setting = settings.iter().find(|setting| setting.key == name)?;
-    setting.used.set(true);
-    setting.value.as_deref()
-}
+    /// What `@(name)` stands for: the file without its last line break; `None` as of [`Self::read`].
+    fn file_value(&self, name: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let path = Path::new(OsStr::from_bytes(name));
+        let text = self.read(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+        let Some(mut text) = text else { return Ok(None) };
+        if text.contains(&0) {
+            return Err(format!("'{}' holds a NUL byte", path.display()));
+        }
+        text.pop_if(|last| matches!(last, b'\n' | b'\r'));
+        Ok(Some(text))
+    }
 
-/// What `@(name)` stands for: the file without its last line break.
-fn file_value(name: &[u8], world: &dyn World) -> Result<Vec<u8>, String> {
-    let path = Path::new(OsStr::from_bytes(name));
-    if has_scheme(name) {
-        return Err(format!("'@({})': only files can be read", path.display()));
+    /// The content of a file, or of what a scheme names; `None` where a command would have to be run for it, and none is.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Cause> {
+        let name = path.as_os_str().as_bytes();
+        if let Some(command) = name.strip_prefix(b"exec://") {
+            self.commands.set(self.commands.get() + 1);
+            if self.commands.get() > COMMANDS_MAX {
+                return Err(Cause::Because(format!("more than {COMMANDS_MAX} commands")));
+            }
+            return self.world.output(OsStr::from_bytes(command));
+        }
+        if has_scheme(name) && !name.starts_with(b"fd://") {
+            return Err(Cause::Because("only files, fd:// and exec:// can be read".to_owned()));
+        }
+        self.world.read(path).map(Some)
     }
-    let mut text =
-        world.read(path).map_err(|error| format!("cannot read '{}': {}", path.display(), error))?;
-    if text.contains(&0) {
-        return Err(format!("'{}' holds a NUL byte", path.display()));
-    }
-    text.pop_if(|last| matches!(last, b'\n' | b'\r'));
-    Ok(text)
 }

@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::World;
-use super::expand::{Setting, value_of};
+use super::expand::Setting;
+use super::glob;
+use super::index::Settings;
 use super::plan::Location;
 
 /// More repetitions than this never fit the limit on options.
@@ -19,10 +21,9 @@ pub(super) enum Condition {
     For,
     ForTimes,
     ForReadline,
-    /// Only uWSGI knows.
-    Plugin,
-    /// uWSGI has it, we do not.
-    Unsupported,
+    ForGlob,
+    /// Only uWSGI knows: what plugins it has loaded, and what matches its regular expressions.
+    ForUwsgi,
 }
 
 /// What an `if-*` looks at.
@@ -40,7 +41,7 @@ pub(super) enum Test {
 /// Every key that opens a block.
 const CONDITIONS: &[(&str, Condition)] = &[
     ("for", Condition::For),
-    ("for-glob", Condition::Unsupported),
+    ("for-glob", Condition::ForGlob),
     ("for-readline", Condition::ForReadline),
     ("for-times", Condition::ForTimes),
     ("if-dir", Condition::If(Test::Directory, true)),
@@ -49,23 +50,23 @@ const CONDITIONS: &[(&str, Condition)] = &[
     ("if-exists", Condition::If(Test::Exists, true)),
     ("if-file", Condition::If(Test::File, true)),
     ("if-hostname", Condition::If(Test::Hostname, true)),
-    ("if-hostname-match", Condition::Unsupported),
+    ("if-hostname-match", Condition::ForUwsgi),
     ("if-not-dir", Condition::If(Test::Directory, false)),
     ("if-not-env", Condition::If(Test::Environment, false)),
     ("if-not-exists", Condition::If(Test::Exists, false)),
     ("if-not-file", Condition::If(Test::File, false)),
     ("if-not-hostname", Condition::If(Test::Hostname, false)),
-    ("if-not-hostname-match", Condition::Unsupported),
+    ("if-not-hostname-match", Condition::ForUwsgi),
     ("if-not-opt", Condition::If(Test::Option, false)),
-    ("if-not-plugin", Condition::Plugin),
+    ("if-not-plugin", Condition::ForUwsgi),
     ("if-not-reload", Condition::If(Test::Reload, false)),
     ("if-opt", Condition::If(Test::Option, true)),
-    ("if-plugin", Condition::Plugin),
+    ("if-plugin", Condition::ForUwsgi),
     ("if-reload", Condition::If(Test::Reload, true)),
     ("ifdir", Condition::If(Test::Directory, true)),
     ("ifenv", Condition::If(Test::Environment, true)),
     ("ifexists", Condition::If(Test::Exists, true)),
-    ("ifplugin", Condition::Plugin),
+    ("ifplugin", Condition::ForUwsgi),
 ];
 
 impl Condition {
@@ -99,7 +100,7 @@ impl Block {
     pub fn open(
         setting: &Setting,
         condition: Condition,
-        settings: &[Setting],
+        settings: &Settings,
         reload: bool,
         world: &dyn World,
     ) -> Result<Self, String> {
@@ -107,12 +108,12 @@ impl Block {
         let path = Path::new(OsStr::from_bytes(argument));
         let failed = |what: &str| Err(format!("'{}': {what}", setting.key.escape_ascii()));
         let items: Vec<_> = match condition {
-            Condition::Plugin => return Ok(Self::new(setting, Lines::ForUwsgi)),
-            Condition::Unsupported => return failed("is not supported here"),
+            Condition::ForUwsgi => return Ok(Self::new(setting, Lines::ForUwsgi)),
             Condition::If(test, expected) => {
                 let (holds, item) = test.look(argument, settings, reload, world);
                 if holds == expected { vec![item] } else { Vec::new() }
             }
+            Condition::ForGlob => glob::paths(argument, world).into_iter().map(Some).collect(),
             Condition::For => {
                 let words = argument.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
                 words.map(|word| Some(word.to_vec())).collect()
@@ -145,7 +146,7 @@ impl Block {
     }
 
     /// Decides again, for the next line, what the block's own lines can change.
-    pub fn ask_again(&mut self, settings: &[Setting]) {
+    pub fn ask_again(&mut self, settings: &Settings) {
         if let Some((argument, expected)) = &self.asks_again {
             let (holds, item) = option(argument, settings);
             self.lines = Lines::Repeated(if holds == *expected { vec![item] } else { Vec::new() });
@@ -193,7 +194,7 @@ impl Test {
     fn look(
         self,
         argument: &[u8],
-        settings: &[Setting],
+        settings: &Settings,
         reload: bool,
         world: &dyn World,
     ) -> (bool, Option<Vec<u8>>) {
@@ -214,8 +215,8 @@ impl Test {
 }
 
 /// Whether there is such an option so far; the line that asks is one of them, as in uWSGI.
-fn option(argument: &[u8], settings: &[Setting]) -> (bool, Option<Vec<u8>>) {
-    compare(argument, |name| value_of(settings, name).map(<[u8]>::to_vec))
+fn option(argument: &[u8], settings: &Settings) -> (bool, Option<Vec<u8>>) {
+    compare(argument, |name| settings.value_of(name).map(<[u8]>::to_vec))
 }
 
 /// `NAME` exists, or `NAME=VALUE` is so; with the value there is.

@@ -9,6 +9,7 @@
 //! | [`entrypoint`], `getopt` | what the init does for one command, under its own name and others |
 //! | `magic`, `ini` | a file's text → entries with their places |
 //! | `expand`, `logic`, `placeholder` | entries → [`Setting`]s: includes, `if`/`for`, `%(name)`, `$(ENV)`, `@(file)` |
+//! | `index`, `glob` | settings by name; paths by pattern |
 //! | [`options`], `hooks`, `actions`, `capabilities` | the tables: which options, phases, actions and capabilities there are |
 //! | `bytes` | what `str` has and byte strings lack |
 //! | `vassal`, `emperor`, `app`, `values` | settings → [`plan`] |
@@ -29,7 +30,9 @@ mod capabilities;
 mod emperor;
 mod expand;
 mod getopt;
+mod glob;
 mod hooks;
+mod index;
 mod ini;
 mod listen;
 mod logic;
@@ -53,11 +56,20 @@ pub use expand::Setting;
 
 /// The machine, as far as a configuration may ask about it.
 pub trait World {
-    /// The content of a file.
+    /// The content of a file; `fd://N` is what the descriptor N leads to.
     ///
     /// # Errors
-    /// As open(2) and read(2); also for what is no regular file, and for a file that is too large.
+    /// As open(2) and read(2); also for what is no regular file (for a descriptor: nor a pipe), and for a file that
+    /// is too large.
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause>;
+    /// What a command of the shell writes to its standard output; `None` where the configuration is only looked at, and
+    /// nothing of it is to be run.
+    ///
+    /// # Errors
+    /// No process to be had; it writes too much, or does not end in time; commands are refused.
+    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
+    /// The names in a directory, in any order; none if it cannot be read.
+    fn names(&self, directory: &Path) -> Vec<OsString>;
     /// What a path is, links followed; `None` if there is nothing.
     fn status(&self, path: &Path) -> Option<Status>;
     /// The path without links and dots (realpath(3)).

@@ -31,14 +31,14 @@ impl Budget {
     }
 }
 
-/// `value` with every `symbol(name)` replaced by what `lookup` finds for the name.
+/// `value` with every `symbol(name)` replaced by what `lookup` finds for the name, given the value as it is by then.
 ///
 /// `Ok(None)` when there was nothing to replace.
 pub(super) fn expand(
     value: &[u8],
     symbol: u8,
     budget: &mut Budget,
-    mut lookup: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, String>,
+    mut lookup: impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
     if !value.windows(2).any(|pair| pair == [symbol, b'(']) {
         return Ok(None);
@@ -63,7 +63,7 @@ fn replace_one(
     value: &[u8],
     symbol: u8,
     from: usize,
-    lookup: &mut impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, String>,
+    lookup: &mut impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
     /// How much of a reference has been seen.
     enum State {
@@ -79,7 +79,7 @@ fn replace_one(
             (State::Name { start, depth }, b'(') => State::Name { start, depth: depth + 1 },
             (State::Name { start, depth: 0 }, b')') => {
                 let name = value.get(start..at).unwrap_or_default();
-                let found = if name.is_empty() { None } else { lookup(name)? };
+                let found = if name.is_empty() { None } else { lookup(name, value)? };
                 if let Some(found) = found {
                     let (before, after) = (value.get(..start - 2), value.get(at + 1..));
                     return Ok(Some(
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn references(text: &str) -> Result<String, String> {
-        let expanded = expand(text.as_bytes(), b'%', &mut Budget::new(), |name| evaluate(name, value_of))?;
+        let expanded = expand(text.as_bytes(), b'%', &mut Budget::new(), |name, _| evaluate(name, value_of))?;
         Ok(String::from_utf8(expanded.unwrap_or(text.into())).unwrap())
     }
 

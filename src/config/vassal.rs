@@ -12,7 +12,7 @@ use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
 use super::options::VASSAL_INIT;
 use super::plan::{App, Hook, Listen, Located, Location, MountpointLost, Phase, VassalPlan};
-use super::reader::{checked, emperor_key, locate, located, open, strict, unknown, value};
+use super::reader::{checked, emperor_key, locate, located, strict, unknown, value};
 use super::values::{self, Parsed};
 
 /// The keys that make another program the app.
@@ -71,7 +71,9 @@ pub(super) fn plan(
         return plan;
     }
     let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
-    let with_uwsgi = command.is_none() && !open(settings).any(|setting| names_program(&setting.key));
+    let is_read = |state| matches!(state, State::Open | State::LeftOpen);
+    let names_other = |setting: &Setting| is_read(setting.state) && names_program(&setting.key);
+    let with_uwsgi = command.is_none() && !settings.iter().any(names_other);
     let mut stop_signal = None;
     // Phase and family of each hook so far.
     let mut places = Vec::new();
@@ -82,7 +84,15 @@ pub(super) fn plan(
     for setting in settings {
         match setting.state {
             State::Done | State::Placeholder => continue,
+            State::LeftOpen => {
+                for_uwsgi.push(setting);
+                continue;
+            }
             State::ForUwsgi => {
+                if VASSAL_INIT.find(&setting.key).is_some() {
+                    let message = format!("'{}' is left to uWSGI", setting.key.escape_ascii());
+                    found.warning(&setting.at, message).hint("only uWSGI can decide the block it stands in");
+                }
                 for_uwsgi.push(setting);
                 continue;
             }

@@ -9,7 +9,7 @@ use crate::config::plan::VassalPlan;
 use crate::config::{self, Input};
 use crate::error::Context;
 use crate::protocol::FromVassal;
-use crate::world::{self, Machine};
+use crate::world::{self, NoCommands};
 
 /// What a request to reload comes to.
 enum Verdict {
@@ -58,14 +58,17 @@ impl Vassal {
     }
 
     fn verdict(&self, inputs: &[Input]) -> Verdict {
-        let fresh = match config::load_vassal(inputs, false, &Machine) {
+        // In the jail a command is the tenant's program, and it would be run with our rights.
+        let world = NoCommands::new(false);
+        let fresh = match config::load_vassal(inputs, false, &world) {
             Ok(loaded) => loaded.plan,
+            Err(_) if world.asked.get() => return Verdict::NeedsRespawn("what a command prints may have"),
             Err(report) => return Verdict::Refused(report.first()),
         };
         if let Some(what) = self.fresh.jail_change(&fresh) {
             return Verdict::NeedsRespawn(what);
         }
-        match config::load_vassal(inputs, true, &Machine) {
+        match config::load_vassal(inputs, true, &world) {
             Ok(loaded) => {
                 log_lines(&loaded.warnings);
                 Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))

@@ -95,6 +95,13 @@ impl Inherited {
     }
 }
 
+/// In a child about to exec a program that is not part of what we were started for: nothing blocked, nothing ignored.
+pub fn set_defaults() {
+    // SAFETY: SIG_DFL is no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    set_mask(0);
+}
+
 /// A descriptor that becomes readable when a blocked signal is pending (signalfd(2)); close-on-exec, non-blocking.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

@@ -1,0 +1,110 @@
+//! What a command prints: `exec://` in a configuration.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::{Errno, read, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid};
+
+use crate::error::Cause;
+use crate::protocol::{EXIT_NOT_EXECUTABLE, LINK_VARIABLE};
+use crate::sys::clone::{self, Side, clone3};
+use crate::sys::exec::{Strings, exec};
+use crate::sys::{fd, signal};
+use crate::world::FILE_MAX;
+
+/// How long a command may take, and a pipe may take to be closed at its other end.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs `/bin/sh -c COMMAND` and returns what it writes to its standard output. How it ends does not matter, as in uWSGI.
+///
+/// Nobody may be waiting for our children meanwhile.
+///
+/// # Errors
+/// No process or pipe to be had; more than [`FILE_MAX`] bytes; it is not done in time, and was killed with its group.
+pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
+    let shell = c"/bin/sh".to_owned();
+    let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c"), command]);
+    let variables: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
+    let envp = Strings::environment(variables.iter().map(|(name, value)| (name, value)));
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
+    match clone3(0)? {
+        Side::Parent(child) => {
+            drop(to);
+            // Here too: it may have to be killed before it comes to it.
+            let _ = setpgid(Some(child.pid), Some(child.pid));
+            let deadline = Instant::now() + TIMEOUT;
+            let text = read_until(&from, deadline).and_then(|text| match wait(&child.pidfd, deadline) {
+                true => Ok(text),
+                false => Err(late()),
+            });
+            if text.is_err() {
+                let _ = signal::kill(-child.pid.as_raw_nonzero().get(), libc::SIGKILL);
+            }
+            // Ends at once: it has ended or was killed.
+            let _ = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
+            text
+        }
+        Side::Child => {
+            // Nothing is allocated here.
+            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = setpgid(None, None);
+            fd::cloexec_from(3);
+            if rustix::stdio::dup2_stdout(&to).is_ok() {
+                signal::set_defaults();
+                exec(&shell, &argv, &envp);
+            }
+            clone::exit(EXIT_NOT_EXECUTABLE)
+        }
+    }
+}
+
+/// Reads a pipe to its end, for as long as a command may take.
+///
+/// # Errors
+/// As [`output`].
+pub fn read_pipe(pipe: &OwnedFd) -> Result<Vec<u8>, Cause> {
+    read_until(pipe, Instant::now() + TIMEOUT)
+}
+
+fn read_until(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>, Cause> {
+    rustix::fs::fcntl_setfl(pipe, OFlags::NONBLOCK)?;
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        if !wait(pipe, deadline) {
+            return Err(late());
+        }
+        match read(pipe, &mut chunk) {
+            Ok(0) => return Ok(text),
+            Ok(count) => text.extend(chunk.iter().take(count)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if text.len() > FILE_MAX {
+            return Err(Cause::Because(format!("it writes more than {} MiB", FILE_MAX >> 20)));
+        }
+    }
+}
+
+/// Waits until there is something to read; `false` when it is too late for it.
+fn wait(fd: impl AsFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            Ok(1..) => return true,
+            _ if left.is_zero() => return false,
+            // EINTR and ENOMEM are wake-ups without news.
+            _ => {}
+        }
+    }
+}
+
+fn late() -> Cause {
+    Cause::Because(format!("not done after {} s", TIMEOUT.as_secs()))
+}

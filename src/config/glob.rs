@@ -1,0 +1,164 @@
+//! Names that match a pattern, as the shell matches them (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, and `\` before a
+//! character that stands for itself.
+//!
+//! A wildcard stands for no `/` and for no `.` at the beginning of a name.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::World;
+
+/// More paths than this are cut off: they never fit the limit on options.
+const PATHS_MAX: usize = 10_001;
+
+/// The paths that match, in order, a directory with a slash behind it; the pattern itself if there are none. As glob(3) with
+/// GLOB_MARK and GLOB_NOCHECK.
+pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
+    let mut found = vec![Vec::new()];
+    let status = |path: &[u8]| world.status(Path::new(OsStr::from_bytes(path)));
+    let mut parts = pattern.split_inclusive(|&byte| byte == b'/').peekable();
+    while let Some(part) = parts.next() {
+        let (name, slash) = part.strip_suffix(b"/").map_or((part, &b""[..]), |name| (name, b"/"));
+        let is_last = parts.peek().is_none() && slash.is_empty();
+        let mut next = Vec::new();
+        for before in found {
+            let add = |name: &[u8]| [&before, name, slash].concat();
+            if !has_wildcard(name) {
+                next.push(add(name));
+                continue;
+            }
+            let directory: &[u8] = if before.is_empty() { b"." } else { &before };
+            let mut names = world.names(Path::new(OsStr::from_bytes(directory)));
+            names.retain(|one| matches(name, one.as_bytes()));
+            next.extend(names.iter().map(|name| add(name.as_bytes())));
+            next.truncate(PATHS_MAX);
+        }
+        // What was read from a directory is there, even if it is a link that leads nowhere.
+        if !is_last || !has_wildcard(name) {
+            next.retain(|path| status(path).is_some());
+        }
+        found = next;
+    }
+    for path in &mut found {
+        if !path.ends_with(b"/") && status(path).is_some_and(|status| status.is_directory) {
+            path.push(b'/');
+        }
+    }
+    found.sort_unstable();
+    if found.is_empty() || pattern.is_empty() { vec![pattern.to_vec()] } else { found }
+}
+
+/// Whether a pattern can match anything but itself.
+fn has_wildcard(pattern: &[u8]) -> bool {
+    pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
+}
+
+/// Whether a name without slashes matches.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
+    !hidden && rest_matches(pattern, name)
+}
+
+/// Takes time in proportion to both lengths: only the last star is ever tried again.
+fn rest_matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
+    // Behind the last star, and what it has not swallowed yet.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        if let Some((b'*', rest)) = pattern.split_first() {
+            star = Some((rest, name));
+            pattern = rest;
+            continue;
+        }
+        let step = match name.split_first() {
+            None if pattern.is_empty() => return true,
+            None => None,
+            Some((&byte, left)) => one(pattern, byte).map(|rest| (rest, left)),
+        };
+        if let Some((rest, left)) = step {
+            (pattern, name) = (rest, left);
+        } else if let Some((rest, [_, left @ ..])) = star {
+            star = Some((rest, left));
+            (pattern, name) = (rest, left);
+        } else {
+            return false;
+        }
+    }
+}
+
+/// The pattern behind its first part, if that matches the byte.
+fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
+    match pattern {
+        [b'?', rest @ ..] => Some(rest),
+        [b'\\', literal, rest @ ..] => (*literal == byte).then_some(rest),
+        [b'[', rest @ ..] => match set(rest, byte) {
+            Some((found, rest)) => found.then_some(rest),
+            // Without its end it is a bracket.
+            None => (byte == b'[').then_some(rest),
+        },
+        [literal, rest @ ..] => (*literal == byte).then_some(rest),
+        [] => None,
+    }
+}
+
+/// Whether a byte is in the set that begins here, and what comes behind the set; `None` if it does not end.
+fn set(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
+    let (negated, mut rest) = match pattern {
+        [b'!' | b'^', rest @ ..] => (true, rest),
+        rest => (false, rest),
+    };
+    let (mut found, mut first) = (false, true);
+    loop {
+        rest = match rest {
+            [b']', rest @ ..] if !first => return Some((found != negated, rest)),
+            [low, b'-', high, rest @ ..] if *high != b']' => {
+                found |= (*low..=*high).contains(&byte);
+                rest
+            }
+            [one, rest @ ..] => {
+                found |= *one == byte;
+                rest
+            }
+            [] => return None,
+        };
+        first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_the_shell_does() {
+        for (pattern, yes, no) in [
+            (
+                "*.ini",
+                &["a.ini", "a b.ini", "ü.ini", "a.b.ini"][..],
+                &["a.ini~", ".a.ini", "ini", "a.in"][..],
+            ),
+            ("a?.ini", &["ab.ini", "a*.ini"], &["a.ini", "abc.ini"]),
+            ("[a-c]x", &["ax", "cx"], &["dx", "x", "-x"]),
+            ("[!a-c]x", &["dx", "!x"], &["ax", "x"]),
+            ("[]-]x", &["]x", "-x"], &["ax"]),
+            ("[a", &["[a"], &["a"]),
+            (r"\*x", &["*x"], &["ax", r"\*x"]),
+            (".*", &[".a", "."], &["a"]),
+            ("a*b*c", &["abc", "axbxbc"], &["ab", "abcd"]),
+            ("", &[""], &["a"]),
+        ] {
+            for name in yes {
+                assert!(matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+            }
+            for name in no {
+                assert!(!matches(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_stars_take_no_longer() {
+        let pattern = b"*a".repeat(2000);
+        assert!(!matches(&pattern, &[&b"a".repeat(1000)[..], b"b"].concat()));
+    }
+}
