@@ -9,6 +9,7 @@ use crate::config::diagnostic::Report;
 use crate::config::entrypoint::{Call, Entrypoint, LICENCE};
 use crate::config::options::Program;
 use crate::config::{self, Input, World, help};
+use crate::json::Json;
 use crate::log::{print_error, write_all};
 use crate::protocol::EXIT_CONFIG;
 use crate::world::{Machine, NoCommands};
@@ -26,7 +27,7 @@ pub fn main(
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
         Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Ok(Invocation::Check(files)) => check_all(&files, check),
+        Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
         Ok(Invocation::ShowConfig(inputs)) => match config::expanded(&inputs, false, &Machine) {
             Ok(settings) => print(&config::show_config(&settings)),
             Err(report) => invalid(&report),
@@ -62,14 +63,25 @@ pub fn invalid(report: &Report) -> i32 {
     EXIT_CONFIG
 }
 
-fn check_all(files: &[OsString], check: fn(&OsStr, &dyn World) -> Report) -> i32 {
+/// Says what is wrong with files: to people, or as one JSON array on standard output.
+fn check_all(files: &[OsString], json: bool, check: fn(&OsStr, &dyn World) -> Report) -> i32 {
     let mut errors = 0;
+    let mut findings = Json::default();
+    findings.open("", '[');
     // A file may be checked by somebody who would not run it.
     let world = NoCommands::new(true);
     for file in files {
         let report = check(file, &world);
         errors += report.errors();
-        print_error(&report.to_string());
+        if json {
+            report.write_json(&mut findings);
+        } else {
+            print_error(&report.to_string());
+        }
+    }
+    findings.close(']');
+    if json {
+        print(format!("{}\n", findings.0).as_bytes());
     }
     if errors == 0 { 0 } else { EXIT_CONFIG }
 }

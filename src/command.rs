@@ -1,6 +1,6 @@
 //! What a command prints: `exec://` in a configuration.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid};
 
 use crate::error::Cause;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, LINK_VARIABLE};
+use crate::protocol::EXIT_NOT_EXECUTABLE;
 use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec};
+use crate::sys::exec::{Strings, exec_inheriting};
 use crate::sys::{fd, signal};
 use crate::world::FILE_MAX;
 
@@ -29,9 +29,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
     let shell = c"/bin/sh".to_owned();
     let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c"), command]);
-    let variables: Vec<(OsString, OsString)> =
-        std::env::vars_os().filter(|(name, _)| name != LINK_VARIABLE).collect();
-    let envp = Strings::environment(variables.iter().map(|(name, value)| (name, value)));
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
     match clone3(0)? {
         Side::Parent(child) => {
@@ -57,7 +54,7 @@ pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
             fd::cloexec_from(3);
             if rustix::stdio::dup2_stdout(&to).is_ok() {
                 signal::set_defaults();
-                exec(&shell, &argv, &envp);
+                exec_inheriting(&shell, &argv);
             }
             clone::exit(EXIT_NOT_EXECUTABLE)
         }

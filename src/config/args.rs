@@ -17,8 +17,8 @@ pub enum Invocation {
     HelpOn(&'static Row),
     /// The version.
     Version,
-    /// What is wrong with these files.
-    Check(Vec<OsString>),
+    /// What is wrong with these files; as JSON or not.
+    Check(Vec<OsString>, bool),
     /// The expanded options.
     ShowConfig(Vec<Input>),
     /// The program's work.
@@ -49,7 +49,7 @@ pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Re
     let mut parser = lexopt::Parser::from_args(words);
     let mut inputs = Vec::new();
     let mut command = Command::default();
-    let (mut show, mut check) = (false, None::<Vec<OsString>>);
+    let (mut show, mut json, mut check) = (false, false, None::<Vec<OsString>>);
     loop {
         if program.runs_commands
             && let Some(mut rest) = parser.try_raw_args().filter(|_| !show && check.is_none())
@@ -67,6 +67,7 @@ pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Re
             Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
             Arg::Long("help") => return help(program, &mut parser),
             Arg::Long("check") => check = Some(check.unwrap_or_default()),
+            Arg::Long("json") if check.is_some() => json = true,
             Arg::Long("show-config") => show = true,
             Arg::Long(name) => {
                 let name = name.to_owned();
@@ -103,7 +104,7 @@ pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Re
     match check {
         Some(files) if files.is_empty() => Err("'--check' needs a file".to_owned()),
         Some(_) if show || !inputs.is_empty() => Err("'--check' takes files only".to_owned()),
-        Some(files) => Ok(Invocation::Check(files)),
+        Some(files) => Ok(Invocation::Check(files, json)),
         None if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
         None if program.runs_commands && inputs.is_empty() => {
             Err("a command or a configuration file is missing".to_owned())
@@ -183,6 +184,7 @@ mod tests {
         assert_eq!(error("--"), "the command is missing behind '--'");
 
         assert_eq!(error("-x"), "unknown option '-x'");
+        assert_eq!(error("--json"), "unknown option '--json'");
         assert!(error("--uid").contains("uid"));
     }
 
@@ -208,7 +210,8 @@ mod tests {
             matches!(words("--help exec-as-user"), Ok(Invocation::HelpOn(row)) if row.name == "exec-PHASE")
         );
         assert!(matches!(words("--help --uid"), Ok(Invocation::HelpOn(row)) if row.name == "uid"));
-        assert!(matches!(words("--check a b"), Ok(Invocation::Check(files)) if files.len() == 2));
+        assert!(matches!(words("--check --json a"), Ok(Invocation::Check(files, true)) if files.len() == 1));
+        assert!(matches!(words("--check a b"), Ok(Invocation::Check(files, false)) if files.len() == 2));
         assert!(matches!(words("--show-config a"), Ok(Invocation::ShowConfig(_))));
         assert!(matches!(words("-V"), Ok(Invocation::Version)));
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::plan::Location;
+use crate::json::Json;
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,26 @@ impl Report {
         error.or(self.0.first()).map(Diagnostic::summary).unwrap_or_default()
     }
 
+    /// Adds all findings to a JSON array, an object each, in the order of the text.
+    pub fn write_json(&self, json: &mut Json) {
+        for found in &self.0 {
+            json.open("", '{');
+            write_place(&found.at, json);
+            let severity = if found.severity == Severity::Error { "error" } else { "warning" };
+            json.text("severity", Some(severity));
+            json.text("message", Some(&found.message));
+            json.text("hint", found.hint.as_deref());
+            json.open("included_from", '[');
+            for at in &found.included_at {
+                json.open("", '{');
+                write_place(at, json);
+                json.close('}');
+            }
+            json.close(']');
+            json.close('}');
+        }
+    }
+
     /// The number of errors.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|found| found.severity == Severity::Error).count()
@@ -113,9 +134,19 @@ impl fmt::Display for Report {
     }
 }
 
-/// Where options of the command line are said to be.
+/// Lines and columns count from 1, columns in bytes; on the command line there are no lines.
+fn write_place(at: &Location, json: &mut Json) {
+    json.text("file", Some(&at.file));
+    json.number("line", Some(at.line));
+    json.number("column", Some(at.column));
+}
+
+/// What options of the command line have for a file's name.
+const COMMAND_LINE: &str = "command line";
+
+/// Where what is named on the command line is said to be.
 pub(super) fn command_line() -> Location {
-    Location { file: "command line".into(), line: 0, column: 0 }
+    Location { file: COMMAND_LINE.into(), line: 0, column: 0 }
 }
 
 /// A text that locations point into.
@@ -142,9 +173,19 @@ impl Diagnostics {
         name
     }
 
+    /// Takes in an option of the command line, as it would be written there. Returns the places of key and value.
+    pub fn add_option(&mut self, key: &[u8], value: Option<&[u8]>) -> (Location, Location) {
+        let equals: &[u8] = if value.is_some() { b"=" } else { b"" };
+        let text = [b"--", key, equals, value.unwrap_or_default()].concat();
+        let file = self.add_source(COMMAND_LINE, &text, None);
+        let column = u32::try_from(key.len()).map_or(0, |length| length.saturating_add(4));
+        let column = if value.is_some() { column } else { 1 };
+        (Location { file: Rc::clone(&file), line: 0, column: 1 }, Location { file, line: 0, column })
+    }
+
     /// The place of what concerns the configuration as a whole.
     pub fn start(&self) -> Location {
-        match self.sources.first() {
+        match self.sources.iter().find(|source| &*source.name != COMMAND_LINE) {
             Some(source) => Location { file: Rc::clone(&source.name), line: 1, column: 1 },
             None => command_line(),
         }
@@ -199,7 +240,7 @@ impl Diagnostics {
 
     fn line(&self, at: &Location) -> String {
         let text = self.source(at).map_or(&[][..], |source| &source.text);
-        let line = (at.line as usize).checked_sub(1).and_then(|index| text.split(|&b| b == b'\n').nth(index));
+        let line = text.split(|&b| b == b'\n').nth(at.line.saturating_sub(1) as usize);
         String::from_utf8_lossy(line.unwrap_or_default().trim_ascii_end()).into_owned()
     }
 

@@ -141,12 +141,13 @@ struct Expander<'a> {
 impl Expander<'_> {
     /// An option that stands in no file.
     fn option(&mut self, key: &str, value: Option<&std::ffi::OsString>, state: State) {
-        let at = command_line();
+        let value = value.map(|value| value.as_bytes());
+        let (at, value_at) = self.found.add_option(key.as_bytes(), value);
         self.add(Setting {
             key: key.as_bytes().to_vec(),
-            value: value.map(|value| value.as_bytes().to_vec()),
-            at: at.clone(),
-            value_at: at,
+            value: value.map(<[u8]>::to_vec),
+            at,
+            value_at,
             state,
             used: Cell::default(),
         });

@@ -29,9 +29,11 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
                 continue;
             }
             let directory: &[u8] = if before.is_empty() { b"." } else { &before };
-            let mut names = world.names(Path::new(OsStr::from_bytes(directory)));
-            names.retain(|one| matches(name, one.as_bytes()));
-            next.extend(names.iter().map(|name| add(name.as_bytes())));
+            for one in world.names(Path::new(OsStr::from_bytes(directory))) {
+                if matches(name, one.as_bytes()) {
+                    next.push(add(one.as_bytes()));
+                }
+            }
             next.truncate(PATHS_MAX);
         }
         // What was read from a directory is there, even if it is a link that leads nowhere.
@@ -40,13 +42,18 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
         }
         found = next;
     }
-    for path in &mut found {
-        if !path.ends_with(b"/") && status(path).is_some_and(|status| status.is_directory) {
+    if found.is_empty() || pattern.is_empty() {
+        return vec![pattern.to_vec()];
+    }
+    let mut sorted: Vec<Vec<u8>> = Vec::new();
+    for mut path in found {
+        if !path.ends_with(b"/") && status(&path).is_some_and(|status| status.is_directory) {
             path.push(b'/');
         }
+        // (std's sort is more code than everything else here.)
+        sorted.insert(sorted.partition_point(|other| *other < path), path);
     }
-    found.sort_unstable();
-    if found.is_empty() || pattern.is_empty() { vec![pattern.to_vec()] } else { found }
+    sorted
 }
 
 /// Whether a pattern can match anything but itself.
