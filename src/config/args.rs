@@ -38,6 +38,9 @@ pub struct Command {
     pub words: Vec<OsString>,
 }
 
+/// The options that say what is to be done, and are no keys of files.
+pub const MODES: &[&str] = &["check", "help", "json", "show-config", "version"];
+
 /// Reads the words behind the program's name. Options and files keep their order: the later one has the last word.
 ///
 /// A program that runs commands takes its options only before the command. The command begins behind `--`, or with
@@ -136,8 +139,7 @@ fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, St
 }
 
 fn unknown(program: &Program, name: &str) -> String {
-    let own = ["check", "help", "show-config", "version"];
-    let names = program.options().map(|row| row.name).chain(own);
+    let names = program.options().map(|row| row.name).chain(MODES.iter().copied());
     match suggest::closest(name.as_bytes(), names) {
         Some(close) => format!("unknown option '--{name}': did you mean '--{close}'?"),
         None => format!("unknown option '--{name}'"),

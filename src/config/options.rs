@@ -1,6 +1,6 @@
 //! The tables of options: one row for each, feeding parser, help, checks and suggestions.
 
-use super::hooks::HookKey;
+use super::hooks::{HookKey, PHASES};
 use super::plan::Phase;
 
 /// One option: a key of a file and an option of the command line alike.
@@ -131,6 +131,13 @@ impl Program {
             None => row.name.as_bytes() == key,
         })
     }
+
+    /// The keys that a row stands for: one for each phase, or its name.
+    pub fn keys(&self, row: &Row) -> Vec<String> {
+        let Some(prefix) = row.name.strip_suffix("PHASE") else { return vec![row.name.to_owned()] };
+        let phases = PHASES.iter().filter(|(_, phase)| *phase != Phase::AsVassal);
+        phases.map(|(phase, _)| format!("{prefix}{phase}")).collect()
+    }
 }
 
 const fn row(group: Group, name: &'static str, takes: Takes, text: &'static str) -> Row {
@@ -163,7 +170,7 @@ pub static EMPEROR: Program = Program {
             \n\
             Usage:\n\
             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
-            \x20 emperor --check FILE...          say what is wrong with files; exit 0 or 78\n\
+            \x20 emperor --check [--json] FILE... say what is wrong with files; exit 0 or 78\n\
             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
             \x20                                  print the options as they are after expansion\n\
             \x20 emperor --help [OPTION] | --version\n\
@@ -188,7 +195,8 @@ pub static VASSAL_INIT: Program = Program {
             \x20 vassal-init [OPTIONS] FILE.ini[:SECTION]\n\
             \x20 vassal-init [FLAGS] [OPTIONS] [FILE.ini] [--] COMMAND [ARGUMENT]...\n\
             \x20                                  hand signals on, reap orphans, end as it ends\n\
-            \x20 vassal-init --check FILE...      say what is wrong with files; exit 0 or 78\n\
+            \x20 vassal-init --check [--json] FILE...\n\
+            \x20                                  say what is wrong with files; exit 0 or 78\n\
             \x20 vassal-init --show-config [OPTIONS] FILE.ini\n\
             \x20                                  print the options as they are after expansion\n\
             \x20 vassal-init --help [OPTION] | --version\n\

@@ -1,0 +1,27 @@
+# Completions of emperor for bash. Made by tests/documents.rs from src/config/options.rs.
+# shellcheck shell=bash
+
+_emperor() {
+    local word=${COMP_WORDS[COMP_CWORD]}
+    case ${COMP_WORDS[COMP_CWORD - 1]} in
+        --check|--include|--inherit|--ini|--vassal-init)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --emperor)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --emperor-freq|--emperor-max-throttle|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--set|--set-ph|--set-placeholder)
+            mapfile -t COMPREPLY < <(true)
+            return
+            ;;
+    esac
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '--check --emperor --emperor-freq --emperor-max-throttle --emperor-throttle --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --set --set-ph --set-placeholder --show-config --strict --vassal-init --version' -- "$word")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
+}
+
+complete -o filenames -F _emperor emperor

@@ -1,0 +1,39 @@
+# Completions of vassal-init for bash. Made by tests/documents.rs from src/config/options.rs.
+# shellcheck shell=bash
+
+_vassal_init() {
+    local word=${COMP_WORDS[COMP_CWORD]}
+    case ${COMP_WORDS[COMP_CWORD - 1]} in
+        --binary-path|--check|--include|--inherit|--ini|--mount-check|--mountpoint-check|--privileged-binary-patch|--unprivileged-binary-patch)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+            ;;
+        --chdir|--chroot|--umount-accepting|--umount-accepting-once|--umount-accepting1|--umount-accepting1-once|--umount-as-root|--umount-as-user|--umount-as-user-atexit|--umount-asap|--umount-in-jail|--umount-post-app|--umount-post-jail|--umount-pre-app|--umount-pre-jail)
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+        --uid)
+            mapfile -t COMPREPLY < <(compgen -u -- "$word")
+            return
+            ;;
+        --add-gid|--gid)
+            mapfile -t COMPREPLY < <(compgen -g -- "$word")
+            return
+            ;;
+        --stop-signal)
+            mapfile -t COMPREPLY < <(compgen -A signal -- "$word")
+            return
+            ;;
+        --call-accepting|--call-accepting-once|--call-accepting1|--call-accepting1-once|--call-as-root|--call-as-user|--call-as-user-atexit|--call-asap|--call-in-jail|--call-post-app|--call-post-jail|--call-pre-app|--call-pre-jail|--cap|--command|--env|--exec-accepting|--exec-accepting-once|--exec-accepting1|--exec-accepting1-once|--exec-as-root|--exec-as-user|--exec-as-user-atexit|--exec-asap|--exec-in-jail|--exec-post-app|--exec-post-jail|--exec-pre-app|--exec-pre-jail|--hook-accepting|--hook-accepting-once|--hook-accepting1|--hook-accepting1-once|--hook-as-root|--hook-as-user|--hook-as-user-atexit|--hook-asap|--hook-in-jail|--hook-post-app|--hook-post-jail|--hook-pre-app|--hook-pre-jail|--hook-timeout|--hostname|--mount-accepting|--mount-accepting-once|--mount-accepting1|--mount-accepting1-once|--mount-as-root|--mount-as-user|--mount-as-user-atexit|--mount-asap|--mount-in-jail|--mount-post-app|--mount-post-jail|--mount-pre-app|--mount-pre-jail|--mountpoint-check-interval|--mountpoint-check-timeout|--mountpoint-timeout|--pivot-root|--pivot_root|--privileged-binary-patch-arg|--set|--set-ph|--set-placeholder|--stop-timeout|--umask|--unenv|--unmount-timeout|--unprivileged-binary-patch-arg|--unshare)
+            mapfile -t COMPREPLY < <(true)
+            return
+            ;;
+    esac
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W '--add-gid --binary-path --call-accepting --call-accepting-once --call-accepting1 --call-accepting1-once --call-as-root --call-as-user --call-as-user-atexit --call-asap --call-in-jail --call-post-app --call-post-jail --call-pre-app --call-pre-jail --cap --chdir --check --chroot --command --env --exec-accepting --exec-accepting-once --exec-accepting1 --exec-accepting1-once --exec-as-root --exec-as-user --exec-as-user-atexit --exec-asap --exec-in-jail --exec-post-app --exec-post-jail --exec-pre-app --exec-pre-jail --gid --help --hook-accepting --hook-accepting-once --hook-accepting1 --hook-accepting1-once --hook-as-root --hook-as-user --hook-as-user-atexit --hook-asap --hook-in-jail --hook-post-app --hook-post-jail --hook-pre-app --hook-pre-jail --hook-timeout --hostname --include --inherit --ini --json --mount-accepting --mount-accepting-once --mount-accepting1 --mount-accepting1-once --mount-as-root --mount-as-user --mount-as-user-atexit --mount-asap --mount-check --mount-in-jail --mount-post-app --mount-post-jail --mount-pre-app --mount-pre-jail --mountpoint-check --mountpoint-check-interval --mountpoint-check-timeout --mountpoint-timeout --no-initgroups --no-new-privs --pivot-root --pivot_root --privileged-binary-patch --privileged-binary-patch-arg --set --set-ph --set-placeholder --show-config --stop-signal --stop-timeout --strict --uid --umask --umount-accepting --umount-accepting-once --umount-accepting1 --umount-accepting1-once --umount-as-root --umount-as-user --umount-as-user-atexit --umount-asap --umount-in-jail --umount-post-app --umount-post-jail --umount-pre-app --umount-pre-jail --unenv --unmount-timeout --unprivileged-binary-patch --unprivileged-binary-patch-arg --unshare --version' -- "$word")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
+}
+
+complete -o filenames -F _vassal_init vassal-init
