@@ -124,14 +124,18 @@ pub struct Machine;
 
 impl World for Machine {
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
-        match path.as_os_str().as_bytes().strip_prefix(b"fd://") {
-            None => read_all(open_file(path)?),
-            Some(number) => read_descriptor(number),
-        }
+        read_all(open_file(path)?)
     }
 
-    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
-        command::output(command).map(Some)
+    fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        let name = name.as_bytes();
+        if let Some(command) = name.strip_prefix(b"exec://") {
+            command::output(OsStr::from_bytes(command)).map(Some)
+        } else if let Some(number) = name.strip_prefix(b"fd://") {
+            read_descriptor(number).map(Some)
+        } else {
+            Err(Cause::Because("only files, fd:// and exec:// can be read".to_owned()))
+        }
     }
 
     fn names(&self, directory: &Path) -> Vec<OsString> {
@@ -203,10 +207,10 @@ impl World for Machine {
     }
 }
 
-/// The same machine where no command of a configuration may be run.
+/// The same machine where no command of a configuration may be run, and no descriptor read.
 #[derive(Debug)]
 pub struct NoCommands {
-    /// The configuration is only looked at: what a command would print is left open. Otherwise to ask for it is a mistake.
+    /// The configuration is only looked at: what a command would print is left open. Otherwise, to ask for it is a mistake.
     pub looking: bool,
     /// Whether one was to be run.
     pub asked: Cell<bool>,
@@ -220,7 +224,7 @@ impl NoCommands {
 }
 
 impl World for NoCommands {
-    fn output(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+    fn resource(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
         self.asked.set(true);
         if self.looking { Ok(None) } else { Err(Cause::Because("no command may be run here".to_owned())) }
     }

@@ -22,7 +22,7 @@ impl World for Fake {
             _ => Err(rustix::io::Errno::NOENT.into()),
         }
     }
-    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+    fn resource(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
         Ok(Some([b"ran ", command.as_encoded_bytes(), b"\n"].concat()))
     }
     fn names(&self, _: &Path) -> Vec<OsString> {

@@ -220,7 +220,11 @@ impl Diagnostics {
         self.failed |= severity == Severity::Error;
         let full = self.found.len() >= FINDINGS_MAX;
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
-        self.found.truncate(FINDINGS_MAX);
+        if self.found.len() > FINDINGS_MAX {
+            // An error must not give way to a warning: the report would say that nothing is wrong.
+            let gives_way = self.found.iter().position(|other| other.severity == Severity::Warning);
+            self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));
+        }
         // Kept in the order of the text, whatever order the checks run in.
         let index = self.found.partition_point(|other| self.order(&other.at) <= self.order(at));
         self.found

@@ -26,8 +26,9 @@ const DEPTH_MAX: usize = 16;
 const OPTIONS_MAX: usize = 10_000;
 /// How many files may be read for one configuration.
 const FILES_MAX: usize = 1000;
-/// How many commands may be run for one configuration. Each takes seconds at most, and keeps a start waiting.
-const COMMANDS_MAX: usize = 20;
+/// How many commands may be run, and descriptors read, for one configuration. Each takes seconds at most, and keeps a
+/// start waiting.
+const RESOURCES_MAX: usize = 20;
 /// How many bytes all files together, and all values together, may have.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -96,7 +97,7 @@ pub(super) fn expand(
         files: 0,
         file_bytes: 0,
         bytes: 0,
-        commands: Cell::default(),
+        resources: Cell::default(),
         overflown: false,
     };
     let command_line = command_line();
@@ -132,8 +133,8 @@ struct Expander<'a> {
     file_bytes: usize,
     /// Bytes of all values so far.
     bytes: usize,
-    /// Commands run so far.
-    commands: Cell<usize>,
+    /// Commands run and descriptors read so far.
+    resources: Cell<usize>,
     /// A limit was passed: reported once, then nothing more is read or added.
     overflown: bool,
 }
@@ -375,7 +376,7 @@ impl Expander<'_> {
     }
 
     fn not_run(&mut self, at: &Location) {
-        self.found.warning(at, "not looked at: no command is run for a check");
+        self.found.warning(at, "not looked at: a check runs no command and reads no descriptor");
     }
 
     fn overflow(&mut self, at: &Location, message: String, hint: &str) {
@@ -470,19 +471,15 @@ impl Expander<'_> {
         Ok(Some(text))
     }
 
-    /// The content of a file, or of what a scheme names; `None` where a command would have to be run for it, and none is.
+    /// The content of a file, or of what a scheme names; `None` as of [`World::resource`].
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Cause> {
-        let name = path.as_os_str().as_bytes();
-        if let Some(command) = name.strip_prefix(b"exec://") {
-            self.commands.set(self.commands.get() + 1);
-            if self.commands.get() > COMMANDS_MAX {
-                return Err(Cause::Because(format!("more than {COMMANDS_MAX} commands")));
-            }
-            return self.world.output(OsStr::from_bytes(command));
+        if !has_scheme(path.as_os_str().as_bytes()) {
+            return self.world.read(path).map(Some);
         }
-        if has_scheme(name) && !name.starts_with(b"fd://") {
-            return Err(Cause::Because("only files, fd:// and exec:// can be read".to_owned()));
+        self.resources.set(self.resources.get() + 1);
+        if self.resources.get() > RESOURCES_MAX {
+            return Err(Cause::Because(format!("more than {RESOURCES_MAX} commands and descriptors")));
         }
-        self.world.read(path).map(Some)
+        self.world.resource(path.as_os_str())
     }
 }

@@ -56,18 +56,18 @@ pub use expand::Setting;
 
 /// The machine, as far as a configuration may ask about it.
 pub trait World {
-    /// The content of a file; `fd://N` is what the descriptor N leads to.
+    /// The content of a file.
     ///
     /// # Errors
-    /// As open(2) and read(2); also for what is no regular file (for a descriptor: nor a pipe), and for a file that
-    /// is too large.
+    /// As open(2) and read(2); also for what is no regular file, and for a file that is too large.
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause>;
-    /// What a command of the shell writes to its standard output; `None` where the configuration is only looked at, and
-    /// nothing of it is to be run.
+    /// What a command of the shell prints (`exec://COMMAND`), or what is behind a descriptor (`fd://N`); `None` where the
+    /// configuration is only looked at, and nothing is to be run or used up.
     ///
     /// # Errors
-    /// No process to be had; it writes too much, or does not end in time; commands are refused.
-    fn output(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
+    /// No such scheme or descriptor, or one that is neither a file nor a pipe; no process to be had; too much, or it does not
+    /// end in time; commands are refused.
+    fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
     /// The names in a directory, in any order; none if it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString>;
     /// What a path is, links followed; `None` if there is nothing.

@@ -11,6 +11,8 @@ pub(super) fn closest<'a>(name: &[u8], candidates: impl Iterator<Item = &'a str>
         10..64 => 2,
         _ => return None,
     };
+    // Nothing longer or shorter than that can be as near; this is most of them.
+    let candidates = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= allowed);
     let near = candidates.map(|candidate| (distance(name, candidate.as_bytes()), candidate));
     near.filter(|(distance, _)| *distance > 0 && *distance <= allowed).min().map(|(_, candidate)| candidate)
 }
