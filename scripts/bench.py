@@ -335,12 +335,26 @@ def watch_section(bench):
     return Table(title, ["", "process", "figure"], rows, raw)
 
 
+def config_section(_bench):
+    """Configurations read in a process of its own (benches/config.rs), which counts what it allocates."""
+    output = subprocess.run(["cargo", "bench", "--locked", "--offline", "--quiet", "--bench", "config"],
+                            check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows, raw = [], []
+    for result in json.loads(output):
+        summary = summarize(result.pop("microseconds"))
+        raw.append({**result, "microseconds": summary})
+        rows.append([result["name"], f"{result['lines']} lines", *figures_of(summary, 1), f"{result['peak_bytes'] / 1024:.0f}"])
+    return Table("Reading a configuration, in µs, and the most memory that takes",
+                 ["", "", "p50", "p90", "max", "memory, KB"], rows, raw)
+
+
 # The one that minds company goes first.
 SECTIONS = {
     "entrypoint": (entrypoint_section, 200),
     "jail": (jail_section, 100),
     "watch": (watch_section, 1),
     "faults": (faults_section, 5),
+    "config": (config_section, 1),
     "footprint": (footprint_section, 1),
     "recovery": (recovery_section, 10),
     "cow": (cow_section, 10),
