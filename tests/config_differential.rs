@@ -297,7 +297,7 @@ fn theirs(scratch: &Path) -> Option<Vec<u8>> {
     let to = File::create(&log).unwrap();
     // Some values refer to themselves: uWSGI takes all memory over those, for ever.
     let mut command = Command::new("prlimit");
-    command.args(["--as=400000000", "--cpu=2", "--core=0", "timeout", "--kill-after=1", "3", "uwsgi"]);
+    command.args(["--as=400000000", "--cpu=2", "--core=0", "timeout", "--kill-after=1", "60", "uwsgi"]);
     command.args(["--show-config", "--no-server", "--ini", "case.ini"]);
     environment(&mut command);
     let status = command

@@ -194,6 +194,12 @@ fn a_file_with_blocks_can_be_included_in_a_block() {
 #[test]
 fn every_mistake_is_found_in_one_pass() {
     let cases: &[(&str, &[&str])] = &[
+        ("umaks = 022\ncommand = x", &["2:1: warning: unknown option 'umaks' | did you mean 'umask'?"]),
+        ("umaks = 022\ncommand = echo %(umaks)", &[]),
+        (
+            "umaks = 022\ncommand = echo %(umaks)\nstrict",
+            &["2:1: unknown option 'umaks' | did you mean 'umask'?"],
+        ),
         (
             "exec-as-usr = x\nuid =\nhook-asap = exce\nstop-signal = TREM\ncommand = x",
             &[

@@ -62,8 +62,8 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
     last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
 }
 
-/// Says what there is to say about a key that the program does not read: it is a placeholder for all we know, unless it
-/// looks like a slip. `refused` makes it a mistake in any case.
+/// Says what there is to say about a key that the program does not read: it is a placeholder for all we know, unless nobody uses
+/// it and it looks like a slip. `refused` makes it a mistake in any case.
 pub(super) fn unknown(
     setting: &Setting,
     program: &Program,
@@ -72,7 +72,7 @@ pub(super) fn unknown(
     found: &mut Diagnostics,
 ) {
     let close = lookalike(&setting.key, program);
-    if close.is_none() && !refused {
+    if (close.is_none() && !refused) || (setting.used.get() && !strict) {
         return;
     }
     let message = format!("unknown option '{}'", setting.key.escape_ascii());
