@@ -49,6 +49,22 @@ fn another(old: i32) -> i32 {
     })
 }
 
+/// In the jail a command would be the tenant's, run as root.
+#[test]
+fn what_a_command_prints_is_asked_for_by_a_fresh_start_only() {
+    sandboxed(|sandbox| {
+        let lines = "words = @(exec://echo 1000; echo \"command by $$\" >&2)\ncommand = sleep %(words)";
+        sandbox.vassal("app", lines);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        sandbox.vassal("app", lines);
+        emperor.wait_for("emperor: app: needs a fresh jail: what a command prints may have changed");
+        assert_ne!(emperor.wait_running(2, "app"), init);
+        assert_eq!(emperor.lines("command by").len(), 2);
+        emperor.stop();
+    });
+}
+
 #[test]
 fn a_touched_file_restarts_the_app_in_the_same_jail() {
     sandboxed(|sandbox| {
@@ -105,7 +121,7 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
             ("hook-as-user = mkdri:/x", "unknown action 'mkdri', did you mean 'mkdir'?"),
             ("uid =", "uid"),
             ("mountpoint-check = app", "app"),
-            ("endif =", "endif"),
+            ("else =", "else"),
         ]) {
             sandbox.vassal("app", &lines(&format!("{SLEEP}\n{wrong}")));
             let line = emperor.wait_for_nth(n, "not reloaded, the app goes on as it was: ");

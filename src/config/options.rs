@@ -170,7 +170,8 @@ pub static EMPEROR: Program = Program {
             \n\
             Usage:\n\
             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
-            \x20 emperor --check [--json] FILE... say what is wrong with files; exit 0 or 78\n\
+            \x20 emperor --check [--json] FILE...\n\
+            \x20                                  say what is wrong with files; exit 0 or 78\n\
             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
             \x20                                  print the options as they are after expansion\n\
             \x20 emperor --help [OPTION] | --version\n\
