@@ -177,7 +177,7 @@ fn mountinfo(bytes: &[u8]) {
             mountinfo::topmost(&mounts, &mount.mount_point).is_some(),
             "a mount is not found by its path"
         );
-        assert!(mountinfo::below(&mounts, &mount.mount_point).count() < mounts.len());
+        assert!(mountinfo::below(&mounts, &mount.mount_point).len() < mounts.len());
         assert_eq!(
             mountinfo::normalize(&mountinfo::normalize(&mount.mount_point)),
             mountinfo::normalize(&mount.mount_point)
