@@ -12,13 +12,13 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --emperor-freq|--emperor-max-throttle|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--metrics|--set|--set-ph|--set-placeholder)
+        --emperor-freq|--emperor-max-throttle|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--metrics|--set|--set-ph|--set-placeholder)
             mapfile -t COMPREPLY < <(true)
             return
             ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--check --control --emperor --emperor-freq --emperor-max-throttle --emperor-pidfile --emperor-stats --emperor-stats-server --emperor-throttle --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --metrics --set --set-ph --set-placeholder --show-config --strict --vassal-init --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W '--check --control --emperor --emperor-freq --emperor-max-throttle --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --metrics --set --set-ph --set-placeholder --show-config --strict --vassal-init --version' -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
     fi

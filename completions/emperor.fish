@@ -6,6 +6,7 @@ complete -c emperor -l emperor -x -a '(__fish_complete_directories)' -d 'a direc
 complete -c emperor -l emperor-freq -x -d 'time between two scans when nothing was noticed (default: 3)'
 complete -c emperor -l emperor-max-throttle -x -d 'the longest delay before a restart (default: 180000)'
 complete -c emperor -l emperor-pidfile -r -F -d 'write the emperor\'s pid to a file'
+complete -c emperor -l emperor-required-heartbeat -x -d 'restart an app that has stopped giving heartbeats (default: 30)'
 complete -c emperor -l emperor-stats -x -d 'tell the state in uWSGI\'s JSON to whoever connects to ADDRESS'
 complete -c emperor -l emperor-stats-server -x -d 'the same as emperor-stats'
 complete -c emperor -l emperor-throttle -x -d 'the delay after a first failure; doubles with each (default: 1000)'

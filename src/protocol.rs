@@ -47,7 +47,7 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 pub const LOG_VARIABLE: &str = "VASSAL_LOG";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -141,12 +141,16 @@ pub enum FromVassal {
 }
 
 /// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
     /// It accepts requests.
     Ready,
     /// It has served: whatever was wrong with its last instances is over.
     Loyal,
+    /// It is alive.
+    Heartbeat,
+    /// What it does at present, in its own words.
+    Status(String),
 }
 
 impl Announcement {
@@ -155,13 +159,21 @@ impl Announcement {
         match byte {
             5 => Some(Self::Ready),
             17 => Some(Self::Loyal),
+            26 => Some(Self::Heartbeat),
             _ => None,
         }
     }
 
     /// Reads a line of an sd_notify(3) message; `None` for one that says nothing to us.
     pub fn of_line(line: &[u8]) -> Option<Self> {
-        (line == b"READY=1").then_some(Self::Ready)
+        match line {
+            b"READY=1" => Some(Self::Ready),
+            b"WATCHDOG=1" => Some(Self::Heartbeat),
+            _ => {
+                let text = line.strip_prefix(b"STATUS=")?;
+                Some(Self::Status(String::from_utf8_lossy(text).into_owned()))
+            }
+        }
     }
 }
 
@@ -359,6 +371,8 @@ impl FromVassal {
             Self::NeedsRespawn(why) => Packet::new(11).text(why.as_bytes()).done(),
             Self::Announced(Announcement::Ready) => Packet::new(12).done(),
             Self::Announced(Announcement::Loyal) => Packet::new(13).done(),
+            Self::Announced(Announcement::Heartbeat) => Packet::new(17).done(),
+            Self::Announced(Announcement::Status(text)) => Packet::new(18).text(text.as_bytes()).done(),
             Self::Sockets(labels) => {
                 let count = Packet::new(14).u64(labels.len() as u64);
                 labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
@@ -397,6 +411,8 @@ impl FromVassal {
             14 => Self::Sockets((0..fields.u64()?).map(|_| fields.string()).collect::<Option<_>>()?),
             15 => Self::Keep(fields.string()?),
             16 => Self::Mountpoints(fields.reports()?),
+            17 => Self::Announced(Announcement::Heartbeat),
+            18 => Self::Announced(Announcement::Status(fields.string()?)),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -612,6 +628,8 @@ mod tests {
             FromVassal::NeedsRespawn("uid has changed".into()),
             FromVassal::Announced(Announcement::Ready),
             FromVassal::Announced(Announcement::Loyal),
+            FromVassal::Announced(Announcement::Heartbeat),
+            FromVassal::Announced(Announcement::Status("busy".into())),
             FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),
             FromVassal::Keep(":80".into()),
             FromVassal::Mountpoints(vec![report()]),

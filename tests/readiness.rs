@@ -190,3 +190,33 @@ fn what_the_old_app_says_on_its_way_out_does_not_count_for_the_new_one() {
         assert_eq!(vassal.lines("accepting #1").len(), 1);
     });
 }
+
+#[test]
+fn an_app_that_stops_giving_heartbeats_is_restarted() {
+    sandboxed(|sandbox| {
+        // uWSGI's way and systemd's: twice, and then no more. One that never gave any is left alone.
+        let byte = "perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; for (1..2) { syswrite $fd, \"\\x1a\"; sleep 1 } sleep 1000'";
+        let notify = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+             print STDERR \"within $ENV{WATCHDOG_USEC}\\n\"; for (1..2) { send $s, \"WATCHDOG=1\\nSTATUS=turn $_\", 0, $to; sleep 1 } sleep 1000'";
+        for (name, app) in [("byte", byte), ("notify", notify), ("silent", "sleep 1000")] {
+            sandbox.vassal(name, &format!("command = {app}"));
+        }
+        let control = sandbox.path("control");
+        let emperor =
+            sandbox.emperor(&["--emperor-required-heartbeat", "2", "--control", control.to_str().unwrap()]);
+        emperor.wait_for("within 2000000");
+        let status = || {
+            let mut command = sandbox.program("emperor");
+            let output = command.args(["status", "--control", control.to_str().unwrap()]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        until("the status", || status().contains("turn 2"));
+        for name in ["byte", "notify"] {
+            emperor
+                .wait_for(&format!("emperor: {name}: the app has given no heartbeat for 2.0 s: restarting"));
+            emperor.wait_running(2, name);
+        }
+        assert_eq!(emperor.lines("emperor: silent: started").len(), 1);
+        emperor.stop();
+    });
+}

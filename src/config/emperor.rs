@@ -22,6 +22,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         scan_interval: Duration::from_secs(3),
         throttle: Duration::from_millis(1000),
         max_throttle: Duration::from_millis(180_000),
+        heartbeat: None,
         vassal_init: None,
         as_vassal: Vec::new(),
         as_emperor: Vec::new(),
@@ -46,6 +47,9 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             "emperor-pidfile" => plan.pid_file = located(setting, found, values::path).or(plan.pid_file),
             "emperor-stats" | "emperor-stats-server" => {
                 plan.stats = located(setting, found, values::address).or(plan.stats);
+            }
+            "emperor-required-heartbeat" => {
+                plan.heartbeat = value(setting, found, seconds).or(plan.heartbeat)
             }
             "emperor-throttle" => {
                 plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);

@@ -327,6 +327,9 @@ static OF_EMPERORS: &[Row] = &[
     row(Timing, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)\n\
                Up to ten times as long where a scan would take more than a thousandth of the time, with thousands of files."),
     row(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay before a restart (default: 180000)"),
+    row(Timing, "emperor-required-heartbeat", Value("SECONDS"), "restart an app that has stopped giving heartbeats (default: 30)\n\
+               Only after its first one: by uWSGI's heartbeat, or WATCHDOG=1 to NOTIFY_SOCKET. Given here, it is also in the app's \
+               WATCHDOG_USEC."),
     row(Timing, "emperor-throttle", Value("MILLISECONDS"), "the delay after a first failure; doubles with each (default: 1000)"),
 ];
 

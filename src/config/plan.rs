@@ -331,6 +331,8 @@ pub struct EmperorPlan {
     pub throttle: Duration,
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
+    /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that was said.
+    pub heartbeat: Option<Duration>,
     /// What runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's own file.
     pub vassal_init: Option<Located<PathBuf>>,
     /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them first.

@@ -32,6 +32,8 @@ pub struct Instance {
     /// When the app said so itself.
     ready: Option<Instant>,
     loyal: Option<Instant>,
+    heartbeat: Option<Instant>,
+    status: String,
     reason: Option<ExitReason>,
 }
 
@@ -41,6 +43,8 @@ pub enum Heard {
     Nothing,
     /// What changes nothing for now, such as the reason of an end that is yet to come.
     News,
+    /// The app is alive.
+    Heartbeat,
     /// How its checked mountpoints are.
     Mountpoints(Vec<MountReport>),
     /// Something that changes its vassal's life.
@@ -72,6 +76,8 @@ impl Instance {
             killed: None,
             ready: None,
             loyal: None,
+            heartbeat: None,
+            status: String::new(),
             reason: None,
         })
     }
@@ -133,6 +139,16 @@ impl Instance {
         [self.ready, self.loyal]
     }
 
+    /// When the app last said that it is alive.
+    pub fn heartbeat(&self) -> Option<Instant> {
+        self.heartbeat
+    }
+
+    /// What the app does at present, in its own words; empty if it has not said.
+    pub fn status(&self) -> &str {
+        &self.status
+    }
+
     /// Takes the next packet off the link. `name` is for the log.
     pub fn hear(&mut self, links: &OwnedFd, name: &str, now: Instant) -> Heard {
         let Some(link) = &self.process.link else { return Heard::Nothing };
@@ -157,6 +173,14 @@ impl Instance {
                 }
                 Some(FromVassal::Announced(news)) => {
                     let what = match news {
+                        Announcement::Heartbeat => {
+                            self.heartbeat = Some(now);
+                            return Heard::Heartbeat;
+                        }
+                        Announcement::Status(text) => {
+                            self.status = text;
+                            return Heard::News;
+                        }
                         Announcement::Ready => {
                             self.ready = Some(now);
                             "ready to accept requests"

@@ -284,6 +284,10 @@ impl Roster {
             if let Some(State::Reloading { .. }) = state {
                 log_of!(&name(&path), "the reload was not answered in time: restarting");
             }
+            if let Some(State::Running { .. }) = state {
+                let time = Elapsed(self.spawner.heartbeat());
+                log_of!(&name(&path), "the app has given no heartbeat for {time}: restarting");
+            }
             // Until then a process that does not die only gets more SIGKILLs: a second instance beside it could not work.
             self.apply(&path, if self.ending { Event::GiveUp } else { Event::Time }, now);
         }
@@ -565,6 +569,7 @@ impl Roster {
             match instance.hear(&self.links, &name(path), now) {
                 Heard::Nothing => return,
                 Heard::News => {}
+                Heard::Heartbeat => self.apply(path, Event::Heartbeat(self.spawner.heartbeat()), now),
                 Heard::Mountpoints(reports) => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
                         vassal.mountpoints.told(reports);
@@ -687,6 +692,8 @@ impl Vassal {
             mountpoints: &self.mountpoints,
             since,
             announced: self.instance.as_ref().map_or([None; 2], Instance::announced),
+            heartbeat: self.instance.as_ref().and_then(Instance::heartbeat),
+            said: self.instance.as_ref().map(Instance::status).filter(|said| !said.is_empty()),
             runs: self.runs,
             owner: self.instance.as_ref().map(|instance| instance.process().owner),
             failures: self.failures,

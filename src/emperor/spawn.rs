@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -116,8 +117,12 @@ pub struct Spawner {
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
+    heartbeat: Duration,
     origin: Rc<Origin>,
 }
+
+/// uWSGI's own default for `emperor-required-heartbeat`.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 
 impl Spawner {
     /// Reads vassal-init once: all instances run the same one, also while its file is being replaced.
@@ -139,11 +144,21 @@ impl Spawner {
             memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
         let null = File::open("/dev/null").context("open", "/dev/null")?;
         let mut environment = for_vassals(&origin.environment);
+        if let Some(heartbeat) = plan.heartbeat {
+            // As systemd asks for it (sd_watchdog_enabled(3)).
+            environment.push(("WATCHDOG_USEC".into(), heartbeat.as_micros().to_string().into()));
+        }
         if plan.json_log {
             environment.retain(|(name, _)| name != LOG_VARIABLE);
             environment.push((LOG_VARIABLE.into(), "json".into()));
         }
-        Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, origin })
+        let heartbeat = plan.heartbeat.unwrap_or(HEARTBEAT);
+        Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, heartbeat, origin })
+    }
+
+    /// How long an app that has given a heartbeat may go without one.
+    pub fn heartbeat(&self) -> Duration {
+        self.heartbeat
     }
 
     /// Whether one more than `running` instances fit into our limit of open files. The last ones are not for vassals:

@@ -70,7 +70,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("last_mod", Some(vassal.modified));
     let [accepting, loyal] = vassal.announced;
     let flag = |set: bool| Some(u32::from(set));
-    json.number("last_heartbeat", flag(false));
+    json.number("last_heartbeat", clock.date(vassal.heartbeat));
     json.number("loyal", flag(loyal.is_some()));
     json.number("ready", flag(vassal.since.is_some()));
     json.number("accepting", flag(accepting.is_some()));

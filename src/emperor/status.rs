@@ -41,6 +41,10 @@ pub struct Status<'a> {
     pub since: Option<Instant>,
     /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
     pub announced: [Option<Instant>; 2],
+    /// When the app last said that it is alive.
+    pub heartbeat: Option<Instant>,
+    /// What the app does at present, in its own words.
+    pub said: Option<&'a str>,
     /// When its first instance was created, and when its latest one.
     pub runs: Option<(Instant, Instant)>,
     /// Who owns the instance's file.
@@ -78,9 +82,12 @@ impl Status<'_> {
         let _ = write!(line, ", {}", Count(self.restarts, "restart"));
         let losses = self.mountpoints.losses();
         let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
-        for (what, why) in
-            [(", last: ", self.last), (", reload refused: ", self.refused), (", mountpoint ", losses)]
-        {
+        for (what, why) in [
+            (", says: ", self.said),
+            (", last: ", self.last),
+            (", reload refused: ", self.refused),
+            (", mountpoint ", losses),
+        ] {
             if let Some(why) = why {
                 line.push_str(what);
                 line.push_str(why);
@@ -92,6 +99,10 @@ impl Status<'_> {
     fn cells(&self) -> [String; COLUMNS.len()] {
         let none = || "-".to_owned();
         let mut last = String::new();
+        if let Some(said) = self.said {
+            push_printable(&mut last, said);
+            last.push_str("; before: ");
+        }
         push_printable(&mut last, self.last.unwrap_or("-"));
         if let Some(why) = self.refused {
             last.push_str("; reload refused: ");
@@ -124,6 +135,7 @@ impl Status<'_> {
         json.seconds("uptime", self.uptime);
         json.number("restarts", Some(self.restarts));
         json.seconds("next_try", self.next_try);
+        json.text("status", self.said);
         json.text("last", self.last);
         json.text("reload_refused", self.refused);
         self.mountpoints.json(json);
@@ -210,6 +222,8 @@ mod tests {
             mountpoints: &NONE,
             since: None,
             announced: [None; 2],
+            heartbeat: None,
+            said: None,
             runs: None,
             owner: None,
             failures: None,
@@ -229,6 +243,8 @@ mod tests {
             mountpoints: &NONE,
             since: None,
             announced: [None; 2],
+            heartbeat: None,
+            said: None,
             runs: None,
             owner: None,
             failures: None,
@@ -260,7 +276,7 @@ mod tests {
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
-        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
+        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
         assert_eq!(text, format!("{head}{vassals}\n"));
     }
 

@@ -113,6 +113,8 @@ pub enum Event {
     Release,
     /// The vassal says that its app runs.
     Running,
+    /// The app says that it is alive; it will say so again within this time, or it is not.
+    Heartbeat(Duration),
     /// The vassal says that it will be gone within this time, asked or unasked.
     Leaving(Duration),
     /// The vassal says that it will have answered the reload within this time.
@@ -171,17 +173,19 @@ pub enum Action {
 pub struct Machine {
     state: State,
     backoff: Backoff,
+    /// When the running app is given up, unless it says before that it is alive. None before it has said so once.
+    alive_until: Option<Instant>,
 }
 
 impl Machine {
     /// A vassal without an instance.
     pub fn new(backoff: Backoff) -> Self {
-        Self { state: State::Idle, backoff }
+        Self { state: State::Idle, backoff, alive_until: None }
     }
 
     /// One whose life was watched by another program until now.
     pub fn resume(state: State, backoff: Backoff) -> Self {
-        Self { state, backoff }
+        Self { state, backoff, alive_until: None }
     }
 
     /// The delay after its next failure.
@@ -201,7 +205,8 @@ impl Machine {
             State::Backoff { until } | State::Invalid { until } => Some(until),
             State::Reloading { answer_by, .. } => Some(answer_by),
             State::Starting { remind_at, .. } => Some(remind_at),
-            State::Idle | State::Running { .. } | State::Held => None,
+            State::Running { .. } => self.alive_until,
+            State::Idle | State::Held => None,
         }
     }
 
@@ -213,6 +218,10 @@ impl Machine {
             Event::Hold => self.hold(now),
             Event::Release => self.release(now),
             Event::Running => (self.running(now), Action::None),
+            Event::Heartbeat(within) => {
+                self.alive_until = Some(later(now, within));
+                self.stay()
+            }
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
             Event::Reloading(within) => (self.reloading(within, now), Action::None),
             Event::Answered(answer) => self.answered(answer, now),
@@ -245,6 +254,9 @@ impl Machine {
             },
         };
         self.state = state;
+        if !matches!(state, State::Running { .. }) {
+            self.alive_until = None;
+        }
         action
     }
 
@@ -398,6 +410,9 @@ impl Machine {
             State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
             State::Backoff { until } | State::Invalid { until } if until <= now => spawn(now),
             State::Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
+            State::Running { since } if self.alive_until.is_some_and(|until| until <= now) => {
+                kill(after_running(since, now), now)
+            }
             State::Starting { since, remind_at } if remind_at <= now => {
                 let remind_at = later(now, now.saturating_duration_since(since));
                 (State::Starting { since, remind_at }, Action::Remind)

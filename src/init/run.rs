@@ -51,6 +51,12 @@ const BLAME: Duration = Duration::from_millis(100);
 /// How long the answers of the mountpoints are waited for when the emperor asks for a report.
 const REPORT_TIME: Duration = Duration::from_millis(100);
 
+/// Heartbeats that come faster say nothing more.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// The status is passed on this often at most: an app may talk as much as it likes.
+const STATUS: Duration = Duration::from_secs(1);
+
 /// All that a vassal needs to live.
 pub struct Setup {
     /// What to do.
@@ -135,14 +141,25 @@ pub struct RunningApp {
     pub launched: Launched,
     /// Where it tells of itself.
     pub listener: Listener,
-    /// What it has told already.
+    /// What it has told already, but for heartbeats and its status.
     pub announced: Vec<Announcement>,
+    /// When its last heartbeat was passed on.
+    pub beat: Option<Instant>,
+    /// Its status, when it was last passed on, and one that is to be.
+    pub said: (Option<Instant>, Option<String>),
     /// When it was started.
     pub since: Instant,
     /// Whether it is known to have executed its program.
     pub is_started: bool,
     /// How it ended, once it has.
     pub status: Option<WaitStatus>,
+}
+
+impl RunningApp {
+    /// When its status, if it has changed, is to be passed on.
+    fn status_due(&self) -> Option<Instant> {
+        self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
+    }
 }
 
 /// How the vassal's life ended.
@@ -507,7 +524,16 @@ impl Vassal {
                 self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
             }
         };
-        Ok(RunningApp { launched, listener, announced: Vec::new(), since, is_started: false, status: None })
+        Ok(RunningApp {
+            launched,
+            listener,
+            announced: Vec::new(),
+            beat: None,
+            said: (None, None),
+            since,
+            is_started: false,
+            status: None,
+        })
     }
 
     /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
@@ -568,7 +594,9 @@ impl Vassal {
     pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
         let now = Instant::now();
         let report = self.report_asked.map(|asked| asked + REPORT_TIME);
-        let deadline = [deadline, self.mountpoints.deadline(now), report].into_iter().flatten().min();
+        let status_due = self.app.as_ref().and_then(RunningApp::status_due);
+        let deadline =
+            [deadline, status_due, self.mountpoints.deadline(now), report].into_iter().flatten().min();
         // Nobody waits for its start any more once it is to stop, and its report stays readable.
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
         let starting = starting.filter(|_| self.stop.is_none());
@@ -624,10 +652,16 @@ impl Vassal {
     fn hear_app(&mut self) {
         let Some(app) = &mut self.app else { return };
         for news in app.listener.news() {
-            if app.announced.contains(&news) {
-                continue;
+            match news {
+                Announcement::Status(text) => {
+                    app.said.1 = Some(text);
+                    continue;
+                }
+                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
+                Announcement::Heartbeat => app.beat = Some(Instant::now()),
+                Announcement::Ready | Announcement::Loyal if app.announced.contains(&news) => continue,
+                Announcement::Ready | Announcement::Loyal => app.announced.push(news.clone()),
             }
-            app.announced.push(news);
             if news == Announcement::Ready {
                 crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
                 self.is_accepting = true;
@@ -635,6 +669,12 @@ impl Vassal {
             if let Some(link) = self.events.link() {
                 let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
             }
+        }
+        if app.status_due().is_some_and(|due| due <= Instant::now())
+            && let Some(text) = app.said.1.take()
+        {
+            app.said.0 = Some(Instant::now());
+            self.tell(&FromVassal::Announced(Announcement::Status(text)));
         }
     }
 

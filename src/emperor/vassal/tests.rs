@@ -9,7 +9,7 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn machine(state: State) -> Machine {
-    Machine { state, backoff: Backoff::new(THROTTLE, seconds(60)) }
+    Machine::resume(state, Backoff::new(THROTTLE, seconds(60)))
 }
 
 /// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
@@ -386,4 +386,19 @@ fn removed_and_created_again_while_stopping_is_one_restart() {
     assert_eq!(vassal.step(Event::Start, now), Action::None);
     assert_eq!(vassal.step(Event::Start, now), Action::None);
     assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+}
+
+#[test]
+fn a_heartbeat_that_stops_ends_the_instance_and_silence_from_the_start_does_not() {
+    let now = Instant::now();
+    let mut machine = machine(State::Running { since: now });
+    assert_eq!(machine.deadline(), None);
+    assert_eq!(machine.step(Event::Heartbeat(seconds(2)), now), Action::None);
+    assert_eq!(machine.step(Event::Heartbeat(seconds(2)), now + seconds(1)), Action::None);
+    assert_eq!(machine.deadline(), Some(now + seconds(3)));
+    assert_eq!(machine.step(Event::Time, now + seconds(2)), Action::None);
+    assert_eq!(machine.step(Event::Time, now + seconds(3)), Action::Kill);
+    assert_eq!(machine.step(Event::Died, now + seconds(3)), Action::Spawn);
+    assert_eq!(machine.step(Event::Running, now + seconds(4)), Action::None);
+    assert_eq!(machine.deadline(), None, "the next one has not given any yet");
 }
