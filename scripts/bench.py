@@ -208,6 +208,24 @@ def recovery_section(bench):
     return kill_rounds(bench, "recovery", "fuse-zip", bench.zip_supervisors())
 
 
+def connects_section(bench):
+    """Connections at a constant rate while fuse-zip is killed again and again."""
+    rows, raw = [], {}
+    for name, supervisor in bench.zip_supervisors().items():
+        # uWSGI takes four seconds each time.
+        rounds = bench.rounds if name == "vassal" else min(bench.rounds, 5)
+        stream = recovery.Connects(supervisor.port)
+        for number in range(1, rounds + 1):
+            progress(f"connects: kill {number} of {rounds}, {name}")
+            supervisor.recover()
+            time.sleep(recovery.SETTLE_S)
+        seen = stream.stop()
+        raw[name] = {"kills": rounds, **seen}
+        rows.append([name, str(rounds), f"{seen['opened']:,}", f"{seen['refused']:,}"])
+    title = f"Connections, {recovery.Connects.RATE} a second, while fuse-zip is killed"
+    return Table(title, ["", "kills", "opened", "refused"], rows, raw)
+
+
 def cow_section(bench):
     """The same of unionfs-fuse, which is the vassal's root."""
     return kill_rounds(bench, "cow", "unionfs-fuse", bench.cow_supervisors())
@@ -357,6 +375,7 @@ SECTIONS = {
     "config": (config_section, 1),
     "footprint": (footprint_section, 1),
     "recovery": (recovery_section, 10),
+    "connects": (connects_section, 20),
     "cow": (cow_section, 10),
     "emperor": (emperor_section, 1),
 }

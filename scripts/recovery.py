@@ -197,6 +197,48 @@ class Load:
         return seen
 
 
+class Connects(Load):
+    """A process that opens connections at a constant rate, whatever becomes of the ones before."""
+
+    RATE = 250
+    # A connection is kept for its answer for so long.
+    PATIENCE_S = 10.0
+
+    def run(self, port, write_end):
+        running = True
+
+        def finish(_signal, _frame):
+            nonlocal running
+            running = False
+
+        signal.signal(signal.SIGTERM, finish)
+        seen = {"opened": 0, "refused": 0}
+        waiting = []
+        due = time.monotonic()
+        while running:
+            due += 1 / self.RATE
+            try:
+                connection = socket.create_connection(("127.0.0.1", port), self.PATIENCE_S)
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                waiting.append((due, connection))
+                seen["opened"] += 1
+            except ConnectionRefusedError:
+                seen["refused"] += 1
+            except OSError:
+                # Reset by an instance that died with it in hand.
+                seen["opened"] += 1
+            while waiting and (waiting[0][0] < due - self.PATIENCE_S or is_answered(waiting[0][1])):
+                waiting.pop(0)[1].close()
+            time.sleep(max(0.0, due - time.monotonic()))
+        os.write(write_end, json.dumps(seen).encode())
+        # As above.
+        os._exit(0)
+
+
+def is_answered(connection):
+    return bool(select.select([connection], [], [], 0)[0])
+
+
 def http_status(port, timeout=5.0):
     """The status of GET / on a new connection, None when there is none."""
     try:
