@@ -52,16 +52,16 @@ pub const VERSION: u8 = 5;
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
 
-/// What [`Hello::as_vassal`] may take up in its packet: keys, values and 8 bytes for each of both. It is never cut,
+/// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They are never cut,
 /// since half a command is another command.
-pub const HOOKS_MAX: usize = 8192;
+pub const OPTIONS_MAX: usize = 8192;
 
 /// So many mountpoints are reported on, their texts cut to this length each: a report fits its packet.
 pub const REPORTS_MAX: usize = 16;
 const REPORT_TEXT_MAX: usize = 256;
 
-/// The largest packet: two texts and the hooks, some numbers and lengths.
-const PACKET_MAX: usize = 2 * TEXT_MAX + HOOKS_MAX + 64;
+/// The largest packet: two texts and the options, some numbers and lengths.
+const PACKET_MAX: usize = 2 * TEXT_MAX + OPTIONS_MAX + 64;
 
 /// From the emperor to a vassal's PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,17 +96,21 @@ pub struct Hello {
     pub path: PathBuf,
     /// The `CLONE_NEW*` bits of the namespaces it was created in.
     pub namespaces: u64,
-    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; they
-    /// [fit](Self::hooks_fit).
+    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all options here
+    /// [fit](Self::options_fit).
     pub as_vassal: Vec<(String, OsString)>,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
+    /// Options to be read before the vassal's file.
+    pub before: Vec<(String, OsString)>,
+    /// Options to be read behind it.
+    pub behind: Vec<(String, OsString)>,
 }
 
 impl Hello {
-    /// Whether hooks stay within [`HOOKS_MAX`].
-    pub fn hooks_fit(hooks: &[(String, OsString)]) -> bool {
-        hooks.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>() <= HOOKS_MAX
+    /// Whether the options for all vassals stay within [`OPTIONS_MAX`].
+    pub fn options_fit<'a>(options: impl IntoIterator<Item = &'a (String, OsString)>) -> bool {
+        options.into_iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>() <= OPTIONS_MAX
     }
 }
 
@@ -317,6 +321,8 @@ impl ToVassal {
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
                 .u64(hello.kept)
+                .pairs(&hello.before)
+                .pairs(&hello.behind)
                 .done(),
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
@@ -335,6 +341,8 @@ impl ToVassal {
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
                 kept: fields.u64()?,
+                before: fields.pairs()?,
+                behind: fields.pairs()?,
             }),
             1 => Self::Stop,
             2 => Self::Reload,
@@ -652,7 +660,10 @@ mod tests {
         let name = OsString::from_vec(b"\xff name\n".to_vec());
         let command = OsString::from_vec(b"exec:echo \xff".to_vec());
         let as_vassal = vec![("hook-as-vassal".into(), command), ("exec-as-vassal".into(), "".into())];
-        let hello = Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal, kept: 2 };
+        let before = vec![("set".into(), "a=b".into())];
+        let behind = vec![("include".into(), "/x.ini".into())];
+        let hello =
+            Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal, kept: 2, before, behind };
         vec![
             ToVassal::Hello(hello),
             ToVassal::Stop,
@@ -713,14 +724,21 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_greeting_fits_and_keeps_its_hooks_whole() {
-        let long = OsString::from_vec(vec![b'x'; HOOKS_MAX - 16]);
+    fn the_largest_greeting_fits_and_keeps_its_options_whole() {
+        let long = OsString::from_vec(vec![b'x'; OPTIONS_MAX - 16]);
         let as_vassal = vec![("12345678".into(), long)];
-        assert!(Hello::hooks_fit(&as_vassal));
-        assert!(!Hello::hooks_fit(&[as_vassal.clone(), vec![(String::new(), OsString::new())]].concat()));
+        assert!(Hello::options_fit(&as_vassal));
+        assert!(!Hello::options_fit(as_vassal.iter().chain(&[(String::new(), OsString::new())])));
         let name = OsString::from_vec(vec![b'n'; TEXT_MAX]);
-        let hello =
-            ToVassal::Hello(Hello { path: name.clone().into(), name, namespaces: 0, as_vassal, kept: 0 });
+        let hello = ToVassal::Hello(Hello {
+            path: name.clone().into(),
+            name,
+            namespaces: 0,
+            as_vassal,
+            kept: 0,
+            before: Vec::new(),
+            behind: Vec::new(),
+        });
         let packet = hello.encode();
         assert!(packet.len() <= PACKET_MAX, "{}", packet.len());
         assert_eq!(ToVassal::decode(&packet), Some(hello));

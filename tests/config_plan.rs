@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, VassalPlan};
+use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, Source, VassalPlan};
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
 
@@ -298,15 +298,43 @@ fn files_that_include_themselves_end_soon() {
 fn emperor_options_reach_the_plan() {
     let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\nemperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
-    let directories: Vec<_> = plan.directories.iter().map(|directory| directory.value.as_path()).collect();
-    assert_eq!(directories, [Path::new("/etc/vassals"), Path::new("/more")]);
+    let sources: Vec<_> = plan.sources.iter().map(|source| source.value.clone()).collect();
+    assert_eq!(sources, [Source::Directory("/etc/vassals".into()), Source::Directory("/more".into())]);
     assert_eq!(plan.namespaces, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
     assert_eq!((plan.scan_interval, plan.throttle), (Duration::from_secs(5), Duration::from_millis(10)));
     assert_eq!((plan.max_throttle, plan.vassal_init.unwrap().value), (Duration::from_secs(180), "/x".into()));
     let first = |lines: &str| load_emperor(&[file(lines)], &Fake).unwrap_err().first();
     assert!(first("emperor-freq = 1").ends_with(":1:1: there is no 'emperor'"));
-    assert!(first("emperor = amqp://x").contains("only directories can be watched"));
+    assert!(first("emperor = amqp://x").contains("'amqp://x': the monitors are dir:// and glob://"));
+    assert!(first("emperor = glob:///").contains("'glob:///' names no files"));
     assert!(first("emperor = /x\nstrict\nfoo = 1").ends_with(":4:1: unknown option 'foo'"));
+}
+
+#[test]
+fn where_vassals_are_is_guessed_as_uwsgi_does() {
+    let source = |value: &str| {
+        load_emperor(&[file(&format!("emperor = {value}"))], &Fake).unwrap().plan.sources[0].value.clone()
+    };
+    for pattern in ["/v/*.ini", "/v/a?.ini", "/v/[ab].ini", "/v/a.ini", "v/*/x.conf"] {
+        assert_eq!(source(pattern), Source::Pattern(pattern.into()));
+        assert_eq!(source(&format!("glob://{pattern}")), Source::Pattern(pattern.into()));
+        assert_eq!(source(&format!("dir://{pattern}")), Source::Directory(pattern.into()));
+    }
+    assert_eq!(source("v"), Source::Directory("v".into()));
+    assert_eq!(source("/v.ini/"), Source::Directory("/v.ini".into()));
+}
+
+#[test]
+fn templates_come_in_the_order_of_uwsgi() {
+    let lines = "emperor = /x\nvassals-include = i\nvassals-inherit = h\nvassal-set = a=%%n\nvassals-set = b=%(c)\n\
+                 vassals-include-before = ib\nvassals-inherit-before = hb\nc = 3\nemperor-extra-ext = .conf\nemperor-nofollow";
+    let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    let pairs = |pairs: &[(String, OsString)]| -> Vec<String> {
+        pairs.iter().map(|(key, value)| format!("{key} {}", value.display())).collect()
+    };
+    assert_eq!(pairs(&plan.before), ["inherit hb", "include ib", "set a=%n", "set b=3"]);
+    assert_eq!(pairs(&plan.behind), ["inherit h", "include i"]);
+    assert_eq!((plan.extra_suffixes, plan.nofollow), (vec![OsString::from(".conf")], true));
 }
 
 #[test]

@@ -304,6 +304,8 @@ fn samples() -> Vec<Vec<u8>> {
             ("exec-as-vassal".into(), "true".into()),
             ("hook-as-vassal".into(), "print:x".into()),
         ],
+        before: vec![("set".into(), "a=b".into())],
+        behind: vec![("include".into(), "/x.ini".into())],
     };
     let failure =
         SetupFailure { phase: "as-user".into(), index: 2, what: "run x: exited".into(), errno: libc::ENOENT };

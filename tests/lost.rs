@@ -225,7 +225,15 @@ impl Link {
         let text = format!("[uwsgi]\nunshare = fs,pid\n{lines}\n");
         let file = memfd::sealed("vassal", text.as_bytes(), Use::Read).unwrap();
         let (name, path) = ("a".into(), "/a.ini".into());
-        let hello = ToVassal::Hello(Hello { name, path, namespaces: 0, as_vassal: Vec::new(), kept: 0 });
+        let hello = ToVassal::Hello(Hello {
+            name,
+            path,
+            namespaces: 0,
+            as_vassal: Vec::new(),
+            kept: 0,
+            before: Vec::new(),
+            behind: Vec::new(),
+        });
         protocol::send(&ours, &hello.encode(), Some(&file)).unwrap();
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).unwrap();
         let mut command = sandbox.program("vassal-init");

@@ -10,14 +10,18 @@ use super::diagnostic::Diagnostics;
 use super::expand::Setting;
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Phase};
+use super::plan::{EmperorPlan, Phase, Source};
 use super::reader::{checked, emperor_key, located, lookalike, open, strict, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
 pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut plan = EmperorPlan {
-        directories: Vec::new(),
+        sources: Vec::new(),
+        extra_suffixes: Vec::new(),
+        nofollow: false,
+        before: Vec::new(),
+        behind: Vec::new(),
         namespaces: 0,
         scan_interval: Duration::from_secs(3),
         throttle: Duration::from_millis(1000),
@@ -34,10 +38,22 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         metrics: None,
     };
     let strict = strict(settings);
+    // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
+    let mut templates = [const { Vec::new() }; TEMPLATES.len()];
     for setting in open(settings) {
+        let template = TEMPLATES.iter().position(|(names, _)| names.contains(&setting.name()));
+        if let Some((slot, (_, key))) =
+            template.and_then(|at| Some((templates.get_mut(at)?, TEMPLATES.get(at)?)))
+        {
+            slot.extend(value(setting, found, values::text).map(|value| ((*key).to_owned(), value)));
+            continue;
+        }
         match setting.name() {
             "control" => plan.control = located(setting, found, values::path).or(plan.control),
-            "emperor" => plan.directories.extend(located(setting, found, directory)),
+            "emperor" => plan.sources.extend(located(setting, found, source)),
+            "emperor-extra-ext" | "emperor-extra-extension" => {
+                plan.extra_suffixes.extend(value(setting, found, values::text));
+            }
             "emperor-freq" => {
                 plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);
             }
@@ -49,7 +65,10 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                 plan.stats = located(setting, found, values::address).or(plan.stats);
             }
             "emperor-required-heartbeat" => {
-                plan.heartbeat = value(setting, found, seconds).or(plan.heartbeat)
+                plan.heartbeat = value(setting, found, seconds).or(plan.heartbeat);
+            }
+            "emperor-nofollow" => {
+                plan.nofollow = value(setting, found, values::boolean).unwrap_or_default();
             }
             "emperor-throttle" => {
                 plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
@@ -77,6 +96,9 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             },
         }
     }
+    let [inherited, included, set, inherited_behind, included_behind] = templates;
+    plan.before = [inherited, included, set].concat();
+    plan.behind = [inherited_behind, included_behind].concat();
     // Where something else is wrong, that is the mistake: it may be what kept the line from being read.
     if emperor_key(settings).is_none() && !found.failed() {
         let at = found.start();
@@ -86,6 +108,16 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
     }
     plan
 }
+
+/// What all vassals are told besides their files: the keys here, and the vassal's own key for it; the first three come
+/// before the file.
+const TEMPLATES: [(&[&str], &str); 5] = [
+    (&["vassals-inherit-before"], "inherit"),
+    (&["vassals-include-before"], "include"),
+    (&["vassal-set", "vassals-set"], "set"),
+    (&["vassals-inherit"], "inherit"),
+    (&["vassals-include"], "include"),
+];
 
 /// Keys of uWSGI's emperor that say who it is or what it may do. `emperor-cap` and `emperor-tyrant` have variants.
 const CONFINING: &[&str] =
@@ -127,16 +159,27 @@ fn command(text: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// A directory, as `DIR` or `dir://DIR`.
-fn directory(text: &[u8]) -> Parsed<PathBuf> {
-    let path = text.strip_prefix(b"dir://").unwrap_or(text);
-    if has_scheme(path) || path.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
-        return Err(format!("{} is not a directory: only directories can be watched", quoted(text)));
+/// `dir://DIR` or `glob://PATTERN`; without a scheme what has a wildcard, or ends in `.ini`, is a pattern.
+fn source(text: &[u8]) -> Parsed<Source> {
+    let path = |text: &[u8]| PathBuf::from(OsStr::from_bytes(text));
+    let source = if let Some(directory) = text.strip_prefix(b"dir://") {
+        Source::Directory(path(directory))
+    } else if let Some(pattern) = text.strip_prefix(b"glob://") {
+        Source::Pattern(path(pattern))
+    } else if has_scheme(text) {
+        return Err(format!("{}: the monitors are dir:// and glob://", quoted(text)));
+    } else if text.ends_with(b".ini") || text.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
+        Source::Pattern(path(text))
+    } else {
+        Source::Directory(path(text))
+    };
+    match &source {
+        Source::Directory(path) if path.as_os_str().is_empty() => Err("the value is missing".to_owned()),
+        Source::Pattern(path) if path.file_name().is_none() => {
+            Err(format!("{} names no files", quoted(text)))
+        }
+        _ => Ok(source),
     }
-    if path.is_empty() {
-        return Err("the value is missing".to_owned());
-    }
-    Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// `text` or `json`.

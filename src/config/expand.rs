@@ -86,13 +86,21 @@ pub(super) fn expand(
     world: &dyn World,
     found: &mut Diagnostics,
 ) -> Vec<Setting> {
+    // A vassal's own file, also where a template is read ahead of it.
+    let first = inputs.iter().find_map(|input| match input {
+        Input::Text { path, section, .. } => {
+            let section = section.as_deref().map_or(&b""[..], OsStr::as_bytes);
+            Some(FileMagic::new(path, section, world))
+        }
+        _ => None,
+    });
     let mut expander = Expander {
         world,
         reload,
         found,
         settings: Settings::default(),
         block: None,
-        first: None,
+        first,
         last_file: Vec::new(),
         files: 0,
         file_bytes: 0,
@@ -124,7 +132,7 @@ struct Expander<'a> {
     settings: Settings,
     /// The open `if-*` or `for*`.
     block: Option<Block>,
-    /// The file that was named first: what the upper-case magic variables tell of.
+    /// The file that was named first, or the vassal's own: what the upper-case magic variables tell of.
     first: Option<FileMagic>,
     /// The file that was read last: what `ini = :section` means.
     last_file: Vec<u8>,

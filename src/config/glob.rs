@@ -57,12 +57,12 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
 }
 
 /// Whether a pattern can match anything but itself.
-fn has_wildcard(pattern: &[u8]) -> bool {
+pub(crate) fn has_wildcard(pattern: &[u8]) -> bool {
     pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }
 
 /// Whether a name without slashes matches.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
     !hidden && rest_matches(pattern, name)
 }

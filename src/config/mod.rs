@@ -30,7 +30,7 @@ mod capabilities;
 mod emperor;
 mod expand;
 mod getopt;
-mod glob;
+pub(crate) mod glob;
 mod hooks;
 mod index;
 mod ini;

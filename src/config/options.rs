@@ -314,8 +314,12 @@ static OF_EMPERORS: &[Row] = &[
                To rotate it, copy and truncate it (logrotate's copytruncate): apps that run keep it open."),
     row(Operation, "metrics", Value("ADDRESS"), "serve metrics for Prometheus over HTTP at ADDRESS, which is as for emperor-stats"),
 
-    row(Vassals, "emperor", Value("DIR"), "a directory of vassal files; may be repeated\n\
-               Each file NAME.ini in it is one vassal. A new file starts it, a touched one restarts it, a removed one stops it."),
+    row(Vassals, "emperor", Value("DIR"), "a directory of vassal files, or a pattern of them; may be repeated\n\
+               Each file NAME.ini in it is one vassal. A new file starts it, a touched one reloads it, a removed one stops it. \
+               dir://DIR and glob://PATTERN say which it is; else what has a wildcard or ends in .ini is a pattern."),
+    row(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension"),
+    row(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further end of names, as .conf, that makes an ini file a vassal's"),
+    row(Vassals, "emperor-nofollow", Flag, "a symbolic link counts as changed when it is, not what it leads to"),
     row(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
                A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
     row(Vassals, "exec-as-emperor", Value("COMMAND"), "run a shell command when a vassal was started; may be repeated"),
@@ -323,6 +327,14 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "hook-as-vassal", Value("ACTION:ARGS"), "do something in each vassal before all else; may be repeated\n\
                As vassal-init --help hook-PHASE says; also exec-, mount-, umount- and call-as-vassal."),
     row(Vassals, "vassal-init", Value("PROGRAM"), "what runs as process 1 of a vassal (default: vassal-init beside the emperor)"),
+    row(Vassals, "vassal-set", Value("KEY=VALUE"), "an option or a placeholder for all vassals; may be repeated\n\
+               Before each file, which may therefore say otherwise. UWSGI_VASSAL_KEY in the environment does the same."),
+    row(Vassals, "vassals-include", Value("FILE"), "a file that every vassal includes behind its own; may be repeated\n\
+               In it %n is its own name, and %N that of the vassal."),
+    row(Vassals, "vassals-include-before", Value("FILE"), "the same before its own"),
+    row(Vassals, "vassals-inherit", Value("FILE"), "a file whose options come last, without placeholders; may be repeated"),
+    row(Vassals, "vassals-inherit-before", Value("FILE"), "the same, ahead of those of vassals-inherit"),
+    row(Vassals, "vassals-set", Value("KEY=VALUE"), "the same as vassal-set"),
 
     row(Timing, "emperor-freq", Value("SECONDS"), "time between two scans when nothing was noticed (default: 3)\n\
                Up to ten times as long where a scan would take more than a thousandth of the time, with thousands of files."),

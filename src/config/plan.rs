@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -321,8 +321,16 @@ pub struct Umount {
 /// How an emperor is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmperorPlan {
-    /// The directories that are watched for vassal files.
-    pub directories: Vec<Located<PathBuf>>,
+    /// Where the vassals' files are (`emperor`).
+    pub sources: Vec<Located<Source>>,
+    /// Ends of names that make a file a vassal's, besides `.ini` (`emperor-extra-extension`).
+    pub extra_suffixes: Vec<OsString>,
+    /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
+    pub nofollow: bool,
+    /// What every vassal is told before its own file is read: options as text (`KEY`, `VALUE`), in order.
+    pub before: Vec<(String, OsString)>,
+    /// The same behind its file.
+    pub behind: Vec<(String, OsString)>,
     /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
     pub namespaces: u64,
     /// Time between two scans of the directories when no event asks for one (`emperor-freq`).
@@ -408,6 +416,24 @@ impl VassalPlan {
     /// Whether hooks run commands, which may leave daemons behind that filesystems depend on.
     pub fn starts_daemons(&self) -> bool {
         self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
+    }
+}
+
+/// Where vassals' files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// All vassal files of this directory.
+    Directory(PathBuf),
+    /// The vassal files that match this pattern (glob(7)).
+    Pattern(PathBuf),
+}
+
+impl Source {
+    /// The directory or the pattern.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Pattern(path) => path,
+        }
     }
 }
 

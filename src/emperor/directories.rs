@@ -1,14 +1,20 @@
 //! The vassal directories: scanned when something happened in them, and now and then anyway.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
 use super::later;
-use super::scan::{self, Change, Listing};
+use super::scan::{self, Change, Listing, Rules};
 use super::watch::Watch;
-use crate::config::plan::Located;
-use crate::error::{Error, Result};
+use crate::config::glob;
+use crate::config::plan::{Located, Source};
+use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 
@@ -20,12 +26,17 @@ const SPACING: Duration = Duration::from_millis(50);
 const SHARE: u32 = 1000;
 /// It is put off to no more than so many intervals.
 const PUT_OFF: u32 = 10;
+/// More directories than this are not looked at for one pattern.
+const MATCHES_MAX: usize = 10_000;
 
 /// All directories of an emperor.
 pub struct Directories {
     /// What tells us of changes.
     pub watch: Watch,
+    /// With why the last look for directories failed.
+    sources: Vec<(Located<Source>, Option<Error>)>,
     directories: Vec<Directory>,
+    rules: Rc<Rules>,
     interval: Duration,
     last_scan: Option<Instant>,
     /// How long the last scan took.
@@ -33,7 +44,13 @@ pub struct Directories {
 }
 
 struct Directory {
-    source: Located<PathBuf>,
+    path: Rc<Path>,
+    /// The line it comes from.
+    source: Located<()>,
+    /// Which of its names count.
+    wanted: Vec<Wanted>,
+    /// The same at the scan before.
+    before: Vec<Wanted>,
     listing: Listing,
     /// Why the last look failed, so that it is said once and not with every scan.
     trouble: Option<Error>,
@@ -41,23 +58,39 @@ struct Directory {
     blind: Option<Error>,
 }
 
+/// Which names of a directory count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Matching(OsString),
+    /// None: a pattern goes on in its subdirectories.
+    Below,
+}
+
 impl Directories {
     /// Directories that were never looked at: the first scan is due at once.
     ///
     /// # Errors
-    /// As [`Watch::new`].
-    pub fn new(sources: &[Located<PathBuf>], interval: Duration) -> Result<Self> {
-        let watch = Watch::new(sources.iter().map(|source| source.value.clone()))?;
-        let directories = sources
-            .iter()
-            .map(|source| Directory {
-                source: source.clone(),
-                listing: Listing::new(),
-                trouble: None,
-                blind: None,
-            })
-            .collect();
-        Ok(Self { watch, directories, interval, last_scan: None, took: Duration::ZERO })
+    /// As [`Watch::new`]; the working directory, which relative paths begin at, is gone.
+    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration) -> Result<Self> {
+        let rules = Rc::new(rules);
+        let cwd = std::env::current_dir().context("find", "the working directory")?;
+        let anchored = |source: &Located<Source>| {
+            let value = match &source.value {
+                Source::Directory(path) => Source::Directory(cwd.join(path)),
+                Source::Pattern(path) => Source::Pattern(cwd.join(path)),
+            };
+            (Located { value, ..source.clone() }, None)
+        };
+        Ok(Self {
+            watch: Watch::new(Rc::clone(&rules))?,
+            sources: sources.iter().map(anchored).collect(),
+            directories: Vec::new(),
+            rules,
+            interval,
+            last_scan: None,
+            took: Duration::ZERO,
+        })
     }
 
     /// When the next scan is due; `now` if there was none.
@@ -75,29 +108,92 @@ impl Directories {
     pub fn scan(&mut self, now: Instant) -> Vec<(Rc<Path>, Change)> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
-        let mut changes = Vec::new();
-        for (index, directory) in self.directories.iter_mut().enumerate() {
-            let watched = self.watch.refresh(index);
-            let listed = scan::list(&directory.source.value);
+        let mut changes = self.find_directories();
+        for directory in &mut self.directories {
+            let path = &Rc::clone(&directory.path);
+            let watched = self.watch.refresh(path);
+            let listed = scan::list(path, &self.rules, |name| directory.wants(name));
             // What happened up to here may or may not be in the listing: these names are held until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
                 log!("{error}");
             }
             directory.say_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
-            let found = scan::commit(&mut directory.listing, new, |name| self.watch.holds(index, name));
-            let path = &directory.source.value;
+            let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
             changes.extend(found.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
         }
         self.took = now.elapsed();
         changes
     }
+
+    /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of it.
+    fn find_directories(&mut self) -> Vec<(Rc<Path>, Change)> {
+        for directory in &mut self.directories {
+            directory.before = std::mem::take(&mut directory.wanted);
+        }
+        let mut whole = true;
+        for (Located { value, key, at }, trouble) in &mut self.sources {
+            let places = match value {
+                Source::Directory(path) => Ok(vec![(path.clone(), Wanted::All)]),
+                Source::Pattern(pattern) => places(pattern),
+            };
+            match places {
+                Ok(places) => {
+                    *trouble = None;
+                    for (path, wanted) in places {
+                        let known = self.directories.iter_mut().find(|known| *known.path == *path);
+                        match known {
+                            Some(known) => known.wanted.push(wanted),
+                            None => {
+                                let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
+                                self.directories.push(Directory::new(path.into(), source, wanted));
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    whole = false;
+                    if trouble.as_ref() != Some(&error) {
+                        log!("{at}: {key}: {error}; its vassals stay as they are");
+                        *trouble = Some(error);
+                    }
+                }
+            }
+        }
+        let mut changes = Vec::new();
+        self.directories.retain_mut(|directory| {
+            let stays = !directory.wanted.is_empty() || !whole;
+            if !stays {
+                let gone = scan::commit(&mut directory.listing, Listing::new(), &|_| false);
+                let path = &directory.path;
+                changes.extend(gone.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
+                self.watch.forget(path);
+            } else if directory.wanted.is_empty() {
+                directory.wanted = std::mem::take(&mut directory.before);
+            }
+            stays
+        });
+        changes
+    }
 }
 
 impl Directory {
+    fn new(path: Rc<Path>, source: Located<()>, wanted: Wanted) -> Self {
+        let (wanted, before) = (vec![wanted], Vec::new());
+        Self { path, source, wanted, before, listing: Listing::new(), trouble: None, blind: None }
+    }
+
+    fn wants(&self, name: &OsStr) -> bool {
+        self.wanted.iter().any(|wanted| match wanted {
+            Wanted::All => true,
+            Wanted::Matching(pattern) => glob::matches(pattern.as_bytes(), name.as_bytes()),
+            Wanted::Below => false,
+        })
+    }
+
     /// One line when looking or watching begins to fail, fails differently, or works again.
     fn say_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
-        let Located { value, key, at } = &self.source;
+        let Located { key, at, .. } = &self.source;
         let trouble = listed.as_ref().err().cloned();
         if trouble != self.trouble {
             match &trouble {
@@ -107,7 +203,7 @@ impl Directory {
                         Elapsed(interval)
                     );
                 }
-                None => log!("{at}: {key}: {} can be read again", value.display()),
+                None => log!("{at}: {key}: {} can be read again", self.path.display()),
             }
         }
         // A directory that cannot be read cannot be watched either; once is enough.
@@ -122,39 +218,175 @@ impl Directory {
     }
 }
 
+/// The directories that a pattern concerns, and which of their names: those with its files, and those on the way to them
+/// where it has wildcards, since other ones can appear there.
+///
+/// # Errors
+/// A directory on the way that is there but cannot be read; or there are too many.
+fn places(pattern: &Path) -> Result<Vec<(PathBuf, Wanted)>> {
+    let file = pattern.file_name().unwrap_or_default().to_owned();
+    let mut places = Vec::new();
+    let mut reached = vec![PathBuf::new()];
+    let mut certain = true;
+    for part in pattern.parent().into_iter().flat_map(Path::components) {
+        let part = part.as_os_str();
+        if !glob::has_wildcard(part.as_bytes()) {
+            reached.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        certain = false;
+        let mut next = Vec::new();
+        for path in reached {
+            subdirectories(&path, part, &mut next)?;
+            places.push((path, Wanted::Below));
+        }
+        reached = next;
+    }
+    places.extend(reached.into_iter().map(|path| (path, Wanted::Matching(file.clone()))));
+    // What a wildcard has led to may lack the rest of the path; a directory that is written out is missed.
+    if !certain {
+        places.retain(|(path, _)| is_directory(path));
+    }
+    if places.len() > MATCHES_MAX {
+        let reason = format!("more than {MATCHES_MAX} directories match");
+        return Err(Error::new("expand", pattern.display(), reason));
+    }
+    Ok(places)
+}
+
+/// Adds the subdirectories, or links to some, whose names match.
+fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = || path.display();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        fd => fd.context("open directory", failed())?,
+    };
+    for entry in Dir::read_from(&fd).context("read directory", failed())? {
+        let entry = entry.context("read directory", failed())?;
+        let name = entry.file_name().to_bytes();
+        let dots = name == b"." || name == b"..";
+        if !dots && glob::matches(pattern.as_bytes(), name) && found.len() <= MATCHES_MAX {
+            found.push(path.join(OsStr::from_bytes(name)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is one, as far as can be known: one that cannot be looked at is no reason to end its vassals.
+fn is_directory(path: &Path) -> bool {
+    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
+        Ok(status) => FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory,
+        Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::plan::Location;
     use std::fs;
 
+    /// A directory of its own, deleted at the end, and an emperor's view of it.
+    struct Fixture {
+        path: PathBuf,
+        directories: Directories,
+    }
+
+    impl Fixture {
+        fn new(name: &str, sources: &[fn(&Path) -> Source]) -> Self {
+            let path = std::env::temp_dir().join(format!("vassal-directories-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+            let located = |source: &fn(&Path) -> Source| Located {
+                value: source(&path),
+                key: "emperor".into(),
+                at: at.clone(),
+            };
+            let sources: Vec<_> = sources.iter().map(located).collect();
+            let directories = Directories::new(&sources, Rules::default(), Duration::from_secs(3)).unwrap();
+            Self { path, directories }
+        }
+
+        fn write(&self, name: &str) {
+            let path = self.path.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "text").unwrap();
+        }
+
+        /// What the next scan finds, with paths below the fixture's.
+        fn scan(&mut self) -> Vec<(String, Change)> {
+            self.directories.watch.read(Instant::now()).unwrap();
+            let changes = self.directories.scan(Instant::now());
+            let below = |path: &Path| path.strip_prefix(&self.path).unwrap().to_str().unwrap().to_owned();
+            changes.into_iter().map(|(path, change)| (below(&path), change)).collect()
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
+    fn appeared(name: &str) -> (String, Change) {
+        (name.to_owned(), Change::Appeared)
+    }
+
+    fn removed(name: &str) -> (String, Change) {
+        (name.to_owned(), Change::Removed)
+    }
+
     #[test]
     fn a_directory_that_cannot_be_read_loses_no_vassal() {
-        let path = std::env::temp_dir().join(format!("vassal-directories-{}", std::process::id()));
-        let away = path.with_extension("away");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("a.ini"), "text").unwrap();
-        let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
-        let source = Located { value: path.clone(), key: "emperor".into(), at };
-        let mut directories = Directories::new(&[source], Duration::from_secs(3)).unwrap();
+        let mut fixture = Fixture::new("away", &[|path| Source::Directory(path.join("v"))]);
+        let (path, away) = (fixture.path.join("v"), fixture.path.join("away"));
+        fixture.write("v/a.ini");
         let now = Instant::now();
-        assert_eq!(directories.due(now), now);
-        assert_eq!(directories.scan(now), [(Rc::from(path.join("a.ini")), Change::Appeared)]);
-        assert_eq!(directories.due(now), now + Duration::from_secs(3).max(directories.took * SHARE));
+        assert_eq!(fixture.directories.due(now), now);
+        assert_eq!(fixture.scan(), [appeared("v/a.ini")]);
+        let directories = &mut fixture.directories;
+        let last = directories.last_scan.unwrap();
+        assert_eq!(directories.due(now), last + Duration::from_secs(3).max(directories.took * SHARE));
         for (took, wait) in [(2, 3), (5, 5), (60, 30)] {
             directories.took = Duration::from_millis(took);
-            assert_eq!(directories.due(now), now + Duration::from_secs(wait), "{took} ms");
+            assert_eq!(directories.due(now), last + Duration::from_secs(wait), "{took} ms");
         }
 
         fs::rename(&path, &away).unwrap();
-        assert_eq!(directories.scan(Instant::now()), []);
+        assert_eq!(fixture.scan(), []);
         fs::rename(&away, &path).unwrap();
-        assert_eq!(directories.scan(Instant::now()), []);
+        assert_eq!(fixture.scan(), []);
         fs::remove_file(path.join("a.ini")).unwrap();
-        directories.watch.read(Instant::now()).unwrap();
+        fixture.directories.watch.read(Instant::now()).unwrap();
         let now = Instant::now();
-        assert!(directories.due(now) <= now + SPACING);
-        assert_eq!(directories.scan(now), [(Rc::from(path.join("a.ini")), Change::Removed)]);
-        fs::remove_dir(&path).unwrap();
+        assert!(fixture.directories.due(now) <= now + SPACING);
+        assert_eq!(fixture.scan(), [removed("v/a.ini")]);
+    }
+
+    #[test]
+    fn a_pattern_finds_directories_that_come_and_go() {
+        let mut fixture = Fixture::new("glob", &[|path| Source::Pattern(path.join("*/v/a*.ini"))]);
+        for name in ["one/v/a.ini", "one/v/b.ini", "one/a2.ini", "two/w/a3.ini", ".three/v/a4.ini"] {
+            fixture.write(name);
+        }
+        assert_eq!(fixture.scan(), [appeared("one/v/a.ini")]);
+        fixture.write("four/v/a5.ini");
+        fixture.directories.watch.read(Instant::now()).unwrap();
+        assert!(fixture.directories.watch.scan_wanted().is_some(), "a new directory went unnoticed");
+        assert_eq!(fixture.scan(), [appeared("four/v/a5.ini")]);
+        fs::rename(fixture.path.join("one"), fixture.path.join(".hidden")).unwrap();
+        assert_eq!(fixture.scan(), [removed("one/v/a.ini")]);
+        assert_eq!(fixture.scan(), []);
+    }
+
+    #[test]
+    fn two_lines_for_one_directory_find_each_vassal_once() {
+        let sources: [fn(&Path) -> Source; 2] =
+            [|path| Source::Directory(path.to_path_buf()), |path| Source::Pattern(path.join("[ab].ini"))];
+        let mut fixture = Fixture::new("twice", &sources);
+        fixture.write("a.ini");
+        fixture.write("c.ini");
+        assert_eq!(fixture.scan(), [appeared("a.ini"), appeared("c.ini")]);
     }
 }

@@ -15,7 +15,7 @@ use super::directories::Directories;
 use super::files::{PidFile, log_to};
 use super::notify::Notifier;
 use super::roster::Roster;
-use super::scan::{Change, vassal_name};
+use super::scan::{Change, Owners, Rules, vassal_name};
 use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
 use super::state::Saved;
@@ -73,13 +73,18 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let upgrade = Upgrade::new(Rc::clone(&origin))?;
     let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(&origin));
     let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
-    let directories = Directories::new(&plan.directories, plan.scan_interval)?;
+    let rules = Rules {
+        extra_suffixes: plan.extra_suffixes.clone(),
+        nofollow: plan.nofollow,
+        owners: Owners::Ignored,
+    };
+    let directories = Directories::new(&plan.sources, rules, plan.scan_interval)?;
     let server = listen(plan, saved.as_ref())?;
     let _pid_file = match &plan.pid_file {
         Some(file) => insist(upgraded, PidFile::new(&file.value))?,
         None => None,
     };
-    let sources = plan.directories.iter().map(|directory| directory.value.clone()).collect();
+    let sources = plan.sources.iter().map(|source| source.value.path().to_owned()).collect();
     let mut emperor = Emperor {
         signals,
         directories,

@@ -8,13 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Described, Result};
-
-/// The suffix of a vassal's file.
-const SUFFIX: &[u8] = b".ini";
 
 /// A directory's vassal files by their names.
 pub type Listing = BTreeMap<OsString, Entry>;
@@ -41,6 +38,8 @@ pub struct Stamp {
     pub size: u64,
     /// Device number, major and minor.
     pub device: (u32, u32),
+    /// User and group, where they matter.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// What happened to a name between two listings.
@@ -56,22 +55,53 @@ pub enum Change {
     Refused(String),
 }
 
-/// Whether a file of that name is a vassal's: `*.ini`, but none of the names editors give their temporary files.
-pub fn is_vassal(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    name.len() > SUFFIX.len() && name.ends_with(SUFFIX) && !name.starts_with(b".") && !name.starts_with(b"#")
+/// What makes a file a vassal's, and what makes it another version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Ends of names that count besides `.ini` (`emperor-extra-extension`).
+    pub extra_suffixes: Vec<OsString>,
+    /// Whether a symbolic link's own time counts, and not that of what it leads to (`emperor-nofollow`).
+    pub nofollow: bool,
+    /// Whose file it is, where that matters (`emperor-tyrant`).
+    pub owners: Owners,
 }
 
-/// The vassal's name: its file's without the suffix.
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Owners {
+    /// It does not matter.
+    #[default]
+    Ignored,
+    /// The owner of the file; a symbolic link is followed to it.
+    OfFiles,
+    /// The owner of the symbolic link, if it is one (`emperor-tyrant-nofollow`).
+    OfLinks,
+}
+
+impl Rules {
+    /// Whether a file of that name is a vassal's: `*.ini`, but none of the names editors give their temporary files.
+    pub fn is_vassal(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        let ends = |suffix: &[u8]| name.len() > suffix.len() && name.ends_with(suffix);
+        (ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes())))
+            && !name.starts_with(b".")
+            && !name.starts_with(b"#")
+    }
+}
+
+/// The vassal's name: its file's up to the last dot, as `%n` has it.
 pub fn vassal_name(file: &OsStr) -> &OsStr {
-    OsStr::from_bytes(file.as_bytes().strip_suffix(SUFFIX).unwrap_or(file.as_bytes()))
+    let file = file.as_bytes();
+    OsStr::from_bytes(
+        file.iter().rposition(|&byte| byte == b'.').and_then(|dot| file.get(..dot)).unwrap_or(file),
+    )
 }
 
-/// Reads `directory` to its end; symbolic links are followed.
+/// Reads `directory` to its end and looks at the files that `wanted` names.
 ///
 /// # Errors
 /// Whatever open(2) and getdents(2) have to say; then nothing is known about any file.
-pub fn list(directory: &Path) -> Result<Listing> {
+pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) -> Result<Listing> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = || directory.display();
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
@@ -80,11 +110,12 @@ pub fn list(directory: &Path) -> Result<Listing> {
     for entry in entries {
         let entry = entry.context("read directory", failed())?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if !is_vassal(name) {
+        if !rules.is_vassal(name) || !wanted(name) {
             continue;
         }
-        let wanted = StatxFlags::TYPE | StatxFlags::MTIME | StatxFlags::INO | StatxFlags::SIZE;
-        let found = match rustix::fs::statx(&fd, entry.file_name(), AtFlags::empty(), wanted) {
+        let look = |flags| rustix::fs::statx(&fd, entry.file_name(), flags, StatxFlags::BASIC_STATS);
+        let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
+        let found = match look(AtFlags::empty()) {
             Err(Errno::NOENT) if entry.file_type() == FileType::Symlink => {
                 Entry::Refused("a symbolic link to nothing")
             }
@@ -92,12 +123,16 @@ pub fn list(directory: &Path) -> Result<Listing> {
             Err(Errno::NOENT) => continue,
             Err(errno) => Entry::Unknown(errno),
             Ok(stat) => match FileType::from_raw_mode(stat.stx_mode.into()) {
-                FileType::RegularFile => Entry::File(Stamp {
-                    modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-                    inode: stat.stx_ino,
-                    size: stat.stx_size,
-                    device: (stat.stx_dev_major, stat.stx_dev_minor),
-                }),
+                FileType::RegularFile => {
+                    let version = if rules.nofollow { itself() } else { Ok(stat) };
+                    let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(stat) };
+                    match (version, owner) {
+                        (Ok(version), Ok(owner)) => Entry::File(stamp(&version, &owner, rules.owners)),
+                        // Deleted in between.
+                        (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => continue,
+                        (Err(errno), _) | (_, Err(errno)) => Entry::Unknown(errno),
+                    }
+                }
                 other => Entry::Refused(kind(other)),
             },
         };
@@ -106,11 +141,21 @@ pub fn list(directory: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
+fn stamp(version: &Statx, owner: &Statx, owners: Owners) -> Stamp {
+    Stamp {
+        modified: (version.stx_mtime.tv_sec, version.stx_mtime.tv_nsec),
+        inode: version.stx_ino,
+        size: version.stx_size,
+        device: (version.stx_dev_major, version.stx_dev_minor),
+        owner: (owners != Owners::Ignored).then_some((owner.stx_uid, owner.stx_gid)),
+    }
+}
+
 /// Brings `old` up to date with a complete listing and returns what changed.
 ///
 /// A name for which `held` says so stays as it was, whatever the listing has: it is being written. So does a
 /// known file that could not be looked at this time.
-pub fn commit(old: &mut Listing, new: Listing, held: impl Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
+pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
     let mut changes = Vec::new();
     if *old == new {
         return changes;
@@ -169,7 +214,7 @@ mod tests {
     use super::*;
 
     fn file(version: i64) -> Entry {
-        Entry::File(Stamp { modified: (version, 0), inode: 1, size: 2, device: (0, 3) })
+        Entry::File(Stamp { modified: (version, 0), inode: 1, size: 2, device: (0, 3), owner: None })
     }
 
     fn listing(entries: &[(&str, Entry)]) -> Listing {
@@ -177,21 +222,23 @@ mod tests {
     }
 
     fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
-        let changes = commit(old, listing(new), |name| name == held);
+        let changes = commit(old, listing(new), &|name| name == held);
         changes.into_iter().map(|(name, change)| (name.into_string().unwrap(), change)).collect()
     }
 
     #[test]
     fn only_ini_files_that_no_editor_made() {
-        for name in ["a.ini", "a b.ini", "a.b.ini", "\u{1}.ini"] {
-            assert!(is_vassal(OsStr::new(name)), "{name}");
+        let rules = Rules { extra_suffixes: vec![".vassal".into()], ..Rules::default() };
+        for name in ["a.ini", "a b.ini", "a.b.ini", "\u{1}.ini", "a.vassal"] {
+            assert!(rules.is_vassal(OsStr::new(name)), "{name}");
         }
         for name in
             [".ini", ".a.ini", "a.ini~", "a.ini.swp", ".a.ini.swp", "#a.ini#", "#a.ini", "a.xml", "ini", ""]
         {
-            assert!(!is_vassal(OsStr::new(name)), "{name}");
+            assert!(!rules.is_vassal(OsStr::new(name)), "{name}");
         }
         assert_eq!(vassal_name(OsStr::new("app.001.ini")), "app.001");
+        assert_eq!(vassal_name(OsStr::new("a.vassal")), "a");
     }
 
     #[test]
@@ -248,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_error_not_an_empty_listing() {
-        let error = list(Path::new("/nonexistent/vassals")).unwrap_err();
+        let error = list(Path::new("/nonexistent/vassals"), &Rules::default(), |_| true).unwrap_err();
         assert_eq!(
             error.to_string(),
             "open directory /nonexistent/vassals: No such file or directory (ENOENT)"

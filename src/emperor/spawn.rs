@@ -1,6 +1,6 @@
 //! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,11 +19,11 @@ use super::upgrade::VARIABLES;
 use crate::config::plan::EmperorPlan;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, HOOKS_MAX, Hello, LINK_VARIABLE, LOG_VARIABLE, SetupFailure,
-    ToVassal, send,
+    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
+    SetupFailure, ToVassal, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3};
-use crate::sys::exec::{Strings, exec_fd};
+use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::Inherited;
 use crate::world;
@@ -116,6 +116,8 @@ pub struct Spawner {
     null: File,
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
+    before: Vec<(String, OsString)>,
+    behind: Vec<(String, OsString)>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
     origin: Rc<Origin>,
@@ -130,10 +132,10 @@ impl Spawner {
     /// # Errors
     /// When vassal-init cannot be found or read, or the hooks for vassals are too long for one message.
     pub fn new(plan: &EmperorPlan, origin: Rc<Origin>) -> Result<Self> {
-        let as_vassal = plan.as_vassal.clone();
-        if !Hello::hooks_fit(&as_vassal) {
-            let reason = format!("together longer than {HOOKS_MAX} bytes");
-            return Err(Error::new("hand on", "the hooks of as-vassal", reason));
+        let options = plan.as_vassal.iter().chain(&plan.before).chain(&plan.behind);
+        if !Hello::options_fit(options) {
+            let reason = format!("together longer than {OPTIONS_MAX} bytes");
+            return Err(Error::new("hand on", "the hooks and options for vassals", reason));
         }
         let path = match &plan.vassal_init {
             Some(path) => path.value.clone(),
@@ -152,8 +154,17 @@ impl Spawner {
             environment.retain(|(name, _)| name != LOG_VARIABLE);
             environment.push((LOG_VARIABLE.into(), "json".into()));
         }
-        let heartbeat = plan.heartbeat.unwrap_or(HEARTBEAT);
-        Ok(Self { vassal_init, null, namespaces: plan.namespaces, as_vassal, environment, heartbeat, origin })
+        Ok(Self {
+            vassal_init,
+            null,
+            namespaces: plan.namespaces,
+            as_vassal: plan.as_vassal.clone(),
+            before: plan.before.clone(),
+            behind: plan.behind.clone(),
+            environment,
+            heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
+            origin,
+        })
     }
 
     /// How long an app that has given a heartbeat may go without one.
@@ -195,6 +206,8 @@ impl Spawner {
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             kept: kept.count(),
+            before: self.before.clone(),
+            behind: self.behind.clone(),
         };
         send(&ours, &ToVassal::Hello(hello).encode(), Some(&file)).context("send", "the vassal's file")?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
@@ -204,15 +217,19 @@ impl Spawner {
         let link = (LINK_VARIABLE.into(), theirs.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&link]);
         let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        // Where relative paths in it begin.
+        let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
         match clone3(self.namespaces).context("create", process)? {
-            Side::Child => self.become_vassal_init(&theirs, &argv, &envp),
+            Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
             Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner }),
         }
     }
 
     /// The child: nothing is allocated before exec, and it never returns.
-    fn become_vassal_init(&self, link: &OwnedFd, argv: &Strings, envp: &Strings) -> ! {
+    fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
+        // One that went away in between is no reason to fail.
+        let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&self.null);
         self.origin.restore();

@@ -10,13 +10,14 @@ use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use super::scan::is_vassal;
+use super::scan::Rules;
 use crate::error::{Context, Error, Result};
 
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
@@ -29,25 +30,21 @@ const EVENTS_PER_READ: usize = 16384;
 /// Watches directories for changes.
 pub struct Watch {
     inotify: OwnedFd,
-    directories: Vec<Watched>,
+    /// With the watch of each, if there is one.
+    directories: Vec<(Rc<Path>, Option<i32>)>,
     holds: Holds,
-}
-
-struct Watched {
-    path: PathBuf,
-    descriptor: Option<i32>,
+    rules: Rc<Rules>,
 }
 
 impl Watch {
-    /// Prepares to watch `directories`; [`Watch::refresh`] begins.
+    /// Watches nothing yet; [`Watch::refresh`] begins.
     ///
     /// # Errors
     /// EMFILE at the user's limit of inotify instances, ENOMEM.
-    pub fn new(directories: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+    pub fn new(rules: Rc<Rules>) -> Result<Self> {
         let inotify =
             inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("create", "inotify")?;
-        let directories = directories.into_iter().map(|path| Watched { path, descriptor: None }).collect();
-        Ok(Self { inotify, directories, holds: Holds::default() })
+        Ok(Self { inotify, directories: Vec::new(), holds: Holds::default(), rules })
     }
 
     /// Makes sure that what is at the directory's path now is what is watched: it may have been replaced or mounted
@@ -56,8 +53,7 @@ impl Watch {
     /// # Errors
     /// As inotify_add_watch(2), ENOSPC at the user's limit of watches; the directory is then only found changed by
     /// the periodic scan.
-    pub fn refresh(&mut self, directory: usize) -> Result<()> {
-        let Some(watched) = self.directories.get_mut(directory) else { return Ok(()) };
+    pub fn refresh(&mut self, directory: &Rc<Path>) -> Result<()> {
         let flags = WatchFlags::CREATE
             | WatchFlags::MODIFY
             | WatchFlags::CLOSE_WRITE
@@ -67,14 +63,35 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let found = inotify::add_watch(&self.inotify, &watched.path, flags);
-        let before = watched.descriptor;
-        watched.descriptor = found.ok();
-        if let Some(before) = before.filter(|_| before != watched.descriptor) {
-            // Fails when the directory is gone, and the watch with it.
-            let _ = inotify::remove_watch(&self.inotify, before);
+        let found = inotify::add_watch(&self.inotify, &**directory, flags);
+        match self.directories.iter_mut().find(|(known, _)| known == directory) {
+            Some((_, watch)) => {
+                let before = std::mem::replace(watch, found.ok());
+                if before != found.ok() {
+                    self.end(before);
+                }
+            }
+            None => self.directories.push((Rc::clone(directory), found.ok())),
         }
-        found.map(drop).context("watch directory", watched.path.display())
+        found.map(drop).context("watch directory", directory.display())
+    }
+
+    /// Watches a directory no more.
+    pub fn forget(&mut self, directory: &Path) {
+        if let Some(index) = self.directories.iter().position(|(known, _)| **known == *directory) {
+            let (_, watch) = self.directories.swap_remove(index);
+            self.end(watch);
+        }
+    }
+
+    /// Ends a watch that nobody needs any more. Two paths to one directory share its watch.
+    fn end(&self, watch: Option<i32>) {
+        if let Some(watch) = watch
+            && !self.directories.iter().any(|(_, other)| *other == Some(watch))
+        {
+            // Fails when the directory is gone, and the watch with it.
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
     }
 
     /// Takes in all events that have happened until now.
@@ -92,28 +109,25 @@ impl Watch {
                 Err(errno) => return Err(Error::os("read events from", "inotify", errno)),
             };
             let name = OsStr::from_bytes(event.file_name().map_or(b"", |name| name.to_bytes()));
-            let directory =
-                self.directories.iter().position(|watched| watched.descriptor == Some(event.wd()));
-            let Some(directory) = directory else {
-                // A lost queue belongs to no watch; a watch already given up means nothing.
-                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                    self.holds.note(0, OsStr::new(""), now);
-                }
-                continue;
-            };
-            let until = match what(event.events(), name) {
-                What::Nothing => continue,
-                What::Done => now,
-                // A writer may set the times before it closes: that must not end its hold.
-                What::Touched if self.holds.holds(directory, name) => continue,
-                What::Touched => now,
-                What::Written => now + WRITER_MAX,
-                What::Created => match self.directories.get(directory) {
-                    Some(watched) if is_empty_file(&watched.path, name) => now + WRITER_MAX,
-                    _ => now,
-                },
-            };
-            self.holds.note(directory, name, until);
+            let watch = Some(event.wd());
+            let directories = self.directories.iter().filter(|(_, descriptor)| *descriptor == watch);
+            for (directory, _) in directories {
+                let until = match what(event.events(), name, &self.rules) {
+                    What::Nothing => continue,
+                    What::Done => now,
+                    // A writer may set the times before it closes: that must not end its hold.
+                    What::Touched if self.holds.holds(directory, name) => continue,
+                    What::Touched => now,
+                    What::Written => now + WRITER_MAX,
+                    What::Created if is_empty_file(directory, name) => now + WRITER_MAX,
+                    What::Created => now,
+                };
+                self.holds.note(directory, name, until);
+            }
+            // A lost queue belongs to no watch.
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                self.holds.note(&Rc::from(Path::new("")), OsStr::new(""), now);
+            }
         }
         Ok(())
     }
@@ -129,7 +143,7 @@ impl Watch {
     }
 
     /// Whether the scan that has begun must leave this name alone.
-    pub fn holds(&self, directory: usize, name: &OsStr) -> bool {
+    pub fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
         self.holds.holds(directory, name)
     }
 }
@@ -155,14 +169,17 @@ enum What {
     Created,
 }
 
-fn what(events: ReadFlags, name: &OsStr) -> What {
+fn what(events: ReadFlags, name: &OsStr, rules: &Rules) -> What {
     let done = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::MOVED_FROM | ReadFlags::DELETE;
     if name.is_empty() {
         // The directory itself was deleted, moved or unmounted.
         What::Done
-    } else if !is_vassal(name) {
-        // A symbolic link that was switched over may be what the vassals' files are links through.
-        if events.contains(ReadFlags::MOVED_TO) { What::Done } else { What::Nothing }
+    } else if !rules.is_vassal(name) {
+        // A symbolic link that was switched over may be what the vassals' files are links through, and a directory may
+        // be one that a pattern names.
+        let comes_or_goes = ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM;
+        let directory = events.contains(ReadFlags::ISDIR) && events.intersects(comes_or_goes);
+        if directory || events.contains(ReadFlags::MOVED_TO) { What::Done } else { What::Nothing }
     } else if events.contains(ReadFlags::CREATE) {
         What::Created
     } else if events.contains(ReadFlags::MODIFY) {
@@ -184,19 +201,19 @@ fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
 
 /// Which names had events, and until when each is not to be touched.
 #[derive(Debug, Default)]
-struct Holds(BTreeMap<(usize, OsString), Instant>);
+struct Holds(BTreeMap<(Rc<Path>, OsString), Instant>);
 
 impl Holds {
-    fn note(&mut self, directory: usize, name: &OsStr, until: Instant) {
-        self.0.insert((directory, name.to_owned()), until);
+    fn note(&mut self, directory: &Rc<Path>, name: &OsStr, until: Instant) {
+        self.0.insert((Rc::clone(directory), name.to_owned()), until);
     }
 
     fn release(&mut self, now: Instant) {
         self.0.retain(|_, until| *until > now);
     }
 
-    fn holds(&self, directory: usize, name: &OsStr) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&(directory, name.to_owned()))
+    fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
+        !self.0.is_empty() && self.0.contains_key(&(Rc::clone(directory), name.to_owned()))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -212,7 +229,7 @@ mod tests {
 
     /// A watched directory of its own, deleted at the end.
     struct Fixture {
-        path: PathBuf,
+        path: Rc<Path>,
         watch: Watch,
     }
 
@@ -220,8 +237,9 @@ mod tests {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("vassal-watch-{name}-{}", std::process::id()));
             fs::create_dir(&path).unwrap();
-            let mut watch = Watch::new([path.clone()]).unwrap();
-            watch.refresh(0).unwrap();
+            let path = Rc::from(path);
+            let mut watch = Watch::new(Rc::default()).unwrap();
+            watch.refresh(&path).unwrap();
             Self { path, watch }
         }
 
@@ -229,13 +247,13 @@ mod tests {
         fn holds(&mut self, name: &str) -> bool {
             self.watch.read(Instant::now()).unwrap();
             self.watch.scan_begins(Instant::now());
-            self.watch.holds(0, OsStr::new(name))
+            self.watch.holds(&self.path, OsStr::new(name))
         }
     }
 
     impl Drop for Fixture {
         fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = fs::remove_dir_all(&*self.path);
         }
     }
 
@@ -260,7 +278,7 @@ mod tests {
         let _file = File::create(fixture.path.join("a.ini")).unwrap();
         assert!(fixture.holds("a.ini"));
         fixture.watch.scan_begins(Instant::now() + WRITER_MAX);
-        assert!(!fixture.watch.holds(0, OsStr::new("a.ini")));
+        assert!(!fixture.watch.holds(&fixture.path, OsStr::new("a.ini")));
     }
 
     #[test]
@@ -285,7 +303,7 @@ mod tests {
         fixture.watch.scan_begins(Instant::now());
         fs::write(fixture.path.join("a.ini"), "text").unwrap();
         fixture.watch.read(Instant::now()).unwrap();
-        assert!(fixture.watch.holds(0, OsStr::new("a.ini")));
+        assert!(fixture.watch.holds(&fixture.path, OsStr::new("a.ini")));
         assert!(fixture.watch.scan_wanted().is_some_and(|at| at <= Instant::now()));
         assert!(!fixture.holds("a.ini"));
     }
@@ -303,12 +321,12 @@ mod tests {
     #[test]
     fn a_directory_that_is_replaced_is_watched_again() {
         let mut fixture = Fixture::new("replaced");
-        fs::remove_dir(&fixture.path).unwrap();
+        fs::remove_dir(&*fixture.path).unwrap();
         fixture.watch.read(Instant::now()).unwrap();
         assert!(fixture.watch.scan_wanted().is_some());
-        assert!(fixture.watch.refresh(0).is_err());
-        fs::create_dir(&fixture.path).unwrap();
-        fixture.watch.refresh(0).unwrap();
+        assert!(fixture.watch.refresh(&fixture.path).is_err());
+        fs::create_dir(&*fixture.path).unwrap();
+        fixture.watch.refresh(&fixture.path).unwrap();
         fixture.watch.read(Instant::now()).unwrap();
         fixture.watch.scan_begins(Instant::now());
         fs::write(fixture.path.join("a.ini"), "text").unwrap();

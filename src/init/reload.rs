@@ -25,9 +25,13 @@ impl Vassal {
     /// The plan to restart the app by, if somebody asked for a reload and it can be done.
     pub(super) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
         let inputs = match self.reload.take()? {
-            NewFile::Same if self.plan.chroot.is_some() || self.plan.pivot_root.is_some() => {
+            NewFile::Same if self.has_changed_root() => {
                 // Below the new root the path is the tenant's, and so would be the configuration.
                 self.refuse("its file cannot be read from inside the jail".into());
+                return None;
+            }
+            NewFile::Sent(_) if self.has_changed_root() && has_templates(&self.inputs) => {
+                self.tell(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
                 return None;
             }
             NewFile::Same => self.inputs.clone(),
@@ -55,6 +59,10 @@ impl Vassal {
                 None
             }
         }
+    }
+
+    fn has_changed_root(&self) -> bool {
+        self.plan.chroot.is_some() || self.plan.pivot_root.is_some()
     }
 
     fn verdict(&self, inputs: &[Input]) -> Verdict {
@@ -92,4 +100,11 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
         Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => input.clone(),
     };
     inputs.iter().map(replace).collect()
+}
+
+/// Whether files of the emperor's are to be read besides the vassal's own.
+fn has_templates(inputs: &[Input]) -> bool {
+    inputs
+        .iter()
+        .any(|input| matches!(input, Input::Option { key, .. } if key == "include" || key == "inherit"))
 }

@@ -23,6 +23,7 @@ use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::reaper::{Processes, Reaped};
 use super::sockets::{self, Socket};
+use super::start;
 use super::watchdog::Loss;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
@@ -507,7 +508,7 @@ impl Vassal {
         let since = Instant::now();
         let above = sockets::FIRST + self.sockets.len() as i32;
         let (listener, offer) = self.offer(above)?;
-        let environment =
+        let mut environment =
             [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
         let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
         let launched = match &self.plan.app {
@@ -521,6 +522,8 @@ impl Vassal {
                     .context("keep free for the app", "its descriptors")?;
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
                 passed.push(ini.as_fd());
+                // They are in the ini. Read twice, a socket would be bound twice.
+                environment.retain(|(name, _)| start::environment_option(name).is_none());
                 self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
             }
         };

@@ -1,6 +1,6 @@
 //! From a configuration to a vassal: whom it comes from, and in which process it is lived.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -44,6 +44,11 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
         // A directory that was left open would keep the old root reachable from the jail. A command gets what its
         // starter opened for it.
         fd::close_inherited();
+        // A command finds them where they are.
+        let mut all = Vec::new();
+        add_options(&mut all, &environment_options());
+        all.append(&mut inputs);
+        inputs = all;
     }
     let loaded = match &entry {
         Some(entry) => config::load_command(&inputs, &entry.command, &Machine),
@@ -100,10 +105,14 @@ fn obey(
     signals: signal::Inherited,
 ) -> i32 {
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
-    let hooks = hello.as_vassal.iter();
-    let hooks = hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() });
     let file = Input::Text { path: hello.path.clone(), section: None, text };
-    let inputs: Vec<_> = hooks.chain([file]).collect();
+    let mut inputs = Vec::new();
+    let hooks = hello.as_vassal.iter();
+    inputs.extend(hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() }));
+    add_options(&mut inputs, &environment_options());
+    add_options(&mut inputs, &hello.before);
+    inputs.push(file);
+    add_options(&mut inputs, &hello.behind);
     match config::load_vassal(&inputs, false, &Machine) {
         Ok(loaded) => {
             log_lines(&loaded.warnings);
@@ -118,6 +127,24 @@ fn obey(
             EXIT_CONFIG
         }
     }
+}
+
+/// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
+fn environment_options() -> Vec<(String, OsString)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((environment_option(&name)?, value))).collect()
+}
+
+/// The option that a variable of this name is, if it is one and not a word between uWSGI's own processes.
+pub(super) fn environment_option(name: &OsStr) -> Option<String> {
+    let option = name.to_str()?.strip_prefix("UWSGI_")?;
+    let internal = option.starts_with("EMPEROR_") || matches!(option, "RELOADS" | "ORIGINAL_PROC_NAME");
+    (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
+}
+
+fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
+    let option =
+        |(key, value): &(String, OsString)| Input::Option { key: key.clone(), value: Some(value.clone()) };
+    inputs.extend(options.iter().map(option));
 }
 
 /// Runs the plan, in namespaces of its own where it asks for more than there are.

@@ -1,0 +1,180 @@
+//! Where the emperor finds vassals, and what it tells all of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use common::sandbox::VASSALS;
+use common::{Daemon, Sandbox, run, sandboxed, until};
+
+/// An emperor with exactly these lines below `[uwsgi]`.
+fn emperor(sandbox: &Sandbox, lines: &str) -> Daemon {
+    let mut command = sandbox.program("emperor");
+    command.current_dir("/run/scratch").arg(sandbox.ini("emperor", lines));
+    sandbox.start("emperor", command)
+}
+
+/// A vassal's file that prints what `says` is once expanded, and stays.
+fn saying(path: &str, says: &str) {
+    fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+    fs::write(path, format!("[uwsgi]\nhook-asap = print:{says}\ncommand = sleep 1000\n")).unwrap();
+}
+
+#[test]
+fn directories_patterns_and_files_side_by_side() {
+    sandboxed(|sandbox| {
+        saying("/run/scratch/d/one.ini", "at %d in $(PWD)");
+        saying("/run/scratch/d/two.conf", "%n");
+        saying("/run/scratch/t/x/v/three.ini", "%c");
+        saying("/run/scratch/t/y/v/not-me.ini", "%c");
+        saying("/run/scratch/single/four.ini", "%n");
+        saying("/run/scratch/single/other.ini", "%n");
+        let lines = "emperor = d\nemperor = glob:///run/scratch/t/*/v/t*.ini\nemperor = single/four.ini\n\
+                     emperor-extra-extension = .conf\nemperor-freq = 1000";
+        let emperor = emperor(sandbox, lines);
+        for name in ["one", "two", "three", "four"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.wait_for("vassal-init[one]: at /run/scratch/d/ in ");
+        assert_eq!(emperor.lines(": started (pid ").len(), 4);
+
+        // No scan but those that an event asks for comes in time for this.
+        saying("/run/scratch/t/z/v/t5.ini", "%c");
+        run("touch", &["/run/scratch/t"]);
+        let mut tries = 0;
+        until("the new directory is found", || {
+            // Its subdirectory was perhaps made after the scan that its own creation has led to.
+            tries += 1;
+            fs::create_dir(format!("/run/scratch/t/nudge{tries}")).unwrap();
+            !emperor.lines("emperor: t5: running after ").is_empty()
+        });
+        fs::rename("/run/scratch/t/x", "/run/scratch/x-was-here").unwrap();
+        emperor.wait_for("emperor: three: stopped; ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_config_map_is_swapped_as_a_whole() {
+    sandboxed(|sandbox| {
+        // As the kubelet lays it out: files are links through ..data, which is a link to a directory of the version.
+        let version = |name: &str, says: &str, files: &[&str]| {
+            files.iter().for_each(|file| saying(&format!("{VASSALS}/..{name}/{file}.ini"), says));
+            symlink(format!("..{name}"), format!("{VASSALS}/..data_tmp")).unwrap();
+            fs::rename(format!("{VASSALS}/..data_tmp"), format!("{VASSALS}/..data")).unwrap();
+        };
+        version("2024_1", "first", &["a", "b"]);
+        let link =
+            |file: &str| symlink(format!("..data/{file}.ini"), format!("{VASSALS}/{file}.ini")).unwrap();
+        link("a");
+        link("b");
+        let emperor = sandbox.emperor(&["--emperor-freq", "1000"]);
+        emperor.wait_running(1, "a");
+        emperor.wait_running(1, "b");
+        emperor.wait_for("vassal-init[a]: first");
+
+        version("2024_2", "second", &["a", "c"]);
+        link("c");
+        fs::remove_file(format!("{VASSALS}/b.ini")).unwrap();
+        fs::remove_dir_all(format!("{VASSALS}/..2024_1")).unwrap();
+        emperor.wait_for("emperor: a: file changed: ");
+        emperor.wait_for("vassal-init[a]: second");
+        emperor.wait_running(1, "c");
+        emperor.wait_for("emperor: b: stopped; ");
+        assert_eq!(emperor.lines("symbolic link to nothing"), [""; 0], "the swap was seen half-done");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_link_counts_itself_with_nofollow() {
+    sandboxed(|sandbox| {
+        saying("/run/scratch/target", "-");
+        fs::create_dir_all(VASSALS).unwrap();
+        symlink("/run/scratch/target", format!("{VASSALS}/link.ini")).unwrap();
+        sandbox.vassal("witness", "command = sleep 1000");
+        let emperor = sandbox.emperor(&["--emperor-nofollow", "--emperor-freq", "1"]);
+        emperor.wait_running(1, "link");
+        emperor.wait_running(1, "witness");
+        run("touch", &["/run/scratch/target"]);
+        // By the time this is seen, the other would have been.
+        run("touch", &[&format!("{VASSALS}/witness.ini")]);
+        emperor.wait_for("emperor: witness: reloaded after ");
+        assert_eq!(emperor.lines("link: file changed"), [""; 0]);
+        run("touch", &["-h", &format!("{VASSALS}/link.ini")]);
+        emperor.wait_for("emperor: link: file changed: reloading");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_link_counts_as_what_it_leads_to() {
+    sandboxed(|sandbox| {
+        saying("/run/scratch/target", "%n %N %e");
+        fs::create_dir_all(VASSALS).unwrap();
+        symlink("/run/scratch/target", format!("{VASSALS}/link.ini")).unwrap();
+        // Nothing tells of the target: the regular scan finds it.
+        let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
+        emperor.wait_running(1, "link");
+        emperor.wait_for("vassal-init[link]: link link ini");
+        run("touch", &["/run/scratch/target"]);
+        emperor.wait_for("emperor: link: file changed: reloading");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn templates_are_read_around_the_file_in_uwsgis_order() {
+    sandboxed(|sandbox| {
+        let template = |name: &str| {
+            let text = format!("[uwsgi]\nhook-asap = print:{name}: %n of %N, %(who), %(where)\n");
+            sandbox.file(name, &text);
+        };
+        ["inc.ini", "incb.ini", "inh.ini", "inhb.ini"].iter().for_each(|name| template(name));
+        saying("/run/scratch/v/app.ini", "own: %(who), %(where)");
+        let lines = "emperor = v\nwhat = me\nvassals-inherit-before = ../inhb.ini\nvassals-include-before = ../incb.ini\n\
+                     vassal-set = who=%(what)\nvassals-include = ../inc.ini\nvassals-inherit = ../inh.ini";
+        let mut command = sandbox.program("emperor");
+        command.current_dir("/run/scratch").arg(sandbox.ini("emperor", lines));
+        command.env("UWSGI_VASSAL_WHERE", "here").env("UWSGI_VASSAL_COMMAND", "false");
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_running(1, "app");
+        let said: Vec<_> = emperor
+            .lines("vassal-init[app]: in")
+            .into_iter()
+            .chain(emperor.lines("vassal-init[app]: own"))
+            .map(|line| line.split_once("]: ").unwrap().1.to_owned())
+            .collect();
+        let expected = [
+            "incb.ini: incb of app, me, here",
+            "inc.ini: inc of app, me, here",
+            "inhb.ini: inhb of app, %(who), %(where)",
+            "inh.ini: inh of app, %(who), %(where)",
+            "own: me, here",
+        ];
+        assert_eq!(said, expected);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn uwsgi_gets_an_option_of_the_environment_once() {
+    sandboxed(|sandbox| {
+        saying("/run/scratch/v/app.ini", "-");
+        let text = "[uwsgi]\nneed-app = false\nmaster = true\nexec-asap = echo hooks see $UWSGI_SOCKET\n";
+        fs::write("/run/scratch/v/app.ini", text).unwrap();
+        let mut command = sandbox.program("emperor");
+        command.arg(sandbox.ini("emperor", "emperor = /run/scratch/v\nemperor-use-clone = fs,pid"));
+        command.env("UWSGI_VASSAL_SOCKET", "/run/scratch/app.sock").env("UWSGI_VASSAL_UID", "0");
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_running(1, "app");
+        emperor.wait_for("hooks see /run/scratch/app.sock");
+        emperor.wait_for("uwsgi socket 0 bound to UNIX address /run/scratch/app.sock");
+        assert_eq!(emperor.lines("uwsgi socket 1"), [""; 0]);
+        emperor.stop();
+    });
+}
