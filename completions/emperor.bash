@@ -18,7 +18,7 @@ _emperor() {
             ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--check --control --emperor --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-max-throttle --emperor-nofollow --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --metrics --set --set-ph --set-placeholder --show-config --strict --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W '--check --control --emperor --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-max-throttle --emperor-nofollow --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --metrics --set --set-ph --set-placeholder --show-config --strict --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
     fi

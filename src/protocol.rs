@@ -101,10 +101,23 @@ pub struct Hello {
     pub as_vassal: Vec<(String, OsString)>,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
+    /// Whom to become before the file is read (`emperor-tyrant`).
+    pub owner: Option<FileOwner>,
     /// Options to be read before the vassal's file.
     pub before: Vec<(String, OsString)>,
     /// Options to be read behind it.
     pub behind: Vec<(String, OsString)>,
+}
+
+/// Whom a vassal of tyrant mode runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileOwner {
+    /// The file's user.
+    pub uid: u32,
+    /// The file's group.
+    pub gid: u32,
+    /// Whether the user's groups from the group database are taken on as well.
+    pub initgroups: bool,
 }
 
 impl Hello {
@@ -323,6 +336,7 @@ impl ToVassal {
                 .u64(hello.kept)
                 .pairs(&hello.before)
                 .pairs(&hello.behind)
+                .owner(hello.owner)
                 .done(),
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
@@ -343,6 +357,7 @@ impl ToVassal {
                 kept: fields.u64()?,
                 before: fields.pairs()?,
                 behind: fields.pairs()?,
+                owner: fields.owner()?,
             }),
             1 => Self::Stop,
             2 => Self::Reload,
@@ -536,6 +551,16 @@ impl Packet {
             .uncut(&cut(report.last.as_bytes()))
     }
 
+    /// Nothing for nobody, else one number for each part.
+    fn owner(self, owner: Option<FileOwner>) -> Self {
+        match owner {
+            None => self.u64(0),
+            Some(FileOwner { uid, gid, initgroups }) => {
+                self.u64(1 + u64::from(initgroups)).u64(uid.into()).u64(gid.into())
+            }
+        }
+    }
+
     fn uncut(mut self, text: &[u8]) -> Self {
         self.0.extend((text.len() as u32).to_le_bytes());
         self.0.extend(text);
@@ -609,6 +634,17 @@ impl<'a> Fields<'a> {
         (0..count).map(report).collect()
     }
 
+    fn owner(&mut self) -> Option<Option<FileOwner>> {
+        let initgroups = match self.u64()? {
+            0 => return Some(None),
+            1 => false,
+            2 => true,
+            _ => return None,
+        };
+        let (uid, gid) = (self.u64()?.try_into().ok()?, self.u64()?.try_into().ok()?);
+        Some(Some(FileOwner { uid, gid, initgroups }))
+    }
+
     fn end(&self) -> bool {
         self.0.is_empty()
     }
@@ -662,10 +698,13 @@ mod tests {
         let as_vassal = vec![("hook-as-vassal".into(), command), ("exec-as-vassal".into(), "".into())];
         let before = vec![("set".into(), "a=b".into())];
         let behind = vec![("include".into(), "/x.ini".into())];
-        let hello =
-            Hello { name, path: "/v/a.ini".into(), namespaces: 1 << 40, as_vassal, kept: 2, before, behind };
+        let owner = Some(FileOwner { uid: u32::MAX, gid: 7, initgroups: true });
+        let path = "/v/a.ini".into();
+        let hello = Hello { name, path, namespaces: 1 << 40, as_vassal, kept: 2, before, behind, owner };
+        let nobodys = Hello { owner: None, ..hello.clone() };
         vec![
             ToVassal::Hello(hello),
+            ToVassal::Hello(nobodys),
             ToVassal::Stop,
             ToVassal::Reload,
             ToVassal::Kept("@x".into()),
@@ -736,6 +775,7 @@ mod tests {
             namespaces: 0,
             as_vassal,
             kept: 0,
+            owner: None,
             before: Vec::new(),
             behind: Vec::new(),
         });

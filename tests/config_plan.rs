@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, Source, VassalPlan};
+use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, Source, Tyrant, VassalPlan};
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
 
@@ -340,10 +340,22 @@ fn templates_come_in_the_order_of_uwsgi() {
 #[test]
 fn an_emperor_refuses_what_it_would_run_as_root_without() {
     let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
-    for key in ["uid", "gid", "chroot", "cap", "emperor-tyrant", "emperor-tyrant-initgroups", "emperor-cap"] {
+    for key in ["uid", "gid", "chroot", "cap", "emperor-tyrant-mode", "emperor-cap"] {
         let expected = format!(":3:1: '{key}' is not supported yet by this emperor: it would run as root");
         assert!(load(&format!("{key} = 1")).unwrap_err().first().ends_with(&expected), "{key}");
     }
+    let first = |lines: &str| load(lines).unwrap_err().first();
+    assert!(
+        first("emperor-tyrant-nofollow")
+            .ends_with(":3:1: 'emperor-tyrant-nofollow' without 'emperor-tyrant'")
+    );
+    let first = first("emperor-tyrant-initgroups\nemperor-tyrant = false");
+    assert!(first.ends_with(":3:1: 'emperor-tyrant-initgroups' without 'emperor-tyrant'"), "{first}");
+    assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
+    let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
+    assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false }));
+    let user = load("emperor-tyrant\nemperor-use-clone = user,pid").unwrap_err().first();
+    assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
     let slip = load("emperor-use-clon = fs").unwrap_err().first();
     assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
     // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.

@@ -304,6 +304,7 @@ fn samples() -> Vec<Vec<u8>> {
             ("exec-as-vassal".into(), "true".into()),
             ("hook-as-vassal".into(), "print:x".into()),
         ],
+        owner: None,
         before: vec![("set".into(), "a=b".into())],
         behind: vec![("include".into(), "/x.ini".into())],
     };

@@ -231,6 +231,7 @@ impl Link {
             namespaces: 0,
             as_vassal: Vec::new(),
             kept: 0,
+            owner: None,
             before: Vec::new(),
             behind: Vec::new(),
         });

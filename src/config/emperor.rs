@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::bytes::has_scheme;
 use super::diagnostic::Diagnostics;
-use super::expand::Setting;
+use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Phase, Source};
-use super::reader::{checked, emperor_key, located, lookalike, open, strict, value};
+use super::plan::{EmperorPlan, Phase, Source, Tyrant};
+use super::reader::{checked, emperor_key, located, lookalike, strict, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -20,6 +20,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         sources: Vec::new(),
         extra_suffixes: Vec::new(),
         nofollow: false,
+        tyrant: None,
         before: Vec::new(),
         behind: Vec::new(),
         namespaces: 0,
@@ -39,8 +40,13 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
     };
     let strict = strict(settings);
     // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
+    let mut tyrant = Tyrant::default();
+    // The last line of tyrant mode that is about its kind.
+    let mut tyrant_kind = None;
     let mut templates = [const { Vec::new() }; TEMPLATES.len()];
-    for setting in open(settings) {
+    // Hooks for vassals on the command line are not expanded, but read all the same.
+    let read = |setting: &&Setting| matches!(setting.state, State::Open | State::Verbatim);
+    for setting in settings.iter().filter(read) {
         let template = TEMPLATES.iter().position(|(names, _)| names.contains(&setting.name()));
         if let Some((slot, (_, key))) =
             template.and_then(|at| Some((templates.get_mut(at)?, TEMPLATES.get(at)?)))
@@ -73,6 +79,17 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             "emperor-throttle" => {
                 plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
             }
+            "emperor-tyrant" => {
+                plan.tyrant = value(setting, found, values::boolean).unwrap_or_default().then_some(tyrant);
+            }
+            "emperor-tyrant-initgroups" => {
+                tyrant.initgroups = value(setting, found, values::boolean).unwrap_or_default();
+                tyrant_kind = Some(setting);
+            }
+            "emperor-tyrant-nofollow" => {
+                tyrant.nofollow = value(setting, found, values::boolean).unwrap_or_default();
+                tyrant_kind = Some(setting);
+            }
             "emperor-use-clone" => {
                 plan.namespaces = value(setting, found, values::namespaces).unwrap_or(plan.namespaces);
             }
@@ -95,6 +112,19 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                 _ => unread(setting, strict, found),
             },
         }
+    }
+    match (&mut plan.tyrant, tyrant_kind) {
+        (Some(slot), _) => *slot = tyrant,
+        // Left out by mistake, it would run the users' files as root.
+        (None, Some(setting)) if tyrant != Tyrant::default() => {
+            found.error(&setting.at, format!("'{}' without 'emperor-tyrant'", setting.key.escape_ascii()));
+        }
+        (None, _) => {}
+    }
+    if plan.tyrant.is_some() && plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+        let at = found.start();
+        let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has an owner's user ID";
+        found.error(&at, message);
     }
     let [inherited, included, set, inherited_behind, included_behind] = templates;
     plan.before = [inherited, included, set].concat();

@@ -320,6 +320,10 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension"),
     row(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further end of names, as .conf, that makes an ini file a vassal's"),
     row(Vassals, "emperor-nofollow", Flag, "a symbolic link counts as changed when it is, not what it leads to"),
+    row(Vassals, "emperor-tyrant", Flag, "run each vassal as the user and group that its file belongs to\n\
+               From before its file is read; never as root. The emperor's own hook-as-vassal run as root before that."),
+    row(Vassals, "emperor-tyrant-initgroups", Flag, "with the groups that the group database gives that user"),
+    row(Vassals, "emperor-tyrant-nofollow", Flag, "as the owner of a symbolic link, not of what it leads to"),
     row(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
                A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas."),
     row(Vassals, "exec-as-emperor", Value("COMMAND"), "run a shell command when a vassal was started; may be repeated"),

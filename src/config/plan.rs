@@ -327,6 +327,8 @@ pub struct EmperorPlan {
     pub extra_suffixes: Vec<OsString>,
     /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
     pub nofollow: bool,
+    /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
+    pub tyrant: Option<Tyrant>,
     /// What every vassal is told before its own file is read: options as text (`KEY`, `VALUE`), in order.
     pub before: Vec<(String, OsString)>,
     /// The same behind its file.
@@ -417,6 +419,15 @@ impl VassalPlan {
     pub fn starts_daemons(&self) -> bool {
         self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
     }
+}
+
+/// What is particular about tyrant mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tyrant {
+    /// Whether a symbolic link's own owner counts, and not that of the file it leads to (`emperor-tyrant-nofollow`).
+    pub nofollow: bool,
+    /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
+    pub initgroups: bool,
 }
 
 /// Where vassals' files are.

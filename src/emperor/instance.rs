@@ -1,13 +1,12 @@
 //! One instance of a vassal: its process, what it says over its link, and how it ended.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::process::Pid;
 
-use super::spawn::{Owner, Process, sealed_copy};
+use super::spawn::{Owner, Process};
 use super::state::SavedInstance;
 use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Error, Result};
@@ -216,18 +215,13 @@ impl Instance {
         }
     }
 
-    /// Sends it its file as it is now. One that does not read, or is gone, does not answer either: the deadline for that
-    /// is set.
-    ///
-    /// # Errors
-    /// The file cannot be read or copied; nothing was sent then.
-    pub fn reload(&mut self, path: &Path, now: Instant) -> Result<()> {
-        let (file, _) = sealed_copy(path)?;
+    /// Sends it a copy of its file as it is now. One that does not read, or is gone, does not answer either: the deadline
+    /// for that is set.
+    pub fn reload(&mut self, file: &OwnedFd, now: Instant) {
         self.asked_to_reload = Some(now);
         if let Some(link) = &self.process.link {
-            let _ = protocol::send(link, &ToVassal::Reload.encode(), Some(&file));
+            let _ = protocol::send(link, &ToVassal::Reload.encode(), Some(file));
         }
-        Ok(())
     }
 
     /// How long ago it was sent its file last, for the log.

@@ -66,6 +66,10 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         insist(upgraded, log_to(&file.value))?;
     }
     let signals = SignalFd::new().context("create", "signalfd")?;
+    if plan.tyrant.is_some() {
+        // What our groups may read, a vassal's owner may not have us read for him.
+        crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")?;
+    }
     if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
@@ -76,7 +80,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let rules = Rules {
         extra_suffixes: plan.extra_suffixes.clone(),
         nofollow: plan.nofollow,
-        owners: Owners::Ignored,
+        owners: Owners::of(plan.tyrant),
     };
     let directories = Directories::new(&plan.sources, rules, plan.scan_interval)?;
     let server = listen(plan, saved.as_ref())?;
@@ -85,6 +89,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         None => None,
     };
     let sources = plan.sources.iter().map(|source| source.value.path().to_owned()).collect();
+    let tyrant = plan.tyrant.is_some();
     let mut emperor = Emperor {
         signals,
         directories,
@@ -95,6 +100,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         stopping: None,
         began: now,
         sources,
+        tyrant,
         origin,
         upgrade,
         upgrading: None,
@@ -161,6 +167,8 @@ struct Emperor {
     began: Instant,
     /// The directories as they were configured, for the stats.
     sources: Vec<PathBuf>,
+    /// Whether vassals run as the owners of their files.
+    tyrant: bool,
     origin: Rc<Origin>,
     upgrade: Upgrade,
     /// An upgrade that is under way.
@@ -260,7 +268,9 @@ impl Emperor {
         for question in self.server.turn(now) {
             let roster = &mut self.roster;
             let text = match question.service {
-                Service::Stats => stats::json(&self.sources, roster.statuses(now), now).into_bytes(),
+                Service::Stats => {
+                    stats::json(&self.sources, self.tyrant, roster.statuses(now), now).into_bytes()
+                }
                 Service::Metrics => metrics::answer(&question.text, || roster.statuses(now), uptime),
                 Service::Control => {
                     let command = Command::read(&question.text);

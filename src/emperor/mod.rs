@@ -36,6 +36,7 @@ pub mod state;
 pub mod stats;
 pub mod status;
 pub mod table;
+pub mod tyrant;
 pub mod upgrade;
 pub mod vassal;
 pub mod watch;

@@ -20,7 +20,7 @@ use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
 use super::losses::Mountpoints;
 use super::scan::vassal_name;
-use super::spawn::Spawner;
+use super::spawn::{Owner, Spawner};
 use super::state::{Saved, SavedVassal};
 use super::status::{Failures, Status};
 use super::table::Table;
@@ -497,12 +497,27 @@ impl Roster {
                 }
             }
             Action::Reload => {
-                if let Some(instance) = &mut vassal.instance
-                    && let Err(error) = instance.reload(path, now)
-                {
-                    vassal.machine.step(Event::Answered(Answer::Refused), now);
-                    log_of!(&name(path), "cannot reload: {error}; the app goes on as it was");
-                    vassal.refused = Some(error.to_string());
+                if let Some(instance) = &mut vassal.instance {
+                    match self.spawner.copy(path) {
+                        Ok((file, owner)) if self.spawner.may_run(instance.process(), owner) => {
+                            instance.reload(&file, now);
+                        }
+                        // It may have become somebody else's, or root's: then it must not go on as it was.
+                        Err(error) if !self.spawner.is_tyrant() => {
+                            vassal.machine.step(Event::Answered(Answer::Refused), now);
+                            log_of!(&name(path), "cannot reload: {error}; the app goes on as it was");
+                            vassal.refused = Some(error.to_string());
+                        }
+                        other => {
+                            let why = other.map_or_else(
+                                |error| error.to_string(),
+                                |(_, Owner { uid, gid })| {
+                                    format!("its file belongs to user {uid}, group {gid} now")
+                                },
+                            );
+                            return self.answered(path, Answer::NeedsRespawn, why, now);
+                        }
+                    }
                 }
             }
             Action::AskToStop => {

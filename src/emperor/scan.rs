@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::config::plan::Tyrant;
 use crate::error::{Context, Described, Result};
 
 /// A directory's vassal files by their names.
@@ -76,6 +77,17 @@ pub enum Owners {
     OfFiles,
     /// The owner of the symbolic link, if it is one (`emperor-tyrant-nofollow`).
     OfLinks,
+}
+
+impl Owners {
+    /// What tyrant mode, or none, makes of it.
+    pub fn of(tyrant: Option<Tyrant>) -> Self {
+        match tyrant {
+            None => Self::Ignored,
+            Some(Tyrant { nofollow: false, .. }) => Self::OfFiles,
+            Some(Tyrant { nofollow: true, .. }) => Self::OfLinks,
+        }
+    }
 }
 
 impl Rules {

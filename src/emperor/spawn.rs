@@ -13,13 +13,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kept::Kept;
-use super::scan::vassal_name;
+use super::scan::{Owners, vassal_name};
 use super::state::Saved;
+use super::tyrant;
 use super::upgrade::VARIABLES;
-use crate::config::plan::EmperorPlan;
+use crate::config::plan::{EmperorPlan, Tyrant};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
+    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
     SetupFailure, ToVassal, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3};
@@ -50,7 +51,7 @@ pub struct Process {
 }
 
 /// The owner of a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
     pub uid: u32,
@@ -118,6 +119,7 @@ pub struct Spawner {
     as_vassal: Vec<(String, OsString)>,
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
+    tyrant: Option<Tyrant>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
     origin: Rc<Origin>,
@@ -161,6 +163,7 @@ impl Spawner {
             as_vassal: plan.as_vassal.clone(),
             before: plan.before.clone(),
             behind: plan.behind.clone(),
+            tyrant: plan.tyrant,
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
             origin,
@@ -195,7 +198,7 @@ impl Spawner {
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
     pub fn spawn(&self, path: &Path, kept: &Kept) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
-        let (file, owner) = sealed_copy(path)?;
+        let (file, owner) = self.copy(path)?;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
@@ -206,6 +209,11 @@ impl Spawner {
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             kept: kept.count(),
+            owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
+                uid: owner.uid,
+                gid: owner.gid,
+                initgroups,
+            }),
             before: self.before.clone(),
             behind: self.behind.clone(),
         };
@@ -224,6 +232,24 @@ impl Spawner {
             Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
             Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner }),
         }
+    }
+
+    /// Whether vassals run as the owners of their files.
+    pub fn is_tyrant(&self) -> bool {
+        self.tyrant.is_some()
+    }
+
+    /// Whether a process may run what is `owner`'s now.
+    pub fn may_run(&self, process: &Process, owner: Owner) -> bool {
+        !self.is_tyrant() || process.owner == owner
+    }
+
+    /// Copies a vassal's file into a sealed memory file.
+    ///
+    /// # Errors
+    /// The file cannot be read or copied, or tyrant mode does not allow it.
+    pub fn copy(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
+        sealed_copy(path, Owners::of(self.tyrant))
     }
 
     /// The child: nothing is allocated before exec, and it never returns.
@@ -273,17 +299,18 @@ pub fn this_program() -> Result<PathBuf> {
     Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
-/// Copies a vassal's file, a regular one that is not too large, into a sealed memory file. Opening does not wait, whatever
-/// has taken the file's place.
-///
-/// # Errors
-/// open(2), read(2), memfd_create(2); it is no regular file, or larger than 1 MiB.
-pub fn sealed_copy(path: &Path) -> Result<(OwnedFd, Owner)> {
-    let file = world::open_file(path).context("open", path.display())?;
-    let status = rustix::fs::fstat(&file).context("look at", path.display())?;
+/// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1 MiB.
+fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
+    let (file, owner) = if owners == Owners::Ignored {
+        let file = world::open_file(path).context("open", path.display())?;
+        let status = rustix::fs::fstat(&file).context("look at", path.display())?;
+        (file, Owner { uid: status.st_uid, gid: status.st_gid })
+    } else {
+        tyrant::open(path, owners)?
+    };
     let bytes = world::read_all(file).context("read", path.display())?;
     let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
-    Ok((copy, Owner { uid: status.st_uid, gid: status.st_gid }))
+    Ok((copy, owner))
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use super::status::Status;
 use crate::json::Json;
 
 /// One object. `sources` are the directories of the vassals.
-pub fn json<'a>(sources: &[PathBuf], vassals: impl Iterator<Item = Status<'a>>, now: Instant) -> String {
+pub fn json<'a>(
+    sources: &[PathBuf],
+    tyrant: bool,
+    vassals: impl Iterator<Item = Status<'a>>,
+    now: Instant,
+) -> String {
     let clock = Clock {
         now,
         since_1970: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -26,7 +31,7 @@ pub fn json<'a>(sources: &[PathBuf], vassals: impl Iterator<Item = Status<'a>>, 
         json.text("", Some(&source.to_string_lossy()));
     }
     json.close(']');
-    json.number("emperor_tyrant", Some(0_u32));
+    json.number("emperor_tyrant", Some(u32::from(tyrant)));
     json.number("throttle_level", Some(0_u32));
     let (waiting, others): (Vec<_>, Vec<_>) = vassals.partition(|vassal| vassal.next_try.is_some());
     json.open("vassals", '[');

@@ -84,6 +84,18 @@ impl Identity {
         Ok(Self { uid: user.map(|user| user.uid), gid, groups: Some(groups) })
     }
 
+    /// Refuses any other user and group.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn must_be(&self, uid: u32, gid: u32) -> Result<()> {
+        if self.uid.is_none_or(|own| own == uid) && self.gid.is_none_or(|own| own == gid) {
+            return Ok(());
+        }
+        let reason = format!("emperor-tyrant runs this vassal as its file's owner: user {uid}, group {gid}");
+        Err(Error::new("become", "another user or group", reason))
+    }
+
     /// Whether this is an ordinary user, who has no privileges but those it is given.
     pub fn is_ordinary(&self) -> bool {
         self.uid.is_some_and(|uid| uid != 0)

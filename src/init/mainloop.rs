@@ -16,7 +16,7 @@ use crate::config::entrypoint::Rest;
 use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
+use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
 
 /// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
@@ -216,6 +216,7 @@ impl Vassal {
             End::Stopped => status.map_or(EXIT_STOPPED, WaitStatus::code),
             End::Setup(_, code) | End::Hook(code) => *code,
             End::Lost(_) => EXIT_MOUNT_LOST,
+            End::Invalid(_) => EXIT_CONFIG,
         };
         if let Some(job) = &self.job {
             job.give_terminal_back();
@@ -226,6 +227,7 @@ impl Vassal {
             End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
             End::Stopped => ExitReason::Stopped,
             End::Setup(failure, _) => ExitReason::Setup(*failure),
+            End::Invalid(mistake) => ExitReason::Config(mistake),
             End::Lost(what) => {
                 // At once: to the emperor first, so that it knows however long the kernel takes.
                 self.tell(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));
@@ -242,7 +244,7 @@ impl Vassal {
             }
         };
         match &reason {
-            ExitReason::Stopped => {}
+            ExitReason::Stopped | ExitReason::Config(_) => {}
             // Why, only the app can tell: whose lines to look for.
             ExitReason::App(status) if status.code() != 0 && self.is_talkative() => {
                 let source = &self.plan.app_source;

@@ -19,6 +19,7 @@
 //! | [`remount`] | what follows a lost mountpoint while the app runs |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`launch`] | a child process: identity, signals, exec |
+//! | [`tyrant`] | becoming the owner of the file before it is read |
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
 //! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
 //! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
@@ -44,4 +45,5 @@ pub mod remount;
 pub mod run;
 pub mod sockets;
 pub mod start;
+pub mod tyrant;
 pub mod watchdog;

@@ -70,7 +70,9 @@ impl Vassal {
         let world = NoCommands::new(false);
         let fresh = match config::load_vassal(inputs, false, &world) {
             Ok(loaded) => loaded.plan,
-            Err(_) if world.asked.get() => return Verdict::NeedsRespawn("what a command prints may have"),
+            Err(_) if world.asked.get() && self.owner.is_none() => {
+                return Verdict::NeedsRespawn("what a command prints may have");
+            }
             Err(report) => return Verdict::Refused(report.first()),
         };
         if let Some(what) = self.fresh.jail_change(&fresh) {

@@ -142,13 +142,10 @@ impl Vassal {
                 crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));
                 Ok(())
             }
-            Err(End::Stopped) => Err(End::Stopped),
             Err(End::Setup(failure, _)) => {
                 Err(End::Lost(format!("{lost}; mounting again failed in {failure}")))
             }
-            Err(End::App(status)) => Err(End::App(status)),
-            Err(End::Hook(status)) => Err(End::Hook(status)),
-            Err(End::Lost(what)) => Err(End::Lost(what)),
+            Err(end) => Err(end),
         }
     }
 }

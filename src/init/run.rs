@@ -31,7 +31,9 @@ use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, KeptSocket, SetupFailure, WaitStatus};
+use crate::protocol::{
+    self, Announcement, EXIT_SETUP, FileOwner, FromVassal, KeptSocket, SetupFailure, WaitStatus,
+};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
 
@@ -68,6 +70,8 @@ pub struct Setup {
     pub entry: Option<Rc<Entrypoint>>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
+    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to say.
+    pub owner: Option<FileOwner>,
     /// The link to the emperor, if one started us.
     pub link: Option<OwnedFd>,
     /// Signal mask and dispositions for the app.
@@ -129,6 +133,7 @@ pub struct Vassal {
     /// File mode creation mask of everything that comes later.
     pub(super) umask: Option<u32>,
     namespaces: u64,
+    pub(super) owner: Option<FileOwner>,
     signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
     jail_workdir: Workdir,
@@ -175,6 +180,8 @@ pub enum End {
     Setup(Box<SetupFailure>, i32),
     /// A checked mountpoint was lost.
     Lost(String),
+    /// The configuration is invalid; the first mistake.
+    Invalid(String),
 }
 
 /// What a child is to us.
@@ -236,6 +243,7 @@ impl Vassal {
             job: None,
             early_signals: Vec::new(),
             namespaces: setup.namespaces,
+            owner: setup.owner,
             signals: setup.signals,
             environment: Vec::new(),
             sockets: Vec::new(),
@@ -264,7 +272,7 @@ impl Vassal {
     }
 
     /// Ours, with the plan's changes.
-    fn set_environment(&mut self) {
+    pub(super) fn set_environment(&mut self) {
         // What our starter wants to hear of us is not for the app to say: it gets its own.
         let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
         self.environment = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
@@ -281,6 +289,10 @@ impl Vassal {
         if self.has_namespace(libc::CLONE_NEWNS) {
             // Before the first hook: nothing that is mounted here may turn up where we come from.
             step("namespaces", ops::make_all_private())?;
+        }
+        if let Some(owner) = self.owner {
+            self.phase(Phase::AsVassal)?;
+            self.become_owner(owner)?;
         }
         if let Some(name) = &self.plan.hostname {
             step("namespaces", self.set_hostname(&name.value))?;
@@ -304,6 +316,9 @@ impl Vassal {
         }
         let accounts = Accounts::read_in_jail(host);
         let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
+        if let Some(owner) = self.owner {
+            step("privilege drop", identity.must_be(owner.uid, owner.gid))?;
+        }
         self.identity = Some(identity.clone());
         let kept = std::mem::take(&mut self.kept);
         step("sockets", self.open_sockets(&accounts, kept))?;
@@ -392,6 +407,11 @@ impl Vassal {
     /// Whether we live in a namespace of our own of this kind.
     pub(super) fn has_namespace(&self, kind: i32) -> bool {
         self.namespaces & kind as u64 != 0
+    }
+
+    /// Namespaces that the plan asks for and this process is not in.
+    pub(super) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
+        plan.unshare & !self.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.
@@ -739,7 +759,7 @@ fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
 
 /// Makes the error of a step that is no hook the vassal's end.
 #[inline(never)]
-fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
+pub(super) fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
 }
 

@@ -70,6 +70,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
                 inputs,
                 entry: entry.map(Rc::new),
                 namespaces: 0,
+                owner: None,
                 link: None,
                 signals,
                 kept: Vec::new(),
@@ -107,17 +108,31 @@ fn obey(
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = Vec::new();
-    let hooks = hello.as_vassal.iter();
-    inputs.extend(hooks.map(|(key, value)| Input::FromEmperor { key: key.clone(), value: value.clone() }));
+    // In tyrant mode nothing of the file is looked at before we are its owner, yet root's hooks come before that.
+    if hello.owner.is_none() {
+        add_hooks(&mut inputs, &hello.as_vassal);
+    }
     add_options(&mut inputs, &environment_options());
     add_options(&mut inputs, &hello.before);
     inputs.push(file);
     add_options(&mut inputs, &hello.behind);
-    match config::load_vassal(&inputs, false, &Machine) {
+    let loaded = match hello.owner {
+        None => config::load_vassal(&inputs, false, &Machine),
+        Some(_) => config::load_vassal(&only_hooks(&hello.as_vassal), false, &Machine),
+    };
+    match loaded {
         Ok(loaded) => {
             log_lines(&loaded.warnings);
-            let (plan, namespaces) = (Rc::new(loaded.plan), hello.namespaces);
-            live(Setup { plan, inputs, entry: None, namespaces, link: Some(link), signals, kept })
+            live(Setup {
+                plan: Rc::new(loaded.plan),
+                inputs,
+                entry: None,
+                namespaces: hello.namespaces,
+                owner: hello.owner,
+                link: Some(link),
+                signals,
+                kept,
+            })
         }
         Err(report) => {
             log_lines(&report);
@@ -139,6 +154,19 @@ pub(super) fn environment_option(name: &OsStr) -> Option<String> {
     let option = name.to_str()?.strip_prefix("UWSGI_")?;
     let internal = option.starts_with("EMPEROR_") || matches!(option, "RELOADS" | "ORIGINAL_PROC_NAME");
     (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
+}
+
+/// The emperor's hooks alone. A plan has an app, too; this one is never started.
+fn only_hooks(hooks: &[(String, OsString)]) -> Vec<Input> {
+    let mut inputs = vec![Input::Option { key: "command".into(), value: Some("true".into()) }];
+    add_hooks(&mut inputs, hooks);
+    inputs
+}
+
+fn add_hooks(inputs: &mut Vec<Input>, hooks: &[(String, OsString)]) {
+    let hook =
+        |(key, value): &(String, OsString)| Input::FromEmperor { key: key.clone(), value: value.clone() };
+    inputs.extend(hooks.iter().map(hook));
 }
 
 fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {

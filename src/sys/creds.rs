@@ -32,6 +32,27 @@ pub fn set_uid(uid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
+/// Runs `work` with the rights that this user and group have on files, without supplementary groups of theirs; ours are to
+/// be dropped by then (setfsuid(2)). Root's powers over files are gone as long, all others stay.
+///
+/// # Errors
+/// EPERM without CAP_SETUID and CAP_SETGID; `work` was not run then.
+pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
+    let (uids, gids) = ids();
+    let (own_uid, own_gid) = (uids[1], gids[1]);
+    // Returns the ID before; the only way to learn whether it was changed is to ask again with one that cannot be.
+    // SAFETY: system calls on plain integers. They change this thread only: there is no other.
+    let set = |call, id: u32| unsafe {
+        libc::syscall(call, id);
+        if libc::syscall(call, u32::MAX) as u32 == id { Ok(()) } else { Err(Errno::PERM) }
+    };
+    let taken = set(libc::SYS_setfsgid, gid).and_then(|()| set(libc::SYS_setfsuid, uid));
+    let result = taken.map(|()| work());
+    // Back to what we are is always allowed.
+    let back = set(libc::SYS_setfsuid, own_uid).and(set(libc::SYS_setfsgid, own_gid));
+    result.and_then(|result| back.map(|()| result))
+}
+
 /// Real, effective and saved ids, to verify a drop: (uids, gids).
 pub fn ids() -> ([u32; 3], [u32; 3]) {
     let (mut uid, mut gid) = ([u32::MAX; 3], [u32::MAX; 3]);

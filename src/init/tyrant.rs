@@ -1,0 +1,70 @@
+//! Tyrant mode: PID 1 becomes the owner of the vassal's file before it looks at what is in it.
+//!
+//! Whoever may write the file decides on everything in it, the hooks up to `as-root` included. So all of that is done with
+//! the owner's rights and nothing else: what needs root fails. Only the hooks that stand in the emperor's own file run
+//! before, as root, and see nothing of the vassal's.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::accounts::Accounts;
+use super::creds::Identity;
+use super::jail;
+use super::mountpoints::Mountpoints;
+use super::run::{End, Vassal, step};
+use super::start::log_lines;
+use crate::config::plan::{Id, Located, VassalPlan};
+use crate::config::{self, Loaded};
+use crate::error::{Error, Result};
+use crate::mount::ops::Walk;
+use crate::protocol::FileOwner;
+use crate::world::NoCommands;
+
+impl Vassal {
+    /// Becomes the owner for good, then reads the configuration and takes on what it says.
+    pub(super) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
+        step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
+        let Loaded { plan, warnings } = config::load_vassal(&self.inputs, false, &NoCommands::new(false))
+            .map_err(|report| {
+                log_lines(&report);
+                End::Invalid(report.first())
+            })?;
+        log_lines(&warnings);
+        step("emperor-tyrant", check(&plan, self.missing_namespaces(&plan)))?;
+        self.mountpoints = Mountpoints::new(&plan, Instant::now());
+        self.walk = Walk { new_root: jail::coming_root(&plan), old_root: None };
+        self.umask = plan.umask;
+        self.plan = Rc::new(plan);
+        self.fresh = Rc::clone(&self.plan);
+        self.set_environment();
+        Ok(())
+    }
+}
+
+fn identity(owner: FileOwner) -> Result<Identity> {
+    let FileOwner { uid, gid, initgroups } = owner;
+    let mut groups = vec![gid];
+    if initgroups {
+        let accounts = Accounts::read();
+        if let Some(name) = accounts.user(&Id::Number(uid))?.name {
+            groups.extend(accounts.memberships(&name));
+        }
+    }
+    Ok(Identity { uid: Some(uid), gid: Some(gid), groups: Some(groups) })
+}
+
+/// Refuses by name what an owner asks for in vain, where it would not fail by itself.
+fn check(plan: &VassalPlan, missing: u64) -> Result<()> {
+    let refused = |key, at, reason| Err(Error::new(&format!("{at}:"), key, reason));
+    if let Some(Located { key, at, .. }) = plan.capabilities.first() {
+        return refused(key, at, "the file's owner has no capabilities to keep");
+    }
+    if let Some(Located { key, at, .. }) = plan.add_gids.first() {
+        return refused(key, at, "the file's owner has the groups that 'emperor-tyrant-initgroups' gives");
+    }
+    if missing != 0 {
+        let reason = "the namespaces of this vassal are those that 'emperor-use-clone' names";
+        return Err(Error::new("make", "namespaces by 'unshare'", reason));
+    }
+    Ok(())
+}
