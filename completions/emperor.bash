@@ -4,21 +4,21 @@
 _emperor() {
     local word=${COMP_WORDS[COMP_CWORD]}
     case ${COMP_WORDS[COMP_CWORD - 1]} in
-        --check|--control|--emperor-pidfile|--include|--inherit|--ini|--logto|--vassal-init|--vassals-include|--vassals-include-before|--vassals-inherit|--vassals-inherit-before)
+        --cgroup-opt|--check|--control|--emperor-pidfile|--include|--inherit|--ini|--logto|--vassal-init|--vassals-include|--vassals-include-before|--vassals-inherit|--vassals-inherit-before)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --emperor)
+        --emperor|--emperor-cgroup)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-throttle|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--metrics|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
+        --cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-throttle|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
             mapfile -t COMPREPLY < <(true)
             return
             ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--check --control --emperor --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-max-throttle --emperor-nofollow --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --metrics --set --set-ph --set-placeholder --show-config --strict --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W '--cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-max-throttle --emperor-nofollow --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --memory-max --metrics --pids-max --set --set-ph --set-placeholder --show-config --strict --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
     fi

@@ -47,7 +47,7 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 pub const LOG_VARIABLE: &str = "VASSAL_LOG";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -60,8 +60,8 @@ pub const OPTIONS_MAX: usize = 8192;
 pub const REPORTS_MAX: usize = 16;
 const REPORT_TEXT_MAX: usize = 256;
 
-/// The largest packet: two texts and the options, some numbers and lengths.
-const PACKET_MAX: usize = 2 * TEXT_MAX + OPTIONS_MAX + 64;
+/// The largest packet: three texts and the options, some numbers and lengths.
+const PACKET_MAX: usize = 3 * TEXT_MAX + OPTIONS_MAX + 128;
 
 /// From the emperor to a vassal's PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Hello {
     pub kept: u64,
     /// Whom to become before the file is read (`emperor-tyrant`).
     pub owner: Option<FileOwner>,
+    /// The cgroup that the emperor has made for it; empty for none.
+    pub cgroup: PathBuf,
     /// Options to be read before the vassal's file.
     pub before: Vec<(String, OsString)>,
     /// Options to be read behind it.
@@ -254,6 +256,8 @@ pub enum ExitReason {
     Setup(SetupFailure),
     /// A checked mountpoint was lost; the text says which and how it was noticed.
     MountLost(String),
+    /// The app was killed by the kernel for want of memory: so many processes of its cgroup were.
+    OutOfMemory(u64),
 }
 
 /// Where in the plan setting up failed.
@@ -320,6 +324,12 @@ impl fmt::Display for ExitReason {
             Self::Config(mistake) => write!(f, "invalid configuration: {mistake}"),
             Self::Setup(failure) => write!(f, "setup failed in {failure}"),
             Self::MountLost(what) => write!(f, "{what}"),
+            Self::OutOfMemory(kills) => {
+                write!(
+                    f,
+                    "app killed by SIGKILL: out of memory (processes of its cgroup that the kernel has killed: {kills})"
+                )
+            }
         }
     }
 }
@@ -337,6 +347,7 @@ impl ToVassal {
                 .pairs(&hello.before)
                 .pairs(&hello.behind)
                 .owner(hello.owner)
+                .text(hello.cgroup.as_os_str().as_bytes())
                 .done(),
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
@@ -358,6 +369,7 @@ impl ToVassal {
                 before: fields.pairs()?,
                 behind: fields.pairs()?,
                 owner: fields.owner()?,
+                cgroup: OsString::from_vec(fields.text()?.to_vec()).into(),
             }),
             1 => Self::Stop,
             2 => Self::Reload,
@@ -405,6 +417,7 @@ impl FromVassal {
                 let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
                 reports.iter().fold(Packet::new(16).u64(reports.len() as u64), Packet::report).done()
             }
+            Self::Exiting(ExitReason::OutOfMemory(kills)) => Packet::new(19).u64(*kills).done(),
         }
     }
 
@@ -436,6 +449,7 @@ impl FromVassal {
             16 => Self::Mountpoints(fields.reports()?),
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),
+            19 => Self::Exiting(ExitReason::OutOfMemory(fields.u64()?)),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -663,6 +677,7 @@ mod tests {
             FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(-1))),
             FromVassal::Exiting(ExitReason::App(WaitStatus::Signaled(9))),
             FromVassal::Exiting(ExitReason::Stopped),
+            FromVassal::Exiting(ExitReason::OutOfMemory(3)),
             FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
             FromVassal::Exiting(ExitReason::Setup(failure)),
             FromVassal::Exiting(ExitReason::MountLost("mountpoint /app lost: ENOTCONN".into())),
@@ -700,7 +715,9 @@ mod tests {
         let behind = vec![("include".into(), "/x.ini".into())];
         let owner = Some(FileOwner { uid: u32::MAX, gid: 7, initgroups: true });
         let path = "/v/a.ini".into();
-        let hello = Hello { name, path, namespaces: 1 << 40, as_vassal, kept: 2, before, behind, owner };
+        let cgroup = "/sys/fs/cgroup/v".into();
+        let hello =
+            Hello { name, path, namespaces: 1 << 40, as_vassal, kept: 2, owner, cgroup, before, behind };
         let nobodys = Hello { owner: None, ..hello.clone() };
         vec![
             ToVassal::Hello(hello),
@@ -775,7 +792,8 @@ mod tests {
             namespaces: 0,
             as_vassal,
             kept: 0,
-            owner: None,
+            owner: Some(FileOwner { uid: 1, gid: 1, initgroups: true }),
+            cgroup: OsString::from_vec(vec![b'c'; TEXT_MAX]).into(),
             before: Vec::new(),
             behind: Vec::new(),
         });

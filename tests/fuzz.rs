@@ -305,6 +305,7 @@ fn samples() -> Vec<Vec<u8>> {
             ("hook-as-vassal".into(), "print:x".into()),
         ],
         owner: None,
+        cgroup: Default::default(),
         before: vec![("set".into(), "a=b".into())],
         behind: vec![("include".into(), "/x.ini".into())],
     };

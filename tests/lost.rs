@@ -232,6 +232,7 @@ impl Link {
             as_vassal: Vec::new(),
             kept: 0,
             owner: None,
+            cgroup: Default::default(),
             before: Vec::new(),
             behind: Vec::new(),
         });

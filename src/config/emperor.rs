@@ -10,8 +10,8 @@ use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Phase, Source, Tyrant};
-use super::reader::{checked, emperor_key, located, lookalike, strict, value};
+use super::plan::{EmperorPlan, Located, Phase, Source, Tyrant};
+use super::reader::{checked, emperor_key, locate, located, lookalike, strict, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -21,6 +21,9 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         extra_suffixes: Vec::new(),
         nofollow: false,
         tyrant: None,
+        cgroup: None,
+        cgroup_options: Vec::new(),
+        cgroup_optional: false,
         before: Vec::new(),
         behind: Vec::new(),
         namespaces: 0,
@@ -55,6 +58,14 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             continue;
         }
         match setting.name() {
+            "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => {
+                let option = checked(setting, found, values::cgroup_option(setting.name(), setting.text()));
+                plan.cgroup_options.extend(option.map(|option| locate(setting, option)));
+            }
+            "cgroup-optional" => {
+                plan.cgroup_optional = value(setting, found, values::boolean).unwrap_or_default();
+            }
+            "emperor-cgroup" => plan.cgroup = located(setting, found, values::absolute).or(plan.cgroup),
             "control" => plan.control = located(setting, found, values::path).or(plan.control),
             "emperor" => plan.sources.extend(located(setting, found, source)),
             "emperor-extra-ext" | "emperor-extra-extension" => {
@@ -125,6 +136,12 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has an owner's user ID";
         found.error(&at, message);
+    }
+    if let (None, Some(Located { key, at, .. })) = (&plan.cgroup, plan.cgroup_options.first()) {
+        let at = at.clone();
+        found
+            .error(&at, format!("'{key}' without 'emperor-cgroup'"))
+            .hint("add 'emperor-cgroup = DIR', where each vassal gets a cgroup of its own");
     }
     let [inherited, included, set, inherited_behind, included_behind] = templates;
     plan.before = [inherited, included, set].concat();

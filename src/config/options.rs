@@ -240,13 +240,23 @@ static OF_VASSALS: &[Row] = &[
                Names as in capabilities(7), with or without cap_, or numbers, separated by commas."),
     row(Process, "cap-drop", Value("LIST"), "capabilities that the app cannot have, whoever it is; or all\n\
                They are taken from all its sets, the bounding set too, so that no program it executes brings them back."),
+    row(Process, "cgroup", Value("DIR"), "a cgroup to start in, created if it is missing; may be repeated"),
+    row(Process, "cgroup-opt", Value("FILE=VALUE"), "write VALUE to FILE of each cgroup of the vassal; may be repeated"),
+    row(Process, "cgroup-optional", Flag, "start without the cgroups and limits of cgroups that cannot be had"),
     row(Process, "chdir", Value("DIR"), "the app's working directory"),
     row(Process, "chroot", Value("DIR"), "the new root directory, entered before pivot_root and post-jail"),
+    row(Process, "cpu-max", Value("PERCENT"), "processor time of the vassal: 50%, 200%, or QUOTA PERIOD; needs a cgroup"),
     row(Process, "env", Value("NAME=VALUE"), "set an environment variable of hooks and app; may be repeated"),
     row(Process, "gid", Value("GROUP"), "the group to become, by name or number (default: the user's own)"),
     row(Process, "hostname", Value("NAME"), "the host name in the vassal's uts namespace"),
+    row(Process, "limit-as", Value("MEGABYTES"), "limit of the app's address space"),
+    row(Process, "limit-nofile", Value("COUNT"), "limit of the app's open files"),
+    row(Process, "limit-nproc", Value("COUNT"), "limit of the processes that the app's user may have"),
+    row(Process, "memory-max", Value("SIZE"), "memory of the vassal, as 512M or 2G; needs a cgroup"),
     row(Process, "no-initgroups", Flag, "leave out the groups that the group database gives the user"),
     row(Process, "no-new-privs", Flag, "keep the app from gaining privileges by set-id programs (default: true)"),
+    row(Process, "oom-score-adj", Value("NUMBER"), "how soon the kernel ends it for want of memory, -1000 to 1000"),
+    row(Process, "pids-max", Value("COUNT"), "processes and threads of the vassal; needs a cgroup"),
     row(Process, "pivot-root", Value("NEW_ROOT PUT_OLD"), "the same as pivot_root"),
     row(Process, "pivot_root", Value("NEW_ROOT PUT_OLD"), "make the mount NEW_ROOT the root, the old one PUT_OLD\n\
                Both as seen before the change, PUT_OLD at or beneath NEW_ROOT. umount-as-root can then drop the old root."),
@@ -314,9 +324,14 @@ static OF_EMPERORS: &[Row] = &[
                To rotate it, copy and truncate it (logrotate's copytruncate): apps that run keep it open."),
     row(Operation, "metrics", Value("ADDRESS"), "serve metrics for Prometheus over HTTP at ADDRESS, which is as for emperor-stats"),
 
+    row(Vassals, "cgroup-opt", Value("FILE=VALUE"), "write VALUE to FILE of each vassal's cgroup; may be repeated"),
+    row(Vassals, "cgroup-optional", Flag, "start vassals without the cgroups and limits that cannot be had"),
+    row(Vassals, "cpu-max", Value("PERCENT"), "processor time of each vassal: 50%, 200%, or QUOTA PERIOD"),
     row(Vassals, "emperor", Value("DIR"), "a directory of vassal files, or a pattern of them; may be repeated\n\
                Each file NAME.ini in it is one vassal. A new file starts it, a touched one reloads it, a removed one stops it. \
                dir://DIR and glob://PATTERN say which it is; else what has a wildcard or ends in .ini is a pattern."),
+    row(Vassals, "emperor-cgroup", Value("DIR"), "a directory of cgroups (v2), where each vassal gets one and starts in it\n\
+               What is left of a vassal in it is killed when it ends. A vassal's own memory-max and the like apply to it as well."),
     row(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension"),
     row(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further end of names, as .conf, that makes an ini file a vassal's"),
     row(Vassals, "emperor-nofollow", Flag, "a symbolic link counts as changed when it is, not what it leads to"),
@@ -330,6 +345,8 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "hook-as-emperor", Value("exec:COMMAND"), "the same as exec-as-emperor"),
     row(Vassals, "hook-as-vassal", Value("ACTION:ARGS"), "do something in each vassal before all else; may be repeated\n\
                As vassal-init --help hook-PHASE says; also exec-, mount-, umount- and call-as-vassal."),
+    row(Vassals, "memory-max", Value("SIZE"), "memory of each vassal, as 512M or 2G"),
+    row(Vassals, "pids-max", Value("COUNT"), "processes and threads of each vassal"),
     row(Vassals, "vassal-init", Value("PROGRAM"), "what runs as process 1 of a vassal (default: vassal-init beside the emperor)"),
     row(Vassals, "vassal-set", Value("KEY=VALUE"), "an option or a placeholder for all vassals; may be repeated\n\
                Before each file, which may therefore say otherwise. UWSGI_VASSAL_KEY in the environment does the same."),
@@ -393,10 +410,12 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> =
-            EMPEROR.rows().chain(OF_COMMANDS).chain(OF_VASSALS).map(|row| row.name).collect();
-        names.sort_unstable();
-        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+        let of_vassals = OF_COMMANDS.iter().chain(VASSAL_INIT.rows());
+        for rows in [EMPEROR.rows().collect::<Vec<_>>(), of_vassals.collect()] {
+            let mut names: Vec<_> = rows.iter().map(|row| row.name).collect();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+        }
     }
 
     #[test]

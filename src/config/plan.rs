@@ -81,6 +81,16 @@ pub struct VassalPlan {
     pub listen: Vec<Located<Listen>>,
     /// Whether they outlive the instance, in the emperor's keeping (not `keep-sockets = false`).
     pub keep_sockets: bool,
+    /// Cgroups that PID 1 enters before anything else (`cgroup`).
+    pub cgroups: Vec<Located<PathBuf>>,
+    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`, `memory-max`, …).
+    pub cgroup_options: Vec<Located<CgroupOption>>,
+    /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
+    pub cgroup_optional: bool,
+    /// Limits of the app (`limit-*`).
+    pub limits: Vec<Located<Limit>>,
+    /// How soon the kernel ends it for want of memory, -1000 to 1000 (`oom-score-adj`, proc(5)).
+    pub oom_score_adj: Option<Located<i32>>,
     /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
     pub unshare: u64,
     /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
@@ -111,6 +121,35 @@ pub enum MountpointLost {
     Remount,
     /// This runs, and the app goes on.
     Hook(Box<Hook>),
+}
+
+/// What is to be written to a file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupOption {
+    /// The file's name.
+    pub file: String,
+    /// What.
+    pub value: Vec<u8>,
+}
+
+/// A limit of the app's (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Of what.
+    pub resource: Limited,
+    /// How much, in bytes or pieces.
+    pub value: u64,
+}
+
+/// What can be limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Address space (`limit-as`).
+    AddressSpace,
+    /// The highest descriptor, and one (`limit-nofile`).
+    Descriptors,
+    /// The user's processes (`limit-nproc`).
+    Processes,
 }
 
 /// The two directories of pivot_root(2).
@@ -329,6 +368,12 @@ pub struct EmperorPlan {
     pub nofollow: bool,
     /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
     pub tyrant: Option<Tyrant>,
+    /// The directory that each vassal gets a cgroup in (`emperor-cgroup`).
+    pub cgroup: Option<Located<PathBuf>>,
+    /// What is written to each of them (`cgroup-opt`, `memory-max`, …).
+    pub cgroup_options: Vec<Located<CgroupOption>>,
+    /// Whether vassals also start without (`cgroup-optional`).
+    pub cgroup_optional: bool,
     /// What every vassal is told before its own file is read: options as text (`KEY`, `VALUE`), in order.
     pub before: Vec<(String, OsString)>,
     /// The same behind its file.

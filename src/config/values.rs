@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bytes::split_once;
-use super::plan::{Address, EnvChange, Id, PivotRoot, Place};
+use super::plan::{Address, CgroupOption, EnvChange, Id, PivotRoot, Place};
 use super::suggest;
 
 /// A value, or what is wrong with it.
@@ -59,6 +59,65 @@ pub(super) fn duration(text: &[u8]) -> Parsed<Duration> {
 /// A whole number of seconds or milliseconds, as uWSGI's keys have it.
 pub(super) fn count(text: &[u8]) -> Parsed<u32> {
     integer(text).ok_or_else(|| format!("{} is not a whole number", quoted(text)))
+}
+
+/// What an option writes to which file of a cgroup: `cgroup-opt = FILE=VALUE`, `memory-max` a size, `pids-max` a count,
+/// `cpu-max` a share in percent or as the kernel has it (`QUOTA PERIOD`, microseconds); these three also `max`.
+pub(super) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
+    let (file, value, wanted) = match key {
+        "memory-max" => ("memory.max", size(text), "a size: write 512M, or max"),
+        "cpu-max" => ("cpu.max", share(text), "a share: write 50%, 200% or max"),
+        "pids-max" => {
+            ("pids.max", integer(text).map(|count: u64| count.to_string()), "a whole number, or max")
+        }
+        _ => {
+            let parts = split_once(text, b'=')
+                .and_then(|(file, value)| Some((std::str::from_utf8(file).ok()?, value)));
+            return match parts {
+                Some((file, value)) if !file.is_empty() && !file.contains('/') => {
+                    Ok(CgroupOption { file: file.to_owned(), value: value.to_vec() })
+                }
+                _ => Err(format!("{} is not FILE=VALUE with a file of a cgroup", quoted(text))),
+            };
+        }
+    };
+    let value = if text == b"max" { Some("max".to_owned()) } else { value };
+    let value = value.ok_or_else(|| format!("{} is not {wanted}", quoted(text)))?;
+    Ok(CgroupOption { file: file.to_owned(), value: value.into_bytes() })
+}
+
+/// In bytes.
+fn size(text: &[u8]) -> Option<String> {
+    let (number, unit) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    let factor = match unit {
+        b"" => 1,
+        b"K" | b"k" => 1 << 10,
+        b"M" | b"m" => 1 << 20,
+        b"G" | b"g" => 1 << 30,
+        _ => return None,
+    };
+    integer::<u64>(number)?.checked_mul(factor).map(|bytes| bytes.to_string())
+}
+
+/// Of a tenth of a second, the kernel's own period, where there is no other.
+fn share(text: &[u8]) -> Option<String> {
+    let (quota, period) = match text.strip_suffix(b"%") {
+        Some(percent) => (integer::<u64>(percent)?.checked_mul(1000)?, 100_000),
+        None => {
+            let (quota, period) = split_once(text, b' ')?;
+            (integer(quota)?, integer(period)?)
+        }
+    };
+    (quota > 0).then(|| format!("{quota} {period}"))
+}
+
+/// A whole number that may be below zero, from -1000 to 1000.
+pub(super) fn oom_score_adj(text: &[u8]) -> Parsed<i32> {
+    let (number, sign) = text.strip_prefix(b"-").map_or((text, 1), |number| (number, -1));
+    let value = integer::<i32>(number).map(|number| sign * number);
+    value
+        .filter(|value| (-1000..=1000).contains(value))
+        .ok_or_else(|| format!("{} is not a number from -1000 to 1000", quoted(text)))
 }
 
 /// A user or group: a number or a name.
@@ -271,6 +330,37 @@ fn integer<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_cgroups() {
+        let option = |key: &str, text: &str| {
+            let option = cgroup_option(key, text.as_bytes())?;
+            Ok::<_, String>(format!("{} {}", option.file, String::from_utf8_lossy(&option.value)))
+        };
+        for (key, text, expected) in [
+            ("memory-max", "64M", "memory.max 67108864"),
+            ("memory-max", "4096", "memory.max 4096"),
+            ("memory-max", "max", "memory.max max"),
+            ("cpu-max", "50%", "cpu.max 50000 100000"),
+            ("cpu-max", "20000 50000", "cpu.max 20000 50000"),
+            ("pids-max", "7", "pids.max 7"),
+            ("cgroup-opt", "memory.swap.max=a=b", "memory.swap.max a=b"),
+        ] {
+            assert_eq!(option(key, text).as_deref(), Ok(expected), "{key} {text}");
+        }
+        let bad =
+            [("memory-max", "64X"), ("memory-max", ""), ("memory-max", "99999999999G"), ("cpu-max", "0%")];
+        for (key, text) in [
+            &bad[..],
+            &[("cpu-max", "50"), ("pids-max", "-1"), ("cgroup-opt", "x"), ("cgroup-opt", "../x=1")],
+        ]
+        .concat()
+        {
+            assert!(option(key, text).is_err(), "{key} {text}");
+        }
+        assert_eq!((oom_score_adj(b"-1000"), oom_score_adj(b"7")), (Ok(-1000), Ok(7)));
+        assert!(oom_score_adj(b"1001").is_err() && oom_score_adj(b"--1").is_err());
+    }
 
     #[test]
     fn durations() {

@@ -11,7 +11,7 @@ use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
 use super::options::VASSAL_INIT;
-use super::plan::{App, Hook, Listen, Located, Location, MountpointLost, Phase, VassalPlan};
+use super::plan::{App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, VassalPlan};
 use super::reader::{checked, emperor_key, locate, located, strict, unknown, value};
 use super::values::{self, Parsed};
 
@@ -55,6 +55,11 @@ pub(super) fn plan(
         stop_timeout: Duration::from_secs(10),
         listen: Vec::new(),
         keep_sockets: true,
+        cgroups: Vec::new(),
+        cgroup_options: Vec::new(),
+        cgroup_optional: false,
+        limits: Vec::new(),
+        oom_score_adj: None,
         unshare: 0,
         chroot: None,
         pivot_root: None,
@@ -135,6 +140,12 @@ pub(super) fn plan(
                 }
             }
             "cap-drop" => set(&mut plan.cap_drop, setting, found, capabilities::set),
+            "cgroup" => plan.cgroups.extend(located(setting, found, values::absolute)),
+            "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => {
+                let option = checked(setting, found, values::cgroup_option(setting.name(), setting.text()));
+                plan.cgroup_options.extend(option.map(|option| locate(setting, option)));
+            }
+            "cgroup-optional" => set(&mut plan.cgroup_optional, setting, found, values::boolean),
             "chdir" => set_located(&mut plan.chdir, setting, found, values::path),
             "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
             "command" => set_located(&mut program, setting, found, |text| words(text, false)),
@@ -153,6 +164,10 @@ pub(super) fn plan(
             }
             "listen" => addresses.extend(located(setting, found, listen::address)),
             "hostname" => set_located(&mut plan.hostname, setting, found, values::hostname),
+            "limit-as" | "limit-nofile" | "limit-nproc" => {
+                let limit = checked(setting, found, limit(setting.name(), setting.text()));
+                plan.limits.extend(limit.map(|limit| locate(setting, limit)));
+            }
             "mount-check" | "mountpoint-check" => {
                 plan.checks.extend(located(setting, found, values::absolute));
                 say_dots(setting, found);
@@ -169,6 +184,7 @@ pub(super) fn plan(
                 set(&mut plan.initgroups, setting, found, |text| values::boolean(text).map(|no| !no))
             }
             "no-new-privs" => set(&mut plan.no_new_privs, setting, found, values::boolean),
+            "oom-score-adj" => set_located(&mut plan.oom_score_adj, setting, found, values::oom_score_adj),
             "pivot-root" | "pivot_root" => {
                 set_located(&mut plan.pivot_root, setting, found, values::pivot_root)
             }
@@ -317,6 +333,16 @@ fn mountpoint_lost(setting: &Setting, found: &mut Diagnostics) -> Option<Mountpo
             Some(MountpointLost::Hook(Box::new(as_hook(setting, Phase::MountpointLost, step, text))))
         }
     }
+}
+
+/// A limit of the app. uWSGI counts address space in megabytes.
+fn limit(key: &str, text: &[u8]) -> Parsed<Limit> {
+    let (resource, unit) = match key {
+        "limit-as" => (Limited::AddressSpace, 1 << 20),
+        "limit-nofile" => (Limited::Descriptors, 1),
+        _ => (Limited::Processes, 1),
+    };
+    values::count(text).map(|count| Limit { resource, value: u64::from(count) * unit })
 }
 
 /// A command line as the app.

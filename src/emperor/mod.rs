@@ -18,6 +18,7 @@
 //! commands of as-emperor have left running, which are not ours to kill.
 
 pub mod backoff;
+pub mod cgroups;
 pub mod commands;
 pub mod control;
 pub mod directories;

@@ -636,7 +636,12 @@ impl Roster {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let Some(mut instance) = vassal.instance.take() else { return };
         instance.close_link(&self.links);
-        let why = instance.why_it_ended(status);
+        let mut why = instance.why_it_ended(status);
+        let kills = self.spawner.clean_up(path);
+        if kills > 0 && status == WaitStatus::Signaled(libc::SIGKILL) {
+            // PID 1 itself, who cannot tell any more.
+            why.push_str(": out of memory");
+        }
         let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
         log_of!(&name(path), "{why}; {}; {next}", instance.how_long(now));

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
+use super::cgroups::Cgroups;
 use super::kept::Kept;
 use super::scan::{Owners, vassal_name};
 use super::state::Saved;
@@ -23,7 +24,7 @@ use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
     SetupFailure, ToVassal, send,
 };
-use crate::sys::clone::{self, Child, Side, clone3};
+use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::Inherited;
@@ -120,6 +121,7 @@ pub struct Spawner {
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
     tyrant: Option<Tyrant>,
+    cgroups: Option<Cgroups>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
     origin: Rc<Origin>,
@@ -164,6 +166,7 @@ impl Spawner {
             before: plan.before.clone(),
             behind: plan.behind.clone(),
             tyrant: plan.tyrant,
+            cgroups: Cgroups::new(plan)?,
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
             origin,
@@ -202,6 +205,10 @@ impl Spawner {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
+        let cgroup = match &self.cgroups {
+            Some(cgroups) => cgroups.make(name)?,
+            None => None,
+        };
         // Sent before there is anybody to read it: if this fails, no process has to be taken back.
         let hello = Hello {
             name: name.to_owned(),
@@ -214,6 +221,7 @@ impl Spawner {
                 gid: owner.gid,
                 initgroups,
             }),
+            cgroup: cgroup.as_ref().map(|cgroup| cgroup.path.clone()).unwrap_or_default(),
             before: self.before.clone(),
             behind: self.behind.clone(),
         };
@@ -228,10 +236,19 @@ impl Spawner {
         // Where relative paths in it begin.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
-        match clone3(self.namespaces).context("create", process)? {
+        match clone3_into(self.namespaces, cgroup.as_ref().map(|cgroup| cgroup.fd.as_fd()))
+            .context("create", process)?
+        {
             Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
             Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner }),
         }
+    }
+
+    /// Ends what is left of an instance that has ended; returns how many of its processes the kernel has killed for want
+    /// of memory.
+    pub fn clean_up(&self, path: &Path) -> u64 {
+        let name = vassal_name(path.file_name().unwrap_or_default());
+        self.cgroups.as_ref().map_or(0, |cgroups| cgroups.end(name))
     }
 
     /// Whether vassals run as the owners of their files.

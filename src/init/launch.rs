@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal};
 use super::action;
 use super::creds::{Confinement, Identity};
 use super::job::Stand;
+use super::limits;
 use super::sockets::{self, Binding, Socket};
-use crate::config::plan::Action;
+use crate::config::plan::{Action, Limit, Located};
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
@@ -79,6 +80,8 @@ pub struct Launch<'a> {
     pub passed: &'a [BorrowedFd<'a>],
     /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
     pub sockets: &'a [Socket],
+    /// What it may use at most.
+    pub limits: &'a [Located<Limit>],
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
 }
@@ -170,6 +173,7 @@ impl Launch<'_> {
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
+        limits::limit_app(self.limits)?;
         if let Some(identity) = self.identity {
             identity.assume(self.confinement)?;
         }

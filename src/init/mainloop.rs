@@ -223,6 +223,9 @@ impl Vassal {
         }
         let code = self.entry.as_ref().map_or(code, |entry| entry.status_for(code));
         let reason = match end {
+            End::App(WaitStatus::Signaled(libc::SIGKILL)) if self.oom_kills() > 0 => {
+                ExitReason::OutOfMemory(self.oom_kills())
+            }
             End::App(status) => ExitReason::App(status),
             End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
             End::Stopped => ExitReason::Stopped,

@@ -18,6 +18,7 @@
 //! | [`jail`] | the change of root |
 //! | [`remount`] | what follows a lost mountpoint while the app runs |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
+//! | [`limits`] | cgroups and other limits |
 //! | [`launch`] | a child process: identity, signals, exec |
 //! | [`tyrant`] | becoming the owner of the file before it is read |
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
@@ -35,6 +36,7 @@ pub mod hook;
 pub mod jail;
 pub mod job;
 pub mod launch;
+pub mod limits;
 pub mod mainloop;
 pub mod mountpoints;
 pub mod outer;

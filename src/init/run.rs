@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,8 @@ pub struct Setup {
     pub entry: Option<Rc<Entrypoint>>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
+    /// The cgroup that the emperor has made for us; empty for none.
+    pub cgroup: PathBuf,
     /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to say.
     pub owner: Option<FileOwner>,
     /// The link to the emperor, if one started us.
@@ -134,6 +136,9 @@ pub struct Vassal {
     pub(super) umask: Option<u32>,
     namespaces: u64,
     pub(super) owner: Option<FileOwner>,
+    pub(super) cgroup: PathBuf,
+    /// What tells of processes killed for want of memory, and what it has told before us.
+    pub(super) oom_counters: Vec<(u64, OwnedFd)>,
     signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
     jail_workdir: Workdir,
@@ -244,6 +249,8 @@ impl Vassal {
             early_signals: Vec::new(),
             namespaces: setup.namespaces,
             owner: setup.owner,
+            cgroup: setup.cgroup,
+            oom_counters: Vec::new(),
             signals: setup.signals,
             environment: Vec::new(),
             sockets: Vec::new(),
@@ -294,6 +301,7 @@ impl Vassal {
             self.phase(Phase::AsVassal)?;
             self.become_owner(owner)?;
         }
+        step("limits", self.limit())?;
         if let Some(name) = &self.plan.hostname {
             step("namespaces", self.set_hostname(&name.value))?;
         }
@@ -584,6 +592,7 @@ impl Vassal {
             stand,
             passed,
             sockets: if role == Role::App { &self.sockets } else { &[] },
+            limits: if role == Role::App { &self.plan.limits } else { &[] },
             signals: &self.signals,
         }
         .start()

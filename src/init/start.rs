@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
                 inputs,
                 entry: entry.map(Rc::new),
                 namespaces: 0,
+                cgroup: PathBuf::new(),
                 owner: None,
                 link: None,
                 signals,
@@ -128,6 +129,7 @@ fn obey(
                 inputs,
                 entry: None,
                 namespaces: hello.namespaces,
+                cgroup: hello.cgroup.clone(),
                 owner: hello.owner,
                 link: Some(link),
                 signals,

@@ -1,10 +1,13 @@
 //! `clone3(2)`: a new process, in new namespaces if asked for, held by a pidfd from its first instant.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+
+/// `CLONE_INTO_CGROUP` (Linux 5.7).
+const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Which side of [`clone3`] is running.
 pub enum Side {
@@ -34,10 +37,19 @@ pub struct Child {
 /// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at the
 /// process limit.
 pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
+    clone3_into(namespaces, None)
+}
+
+/// The same, with the child in another cgroup (version 2) from its first instant.
+///
+/// # Errors
+/// As [`clone3`], ENOSYS without it, since clone(2) knows no cgroups; EBADF for what is no cgroup, EACCES, EBUSY, EOPNOTSUPP for one that takes no processes.
+pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+    let into = if cgroup.is_some() { INTO_CGROUP } else { 0 };
     let mut pidfd: RawFd = -1;
     let flags = namespaces | libc::CLONE_PIDFD as u64;
     let args = libc::clone_args {
-        flags,
+        flags: flags | into,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -47,14 +59,14 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     // SAFETY: `args` is a valid clone_args of the size passed and outlives the call. Without CLONE_VM the child works
     // on its own copy of the address space; with one thread no lock can be held by somebody who is not there
     // in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd through its third argument.
     let pid = unsafe {
         let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
-        if pid == -1 && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
+        if pid == -1 && cgroup.is_none() && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
             libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, &raw mut pidfd, 0, 0)
         } else {
             pid

@@ -1,0 +1,123 @@
+//! Control groups: writing to their files, and what they tell about memory (cgroups(7)).
+//!
+//! Both versions are served: v2, and the v1 hierarchies that uWSGI's `cgroup` was made for.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, mkdir, open};
+use rustix::io::Errno;
+
+use crate::config::plan::{CgroupOption, Located};
+use crate::error::{Context, Described, Error, Result};
+use crate::world;
+
+/// Writes options to the files of a cgroup. With `optional` what cannot be had is only logged.
+///
+/// # Errors
+/// open(2) and write(2); a controller that this cgroup does not have is named.
+pub fn set(directory: &Path, options: &[Located<CgroupOption>], optional: bool) -> Result<()> {
+    for Located { value: CgroupOption { file, value }, key, at } in options {
+        let path = directory.join(file);
+        let Err(errno) = write(&path, value) else { continue };
+        let what = format!("{at}: {key}: write");
+        let error = match errno {
+            Errno::NOENT => Error::new(&what, path.display(), missing(directory, file)),
+            errno => Error::os(&what, path.display(), errno),
+        };
+        optionally(Err(error), optional)?;
+    }
+    Ok(())
+}
+
+/// Logs the failure of what is optional.
+///
+/// # Errors
+/// That of what is not.
+pub fn optionally(result: Result<()>, optional: bool) -> Result<()> {
+    match result {
+        Err(error) if optional => {
+            crate::log!("{error}; going on without, as cgroup-optional says");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Moves this process, and so everything it will start, into a cgroup, which is created if it is not there.
+///
+/// # Errors
+/// mkdir(2), open(2), write(2).
+pub fn enter(directory: &Path) -> Result<()> {
+    create(directory)?;
+    let procs = directory.join("cgroup.procs");
+    // 0 is the writer, whatever its pid is in whichever namespace.
+    write(&procs, b"0").context("write", procs.display())
+}
+
+/// Creates a cgroup; one that is there is fine.
+///
+/// # Errors
+/// mkdir(2).
+pub fn create(directory: &Path) -> Result<()> {
+    match mkdir(directory, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::os("create cgroup", directory.display(), errno)),
+    }
+}
+
+/// Writes to a file of a cgroup.
+///
+/// # Errors
+/// open(2), write(2).
+pub fn write(path: &Path, value: &[u8]) -> std::result::Result<(), Errno> {
+    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(file, value).map(drop)
+}
+
+/// The file that counts processes killed for want of memory; `None` where memory is not accounted for.
+pub fn oom_counter(directory: &Path) -> Option<OwnedFd> {
+    let open = |file: &str| open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    // Version 2, then 1.
+    open("memory.events").or_else(|| open("memory.oom_control"))
+}
+
+/// How many processes the kernel has killed in the cgroup since it was created; 0 if it does not say.
+pub fn oom_kills(counter: impl AsFd) -> u64 {
+    let mut text = [0; 1024];
+    let length = rustix::io::pread(counter, &mut text, 0).unwrap_or(0);
+    count_kills(text.get(..length).unwrap_or_default())
+}
+
+fn count_kills(text: &[u8]) -> u64 {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    count.unwrap_or(0)
+}
+
+/// Why a cgroup may lack a file.
+fn missing(directory: &Path, file: &str) -> String {
+    let controller = file.split('.').next().unwrap_or(file);
+    let controllers = directory.join("cgroup.controllers");
+    match world::read_file(&controllers.to_string_lossy()) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let there = if text.trim().is_empty() { "none" } else { text.trim() };
+            format!("the cgroup has no controller '{controller}' for it (there: {there})")
+        }
+        Err(_) => Described(Errno::NOENT).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_are_counted_in_both_versions() {
+        assert_eq!(count_kills(b"low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n"), 3);
+        assert_eq!(count_kills(b"oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"), 12);
+        assert_eq!(count_kills(b"oom_kill_disable 0\nunder_oom 0\n"), 0);
+        assert_eq!(count_kills(b""), 0);
+    }
+}

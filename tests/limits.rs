@@ -1,0 +1,169 @@
+//! Cgroups and other limits. On a machine whose controllers are all in hierarchies of version 1, what needs one of version
+//! 2 is tested for its refusal, and what does not, for real.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{eventually, process, run, sandboxed, until};
+
+/// A directory in a hierarchy that is removed at the end, with what is in it.
+struct Group(PathBuf);
+
+impl Group {
+    /// In the hierarchy of version 2.
+    fn unified(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
+        Self::below(mount.split(' ').nth(1).unwrap(), name)
+    }
+
+    fn below(mount: &str, name: &str) -> Self {
+        let path = Path::new(mount)
+            .join(format!("vassal-test-{name}-{}", fs::read_link("/proc/self/ns/pid").unwrap().display()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn has_controller(&self, name: &str) -> bool {
+        fs::read_to_string(self.0.join("cgroup.controllers"))
+            .unwrap()
+            .split_whitespace()
+            .any(|there| there == name)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        run("find", &[self.path(), "-depth", "-type", "d", "-delete"]);
+    }
+}
+
+/// The cgroup of version 2 that a process is in.
+fn cgroup_of(pid: i32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+}
+
+#[test]
+fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("starts");
+        // Without a pid namespace, what the hook leaves behind outlives a killed PID 1, but not the cgroup.
+        sandbox.vassal(
+            "a b",
+            "exec-asap = cat /proc/self/cgroup\nexec-as-root = setsid sleep 2000 &\ncommand = sleep 1000",
+        );
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs"]);
+        let pid = emperor.wait_running(1, "a b");
+        assert!(cgroup_of(pid).ends_with("/v-a b"), "{}", cgroup_of(pid));
+        emperor.wait_for("/v-a b");
+        assert_eq!(process::named("sleep").len(), 2);
+        run("kill", &["-KILL", &pid.to_string()]);
+        emperor.wait_for("emperor: a b: vassal-init killed by SIGKILL");
+        until("the daemon is gone", || {
+            process::named("sleep").iter().all(|process| cgroup_of(process.pid).ends_with("/v-a b"))
+        });
+        emperor.wait_running(2, "a b");
+        until("one daemon and one app", || process::named("sleep").len() == 2);
+        emperor.stop();
+        until("its cgroup is gone", || {
+            !group.0.join("v-a b").exists() || fs::remove_dir(group.0.join("v-a b")).is_ok()
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_limited_is_an_error_or_a_warning() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("limits");
+        let there = group.has_controller("memory");
+        sandbox.vassal("a", "memory-max = 100M\ncommand = sleep 1000");
+        sandbox.vassal("b", "memory-max = 100M\ncgroup-optional\ncommand = sleep 1000");
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.path(), "--emperor-throttle", "100000"]);
+        emperor.wait_running(1, "b");
+        if there {
+            emperor.wait_running(1, "a");
+            assert_eq!(fs::read_to_string(group.0.join("v-a/memory.max")).unwrap(), "104857600\n");
+        } else {
+            let file = group.0.join("v-a/memory.max");
+            emperor.wait_for(&format!(
+                "emperor: a: setup failed in limits: /etc/uwsgi/vassals/a.ini:2:14: memory-max: write {}: \
+                 the cgroup has no controller 'memory' for it (there: ",
+                file.display()
+            ));
+            emperor.wait_for("v-b/memory.max: the cgroup has no controller 'memory' for it (there: none); going on without");
+        }
+        emperor.stop();
+
+        // The same for all, by the emperor's own word.
+        let options =
+            ["--emperor-cgroup", group.path(), "--emperor-throttle", "100000", "--cgroup-opt", "no.such=1"];
+        fs::remove_file("/etc/uwsgi/vassals/a.ini").unwrap();
+        let emperor = sandbox.emperor(&options);
+        emperor.wait_for("emperor: b: cannot start: command line: cgroup-opt: write ");
+        emperor.stop();
+        let emperor = sandbox.emperor(&[&options[..], &["--cgroup-optional"]].concat());
+        emperor.wait_running(2, "b");
+        emperor.stop();
+
+        let mut emperor = sandbox.emperor(&["--emperor-cgroup", "/run/scratch/none"]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor-cgroup: use /run/scratch/none: not in a cgroup hierarchy of version 2");
+    });
+}
+
+#[test]
+fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
+    sandboxed(|sandbox| {
+        // Where memory is accounted for differs: version 1 beside version 2, or version 2 alone.
+        let old = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
+        let group = if old { Group::below("/sys/fs/cgroup/memory", "oom") } else { Group::unified("oom") };
+        if !old {
+            assert!(group.has_controller("memory"), "this machine limits no memory at all");
+            fs::write(group.0.join("cgroup.subtree_control"), "+memory").unwrap();
+        }
+        let limit = if old { "memory.limit_in_bytes=40M" } else { "memory.max=40M" };
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = {limit}\ncommand = perl -e 'my $x = \"x\" x 400_000_000; sleep 1000'",
+            group.path()
+        );
+        let mut vassal = sandbox.vassal_init("hungry", &lines);
+        assert_eq!(vassal.wait(), 137);
+        vassal.wait_for(
+            "app killed by SIGKILL: out of memory (processes of its cgroup that the kernel has killed: 1)",
+        );
+        sandbox.vassal("hungry", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100000"]);
+        emperor.wait_for("emperor: hungry: app killed by SIGKILL: out of memory (");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn limits_of_the_app_are_set_before_it_starts() {
+    sandboxed(|sandbox| {
+        let lines = "uid = user001\ngid = user001\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\noom-score-adj = 321\n\
+                     exec-as-user = ulimit -n | sed 's/^/hook /'\ncommand = sleep 1000";
+        let vassal = sandbox.vassal_init("limited", lines);
+        vassal.wait_for("app started");
+        let app = eventually("the app", || process::named("sleep").into_iter().next()).pid;
+        let limits = fs::read_to_string(format!("/proc/{app}/limits")).unwrap();
+        let limit = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).take(2).collect::<Vec<_>>()
+        };
+        assert_eq!(limit("Max address space"), ["524288000", "524288000"]);
+        assert_eq!(limit("Max open files"), ["100", "100"]);
+        assert_eq!(limit("Max processes"), ["50", "50"]);
+        assert_eq!(fs::read_to_string(format!("/proc/{app}/oom_score_adj")).unwrap(), "321\n");
+        assert_ne!(vassal.wait_for("hook "), "hook 100", "hooks are not limited");
+    });
+}
