@@ -10,8 +10,16 @@ use super::suggest;
 use super::values::{self, Parsed};
 
 /// Names of uWSGI's that are close to one of ours: no warning for them.
-const UWSGI_LOOKALIKES: &[&str] =
-    &["call-as-vassal1", "call-as-vassal3", "chdir2", "logformat", "logto2", "metric", "unshare2"];
+const UWSGI_LOOKALIKES: &[&str] = &[
+    "call-as-vassal1",
+    "call-as-vassal3",
+    "chdir2",
+    "logformat",
+    "logto2",
+    "metric",
+    "unshare2",
+    "vassal-sos",
+];
 
 /// The value of a setting, or `None` after its mistake was noted with key and place.
 pub(super) fn value<T>(

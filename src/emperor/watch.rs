@@ -23,6 +23,9 @@ use crate::error::{Context, Error, Result};
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
 pub const WRITER_MAX: Duration = Duration::from_secs(1);
 
+/// A file that goes away is given this long to come back: some editors move the old one away before they write the new.
+const RETURN: Duration = Duration::from_millis(100);
+
 /// So many events are read at once: what the kernel queues by default, so that everything up to now is seen, yet
 /// nobody who writes all the time can keep us reading.
 const EVENTS_PER_READ: usize = 16384;
@@ -118,6 +121,7 @@ impl Watch {
                     // A writer may set the times before it closes: that must not end its hold.
                     What::Touched if self.holds.holds(directory, name) => continue,
                     What::Touched => now,
+                    What::Gone => now + RETURN,
                     What::Written => now + WRITER_MAX,
                     What::Created if is_empty_file(directory, name) => now + WRITER_MAX,
                     What::Created => now,
@@ -161,6 +165,8 @@ enum What {
     Nothing,
     /// It is complete as it is.
     Done,
+    /// It has just been deleted or moved away.
+    Gone,
     /// Its times or its permissions were changed.
     Touched,
     /// Somebody is writing to it.
@@ -170,7 +176,8 @@ enum What {
 }
 
 fn what(events: ReadFlags, name: &OsStr, rules: &Rules) -> What {
-    let done = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::MOVED_FROM | ReadFlags::DELETE;
+    let done = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO;
+    let gone = ReadFlags::MOVED_FROM | ReadFlags::DELETE;
     if name.is_empty() {
         // The directory itself was deleted, moved or unmounted.
         What::Done
@@ -186,6 +193,8 @@ fn what(events: ReadFlags, name: &OsStr, rules: &Rules) -> What {
         What::Written
     } else if events.intersects(done) {
         What::Done
+    } else if events.intersects(gone) {
+        What::Gone
     } else if events.contains(ReadFlags::ATTRIB) {
         What::Touched
     } else {
@@ -295,6 +304,23 @@ mod tests {
         for name in ["hard.ini", "soft.ini", "moved.ini"] {
             assert!(!fixture.holds(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_that_goes_may_come_back_soon() {
+        let mut fixture = Fixture::new("gone");
+        let (path, backup) = (fixture.path.join("a.ini"), fixture.path.join("a.ini~"));
+        fs::write(&path, "old").unwrap();
+        assert!(!fixture.holds("a.ini"));
+        fs::rename(&path, &backup).unwrap();
+        assert!(fixture.holds("a.ini"));
+        assert!(fixture.watch.scan_wanted().is_some_and(|at| at <= Instant::now() + RETURN));
+        fs::write(&path, "new").unwrap();
+        assert!(!fixture.holds("a.ini"));
+        fs::remove_file(&path).unwrap();
+        assert!(fixture.holds("a.ini"));
+        fixture.watch.scan_begins(Instant::now() + RETURN);
+        assert!(!fixture.watch.holds(&fixture.path, OsStr::new("a.ini")));
     }
 
     #[test]
