@@ -173,7 +173,7 @@ fn uwsgi_gets_an_option_of_the_environment_once() {
         let emperor = sandbox.start("emperor", command);
         emperor.wait_running(1, "app");
         emperor.wait_for("hooks see /run/scratch/app.sock");
-        emperor.wait_for("uwsgi socket 0 bound to UNIX address /run/scratch/app.sock");
+        emperor.wait_for("uwsgi socket 0 attached to UNIX address /run/scratch/app.sock");
         assert_eq!(emperor.lines("uwsgi socket 1"), [""; 0]);
         emperor.stop();
     });
