@@ -128,7 +128,9 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         let inode = fs::metadata("/run/scratch/app.sock").unwrap().ino();
         std::thread::sleep(Duration::from_secs(1)); // up for a second, it is respawned at once
         process::signal(init, Signal::KILL);
-        // While there is no instance, and whichever answers: nobody is refused.
+        // Until its processes are gone too they would still answer, or die over it.
+        emperor.wait_for("killed by SIGKILL");
+        // While there is no instance, or the next one: nobody is refused.
         let waiting = [0; 5].map(|_| UnixStream::connect("/run/scratch/app.sock").unwrap());
         let also = TcpStream::connect("127.0.0.1:7000").unwrap();
         emperor.wait_running(2, "app");
