@@ -5,11 +5,12 @@
 mod common;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
 
 use common::sandbox::{VASSALS, vassal_path};
 use common::{Daemon, Sandbox, process, run, sandboxed};
+use rustix::process::Signal;
 
 /// An owner that no database knows.
 const OWNER: u32 = 4242;
@@ -164,6 +165,88 @@ fn a_new_owner_gets_a_new_instance_and_root_none() {
             "emperor: a: cannot start: run /etc/uwsgi/vassals/a.ini: it belongs to user 0, group 0",
         );
         assert!(process::named("sleep").is_empty());
+        emperor.stop();
+    });
+}
+
+/// Who has created the socket that listens on a port.
+fn listener_of(port: u16) -> Option<u32> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut listening =
+        fields.filter(|fields| fields[1].ends_with(&format!(":{port:04X}")) && fields[3] == "0A");
+    listening.next().map(|fields| fields[7].parse().unwrap())
+}
+
+#[test]
+fn sockets_are_the_owners_and_no_other_owner_gets_them() {
+    sandboxed(|sandbox| {
+        let open = sandbox.path("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        let file = open.join("a.sock");
+        let lines = format!("listen = 127.0.0.1:7000\nlisten = {}\ncommand = sleep 1000", file.display());
+        vassal(sandbox, "a", (OWNER, OWNER), &lines);
+        vassal(sandbox, "low", (OWNER, OWNER), "listen = 127.0.0.1:80\ncommand = sleep 1000");
+        let lines =
+            format!("chown-socket = root\nlisten = {}\ncommand = sleep 1000", open.join("b").display());
+        vassal(sandbox, "giver", (OWNER, OWNER), &lines);
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        emperor.wait_running(1, "a");
+        assert_eq!(listener_of(7000), Some(OWNER));
+        assert_eq!(fs::metadata(&file).unwrap().uid(), OWNER);
+        emperor.wait_for("listen on 127.0.0.1:80: Permission denied (EACCES)");
+        emperor.wait_for("/open/b: Operation not permitted (EPERM)");
+
+        // The new owner could not take another's away.
+        fs::remove_file(&file).unwrap();
+        lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
+        emperor.wait_running(2, "a");
+        assert_eq!(listener_of(7000), Some(5000));
+        assert_eq!(fs::metadata(&file).unwrap().uid(), 5000);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn no_command_is_run_for_what_a_file_says() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "env = WHO=@(exec://id -u)\ncommand = sleep 1000");
+        vassal(sandbox, "b", (OWNER, OWNER), "command = sleep 2000");
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        emperor.wait_for("a.ini:2:");
+        emperor.wait_for("no command may be run here");
+        emperor.wait_running(1, "b");
+        fs::write(vassal_path("b"), "[uwsgi]\nenv = WHO=@(exec://id -u)\ncommand = sleep 2000\n").unwrap();
+        // That is its file's mistake, and no fresh jail would mend it.
+        emperor.wait_for("emperor: b: reload refused: ");
+        assert_eq!(process::named("sleep").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_upgrade_to_tyrant_mode_leaves_nobody_root() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "listen = 127.0.0.1:7000\ncommand = sleep 1000");
+        let text = format!("emperor = {VASSALS}\nemperor-use-clone = fs,pid\n");
+        let ini = sandbox.ini("emperor", &text);
+        let mut command = sandbox.program("emperor");
+        command.arg(&ini);
+        let emperor = sandbox.start("emperor", command);
+        let pid = emperor.wait_running(1, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("0 0 0 0".into(), Some(0)));
+        fs::write(&ini, format!("[uwsgi]\n{text}emperor-tyrant = true\n")).unwrap();
+        process::signal(emperor.pid(), Signal::USR2);
+        let pid = emperor.wait_running(2, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("4242 4242 4242 4242".into(), Some(OWNER)));
+        // The next program knows whose it is.
+        process::signal(emperor.pid(), Signal::USR2);
+        emperor.wait_for_nth(2, "upgrade: the new program takes over 1 vassal");
+        lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
+        let pid = emperor.wait_running(3, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("5000 5000 5000 5000".into(), Some(5000)));
+        assert_eq!(emperor.lines("emperor: a: started").len(), 3);
         emperor.stop();
     });
 }

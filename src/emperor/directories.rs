@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::later;
-use super::scan::{self, Change, Listing, Rules};
+use super::scan::{self, Change, Entry, Listing, Rules};
 use super::watch::Watch;
 use crate::config::glob;
 use crate::config::plan::{Located, Source};
@@ -56,6 +56,8 @@ struct Directory {
     trouble: Option<Error>,
     /// The same for the watch.
     blind: Option<Error>,
+    /// Whether it has links, which lead to what is not watched.
+    has_links: bool,
 }
 
 /// Which names of a directory count.
@@ -97,7 +99,8 @@ impl Directories {
     pub fn due(&self, now: Instant) -> Instant {
         let Some(last) = self.last_scan else { return now };
         // Where nothing tells of changes, scans are the only way to find them.
-        let told = self.directories.iter().all(|directory| directory.blind.is_none());
+        let told = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
+        let told = self.directories.iter().all(told);
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
         let regular = later(last, if told { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
@@ -119,6 +122,10 @@ impl Directories {
             }
             directory.say_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
+            directory.has_links = new.values().any(|entry| match entry {
+                Entry::File(stamp) => stamp.elsewhere,
+                Entry::Refused(_) | Entry::Unknown(_) => true,
+            });
             let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
             changes.extend(found.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
         }
@@ -180,7 +187,16 @@ impl Directories {
 impl Directory {
     fn new(path: Rc<Path>, source: Located<()>, wanted: Wanted) -> Self {
         let (wanted, before) = (vec![wanted], Vec::new());
-        Self { path, source, wanted, before, listing: Listing::new(), trouble: None, blind: None }
+        Self {
+            path,
+            source,
+            wanted,
+            before,
+            listing: Listing::new(),
+            trouble: None,
+            blind: None,
+            has_links: false,
+        }
     }
 
     fn wants(&self, name: &OsStr) -> bool {
@@ -369,6 +385,28 @@ mod tests {
         let now = Instant::now();
         assert!(fixture.directories.due(now) <= now + Duration::from_secs(1));
         assert_eq!(fixture.scan_when_due(), [removed("v/a.ini")]);
+    }
+
+    #[test]
+    fn what_links_lead_to_is_looked_at_in_time() {
+        let mut fixture = Fixture::new("links", &[|path| Source::Directory(path.to_path_buf())]);
+        std::os::unix::fs::symlink("elsewhere/a", fixture.path.join("a.ini")).unwrap();
+        fixture.write("elsewhere/a");
+        for name in ["elsewhere/a", "b.ini"] {
+            fixture.write(name);
+            fixture.scan();
+            let directories = &mut fixture.directories;
+            directories.took = Duration::from_secs(1);
+            let last = directories.last_scan.unwrap();
+            assert_eq!(directories.due(last), last + Duration::from_secs(3), "{name}");
+        }
+        fixture.write("a.new");
+        fs::rename(fixture.path.join("a.new"), fixture.path.join("a.ini")).unwrap();
+        fixture.scan();
+        let directories = &mut fixture.directories;
+        directories.took = Duration::from_secs(1);
+        let last = directories.last_scan.unwrap();
+        assert_eq!(directories.due(last), last + Duration::from_secs(30));
     }
 
     #[test]

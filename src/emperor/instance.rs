@@ -88,7 +88,8 @@ impl Instance {
             pid: self.pid(),
             pidfd: self.process.pidfd.as_raw_fd(),
             link: self.process.link.as_ref().map(|link| link.as_raw_fd()),
-            owner: [self.process.owner.uid.into(), self.process.owner.gid.into()],
+            owner: self.process.owner.save(),
+            owned: self.process.owned.into(),
             times: [
                 Some(self.born),
                 self.running,
@@ -111,8 +112,8 @@ impl Instance {
         let pid =
             Pid::from_raw(saved.pid).ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?;
         let link = saved.link.map(take).transpose()?;
-        let [uid, gid] = saved.owner.map(|id| id as u32);
-        let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner: Owner { uid, gid } };
+        let (owner, owned) = (Owner::resume(saved.owner), saved.owned == 1);
+        let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner, owned };
         let [born, running, asked_to_reload, asked_to_stop, killed, ready, loyal] = saved.times;
         let reason = match FromVassal::decode(&saved.reason) {
             Some(FromVassal::Exiting(reason)) => Some(reason),

@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use super::spawn::Owner;
 use crate::protocol::{self, KeptSocket, ToVassal};
 use crate::sys::fd;
 
@@ -14,32 +15,44 @@ pub const LONG: Duration = Duration::from_secs(10);
 
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
-pub struct Kept(Vec<KeptSocket>);
+pub struct Kept {
+    sockets: Vec<KeptSocket>,
+    /// Who has bound them; root where nobody else does.
+    owner: Owner,
+}
 
 impl Kept {
     /// Keeps one more; false if there are too many already.
     pub fn keep(&mut self, socket: KeptSocket) -> bool {
-        self.0.retain(|other| other.label != socket.label);
-        let has_room = self.0.len() < SOCKETS_MAX;
+        self.sockets.retain(|other| other.label != socket.label);
+        let has_room = self.sockets.len() < SOCKETS_MAX;
         if has_room {
-            self.0.push(socket);
+            self.sockets.push(socket);
         }
         has_room
     }
 
     /// Closes all but those with these labels.
     pub fn retain(&mut self, labels: &[String]) {
-        self.0.retain(|socket| labels.contains(&socket.label));
+        self.sockets.retain(|socket| labels.contains(&socket.label));
+    }
+
+    /// The next instance is this user's: what somebody else has bound is not for it, and closed.
+    pub fn belong_to(&mut self, owner: Owner) {
+        if self.owner != owner {
+            self.close();
+            self.owner = owner;
+        }
     }
 
     /// Closes all. How many there were.
     pub fn close(&mut self) -> usize {
-        std::mem::take(&mut self.0).len()
+        std::mem::take(&mut self.sockets).len()
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.0.len() as u64
+        self.sockets.len() as u64
     }
 
     /// Sends them all to a new instance, behind its greeting.
@@ -50,20 +63,25 @@ impl Kept {
         let send = |socket: &KeptSocket| {
             protocol::send(link, &ToVassal::Kept(socket.label.clone()).encode(), Some(&socket.fd))
         };
-        self.0.iter().try_for_each(send)
+        self.sockets.iter().try_for_each(send)
     }
 
-    /// Labels and descriptors, for a program that takes our place.
-    pub fn save(&self) -> Vec<(Vec<u8>, i32)> {
-        self.0.iter().map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd())).collect()
+    /// Labels and descriptors, and whose they are, for a program that takes our place.
+    pub fn save(&self) -> (Vec<(Vec<u8>, i32)>, [u64; 2]) {
+        let sockets = self
+            .sockets
+            .iter()
+            .map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd()))
+            .collect();
+        (sockets, self.owner.save())
     }
 
     /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
-    pub fn resume(saved: &[(Vec<u8>, i32)]) -> Self {
+    pub fn resume(saved: &[(Vec<u8>, i32)], owner: [u64; 2]) -> Self {
         let taken = saved.iter().filter_map(|(label, number)| {
             let label = String::from_utf8_lossy(label).into_owned();
             Some(KeptSocket { label, fd: fd::inherited(*number).ok()? })
         });
-        Self(taken.collect())
+        Self { sockets: taken.collect(), owner: Owner::resume(owner) }
     }
 }

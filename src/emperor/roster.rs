@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
@@ -76,8 +75,8 @@ pub enum Order {
 
 struct Vassal {
     machine: Machine,
-    /// Which version of its file was used last: modification (seconds, nanoseconds), inode, size.
-    seen: [u64; 4],
+    /// Which version of its file was used last ([`Spawner::version`]).
+    seen: [u64; 6],
     /// Whether it is from the program in whose place we are, and its file was not found yet.
     unclaimed: bool,
     /// Its deadline, as it stands in [`Roster::timers`].
@@ -171,7 +170,7 @@ impl Roster {
         if self.vassals.get(path).is_none() {
             let vassal = Vassal {
                 machine: Machine::new(self.backoff.clone()),
-                seen: [0; 4],
+                seen: [0; 6],
                 unclaimed: false,
                 timer: None,
                 instance: None,
@@ -186,7 +185,7 @@ impl Roster {
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
         }
         let Some(vassal) = self.vassals.get_mut(path) else { return };
-        if std::mem::take(&mut vassal.unclaimed) && vassal.seen == version(path) {
+        if std::mem::take(&mut vassal.unclaimed) && vassal.seen == self.spawner.version(path) {
             return;
         }
         vassal.refused = None;
@@ -420,7 +419,7 @@ impl Roster {
                 failures,
                 last: text(saved.last),
                 refused: text(saved.refused),
-                kept: Kept::resume(&saved.kept),
+                kept: Kept::resume(&saved.kept.0, saved.kept.1),
                 mountpoints: Mountpoints::none(),
             };
             self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
@@ -466,13 +465,13 @@ impl Roster {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         if matches!(action, Action::Spawn | Action::Reload) {
             // Before it is read: a change in between counts as one that was not seen.
-            vassal.seen = version(path);
+            vassal.seen = self.spawner.version(path);
         }
         match action {
             Action::None => {}
             Action::Spawn => {
                 let room = self.spawner.has_room(self.pids.len());
-                let spawned = room.and_then(|()| self.spawner.spawn(path, &vassal.kept));
+                let spawned = room.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
                         log_of!(&name(path), "started (pid {})", instance.pid());
@@ -734,13 +733,6 @@ fn next(state: State, now: Instant) -> String {
         State::Held => "not respawned before 'emperor start'".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
-}
-
-/// What tells one version of a file from another; all 0 if it cannot be looked at.
-fn version(path: &Path) -> [u64; 4] {
-    let parts =
-        |status: Stat| [status.st_mtime as u64, status.st_mtime_nsec, status.st_ino, status.st_size as u64];
-    rustix::fs::stat(path).map_or([0; 4], parts)
 }
 
 /// A vassal's name, as log lines show it.

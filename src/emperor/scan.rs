@@ -37,6 +37,8 @@ pub struct Stamp {
     pub inode: u64,
     /// Bytes.
     pub size: u64,
+    /// Whether the file may be somewhere else, by a symbolic link: then the watch of the directory does not tell of it.
+    pub elsewhere: bool,
     /// Device number, major and minor.
     pub device: (u32, u32),
     /// User and group, where they matter.
@@ -139,7 +141,10 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
                     let version = if rules.nofollow { itself() } else { Ok(stat) };
                     let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(stat) };
                     match (version, owner) {
-                        (Ok(version), Ok(owner)) => Entry::File(stamp(&version, &owner, rules.owners)),
+                        (Ok(version), Ok(owner)) => {
+                            let elsewhere = !rules.nofollow && entry.file_type() != FileType::RegularFile;
+                            Entry::File(stamp(&version, &owner, rules.owners, elsewhere))
+                        }
                         // Deleted in between.
                         (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => continue,
                         (Err(errno), _) | (_, Err(errno)) => Entry::Unknown(errno),
@@ -153,11 +158,12 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
     Ok(listing)
 }
 
-fn stamp(version: &Statx, owner: &Statx, owners: Owners) -> Stamp {
+fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
     Stamp {
         modified: (version.stx_mtime.tv_sec, version.stx_mtime.tv_nsec),
         inode: version.stx_ino,
         size: version.stx_size,
+        elsewhere,
         device: (version.stx_dev_major, version.stx_dev_minor),
         owner: (owners != Owners::Ignored).then_some((owner.stx_uid, owner.stx_gid)),
     }
@@ -226,7 +232,14 @@ mod tests {
     use super::*;
 
     fn file(version: i64) -> Entry {
-        Entry::File(Stamp { modified: (version, 0), inode: 1, size: 2, device: (0, 3), owner: None })
+        Entry::File(Stamp {
+            modified: (version, 0),
+            inode: 1,
+            size: 2,
+            elsewhere: false,
+            device: (0, 3),
+            owner: None,
+        })
     }
 
     fn listing(entries: &[(&str, Entry)]) -> Listing {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::fs::Stat;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -49,15 +50,30 @@ pub struct Process {
     pub link: Option<OwnedFd>,
     /// Whose its vassal's file is.
     pub owner: Owner,
+    /// Whether it runs as the owner.
+    pub owned: bool,
 }
 
 /// The owner of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Owner {
     /// The user.
     pub uid: u32,
     /// The group.
     pub gid: u32,
+}
+
+impl Owner {
+    /// For a program that takes our place.
+    pub fn save(self) -> [u64; 2] {
+        [self.uid.into(), self.gid.into()]
+    }
+
+    /// What [`Owner::save`] gave.
+    pub fn resume(saved: [u64; 2]) -> Self {
+        let [uid, gid] = saved.map(|id| id as u32);
+        Self { uid, gid }
+    }
 }
 
 /// What this program was started with, and what those that it starts get back.
@@ -199,9 +215,11 @@ impl Spawner {
     ///
     /// # Errors
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
-    pub fn spawn(&self, path: &Path, kept: &Kept) -> Result<Process> {
+    pub fn spawn(&self, path: &Path, kept: &mut Kept) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
         let (file, owner) = self.copy(path)?;
+        let owned = self.is_tyrant();
+        kept.belong_to(if owned { owner } else { Owner::default() });
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
@@ -240,7 +258,7 @@ impl Spawner {
             .context("create", process)?
         {
             Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
-            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner }),
+            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner, owned }),
         }
     }
 
@@ -258,7 +276,22 @@ impl Spawner {
 
     /// Whether a process may run what is `owner`'s now.
     pub fn may_run(&self, process: &Process, owner: Owner) -> bool {
-        !self.is_tyrant() || process.owner == owner
+        !self.is_tyrant() || (process.owned && process.owner == owner)
+    }
+
+    /// Which version a file is: modification (seconds, nanoseconds), inode, size, and in tyrant mode its owner; all 0 if it cannot
+    /// be looked at.
+    pub fn version(&self, path: &Path) -> [u64; 6] {
+        let owner = match Owners::of(self.tyrant) {
+            Owners::Ignored => None,
+            Owners::OfFiles => rustix::fs::stat(path).ok(),
+            Owners::OfLinks => rustix::fs::lstat(path).ok(),
+        };
+        let [uid, gid] = owner.map_or([0; 2], |status| [status.st_uid.into(), status.st_gid.into()]);
+        rustix::fs::stat(path).map_or([0; 6], |status| {
+            let Stat { st_mtime, st_mtime_nsec, st_ino, st_size, .. } = status;
+            [st_mtime as u64, st_mtime_nsec, st_ino, st_size as u64, uid, gid]
+        })
     }
 
     /// Copies a vassal's file into a sealed memory file.

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct SavedVassal {
     /// Its file.
     pub path: Vec<u8>,
     /// What tells the version of the file that was used from others.
-    pub seen: [u64; 4],
+    pub seen: [u64; 6],
     /// Where it is in its life.
     pub state: State,
     /// The delay after its next failure.
@@ -66,8 +66,8 @@ pub struct SavedVassal {
     pub last: Vec<u8>,
     /// Why the file was not taken by a reload; empty if it was.
     pub refused: Vec<u8>,
-    /// Its listening sockets, labels and descriptors.
-    pub kept: Vec<(Vec<u8>, i32)>,
+    /// Its listening sockets, labels and descriptors, and whose they are.
+    pub kept: (Vec<(Vec<u8>, i32)>, [u64; 2]),
     /// Its process.
     pub instance: Option<SavedInstance>,
 }
@@ -83,6 +83,8 @@ pub struct SavedInstance {
     pub link: Option<i32>,
     /// Who owns its file: user, group.
     pub owner: [u64; 2],
+    /// Whether it runs as the owner (0 or 1).
+    pub owned: u64,
     /// When it was born, has been running, was asked to reload, was asked to stop, was killed, said that it is ready, and
     /// that it is loyal.
     pub times: [Option<Instant>; 7],
@@ -124,7 +126,7 @@ impl Saved {
         let processes = self.vassals.iter().filter_map(|vassal| vassal.instance.as_ref());
         let mut all: Vec<i32> =
             processes.flat_map(|process| [Some(process.pidfd), process.link]).flatten().collect();
-        all.extend(self.vassals.iter().flat_map(|vassal| vassal.kept.iter().map(|(_, socket)| *socket)));
+        all.extend(self.vassals.iter().flat_map(|vassal| vassal.kept.0.iter().map(|(_, socket)| *socket)));
         all.extend(self.listeners.iter().map(|listener| listener.socket));
         all.extend(self.client);
         all
@@ -159,7 +161,7 @@ impl Walk<'_> {
         let now = self.now;
         let blank = || SavedVassal {
             path: Vec::new(),
-            seen: [0; 4],
+            seen: [0; 6],
             state: State::Idle,
             backoff: Duration::ZERO,
             instances: 0,
@@ -168,7 +170,7 @@ impl Walk<'_> {
             failed: [None; 2],
             last: Vec::new(),
             refused: Vec::new(),
-            kept: Vec::new(),
+            kept: Default::default(),
             instance: None,
         };
         self.list(&mut saved.vassals, blank, |walk, vassal| walk.vassal(vassal, now));
@@ -190,7 +192,8 @@ impl Walk<'_> {
         vassal.runs.iter_mut().chain(&mut vassal.failed).for_each(|time| self.maybe(time));
         self.text(&mut vassal.last);
         self.text(&mut vassal.refused);
-        self.list(&mut vassal.kept, Default::default, |walk, (label, socket)| {
+        self.numbers(&mut vassal.kept.1);
+        self.list(&mut vassal.kept.0, Default::default, |walk, (label, socket)| {
             walk.text(label);
             walk.integer(socket);
         });
@@ -199,7 +202,7 @@ impl Walk<'_> {
             walk.integer(&mut instance.pid);
             walk.integer(&mut instance.pidfd);
             walk.descriptor(&mut instance.link);
-            walk.numbers(&mut instance.owner);
+            walk.numbers(instance.owner.iter_mut().chain([&mut instance.owned]));
             instance.times.iter_mut().for_each(|time| walk.maybe(time));
             walk.text(&mut instance.reason);
         });
@@ -372,7 +375,7 @@ mod tests {
         }
         let vassal = |(index, state)| SavedVassal {
             path: format!("/v/\n{index}.ini").into(),
-            seen: [1, 2, u64::MAX, index as u64],
+            seen: [1, 2, u64::MAX, index as u64, 1000, 0],
             state,
             backoff: Duration::from_millis(1500),
             instances: 7,
@@ -381,12 +384,13 @@ mod tests {
             failed: [None, Some(future)],
             last: b"stopped".to_vec(),
             refused: Vec::new(),
-            kept: (0..index as i32 % 3).map(|number| (b":80".to_vec(), number)).collect(),
+            kept: ((0..index as i32 % 3).map(|number| (b":80".to_vec(), number)).collect(), [1000, 1001]),
             instance: (index % 2 == 0).then(|| SavedInstance {
                 pid: 42,
                 pidfd: 5,
                 link: (index % 4 == 0).then_some(6),
                 owner: [1000, 1001],
+                owned: 1,
                 times: [Some(past), None, Some(now), None, Some(future), None, Some(past)],
                 reason: b"x".to_vec(),
             }),

@@ -24,7 +24,7 @@ use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::sys::signal;
-use crate::world::Machine;
+use crate::world::NoCommands;
 
 /// A mount that is lost again this soon after it was made anew is not worth a third try.
 const LASTS: Duration = Duration::from_secs(10);
@@ -92,7 +92,8 @@ impl Vassal {
             // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
             Phase::AsUser => Rc::clone(&self.fresh),
             _ => {
-                let loaded = config::load_vassal(&self.inputs, true, &Machine);
+                // As at a reload: in the jail a command is the tenant's program.
+                let loaded = config::load_vassal(&self.inputs, true, &NoCommands::new(false));
                 Rc::new(loaded.map_err(|report| report.first())?.plan)
             }
         };
