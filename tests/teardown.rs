@@ -7,7 +7,7 @@ mod common;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use common::faulty::CHECKED;
+use common::faulty::{self, CHECKED};
 use common::process::{self, Handle};
 use common::{sandboxed, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
@@ -74,6 +74,44 @@ fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
         emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
         faulty.behave("");
         emperor.wait_running(2, "a");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn instances_that_hang_at_the_same_time_are_all_freed() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let names = ["a", "b", "c"];
+        let modes = names.map(|name| sandbox.file(&format!("mode-{name}"), ""));
+        for name in names {
+            sandbox.vassal(name, &format!("uid = user001\n{CHECKED}\n{READER}"));
+        }
+        let emperor = sandbox.emperor(&[]);
+        let instances: Vec<_> = std::iter::zip(names, &modes)
+            .map(|(name, mode)| {
+                let init = emperor.pid_of_started(name);
+                enter_and_mount(init, &faulty.command_with("/app", "direct", mode));
+                emperor.wait_running(1, name);
+                Handle::of(init)
+            })
+            .collect();
+        for mode in &modes {
+            std::fs::write(mode, "hold").unwrap();
+        }
+        until("all apps hang", || modes.iter().all(|mode| faulty::holds_an_app(mode)));
+        let daemons = process::named("faulty-fuse");
+        for daemon in &daemons {
+            process::signal(daemon.pid, Signal::STOP);
+        }
+        instances.iter().for_each(Handle::wait);
+        for name in names {
+            emperor.wait_for(&format!("emperor: {name}: aborted its own FUSE connections: "));
+        }
+        for daemon in &daemons {
+            process::signal(daemon.pid, Signal::CONT);
+        }
+        until("the daemons end with their connections", || process::named("faulty-fuse").is_empty());
         emperor.stop();
     });
 }

@@ -12,7 +12,6 @@ use super::vassal::{Answer, Event};
 use crate::error::{Context, Described, Error, Result};
 use crate::log::Elapsed;
 use crate::log_of;
-use crate::mount::fuse;
 use crate::protocol::{
     self, Announcement, EXIT_CONFIG, ExitReason, FromVassal, KeptSocket, MountReport, Received, ToVassal,
     WaitStatus,
@@ -246,7 +245,7 @@ impl Instance {
     }
 
     /// SIGKILL, and in a pid namespace of its own everything it has started goes with it; what waits for a FUSE daemon goes
-    /// when its connection does.
+    /// when its connection does ([`super::roster::Roster::free_killed`]).
     pub fn kill(&mut self, name: &str, now: Instant) {
         let why = match self.asked_to_stop {
             _ if self.killed.is_some() => format!("not gone {} after SIGKILL", self.killed_for(now)),
@@ -258,13 +257,6 @@ impl Instance {
         self.killed.get_or_insert(now);
         // It may have ended just now; then its death is on its way.
         let _ = kill_pidfd(&self.process.pidfd, libc::SIGKILL);
-        match fuse::abort_private(self.process.pid) {
-            Ok(aborted) if aborted.is_empty() => {}
-            Ok(aborted) => {
-                log_of!(name, "aborted its own FUSE connections: {}", numbers(&aborted));
-            }
-            Err(error) => log_of!(name, "{error}"),
-        }
     }
 
     /// How long ago it was sent SIGKILL first, for the log.
@@ -297,10 +289,4 @@ impl Instance {
             (None, None) => format!("{} after its start, never ran", took(self.born)),
         }
     }
-}
-
-/// `43, 45`.
-fn numbers(numbers: &[u64]) -> String {
-    let texts: Vec<_> = numbers.iter().map(u64::to_string).collect();
-    texts.join(", ")
 }

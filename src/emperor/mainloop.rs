@@ -235,6 +235,7 @@ impl Emperor {
             let Some((path, change)) = self.changes.pop_front() else { break };
             self.act_on(&path, change, now);
         }
+        self.roster.free_killed();
         if self.changes.is_empty() {
             self.notifier.ready();
         }

@@ -28,6 +28,7 @@ use crate::error::{Context, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::log_of;
+use crate::mount::fuse;
 use crate::protocol::WaitStatus;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
@@ -57,6 +58,8 @@ pub struct Roster {
     timers: Table<(Instant, Rc<Path>), ()>,
     /// Children that have ended and are none of ours or of the commands'.
     strangers: Vec<(Pid, WaitStatus)>,
+    /// Instances that were just sent SIGKILL.
+    killed: Vec<Pid>,
     /// Whether all vassals are to end for good.
     ending: bool,
     given_up: u64,
@@ -105,7 +108,7 @@ impl Roster {
     pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (vassals, pids, names, timers) = Default::default();
-        let (shadowed, strangers, ending, given_up) = (Vec::new(), Vec::new(), false, 0);
+        let (shadowed, strangers, killed, ending, given_up) = (Vec::new(), Vec::new(), Vec::new(), false, 0);
         Ok(Self {
             spawner,
             commands,
@@ -116,6 +119,7 @@ impl Roster {
             names,
             shadowed,
             strangers,
+            killed,
             timers,
             ending,
             given_up,
@@ -329,6 +333,29 @@ impl Roster {
         self.apply_to_all(if kill { Event::Kill } else { Event::Stop }, now);
     }
 
+    /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever. All with one look
+    /// at the machine, since hundreds may hang in the same moment.
+    pub fn free_killed(&mut self) {
+        let killed = std::mem::take(&mut self.killed);
+        if killed.is_empty() {
+            return;
+        }
+        match fuse::abort_private(&killed) {
+            Ok(aborted) => {
+                for pid in killed {
+                    let own = aborted.iter().filter(|(of, _)| *of == pid);
+                    let numbers: Vec<_> = own.map(|(_, connection)| connection.to_string()).collect();
+                    if let (false, Some(path)) =
+                        (numbers.is_empty(), self.pids.get(&pid.as_raw_nonzero().get()))
+                    {
+                        log_of!(&name(path), "aborted its own FUSE connections: {}", numbers.join(", "));
+                    }
+                }
+            }
+            Err(error) => log!("{error}: FUSE connections of killed vassals are left alone"),
+        }
+    }
+
     /// Logs one line for every vassal.
     pub fn status(&self, now: Instant) {
         log!("{}", self.count());
@@ -527,6 +554,7 @@ impl Roster {
             Action::Kill => {
                 if let Some(instance) = &mut vassal.instance {
                     instance.kill(&name(path), now);
+                    self.killed.push(instance.process().pid);
                 }
             }
             Action::Remind => {

@@ -12,59 +12,85 @@
 //! A connection that the host has mounted is in the mount table of all vassals, since theirs began as copies of the host's:
 //! it is never aborted, also where only one vassal uses it.
 
-use rustix::fs::{Dir, Mode, OFlags, open, openat, readlink};
+use rustix::fs::{Dir, Mode, OFlags, open, openat, readlink, stat};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::Pid;
 
-use super::mountinfo;
-use crate::error::{Context, Result};
+use super::mountinfo::{self, Mount};
+use crate::error::{Context, Error, Result};
 use crate::world::read_file;
 
-/// What a process can see of FUSE.
+/// What a process can see of FUSE. Namespaces are the inodes that stand for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct View {
     /// Its pid namespace.
-    pid_namespace: Vec<u8>,
+    pid_namespace: u64,
     /// Its mount namespace.
-    mount_namespace: Vec<u8>,
+    mount_namespace: u64,
     /// Its root directory, which limits what it sees of its mount namespace.
     root: Vec<u8>,
     /// The connections of the FUSE filesystems in its mount table.
     connections: Vec<u64>,
 }
 
-/// Aborts the FUSE connections that only the processes in the pid namespace of `init` have, and returns their numbers.
+/// Aborts the FUSE connections that only the processes in the pid namespace of one of `inits` have. Returns their numbers,
+/// each with the process that it was aborted for.
 ///
-/// Looks at all processes of the machine: some milliseconds, for a case that is rare.
+/// Looks at all processes of the machine, and if one of `inits` may have such a connection, at all mount tables: a tenth of a
+/// millisecond for each, once for all `inits`.
 ///
 /// # Errors
-/// /proc cannot be read, fusectl cannot be had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
-pub fn abort_private(init: Pid) -> Result<Vec<u64>> {
-    let namespaces = |pid: Pid| Some((link(pid, "ns/pid")?, link(pid, "ns/mnt")?));
-    let Some((own_pids, own_mounts)) = namespaces(rustix::process::getpid()) else { return Ok(Vec::new()) };
-    let Some(dying) = link(init, "ns/pid").filter(|dying| *dying != own_pids) else { return Ok(Vec::new()) };
-    let connections = private(&views()?, &dying, &own_mounts);
-    if !connections.is_empty() {
+/// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is. fusectl cannot be
+/// had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
+pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
+    let own = rustix::process::getpid();
+    let (Some(own_pids), Some(own_mounts)) = (namespace(own, "pid")?, namespace(own, "mnt")?) else {
+        return Ok(Vec::new());
+    };
+    let mut dying = Vec::with_capacity(inits.len());
+    for &init in inits {
+        dying.extend(namespace(init, "pid")?.filter(|&pids| pids != own_pids).map(|pids| (init, pids)));
+    }
+    if dying.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_dying = |pids| dying.iter().any(|(_, dying)| *dying == pids);
+    let mut all = views(&is_dying)?;
+    let hosts = connections(own)?.unwrap_or_default();
+    let may_be_private = |view: &View| {
+        view.mount_namespace != own_mounts && view.connections.iter().any(|it| !hosts.contains(it))
+    };
+    if !all.iter().any(may_be_private) {
+        return Ok(Vec::new());
+    }
+    all.extend(views(&|pids| !is_dying(pids))?);
+    let of_one = |&(init, pids)| private(&all, pids, own_mounts).into_iter().map(move |it| (init, it));
+    let found: Vec<_> = dying.iter().flat_map(of_one).collect();
+    if !found.is_empty() {
         let context = fsopen(c"fusectl", FsOpenFlags::FSOPEN_CLOEXEC).context("open", "fusectl")?;
         fsconfig_create(&context).context("open", "fusectl")?;
         // Mounted nowhere: it is gone with the descriptor.
         let directory = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .context("open", "fusectl")?;
-        for connection in &connections {
+        for (_, connection) in &found {
             let name = format!("{connection}/abort");
             let file = openat(&directory, &name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            let written = file.and_then(|file| rustix::io::write(&file, b"1"));
-            written.context("abort FUSE connection", connection)?;
+            match file.and_then(|file| rustix::io::write(&file, b"1")) {
+                // It went by itself just now.
+                Ok(_) | Err(Errno::NOENT) => {}
+                written => drop(written.context("abort FUSE connection", connection)?),
+            }
         }
     }
-    Ok(connections)
+    Ok(found)
 }
 
 /// The connections that are in the mount table of a process of the `dying` pid namespace, and in no mount namespace but
 /// those of that vassal. What is in `own`, the mount namespace of the emperor, is never private, also where a vassal
 /// shares it. Who else is in a mount namespace of the vassal, such as a daemon that entered it from outside, is no reason
 /// to spare its connections.
-fn private(views: &[View], dying: &[u8], own: &[u8]) -> Vec<u64> {
+fn private(views: &[View], dying: u64, own: u64) -> Vec<u64> {
     let is_dying = |view: &&View| view.pid_namespace == dying && view.mount_namespace != own;
     let is_its = |view: &View| {
         views.iter().filter(is_dying).any(|dying| dying.mount_namespace == view.mount_namespace)
@@ -73,14 +99,14 @@ fn private(views: &[View], dying: &[u8], own: &[u8]) -> Vec<u64> {
         |connection: &u64| views.iter().any(|view| view.connections.contains(connection) && !is_its(view));
     let mut found: Vec<u64> =
         views.iter().filter(is_dying).flat_map(|view| view.connections.iter().copied()).collect();
-    found.retain(|connection| !is_shared(connection));
     found.sort_unstable();
     found.dedup();
+    found.retain(|connection| !is_shared(connection));
     found
 }
 
-/// The views of all processes, each different one once: a mount table takes longest to read.
-fn views() -> Result<Vec<View>> {
+/// The views of all processes whose pid namespace is wanted, each different one once: a mount table takes longest to read.
+fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
     let mut views: Vec<View> = Vec::new();
     let directory = open(c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let entries = directory.and_then(Dir::read_from).context("read", "/proc")?;
@@ -90,48 +116,72 @@ fn views() -> Result<Vec<View>> {
         else {
             continue;
         };
-        // It may have ended; a zombie has no mounts any more.
-        let (Some(pid_namespace), Some(mount_namespace), Some(root)) =
-            (link(pid, "ns/pid"), link(pid, "ns/mnt"), link(pid, "root"))
-        else {
-            continue;
-        };
+        let Some(pid_namespace) = namespace(pid, "pid")?.filter(|&pids| is_wanted(pids)) else { continue };
+        let Some(mount_namespace) = namespace(pid, "mnt")? else { continue };
+        // Where the link leads is not touched: it may hang.
+        let path = format!("/proc/{pid}/root");
+        let Some(root) = of_living(&path, readlink(&path, Vec::new()))? else { continue };
+        let root = root.into_bytes();
         let is_same = |view: &View| {
-            (&view.mount_namespace, &view.root, &view.pid_namespace)
-                == (&mount_namespace, &root, &pid_namespace)
+            (view.mount_namespace, view.pid_namespace) == (mount_namespace, pid_namespace)
+                && view.root == root
         };
         if !views.iter().any(is_same)
-            && let Ok(table) = read_file(&format!("/proc/{pid}/mountinfo"))
+            && let Some(connections) = connections(pid)?
         {
-            let connections =
-                mountinfo::parse(&table).iter().filter_map(|mount| mount.connection()).collect();
             views.push(View { pid_namespace, mount_namespace, root, connections });
         }
     }
     Ok(views)
 }
 
-/// What a link of a process in /proc shows.
-fn link(pid: Pid, name: &str) -> Option<Vec<u8>> {
-    Some(readlink(format!("/proc/{pid}/{name}"), Vec::new()).ok()?.into_bytes())
+/// A namespace of a process; none when it has ended.
+#[inline(never)]
+fn namespace(pid: Pid, kind: &str) -> Result<Option<u64>> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    Ok(of_living(&path, stat(&path))?.map(|stat| stat.st_ino))
+}
+
+/// The FUSE connections in the mount table of a process; none when it has ended.
+#[inline(never)]
+fn connections(pid: Pid) -> Result<Option<Vec<u64>>> {
+    let path = format!("/proc/{pid}/mountinfo");
+    let table = of_living(&path, read_file(&path))?;
+    Ok(table.map(|table| mountinfo::parse(&table).iter().filter_map(Mount::connection).collect()))
+}
+
+/// What is known of a process; none when it has ended (as a zombie, it has no namespaces any more).
+fn of_living<T>(path: &str, result: rustix::io::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(known) => Ok(Some(known)),
+        Err(Errno::NOENT | Errno::SRCH | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(Error::os("look at", path, errno)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The names of namespaces.
+    const NAMES: [&str; 5] = ["host", "vassal", "jail", "inner", "b"];
+
+    fn number(name: &str) -> u64 {
+        NAMES.iter().position(|known| *known == name).unwrap() as u64
+    }
+
     /// A process in a pid and a mount namespace that sees these connections.
     fn view(pids: &str, mounts: &str, connections: &[u64]) -> View {
         View {
-            pid_namespace: pids.into(),
-            mount_namespace: mounts.into(),
+            pid_namespace: number(pids),
+            mount_namespace: number(mounts),
             root: b"/".to_vec(),
             connections: connections.to_vec(),
         }
     }
 
     fn judge(views: &[View]) -> Vec<u64> {
-        private(views, b"vassal", b"host")
+        private(views, number("vassal"), number("host"))
     }
 
     #[test]
@@ -166,6 +216,7 @@ mod tests {
 
     #[test]
     fn the_processes_here_have_views() {
-        assert!(!views().unwrap().is_empty());
+        assert!(!views(&|_| true).unwrap().is_empty());
+        assert!(views(&|_| false).unwrap().is_empty());
     }
 }

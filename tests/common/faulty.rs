@@ -1,7 +1,7 @@
 //! The FUSE daemon that misbehaves when told to (tests/fuse/faulty.rs).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Sandbox;
 
@@ -38,15 +38,14 @@ impl Faulty {
     }
 
     /// The same with a file of its own for its mode.
-    pub fn command_with(&self, place: &str, options: &str, mode: &std::path::Path) -> String {
+    pub fn command_with(&self, place: &str, options: &str, mode: &Path) -> String {
         format!("{} {place} {} {options}", self.program.display(), mode.display())
     }
 
     /// Whether it has read a request, and does not answer it, that is more than a question for the status: one of the app.
     /// Who waits for the answer to that cannot be killed.
     pub fn holds_the_app(&self) -> bool {
-        let held = fs::read_to_string(self.mode.with_extension("held")).unwrap_or_default();
-        held.split_whitespace().any(|opcode| opcode != "3")
+        holds_an_app(&self.mode)
     }
 
     /// From now on it behaves like this; in one step, as it looks all the time.
@@ -55,4 +54,10 @@ impl Faulty {
         fs::write(&draft, mode).unwrap();
         fs::rename(draft, &self.mode).unwrap();
     }
+}
+
+/// [`Faulty::holds_the_app`] for a daemon with this file for its mode.
+pub fn holds_an_app(mode: &Path) -> bool {
+    let held = fs::read_to_string(mode.with_extension("held")).unwrap_or_default();
+    held.split_whitespace().any(|opcode| opcode != "3")
 }
