@@ -302,6 +302,35 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
 }
 
 #[test]
+fn losses_are_counted_over_upgrades_of_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal("a", &format!("{MOUNTED}\n{APP}"));
+        let emperor = sandbox.emperor(&[]);
+        let instance = Handle::of(emperor.wait_running(1, "a"));
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        instance.wait();
+        emperor.wait_running(2, "a");
+        let run = |words: &[&str]| {
+            let output = sandbox.program("emperor").args(words).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let is_told = || run(&["status"]).contains("; mountpoint /app lost 1 time\n");
+        until("the loss", is_told);
+        for round in 1..=2 {
+            run(&["upgrade"]);
+            emperor.wait_for_nth(round, "has taken over 1 vassal");
+            assert!(is_told(), "{}", run(&["status"]));
+            assert!(
+                run(&["status", "--json"])
+                    .contains(r#""lost":1,"last":"Transport endpoint is not connected"#)
+            );
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn emperor_status_shows_the_mountpoints_and_counts_losses_over_instances() {
     sandboxed(|sandbox| {
         sandbox.tutorial();

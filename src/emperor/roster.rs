@@ -406,6 +406,7 @@ impl Roster {
             last: vassal.last.clone().unwrap_or_default().into_bytes(),
             refused: vassal.refused.clone().unwrap_or_default().into_bytes(),
             kept: vassal.kept.save(),
+            mountpoints: vassal.mountpoints.save(),
             instance: vassal.instance.as_ref().map(Instance::save),
         };
         self.vassals.iter().map(save).collect()
@@ -432,8 +433,6 @@ impl Roster {
             let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose()?;
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
-                // What it has told, and the losses of those before it, went with the old program.
-                instance.ask_for_mountpoints();
             }
             let vassal = Vassal {
                 machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
@@ -447,7 +446,7 @@ impl Roster {
                 last: text(saved.last),
                 refused: text(saved.refused),
                 kept: Kept::resume(&saved.kept.0, saved.kept.1),
-                mountpoints: Mountpoints::none(),
+                mountpoints: Mountpoints::resume(saved.mountpoints),
             };
             self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct SavedVassal {
     pub refused: Vec<u8>,
     /// Its listening sockets, labels and descriptors, and whose they are.
     pub kept: (Vec<(Vec<u8>, i32)>, [u64; 2]),
+    /// How its checked mountpoints are, as an instance has sent it, and how often instances before it have lost each.
+    pub mountpoints: (Vec<u8>, Vec<u64>),
     /// Its process.
     pub instance: Option<SavedInstance>,
 }
@@ -171,6 +173,7 @@ impl Walk<'_> {
             last: Vec::new(),
             refused: Vec::new(),
             kept: Default::default(),
+            mountpoints: Default::default(),
             instance: None,
         };
         self.list(&mut saved.vassals, blank, |walk, vassal| walk.vassal(vassal, now));
@@ -197,6 +200,8 @@ impl Walk<'_> {
             walk.text(label);
             walk.integer(socket);
         });
+        self.text(&mut vassal.mountpoints.0);
+        self.list(&mut vassal.mountpoints.1, u64::default, Self::number);
         let mut instances: Vec<_> = vassal.instance.take().into_iter().collect();
         self.list(&mut instances, SavedInstance::default, |walk, instance| {
             walk.integer(&mut instance.pid);
@@ -385,6 +390,7 @@ mod tests {
             last: b"stopped".to_vec(),
             refused: Vec::new(),
             kept: ((0..index as i32 % 3).map(|number| (b":80".to_vec(), number)).collect(), [1000, 1001]),
+            mountpoints: (b"m".to_vec(), vec![3; index % 3]),
             instance: (index % 2 == 0).then(|| SavedInstance {
                 pid: 42,
                 pidfd: 5,
