@@ -302,6 +302,34 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
 }
 
 #[test]
+fn a_frozen_instance_is_not_destroyed_when_it_goes_on() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let lines = format!(
+            "uid = user001\nexec-as-user = {}\nmountpoint-check = /app\nmountpoint-check-interval = 1h\n\
+             mountpoint-check-timeout = 8s\ncommand = sleep 1000",
+            faulty.command("/app", "")
+        );
+        let (link, vassal) = Link::start(sandbox, &lines);
+        link.next(|message| (message == FromVassal::Running).then_some(()));
+        let init = process::only("vassal-probe").parent;
+        faulty.behave("hold");
+        link.report();
+        until("the question is out", || faulty.holds_anything());
+        process::signal(init, Signal::STOP);
+        // All the time that a hung filesystem would have, and more than what comes on top of it.
+        std::thread::sleep(std::time::Duration::from_secs(11));
+        process::signal(init, Signal::CONT);
+        assert_eq!(link.report().state, MountState::Up, "{}", vassal.log());
+        faulty.behave("");
+        until("an answer", || link.report().state == MountState::Up && !faulty.holds_anything());
+        assert_eq!(vassal.lines(" lost: "), [""; 0]);
+        drop(link);
+        until("the vassal ends with its emperor", || process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
 fn losses_are_counted_over_upgrades_of_the_emperor() {
     sandboxed(|sandbox| {
         sandbox.zip();

@@ -170,14 +170,16 @@ impl Watchdog {
         }
     }
 
-    /// The loss by silence, once a question has been out for the whole timeout.
-    pub fn overdue(&self, now: Instant) -> Option<Loss> {
-        match self.state {
-            State::Asked { since, .. } if now >= since + self.timeout => {
-                Some(Loss::NoAnswer(now.saturating_duration_since(since)))
-            }
-            State::Asked { .. } | State::Idle { .. } => None,
+    /// The loss by silence, once a question has been out for the whole timeout. If it is asked for much later than that, we
+    /// have not run meanwhile (a frozen container), and others have not either: then there is a rest of the timeout again.
+    pub fn overdue(&mut self, now: Instant) -> Option<Loss> {
+        let State::Asked { since, again } = self.state else { return None };
+        let (waited, rest) = (now.saturating_duration_since(since), self.timeout - self.patience());
+        if waited > self.timeout + rest {
+            self.state = State::Asked { since: now.checked_sub(self.patience()).unwrap_or(now), again };
+            return None;
         }
+        (waited >= self.timeout).then_some(Loss::NoAnswer(waited))
     }
 
     /// When [`Self::is_due`] or [`Self::overdue`] has something to say next.
@@ -298,13 +300,26 @@ mod tests {
     fn silence_is_a_loss_only_after_the_whole_timeout() {
         let start = Instant::now();
         let mut dog = up(start);
-        assert_eq!(dog.overdue(start + TIMEOUT * 2), None, "nothing is out");
+        assert_eq!(dog.overdue(start + TIMEOUT), None, "nothing is out");
         let asked = start + INTERVAL;
         dog.suspect(asked);
         assert!(ask(&mut dog, asked));
         assert_eq!(dog.deadline(), Some(asked + TIMEOUT));
         assert_eq!(dog.overdue(asked + TIMEOUT * 8 / 10), None);
         assert_eq!(dog.overdue(asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
+    }
+
+    #[test]
+    fn who_has_not_run_meanwhile_gives_a_rest_of_the_timeout_again() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        dog.suspect(start);
+        assert!(ask(&mut dog, start));
+        let thawed = start + TIMEOUT * 3;
+        assert_eq!(dog.overdue(thawed), None);
+        let end = thawed + (TIMEOUT - dog.patience());
+        assert_eq!((dog.deadline(), dog.overdue(thawed)), (Some(end), None));
+        assert_eq!(dog.overdue(end), Some(Loss::NoAnswer(TIMEOUT)));
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Faulty {
         holds_an_app(&self.mode)
     }
 
+    /// Whether it has read any request that it does not answer.
+    pub fn holds_anything(&self) -> bool {
+        fs::read_to_string(self.mode.with_extension("held")).is_ok_and(|held| !held.trim().is_empty())
+    }
+
     /// From now on it behaves like this; in one step, as it looks all the time.
     pub fn behave(&self, mode: &str) {
         let draft = self.mode.with_extension("draft");
