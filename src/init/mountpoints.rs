@@ -238,6 +238,13 @@ impl Mountpoints {
         true
     }
 
+    /// A child of ours has ended: if it was a daemon, its pid is somebody else's from now on.
+    pub fn child_died(&mut self, pid: Pid) {
+        for watched in &mut self.watched {
+            watched.daemon = watched.daemon.filter(|&daemon| daemon != pid);
+        }
+    }
+
     /// Takes the answers that are there, sends the questions that are due, and adds what is lost to `lost`.
     ///
     /// # Errors

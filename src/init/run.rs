@@ -641,6 +641,7 @@ impl Vassal {
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
         for child in &reaped {
             self.not_the_apps.retain(|&pid| pid != child.pid);
+            self.mountpoints.child_died(child.pid);
             match &mut self.app {
                 Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
                 _ if self.hook == Some(child.pid) => {}
