@@ -119,6 +119,29 @@ fn what_root_had_mounted_is_mounted_by_root_again() {
 }
 
 #[test]
+fn a_filesystem_from_outside_is_not_unmounted_by_force() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        common::run("mkdir", &["/run/shared"]);
+        common::run("sh", &["-c", &faulty.command("/run/shared", "direct")]);
+        let lines = format!(
+            "mount-as-root = none /run/shared /app bind\nuid = user001\n{CHECKED}\nmountpoint-lost = remount\n\
+             command = sleep 1000"
+        );
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        faulty.behave("hold");
+        vassal.wait_for(
+            "/app: not mounted again: its filesystem is older than the first phase or the change of root",
+        );
+        faulty.behave("");
+        assert_eq!(vassal.wait(), 75);
+        assert_eq!(fs::read_to_string("/run/shared/file").unwrap(), "content\n");
+        common::run("umount", &["/run/shared"]);
+    });
+}
+
+#[test]
 fn a_mount_that_cannot_be_made_again_is_the_end() {
     sandboxed(|sandbox| {
         let (mut vassal, _) = remounting(sandbox, "");
@@ -151,7 +174,9 @@ fn what_nobody_here_has_mounted_is_not_mounted_again() {
         vassal.wait_for("app started");
         process::signal(process::only("faulty-fuse").pid, Signal::KILL);
         assert_eq!(vassal.wait(), 75);
-        vassal.wait_for("/app: not mounted again: it was mounted before the first phase");
+        vassal.wait_for(
+            "/app: not mounted again: its filesystem is older than the first phase or the change of root",
+        );
         common::run("umount", &["/app"]);
     });
 }

@@ -43,6 +43,8 @@ pub struct Mountpoints {
     user: Option<Identity>,
     /// Whether the mount table has changed since it was read.
     is_stale: bool,
+    /// The FUSE connections that are older than the phases or the change of root. Others may use them.
+    foreign: Vec<u64>,
     /// What was reported last, but for the times.
     reported: Vec<MountReport>,
 }
@@ -109,7 +111,8 @@ impl Mountpoints {
             last: String::new(),
         });
         let rhythm = Rhythm { interval, patience: dog.patience() };
-        Self { watched: watched.collect(), rhythm, user: None, is_stale: true, reported: Vec::new() }
+        let (user, foreign, reported) = (None, Vec::new(), Vec::new());
+        Self { watched: watched.collect(), rhythm, user, is_stale: true, foreign, reported }
     }
 
     /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.
@@ -122,15 +125,21 @@ impl Mountpoints {
         self.watched.is_empty()
     }
 
-    /// Puts what was mounted since the last time down to `maker`.
+    /// Puts what was mounted since the last time down to `maker`. A filesystem from outside stays one when a phase binds it
+    /// to another place: to unmount it by force would break it for everybody.
     ///
     /// # Errors
     /// The mount table cannot be read.
     pub fn note_maker(&mut self, maker: Maker) -> Result<()> {
         let mounts = mount_table()?;
+        if maker == Maker::Outside {
+            self.foreign.extend(mounts.iter().filter_map(Mount::connection));
+        }
+        let is_foreign = |mount: &Mount| mount.connection().is_some_and(|it| self.foreign.contains(&it));
         for watched in &mut self.watched {
             match mountinfo::topmost(&mounts, &watched.check.value) {
                 None => watched.maker = Maker::Nobody,
+                Some(mount) if is_foreign(mount) => watched.maker = Maker::Outside,
                 Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => watched.maker = maker,
                 Some(_) => {}
             }

@@ -7,8 +7,8 @@
 //! belong together; so whatever else of the checked paths that phase had mounted is unmounted before, too. The app is
 //! started as after a reload. Files that something kept open stay broken.
 //!
-//! It is not tried where it cannot work: a mount that is older than the phases or the change of root, or one that another was
-//! put over. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
+//! It is not tried where it cannot work or would harm others: a filesystem that is older than the phases or the change of root,
+//! though a phase has bound it to its place, or a mount that another was put over. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
 //! clean one.
 
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ impl Vassal {
         let since = Instant::now();
         let maker = self.mountpoints.maker(&lost.path);
         let Maker::Phase(phase) = maker else {
-            return Err("it was mounted before the first phase, or before the change of root".into());
+            return Err("its filesystem is older than the first phase or the change of root".into());
         };
         if lost.loss == Loss::Replaced {
             return Err("what is mounted over it is not ours".into());
