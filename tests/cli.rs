@@ -74,9 +74,12 @@ fn check_passes_the_tutorials_files() {
         let vassal = sandbox.file("app001.ini", VASSAL_INI);
         let emperor = sandbox.file("emperor.ini", EMPEROR_INI);
         let silent = (0, String::new(), String::new());
-        for (program, file) in [("vassal-init", &vassal), ("emperor", &vassal), ("emperor", &emperor)] {
+        for (program, file) in [("vassal-init", &vassal), ("emperor", &emperor)] {
             assert_eq!(call(sandbox, program, &["--check", file.to_str().unwrap()]), silent);
         }
+        let (status, _, err) = call(sandbox, "emperor", &["--check", vassal.to_str().unwrap()]);
+        assert_eq!(status, 78);
+        assert!(err.contains("'vassal-init --check' says what is wrong"), "{err}");
         for arguments in [&["--check", emperor.to_str().unwrap()][..], &[emperor.to_str().unwrap()]] {
             let (status, _, err) = call(sandbox, "vassal-init", arguments);
             assert_eq!(status, 78);

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if let Some(status) = emperor::control::command(std::env::args_os().skip(1)) {
         return status;
     }
-    ExitCode::from(cli::main(&EMPEROR, std::env::args_os().skip(1), config::check, run) as u8)
+    ExitCode::from(cli::main(&EMPEROR, std::env::args_os().skip(1), config::check_emperor, run) as u8)
 }
 
 fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {

@@ -151,7 +151,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let at = found.start();
         found
             .error(&at, "there is no 'emperor'")
-            .hint("add 'emperor = DIR', the directory of the vassals' files");
+            .hint("add 'emperor = DIR', the directory of the vassals' files; of those, 'vassal-init --check' says what is wrong");
     }
     plan
 }

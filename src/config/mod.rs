@@ -183,15 +183,9 @@ pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<Empero
     load(inputs, false, world, emperor::plan)
 }
 
-/// Reads a file as what it is (an emperor's if it has the key `emperor`, else a vassal's) and returns all there is to say.
-pub fn check(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, world, |settings, found| {
-        if reader::emperor_key(settings).is_some() {
-            emperor::plan(settings, found);
-        } else {
-            vassal::plan(settings, None, found);
-        }
-    })
+/// Reads a file as an emperor's and returns all there is to say.
+pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
+    check_as(file, world, |settings, found| drop(emperor::plan(settings, found)))
 }
 
 /// Reads a file as a vassal's and returns all there is to say.
