@@ -41,6 +41,14 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         stats: None,
         metrics: None,
     };
+    let is_meant = |setting: &Setting| lookalike(&setting.key, &EMPEROR) == Some("emperor");
+    if emperor_key(settings).is_none() && !found.failed() && !settings.iter().any(is_meant) {
+        let at = found.start();
+        let hint =
+            "add 'emperor = DIR', the directory of the vassals' files; these are for 'vassal-init --check'";
+        found.error(&at, "there is no 'emperor'").hint(hint);
+        return plan;
+    }
     let strict = strict(settings);
     // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
     let mut tyrant = Tyrant::default();
@@ -146,13 +154,6 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
     let [inherited, included, set, inherited_behind, included_behind] = templates;
     plan.before = [inherited, included, set].concat();
     plan.behind = [inherited_behind, included_behind].concat();
-    // Where something else is wrong, that is the mistake: it may be what kept the line from being read.
-    if emperor_key(settings).is_none() && !found.failed() {
-        let at = found.start();
-        found
-            .error(&at, "there is no 'emperor'")
-            .hint("add 'emperor = DIR', the directory of the vassals' files; of those, 'vassal-init --check' says what is wrong");
-    }
     plan
 }
 

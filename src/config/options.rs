@@ -171,7 +171,7 @@ pub static EMPEROR: Program = Program {
             Usage:\n\
             \x20 emperor [OPTIONS] [FILE.ini[:SECTION]]\n\
             \x20 emperor --check [--json] FILE...\n\
-            \x20                                  say what is wrong with emperors' files; exit 0 or 78\n\
+            \x20                                  check emperors' files; exit 0 or 78\n\
             \x20 emperor --show-config [OPTIONS] [FILE.ini]\n\
             \x20                                  print the options as they are after expansion\n\
             \x20 emperor --help [OPTION] | --version\n\
