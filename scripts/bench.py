@@ -354,7 +354,7 @@ def watch_section(bench):
 
 
 def config_section(_bench):
-    """Configurations read in a process of its own (benches/config.rs), which counts what it allocates."""
+    """Configurations read in a process of its own (tests/bench/config.rs), which counts what it allocates."""
     output = subprocess.run(["cargo", "bench", "--locked", "--offline", "--quiet", "--bench", "config"],
                             check=True, stdout=subprocess.PIPE, text=True).stdout
     rows, raw = [], []

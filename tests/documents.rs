@@ -232,9 +232,9 @@ fn documents() -> Vec<(String, String)> {
         let name = program.name;
         [
             (format!("man/{name}.1"), man(program)),
-            (format!("completions/{name}.bash"), bash(program)),
-            (format!("completions/_{name}"), zsh(program)),
-            (format!("completions/{name}.fish"), fish(program)),
+            (format!("docs/completions/{name}.bash"), bash(program)),
+            (format!("docs/completions/_{name}"), zsh(program)),
+            (format!("docs/completions/{name}.fish"), fish(program)),
         ]
     };
     PROGRAMS.into_iter().flat_map(of).collect()
