@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::bytes::{has_scheme, rsplit_once, split_once, substitute};
 use super::diagnostic::{Diagnostics, command_line};
 use super::index::Settings;
-use super::logic::{Block, Condition};
+use super::logic::{Around, Block, Condition};
 use super::magic::{self, FileMagic, Substituted};
 use super::placeholder::{self, Budget};
 use super::plan::Location;
@@ -30,7 +30,7 @@ const FILES_MAX: usize = 1000;
 /// start waiting.
 const RESOURCES_MAX: usize = 20;
 /// How many bytes all files together, and all values together, may have.
-const BYTES_MAX: usize = 4 << 20;
+pub(super) const BYTES_MAX: usize = 4 << 20;
 
 /// One option, expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,9 +103,10 @@ pub(super) fn expand(
         first,
         last_file: Vec::new(),
         files: 0,
-        file_bytes: 0,
+        file_bytes: Cell::default(),
         bytes: 0,
         resources: Cell::default(),
+        budget: Budget::new(),
         overflown: false,
     };
     let command_line = command_line();
@@ -136,13 +137,15 @@ struct Expander<'a> {
     first: Option<FileMagic>,
     /// The file that was read last: what `ini = :section` means.
     last_file: Vec<u8>,
-    /// Files read so far, and their bytes.
+    /// Files read for their options so far, and the bytes of all files.
     files: usize,
-    file_bytes: usize,
+    file_bytes: Cell<usize>,
     /// Bytes of all values so far.
     bytes: usize,
     /// Commands run and descriptors read so far.
     resources: Cell<usize>,
+    /// How much work is left.
+    budget: Budget,
     /// A limit was passed: reported once, then nothing more is read or added.
     overflown: bool,
 }
@@ -188,8 +191,7 @@ impl Expander<'_> {
             Ok(None) => self.not_run(at),
             Ok(Some(text)) => {
                 self.files += 1;
-                self.file_bytes += text.len();
-                if self.files > FILES_MAX || self.file_bytes > BYTES_MAX {
+                if self.files > FILES_MAX || self.file_bytes.get() > BYTES_MAX {
                     let message = format!("more than {FILES_MAX} files or {} MiB of them", BYTES_MAX >> 20);
                     return self.overflow(at, message, "look for a file that is included too often");
                 }
@@ -223,6 +225,10 @@ impl Expander<'_> {
         let this = FileMagic::new(path, section.unwrap_or_default(), self.world);
         let first = self.first.get_or_insert_with(|| this.clone()).clone();
         let text = Substituted::new(text, |name| magic::value(name, &this, &first, self.world));
+        if text.bytes().len() > BYTES_MAX {
+            let message = format!("more than {} MiB with its magic variables replaced", BYTES_MAX >> 20);
+            return self.overflow(&place((1, 1)), message, "look for '%' and a letter, many times");
+        }
         for stray in text.stray_places() {
             let message = "a percent sign and the character behind it are dropped here";
             self.found.warning(&place(stray), message).hint("write '%%' for a percent sign");
@@ -327,7 +333,14 @@ impl Expander<'_> {
     fn act(&mut self, setting: Setting) {
         if let Some(condition) = Condition::of(&setting.key) {
             self.push(Setting { state: State::Done, ..setting.clone() });
-            let block = Block::open(&setting, condition, &self.settings, self.reload, self.world);
+            let around = Around {
+                settings: &self.settings,
+                reload: self.reload,
+                world: self.world,
+                budget: &self.budget,
+                read: &|path| self.read_file(path),
+            };
+            let block = Block::open(&setting, condition, &around);
             let block = block.unwrap_or_else(|message| {
                 self.found.error(&setting.value_at, message);
                 Block::skipped(&setting)
@@ -396,7 +409,6 @@ impl Expander<'_> {
 
     /// The three passes, each over all options in order.
     fn passes(&mut self) {
-        let mut budget = Budget::new();
         for symbol in [b'$', b'@', b'%'] {
             for index in 0..self.settings.list().len() {
                 let setting = self.settings.list().get(index);
@@ -412,12 +424,12 @@ impl Expander<'_> {
                         value
                     }
                     // One that refers to itself sees what has become of it so far.
-                    _ => placeholder::evaluate(name, |name| match self.settings.find(name) {
+                    _ => placeholder::evaluate(name, &self.budget, |name| match self.settings.find(name) {
                         Some(place) if place == index => Some(current),
                         _ => self.settings.value_of(name),
                     }),
                 };
-                let expanded = placeholder::expand(setting.text(), symbol, &mut budget, lookup);
+                let expanded = placeholder::expand(setting.text(), symbol, &self.budget, lookup);
                 if left_open {
                     let at = setting.value_at.clone();
                     if let Some(setting) = self.settings.list_mut().get_mut(index) {
@@ -429,6 +441,14 @@ impl Expander<'_> {
                 match expanded {
                     Ok(None) => {}
                     Ok(Some(value)) => {
+                        self.bytes = (self.bytes + value.len()).saturating_sub(setting.text().len());
+                        if self.bytes > BYTES_MAX {
+                            let at = setting.at.clone();
+                            let message =
+                                format!("more than {} MiB of values once expanded", BYTES_MAX >> 20);
+                            self.found.error(&at, message);
+                            return;
+                        }
                         if let Some(setting) = self.settings.list_mut().get_mut(index) {
                             setting.value = Some(value);
                         }
@@ -436,18 +456,12 @@ impl Expander<'_> {
                     Err(message) => {
                         let at = setting.value_at.clone();
                         self.found.error(&at, format!("'{}': {message}", setting.key.escape_ascii()));
-                        if budget.is_spent() {
+                        if self.budget.is_spent() {
                             return;
                         }
                     }
                 }
             }
-        }
-        let bytes: usize = self.settings.list().iter().map(|setting| setting.text().len()).sum();
-        if bytes > BYTES_MAX
-            && let Some(last) = self.settings.list().last()
-        {
-            self.found.error(&last.at, format!("more than {} MiB of values once expanded", BYTES_MAX >> 20));
         }
     }
 
@@ -482,12 +496,23 @@ impl Expander<'_> {
     /// The content of a file, or of what a scheme names; `None` as of [`World::resource`].
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Cause> {
         if !has_scheme(path.as_os_str().as_bytes()) {
-            return self.world.read(path).map(Some);
+            return self.read_file(path).map(Some);
         }
         self.resources.set(self.resources.get() + 1);
         if self.resources.get() > RESOURCES_MAX {
             return Err(Cause::Because(format!("more than {RESOURCES_MAX} commands and descriptors")));
         }
         self.world.resource(path.as_os_str())
+    }
+
+    /// The content of a file; all files together have their limit.
+    fn read_file(&self, path: &Path) -> Result<Vec<u8>, Cause> {
+        let before = self.file_bytes.get();
+        if before > BYTES_MAX {
+            return Err(Cause::Because(format!("more than {} MiB of files", BYTES_MAX >> 20)));
+        }
+        let text = self.world.read(path)?;
+        self.file_bytes.set(before + text.len());
+        Ok(text)
     }
 }

@@ -8,13 +8,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::World;
+use super::placeholder::Budget;
 
 /// More paths than this are cut off: they never fit the limit on options.
 const PATHS_MAX: usize = 10_001;
+/// What a system call is taken for, and a byte of a path in it, in bytes of work.
+const COST: usize = 32;
 
 /// The paths that match, in order, a directory with a slash behind it; the pattern itself if there are none. As glob(3) with
 /// GLOB_MARK and GLOB_NOCHECK.
-pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
+///
+/// Every name and every path that has to be looked at is taken off the budget; `None` when that is spent.
+pub(super) fn paths(pattern: &[u8], world: &dyn World, budget: &Budget) -> Option<Vec<Vec<u8>>> {
+    let spend = |length: usize| budget.spend(COST * (COST + length)).then_some(());
     let mut found = vec![Vec::new()];
     let status = |path: &[u8]| world.status(Path::new(OsStr::from_bytes(path)));
     let mut parts = pattern.split_inclusive(|&byte| byte == b'/').peekable();
@@ -24,12 +30,14 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
         let mut next = Vec::new();
         for before in found {
             let add = |name: &[u8]| [&before, name, slash].concat();
+            spend(before.len() + name.len())?;
             if !has_wildcard(name) {
                 next.push(add(name));
                 continue;
             }
             let directory: &[u8] = if before.is_empty() { b"." } else { &before };
             for one in world.names(Path::new(OsStr::from_bytes(directory))) {
+                spend(name.len() + one.len())?;
                 if matches(name, one.as_bytes()) {
                     next.push(add(one.as_bytes()));
                 }
@@ -43,7 +51,7 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
         found = next;
     }
     if found.is_empty() || pattern.is_empty() {
-        return vec![pattern.to_vec()];
+        return Some(vec![pattern.to_vec()]);
     }
     let mut sorted: Vec<Vec<u8>> = Vec::new();
     for mut path in found {
@@ -53,7 +61,7 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World) -> Vec<Vec<u8>> {
         // (std's sort is more code than everything else here.)
         sorted.insert(sorted.partition_point(|other| *other < path), path);
     }
-    sorted
+    Some(sorted)
 }
 
 /// Whether a pattern can match anything but itself.

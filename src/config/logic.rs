@@ -8,10 +8,14 @@ use super::World;
 use super::expand::Setting;
 use super::glob;
 use super::index::Settings;
+use super::placeholder::Budget;
 use super::plan::Location;
+use crate::error::Cause;
 
 /// More repetitions than this never fit the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
+/// One more is enough to be refused.
+const ENOUGH: usize = REPETITIONS_MAX + 1;
 
 /// What a block asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,23 @@ pub(super) struct Block {
     lines: Lines,
     /// For `if-opt` and `if-not-opt`: what to ask again before each line, since the block's own lines count too.
     asks_again: Option<(Vec<u8>, bool)>,
+    /// The length of the option's name in it.
+    name: usize,
+    /// How many settings there were when it was last decided.
+    seen: usize,
+}
+
+/// What a block may ask.
+pub(super) struct Around<'a> {
+    /// All settings so far.
+    pub settings: &'a Settings,
+    /// What `if-reload` asks.
+    pub reload: bool,
+    pub world: &'a dyn World,
+    /// What is left of the work.
+    pub budget: &'a Budget,
+    /// Reads a file.
+    pub read: &'a dyn Fn(&Path) -> Result<Vec<u8>, Cause>,
 }
 
 /// What becomes of each line inside a block.
@@ -97,41 +118,37 @@ enum Lines {
 
 impl Block {
     /// Opens the block of `setting`, deciding its condition now, on text that has not been expanded.
-    pub fn open(
-        setting: &Setting,
-        condition: Condition,
-        settings: &Settings,
-        reload: bool,
-        world: &dyn World,
-    ) -> Result<Self, String> {
+    pub fn open(setting: &Setting, condition: Condition, around: &Around<'_>) -> Result<Self, String> {
         let argument = setting.text();
         let path = Path::new(OsStr::from_bytes(argument));
         let failed = |what: &str| Err(format!("'{}': {what}", setting.key.escape_ascii()));
         let items: Vec<_> = match condition {
             Condition::ForUwsgi => return Ok(Self::new(setting, Lines::ForUwsgi)),
             Condition::If(test, expected) => {
-                let (holds, item) = test.look(argument, settings, reload, world);
+                let (holds, item) = test.look(argument, around);
                 if holds == expected { vec![item] } else { Vec::new() }
             }
-            Condition::ForGlob => glob::paths(argument, world).into_iter().map(Some).collect(),
+            Condition::ForGlob => match glob::paths(argument, around.world, around.budget) {
+                Some(paths) => paths.into_iter().map(Some).collect(),
+                None => return failed("too many names to look at"),
+            },
             Condition::For => {
                 let words = argument.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-                words.map(|word| Some(word.to_vec())).collect()
+                words.take(ENOUGH).map(|word| Some(word.to_vec())).collect()
             }
             Condition::ForTimes => {
-                // One more than allowed is enough to be refused below.
-                let times = leading_number(argument).min(REPETITIONS_MAX + 1);
+                let times = leading_number(argument).min(ENOUGH);
                 (1..=times).map(|number| Some(number.to_string().into())).collect()
             }
             Condition::ForReadline => {
-                let text = match world.read(path) {
+                let text = match (around.read)(path) {
                     Ok(text) => text,
                     Err(error) => {
                         return failed(&format!("cannot read '{}': {}", path.display(), error));
                     }
                 };
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);
-                let lines = text.split(|&byte| byte == b'\n').map(|line| line.trim_ascii_end());
+                let lines = text.split(|&byte| byte == b'\n').take(ENOUGH).map(<[u8]>::trim_ascii_end);
                 if text.is_empty() { Vec::new() } else { lines.map(|line| Some(line.to_vec())).collect() }
             }
         };
@@ -141,13 +158,20 @@ impl Block {
         let mut block = Self::new(setting, Lines::Repeated(items));
         if let Condition::If(Test::Option, expected) = condition {
             block.asks_again = Some((argument.to_vec(), expected));
+            block.name = argument.iter().take_while(|&&byte| byte != b'=').count();
+            block.seen = around.settings.list().len();
         }
         Ok(block)
     }
 
     /// Decides again, for the next line, what the block's own lines can change.
     pub fn ask_again(&mut self, settings: &Settings) {
-        if let Some((argument, expected)) = &self.asks_again {
+        let Some((argument, expected)) = &self.asks_again else { return };
+        let name = argument.get(..self.name).unwrap_or_default();
+        let new = settings.list().get(self.seen..).unwrap_or_default();
+        self.seen = settings.list().len();
+        // The first of a name counts, whatever comes later, and to look at a long value for each line takes long.
+        if new.iter().any(|setting| setting.key == name) {
             let (holds, item) = option(argument, settings);
             self.lines = Lines::Repeated(if holds == *expected { vec![item] } else { Vec::new() });
         }
@@ -159,7 +183,7 @@ impl Block {
     }
 
     fn new(setting: &Setting, lines: Lines) -> Self {
-        Self { key: setting.key.clone(), at: setting.at.clone(), lines, asks_again: None }
+        Self { key: setting.key.clone(), at: setting.at.clone(), lines, asks_again: None, name: 0, seen: 0 }
     }
 
     /// The block that `else` makes of this one; `None` where there can be no `else`.
@@ -191,13 +215,8 @@ impl Block {
 
 impl Test {
     /// Whether it holds, and what `%(_)` stands for.
-    fn look(
-        self,
-        argument: &[u8],
-        settings: &Settings,
-        reload: bool,
-        world: &dyn World,
-    ) -> (bool, Option<Vec<u8>>) {
+    fn look(self, argument: &[u8], around: &Around<'_>) -> (bool, Option<Vec<u8>>) {
+        let world = around.world;
         let status = || world.status(Path::new(OsStr::from_bytes(argument)));
         let itself = Some(argument.to_vec());
         match self {
@@ -205,11 +224,11 @@ impl Test {
             Self::Exists => (status().is_some(), itself),
             Self::File => (status().is_some_and(|status| status.is_file), itself),
             Self::Hostname => (world.hostname().as_bytes() == argument, itself),
-            Self::Reload => (reload, None),
+            Self::Reload => (around.reload, None),
             Self::Environment => compare(argument, |name| {
                 world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec())
             }),
-            Self::Option => option(argument, settings),
+            Self::Option => option(argument, around.settings),
         }
     }
 }

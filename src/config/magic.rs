@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::World;
 use super::bytes::rsplit_once;
+use super::expand::BYTES_MAX;
 
 /// More stray percent signs than this are not worth a warning each.
 const STRAYS_MAX: usize = 20;
@@ -24,12 +25,17 @@ pub(super) struct Substituted {
 }
 
 impl Substituted {
-    /// Replaces every `%c` by what `value` has for it.
+    /// Replaces every `%c` by what `value` has for it. A text that gets longer than [`BYTES_MAX`] is cut off behind that.
     pub fn new(original: &[u8], value: impl Fn(u8) -> Option<Vec<u8>>) -> Self {
         let mut bytes = Vec::with_capacity(original.len());
         let (mut anchors, mut strays) = (Vec::new(), Vec::new());
+        // Each is asked for once: some come from files.
+        let mut known: Vec<(u8, Option<Vec<u8>>)> = Vec::new();
         let mut rest = original.iter().copied().enumerate();
         while let Some((offset, byte)) = rest.next() {
+            if bytes.len() > BYTES_MAX {
+                break;
+            }
             if byte != b'%' {
                 bytes.push(byte);
                 continue;
@@ -40,7 +46,11 @@ impl Substituted {
                 // uWSGI drops one that nothing follows.
                 None => strays.push(offset),
                 Some((_, name)) => {
-                    match value(name) {
+                    let at = known.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
+                        known.push((name, value(name)));
+                        known.len() - 1
+                    });
+                    match known.get(at).and_then(|(_, value)| value.as_ref()) {
                         Some(value) => bytes.extend(value),
                         None if strays.len() < STRAYS_MAX => strays.push(offset),
                         None => {}

@@ -4,29 +4,32 @@
 //! in order, so a placeholder sees earlier options expanded and later ones as written; after each replacement the
 //! scan starts again at the value's second byte; what has no value stays as it is.
 
-/// Bytes that one configuration may make us look at; stops values that refer to themselves.
+use std::cell::Cell;
+
+/// Bytes that one configuration may make us look at; stops values that refer to themselves, and patterns that match
+/// half the machine.
 const WORK_MAX: usize = 64 << 20;
 
 /// The largest value.
 pub(super) const VALUE_MAX: usize = 1 << 20;
 
 /// What is left of [`WORK_MAX`].
-pub(super) struct Budget(usize);
+pub(super) struct Budget(Cell<usize>);
 
 impl Budget {
     pub fn new() -> Self {
-        Self(WORK_MAX)
+        Self(Cell::new(WORK_MAX))
     }
 
     /// Whether there is nothing left.
     pub fn is_spent(&self) -> bool {
-        self.0 == 0
+        self.0.get() == 0
     }
 
     /// Takes `amount` off; `false` when there is not enough left.
-    pub fn spend(&mut self, amount: usize) -> bool {
-        let left = self.0.checked_sub(amount);
-        self.0 = left.unwrap_or(0);
+    pub fn spend(&self, amount: usize) -> bool {
+        let left = self.0.get().checked_sub(amount);
+        self.0.set(left.unwrap_or(0));
         left.is_some()
     }
 }
@@ -37,7 +40,7 @@ impl Budget {
 pub(super) fn expand(
     value: &[u8],
     symbol: u8,
-    budget: &mut Budget,
+    budget: &Budget,
     mut lookup: impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
     if !value.windows(2).any(|pair| pair == [symbol, b'(']) {
@@ -102,13 +105,15 @@ fn replace_one(
 /// A name without a value is an empty word there. Unlike uWSGI, an overflow and a division by zero are errors.
 pub(super) fn evaluate<'a>(
     expression: &[u8],
+    budget: &Budget,
     value_of: impl Fn(&[u8]) -> Option<&'a [u8]>,
 ) -> Result<Option<Vec<u8>>, String> {
     if !expression.contains(&b' ') {
         return Ok(value_of(expression).map(<[u8]>::to_vec));
     }
     let failed = |what: &str| {
-        let expression = String::from_utf8_lossy(expression);
+        // As much of it as anybody reads.
+        let expression = String::from_utf8_lossy(expression.get(..80).unwrap_or(expression));
         format!("'%({expression})': {what}")
     };
     let mut result: Option<Vec<u8>> = None;
@@ -127,18 +132,21 @@ pub(super) fn evaluate<'a>(
             _ => {
                 let is_number = word.iter().all(u8::is_ascii_digit);
                 let word = if is_number { word } else { value_of(word).unwrap_or_default() };
-                let text = result.take().unwrap_or_default();
-                let (left, right) = (number(&text), number(word));
-                let calculated = match operator.take() {
-                    None => {
-                        result = Some([&text, word].concat());
-                        continue;
-                    }
-                    Some(b'+') => left.checked_add(right),
-                    Some(b'-') => left.checked_sub(right),
-                    Some(b'*') => left.checked_mul(right),
-                    Some(_) if right == 0 => return Err(failed("division by zero")),
-                    Some(_) => left.checked_div(right),
+                let text = result.get_or_insert_default();
+                if !budget.spend(word.len()) || text.len() > VALUE_MAX {
+                    return Err(failed("too long"));
+                }
+                let Some(operator) = operator.take() else {
+                    text.extend(word);
+                    continue;
+                };
+                let (left, right) = (number(text), number(word));
+                let calculated = match operator {
+                    b'+' => left.checked_add(right),
+                    b'-' => left.checked_sub(right),
+                    b'*' => left.checked_mul(right),
+                    _ if right == 0 => return Err(failed("division by zero")),
+                    _ => left.checked_div(right),
                 };
                 result = Some(calculated.ok_or_else(|| failed("overflow"))?.to_string().into());
             }
@@ -179,7 +187,9 @@ mod tests {
     }
 
     fn references(text: &str) -> Result<String, String> {
-        let expanded = expand(text.as_bytes(), b'%', &mut Budget::new(), |name, _| evaluate(name, value_of))?;
+        let expanded = expand(text.as_bytes(), b'%', &Budget::new(), |name, _| {
+            evaluate(name, &Budget::new(), value_of)
+        })?;
         Ok(String::from_utf8(expanded.unwrap_or(text.into())).unwrap())
     }
 
