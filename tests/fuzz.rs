@@ -20,7 +20,7 @@ use vassal::config::plan::Location;
 use vassal::config::{Input, Status, World, expanded, load_emperor, load_vassal, show_config};
 use vassal::error::Cause;
 use vassal::mount::mountinfo;
-use vassal::protocol::{ExitReason, FromVassal, Hello, SetupFailure, ToVassal, WaitStatus};
+use vassal::protocol::{Announcement, ExitReason, FromVassal, Hello, SetupFailure, ToVassal, WaitStatus};
 
 /// Mutations of each corpus file in an ordinary run.
 const ROUNDS: u64 = 25;
@@ -192,6 +192,11 @@ fn packets(bytes: &[u8]) {
     }
     if let Some(message) = FromVassal::decode(bytes) {
         assert_eq!(FromVassal::decode(&message.encode()), Some(message));
+    }
+    // What apps say: uWSGI's bytes, and the lines of sd_notify.
+    for (&byte, line) in bytes.iter().zip(bytes.split(|&byte| byte == b'\n')) {
+        assert!(Announcement::of_byte(byte).is_none() || matches!(byte, 5 | 17));
+        assert!(Announcement::of_line(line).is_none() || line.starts_with(b"READY="));
     }
 }
 
