@@ -174,6 +174,26 @@ fn no_signal_is_lost_between_start_and_exec() {
 }
 
 #[test]
+fn a_stop_before_the_exec_holds_nobody_up() {
+    sandboxed(|sandbox| {
+        // So many directories to look in that the stop comes before the right one.
+        let path = format!("{}/usr/bin:/bin", "/proc/self/task/..:".repeat(5000));
+        for _ in 0..5 {
+            let mut running = Running::start(init(sandbox, &["sleep", "1000"]).env("PATH", &path));
+            let child = || process::all().into_iter().find(|process| process.parent == running.pid());
+            let child = eventually("the child", child).pid;
+            process::signal(child, Signal::TSTP);
+            let state = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+            until("the command is stopped, not what was before it", || state().contains("(sleep) T"));
+            process::signal(running.pid(), Signal::CONT);
+            until("the command goes on", || state().contains("(sleep) S"));
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
+    });
+}
+
+#[test]
 fn rewrites_and_groups() {
     sandboxed(|sandbox| {
         let script = "trap 'echo quit; exit 3' QUIT; echo ready; sleep 1000 & wait";

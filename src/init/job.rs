@@ -75,7 +75,7 @@ impl Job {
         let mut failure = None;
         let pid = spawn::spawn(|| {
             stand.take();
-            inherited.restore();
+            inherited.restore_beside_parent();
             let errno = exec_in_path(program, path, Script::ForShell, &argv, &envp);
             failure = Some(errno);
             unexecutable(entry, errno)

@@ -74,6 +74,32 @@ impl Inherited {
         set_mask(self.mask);
     }
 
+    /// The same in a child of [`super::spawn`], whose parent sleeps until it has executed: a stop before that would hold
+    /// up both, and nobody would be awake to continue it. So requests to stop go to the parent, which hands them on
+    /// to the program.
+    pub fn restore_beside_parent(&self) {
+        extern "C" fn hand_back(number: i32) {
+            // SAFETY: getppid(2) and kill(2) may be called in a handler.
+            unsafe {
+                let parent = libc::getppid();
+                // 0 is one outside our pid namespace: we are PID 1, and need not stop.
+                if parent > 0 {
+                    libc::kill(parent, number);
+                }
+            }
+        }
+        for number in STOPS {
+            // SAFETY: the handler calls what may be called in one; exec undoes it. What was ignored stays ignored. Without
+            // CLONE_SIGHAND the parent's dispositions are its own.
+            unsafe {
+                if libc::signal(number, hand_back as *const () as libc::sighandler_t) == libc::SIG_IGN {
+                    libc::signal(number, libc::SIG_IGN);
+                }
+            }
+        }
+        self.restore();
+    }
+
     /// The mask, to be handed to a program that takes our place.
     pub fn mask(&self) -> u64 {
         self.mask
