@@ -42,6 +42,7 @@ fn filters_that_do_not_know_newer_calls() {
                 &["--unshare", "fs,pid,uts", "--hostname", "x"],
                 &["--ini", ini.to_str().unwrap()],
             ] {
+                &["--mountpoint-check", "/proc"],
                 let wrapper = ["/usr/bin/python3", filter.to_str().unwrap(), &errno.to_string()];
                 let mut command = sandbox.wrapped(&wrapper, "vassal-init");
                 let output = command
@@ -58,6 +59,28 @@ fn filters_that_do_not_know_newer_calls() {
 }
 
 #[test]
+#[test]
+fn a_mountpoint_is_watched_without_statx() {
+    sandboxed(|sandbox| {
+        let filter = sandbox.file("filter.py", FILTER);
+        let mountpoint = sandbox.path("mount");
+        fs::create_dir(&mountpoint).unwrap();
+        let mountpoint = mountpoint.to_str().unwrap();
+        for (errno, event) in [(libc::ENOSYS, "umount"), (libc::EPERM, "mount -t tmpfs none")] {
+            let prepare = "mount -t tmpfs none $0 && exec /usr/bin/python3 \"$@\"";
+            let wrapper = ["unshare", "--mount", "sh", "-c", prepare, mountpoint];
+            let errno = errno.to_string();
+            let wrapper = [&wrapper[..], &[filter.to_str().unwrap(), &errno]].concat();
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            let script = format!("{event} {mountpoint}; exec sleep 1000");
+            let output =
+                command.args(["--mountpoint-check", mountpoint, "--", "sh", "-c", &script]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(75), "{event}: {said}");
+        }
+    });
+}
+
 fn without_close_range_nothing_is_held_either() {
     sandboxed(|sandbox| {
         let filter = sandbox.file("filter.py", FILTER);

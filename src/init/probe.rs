@@ -8,13 +8,15 @@
 //! sleeps as long as all is well, and a thousand idle vassals cost half of what they would.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, readlinkat_raw, statx};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstatfs, open, readlink, readlinkat_raw, statx,
+};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal};
@@ -25,7 +27,7 @@ use rustix::time::{
 use super::creds::Identity;
 use super::watchdog::{Answer, Found};
 use crate::error::{Context, Result};
-use crate::mount::mountinfo::Owner;
+use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
 use crate::sys::{fd, signal};
@@ -256,8 +258,28 @@ fn look(path: &CStr) -> (Answer, u32) {
             let is_mount_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
             (Answer::Found(Found { mount_id: stat.stx_mnt_id, is_mount_root }), stat.stx_dev_minor)
         }
+        Err(errno @ (Errno::NOSYS | Errno::PERM)) => {
+            look_without_statx(path, errno).unwrap_or_else(|errno| (Answer::Failed(errno), 0))
+        }
         Err(errno) => (Answer::Failed(errno), 0),
     }
+}
+
+/// The same where a seccomp filter does not know statx (`refused` is what it says): statfs(2) asks the daemon too, and
+/// what is mounted there /proc tells, if it is ours.
+fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer, u32)> {
+    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    fstatfs(&place)?;
+    let number = place.as_raw_fd();
+    let id = number_in(&format!("/proc/self/fdinfo/{number}"), "mnt_id:").ok_or(refused)?;
+    let name = readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
+    let mounts = mountinfo::parse(&world::read_mountinfo()?);
+    // None if it was unmounted just now.
+    let mount = mounts.iter().find(|mount| mount.id == id as u64);
+    let is_mount_root =
+        mount.is_some_and(|mount| mount.mount_point.as_os_str().as_bytes() == name.to_bytes());
+    let found = Found { mount_id: id as u64, is_mount_root };
+    Ok((Answer::Found(found), mount.map_or(0, |mount| mount.device.1)))
 }
 
 /// The child of PID 1 that has this FUSE connection open: the daemon, which its hook has left behind. Unknown where the
