@@ -433,6 +433,32 @@ fn the_parents_death_reaches_tini() {
 }
 
 #[test]
+fn at_the_process_limit() {
+    const LIMITED: &[&str] =
+        &["setpriv", "--reuid", "user001", "--regid", "user001", "--clear-groups", "prlimit", "--nproc=1:1"];
+    sandboxed(|sandbox| {
+        let ended = |mut command: Command| command.output().unwrap().status.code().unwrap();
+        for name in ["tini", "dumb-init", "catatonit"] {
+            let limited = |program: &Command| {
+                let mut command = Command::new(LIMITED[0]);
+                command.args(&LIMITED[1..]).arg(program.get_program()).arg("true");
+                ended(command)
+            };
+            let theirs = limited(&Command::new(format!("/usr/bin/{name}")));
+            assert_eq!((limited(&sandbox.personality(name)), theirs), (1, 1), "{name}");
+        }
+        assert_eq!(
+            ended({
+                let mut own = sandbox.wrapped(LIMITED, "vassal-init");
+                own.arg("true");
+                own
+            }),
+            71
+        );
+    });
+}
+
+#[test]
 fn catatonit_pauses() {
     sandboxed(|sandbox| {
         for signal in [libc::SIGTERM, libc::SIGINT] {

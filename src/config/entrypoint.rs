@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::args::Command;
 use super::getopt::{self, Options, Step};
 use super::{Input, values};
+use crate::protocol::EXIT_SETUP;
 use crate::sys::signal;
 
 /// What an init does for its command.
@@ -92,11 +93,13 @@ pub struct Unexecutable {
     pub denied: i32,
     /// Anything else.
     pub other: i32,
+    /// There is no process to be had for it.
+    pub unborn: i32,
 }
 
 impl Unexecutable {
     const fn always(status: i32) -> Self {
-        Self { missing: status, astray: status, denied: status, other: status }
+        Self { missing: status, astray: status, denied: status, other: status, unborn: 1 }
     }
 }
 
@@ -150,7 +153,7 @@ const PLAIN: Entrypoint = Entrypoint {
     parent_death: None,
     rest: Rest::Leave,
     forgiven: Vec::new(),
-    unexecutable: Unexecutable { missing: 127, astray: 127, denied: 126, other: 126 },
+    unexecutable: Unexecutable { missing: 127, astray: 127, denied: 126, other: 126, unborn: EXIT_SETUP },
     verbosity: 1,
     chats_on_stdout: false,
     warns_of_orphans: false,
@@ -276,7 +279,7 @@ fn tini(words: &[OsString], env: Env<'_>) -> Call {
     let mut entry = Entrypoint {
         name: "tini",
         orphans: Orphans::Warn,
-        unexecutable: Unexecutable { astray: 1, other: 1, ..PLAIN.unexecutable },
+        unexecutable: Unexecutable { astray: 1, other: 1, unborn: 1, ..PLAIN.unexecutable },
         chats_on_stdout: true,
         ..PLAIN
     };
@@ -492,7 +495,7 @@ mod tests {
             to_group: true,
             parent_death: Some(9),
             forgiven: vec![143, 3],
-            unexecutable: Unexecutable { missing: 127, astray: 1, denied: 126, other: 1 },
+            unexecutable: Unexecutable { missing: 127, astray: 1, denied: 126, other: 1, unborn: 1 },
             verbosity: 3,
             chats_on_stdout: true,
             warns_of_orphans: true,

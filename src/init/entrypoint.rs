@@ -42,7 +42,7 @@ pub fn run(entry: &Rc<Entrypoint>) -> i32 {
         Ok(job) => job,
         Err(error) => {
             crate::log!("{error}");
-            return entry.unexecutable.other;
+            return entry.unexecutable.unborn;
         }
     };
     // From here on nothing returns early: whoever is PID 1 takes all others along.
