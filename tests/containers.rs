@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::UNIX_EPOCH;
 
 use common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
@@ -41,8 +42,8 @@ fn filters_that_do_not_know_newer_calls() {
                 &["--user", "user001", "--chdir", "/"],
                 &["--unshare", "fs,pid,uts", "--hostname", "x"],
                 &["--ini", ini.to_str().unwrap()],
-            ] {
                 &["--mountpoint-check", "/proc"],
+            ] {
                 let wrapper = ["/usr/bin/python3", filter.to_str().unwrap(), &errno.to_string()];
                 let mut command = sandbox.wrapped(&wrapper, "vassal-init");
                 let output = command
@@ -58,7 +59,6 @@ fn filters_that_do_not_know_newer_calls() {
     });
 }
 
-#[test]
 #[test]
 fn a_mountpoint_is_watched_without_statx() {
     sandboxed(|sandbox| {
@@ -81,6 +81,7 @@ fn a_mountpoint_is_watched_without_statx() {
     });
 }
 
+#[test]
 fn without_close_range_nothing_is_held_either() {
     sandboxed(|sandbox| {
         let filter = sandbox.file("filter.py", FILTER);
@@ -141,10 +142,15 @@ fn bundle(sandbox: &Sandbox, name: &str, arguments: &[&str]) -> PathBuf {
     bundle
 }
 
-fn runc(bundle: &PathBuf) -> Command {
+/// A name for a container. It becomes that of a cgroup, which other tests on this machine could have too.
+fn unused_name() -> String {
+    format!("vassal-{}", UNIX_EPOCH.elapsed().unwrap().as_nanos())
+}
+
+fn runc(bundle: &PathBuf, name: &str) -> Command {
     let mut command = Command::new("runc");
     // No cgroups to be had in the sandbox, and none needed.
-    command.args(["--root", "/run/scratch/runc", "run", "--no-pivot", "--bundle"]).arg(bundle).arg("test");
+    command.args(["--root", "/run/scratch/runc", "run", "--no-pivot", "--bundle"]).arg(bundle).arg(name);
     command.stdin(Stdio::null());
     command
 }
@@ -155,15 +161,19 @@ fn a_container_runtime_runs_it() {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
         let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E 'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
         for name in ["vassal-init", "tini", "dumb-init", "catatonit"] {
-            let output = runc(&bundle(sandbox, name, &["--", "sh", "-c", show])).output().unwrap();
+            let output =
+                runc(&bundle(sandbox, name, &["--", "sh", "-c", show]), &unused_name()).output().unwrap();
             let (out, err) =
                 (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             assert_eq!((output.status.code(), &*out), (Some(9), &*format!("1 {name} inner\n")), "{err}");
             // runc itself may not get rid of its cgroup in here.
             assert!(err.lines().all(|line| line.starts_with("time=")), "{name}: {err}");
-            let status = runc(&bundle(sandbox, name, &["--", "sh", "-c", "sleep 1000 & kill -KILL $$"]))
-                .status()
-                .unwrap();
+            let status = runc(
+                &bundle(sandbox, name, &["--", "sh", "-c", "sleep 1000 & kill -KILL $$"]),
+                &unused_name(),
+            )
+            .status()
+            .unwrap();
             assert_eq!(status.code().unwrap_or_else(|| 128 + status.signal().unwrap()), 137, "{name}");
         }
     });
@@ -174,9 +184,11 @@ fn a_container_runtime_stops_it() {
     sandboxed(|sandbox| {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
         let script = "trap 'exit 4' TERM; while :; do sleep 0.01; done";
-        let mut child = runc(&bundle(sandbox, "vassal-init", &["--", "sh", "-c", script])).spawn().unwrap();
+        let name = unused_name();
+        let mut child =
+            runc(&bundle(sandbox, "vassal-init", &["--", "sh", "-c", script]), &name).spawn().unwrap();
         until("the command runs", || !process::named("sleep").is_empty());
-        run("runc", &["--root", "/run/scratch/runc", "kill", "test", "TERM"]);
+        run("runc", &["--root", "/run/scratch/runc", "kill", &name, "TERM"]);
         assert_eq!(child.wait().unwrap().code(), Some(4));
     });
 }
