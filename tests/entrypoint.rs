@@ -351,6 +351,24 @@ fn the_starter_learns_that_the_command_runs() {
 }
 
 #[test]
+fn a_starter_that_reads_nothing_holds_nobody_up() {
+    sandboxed(|sandbox| {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        // As much as it takes: the init gets it as its standard input, and the shell as descriptor 5.
+        let line = format!(
+            "dd if=/dev/zero of=/dev/stdout oflag=nonblock bs=4096 >&5 2>/dev/null; exec {} --ready-fd 5 -- sleep 1000",
+            init(sandbox, &[]).get_program().display()
+        );
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("exec 5>&0 </dev/null; {line}")]).stdin(writer).stderr(Stdio::null());
+        let mut running = Running::start(&mut command);
+        running.command("sleep");
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 143);
+    });
+}
+
+#[test]
 fn without_proc_and_as_an_ordinary_user() {
     sandboxed(|sandbox| {
         let script =

@@ -8,6 +8,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 use rustix::process::{Pid, Signal};
 
@@ -105,9 +106,16 @@ fn start(entry: &Rc<Entrypoint>, inherited: &signal::Inherited) -> Result<Job> {
     Ok(job)
 }
 
-/// Tells the starter that the command runs, and closes the descriptor it waits at.
+/// Tells the starter that the command runs, and closes the descriptor it waits at. Where there is no room for that, nobody
+/// listens: we do not wait.
 pub fn tell_ready(number: i32) {
-    let told = fd::inherited(number).and_then(|fd| write(fd, b"\n"));
+    let told = fd::inherited(number).and_then(|fd| {
+        let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+        match poll(&mut fds, Some(&Timespec::default()))? {
+            0 => Err(Errno::AGAIN),
+            _ => write(&fd, b"\n"),
+        }
+    });
     if let Err(error) = told.context("write to", format_args!("ready-fd {number}")) {
         crate::log!("{error}");
     }
