@@ -16,8 +16,8 @@ const STACK_SIZE: usize = 128 * 1024;
 /// Runs `life` in a new process and returns when it has executed a program, or ended; what `life` returns is its exit
 /// status then.
 ///
-/// It is `clone` and not `clone3`, which older seccomp filters refuse. All signals are blocked, so no handler runs on
-/// both sides.
+/// It is `clone` and not `clone3`, which older seccomp filters refuse. Our signals are blocked, so no handler of ours runs
+/// meanwhile; whoever unblocks them in `life` must not stop before the exec ([`super::signal::Inherited::restore_beside_parent`]).
 ///
 /// # Errors
 /// EAGAIN at the process limit, ENOMEM.
