@@ -374,7 +374,7 @@ fn dumb_init_ends_the_group_with_its_child() {
         for program in [Command::new("dumb-init"), sandbox.personality("dumb-init")] {
             let out = sandbox.path("out");
             let script = format!(
-                "sh -c 'trap \"echo said: TERM >>{0}; exit\" TERM; echo ready >>{0}; sleep 100 & wait' &\n\
+                "sh -c 'trap \"echo said: TERM >>{0}; exit\" TERM; echo ready >>{0}; while :; do sleep 0.1; done' &\n\
                 until grep -q ready {0}; do :; done; exit 3",
                 out.display()
             );
@@ -412,7 +412,7 @@ fn the_parents_death_reaches_tini() {
         for program in [Command::new("tini"), sandbox.personality("tini")] {
             let program = program.get_program().to_str().unwrap();
             let script = format!(
-                "{program} -s -p SIGUSR1 -- sh -c 'trap \"echo said; exit\" USR1; echo ready; sleep 100 & wait'& sleep 1000"
+                "{program} -s -p SIGUSR1 -- sh -c 'trap \"echo said; exit\" USR1; echo ready; while :; do sleep 0.1; done'& sleep 1000"
             );
             let mut shell =
                 Command::new("bash").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
