@@ -144,9 +144,14 @@ fn nothing_of_the_old_root_stays_reachable() {
                 let path = entry.unwrap().path();
                 let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
                 let (what, leads_to) = (fs::metadata(&path).unwrap(), fs::read_link(&path).unwrap());
-                assert!(!what.is_dir(), "{pid}: {number} -> {}", leads_to.display());
+                // A procfs that is mounted nowhere leads nowhere: above it there is nothing.
+                let is_root = |path: &Path| {
+                    (what.dev(), what.ino()) == fs::metadata(path).map(|top| (top.dev(), top.ino())).unwrap()
+                };
+                let is_procfs = pid == init && what.is_dir() && is_root(&path.join(".."));
+                assert!(!what.is_dir() || is_procfs, "{pid}: {number} -> {}", leads_to.display());
                 // 0, 1 and 2 are the starter's.
-                let inner = leads_to.starts_with("/proc") || !leads_to.is_absolute();
+                let inner = is_procfs || leads_to.starts_with("/proc") || !leads_to.is_absolute();
                 assert!(number <= 2 || inner, "{pid}: {number} -> {}", leads_to.display());
             }
         }
@@ -235,12 +240,31 @@ fn a_vassal_init_inside_the_tree_works_too() {
 fn a_union_over_itself_is_no_hang_but_a_sentence() {
     sandboxed(|sandbox| {
         sandbox.copied_tree();
-        // A daemon that never answers stands in for one that waits for itself.
-        let lines = "hook-pre-jail = exec:unionfs-fuse -ocow,chroot=/ns,allow_other /precise=RO:/cow/user001=RW /ufs\n\
-                     hook-pre-jail = exec:kill -STOP -1\n\
-                     mountpoint-timeout = 500ms\npivot_root = /ufs /ufs/.old_root";
-        sandbox.fails(lines, &["jail: new root: /ufs/.old_root: "]);
-        until("no daemon is left", || process::named("unionfs-fuse").is_empty());
+        let hangs = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
+                     mountpoint, which waits for itself";
+        let jail = "mountpoint-timeout = 500ms\nunmount-timeout = 500ms\npivot_root = /ufs /ufs/mnt\nmountpoint-check = /";
+        for (daemon, says) in [
+            (
+                "unionfs-fuse -ocow,default_permissions,allow_other /run=RW:/=RO /ufs",
+                format!("jail: new root: /: {hangs}"),
+            ),
+            (
+                "bindfs -o allow_other,attr_timeout=0,entry_timeout=0 / /ufs",
+                format!("jail: new root: /: {hangs}"),
+            ),
+            // What it knows of itself is still good for a second, but no more than that.
+            ("bindfs -o allow_other / /ufs", format!(": {hangs}")),
+            // It can also hang before it is the root.
+            (
+                "unionfs-fuse -ocow,chroot=/ns,allow_other /precise=RO:/cow/user001=RW /ufs; kill -STOP -1",
+                format!("jail: new root: /ufs/mnt: {hangs}"),
+            ),
+        ] {
+            sandbox.fails(&format!("exec-pre-jail = {daemon}\n{jail}"), &[&says]);
+            until("no daemon is left", || {
+                ["unionfs-fuse", "bindfs"].iter().all(|name| process::named(name).is_empty())
+            });
+        }
     });
 }
 
@@ -255,9 +279,16 @@ fn what_a_tenant_puts_in_place_of_proc_is_neither_waited_for_nor_read() {
         assert_eq!(sandbox.said(&format!("{jail}\nuid = 33\ngid = 33\ncommand = sh -c 'echo up'")), ["up"]);
         fs::remove_file(fake).unwrap();
         fs::write(fake, "1 0 0:1 / /fake rw - tmpfs none rw\n").unwrap();
-        for lines in ["mountpoint-check = /fake", "umount-as-root = /fake rec"] {
-            let told = "/proc/self/mountinfo: No such file or directory (ENOENT)";
+        for (lines, told) in [
+            (
+                "mountpoint-check = /fake\nmountpoint-timeout = 300ms",
+                "mountpoint /fake: nothing is mounted there",
+            ),
+            ("umount-as-root = /fake rec", "/proc/self/mountinfo: No such file or directory (ENOENT)"),
+        ] {
             sandbox.fails(&format!("{jail}\n{lines}"), &[told]);
         }
+        // The kernel is asked without the tenant's tree.
+        assert_eq!(sandbox.said(&format!("{jail}\nmountpoint-check = /\ncommand = sh -c 'echo up'")), ["up"]);
     });
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Pid;
 
-use super::reaper::Processes;
+use super::procfs::Procfs;
 use crate::config::plan::{App, EnvChange, VassalPlan};
 use crate::error::{Context, Result};
 use crate::protocol::Announcement;
@@ -124,5 +124,5 @@ fn receive(socket: &OwnedFd) -> Option<Vec<u8>> {
 fn is_ours(sender: i32) -> bool {
     let own = rustix::process::getpid();
     Pid::from_raw(sender)
-        .is_some_and(|sender| own.is_init() || Processes::open().below_us(&[]).contains(&sender))
+        .is_some_and(|sender| own.is_init() || Procfs::open().below_us(&[]).contains(&sender))
 }

@@ -13,6 +13,7 @@ use rustix::io::{Errno, write};
 use rustix::process::{Pid, Signal};
 
 use super::job::Job;
+use super::procfs::Procfs;
 use super::reaper::{self, Reaped};
 use crate::config::entrypoint::{Entrypoint, Orphans, Rest};
 use crate::error::{Context, Result};
@@ -187,7 +188,7 @@ fn sweep(entry: &Entrypoint, job: &Job, grace: Duration) {
     let mut kills = false;
     let signal_rest = |number| {
         // Without /proc only the command's own group is known.
-        if !reaper::kill_all(number) {
+        if !reaper::kill_all(&Procfs::at_proc(), number) {
             job.signal_group(number);
         }
     };

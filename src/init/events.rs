@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::procfs::Procfs;
 use super::reaper::{self, Reaped};
 use crate::error::{Context, Result};
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, SignalFd};
-use crate::world;
 
 /// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
 /// namespace must not keep us busy.
@@ -72,9 +72,9 @@ impl Events {
     /// From now on reports changes of the mount table, as seen from the present root.
     ///
     /// # Errors
-    /// Without /proc there is nothing to watch.
-    pub fn watch_mounts(&mut self) -> Result<()> {
-        self.mounts = Some(world::open_mountinfo().context("watch", world::MOUNTINFO)?);
+    /// Without procfs there is nothing to watch.
+    pub fn watch_mounts(&mut self, procfs: &Procfs) -> Result<()> {
+        self.mounts = Some(procfs.mountinfo()?);
         Ok(())
     }
 

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use super::launch::Workdir;
 use super::mountpoints;
 use super::probe::{Probe, Rhythm};
@@ -18,7 +16,10 @@ use crate::mount::ops;
 
 impl Vassal {
     /// Enters the new root. Afterwards nothing of ours is left in the old one: the working directory is the new root, and
-    /// no descriptor of ours is a directory.
+    /// the only directory we hold open is a procfs that is mounted nowhere.
+    ///
+    /// A filesystem that becomes the root can hang from that moment on: a union whose branches are reached through its own
+    /// mountpoint then waits for itself. So it is asked again before anybody uses it.
     ///
     /// # Errors
     /// The step that failed, with a sentence for the many things that can be wrong with a new root.
@@ -30,15 +31,28 @@ impl Vassal {
         }
         if let Some(pivot) = &plan.pivot_root {
             let PivotRoot { new_root, put_old } = &pivot.value;
-            self.must_answer("new root:", put_old)?;
+            let may_hang = self.must_answer("new root:", put_old)?;
+            self.go_to_root("pivot_root:")?;
             ops::pivot_root(&pivot.value)?;
             self.workdir = Workdir::Chosen("/".into());
             self.walk.new_root = None;
             // At the new root itself it is covered by it, and unreachable.
             let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
             self.walk.old_root = old.map(|rest| Path::new("/").join(rest));
+            if may_hang {
+                self.must_answer("new root:", Path::new("/"))?;
+            }
         }
         Ok(())
+    }
+
+    /// Leaves the working directory for the root directory. If we are there already it is not touched, as it may hang.
+    pub(super) fn go_to_root(&mut self, operation: &str) -> Result<()> {
+        if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
+            return Ok(());
+        }
+        self.must_answer(operation, Path::new("/"))?;
+        rustix::process::chdir("/").context(&format!("{operation} chdir"), "/")
     }
 
     /// chroot(2), and nothing of the old root stays behind.
@@ -50,22 +64,23 @@ impl Vassal {
         Ok(())
     }
 
-    /// Refuses a directory that we are about to enter if its filesystem fails or hangs.
-    pub(super) fn must_answer(&mut self, operation: &str, path: &Path) -> Result<()> {
+    /// Refuses a directory that we are about to enter if its filesystem fails or hangs; returns whether it is one that can.
+    pub(super) fn must_answer(&mut self, operation: &str, path: &Path) -> Result<bool> {
         match self.ask_about(operation, path)? {
-            Some(errno) => Err(Error::os(operation, path.display(), errno)),
-            None => Ok(()),
+            Some(Answer::Failed(errno)) => Err(Error::os(operation, path.display(), errno)),
+            Some(Answer::Found(_)) => Ok(true),
+            None => Ok(false),
         }
     }
 
-    /// Asks the filesystem that holds a path, before the kernel asks it in our name and for as long as it likes; returns
-    /// what it failed with.
+    /// Asks the filesystem that holds a path, before the kernel asks it in our name and for as long as it likes. Only one
+    /// that a process answers for; `None` for all others.
     ///
     /// # Errors
     /// It does not answer.
-    pub(super) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Errno>> {
-        // Without /proc nobody knows, and nobody can be asked.
-        let Ok(mounts) = mountpoints::mount_table() else { return Ok(None) };
+    pub(super) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Answer>> {
+        // Without procfs nobody knows, and nobody can be asked.
+        let Ok(mounts) = self.procfs.mounts() else { return Ok(None) };
         // Others answer from the kernel.
         let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
         let Some(mount) = mount else { return Ok(None) };
@@ -75,10 +90,7 @@ impl Vassal {
         let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
         let answer = asked.and_then(|()| self.await_answer(&probe, operation, path, timeout));
         probe.kill();
-        Ok(match answer? {
-            Answer::Found(_) => None,
-            Answer::Failed(errno) => Some(errno),
-        })
+        answer.map(Some)
     }
 
     fn await_answer(

@@ -15,6 +15,8 @@ use super::run::{End, Vassal};
 use crate::config::entrypoint::Rest;
 use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
+use crate::mount::fusectl;
+use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::sys::signal;
@@ -235,7 +237,7 @@ impl Vassal {
                 // At once: to the emperor first, so that it knows however long the kernel takes.
                 self.tell(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));
                 crate::log!("{what}; destroying the instance");
-                reaper::kill_all(libc::SIGKILL);
+                reaper::kill_all(&self.procfs, libc::SIGKILL);
                 if !rustix::process::getpid().is_init() {
                     self.wait_for_nobody(KILL_GRACE);
                 }
@@ -303,9 +305,8 @@ impl Vassal {
 
     /// The app's processes: all that are not ours, and not older than the app.
     fn the_apps(&self) -> Vec<Pid> {
-        let Some(processes) = &self.processes else { return Vec::new() };
         let spared: Vec<_> = self.not_the_apps.iter().copied().chain(self.mountpoints.probers()).collect();
-        processes.below_us(&spared)
+        self.procfs.below_us(&spared)
     }
 
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
@@ -316,13 +317,32 @@ impl Vassal {
             _ if self.plan.starts_daemons() => self.plan.unmount_timeout,
             _ => SWEEP_GRACE,
         };
-        reaper::kill_all(libc::SIGTERM);
+        reaper::kill_all(&self.procfs, libc::SIGTERM);
         if !self.wait_for_nobody(grace) {
             crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));
-            reaper::kill_all(libc::SIGKILL);
+            reaper::kill_all(&self.procfs, libc::SIGKILL);
             if !self.wait_for_nobody(KILL_GRACE) {
                 crate::log!("processes are left {} after SIGKILL", Elapsed(KILL_GRACE));
+                self.abort_own_fuse();
+                self.wait_for_nobody(KILL_GRACE);
             }
+        }
+    }
+
+    /// Frees whoever waits for a FUSE filesystem that was mounted here and never answers: not even SIGKILL does. What was
+    /// mounted before us, or where others see it, is not ours to break. Once PID 1 has given up the right to do it, the
+    /// emperor may.
+    fn abort_own_fuse(&self) {
+        let (Some(foreign), true) = (&self.foreign_fuse, self.has_namespace(libc::CLONE_NEWNS)) else {
+            return;
+        };
+        let mut own: Vec<_> =
+            self.procfs.mounts().unwrap_or_default().iter().filter_map(Mount::connection).collect();
+        own.retain(|connection| !foreign.contains(connection));
+        own.dedup();
+        match fusectl::abort(&own) {
+            Ok(()) => crate::log!("aborted FUSE connections: {}", own.len()),
+            Err(error) => crate::log!("{error}"),
         }
     }
 

@@ -24,6 +24,7 @@
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
 //! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
 //! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
+//! | [`procfs`] | mounts and processes, from a procfs of our own |
 //! | [`reaper`] | dead children, and ending all living ones |
 
 pub mod accounts;
@@ -41,6 +42,7 @@ pub mod mainloop;
 pub mod mountpoints;
 pub mod outer;
 pub mod probe;
+pub mod procfs;
 pub mod reaper;
 pub mod reload;
 pub mod remount;

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 use super::creds::Identity;
 use super::probe::{Probe, Rhythm};
+use super::procfs::Procfs;
 use super::watchdog::{Judgement, Loss, Watchdog};
 use crate::config::plan::{Located, Phase, VassalPlan};
-use crate::error::{Context, Described, Result};
+use crate::error::{Described, Result};
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
-use crate::world;
 
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,18 +27,11 @@ const NOTHING: &str = "nothing is mounted there";
 pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
     mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
 
-/// The mounts of this namespace, as seen from the present root.
-///
-/// # Errors
-/// Without /proc nothing is known of mounts.
-pub fn mount_table() -> Result<Vec<Mount>> {
-    Ok(mountinfo::parse(&world::read_mountinfo().context("read", world::MOUNTINFO)?))
-}
-
 /// All checked paths and their probers.
 #[derive(Debug)]
 pub struct Mountpoints {
     watched: Vec<Watched>,
+    procfs: Rc<Procfs>,
     rhythm: Rhythm,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
@@ -94,7 +88,7 @@ pub struct Lost {
 
 impl Mountpoints {
     /// Watches the plan's paths. Nothing is asked yet.
-    pub fn new(plan: &VassalPlan, now: Instant) -> Self {
+    pub fn new(plan: &VassalPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
         let (interval, timeout) = (plan.mountpoint_check_interval, plan.mountpoint_check_timeout);
         let dog = Watchdog::new(interval, timeout, now);
         let watched = plan.checks.iter().map(|check| Watched {
@@ -112,7 +106,7 @@ impl Mountpoints {
         });
         let rhythm = Rhythm { interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
-        Self { watched: watched.collect(), rhythm, user, is_stale: true, foreign, reported }
+        Self { watched: watched.collect(), procfs, rhythm, user, is_stale: true, foreign, reported }
     }
 
     /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.
@@ -131,7 +125,7 @@ impl Mountpoints {
     /// # Errors
     /// The mount table cannot be read.
     pub fn note_maker(&mut self, maker: Maker) -> Result<()> {
-        let mounts = mount_table()?;
+        let mounts = self.procfs.mounts()?;
         if maker == Maker::Outside {
             self.foreign.extend(mounts.iter().filter_map(Mount::connection));
         }
@@ -183,7 +177,7 @@ impl Mountpoints {
         if self.watched.iter().all(|watched| watched.dog.is_up()) {
             return Ok(true);
         }
-        let mounts = mount_table()?;
+        let mounts = self.procfs.mounts()?;
         self.is_stale = false;
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
             let mount = mountinfo::topmost(&mounts, &watched.check.value);

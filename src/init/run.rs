@@ -21,7 +21,8 @@ use super::jail;
 use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
 use super::mountpoints::{Lost, Maker, Mountpoints};
-use super::reaper::{Processes, Reaped};
+use super::procfs::Procfs;
+use super::reaper::Reaped;
 use super::sockets::{self, Socket};
 use super::start;
 use super::watchdog::Loss;
@@ -30,6 +31,7 @@ use crate::config::entrypoint::Entrypoint;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
+use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
 use crate::protocol::{
     self, Announcement, EXIT_SETUP, FileOwner, FromVassal, KeptSocket, SetupFailure, WaitStatus,
@@ -102,7 +104,9 @@ pub struct Vassal {
     pub(super) app: Option<RunningApp>,
     /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
     pub(super) had_app: bool,
-    pub(super) processes: Option<Processes>,
+    pub(super) procfs: Rc<Procfs>,
+    /// The FUSE connections that were there before the first hook, if that is known: they are others' too.
+    pub(super) foreign_fuse: Option<Vec<u64>>,
     /// What ran when the app was started, such as the daemons of hooks: all other processes are the app's.
     pub(super) not_the_apps: Vec<Pid>,
     /// Who wants us to stop, and since when, once somebody does.
@@ -233,11 +237,10 @@ impl Vassal {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .context("become", "subreaper")?;
         }
-        // Where no hook can have left anything behind, nobody asks whose a process is.
-        let processes = setup.plan.starts_daemons().then(Processes::open);
+        let procfs = Rc::new(Procfs::open());
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
-            mountpoints: Mountpoints::new(&setup.plan, Instant::now()),
+            mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
             events: Events::new(setup.link, setup.entry.is_some())?,
             walk: Walk { new_root: jail::coming_root(&setup.plan), old_root: None },
             fresh: Rc::clone(&setup.plan),
@@ -260,7 +263,8 @@ impl Vassal {
             identity: None,
             app: None,
             had_app: false,
-            processes,
+            procfs,
+            foreign_fuse: None,
             not_the_apps: Vec::new(),
             stop: None,
             is_ending: false,
@@ -302,6 +306,10 @@ impl Vassal {
             self.become_owner(owner)?;
         }
         step("limits", self.limit())?;
+        if !self.plan.hooks.is_empty() {
+            let mounts = self.procfs.mounts().ok();
+            self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
+        }
         if let Some(name) = &self.plan.hostname {
             step("namespaces", self.set_hostname(&name.value))?;
         }
@@ -335,7 +343,7 @@ impl Vassal {
         }
         self.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
-        step("privilege drop", rustix::process::chdir("/").context("chdir", "/"))?;
+        step("privilege drop", self.go_to_root("working directory:"))?;
         self.jail_workdir = self.workdir.clone();
         self.run_app()
     }
@@ -438,7 +446,7 @@ impl Vassal {
         }
         let start = Instant::now();
         let deadline = start + self.plan.mountpoint_timeout;
-        step("mountpoint-check", self.events.watch_mounts())?;
+        step("mountpoint-check", self.events.watch_mounts(&self.procfs))?;
         loop {
             let now = Instant::now();
             if step("mountpoint-check", self.mountpoints.look(now))? {
@@ -466,7 +474,7 @@ impl Vassal {
         if let Some(path) = &self.plan.chdir {
             self.workdir.change(&path.value);
         }
-        self.not_the_apps = self.processes.as_ref().map_or(Vec::new(), |processes| processes.below_us(&[]));
+        self.not_the_apps = self.procfs.below_us(&[]);
         let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
         let app = step("app", self.launch_app(stand.as_ref()))?;
         if let (Some(entry), Some(stand)) = (&self.entry, stand) {

@@ -31,7 +31,7 @@ impl Vassal {
             })?;
         log_lines(&warnings);
         step("emperor-tyrant", check(&plan, self.missing_namespaces(&plan)))?;
-        self.mountpoints = Mountpoints::new(&plan, Instant::now());
+        self.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.procfs), Instant::now());
         self.walk = Walk { new_root: jail::coming_root(&plan), old_root: None };
         self.umask = plan.umask;
         self.plan = Rc::new(plan);

@@ -12,11 +12,11 @@
 //! A connection that the host has mounted is in the mount table of all vassals, since theirs began as copies of the host's:
 //! it is never aborted, also where only one vassal uses it.
 
-use rustix::fs::{Dir, Mode, OFlags, open, openat, readlink, stat};
+use rustix::fs::{Dir, Mode, OFlags, open, readlink, stat};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::Pid;
 
+use super::fusectl;
 use super::mountinfo::{self, Mount};
 use crate::error::{Context, Error, Result};
 use crate::world::read_file;
@@ -68,20 +68,8 @@ pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
     let of_one = |&(init, pids)| private(&all, pids, own_mounts).into_iter().map(move |it| (init, it));
     let found: Vec<_> = dying.iter().flat_map(of_one).collect();
     if !found.is_empty() {
-        let context = fsopen(c"fusectl", FsOpenFlags::FSOPEN_CLOEXEC).context("open", "fusectl")?;
-        fsconfig_create(&context).context("open", "fusectl")?;
-        // Mounted nowhere: it is gone with the descriptor.
-        let directory = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-            .context("open", "fusectl")?;
-        for (_, connection) in &found {
-            let name = format!("{connection}/abort");
-            let file = openat(&directory, &name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            match file.and_then(|file| rustix::io::write(&file, b"1")) {
-                // It went by itself just now.
-                Ok(_) | Err(Errno::NOENT) => {}
-                written => drop(written.context("abort FUSE connection", connection)?),
-            }
-        }
+        let connections: Vec<_> = found.iter().map(|(_, connection)| *connection).collect();
+        fusectl::abort(&connections)?;
     }
     Ok(found)
 }

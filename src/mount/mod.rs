@@ -2,5 +2,6 @@
 
 pub mod flags;
 pub mod fuse;
+pub mod fusectl;
 pub mod mountinfo;
 pub mod ops;

@@ -228,7 +228,8 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     within(&parent, || unmount(c_string(name), flags)).context("umount", target.display())
 }
 
-/// Makes `pivot.new_root` the root and goes to its top.
+/// Makes `pivot.new_root` the root. The working directory must be the present root: the kernel takes a process that is
+/// there along to the new one, which it does not even look at.
 ///
 /// # Errors
 /// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)).
@@ -238,9 +239,7 @@ pub fn pivot_root(pivot: &PivotRoot) -> Result<()> {
     rustix::process::pivot_root(new, old).map_err(|errno| match explain(pivot, errno) {
         Some(reason) => Error::new("pivot_root", &object, reason),
         None => Error::os("pivot_root", &object, errno),
-    })?;
-    // Else the working directory would keep the old root reachable.
-    rustix::process::chdir(c"/").context("pivot_root: chdir", "/")
+    })
 }
 
 /// What the kernel meant.

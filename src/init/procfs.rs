@@ -1,0 +1,84 @@
+//! What the kernel tells through procfs: the mounts, and the processes below us.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::Pid;
+
+use crate::error::{Context, Result};
+use crate::mount::mountinfo::{self, Mount};
+use crate::mount::ops;
+use crate::world;
+
+/// An instance of our own, mounted nowhere. No filesystem of the tree has to be walked to get at it, which may hang; and
+/// what a tenant puts at `/proc`, or the `/proc` of the namespace we come from, where the same numbers are other processes,
+/// is not taken for it.
+#[derive(Debug)]
+pub struct Procfs {
+    own: Option<OwnedFd>,
+}
+
+impl Procfs {
+    /// While we may mount. Without the right to there may be `/proc`, or nothing will be found.
+    pub fn open() -> Self {
+        Self { own: ops::detached("proc").ok() }
+    }
+
+    /// What is at `/proc`, whenever something is asked.
+    pub fn at_proc() -> Self {
+        Self { own: None }
+    }
+
+    /// The mounts of our namespace as the present root shows them, to be read, or watched for changes.
+    ///
+    /// # Errors
+    /// As open(2); ENOENT if what is at `/proc` is no procfs.
+    pub fn mountinfo(&self) -> Result<OwnedFd> {
+        let file = match &self.own {
+            Some(proc) => openat(proc, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()),
+            None => world::open_mountinfo(),
+        };
+        file.context("open", world::MOUNTINFO)
+    }
+
+    /// The mounts, read.
+    ///
+    /// # Errors
+    /// As [`Procfs::mountinfo`], and as read(2).
+    pub fn mounts(&self) -> Result<Vec<Mount>> {
+        let text = world::read_to_end(self.mountinfo()?).context("read", world::MOUNTINFO)?;
+        Ok(mountinfo::parse(&text))
+    }
+
+    /// All processes below us, parents before children, without `spared` and what is below those.
+    pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
+        let own = rustix::process::getpid();
+        match &self.own {
+            Some(proc) => descendants(own, spared, |path| world::read_file_at(proc, path)),
+            // It calls us by another number if it is not of our namespace.
+            None if !proc_is_ours(own) => Vec::new(),
+            None => descendants(own, spared, |path| world::read_file(&format!("/proc/{path}"))),
+        }
+    }
+}
+
+fn proc_is_ours(own: Pid) -> bool {
+    rustix::fs::readlink("/proc/self", Vec::new())
+        .is_ok_and(|pid| pid.to_bytes() == own.to_string().as_bytes())
+}
+
+/// All processes below `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
+/// the first are not listed; they turn up as ours when their parent has gone.
+fn descendants(root: Pid, spared: &[Pid], read: impl Fn(&str) -> rustix::io::Result<Vec<u8>>) -> Vec<Pid> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        next += 1;
+        let children = read(&format!("{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = String::from_utf8_lossy(&children);
+        let children = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        found.extend(children.filter(|pid| !spared.contains(pid)));
+    }
+    found.remove(0);
+    found
+}
