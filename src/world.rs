@@ -1,6 +1,5 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
-use std::cell::Cell;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -208,25 +207,20 @@ impl World for Machine {
 }
 
 /// The same machine where no command of a configuration may be run, and no descriptor read.
-#[derive(Debug)]
-pub struct NoCommands {
-    /// The configuration is only looked at: what a command would print is left open. Otherwise, to ask for it is a mistake.
-    pub looking: bool,
-    /// Whether one was to be run.
-    pub asked: Cell<bool>,
-}
-
-impl NoCommands {
-    /// Nothing was asked for yet.
-    pub fn new(looking: bool) -> Self {
-        Self { looking, asked: Cell::new(false) }
-    }
+#[derive(Debug, Clone, Copy)]
+pub enum NoCommands {
+    /// The configuration is only looked at: what a command would print is left open.
+    LeftOpen,
+    /// To ask for one is a mistake.
+    Refused,
 }
 
 impl World for NoCommands {
     fn resource(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
-        self.asked.set(true);
-        if self.looking { Ok(None) } else { Err(Cause::Because("no command may be run here".to_owned())) }
+        match self {
+            Self::LeftOpen => Ok(None),
+            Self::Refused => Err(Cause::Because("no command may be run here".to_owned())),
+        }
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {

@@ -5,10 +5,12 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
+use common::cow::PIVOTED;
 use common::process::{self, Handle};
 use common::tutorial::sees_app_mounted;
-use common::{Daemon, Sandbox, eventually, sandboxed};
+use common::{Daemon, Sandbox, eventually, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal with the zip mounted; each start of the app leaves a mark with its kind.
@@ -283,5 +285,89 @@ fn a_reload_that_fails_is_followed_by_the_hooks_for_the_exit() {
         assert_eq!(vassal.wait(), 71);
         vassal.wait_for("as-user #1: run false: exited with status 1");
         assert!(vassal.log().lines().any(|line| line == "exit hook"), "{}", vassal.log());
+    });
+}
+
+#[test]
+fn a_reload_reads_nothing_in_the_tenants_tree() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/run/outside").unwrap();
+        fs::create_dir_all("/ns/precise/run/outside").unwrap();
+        // The same name, and the tenant's own idea of it.
+        fs::write("/run/outside/common.ini", "[uwsgi]\nexec-pre-app = echo by the operator\n").unwrap();
+        fs::write(
+            "/ns/precise/run/outside/common.ini",
+            "[uwsgi]\nno-new-privs = false\nexec-pre-app = echo by the tenant\n",
+        )
+        .unwrap();
+        fs::write("/run/outside/word", "word").unwrap();
+        let lines = |more: &str| {
+            format!("uid = user001\n{PIVOTED}\nunmount-timeout = 200ms\n{more}\ncommand = sleep 1000")
+        };
+        sandbox.vassal("app", &lines(""));
+        let emperor = sandbox.emperor(&[]);
+        let mut init = emperor.wait_running(1, "app");
+        for (n, reads) in (1..).zip([
+            "include = /run/outside/common.ini",
+            "if-reload =\ninclude = /run/outside/common.ini\nendif =",
+            "exec-pre-app = echo @(/run/outside/word)",
+            "if-exists = /run/outside/common.ini\nexec-pre-app = echo found\nendif =",
+            "env = USER=%U",
+        ]) {
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &lines(reads));
+            instance.wait();
+            emperor
+                .wait_for_nth(n, "not reloaded: it reads files, which cannot be seen from inside the jail, ");
+            init = emperor.wait_running(n + 1, "app");
+        }
+        assert_eq!(emperor.lines("by the tenant"), [""; 0]);
+        assert_eq!(said(&emperor).first().unwrap(), "by the operator");
+        // The file itself has a name, which is no look at it.
+        sandbox.vassal("app", &lines("env = NAME=%n-%p"));
+        emperor.wait_for("reloading: the app is restarted in the same jail");
+        emperor.wait_for_nth(2 + 5, "app started");
+        let environment = fs::read(format!("/proc/{}/environ", process::only("sleep").pid)).unwrap();
+        let name = format!("NAME=app-{}", common::sandbox::vassal_path("app").display());
+        assert!(String::from_utf8_lossy(&environment).contains(&name));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let place = common::sandbox::VASSALS;
+        symlink("/app", "/run/link").unwrap();
+        // Over the file itself, as this vassal sees it, and where the app's data is.
+        let lines = |more: &str| {
+            format!(
+                "exec-asap = fuse-zip -r -o nonempty /var/www/app001.zip {place}\nexec-asap = fuse-zip -r /var/www/app001.zip /app\n\
+                 unmount-timeout = 200ms\nchdir = /\n{more}\ncommand = sleep 1000"
+            )
+        };
+        sandbox.vassal("app", &lines(""));
+        let emperor = sandbox.emperor(&[]);
+        let stop = || {
+            until("the daemons", || process::named("fuse-zip").len() == 2);
+            process::named("fuse-zip").iter().for_each(|daemon| process::signal(daemon.pid, Signal::STOP));
+        };
+        let mut init = emperor.wait_running(1, "app");
+        stop();
+        sandbox.vassal("app", &lines("env = A=1"));
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
+        for (n, path) in (1..).zip(["/app/page.html", "/run/../app/page.html", "/run/link/page.html"]) {
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &lines(&format!("if-exists = {path}\nendif =")));
+            instance.wait();
+            let line = emperor.wait_for_nth(n, "a FUSE filesystem that may hang, which needs a fresh jail");
+            assert!(line.contains("not reloaded: it looks at /"), "{line}");
+            init = emperor.wait_running(n + 1, "app");
+            stop();
+        }
+        emperor.stop();
     });
 }

@@ -35,6 +35,7 @@ impl Vassal {
             self.go_to_root("pivot_root:")?;
             ops::pivot_root(&pivot.value)?;
             self.workdir = Workdir::Chosen("/".into());
+            self.is_inside = true;
             self.walk.new_root = None;
             // At the new root itself it is covered by it, and unreachable.
             let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
@@ -58,6 +59,7 @@ impl Vassal {
     /// chroot(2), and nothing of the old root stays behind.
     pub(super) fn chroot(&mut self, path: &Path) -> Result<()> {
         rustix::process::chroot(path).context("chroot", path.display())?;
+        self.is_inside = true;
         rustix::process::chdir("/").context("chroot: chdir", "/")?;
         self.workdir = Workdir::Chosen("/".into());
         self.walk.new_root = None;

@@ -19,6 +19,7 @@
 //! | [`remount`] | what follows a lost mountpoint while the app runs |
 //! | [`reload`] | whether a new file can be taken on in the same jail |
 //! | [`limits`] | cgroups and other limits |
+//! | [`look`] | what a file that is read again may ask of the machine |
 //! | [`launch`] | a child process: identity, signals, exec |
 //! | [`tyrant`] | becoming the owner of the file before it is read |
 //! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
@@ -38,6 +39,7 @@ pub mod jail;
 pub mod job;
 pub mod launch;
 pub mod limits;
+pub mod look;
 pub mod mainloop;
 pub mod mountpoints;
 pub mod outer;

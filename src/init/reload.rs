@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use super::events::NewFile;
+use super::look::Careful;
 use super::run::Vassal;
 use super::start::log_lines;
 use crate::config::plan::VassalPlan;
-use crate::config::{self, Input};
+use crate::config::{self, Input, Loaded};
 use crate::error::Context;
 use crate::protocol::FromVassal;
-use crate::world::{self, NoCommands};
+use crate::world;
 
 /// What a request to reload comes to.
 enum Verdict {
@@ -18,19 +19,36 @@ enum Verdict {
     /// The app goes on as it is.
     Refused(String),
     /// Only a fresh jail can be what the file says now.
-    NeedsRespawn(&'static str),
+    NeedsRespawn(String),
+}
+
+/// Why a configuration was not read again.
+pub(super) enum Unread {
+    /// There is a mistake in it.
+    Mistake(String),
+    /// It asks for what only a fresh start may look at.
+    NeedsRespawn(String),
+}
+
+impl From<Unread> for Verdict {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Mistake(why) => Self::Refused(why),
+            Unread::NeedsRespawn(why) => Self::NeedsRespawn(why),
+        }
+    }
 }
 
 impl Vassal {
     /// The plan to restart the app by, if somebody asked for a reload and it can be done.
     pub(super) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
         let inputs = match self.reload.take()? {
-            NewFile::Same if self.has_changed_root() => {
+            NewFile::Same if self.is_inside => {
                 // Below the new root the path is the tenant's, and so would be the configuration.
                 self.refuse("its file cannot be read from inside the jail".into());
                 return None;
             }
-            NewFile::Sent(_) if self.has_changed_root() && has_templates(&self.inputs) => {
+            NewFile::Sent(_) if self.is_inside && has_templates(&self.inputs) => {
                 self.tell(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
                 return None;
             }
@@ -53,37 +71,39 @@ impl Vassal {
                 self.refuse(why);
                 None
             }
-            Verdict::NeedsRespawn(what) => {
-                crate::log!("not reloaded: {what} changed, which needs a fresh jail");
-                self.tell(&FromVassal::NeedsRespawn(format!("{what} changed")));
+            Verdict::NeedsRespawn(why) => {
+                crate::log!("not reloaded: {why}, which needs a fresh jail");
+                self.tell(&FromVassal::NeedsRespawn(why));
                 None
             }
         }
     }
 
-    fn has_changed_root(&self) -> bool {
-        self.plan.chroot.is_some() || self.plan.pivot_root.is_some()
-    }
-
     fn verdict(&self, inputs: &[Input]) -> Verdict {
-        // In the jail a command is the tenant's program, and it would be run with our rights.
-        let world = NoCommands::new(false);
-        let fresh = match config::load_vassal(inputs, false, &world) {
+        let fresh = match self.load_again(inputs, false) {
             Ok(loaded) => loaded.plan,
-            Err(_) if world.asked.get() && self.owner.is_none() => {
-                return Verdict::NeedsRespawn("what a command prints may have");
-            }
-            Err(report) => return Verdict::Refused(report.first()),
+            Err(unread) => return unread.into(),
         };
         if let Some(what) = self.fresh.jail_change(&fresh) {
-            return Verdict::NeedsRespawn(what);
+            return Verdict::NeedsRespawn(format!("{what} changed"));
         }
-        match config::load_vassal(inputs, true, &world) {
+        match self.load_again(inputs, true) {
             Ok(loaded) => {
                 log_lines(&loaded.warnings);
                 Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
             }
-            Err(report) => Verdict::Refused(report.first()),
+            Err(unread) => unread.into(),
+        }
+    }
+
+    /// Reads the configuration where we are now.
+    pub(super) fn load_again(&self, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
+        let mounts = if self.is_inside { None } else { self.procfs.mounts().ok() };
+        let world = Careful::new(&self.start, mounts, self.owner.is_some());
+        let loaded = config::load_vassal(inputs, reload, &world);
+        match world.refused() {
+            Some(why) => Err(Unread::NeedsRespawn(why)),
+            None => loaded.map_err(|report| Unread::Mistake(report.first())),
         }
     }
 

@@ -8,7 +8,7 @@
 //! started as after a reload. Files that something kept open stay broken.
 //!
 //! It is not tried where it cannot work or would harm others: a filesystem that is older than the phases or the change of root,
-//! though a phase has bound it to its place, or a mount that another was put over. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
+//! though a phase has bound it to its place, or a mount that another was put over. Nor where the configuration cannot be read again, as at a reload. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
 //! clean one.
 
 use std::path::PathBuf;
@@ -17,14 +17,13 @@ use std::time::{Duration, Instant};
 
 use super::launch::Work;
 use super::mountpoints::{Lost, Maker};
+use super::reload::Unread;
 use super::run::{End, Role, Vassal};
 use super::watchdog::Loss;
-use crate::config;
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::sys::signal;
-use crate::world::NoCommands;
 
 /// A mount that is lost again this soon after it was made anew is not worth a third try.
 const LASTS: Duration = Duration::from_secs(10);
@@ -92,9 +91,8 @@ impl Vassal {
             // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
             Phase::AsUser => Rc::clone(&self.fresh),
             _ => {
-                // As at a reload: in the jail a command is the tenant's program.
-                let loaded = config::load_vassal(&self.inputs, true, &NoCommands::new(false));
-                Rc::new(loaded.map_err(|report| report.first())?.plan)
+                let loaded = self.load_again(&self.inputs, true);
+                Rc::new(loaded.map_err(|(Unread::Mistake(why) | Unread::NeedsRespawn(why))| why)?.plan)
             }
         };
         crate::log!("{}; running {phase} again and restarting the app", lost.what);

@@ -20,6 +20,7 @@ use super::hook::Failed;
 use super::jail;
 use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
+use super::look::Start;
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::procfs::Procfs;
 use super::reaper::Reaped;
@@ -90,6 +91,8 @@ pub struct Vassal {
     /// The plan of a fresh start, which a new file is compared with.
     pub(super) fresh: Rc<VassalPlan>,
     pub(super) inputs: Vec<Input>,
+    /// What the machine told when they were read first.
+    pub(super) start: Start,
     pub(super) entry: Option<Rc<Entrypoint>>,
     /// The app, if it is the command of an entrypoint.
     pub(super) job: Option<Job>,
@@ -101,6 +104,8 @@ pub struct Vassal {
     pub(super) walk: Walk,
     /// Where children run; ours is the root directory once the app's user matters.
     pub(super) workdir: Workdir,
+    /// Whether the root directory is another than at the start.
+    pub(super) is_inside: bool,
     pub(super) app: Option<RunningApp>,
     /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
     pub(super) had_app: bool,
@@ -246,6 +251,7 @@ impl Vassal {
             fresh: Rc::clone(&setup.plan),
             umask: setup.plan.umask,
             plan: setup.plan,
+            start: Start::of(&setup.inputs),
             inputs: setup.inputs,
             entry: setup.entry,
             job: None,
@@ -260,6 +266,7 @@ impl Vassal {
             kept: setup.kept,
             jail_workdir: workdir.clone(),
             workdir,
+            is_inside: false,
             identity: None,
             app: None,
             had_app: false,

@@ -24,7 +24,7 @@ impl Vassal {
     /// Becomes the owner for good, then reads the configuration and takes on what it says.
     pub(super) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
         step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
-        let Loaded { plan, warnings } = config::load_vassal(&self.inputs, false, &NoCommands::new(false))
+        let Loaded { plan, warnings } = config::load_vassal(&self.inputs, false, &NoCommands::Refused)
             .map_err(|report| {
                 log_lines(&report);
                 End::Invalid(report.first())

@@ -304,7 +304,7 @@ pub fn detached(fs_type: &str) -> rustix::io::Result<OwnedFd> {
 }
 
 /// The absolute path that is meant, by its text alone: from the root, without `.` and `..`.
-fn lexical(path: &Path) -> PathBuf {
+pub fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     if path.is_relative() {
         out = std::env::current_dir().unwrap_or(out);

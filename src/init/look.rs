@@ -1,0 +1,168 @@
+//! What a configuration that is read again may ask of the machine.
+//!
+//! The answers must be those of a fresh start, and PID 1 gives them while the app runs. Inside a jail the paths are the
+//! tenant's: whatever is read there could be a configuration of the tenant's own. On a FUSE filesystem a look can last for
+//! ever. Neither is looked at; such a file takes a fresh start.
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use crate::config::{Input, Status, World};
+use crate::error::Cause;
+use crate::mount::mountinfo::{self, Mount};
+use crate::mount::ops;
+use crate::world::{Machine, NoCommands};
+
+/// What was known when the configuration was read first.
+#[derive(Debug)]
+pub struct Start {
+    cwd: PathBuf,
+    /// The path of the text that the emperor sent, what it is, and without links.
+    file: Option<(PathBuf, Option<Status>, Option<PathBuf>)>,
+}
+
+impl Start {
+    /// Looks while the root is still that of the start, and nothing of ours is mounted.
+    pub fn of(inputs: &[Input]) -> Self {
+        let file = inputs.iter().find_map(|input| match input {
+            Input::Text { path, .. } => Some((path.clone(), Machine.status(path), Machine.real_path(path))),
+            Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => None,
+        });
+        Self { cwd: Machine.cwd(), file }
+    }
+}
+
+/// The machine, as far as it may be looked at.
+#[derive(Debug)]
+pub struct Careful<'a> {
+    start: &'a Start,
+    /// The mounts there are; `None` if no file may be looked at.
+    mounts: Option<Vec<Mount>>,
+    /// Whether commands are refused at a fresh start, too: the configuration is a user's own.
+    is_owned: bool,
+    refused: RefCell<Option<String>>,
+}
+
+impl<'a> Careful<'a> {
+    /// With the mounts of the root of the start; without any where that is not our root any more, or they are unknown.
+    pub fn new(start: &'a Start, mounts: Option<Vec<Mount>>, is_owned: bool) -> Self {
+        Self { start, mounts, is_owned, refused: RefCell::new(None) }
+    }
+
+    /// Why not everything that was asked for was looked at. Then nothing that was read counts.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.borrow().clone()
+    }
+
+    /// The path to look at in place of `path`.
+    fn path(&self, path: &Path) -> Option<PathBuf> {
+        let path = ops::lexical(&self.start.cwd.join(path));
+        let why = match &self.mounts {
+            None => "it reads files, which cannot be seen from inside the jail".to_owned(),
+            Some(mounts) if may_hang(mounts, &path) => {
+                format!(
+                    "it looks at {}, which is, or leads to, a FUSE filesystem that may hang",
+                    path.display()
+                )
+            }
+            Some(_) => return Some(path),
+        };
+        self.refuse(why);
+        None
+    }
+
+    fn refuse(&self, why: String) {
+        self.refused.borrow_mut().get_or_insert(why);
+    }
+
+    /// What the start knows of the file that is read.
+    fn known(&self, path: &Path) -> Option<&(PathBuf, Option<Status>, Option<PathBuf>)> {
+        self.start.file.as_ref().filter(|(known, ..)| known == path)
+    }
+}
+
+/// Whether a look at a path may end in a FUSE filesystem. Where a link leads is not known before it is followed.
+fn may_hang(mounts: &[Mount], path: &Path) -> bool {
+    if !mounts.iter().any(Mount::is_fuse) {
+        return false;
+    }
+    let is_on_fuse =
+        path.ancestors().any(|path| mountinfo::topmost(mounts, path).is_some_and(Mount::is_fuse));
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    is_on_fuse
+        || openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).err() == Some(Errno::LOOP)
+}
+
+impl World for Careful<'_> {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
+        self.path(path).map_or(Err(Errno::PERM.into()), |path| Machine.read(&path))
+    }
+
+    fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        if self.is_owned {
+            return NoCommands::Refused.resource(name);
+        }
+        // In the jail a command is the tenant's program, and it would be run with our rights.
+        self.refuse("what a command prints may have changed".into());
+        Err(Errno::PERM.into())
+    }
+
+    fn names(&self, directory: &Path) -> Vec<OsString> {
+        self.path(directory).map(|directory| Machine.names(&directory)).unwrap_or_default()
+    }
+
+    fn status(&self, path: &Path) -> Option<Status> {
+        match self.known(path) {
+            Some((_, status, _)) => *status,
+            None => Machine.status(&self.path(path)?),
+        }
+    }
+
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        match self.known(path) {
+            Some((.., real_path)) => real_path.clone(),
+            None => Machine.real_path(&self.path(path)?),
+        }
+    }
+
+    fn cwd(&self) -> PathBuf {
+        self.start.cwd.clone()
+    }
+
+    fn env(&self, name: &OsStr) -> Option<OsString> {
+        Machine.env(name)
+    }
+
+    fn hostname(&self) -> OsString {
+        Machine.hostname()
+    }
+
+    fn cpus(&self) -> usize {
+        Machine.cpus()
+    }
+
+    fn now(&self) -> Duration {
+        Machine.now()
+    }
+
+    fn uid(&self) -> u32 {
+        Machine.uid()
+    }
+
+    fn gid(&self) -> u32 {
+        Machine.gid()
+    }
+
+    fn user_name(&self) -> OsString {
+        self.path(Path::new("/etc/passwd")).map(|_| Machine.user_name()).unwrap_or_default()
+    }
+
+    fn group_name(&self) -> OsString {
+        self.path(Path::new("/etc/group")).map(|_| Machine.group_name()).unwrap_or_default()
+    }
+}
