@@ -156,3 +156,43 @@ fn a_stop_during_the_setup_leaves_daemons_their_time_too() {
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
     });
 }
+
+#[test]
+fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let path = sandbox.file("companion", COMPANION);
+        let companion = format!("setsid sh {} </dev/null", path.display());
+        // One that is there only once the app runs, by a hook after it, and one whose starter is gone by then.
+        let late = "until [ -e /run/scratch/up ]; do sleep 0.02; done";
+        for hook in [
+            format!("exec-post-app = {companion} & echo started"),
+            format!("exec-as-user = setsid sh -c '{late}; {companion} & echo started' </dev/null &"),
+        ] {
+            let mut vassal = sandbox.vassal_init(
+                "vassal",
+                &format!(
+                    "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n{hook}\n{UNMOUNT}\n\
+                     command = sh -c 'setsid sleep 1000 & echo >/run/scratch/up; echo ended >/run/scratch/app; wait'"
+                ),
+            );
+            vassal.wait_for("started");
+            until("the companion", || is_running("companion"));
+            vassal.signal(Signal::TERM);
+            assert_eq!(vassal.wait(), 128 + 15);
+            vassal.wait_for("the app has left processes behind (1): SIGTERM");
+            assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+            for file in ["flushed", "order", "app", "up", "vassal.log"] {
+                fs::remove_file(sandbox.path(file)).unwrap();
+            }
+        }
+    });
+}
+
+/// Whether a shell runs a script of this name.
+fn is_running(script: &str) -> bool {
+    process::named("sh").iter().any(|process| {
+        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|word| word.ends_with(format!("/{script}").as_bytes()))
+    })
+}

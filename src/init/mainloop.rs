@@ -303,10 +303,17 @@ impl Vassal {
         }
     }
 
-    /// The app's processes: all that are not ours, and not older than the app.
+    /// The app's processes: all that are not ours, and not older than the app. Of those that are younger some may be of
+    /// hooks, such as a daemon that `post-app` has started: they are known by what only the app is confined by, if it is.
     fn the_apps(&self) -> Vec<Pid> {
         let spared: Vec<_> = self.not_the_apps.iter().copied().chain(self.mountpoints.probers()).collect();
-        self.procfs.below_us(&spared)
+        let mut left = self.procfs.below_us(&spared);
+        let is_marked = self.plan.no_new_privs && !self.plan.app.is_privileged();
+        // We were started like that: all of ours are.
+        if is_marked && rustix::thread::no_new_privs() == Ok(false) {
+            left.retain(|&pid| self.procfs.has_no_new_privs(pid));
+        }
+        left
     }
 
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much

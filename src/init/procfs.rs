@@ -50,35 +50,49 @@ impl Procfs {
         Ok(mountinfo::parse(&text))
     }
 
+    /// Whether a process can never gain privileges by executing a file (`NoNewPrivs` in proc_pid_status(5)). It keeps that
+    /// for ever, and so does whatever it starts.
+    pub fn has_no_new_privs(&self, pid: Pid) -> bool {
+        let text = self.read(&format!("{pid}/status")).unwrap_or_default();
+        text.split(|&byte| byte == b'\n').any(|line| line == b"NoNewPrivs:\t1")
+    }
+
     /// All processes below us, parents before children, without `spared` and what is below those.
     pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
         let own = rustix::process::getpid();
-        match &self.own {
-            Some(proc) => descendants(own, spared, |path| world::read_file_at(proc, path)),
-            // It calls us by another number if it is not of our namespace.
-            None if !proc_is_ours(own) => Vec::new(),
-            None => descendants(own, spared, |path| world::read_file(&format!("/proc/{path}"))),
+        // It calls us by another number if it is not of our namespace.
+        if self.own.is_none() && !proc_is_ours(own) {
+            return Vec::new();
         }
+        self.descendants(own, spared)
+    }
+
+    fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
+        match &self.own {
+            Some(proc) => world::read_file_at(proc, path),
+            None => world::read_file(&format!("/proc/{path}")),
+        }
+    }
+
+    /// All processes below `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
+    /// the first are not listed; they turn up as ours when their parent has gone.
+    fn descendants(&self, root: Pid, spared: &[Pid]) -> Vec<Pid> {
+        let mut found = vec![root];
+        let mut next = 0;
+        while let Some(pid) = found.get(next) {
+            next += 1;
+            let children = self.read(&format!("{pid}/task/{pid}/children")).unwrap_or_default();
+            let children = String::from_utf8_lossy(&children);
+            let children =
+                children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+            found.extend(children.filter(|pid| !spared.contains(pid)));
+        }
+        found.remove(0);
+        found
     }
 }
 
 fn proc_is_ours(own: Pid) -> bool {
     rustix::fs::readlink("/proc/self", Vec::new())
         .is_ok_and(|pid| pid.to_bytes() == own.to_string().as_bytes())
-}
-
-/// All processes below `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
-/// the first are not listed; they turn up as ours when their parent has gone.
-fn descendants(root: Pid, spared: &[Pid], read: impl Fn(&str) -> rustix::io::Result<Vec<u8>>) -> Vec<Pid> {
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(pid) = found.get(next) {
-        next += 1;
-        let children = read(&format!("{pid}/task/{pid}/children")).unwrap_or_default();
-        let children = String::from_utf8_lossy(&children);
-        let children = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
-        found.extend(children.filter(|pid| !spared.contains(pid)));
-    }
-    found.remove(0);
-    found
 }

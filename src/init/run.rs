@@ -112,7 +112,7 @@ pub struct Vassal {
     pub(super) procfs: Rc<Procfs>,
     /// The FUSE connections that were there before the first hook, if that is known: they are others' too.
     pub(super) foreign_fuse: Option<Vec<u64>>,
-    /// What ran when the app was started, such as the daemons of hooks: all other processes are the app's.
+    /// What ran when the app was started, such as the daemons of hooks: that is not the app's.
     pub(super) not_the_apps: Vec<Pid>,
     /// Who wants us to stop, and since when, once somebody does.
     pub(super) stop: Option<(String, Instant)>,
