@@ -6,9 +6,11 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use common::cow::PIVOTED;
-use common::{Sandbox, run, sandboxed};
+use common::{Sandbox, process, run, sandboxed};
+use rustix::process::Signal;
 
 /// The options of what is mounted at a place, and the rest of its line of mountinfo.
 fn mount_at(said: &[String], place: &str) -> String {
@@ -352,5 +354,29 @@ fn a_link_is_refused_while_the_old_root_can_be_reached() {
             );
             assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"), "{name}");
         }
+    });
+}
+
+#[test]
+fn a_mount_that_meets_a_hung_filesystem_of_the_host_takes_no_longer_than_a_hook_may() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        run("fuse-zip", &["-r", "-o", "allow_other", "/var/www/app001.zip", "/app"]);
+        let daemon = process::only("fuse-zip").pid;
+        process::signal(daemon, Signal::STOP);
+        for hook in [
+            "mount:none /app/page.html /mnt bind",
+            "mount:none /run /app/page.html bind",
+            "umount:/app/page.html",
+        ] {
+            let start = Instant::now();
+            sandbox.fails(
+                &format!("hook-timeout = 300ms\nhook-as-root = {hook}"),
+                &["as-root #1: ", "still running after 300 ms, killed"],
+            );
+            assert!(start.elapsed() < Duration::from_secs(20));
+        }
+        process::signal(daemon, Signal::KILL);
+        run("umount", &["--lazy", "/app"]);
     });
 }

@@ -142,20 +142,23 @@ impl Vassal {
         Ok(())
     }
 
-    /// In a child, since whatever touches a filesystem can hang with it. Mounts of a vassal that watches no filesystem and
-    /// starts none are made right here: a process each would be most of what they cost.
+    /// In a child, since whatever touches a filesystem can hang with it. Where no filesystem can, mounts are made right
+    /// here: a process each would be most of what they cost.
     fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
-        if is_mount
-            && hook.phase < Phase::AsUser
-            && self.mountpoints.is_empty()
-            && !self.plan.starts_daemons()
-        {
+        if is_mount && hook.phase < Phase::AsUser && !self.may_meet_fuse() {
             return Ok(action::perform(&hook.action, &self.walk)?);
         }
         // The user may go wherever it may go: links are dangerous to root only.
         let walk = if hook.phase < Phase::AsUser { self.walk.clone() } else { Walk::default() };
         self.run_child(hook, &Work::Action(&hook.action, &walk))
+    }
+
+    /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
+    /// be watched, or that was there before us.
+    fn may_meet_fuse(&self) -> bool {
+        let is_known_to_be_free = self.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
+        self.plan.starts_daemons() || !self.mountpoints.is_empty() || !is_known_to_be_free
     }
 
     /// Runs a child to its end, as the phase's user.
@@ -192,7 +195,7 @@ impl Vassal {
     /// even look at, a directory of a filesystem that can hang.
     fn change_directory(&mut self, phase: Phase, path: &Path) -> Result<()> {
         if phase < Phase::AsUser {
-            if self.plan.starts_daemons() {
+            if self.may_meet_fuse() {
                 self.must_answer("chdir", &std::env::current_dir().unwrap_or_default().join(path))?;
             }
             rustix::process::chdir(path).context("chdir", path.display())?;
