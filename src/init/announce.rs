@@ -7,13 +7,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::Pid;
 
-use super::procfs::Procfs;
 use crate::config::plan::{App, EnvChange, VassalPlan};
 use crate::error::{Context, Result};
 use crate::protocol::Announcement;
-use crate::sys::datagram;
+use crate::sys::datagram::{self, Sender};
 
 /// Names the app's end of uWSGI's emperor protocol, a descriptor number.
 pub const EMPEROR_FD: &str = "UWSGI_EMPEROR_FD";
@@ -30,6 +28,8 @@ const DATAGRAM_MAX: usize = 2048;
 pub struct Listener {
     pipe: Option<OwnedFd>,
     notify: Option<OwnedFd>,
+    /// The app's user.
+    user: u32,
 }
 
 /// The app's ends.
@@ -42,20 +42,20 @@ pub struct Offer {
 }
 
 /// Opens what the app may use, unless the plan takes the variable away (`unenv`). uWSGI gets its own protocol only, as
-/// from its own emperor.
+/// from its own emperor. The app runs as `user`.
 ///
 /// The app's descriptor is `above` or more.
 ///
 /// # Errors
 /// EMFILE and the like.
-pub fn open(plan: &VassalPlan, above: i32) -> Result<(Listener, Offer)> {
+pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer)> {
     let wanted = |name: &str| {
         !plan.environment.iter().any(|change| match change {
             EnvChange::Set(known, _) | EnvChange::Unset(known) => known == name,
         })
     };
     let mut offer = Offer::default();
-    let mut listener = Listener { pipe: None, notify: None };
+    let mut listener = Listener { pipe: None, notify: None, user };
     if wanted(EMPEROR_FD) {
         let flags = SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
@@ -105,7 +105,9 @@ impl Listener {
             }
         }
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(datagram) = self.notify.as_ref().and_then(receive) else { break };
+            let Some(datagram) = self.notify.as_ref().and_then(|socket| receive(socket, self.user)) else {
+                break;
+            };
             news.extend(datagram.split(|&byte| byte == b'\n').filter_map(Announcement::of_line));
         }
         news
@@ -113,16 +115,15 @@ impl Listener {
 }
 
 /// The next datagram, empty if it is nobody's of ours.
-fn receive(socket: &OwnedFd) -> Option<Vec<u8>> {
+fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0; DATAGRAM_MAX];
     let (length, sender) = datagram::receive(socket, &mut buffer).ok()?;
-    buffer.truncate(if is_ours(sender) { length } else { 0 });
+    buffer.truncate(if sender.is_some_and(|sender| is_ours(sender, user)) { length } else { 0 });
     Some(buffer)
 }
 
-/// Whether a process is one of the vassal's. In a pid namespace of our own the kernel knows no other by a number.
-fn is_ours(sender: i32) -> bool {
-    let own = rustix::process::getpid();
-    Pid::from_raw(sender)
-        .is_some_and(|sender| own.is_init() || Procfs::open().below_us(&[]).contains(&sender))
+/// Whether a process is one of the vassal's. In a pid namespace of our own the kernel knows no other by a number. Elsewhere the
+/// user decides: whose child a sender was cannot be found out any more when it has ended, as systemd-notify(1) does at once.
+fn is_ours(sender: Sender, user: u32) -> bool {
+    if rustix::process::getpid().is_init() { sender.pid != 0 } else { [0, user].contains(&sender.uid) }
 }

@@ -544,7 +544,10 @@ impl Vassal {
         if self.entry.is_some() && !is_awaited {
             return Ok(Default::default());
         }
-        announce::open(&self.plan, above)
+        let identity = self.identity.as_ref().filter(|_| !self.plan.app.is_privileged());
+        let user = identity.and_then(|identity| identity.uid);
+        let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
+        announce::open(&self.plan, user, above)
     }
 
     fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {

@@ -1,4 +1,4 @@
-//! Datagrams with the sender's pid, vouched for by the kernel. (rustix takes the pid for one that is never 0; it is 0 for
+//! Datagrams with the sender's pid and user, vouched for by the kernel. (rustix takes the pid for one that is never 0; it is 0 for
 //! a sender outside our pid namespace.)
 #![allow(unsafe_code)]
 
@@ -15,12 +15,20 @@ struct Control {
     credentials: libc::ucred,
 }
 
-/// Takes the next datagram off a socket with `SO_PASSCRED` without waiting: its length and its sender's pid as seen from
-/// here, 0 for one outside our pid namespace.
+/// Who sent a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Its pid as seen from here, 0 for one outside our pid namespace.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Takes the next datagram off a socket with `SO_PASSCRED` without waiting: its length, and its sender if the kernel knows.
 ///
 /// # Errors
 /// AGAIN while there is none (recvmsg(2)).
-pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, i32), Errno> {
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Option<Sender>), Errno> {
     // SAFETY: both are plain numbers and pointers, for which all zero is a value.
     let (mut control, mut message) = unsafe { std::mem::zeroed::<(Control, libc::msghdr)>() };
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -34,5 +42,6 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, i32), Errn
     let Ok(count) = usize::try_from(count) else { return Err(last_errno()) };
     let is_credentials =
         control.header.cmsg_level == libc::SOL_SOCKET && control.header.cmsg_type == libc::SCM_CREDENTIALS;
-    Ok((count, if is_credentials { control.credentials.pid } else { 0 }))
+    let libc::ucred { pid, uid, .. } = control.credentials;
+    Ok((count, is_credentials.then_some(Sender { pid, uid })))
 }
