@@ -371,3 +371,24 @@ fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
         emperor.stop();
     });
 }
+
+#[test]
+fn what_the_old_app_leaves_behind_does_not_outlive_a_reload() {
+    sandboxed(|sandbox| {
+        // Without a single hook, and where nothing marks the app's processes.
+        for more in ["", "no-new-privs = false\n", "exec-as-user = true\n"] {
+            let app = "command = sh -c 'setsid sleep 1000 & echo up; exec sleep 2000'";
+            let mut vassal = sandbox.vassal_init("vassal", &format!("{more}{app}"));
+            vassal.wait_for("up");
+            until("both", || process::named("sleep").len() == 2);
+            let old: Vec<_> = process::named("sleep").iter().map(|process| process.pid).collect();
+            vassal.signal(Signal::HUP);
+            vassal.wait_for("the app has left processes behind (1): SIGTERM");
+            vassal.wait_for_nth(2, "app started");
+            assert!(old.iter().all(|&pid| process::read(pid).is_none()), "it is still there");
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
