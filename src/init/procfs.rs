@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::Pid;
 
 use crate::error::{Context, Result};
@@ -10,7 +10,7 @@ use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 use crate::world;
 
-/// An instance of our own, mounted nowhere. No filesystem of the tree has to be walked to get at it, which may hang; and
+/// By a descriptor, most often of an instance of our own that is mounted nowhere. No filesystem of the tree has to be walked to get at it, which may hang; and
 /// what a tenant puts at `/proc`, or the `/proc` of the namespace we come from, where the same numbers are other processes,
 /// is not taken for it.
 #[derive(Debug)]
@@ -20,8 +20,16 @@ pub struct Procfs {
 
 impl Procfs {
     /// While we may mount. Without the right to there may be `/proc`, or nothing will be found.
-    pub fn open() -> Self {
-        Self { own: ops::detached("proc").ok() }
+    ///
+    /// A tree that stays as it is (`is_lasting`) can be trusted with `/proc` if that is of our namespace: an instance of our
+    /// own takes the kernel 0.1 ms, most of it when it is closed.
+    pub fn open(is_lasting: bool) -> Self {
+        let own = if is_lasting && proc_is_ours(rustix::process::getpid()) {
+            open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+        } else {
+            ops::detached("proc").ok()
+        };
+        Self { own }
     }
 
     /// What is at `/proc`, whenever something is asked.

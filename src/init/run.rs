@@ -242,7 +242,9 @@ impl Vassal {
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
                 .context("become", "subreaper")?;
         }
-        let procfs = Rc::new(Procfs::open());
+        // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
+        let is_lasting = setup.plan.hooks.is_empty() && jail::coming_root(&setup.plan).is_none();
+        let procfs = Rc::new(Procfs::open(is_lasting));
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
