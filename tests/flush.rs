@@ -196,3 +196,14 @@ fn is_running(script: &str) -> bool {
         line.split(|&byte| byte == 0).any(|word| word.ends_with(format!("/{script}").as_bytes()))
     })
 }
+
+#[test]
+fn an_exit_at_the_exit_skips_no_hook() {
+    sandboxed(|sandbox| {
+        let hooks = "hook-as-user-atexit = exit:3\nexec-as-user-atexit = echo the last hook";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("{hooks}\ncommand = sh -c 'exit 5'"));
+        assert_eq!(vassal.wait(), 5);
+        vassal.wait_for("as-user-atexit #1: exit:3: this is the end already, ignored");
+        assert!(vassal.log().lines().any(|line| line == "the last hook"), "{}", vassal.log());
+    });
+}

@@ -380,3 +380,20 @@ fn a_mount_that_meets_a_hung_filesystem_of_the_host_takes_no_longer_than_a_hook_
         run("umount", &["--lazy", "/app"]);
     });
 }
+
+#[test]
+fn of_two_flags_that_contradict_each_other_the_last_counts() {
+    sandboxed(|sandbox| {
+        for (flags, options) in
+            [("bind,ro,rw", "rw"), ("bind,rw,ro", "ro"), ("bind,nosuid,ro,rw,suid,ro", "ro")]
+        {
+            let said = table(sandbox, &format!("hook-as-root = mount:none /run/scratch /mnt {flags}"));
+            let line = mount_at(&said, "/mnt");
+            let found = line.split(' ').nth(5).unwrap();
+            assert!(
+                found.split(',').any(|option| option == options) && !found.contains("nosuid"),
+                "{flags}: {line}"
+            );
+        }
+    });
+}

@@ -127,6 +127,9 @@ fn a_failed_hook_of_accepting_ends_the_vassal() {
         let mut vassal = sandbox.vassal_init("vassal", &app(sandbox, "byte", "exec-accepting = exit 3"));
         assert_eq!(vassal.wait(), 71);
         vassal.wait_for("setup failed in accepting #1: run exit 3: exited with status 3 (");
+        // It serves: it is asked to stop, not killed.
+        vassal.wait_for("SIGTERM to the app");
+        assert_eq!(vassal.lines("SIGKILL"), [""; 0]);
     });
 }
 
@@ -226,5 +229,21 @@ fn an_app_that_stops_giving_heartbeats_is_restarted() {
         }
         assert_eq!(emperor.lines("emperor: silent: started").len(), 1);
         emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_ends_does_not_wait_for_the_hooks_of_its_start() {
+    sandboxed(|sandbox| {
+        let ready = "open my $fd, q(>&=), $ENV{UWSGI_EMPEROR_FD}; syswrite $fd, chr 5; sleep 1 until -e q(/run/scratch/hook); exit 7";
+        for phase in ["post-app", "accepting"] {
+            let lines = format!(
+                "exec-{phase} = touch /run/scratch/hook; exec sleep 1000\ncommand = perl -e '{}'",
+                ready.replace("sleep 1", "select undef, undef, undef, 0.01")
+            );
+            let mut vassal = sandbox.vassal_init(phase, &lines);
+            assert_eq!(vassal.wait(), 7, "{phase}");
+            fs::remove_file(sandbox.path("hook")).unwrap();
+        }
     });
 }

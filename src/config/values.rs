@@ -244,11 +244,13 @@ pub(super) fn namespaces(list: &[u8]) -> Parsed<u64> {
     }
 }
 
-/// A list of names, separated by commas, as the bits they stand for in a table.
+/// A list of names, separated by commas, as the bits they stand for in a table. A bit of the upper half takes its
+/// counterpart in the lower half away, as flags of mounts do: the last word wins.
 pub(super) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
-    let mut bits = 0;
+    let mut bits: u64 = 0;
     for name in list(names) {
-        bits |= pick(what, table, name)?;
+        let named = pick(what, table, name)?;
+        bits = bits & !named.rotate_left(32) | named;
     }
     Ok(bits)
 }

@@ -74,6 +74,9 @@ impl Vassal {
                 Ok(()) if matches!(hook.action, Action::Print(_)) => {}
                 Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
                 Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
+                Err(Trouble::Exit(_)) if phase == Phase::AsUserAtexit => {
+                    crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
+                }
                 Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
                 // At the exit there is nothing left to save, and the next hook may still unmount.
                 Err(Trouble::Error(error)) if hook.tolerant || phase == Phase::AsUserAtexit => {

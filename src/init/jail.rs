@@ -87,6 +87,7 @@ impl Vassal {
         let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
         let Some(mount) = mount else { return Ok(None) };
         let probe = Probe::start(mount.owner(), None)?;
+        self.mountpoints.add_prober(probe.pid);
         let timeout = self.plan.mountpoint_timeout;
         let rhythm = Rhythm { interval: timeout, patience: timeout };
         let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
@@ -114,8 +115,8 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return failed(mountpoints::HANGS);
             }
-            let reaped = self.wait(Some(probe.descriptors()[0]), Some(deadline));
-            if reaped.iter().any(|child| child.pid == probe.pid) {
+            self.wait(Some(probe.descriptors()[0]), Some(deadline));
+            if self.mountpoints.probers().all(|pid| pid != probe.pid) {
                 return failed("its prober died");
             }
         }

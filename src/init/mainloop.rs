@@ -191,7 +191,7 @@ impl Vassal {
             + self.longest_phase(&self.plan, &[Phase::AsUserAtexit])
             + self.plan.unmount_timeout * 2
             + SWEEP_GRACE
-            + KILL_GRACE * 3
+            + KILL_GRACE * 4
     }
 
     /// How long it may take until the app runs as another plan says.
@@ -262,8 +262,7 @@ impl Vassal {
         // The emperor must not lose its patience with a daemon that flushes.
         self.tell(&FromVassal::Stopping(self.longest_stop()));
         if self.had_app {
-            // Still alive only if a hook failed after its start.
-            self.signal_app(libc::SIGKILL);
+            self.end_app();
             self.exit_hooks();
         }
         self.sweep();
@@ -272,6 +271,21 @@ impl Vassal {
         }
         self.tell(&FromVassal::Exiting(reason));
         code
+    }
+
+    /// Stops an app that is still alive, since a hook failed after its start: in order, as it may serve by now.
+    fn end_app(&mut self) {
+        let is_alive = |vassal: &Self| vassal.app.as_ref().is_some_and(|app| app.status.is_none());
+        for (number, time) in [(self.plan.stop_signal, self.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)] {
+            if is_alive(self) {
+                crate::log!("{} to the app", signal::name(number));
+                self.signal_app(number);
+            }
+            let deadline = Instant::now() + time;
+            while is_alive(self) && Instant::now() < deadline {
+                self.wait(None, Some(deadline));
+            }
+        }
     }
 
     /// The hooks for the exit, and the time for a daemon they unmounted to write what it still holds. None is fatal: there
@@ -299,6 +313,10 @@ impl Vassal {
             while !left.is_empty() && Instant::now() < deadline {
                 self.wait(None, Some(deadline));
                 left = self.the_apps();
+                if number == libc::SIGKILL {
+                    // They may have started others before it reached them.
+                    reaper::kill(&left, number);
+                }
             }
         }
     }

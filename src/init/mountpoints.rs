@@ -33,6 +33,8 @@ pub struct Mountpoints {
     watched: Vec<Watched>,
     procfs: Rc<Procfs>,
     rhythm: Rhythm,
+    /// Probers that ask for somebody else, or were told to end.
+    others: Vec<Pid>,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
     /// Whether the mount table has changed since it was read.
@@ -106,7 +108,8 @@ impl Mountpoints {
         });
         let rhythm = Rhythm { interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
-        Self { watched: watched.collect(), procfs, rhythm, user, is_stale: true, foreign, reported }
+        let (watched, others) = (watched.collect(), Vec::new());
+        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported }
     }
 
     /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.
@@ -209,9 +212,15 @@ impl Mountpoints {
         self.watched.iter().filter_map(|watched| watched.probe.as_ref()).flat_map(Probe::descriptors)
     }
 
-    /// The probers' processes.
+    /// The probers' processes, those that are about to end included.
     pub fn probers(&self) -> impl Iterator<Item = Pid> {
-        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid)
+        let own = self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid);
+        own.chain(self.others.iter().copied())
+    }
+
+    /// Counts a prober that asks for somebody else among ours until it has ended.
+    pub fn add_prober(&mut self, pid: Pid) {
+        self.others.push(pid);
     }
 
     /// When to come back at the latest.
@@ -233,6 +242,10 @@ impl Mountpoints {
 
     /// Whether `pid` was one of our probers; its open question is asked again, by another.
     pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
+        if self.others.contains(&pid) {
+            self.others.retain(|&other| other != pid);
+            return true;
+        }
         let is_its = |watched: &&mut Watched| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
         let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
         watched.probe = None;
@@ -309,8 +322,9 @@ impl Mountpoints {
 
     /// Ends all probers.
     pub fn stop(&mut self) {
-        for watched in self.watched.drain(..) {
-            watched.probe.iter().for_each(Probe::kill);
+        for probe in self.watched.drain(..).filter_map(|watched| watched.probe) {
+            probe.kill();
+            self.others.push(probe.pid);
         }
     }
 }

@@ -127,6 +127,8 @@ impl Vassal {
     /// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
     pub(super) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
         let Remount { phase, plan, lost, since } = remount;
+        // It has ended, which must not end the phase.
+        self.app = None;
         let result = match phase {
             Phase::AsUser => Ok(()),
             _ => {

@@ -376,7 +376,7 @@ impl Vassal {
         self.phase(Phase::PreApp)?;
         self.start_app()?;
         match self.phase(Phase::PostApp) {
-            // The app runs, so it is stopped as ever: by the main loop.
+            // The app runs, or has ended: the main loop knows what follows.
             Err(End::Stopped) => Ok(()),
             result => result,
         }
@@ -419,9 +419,14 @@ impl Vassal {
         step("mountpoint-lost", self.mountpoints.note_maker(maker))
     }
 
-    /// Whether something came up that makes further preparations pointless.
+    /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
+    /// one that does its work and ends at once may well do so before its hooks have run.
     pub(super) fn is_interrupted(&self) -> bool {
-        !self.is_ending && (self.stop.is_some() || (!self.lost.is_empty() && !self.is_repairing))
+        let has_ended =
+            |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
+        let app_has_ended = self.app.as_ref().is_some_and(has_ended);
+        let is_lost = !self.lost.is_empty() && !self.is_repairing;
+        !self.is_ending && (self.stop.is_some() || is_lost || app_has_ended)
     }
 
     /// The end that came in between.
