@@ -47,7 +47,7 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 pub const LOG_VARIABLE: &str = "VASSAL_LOG";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -77,6 +77,9 @@ pub enum ToVassal {
     /// How are the checked mountpoints? Answered with [`FromVassal::Mountpoints`].
     Mountpoints,
 }
+
+/// How the label of the socket begins that the emperor itself listens on for a vassal on demand; its address follows.
+pub const ON_DEMAND: &str = "on-demand ";
 
 /// A socket that outlived its instance.
 #[derive(Debug)]
@@ -170,6 +173,8 @@ pub enum Announcement {
     Heartbeat,
     /// What it does at present, in its own words.
     Status(String),
+    /// It has nothing to do, and wants to be stopped.
+    Leave,
 }
 
 impl Announcement {
@@ -178,6 +183,7 @@ impl Announcement {
         match byte {
             5 => Some(Self::Ready),
             17 => Some(Self::Loyal),
+            22 => Some(Self::Leave),
             26 => Some(Self::Heartbeat),
             _ => None,
         }
@@ -408,6 +414,7 @@ impl FromVassal {
             Self::Announced(Announcement::Loyal) => Packet::new(13).done(),
             Self::Announced(Announcement::Heartbeat) => Packet::new(17).done(),
             Self::Announced(Announcement::Status(text)) => Packet::new(18).text(text.as_bytes()).done(),
+            Self::Announced(Announcement::Leave) => Packet::new(20).done(),
             Self::Sockets(labels) => {
                 let count = Packet::new(14).u64(labels.len() as u64);
                 labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
@@ -450,6 +457,7 @@ impl FromVassal {
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),
             19 => Self::Exiting(ExitReason::OutOfMemory(fields.u64()?)),
+            20 => Self::Announced(Announcement::Leave),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -687,6 +695,7 @@ mod tests {
             FromVassal::NeedsRespawn("uid has changed".into()),
             FromVassal::Announced(Announcement::Ready),
             FromVassal::Announced(Announcement::Loyal),
+            FromVassal::Announced(Announcement::Leave),
             FromVassal::Announced(Announcement::Heartbeat),
             FromVassal::Announced(Announcement::Status("busy".into())),
             FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),

@@ -10,7 +10,7 @@ use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Located, Phase, Source, Tyrant};
+use super::plan::{EmperorPlan, Located, OnDemand, Phase, Source, Tyrant};
 use super::reader::{checked, emperor_key, locate, located, lookalike, strict, value};
 use super::values::{self, Parsed, quoted};
 
@@ -26,6 +26,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         cgroup_optional: false,
         before: Vec::new(),
         behind: Vec::new(),
+        on_demand: None,
         namespaces: 0,
         scan_interval: Duration::from_secs(3),
         throttle: Duration::from_millis(1000),
@@ -84,6 +85,20 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             }
             "emperor-max-throttle" => {
                 plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
+            }
+            "emperor-on-demand-dir"
+            | "emperor-on-demand-directory"
+            | "emperor-on-demand-ext"
+            | "emperor-on-demand-extension" => {
+                let rule = checked(setting, found, on_demand(setting.name(), setting.text()));
+                let rule = rule.map(|rule| locate(setting, rule));
+                if let (Some(new), Some(old)) = (&rule, &plan.on_demand)
+                    && new.key != old.key
+                {
+                    let message = format!("'{}' beside '{}': only one of them can say it", new.key, old.key);
+                    found.error(&new.at, message);
+                }
+                plan.on_demand = rule.or(plan.on_demand);
             }
             "emperor-pidfile" => plan.pid_file = located(setting, found, values::path).or(plan.pid_file),
             "emperor-stats" | "emperor-stats-server" => {
@@ -236,6 +251,17 @@ fn is_json(text: &[u8]) -> Parsed<bool> {
         b"json" => Ok(true),
         b"text" => Ok(false),
         _ => Err(format!("{} is neither text nor json", quoted(text))),
+    }
+}
+
+/// How vassals on demand are found.
+fn on_demand(key: &str, text: &[u8]) -> Parsed<OnDemand> {
+    if key.starts_with("emperor-on-demand-d") {
+        return values::absolute(text).map(OnDemand::Directory);
+    }
+    match values::text(text)? {
+        slash if slash.as_bytes().contains(&b'/') => Err("it is the end of a file's name".to_owned()),
+        extension => Ok(OnDemand::Extension(extension)),
     }
 }
 

@@ -175,6 +175,14 @@ fn load_app(
     load(inputs, reload, world, |settings, found| vassal::plan(settings, command, found))
 }
 
+/// An address to listen at, as `listen` takes it; what is wrong with it otherwise.
+///
+/// # Errors
+/// It is none.
+pub fn address(text: &[u8]) -> Result<plan::Address, String> {
+    listen::address(text)
+}
+
 /// Reads the configuration of an emperor.
 ///
 /// # Errors

@@ -335,6 +335,12 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension"),
     row(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further end of names, as .conf, that makes an ini file a vassal's"),
     row(Vassals, "emperor-nofollow", Flag, "a symbolic link counts as changed when it is, not what it leads to"),
+    row(Vassals, "emperor-on-demand-dir", Value("DIR"), "the same as emperor-on-demand-directory"),
+    row(Vassals, "emperor-on-demand-directory", Value("DIR"), "start each vassal when somebody connects to DIR/NAME.socket\n\
+               The socket is the emperor's, open to everybody, and handed to the app. An app that leaves after a while is waited for again."),
+    row(Vassals, "emperor-on-demand-ext", Value("SUFFIX"), "the same as emperor-on-demand-extension"),
+    row(Vassals, "emperor-on-demand-extension", Value("SUFFIX"), "the same, where a file NAME.iniSUFFIX holds the address\n\
+               A vassal without such a file beside its own is started like any other."),
     row(Vassals, "emperor-tyrant", Flag, "run each vassal as the user and group that its file belongs to\n\
                From before its file is read; never as root. The emperor's own hook-as-vassal run as root before that."),
     row(Vassals, "emperor-tyrant-initgroups", Flag, "with the groups that the group database gives that user"),

@@ -378,6 +378,8 @@ pub struct EmperorPlan {
     pub before: Vec<(String, OsString)>,
     /// The same behind its file.
     pub behind: Vec<(String, OsString)>,
+    /// Which vassals are only started when somebody connects, and to which address (`emperor-on-demand-*`).
+    pub on_demand: Option<Located<OnDemand>>,
     /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
     pub namespaces: u64,
     /// Time between two scans of the directories when no event asks for one (`emperor-freq`).
@@ -473,6 +475,16 @@ pub struct Tyrant {
     pub nofollow: bool,
     /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
     pub initgroups: bool,
+}
+
+/// How the address of a vassal on demand is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDemand {
+    /// It is in the file beside the vassal's whose name is longer by this, if there is one
+    /// (`emperor-on-demand-extension`).
+    Extension(OsString),
+    /// It is `NAME.socket` in this directory (`emperor-on-demand-directory`).
+    Directory(PathBuf),
 }
 
 /// Where vassals' files are.

@@ -43,6 +43,8 @@ pub enum Heard {
     News,
     /// The app is alive.
     Heartbeat,
+    /// The app wants to be stopped.
+    Leave,
     /// How its checked mountpoints are.
     Mountpoints(Vec<MountReport>),
     /// Something that changes its vassal's life.
@@ -176,6 +178,7 @@ impl Instance {
                             self.heartbeat = Some(now);
                             return Heard::Heartbeat;
                         }
+                        Announcement::Leave => return Heard::Leave,
                         Announcement::Status(text) => {
                             self.status = text;
                             return Heard::News;

@@ -1,10 +1,10 @@
 //! The listening sockets of a vassal, kept while it has no instance: connections wait for the next one.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::spawn::Owner;
-use crate::protocol::{self, KeptSocket, ToVassal};
+use crate::protocol::{self, KeptSocket, ON_DEMAND, ToVassal};
 use crate::sys::fd;
 
 /// More than any vassal needs. One that asks for more has lost its mind, and our descriptors are for all.
@@ -16,6 +16,8 @@ pub const LONG: Duration = Duration::from_secs(10);
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// The one that we listen on ourselves. It is not the vassal's: whatever becomes of that, it stays.
+    demand: Option<KeptSocket>,
     sockets: Vec<KeptSocket>,
     /// Who has bound them; root where nobody else does.
     owner: Owner,
@@ -24,12 +26,26 @@ pub struct Kept {
 impl Kept {
     /// Keeps one more; false if there are too many already.
     pub fn keep(&mut self, socket: KeptSocket) -> bool {
+        if socket.label.starts_with(ON_DEMAND) {
+            return false;
+        }
         self.sockets.retain(|other| other.label != socket.label);
         let has_room = self.sockets.len() < SOCKETS_MAX;
         if has_room {
             self.sockets.push(socket);
         }
         has_room
+    }
+
+    /// The address of the socket that we listen on ourselves, and the socket.
+    pub fn demand(&self) -> Option<(&str, BorrowedFd<'_>)> {
+        let socket = self.demand.as_ref()?;
+        Some((socket.label.strip_prefix(ON_DEMAND)?, socket.fd.as_fd()))
+    }
+
+    /// Listens there ourselves from now on, or not any more.
+    pub fn set_demand(&mut self, socket: Option<(&str, OwnedFd)>) {
+        self.demand = socket.map(|(address, fd)| KeptSocket { label: format!("{ON_DEMAND}{address}"), fd });
     }
 
     /// Closes all but those with these labels.
@@ -45,14 +61,18 @@ impl Kept {
         }
     }
 
-    /// Closes all. How many there were.
+    /// Closes all that are the vassal's. How many there were.
     pub fn close(&mut self) -> usize {
         std::mem::take(&mut self.sockets).len()
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.sockets.len() as u64
+        self.all().count() as u64
+    }
+
+    fn all(&self) -> impl Iterator<Item = &KeptSocket> {
+        self.demand.iter().chain(&self.sockets)
     }
 
     /// Sends them all to a new instance, behind its greeting.
@@ -63,16 +83,13 @@ impl Kept {
         let send = |socket: &KeptSocket| {
             protocol::send(link, &ToVassal::Kept(socket.label.clone()).encode(), Some(&socket.fd))
         };
-        self.sockets.iter().try_for_each(send)
+        self.all().try_for_each(send)
     }
 
     /// Labels and descriptors, and whose they are, for a program that takes our place.
     pub fn save(&self) -> (Vec<(Vec<u8>, i32)>, [u64; 2]) {
-        let sockets = self
-            .sockets
-            .iter()
-            .map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd()))
-            .collect();
+        let sockets =
+            self.all().map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd())).collect();
         (sockets, self.owner.save())
     }
 
@@ -82,6 +99,8 @@ impl Kept {
             let label = String::from_utf8_lossy(label).into_owned();
             Some(KeptSocket { label, fd: fd::inherited(*number).ok()? })
         });
-        Self { sockets: taken.collect(), owner: Owner::resume(owner) }
+        let (mut demand, sockets): (Vec<_>, Vec<_>) =
+            taken.partition(|socket: &KeptSocket| socket.label.starts_with(ON_DEMAND));
+        Self { demand: demand.pop(), sockets, owner: Owner::resume(owner) }
     }
 }

@@ -21,6 +21,7 @@ pub mod backoff;
 pub mod cgroups;
 pub mod commands;
 pub mod control;
+pub mod demand;
 pub mod directories;
 pub mod files;
 pub mod instance;

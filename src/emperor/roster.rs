@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions};
 use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
+use super::demand;
 use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
 use super::losses::Mountpoints;
@@ -24,7 +25,9 @@ use super::state::{Saved, SavedVassal};
 use super::status::{Failures, Status};
 use super::table::Table;
 use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
-use crate::error::{Context, Result};
+use crate::config;
+use crate::config::plan::Address;
+use crate::error::{Context, Described, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::log_of;
@@ -42,6 +45,9 @@ const LINKS_PER_TURN: usize = 64;
 /// How many vassals whose time has come get it per turn.
 const TIMERS_PER_TURN: usize = 32;
 
+/// What tells the events of on-demand sockets from those of links; the socket's number follows.
+const DEMAND: u64 = 1 << 32;
+
 /// The vassals by the paths of their files.
 pub struct Roster {
     spawner: Spawner,
@@ -51,6 +57,8 @@ pub struct Roster {
     links: OwnedFd,
     vassals: Table<Rc<Path>, Box<Vassal>>,
     pids: Table<i32, Rc<Path>>,
+    /// Those that wait for a connection, by the descriptor of their socket.
+    waiting: Table<i32, Rc<Path>>,
     /// Which of them each name means.
     names: Table<OsString, Rc<Path>>,
     /// Files whose name is taken by a vassal of another directory. They wait for its end.
@@ -98,6 +106,10 @@ struct Vassal {
     /// Its listening sockets.
     kept: Kept,
     mountpoints: Mountpoints,
+    /// Where the first connection is waited for; `None` where it is not on demand.
+    demand: Option<Address>,
+    /// The descriptor of its socket while we do, as it stands in [`Roster::waiting`].
+    armed: Option<i32>,
 }
 
 impl Roster {
@@ -107,7 +119,7 @@ impl Roster {
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
     pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        let (vassals, pids, names, timers) = Default::default();
+        let (vassals, pids, waiting, names, timers) = Default::default();
         let (shadowed, strangers, killed, ending, given_up) = (Vec::new(), Vec::new(), Vec::new(), false, 0);
         Ok(Self {
             spawner,
@@ -116,6 +128,7 @@ impl Roster {
             links,
             vassals,
             pids,
+            waiting,
             names,
             shadowed,
             strangers,
@@ -185,6 +198,8 @@ impl Roster {
                 refused: None,
                 kept: Kept::default(),
                 mountpoints: Mountpoints::none(),
+                demand: None,
+                armed: None,
             };
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
         }
@@ -193,9 +208,19 @@ impl Roster {
             return;
         }
         vassal.refused = None;
+        match self.spawner.demand(path) {
+            Ok(demand) => vassal.demand = demand,
+            Err(error) => {
+                log_of!(&name(path), "{error}: not on demand");
+                vassal.demand = None;
+            }
+        }
+        vassal.machine.set_on_demand(vassal.demand.is_some());
         let how = match vassal.machine.state() {
-            State::Idle => None,
-            State::Backoff { .. } | State::Invalid { .. } => Some("starting"),
+            State::Idle if vassal.instances == 0 => None,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => {
+                Some(if vassal.demand.is_some() { "listening" } else { "starting" })
+            }
             State::Running { .. } => Some("reloading"),
             State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
             State::Starting { .. } => Some("restarting"),
@@ -249,7 +274,8 @@ impl Roster {
                 State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
                 State::Stopping { then: Then::Nothing, .. } => "its file is gone: stopping",
                 State::Stopping { .. } => "starting again as soon as it has stopped",
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => "starting",
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } => "starting",
+                State::Held | State::Waiting => "starting",
             },
         };
         let (word, event) = match order {
@@ -305,7 +331,12 @@ impl Roster {
         }
         for event in ready {
             let pid = event.data.u64() as i32;
-            if let Some(path) = self.pids.get(&pid).cloned() {
+            if event.data.u64() >= DEMAND {
+                if let Some(path) = self.waiting.get(&pid).cloned() {
+                    log_of!(&name(&path), "somebody connects: starting");
+                    self.apply(&path, Event::Connected, now);
+                }
+            } else if let Some(path) = self.pids.get(&pid).cloned() {
                 self.read_link(&path, now);
             }
         }
@@ -371,7 +402,8 @@ impl Roster {
             match vassal.machine.state() {
                 State::Running { .. } | State::Reloading { .. } => running += 1,
                 State::Backoff { .. } | State::Invalid { .. } => waiting += 1,
-                State::Idle | State::Starting { .. } | State::Stopping { .. } | State::Held => {}
+                State::Idle | State::Starting { .. } | State::Stopping { .. } => {}
+                State::Held | State::Waiting => {}
             }
         }
         format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
@@ -434,7 +466,9 @@ impl Roster {
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
             }
-            let vassal = Vassal {
+            let kept = Kept::resume(&saved.kept.0, saved.kept.1);
+            let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
+            let mut vassal = Vassal {
                 machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
                 seen: saved.seen,
                 unclaimed: true,
@@ -445,9 +479,12 @@ impl Roster {
                 failures,
                 last: text(saved.last),
                 refused: text(saved.refused),
-                kept: Kept::resume(&saved.kept.0, saved.kept.1),
+                kept,
                 mountpoints: Mountpoints::resume(saved.mountpoints),
+                demand,
+                armed: None,
             };
+            vassal.machine.set_on_demand(vassal.demand.is_some());
             self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));
             self.perform(&path, Action::None, now);
@@ -489,14 +526,32 @@ impl Roster {
 
     fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
+        if matches!(action, Action::Spawn | Action::Listen) {
+            disarm(vassal, &self.links, &mut self.waiting);
+        }
         if matches!(action, Action::Spawn | Action::Reload) {
             // Before it is read: a change in between counts as one that was not seen.
             vassal.seen = self.spawner.version(path);
         }
         match action {
             Action::None => {}
+            Action::Listen => {
+                let listens = vassal.listen();
+                match (&vassal.demand, listens) {
+                    (Some(address), Ok(())) => {
+                        log_of!(&name(path), "waiting for a connection to {}", address.name)
+                    }
+                    (None, Ok(())) => {}
+                    (_, Err(error)) => {
+                        vassal.machine.step(Event::SpawnFailed, now);
+                        log_of!(&name(path), "{error}; {}", next(vassal.machine.state(), now));
+                        vassal.last = Some(error.to_string());
+                        vassal.count_failure(now);
+                    }
+                }
+            }
             Action::Spawn => {
-                let room = self.spawner.has_room(self.pids.len());
+                let room = self.spawner.has_room(self.pids.len()).and_then(|()| vassal.listen());
                 let spawned = room.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
@@ -520,6 +575,14 @@ impl Roster {
                         vassal.count_failure(now);
                     }
                 }
+            }
+            Action::Reload if !vassal.listens_right() => {
+                return self.answered(
+                    path,
+                    Answer::NeedsRespawn,
+                    "another on-demand address".to_owned(),
+                    now,
+                );
             }
             Action::Reload => {
                 if let Some(instance) = &mut vassal.instance {
@@ -574,6 +637,25 @@ impl Roster {
                 }
             }
         }
+        let armed = match (vassal.machine.state(), vassal.kept.demand()) {
+            (State::Waiting, Some((_, socket))) => Some(socket.as_raw_fd()),
+            _ => None,
+        };
+        if vassal.armed != armed {
+            disarm(vassal, &self.links, &mut self.waiting);
+            if let Some((new, (_, socket))) = armed.zip(vassal.kept.demand()) {
+                let data = epoll::EventData::new_u64(DEMAND | new as u64);
+                if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
+                    log_of!(&name(path), "wait for a connection: {}", Described(errno));
+                }
+                self.waiting.insert(new, Rc::clone(path));
+                vassal.armed = armed;
+            }
+        }
+        if vassal.machine.state() == State::Held {
+            // Who connects is to be told that nobody is there.
+            vassal.kept.set_demand(None);
+        }
         let deadline = vassal.machine.deadline();
         if vassal.timer != deadline {
             if let Some(old) = vassal.timer {
@@ -615,6 +697,13 @@ impl Roster {
                     if let Some(vassal) = self.vassals.get_mut(path) {
                         vassal.mountpoints.told(reports);
                     }
+                }
+                Heard::Leave => {
+                    let on_demand = self.vassals.get(path).is_some_and(|vassal| vassal.demand.is_some());
+                    let until =
+                        if on_demand { "somebody connects" } else { "its file changes, or 'emperor start'" };
+                    log_of!(&name(path), "the app wants to be stopped: stopping until {until}");
+                    self.apply(path, Event::Leave, now);
                 }
                 Heard::Sockets(labels) => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
@@ -688,6 +777,23 @@ impl AsFd for Roster {
 }
 
 impl Vassal {
+    /// Makes the socket that it is to have, unless it is there already.
+    fn listen(&mut self) -> Result<()> {
+        if !self.listens_right() {
+            self.kept.set_demand(None);
+            if let Some(address) = &self.demand {
+                self.kept.set_demand(Some((&address.name, demand::open(address)?)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the socket that we listen on is the one it is to have.
+    fn listens_right(&self) -> bool {
+        let wanted = self.demand.as_ref().map(|address| address.name.as_str());
+        wanted == self.kept.demand().map(|(address, _)| address)
+    }
+
     /// Whether connections are worth to wait for the next instance.
     fn is_back_soon(&self, now: Instant) -> bool {
         match self.machine.state() {
@@ -718,10 +824,11 @@ impl Vassal {
             State::Reloading { since, .. } => ("reloading", Some(since), None),
             State::Stopping { end: End::Killed, .. } => ("killed", None, None),
             State::Stopping { then: Then::Respawn | Then::Backoff, .. } => ("restarting", None, None),
-            State::Stopping { then: Then::Nothing | Then::Hold, .. } => ("stopping", None, None),
+            State::Stopping { .. } => ("stopping", None, None),
             State::Backoff { until } => ("backoff", None, Some(until)),
             State::Invalid { until } => ("invalid", None, Some(until)),
             State::Held => ("stopped", None, None),
+            State::Waiting => ("waiting", None, None),
         };
         Status {
             name: name(path),
@@ -743,7 +850,17 @@ impl Vassal {
             runs: self.runs,
             owner: self.instance.as_ref().map(|instance| instance.process().owner),
             failures: self.failures,
+            on_demand: self.demand.as_ref().map(|address| address.name.as_str()),
         }
+    }
+}
+
+/// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
+/// keep it alive.
+fn disarm(vassal: &mut Vassal, links: &OwnedFd, waiting: &mut Table<i32, Rc<Path>>) {
+    if let Some((number, (_, socket))) = vassal.armed.take().zip(vassal.kept.demand()) {
+        let _ = epoll::delete(links, socket);
+        waiting.remove(&number);
     }
 }
 
@@ -757,6 +874,7 @@ fn next(state: State, now: Instant) -> String {
         }
         State::Starting { .. } => "respawning now".to_owned(),
         State::Idle => "not respawned".to_owned(),
+        State::Waiting => "waiting for the next connection".to_owned(),
         State::Held => "not respawned before 'emperor start'".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }

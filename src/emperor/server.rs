@@ -135,21 +135,10 @@ impl Server {
             self.listeners.push(listener);
             return self.listen(self.listeners.len() - 1);
         }
-        let (socket, file) = match &address.place {
-            Place::File(path) => {
-                let socket = listen_at(path, service)?;
-                let inode = lstat(path).context("look at", &name)?.st_ino;
-                (socket, Some((path.clone(), inode)))
-            }
-            Place::Abstract(abstract_name) => {
-                let bound = SocketAddrUnix::new_abstract_name(abstract_name)
-                    .and_then(|address| new_listener(AddressFamily::UNIX, &address));
-                (bound.context("listen on", &name)?, None)
-            }
-            Place::Internet(address) => {
-                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                (new_listener(family, address).context("listen on", &name)?, None)
-            }
+        let socket = listen_on(address, service == Service::Control)?;
+        let file = match &address.place {
+            Place::File(path) => Some((path.clone(), lstat(path).context("look at", &name)?.st_ino)),
+            Place::Abstract(_) | Place::Internet(_) => None,
         };
         self.listeners.push(Listener { service, socket, name, file });
         self.listen(self.listeners.len() - 1)
@@ -403,6 +392,24 @@ fn may_command(socket: &OwnedFd) -> bool {
     }
 }
 
+/// A socket that listens at an address. One that a dead process has left in the file system is replaced; a `private` one is
+/// nobody else's from its first moment on.
+///
+/// # Errors
+/// Somebody listens there, or something else is there; as socket(2), bind(2).
+pub(super) fn listen_on(address: &Address, private: bool) -> Result<OwnedFd> {
+    let bound = match &address.place {
+        Place::File(path) => return listen_at(path, private),
+        Place::Abstract(name) => SocketAddrUnix::new_abstract_name(name)
+            .and_then(|address| new_listener(AddressFamily::UNIX, &address)),
+        Place::Internet(address) => {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            new_listener(family, address)
+        }
+    };
+    bound.context("listen on", &address.name)
+}
+
 fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> std::result::Result<OwnedFd, Errno> {
     let socket = new_socket(family)?;
     if family != AddressFamily::UNIX {
@@ -418,12 +425,10 @@ fn new_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
-fn listen_at(path: &Path, service: Service) -> Result<OwnedFd> {
+fn listen_at(path: &Path, private: bool) -> Result<OwnedFd> {
     let failed = || path.display();
     let address = SocketAddrUnix::new(path).context("listen on", failed())?;
-    // A control socket is nobody else's from its first moment on.
-    let before =
-        (service == Service::Control).then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
+    let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
     let mut bound = new_listener(AddressFamily::UNIX, &address);
     if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(path, &address) {
         bound = rustix::fs::unlink(path).and_then(|()| new_listener(AddressFamily::UNIX, &address));
@@ -434,7 +439,8 @@ fn listen_at(path: &Path, service: Service) -> Result<OwnedFd> {
     match (bound, lstat(path)) {
         (Err(Errno::ADDRINUSE), Ok(there)) => {
             let reason = match FileType::from_raw_mode(there.st_mode) {
-                FileType::Socket => "another emperor is listening there",
+                FileType::Socket if private => "another emperor is listening there",
+                FileType::Socket => "somebody is listening there already",
                 _ => "something that is no socket is there",
             };
             Err(Error::new("listen on", failed(), reason))

@@ -14,12 +14,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::cgroups::Cgroups;
+use super::demand;
 use super::kept::Kept;
 use super::scan::{Owners, vassal_name};
 use super::state::Saved;
 use super::tyrant;
 use super::upgrade::VARIABLES;
-use crate::config::plan::{EmperorPlan, Tyrant};
+use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
@@ -137,6 +138,7 @@ pub struct Spawner {
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
     tyrant: Option<Tyrant>,
+    on_demand: Option<OnDemand>,
     cgroups: Option<Cgroups>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
@@ -182,6 +184,7 @@ impl Spawner {
             before: plan.before.clone(),
             behind: plan.behind.clone(),
             tyrant: plan.tyrant,
+            on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
             cgroups: Cgroups::new(plan)?,
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
@@ -260,6 +263,14 @@ impl Spawner {
             Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
             Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner, owned }),
         }
+    }
+
+    /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on demand.
+    ///
+    /// # Errors
+    /// As [`demand::address`].
+    pub fn demand(&self, path: &Path) -> Result<Option<Address>> {
+        self.on_demand.as_ref().map_or(Ok(None), |rule| demand::address(rule, path, self.is_tyrant()))
     }
 
     /// Ends what is left of an instance that has ended; returns how many of its processes the kernel has killed for want

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,17 +310,19 @@ fn parts(state: State, now: Instant) -> (u64, [Instant; 2], u64) {
                 Then::Backoff => 1,
                 Then::Nothing => 2,
                 Then::Hold => 3,
+                Then::Rest => 4,
             };
             let end = match end {
                 End::Asked => 0,
-                End::Announced => 4,
-                End::Killed => 8,
+                End::Announced => 8,
+                End::Killed => 16,
             };
             (4, [kill_at, now], then | end)
         }
         State::Backoff { until } => (5, [until, now], 0),
         State::Invalid { until } => (6, [until, now], 0),
         State::Held => (7, [now; 2], 0),
+        State::Waiting => (8, [now; 2], 0),
     }
 }
 
@@ -335,13 +337,15 @@ fn state((kind, [first, second], values): (u64, [Instant; 2], u64)) -> Option<St
             State::Reloading { since: first, answer_by: second, settled, again }
         }
         4 => {
-            let then = match values & 3 {
+            let then = match values & 7 {
                 0 => Then::Respawn,
                 1 => Then::Backoff,
                 2 => Then::Nothing,
-                _ => Then::Hold,
+                3 => Then::Hold,
+                4 => Then::Rest,
+                _ => return None,
             };
-            let end = match values >> 2 {
+            let end = match values >> 3 {
                 0 => End::Asked,
                 1 => End::Announced,
                 2 => End::Killed,
@@ -352,6 +356,7 @@ fn state((kind, [first, second], values): (u64, [Instant; 2], u64)) -> Option<St
         5 => State::Backoff { until: first },
         6 => State::Invalid { until: first },
         7 => State::Held,
+        8 => State::Waiting,
         _ => return None,
     })
 }
@@ -369,11 +374,12 @@ mod tests {
             State::Backoff { until: future },
             State::Invalid { until: past },
             State::Held,
+            State::Waiting,
         ];
         for (settled, again) in [(false, false), (true, false), (false, true), (true, true)] {
             states.push(State::Reloading { since: past, answer_by: future, settled, again });
         }
-        for then in [Then::Respawn, Then::Backoff, Then::Nothing, Then::Hold] {
+        for then in [Then::Respawn, Then::Backoff, Then::Nothing, Then::Hold, Then::Rest] {
             for end in [End::Asked, End::Announced, End::Killed] {
                 states.push(State::Stopping { then, kill_at: future, end });
             }

@@ -86,7 +86,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("last_run", clock.date(last_run));
     json.number("cursed", flag(vassal.stopping));
     json.number("zerg", flag(false));
-    json.text("on_demand", Some(""));
+    json.text("on_demand", Some(vassal.on_demand.unwrap_or_default()));
     json.number("uid", Some(vassal.owner.map_or(0, |owner| owner.uid)));
     json.number("gid", Some(vassal.owner.map_or(0, |owner| owner.gid)));
     json.text("monitor", Some(&vassal.path.parent().unwrap_or(Path::new("")).to_string_lossy()));

@@ -51,6 +51,8 @@ pub struct Status<'a> {
     pub owner: Option<Owner>,
     /// Its failures in a row.
     pub failures: Option<Failures>,
+    /// Where the emperor listens for it.
+    pub on_demand: Option<&'a str>,
 }
 
 /// Failures in a row.
@@ -135,6 +137,7 @@ impl Status<'_> {
         json.seconds("uptime", self.uptime);
         json.number("restarts", Some(self.restarts));
         json.seconds("next_try", self.next_try);
+        json.text("on_demand", self.on_demand);
         json.text("status", self.said);
         json.text("last", self.last);
         json.text("reload_refused", self.refused);
@@ -227,6 +230,7 @@ mod tests {
             runs: None,
             owner: None,
             failures: None,
+            on_demand: Some("127.0.0.1:80"),
         };
         let down = Status {
             name: "long\nname".into(),
@@ -248,6 +252,7 @@ mod tests {
             runs: None,
             owner: None,
             failures: None,
+            on_demand: None,
         };
         [up, down]
     }
@@ -276,7 +281,7 @@ mod tests {
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
-        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
+        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"on_demand":"127.0.0.1:80","status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"on_demand":null,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
         assert_eq!(text, format!("{head}{vassals}\n"));
     }
 

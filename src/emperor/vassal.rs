@@ -74,6 +74,8 @@ pub enum State {
     },
     /// Stopped by command: there is no instance until a command starts it, whatever its file does.
     Held,
+    /// No instance until somebody connects.
+    Waiting,
 }
 
 /// How an instance is being ended.
@@ -98,6 +100,8 @@ pub enum Then {
     Nothing,
     /// Nothing, until a command starts it.
     Hold,
+    /// Nothing, until its file changes or a command starts it: it did not want to go on.
+    Rest,
 }
 
 /// What happened.
@@ -115,6 +119,10 @@ pub enum Event {
     Running,
     /// The app says that it is alive; it will say so again within this time, or it is not.
     Heartbeat(Duration),
+    /// The app has nothing to do, and wants to be stopped.
+    Leave,
+    /// Somebody connects to the socket of a vassal on demand.
+    Connected,
     /// The vassal says that it will be gone within this time, asked or unasked.
     Leaving(Duration),
     /// The vassal says that it will have answered the reload within this time.
@@ -125,7 +133,7 @@ pub enum Event {
     Died,
     /// The same, and it said that its file is invalid.
     DiedInvalid,
-    /// The instance that [`Action::Spawn`] asked for could not be created.
+    /// The instance that [`Action::Spawn`] asked for could not be created, or there is no listening for [`Action::Listen`].
     SpawnFailed,
     /// Time has passed.
     Time,
@@ -156,6 +164,8 @@ pub enum Action {
     None,
     /// Create an instance.
     Spawn,
+    /// Tell of the first connection.
+    Listen,
     /// Send the instance its file.
     Reload,
     /// Ask the instance to stop.
@@ -175,17 +185,24 @@ pub struct Machine {
     backoff: Backoff,
     /// When the running app is given up, unless it says before that it is alive. None before it has said so once.
     alive_until: Option<Instant>,
+    /// Whether an instance is only created when somebody connects.
+    on_demand: bool,
 }
 
 impl Machine {
     /// A vassal without an instance.
     pub fn new(backoff: Backoff) -> Self {
-        Self { state: State::Idle, backoff, alive_until: None }
+        Self::resume(State::Idle, backoff)
     }
 
     /// One whose life was watched by another program until now.
     pub fn resume(state: State, backoff: Backoff) -> Self {
-        Self { state, backoff, alive_until: None }
+        Self { state, backoff, alive_until: None, on_demand: false }
+    }
+
+    /// Whether an instance is only created when somebody connects, from now on.
+    pub fn set_on_demand(&mut self, on_demand: bool) {
+        self.on_demand = on_demand;
     }
 
     /// The delay after its next failure.
@@ -206,7 +223,7 @@ impl Machine {
             State::Reloading { answer_by, .. } => Some(answer_by),
             State::Starting { remind_at, .. } => Some(remind_at),
             State::Running { .. } => self.alive_until,
-            State::Idle | State::Held => None,
+            State::Idle | State::Held | State::Waiting => None,
         }
     }
 
@@ -222,13 +239,20 @@ impl Machine {
                 self.alive_until = Some(later(now, within));
                 self.stay()
             }
+            Event::Leave => self.leave(now),
+            Event::Connected => match self.state {
+                State::Waiting => spawn(now),
+                State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.stay(),
+                State::Reloading { .. } | State::Stopping { .. } => self.stay(),
+                State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+            },
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
             Event::Reloading(within) => (self.reloading(within, now), Action::None),
             Event::Answered(answer) => self.answered(answer, now),
             Event::Died => self.died(false, now),
             Event::DiedInvalid => self.died(true, now),
             Event::SpawnFailed => match self.state {
-                State::Starting { .. } => self.back_off(now),
+                State::Starting { .. } | State::Waiting => self.back_off(now),
                 State::Idle | State::Running { .. } | State::Reloading { .. } => self.stay(),
                 State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
                 State::Held => self.stay(),
@@ -242,7 +266,8 @@ impl Machine {
                 // Asking again and again must not put off giving up.
                 State::Stopping { end: End::Killed, .. } => (self.state, Action::Kill),
                 State::Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.stay(),
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+                State::Held | State::Waiting => self.stay(),
             },
             Event::GiveUp => match self.state {
                 State::Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => {
@@ -250,7 +275,8 @@ impl Machine {
                 }
                 State::Idle | State::Starting { .. } | State::Running { .. } => self.time(now),
                 State::Reloading { .. } | State::Stopping { .. } => self.time(now),
-                State::Backoff { .. } | State::Invalid { .. } | State::Held => self.time(now),
+                State::Backoff { .. } | State::Invalid { .. } => self.time(now),
+                State::Held | State::Waiting => self.time(now),
             },
         };
         self.state = state;
@@ -263,7 +289,7 @@ impl Machine {
     fn start(&mut self, now: Instant) -> (State, Action) {
         self.backoff.reset();
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => spawn(now),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => self.next(now),
             State::Running { since } => reload(since, now),
             State::Reloading { since, answer_by, settled, .. } => {
                 (State::Reloading { since, answer_by, settled, again: true }, Action::None)
@@ -280,7 +306,7 @@ impl Machine {
 
     fn stop(&mut self, now: Instant) -> (State, Action) {
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => {
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held | State::Waiting => {
                 (State::Idle, Action::Forget)
             }
             State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
@@ -294,7 +320,7 @@ impl Machine {
 
     fn hold(&self, now: Instant) -> (State, Action) {
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => {
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held | State::Waiting => {
                 (State::Held, Action::None)
             }
             State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
@@ -302,7 +328,7 @@ impl Machine {
             }
             // Its file is gone: there is nothing left to hold.
             State::Stopping { then: Then::Nothing, .. } => self.stay(),
-            State::Stopping { then: Then::Respawn | Then::Backoff | Then::Hold, kill_at, end } => {
+            State::Stopping { kill_at, end, .. } => {
                 (State::Stopping { then: Then::Hold, kill_at, end }, Action::None)
             }
         }
@@ -311,10 +337,11 @@ impl Machine {
     fn release(&mut self, now: Instant) -> (State, Action) {
         self.backoff.reset();
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => spawn(now),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => spawn(now),
+            State::Held | State::Waiting => spawn(now),
             State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => self.stay(),
             State::Stopping { then: Then::Nothing, .. } => self.stay(),
-            State::Stopping { then: Then::Respawn | Then::Backoff | Then::Hold, kill_at, end } => {
+            State::Stopping { kill_at, end, .. } => {
                 (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
             }
         }
@@ -325,7 +352,22 @@ impl Machine {
             State::Starting { .. } => State::Running { since: now },
             // Said before our request to stop arrived, or said twice.
             State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
+            State::Held | State::Waiting => self.state,
+        }
+    }
+
+    /// Without a socket it stays away for good; with one, whoever connects next finds it.
+    fn leave(&self, now: Instant) -> (State, Action) {
+        match self.state {
+            State::Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
+            // The socket may still be readable: it must not spin.
+            State::Running { since } if self.on_demand => ask_to_stop(after_running(since, now), now),
+            State::Starting { .. } | State::Running { .. } => ask_to_stop(Then::Rest, now),
+            // It has not seen the changed file yet.
+            State::Reloading { .. } => ask_to_stop(Then::Respawn, now),
+            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+            State::Idle | State::Held | State::Waiting => self.stay(),
         }
     }
 
@@ -340,6 +382,7 @@ impl Machine {
             // Not asked for.
             State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.state,
             State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.state,
+            State::Waiting => self.state,
         }
     }
 
@@ -360,6 +403,7 @@ impl Machine {
             // Too late, or not asked for.
             State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.stay(),
             State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+            State::Waiting => self.stay(),
         }
     }
 
@@ -378,7 +422,8 @@ impl Machine {
                 State::Stopping { then, kill_at: kill_at.min(before), end }
             }
             State::Stopping { end: End::Killed, .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => self.state,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
+            State::Held | State::Waiting => self.state,
         }
     }
 
@@ -389,12 +434,13 @@ impl Machine {
             State::Running { since } => after_running(since, now),
             State::Reloading { .. } => Then::Respawn,
             State::Stopping { then, .. } => then,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held => return self.stay(),
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => return self.stay(),
+            State::Held | State::Waiting => return self.stay(),
         };
         match then {
             Then::Respawn => {
                 self.backoff.reset();
-                spawn(now)
+                self.next(now)
             }
             Then::Backoff if invalid => {
                 (State::Invalid { until: later(now, self.backoff.longest()) }, Action::None)
@@ -402,13 +448,14 @@ impl Machine {
             Then::Backoff => self.back_off(now),
             Then::Nothing => (State::Idle, Action::Forget),
             Then::Hold => (State::Held, Action::None),
+            Then::Rest => (State::Idle, Action::None),
         }
     }
 
     fn time(&self, now: Instant) -> (State, Action) {
         match self.state {
             State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
-            State::Backoff { until } | State::Invalid { until } if until <= now => spawn(now),
+            State::Backoff { until } | State::Invalid { until } if until <= now => self.next(now),
             State::Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
             State::Running { since } if self.alive_until.is_some_and(|until| until <= now) => {
                 kill(after_running(since, now), now)
@@ -419,17 +466,23 @@ impl Machine {
             }
             State::Reloading { .. } | State::Stopping { .. } | State::Backoff { .. } => self.stay(),
             State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
-            State::Invalid { .. } | State::Held => self.stay(),
+            State::Invalid { .. } | State::Held | State::Waiting => self.stay(),
         }
     }
 
     fn clear_backoff(&mut self, now: Instant) -> (State, Action) {
         self.backoff.reset();
         match self.state {
-            State::Backoff { .. } | State::Invalid { .. } => spawn(now),
+            State::Backoff { .. } | State::Invalid { .. } => self.next(now),
             State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
             State::Reloading { .. } | State::Stopping { .. } | State::Held => self.stay(),
+            State::Waiting => self.stay(),
         }
+    }
+
+    /// The next instance, as soon as it is wanted.
+    fn next(&self, now: Instant) -> (State, Action) {
+        if self.on_demand { (State::Waiting, Action::Listen) } else { spawn(now) }
     }
 
     fn back_off(&mut self, now: Instant) -> (State, Action) {

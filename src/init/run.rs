@@ -709,6 +709,7 @@ impl Vassal {
     /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
     fn hear_app(&mut self) {
         let Some(app) = &mut self.app else { return };
+        let mut wants_to_leave = false;
         for news in app.listener.news() {
             match news {
                 Announcement::Status(text) => {
@@ -717,8 +718,13 @@ impl Vassal {
                 }
                 Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
                 Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Ready | Announcement::Loyal if app.announced.contains(&news) => continue,
-                Announcement::Ready | Announcement::Loyal => app.announced.push(news.clone()),
+                Announcement::Ready | Announcement::Loyal | Announcement::Leave => {
+                    if app.announced.contains(&news) {
+                        continue;
+                    }
+                    app.announced.push(news.clone());
+                    wants_to_leave |= news == Announcement::Leave;
+                }
             }
             if news == Announcement::Ready {
                 crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
@@ -733,6 +739,10 @@ impl Vassal {
         {
             app.said.0 = Some(Instant::now());
             self.tell(&FromVassal::Announced(Announcement::Status(text)));
+        }
+        if wants_to_leave && self.events.link().is_none() {
+            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
+            self.stop_requested("the app itself".to_owned());
         }
     }
 

@@ -17,9 +17,10 @@ use rustix::net::{
 use super::accounts::Accounts;
 use super::launch::{Progress, Work};
 use super::run::{Role, Vassal};
+use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
-use crate::protocol::{FromVassal, KeptSocket, WaitStatus, send};
+use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, WaitStatus, send};
 
 /// Where the app finds its sockets: behind the standard descriptors.
 pub const FIRST: i32 = 3;
@@ -57,11 +58,25 @@ impl Vassal {
         let plan = std::rc::Rc::clone(&self.plan);
         let mut kept = kept;
         let mut fresh = Vec::new();
+        // Above the descriptors at which the app gets them all.
+        let above = FIRST + plan.listen.len() as i32 + 1;
+        let move_up = |fd: &OwnedFd| {
+            rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
+        };
+        // The emperor listens there already, and goes on when we are gone.
+        let mut on_demand = None;
+        if let Some(index) = kept.iter().position(|socket| socket.label.starts_with(ON_DEMAND)) {
+            let KeptSocket { label, fd } = kept.swap_remove(index);
+            on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
+            self.sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
+        }
         for listen in &plan.listen {
+            if on_demand.as_ref().is_some_and(|address| address.place == listen.value.address.place) {
+                continue;
+            }
             let opened = self.open_socket(&listen.value, accounts, &mut kept);
             let (label, fd, is_new) = opened.map_err(|error| written(&error, listen))?;
-            let fd = rustix::io::fcntl_dupfd_cloexec(&fd, FIRST + plan.listen.len() as i32)
-                .context("keep free for the app", "its descriptors")?;
+            let fd = move_up(&fd)?;
             fresh.extend(is_new.then_some(self.sockets.len()));
             self.sockets.push(Socket { label, name: listen.key.to_string(), fd });
         }

@@ -37,7 +37,8 @@ fn every_state_and_event() {
     let reminded = State::Starting { since: zero, remind_at: now + seconds(100) };
     let invalid = State::Invalid { until: kill_at };
     let untried = State::Invalid { until: now };
-    let held = State::Held;
+    let (held, armed) = (State::Held, State::Waiting);
+    let due = State::Backoff { until: now };
     let found_invalid = State::Invalid { until: now + seconds(60) };
     use {Action as A, Event as E, Then as T};
     let within = E::Leaving(seconds(10));
@@ -234,11 +235,88 @@ fn every_state_and_event() {
         (held, E::ClearBackoff, held, A::None),
         (held, E::Kill, held, A::None),
         (held, E::GiveUp, held, A::None),
+        (idle, E::Leave, idle, A::None),
+        (starting, E::Leave, fresh(T::Rest), A::AskToStop),
+        (old, E::Leave, fresh(T::Rest), A::AskToStop),
+        (young, E::Leave, fresh(T::Rest), A::AskToStop),
+        (reload(false), E::Leave, fresh(T::Respawn), A::AskToStop),
+        (asked(T::Nothing), E::Leave, asked(T::Nothing), A::None),
+        (waiting, E::Leave, waiting, A::None),
+        (invalid, E::Leave, invalid, A::None),
+        (held, E::Leave, held, A::None),
+        (asked(T::Rest), E::Start, asked(T::Respawn), A::None),
+        (asked(T::Rest), E::Stop, asked(T::Nothing), A::None),
+        (asked(T::Rest), E::Hold, asked(T::Hold), A::None),
+        (asked(T::Rest), E::Release, asked(T::Respawn), A::None),
+        (asked(T::Rest), within, leaving(T::Rest), A::None),
+        (asked(T::Rest), E::Died, idle, A::None),
+        (asked(T::Rest), E::DiedInvalid, idle, A::None),
+        (asked(T::Rest), E::Kill, killed(T::Rest), A::Kill),
+        (overdue(T::Rest), E::Time, killed(T::Rest), A::Kill),
+        (armed, E::Start, starting, A::Spawn),
+        (armed, E::Stop, idle, A::Forget),
+        (armed, E::Hold, held, A::None),
+        (armed, E::Release, starting, A::Spawn),
+        (armed, E::Connected, starting, A::Spawn),
+        (armed, E::Running, armed, A::None),
+        (armed, E::Heartbeat(seconds(1)), armed, A::None),
+        (armed, E::Leave, armed, A::None),
+        (armed, within, armed, A::None),
+        (armed, soon, armed, A::None),
+        (armed, done, armed, A::None),
+        (armed, refused, armed, A::None),
+        (armed, other_jail, armed, A::None),
+        (armed, E::Died, armed, A::None),
+        (armed, E::DiedInvalid, armed, A::None),
+        (armed, E::SpawnFailed, throttled, A::None),
+        (armed, E::Time, armed, A::None),
+        (armed, E::ClearBackoff, armed, A::None),
+        (armed, E::Kill, armed, A::None),
+        (armed, E::GiveUp, armed, A::None),
+        (idle, E::Connected, idle, A::None),
+        (starting, E::Connected, starting, A::None),
+        (old, E::Connected, old, A::None),
+        (reload(false), E::Connected, reload(false), A::None),
+        (asked(T::Respawn), E::Connected, asked(T::Respawn), A::None),
+        (waiting, E::Connected, waiting, A::None),
+        (invalid, E::Connected, invalid, A::None),
+        (held, E::Connected, held, A::None),
     ];
-    for (before, event, after, action) in table {
+    // What differs where instances are only created on demand.
+    let on_demand = [
+        (idle, E::Start, armed, A::Listen),
+        (armed, E::Start, armed, A::Listen),
+        (waiting, E::Start, armed, A::Listen),
+        (invalid, E::Start, armed, A::Listen),
+        (waiting, E::ClearBackoff, armed, A::Listen),
+        (due, E::Time, armed, A::Listen),
+        (untried, E::Time, armed, A::Listen),
+        (untried, E::GiveUp, armed, A::Listen),
+        (old, E::Died, armed, A::Listen),
+        (young, E::Died, throttled, A::None),
+        (starting, E::Died, throttled, A::None),
+        (reload(false), E::Died, armed, A::Listen),
+        (asked(T::Respawn), E::Died, armed, A::Listen),
+        (asked(T::Nothing), E::Died, idle, A::Forget),
+        (starting, E::Leave, fresh(T::Backoff), A::AskToStop),
+        (old, E::Leave, fresh(T::Respawn), A::AskToStop),
+        (young, E::Leave, fresh(T::Backoff), A::AskToStop),
+        (reload(false), E::Leave, fresh(T::Respawn), A::AskToStop),
+        (armed, E::Connected, starting, A::Spawn),
+        (armed, E::Release, starting, A::Spawn),
+        (held, E::Release, starting, A::Spawn),
+        (old, E::Start, sent(zero), A::Reload),
+    ];
+    let both = table.map(|row| (false, row)).into_iter().chain(on_demand.map(|row| (true, row)));
+    for (on_demand, (before, event, after, action)) in both {
         let mut machine = machine(before);
+        machine.set_on_demand(on_demand);
         let done = machine.step(event, now);
-        assert_eq!((machine.state(), done), (after, action), "{before:?} + {event:?}");
+        assert_eq!(
+            (machine.state(), done),
+            (after, action),
+            "{before:?} + {event:?}, on demand: {on_demand}"
+        );
     }
 }
 

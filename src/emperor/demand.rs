@@ -1,0 +1,73 @@
+//! Vassals on demand: at which address the first connection is waited for, and the socket that is there.
+//!
+//! We only ever listen. The connection itself is the instance's: it inherits the socket, and accepts what waits there.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, fstat, lstat};
+use rustix::io::Errno;
+use rustix::net::listen;
+
+use super::scan::vassal_name;
+use super::server;
+use crate::config;
+use crate::config::plan::{Address, OnDemand, Place};
+use crate::error::{Cause, Context, Error, Result};
+use crate::world;
+
+/// Connections that wait while an instance starts.
+const BACKLOG: i32 = 1024;
+
+/// More than an address needs.
+const ADDRESS_MAX: usize = 4096;
+
+/// The address of the vassal whose file is at `path`; `None` for one that is not on demand. In tyrant mode
+/// (`trusts_root_only`) a user does not get to name where we, who are root, bind a socket.
+///
+/// # Errors
+/// The file that names it cannot be read, is not root's, or holds no address.
+pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<Option<Address>> {
+    let text = match rule {
+        OnDemand::Directory(directory) => {
+            let mut name = vassal_name(path.file_name().unwrap_or_default()).to_owned();
+            name.push(".socket");
+            return Ok(Some(Address::file(directory.join(name))));
+        }
+        OnDemand::Extension(extension) => {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(extension);
+            let beside = Path::new(&beside);
+            let file = match world::open_file(beside) {
+                Err(Cause::Os(Errno::NOENT)) => return Ok(None),
+                file => file.context("open", beside.display())?,
+            };
+            let opened = fstat(&file).context("look at", beside.display())?;
+            // A link of a user's would have us read, and quote, what only we may.
+            let is_itself = lstat(beside).is_ok_and(|there| there.st_ino == opened.st_ino);
+            if trusts_root_only && !(opened.st_uid == 0 && is_itself) {
+                let reason = "with emperor-tyrant it must be root's, and no link";
+                return Err(Error::new("take an address from", beside.display(), reason));
+            }
+            world::read_all(file).context("read", beside.display())?
+        }
+    };
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let line = line.get(..ADDRESS_MAX).unwrap_or(line);
+    config::address(line).map(Some).map_err(|why| Error::new("take an address for", path.display(), why))
+}
+
+/// A socket that listens there. Whoever may reach its file may connect: the vassal's user is not ours.
+///
+/// # Errors
+/// Somebody listens there, or something else is there; as socket(2), bind(2), chmod(2).
+pub fn open(address: &Address) -> Result<OwnedFd> {
+    let (socket, name) = (server::listen_on(address, false)?, &address.name);
+    if let Place::File(path) = &address.place {
+        rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).context("chmod", name)?;
+    }
+    listen(&socket, BACKLOG).context("listen on", name)?;
+    // It is the app's, too, which may wait in accept(2).
+    rustix::io::ioctl_fionbio(&socket, false).context("listen on", name)?;
+    Ok(socket)
+}

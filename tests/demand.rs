@@ -1,0 +1,257 @@
+//! Vassals on demand: the emperor listens, the first connection starts the app, and one that leaves is waited for again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use common::sandbox::vassal_path;
+use common::{Sandbox, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Answers each connection on its first socket with its pid, and leaves when there was none for the given time: by its
+/// exit, or by asking for it.
+const SERVER: &str = r#"
+import os, select, socket, sys, time
+s = socket.socket(fileno=3)
+print("serving", os.environ["LISTEN_FDNAMES"], s.getsockname(), flush=True)
+idle, how = float(sys.argv[1]), sys.argv[2]
+while select.select([s], [], [], idle)[0]:
+    c = s.accept()[0]
+    c.send(b"%d\n" % os.getpid())
+    c.close()
+if how == "ask":
+    os.write(int(os.environ["UWSGI_EMPEROR_FD"]), b"\x16\x16")
+    time.sleep(1000)
+"#;
+
+fn server(sandbox: &Sandbox, arguments: &str) -> String {
+    let path = sandbox.file("server.py", SERVER);
+    format!("uid = user001\ncommand = python3 {} {arguments}", path.display())
+}
+
+/// The file that says where the vassal `app` is waited for.
+fn address_file() -> PathBuf {
+    vassal_path("app").with_extension("ini.sock")
+}
+
+/// The vassal's state, as the table shows it.
+fn state(sandbox: &Sandbox, name: &str) -> String {
+    let output =
+        sandbox.program("emperor").args(["status", "--control", "/run/scratch/control"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let line = table.lines().find(|line| line.split_whitespace().next() == Some(name));
+    line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+}
+
+const CONTROL: [&str; 2] = ["--control", "/run/scratch/control"];
+
+fn answer(mut stream: impl Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.trim().to_owned()
+}
+
+#[test]
+fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again() {
+    sandboxed(|sandbox| {
+        for (how, lines) in [("exit", ""), ("ask", ""), ("exit", "\nlisten = 127.0.0.1:8081")] {
+            sandbox.vassal("app", &(server(sandbox, &format!("1.5 {how}")) + lines));
+            fs::write(address_file(), "127.0.0.1:8081\n").unwrap();
+            let emperor =
+                sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-extension", ".sock"]].concat());
+            emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8081");
+            assert_eq!(state(sandbox, "app"), "waiting");
+            for round in 1..=2 {
+                assert_eq!(emperor.lines("emperor: app: started (pid").len(), round - 1);
+                let first = answer(TcpStream::connect("127.0.0.1:8081").unwrap());
+                assert_eq!(first, answer(TcpStream::connect("127.0.0.1:8081").unwrap()), "the same app");
+                assert_eq!(state(sandbox, "app"), "running");
+                emperor.wait_for_nth(round + 1, "emperor: app: waiting for a connection");
+                assert_eq!(state(sandbox, "app"), "waiting");
+            }
+            assert_eq!(emperor.lines("serving on-demand ('127.0.0.1', 8081)").len(), 2);
+            assert_eq!(emperor.lines("wants to be stopped").len(), if how == "ask" { 2 } else { 0 });
+            emperor.stop();
+            assert!(TcpStream::connect("127.0.0.1:8081").is_err());
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn real_uwsgi_is_started_on_demand_and_leaves_when_it_is_idle() {
+    sandboxed(|sandbox| {
+        let file = sandbox.file("app.psgi", "sub { [200, [], ['a page']] }");
+        let lines = format!(
+            "http-socket = 127.0.0.1:8082\nmaster = true\nidle = 2\ndie-on-idle = true\nuid = user001\n\
+             plugin = psgi\npsgi = {}\n",
+            file.display()
+        );
+        sandbox.vassal("app", &lines);
+        fs::write(address_file(), "127.0.0.1:8082").unwrap();
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock"]);
+        emperor.wait_for("emperor: app: waiting for a connection");
+        for round in 1..=2 {
+            let mut stream = TcpStream::connect("127.0.0.1:8082").unwrap();
+            stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").unwrap();
+            let page = answer(stream);
+            assert!(page.ends_with("a page"), "{page}");
+            emperor.wait_for_nth(
+                round,
+                "emperor: app: the app wants to be stopped: stopping until somebody connects",
+            );
+            emperor.wait_for_nth(round + 1, "emperor: app: waiting for a connection");
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_directory_of_sockets_that_everybody_may_connect_to() {
+    sandboxed(|sandbox| {
+        let sockets = sandbox.path("sockets");
+        fs::create_dir(&sockets).unwrap();
+        sandbox.vassal("app", &server(sandbox, "1000 exit"));
+        let emperor = sandbox.emperor(&["--emperor-on-demand-directory", sockets.to_str().unwrap()]);
+        emperor.wait_for("emperor: app: waiting for a connection to");
+        let socket = sockets.join("app.socket");
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o666);
+        let pid = answer(UnixStream::connect(&socket).unwrap());
+        assert_eq!(pid, answer(UnixStream::connect(&socket).unwrap()));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_crash_loop_with_a_connection_waiting_backs_off() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = false");
+        fs::write(address_file(), "127.0.0.1:8083").unwrap();
+        let options = ["--emperor-on-demand-ext", ".sock", "--emperor-throttle", "400"];
+        let emperor = sandbox.emperor(&[&CONTROL[..], &options].concat());
+        emperor.wait_for("emperor: app: waiting for a connection");
+        let _client = TcpStream::connect("127.0.0.1:8083").unwrap();
+        emperor.wait_for("next try in 400 ms");
+        emperor.wait_for("next try in 800 ms");
+        emperor.wait_for("next try in 1.6 s");
+        // The socket is readable all the time, and yet it is not tried in between.
+        assert_eq!(emperor.lines("emperor: app: started (pid").len(), 3);
+        assert_eq!(state(sandbox, "app"), "backoff");
+        let _other = TcpStream::connect("127.0.0.1:8083").expect("it queues");
+        emperor.wait_for("next try in 3.2 s");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn commands_changes_and_an_upgrade_of_one_that_waits() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "1000 exit"));
+        let address = address_file();
+        fs::write(&address, "127.0.0.1:8084").unwrap();
+        let emperor = sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-ext", ".sock"]].concat());
+        emperor.wait_for("emperor: app: waiting for a connection");
+        let command = |order: &str| {
+            let output = sandbox.program("emperor").args([order, "app"]).args(CONTROL).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        // The new program waits in the place of the old one.
+        let output = sandbox.program("emperor").arg("upgrade").args(CONTROL).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(state(sandbox, "app"), "waiting");
+        answer(TcpStream::connect("127.0.0.1:8084").unwrap());
+        emperor.wait_running(1, "app");
+        // Stopped by command nobody listens; started by command nobody has to connect.
+        command("stop");
+        until("it is stopped", || state(sandbox, "app") == "stopped");
+        assert!(TcpStream::connect("127.0.0.1:8084").is_err());
+        command("start");
+        emperor.wait_running(2, "app");
+        answer(TcpStream::connect("127.0.0.1:8084").unwrap());
+        // Another address is another socket, and asks for another instance.
+        fs::write(&address, "127.0.0.1:8085").unwrap();
+        command("reload");
+        emperor.wait_for("emperor: app: needs a fresh jail: another on-demand address: restarting");
+        emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8085");
+        assert!(TcpStream::connect("127.0.0.1:8084").is_err());
+        answer(TcpStream::connect("127.0.0.1:8085").unwrap());
+        // One that somebody else has is tried again.
+        let _other = std::net::TcpListener::bind("127.0.0.1:8086").unwrap();
+        fs::write(&address, "127.0.0.1:8086").unwrap();
+        command("reload");
+        emperor.wait_for("emperor: app: listen on 127.0.0.1:8086: ");
+        drop(_other);
+        emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8086");
+        // Without the file it is a vassal like any other.
+        fs::remove_file(&address).unwrap();
+        command("reload");
+        emperor.wait_for("Bad file descriptor");
+        assert!(TcpStream::connect("127.0.0.1:8086").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn in_tyrant_mode_only_root_says_where_to_listen() {
+    sandboxed(|sandbox| {
+        let vassal = sandbox.vassal("app", "command = sleep 1000");
+        let address = address_file();
+        fs::write(&address, "127.0.0.1:8087").unwrap();
+        run("chown", &["user001:user001", vassal.to_str().unwrap(), address.to_str().unwrap()]);
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock", "--emperor-tyrant"]);
+        emperor.wait_for("with emperor-tyrant it must be root's, and no link: not on demand");
+        emperor.wait_running(1, "app");
+        assert!(TcpStream::connect("127.0.0.1:8087").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_wants_to_be_stopped_stays_so_until_its_file_changes_or_a_command_starts_it() {
+    sandboxed(|sandbox| {
+        let text = "command = perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; syswrite $fd, \"\\x16\"; sleep 1000'";
+        sandbox.vassal("app", text);
+        let emperor = sandbox.emperor(&CONTROL);
+        let said = "stopping until its file changes, or 'emperor start'";
+        emperor.wait_for_nth(1, said);
+        until("it rests", || state(sandbox, "app") == "idle");
+        sandbox.vassal("app", &format!("{text}\n# changed"));
+        emperor.wait_for("emperor: app: file changed: starting");
+        emperor.wait_for_nth(2, said);
+        until("it rests", || state(sandbox, "app") == "idle");
+        let output = sandbox.program("emperor").args(["start", "app"]).args(CONTROL).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        emperor.wait_for_nth(3, said);
+        until("it rests", || state(sandbox, "app") == "idle");
+        assert_eq!(emperor.lines("emperor: app: started (pid").len(), 3);
+        emperor.stop();
+        // Without an emperor PID 1 takes it for a request to stop.
+        let mut alone = sandbox.vassal_init("alone", text);
+        assert_eq!(alone.wait(), 128 + 15);
+        alone.wait_for("stopping for the app itself");
+    });
+}
+
+#[test]
+fn a_crash_that_comes_late_waits_again_and_the_socket_goes_with_its_vassal() {
+    sandboxed(|sandbox| {
+        let file = sandbox.vassal("app", "command = sleep 1000");
+        fs::write(address_file(), "127.0.0.1:8088").unwrap();
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock"]);
+        emperor.wait_for("emperor: app: waiting for a connection");
+        let _client = TcpStream::connect("127.0.0.1:8088").unwrap();
+        emperor.wait_running(1, "app");
+        process::signal(process::only("sleep").pid, Signal::KILL);
+        emperor.wait_for_nth(2, "emperor: app: started (pid");
+        fs::remove_file(file).unwrap();
+        until("nobody listens", || TcpStream::connect("127.0.0.1:8088").is_err());
+        emperor.stop();
+    });
+}
