@@ -159,7 +159,7 @@ impl Vassal {
 
     /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
     /// be watched, or that was there before us.
-    fn may_meet_fuse(&self) -> bool {
+    pub(super) fn may_meet_fuse(&self) -> bool {
         let is_known_to_be_free = self.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
         self.plan.starts_daemons() || !self.mountpoints.is_empty() || !is_known_to_be_free
     }

@@ -81,6 +81,9 @@ impl Vassal {
     /// # Errors
     /// It does not answer.
     pub(super) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Answer>> {
+        if !self.may_meet_fuse() {
+            return Ok(None);
+        }
         // Without procfs nobody knows, and nobody can be asked.
         let Ok(mounts) = self.procfs.mounts() else { return Ok(None) };
         // Others answer from the kernel.

@@ -488,7 +488,9 @@ impl Vassal {
         if let Some(path) = &self.plan.chdir {
             self.workdir.change(&path.value);
         }
-        self.not_the_apps = self.procfs.below_us(&[]);
+        if self.plan.starts_daemons() {
+            self.not_the_apps = self.procfs.below_us(&[]);
+        }
         let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
         let app = step("app", self.launch_app(stand.as_ref()))?;
         if let (Some(entry), Some(stand)) = (&self.entry, stand) {
