@@ -35,14 +35,8 @@ pub fn main(
         Ok(Invocation::Run(inputs)) => run(inputs, Command::default()),
         Ok(Invocation::Command(inputs, command)) => run(inputs, command),
         Ok(Invocation::Licence) => print(LICENCE.as_bytes()),
-        Err(message) => refuse(name, &message),
+        Err(report) => invalid(&report),
     }
-}
-
-/// Says what is wrong with the command line; returns the exit status.
-pub fn refuse(name: &str, message: &str) -> i32 {
-    print_error(&format!("{name}: {message}\nTry '{name} --help'.\n"));
-    EXIT_CONFIG
 }
 
 /// Does what another program's command line asks for, and returns the exit status.

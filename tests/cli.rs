@@ -160,23 +160,45 @@ fn what_show_config_prints_is_a_configuration_again() {
 #[test]
 fn a_misspelt_option_is_suggested() {
     sandboxed(|sandbox| {
-        for (program, arguments, message) in [
+        for (program, arguments, message, place, hint) in [
             (
                 "vassal-init",
                 &["--stop-tiemout", "3"][..],
-                "unknown option '--stop-tiemout': did you mean '--stop-timeout'?",
+                "unknown option '--stop-tiemout'",
+                "--stop-tiemout 3\n                ^",
+                "did you mean '--stop-timeout'?",
             ),
-            ("vassal-init", &["--chekc", "x.ini"], "unknown option '--chekc': did you mean '--check'?"),
+            (
+                "vassal-init",
+                &["--uid", "1", "--chekc", "x.ini"],
+                "unknown option '--chekc'",
+                "--uid 1 --chekc x.ini\n                        ^",
+                "did you mean '--check'?",
+            ),
             (
                 "emperor",
                 &["--emperor-thorttle=1"],
-                "unknown option '--emperor-thorttle': did you mean '--emperor-throttle'?",
+                "unknown option '--emperor-thorttle'",
+                "--emperor-thorttle=1\n            ^",
+                "did you mean '--emperor-throttle'?",
             ),
-            ("emperor", &["--nothing-like-it"], "unknown option '--nothing-like-it'"),
-            ("emperor", &["-x"], "unknown option '-x'"),
-            ("vassal-init", &["--check"], "'--check' needs a file"),
+            (
+                "emperor",
+                &["--nothing-like-it"],
+                "unknown option '--nothing-like-it'",
+                "--nothing-like-it\n            ^",
+                "try 'emperor --help'",
+            ),
+            ("emperor", &["-x"], "unknown option '-x'", "-x\n            ^", "try 'emperor --help'"),
+            (
+                "vassal-init",
+                &["--check"],
+                "'--check' needs a file",
+                "--check\n                        ^",
+                "try 'vassal-init --help'",
+            ),
         ] {
-            let expected = format!("{program}: {message}\nTry '{program} --help'.\n");
+            let expected = format!("command line: {message}\n    {program} {place}\n  hint: {hint}\n");
             assert_eq!(call(sandbox, program, arguments), (78, String::new(), expected));
         }
     });

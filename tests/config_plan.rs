@@ -376,7 +376,7 @@ fn the_first_mistake_is_the_real_one() {
     ] {
         assert_eq!(
             first.to_string(),
-            "command line: cannot read 'nope': No such file or directory (ENOENT)\n"
+            "command line: cannot read 'nope': No such file or directory (ENOENT)\n    nope\n    ^\n"
         );
     }
     let report = load_vassal(&[file("uid = 99999999999999")], false, &Fake).unwrap_err();

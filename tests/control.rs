@@ -150,7 +150,10 @@ fn a_command_that_cannot_be_done_says_why() {
             &["status", "-x"],
         ] {
             let (status, _, error) = command(sandbox, words);
-            assert!(status == 78 && error.ends_with("Try 'emperor --help'.\n"), "{words:?}: {error}");
+            assert!(
+                status == 78 && error.ends_with("^\n  hint: try 'emperor --help'\n"),
+                "{words:?}: {error}"
+            );
         }
         let elsewhere = sandbox.path("control");
         let elsewhere = elsewhere.to_str().unwrap();

@@ -112,6 +112,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
             (&["-p", "TERM", "true"], "'TERM' is not a value for '-p'"),
             (&["--rewrite", "TERM:TREM", "true"], "'TERM:TREM' is not SIGNAL:REPLACEMENT"),
             (&["--ready-fd", "1", "true"], "'1' is no number from 3 up"),
+            (&["-gvp", "9", "true"], "command line: '9' is not a value for '-p'\n    -p 9\n       ^\n"),
         ];
         for (arguments, part) in cases {
             let (status, out, err) = ended(&mut init(sandbox, arguments));

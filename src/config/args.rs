@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg;
 
+use super::diagnostic::{Misuse, Report, misuse};
 use super::options::{Group, Program, Row, Takes};
 use super::{Input, suggest};
 
@@ -47,72 +48,127 @@ pub const MODES: &[&str] = &["check", "help", "json", "show-config", "version"];
 /// the first word that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
 ///
 /// # Errors
-/// What is wrong with the command line, as one line.
-pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+/// What is wrong with the command line.
+pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Report> {
+    let words: Vec<_> = words.into_iter().collect();
+    let mut at = 0;
+    let read = read(program, &words, &mut at);
+    read.map_err(|Mistake(message, hint)| misuse(program.name, &words, Misuse { word: at, message, hint }))
+}
+
+/// What is wrong with a word, and how to put it right.
+#[derive(Debug)]
+pub struct Mistake(pub String, pub Option<String>);
+
+impl From<lexopt::Error> for Mistake {
+    fn from(error: lexopt::Error) -> Self {
+        // Its own words for these show values as `Debug` does, which the programs are built without.
+        Self::from(match error {
+            lexopt::Error::MissingValue { option: Some(option) } => format!("'{option}' needs a value"),
+            lexopt::Error::UnexpectedValue { option, .. } => format!("'{option}' takes no value"),
+            other => other.to_string(),
+        })
+    }
+}
+
+impl From<String> for Mistake {
+    fn from(message: String) -> Self {
+        Self(message, None)
+    }
+}
+
+impl From<&str> for Mistake {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+/// Notes which word comes next. The letters and the value in a word have its place.
+pub fn note_place(parser: &mut lexopt::Parser, count: usize, at: &mut usize) {
+    if let Some(rest) = parser.try_raw_args() {
+        *at = count.saturating_sub(rest.as_slice().len());
+    }
+}
+
+fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocation, Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut inputs = Vec::new();
     let mut command = Command::default();
     let (mut show, mut json, mut check) = (false, false, None::<Vec<OsString>>);
+    // What is no file for a check.
+    let mut other = 0;
     loop {
+        note_place(&mut parser, words.len(), at);
         if program.runs_commands
             && let Some(mut rest) = parser.try_raw_args().filter(|_| !show && check.is_none())
             && rest.next_if(|word| word == "--").is_some()
         {
             command.words = rest.collect();
             if command.words.is_empty() {
-                return Err("the command is missing behind '--'".to_owned());
+                *at = words.len();
+                return Err("the command is missing behind '--'".into());
             }
             break;
         }
-        let Some(word) = parser.next().map_err(|error| error.to_string())? else { break };
+        let Some(word) = parser.next()? else { break };
         match word {
             Arg::Short('h') => return Ok(Invocation::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
-            Arg::Long("help") => return help(program, &mut parser),
+            Arg::Long("help") => return help(program, &mut parser, at),
             Arg::Long("check") => check = Some(check.unwrap_or_default()),
             Arg::Long("json") if check.is_some() => json = true,
-            Arg::Long("show-config") => show = true,
+            Arg::Long("show-config") => {
+                show = true;
+                other = *at;
+            }
             Arg::Long(name) => {
                 let name = name.to_owned();
                 let row = program.find_option(&name).ok_or_else(|| unknown(program, &name))?;
                 let value = match row.takes {
                     Takes::Flag => parser.optional_value(),
-                    Takes::Value(_) => Some(parser.value().map_err(|error| error.to_string())?),
+                    Takes::Value(_) => Some(parser.value()?),
                 };
                 match row.group {
                     Group::Command => command.flags.push((name, value.unwrap_or_default())),
                     _ => inputs.push(Input::Option { key: name, value }),
                 }
+                other = *at;
             }
             Arg::Short('l') if program.runs_commands => return Ok(Invocation::Licence),
             Arg::Short(letter @ ('e' | 'g' | 'p' | 's' | 'v' | 'w')) if program.runs_commands => {
                 let value = match letter {
-                    'e' | 'p' => parser.value().map_err(|error| error.to_string())?,
+                    'e' | 'p' => parser.value()?,
                     _ => OsString::new(),
                 };
                 command.flags.push((letter.to_string(), value));
             }
-            Arg::Short(letter) => return Err(format!("unknown option '-{letter}'")),
+            Arg::Short(letter) => return Err(format!("unknown option '-{letter}'").into()),
             Arg::Value(word) => match &mut check {
                 Some(files) => files.push(word),
                 None if program.runs_commands && !show && !is_file(&word) => {
                     command.words.push(word);
-                    command.words.extend(parser.raw_args().map_err(|error| error.to_string())?);
+                    command.words.extend(parser.raw_args()?);
                     break;
                 }
-                None => inputs.push(Input::File(word)),
+                None => {
+                    inputs.push(Input::File(word));
+                    other = *at;
+                }
             },
         }
     }
     match check {
-        Some(files) if files.is_empty() => Err("'--check' needs a file".to_owned()),
-        Some(_) if show || !inputs.is_empty() => Err("'--check' takes files only".to_owned()),
+        Some(files) if files.is_empty() => Err("'--check' needs a file".into()),
+        Some(_) if show || !inputs.is_empty() => {
+            *at = other;
+            Err("'--check' takes files only".into())
+        }
         Some(files) => Ok(Invocation::Check(files, json)),
         None if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
         None if program.runs_commands && inputs.is_empty() => {
-            Err("a command or a configuration file is missing".to_owned())
+            Err("a command or a configuration file is missing".into())
         }
-        None if inputs.is_empty() => Err("a configuration file is missing".to_owned()),
+        None if inputs.is_empty() => Err("a configuration file is missing".into()),
         None if show => Ok(Invocation::ShowConfig(inputs)),
         None => Ok(Invocation::Run(inputs)),
     }
@@ -124,11 +180,14 @@ fn is_file(word: &OsStr) -> bool {
     name.ends_with(b".ini")
 }
 
-fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, String> {
+fn help(program: &Program, parser: &mut lexopt::Parser, at: &mut usize) -> Result<Invocation, Mistake> {
     let name = match parser.optional_value() {
         Some(name) => name,
-        None => match parser.raw_args().map_err(|error| error.to_string())?.next() {
-            Some(name) => name,
+        None => match parser.raw_args()?.next() {
+            Some(name) => {
+                *at += 1;
+                name
+            }
             None => return Ok(Invocation::Help),
         },
     };
@@ -138,12 +197,10 @@ fn help(program: &Program, parser: &mut lexopt::Parser) -> Result<Invocation, St
     row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
 }
 
-fn unknown(program: &Program, name: &str) -> String {
+fn unknown(program: &Program, name: &str) -> Mistake {
     let names = program.options().map(|row| row.name).chain(MODES.iter().copied());
-    match suggest::closest(name.as_bytes(), names) {
-        Some(close) => format!("unknown option '--{name}': did you mean '--{close}'?"),
-        None => format!("unknown option '--{name}'"),
-    }
+    let close = suggest::closest(name.as_bytes(), names);
+    Mistake(format!("unknown option '--{name}'"), close.map(|close| format!("did you mean '--{close}'?")))
 }
 
 #[cfg(test)]
@@ -151,7 +208,7 @@ mod tests {
     use super::super::options::VASSAL_INIT;
     use super::*;
 
-    fn words(line: &str) -> Result<Invocation, String> {
+    fn words(line: &str) -> Result<Invocation, Report> {
         parse(&VASSAL_INIT, line.split_whitespace().map(OsString::from))
     }
 
@@ -175,19 +232,27 @@ mod tests {
 
     #[test]
     fn mistakes_are_explained() {
-        let error = |line: &str| words(line).unwrap_err();
-        assert_eq!(
-            error("--stop-tiemout 3"),
-            "unknown option '--stop-tiemout': did you mean '--stop-timeout'?"
-        );
-        assert_eq!(error("--emperor /x"), "unknown option '--emperor'");
-        assert_eq!(error("--check"), "'--check' needs a file");
-        assert_eq!(error(""), "a command or a configuration file is missing");
-        assert_eq!(error("--"), "the command is missing behind '--'");
-
-        assert_eq!(error("-x"), "unknown option '-x'");
-        assert_eq!(error("--json"), "unknown option '--json'");
-        assert!(error("--uid").contains("uid"));
+        for (line, message, caret, hint) in [
+            ("-v --stop-tiemout 3", "unknown option '--stop-tiemout'", 15, "did you mean '--stop-timeout'?"),
+            ("--emperor /x", "unknown option '--emperor'", 12, ""),
+            ("--check", "'--check' needs a file", 20, ""),
+            ("--check a --uid=1 b", "'--check' takes files only", 22, ""),
+            ("--check=x", "'--check' takes no value", 12, ""),
+            ("", "a command or a configuration file is missing", 12, ""),
+            ("--", "the command is missing behind '--'", 15, ""),
+            ("-svx a", "unknown option '-x'", 12, ""),
+            ("a.ini --json", "unknown option '--json'", 18, ""),
+            ("--gid 1 --uid", "'--uid' needs a value", 20, ""),
+            ("--help uidd1", "unknown option '--uidd1'", 19, ""),
+        ] {
+            let hint = if hint.is_empty() { "try 'vassal-init --help'" } else { hint };
+            let shown = format!("vassal-init {line}");
+            let caret = " ".repeat(caret);
+            assert_eq!(
+                words(line).unwrap_err().to_string(),
+                format!("command line: {message}\n    {}\n    {caret}^\n  hint: {hint}\n", shown.trim_end())
+            );
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Mistakes and warnings: collected in one pass, each shown with its line, a caret and a hint.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use super::plan::Location;
 use crate::json::Json;
+use crate::log::push_printable;
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub struct Diagnostic {
     /// How to put it right.
     pub hint: Option<String>,
     /// The offending line as it was written, empty where the source has no lines.
-    line: String,
+    line: Vec<u8>,
     /// Where the file was included, innermost first.
     included_at: Vec<Location>,
 }
@@ -50,7 +53,9 @@ impl Diagnostic {
     /// The finding on one line, without the text around it.
     pub fn summary(&self) -> String {
         let severity = if self.severity == Severity::Warning { "warning: " } else { "" };
-        format!("{}: {severity}{}", self.at, self.message)
+        let mut text = String::new();
+        push_printable(&mut text, &format!("{}: {severity}{}", self.at, self.message));
+        text
     }
 }
 
@@ -72,18 +77,26 @@ impl fmt::Display for Diagnostic {
 }
 
 /// The line fit for a terminal, and the blanks that put a caret under its `column`-th byte.
-fn with_caret(line: &str, column: u32) -> (String, String) {
-    /// Longer lines are cut: a caret is of no use in a wrapped one.
-    const WIDTH: usize = 200;
-    let mut shown = String::new();
-    let mut caret = String::new();
-    for (offset, c) in line.char_indices().take(WIDTH) {
-        if offset + 1 < column as usize {
-            caret.push(' ');
-        }
-        shown.push(if c.is_control() { ' ' } else { c });
+fn with_caret(line: &[u8], column: u32) -> (String, String) {
+    /// Longer lines are cut around the place: a caret is of no use in a wrapped one. The indent makes it 80.
+    const WIDTH: usize = 76;
+    const CUT: &str = "...";
+    let offset = (column as usize).saturating_sub(1);
+    let before = line.get(..offset).unwrap_or(line);
+    // What is missing is missing behind a blank, which the line does not end with any more.
+    let mut caret = String::from_utf8_lossy(before).chars().count() + usize::from(offset > line.len());
+    let line = String::from_utf8_lossy(line);
+    let mut shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let length = shown.chars().count();
+    if length > WIDTH {
+        let width = WIDTH - 2 * CUT.len();
+        let start = caret.saturating_sub(width / 2).min(length - width);
+        let cut = |is_cut: bool| if is_cut { CUT } else { "" };
+        let middle: String = shown.chars().skip(start).take(width).collect();
+        shown = [cut(start > 0), &middle, cut(start + width < length)].concat();
+        caret = caret - start + cut(start > 0).len();
     }
-    (shown, caret)
+    (shown, " ".repeat(caret))
 }
 
 /// Everything that was found in one configuration.
@@ -149,6 +162,42 @@ pub(super) fn command_line() -> Location {
     Location { file: COMMAND_LINE.into(), line: 0, column: 0 }
 }
 
+/// What is wrong with a word of a program's command line, or with what is missing behind all of them.
+pub struct Misuse {
+    /// Which word; their number for what is missing.
+    pub word: usize,
+    /// What is wrong.
+    pub message: String,
+    /// How to put it right.
+    pub hint: Option<String>,
+}
+
+/// Shows what is wrong with a command line, as it was typed.
+pub fn misuse(program: &str, words: &[OsString], wrong: Misuse) -> Report {
+    let mut found = Diagnostics::default();
+    let mut text = program.as_bytes().to_vec();
+    let mut column = 0;
+    for (number, word) in words.iter().map(|word| shown(word)).chain([&b""[..]]).enumerate() {
+        text.push(b' ');
+        if number == wrong.word {
+            column = u32::try_from(text.len() + 1).unwrap_or(0);
+        }
+        text.extend(word);
+    }
+    let file = found.add_source(COMMAND_LINE, &text, None);
+    let hint = wrong.hint.unwrap_or_else(|| format!("try '{program} --help'"));
+    found.error(&Location { file, line: 0, column }, wrong.message).hint(hint);
+    found.into_report()
+}
+
+/// A word, without the arguments of a hook that are to be shown nowhere.
+fn shown(word: &OsStr) -> &[u8] {
+    let word = word.as_bytes();
+    let secret = word.windows(2).position(|pair| pair == b"=!").map(|at| at + 2);
+    let secret = if word.starts_with(b"!") { Some(1) } else { secret };
+    word.get(..secret.unwrap_or(word.len())).unwrap_or(word)
+}
+
 /// A text that locations point into.
 struct Source {
     name: Rc<str>,
@@ -173,12 +222,20 @@ impl Diagnostics {
         name
     }
 
+    /// Takes in a file that is named on the command line. Returns its place.
+    pub fn add_operand(&mut self, name: &[u8]) -> Location {
+        Location { file: self.add_source(COMMAND_LINE, name, None), line: 0, column: 1 }
+    }
+
     /// Takes in an option of the command line, as it would be written there. Returns the places of key and value.
     pub fn add_option(&mut self, key: &[u8], value: Option<&[u8]>) -> (Location, Location) {
         let equals: &[u8] = if value.is_some() { b"=" } else { b"" };
-        let text = [b"--", key, equals, value.unwrap_or_default()].concat();
+        // A letter and its value, as in `-e 3`, or a name.
+        let (dashes, equals) = if key.len() == 1 { (&b"-"[..], &b" "[..]) } else { (&b"--"[..], equals) };
+        let start = [dashes, key, equals].concat();
+        let text = [&start, value.unwrap_or_default()].concat();
         let file = self.add_source(COMMAND_LINE, &text, None);
-        let column = u32::try_from(key.len()).map_or(0, |length| length.saturating_add(4));
+        let column = u32::try_from(start.len() + 1).unwrap_or(0);
         let column = if value.is_some() { column } else { 1 };
         (Location { file: Rc::clone(&file), line: 0, column: 1 }, Location { file, line: 0, column })
     }
@@ -242,10 +299,14 @@ impl Diagnostics {
         self.sources.iter().find(|source| Rc::ptr_eq(&source.name, &at.file))
     }
 
-    fn line(&self, at: &Location) -> String {
+    fn line(&self, at: &Location) -> Vec<u8> {
         let text = self.source(at).map_or(&[][..], |source| &source.text);
-        let line = text.split(|&b| b == b'\n').nth(at.line.saturating_sub(1) as usize);
-        String::from_utf8_lossy(line.unwrap_or_default().trim_ascii_end()).into_owned()
+        let line = match at.line.checked_sub(1) {
+            Some(before) => text.split(|&byte| byte == b'\n').nth(before as usize),
+            // A command line is one, whatever its words hold.
+            None => Some(text),
+        };
+        line.unwrap_or_default().trim_ascii_end().to_vec()
     }
 
     fn chain(&self, at: &Location) -> Vec<Location> {
@@ -279,5 +340,36 @@ mod tests {
         );
         assert_eq!(report.first(), "b.ini:2:17: 'stop-timeout': 'x' is not a duration");
         assert_eq!(report.errors(), 1);
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_place() {
+        let line: Vec<u8> = (b'a'..=b'z').cycle().take(300).collect();
+        for (column, is_cut) in [(1, (false, true)), (150, (true, true)), (300, (true, false))] {
+            let (shown, caret) = with_caret(&line, column);
+            assert!(shown.len() <= 76, "{shown}");
+            assert_eq!((shown.starts_with("..."), shown.ends_with("...")), is_cut, "{shown}");
+            assert_eq!(shown.as_bytes().get(caret.len()), line.get(column as usize - 1), "{shown}");
+        }
+        let (shown, caret) = with_caret(b"\xff\xc3\xa4\x1b[mx", 7);
+        assert_eq!((shown.chars().nth(caret.len()), shown.contains('\x1b')), (Some('x'), false), "{shown}");
+    }
+
+    #[test]
+    fn a_command_line_is_shown_with_its_wrong_word() {
+        let words =
+            ["--command=a\nb", "--hook-asap", "!exec:secret", "--exec-asap=!secret"].map(OsString::from);
+        let shown = |word| {
+            misuse("prog", &words, Misuse { word, message: "no\x1b".to_owned(), hint: None }).to_string()
+        };
+        let expected = |caret: usize| {
+            let caret = " ".repeat(caret);
+            format!(
+                "command line: no\\u{{1b}}\n    prog --command=a b --hook-asap ! --exec-asap=!\n    {caret}^\n  hint: try 'prog --help'\n"
+            )
+        };
+        for (word, caret) in [(0, 5), (1, 19), (2, 31), (3, 33), (4, 47)] {
+            assert_eq!(shown(word), expected(caret), "{word}");
+        }
     }
 }

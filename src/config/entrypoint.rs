@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::Command;
+use super::diagnostic::{Diagnostics, Report};
 use super::getopt::{self, Options, Step};
 use super::{Input, values};
 use crate::protocol::EXIT_SETUP;
@@ -169,35 +170,42 @@ impl Entrypoint {
     ///
     /// # Errors
     /// What is wrong with a flag.
-    pub fn own(command: Command, inputs: &mut Vec<Input>, env: Env<'_>) -> Result<Self, String> {
+    pub fn own(command: Command, inputs: &mut Vec<Input>, env: Env<'_>) -> Result<Self, Report> {
         let mut entry = Self { command: command.words, rest: Rest::Sweep(GRACE), ..PLAIN };
         entry.tini_environment(env);
-        for (name, value) in command.flags {
-            match name.as_str() {
-                "grace" => {
-                    let grace = values::duration(value.as_bytes());
-                    entry.rest = Rest::Sweep(grace.map_err(|error| format!("--grace: {error}"))?);
-                }
-                "ready-fd" => {
-                    // The first ones are the command's.
-                    let number =
-                        value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 2);
-                    let wrong = || format!("--ready-fd: '{}' is no number from 3 up", value.display());
-                    entry.ready_fd = Some(number.ok_or_else(wrong)?);
-                }
-                "rewrite" => entry.rewrites.push(rewrite(&value)?),
-                "user" => {
-                    for (key, id) in
-                        ["uid", "gid"].iter().zip(value.as_bytes().splitn(2, |&byte| byte == b':'))
-                    {
-                        let value = Some(OsStr::from_bytes(id).to_owned());
-                        inputs.push(Input::Option { key: (*key).to_owned(), value });
-                    }
-                }
-                letter => entry.tini_flag(letter.as_bytes().first().copied().unwrap_or(0), &value)?,
-            }
+        for (name, value) in &command.flags {
+            entry.own_flag(name, value, inputs).map_err(|message| {
+                let mut found = Diagnostics::default();
+                let (_, at) = found.add_option(name.as_bytes(), Some(value.as_bytes()));
+                found.error(&at, message);
+                found.into_report()
+            })?;
         }
         Ok(entry)
+    }
+
+    fn own_flag(&mut self, name: &str, value: &OsStr, inputs: &mut Vec<Input>) -> Result<(), String> {
+        match name {
+            "grace" => {
+                let grace = values::duration(value.as_bytes());
+                self.rest = Rest::Sweep(grace.map_err(|error| format!("--grace: {error}"))?);
+            }
+            "ready-fd" => {
+                // The first ones are the command's.
+                let number = value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 2);
+                let wrong = || format!("--ready-fd: '{}' is no number from 3 up", value.display());
+                self.ready_fd = Some(number.ok_or_else(wrong)?);
+            }
+            "rewrite" => self.rewrites.push(rewrite(value)?),
+            "user" => {
+                for (key, id) in ["uid", "gid"].iter().zip(value.as_bytes().splitn(2, |&byte| byte == b':')) {
+                    let value = Some(OsStr::from_bytes(id).to_owned());
+                    inputs.push(Input::Option { key: (*key).to_owned(), value });
+                }
+            }
+            letter => self.tini_flag(letter.as_bytes().first().copied().unwrap_or(0), value)?,
+        }
+        Ok(())
     }
 
     /// Takes on a flag of tini's that has an effect on the command.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::bytes::{has_scheme, rsplit_once, split_once, substitute};
-use super::diagnostic::{Diagnostics, command_line};
+use super::diagnostic::Diagnostics;
 use super::index::Settings;
 use super::logic::{Around, Block, Condition};
 use super::magic::{self, FileMagic, Substituted};
@@ -109,12 +109,14 @@ pub(super) fn expand(
         budget: Budget::new(),
         overflown: false,
     };
-    let command_line = command_line();
     for input in inputs {
         match input {
             Input::Option { key, value } => expander.option(key, value.as_ref(), State::Open),
             Input::FromEmperor { key, value } => expander.option(key, Some(value), State::Verbatim),
-            Input::File(name) => expander.load(name.as_bytes(), &command_line),
+            Input::File(name) => {
+                let at = expander.found.add_operand(name.as_bytes());
+                expander.load(name.as_bytes(), &at);
+            }
             Input::Text { path, section, text } => {
                 expander.read_text(path, section.as_deref(), text, None);
             }

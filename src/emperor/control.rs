@@ -18,9 +18,11 @@ use rustix::net::{
 };
 
 use super::roster::Order;
+use crate::cli;
+use crate::config::args::{Mistake, note_place};
+use crate::config::diagnostic::{Misuse, misuse};
 use crate::error::{Context, Error, Result};
-use crate::log::{print_error, write_all};
-use crate::protocol::EXIT_CONFIG;
+use crate::log::write_all;
 
 /// Where the socket is if nobody says otherwise.
 pub const DEFAULT: &str = "/run/emperor.sock";
@@ -91,14 +93,15 @@ pub fn answer(told: std::result::Result<String, String>) -> Vec<u8> {
 
 /// Runs a command line that begins with a command for a running emperor; `None` if it does not.
 pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let mut words = words.into_iter().peekable();
-    let (_, kind) = COMMANDS.iter().find(|(name, _)| words.peek().is_some_and(|word| word == name))?;
+    let words: Vec<_> = words.into_iter().collect();
+    let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
     let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
-    let (path, question) = match parse(words, *kind) {
+    let mut at = 0;
+    let (path, question) = match parse(&words, *kind, &mut at) {
         Ok(parsed) => parsed,
-        Err(message) => {
-            print_error(&format!("emperor: {message}\nTry 'emperor --help'.\n"));
-            return Some(ExitCode::from(EXIT_CONFIG as u8));
+        Err(Mistake(message, hint)) => {
+            let report = misuse("emperor", &words, Misuse { word: at, message, hint });
+            return Some(ExitCode::from(cli::invalid(&report) as u8));
         }
     };
     let (status, text) = match ask(&path, &question, patience) {
@@ -119,27 +122,26 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
 }
 
 /// The socket's path and the question.
-fn parse(
-    words: impl IntoIterator<Item = OsString>,
-    kind: Kind,
-) -> std::result::Result<(PathBuf, Vec<u8>), String> {
+fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<(PathBuf, Vec<u8>), Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();
     let mut json = false;
-    while let Some(word) = parser.next().map_err(|error| error.to_string())? {
+    loop {
+        note_place(&mut parser, words.len(), at);
+        let Some(word) = parser.next()? else { break };
         match word {
-            Arg::Long("control") => path = parser.value().map_err(|error| error.to_string())?.into(),
+            Arg::Long("control") => path = parser.value()?.into(),
             Arg::Long("json") => json = true,
             Arg::Value(word) => question.push(word.into_vec()),
-            Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().to_string()),
+            Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
         }
     }
     match (kind, question.len()) {
         (Kind::Status, 1) => {}
         (Kind::Upgrade, 1) | (Kind::Order(_), 2) if !json => {}
-        (Kind::Order(_), 1) => return Err("the name of a vassal is missing".to_owned()),
-        _ => return Err("that is too much for this command".to_owned()),
+        (Kind::Order(_), 1) => return Err("the name of a vassal is missing".into()),
+        _ => return Err("that is too much for this command".into()),
     }
     if json {
         question.push(b"json".to_vec());

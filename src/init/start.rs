@@ -33,7 +33,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
         match Entrypoint::own(command, &mut inputs, &|name| std::env::var_os(name)) {
             Ok(ready) if inputs.is_empty() => return entrypoint::run(&Rc::new(ready)),
             Ok(configured) => entry = Some(configured),
-            Err(message) => return cli::refuse("vassal-init", &message),
+            Err(report) => return cli::invalid(&report),
         }
     }
     let signals = signal::block_all();
