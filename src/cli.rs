@@ -12,7 +12,7 @@ use crate::config::{self, Input, World, help};
 use crate::json::Json;
 use crate::log::{print_error, write_all};
 use crate::protocol::EXIT_CONFIG;
-use crate::world::{Machine, NoCommands};
+use crate::world::{self, Machine, NoCommands};
 
 /// Answers what can be answered at once (help, checks, …; `check` says all there is to say about a file) and leaves the
 /// rest to `run`.
@@ -28,10 +28,7 @@ pub fn main(
         Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
         Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
-        Ok(Invocation::ShowConfig(inputs)) => match config::expanded(&inputs, false, &Machine) {
-            Ok(settings) => print(&config::show_config(&settings)),
-            Err(report) => invalid(&report),
-        },
+        Ok(Invocation::ShowConfig(inputs)) => show_config(program, inputs),
         Ok(Invocation::Run(inputs)) => run(inputs, Command::default()),
         Ok(Invocation::Command(inputs, command)) => run(inputs, command),
         Ok(Invocation::Licence) => print(LICENCE.as_bytes()),
@@ -55,6 +52,17 @@ pub fn answer(call: Call, run: fn(Entrypoint) -> i32) -> i32 {
 pub fn invalid(report: &Report) -> i32 {
     print_error(&report.to_string());
     EXIT_CONFIG
+}
+
+/// Shows the options as a run would have them: those of the environment come first.
+fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
+    let environment = if program.runs_commands { world::environment_options() } else { Vec::new() };
+    let option = |(key, value)| Input::Option { key, value: Some(value) };
+    let inputs: Vec<_> = environment.into_iter().map(option).chain(inputs).collect();
+    match config::expanded(&inputs, false, &Machine) {
+        Ok(settings) => print(&config::show_config(&settings)),
+        Err(report) => invalid(&report),
+    }
 }
 
 /// Says what is wrong with files: to people, or as one JSON array on standard output.

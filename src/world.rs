@@ -276,6 +276,21 @@ impl World for NoCommands {
     }
 }
 
+/// Words between uWSGI's own processes, besides those of its emperor.
+const INTERNAL: [&str; 5] = ["BROODLORD_NUM", "JAIL_PID", "ORIGINAL_PROC_NAME", "RELOADS", "VASSALS_DIR"];
+
+/// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
+pub fn environment_options() -> Vec<(String, OsString)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((environment_option(&name)?, value))).collect()
+}
+
+/// The option that a variable of this name is, if it is one and not a word between uWSGI's own processes.
+pub fn environment_option(name: &OsStr) -> Option<String> {
+    let option = name.to_str()?.strip_prefix("UWSGI_")?;
+    let internal = option.starts_with("EMPEROR_") || INTERNAL.contains(&option);
+    (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
+}
+
 /// The name that passwd(5) or group(5) has for a number: in both the first field, the number being the third.
 fn name_of(database: &str, id: u32) -> OsString {
     let text = read_file(database).unwrap_or_default();

@@ -175,6 +175,15 @@ fn an_emperors_command_line_counts_like_its_file() {
 }
 
 #[test]
+fn what_this_emperor_does_not_have_is_said() {
+    for key in ["emperor-magic-exec", "emperor-on-demand-exec"] {
+        let report =
+            load_emperor(&[option("emperor", "/v"), option(key, "x")], &Machine).err().unwrap().to_string();
+        assert!(report.contains(&format!("'{key}' is not supported by this emperor")), "{report}");
+    }
+}
+
+#[test]
 fn only_the_emperor_speaks_as_vassal() {
     let given = |key: &str, value: &str| Input::FromEmperor { key: key.into(), value: value.into() };
     let given = [given("exec-as-vassal", "mkdir /x/%(nope) $(HOME)"), given("hook-as-vassal", "cd:/")];

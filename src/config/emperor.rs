@@ -186,6 +186,9 @@ const TEMPLATES: [(&[&str], &str); 5] = [
 const CONFINING: &[&str] =
     &["add-gid", "cap", "chroot", "gid", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "uid"];
 
+/// Keys of uWSGI's emperor without which its vassals would not be what they are meant to be.
+const NOT_BUILT: &[&str] = &["emperor-magic-exec", "emperor-on-demand-exec"];
+
 /// What there is to say about a key that nobody reads. Nothing if it is a placeholder that somebody uses.
 fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     let key = setting.key.escape_ascii();
@@ -196,6 +199,8 @@ fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     if confining {
         let message = format!("'{key}' is not supported yet by this emperor: it would run as root");
         found.error(&setting.at, message);
+    } else if NOT_BUILT.iter().any(|known| known.as_bytes() == setting.key) {
+        found.error(&setting.at, format!("'{key}' is not supported by this emperor"));
     } else if let Some(close) = lookalike(&setting.key, &EMPEROR) {
         let message = format!("unknown option '{key}'");
         found.error(&setting.at, message).hint(format!("did you mean '{close}'?"));

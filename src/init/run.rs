@@ -25,7 +25,6 @@ use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::procfs::Procfs;
 use super::reaper::Reaped;
 use super::sockets::{self, Socket};
-use super::start;
 use super::watchdog::Loss;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
@@ -39,6 +38,7 @@ use crate::protocol::{
 };
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal;
+use crate::world;
 
 /// Variables that are between us and our own starter.
 const NOT_INHERITED: [&str; 7] = [
@@ -578,7 +578,7 @@ impl Vassal {
                 let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
                 passed.push(ini.as_fd());
                 // They are in the ini. Read twice, a socket would be bound twice.
-                environment.retain(|(name, _)| start::environment_option(name).is_none());
+                environment.retain(|(name, _)| world::environment_option(name).is_none());
                 self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
             }
         };

@@ -46,7 +46,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
         fd::close_inherited();
         // A command finds them where they are.
         let mut all = Vec::new();
-        add_options(&mut all, &environment_options());
+        add_options(&mut all, &world::environment_options());
         all.append(&mut inputs);
         inputs = all;
     }
@@ -113,7 +113,7 @@ fn obey(
     if hello.owner.is_none() {
         add_hooks(&mut inputs, &hello.as_vassal);
     }
-    add_options(&mut inputs, &environment_options());
+    add_options(&mut inputs, &world::environment_options());
     add_options(&mut inputs, &hello.before);
     inputs.push(file);
     add_options(&mut inputs, &hello.behind);
@@ -144,18 +144,6 @@ fn obey(
             EXIT_CONFIG
         }
     }
-}
-
-/// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
-fn environment_options() -> Vec<(String, OsString)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((environment_option(&name)?, value))).collect()
-}
-
-/// The option that a variable of this name is, if it is one and not a word between uWSGI's own processes.
-pub(super) fn environment_option(name: &OsStr) -> Option<String> {
-    let option = name.to_str()?.strip_prefix("UWSGI_")?;
-    let internal = option.starts_with("EMPEROR_") || matches!(option, "RELOADS" | "ORIGINAL_PROC_NAME");
-    (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
 }
 
 /// The emperor's hooks alone. A plan has an app, too; this one is never started.
