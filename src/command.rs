@@ -1,7 +1,8 @@
-//! What a command prints: `exec://` in a configuration.
+//! What a command prints: `exec://` in a configuration, or a program in the place of one.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid};
 
 use crate::error::Cause;
-use crate::protocol::EXIT_NOT_EXECUTABLE;
+use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec_inheriting};
 use crate::sys::{fd, signal};
@@ -27,8 +28,25 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// No process or pipe to be had; more than [`FILE_MAX`] bytes; it is not done in time, and was killed with its group.
 pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
+    run(&[command]).map(|(text, _)| text)
+}
+
+/// The same for a program in the working directory; without `#!` the shell is to read it, as execvp(3) has it.
+///
+/// # Errors
+/// As [`output`]; also if it fails.
+pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
+    match run(&[OsStr::new("exec \"$0\""), Path::new(".").join(program).as_os_str()])? {
+        (text, Some(WaitStatus::Exited(0))) => Ok(text),
+        (_, Some(status)) => Err(Cause::Because(status.to_string())),
+        (_, None) => Err(Errno::CHILD.into()),
+    }
+}
+
+/// Runs `/bin/sh -c` with these words.
+fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let shell = c"/bin/sh".to_owned();
-    let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c"), command]);
+    let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c")].iter().chain(words));
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
     match clone3(0)? {
         Side::Parent(child) => {
@@ -44,8 +62,9 @@ pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
                 let _ = signal::kill(-child.pid.as_raw_nonzero().get(), libc::SIGKILL);
             }
             // Ends at once: it has ended or was killed.
-            let _ = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
-            text
+            let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
+            let status = ended.ok().flatten().and_then(|(_, status)| WaitStatus::of(status));
+            text.map(|text| (text, status))
         }
         Side::Child => {
             // Nothing is allocated here.

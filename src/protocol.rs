@@ -102,6 +102,9 @@ pub struct Hello {
     /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all options here
     /// [fit](Self::options_fit).
     pub as_vassal: Vec<(String, OsString)>,
+    /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing is in the
+    /// descriptor that comes along.
+    pub is_program: bool,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
     /// Whom to become before the file is read (`emperor-tyrant`).
@@ -349,6 +352,7 @@ impl ToVassal {
                 .text(hello.path.as_os_str().as_bytes())
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
+                .u64(hello.is_program.into())
                 .u64(hello.kept)
                 .pairs(&hello.before)
                 .pairs(&hello.behind)
@@ -371,6 +375,7 @@ impl ToVassal {
                 path: OsString::from_vec(fields.text()?.to_vec()).into(),
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
+                is_program: fields.u64()? != 0,
                 kept: fields.u64()?,
                 before: fields.pairs()?,
                 behind: fields.pairs()?,
@@ -725,8 +730,9 @@ mod tests {
         let owner = Some(FileOwner { uid: u32::MAX, gid: 7, initgroups: true });
         let path = "/v/a.ini".into();
         let cgroup = "/sys/fs/cgroup/v".into();
+        let (namespaces, is_program, kept) = (1 << 40, true, 2);
         let hello =
-            Hello { name, path, namespaces: 1 << 40, as_vassal, kept: 2, owner, cgroup, before, behind };
+            Hello { name, path, namespaces, as_vassal, is_program, kept, owner, cgroup, before, behind };
         let nobodys = Hello { owner: None, ..hello.clone() };
         vec![
             ToVassal::Hello(hello),
@@ -800,6 +806,7 @@ mod tests {
             name,
             namespaces: 0,
             as_vassal,
+            is_program: false,
             kept: 0,
             owner: Some(FileOwner { uid: 1, gid: 1, initgroups: true }),
             cgroup: OsString::from_vec(vec![b'c'; TEXT_MAX]).into(),

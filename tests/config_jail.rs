@@ -175,12 +175,11 @@ fn an_emperors_command_line_counts_like_its_file() {
 }
 
 #[test]
-fn what_this_emperor_does_not_have_is_said() {
-    for key in ["emperor-magic-exec", "emperor-on-demand-exec"] {
-        let report =
-            load_emperor(&[option("emperor", "/v"), option(key, "x")], &Machine).err().unwrap().to_string();
-        assert!(report.contains(&format!("'{key}' is not supported by this emperor")), "{report}");
-    }
+fn nobody_runs_a_users_file_as_that_user_before_it_was_looked_at() {
+    let inputs =
+        [option("emperor", "/v"), option("emperor-tyrant", "true"), option("emperor-magic-exec", "true")];
+    let report = load_emperor(&inputs, &Machine).err().unwrap().to_string();
+    assert!(report.contains("'emperor-tyrant' with 'emperor-magic-exec'"), "{report}");
 }
 
 #[test]

@@ -130,6 +130,50 @@ fn a_directory_of_sockets_that_everybody_may_connect_to() {
 }
 
 #[test]
+fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
+    sandboxed(|sandbox| {
+        // Two files with an address in the first one's own text; one for which nothing is printed; one that fails; one that
+        // hangs, and has left somebody behind with the pipe.
+        let hanging = "slow.ini) sleep 1000 & sleep 1000;;";
+        let asked = sandbox.path("asked");
+        let script = format!(
+            "echo \"$1\" >> {}; case $1 in none.ini) ;; bad.ini) echo 127.0.0.1:1; exit 3;; {hanging} *) sleep 5 & sed -n 's/^# //p' \"$1\";; esac",
+            asked.display()
+        );
+        let script = sandbox.file("where.sh", &format!("{script}\n"));
+        let at = |port: u16| format!("{}\n# 127.0.0.1:{port}", server(sandbox, "1000 exit"));
+        sandbox.vassal("app", &at(8089));
+        sandbox.vassal("a $(echo x) \"b\" 'c'", &at(8090));
+        for name in ["none", "bad", "slow"] {
+            sandbox.vassal(name, "command = sleep 1000");
+        }
+        let command = format!("sh {} ", script.display());
+        let emperor = sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-exec", &command]].concat());
+        for (name, port) in [("app", 8089), ("a $(echo x) \"b\" 'c'", 8090)] {
+            emperor.wait_for(&format!("emperor: {name}: waiting for a connection to 127.0.0.1:{port}"));
+            answer(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        }
+        emperor.wait_running(1, "none");
+        emperor.wait_running(1, "bad");
+        emperor.wait_for("bad.ini: exited with status 3: not on demand");
+        assert_eq!(state(sandbox, "slow"), "idle");
+        // A changed file is asked for anew, and gets another socket.
+        let changed = at(8091);
+        fs::write(vassal_path("app"), format!("[uwsgi]\n{changed}\n")).unwrap();
+        emperor.wait_for("emperor: app: needs a fresh jail: another on-demand address: restarting");
+        emperor.wait_for("emperor: app: waiting for a connection to 127.0.0.1:8091");
+        emperor.wait_for("slow.ini: not done after 10 s: killed: not on demand");
+        emperor.wait_running(1, "slow");
+        // A vassal that goes while its command runs is not started by the answer.
+        fs::write(vassal_path("slow"), "[uwsgi]\ncommand = sleep 1000\n#\n").unwrap();
+        until("it is asked again", || fs::read_to_string(&asked).unwrap().matches("slow.ini").count() == 2);
+        fs::remove_file(vassal_path("slow")).unwrap();
+        emperor.wait_for("emperor: slow: file removed: stopping");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_crash_loop_with_a_connection_waiting_backs_off() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", "command = false");

@@ -304,6 +304,7 @@ fn samples() -> Vec<Vec<u8>> {
         name: "app001".into(),
         path: "/etc/uwsgi/vassals/app001.ini".into(),
         namespaces: 0x2002_0000,
+        is_program: false,
         kept: 2,
         as_vassal: vec![
             ("exec-as-vassal".into(), "true".into()),

@@ -255,6 +255,7 @@ impl Link {
             path,
             namespaces: 0,
             as_vassal: Vec::new(),
+            is_program: false,
             kept: 0,
             owner: None,
             cgroup: Default::default(),

@@ -5,10 +5,10 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use common::sandbox::VASSALS;
+use common::sandbox::{VASSALS, vassal_path};
 use common::{Daemon, Sandbox, run, sandboxed, until};
 
 /// An emperor with exactly these lines below `[uwsgi]`.
@@ -175,6 +175,46 @@ fn uwsgi_gets_an_option_of_the_environment_once() {
         emperor.wait_for("hooks see /run/scratch/app.sock");
         emperor.wait_for("uwsgi socket 0 attached to UNIX address /run/scratch/app.sock");
         assert_eq!(emperor.lines("uwsgi socket 1"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_an_executable_file_prints_is_the_configuration() {
+    sandboxed(|sandbox| {
+        let executable = |name: &str, text: &str| {
+            fs::create_dir_all(VASSALS).unwrap();
+            let path = Path::new(VASSALS).join("draft");
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::rename(path, vassal_path(name)).unwrap();
+        };
+        let script = |word: &str| {
+            let hook = format!("echo \"hook-asap = print:{word} $(basename \"$0\" .ini) pid $$\"");
+            format!("#!/bin/sh\necho '[uwsgi]'\n{hook}\necho 'command = sleep 1000'\n")
+        };
+        sandbox.vassal("plain", "command = sleep 1000");
+        executable("it's $HOME \"x\"", &script("first"));
+        executable("shell", &script("also").replace("#!/bin/sh\n", ""));
+        executable("bad", &(script("useless") + "exit 3\n"));
+        let emperor = sandbox.emperor(&["--emperor-magic-exec", "--emperor-throttle", "300"]);
+        emperor.wait_running(1, "plain");
+        // It runs where the vassal will: as the second process of its namespace.
+        emperor.wait_for("first it's $HOME \"x\" pid 2");
+        emperor.wait_for("also shell pid 2");
+        emperor.wait_for("vassals/bad.ini: exited with status 3");
+        emperor.wait_for("emperor: bad: setup failed");
+        // A failure of the program may be over the next time.
+        executable("bad", &script("better"));
+        emperor.wait_for("better bad");
+        executable("shell", &script("changed"));
+        emperor.wait_for("emperor: shell: needs a fresh jail: its file is a program: restarting");
+        emperor.wait_for("changed shell");
+        assert_eq!(emperor.lines("useless").len(), 0);
+        emperor.stop();
+        // Without the option it is a text.
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("shell.ini:1:1");
         emperor.stop();
     });
 }

@@ -27,6 +27,7 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         before: Vec::new(),
         behind: Vec::new(),
         on_demand: None,
+        magic_exec: false,
         namespaces: 0,
         scan_interval: Duration::from_secs(3),
         throttle: Duration::from_millis(1000),
@@ -83,11 +84,15 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             "emperor-freq" => {
                 plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);
             }
+            "emperor-magic-exec" => {
+                plan.magic_exec = value(setting, found, values::boolean).unwrap_or_default();
+            }
             "emperor-max-throttle" => {
                 plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
             }
             "emperor-on-demand-dir"
             | "emperor-on-demand-directory"
+            | "emperor-on-demand-exec"
             | "emperor-on-demand-ext"
             | "emperor-on-demand-extension" => {
                 let rule = checked(setting, found, on_demand(setting.name(), setting.text()));
@@ -155,6 +160,12 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         }
         (None, _) => {}
     }
+    if plan.tyrant.is_some() && plan.magic_exec {
+        let at = found.start();
+        let message = "'emperor-tyrant' with 'emperor-magic-exec': between a look at whose a file is and its execution \
+                       another one could take its place";
+        found.error(&at, message).hint("a file may hold '@(exec://COMMAND)', which its owner runs");
+    }
     if plan.tyrant.is_some() && plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has an owner's user ID";
@@ -186,9 +197,6 @@ const TEMPLATES: [(&[&str], &str); 5] = [
 const CONFINING: &[&str] =
     &["add-gid", "cap", "chroot", "gid", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "uid"];
 
-/// Keys of uWSGI's emperor without which its vassals would not be what they are meant to be.
-const NOT_BUILT: &[&str] = &["emperor-magic-exec", "emperor-on-demand-exec"];
-
 /// What there is to say about a key that nobody reads. Nothing if it is a placeholder that somebody uses.
 fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     let key = setting.key.escape_ascii();
@@ -199,8 +207,6 @@ fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     if confining {
         let message = format!("'{key}' is not supported yet by this emperor: it would run as root");
         found.error(&setting.at, message);
-    } else if NOT_BUILT.iter().any(|known| known.as_bytes() == setting.key) {
-        found.error(&setting.at, format!("'{key}' is not supported by this emperor"));
     } else if let Some(close) = lookalike(&setting.key, &EMPEROR) {
         let message = format!("unknown option '{key}'");
         found.error(&setting.at, message).hint(format!("did you mean '{close}'?"));
@@ -263,6 +269,9 @@ fn is_json(text: &[u8]) -> Parsed<bool> {
 fn on_demand(key: &str, text: &[u8]) -> Parsed<OnDemand> {
     if key.starts_with("emperor-on-demand-d") {
         return values::absolute(text).map(OnDemand::Directory);
+    }
+    if key == "emperor-on-demand-exec" {
+        return values::text(text).map(OnDemand::Command);
     }
     match values::text(text)? {
         slash if slash.as_bytes().contains(&b'/') => Err("it is the end of a file's name".to_owned()),

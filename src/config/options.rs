@@ -334,10 +334,14 @@ static OF_EMPERORS: &[Row] = &[
                What is left of a vassal in it is killed when it ends. A vassal's own memory-max and the like apply to it as well."),
     row(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension"),
     row(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further end of names, as .conf, that makes an ini file a vassal's"),
+    row(Vassals, "emperor-magic-exec", Flag, "run a vassal's file that is executable; what it prints is the configuration\n\
+               It is run as PID 1's first child, as root, in the vassal's namespaces, and for 10 s at most. A changed one is a fresh start."),
     row(Vassals, "emperor-nofollow", Flag, "a symbolic link counts as changed when it is, not what it leads to"),
     row(Vassals, "emperor-on-demand-dir", Value("DIR"), "the same as emperor-on-demand-directory"),
     row(Vassals, "emperor-on-demand-directory", Value("DIR"), "start each vassal when somebody connects to DIR/NAME.socket\n\
                The socket is the emperor's, open to everybody, and handed to the app. An app that leaves after a while is waited for again."),
+    row(Vassals, "emperor-on-demand-exec", Value("COMMAND"), "the same, where COMMAND NAME.ini prints the address\n\
+               Run as root in the directory of the file, for 10 s at most. A vassal for which it prints nothing is started like any other."),
     row(Vassals, "emperor-on-demand-ext", Value("SUFFIX"), "the same as emperor-on-demand-extension"),
     row(Vassals, "emperor-on-demand-extension", Value("SUFFIX"), "the same, where a file NAME.iniSUFFIX holds the address\n\
                A vassal without such a file beside its own is started like any other."),

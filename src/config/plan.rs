@@ -380,6 +380,8 @@ pub struct EmperorPlan {
     pub behind: Vec<(String, OsString)>,
     /// Which vassals are only started when somebody connects, and to which address (`emperor-on-demand-*`).
     pub on_demand: Option<Located<OnDemand>>,
+    /// Whether a vassal's file that is executable is run, and what it prints is the configuration.
+    pub magic_exec: bool,
     /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
     pub namespaces: u64,
     /// Time between two scans of the directories when no event asks for one (`emperor-freq`).
@@ -485,6 +487,8 @@ pub enum OnDemand {
     Extension(OsString),
     /// It is `NAME.socket` in this directory (`emperor-on-demand-directory`).
     Directory(PathBuf),
+    /// This shell command prints it when it gets the vassal's file as an argument (`emperor-on-demand-exec`).
+    Command(OsString),
 }
 
 /// Where vassals' files are.

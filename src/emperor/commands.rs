@@ -9,18 +9,16 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use super::scan::vassal_name;
+use super::shell::{Shell, kill_group};
 use super::spawn::{Origin, Process};
 use crate::config::plan::Located;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::log::Elapsed;
 use crate::log_of;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
-use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec};
-use crate::sys::signal::kill;
+use crate::protocol::WaitStatus;
 
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -150,32 +148,9 @@ impl Commands {
     }
 
     fn start(&self, command: &OsStr, job: &Job) -> Result<Pid> {
-        let shell = c"/bin/sh".to_owned();
-        let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c"), command]);
-        // An emperor may itself have been started by such a command.
-        let ours = |name: &OsString| job.variables.iter().any(|(our, _)| our == name);
-        let inherited = self.origin.environment.iter().filter(|(name, _)| !ours(name));
-        let variables = inherited.chain(&job.variables);
-        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
-        match clone3(0).context("start", "/bin/sh")? {
-            Side::Parent(child) => Ok(child.pid),
-            Side::Child => {
-                // Nothing is allocated here. If we are killed it goes too; what it has started, does not.
-                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-                self.origin.restore();
-                exec(&shell, &argv, &envp);
-                clone::exit(EXIT_NOT_EXECUTABLE)
-            }
-        }
+        let variables = &job.variables;
+        Shell { command, argument: None, variables, directory: None, output: None }.start(&self.origin)
     }
-}
-
-/// SIGKILL for a command and what it has started. Not reaped yet, so the pid is still its own.
-fn kill_group(pid: Pid) {
-    let pid = pid.as_raw_nonzero().get();
-    // One that was created just now may not lead its group yet.
-    let _ = kill(pid, libc::SIGKILL);
-    let _ = kill(-pid, libc::SIGKILL);
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::world;
 const BACKLOG: i32 = 1024;
 
 /// More than an address needs.
-const ADDRESS_MAX: usize = 4096;
+pub const ADDRESS_MAX: usize = 4096;
 
 /// The address of the vassal whose file is at `path`; `None` for one that is not on demand. In tyrant mode
 /// (`trusts_root_only`) a user does not get to name where we, who are root, bind a socket.
@@ -29,6 +29,8 @@ const ADDRESS_MAX: usize = 4096;
 /// The file that names it cannot be read, is not root's, or holds no address.
 pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<Option<Address>> {
     let text = match rule {
+        // It takes its time: see `questions`.
+        OnDemand::Command(_) => return Ok(None),
         OnDemand::Directory(directory) => {
             let mut name = vassal_name(path.file_name().unwrap_or_default()).to_owned();
             name.push(".socket");
@@ -52,9 +54,17 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
             world::read_all(file).context("read", beside.display())?
         }
     };
+    parse(&text, path).map(Some)
+}
+
+/// The address in the first line of what a file or a command says of the vassal whose file is at `path`.
+///
+/// # Errors
+/// There is none.
+pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     let line = line.get(..ADDRESS_MAX).unwrap_or(line);
-    config::address(line).map(Some).map_err(|why| Error::new("take an address for", path.display(), why))
+    config::address(line).map_err(|why| Error::new("take an address for", path.display(), why))
 }
 
 /// A socket that listens there. Whoever may reach its file may connect: the vassal's user is not ours.

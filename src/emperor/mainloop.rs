@@ -14,6 +14,7 @@ use super::control::Command;
 use super::directories::Directories;
 use super::files::{PidFile, log_to};
 use super::notify::Notifier;
+use super::questions::Questions;
 use super::roster::Roster;
 use super::scan::{Change, Owners, Rules, vassal_name};
 use super::server::{Server, Service};
@@ -76,7 +77,9 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let notifier = Notifier::new(&origin.environment, now);
     let upgrade = Upgrade::new(Rc::clone(&origin))?;
     let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(&origin));
-    let roster = Roster::new(spawner, commands, Backoff::new(plan.throttle, plan.max_throttle))?;
+    let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(&origin));
+    let backoff = Backoff::new(plan.throttle, plan.max_throttle);
+    let roster = Roster::new(spawner, commands, questions, backoff)?;
     let rules = Rules {
         extra_suffixes: plan.extra_suffixes.clone(),
         nofollow: plan.nofollow,

@@ -3,7 +3,7 @@
 //! ```text
 //! inotify, timer ─ watch ─▶ scan ─ changes ─┐
 //! signals ──────────────────────────────────┼─▶ roster ─ events ─▶ vassal (pure) ─ actions ─▶ spawn, stop, kill
-//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor)
+//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor), questions
 //! clients ─ server ─ control ───────────────┘
 //! ```
 //!
@@ -30,9 +30,11 @@ pub mod losses;
 pub mod mainloop;
 pub mod metrics;
 pub mod notify;
+pub mod questions;
 pub mod roster;
 pub mod scan;
 pub mod server;
+pub mod shell;
 pub mod spawn;
 pub mod state;
 pub mod stats;

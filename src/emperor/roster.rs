@@ -19,6 +19,7 @@ use super::demand;
 use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
 use super::losses::Mountpoints;
+use super::questions::{Questions, Reply};
 use super::scan::vassal_name;
 use super::spawn::{Owner, Spawner};
 use super::state::{Saved, SavedVassal};
@@ -52,6 +53,7 @@ const DEMAND: u64 = 1 << 32;
 pub struct Roster {
     spawner: Spawner,
     commands: Commands,
+    questions: Questions,
     backoff: Backoff,
     /// Readable when a link is; its events carry the pid.
     links: OwnedFd,
@@ -117,13 +119,14 @@ impl Roster {
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
-    pub fn new(spawner: Spawner, commands: Commands, backoff: Backoff) -> Result<Self> {
+    pub fn new(spawner: Spawner, commands: Commands, questions: Questions, backoff: Backoff) -> Result<Self> {
         let links = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
         let (vassals, pids, waiting, names, timers) = Default::default();
         let (shadowed, strangers, killed, ending, given_up) = (Vec::new(), Vec::new(), Vec::new(), false, 0);
         Ok(Self {
             spawner,
             commands,
+            questions,
             backoff,
             links,
             vassals,
@@ -167,7 +170,8 @@ impl Roster {
     /// When [`Roster::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let vassals = self.timers.iter().next().map(|((deadline, _), ())| *deadline);
-        vassals.into_iter().chain(self.commands.deadline()).min()
+        let commands = self.commands.deadline().into_iter().chain(self.questions.deadline());
+        vassals.into_iter().chain(commands).min()
     }
 
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
@@ -207,8 +211,19 @@ impl Roster {
         if std::mem::take(&mut vassal.unclaimed) && vassal.seen == self.spawner.version(path) {
             return;
         }
+        if self.questions.ask(path, why, now) {
+            self.hear_replies(now);
+        } else {
+            let address = self.spawner.demand(path);
+            self.start_at(path, why, address, now);
+        }
+    }
+
+    /// The same, when it is known where the first connection is to be waited for, if that is to be.
+    fn start_at(&mut self, path: &Rc<Path>, why: &str, address: Result<Option<Address>>, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
         vassal.refused = None;
-        match self.spawner.demand(path) {
+        match address {
             Ok(demand) => vassal.demand = demand,
             Err(error) => {
                 log_of!(&name(path), "{error}: not on demand");
@@ -233,8 +248,16 @@ impl Roster {
         self.apply(path, Event::Start, now);
     }
 
+    /// Goes on with the vassals whose addresses are known now.
+    fn hear_replies(&mut self, now: Instant) {
+        for Reply { path, why, address } in self.questions.replies() {
+            self.start_at(&path, &why, address, now);
+        }
+    }
+
     /// The vassal is not to run any more. `why` is for the log.
     pub fn stop(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
+        self.questions.forget(path);
         self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
             let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
@@ -304,6 +327,7 @@ impl Roster {
     /// Does what is due, or a part of it; [`Roster::deadline`] stays in the past while there is more.
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
+        self.questions.time(now);
         for _ in 0..TIMERS_PER_TURN {
             let path = match self.timers.iter().next() {
                 Some(((deadline, path), ())) if *deadline <= now => Rc::clone(path),
@@ -351,16 +375,18 @@ impl Roster {
                 self.read_link(&path, now);
                 self.commands.instance_ended(pid);
                 self.bury(&path, status, now);
-            } else if !self.commands.ended(pid, status, now) {
+            } else if !self.commands.ended(pid, status, now) && !self.questions.ended(pid, status, now) {
                 self.strangers.push((pid, status));
             }
         }
+        self.hear_replies(now);
     }
 
     /// Ends everything for good: asks the vassals to stop, or kills them.
     pub fn end(&mut self, kill: bool, now: Instant) {
         self.ending = true;
         self.commands.stop();
+        self.questions.stop();
         self.apply_to_all(if kill { Event::Kill } else { Event::Stop }, now);
     }
 
@@ -414,9 +440,9 @@ impl Roster {
         std::mem::take(&mut self.strangers)
     }
 
-    /// Whether no command of as-emperor runs.
+    /// Whether no command of the emperor's own configuration runs.
     pub fn commands_are_idle(&self) -> bool {
-        self.commands.is_idle()
+        self.commands.is_idle() && self.questions.is_idle()
     }
 
     /// What a program that takes our place needs to know.
@@ -583,6 +609,11 @@ impl Roster {
                     "another on-demand address".to_owned(),
                     now,
                 );
+            }
+            Action::Reload if self.spawner.is_program(path) => {
+                // It can only be run where there is no jail yet.
+                let why = "its file is a program".to_owned();
+                return self.answered(path, Answer::NeedsRespawn, why, now);
             }
             Action::Reload => {
                 if let Some(instance) = &mut vassal.instance {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::Stat;
+use rustix::fs::{Access, Stat, access};
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -139,6 +139,7 @@ pub struct Spawner {
     behind: Vec<(String, OsString)>,
     tyrant: Option<Tyrant>,
     on_demand: Option<OnDemand>,
+    magic_exec: bool,
     cgroups: Option<Cgroups>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
@@ -185,6 +186,7 @@ impl Spawner {
             behind: plan.behind.clone(),
             tyrant: plan.tyrant,
             on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
+            magic_exec: plan.magic_exec,
             cgroups: Cgroups::new(plan)?,
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
@@ -220,7 +222,8 @@ impl Spawner {
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
     pub fn spawn(&self, path: &Path, kept: &mut Kept) -> Result<Process> {
         let name = vassal_name(path.file_name().unwrap_or_default());
-        let (file, owner) = self.copy(path)?;
+        let is_program = self.is_program(path);
+        let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
         let (ours, theirs) =
@@ -236,6 +239,7 @@ impl Spawner {
             path: path.to_owned(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
+            is_program,
             kept: kept.count(),
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
                 uid: owner.uid,
@@ -303,6 +307,18 @@ impl Spawner {
             let Stat { st_mtime, st_mtime_nsec, st_ino, st_size, .. } = status;
             [st_mtime as u64, st_mtime_nsec, st_ino, st_size as u64, uid, gid]
         })
+    }
+
+    /// Whether a vassal's file is a program that prints the configuration.
+    pub fn is_program(&self, path: &Path) -> bool {
+        self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok()
+    }
+
+    /// In the place of a copy of such a file.
+    fn nothing_of(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
+        let status = rustix::fs::stat(path).context("look at", path.display())?;
+        let nothing = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).context("open", "/dev/null")?;
+        Ok((nothing, Owner { uid: status.st_uid, gid: status.st_gid }))
     }
 
     /// Copies a vassal's file into a sealed memory file.

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::run::{Setup, run};
 use super::{entrypoint, outer};
 use crate::cli;
+use crate::command;
 use crate::config::args::Command;
 use crate::config::diagnostic::Report;
 use crate::config::entrypoint::Entrypoint;
@@ -18,7 +19,7 @@ use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
     self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, KeptSocket, LINK_VARIABLE, Received,
-    ToVassal,
+    SetupFailure, ToVassal,
 };
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
@@ -107,6 +108,20 @@ fn obey(
     signals: signal::Inherited,
 ) -> i32 {
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
+    let text = match hello.is_program {
+        false => text,
+        true => match configuration_of(&hello.path) {
+            Ok(text) => text,
+            Err(error) => {
+                crate::log!("{error}");
+                let (what, errno) = (error.to_string(), error.errno());
+                let failure = SetupFailure { phase: "configuration".into(), index: 0, what, errno };
+                let _ =
+                    protocol::send(&link, &FromVassal::Exiting(ExitReason::Setup(failure)).encode(), None);
+                return EXIT_SETUP;
+            }
+        },
+    };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = Vec::new();
     // In tyrant mode nothing of the file is looked at before we are its owner, yet root's hooks come before that.
@@ -144,6 +159,11 @@ fn obey(
             EXIT_CONFIG
         }
     }
+}
+
+/// What a program in the place of a vassal's file prints. It is in the directory that the emperor has started us in.
+fn configuration_of(program: &Path) -> Result<Vec<u8>> {
+    command::output_of(program.file_name().unwrap_or_default()).context("run", program.display())
 }
 
 /// The emperor's hooks alone. A plan has an app, too; this one is never started.
