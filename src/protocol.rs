@@ -178,6 +178,10 @@ pub enum Announcement {
     Status(String),
     /// It has nothing to do, and wants to be stopped.
     Leave,
+    /// It reads its own configuration again, and says when it accepts requests again.
+    Reloading,
+    /// It is about to end.
+    Stopping,
 }
 
 impl Announcement {
@@ -197,6 +201,8 @@ impl Announcement {
         match line {
             b"READY=1" => Some(Self::Ready),
             b"WATCHDOG=1" => Some(Self::Heartbeat),
+            b"RELOADING=1" => Some(Self::Reloading),
+            b"STOPPING=1" => Some(Self::Stopping),
             _ => {
                 let text = line.strip_prefix(b"STATUS=")?;
                 Some(Self::Status(String::from_utf8_lossy(text).into_owned()))
@@ -420,6 +426,8 @@ impl FromVassal {
             Self::Announced(Announcement::Heartbeat) => Packet::new(17).done(),
             Self::Announced(Announcement::Status(text)) => Packet::new(18).text(text.as_bytes()).done(),
             Self::Announced(Announcement::Leave) => Packet::new(20).done(),
+            Self::Announced(Announcement::Reloading) => Packet::new(21).done(),
+            Self::Announced(Announcement::Stopping) => Packet::new(22).done(),
             Self::Sockets(labels) => {
                 let count = Packet::new(14).u64(labels.len() as u64);
                 labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
@@ -463,6 +471,8 @@ impl FromVassal {
             18 => Self::Announced(Announcement::Status(fields.string()?)),
             19 => Self::Exiting(ExitReason::OutOfMemory(fields.u64()?)),
             20 => Self::Announced(Announcement::Leave),
+            21 => Self::Announced(Announcement::Reloading),
+            22 => Self::Announced(Announcement::Stopping),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -701,6 +711,8 @@ mod tests {
             FromVassal::Announced(Announcement::Ready),
             FromVassal::Announced(Announcement::Loyal),
             FromVassal::Announced(Announcement::Leave),
+            FromVassal::Announced(Announcement::Reloading),
+            FromVassal::Announced(Announcement::Stopping),
             FromVassal::Announced(Announcement::Heartbeat),
             FromVassal::Announced(Announcement::Status("busy".into())),
             FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),

@@ -92,7 +92,7 @@ fn a_bare_command_takes_the_defaults() {
     let plan = vassal("command = sleep 'a b'").plan;
     let argv = vec!["sleep".into(), "a b".into()];
     assert_eq!(plan.app, App::Program { argv, privileged: false });
-    assert_eq!((plan.stop_signal, plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
+    assert_eq!((plan.signal_to_stop(), plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
     assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
     assert_eq!(plan.mountpoint_check_interval, Duration::from_secs(2));
     assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
@@ -121,7 +121,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(plan.mountpoint_timeout, Duration::from_secs(120));
     assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(250));
     assert_eq!(plan.mountpoint_check_timeout, Duration::from_millis(1500));
-    assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, libc::SIGQUIT));
+    assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, Some(libc::SIGQUIT)));
     assert_eq!(plan.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
 }
 

@@ -91,6 +91,44 @@ while (unpack "i", $left) { select undef, undef, undef, 0.005; ioctl $socket, 0x
 "#;
 
 #[test]
+fn an_app_that_reloads_or_stops_by_itself_is_not_ready_meanwhile() {
+    sandboxed(|sandbox| {
+        let app = r#"
+            use Socket;
+            socket my $socket, AF_UNIX, SOCK_DGRAM, 0 or die;
+            my $to = pack_sockaddr_un("\0" . substr $ENV{NOTIFY_SOCKET}, 1);
+            my $step = 0;
+            for my $text ("READY=1", "RELOADING=1\nMONOTONIC_USEC=1", "READY=1", "STOPPING=1") {
+                send $socket, $text, 0, $to or die;
+                $step++;
+                select undef, undef, undef, 0.02 until -e "/run/scratch/step$step";
+            }"#;
+        let path = sandbox.file("steps.pl", app);
+        sandbox.vassal("app", &format!("command = perl {}", path.display()));
+        let emperor = sandbox.emperor(&["--control", "/run/scratch/control"]);
+        let is_ready = || {
+            let mut command = sandbox.program("emperor");
+            let output =
+                command.args(["status", "--json", "--control", "/run/scratch/control"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().contains("\"ready\":true")
+        };
+        let mut ready = 0;
+        for (step, line) in [
+            (1, "ready to accept requests after"),
+            (2, "the app reloads itself, "),
+            (3, "ready to accept requests after"),
+            (4, "the app is stopping by itself, "),
+        ] {
+            ready += step % 2;
+            emperor.wait_for_nth(if step % 2 == 1 { ready } else { 1 }, &format!("emperor: app: {line}"));
+            assert_eq!(is_ready(), step % 2 == 1, "{line}");
+            sandbox.file(&format!("step{step}"), "");
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn nobody_else_can_say_it() {
     sandboxed(|sandbox| {
         let stranger = sandbox.file("stranger.pl", STRANGER);

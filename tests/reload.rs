@@ -5,10 +5,13 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 
 use common::cow::PIVOTED;
 use common::process::{self, Handle};
+use common::sandbox::vassal_path;
 use common::tutorial::sees_app_mounted;
 use common::{Daemon, Sandbox, eventually, sandboxed, until};
 use rustix::process::Signal;
@@ -128,7 +131,7 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
             sandbox.vassal("app", &lines(&format!("{SLEEP}\n{wrong}")));
             let line = emperor.wait_for_nth(n, "not reloaded, the app goes on as it was: ");
             assert!(line.contains(says), "'{says}' is not in: {line}");
-            let place = format!("{}:", common::sandbox::vassal_path("app").display());
+            let place = format!("{}:", vassal_path("app").display());
             assert!(line.contains(&place), "{line}");
             emperor.wait_for_nth(n, "emperor: app: reload refused: ");
             // The status shows the mistake for as long as it is there.
@@ -329,7 +332,7 @@ fn a_reload_reads_nothing_in_the_tenants_tree() {
         emperor.wait_for("reloading: the app is restarted in the same jail");
         emperor.wait_for_nth(2 + 5, "app started");
         let environment = fs::read(format!("/proc/{}/environ", process::only("sleep").pid)).unwrap();
-        let name = format!("NAME=app-{}", common::sandbox::vassal_path("app").display());
+        let name = format!("NAME=app-{}", vassal_path("app").display());
         assert!(String::from_utf8_lossy(&environment).contains(&name));
         emperor.stop();
     });
@@ -390,5 +393,124 @@ fn what_the_old_app_leaves_behind_does_not_outlive_a_reload() {
             vassal.wait();
             fs::remove_file(sandbox.path("vassal.log")).unwrap();
         }
+    });
+}
+
+/// A page that is done when a file is there.
+const SLOW: &str = "sub { select undef, undef, undef, 0.02 until -e '/run/scratch/go'; [200, [], ['done']] }";
+
+fn request(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_reload_of_real_uwsgi_lets_it_answer_what_it_has_accepted() {
+    sandboxed(|sandbox| {
+        let psgi = sandbox.file("slow.psgi", SLOW);
+        let lines = format!(
+            "http-socket = 127.0.0.1:8101\nmaster = true\nplugin = psgi\nuid = user001\npsgi = {}\n",
+            psgi.display()
+        );
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests");
+        let slow = request(8101);
+        until("it was accepted", || emperor.pid_of("app") > 0 && is_served(8101));
+        sandbox.vassal("app", &lines);
+        emperor.wait_for("graceful shutdown triggered");
+        let later = request(8101);
+        sandbox.file("go", "");
+        for stream in [slow, later] {
+            let text = answer(stream);
+            assert!(text.ends_with("done"), "{text}");
+        }
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}
+
+/// Whether a connection to the port was accepted: nothing waits in the queue of who listens there.
+fn is_served(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X} ");
+    let listening = |line: &&str| line.contains(&local) && line.contains(" 0A ");
+    let line = table.lines().find(listening).unwrap();
+    line.split_whitespace().nth(4) == Some("00000000:00000000")
+}
+
+#[test]
+fn an_app_that_speaks_uwsgis_protocol_is_asked_over_it() {
+    sandboxed(|sandbox| {
+        let psgi = sandbox.file("app.psgi", "sub { [200, [], [$$]] }");
+        let own = format!(
+            "http-socket = 127.0.0.1:8102\nmaster = true\nplugin = psgi\npsgi = {}\nprocname-master = the master",
+            psgi.display()
+        );
+        let lines = format!("uid = user001\ncommand = uwsgi --ini {}", sandbox.ini("own", &own).display());
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests");
+        sandbox.vassal("app", &lines);
+        emperor.wait_for("reloading: the file says what it said before; uWSGI's message 1 to the app");
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.wait_for("gracefully (RE)spawned uWSGI master process");
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests");
+        assert!(answer(request(8102)).contains(" 200 "));
+        // Anything else is for a restart.
+        sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
+        emperor.wait_for("graceful shutdown triggered");
+        emperor.wait_for_nth(3, "emperor: app: ready to accept requests");
+        assert_eq!(emperor.lines("app started").len(), 2);
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("stopping for the emperor: uWSGI's message 0 to the app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn reload_signal_is_for_a_file_that_says_what_it_said_before() {
+    sandboxed(|sandbox| {
+        let app =
+            "perl -e '$| = 1; $SIG{HUP} = sub { print \"heard\\n\" }; print \"up\\n\"; sleep 1 while 1'";
+        let lines = format!("command = {app}\nreload-signal = HUP\nif-reload =\nendif =");
+        let mut vassal = sandbox.vassal_init("alone", &lines);
+        vassal.wait_for("up");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("reloading: the file says what it said before; SIGHUP to the app");
+        vassal.wait_for("heard");
+        vassal.signal(Signal::TERM);
+        vassal.wait();
+
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("up");
+        for n in 1..=2 {
+            sandbox.vassal("app", &lines);
+            emperor.wait_for_nth(n, "heard");
+            emperor.wait_for_nth(n, "emperor: app: reloaded after");
+        }
+        assert_eq!(emperor.lines("up").len(), 1);
+        // Another environment, a hook that a reload runs, and what only a reload sees.
+        for (n, more) in [(1, "env = A=1"), (2, "exec-pre-app = true"), (3, "exec-pre-app = true")] {
+            sandbox.vassal("app", &format!("{lines}\n{more}"));
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            emperor.wait_for_nth(n + 1, "up");
+        }
+        let guarded = lines.replace("if-reload =", "if-reload =\nenv = RELOADED=1");
+        for n in 4..=5 {
+            sandbox.vassal("app", &guarded);
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            emperor.wait_for_nth(n + 1, "up");
+        }
+        assert_eq!(emperor.lines("heard").len(), 2);
+        emperor.stop();
     });
 }

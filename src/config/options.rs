@@ -304,8 +304,10 @@ static OF_VASSALS: &[Row] = &[
                uWSGI's own sockets are handled alike where it can take them over: all with one protocol."),
     row(Sockets, "reuse-port", Flag, "let others bind the same ports"),
 
+    row(Stop, "reload-signal", Value("SIGNAL"), "what makes the app read its own configuration again, without a restart\n\
+               Sent for a reload where the file says what it said before, and has no hook that a reload runs."),
     row(Stop, "stop-signal", Value("SIGNAL"), "what asks the app to stop (default: INT for uWSGI, else TERM)\n\
-               uWSGI reloads on TERM."),
+               uWSGI reloads on TERM. One that has UWSGI_EMPEROR_FD is asked over that, unless a signal is given here."),
     row(Stop, "stop-timeout", Value("TIME"), "how long the app may take to stop before it is killed (default: 10s)"),
     row(Stop, "unmount-timeout", Value("TIME"), "how long what hooks left running may take to exit after it (default: 10s)"),
 ];

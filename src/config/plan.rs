@@ -73,8 +73,10 @@ pub struct VassalPlan {
     pub mountpoint_check_timeout: Duration,
     /// What happens when one of them is lost while the app runs (`mountpoint-lost`).
     pub mountpoint_lost: MountpointLost,
-    /// What asks the app to stop.
-    pub stop_signal: i32,
+    /// What asks the app to stop; `None` leaves it to the app's kind ([`Self::signal_to_stop`]).
+    pub stop_signal: Option<i32>,
+    /// What makes the app read its own configuration again.
+    pub reload_signal: Option<i32>,
     /// How long the app may take to stop before SIGKILL.
     pub stop_timeout: Duration,
     /// The sockets that PID 1 binds for the app.

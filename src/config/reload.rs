@@ -33,6 +33,19 @@ impl VassalPlan {
         changes.into_iter().find(|(_, changed)| *changed).map(|(what, _)| what)
     }
 
+    /// Whether it says what this one, which the app runs by, says, and leaves nothing to be done to it but by the app itself. `new`
+    /// was loaded with `reload` true, both of the others with false.
+    pub fn is_same(&self, new: &Self, fresh: &Self) -> bool {
+        let runs_hooks = |hook: &Hook| (Phase::AsUser..=Phase::Accepting).contains(&hook.phase);
+        self == fresh && fresh == new && !new.hooks.iter().any(runs_hooks)
+    }
+
+    /// What asks the app to stop, where it is a signal that does.
+    pub fn signal_to_stop(&self) -> i32 {
+        let usual = if matches!(self.app, App::Uwsgi { .. }) { libc::SIGINT } else { libc::SIGTERM };
+        self.stop_signal.unwrap_or(usual)
+    }
+
     /// Whether lost mounts are made anew.
     pub fn remounts(&self) -> bool {
         self.mountpoint_lost == MountpointLost::Remount

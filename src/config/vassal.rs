@@ -51,7 +51,8 @@ pub(super) fn plan(
         mountpoint_check_interval: Duration::from_secs(2),
         mountpoint_check_timeout: Duration::from_secs(5),
         mountpoint_lost: MountpointLost::Destroy,
-        stop_signal: 0,
+        stop_signal: None,
+        reload_signal: None,
         stop_timeout: Duration::from_secs(10),
         listen: Vec::new(),
         keep_sockets: true,
@@ -79,7 +80,6 @@ pub(super) fn plan(
     let is_read = |state| matches!(state, State::Open | State::LeftOpen);
     let names_other = |setting: &Setting| is_read(setting.state) && names_program(&setting.key);
     let with_uwsgi = command.is_none() && !settings.iter().any(names_other);
-    let mut stop_signal = None;
     // Phase and family of each hook so far.
     let mut places = Vec::new();
     let mut program = None;
@@ -194,7 +194,8 @@ pub(super) fn plan(
             "privileged-binary-patch-arg" => {
                 set_located(&mut program, setting, found, |text| words(text, true))
             }
-            "stop-signal" => set_some(&mut stop_signal, setting, found, values::signal),
+            "reload-signal" => set_some(&mut plan.reload_signal, setting, found, values::signal),
+            "stop-signal" => set_some(&mut plan.stop_signal, setting, found, values::signal),
             "stop-timeout" => set(&mut plan.stop_timeout, setting, found, values::duration),
             "strict" => {
                 value(setting, found, values::boolean);
@@ -231,7 +232,6 @@ pub(super) fn plan(
         };
         plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
     }
-    plan.stop_signal = stop_signal.unwrap_or(if with_uwsgi { libc::SIGINT } else { libc::SIGTERM });
     plan
 }
 

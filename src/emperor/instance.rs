@@ -173,6 +173,7 @@ impl Instance {
                     return Heard::News;
                 }
                 Some(FromVassal::Announced(news)) => {
+                    let since = |since: Instant| Elapsed(now.saturating_duration_since(since));
                     let what = match news {
                         Announcement::Heartbeat => {
                             self.heartbeat = Some(now);
@@ -181,6 +182,18 @@ impl Instance {
                         Announcement::Leave => return Heard::Leave,
                         Announcement::Status(text) => {
                             self.status = text;
+                            return Heard::News;
+                        }
+                        Announcement::Reloading | Announcement::Stopping => {
+                            // It does not accept requests any more, or not for now.
+                            self.ready = None;
+                            let is_reload = news == Announcement::Reloading;
+                            let what = if is_reload { "reloads itself" } else { "is stopping by itself" };
+                            log_of!(
+                                name,
+                                "the app {what}, {} after its start",
+                                since(self.running.unwrap_or(self.born))
+                            );
                             return Heard::News;
                         }
                         Announcement::Ready => {
@@ -192,10 +205,13 @@ impl Instance {
                             "loyal"
                         }
                     };
-                    log_of!(name, "{what} after {}", Elapsed(now.saturating_duration_since(self.born)));
+                    log_of!(name, "{what} after {}", since(self.born));
                     return Heard::News;
                 }
-                Some(FromVassal::Reloading(within)) => return Heard::Event(Event::Reloading(within)),
+                Some(FromVassal::Reloading(within)) => {
+                    self.ready = None;
+                    return Heard::Event(Event::Reloading(within));
+                }
                 Some(FromVassal::Reloaded) => return Heard::Answer(Answer::Reloaded, String::new()),
                 Some(FromVassal::Refused(why)) => return Heard::Answer(Answer::Refused, why),
                 Some(FromVassal::NeedsRespawn(why)) => return Heard::Answer(Answer::NeedsRespawn, why),

@@ -137,6 +137,7 @@ impl Status<'_> {
         json.seconds("uptime", self.uptime);
         json.number("restarts", Some(self.restarts));
         json.seconds("next_try", self.next_try);
+        json.raw("ready", if self.announced[0].is_some() { "true" } else { "false" });
         json.text("on_demand", self.on_demand);
         json.text("status", self.said);
         json.text("last", self.last);
@@ -281,7 +282,7 @@ mod tests {
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
-        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"on_demand":"127.0.0.1:80","status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"on_demand":null,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
+        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"on_demand":"127.0.0.1:80","status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"ready":false,"on_demand":null,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
         assert_eq!(text, format!("{head}{vassals}\n"));
     }
 

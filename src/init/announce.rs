@@ -2,11 +2,12 @@
 //! (`NOTIFY_SOCKET`). Both are only ever heard here; what it means is for the vassal and the emperor to say.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::config::plan::{App, EnvChange, VassalPlan};
 use crate::error::{Context, Result};
@@ -30,7 +31,29 @@ pub struct Listener {
     notify: Option<OwnedFd>,
     /// The app's user.
     user: u32,
+    /// Whether the app speaks uWSGI's protocol, and so hears it. Others may only say at the pipe that they are ready.
+    speaks: bool,
 }
+
+/// What uWSGI's emperor may ask of an app that speaks its protocol, by the byte for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Stop.
+    Stop = 0,
+    /// Read your configuration again.
+    Reload = 1,
+    /// Stop when the requests are answered that you have accepted.
+    StopGracefully = 2,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uWSGI's message {}", *self as u8)
+    }
+}
+
+/// The first byte of an app that speaks the protocol, when it is up.
+const SPEAKS: u8 = 1;
 
 /// The app's ends.
 #[derive(Debug, Default)]
@@ -55,7 +78,7 @@ pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer
         })
     };
     let mut offer = Offer::default();
-    let mut listener = Listener { pipe: None, notify: None, user };
+    let mut listener = Listener { user, ..Listener::default() };
     if wanted(EMPEROR_FD) {
         let flags = SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
@@ -90,6 +113,13 @@ impl Listener {
         self.pipe.iter().chain(&self.notify).map(AsFd::as_fd)
     }
 
+    /// Asks something of the app, by the protocol that it speaks; `false` if it does not.
+    pub fn ask(&self, request: Request) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let pipe = self.pipe.as_ref().filter(|_| self.speaks);
+        pipe.is_some_and(|pipe| rustix::net::send(pipe, &[request as u8], flags).is_ok())
+    }
+
     /// All that was said since the last time, or a part of it: the rest is still there to be read.
     pub fn news(&mut self) -> Vec<Announcement> {
         let mut news = Vec::new();
@@ -97,7 +127,9 @@ impl Listener {
             let mut bytes = [0; MESSAGES_PER_TURN];
             match rustix::net::recv(pipe, &mut bytes, RecvFlags::DONTWAIT) {
                 Ok((_, count @ 1..)) => {
-                    news.extend(bytes.iter().take(count).filter_map(|&byte| Announcement::of_byte(byte)));
+                    let said = || bytes.iter().take(count).copied();
+                    self.speaks |= said().any(|byte| byte == SPEAKS);
+                    news.extend(said().filter_map(Announcement::of_byte));
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 // It closed its end, as a program does that knows nothing of it.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use super::announce::Request;
 use super::reaper;
 use super::remount::{Remount, Survival};
 use super::run::{End, Vassal};
@@ -100,7 +101,7 @@ impl Vassal {
                     Survival::Exit(status) => return End::Hook(status),
                     Survival::Yes => continue,
                     Survival::Remount(remount) => {
-                        self.signal_app(self.plan.stop_signal);
+                        self.ask_app_to_stop(Request::Stop);
                         let patience = Patience::KillAt(Instant::now() + self.plan.stop_timeout);
                         stage = Stage::Remounting { patience, remount };
                     }
@@ -113,11 +114,11 @@ impl Vassal {
                     if self.stop.is_some() =>
                 {
                     let who = self.stop.as_ref().map_or("", |(who, _)| who.as_str());
-                    crate::log!("stopping for {who}: {} to the app", signal::name(self.plan.stop_signal));
+                    let how = self.ask_app_to_stop(Request::Stop);
+                    crate::log!("stopping for {who}: {how} to the app");
                     self.tell(&FromVassal::Stopping(self.longest_stop()));
                     // From here a dying mount only delays the app, and the deadline covers that.
                     self.mountpoints.stop();
-                    self.signal_app(self.plan.stop_signal);
                     stage = Stage::Stopping { patience: kill_at };
                 }
                 Stage::Running if self.is_accepting => {
@@ -131,7 +132,7 @@ impl Vassal {
                 Stage::Running => {
                     if let Some(plan) = self.accepted_reload() {
                         self.tell(&FromVassal::Reloading(self.longest_reload(&plan)));
-                        self.signal_app(self.plan.stop_signal);
+                        self.ask_app_to_stop(Request::StopGracefully);
                         stage = Stage::Restarting { patience: kill_at, plan };
                     }
                 }
@@ -170,6 +171,21 @@ impl Vassal {
             crate::log!("{who} insists: SIGKILL to the app");
             self.signal_app(libc::SIGKILL);
         }
+    }
+
+    /// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal was chosen for it. Says by what.
+    fn ask_app_to_stop(&self, request: Request) -> String {
+        if self.plan.stop_signal.is_none() && self.ask_app(request) {
+            return request.to_string();
+        }
+        let number = self.plan.signal_to_stop();
+        self.signal_app(number);
+        signal::name(number)
+    }
+
+    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
+    pub(super) fn ask_app(&self, request: Request) -> bool {
+        self.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
     }
 
     /// Signals the app, if it is alive.
@@ -276,7 +292,9 @@ impl Vassal {
     /// Stops an app that is still alive, since a hook failed after its start: in order, as it may serve by now.
     fn end_app(&mut self) {
         let is_alive = |vassal: &Self| vassal.app.as_ref().is_some_and(|app| app.status.is_none());
-        for (number, time) in [(self.plan.stop_signal, self.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)] {
+        for (number, time) in
+            [(self.plan.signal_to_stop(), self.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)]
+        {
             if is_alive(self) {
                 crate::log!("{} to the app", signal::name(number));
                 self.signal_app(number);

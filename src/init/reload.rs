@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
+use super::announce::Request;
 use super::events::NewFile;
 use super::look::Careful;
 use super::run::Vassal;
 use super::start::log_lines;
-use crate::config::plan::VassalPlan;
+use crate::config::plan::{App, VassalPlan};
 use crate::config::{self, Input, Loaded};
 use crate::error::Context;
 use crate::protocol::FromVassal;
+use crate::sys::signal;
 use crate::world;
 
 /// What a request to reload comes to.
@@ -62,6 +64,13 @@ impl Vassal {
             },
         };
         match self.verdict(&inputs) {
+            Verdict::Accepted(plan, fresh)
+                if self.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
+            {
+                self.inputs = inputs;
+                self.tell(&FromVassal::Reloaded);
+                None
+            }
             Verdict::Accepted(plan, fresh) => {
                 crate::log!("reloading: the app is restarted in the same jail");
                 (self.fresh, self.inputs) = (fresh, inputs);
@@ -77,6 +86,27 @@ impl Vassal {
                 None
             }
         }
+    }
+
+    /// Has the app read its own configuration again, if there is a way to tell it; whether there is. uWSGI with our options
+    /// cannot: it closes the file that they are in.
+    fn app_reloads_itself(&mut self, plan: &VassalPlan) -> bool {
+        let how = match plan.reload_signal {
+            Some(number) => {
+                self.signal_app(number);
+                signal::name(number)
+            }
+            None if matches!(plan.app, App::Program { .. }) && self.ask_app(Request::Reload) => {
+                Request::Reload.to_string()
+            }
+            None => return false,
+        };
+        crate::log!("reloading: the file says what it said before; {how} to the app");
+        if let Some(app) = &mut self.app {
+            // It may say so again.
+            app.announced.clear();
+        }
+        true
     }
 
     fn verdict(&self, inputs: &[Input]) -> Verdict {

@@ -720,7 +720,8 @@ impl Vassal {
                 }
                 Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
                 Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Ready | Announcement::Loyal | Announcement::Leave => {
+                Announcement::Reloading => app.announced.retain(|known| *known != Announcement::Ready),
+                Announcement::Ready | Announcement::Loyal | Announcement::Leave | Announcement::Stopping => {
                     if app.announced.contains(&news) {
                         continue;
                     }

@@ -61,9 +61,10 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
             if let Some(entry) = &entry {
                 entrypoint::follow_parent(entry);
             }
-            if let Some(entry) = entry.as_mut().filter(|_| loaded.plan.stop_signal != libc::SIGTERM) {
+            let stop = loaded.plan.signal_to_stop();
+            if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
                 // Whoever stops a container sends SIGTERM.
-                entry.rewrites.insert(0, (libc::SIGTERM, loaded.plan.stop_signal));
+                entry.rewrites.insert(0, (libc::SIGTERM, stop));
             }
             let inputs = anchored(&inputs);
             live(Setup {
