@@ -182,6 +182,8 @@ pub enum Announcement {
     Reloading,
     /// It is about to end.
     Stopping,
+    /// It wants to be restarted at once, as if it had given no heartbeat in time.
+    Stuck,
 }
 
 impl Announcement {
@@ -201,6 +203,7 @@ impl Announcement {
         match line {
             b"READY=1" => Some(Self::Ready),
             b"WATCHDOG=1" => Some(Self::Heartbeat),
+            b"WATCHDOG=trigger" => Some(Self::Stuck),
             b"RELOADING=1" => Some(Self::Reloading),
             b"STOPPING=1" => Some(Self::Stopping),
             _ => {
@@ -428,6 +431,7 @@ impl FromVassal {
             Self::Announced(Announcement::Leave) => Packet::new(20).done(),
             Self::Announced(Announcement::Reloading) => Packet::new(21).done(),
             Self::Announced(Announcement::Stopping) => Packet::new(22).done(),
+            Self::Announced(Announcement::Stuck) => Packet::new(23).done(),
             Self::Sockets(labels) => {
                 let count = Packet::new(14).u64(labels.len() as u64);
                 labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
@@ -473,6 +477,7 @@ impl FromVassal {
             20 => Self::Announced(Announcement::Leave),
             21 => Self::Announced(Announcement::Reloading),
             22 => Self::Announced(Announcement::Stopping),
+            23 => Self::Announced(Announcement::Stuck),
             _ => return None,
         };
         fields.end().then_some(message)
@@ -713,6 +718,7 @@ mod tests {
             FromVassal::Announced(Announcement::Leave),
             FromVassal::Announced(Announcement::Reloading),
             FromVassal::Announced(Announcement::Stopping),
+            FromVassal::Announced(Announcement::Stuck),
             FromVassal::Announced(Announcement::Heartbeat),
             FromVassal::Announced(Announcement::Status("busy".into())),
             FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),

@@ -261,11 +261,38 @@ fn an_app_that_stops_giving_heartbeats_is_restarted() {
         };
         until("the status", || status().contains("turn 2"));
         for name in ["byte", "notify"] {
-            emperor
-                .wait_for(&format!("emperor: {name}: the app has given no heartbeat for 2.0 s: restarting"));
+            let why = "the app has given no heartbeat for 2.0 s";
+            emperor.wait_for(&format!("emperor: {name}: {why}: killing pid "));
+            emperor.wait_for(&format!("emperor: {name}: killed: {why}; up "));
             emperor.wait_running(2, name);
         }
         assert_eq!(emperor.lines("emperor: silent: started").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_may_trigger_its_watchdog_and_need_not_feed_it_while_it_stops() {
+    sandboxed(|sandbox| {
+        let say = |words: &str| {
+            format!(
+                "command = perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{{NOTIFY_SOCKET}}, 1); \
+                 send $s, $_, 0, $to for qw({words}); select undef, undef, undef, 0.02 until -e q(/run/scratch/go)'"
+            )
+        };
+        sandbox.vassal("stuck", &say("WATCHDOG=trigger"));
+        sandbox.vassal("stopping", &say("WATCHDOG=1 STOPPING=1"));
+        // Gives its last heartbeat later than the other one.
+        sandbox.vassal("silent", &say("WATCHDOG=1"));
+        let emperor = sandbox.emperor(&["--emperor-required-heartbeat", "1", "--emperor-throttle", "60000"]);
+        emperor.wait_for("emperor: stuck: killed: the app has triggered its watchdog; up ");
+        emperor.wait_for("emperor: stopping: the app is stopping by itself");
+        sandbox.vassal("silent", &(say("WATCHDOG=1") + "\n"));
+        emperor.wait_for("emperor: silent: killed: the app has given no heartbeat for 1.0 s; up ");
+        emperor.wait_for_nth(2, "emperor: silent: started (pid");
+        emperor.wait_for_nth(2, "emperor: silent: the app has given no heartbeat");
+        sandbox.file("go", "");
+        emperor.wait_for("emperor: stopping: app exited with status 0");
         emperor.stop();
     });
 }

@@ -27,6 +27,8 @@ pub struct Instance {
     asked_to_reload: Option<Instant>,
     asked_to_stop: Option<Instant>,
     killed: Option<Instant>,
+    /// Why it was, or is to be.
+    condemned: Option<String>,
     /// When the app said so itself.
     ready: Option<Instant>,
     loyal: Option<Instant>,
@@ -74,6 +76,7 @@ impl Instance {
             asked_to_reload: None,
             asked_to_stop: None,
             killed: None,
+            condemned: None,
             ready: None,
             loyal: None,
             heartbeat: None,
@@ -184,17 +187,19 @@ impl Instance {
                             self.status = text;
                             return Heard::News;
                         }
+                        Announcement::Stuck => {
+                            self.condemned = Some("the app has triggered its watchdog".to_owned());
+                            return Heard::Event(Event::Heartbeat(Duration::ZERO));
+                        }
                         Announcement::Reloading | Announcement::Stopping => {
                             // It does not accept requests any more, or not for now.
                             self.ready = None;
                             let is_reload = news == Announcement::Reloading;
                             let what = if is_reload { "reloads itself" } else { "is stopping by itself" };
-                            log_of!(
-                                name,
-                                "the app {what}, {} after its start",
-                                since(self.running.unwrap_or(self.born))
-                            );
-                            return Heard::News;
+                            log_of!(name, "the app {what}, {} after its start", since(self.began()));
+                            // Who is stopping need not say that he is alive.
+                            let quiet = Event::Heartbeat(Duration::MAX);
+                            return if is_reload { Heard::News } else { Heard::Event(quiet) };
                         }
                         Announcement::Ready => {
                             self.ready = Some(now);
@@ -205,7 +210,7 @@ impl Instance {
                             "loyal"
                         }
                     };
-                    log_of!(name, "{what} after {}", since(self.born));
+                    log_of!(name, "{what} after {}", since(self.began()));
                     return Heard::News;
                 }
                 Some(FromVassal::Reloading(within)) => {
@@ -263,17 +268,31 @@ impl Instance {
         }
     }
 
+    /// When its present app was begun with.
+    fn began(&self) -> Instant {
+        self.asked_to_reload.unwrap_or(self.born)
+    }
+
+    /// It is to be killed, as its app does not say that it is alive.
+    pub fn condemn(&mut self, within: Duration) {
+        self.condemned
+            .get_or_insert_with(|| format!("the app has given no heartbeat for {}", Elapsed(within)));
+    }
+
     /// SIGKILL, and in a pid namespace of its own everything it has started goes with it; what waits for a FUSE daemon goes
     /// when its connection does ([`super::roster::Roster::free_killed`]).
     pub fn kill(&mut self, name: &str, now: Instant) {
-        let why = match self.asked_to_stop {
+        let why = match (self.asked_to_stop, &self.condemned) {
             _ if self.killed.is_some() => format!("not gone {} after SIGKILL", self.killed_for(now)),
-            Some(asked) => format!("not gone {} after the request to stop", Elapsed(now - asked)),
-            None if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
-            None => "not gone in the time it announced".to_owned(),
+            (None, Some(why)) => why.clone(),
+            (Some(asked), _) => format!("not gone {} after the request to stop", Elapsed(now - asked)),
+            (None, None) if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
+            (None, None) => "not gone in the time it announced".to_owned(),
         };
         log_of!(name, "{why}: killing pid {}", self.pid());
-        self.killed.get_or_insert(now);
+        if self.killed.is_none() {
+            (self.killed, self.condemned) = (Some(now), Some(why));
+        }
         // It may have ended just now; then its death is on its way.
         let _ = kill_pidfd(&self.process.pidfd, libc::SIGKILL);
     }
@@ -295,7 +314,10 @@ impl Instance {
     pub fn why_it_ended(&self, status: WaitStatus) -> String {
         match &self.reason {
             Some(reason) => reason.to_string(),
-            None => format!("vassal-init {status} without a reason"),
+            None => match &self.condemned {
+                Some(why) if self.killed.is_some() => format!("killed: {why}"),
+                _ => format!("vassal-init {status} without a reason"),
+            },
         }
     }
 

@@ -337,9 +337,9 @@ impl Roster {
             if let Some(State::Reloading { .. }) = state {
                 log_of!(&name(&path), "the reload was not answered in time: restarting");
             }
-            if let Some(State::Running { .. }) = state {
-                let time = Elapsed(self.spawner.heartbeat());
-                log_of!(&name(&path), "the app has given no heartbeat for {time}: restarting");
+            let instance = self.vassals.get_mut(&path).and_then(|vassal| vassal.instance.as_mut());
+            if let (Some(State::Running { .. }), Some(instance)) = (state, instance) {
+                instance.condemn(self.spawner.heartbeat());
             }
             // Until then a process that does not die only gets more SIGKILLs: a second instance beside it could not work.
             self.apply(&path, if self.ending { Event::GiveUp } else { Event::Time }, now);

@@ -721,7 +721,11 @@ impl Vassal {
                 Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
                 Announcement::Heartbeat => app.beat = Some(Instant::now()),
                 Announcement::Reloading => app.announced.retain(|known| *known != Announcement::Ready),
-                Announcement::Ready | Announcement::Loyal | Announcement::Leave | Announcement::Stopping => {
+                Announcement::Ready
+                | Announcement::Loyal
+                | Announcement::Leave
+                | Announcement::Stopping
+                | Announcement::Stuck => {
                     if app.announced.contains(&news) {
                         continue;
                     }
