@@ -12,11 +12,12 @@ use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Context, Described, Error, Result};
 use crate::world;
 
-/// Writes options to the files of a cgroup. With `optional` what cannot be had is only logged.
+/// Writes options to the files of a cgroup. With `optional` what cannot be had is only logged, as `vassal`'s if it is not
+/// empty.
 ///
 /// # Errors
 /// open(2) and write(2); a controller that this cgroup does not have is named.
-pub fn set(directory: &Path, options: &[Located<CgroupOption>], optional: bool) -> Result<()> {
+pub fn set(vassal: &str, directory: &Path, options: &[Located<CgroupOption>], optional: bool) -> Result<()> {
     for Located { value: CgroupOption { file, value }, key, at } in options {
         let path = directory.join(file);
         let Err(errno) = write(&path, value) else { continue };
@@ -25,19 +26,19 @@ pub fn set(directory: &Path, options: &[Located<CgroupOption>], optional: bool) 
             Errno::NOENT => Error::new(&what, path.display(), missing(directory, file)),
             errno => Error::os(&what, path.display(), errno),
         };
-        optionally(Err(error), optional)?;
+        optionally(vassal, Err(error), optional)?;
     }
     Ok(())
 }
 
-/// Logs the failure of what is optional.
+/// Logs the failure of what is optional, as `vassal`'s if it is not empty.
 ///
 /// # Errors
 /// That of what is not.
-pub fn optionally(result: Result<()>, optional: bool) -> Result<()> {
+pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()> {
     match result {
         Err(error) if optional => {
-            crate::log!("{error}; going on without, as cgroup-optional says");
+            crate::log_of!(vassal, "{error}; going on without, as cgroup-optional says");
             Ok(())
         }
         result => result,

@@ -113,6 +113,7 @@ fn what_cannot_be_limited_is_an_error_or_a_warning() {
         emperor.stop();
         let emperor = sandbox.emperor(&[&options[..], &["--cgroup-optional"]].concat());
         emperor.wait_running(2, "b");
+        emperor.wait_for("emperor: b: command line: cgroup-opt: write ");
         emperor.stop();
 
         let mut emperor = sandbox.emperor(&["--emperor-cgroup", "/run/scratch/none"]);

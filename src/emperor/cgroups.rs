@@ -48,7 +48,7 @@ impl Cgroups {
             Ok(()) => Ok(Some(cgroups)),
             Err(error) => {
                 let error = Error::new(&format!("{at}:"), key, error);
-                cgroup::optionally(Err(error), plan.cgroup_optional).map(|()| None)
+                cgroup::optionally("", Err(error), plan.cgroup_optional).map(|()| None)
             }
         }
     }
@@ -73,17 +73,18 @@ impl Cgroups {
     /// # Errors
     /// mkdir(2), open(2), or an option that cannot be set; not if cgroups are optional.
     pub fn make(&self, vassal: &OsStr) -> Result<Option<Cgroup>> {
-        match self.try_make(vassal) {
+        let name = vassal.to_string_lossy();
+        match self.try_make(vassal, &name) {
             Ok(cgroup) => Ok(Some(cgroup)),
-            Err(error) => cgroup::optionally(Err(error), self.optional).map(|()| None),
+            Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),
         }
     }
 
-    fn try_make(&self, vassal: &OsStr) -> Result<Cgroup> {
+    fn try_make(&self, vassal: &OsStr, name: &str) -> Result<Cgroup> {
         self.end(vassal);
         let path = self.path(vassal);
         cgroup::create(&path)?;
-        cgroup::set(&path, &self.options, self.optional)?;
+        cgroup::set(name, &path, &self.options, self.optional)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(&path, flags, Mode::empty()).context("open cgroup", path.display())?;
         Ok(Cgroup { path, fd })

@@ -16,17 +16,17 @@ impl Vassal {
         let plan = std::rc::Rc::clone(&self.plan);
         for Located { value, key, at } in &plan.cgroups {
             let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
-            cgroup::optionally(entered, plan.cgroup_optional)?;
+            cgroup::optionally("", entered, plan.cgroup_optional)?;
         }
         let made = Some(&self.cgroup).filter(|made| !made.as_os_str().is_empty());
         let all: Vec<_> = made.into_iter().chain(plan.cgroups.iter().map(|cgroup| &cgroup.value)).collect();
         if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.cgroup_options.first()) {
             let reason = "there is no cgroup for it: add 'cgroup = DIR', or 'emperor-cgroup = DIR' to the emperor's file";
             let missing = Err(Error::new(&format!("{at}:"), key, reason));
-            cgroup::optionally(missing, plan.cgroup_optional)?;
+            cgroup::optionally("", missing, plan.cgroup_optional)?;
         }
         for directory in &all {
-            cgroup::set(directory, &plan.cgroup_options, plan.cgroup_optional)?;
+            cgroup::set("", directory, &plan.cgroup_options, plan.cgroup_optional)?;
         }
         // Opened here, as there may be no way to it later.
         let counters = all.iter().filter_map(|directory| cgroup::oom_counter(directory));
