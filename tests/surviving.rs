@@ -90,6 +90,45 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
 }
 
 #[test]
+fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-on-demand-extension", ".sock"]);
+        command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
+        let emperor = sandbox.start("emperor", command);
+        let listens = |first: u16| {
+            let lines = (first..first + 12).map(|port| format!("listen = 127.0.0.1:{port}\n"));
+            lines.collect::<String>() + STEADY
+        };
+        // 60 less 40 of its own, less two for each: of 24 sockets 16 are kept.
+        sandbox.vassal("a", &listens(9000));
+        emperor.wait_running(1, "a");
+        sandbox.vassal("b", &listens(9100));
+        emperor.wait_running(1, "b");
+        let why = "the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        emperor.wait_for(&format!("emperor: b: keep 127.0.0.1:9111: {why}: it is not kept"));
+        assert_eq!(emperor.lines("it is not kept").len(), 8);
+        // Then there is room for neither a process nor a socket of our own.
+        sandbox.vassal("c", STEADY);
+        emperor.wait_for(&format!("emperor: c: cannot start: create a process: {why}"));
+        fs::write(vassal_path("d").with_extension("ini.sock"), "127.0.0.1:9200").unwrap();
+        sandbox.vassal("d", STEADY);
+        emperor.wait_for(&format!("emperor: d: wait for a connection: {why}"));
+        let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
+        assert_eq!(status(sandbox).lines().count(), 5);
+        drop(clients);
+        let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+        assert!(files < 60, "{files}");
+        // What a vassal leaves is there for others.
+        fs::remove_file(vassal_path("a")).unwrap();
+        emperor.wait_running(1, "c");
+        emperor.wait_for("emperor: d: waiting for a connection to 127.0.0.1:9200");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn more_events_than_the_queue_takes_lose_nothing() {
     sandboxed(|sandbox| {
         sandbox.vassal("early", STEADY);

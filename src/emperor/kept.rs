@@ -24,7 +24,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Keeps one more; false if there are too many already.
+    /// Keeps one more; false if the vassal has too many already.
     pub fn keep(&mut self, socket: KeptSocket) -> bool {
         if socket.label.starts_with(ON_DEMAND) {
             return false;

@@ -66,6 +66,8 @@ pub struct Roster {
     /// Files whose name is taken by a vassal of another directory. They wait for its end.
     shadowed: Vec<Rc<Path>>,
     timers: Table<(Instant, Rc<Path>), ()>,
+    /// How many sockets are kept for all vassals together: the sum of their [`Vassal::counted`].
+    sockets: u64,
     /// Children that have ended and are none of ours or of the commands'.
     strangers: Vec<(Pid, WaitStatus)>,
     /// Instances that were just sent SIGKILL.
@@ -107,6 +109,8 @@ struct Vassal {
     refused: Option<String>,
     /// Its listening sockets.
     kept: Kept,
+    /// How many of them are counted in [`Roster::sockets`].
+    counted: u64,
     mountpoints: Mountpoints,
     /// Where the first connection is waited for; `None` where it is not on demand.
     demand: Option<Address>,
@@ -137,6 +141,7 @@ impl Roster {
             strangers,
             killed,
             timers,
+            sockets: 0,
             ending,
             given_up,
         })
@@ -201,6 +206,7 @@ impl Roster {
                 last: None,
                 refused: None,
                 kept: Kept::default(),
+                counted: 0,
                 mountpoints: Mountpoints::none(),
                 demand: None,
                 armed: None,
@@ -506,6 +512,7 @@ impl Roster {
                 last: text(saved.last),
                 refused: text(saved.refused),
                 kept,
+                counted: 0,
                 mountpoints: Mountpoints::resume(saved.mountpoints),
                 demand,
                 armed: None,
@@ -552,33 +559,39 @@ impl Roster {
 
     fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
-        if matches!(action, Action::Spawn | Action::Listen) {
+        let listens = if matches!(action, Action::Spawn | Action::Listen) {
             disarm(vassal, &self.links, &mut self.waiting);
-        }
+            let (operation, object, new) = if action == Action::Spawn {
+                ("create", "a process", 1)
+            } else {
+                ("wait for", "a connection", 0)
+            };
+            let sockets = self.sockets + vassal.missing();
+            let room = self.spawner.has_room(operation, object, self.pids.len() + new, sockets);
+            room.and_then(|()| vassal.listen())
+        } else {
+            Ok(())
+        };
         if matches!(action, Action::Spawn | Action::Reload) {
             // Before it is read: a change in between counts as one that was not seen.
             vassal.seen = self.spawner.version(path);
         }
         match action {
             Action::None => {}
-            Action::Listen => {
-                let listens = vassal.listen();
-                match (&vassal.demand, listens) {
-                    (Some(address), Ok(())) => {
-                        log_of!(&name(path), "waiting for a connection to {}", address.name)
-                    }
-                    (None, Ok(())) => {}
-                    (_, Err(error)) => {
-                        vassal.machine.step(Event::SpawnFailed, now);
-                        log_of!(&name(path), "{error}; {}", next(vassal.machine.state(), now));
-                        vassal.last = Some(error.to_string());
-                        vassal.count_failure(now);
-                    }
+            Action::Listen => match (&vassal.demand, listens) {
+                (Some(address), Ok(())) => {
+                    log_of!(&name(path), "waiting for a connection to {}", address.name)
                 }
-            }
+                (None, Ok(())) => {}
+                (_, Err(error)) => {
+                    vassal.machine.step(Event::SpawnFailed, now);
+                    log_of!(&name(path), "{error}; {}", next(vassal.machine.state(), now));
+                    vassal.last = Some(error.to_string());
+                    vassal.count_failure(now);
+                }
+            },
             Action::Spawn => {
-                let room = self.spawner.has_room(self.pids.len()).and_then(|()| vassal.listen());
-                let spawned = room.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
+                let spawned = listens.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
                         log_of!(&name(path), "started (pid {})", instance.pid());
@@ -687,6 +700,7 @@ impl Roster {
             // Who connects is to be told that nobody is there.
             vassal.kept.set_demand(None);
         }
+        vassal.count_sockets(&mut self.sockets);
         let deadline = vassal.machine.deadline();
         if vassal.timer != deadline {
             if let Some(old) = vassal.timer {
@@ -704,7 +718,8 @@ impl Roster {
 
     /// There is no such vassal any more; its name is free.
     fn forget(&mut self, path: &Rc<Path>, now: Instant) {
-        self.vassals.remove(path);
+        let gone = self.vassals.remove(path);
+        self.sockets -= gone.map_or(0, |vassal| vassal.counted);
         self.names.remove(file_name(path));
         if self.ending {
             return;
@@ -739,13 +754,20 @@ impl Roster {
                 Heard::Sockets(labels) => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
                         vassal.kept.retain(&labels);
+                        vassal.count_sockets(&mut self.sockets);
                     }
                 }
                 Heard::Keep(socket) => {
-                    if let Some(vassal) = self.vassals.get_mut(path)
-                        && !vassal.kept.keep(socket)
-                    {
-                        log_of!(&name(path), "it has too many sockets: this one is not kept");
+                    let (processes, sockets) = (self.pids.len(), self.sockets + 1);
+                    let room = self.spawner.has_room("keep", &socket.label, processes, sockets);
+                    if let Some(vassal) = self.vassals.get_mut(path) {
+                        match room {
+                            Ok(()) if vassal.kept.keep(socket) => vassal.count_sockets(&mut self.sockets),
+                            Ok(()) => {
+                                log_of!(&name(path), "it has too many sockets: this one is not kept");
+                            }
+                            Err(error) => log_of!(&name(path), "{error}: it is not kept"),
+                        }
                     }
                 }
                 Heard::Event(event) => self.apply(path, event, now),
@@ -817,6 +839,18 @@ impl Vassal {
             }
         }
         Ok(())
+    }
+
+    /// How many sockets more than now it has once it [listens](Self::listen).
+    fn missing(&self) -> u64 {
+        (self.demand.is_some() && self.kept.demand().is_none()).into()
+    }
+
+    /// Brings the total up to date with the sockets that are kept for this one.
+    fn count_sockets(&mut self, total: &mut u64) {
+        let now = self.kept.count();
+        *total = *total - self.counted + now;
+        self.counted = now;
     }
 
     /// Whether the socket that we listen on is the one it is to have.

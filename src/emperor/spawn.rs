@@ -199,17 +199,17 @@ impl Spawner {
         self.heartbeat
     }
 
-    /// Whether one more than `running` instances fit into our limit of open files. The last ones are not for vassals:
-    /// without any, nobody could even ask how we are.
+    /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last ones are not
+    /// for vassals: without any, nobody could even ask how we are.
     ///
     /// # Errors
-    /// They do not.
-    pub fn has_room(&self, running: usize) -> Result<()> {
+    /// They do not; the error says that this is why `operation` cannot be done with `object`.
+    pub fn has_room(&self, operation: &str, object: &str, instances: usize, sockets: u64) -> Result<()> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        if (running as u64 + 1) * FILES_PER_INSTANCE + FILES_OF_OUR_OWN > limit {
+        if instances as u64 * FILES_PER_INSTANCE + sockets + FILES_OF_OUR_OWN > limit {
             let reason =
                 format!("the limit of {limit} open files is reached (setrlimit(2), systemd's LimitNOFILE)");
-            return Err(Error::new("create", "a process", reason));
+            return Err(Error::new(operation, object, reason));
         }
         Ok(())
     }
