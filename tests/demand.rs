@@ -8,8 +8,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
 use common::sandbox::vassal_path;
 use common::{Sandbox, process, run, sandboxed, until};
@@ -297,5 +297,51 @@ fn a_crash_that_comes_late_waits_again_and_the_socket_goes_with_its_vassal() {
         fs::remove_file(file).unwrap();
         until("nobody listens", || TcpStream::connect("127.0.0.1:8088").is_err());
         emperor.stop();
+    });
+}
+
+#[test]
+fn the_file_of_a_socket_goes_when_nobody_listens_there_any_more() {
+    sandboxed(|sandbox| {
+        let lines = server(sandbox, "1000 exit");
+        let vassal = sandbox.vassal("app", &lines);
+        sandbox.vassal("other", &lines);
+        let [first, second, others] = ["first", "second", "others"].map(|name| sandbox.path(name));
+        fs::write(address_file(), first.to_str().unwrap()).unwrap();
+        fs::write(vassal_path("other").with_extension("ini.sock"), others.to_str().unwrap()).unwrap();
+        let emperor = sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-ext", ".sock"]].concat());
+        let waits = |n, place: &Path| {
+            emperor.wait_for_nth(n, &format!("waiting for a connection to {}", place.display()));
+        };
+        let command = |words: &[&str]| {
+            let output = sandbox.program("emperor").args(words).args(CONTROL).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        waits(1, &first);
+        waits(1, &others);
+        command(&["upgrade"]);
+        answer(UnixStream::connect(&first).expect("an upgrade keeps it"));
+        emperor.wait_running(1, "app");
+        command(&["stop", "app"]);
+        until("it is stopped", || state(sandbox, "app") == "stopped");
+        assert!(!first.exists(), "stopped by command");
+        command(&["start", "app"]);
+        emperor.wait_running(2, "app");
+        assert!(first.exists());
+        fs::write(address_file(), second.to_str().unwrap()).unwrap();
+        command(&["reload", "app"]);
+        waits(1, &second);
+        assert!(!first.exists() && second.exists(), "another address");
+        fs::remove_file(vassal).unwrap();
+        until("it is forgotten", || state(sandbox, "app").is_empty());
+        assert!(!second.exists(), "the vassal is gone");
+        sandbox.vassal("app", &lines);
+        waits(2, &second);
+        // Somebody else has taken the name meanwhile.
+        fs::remove_file(&others).unwrap();
+        let _somebody = UnixListener::bind(&others).unwrap();
+        emperor.stop();
+        assert!(!second.exists(), "the emperor has ended");
+        assert!(others.exists(), "it was not ours any more");
     });
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::listen;
 
 use super::scan::vassal_name;
-use super::server;
+use super::server::{self, SocketFile};
 use crate::config;
 use crate::config::plan::{Address, OnDemand, Place};
 use crate::error::{Cause, Context, Error, Result};
@@ -67,17 +67,17 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
     config::address(line).map_err(|why| Error::new("take an address for", path.display(), why))
 }
 
-/// A socket that listens there. Whoever may reach its file may connect: the vassal's user is not ours.
+/// A socket that listens there, and its file. Whoever may reach that may connect: the vassal's user is not ours.
 ///
 /// # Errors
 /// Somebody listens there, or something else is there; as socket(2), bind(2), chmod(2).
-pub fn open(address: &Address) -> Result<OwnedFd> {
-    let (socket, name) = (server::listen_on(address, false)?, &address.name);
+pub(super) fn open(address: &Address) -> Result<(OwnedFd, Option<SocketFile>)> {
+    let ((socket, file), name) = (server::listen_on(address, false)?, &address.name);
     if let Place::File(path) = &address.place {
         rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).context("chmod", name)?;
     }
     listen(&socket, BACKLOG).context("listen on", name)?;
     // It is the app's, too, which may wait in accept(2).
     rustix::io::ioctl_fionbio(&socket, false).context("listen on", name)?;
-    Ok(socket)
+    Ok((socket, file))
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::server::{FileId, SocketFile};
 use super::spawn::Owner;
 use crate::protocol::{self, KeptSocket, ON_DEMAND, ToVassal};
 use crate::sys::fd;
@@ -18,6 +19,8 @@ pub const LONG: Duration = Duration::from_secs(10);
 pub struct Kept {
     /// The one that we listen on ourselves. It is not the vassal's: whatever becomes of that, it stays.
     demand: Option<KeptSocket>,
+    /// Its file.
+    file: Option<SocketFile>,
     sockets: Vec<KeptSocket>,
     /// Who has bound them; root where nobody else does.
     owner: Owner,
@@ -44,8 +47,13 @@ impl Kept {
     }
 
     /// Listens there ourselves from now on, or not any more.
-    pub fn set_demand(&mut self, socket: Option<(&str, OwnedFd)>) {
-        self.demand = socket.map(|(address, fd)| KeptSocket { label: format!("{ON_DEMAND}{address}"), fd });
+    pub(super) fn set_demand(&mut self, socket: Option<(&str, OwnedFd, Option<SocketFile>)>) {
+        (self.demand, self.file) = match socket {
+            Some((address, fd, file)) => {
+                (Some(KeptSocket { label: format!("{ON_DEMAND}{address}"), fd }), file)
+            }
+            None => (None, None),
+        };
     }
 
     /// Closes all but those with these labels.
@@ -86,6 +94,11 @@ impl Kept {
         self.all().try_for_each(send)
     }
 
+    /// Which file the socket has that we listen on ourselves, for a program that takes our place; 0 if there is none.
+    pub fn file(&self) -> FileId {
+        self.file.as_ref().map_or(FileId::default(), SocketFile::id)
+    }
+
     /// Labels and descriptors, and whose they are, for a program that takes our place.
     pub fn save(&self) -> (Vec<(Vec<u8>, i32)>, [u64; 2]) {
         let sockets =
@@ -94,13 +107,16 @@ impl Kept {
     }
 
     /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
-    pub fn resume(saved: &[(Vec<u8>, i32)], owner: [u64; 2]) -> Self {
+    pub fn resume(saved: &[(Vec<u8>, i32)], owner: [u64; 2], file: FileId) -> Self {
         let taken = saved.iter().filter_map(|(label, number)| {
             let label = String::from_utf8_lossy(label).into_owned();
             Some(KeptSocket { label, fd: fd::inherited(*number).ok()? })
         });
         let (mut demand, sockets): (Vec<_>, Vec<_>) =
             taken.partition(|socket: &KeptSocket| socket.label.starts_with(ON_DEMAND));
-        Self { demand: demand.pop(), sockets, owner: Owner::resume(owner) }
+        let demand = demand.pop();
+        let path = demand.as_ref().and_then(|socket| socket.label.strip_prefix(ON_DEMAND));
+        let file = path.and_then(|path| SocketFile::resume(path, file));
+        Self { demand, file, sockets, owner: Owner::resume(owner) }
     }
 }

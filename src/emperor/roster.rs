@@ -470,6 +470,7 @@ impl Roster {
             last: vassal.last.clone().unwrap_or_default().into_bytes(),
             refused: vassal.refused.clone().unwrap_or_default().into_bytes(),
             kept: vassal.kept.save(),
+            demand: vassal.kept.file(),
             mountpoints: vassal.mountpoints.save(),
             instance: vassal.instance.as_ref().map(Instance::save),
         };
@@ -498,7 +499,7 @@ impl Roster {
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
             }
-            let kept = Kept::resume(&saved.kept.0, saved.kept.1);
+            let kept = Kept::resume(&saved.kept.0, saved.kept.1, saved.demand);
             let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
             let mut vassal = Vassal {
                 machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
@@ -835,7 +836,8 @@ impl Vassal {
         if !self.listens_right() {
             self.kept.set_demand(None);
             if let Some(address) = &self.demand {
-                self.kept.set_demand(Some((&address.name, demand::open(address)?)));
+                let (socket, file) = demand::open(address)?;
+                self.kept.set_demand(Some((&address.name, socket, file)));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::fs::{FileType, Mode, lstat};
+use rustix::fs::{FileType, Mode, Stat, lstat};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, socket_peercred};
@@ -72,8 +72,41 @@ struct Listener {
     socket: OwnedFd,
     /// As error messages name it.
     name: String,
-    /// The file that goes with it, and its inode.
-    file: Option<(PathBuf, u64)>,
+    file: Option<SocketFile>,
+}
+
+/// The file of a socket that we have bound. It goes with the socket, unless somebody else has taken its name.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    id: FileId,
+}
+
+/// Device and inode.
+pub(super) type FileId = [u64; 2];
+
+impl SocketFile {
+    /// That of the program in whose place we are; `None` if that had none.
+    pub(super) fn resume(path: &str, id: FileId) -> Option<Self> {
+        (id != FileId::default()).then(|| Self { path: path.into(), id })
+    }
+
+    /// Which file it is.
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if lstat(&self.path).is_ok_and(|there| id(&there) == self.id) {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
+fn id(file: &Stat) -> FileId {
+    [file.st_dev, file.st_ino]
 }
 
 struct Client {
@@ -135,11 +168,7 @@ impl Server {
             self.listeners.push(listener);
             return self.listen(self.listeners.len() - 1);
         }
-        let socket = listen_on(address, service == Service::Control)?;
-        let file = match &address.place {
-            Place::File(path) => Some((path.clone(), lstat(path).context("look at", &name)?.st_ino)),
-            Place::Abstract(_) | Place::Internet(_) => None,
-        };
+        let (socket, file) = listen_on(address, service == Service::Control)?;
         self.listeners.push(Listener { service, socket, name, file });
         self.listen(self.listeners.len() - 1)
     }
@@ -151,7 +180,7 @@ impl Server {
                 as u64,
             socket: listener.socket.as_raw_fd(),
             name: listener.name.clone().into_bytes(),
-            inode: listener.file.as_ref().map_or(0, |(_, inode)| *inode),
+            file: listener.file.as_ref().map_or(FileId::default(), SocketFile::id),
         };
         self.listeners.iter().map(save).collect()
     }
@@ -159,11 +188,11 @@ impl Server {
     /// Takes over the sockets of the program in whose place we are. Those that are not [asked for](Self::add) again
     /// are closed by [`Server::settle`].
     pub fn inherit(&mut self, saved: &[SavedListener]) {
-        for SavedListener { service, socket, name, inode } in saved {
+        for SavedListener { service, socket, name, file } in saved {
             let service = SERVICES.get(*service as usize).copied();
             if let (Some(service), Ok(socket)) = (service, fd::inherited(*socket)) {
                 let name = String::from_utf8_lossy(name).into_owned();
-                let file = (*inode != 0).then(|| (PathBuf::from(&name), *inode));
+                let file = SocketFile::resume(&name, *file);
                 self.inherited.push(Listener { service, socket, name, file });
             }
         }
@@ -323,17 +352,6 @@ impl AsFd for Server {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // Somebody may have taken the name for another emperor.
-        if let Some((path, inode)) = &self.file
-            && lstat(path).is_ok_and(|there| there.st_ino == *inode)
-        {
-            let _ = rustix::fs::unlink(path);
-        }
-    }
-}
-
 /// How far a question has come.
 enum Read {
     All,
@@ -392,12 +410,12 @@ fn may_command(socket: &OwnedFd) -> bool {
     }
 }
 
-/// A socket that listens at an address. One that a dead process has left in the file system is replaced; a `private` one is
+/// A socket that listens at an address, and its file. One that a dead process has left in the file system is replaced; a `private` one is
 /// nobody else's from its first moment on.
 ///
 /// # Errors
 /// Somebody listens there, or something else is there; as socket(2), bind(2).
-pub(super) fn listen_on(address: &Address, private: bool) -> Result<OwnedFd> {
+pub(super) fn listen_on(address: &Address, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
     let bound = match &address.place {
         Place::File(path) => return listen_at(path, private),
         Place::Abstract(name) => SocketAddrUnix::new_abstract_name(name)
@@ -407,7 +425,7 @@ pub(super) fn listen_on(address: &Address, private: bool) -> Result<OwnedFd> {
             new_listener(family, address)
         }
     };
-    bound.context("listen on", &address.name)
+    Ok((bound.context("listen on", &address.name)?, None))
 }
 
 fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> std::result::Result<OwnedFd, Errno> {
@@ -425,7 +443,7 @@ fn new_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
-fn listen_at(path: &Path, private: bool) -> Result<OwnedFd> {
+fn listen_at(path: &Path, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
     let failed = || path.display();
     let address = SocketAddrUnix::new(path).context("listen on", failed())?;
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
@@ -445,7 +463,11 @@ fn listen_at(path: &Path, private: bool) -> Result<OwnedFd> {
             };
             Err(Error::new("listen on", failed(), reason))
         }
-        (bound, _) => bound.context("listen on", failed()),
+        (bound, there) => {
+            let socket = bound.context("listen on", failed())?;
+            let file = there.ok().map(|there| SocketFile { path: path.to_owned(), id: id(&there) });
+            Ok((socket, file))
+        }
     }
 }
 

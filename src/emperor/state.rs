@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct SavedListener {
     pub socket: i32,
     /// Its address as it is named.
     pub name: Vec<u8>,
-    /// The inode of its file; 0 if it has none.
-    pub inode: u64,
+    /// Device and inode of its file; 0 if it has none.
+    pub file: [u64; 2],
 }
 
 /// A vassal.
@@ -68,6 +68,8 @@ pub struct SavedVassal {
     pub refused: Vec<u8>,
     /// Its listening sockets, labels and descriptors, and whose they are.
     pub kept: (Vec<(Vec<u8>, i32)>, [u64; 2]),
+    /// Device and inode of the file of the one that we listen on ourselves; 0 if it has none.
+    pub demand: [u64; 2],
     /// How its checked mountpoints are, as an instance has sent it, and how often instances before it have lost each.
     pub mountpoints: (Vec<u8>, Vec<u64>),
     /// Its process.
@@ -156,7 +158,8 @@ impl Walk<'_> {
         self.instant(&mut saved.began);
         self.descriptor(&mut saved.client);
         self.list(&mut saved.listeners, SavedListener::default, |walk, listener| {
-            walk.numbers([&mut listener.service, &mut listener.inode]);
+            walk.numbers([&mut listener.service]);
+            walk.numbers(&mut listener.file);
             walk.integer(&mut listener.socket);
             walk.text(&mut listener.name);
         });
@@ -173,6 +176,7 @@ impl Walk<'_> {
             last: Vec::new(),
             refused: Vec::new(),
             kept: Default::default(),
+            demand: [0; 2],
             mountpoints: Default::default(),
             instance: None,
         };
@@ -195,7 +199,7 @@ impl Walk<'_> {
         vassal.runs.iter_mut().chain(&mut vassal.failed).for_each(|time| self.maybe(time));
         self.text(&mut vassal.last);
         self.text(&mut vassal.refused);
-        self.numbers(&mut vassal.kept.1);
+        self.numbers(vassal.kept.1.iter_mut().chain(&mut vassal.demand));
         self.list(&mut vassal.kept.0, Default::default, |walk, (label, socket)| {
             walk.text(label);
             walk.integer(socket);
@@ -396,6 +400,7 @@ mod tests {
             last: b"stopped".to_vec(),
             refused: Vec::new(),
             kept: ((0..index as i32 % 3).map(|number| (b":80".to_vec(), number)).collect(), [1000, 1001]),
+            demand: [8, index as u64],
             mountpoints: (b"m".to_vec(), vec![3; index % 3]),
             instance: (index % 2 == 0).then(|| SavedInstance {
                 pid: 42,
@@ -407,7 +412,7 @@ mod tests {
                 reason: b"x".to_vec(),
             }),
         };
-        let listener = SavedListener { service: 2, socket: 9, name: b"[::1]:1".to_vec(), inode: 77 };
+        let listener = SavedListener { service: 2, socket: 9, name: b"[::1]:1".to_vec(), file: [8, 77] };
         let vassals = states.into_iter().enumerate().map(vassal).collect();
         Saved {
             mask: 5,
