@@ -164,6 +164,20 @@ fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
 }
 
 #[test]
+fn an_app_that_ends_before_its_reload_is_through_has_ended() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", SLEEP);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
+        emperor.wait_running(1, "app");
+        // It ends during this hook.
+        sandbox.vassal("app", "command = false\nexec-post-app = sleep 0.2");
+        emperor.wait_for("emperor: app: reloaded after ");
+        emperor.wait_for("emperor: app: app exited with status 1; ");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn what_shapes_the_jail_asks_for_a_fresh_one() {
     sandboxed(|sandbox| {
         let (emperor, mut init, _) = emperor(sandbox, &lines(SLEEP));

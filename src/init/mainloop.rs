@@ -93,6 +93,8 @@ impl Vassal {
                         stage = Stage::Running;
                     }
                 }
+                // The new app may have ended already, which nothing would wake us up for any more.
+                continue;
             }
             if !self.lost.is_empty() {
                 let lost = self.lost.remove(0);
