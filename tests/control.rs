@@ -136,6 +136,89 @@ fn reload_and_start_are_told_by_name() {
     });
 }
 
+/// Says that it is ready once the file `go` is there.
+const SLOW: &str = r#"
+import os, time
+while not os.path.exists("/run/scratch/go"):
+    time.sleep(0.02)
+os.write(int(os.environ["UWSGI_EMPEROR_FD"]), b"\x05")
+time.sleep(1000)
+"#;
+
+#[test]
+fn who_waits_is_told_what_has_become_of_an_order() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
+        emperor.wait_running(1, "app");
+        let said = told(sandbox, &["reload", "app", "--wait"]);
+        assert!(said.starts_with("app: running, up ") && said.ends_with(", 0 restarts\n"), "{said}");
+        assert_eq!(emperor.lines("emperor: app: reloaded after ").len(), 1);
+
+        // What runs on is not what was asked for.
+        sandbox.vassal("app", "exec-as-usr = true");
+        let (status, _, error) = command(sandbox, &["reload", "--wait=30", "app"]);
+        assert_eq!(status, 1, "{error}");
+        assert!(error.starts_with("emperor: app: running, up "), "{error}");
+        assert!(error.contains(&format!(", reload refused: {VASSALS}/app.ini:2:1: ")), "{error}");
+
+        // Neither is an app that ran before, nor one that does not stay.
+        sandbox.vassal("app", "command = false");
+        let (status, _, error) = command(sandbox, &["reload", "app", "--wait"]);
+        assert_eq!(status, 1, "{error}");
+        assert!(error.starts_with("emperor: app: backoff, next try in "), "{error}");
+        assert!(error.ends_with(", last: app exited with status 1\n"), "{error}");
+        let (status, _, again) = command(sandbox, &["start", "app", "--wait"]);
+        assert_eq!(status, 1, "{again}");
+        assert!(again.starts_with("emperor: app: backoff, next try in "), "{again}");
+
+        sandbox.vassal("app", STEADY);
+        told(sandbox, &["reload", "app", "--wait"]);
+        let init = emperor.pid_of("app");
+        let said = told(sandbox, &["stop", "app", "--wait"]);
+        assert!(said.starts_with("app: stopped, ") && process::read(init).is_none(), "{said}");
+        let (status, _, error) = command(sandbox, &["reload", "app", "--wait"]);
+        let held = "emperor: app was stopped by command: 'emperor start' starts it\n";
+        assert_eq!((status, error.as_str()), (1, held));
+        assert!(told(sandbox, &["start", "app", "--wait"]).starts_with("app: running, "));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_says_that_it_is_ready_is_waited_for() {
+    sandboxed(|sandbox| {
+        let script = sandbox.file("slow.py", SLOW);
+        let go = sandbox.file("go", "");
+        sandbox.vassal("app", &format!("command = python3 {}", script.display()));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests after ");
+        fs::remove_file(&go).unwrap();
+        let (status, _, error) = command(sandbox, &["reload", "app", "--wait=200ms"]);
+        assert!(status == 1 && error.starts_with("emperor: not done in time: app: "), "{error}");
+
+        let mut waiting = sandbox.program("emperor");
+        waiting.args(["reload", "app", "--wait"]);
+        let mut waiting = sandbox.start("waiting", waiting);
+        emperor.wait_for_nth(2, "emperor: app: reloaded after ");
+        // Long enough for an app that says nothing.
+        until("it is up for 2 s", || cells(sandbox, "app")[3] == "2s");
+        assert!(waiting.is_running(), "{}", waiting.log());
+        fs::write(&go, "").unwrap();
+        assert_eq!(waiting.wait(), 0, "{}", waiting.log());
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
+        // Also by the next instance.
+        fs::remove_file(&go).unwrap();
+        told(sandbox, &["stop", "app", "--wait"]);
+        let (status, _, error) = command(sandbox, &["start", "app", "--wait=1.5s"]);
+        assert!(status == 1 && error.starts_with("emperor: not done in time: app: running, "), "{error}");
+        fs::write(&go, "").unwrap();
+        told(sandbox, &["start", "app", "--wait"]);
+        emperor.wait_for_nth(3, "emperor: app: ready to accept requests after ");
+        emperor.stop();
+    });
+}
+
 #[test]
 fn a_command_that_cannot_be_done_says_why() {
     sandboxed(|sandbox| {
@@ -148,6 +231,8 @@ fn a_command_that_cannot_be_done_says_why() {
             &["stop", "a", "b"],
             &["reload", "--json", "a"],
             &["status", "-x"],
+            &["status", "--wait"],
+            &["stop", "app", "--wait=soon"],
         ] {
             let (status, _, error) = command(sandbox, words);
             assert!(

@@ -175,6 +175,14 @@ fn load_app(
     load(inputs, reload, world, |settings, found| vassal::plan(settings, command, found))
 }
 
+/// A time, as the keys take it; what is wrong with it otherwise.
+///
+/// # Errors
+/// It is none.
+pub fn duration(text: &[u8]) -> Result<Duration, String> {
+    values::duration(text)
+}
+
 /// An address to listen at, as `listen` takes it; what is wrong with it otherwise.
 ///
 /// # Errors

@@ -2,23 +2,30 @@
 //!
 //! A question is the command's words, separated by NUL bytes, which no file's name contains; it ends with the client's side
 //! of the connection. The answer is `0` or `1`, whether it went well or not, and then what there is to say.
+//!
+//! An order is answered at once. `--wait` has the client ask on, with `outcome` ahead of the same words, until the answer
+//! is no `2` any more. The order has been taken in by then, so that what was before it is not mistaken for its outcome.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lexopt::Arg;
+use rustix::event::Timespec;
 use rustix::fd::AsFd;
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
+use rustix::thread::nanosleep;
 
+use super::later;
 use super::roster::Order;
 use crate::cli;
+use crate::config;
 use crate::config::args::{Mistake, note_place};
 use crate::config::diagnostic::{Misuse, misuse};
 use crate::error::{Context, Error, Result};
@@ -32,6 +39,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
 pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
+
+/// How long `--wait` waits if nobody says otherwise, and how long from one question to the next.
+const WAIT: Duration = Duration::from_secs(60);
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// What stands ahead of an order that was given, to ask what has become of it.
+const OUTCOME: &[u8] = b"outcome\0";
+
+/// How an answer begins: it went well.
+pub const DONE: u8 = b'0';
+/// It did not go well.
+pub const FAILED: u8 = b'1';
+/// It is not known yet.
+pub const PENDING: u8 = b'2';
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +81,8 @@ pub enum Command<'a> {
     },
     /// A vassal is to do something.
     Order(Order, &'a OsStr),
+    /// What has become of such an order?
+    Outcome(Order, &'a OsStr),
     /// The emperor is to become its new program.
     Upgrade,
 }
@@ -67,11 +90,13 @@ pub enum Command<'a> {
 impl<'a> Command<'a> {
     /// Reads a question; `None` if it is no command that we know.
     pub fn read(question: &'a [u8]) -> Option<Self> {
-        let mut words = question.split(|&byte| byte == 0);
+        let outcome = question.strip_prefix(OUTCOME);
+        let mut words = outcome.unwrap_or(question).split(|&byte| byte == 0);
         let command = words.next()?;
         let argument = words.next().unwrap_or_default();
         let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == command)?;
         Some(match kind {
+            Kind::Order(order) if outcome.is_some() => Self::Outcome(*order, OsStr::from_bytes(argument)),
             Kind::Status => Self::Status { json: argument == b"json" },
             Kind::Upgrade => Self::Upgrade,
             Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),
@@ -81,10 +106,14 @@ impl<'a> Command<'a> {
 
 /// An answer: what there is to say, and whether it went well.
 pub fn answer(told: std::result::Result<String, String>) -> Vec<u8> {
-    let (status, mut text) = match told {
-        Ok(text) => (b'0', text),
-        Err(text) => (b'1', text),
-    };
+    match told {
+        Ok(text) => reply(DONE, text),
+        Err(text) => reply(FAILED, text),
+    }
+}
+
+/// The same by how it begins.
+pub fn reply(status: u8, mut text: String) -> Vec<u8> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -97,21 +126,29 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
     let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let mut at = 0;
-    let (path, question) = match parse(&words, *kind, &mut at) {
+    let (path, question, wait) = match parse(&words, *kind, &mut at) {
         Ok(parsed) => parsed,
         Err(Mistake(message, hint)) => {
             let report = misuse("emperor", &words, Misuse { word: at, message, hint });
             return Some(ExitCode::from(cli::invalid(&report) as u8));
         }
     };
-    let (status, text) = match ask(&path, &question, patience) {
-        Ok(answer) => match answer.split_first() {
-            Some((b'0', text)) => (ExitCode::SUCCESS, text.to_vec()),
-            Some((_, text)) => (ExitCode::FAILURE, text.to_vec()),
-            None => (ExitCode::FAILURE, b"the emperor has hung up without an answer\n".to_vec()),
-        },
-        Err(error) => (ExitCode::FAILURE, format!("{error}\n").into_bytes()),
-    };
+    let (mut status, mut text) = ask(&path, &question, patience);
+    if let (Some(wait), DONE) = (wait, status) {
+        let until = later(Instant::now(), wait);
+        let question = [OUTCOME, &question].concat();
+        loop {
+            (status, text) = ask(&path, &question, patience);
+            if status != PENDING || Instant::now() >= until {
+                break;
+            }
+            let _ = nanosleep(&PAUSE);
+        }
+        if status == PENDING {
+            text = [b"not done in time: ", &text[..]].concat();
+        }
+    }
+    let status = if status == DONE { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let written = if status == ExitCode::SUCCESS {
         write_all(rustix::stdio::stdout(), &text)
     } else {
@@ -121,18 +158,27 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     Some(if written.is_ok() || written == Err(rustix::io::Errno::PIPE) { status } else { ExitCode::FAILURE })
 }
 
-/// The socket's path and the question.
-fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<(PathBuf, Vec<u8>), Mistake> {
+/// The socket's path, the question, and how long to wait for what becomes of it.
+fn parse(
+    words: &[OsString],
+    kind: Kind,
+    at: &mut usize,
+) -> std::result::Result<(PathBuf, Vec<u8>, Option<Duration>), Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();
     let mut json = false;
+    let mut wait = None;
     loop {
         note_place(&mut parser, words.len(), at);
         let Some(word) = parser.next()? else { break };
         match word {
             Arg::Long("control") => path = parser.value()?.into(),
             Arg::Long("json") => json = true,
+            Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
+                let time = parser.optional_value();
+                wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
+            }
             Arg::Value(word) => question.push(word.into_vec()),
             Arg::Short(_) | Arg::Long(_) => return Err(word.unexpected().into()),
         }
@@ -146,10 +192,19 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     if json {
         question.push(b"json".to_vec());
     }
-    Ok((path, question.join(&0)))
+    Ok((path, question.join(&0), wait))
 }
 
-fn ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>> {
+/// The answer: how it begins, and what it says.
+fn ask(path: &Path, question: &[u8], patience: Duration) -> (u8, Vec<u8>) {
+    match try_to_ask(path, question, patience) {
+        Ok(mut answer) if !answer.is_empty() => (answer.remove(0), answer),
+        Ok(_) => (FAILED, b"the emperor has hung up without an answer\n".to_vec()),
+        Err(error) => (FAILED, format!("{error}\n").into_bytes()),
+    }
+}
+
+fn try_to_ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>> {
     let failed = || path.display();
     let address = SocketAddrUnix::new(path).context("ask the emperor at", failed())?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)

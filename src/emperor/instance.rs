@@ -143,6 +143,11 @@ impl Instance {
         [self.ready, self.loyal]
     }
 
+    /// Whether the app has said that it is ready since it was started, or restarted by a reload.
+    pub fn is_ready(&self) -> bool {
+        self.ready.is_some()
+    }
+
     /// When the app last said that it is alive.
     pub fn heartbeat(&self) -> Option<Instant> {
         self.heartbeat

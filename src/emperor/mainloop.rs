@@ -289,6 +289,11 @@ impl Emperor {
                         None => Err("this emperor does not know that command".to_owned()),
                         Some(_) if self.stopping.is_some() => Err("the emperor is stopping".to_owned()),
                         Some(Command::Order(order, name)) => roster.obey(order, name, now),
+                        Some(Command::Outcome(order, name)) => {
+                            let (status, text) = roster.outcome(order, name, now);
+                            self.server.answer(question.client, control::reply(status, text), now);
+                            continue;
+                        }
                         Some(Command::Upgrade) => match self.begin_upgrade(Some(question.client), now) {
                             Ok(()) => continue,
                             Err(why) => Err(why),

@@ -107,6 +107,12 @@ impl Questions {
         }
     }
 
+    /// Whether it was asked for this vassal, and has not answered yet.
+    pub fn concern(&self, path: &Path) -> bool {
+        let running = self.running.iter().filter_map(|running| running.question.as_ref());
+        self.waiting.iter().chain(running).any(|question| *question.path == *path)
+    }
+
     /// Whether nothing is to be answered.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.replies.is_empty()

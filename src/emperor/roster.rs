@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions};
 use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
+use super::control::{DONE, FAILED, PENDING};
 use super::demand;
 use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
@@ -25,12 +26,12 @@ use super::spawn::{Owner, Spawner};
 use super::state::{Saved, SavedVassal};
 use super::status::{Failures, Status};
 use super::table::Table;
-use super::vassal::{Action, Answer, End, Event, Machine, State, Then};
+use super::vassal::{Action, Answer, End, Event, Machine, State, Then, UP};
 use crate::config;
 use crate::config::plan::Address;
 use crate::error::{Context, Described, Result};
 use crate::log;
-use crate::log::Elapsed;
+use crate::log::{Elapsed, push_printable};
 use crate::log_of;
 use crate::mount::fuse;
 use crate::protocol::WaitStatus;
@@ -112,6 +113,8 @@ struct Vassal {
     /// How many of them are counted in [`Roster::sockets`].
     counted: u64,
     mountpoints: Mountpoints,
+    /// Whether its app has ever said that it is ready.
+    announces: bool,
     /// Where the first connection is waited for; `None` where it is not on demand.
     demand: Option<Address>,
     /// The descriptor of its socket while we do, as it stands in [`Roster::waiting`].
@@ -208,6 +211,7 @@ impl Roster {
                 kept: Kept::default(),
                 counted: 0,
                 mountpoints: Mountpoints::none(),
+                announces: false,
                 demand: None,
                 armed: None,
             };
@@ -314,6 +318,41 @@ impl Roster {
         log_of!(&name(&path), "{word} by command: {how}");
         self.apply(&path, event, now);
         Ok(format!("{}: {how}", name(&path)))
+    }
+
+    /// What has become of an order that was [obeyed](Self::obey): whether it is done, by the first byte of an answer to
+    /// a command, and how the vassal is. An app that is up for a moment runs; one that has ever said that it is ready is
+    /// waited for to say so.
+    pub fn outcome(&self, order: Order, vassal: &OsStr, now: Instant) -> (u8, String) {
+        let stops = order == Order::Stop;
+        let mut text = String::new();
+        push_printable(&mut text, &vassal.to_string_lossy());
+        let found = self.names.get(vassal).and_then(|path| Some((path, self.vassals.get(path)?)));
+        let Some((path, vassal)) = found else {
+            // It was there, and now it is stopped for good.
+            text.push_str(": its file is gone");
+            return (if stops { DONE } else { FAILED }, text);
+        };
+        let status = match vassal.machine.state() {
+            _ if self.questions.concern(path) => PENDING,
+            State::Stopping { .. } => PENDING,
+            State::Held if stops => DONE,
+            // Somebody else has given another order since.
+            State::Held => FAILED,
+            _ if stops => FAILED,
+            State::Starting { .. } | State::Reloading { .. } => PENDING,
+            State::Running { .. } if order == Order::Reload && vassal.refused.is_some() => FAILED,
+            State::Running { since } => {
+                let is_ready = vassal.instance.as_ref().is_some_and(Instance::is_ready);
+                let is_up = !vassal.announces && now.saturating_duration_since(since) >= UP;
+                if is_ready || is_up { DONE } else { PENDING }
+            }
+            State::Waiting => DONE,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } => FAILED,
+        };
+        text.push_str(": ");
+        push_printable(&mut text, &vassal.status(path, now).line());
+        (status, text)
     }
 
     /// Every vassal is to run as its file says now.
@@ -499,6 +538,7 @@ impl Roster {
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
             }
+            let announces = instance.as_ref().is_some_and(|instance| instance.announced()[0].is_some());
             let kept = Kept::resume(&saved.kept.0, saved.kept.1, saved.demand);
             let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
             let mut vassal = Vassal {
@@ -515,6 +555,7 @@ impl Roster {
                 kept,
                 counted: 0,
                 mountpoints: Mountpoints::resume(saved.mountpoints),
+                announces,
                 demand,
                 armed: None,
             };
@@ -738,7 +779,12 @@ impl Roster {
             let Some(instance) = instance else { return };
             match instance.hear(&self.links, &name(path), now) {
                 Heard::Nothing => return,
-                Heard::News => {}
+                Heard::News => {
+                    if let Some(vassal) = self.vassals.get_mut(path) {
+                        let ready = vassal.instance.as_ref().and_then(|instance| instance.announced()[0]);
+                        vassal.announces |= ready.is_some();
+                    }
+                }
                 Heard::Heartbeat => self.apply(path, Event::Heartbeat(self.spawner.heartbeat()), now),
                 Heard::Mountpoints(reports) => {
                     if let Some(vassal) = self.vassals.get_mut(path) {

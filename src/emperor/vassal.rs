@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::later;
 
 /// An instance that has been up this long is respawned at once; one that dies sooner backs off.
-const UP: Duration = Duration::from_secs(1);
+pub const UP: Duration = Duration::from_secs(1);
 /// How long a vassal may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What it gets on top of the time it has announced.
