@@ -122,7 +122,7 @@ impl Directories {
             }
             directory.say_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
-            directory.has_links = new.values().any(|entry| match entry {
+            directory.has_links = new.iter().any(|(_, entry)| match entry {
                 Entry::File(stamp) => stamp.elsewhere,
                 Entry::Refused(_) | Entry::Unknown(_) => true,
             });
@@ -171,7 +171,7 @@ impl Directories {
         self.directories.retain_mut(|directory| {
             let stays = !directory.wanted.is_empty() || !whole;
             if !stays {
-                let gone = scan::commit(&mut directory.listing, Listing::new(), &|_| false);
+                let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
                 let path = &directory.path;
                 changes.extend(gone.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
                 self.watch.forget(path);
@@ -192,7 +192,7 @@ impl Directory {
             source,
             wanted,
             before,
-            listing: Listing::new(),
+            listing: Listing::default(),
             trouble: None,
             blind: None,
             has_links: false,

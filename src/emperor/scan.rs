@@ -3,7 +3,6 @@
 //! A look that failed half-way changes nothing: only a complete listing is compared, so that a read error never
 //! looks like the deletion of running vassals.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,11 +10,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use super::table::Table;
 use crate::config::plan::Tyrant;
 use crate::error::{Context, Described, Result};
 
 /// A directory's vassal files by their names.
-pub type Listing = BTreeMap<OsString, Entry>;
+pub type Listing = Table<OsString, Entry>;
 
 /// One name that looks like a vassal's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
     let failed = || directory.display();
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
-    let mut listing = Listing::new();
+    let mut files = Vec::new();
     for entry in entries {
         let entry = entry.context("read directory", failed())?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -153,8 +153,10 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
                 other => Entry::Refused(kind(other)),
             },
         };
-        listing.insert(name.to_owned(), found);
+        files.push((name.to_owned(), found));
     }
+    let mut listing = Listing::default();
+    listing.add(files);
     Ok(listing)
 }
 
@@ -179,17 +181,19 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
         return changes;
     }
     old.retain(|name, entry| {
-        let stays = new.contains_key(name) || held(name);
+        let stays = new.get(name).is_some() || held(name);
         if !stays && matches!(entry, Entry::File(_)) {
             changes.push((name.clone(), Change::Removed));
         }
         stays
     });
-    for (name, entry) in new {
+    let mut fresh = Vec::new();
+    for (name, entry) in new.into_entries() {
         if held(&name) {
             continue;
         }
-        let before = old.get(&name);
+        let known = old.get_mut(&name);
+        let before = known.as_deref();
         if before == Some(&entry) {
             continue;
         }
@@ -209,8 +213,12 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
                 changes.push((name.clone(), Change::Refused((*why).to_owned())));
             }
         }
-        old.insert(name, entry);
+        match known {
+            Some(known) => *known = entry,
+            None => fresh.push((name, entry)),
+        }
     }
+    old.add(fresh);
     changes
 }
 
@@ -243,7 +251,9 @@ mod tests {
     }
 
     fn listing(entries: &[(&str, Entry)]) -> Listing {
-        entries.iter().map(|(name, entry)| (OsString::from(name), entry.clone())).collect()
+        let mut listing = Listing::default();
+        listing.add(entries.iter().map(|(name, entry)| (OsString::from(name), entry.clone())).collect());
+        listing
     }
 
     fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
@@ -268,7 +278,7 @@ mod tests {
 
     #[test]
     fn files_appear_change_and_go() {
-        let mut old = Listing::new();
+        let mut old = Listing::default();
         let to = |name: &str, change| (name.to_owned(), change);
         assert_eq!(
             changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""),
@@ -285,7 +295,7 @@ mod tests {
     fn what_is_no_file_is_refused_once_and_ends_its_vassal() {
         let fifo = || Entry::Refused("a fifo");
         let refused = || ("a.ini".to_owned(), Change::Refused("a fifo".to_owned()));
-        let mut old = Listing::new();
+        let mut old = Listing::default();
         assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), [refused()]);
         assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), []);
         assert_eq!(changes(&mut old, &[("a.ini", file(1))], ""), [("a.ini".to_owned(), Change::Appeared)]);

@@ -6,7 +6,7 @@
 use std::borrow::Borrow;
 
 /// Keys and values in the order of the keys.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Table<K, V>(Vec<(K, V)>);
 
 impl<K, V> Default for Table<K, V> {
@@ -64,6 +64,14 @@ impl<K: Ord, V> Table<K, V> {
         }
     }
 
+    /// Adds keys that it has none of, and puts them in order once: thousands that come one by one would each move the rest.
+    pub fn add(&mut self, entries: Vec<(K, V)>) {
+        if !entries.is_empty() {
+            self.0.extend(entries);
+            self.0.sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
+    }
+
     /// Takes a key out.
     #[inline(never)]
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
@@ -73,9 +81,19 @@ impl<K: Ord, V> Table<K, V> {
         self.find(key).ok().map(|index| self.0.remove(index).1)
     }
 
+    /// Takes out all that `stays` does not say so of.
+    pub fn retain(&mut self, mut stays: impl FnMut(&K, &V) -> bool) {
+        self.0.retain(|(key, value)| stays(key, value));
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
         self.0.iter()
+    }
+
+    /// All of them, to be kept elsewhere.
+    pub fn into_entries(self) -> Vec<(K, V)> {
+        self.0
     }
 }
 
@@ -96,5 +114,8 @@ mod tests {
         *table.get_mut("c").unwrap() = 7;
         assert_eq!(table.remove("c"), Some(7));
         assert!(table.len() == 1 && !table.is_empty());
+        table.add(vec![("c".to_owned(), 5), ("a".to_owned(), 4)]);
+        table.retain(|key, value| key != "b" && *value > 3);
+        assert_eq!(table.into_entries(), [("a".to_owned(), 4), ("c".to_owned(), 5)]);
     }
 }

@@ -5,7 +5,6 @@
 //! [`WRITER_MAX`] after its last write. A name that has an event during a scan is held as well, since nobody can
 //! say whether the scan saw it before or after; the next scan follows at once.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +17,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::scan::Rules;
+use super::table::Table;
 use crate::error::{Context, Error, Result};
 
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
@@ -210,11 +210,11 @@ fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
 
 /// Which names had events, and until when each is not to be touched.
 #[derive(Debug, Default)]
-struct Holds(BTreeMap<(Rc<Path>, OsString), Instant>);
+struct Holds(Table<(OsString, Rc<Path>), Instant>);
 
 impl Holds {
     fn note(&mut self, directory: &Rc<Path>, name: &OsStr, until: Instant) {
-        self.0.insert((Rc::clone(directory), name.to_owned()), until);
+        self.0.insert((name.to_owned(), Rc::clone(directory)), until);
     }
 
     fn release(&mut self, now: Instant) {
@@ -222,11 +222,11 @@ impl Holds {
     }
 
     fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&(Rc::clone(directory), name.to_owned()))
+        !self.0.is_empty() && self.0.get(&(name.to_owned(), Rc::clone(directory))).is_some()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.0.values().min().copied()
+        self.0.iter().map(|(_, until)| *until).min()
     }
 }
 
