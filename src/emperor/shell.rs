@@ -42,7 +42,7 @@ impl Shell<'_> {
         let ours = |name: &OsString| self.variables.iter().any(|(our, _)| our == name);
         let inherited = origin.environment.iter().filter(|(name, _)| !ours(name));
         let variables = inherited.chain(self.variables);
-        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        let envp = Strings::environment(variables);
         let directory = self.directory.map(|directory| c_string(directory.as_os_str()));
         match clone3(0).context("start", "/bin/sh")? {
             Side::Parent(child) => Ok(child.pid),

@@ -257,7 +257,7 @@ impl Spawner {
         let argv = Strings::new([OsStr::new("vassal-init"), name]);
         let link = (LINK_VARIABLE.into(), theirs.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&link]);
-        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        let envp = Strings::environment(variables);
         // Where relative paths in it begin.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };

@@ -145,7 +145,7 @@ impl Upgrade {
     fn strings(&self, variable: &str, state: &OwnedFd) -> (Strings, Strings) {
         let variable = (variable.into(), state.as_raw_fd().to_string().into());
         let variables = self.origin.environment.iter().chain([&variable]);
-        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        let envp = Strings::environment(variables);
         (Strings::new(&self.arguments), envp)
     }
 }

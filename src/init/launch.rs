@@ -106,7 +106,7 @@ impl Launch<'_> {
         };
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let argv = Strings::new(argv);
-        let environment = Strings::environment(self.environment.iter().map(|(name, value)| (name, value)));
+        let environment = Strings::environment(self.environment);
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (report, mut child_report) =
             rustix::pipe::pipe_with(flags).context("create a pipe for", program.display())?;
@@ -214,7 +214,7 @@ impl Launch<'_> {
         // Its own number, which nobody knew before.
         let pid = ("LISTEN_PID".into(), rustix::process::getpid().to_string().into());
         let variables = self.environment.iter().chain([&pid]);
-        let envp = Strings::environment(variables.map(|(name, value)| (name, value)));
+        let envp = Strings::environment(variables);
         exec_in_path(program, path, script, argv, &envp)
     }
 }

@@ -14,16 +14,25 @@ use super::clone::last_errno;
 /// A null-terminated array of strings, as exec takes it.
 pub struct Strings {
     // Keeps alive what `pointers` points to.
-    _strings: Vec<CString>,
+    strings: Vec<CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
 impl Strings {
     /// Copies `items`. One with a NUL inside ends there, as every C program would read it.
     pub fn new<T: AsRef<OsStr>>(items: impl IntoIterator<Item = T>) -> Self {
-        let strings: Vec<CString> = items.into_iter().map(|item| c_string(item.as_ref())).collect();
-        let pointers = strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
-        Self { _strings: strings, pointers }
+        let mut all = Self { strings: Vec::new(), pointers: Vec::new() };
+        items.into_iter().for_each(|item| all.push(item.as_ref()));
+        all.pointers.push(ptr::null());
+        all
+    }
+
+    /// One copy for all types of items.
+    #[inline(never)]
+    fn push(&mut self, item: &OsStr) {
+        let string = c_string(item);
+        self.pointers.push(string.as_ptr());
+        self.strings.push(string);
     }
 
     /// Our own environment, as it was handed to us.
@@ -41,11 +50,11 @@ impl Strings {
             }
         }
         pointers.push(ptr::null());
-        Self { _strings: Vec::new(), pointers }
+        Self { strings: Vec::new(), pointers }
     }
 
     /// An environment block, `NAME=value` each.
-    pub fn environment<'a>(variables: impl IntoIterator<Item = (&'a OsString, &'a OsString)>) -> Self {
+    pub fn environment<'a>(variables: impl IntoIterator<Item = &'a (OsString, OsString)>) -> Self {
         Self::new(variables.into_iter().map(|(name, value)| {
             let mut entry = name.clone();
             entry.push("=");
@@ -130,7 +139,7 @@ fn exec_by_shell(file: &CString, argv: &Strings, envp: &Strings) -> Errno {
     const SHELL: &CStr = c"/bin/sh";
     let arguments = argv.pointers.iter().skip(1).copied();
     let pointers = [SHELL.as_ptr(), file.as_ptr()].into_iter().chain(arguments).collect();
-    let argv = Strings { _strings: Vec::new(), pointers };
+    let argv = Strings { strings: Vec::new(), pointers };
     exec(SHELL, &argv, envp)
 }
 
