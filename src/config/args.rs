@@ -198,8 +198,8 @@ fn help(program: &Program, parser: &mut lexopt::Parser, at: &mut usize) -> Resul
 }
 
 fn unknown(program: &Program, name: &str) -> Mistake {
-    let names = program.options().map(|row| row.name).chain(MODES.iter().copied());
-    let close = suggest::closest(name.as_bytes(), names);
+    let mut names = program.options().map(|row| row.name).chain(MODES.iter().copied());
+    let close = suggest::closest(name.as_bytes(), &mut names);
     Mistake(format!("unknown option '--{name}'"), close.map(|close| format!("did you mean '--{close}'?")))
 }
 

@@ -120,7 +120,7 @@ impl HookKey {
         if UWSGI_PHASES.iter().any(|name| name.as_bytes() == phase) {
             return Self::Uwsgi;
         }
-        let close = suggest::closest(phase, PHASES.iter().map(|(name, _)| *name));
+        let close = suggest::closest(phase, &mut PHASES.iter().map(|(name, _)| *name));
         if close.is_none() && !matches!(family.prefix, "hook-" | "exec-") {
             // 'mount-check' is an option of uWSGI's, 'mount-dir' may be somebody's placeholder.
             return Self::No;

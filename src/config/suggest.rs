@@ -4,7 +4,7 @@
 ///
 /// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in names of five
 /// letters or more, two in names of ten or more.
-pub(super) fn closest<'a>(name: &[u8], candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match name.len() {
         0..5 => return None,
         5..10 => 1,
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn only_close_names_are_suggested() {
         let known = ["uid", "umask", "mountpoint-check", "mountpoint-timeout"];
-        let suggest = |name: &str| closest(name.as_bytes(), known.into_iter());
+        let suggest = |name: &str| closest(name.as_bytes(), &mut known.into_iter());
         assert_eq!(suggest("mountpoint-chek"), Some("mountpoint-check"));
         assert_eq!(suggest("mointpoint-timeuot"), Some("mountpoint-timeout"));
         assert_eq!(suggest("umaks"), Some("umask"));
