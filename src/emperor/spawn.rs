@@ -1,14 +1,13 @@
 //! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{Access, Stat, access};
+use rustix::fs::{Access, Mode, OFlags, Stat, access};
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -132,7 +131,7 @@ impl Origin {
 pub struct Spawner {
     vassal_init: OwnedFd,
     /// What vassals get as standard input, as from uWSGI: ours may be a terminal or somebody's pipe.
-    null: File,
+    null: OwnedFd,
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
     before: Vec<(String, OsString)>,
@@ -164,14 +163,17 @@ impl Spawner {
             Some(path) => path.value.clone(),
             None => this_program()?.with_file_name("vassal-init"),
         };
-        let image = std::fs::read(&path).context("read", path.display())?;
+        let image = world::open_file(&path).and_then(|file| Ok(world::read_to_end(file)?));
+        let image = image.context("read", path.display())?;
         let vassal_init =
             memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
-        let null = File::open("/dev/null").context("open", "/dev/null")?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context("open", "/dev/null")?;
         let mut environment = for_vassals(&origin.environment);
         if let Some(heartbeat) = plan.heartbeat {
             // As systemd asks for it (sd_watchdog_enabled(3)).
-            environment.push(("WATCHDOG_USEC".into(), heartbeat.as_micros().to_string().into()));
+            let micros = u64::try_from(heartbeat.as_micros()).unwrap_or(u64::MAX);
+            environment.push(("WATCHDOG_USEC".into(), micros.to_string().into()));
         }
         if plan.json_log {
             environment.retain(|(name, _)| name != LOG_VARIABLE);

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::FileType;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
@@ -205,7 +206,8 @@ fn what(events: ReadFlags, name: &OsStr, rules: &Rules) -> What {
 /// A new file that is empty has just been created by somebody who is about to write to it and close it. A link,
 /// hard or symbolic, or a file that was moved into its name is complete: no close will follow.
 fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
-    std::fs::symlink_metadata(directory.join(name)).is_ok_and(|file| file.is_file() && file.len() == 0)
+    let file = rustix::fs::lstat(&*directory.join(name));
+    file.is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_size == 0)
 }
 
 /// Which names had events, and until when each is not to be touched.

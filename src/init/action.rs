@@ -1,7 +1,7 @@
 //! Actions on files and mounts. They run in a child process of their own: see [`super::launch`].
 
 use std::ffi::{CStr, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::accounts::Accounts;
 use crate::config::plan::{Action, Id, WaitKind};
 use crate::error::{Context, Error, Result};
+use crate::log::write_all;
 use crate::mount::ops::{self, Walk};
 use crate::sys::exec::c_string;
 
@@ -97,15 +98,7 @@ fn mode(path: &CStr) -> rustix::io::Result<u32> {
 fn write(path: &Path, text: &OsStr, append: bool) -> Result<()> {
     let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
     let file = open(path, OFlags::CREATE | how).context("write: open", path.display())?;
-    write_all(&file, text.as_bytes()).context("write", path.display())
-}
-
-fn write_all(file: &OwnedFd, mut text: &[u8]) -> rustix::io::Result<()> {
-    while !text.is_empty() {
-        let count = rustix::io::retry_on_intr(|| rustix::io::write(file, text))?;
-        text = text.get(count..).unwrap_or_default();
-    }
-    Ok(())
+    write_all(file.as_fd(), text.as_bytes()).context("write", path.display())
 }
 
 /// Opening a pipe that nobody reads fails (ENXIO), and what is no pipe is refused: it would be written to for ever.
@@ -117,7 +110,7 @@ fn write_fifo(path: &Path, text: &OsStr, wait: bool) -> Result<()> {
                 if kind != Ok(FileType::Fifo) {
                     return Err(Error::new("writefifo", path.display(), "not a named pipe"));
                 }
-                return write_all(&file, text.as_bytes()).context("writefifo", path.display());
+                return write_all(file.as_fd(), text.as_bytes()).context("writefifo", path.display());
             }
             Err(Errno::NXIO | Errno::NOENT) if wait => std::thread::sleep(LOOK_AGAIN),
             Err(errno) => return Err(Error::os("writefifo: open", path.display(), errno)),

@@ -1,11 +1,11 @@
 //! Sealed memory files: bytes that whoever gets the descriptor can read, map or execute, and nobody can change.
 
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
 use rustix::io::Errno;
+
+use crate::log::write_all;
 
 /// Whether a memory file may be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +29,8 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
-    let mut file = File::from(fd);
-    let written = file.write_all(bytes).and_then(|()| file.rewind());
-    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let fd = OwnedFd::from(file);
+    write_all(fd.as_fd(), bytes)?;
+    seek(&fd, SeekFrom::Start(0))?;
     fcntl_add_seals(&fd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(fd)
 }
@@ -40,7 +38,8 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::fs::File;
+    use std::io::{Read, Write};
 
     #[test]
     fn can_be_read_but_not_changed() {
