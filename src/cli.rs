@@ -18,7 +18,7 @@ use crate::world::{self, Machine, NoCommands};
 /// rest to `run`.
 pub fn main(
     program: &Program,
-    words: impl IntoIterator<Item = OsString>,
+    words: &[OsString],
     check: fn(&OsStr, &dyn World) -> Report,
     run: fn(Vec<Input>, Command) -> i32,
 ) -> i32 {

@@ -286,9 +286,8 @@ fn the_modes_are_those_of_the_command_line() {
     assert_eq!(names, MODES);
     for program in PROGRAMS {
         for name in MODES {
-            let words = ["--check".to_owned(), format!("--{name}"), "x.ini".to_owned()];
-            let parsed =
-                args::parse(program, words.iter().skip(usize::from(*name != "json")).map(Into::into));
+            let words = ["--check".into(), format!("--{name}").into(), "x.ini".into()];
+            let parsed = args::parse(program, &words[usize::from(*name != "json")..]);
             let known = !matches!(&parsed, Err(report) if report.first().contains(": unknown option '--"));
             // 'x.ini' is no option that there could be help on.
             assert!(known || *name == "help", "{name}: {parsed:?}");

@@ -10,10 +10,12 @@ use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 fn main() -> ExitCode {
-    if let Some(status) = emperor::control::command(std::env::args_os().skip(1)) {
+    let words: Vec<_> = std::env::args_os().collect();
+    let words = words.get(1..).unwrap_or_default();
+    if let Some(status) = emperor::control::command(words) {
         return status;
     }
-    ExitCode::from(cli::main(&EMPEROR, std::env::args_os().skip(1), config::check_emperor, run) as u8)
+    ExitCode::from(cli::main(&EMPEROR, words, config::check_emperor, run) as u8)
 }
 
 fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {

@@ -23,7 +23,8 @@ fn main_of(words: Vec<OsString>) -> i32 {
     match personality(&words, &|name| std::env::var_os(name)) {
         Some(call) => cli::answer(call, |entry| entrypoint::run(&Rc::new(entry))),
         None => {
-            cli::main(&VASSAL_INIT, words.into_iter().skip(1), config::check_vassal, start::from_command_line)
+            let words = words.get(1..).unwrap_or_default();
+            cli::main(&VASSAL_INIT, words, config::check_vassal, start::from_command_line)
         }
     }
 }

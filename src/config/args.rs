@@ -49,11 +49,10 @@ pub const MODES: &[&str] = &["check", "help", "json", "show-config", "version"];
 ///
 /// # Errors
 /// What is wrong with the command line.
-pub fn parse(program: &Program, words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Report> {
-    let words: Vec<_> = words.into_iter().collect();
+pub fn parse(program: &Program, words: &[OsString]) -> Result<Invocation, Report> {
     let mut at = 0;
-    let read = read(program, &words, &mut at);
-    read.map_err(|Mistake(message, hint)| misuse(program.name, &words, Misuse { word: at, message, hint }))
+    let read = read(program, words, &mut at);
+    read.map_err(|Mistake(message, hint)| misuse(program.name, words, Misuse { word: at, message, hint }))
 }
 
 /// What is wrong with a word, and how to put it right.
@@ -209,7 +208,7 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Result<Invocation, Report> {
-        parse(&VASSAL_INIT, line.split_whitespace().map(OsString::from))
+        parse(&VASSAL_INIT, &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -121,15 +121,14 @@ pub fn reply(status: u8, mut text: String) -> Vec<u8> {
 }
 
 /// Runs a command line that begins with a command for a running emperor; `None` if it does not.
-pub fn command(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let words: Vec<_> = words.into_iter().collect();
+pub fn command(words: &[OsString]) -> Option<ExitCode> {
     let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
     let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let mut at = 0;
-    let (path, question, wait) = match parse(&words, *kind, &mut at) {
+    let (path, question, wait) = match parse(words, *kind, &mut at) {
         Ok(parsed) => parsed,
         Err(Mistake(message, hint)) => {
-            let report = misuse("emperor", &words, Misuse { word: at, message, hint });
+            let report = misuse("emperor", words, Misuse { word: at, message, hint });
             return Some(ExitCode::from(cli::invalid(&report) as u8));
         }
     };
