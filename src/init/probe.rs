@@ -289,14 +289,15 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
 fn daemon_of(connection: u32) -> Option<Pid> {
     let parent = number_in("/proc/self/status", "PPid:")?;
     let children = read_text(&format!("/proc/{parent}/task/{parent}/children"))?;
-    let line = format!("fuse_connection:\t{connection}\n");
+    let line = format!("fuse_connection:\t{connection}");
     let daemon = children.split_ascii_whitespace().find(|pid| {
         (0..DESCRIPTORS).any(|fd| {
             let mut target = [0; 16];
             let link = readlinkat_raw(CWD, format!("/proc/{pid}/fd/{fd}"), &mut target[..]);
             // Only then: whatever else it has open may be part of a filesystem that hangs.
             link.is_ok_and(|length| target.get(..length) == Some(b"/dev/fuse"))
-                && read_text(&format!("/proc/{pid}/fdinfo/{fd}")).is_some_and(|info| info.contains(&line))
+                && read_text(&format!("/proc/{pid}/fdinfo/{fd}"))
+                    .is_some_and(|info| info.lines().any(|known| known == line))
         })
     })?;
     Pid::from_raw(number_in(&format!("/proc/{daemon}/status"), "NSpid:")?)
