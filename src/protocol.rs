@@ -661,9 +661,9 @@ impl<'a> Fields<'a> {
     }
 
     fn reports(&mut self) -> Option<Vec<MountReport>> {
-        let count = self.u64()?;
-        let report = |_| {
-            Some(MountReport {
+        let mut reports = Vec::new();
+        for _ in 0..self.u64()? {
+            reports.push(MountReport {
                 path: OsString::from_vec(self.text()?.to_vec()).into(),
                 fs_type: self.string()?,
                 daemon: self.i32()?,
@@ -671,9 +671,9 @@ impl<'a> Fields<'a> {
                 round_trip: Some(self.u64()?).filter(|&took| took > 0).map(Duration::from_nanos),
                 lost: u32::try_from(self.u64()?).ok()?,
                 last: self.string()?,
-            })
-        };
-        (0..count).map(report).collect()
+            });
+        }
+        Some(reports)
     }
 
     fn owner(&mut self) -> Option<Option<FileOwner>> {

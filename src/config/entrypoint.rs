@@ -375,7 +375,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
         // The kernel lets no process group stop that nobody in its session could resume: of these signals only
         // SIGSTOP has an effect.
         let stops = [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, libc::SIGSTOP));
-        entry.rewrites.splice(0..0, stops);
+        entry.rewrites = [&stops[..], &entry.rewrites].concat();
     }
     entry.command = command;
     Call::Run(entry)

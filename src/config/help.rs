@@ -11,12 +11,10 @@ const WIDTH: usize = 80;
 pub fn overview(program: &Program) -> String {
     let mut text = program.usage.to_owned();
     for group in Group::ALL {
-        let members: Vec<_> = program.options().filter(|row| row.group == group).collect();
-        if members.is_empty() {
-            continue;
-        }
-        text += &format!("\n{}:\n", group.title());
-        for row in members {
+        // Gone with the first option, if there is one.
+        let mut heading = format!("\n{}:\n", group.title());
+        for row in program.options().filter(|row| row.group == group) {
+            text += &std::mem::take(&mut heading);
             push_entry(&mut text, &synopsis(row), row.doc());
         }
     }

@@ -94,9 +94,10 @@ impl Common {
         if options.iter().any(|setting| is_own(&setting)) {
             return None;
         }
-        let bound =
-            sockets.iter().map(|setting| Some(locate(setting, self.socket(takeable(setting.text())?))));
-        let bound = bound.collect::<Option<Vec<_>>>()?;
+        let mut bound = Vec::new();
+        for setting in &sockets {
+            bound.push(locate(setting, self.socket(takeable(setting.text())?)));
+        }
         let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
         let spoken = protocol(first);
         if let Some(other) = sockets.iter().find(|setting| protocol(setting) != spoken) {

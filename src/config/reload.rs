@@ -30,7 +30,7 @@ impl VassalPlan {
             // The same.
             ("mountpoint-lost", self.remounts() != new.remounts()),
         ];
-        changes.into_iter().find(|(_, changed)| *changed).map(|(what, _)| what)
+        changes.iter().find(|(_, changed)| *changed).map(|(what, _)| *what)
     }
 
     /// Whether it says what this one, which the app runs by, says, and leaves nothing to be done to it but by the app itself. `new`

@@ -231,7 +231,7 @@ impl Emperor {
             log!("{error}");
         }
         if self.scan_at(now).is_some_and(|due| due <= now) {
-            self.changes.extend(self.directories.scan(now));
+            self.changes = self.directories.scan(now).into();
             self.claim(now);
         }
         for _ in 0..CHANGES_PER_TURN {
@@ -257,9 +257,9 @@ impl Emperor {
     fn timeout(&self, now: Instant) -> Option<Timespec> {
         let nearest = match self.changes.is_empty() {
             true => {
-                let others = self.roster.deadline().into_iter().chain(self.server.deadline());
-                let others = others.chain(self.notifier.deadline()).chain(self.upgrade.deadline());
-                self.scan_at(now).into_iter().chain(others).min()?
+                let (roster, server) = (self.roster.deadline(), self.server.deadline());
+                let (notifier, upgrade) = (self.notifier.deadline(), self.upgrade.deadline());
+                [self.scan_at(now), roster, server, notifier, upgrade].into_iter().flatten().min()?
             }
             false => now,
         };

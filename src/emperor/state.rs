@@ -127,10 +127,14 @@ impl Saved {
 
     /// The descriptors that stay open.
     pub fn descriptors(&self) -> Vec<i32> {
-        let processes = self.vassals.iter().filter_map(|vassal| vassal.instance.as_ref());
-        let mut all: Vec<i32> =
-            processes.flat_map(|process| [Some(process.pidfd), process.link]).flatten().collect();
-        all.extend(self.vassals.iter().flat_map(|vassal| vassal.kept.0.iter().map(|(_, socket)| *socket)));
+        let mut all = Vec::new();
+        for process in self.vassals.iter().filter_map(|vassal| vassal.instance.as_ref()) {
+            all.push(process.pidfd);
+            all.extend(process.link);
+        }
+        for vassal in &self.vassals {
+            all.extend(vassal.kept.0.iter().map(|(_, socket)| *socket));
+        }
         all.extend(self.listeners.iter().map(|listener| listener.socket));
         all.extend(self.client);
         all

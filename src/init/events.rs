@@ -96,7 +96,9 @@ impl Events {
 
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
-        fds.extend(others.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        for fd in others {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
         // The mount table comes last, where it is found again below.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
         let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());

@@ -65,8 +65,10 @@ pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
         return Ok(Vec::new());
     }
     all.extend(views(&|pids| !is_dying(pids))?);
-    let of_one = |&(init, pids)| private(&all, pids, own_mounts).into_iter().map(move |it| (init, it));
-    let found: Vec<_> = dying.iter().flat_map(of_one).collect();
+    let mut found = Vec::new();
+    for &(init, pids) in &dying {
+        found.extend(private(&all, pids, own_mounts).into_iter().map(|it| (init, it)));
+    }
     if !found.is_empty() {
         let connections: Vec<_> = found.iter().map(|(_, connection)| *connection).collect();
         fusectl::abort(&connections)?;
@@ -85,8 +87,10 @@ fn private(views: &[View], dying: u64, own: u64) -> Vec<u64> {
     };
     let is_shared =
         |connection: &u64| views.iter().any(|view| view.connections.contains(connection) && !is_its(view));
-    let mut found: Vec<u64> =
-        views.iter().filter(is_dying).flat_map(|view| view.connections.iter().copied()).collect();
+    let mut found = Vec::new();
+    for view in views.iter().filter(is_dying) {
+        found.extend_from_slice(&view.connections);
+    }
     found.sort_unstable();
     found.dedup();
     found.retain(|connection| !is_shared(connection));
