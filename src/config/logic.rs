@@ -122,23 +122,27 @@ impl Block {
         let argument = setting.text();
         let path = Path::new(OsStr::from_bytes(argument));
         let failed = |what: &str| Err(format!("'{}': {what}", setting.key.escape_ascii()));
-        let items: Vec<_> = match condition {
+        let mut items = Vec::new();
+        let mut add = |item: &[u8]| items.push(Some(item.to_vec()));
+        match condition {
             Condition::ForUwsgi => return Ok(Self::new(setting, Lines::ForUwsgi)),
             Condition::If(test, expected) => {
                 let (holds, item) = test.look(argument, around);
-                if holds == expected { vec![item] } else { Vec::new() }
+                if holds == expected {
+                    items.push(item);
+                }
             }
             Condition::ForGlob => match glob::paths(argument, around.world, around.budget) {
-                Some(paths) => paths.into_iter().map(Some).collect(),
+                Some(paths) => paths.iter().for_each(|path| add(path)),
                 None => return failed("too many names to look at"),
             },
             Condition::For => {
                 let words = argument.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
-                words.take(ENOUGH).map(|word| Some(word.to_vec())).collect()
+                words.take(ENOUGH).for_each(add);
             }
             Condition::ForTimes => {
                 let times = leading_number(argument).min(ENOUGH);
-                (1..=times).map(|number| Some(number.to_string().into())).collect()
+                (1..=times).for_each(|number| add(number.to_string().as_bytes()));
             }
             Condition::ForReadline => {
                 let text = match (around.read)(path) {
@@ -149,9 +153,11 @@ impl Block {
                 };
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);
                 let lines = text.split(|&byte| byte == b'\n').take(ENOUGH).map(<[u8]>::trim_ascii_end);
-                if text.is_empty() { Vec::new() } else { lines.map(|line| Some(line.to_vec())).collect() }
+                if !text.is_empty() {
+                    lines.for_each(add);
+                }
             }
-        };
+        }
         if items.len() > REPETITIONS_MAX {
             return failed("more repetitions than a configuration may have options");
         }

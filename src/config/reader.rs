@@ -41,10 +41,12 @@ pub(super) fn located<T>(
 
 /// The value that a setting was read as, or `None` after its mistake was noted.
 pub(super) fn checked<T>(setting: &Setting, found: &mut Diagnostics, parsed: Parsed<T>) -> Option<T> {
-    parsed.map_err(|message| refuse(setting, found, &message)).ok()
+    parsed.map_err(|message| refuse(setting, found, message)).ok()
 }
 
-fn refuse(setting: &Setting, found: &mut Diagnostics, message: &str) {
+/// One copy for all types of values.
+#[inline(never)]
+fn refuse(setting: &Setting, found: &mut Diagnostics, message: String) {
     found.error(&setting.value_at, format!("'{}': {message}", setting.key.escape_ascii()));
 }
 
