@@ -181,7 +181,7 @@ pub static EMPEROR: Program = Program {
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20 emperor start NAME               start what is not up, at once\n\
-            \x20   --wait[=TIME]                  end when that is done, or has failed (default: 60s)\n\
+            \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
             \x20 emperor upgrade                  run its new program; keep all vassals\n",
     own: OF_EMPERORS,
     hooks_for_vassals: true,
