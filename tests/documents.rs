@@ -27,7 +27,7 @@ fn ending(program: &Program) -> &'static str {
     match program.name {
         "emperor" => {
             ".SH SIGNALS\n\
-             TERM, INT and QUIT stop all vassals, HUP reloads them, USR1 logs their state, URG clears the delays.\n\
+             TERM, INT and QUIT stop all vassals, HUP reloads them, USR1 logs their state, URG clears the delays, USR2 upgrades.\n\
              .SH EXIT STATUS\n\
              0 when it was stopped, 78 when the configuration is invalid, 1 when it could not do its work.\n\
              .SH SEE ALSO\n\
@@ -45,8 +45,35 @@ fn ending(program: &Program) -> &'static str {
     }
 }
 
+/// What stands in front of them.
+fn description(program: &Program) -> &'static str {
+    match program.name {
+        "emperor" => {
+            ".SH DESCRIPTION\n\
+             Each NAME.ini in a directory is a vassal: an app with namespaces of its own. A new file starts one, a touched one\n\
+             reloads it, a removed one stops it. What ends is started again.\n\
+             .PP\n\
+             .EX\n\
+             [uwsgi]\n\
+             emperor = /etc/uwsgi/vassals\n\
+             emperor\\-use\\-clone = fs,pid\n\
+             .EE"
+        }
+        _ => {
+            ".SH DESCRIPTION\n\
+             In front of a command it is the init of a container. With a file it is process 1 of a vassal: it runs the hooks that\n\
+             mount things, drops privileges, starts the app, reaps, and watches mountpoints.\n\
+             .PP\n\
+             .EX\n\
+             vassal\\-init \\-\\- /srv/app\n\
+             vassal\\-init \\-\\-unshare fs,pid app.ini\n\
+             .EE"
+        }
+    }
+}
+
 fn groups(program: &Program) -> impl Iterator<Item = (Group, Vec<&'static Row>)> {
-    let members = |group: Group| program.rows().filter(move |row| row.group == group).collect::<Vec<_>>();
+    let members = |group: Group| program.options().filter(move |row| row.group == group).collect::<Vec<_>>();
     let groups: Vec<_> = Group::ALL.iter().map(|&group| (group, members(group))).collect();
     groups.into_iter().filter(|(_, rows)| !rows.is_empty())
 }
@@ -65,6 +92,9 @@ fn man(program: &Program) -> String {
     let name = program.name;
     let (summary, usage) = program.usage.split_once("\n\n").unwrap();
     let usage = usage.strip_prefix("Usage:\n").unwrap();
+    // How to call it; behind that, what is no option: flags, or commands for one that runs.
+    let (usage, others) = usage.split_once("\n\n").unwrap();
+    let (title, others) = others.split_once(":\n").unwrap();
     let summary = summary.trim_end_matches('.');
     let summary = summary[..1].to_lowercase() + &summary[1..];
     let mut page = format!(
@@ -73,7 +103,9 @@ fn man(program: &Program) -> String {
         troff(name),
         troff(&summary)
     );
-    let _ = write!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n", troff(usage.trim_end()));
+    let _ = writeln!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n{}", troff(usage), description(program));
+    let heading = if program.runs_commands { "FLAGS" } else { "COMMANDS" };
+    let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
     page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals sign: KEY = VALUE.\n";
     for (group, rows) in groups(program) {
         let _ = writeln!(page, ".SS {}", group.title());
@@ -142,7 +174,7 @@ fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
         let kind = if value.starts_with("FILE") { Kind::Path } else { Kind::Flag };
         ((*name).to_owned(), kind, *doc)
     };
-    let mut options: Vec<_> = program.rows().flat_map(of_row).chain(MODE_DOCS.iter().map(mode)).collect();
+    let mut options: Vec<_> = program.options().flat_map(of_row).chain(MODE_DOCS.iter().map(mode)).collect();
     options.sort();
     options
 }
@@ -259,21 +291,25 @@ fn man_pages_and_completions_are_those_of_the_table() {
 }
 
 #[test]
-fn the_reference_has_every_key_once_and_no_other() {
+fn the_reference_has_every_option_once_and_no_other() {
     let reference = fs::read_to_string(root().join("docs/reference.md")).unwrap();
     let mut in_keys = false;
     let mut first_cells = Vec::new();
     for line in reference.lines() {
         // A table goes on for as long as there are rows.
-        in_keys = line.starts_with("| Key |") || (in_keys && line.starts_with('|'));
+        let is_first = line.starts_with("| Key |") || line.starts_with("| Option |");
+        in_keys = is_first || (in_keys && line.starts_with('|'));
         first_cells.extend(line.split('|').nth(1).filter(|_| in_keys));
     }
     let mut documented: Vec<_> = first_cells
         .into_iter()
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        // Flags are no rows.
+        .filter(|name| !name.starts_with('-') || name.starts_with("--"))
+        .map(|name| name.trim_start_matches("--").to_owned())
         .collect();
     let mut known: Vec<_> =
-        PROGRAMS.iter().flat_map(|program| program.rows()).map(|row| row.name.to_owned()).collect();
+        PROGRAMS.iter().flat_map(|program| program.options()).map(|row| row.name.to_owned()).collect();
     documented.sort();
     known.sort();
     known.dedup();

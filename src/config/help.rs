@@ -13,13 +13,18 @@ pub fn overview(program: &Program) -> String {
     for group in Group::ALL {
         // Gone with the first option, if there is one.
         let mut heading = format!("\n{}:\n", group.title());
-        for row in program.options().filter(|row| row.group == group) {
+        // Other names of a key are told by '--help NAME', and in the manual.
+        let listed = |row: &&Row| row.group == group && !row.doc().starts_with("the same as ");
+        for row in program.options().filter(listed) {
             text += &std::mem::take(&mut heading);
-            push_entry(&mut text, &synopsis(row), row.doc());
+            match row.doc().strip_suffix("; may be repeated") {
+                Some(doc) => push_entry(&mut text, &(synopsis(row) + "..."), doc),
+                None => push_entry(&mut text, &synopsis(row), row.doc()),
+            }
         }
     }
-    text += "\nEvery option is also a key of configuration files: 'KEY = VALUE' under [uwsgi].\n\
-             '--help OPTION' says more.\n";
+    text += "\nOptions with '...' may be repeated. Each is also a key of configuration files:\n\
+             'KEY = VALUE' under [uwsgi]. '--help OPTION' says more.\n";
     text
 }
 
