@@ -189,6 +189,13 @@ fn a_misspelt_option_is_suggested() {
                 "--nothing-like-it\n            ^",
                 "try 'emperor --help'",
             ),
+            (
+                "emperor",
+                &["--emperor=x", "statsu"],
+                "this is no command",
+                "--emperor=x statsu\n                        ^",
+                "commands are status, reload, stop, start, upgrade; a file here is './FILE'",
+            ),
             ("emperor", &["-x"], "unknown option '-x'", "-x\n            ^", "try 'emperor --help'"),
             (
                 "vassal-init",

@@ -223,7 +223,8 @@ fn an_app_that_says_that_it_is_ready_is_waited_for() {
 fn a_command_that_cannot_be_done_says_why() {
     sandboxed(|sandbox| {
         let (status, _, error) = command(sandbox, &["status"]);
-        let expected = "emperor: ask the emperor at /run/emperor.sock: No such file or directory (ENOENT)\n";
+        let expected =
+            "emperor: no emperor answers at /run/emperor.sock: No such file or directory (ENOENT)\n";
         assert_eq!((status, error.as_str()), (1, expected));
         for words in [
             &["stop"][..],
@@ -305,7 +306,7 @@ fn the_socket_is_for_root_and_the_emperors_own_user() {
             let output = command.arg("status").output().unwrap();
             (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
-        let refused = "emperor: ask the emperor at /run/emperor.sock: Permission denied (EACCES)\n";
+        let refused = "emperor: no emperor answers at /run/emperor.sock: Permission denied (EACCES)\n";
         assert_eq!(as_user(), (Some(1), refused.to_owned()));
         fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o666)).unwrap();
         let (status, error) = as_user();

@@ -62,6 +62,8 @@ fn assert_ends(sandbox: &Sandbox, options: &[&str]) {
         let mut vassal = sandbox.start(&format!("vassal-{index}"), command);
         assert_eq!(vassal.wait(), *status, "{lines}");
         assert_eq!(vassal.lines(line).len(), 1, "{lines}: not one line with '{line}'");
+        let never_ran = [126, 127].contains(status);
+        assert!(!never_ran || vassal.lines(" to the app").is_empty(), "{lines}: there is no app to signal");
     }
 }
 

@@ -149,6 +149,12 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                     command.words.extend(parser.raw_args()?);
                     break;
                 }
+                None if !program.runs_commands
+                    && !word.as_bytes().iter().any(|byte| b"./".contains(byte)) =>
+                {
+                    let hint = "commands are status, reload, stop, start, upgrade; a file here is './FILE'";
+                    return Err(Mistake("this is no command".to_owned(), Some(hint.to_owned())));
+                }
                 None => {
                     inputs.push(Input::File(word));
                     other = *at;

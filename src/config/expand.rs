@@ -238,7 +238,8 @@ impl Expander<'_> {
         let section = section.unwrap_or(b"uwsgi");
         let Some(entries) = ini::entries(&text, section) else {
             let message = format!("there is no option in a section [{}]", String::from_utf8_lossy(section));
-            self.found.warning(&place((1, 1)), message);
+            let hint = format!("options stand below a line '[{}]'", String::from_utf8_lossy(section));
+            self.found.warning(&place((1, 1)), message).hint(hint);
             return;
         };
         for entry in entries {

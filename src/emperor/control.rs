@@ -205,7 +205,7 @@ fn ask(path: &Path, question: &[u8], patience: Duration) -> (u8, Vec<u8>) {
 
 fn try_to_ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>> {
     let failed = || path.display();
-    let address = SocketAddrUnix::new(path).context("ask the emperor at", failed())?;
+    let address = SocketAddrUnix::new(path).context("no emperor answers at", failed())?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context("create", "socket")?;
     for side in [Timeout::Recv, Timeout::Send] {
@@ -226,10 +226,10 @@ fn try_to_ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8
     });
     match heard {
         Err(rustix::io::Errno::AGAIN) => Err(Error::new(
-            "ask the emperor at",
+            "no emperor answers at",
             failed(),
             format_args!("no answer within {} s", patience.as_secs()),
         )),
-        heard => heard.map(|()| answer).context("ask the emperor at", failed()),
+        heard => heard.map(|()| answer).context("no emperor answers at", failed()),
     }
 }

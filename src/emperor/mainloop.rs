@@ -38,6 +38,8 @@ const CHANGES_PER_TURN: usize = 32;
 /// group that it is in, and a Ctrl-C can arrive by two ways.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Vassals that were taken over and whose files no scan has found by then are ended: their directories are not ours
 /// any more. A file that is just being written is found within this time.
 const CLAIMING: Duration = Duration::from_secs(10);
@@ -109,8 +111,15 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         upgrading: None,
         taken_over: None,
     };
-    if let Some(saved) = saved {
-        emperor.take_over(saved, now)?;
+    match saved {
+        Some(saved) => emperor.take_over(saved, now)?,
+        None => {
+            let first = emperor.sources.first().map(|source| source.display());
+            let others = if emperor.sources.len() > 1 { " and others" } else { "" };
+            if let Some(first) = first {
+                log!("version {VERSION}: watching {first}{others}");
+            }
+        }
     }
     while emperor.goes_on() {
         emperor.turn()?;
@@ -361,7 +370,7 @@ impl Emperor {
         self.began = saved.began;
         let client = saved.client;
         self.roster.resume(saved, now)?;
-        let text = format!("version {} has taken over {}", env!("CARGO_PKG_VERSION"), self.roster.count());
+        let text = format!("version {VERSION} has taken over {}", self.roster.count());
         log!("upgrade: {text}");
         if let Some(client) = client {
             self.server.tell(client, control::answer(Ok(text)), now);

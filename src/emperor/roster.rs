@@ -864,7 +864,8 @@ impl Roster {
         vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
-            log_of!(&name(path), "its sockets are closed until it runs again");
+            let until = if vassal.machine.state() == State::Idle { "" } else { " until it runs again" };
+            log_of!(&name(path), "its sockets are closed{until}");
         }
         self.perform(path, action, now);
     }

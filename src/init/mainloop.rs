@@ -298,7 +298,10 @@ impl Vassal {
             [(self.plan.signal_to_stop(), self.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)]
         {
             if is_alive(self) {
-                crate::log!("{} to the app", signal::name(number));
+                // A child that could not execute its program ends by itself, and was no app yet.
+                if self.app.as_ref().is_some_and(|app| app.is_started) {
+                    crate::log!("{} to the app", signal::name(number));
+                }
                 self.signal_app(number);
             }
             let deadline = Instant::now() + time;
