@@ -1,4 +1,4 @@
-//! The README's recipes: each file of docs/recipes is shown there as it is, and works.
+//! The recipes: each file of docs/recipes is shown in docs/recipes.md as it is, and works.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
 
@@ -36,13 +36,13 @@ exec sleep 1000
 const PROGRAMS: &[&str] = &["/bin/sh", "/bin/cat", "/bin/id", "/bin/ls", "/bin/mv", "/bin/sleep"];
 
 #[test]
-fn the_readme_shows_every_recipe_as_it_is() {
+fn the_document_shows_every_recipe_as_it_is() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(repository.join("README.md")).unwrap();
+    let document = fs::read_to_string(repository.join("docs/recipes.md")).unwrap();
     for (name, text) in RECIPES {
         let indent = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
         let block: String = text.lines().map(indent).collect();
-        assert!(readme.contains(&block), "README.md does not show docs/recipes/{name} as it is");
+        assert!(document.contains(&block), "docs/recipes.md does not show docs/recipes/{name} as it is");
     }
     let files = fs::read_dir(repository.join("docs/recipes")).unwrap();
     let files: BTreeSet<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
