@@ -384,6 +384,8 @@ fn a_vassal_that_takes_long_to_set_up_is_told_of_and_left_alone() {
         let go = std::path::Path::new("/run/go");
         let _ = fs::remove_file(go);
         let emperor = sandbox.emperor(&[]);
+        let line = emperor.wait_for("vassal-init[slow]: as-root: sh -c ");
+        assert!(line.ends_with(": still running after 5.0 s; it is given 60.0 s"), "{line}");
         let line = emperor.wait_for("emperor: slow: still setting up after ");
         assert!(line.contains(" after 10."), "{line}");
         fs::write(go, "").unwrap();

@@ -125,3 +125,14 @@ fn a_path_that_is_never_mounted_fails_the_start() {
         assert_eq!(vassal.lines("never"), [""; 0]);
     });
 }
+
+#[test]
+fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
+    sandboxed(|sandbox| {
+        let mut vassal = sandbox.vassal_init("vassal", "mountpoint-check = /app\ncommand = echo never");
+        let line = vassal.wait_for("mountpoint /app: nothing is mounted there, after ");
+        assert!(line.ends_with("; it is given 30.0 s"), "{line}");
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 143);
+    });
+}

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -56,6 +56,9 @@ impl From<Error> for Trouble {
         Self::Error(error)
     }
 }
+
+/// Whoever wonders what a start waits for is told after this time.
+pub(super) const SLOW: Duration = Duration::from_secs(5);
 
 impl Vassal {
     /// Runs the hooks of one phase, in order, up to the first that fails.
@@ -171,7 +174,14 @@ impl Vassal {
         let launched =
             self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.environment, &[])?;
         let pid = launched.pid;
-        let status = match self.wait_for(pid, Instant::now() + timeout) {
+        let start = Instant::now();
+        let mut ended = self.wait_for(pid, start + timeout.min(SLOW));
+        if timeout > SLOW && matches!(ended, Err(Interrupted::Deadline)) {
+            let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
+            crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
+            ended = self.wait_for(pid, start + timeout);
+        }
+        let status = match ended {
             Ok(status) => status,
             Err(interrupted) => {
                 // Its group has its number. ESRCH: it ended meanwhile.

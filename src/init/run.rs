@@ -16,7 +16,7 @@ use super::announce::{self, Listener, Offer};
 use super::creds::{self, Confinement, Identity, MountPower};
 use super::entrypoint;
 use super::events::{Events, NewFile};
-use super::hook::Failed;
+use super::hook::{Failed, SLOW};
 use super::jail;
 use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
@@ -460,6 +460,7 @@ impl Vassal {
         }
         let start = Instant::now();
         let deadline = start + self.plan.mountpoint_timeout;
+        let mut slow = Some(start + SLOW);
         step("mountpoint-check", self.events.watch_mounts(&self.procfs))?;
         loop {
             let now = Instant::now();
@@ -476,7 +477,16 @@ impl Vassal {
                     format!("mountpoint {path}: {trouble}, after {waited} ({}: {})", check.at, check.key);
                 return Err(setup_failure("mountpoint-check", 0, what, 0));
             }
-            self.wait(None, Some(deadline));
+            if slow.take_if(|slow| now >= *slow).is_some()
+                && let Some((check, trouble)) = self.mountpoints.trouble()
+            {
+                let (path, most) = (check.value.display(), Elapsed(self.plan.mountpoint_timeout));
+                crate::log!(
+                    "mountpoint {path}: {trouble}, after {}; it is given {most}",
+                    Elapsed(now - start)
+                );
+            }
+            self.wait(None, slow.into_iter().chain([deadline]).min());
             if self.is_interrupted() {
                 return Err(self.interrupted());
             }

@@ -1,6 +1,6 @@
 //! From a configuration to a vassal: whom it comes from, and in which process it is lived.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -255,14 +255,14 @@ fn anchored(inputs: &[Input]) -> Vec<Input> {
     inputs.iter().map(anchor).collect()
 }
 
-/// The vassal's name: its file's, without the suffix.
+/// The vassal's name: its file's, without the suffix; empty where there is none.
 fn name_of(inputs: &[Input]) -> String {
     let file = inputs.iter().rev().find_map(|input| match input {
         Input::File(file) => Path::new(file).file_stem(),
         Input::Text { path, .. } => path.file_stem(),
         Input::Option { .. } | Input::FromEmperor { .. } => None,
     });
-    file.unwrap_or(OsStr::new("-")).to_string_lossy().into_owned()
+    file.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A report for the log: each of its lines a line there.
