@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use common::cow::PIVOTED;
-use common::{Sandbox, process, run, sandboxed};
+use common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// The options of what is mounted at a place, and the rest of its line of mountinfo.
@@ -364,6 +364,8 @@ fn a_mount_that_meets_a_hung_filesystem_of_the_host_takes_no_longer_than_a_hook_
         run("fuse-zip", &["-r", "-o", "allow_other", "/var/www/app001.zip", "/app"]);
         let daemon = process::only("fuse-zip").pid;
         process::signal(daemon, Signal::STOP);
+        // Who waits for a request that it has read cannot be killed.
+        until("it has stopped", || process::read(daemon).is_some_and(|daemon| daemon.state == 'T'));
         for hook in [
             "mount:none /app/page.html /mnt bind",
             "mount:none /run /app/page.html bind",

@@ -94,12 +94,12 @@ fn a_changed_file_restarts_uwsgi_in_the_same_jail() {
         let emperor = sandbox.emperor(&[]);
         wait_for_page();
         let init = emperor.wait_running(1, "app001");
-        let daemon = process::named("fuse-zip");
+        let daemon = process::only("fuse-zip").pid;
         run("touch", &[vassal_path("app001").to_str().unwrap()]);
         emperor.wait_for("emperor: app001: reloaded after ");
         wait_for_page();
         assert!(process::read(init).is_some(), "PID 1 stays");
-        assert_eq!(process::named("fuse-zip"), daemon, "the mount stays");
+        assert_eq!(process::only("fuse-zip").pid, daemon, "the mount stays");
         emperor.stop();
     });
 }
