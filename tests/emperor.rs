@@ -320,7 +320,7 @@ fn a_second_int_after_more_than_a_second_kills_at_once() {
         emperor.signal(Signal::INT);
         assert_eq!(emperor.wait(), 0);
         emperor.wait_for(": asked again, killing 1 vassal");
-        emperor.wait_for("emperor: app: vassal-init killed by SIGKILL: it did not end by itself; ");
+        emperor.wait_for("emperor: app: killed: not gone 1.");
         assert!(process::all().iter().all(process::Process::is_of_sandbox));
     });
 }
