@@ -36,7 +36,7 @@ fn directories_patterns_and_files_side_by_side() {
         let lines = "emperor = d\nemperor = glob:///run/scratch/t/*/v/t*.ini\nemperor = single/four.ini\n\
                      emperor-extra-extension = .conf\nemperor-freq = 1000";
         let emperor = emperor(sandbox, lines);
-        for name in ["one", "two", "three", "four"] {
+        for name in ["one", "two", "x/v/three", "four"] {
             emperor.wait_running(1, name);
         }
         emperor.wait_for("vassal-init[one]: at /run/scratch/d/ in ");
@@ -50,10 +50,42 @@ fn directories_patterns_and_files_side_by_side() {
             // Its subdirectory was perhaps made after the scan that its own creation has led to.
             tries += 1;
             fs::create_dir(format!("/run/scratch/t/nudge{tries}")).unwrap();
-            !emperor.lines("emperor: t5: running after ").is_empty()
+            !emperor.lines("emperor: z/v/t5: running after ").is_empty()
         });
         fs::rename("/run/scratch/t/x", "/run/scratch/x-was-here").unwrap();
-        emperor.wait_for("emperor: three: stopped; ");
+        emperor.wait_for("emperor: x/v/three: stopped; ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_pattern_may_find_files_of_one_name_in_many_directories() {
+    sandboxed(|sandbox| {
+        for user in ["alice", "bob"] {
+            saying(&format!("/run/scratch/home/{user}/app.ini"), "%n of $(UWSGI_VASSAL_NAME)");
+        }
+        let lines = "emperor = /run/scratch/home/*/*.ini\ncontrol = control\nexec-as-emperor = echo of $UWSGI_VASSAL_NAME";
+        let emperor = emperor(sandbox, lines);
+        let order = |words: &[&str]| {
+            let mut command = sandbox.program("emperor");
+            let output = command.args(words).args(["--control", "/run/scratch/control"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        for user in ["alice", "bob"] {
+            emperor.wait_running(1, &format!("{user}/app"));
+            emperor.wait_for(&format!("of {user}/app"));
+        }
+        order(&["upgrade"]);
+        order(&["stop", "alice/app"]);
+        emperor.wait_for("emperor: alice/app: stopped; ");
+        let table = order(&["status"]);
+        for (name, state) in [("alice/app", "stopped"), ("bob/app", "running")] {
+            let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+            assert_eq!(line.split_whitespace().nth(1), Some(state), "{table}");
+        }
+        fs::remove_file("/run/scratch/home/bob/app.ini").unwrap();
+        emperor.wait_for("emperor: bob/app: stopped; ");
         emperor.stop();
     });
 }

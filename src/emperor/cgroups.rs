@@ -1,8 +1,9 @@
 //! A cgroup (version 2) for each vassal, below one directory: made before the instance, which starts in it, and ended
 //! with everything that is still in it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
@@ -101,10 +102,16 @@ impl Cgroups {
         kills
     }
 
-    /// Marked, as a vassal may be named like one of the files that the kernel puts there.
+    /// Marked, as a vassal may be named like one of the files that the kernel puts there; and in one part.
     fn path(&self, vassal: &OsStr) -> PathBuf {
-        let mut name = OsString::from("v-");
-        name.push(vassal);
-        self.directory.join(name)
+        let mut name = b"v-".to_vec();
+        for &byte in vassal.as_bytes() {
+            match byte {
+                b'/' => name.extend(b"%2f"),
+                b'%' => name.extend(b"%25"),
+                _ => name.push(byte),
+            }
+        }
+        self.directory.join(OsStr::from_bytes(&name))
     }
 }

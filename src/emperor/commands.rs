@@ -5,13 +5,12 @@
 //! the same time. The text of a command is not logged: it may hold what the log is not to hold.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::scan::vassal_name;
+use super::file::VassalFile;
 use super::shell::{Shell, kill_group};
 use super::spawn::{Origin, Process};
 use crate::config::plan::Located;
@@ -52,19 +51,18 @@ impl Commands {
     }
 
     /// Begins the commands for an instance of the vassal whose file is at `path`.
-    pub fn begin(&mut self, path: &Path, process: &Process, now: Instant) {
-        let name = vassal_name(path.file_name().unwrap_or_default());
+    pub fn begin(&mut self, path: &VassalFile, process: &Process, now: Instant) {
         let number = |number: u32| OsString::from(number.to_string());
         // uWSGI's four, and the name, which its commands have to cut out of the path.
         let variables = [
-            ("UWSGI_VASSAL_CONFIG", path.into()),
+            ("UWSGI_VASSAL_CONFIG", path.as_os_str().to_owned()),
             ("UWSGI_VASSAL_PID", number(process.pid.as_raw_nonzero().get().unsigned_abs())),
             ("UWSGI_VASSAL_UID", number(process.owner.uid)),
             ("UWSGI_VASSAL_GID", number(process.owner.gid)),
-            ("UWSGI_VASSAL_NAME", name.to_owned()),
+            ("UWSGI_VASSAL_NAME", path.name().to_owned()),
         ];
         self.run(Job {
-            vassal: name.to_string_lossy().into_owned(),
+            vassal: path.shown().into_owned(),
             instance: process.pid,
             variables: variables.map(|(name, value)| (name.into(), value)),
             index: 0,
@@ -193,7 +191,7 @@ mod tests {
         let append = format!("echo second >> {0}; [ $(ps -o pgid= -p $$) = $$ ]", out.display());
         let mut commands = commands(&[&write, &append]);
         let now = Instant::now();
-        commands.begin(Path::new("/v/a.ini"), &process(), now);
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), now);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(3));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(0));
@@ -207,7 +205,7 @@ mod tests {
     fn a_command_that_hangs_is_killed_with_its_group_and_the_next_one_runs() {
         let mut commands = commands(&["sleep 1000 & wait", "exit 5"]);
         let now = Instant::now();
-        commands.begin(Path::new("/v/a.ini"), &process(), now);
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), now);
         commands.time(now + TIMEOUT / 2);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         commands.time(now + TIMEOUT);
@@ -219,11 +217,11 @@ mod tests {
     #[test]
     fn nothing_more_is_begun_for_an_instance_that_has_ended_or_while_stopping() {
         let mut commands = commands(&["exit 0", "exit 0"]);
-        commands.begin(Path::new("/v/a.ini"), &process(), Instant::now());
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), Instant::now());
         commands.instance_ended(getpid());
         reap(&mut commands);
         assert!(commands.jobs.is_empty());
-        commands.begin(Path::new("/v/a.ini"), &process(), Instant::now());
+        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), Instant::now());
         commands.stop();
         reap(&mut commands);
         assert!(commands.jobs.is_empty());

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, fstat, lstat};
 use rustix::io::Errno;
 use rustix::net::listen;
 
-use super::scan::vassal_name;
+use super::file::vassal_name;
 use super::server::{self, SocketFile};
 use crate::config;
 use crate::config::plan::{Address, OnDemand, Place};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::file::VassalFile;
 use super::later;
 use super::scan::{self, Change, Entry, Listing, Rules};
 use super::watch::Watch;
@@ -45,6 +46,8 @@ pub struct Directories {
 
 struct Directory {
     path: Rc<Path>,
+    /// Where in the paths of its files the vassals' names begin.
+    names_at: usize,
     /// The line it comes from.
     source: Located<()>,
     /// Which of its names count.
@@ -108,7 +111,7 @@ impl Directories {
     }
 
     /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays as it was.
-    pub fn scan(&mut self, now: Instant) -> Vec<(Rc<Path>, Change)> {
+    pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
         let mut changes = self.find_directories();
@@ -127,25 +130,25 @@ impl Directories {
                 Entry::Refused(_) | Entry::Unknown(_) => true,
             });
             let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
-            changes.extend(found.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
+            changes.extend(found.into_iter().map(|(name, change)| (directory.file(&name), change)));
         }
         self.took = now.elapsed();
         changes
     }
 
     /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of it.
-    fn find_directories(&mut self) -> Vec<(Rc<Path>, Change)> {
+    fn find_directories(&mut self) -> Vec<(Rc<VassalFile>, Change)> {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
         }
         let mut whole = true;
         for (Located { value, key, at }, trouble) in &mut self.sources {
             let places = match value {
-                Source::Directory(path) => Ok(vec![(path.clone(), Wanted::All)]),
+                Source::Directory(path) => Ok((below(path), vec![(path.clone(), Wanted::All)])),
                 Source::Pattern(pattern) => places(pattern),
             };
             match places {
-                Ok(places) => {
+                Ok((names_at, places)) => {
                     *trouble = None;
                     for (path, wanted) in places {
                         let known = self.directories.iter_mut().find(|known| *known.path == *path);
@@ -153,7 +156,7 @@ impl Directories {
                             Some(known) => known.wanted.push(wanted),
                             None => {
                                 let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
-                                self.directories.push(Directory::new(path.into(), source, wanted));
+                                self.directories.push(Directory::new(path.into(), names_at, source, wanted));
                             }
                         }
                     }
@@ -172,9 +175,8 @@ impl Directories {
             let stays = !directory.wanted.is_empty() || !whole;
             if !stays {
                 let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
-                let path = &directory.path;
-                changes.extend(gone.into_iter().map(|(name, change)| (Rc::from(path.join(name)), change)));
-                self.watch.forget(path);
+                changes.extend(gone.into_iter().map(|(name, change)| (directory.file(&name), change)));
+                self.watch.forget(&directory.path);
             } else if directory.wanted.is_empty() {
                 directory.wanted = std::mem::take(&mut directory.before);
             }
@@ -185,10 +187,11 @@ impl Directories {
 }
 
 impl Directory {
-    fn new(path: Rc<Path>, source: Located<()>, wanted: Wanted) -> Self {
+    fn new(path: Rc<Path>, names_at: usize, source: Located<()>, wanted: Wanted) -> Self {
         let (wanted, before) = (vec![wanted], Vec::new());
         Self {
             path,
+            names_at,
             source,
             wanted,
             before,
@@ -197,6 +200,10 @@ impl Directory {
             blind: None,
             has_links: false,
         }
+    }
+
+    fn file(&self, name: &OsStr) -> Rc<VassalFile> {
+        Rc::new(VassalFile::new(self.path.join(name), self.names_at))
     }
 
     fn wants(&self, name: &OsStr) -> bool {
@@ -235,24 +242,25 @@ impl Directory {
 }
 
 /// The directories that a pattern concerns, and which of their names: those with its files, and those on the way to them
-/// where it has wildcards, since other ones can appear there.
+/// where it has wildcards, since other ones can appear there. And where in the paths the names of vassals begin: with the first
+/// part that is not the same for all.
 ///
 /// # Errors
 /// A directory on the way that is there but cannot be read; or there are too many.
-fn places(pattern: &Path) -> Result<Vec<(PathBuf, Wanted)>> {
+fn places(pattern: &Path) -> Result<(usize, Vec<(PathBuf, Wanted)>)> {
     let file = pattern.file_name().unwrap_or_default().to_owned();
     let mut places = Vec::new();
     let mut reached = vec![PathBuf::new()];
-    let mut certain = true;
+    let mut names_at = None;
     for part in pattern.parent().into_iter().flat_map(Path::components) {
         let part = part.as_os_str();
         if !glob::has_wildcard(part.as_bytes()) {
             reached.iter_mut().for_each(|path| path.push(part));
             continue;
         }
-        certain = false;
         let mut next = Vec::new();
         for path in reached {
+            names_at.get_or_insert(below(&path));
             subdirectories(&path, part, &mut next)?;
             places.push((path, Wanted::Below));
         }
@@ -260,14 +268,19 @@ fn places(pattern: &Path) -> Result<Vec<(PathBuf, Wanted)>> {
     }
     places.extend(reached.into_iter().map(|path| (path, Wanted::Matching(file.clone()))));
     // What a wildcard has led to may lack the rest of the path; a directory that is written out is missed.
-    if !certain {
+    if names_at.is_some() {
         places.retain(|(path, _)| is_directory(path));
     }
     if places.len() > MATCHES_MAX {
         let reason = format!("more than {MATCHES_MAX} directories match");
         return Err(Error::new("expand", pattern.display(), reason));
     }
-    Ok(places)
+    Ok((names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern))), places))
+}
+
+/// Where in the path of something in a directory its name begins.
+fn below(directory: &Path) -> usize {
+    directory.join("x").as_os_str().len() - 1
 }
 
 /// Adds the subdirectories, or links to some, whose names match.

@@ -1,7 +1,7 @@
 //! The emperor's main loop: waits for a signal, a change, a vassal's word or the nearest deadline.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,12 @@ use super::backoff::Backoff;
 use super::commands::Commands;
 use super::control::Command;
 use super::directories::Directories;
+use super::file::VassalFile;
 use super::files::{PidFile, log_to};
 use super::notify::Notifier;
 use super::questions::Questions;
 use super::roster::Roster;
-use super::scan::{Change, Owners, Rules, vassal_name};
+use super::scan::{Change, Owners, Rules};
 use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
 use super::state::Saved;
@@ -173,7 +174,7 @@ struct Emperor {
     server: Server,
     notifier: Notifier,
     /// Found by a scan and not acted on yet.
-    changes: VecDeque<(Rc<Path>, Change)>,
+    changes: VecDeque<(Rc<VassalFile>, Change)>,
     /// Since when everything is being stopped.
     stopping: Option<Instant>,
     began: Instant,
@@ -392,14 +393,13 @@ impl Emperor {
         }
     }
 
-    fn act_on(&mut self, path: &Rc<Path>, change: Change, now: Instant) {
+    fn act_on(&mut self, path: &Rc<VassalFile>, change: Change, now: Instant) {
         match change {
             Change::Appeared => self.roster.start(path, "file is back", now),
             Change::Changed => self.roster.start(path, "file changed", now),
             Change::Removed => self.roster.stop(path, "file removed", now),
             Change::Refused(why) => {
-                let name = vassal_name(path.file_name().unwrap_or_default());
-                log_of!(&name.to_string_lossy(), "{} ignored: {why}", path.display());
+                log_of!(&path.shown(), "{} ignored: {why}", path.display());
             }
         }
     }

@@ -23,6 +23,7 @@ pub mod commands;
 pub mod control;
 pub mod demand;
 pub mod directories;
+pub mod file;
 pub mod files;
 pub mod instance;
 pub mod kept;

@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::demand;
+use super::file::VassalFile;
 use super::shell::{Shell, kill_group};
 use super::spawn::Origin;
 use crate::config::plan::{Address, OnDemand};
@@ -35,7 +36,7 @@ pub struct Questions {
 }
 
 struct Question {
-    path: Rc<Path>,
+    path: Rc<VassalFile>,
     why: String,
 }
 
@@ -51,7 +52,7 @@ struct Running {
 /// What the command said.
 pub struct Reply {
     /// The vassal's file.
-    pub path: Rc<Path>,
+    pub path: Rc<VassalFile>,
     /// Why it was asked, as a log line has it.
     pub why: String,
     /// Where the vassal is waited for; `None` where it is not.
@@ -75,7 +76,7 @@ impl Questions {
 
     /// Asks for the vassal whose file is at `path`; `false` if nothing can be asked. What was asked for it before is not
     /// answered any more.
-    pub fn ask(&mut self, path: &Rc<Path>, why: &str, now: Instant) -> bool {
+    pub fn ask(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) -> bool {
         if self.command.is_none() {
             return false;
         }
@@ -86,7 +87,7 @@ impl Questions {
     }
 
     /// Nobody wants to know it of this vassal any more.
-    pub fn forget(&mut self, path: &Path) {
+    pub fn forget(&mut self, path: &VassalFile) {
         self.waiting.retain(|question| *question.path != *path);
         self.replies.retain(|reply| *reply.path != *path);
         for running in &mut self.running {
@@ -108,7 +109,7 @@ impl Questions {
     }
 
     /// Whether it was asked for this vassal, and has not answered yet.
-    pub fn concern(&self, path: &Path) -> bool {
+    pub fn concern(&self, path: &VassalFile) -> bool {
         let running = self.running.iter().filter_map(|running| running.question.as_ref());
         self.waiting.iter().chain(running).any(|question| *question.path == *path)
     }

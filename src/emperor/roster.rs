@@ -1,10 +1,9 @@
 //! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +16,11 @@ use super::backoff::Backoff;
 use super::commands::Commands;
 use super::control::{DONE, FAILED, PENDING};
 use super::demand;
+use super::file::VassalFile;
 use super::instance::{Heard, Instance};
 use super::kept::{self, Kept};
 use super::losses::Mountpoints;
 use super::questions::{Questions, Reply};
-use super::scan::vassal_name;
 use super::spawn::{Owner, Spawner};
 use super::state::{Saved, SavedVassal};
 use super::status::{Failures, Status};
@@ -58,15 +57,15 @@ pub struct Roster {
     backoff: Backoff,
     /// Readable when a link is; its events carry the pid.
     links: OwnedFd,
-    vassals: Table<Rc<Path>, Box<Vassal>>,
-    pids: Table<i32, Rc<Path>>,
+    vassals: Table<Rc<VassalFile>, Box<Vassal>>,
+    pids: Table<i32, Rc<VassalFile>>,
     /// Those that wait for a connection, by the descriptor of their socket.
-    waiting: Table<i32, Rc<Path>>,
+    waiting: Table<i32, Rc<VassalFile>>,
     /// Which of them each name means.
-    names: Table<OsString, Rc<Path>>,
+    names: Table<OsString, Rc<VassalFile>>,
     /// Files whose name is taken by a vassal of another directory. They wait for its end.
-    shadowed: Vec<Rc<Path>>,
-    timers: Table<(Instant, Rc<Path>), ()>,
+    shadowed: Vec<Rc<VassalFile>>,
+    timers: Table<(Instant, Rc<VassalFile>), ()>,
     /// How many sockets are kept for all vassals together: the sum of their [`Vassal::counted`].
     sockets: u64,
     /// Children that have ended and are none of ours or of the commands'.
@@ -183,18 +182,18 @@ impl Roster {
     }
 
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
-    pub fn start(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
-        match self.names.get(file_name(path)) {
+    pub fn start(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
+        match self.names.get(path.name()) {
             Some(owner) if owner != path => {
                 if !self.shadowed.contains(path) {
                     self.shadowed.push(Rc::clone(path));
                     let (file, owner) = (path.display(), owner.display());
-                    log_of!(&name(path), "{file} has to wait: {owner} has the same name");
+                    log_of!(&path.shown(), "{file} has to wait: {owner} has the same name");
                 }
                 return;
             }
             Some(_) => {}
-            None => self.names.insert(file_name(path).to_owned(), Rc::clone(path)),
+            None => self.names.insert(path.name().to_owned(), Rc::clone(path)),
         }
         if self.vassals.get(path).is_none() {
             let vassal = Vassal {
@@ -230,13 +229,13 @@ impl Roster {
     }
 
     /// The same, when it is known where the first connection is to be waited for, if that is to be.
-    fn start_at(&mut self, path: &Rc<Path>, why: &str, address: Result<Option<Address>>, now: Instant) {
+    fn start_at(&mut self, path: &Rc<VassalFile>, why: &str, address: Result<Option<Address>>, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         vassal.refused = None;
         match address {
             Ok(demand) => vassal.demand = demand,
             Err(error) => {
-                log_of!(&name(path), "{error}: not on demand");
+                log_of!(&path.shown(), "{error}: not on demand");
                 vassal.demand = None;
             }
         }
@@ -253,7 +252,7 @@ impl Roster {
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
-            log_of!(&name(path), "{why}: {how}");
+            log_of!(&path.shown(), "{why}: {how}");
         }
         self.apply(path, Event::Start, now);
     }
@@ -266,12 +265,12 @@ impl Roster {
     }
 
     /// The vassal is not to run any more. `why` is for the log.
-    pub fn stop(&mut self, path: &Rc<Path>, why: &str, now: Instant) {
+    pub fn stop(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
         self.questions.forget(path);
         self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
             let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
-            log_of!(&name(path), "{why}: {how}");
+            log_of!(&path.shown(), "{why}: {how}");
         }
         self.apply(path, Event::Stop, now);
     }
@@ -294,11 +293,11 @@ impl Roster {
         let held = matches!(state, State::Held | State::Stopping { then: Then::Hold, .. });
         let how = match order {
             Order::Reload if held => {
-                return Err(format!("{} was stopped by command: 'emperor start' starts it", name(&path)));
+                return Err(format!("{} was stopped by command: 'emperor start' starts it", path.shown()));
             }
             Order::Reload => {
                 self.start(&path, "reload by command", now);
-                return Ok(format!("{}: told to reload", name(&path)));
+                return Ok(format!("{}: told to reload", path.shown()));
             }
             Order::Stop if held && !up => "stopped already",
             Order::Stop if up => "stopping",
@@ -315,9 +314,9 @@ impl Roster {
             Order::Stop => ("stop", Event::Hold),
             Order::Start | Order::Reload => ("start", Event::Release),
         };
-        log_of!(&name(&path), "{word} by command: {how}");
+        log_of!(&path.shown(), "{word} by command: {how}");
         self.apply(&path, event, now);
-        Ok(format!("{}: {how}", name(&path)))
+        Ok(format!("{}: {how}", path.shown()))
     }
 
     /// What has become of an order that was [obeyed](Self::obey): whether it is done, by the first byte of an answer to
@@ -380,7 +379,7 @@ impl Roster {
             };
             let state = self.vassals.get(&path).map(|vassal| vassal.machine.state());
             if let Some(State::Reloading { .. }) = state {
-                log_of!(&name(&path), "the reload was not answered in time: restarting");
+                log_of!(&path.shown(), "the reload was not answered in time: restarting");
             }
             let instance = self.vassals.get_mut(&path).and_then(|vassal| vassal.instance.as_mut());
             if let (Some(State::Running { .. }), Some(instance)) = (state, instance) {
@@ -402,7 +401,7 @@ impl Roster {
             let pid = event.data.u64() as i32;
             if event.data.u64() >= DEMAND {
                 if let Some(path) = self.waiting.get(&pid).cloned() {
-                    log_of!(&name(&path), "somebody connects: starting");
+                    log_of!(&path.shown(), "somebody connects: starting");
                     self.apply(&path, Event::Connected, now);
                 }
             } else if let Some(path) = self.pids.get(&pid).cloned() {
@@ -450,7 +449,7 @@ impl Roster {
                     if let (false, Some(path)) =
                         (numbers.is_empty(), self.pids.get(&pid.as_raw_nonzero().get()))
                     {
-                        log_of!(&name(path), "aborted its own FUSE connections: {}", numbers.join(", "));
+                        log_of!(&path.shown(), "aborted its own FUSE connections: {}", numbers.join(", "));
                     }
                 }
             }
@@ -462,7 +461,7 @@ impl Roster {
     pub fn status(&self, now: Instant) {
         log!("{}", self.count());
         for (path, vassal) in self.vassals.iter() {
-            log_of!(&name(path), "{}", vassal.status(path, now).line());
+            log_of!(&path.shown(), "{}", vassal.status(path, now).line());
         }
     }
 
@@ -492,8 +491,9 @@ impl Roster {
 
     /// What a program that takes our place needs to know.
     pub fn save(&self) -> Vec<SavedVassal> {
-        let save = |(path, vassal): &(Rc<Path>, Box<Vassal>)| SavedVassal {
+        let save = |(path, vassal): &(Rc<VassalFile>, Box<Vassal>)| SavedVassal {
             path: path.as_os_str().as_bytes().to_vec(),
+            name_at: path.name_at() as u64,
             seen: vassal.seen,
             state: vassal.machine.state(),
             backoff: vassal.machine.next_delay(),
@@ -522,7 +522,8 @@ impl Roster {
     /// As [`Instance::resume`].
     pub fn resume(&mut self, saved: Saved, now: Instant) -> Result<()> {
         for saved in saved.vassals {
-            let path: Rc<Path> = Rc::from(Path::new(OsStr::from_bytes(&saved.path)));
+            let path = PathBuf::from(OsString::from_vec(saved.path));
+            let path = Rc::new(VassalFile::new(path, saved.name_at as usize));
             let text = |bytes: Vec<u8>| {
                 Some(bytes)
                     .filter(|bytes| !bytes.is_empty())
@@ -560,7 +561,7 @@ impl Roster {
                 armed: None,
             };
             vassal.machine.set_on_demand(vassal.demand.is_some());
-            self.names.insert(file_name(&path).to_owned(), Rc::clone(&path));
+            self.names.insert(path.name().to_owned(), Rc::clone(&path));
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));
             self.perform(&path, Action::None, now);
         }
@@ -572,7 +573,7 @@ impl Roster {
     pub fn drop_unclaimed(&mut self, all: bool, now: Instant) {
         for path in self.paths() {
             if self.vassals.get(&path).is_some_and(|vassal| vassal.unclaimed) {
-                let there = !matches!(rustix::fs::stat(&*path), Err(Errno::NOENT));
+                let there = !matches!(rustix::fs::stat(&**path), Err(Errno::NOENT));
                 let directory = path.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
                 if !there && directory {
                     self.stop(&path, "file removed", now);
@@ -588,18 +589,18 @@ impl Roster {
         self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))
     }
 
-    fn paths(&self) -> Vec<Rc<Path>> {
+    fn paths(&self) -> Vec<Rc<VassalFile>> {
         self.vassals.iter().map(|(path, _)| Rc::clone(path)).collect()
     }
 
-    fn apply(&mut self, path: &Rc<Path>, event: Event, now: Instant) {
+    fn apply(&mut self, path: &Rc<VassalFile>, event: Event, now: Instant) {
         if let Some(vassal) = self.vassals.get_mut(path) {
             let action = vassal.machine.step(event, now);
             self.perform(path, action, now);
         }
     }
 
-    fn perform(&mut self, path: &Rc<Path>, action: Action, now: Instant) {
+    fn perform(&mut self, path: &Rc<VassalFile>, action: Action, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let listens = if matches!(action, Action::Spawn | Action::Listen) {
             disarm(vassal, &self.links, &mut self.waiting);
@@ -622,12 +623,12 @@ impl Roster {
             Action::None => {}
             Action::Listen => match (&vassal.demand, listens) {
                 (Some(address), Ok(())) => {
-                    log_of!(&name(path), "waiting for a connection to {}", address.name)
+                    log_of!(&path.shown(), "waiting for a connection to {}", address.name)
                 }
                 (None, Ok(())) => {}
                 (_, Err(error)) => {
                     vassal.machine.step(Event::SpawnFailed, now);
-                    log_of!(&name(path), "{error}; {}", next(vassal.machine.state(), now));
+                    log_of!(&path.shown(), "{error}; {}", next(vassal.machine.state(), now));
                     vassal.last = Some(error.to_string());
                     vassal.count_failure(now);
                 }
@@ -636,10 +637,10 @@ impl Roster {
                 let spawned = listens.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
-                        log_of!(&name(path), "started (pid {})", instance.pid());
+                        log_of!(&path.shown(), "started (pid {})", instance.pid());
                         if let Some(why) = vassal.refused.take() {
                             log_of!(
-                                &name(path),
+                                &path.shown(),
                                 "it was started with the file whose reload was refused: {why}"
                             );
                         }
@@ -651,7 +652,11 @@ impl Roster {
                     }
                     Err(error) => {
                         vassal.machine.step(Event::SpawnFailed, now);
-                        log_of!(&name(path), "cannot start: {error}; {}", next(vassal.machine.state(), now));
+                        log_of!(
+                            &path.shown(),
+                            "cannot start: {error}; {}",
+                            next(vassal.machine.state(), now)
+                        );
                         vassal.last = Some(error.to_string());
                         vassal.count_failure(now);
                     }
@@ -679,7 +684,7 @@ impl Roster {
                         // It may have become somebody else's, or root's: then it must not go on as it was.
                         Err(error) if !self.spawner.is_tyrant() => {
                             vassal.machine.step(Event::Answered(Answer::Refused), now);
-                            log_of!(&name(path), "cannot reload: {error}; the app goes on as it was");
+                            log_of!(&path.shown(), "cannot reload: {error}; the app goes on as it was");
                             vassal.refused = Some(error.to_string());
                         }
                         other => {
@@ -701,20 +706,20 @@ impl Roster {
             }
             Action::Kill => {
                 if let Some(instance) = &mut vassal.instance {
-                    instance.kill(&name(path), now);
+                    instance.kill(&path.shown(), now);
                     self.killed.push(instance.process().pid);
                 }
             }
             Action::Remind => {
                 if let State::Starting { since, .. } = vassal.machine.state() {
-                    log_of!(&name(path), "still setting up after {}", Elapsed(now - since));
+                    log_of!(&path.shown(), "still setting up after {}", Elapsed(now - since));
                 }
             }
             Action::Forget => {
                 if let Some(mut instance) = vassal.instance.take() {
                     let (pid, killed) = (instance.pid(), instance.killed_for(now));
                     log_of!(
-                        &name(path),
+                        &path.shown(),
                         "pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"
                     );
                     instance.close_link(&self.links);
@@ -732,7 +737,7 @@ impl Roster {
             if let Some((new, (_, socket))) = armed.zip(vassal.kept.demand()) {
                 let data = epoll::EventData::new_u64(DEMAND | new as u64);
                 if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
-                    log_of!(&name(path), "wait for a connection: {}", Described(errno));
+                    log_of!(&path.shown(), "wait for a connection: {}", Described(errno));
                 }
                 self.waiting.insert(new, Rc::clone(path));
                 vassal.armed = armed;
@@ -759,25 +764,25 @@ impl Roster {
     }
 
     /// There is no such vassal any more; its name is free.
-    fn forget(&mut self, path: &Rc<Path>, now: Instant) {
+    fn forget(&mut self, path: &Rc<VassalFile>, now: Instant) {
         let gone = self.vassals.remove(path);
         self.sockets -= gone.map_or(0, |vassal| vassal.counted);
-        self.names.remove(file_name(path));
+        self.names.remove(path.name());
         if self.ending {
             return;
         }
-        if let Some(index) = self.shadowed.iter().position(|other| file_name(other) == file_name(path)) {
+        if let Some(index) = self.shadowed.iter().position(|other| other.name() == path.name()) {
             let next = self.shadowed.remove(index);
-            log_of!(&name(&next), "{}: its turn has come", next.display());
+            log_of!(&next.shown(), "{}: its turn has come", next.display());
             self.start(&next, "", now);
         }
     }
 
-    fn read_link(&mut self, path: &Rc<Path>, now: Instant) {
+    fn read_link(&mut self, path: &Rc<VassalFile>, now: Instant) {
         for _ in 0..PACKETS_PER_TURN {
             let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
             let Some(instance) = instance else { return };
-            match instance.hear(&self.links, &name(path), now) {
+            match instance.hear(&self.links, &path.shown(), now) {
                 Heard::Nothing => return,
                 Heard::News => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
@@ -795,7 +800,7 @@ impl Roster {
                     let on_demand = self.vassals.get(path).is_some_and(|vassal| vassal.demand.is_some());
                     let until =
                         if on_demand { "somebody connects" } else { "its file changes, or 'emperor start'" };
-                    log_of!(&name(path), "the app wants to be stopped: stopping until {until}");
+                    log_of!(&path.shown(), "the app wants to be stopped: stopping until {until}");
                     self.apply(path, Event::Leave, now);
                 }
                 Heard::Sockets(labels) => {
@@ -811,9 +816,9 @@ impl Roster {
                         match room {
                             Ok(()) if vassal.kept.keep(socket) => vassal.count_sockets(&mut self.sockets),
                             Ok(()) => {
-                                log_of!(&name(path), "it has too many sockets: this one is not kept");
+                                log_of!(&path.shown(), "it has too many sockets: this one is not kept");
                             }
-                            Err(error) => log_of!(&name(path), "{error}: it is not kept"),
+                            Err(error) => log_of!(&path.shown(), "{error}: it is not kept"),
                         }
                     }
                 }
@@ -824,7 +829,7 @@ impl Roster {
     }
 
     /// A vassal has answered a reload, which counts only if one was asked for.
-    fn answered(&mut self, path: &Rc<Path>, answer: Answer, why: String, now: Instant) {
+    fn answered(&mut self, path: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let (State::Reloading { .. }, Some(instance)) = (vassal.machine.state(), &vassal.instance) else {
             return;
@@ -842,12 +847,12 @@ impl Roster {
             (_, Answer::Refused) => "; the app goes on as it was",
             _ => "",
         };
-        log_of!(&name(path), "{what}{next}");
+        log_of!(&path.shown(), "{what}{next}");
         vassal.refused = (answer == Answer::Refused && action == Action::None).then_some(why);
         self.perform(path, action, now);
     }
 
-    fn bury(&mut self, path: &Rc<Path>, status: WaitStatus, now: Instant) {
+    fn bury(&mut self, path: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let Some(mut instance) = vassal.instance.take() else { return };
         instance.close_link(&self.links);
@@ -859,13 +864,13 @@ impl Roster {
         }
         let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
-        log_of!(&name(path), "{why}; {}; {next}", instance.how_long(now));
+        log_of!(&path.shown(), "{why}; {}; {next}", instance.how_long(now));
         vassal.last = Some(why);
         vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
             let until = if vassal.machine.state() == State::Idle { "" } else { " until it runs again" };
-            log_of!(&name(path), "its sockets are closed{until}");
+            log_of!(&path.shown(), "its sockets are closed{until}");
         }
         self.perform(path, action, now);
     }
@@ -930,7 +935,7 @@ impl Vassal {
         };
     }
 
-    fn status<'a>(&'a self, path: &'a Path, now: Instant) -> Status<'a> {
+    fn status<'a>(&'a self, path: &'a VassalFile, now: Instant) -> Status<'a> {
         let (state, since, until) = match self.machine.state() {
             State::Idle => ("idle", None, None),
             State::Starting { .. } => ("starting", None, None),
@@ -945,7 +950,7 @@ impl Vassal {
             State::Waiting => ("waiting", None, None),
         };
         Status {
-            name: name(path),
+            name: path.shown(),
             path,
             state,
             stopping: matches!(self.machine.state(), State::Stopping { .. }),
@@ -971,7 +976,7 @@ impl Vassal {
 
 /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
 /// keep it alive.
-fn disarm(vassal: &mut Vassal, links: &OwnedFd, waiting: &mut Table<i32, Rc<Path>>) {
+fn disarm(vassal: &mut Vassal, links: &OwnedFd, waiting: &mut Table<i32, Rc<VassalFile>>) {
     if let Some((number, (_, socket))) = vassal.armed.take().zip(vassal.kept.demand()) {
         let _ = epoll::delete(links, socket);
         waiting.remove(&number);
@@ -992,14 +997,4 @@ fn next(state: State, now: Instant) -> String {
         State::Held => "not respawned before 'emperor start'".to_owned(),
         State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
-}
-
-/// A vassal's name, as log lines show it.
-fn name(path: &Path) -> Cow<'_, str> {
-    file_name(path).to_string_lossy()
-}
-
-/// A vassal's name.
-fn file_name(path: &Path) -> &OsStr {
-    vassal_name(path.file_name().unwrap_or(OsStr::new("?")))
 }

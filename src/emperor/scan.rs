@@ -103,14 +103,6 @@ impl Rules {
     }
 }
 
-/// The vassal's name: its file's up to the last dot, as `%n` has it.
-pub fn vassal_name(file: &OsStr) -> &OsStr {
-    let file = file.as_bytes();
-    OsStr::from_bytes(
-        file.iter().rposition(|&byte| byte == b'.').and_then(|dot| file.get(..dot)).unwrap_or(file),
-    )
-}
-
 /// Reads `directory` to its end and looks at the files that `wanted` names.
 ///
 /// # Errors
@@ -272,8 +264,6 @@ mod tests {
         {
             assert!(!rules.is_vassal(OsStr::new(name)), "{name}");
         }
-        assert_eq!(vassal_name(OsStr::new("app.001.ini")), "app.001");
-        assert_eq!(vassal_name(OsStr::new("a.vassal")), "a");
     }
 
     #[test]

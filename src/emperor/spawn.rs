@@ -14,8 +14,9 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use super::cgroups::Cgroups;
 use super::demand;
+use super::file::VassalFile;
 use super::kept::Kept;
-use super::scan::{Owners, vassal_name};
+use super::scan::Owners;
 use super::state::Saved;
 use super::tyrant;
 use super::upgrade::VARIABLES;
@@ -222,8 +223,8 @@ impl Spawner {
     ///
     /// # Errors
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
-    pub fn spawn(&self, path: &Path, kept: &mut Kept) -> Result<Process> {
-        let name = vassal_name(path.file_name().unwrap_or_default());
+    pub fn spawn(&self, path: &VassalFile, kept: &mut Kept) -> Result<Process> {
+        let name = path.name();
         let is_program = self.is_program(path);
         let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
         let owned = self.is_tyrant();
@@ -238,7 +239,7 @@ impl Spawner {
         // Sent before there is anybody to read it: if this fails, no process has to be taken back.
         let hello = Hello {
             name: name.to_owned(),
-            path: path.to_owned(),
+            path: path.to_path_buf(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             is_program,
@@ -281,8 +282,8 @@ impl Spawner {
 
     /// Ends what is left of an instance that has ended; returns how many of its processes the kernel has killed for want
     /// of memory.
-    pub fn clean_up(&self, path: &Path) -> u64 {
-        let name = vassal_name(path.file_name().unwrap_or_default());
+    pub fn clean_up(&self, path: &VassalFile) -> u64 {
+        let name = path.name();
         self.cgroups.as_ref().map_or(0, |cgroups| cgroups.end(name))
     }
 

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct SavedListener {
 pub struct SavedVassal {
     /// Its file.
     pub path: Vec<u8>,
+    /// Where in that its name begins.
+    pub name_at: u64,
     /// What tells the version of the file that was used from others.
     pub seen: [u64; 6],
     /// Where it is in its life.
@@ -170,6 +172,7 @@ impl Walk<'_> {
         let now = self.now;
         let blank = || SavedVassal {
             path: Vec::new(),
+            name_at: 0,
             seen: [0; 6],
             state: State::Idle,
             backoff: Duration::ZERO,
@@ -189,7 +192,7 @@ impl Walk<'_> {
 
     fn vassal(&mut self, vassal: &mut SavedVassal, now: Instant) {
         self.text(&mut vassal.path);
-        self.numbers(&mut vassal.seen);
+        self.numbers(vassal.seen.iter_mut().chain([&mut vassal.name_at]));
         let mut parts = parts(vassal.state, now);
         self.numbers([&mut parts.0, &mut parts.2]);
         parts.1.iter_mut().for_each(|time| self.instant(time));
@@ -394,6 +397,7 @@ mod tests {
         }
         let vassal = |(index, state)| SavedVassal {
             path: format!("/v/\n{index}.ini").into(),
+            name_at: 3,
             seen: [1, 2, u64::MAX, index as u64, 1000, 0],
             state,
             backoff: Duration::from_millis(1500),

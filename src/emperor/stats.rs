@@ -1,6 +1,5 @@
 //! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with some of ours.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -106,8 +105,7 @@ fn push_waiting(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
 
 fn open(json: &mut Json, vassal: &Status<'_>) {
     json.open("", '{');
-    let file = vassal.path.file_name().unwrap_or_default().as_bytes();
-    json.text("id", Some(&String::from_utf8_lossy(file)));
+    json.text("id", Some(&vassal.path.id().to_string_lossy()));
 }
 
 fn close(json: &mut Json, vassal: &Status<'_>) {

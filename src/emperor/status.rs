@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Count;
+use super::file::VassalFile;
 use super::losses::Mountpoints;
 use super::spawn::Owner;
 use crate::json::Json;
@@ -16,7 +16,7 @@ pub struct Status<'a> {
     /// Its name.
     pub name: Cow<'a, str>,
     /// Its file.
-    pub path: &'a Path,
+    pub path: &'a VassalFile,
     /// One word.
     pub state: &'static str,
     /// Whether its instance is on its way out.
@@ -210,10 +210,14 @@ mod tests {
 
     static NONE: Mountpoints = Mountpoints::none();
 
-    fn vassals() -> [Status<'static>; 2] {
+    fn files() -> [VassalFile; 2] {
+        ["/v/app.ini", "/v/long\nname.ini"].map(|path| VassalFile::new(path.into(), 3))
+    }
+
+    fn vassals([first, second]: &[VassalFile; 2]) -> [Status<'_>; 2] {
         let up = Status {
             name: "app".into(),
-            path: Path::new("/v/app.ini"),
+            path: first,
             state: "running",
             stopping: false,
             pid: Some(42),
@@ -235,7 +239,7 @@ mod tests {
         };
         let down = Status {
             name: "long\nname".into(),
-            path: Path::new("/v/long\nname.ini"),
+            path: second,
             state: "backoff",
             stopping: false,
             pid: None,
@@ -261,7 +265,7 @@ mod tests {
     #[test]
     fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
         assert_eq!(
-            table(vassals().into_iter()),
+            table(vassals(&files()).into_iter()),
             "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  LAST\n\
              app         running  42   1h2m    1         -         stopped; reload refused: app.ini:1: no\n\
              long\\nname  backoff  -    -       0         59s       -\n"
@@ -270,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_line_and_an_object_have_all_of_it() {
-        let [up, down] = vassals();
+        let files = files();
+        let [up, down] = vassals(&files);
         assert_eq!(
             up.line(),
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
