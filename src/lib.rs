@@ -14,18 +14,21 @@
 //! | [`init`] | phases, hooks, privilege drop, reaper, watchdog, shutdown |
 //! | [`emperor`] | directory scan, per-vassal state machine, spawning, event loop |
 //! | [`protocol`] | messages and exit reasons between the two |
+//! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
 //! | [`sys`] | the only unsafe code |
 //! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
+pub mod accounts;
 pub mod cgroup;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod emperor;
 pub mod error;
+pub mod identity;
 pub mod init;
 pub mod json;
 pub mod log;

@@ -78,8 +78,8 @@ fn the_tutorials_cow_vassal_gives_its_plan() {
     }
     let pivot = PivotRoot { new_root: "/ufs".into(), put_old: "/ufs/.old_root".into() };
     assert_eq!(plan.pivot_root.as_ref().map(|pivot| &pivot.value), Some(&pivot));
-    assert_eq!(plan.uid.as_ref().map(|uid| &uid.value), Some(&Id::Name("user001".into())));
-    assert_eq!(plan.gid.as_ref().map(|gid| &gid.value), Some(&Id::Name("user001".into())));
+    assert_eq!(plan.run_as.uid.as_ref().map(|uid| &uid.value), Some(&Id::Name("user001".into())));
+    assert_eq!(plan.run_as.gid.as_ref().map(|gid| &gid.value), Some(&Id::Name("user001".into())));
     assert_eq!(plan.checks.iter().map(|check| check.value.as_path()).collect::<Vec<_>>(), ["/"]);
     assert!(plan.no_new_privs && plan.capabilities.is_empty() && plan.chroot.is_none());
     assert_eq!(

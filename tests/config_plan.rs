@@ -96,7 +96,9 @@ fn a_bare_command_takes_the_defaults() {
     assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
     assert_eq!(plan.mountpoint_check_interval, Duration::from_secs(2));
     assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
-    assert!(plan.initgroups && plan.uid.is_none() && plan.umask.is_none() && plan.unshare == 0);
+    assert!(
+        !plan.run_as.no_initgroups && plan.run_as.uid.is_none() && plan.umask.is_none() && plan.unshare == 0
+    );
 }
 
 #[test]
@@ -107,13 +109,13 @@ fn every_key_reaches_the_plan() {
          mountpoint-check-interval = 250ms\nmountpoint-check-timeout = 1.5\nstop-timeout = 0\nstop-signal = quit\nunshare = fs,pid",
     )
     .plan;
-    let uid = plan.uid.unwrap();
+    let uid = plan.run_as.uid.unwrap();
     assert_eq!(
         (&uid.value, &*uid.key, uid.at.to_string()),
         (&Id::Name("user001".into()), "uid", "/v/app001.ini:2:7".into())
     );
-    assert_eq!(plan.gid.unwrap().value, Id::Number(33));
-    assert_eq!((plan.add_gids.len(), plan.initgroups), (2, false));
+    assert_eq!(plan.run_as.gid.unwrap().value, Id::Number(33));
+    assert_eq!((plan.run_as.add_gids.len(), plan.run_as.no_initgroups), (2, true));
     assert_eq!(plan.environment, [EnvChange::Set("A".into(), "/root".into()), EnvChange::Unset("B".into())]);
     assert_eq!((plan.chdir.unwrap().value, plan.umask), ("/srv".into(), Some(0o027)));
     assert_eq!(plan.app, App::Program { argv: vec!["prog".into(), "-x".into()], privileged: true });
@@ -169,9 +171,9 @@ fn the_later_input_has_the_last_word() {
         option("no-initgroups", None),
     ];
     let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
-    assert_eq!((plan.uid.unwrap().value, plan.initgroups), (Id::Number(3), false));
+    assert_eq!((plan.run_as.uid.unwrap().value, plan.run_as.no_initgroups), (Id::Number(3), true));
     let plan = load_vassal(&inputs[..2], false, &Fake).unwrap().plan;
-    assert_eq!(plan.uid.unwrap().value, Id::Number(2));
+    assert_eq!(plan.run_as.uid.unwrap().value, Id::Number(2));
 }
 
 #[test]

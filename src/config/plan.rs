@@ -38,20 +38,27 @@ pub struct Located<T> {
     pub at: Location,
 }
 
+/// A user and groups to become, as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunAs {
+    /// The user; `None` stays what we are.
+    pub uid: Option<Located<Id>>,
+    /// The group; `None` is the user's primary group.
+    pub gid: Option<Located<Id>>,
+    /// Further supplementary groups (`add-gid`).
+    pub add_gids: Vec<Located<Id>>,
+    /// Whether the groups that the group database gives the user are left out.
+    pub no_initgroups: bool,
+}
+
 /// How a vassal is to be run: everything decided, nothing done yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VassalPlan {
     /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the order of
     /// the file. Run them as they come.
     pub hooks: Vec<Hook>,
-    /// The user to become; `None` stays what we are.
-    pub uid: Option<Located<Id>>,
-    /// The group to become; `None` is the user's primary group.
-    pub gid: Option<Located<Id>>,
-    /// Further supplementary groups (`add-gid`).
-    pub add_gids: Vec<Located<Id>>,
-    /// Whether the user's groups from the group database are taken on (not `no-initgroups`).
-    pub initgroups: bool,
+    /// Whom to become.
+    pub run_as: RunAs,
     /// Changes to the environment, in order.
     pub environment: Vec<EnvChange>,
     /// The app's working directory.

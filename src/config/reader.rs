@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::options::Program;
-use super::plan::Located;
+use super::plan::{Located, RunAs};
 use super::suggest;
 use super::values::{self, Parsed};
 
@@ -54,6 +54,20 @@ fn refuse(setting: &Setting, found: &mut Diagnostics, message: String) {
 pub(super) fn locate<T>(setting: &Setting, value: T) -> Located<T> {
     let key: Rc<str> = String::from_utf8_lossy(&setting.key).into();
     Located { value, key, at: setting.value_at.clone() }
+}
+
+/// Reads `uid`, `gid`, `add-gid` or `no-initgroups`: the last one counts, but for `add-gid`.
+pub(super) fn run_as(run_as: &mut RunAs, setting: &Setting, found: &mut Diagnostics) {
+    if setting.name() == "no-initgroups" {
+        run_as.no_initgroups = value(setting, found, values::boolean).unwrap_or_default();
+        return;
+    }
+    let id = located(setting, found, values::id);
+    match setting.name() {
+        "uid" => run_as.uid = id,
+        "gid" => run_as.gid = id,
+        _ => run_as.add_gids.extend(id),
+    }
 }
 
 /// The settings that are options still to be read.

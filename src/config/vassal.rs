@@ -11,8 +11,10 @@ use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
 use super::options::VASSAL_INIT;
-use super::plan::{App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, VassalPlan};
-use super::reader::{checked, emperor_key, locate, located, strict, unknown, value};
+use super::plan::{
+    App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, RunAs, VassalPlan,
+};
+use super::reader::{checked, emperor_key, locate, located, run_as, strict, unknown, value};
 use super::values::{self, Parsed};
 
 /// The keys that make another program the app.
@@ -33,10 +35,7 @@ pub(super) fn plan(
 ) -> VassalPlan {
     let mut plan = VassalPlan {
         hooks: Vec::new(),
-        uid: None,
-        gid: None,
-        add_gids: Vec::new(),
-        initgroups: true,
+        run_as: RunAs::default(),
         environment: Vec::new(),
         chdir: None,
         umask: None,
@@ -132,7 +131,7 @@ pub(super) fn plan(
             }
         }
         match setting.name() {
-            "add-gid" => plan.add_gids.extend(located(setting, found, values::id)),
+            "add-gid" | "gid" | "no-initgroups" | "uid" => run_as(&mut plan.run_as, setting, found),
             "binary-path" => set_located(&mut binary, setting, found, values::text),
             "cap" => {
                 if let Some(numbers) = value(setting, found, capabilities::list) {
@@ -150,7 +149,6 @@ pub(super) fn plan(
             "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
             "command" => set_located(&mut program, setting, found, |text| words(text, false)),
             "env" => plan.environment.extend(value(setting, found, values::env_set)),
-            "gid" => set_located(&mut plan.gid, setting, found, values::id),
             "hook-timeout" => set(&mut plan.hook_timeout, setting, found, period),
             "chmod-socket" | "chown-socket" | "reuse-port" => {
                 sockets.read(setting, found);
@@ -180,9 +178,6 @@ pub(super) fn plan(
                 }
             }
             "mountpoint-timeout" => set(&mut plan.mountpoint_timeout, setting, found, values::duration),
-            "no-initgroups" => {
-                set(&mut plan.initgroups, setting, found, |text| values::boolean(text).map(|no| !no))
-            }
             "no-new-privs" => set(&mut plan.no_new_privs, setting, found, values::boolean),
             "oom-score-adj" => set_located(&mut plan.oom_score_adj, setting, found, values::oom_score_adj),
             "pivot-root" | "pivot_root" => {
@@ -201,7 +196,6 @@ pub(super) fn plan(
                 value(setting, found, values::boolean);
                 for_uwsgi.push(setting);
             }
-            "uid" => set_located(&mut plan.uid, setting, found, values::id),
             "umask" => set_some(&mut plan.umask, setting, found, |text| values::octal(text, 0o777)),
             "unenv" => plan.environment.extend(value(setting, found, values::env_unset)),
             "unmount-timeout" => set(&mut plan.unmount_timeout, setting, found, values::duration),

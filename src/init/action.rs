@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::accounts::Accounts;
+use crate::accounts::Accounts;
 use crate::config::plan::{Action, Id, WaitKind};
 use crate::error::{Context, Error, Result};
 use crate::log::write_all;

@@ -10,12 +10,12 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use super::action;
-use super::creds::{Confinement, Identity};
 use super::job::Stand;
 use super::limits;
 use super::sockets::{self, Binding, Socket};
 use crate::config::plan::{Action, Limit, Located};
 use crate::error::{Context, Error, Result};
+use crate::identity::{Confinement, Identity};
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};

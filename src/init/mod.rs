@@ -22,13 +22,12 @@
 //! | [`look`] | what a file that is read again may ask of the machine |
 //! | [`launch`] | a child process: identity, signals, exec |
 //! | [`tyrant`] | becoming the owner of the file before it is read |
-//! | [`accounts`], [`creds`] | names to ids, and the privilege drop |
+//! | [`creds`] | what PID 1 itself keeps after the privilege drop |
 //! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
 //! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
 //! | [`procfs`] | mounts and processes, from a procfs of our own |
 //! | [`reaper`] | dead children, and ending all living ones |
 
-pub mod accounts;
 pub mod action;
 pub mod announce;
 pub mod creds;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::creds::Identity;
 use super::probe::{Probe, Rhythm};
 use super::procfs::Procfs;
 use super::watchdog::{Judgement, Loss, Watchdog};
 use crate::config::plan::{Located, Phase, VassalPlan};
 use crate::error::{Described, Result};
+use crate::identity::Identity;
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
 

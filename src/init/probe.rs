@@ -20,13 +20,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal};
+use rustix::thread::CapabilitySet;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::creds::Identity;
 use super::watchdog::{Answer, Found};
 use crate::error::{Context, Result};
+use crate::identity::{Identity, held};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
@@ -158,8 +159,9 @@ fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: 
     }
     // It was closed with the rest.
     std::mem::forget(socket);
-    // Whoever is not root can ask as itself only, and is answered if it may.
-    if rustix::process::geteuid().is_root() && become_owner(owner, user).is_err() {
+    // Whoever may not become the owner can ask as itself only, and is answered if it may.
+    let may = held().is_ok_and(|has| has.effective.contains(CapabilitySet::SETUID));
+    if (may || rustix::process::geteuid().is_root()) && become_owner(owner, user).is_err() {
         clone::exit(EXIT_NOT_OWNER);
     }
 }

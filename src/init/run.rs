@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::accounts::Accounts;
 use super::announce::{self, Listener, Offer};
-use super::creds::{self, Confinement, Identity, MountPower};
+use super::creds::{self, MountPower};
 use super::entrypoint;
 use super::events::{Events, NewFile};
 use super::hook::{Failed, SLOW};
@@ -26,10 +25,12 @@ use super::procfs::Procfs;
 use super::reaper::Reaped;
 use super::sockets::{self, Socket};
 use super::watchdog::Loss;
+use crate::accounts::Accounts;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
 use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
+use crate::identity::{Confinement, Identity};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
@@ -340,9 +341,18 @@ impl Vassal {
             step("privilege drop", self.ask_about("read", Path::new("/etc/passwd")))?;
         }
         let accounts = Accounts::read_in_jail(host);
-        let identity = step("privilege drop", Identity::resolve(&self.plan, &accounts))?;
+        let mut identity = step("privilege drop", Identity::resolve(&self.plan.run_as, &accounts))?;
         if let Some(owner) = self.owner {
             step("privilege drop", identity.must_be(owner.uid, owner.gid))?;
+        }
+        let own = rustix::process::geteuid();
+        if identity.uid.is_none()
+            && !own.is_root()
+            && self.events.link().is_some()
+            && !self.has_namespace(libc::CLONE_NEWUSER)
+        {
+            // An emperor that is not root leaves us capabilities for the jail. They are not for the app.
+            identity.uid = Some(own.as_raw());
         }
         self.identity = Some(identity.clone());
         let kept = std::mem::take(&mut self.kept);

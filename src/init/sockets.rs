@@ -14,9 +14,9 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
-use super::accounts::Accounts;
 use super::launch::{Progress, Work};
 use super::run::{Role, Vassal};
+use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};

@@ -7,15 +7,15 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::accounts::Accounts;
-use super::creds::Identity;
 use super::jail;
 use super::mountpoints::Mountpoints;
 use super::run::{End, Vassal, step};
 use super::start::log_lines;
+use crate::accounts::Accounts;
 use crate::config::plan::{Id, Located, VassalPlan};
 use crate::config::{self, Loaded};
 use crate::error::{Error, Result};
+use crate::identity::Identity;
 use crate::mount::ops::Walk;
 use crate::protocol::FileOwner;
 use crate::world::NoCommands;
@@ -59,7 +59,7 @@ fn check(plan: &VassalPlan, missing: u64) -> Result<()> {
     if let Some(Located { key, at, .. }) = plan.capabilities.first() {
         return refused(key, at, "the file's owner has no capabilities to keep");
     }
-    if let Some(Located { key, at, .. }) = plan.add_gids.first() {
+    if let Some(Located { key, at, .. }) = plan.run_as.add_gids.first() {
         return refused(key, at, "the file's owner has the groups that 'emperor-tyrant-initgroups' gives");
     }
     if missing != 0 {

@@ -49,17 +49,11 @@ impl Accounts {
     /// # Errors
     /// A name that neither database has.
     pub fn user(&self, id: &Id) -> Result<User> {
-        let name = match id {
-            Id::Number(number) => {
-                let known = self.passwd.user(|_, uid| uid == *number);
-                return Ok(known.unwrap_or(User { uid: *number, name: None, gid: None }));
-            }
-            Id::Name(name) => name,
-        };
-        match (self.passwd.user(|known, _| known == name), &self.host) {
-            (Some(user), _) => Ok(user),
-            (None, Some(host)) => host.user(id),
-            (None, None) => Err(self.passwd.missing("user", name)),
+        match (self.passwd.user(id), id, &self.host) {
+            (Some(user), _, _) => Ok(user),
+            (None, Id::Number(number), _) => Ok(User { uid: *number, name: None, gid: None }),
+            (None, Id::Name(_), Some(host)) => host.user(id),
+            (None, Id::Name(name), None) => Err(self.passwd.missing("user", name)),
         }
     }
 
@@ -72,11 +66,7 @@ impl Accounts {
             Id::Number(number) => return Ok(*number),
             Id::Name(name) => name,
         };
-        let found = self.group.entries().find_map(|fields| match fields.as_slice() {
-            [known, _, gid, ..] if known == name => gid.parse().ok(),
-            _ => None,
-        });
-        match (found, &self.host) {
+        match (self.group.group(name), &self.host) {
             (Some(gid), _) => Ok(gid),
             (None, Some(host)) => host.group(id),
             (None, None) => Err(self.group.missing("group", name)),
@@ -120,34 +110,57 @@ impl Database {
         Self { path, text: text.context("read", path) }
     }
 
-    /// The fields of each entry. An unreadable database has none.
-    fn entries(&self) -> impl Iterator<Item = Vec<&str>> {
-        self.text.as_deref().unwrap_or_default().lines().map(|line| line.split(':').collect())
+    /// Looks at the fields of each entry until that gives something. An unreadable database has none.
+    fn find(&self, look: &mut dyn FnMut(&[&str]) -> bool) {
+        let lines = self.text.as_deref().unwrap_or_default().lines();
+        for line in lines {
+            if look(&line.split(':').collect::<Vec<_>>()) {
+                return;
+            }
+        }
     }
 
-    fn user(&self, matches: impl Fn(&str, u32) -> bool) -> Option<User> {
-        self.entries().find_map(|fields| match fields.as_slice() {
-            [name, _, uid, gid, ..] => {
-                let uid = uid.parse().ok()?;
-                matches(name, uid).then(|| User {
-                    uid,
-                    name: Some((*name).to_owned()),
-                    gid: gid.parse().ok(),
-                })
+    fn user(&self, id: &Id) -> Option<User> {
+        let mut found = None;
+        self.find(&mut |fields| {
+            if let [name, _, uid, gid, ..] = fields
+                && let Ok(uid) = uid.parse()
+                && match id {
+                    Id::Number(number) => *number == uid,
+                    Id::Name(wanted) => wanted == name,
+                }
+            {
+                found = Some(User { uid, name: Some((*name).to_owned()), gid: gid.parse().ok() });
             }
-            _ => None,
-        })
+            found.is_some()
+        });
+        found
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        let mut found = None;
+        self.find(&mut |fields| {
+            if let [known, _, gid, ..] = fields
+                && *known == name
+            {
+                found = gid.parse().ok();
+            }
+            found.is_some()
+        });
+        found
     }
 
     fn memberships(&self, user: &str) -> Vec<u32> {
-        self.entries()
-            .filter_map(|fields| match fields.as_slice() {
-                [_, _, gid, members, ..] if members.split(',').any(|member| member == user) => {
-                    gid.parse().ok()
-                }
-                _ => None,
-            })
-            .collect()
+        let mut found = Vec::new();
+        self.find(&mut |fields| {
+            if let [_, _, gid, members, ..] = fields
+                && members.split(',').any(|member| member == user)
+            {
+                found.extend(gid.parse::<u32>());
+            }
+            false
+        });
+        found
     }
 
     /// The error for a name that is not there, or the reason why nobody can know.

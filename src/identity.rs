@@ -1,0 +1,216 @@
+//! Who a process is, and the privilege drop: of the apps, and of the emperor itself.
+//!
+//! Everything here that fails is fatal to the process it happens in: a half-dropped privilege is worse than none.
+
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::accounts::{Accounts, User};
+use crate::config::plan::{RunAs, VassalPlan};
+use crate::error::{Context, Error, Result};
+use crate::sys::creds;
+
+/// An identity with nothing left to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// User ID, `None` to stay.
+    pub uid: Option<u32>,
+    /// Group ID, `None` to stay.
+    pub gid: Option<u32>,
+    /// Supplementary groups, `None` to keep those there are.
+    pub groups: Option<Vec<u32>>,
+}
+
+/// What limits the app, and whatever it executes, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confinement {
+    /// The capabilities it keeps across the change of user.
+    pub capabilities: CapabilitySet,
+    /// The capabilities it loses, whoever it is.
+    pub dropped: CapabilitySet,
+    /// Whether executing a file can never give it more.
+    pub no_new_privs: bool,
+}
+
+impl Confinement {
+    /// What the plan says of the app. Hooks are not confined: they may need fusermount, which is set-user-id.
+    pub fn of(plan: &VassalPlan) -> Self {
+        let bits =
+            plan.capabilities.iter().fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
+        let dropped = CapabilitySet::from_bits_retain(plan.cap_drop);
+        let capabilities = CapabilitySet::from_bits_retain(bits).difference(dropped);
+        Self { capabilities, dropped, no_new_privs: plan.no_new_privs }
+    }
+}
+
+impl Identity {
+    /// Looks the user and groups up.
+    ///
+    /// Without `gid` the user's primary group is taken: uWSGI would stay in root's group. Supplementary groups are
+    /// those of the user (unless `no-initgroups`), the primary group and `add-gid`.
+    ///
+    /// # Errors
+    /// A name that does not exist, or a database that cannot be read.
+    pub fn resolve(run_as: &RunAs, accounts: &Accounts) -> Result<Self> {
+        let RunAs { uid, gid, add_gids, no_initgroups } = run_as;
+        if uid.is_none() && gid.is_none() && add_gids.is_empty() {
+            return Ok(Self { uid: None, gid: None, groups: None });
+        }
+        let user = uid.as_ref().map(|uid| accounts.user_of(uid)).transpose()?;
+        let gid = match gid {
+            Some(gid) => Some(accounts.group_of(gid)?),
+            None => user.as_ref().and_then(|user| user.gid),
+        };
+        if let (Some(User { uid, .. }), None, Some(located)) = (&user, gid, uid)
+            && *uid != 0
+        {
+            let reason = "is in no database, so it has no primary group: 'gid' is missing";
+            return Err(Error::new(&format!("{}: {}", located.at, located.key), uid, reason));
+        }
+        let mut groups: Vec<u32> = gid.into_iter().collect();
+        if !no_initgroups && let Some(name) = user.as_ref().and_then(|user| user.name.as_deref()) {
+            groups.extend(accounts.memberships(name));
+        }
+        for add in add_gids {
+            groups.push(accounts.group_of(add)?);
+        }
+        Ok(Self { uid: user.map(|user| user.uid), gid, groups: Some(groups) })
+    }
+
+    /// Refuses any other user and group.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub fn must_be(&self, uid: u32, gid: u32) -> Result<()> {
+        if self.uid.is_none_or(|own| own == uid) && self.gid.is_none_or(|own| own == gid) {
+            return Ok(());
+        }
+        let reason = format!("emperor-tyrant runs this vassal as its file's owner: user {uid}, group {gid}");
+        Err(Error::new("become", "another user or group", reason))
+    }
+
+    /// Whether this is an ordinary user, who has no privileges but those it is given.
+    pub fn is_ordinary(&self) -> bool {
+        self.uid.is_some_and(|uid| uid != 0)
+    }
+
+    /// Becomes this identity for good.
+    ///
+    /// The order is forced: the bounding set and the groups need capabilities that the change of user takes away, kept
+    /// capabilities can be raised only after it, and no_new_privs comes last because nothing may follow it. The result
+    /// is verified, including that the old user cannot be had back.
+    ///
+    /// # Errors
+    /// The step that failed. The caller must exit.
+    pub fn assume(&self, confinement: Option<Confinement>) -> Result<()> {
+        let mut kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
+        let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
+        let dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
+        if !dropped.is_empty() {
+            drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set")?;
+        }
+        let stays = self.is_ours();
+        if stays {
+            kept &= held()?.permitted;
+        }
+        // To an ordinary user who stays what it is setgroups would not be allowed.
+        if !stays || creds::ids().0 == [0; 3] {
+            // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
+            if self.is_ordinary() && no_new_privs {
+                drop_bounding_set(kept).context("privilege drop:", "bounding set")?;
+            }
+            if let Some(groups) = &self.groups {
+                creds::set_groups(groups).context("privilege drop:", "setgroups")?;
+            }
+            if let Some(gid) = self.gid {
+                creds::set_gid(gid).context("privilege drop: setresgid", gid)?;
+            }
+            if let Some(uid) = self.uid {
+                if !kept.is_empty() {
+                    rustix::thread::set_keep_capabilities(true)
+                        .context("privilege drop: keep", "capabilities")?;
+                }
+                creds::set_uid(uid).context("privilege drop: setresuid", uid)?;
+            }
+        }
+        if self.is_ordinary() {
+            set_capabilities(kept).context("privilege drop: set", "capabilities")?;
+        }
+        self.verify(kept)?;
+        if !dropped.is_empty() {
+            let has = held()?;
+            let left = |set: CapabilitySet| set.difference(dropped);
+            let sets = CapabilitySets {
+                effective: left(has.effective),
+                permitted: left(has.permitted),
+                // What is no longer inheritable is not ambient either.
+                inheritable: left(has.inheritable),
+            };
+            rustix::thread::set_capabilities(None, sets).context("privilege drop: drop", "capabilities")?;
+        }
+        if no_new_privs {
+            rustix::thread::set_no_new_privs(true).context("privilege drop: set", "no_new_privs")?;
+        }
+        Ok(())
+    }
+
+    /// Whether this process has this user and group already.
+    pub fn is_ours(&self) -> bool {
+        let (uids, gids) = creds::ids();
+        let is = |ids: [u32; 3], wanted: Option<u32>| wanted.is_none_or(|id| ids == [id; 3]);
+        is(uids, self.uid) && is(gids, self.gid)
+    }
+
+    fn verify(&self, kept: CapabilitySet) -> Result<()> {
+        let failed = |what: &str| Err(Error::new("privilege drop:", what, "not as asked for"));
+        if !self.is_ours() {
+            return failed("ids");
+        }
+        if self.is_ordinary() {
+            let has = held()?;
+            if has.permitted != kept || has.effective != kept {
+                return failed("capabilities");
+            }
+            if !kept.contains(CapabilitySet::SETUID) && creds::set_uid(0).is_ok() {
+                return failed("giving up root");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The capabilities that this process has.
+///
+/// # Errors
+/// As capget(2).
+pub fn held() -> Result<CapabilitySets> {
+    rustix::thread::capabilities(None).context("read", "our capabilities")
+}
+
+/// Takes everything but `kept` from what can ever be gained by executing a file.
+fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
+    for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        if kept.contains(capability) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // The first number that the kernel does not know.
+            Err(Errno::INVAL) => break,
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Exactly these, also across exec: permitted, effective, inheritable and ambient.
+fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
+    rustix::thread::set_capabilities(None, sets)?;
+    rustix::thread::clear_ambient_capability_set()?;
+    for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+        if kept.contains(capability) {
+            rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+        }
+    }
+    Ok(())
+}
