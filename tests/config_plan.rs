@@ -6,7 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vassal::config::plan::{Action, App, EnvChange, Id, MountpointLost, Phase, Source, Tyrant, VassalPlan};
+use vassal::config::plan::{
+    Action, App, EnvChange, Id, MountpointLost, Phase, RunAs, Source, Tyrant, VassalPlan,
+};
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
 
@@ -340,10 +342,12 @@ fn templates_come_in_the_order_of_uwsgi() {
 }
 
 #[test]
-fn an_emperor_refuses_what_it_would_run_as_root_without() {
+fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
-    for key in ["uid", "gid", "chroot", "cap", "emperor-tyrant-mode", "emperor-cap"] {
-        let expected = format!(":3:1: '{key}' is not supported yet by this emperor: it would run as root");
+    for key in ["chroot", "pivot_root", "immediate-uid", "emperor-tyrant-mode", "emperor-cap", "vassals-cap"]
+    {
+        let expected =
+            format!(":3:1: '{key}' is not supported by this emperor: what it takes away would be left");
         assert!(load(&format!("{key} = 1")).unwrap_err().first().ends_with(&expected), "{key}");
     }
     let first = |lines: &str| load(lines).unwrap_err().first();
@@ -367,6 +371,23 @@ fn an_emperor_refuses_what_it_would_run_as_root_without() {
     let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();
     let unread = |key: &str| format!("'{key}' has no effect: the emperor does not read it");
     assert_eq!(warnings, [unread("endless"), unread("master")]);
+}
+
+#[test]
+fn an_emperor_has_a_user_and_capabilities() {
+    let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
+    let plan = load("uid = web\ngid = 7\nadd-gid = log\nadd-gid = 8\nno-initgroups\ncap = kill,CAP_SETUID")
+        .unwrap()
+        .plan;
+    assert_eq!(plan.capabilities, Some(1 << 5 | 1 << 7));
+    let RunAs { uid, gid, add_gids, no_initgroups } = plan.run_as;
+    assert_eq!((uid.unwrap().value, gid.unwrap().value), (Id::Name("web".into()), Id::Number(7)));
+    assert_eq!((add_gids.len(), no_initgroups), (2, true));
+    let plan = load("cap =").unwrap().plan;
+    assert_eq!((plan.capabilities, plan.run_as), (Some(0), RunAs::default()));
+    assert_eq!(load("").unwrap().plan.capabilities, None);
+    let wrong = load("cap = kil").unwrap_err().first();
+    assert!(wrong.contains(":3:7: 'cap': unknown capability 'kil'"), "{wrong}");
 }
 
 #[test]

@@ -12,13 +12,21 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
-        --cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
+        --uid)
+            mapfile -t COMPREPLY < <(compgen -u -- "$word")
+            return
+            ;;
+        --add-gid|--gid)
+            mapfile -t COMPREPLY < <(compgen -g -- "$word")
+            return
+            ;;
+        --cap|--cpu-max|--emperor-extra-ext|--emperor-extra-extension|--emperor-freq|--emperor-max-throttle|--emperor-on-demand-exec|--emperor-on-demand-ext|--emperor-on-demand-extension|--emperor-required-heartbeat|--emperor-stats|--emperor-stats-server|--emperor-throttle|--emperor-use-clone|--exec-as-emperor|--hook-as-emperor|--hook-as-vassal|--log-format|--memory-max|--metrics|--pids-max|--set|--set-ph|--set-placeholder|--vassal-set|--vassals-set)
             mapfile -t COMPREPLY < <(true)
             return
             ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --memory-max --metrics --pids-max --set --set-ph --set-placeholder --show-config --strict --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W '--add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
     fi

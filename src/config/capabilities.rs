@@ -29,12 +29,10 @@ pub(super) fn set(text: &[u8]) -> Parsed<u64> {
 }
 
 fn number(written: &[u8]) -> Parsed<u32> {
-    let name = String::from_utf8_lossy(written).to_ascii_lowercase();
-    let name = name.strip_prefix("cap_").unwrap_or(&name);
-    let number = match name.parse() {
-        Ok(number) => Some(number),
-        Err(_) => NAMES.split(' ').zip(0..).find(|(known, _)| *known == name).map(|(_, number)| number),
-    };
+    let name = written.to_ascii_lowercase();
+    let name = name.strip_prefix(b"cap_").unwrap_or(&name);
+    let named = || NAMES.split(' ').zip(0..).find(|(known, _)| known.as_bytes() == name);
+    let number = values::count(name).ok().or_else(|| named().map(|(_, number)| number));
     number
         .filter(|&number| number <= MAX)
         .ok_or_else(|| format!("unknown capability {} (there are {NAMES})", quoted(written)))

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bytes::has_scheme;
+use super::capabilities;
 use super::diagnostic::Diagnostics;
 use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Located, OnDemand, Phase, Source, Tyrant};
-use super::reader::{checked, emperor_key, locate, located, lookalike, strict, value};
+use super::plan::{EmperorPlan, Located, OnDemand, Phase, RunAs, Source, Tyrant};
+use super::reader::{checked, emperor_key, locate, located, lookalike, run_as, strict, value};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -20,6 +21,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         sources: Vec::new(),
         extra_suffixes: Vec::new(),
         nofollow: false,
+        run_as: RunAs::default(),
+        capabilities: None,
         tyrant: None,
         cgroup: None,
         cgroup_options: Vec::new(),
@@ -68,6 +71,11 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             continue;
         }
         match setting.name() {
+            "add-gid" | "gid" | "no-initgroups" | "uid" => run_as(&mut plan.run_as, setting, found),
+            "cap" => {
+                let bits = |numbers: Vec<u32>| numbers.into_iter().fold(0, |bits, number| bits | 1 << number);
+                plan.capabilities = value(setting, found, capabilities::list).map(bits);
+            }
             "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => {
                 let option = checked(setting, found, values::cgroup_option(setting.name(), setting.text()));
                 plan.cgroup_options.extend(option.map(|option| locate(setting, option)));
@@ -193,9 +201,10 @@ const TEMPLATES: [(&[&str], &str); 5] = [
     (&["vassals-include"], "include"),
 ];
 
-/// Keys of uWSGI's emperor that say who it is or what it may do. `emperor-cap` and `emperor-tyrant` have variants.
+/// Keys of uWSGI's emperor that take rights away from it, or from its vassals. `emperor-cap` and `emperor-tyrant` have
+/// variants.
 const CONFINING: &[&str] =
-    &["add-gid", "cap", "chroot", "gid", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "uid"];
+    &["chroot", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "vassal-cap", "vassals-cap"];
 
 /// What there is to say about a key that nobody reads. Nothing if it is a placeholder that somebody uses.
 fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
@@ -205,7 +214,7 @@ fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
         || starts("emperor-cap")
         || starts("emperor-tyrant");
     if confining {
-        let message = format!("'{key}' is not supported yet by this emperor: it would run as root");
+        let message = format!("'{key}' is not supported by this emperor: what it takes away would be left");
         found.error(&setting.at, message);
     } else if let Some(close) = lookalike(&setting.key, &EMPEROR) {
         let message = format!("unknown option '{key}'");

@@ -407,6 +407,17 @@ static OF_EMPERORS: &[Row] = &[
     row(Limits, "memory-max", Value("SIZE"), "memory of each vassal, as 512M or 2G"),
     row(Limits, "pids-max", Value("COUNT"), "processes and threads of each vassal"),
 
+    row(User, "add-gid", Value("GROUP"), "a further supplementary group; may be repeated\n\
+               By name or number."),
+    row(User, "cap", Value("LIST"), "capabilities that the emperor keeps\n\
+               And its vassals can have at most. Names as in capabilities(7), separated by commas. Without it, none if \
+               it becomes another user."),
+    row(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
+               By name or number."),
+    row(User, "no-initgroups", Flag, "leave out the user's supplementary groups"),
+    row(User, "uid", Value("USER"), "the user to become, by name or number\n\
+               Once all sockets and files are open."),
+
     row(Operation, "control", Value("PATH"), "command socket (default: /run/emperor.sock)\n\
                For 'emperor status', reload, stop and start; only root and the emperor's own user can use it."),
     row(Operation, "emperor-pidfile", Value("PATH"), "write the emperor's pid to a file"),
@@ -489,6 +500,6 @@ mod tests {
     fn rows_are_found_by_key_and_program() {
         assert_eq!(VASSAL_INIT.find(b"exec-as-user").map(|row| row.name), Some("exec-PHASE"));
         assert!(VASSAL_INIT.find(b"exec-as-usr").is_none() && EMPEROR.find(b"exec-as-user").is_none());
-        assert!(EMPEROR.find(b"uid").is_none() && EMPEROR.find(b"strict").is_some());
+        assert!(EMPEROR.find(b"umask").is_none() && EMPEROR.find(b"strict").is_some());
     }
 }

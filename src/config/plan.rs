@@ -375,6 +375,10 @@ pub struct EmperorPlan {
     pub extra_suffixes: Vec<OsString>,
     /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
     pub nofollow: bool,
+    /// Whom it becomes once it has what only its starter could open.
+    pub run_as: RunAs,
+    /// The capabilities that it keeps then (`cap`, bits as in capabilities(7)); `None` if that is not said.
+    pub capabilities: Option<u64>,
     /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
     pub tyrant: Option<Tyrant>,
     /// The directory that each vassal gets a cgroup in (`emperor-cgroup`).

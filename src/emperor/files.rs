@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
 
 use crate::error::{Context, Result};
+use crate::log;
 use crate::log::write_all;
 use crate::world;
 
@@ -25,30 +26,52 @@ pub fn log_to(path: &Path) -> Result<()> {
     rustix::stdio::dup2_stderr(&file).context("log to", failed())
 }
 
+/// Whether that file is our log already, as in an emperor that was upgraded: another user than at first, it may not be
+/// able to open it again.
+pub fn is_log(path: &Path) -> bool {
+    let (log, there) = (fstat(rustix::stdio::stdout()), stat(path));
+    log.and_then(|log| there.map(|there| (log.st_dev, log.st_ino) == (there.st_dev, there.st_ino)))
+        == Ok(true)
+}
+
+/// Removes a file of ours.
+pub fn remove(path: &Path) {
+    if let Err(error) = rustix::fs::unlink(path).context("remove", path.display()) {
+        log!("{error}");
+    }
+}
+
 /// The file with our pid; it goes with us.
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it, over whatever was there.
+    /// Writes it, over whatever was there. One that says so already was ours before an upgrade, and maybe root's.
     ///
     /// # Errors
     /// open(2), write(2).
     pub fn new(path: &Path) -> Result<Self> {
+        let file = Self(path.to_owned());
+        if file.is_ours() {
+            return Ok(file);
+        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let file = open(path, flags, mode).context("open", path.display())?;
-        write_all(rustix::fd::AsFd::as_fd(&file), content().as_bytes()).context("write", path.display())?;
-        Ok(Self(path.to_owned()))
+        let opened = open(path, flags, mode).context("open", path.display())?;
+        write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())?;
+        Ok(file)
+    }
+
+    /// Another emperor may have written its own into it.
+    fn is_ours(&self) -> bool {
+        let text = world::open_file(&self.0).and_then(world::read_all);
+        text.is_ok_and(|text| text == content().as_bytes())
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Another emperor may have written its own into it.
-        let text = world::open_file(&self.0).and_then(world::read_all);
-        let ours = text.is_ok_and(|text| text == content().as_bytes());
-        if ours {
-            let _ = rustix::fs::unlink(&self.0);
+        if self.is_ours() {
+            remove(&self.0);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::commands::Commands;
 use super::control::Command;
 use super::directories::Directories;
 use super::file::VassalFile;
-use super::files::{PidFile, log_to};
+use super::files::{PidFile, is_log, log_to};
 use super::notify::Notifier;
 use super::questions::Questions;
 use super::roster::Roster;
@@ -22,6 +22,7 @@ use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
 use super::state::Saved;
 use super::upgrade::{self, Handover, UNDERSTOOD, Upgrade};
+use super::user::User;
 use super::vassal::Event;
 use super::{Count, control, later, metrics, stats, status};
 use crate::config::plan::{Address, EmperorPlan};
@@ -56,6 +57,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     let now = Instant::now();
     let handover = Handover::take(now)?;
     let origin = Rc::new(Origin::new(inherited, handover.as_ref().map(|handover| &handover.saved))?);
+    let user = User::of(plan, handover.is_some())?;
     let spawner = Spawner::new(plan, Rc::clone(&origin))?;
     let saved = match handover {
         // Everything that can be wrong with a new program or its configuration would have been by now.
@@ -66,14 +68,12 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         log::as_json();
     }
     let upgraded = saved.is_some();
-    if let Some(file) = &plan.log {
+    if let Some(file) = &plan.log
+        && !(upgraded && is_log(&file.value))
+    {
         insist(upgraded, log_to(&file.value))?;
     }
     let signals = SignalFd::new().context("create", "signalfd")?;
-    if plan.tyrant.is_some() {
-        // What our groups may read, a vassal's owner may not have us read for him.
-        crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")?;
-    }
     if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
@@ -94,6 +94,14 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
         Some(file) => insist(upgraded, PidFile::new(&file.value))?,
         None => None,
     };
+    // What only root can open is open. Everything else has to go as well for an emperor that was upgraded.
+    if let Some(user) = user {
+        user.assume(&server)?;
+    }
+    if plan.tyrant.is_some() {
+        // What our groups may read, a vassal's owner may not have us read for him.
+        crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")?;
+    }
     let sources = plan.sources.iter().map(|source| source.value.path().to_owned()).collect();
     let tyrant = plan.tyrant.is_some();
     let mut emperor = Emperor {

@@ -43,6 +43,7 @@ pub mod status;
 pub mod table;
 pub mod tyrant;
 pub mod upgrade;
+pub mod user;
 pub mod vassal;
 pub mod watch;
 

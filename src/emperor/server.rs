@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::fs::{FileType, Mode, Stat, lstat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, lstat, open};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, socket_peercred};
@@ -18,6 +18,7 @@ use rustix::net::{
     listen, recv, send, socket_with,
 };
 
+use super::files::remove;
 use super::state::SavedListener;
 use crate::config::plan::{Address, Place};
 use crate::error::{Context, Described, Error, Result};
@@ -91,6 +92,16 @@ impl SocketFile {
         (id != FileId::default()).then(|| Self { path: path.into(), id })
     }
 
+    fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> std::result::Result<(), Errno> {
+        let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let there = fstat(&file)?;
+        // Whoever may write to the directory may have put something else there, which is not to be given away.
+        if id(&there) != self.id || FileType::from_raw_mode(there.st_mode) != FileType::Socket {
+            return Ok(());
+        }
+        chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH)
+    }
+
     /// Which file it is.
     pub(super) fn id(&self) -> FileId {
         self.id
@@ -100,7 +111,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if lstat(&self.path).is_ok_and(|there| id(&there) == self.id) {
-            let _ = rustix::fs::unlink(&self.path);
+            remove(&self.path);
         }
     }
 }
@@ -171,6 +182,16 @@ impl Server {
         let (socket, file) = listen_on(address, service == Service::Control)?;
         self.listeners.push(Listener { service, socket, name, file });
         self.listen(self.listeners.len() - 1)
+    }
+
+    /// Makes the files of our sockets somebody's.
+    ///
+    /// # Errors
+    /// open(2), chown(2).
+    pub fn give_to(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        self.listeners.iter().filter_map(|listener| listener.file.as_ref()).try_for_each(|file| {
+            file.give_to(uid.map(Uid::from_raw), gid.map(Gid::from_raw)).context("chown", file.path.display())
+        })
     }
 
     /// What a program that takes our place needs to know.
