@@ -43,17 +43,25 @@ fn term_becomes_the_stop_signal_and_the_app_leaves_with_its_own_status() {
 }
 
 #[test]
-fn uwsgi_is_asked_with_int_and_ends() {
+fn uwsgi_is_asked_by_its_protocol_or_with_int_and_ends() {
     sandboxed(|sandbox| {
         sandbox.tutorial();
-        let mut command = sandbox.program("vassal-init");
-        command.args(NAMESPACES).arg(common::sandbox::vassal_path("app001"));
-        let mut vassal = sandbox.start("vassal", command);
-        common::tutorial::wait_for_page();
-        vassal.signal(Signal::TERM);
-        vassal.wait();
-        vassal.wait_for("SIGINT to the app");
-        assert_eq!(vassal.lines("SIGKILL"), [""; 0], "uWSGI did not end by itself");
+        let asked = [("said", "uWSGI's message 0"), ("unsaid", "SIGINT"), ("chosen", "SIGQUIT")];
+        for (name, how) in asked {
+            let mut command = sandbox.program("vassal-init");
+            command.args(NAMESPACES).arg(common::sandbox::vassal_path("app001"));
+            match name {
+                "unsaid" => drop(command.args(["--unenv", "UWSGI_EMPEROR_FD"])),
+                "chosen" => drop(command.args(["--stop-signal", "QUIT"])),
+                _ => {}
+            }
+            let mut vassal = sandbox.start(name, command);
+            common::tutorial::wait_for_page();
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            vassal.wait_for(&format!("{how} to the app"));
+            assert_eq!(vassal.lines("SIGKILL"), [""; 0], "uWSGI did not end by itself");
+        }
     });
 }
 
