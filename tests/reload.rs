@@ -528,3 +528,35 @@ fn reload_signal_is_for_a_file_that_says_what_it_said_before() {
         emperor.stop();
     });
 }
+
+#[test]
+fn what_is_missing_is_said_before_the_old_app_is_stopped() {
+    sandboxed(|sandbox| {
+        let lines = format!("uid = user001\n{SLEEP}");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        let path = vassal_path("app");
+        let place = |line: u32| format!("{}:{line}:", path.display());
+        for (new, line, why) in [
+            ("uid = nosuch\ncommand = sleep 1000", 2, "user 'nosuch': does not exist"),
+            ("uid = user001\nadd-gid = nosuch\ncommand = sleep 1000", 3, "group 'nosuch'"),
+            ("uid = user001\ncommand = /no/such/program x", 3, "/no/such/program: No such file or directory"),
+            (&format!("{lines}\nchdir = /no/such"), 4, "/no/such: No such file or directory"),
+        ] {
+            sandbox.vassal("app", new);
+            until(new, || {
+                let refused = emperor.lines("emperor: app: reload refused: ");
+                refused.last().is_some_and(|said| said.contains(why) && said.contains(&place(line)))
+            });
+        }
+        assert_eq!(emperor.lines("app started").len(), 1);
+        // A hook may make it.
+        sandbox.vassal(
+            "app",
+            &format!("{lines}\nchdir = /run/scratch/new\nexec-pre-app = mkdir -p /run/scratch/new"),
+        );
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}

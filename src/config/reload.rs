@@ -36,8 +36,12 @@ impl VassalPlan {
     /// Whether it says what this one, which the app runs by, says, and leaves nothing to be done to it but by the app itself. `new`
     /// was loaded with `reload` true, both of the others with false.
     pub fn is_same(&self, new: &Self, fresh: &Self) -> bool {
-        let runs_hooks = |hook: &Hook| (Phase::AsUser..=Phase::Accepting).contains(&hook.phase);
-        self == fresh && fresh == new && !new.hooks.iter().any(runs_hooks)
+        self == fresh && fresh == new && !new.has_hooks(Phase::AsUser, Phase::Accepting)
+    }
+
+    /// Whether it has hooks in these phases, or between them.
+    pub fn has_hooks(&self, first: Phase, last: Phase) -> bool {
+        self.hooks.iter().any(|hook| (first..=last).contains(&hook.phase))
     }
 
     /// What asks the app to stop, where it is a signal that does.

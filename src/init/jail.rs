@@ -1,7 +1,6 @@
 //! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::launch::Workdir;
@@ -15,34 +14,36 @@ use crate::mount::mountinfo;
 use crate::mount::ops;
 
 impl Vassal {
-    /// Enters the new root. Afterwards nothing of ours is left in the old one: the working directory is the new root, and
-    /// the only directory we hold open is a procfs that is mounted nowhere.
+    /// The change of root by `chroot`.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub(super) fn change_root(&mut self, path: &Path) -> Result<()> {
+        self.must_answer("new root:", path)?;
+        self.chroot(path)
+    }
+
+    /// The change of root by `pivot_root`. Afterwards nothing of ours is left in the old one: the working directory is the new
+    /// root, and the only directory we hold open is a procfs that is mounted nowhere.
     ///
     /// A filesystem that becomes the root can hang from that moment on: a union whose branches are reached through its own
     /// mountpoint then waits for itself. So it is asked again before anybody uses it.
     ///
     /// # Errors
     /// The step that failed, with a sentence for the many things that can be wrong with a new root.
-    pub(super) fn enter_jail(&mut self) -> Result<()> {
-        let plan = Rc::clone(&self.plan);
-        if let Some(chroot) = &plan.chroot {
-            self.must_answer("new root:", &chroot.value)?;
-            self.chroot(&chroot.value)?;
-        }
-        if let Some(pivot) = &plan.pivot_root {
-            let PivotRoot { new_root, put_old } = &pivot.value;
-            let may_hang = self.must_answer("new root:", put_old)?;
-            self.go_to_root("pivot_root:")?;
-            ops::pivot_root(&pivot.value)?;
-            self.workdir = Workdir::Chosen("/".into());
-            self.is_inside = true;
-            self.walk.new_root = None;
-            // At the new root itself it is covered by it, and unreachable.
-            let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
-            self.walk.old_root = old.map(|rest| Path::new("/").join(rest));
-            if may_hang {
-                self.must_answer("new root:", Path::new("/"))?;
-            }
+    pub(super) fn pivot_root(&mut self, roots: &PivotRoot) -> Result<()> {
+        let PivotRoot { new_root, put_old } = roots;
+        let may_hang = self.must_answer("new root:", put_old)?;
+        self.go_to_root("pivot_root:")?;
+        ops::pivot_root(roots)?;
+        self.workdir = Workdir::Chosen("/".into());
+        self.is_inside = true;
+        self.walk.new_root = None;
+        // At the new root itself it is covered by it, and unreachable.
+        let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
+        self.walk.old_root = old.map(|rest| Path::new("/").join(rest));
+        if may_hang {
+            self.must_answer("new root:", Path::new("/"))?;
         }
         Ok(())
     }

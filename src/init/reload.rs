@@ -1,15 +1,19 @@
 //! Whether a new configuration can be taken on in the same jail. It is judged before anything is touched.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use super::announce::Request;
 use super::events::NewFile;
+use super::jail;
 use super::look::Careful;
 use super::run::Vassal;
 use super::start::log_lines;
-use crate::config::plan::{App, VassalPlan};
-use crate::config::{self, Input, Loaded};
+use crate::accounts::Accounts;
+use crate::config::plan::{App, Phase, VassalPlan};
+use crate::config::{self, Input, Loaded, World};
 use crate::error::Context;
+use crate::identity::Identity;
 use crate::protocol::FromVassal;
 use crate::sys::signal;
 use crate::world;
@@ -115,9 +119,17 @@ impl Vassal {
             Err(unread) => return unread.into(),
         };
         if let Some(what) = self.fresh.jail_change(&fresh) {
+            let is_known = !self.is_inside && jail::coming_root(&fresh).is_none();
+            if is_known
+                && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
+                && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
+            {
+                return Verdict::Refused(error.to_string());
+            }
             return Verdict::NeedsRespawn(format!("{what} changed"));
         }
         match self.load_again(inputs, true) {
+            Ok(loaded) if let Some(missing) = self.missing(&loaded.plan) => Verdict::Refused(missing),
             Ok(loaded) => {
                 log_lines(&loaded.warnings);
                 Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
@@ -126,10 +138,29 @@ impl Vassal {
         }
     }
 
+    /// What a plan names for the app and is not there, which is worth to know before the old app is stopped. A hook may make it
+    /// first; and what cannot be looked at may be there.
+    fn missing(&self, plan: &VassalPlan) -> Option<String> {
+        let program = Path::new(plan.app.program());
+        let source = &plan.app_source;
+        let mut paths = vec![(program, &source.key, &source.at)];
+        paths.extend(plan.chdir.iter().map(|path| (path.value.as_path(), &path.key, &path.at)));
+        let world = self.world();
+        paths.retain(|(path, ..)| path.is_absolute() && world.status(path).is_none());
+        let is_sure = world.refused().is_none() && !plan.has_hooks(Phase::AsUser, Phase::PreApp);
+        let (path, key, at) = paths.into_iter().next().filter(|_| is_sure)?;
+        Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
+    }
+
+    /// What may be looked at where we are now.
+    fn world(&self) -> Careful<'_> {
+        let mounts = if self.is_inside { None } else { self.procfs.mounts().ok() };
+        Careful::new(&self.start, mounts, self.owner.is_some())
+    }
+
     /// Reads the configuration where we are now.
     pub(super) fn load_again(&self, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
-        let mounts = if self.is_inside { None } else { self.procfs.mounts().ok() };
-        let world = Careful::new(&self.start, mounts, self.owner.is_some());
+        let world = self.world();
         let loaded = config::load_vassal(inputs, reload, &world);
         match world.refused() {
             Some(why) => Err(Unread::NeedsRespawn(why)),

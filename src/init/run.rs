@@ -28,7 +28,7 @@ use super::watchdog::Loss;
 use crate::accounts::Accounts;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
-use crate::config::plan::{Action, App, EnvChange, Phase, VassalPlan};
+use crate::config::plan::{Action, App, EnvChange, Located, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
 use crate::log::Elapsed;
@@ -321,15 +321,21 @@ impl Vassal {
             self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
         }
         if let Some(name) = &self.plan.hostname {
-            step("namespaces", self.set_hostname(&name.value))?;
+            step_of("namespaces", name, self.set_hostname(&name.value))?;
         }
         self.note_maker(Maker::Outside)?;
         for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
             self.phase(phase)?;
         }
         let host = Accounts::read();
-        step("jail", self.enter_jail())?;
-        if self.plan.chroot.is_some() || self.plan.pivot_root.is_some() {
+        let plan = Rc::clone(&self.plan);
+        if let Some(path) = &plan.chroot {
+            step_of("jail", path, self.change_root(&path.value))?;
+        }
+        if let Some(pivot) = &plan.pivot_root {
+            step_of("jail", pivot, self.pivot_root(&pivot.value))?;
+        }
+        if plan.chroot.is_some() || plan.pivot_root.is_some() {
             // What was mounted before cannot be mounted again from in here.
             self.note_maker(Maker::Outside)?;
         }
@@ -833,6 +839,18 @@ fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
 #[inline(never)]
 pub(super) fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
+}
+
+/// The same for what one line of the file asks for: where that is.
+pub(super) fn step_of<T, S>(
+    phase: &str,
+    source: &Located<S>,
+    result: Result<T>,
+) -> std::result::Result<T, End> {
+    result.map_err(|error| {
+        let what = format!("{error} ({}: {})", source.at, source.key);
+        setup_failure(phase, 0, what, error.errno())
+    })
 }
 
 #[inline(never)]
