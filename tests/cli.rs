@@ -64,7 +64,7 @@ fn help_and_version_go_to_standard_output() {
         let (status, out, _) = call(sandbox, "vassal-init", &["--help", "exec-as-user"]);
         assert_eq!(status, 0);
         assert!(out.starts_with("--exec-PHASE COMMAND\n") && out.contains("as-user-atexit"), "{out}");
-        assert_eq!(call(sandbox, "emperor", &["--help", "uid"]).0, 78, "not one of its own");
+        assert_eq!(call(sandbox, "emperor", &["--help", "chdir"]).0, 78, "not one of its own");
     });
 }
 

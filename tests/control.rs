@@ -75,6 +75,13 @@ fn status_shows_every_vassal_as_a_table_and_as_json() {
         assert!(json.contains(&up), "{json}");
         assert!(json.contains(&format!(r#""pid":{},"uptime""#, emperor.pid())), "{json}");
         assert!(json.contains(r#""restarts":0,"next_try":35"#), "{json}");
+
+        let one = told(sandbox, &["status", "down"]);
+        assert_eq!((one.lines().count(), one.contains("backoff")), (2, true), "{one}");
+        let one = told(sandbox, &["status", "up", "--json"]);
+        assert!(one.contains(r#""name":"up""#) && !one.contains("down"), "{one}");
+        let (status, _, error) = command(sandbox, &["status", "nobody"]);
+        assert_eq!((status, error.as_str()), (1, "emperor: there is no vassal 'nobody'\n"));
         emperor.stop();
         assert!(!fs::exists(SOCKET).unwrap(), "the socket is left");
     });
@@ -228,7 +235,7 @@ fn a_command_that_cannot_be_done_says_why() {
         assert_eq!((status, error.as_str()), (1, expected));
         for words in [
             &["stop"][..],
-            &["status", "app"],
+            &["status", "a", "b"],
             &["stop", "a", "b"],
             &["reload", "--json", "a"],
             &["status", "-x"],

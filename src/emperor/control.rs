@@ -78,6 +78,8 @@ pub enum Command<'a> {
     Status {
         /// Whether as JSON.
         json: bool,
+        /// Which one; all if it is empty.
+        of: &'a OsStr,
     },
     /// A vassal is to do something.
     Order(Order, &'a OsStr),
@@ -97,7 +99,10 @@ impl<'a> Command<'a> {
         let (_, kind) = COMMANDS.iter().find(|(name, _)| name.as_bytes() == command)?;
         Some(match kind {
             Kind::Order(order) if outcome.is_some() => Self::Outcome(*order, OsStr::from_bytes(argument)),
-            Kind::Status => Self::Status { json: argument == b"json" },
+            Kind::Status => {
+                let of = OsStr::from_bytes(words.next().unwrap_or_default());
+                Self::Status { json: argument == b"json", of }
+            }
             Kind::Upgrade => Self::Upgrade,
             Kind::Order(order) => Self::Order(*order, OsStr::from_bytes(argument)),
         })
@@ -183,13 +188,10 @@ fn parse(
         }
     }
     match (kind, question.len()) {
-        (Kind::Status, 1) => {}
+        (Kind::Status, 1 | 2) => question.insert(1, if json { b"json".to_vec() } else { Vec::new() }),
         (Kind::Upgrade, 1) | (Kind::Order(_), 2) if !json => {}
         (Kind::Order(_), 1) => return Err("the name of a vassal is missing".into()),
         _ => return Err("that is too much for this command".into()),
-    }
-    if json {
-        question.push(b"json".to_vec());
     }
     Ok((path, question.join(&0), wait))
 }

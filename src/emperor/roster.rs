@@ -286,7 +286,7 @@ impl Roster {
         now: Instant,
     ) -> std::result::Result<String, String> {
         let Some(path) = self.names.get(vassal).cloned() else {
-            return Err(format!("there is no vassal '{}'", vassal.display()));
+            return Err(unknown(vassal));
         };
         let Some(vassal) = self.vassals.get(&path) else { return Ok(String::new()) };
         let (state, up) = (vassal.machine.state(), vassal.instance.is_some());
@@ -582,6 +582,22 @@ impl Roster {
                 }
             }
         }
+    }
+
+    /// How the vassal of that name is, or all of them if it is empty.
+    ///
+    /// # Errors
+    /// There is no such vassal.
+    pub fn statuses_of(
+        &self,
+        name: &OsStr,
+        now: Instant,
+    ) -> std::result::Result<impl Iterator<Item = Status<'_>>, String> {
+        if !name.is_empty() && self.names.get(name).is_none() {
+            return Err(unknown(name));
+        }
+        let wanted = move |(path, _): &&(Rc<VassalFile>, Box<Vassal>)| name.is_empty() || path.name() == name;
+        Ok(self.vassals.iter().filter(wanted).map(move |(path, vassal)| vassal.status(path, now)))
     }
 
     /// How all of them are.
@@ -972,6 +988,11 @@ impl Vassal {
             on_demand: self.demand.as_ref().map(|address| address.name.as_str()),
         }
     }
+}
+
+/// What is said of a name that nobody has.
+fn unknown(vassal: &OsStr) -> String {
+    format!("there is no vassal '{}'", vassal.display())
 }
 
 /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
