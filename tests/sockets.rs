@@ -15,7 +15,7 @@ use std::time::Duration;
 use common::process;
 use common::sandbox::vassal_path;
 use common::tutorial::{get, wait_for_page};
-use common::{eventually, run, sandboxed, until};
+use common::{run, sandboxed, until};
 use rustix::process::Signal;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
@@ -174,6 +174,21 @@ fn a_vassal_that_is_really_down_refuses() {
     });
 }
 
+/// Whether a process has a socket that listens at this port.
+fn holds(pid: i32, port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let at_port = |line: &&str| line.contains(&format!(":{port:04X} 00000000:0000 0A"));
+    let sockets: Vec<_> = table
+        .lines()
+        .filter(at_port)
+        .map(|line| format!("socket:[{}]", line.split_whitespace().nth(9).unwrap()))
+        .collect();
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().any(|entry| {
+        let open = entry.ok().and_then(|entry| fs::read_link(entry.path()).ok());
+        open.is_some_and(|open| sockets.contains(&open.to_string_lossy().into_owned()))
+    })
+}
+
 #[test]
 fn what_is_not_to_be_kept_is_not() {
     sandboxed(|sandbox| {
@@ -183,23 +198,54 @@ fn what_is_not_to_be_kept_is_not() {
         for name in ["app", "kept"] {
             emperor.wait_running(1, name);
         }
-        let sockets = eventually("the emperor's own copy", || {
-            let descriptors = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
-            let inode = |port: u16| {
-                let table = fs::read_to_string("/proc/net/tcp").unwrap();
-                let line =
-                    table.lines().find(|line| line.contains(&format!(":{port:04X} 00000000:0000 0A")))?;
-                Some(format!("socket:[{}]", line.split_whitespace().nth(9).unwrap()))
-            };
-            let (not, kept) = (inode(7000)?, inode(7001)?);
-            let open: Vec<_> = descriptors
-                .filter_map(|entry| {
-                    Some(fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned())
-                })
-                .collect();
-            open.contains(&kept).then(|| open.contains(&not))
-        });
-        assert!(!sockets, "it holds a socket that it was not to keep");
+        let holds = |port| holds(emperor.pid(), port);
+        until("the emperor has its copy", || holds(7001));
+        assert!(!holds(7000), "it holds a socket that it was not to keep");
+        // It changes its mind.
+        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nkeep-sockets = false"));
+        emperor.wait_for("needs a fresh jail: keep-sockets changed: restarting");
+        emperor.wait_running(2, "kept");
+        until("the emperor's copy is closed", || !holds(7001));
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        // Others on the same port serve what would wait for this one.
+        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nlisten = 127.0.0.1:7002"));
+        emperor.wait_running(3, "kept");
+        until("the emperor has its copy", || holds(7001) && holds(7002));
+        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nreuse-port = true"));
+        emperor.wait_running(4, "kept");
+        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7001\nreuse-port = true"));
+        emperor.wait_running(2, "app");
+        assert!(!holds(7001));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
+    sandboxed(|sandbox| {
+        let file = "listen = /run/scratch/kept.sock\nlisten = 127.0.0.1:";
+        sandbox.vassal("a", &server(sandbox, &format!("{file}7001")));
+        sandbox.vassal("b", &server(sandbox, "listen = 127.0.0.1:7002"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        emperor.wait_for_nth(2, "serving ");
+        // They change their places.
+        sandbox.vassal("a", &server(sandbox, &format!("{file}7002")));
+        sandbox.vassal("b", &server(sandbox, "listen = 127.0.0.1:7001"));
+        emperor.wait_for_nth(4, "serving ");
+        for address in ["127.0.0.1:7001", "127.0.0.1:7002"] {
+            answer(TcpStream::connect(address).unwrap());
+        }
+        // One has another file, whose vassal comes before the old one is gone.
+        let inits = emperor.lines("emperor: c: started").len();
+        fs::rename(vassal_path("b"), vassal_path("c")).unwrap();
+        emperor.wait_for_nth(5, "serving ");
+        assert_eq!((inits, emperor.lines("emperor: c: started").len()), (0, 1), "it waited for the address");
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        // The new address is none of this machine's: nobody is to wait at the old one.
+        sandbox.vassal("a", &server(sandbox, "listen = 192.0.2.1:7002"));
+        emperor.wait_for("Cannot assign requested address");
+        until("the port is closed", || TcpStream::connect("127.0.0.1:7002").is_err());
+        assert!(UnixStream::connect("/run/scratch/kept.sock").is_err());
         emperor.stop();
     });
 }

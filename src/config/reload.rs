@@ -23,6 +23,8 @@ impl VassalPlan {
             ("privileged-binary-patch", self.app.is_privileged() != new.app.is_privileged()),
             // They were bound with rights that PID 1 has given up.
             ("a socket", !same(&self.listen, &new.listen)),
+            // Which ones the emperor has is said when they are bound.
+            ("keep-sockets", self.keep_sockets != new.keep_sockets),
             ("cgroup", !same(&self.cgroups, &new.cgroups)),
             ("a limit of a cgroup", !same(&self.cgroup_options, &new.cgroup_options)),
             ("oom-score-adj", !same(&self.oom_score_adj, &new.oom_score_adj)),

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, lstat};
 use rustix::io::Errno;
@@ -20,10 +20,15 @@ use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
+use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, WaitStatus, send};
 
 /// Where the app finds its sockets: behind the standard descriptors.
 pub const FIRST: i32 = 3;
+
+/// How long an address that is another's is waited for, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// A socket that is listening.
 #[derive(Debug)]
@@ -56,71 +61,108 @@ impl Vassal {
     /// The address, where it was written, and why nobody can listen there.
     pub(super) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.plan);
-        let mut kept = kept;
-        let mut fresh = Vec::new();
         // Above the descriptors at which the app gets them all.
         let above = FIRST + plan.listen.len() as i32 + 1;
         let move_up = |fd: &OwnedFd| {
             rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
         };
+        let (demand, mut kept): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
+        // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept.
+        let is_apart = self.has_namespace(libc::CLONE_NEWNET);
+        kept.retain(|socket| {
+            !is_apart && plan.listen.iter().any(|listen| is_for(&listen.value, &socket.label))
+        });
+        // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
+        let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
+        let mut keep: Vec<_> = stay.collect();
+        self.tell(&FromVassal::Sockets(keep.clone()));
         // The emperor listens there already, and goes on when we are gone.
         let mut on_demand = None;
-        if let Some(index) = kept.iter().position(|socket| socket.label.starts_with(ON_DEMAND)) {
-            let KeptSocket { label, fd } = kept.swap_remove(index);
+        for KeptSocket { label, fd } in demand {
             on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
             self.sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
         }
+        let mut fresh = Vec::new();
         for listen in &plan.listen {
             if on_demand.as_ref().is_some_and(|address| address.place == listen.value.address.place) {
                 continue;
             }
-            let opened = self.open_socket(&listen.value, accounts, &mut kept);
-            let (label, fd, is_new) = opened.map_err(|error| written(&error, listen))?;
-            let fd = move_up(&fd)?;
-            fresh.extend(is_new.then_some(self.sockets.len()));
-            self.sockets.push(Socket { label, name: listen.key.to_string(), fd });
+            let old = kept.iter().position(|socket| is_for(&listen.value, &socket.label));
+            let old = old.map(|index| kept.swap_remove(index));
+            let opened = self.open_patiently(&listen.value, accounts, old.as_ref());
+            let opened = opened.map_err(|error| written(&error, listen))?;
+            if opened.is_some() && plan.keep_sockets && !is_apart && is_kept(&listen.value) {
+                fresh.push(self.sockets.len());
+            }
+            if let (Some(_), Some(old)) = (&opened, &old) {
+                keep.retain(|label| *label != old.label);
+            }
+            let Some(KeptSocket { label, fd }) = opened.or(old) else { continue };
+            self.sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
         }
-        let Some(link) = self.events.link() else { return Ok(()) };
-        // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept.
-        if !plan.keep_sockets || self.has_namespace(libc::CLONE_NEWNET) {
+        if fresh.is_empty() {
             return Ok(());
         }
-        let labels = self.sockets.iter().map(|socket| socket.label.clone()).collect();
-        let _ = send(link, &FromVassal::Sockets(labels).encode(), None);
+        self.tell(&FromVassal::Sockets(keep));
         for socket in fresh.into_iter().filter_map(|index| self.sockets.get(index)) {
-            let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
+            if let Some(link) = self.events.link() {
+                let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
+            }
         }
         Ok(())
     }
 
-    /// A listening socket, its label, and whether it is a new one.
+    /// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that of
+    /// a vassal that is stopping, or is about to give it up. Without an emperor there is none.
+    fn open_patiently(
+        &mut self,
+        plan: &Listen,
+        accounts: &Accounts,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let mut until = None;
+        loop {
+            let opened = self.open_socket(plan, accounts, old);
+            let Err(error) = &opened else { return opened };
+            let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
+            if !is_taken || self.events.link().is_none() {
+                return opened;
+            }
+            let end = *until.get_or_insert_with(|| {
+                crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
+                Instant::now() + PATIENCE
+            });
+            let next = Instant::now() + PAUSE;
+            while Instant::now() < next {
+                if next > end || self.is_interrupted() {
+                    return opened;
+                }
+                self.wait(None, Some(next));
+            }
+        }
+    }
+
     fn open_socket(
         &mut self,
         plan: &Listen,
         accounts: &Accounts,
-        kept: &mut Vec<KeptSocket>,
-    ) -> Result<(String, OwnedFd, bool)> {
-        let name = plan.address.name.clone();
-        let is_its = |label: &str| {
-            label == name || label.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(' '))
-        };
-        let old = kept.iter().position(|socket| is_its(&socket.label)).map(|index| kept.swap_remove(index));
-        match (&plan.address.place, old) {
-            (Place::File(path), old) => self.open_file_socket(plan, path, accounts, old),
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let name = &plan.address.name;
+        let fd = match (&plan.address.place, old) {
+            (Place::File(path), old) => return self.open_file_socket(plan, path, accounts, old),
             (_, Some(old)) => {
-                listen(&old.fd, backlog(plan)).context("listen on", &name)?;
-                Ok((old.label, old.fd, false))
+                return listen(&old.fd, backlog(plan)).context("listen on", name).map(|()| None);
             }
-            (Place::Abstract(abstract_name), None) => {
-                let bound = SocketAddrUnix::new_abstract_name(abstract_name)
-                    .and_then(|address| listener(AddressFamily::UNIX, &address, plan));
-                Ok((name.clone(), bound.context("listen on", &name)?, true))
-            }
+            (Place::Abstract(abstract_name), None) => SocketAddrUnix::new_abstract_name(abstract_name)
+                .and_then(|address| listener(AddressFamily::UNIX, &address, plan)),
             (Place::Internet(address), None) => {
                 let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                Ok((name.clone(), listener(family, address, plan).context("listen on", &name)?, true))
+                listener(family, address, plan)
             }
-        }
+        };
+        Ok(Some(KeptSocket { label: name.clone(), fd: fd.context("listen on", name)? }))
     }
 
     /// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
@@ -130,8 +172,8 @@ impl Vassal {
         plan: &Listen,
         path: &Path,
         accounts: &Accounts,
-        old: Option<KeptSocket>,
-    ) -> Result<(String, OwnedFd, bool)> {
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
         let name = path.display();
         let owner = plan.owner.as_ref().map(|owner| {
             let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
@@ -141,7 +183,7 @@ impl Vassal {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .context("create", "a socket")?;
-        let kept = old.as_ref().and_then(|old| old.label.rsplit_once(' ')).map(|(_, file)| file);
+        let kept = old.and_then(|old| kept_label(&old.label));
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
         let work = Work::Bind(&binding);
         let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
@@ -155,11 +197,20 @@ impl Vassal {
                 return Err(Error::new("listen on", name, "it takes too long, or somebody wants us to stop"));
             }
         };
-        match old {
-            Some(old) if kept_label(&old.label) == Some(&*file) => Ok((old.label, old.fd, false)),
-            _ => Ok((format!("{name} {file}"), fd, true)),
-        }
+        Ok((kept != Some(&*file)).then(|| KeptSocket { label: format!("{name} {file}"), fd }))
     }
+}
+
+/// Whether a socket of this label is one that was kept for this address.
+fn is_for(plan: &Listen, label: &str) -> bool {
+    let rest = label.strip_prefix(&*plan.address.name);
+    is_kept(plan) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
+/// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from them the
+/// connections that they can serve.
+fn is_kept(plan: &Listen) -> bool {
+    !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }
 
 /// The file in the label of a socket that has one.
@@ -183,7 +234,8 @@ impl Binding<'_> {
             }
             let is_socket = FileType::from_raw_mode(there.st_mode) == FileType::Socket;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+            // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
+            let client = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
             // Nobody listens on what another instance, or another emperor, has left behind.
             if is_socket && client.and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
