@@ -251,6 +251,47 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
 }
 
 #[test]
+fn a_socket_that_was_kept_is_what_the_file_says_now() {
+    sandboxed(|sandbox| {
+        let socket = "/run/scratch/sockets/app.sock";
+        fs::create_dir("/run/scratch/sockets").unwrap();
+        run("chmod", &["777", "/run/scratch/sockets"]);
+        let app = server(sandbox, &format!("listen = {socket}\n"));
+        let other_user = app.replace("user001", "nobody");
+        let id = |what: &str, user: &str| -> u32 { run("id", &[what, user]).trim().parse().unwrap() };
+        let (user, group, nobody) = (id("-u", "user001"), id("-g", "user001"), id("-u", "nobody"));
+        sandbox.vassal("app", &format!("{app}chmod-socket = 600\nlisten = 50"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100"]);
+        emperor.wait_for_nth(1, "serving ");
+        let inode = || fs::metadata(socket).unwrap().ino();
+        let mut before = inode();
+        // Whether it can go on as the same socket, its mode, user and group, and the length of its queue.
+        let steps = [
+            (format!("{app}chmod-socket = 666\nlisten = 200"), true, (0o666, user, group), 200),
+            (format!("{app}umask = 027"), true, (0o750, user, group), 1024),
+            (format!("{app}umask = 027\nchown-socket = nobody:4711"), true, (0o750, nobody, 4711), 1024),
+            (format!("{app}chown-socket = nobody\nchmod-socket = 604"), false, (0o604, nobody, 0), 1024),
+            (format!("{app}chmod-socket = 660"), false, (0o660, user, group), 1024),
+            (format!("{other_user}chmod-socket = 660"), false, (0o660, nobody, id("-g", "nobody")), 1024),
+        ];
+        for (round, (lines, goes_on, wanted, queue)) in (2..).zip(steps) {
+            sandbox.vassal("app", &lines);
+            emperor.wait_for_nth(round, "serving ");
+            let file = fs::metadata(socket).unwrap();
+            assert_eq!((file.mode() & 0o777, file.uid(), file.gid()), wanted, "{lines}");
+            let listening = run("ss", &["-Hlx", "src", socket]);
+            let queues: Vec<_> =
+                listening.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+            assert_eq!(queues, [queue.to_string()], "{lines}\n{listening}");
+            assert_eq!(inode() == before, goes_on, "{lines}");
+            answer(UnixStream::connect(socket).unwrap());
+            before = inode();
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn an_address_that_is_taken_is_one_clear_line() {
     sandboxed(|sandbox| {
         let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();

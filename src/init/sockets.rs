@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, lstat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
@@ -48,10 +48,10 @@ pub struct Binding<'a> {
     pub fd: BorrowedFd<'a>,
     path: &'a Path,
     listen: &'a Listen,
-    /// Whose the file is to be.
+    /// Whose the file is to be; only root can say that.
     owner: Option<(u32, Option<u32>)>,
-    /// The file of the socket that was kept.
-    kept: Option<&'a str>,
+    /// The socket that was kept, and its file.
+    kept: Option<(&'a str, BorrowedFd<'a>)>,
 }
 
 impl Vassal {
@@ -183,7 +183,11 @@ impl Vassal {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .context("create", "a socket")?;
-        let kept = old.and_then(|old| kept_label(&old.label));
+        if let Some(mode) = plan.mode {
+            // Its file gets it: by the path somebody could lead us to another one.
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
+        }
+        let kept = old.and_then(|old| Some((old.label.rsplit_once(' ')?.1, old.fd.as_fd())));
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
         let work = Work::Bind(&binding);
         let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
@@ -197,7 +201,9 @@ impl Vassal {
                 return Err(Error::new("listen on", name, "it takes too long, or somebody wants us to stop"));
             }
         };
-        Ok((kept != Some(&*file)).then(|| KeptSocket { label: format!("{name} {file}"), fd }))
+        Ok(kept
+            .is_none_or(|(kept, _)| kept != file)
+            .then(|| KeptSocket { label: format!("{name} {file}"), fd }))
     }
 }
 
@@ -213,11 +219,6 @@ fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }
 
-/// The file in the label of a socket that has one.
-fn kept_label(label: &str) -> Option<&str> {
-    label.rsplit_once(' ').map(|(_, file)| file)
-}
-
 impl Binding<'_> {
     /// In the child: binds the socket, unless the one that was kept is still the one there. Returns device and inode of its
     /// file.
@@ -227,34 +228,60 @@ impl Binding<'_> {
     pub fn perform(&self) -> Result<String> {
         let (path, name) = (self.path, self.path.display());
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
+        let mut socket = None;
         if let Ok(there) = lstat(path) {
-            let file = file_id(&there);
-            if self.kept == Some(&*file) {
-                return Ok(file);
-            }
             let is_socket = FileType::from_raw_mode(there.st_mode) == FileType::Socket;
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
+            socket = kept.map(|(_, socket)| socket).filter(|_| self.adapt(&there));
             // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
-            let client = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
             // Nobody listens on what another instance, or another emperor, has left behind.
-            if is_socket && client.and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED) {
+            let is_left = || client().and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED);
+            if socket.is_none() && is_socket && (kept.is_some() || is_left()) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
             }
         }
-        bind(self.fd, &address).context("listen on", &name)?;
-        if let Some(mode) = self.listen.mode {
-            rustix::fs::chmod(path, Mode::from_raw_mode(mode)).context("chmod", &name)?;
+        if socket.is_none() {
+            if self.listen.mode.is_some() {
+                // The socket has it already.
+                rustix::process::umask(Mode::empty());
+            }
+            bind(self.fd, &address).context("listen on", &name)?;
         }
+        // Root must not be led to another file.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
+        let there = rustix::fs::fstat(&file).context("look at", &name)?;
         if let Some((uid, gid)) = self.owner {
             let (uid, gid) = (rustix::fs::Uid::from_raw(uid), gid.map(rustix::fs::Gid::from_raw));
-            rustix::fs::chown(path, Some(uid), gid).context("chown", &name)?;
+            rustix::fs::chownat(&file, "", Some(uid), gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
         }
-        listen(self.fd, backlog(self.listen)).context("listen on", &name)?;
-        lstat(path).map(|there| file_id(&there)).context("look at", &name)
+        listen(socket.unwrap_or(self.fd), backlog(self.listen)).context("listen on", &name)?;
+        Ok(file_id(&there))
+    }
+
+    /// Whether the file of the socket that was kept is what that of a new one would be, or can be made so.
+    fn adapt(&self, there: &Stat) -> bool {
+        let group = self.owner.and_then(|(_, group)| group);
+        // A new file gets its maker's group, or its directory's.
+        let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
+        let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
+            || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
+        let is_ours = self.owner.is_some() || there.st_uid == rustix::process::geteuid().as_raw();
+        let umask = rustix::process::umask(Mode::empty());
+        rustix::process::umask(umask);
+        let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
+        let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
+        // Only a user can do no harm by a path.
+        let may_change = self.owner.is_none() && is_ours;
+        is_ours
+            && (group.is_some() || is_of_group)
+            && (has_mode || may_change && rustix::fs::chmod(self.path, mode).is_ok())
     }
 }
 
-fn file_id(there: &rustix::fs::Stat) -> String {
+fn file_id(there: &Stat) -> String {
     format!("{}:{}", there.st_dev, there.st_ino)
 }
 
