@@ -123,11 +123,14 @@ fn takeable(text: &[u8]) -> Option<Address> {
     (!depends).then_some(address)
 }
 
-/// `USER[:GROUP]`.
+/// `USER[:GROUP]`; as to uWSGI, one of them may be empty.
 fn owner(text: &[u8]) -> Parsed<Owner> {
-    let (user, group) =
-        super::bytes::split_once(text, b':').map_or((text, None), |(user, group)| (user, Some(group)));
-    Ok(Owner { user: values::id(user)?, group: group.map(values::id).transpose()? })
+    let (user, group) = super::bytes::split_once(text, b':').unwrap_or((text, b""));
+    let one = |text: &[u8]| Some(text).filter(|text| !text.is_empty()).map(values::id).transpose();
+    match (one(user)?, one(group)?) {
+        (None, None) => values::id(user).map(|_| Owner { user: None, group: None }),
+        (user, group) => Ok(Owner { user, group }),
+    }
 }
 
 /// What `listen` gives: an address, or, as to uWSGI, the length of the queue.

@@ -443,9 +443,9 @@ pub struct Listen {
 /// A user and a group as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
-    pub user: Id,
-    /// The group, if it is to be another one too.
+    /// The user, if it is to be another one than root.
+    pub user: Option<Id>,
+    /// The group, if it is to be another one.
     pub group: Option<Id>,
 }
 

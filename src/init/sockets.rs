@@ -49,7 +49,7 @@ pub struct Binding<'a> {
     path: &'a Path,
     listen: &'a Listen,
     /// Whose the file is to be; only root can say that.
-    owner: Option<(u32, Option<u32>)>,
+    owner: Option<(Option<u32>, Option<u32>)>,
     /// The socket that was kept, and its file.
     kept: Option<(&'a str, BorrowedFd<'a>)>,
 }
@@ -177,7 +177,8 @@ impl Vassal {
         let name = path.display();
         let owner = plan.owner.as_ref().map(|owner| {
             let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
-            Ok((accounts.user(&owner.user)?.uid, group))
+            let user = owner.user.as_ref().map(|user| Ok(accounts.user(user)?.uid)).transpose()?;
+            Ok((user, group))
         });
         let owner = owner.transpose()?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -254,8 +255,8 @@ impl Binding<'_> {
         let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
         if let Some((uid, gid)) = self.owner {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), gid.map(rustix::fs::Gid::from_raw));
-            rustix::fs::chownat(&file, "", Some(uid), gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
+            let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
+            rustix::fs::chownat(&file, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
         }
         listen(socket.unwrap_or(self.fd), backlog(self.listen)).context("listen on", &name)?;
         Ok(file_id(&there))
@@ -263,12 +264,12 @@ impl Binding<'_> {
 
     /// Whether the file of the socket that was kept is what that of a new one would be, or can be made so.
     fn adapt(&self, there: &Stat) -> bool {
-        let group = self.owner.and_then(|(_, group)| group);
+        let (user, group) = self.owner.unwrap_or_default();
         // A new file gets its maker's group, or its directory's.
         let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
         let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
             || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
-        let is_ours = self.owner.is_some() || there.st_uid == rustix::process::geteuid().as_raw();
+        let is_ours = user.is_some() || there.st_uid == rustix::process::geteuid().as_raw();
         let umask = rustix::process::umask(Mode::empty());
         rustix::process::umask(umask);
         let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
