@@ -345,3 +345,25 @@ fn the_file_of_a_socket_goes_when_nobody_listens_there_any_more() {
         assert!(others.exists(), "it was not ours any more");
     });
 }
+
+#[test]
+fn a_socket_whose_file_was_removed_is_bound_anew() {
+    sandboxed(|sandbox| {
+        let lines = server(sandbox, "1000 exit");
+        sandbox.vassal("app", &lines);
+        let socket = sandbox.path("socket");
+        fs::write(address_file(), socket.to_str().unwrap()).unwrap();
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock"]);
+        emperor.wait_for_nth(1, "emperor: app: waiting for a connection");
+        fs::remove_file(&socket).unwrap();
+        sandbox.vassal("app", &lines);
+        emperor.wait_for_nth(2, "emperor: app: waiting for a connection");
+        answer(UnixStream::connect(&socket).unwrap());
+        fs::remove_file(&socket).unwrap();
+        sandbox.vassal("app", &lines);
+        emperor.wait_for("needs a fresh jail: the file of its on-demand socket is gone: restarting");
+        emperor.wait_for_nth(3, "emperor: app: waiting for a connection");
+        answer(UnixStream::connect(&socket).unwrap());
+        emperor.stop();
+    });
+}

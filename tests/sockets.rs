@@ -152,6 +152,16 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         process::signal(emperor.pid_of("app"), Signal::KILL);
         emperor.wait_for_nth(4, "serving ");
         answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        // Also by a reload that would keep the jail, and else does.
+        let again = server(sandbox, "listen = 127.0.0.1:7001\nlisten = /run/scratch/app.sock\n");
+        sandbox.vassal("app", &again);
+        emperor.wait_for_nth(5, "serving ");
+        assert_eq!(emperor.lines("emperor: app: reloaded after").len(), 1);
+        fs::remove_file("/run/scratch/app.sock").unwrap();
+        sandbox.vassal("app", &again);
+        emperor.wait_for("needs a fresh jail: the file of a socket is gone: restarting");
+        emperor.wait_for_nth(6, "serving ");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
 
         fs::remove_file(vassal_path("app")).unwrap();
         emperor.wait_for("file removed: stopping");

@@ -46,6 +46,11 @@ impl Kept {
         Some((socket.label.strip_prefix(ON_DEMAND)?, socket.fd.as_fd()))
     }
 
+    /// Whether the file of that socket, if it has one, is gone: nobody can connect to it any more.
+    pub fn has_lost_its_file(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| !file.is_there())
+    }
+
     /// Listens there ourselves from now on, or not any more.
     pub(super) fn set_demand(&mut self, socket: Option<(&str, OwnedFd, Option<SocketFile>)>) {
         (self.demand, self.file) = match socket {

@@ -679,12 +679,12 @@ impl Roster {
                 }
             }
             Action::Reload if !vassal.listens_right() => {
-                return self.answered(
-                    path,
-                    Answer::NeedsRespawn,
-                    "another on-demand address".to_owned(),
-                    now,
-                );
+                let why = if vassal.kept.has_lost_its_file() {
+                    "the file of its on-demand socket is gone"
+                } else {
+                    "another on-demand address"
+                };
+                return self.answered(path, Answer::NeedsRespawn, why.to_owned(), now);
             }
             Action::Reload if self.spawner.is_program(path) => {
                 // It can only be run where there is no jail yet.
@@ -926,7 +926,7 @@ impl Vassal {
     /// Whether the socket that we listen on is the one it is to have.
     fn listens_right(&self) -> bool {
         let wanted = self.demand.as_ref().map(|address| address.name.as_str());
-        wanted == self.kept.demand().map(|(address, _)| address)
+        wanted == self.kept.demand().map(|(address, _)| address) && !self.kept.has_lost_its_file()
     }
 
     /// Whether connections are worth to wait for the next instance.

@@ -92,6 +92,11 @@ impl SocketFile {
         (id != FileId::default()).then(|| Self { path: path.into(), id })
     }
 
+    /// Whether it is still the one of that name.
+    pub(super) fn is_there(&self) -> bool {
+        lstat(&self.path).is_ok_and(|there| id(&there) == self.id)
+    }
+
     fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> std::result::Result<(), Errno> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let there = fstat(&file)?;
@@ -110,7 +115,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if lstat(&self.path).is_ok_and(|there| id(&there) == self.id) {
+        if self.is_there() {
             remove(&self.path);
         }
     }

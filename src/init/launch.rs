@@ -37,6 +37,8 @@ pub enum Work<'a> {
     Action(&'a Action, &'a Walk),
     /// Binding a socket.
     Bind(&'a Binding<'a>),
+    /// Looking which file is there.
+    Look(&'a Path),
 }
 
 /// Where children run.
@@ -102,7 +104,7 @@ impl Launch<'_> {
     pub fn start(&self) -> Result<Launched> {
         let argv: &[OsString] = match self.work {
             Work::Program(argv) => argv,
-            Work::Action(..) | Work::Bind(_) => &[],
+            Work::Action(..) | Work::Bind(_) | Work::Look(_) => &[],
         };
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let argv = Strings::new(argv);
@@ -150,6 +152,7 @@ impl Launch<'_> {
                 action::perform(action, walk).map(|()| String::new()).map_err(|error| (error, EXIT_SETUP))
             }
             Work::Bind(binding) => binding.perform().map_err(|error| (error, EXIT_SETUP)),
+            Work::Look(path) => sockets::look(path).map_err(|error| (error, EXIT_SETUP)),
             Work::Program(_) => {
                 let errno = self.become_program(argv, envp, program);
                 let status = match errno {

@@ -67,7 +67,13 @@ impl Vassal {
                 }
             },
         };
-        match self.verdict(&inputs) {
+        let verdict = match self.verdict(&inputs) {
+            Verdict::Accepted(..) if self.events.link().is_some() && self.has_lost_a_socket() => {
+                Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Accepted(plan, fresh)
                 if self.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
             {

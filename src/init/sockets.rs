@@ -165,6 +165,31 @@ impl Vassal {
         Ok(Some(KeptSocket { label: name.clone(), fd: fd.context("listen on", name)? }))
     }
 
+    /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
+    pub(super) fn has_lost_a_socket(&mut self) -> bool {
+        let plan = std::rc::Rc::clone(&self.plan);
+        plan.listen.iter().any(|listen| {
+            let Listen { address, owner, .. } = &listen.value;
+            let Place::File(path) = &address.place else { return false };
+            let socket = self.sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
+            let Some((_, file)) = socket.and_then(|socket| socket.label.rsplit_once(' ')) else {
+                return false;
+            };
+            let file = file.to_owned();
+            let looked = self.launch(Role::Hook, owner.is_none(), &Work::Look(path), None, &[], &[]);
+            let Ok(launched) = looked else { return false };
+            if self.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
+                super::reaper::kill(&[launched.pid], libc::SIGKILL);
+            }
+            match launched.progress() {
+                Progress::Said(there) => there != file,
+                Progress::Failed(error, _) => error.errno() == Errno::NOENT.raw_os_error(),
+                // That is not known.
+                Progress::Preparing | Progress::AtWork => false,
+            }
+        })
+    }
+
     /// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
     /// another's.
     fn open_file_socket(
@@ -280,6 +305,14 @@ impl Binding<'_> {
             && (group.is_some() || is_of_group)
             && (has_mode || may_change && rustix::fs::chmod(self.path, mode).is_ok())
     }
+}
+
+/// In a child: which file is there.
+///
+/// # Errors
+/// As lstat(2).
+pub fn look(path: &Path) -> Result<String> {
+    lstat(path).map(|there| file_id(&there)).context("look at", path.display())
 }
 
 fn file_id(there: &Stat) -> String {
