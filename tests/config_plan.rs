@@ -280,6 +280,26 @@ fn every_mistake_is_found_in_one_pass() {
 }
 
 #[test]
+fn each_socket_that_uwsgi_binds_itself_is_told_of() {
+    for (lines, told) in [
+        ("http-socket = localhost:7000", &["2:15 http-socket"][..]),
+        ("http-socket = :0", &["2:15 http-socket"]),
+        ("socket = here.sock", &["2:10 socket"]),
+        ("http = :7000\nsocket = :7001", &["2:8 http"]),
+        ("http-socket = :7000\nraw-socket = :7001", &["2:15 http-socket", "3:14 raw-socket"]),
+        ("shared-socket = :7000\nhttp-socket = =0", &["2:17 shared-socket", "3:15 http-socket"]),
+        ("http-socket = :7000\nsocket-timeout = 3", &[]),
+    ] {
+        let hint = "connections are refused while an instance is replaced";
+        let told = told.iter().filter_map(|told| told.split_once(' '));
+        let expected: Vec<_> = told
+            .map(|(at, key)| format!("{at}: warning: '{key}' is bound by uWSGI itself | {hint}"))
+            .collect();
+        assert_eq!(findings(lines), expected, "{lines}");
+    }
+}
+
+#[test]
 fn mistakes_in_included_files_show_the_way_there() {
     let report = load_vassal(&[file("command = x\ninclude = bad.ini")], false, &Fake).unwrap_err();
     assert_eq!(

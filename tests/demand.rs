@@ -109,6 +109,15 @@ fn real_uwsgi_is_started_on_demand_and_leaves_when_it_is_idle() {
             );
             emperor.wait_for_nth(round + 1, "emperor: app: waiting for a connection");
         }
+        // The same where it binds a socket of its own besides.
+        let other = sandbox.path("socket");
+        fs::write(address_file(), other.to_str().unwrap()).unwrap();
+        sandbox.vassal("app", &lines.replace("127.0.0.1:8082", "localhost:8082"));
+        emperor.wait_for(&format!("waiting for a connection to {}", other.display()));
+        let mut stream = UnixStream::connect(&other).unwrap();
+        stream.write_all(b"GET /page HTTP/1.0\r\n\r\n").unwrap();
+        let page = answer(stream);
+        assert!(page.ends_with("a page"), "{page}");
         emperor.stop();
     });
 }

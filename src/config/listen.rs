@@ -23,23 +23,25 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("uwsgi-socket", "uwsgi"),
 ];
 
-/// Options of uWSGI that count only for what it binds itself.
-const ITS_OWN: &[&str] = &[
-    "abstract-socket",
+/// Options of uWSGI for sockets that only it can bind, which keep it from taking over others.
+const ITS_SOCKETS: &[&str] = &[
     "fastcgi-nph-socket",
-    "freebind",
     "https-socket",
     "https11-socket",
-    "map-socket",
     "puwsgi-socket",
     "raw-socket",
     "scgi-nph-socket",
     "shared-socket",
     "suwsgi-socket",
     "undeferred-shared-socket",
-    "zerg",
-    "zerg-pool",
 ];
+
+/// Options of uWSGI that count only for what it binds itself.
+const ITS_OWN: &[&str] = &["abstract-socket", "freebind", "map-socket", "zerg", "zerg-pool"];
+
+/// Options of uWSGI for sockets of other processes of its.
+const ROUTERS: &[&str] =
+    &["fastrouter", "http", "http-to-https", "httprouter", "https", "https2", "rawrouter", "sslrouter"];
 
 /// What all sockets of a vassal have in common.
 #[derive(Debug, Clone, Default)]
@@ -79,35 +81,49 @@ impl Common {
         Located { value: self.socket(address.value), key: address.key, at: address.at }
     }
 
-    /// The sockets among uWSGI's options, which are taken out, and the protocol to give it instead; nothing where it has
-    /// to bind them itself.
+    /// The sockets among uWSGI's options, which are taken out, and the protocol of those that it takes over; no sockets
+    /// where it has to bind them itself.
     pub fn take_over(
         &self,
         options: &mut Vec<&Setting>,
         found: &mut Diagnostics,
-    ) -> Option<(Vec<Located<Listen>>, Option<&'static str>)> {
+    ) -> (Vec<Located<Listen>>, Option<&'static str>) {
         let named = |setting: &Setting| PROTOCOLS.iter().find(|(name, _)| *name == setting.name());
+        let is_any =
+            |names: &[&[&str]], setting: &Setting| names.iter().any(|names| names.contains(&setting.name()));
         let is_own =
-            |setting: &&&Setting| ITS_OWN.contains(&setting.name()) || setting.state == State::ForUwsgi;
-        let sockets: Vec<_> = options.iter().filter(|setting| named(setting).is_some()).collect();
-        let (first, last) = (*sockets.first()?, *sockets.last()?);
-        if options.iter().any(|setting| is_own(&setting)) {
-            return None;
-        }
-        let mut bound = Vec::new();
-        for setting in &sockets {
-            bound.push(locate(setting, self.socket(takeable(setting.text())?)));
-        }
+            |setting: &&Setting| is_any(&[ITS_SOCKETS, ITS_OWN], setting) || setting.state == State::ForUwsgi;
+        let has_own = options.iter().any(is_own);
+        let has_router = options.iter().any(|setting| is_any(&[ROUTERS], setting));
+        let sockets: Vec<_> = options.iter().copied().filter(|setting| named(setting).is_some()).collect();
+        let bound =
+            sockets.iter().map(|setting| Some(locate(setting, self.socket(takeable(setting.text())?))));
+        let bound = bound.collect::<Option<Vec<_>>>().filter(|_| !has_own);
         let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
-        let spoken = protocol(first);
-        if let Some(other) = sockets.iter().find(|setting| protocol(setting) != spoken) {
+        let spoken = sockets.first().map_or("", |first| protocol(first));
+        let other = sockets.iter().find(|setting| protocol(setting) != spoken);
+        if let (Some(first), Some(last), Some(other), Some(_)) =
+            (sockets.first(), sockets.last(), other, &bound)
+        {
             let keys = format!("'{}' and '{}'", first.name(), other.name());
             let message = format!("{keys} speak different protocols, so uWSGI binds its sockets itself");
             found.warning(&last.at, message).hint("connections are refused while it is restarted");
-            return None;
+            return (Vec::new(), None);
         }
-        options.retain(|setting| named(setting).is_none());
-        Some((bound, Some(spoken).filter(|spoken| !spoken.is_empty())))
+        for setting in options.iter() {
+            let is_left = bound.is_none() && named(setting).is_some();
+            if is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting) {
+                let message = format!("'{}' is bound by uWSGI itself", setting.name());
+                let hint = "connections are refused while an instance is replaced";
+                found.warning(&setting.value_at, message).hint(hint);
+            }
+        }
+        // One that it inherits on demand speaks it, too, if that changes nothing for what it binds itself.
+        let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
+        if bound.is_some() {
+            options.retain(|setting| named(setting).is_none());
+        }
+        (bound.unwrap_or_default(), Some(spoken).filter(|spoken| is_common && !spoken.is_empty()))
     }
 }
 

@@ -243,7 +243,7 @@ fn uwsgi(
         let message = "there is no app: neither 'command' nor an option for uWSGI";
         found.error(&at, message).hint("add 'command = PROGRAM ARGS', or uWSGI's own options");
     }
-    let (taken_over, protocol) = sockets.take_over(&mut options, found).unwrap_or_default();
+    let (taken_over, protocol) = sockets.take_over(&mut options, found);
     listen.extend(taken_over);
     App::Uwsgi { binary, ini: app::uwsgi_ini(&options, protocol, found) }
 }
