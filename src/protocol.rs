@@ -81,6 +81,9 @@ pub enum ToVassal {
 /// How the label of the socket begins that the emperor itself listens on for a vassal on demand; its address follows.
 pub const ON_DEMAND: &str = "on-demand ";
 
+/// More sockets than any vassal needs to have kept: the emperor's descriptors are for all.
+pub const SOCKETS_MAX: usize = 32;
+
 /// A socket that outlived its instance.
 #[derive(Debug)]
 pub struct KeptSocket {

@@ -356,3 +356,41 @@ fn what_uwsgi_cannot_take_over_it_binds_itself() {
         emperor.stop();
     });
 }
+
+#[test]
+fn more_sockets_than_can_be_kept_are_named_once() {
+    sandboxed(|sandbox| {
+        let lines: String = (7000..7034).map(|port| format!("listen = 127.0.0.1:{port}\n")).collect();
+        sandbox.vassal("app", &server(sandbox, &lines));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("serving ");
+        assert_eq!(
+            emperor.lines(" sockets are kept, and not: "),
+            [
+                "vassal-init[app]: of one vassal no more than 32 sockets are kept, and not: 127.0.0.1:7032, 127.0.0.1:7033"
+            ]
+        );
+        assert!(!emperor.log().contains("not kept"));
+        until("the emperor has its copies", || holds(emperor.pid(), 7031));
+        assert!(!holds(emperor.pid(), 7032));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_abstract_name_is_the_same_as_uwsgis() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("ours", "uid = user001\nplugin = psgi\nsocket = @ours");
+        let mut command = std::process::Command::new("uwsgi");
+        command.args(["--master", "--die-on-term", "--socket", "@its"]);
+        let mut uwsgi = sandbox.start("uwsgi", command);
+        let emperor = sandbox.emperor(&[]);
+        for name in ["@its@", "@ours@"] {
+            let is_there = |table: String| table.lines().any(|line| line.ends_with(&format!(" {name}")));
+            until(format!("{name} listens"), || is_there(fs::read_to_string("/proc/net/unix").unwrap()));
+        }
+        uwsgi.signal(Signal::TERM);
+        uwsgi.wait();
+        emperor.stop();
+    });
+}

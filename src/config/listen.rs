@@ -130,7 +130,11 @@ impl Common {
 /// An address that means the same to us as to uWSGI. A relative path depends on where it would be, a port 0 is for it to
 /// say, and `=0` is another socket of its.
 fn takeable(text: &[u8]) -> Option<Address> {
-    let address = values::address(text).ok()?;
+    let mut address = values::address(text).ok()?;
+    if let Place::Abstract(name) = &mut address.place {
+        // As its own clients have it, it ends with a NUL byte.
+        name.push(0);
+    }
     let depends = match &address.place {
         Place::File(path) => path.is_relative(),
         Place::Internet(address) => address.port() == 0,

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use super::server::{FileId, SocketFile};
 use super::spawn::Owner;
-use crate::protocol::{self, KeptSocket, ON_DEMAND, ToVassal};
+use crate::protocol::{self, KeptSocket, ON_DEMAND, SOCKETS_MAX, ToVassal};
 use crate::sys::fd;
-
-/// More than any vassal needs. One that asks for more has lost its mind, and our descriptors are for all.
-const SOCKETS_MAX: usize = 32;
 
 /// A vassal that is down for longer than this is really down: whoever connects shall be told so at once.
 pub const LONG: Duration = Duration::from_secs(10);
@@ -27,17 +24,12 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Keeps one more; false if the vassal has too many already.
-    pub fn keep(&mut self, socket: KeptSocket) -> bool {
-        if socket.label.starts_with(ON_DEMAND) {
-            return false;
-        }
+    /// Keeps one more. PID 1 asks for no more than there may be, and has said so.
+    pub fn keep(&mut self, socket: KeptSocket) {
         self.sockets.retain(|other| other.label != socket.label);
-        let has_room = self.sockets.len() < SOCKETS_MAX;
-        if has_room {
+        if self.sockets.len() < SOCKETS_MAX && !socket.label.starts_with(ON_DEMAND) {
             self.sockets.push(socket);
         }
-        has_room
     }
 
     /// The address of the socket that we listen on ourselves, and the socket.

@@ -830,9 +830,9 @@ impl Roster {
                     let room = self.spawner.has_room("keep", &socket.label, processes, sockets);
                     if let Some(vassal) = self.vassals.get_mut(path) {
                         match room {
-                            Ok(()) if vassal.kept.keep(socket) => vassal.count_sockets(&mut self.sockets),
                             Ok(()) => {
-                                log_of!(&path.shown(), "it has too many sockets: this one is not kept");
+                                vassal.kept.keep(socket);
+                                vassal.count_sockets(&mut self.sockets);
                             }
                             Err(error) => log_of!(&path.shown(), "{error}: it is not kept"),
                         }

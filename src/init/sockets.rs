@@ -21,7 +21,7 @@ use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
-use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, WaitStatus, send};
+use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
 
 /// Where the app finds its sockets: behind the standard descriptors.
 pub const FIRST: i32 = 3;
@@ -103,6 +103,13 @@ impl Vassal {
         }
         if fresh.is_empty() {
             return Ok(());
+        }
+        let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
+        if !rest.is_empty() && self.events.link().is_some() {
+            let rest = rest.iter().filter_map(|&index| self.sockets.get(index));
+            let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
+            let labels = labels.join(", ");
+            crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
         }
         self.tell(&FromVassal::Sockets(keep));
         for socket in fresh.into_iter().filter_map(|index| self.sockets.get(index)) {
