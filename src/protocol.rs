@@ -47,7 +47,7 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 pub const LOG_VARIABLE: &str = "VASSAL_LOG";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 7;
+pub const VERSION: u8 = 8;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
