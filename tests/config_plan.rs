@@ -235,6 +235,13 @@ fn every_mistake_is_found_in_one_pass() {
             &["3:1: warning: 'hook-post-fork' only runs inside uWSGI | the app is another program here"],
         ),
         (
+            "command = x\nhttp-socket = :80",
+            &[
+                "3:1: warning: 'http-socket' is for uWSGI, and the app is another program | 'listen = ADDRESS' binds a socket for any app",
+            ],
+        ),
+        ("socket = :80\ncommand = x %(socket)", &[]),
+        (
             "uid = 1",
             &[
                 "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",

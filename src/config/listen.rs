@@ -127,6 +127,14 @@ impl Common {
     }
 }
 
+/// Whether it is a socket that only uWSGI would bind.
+pub(super) fn is_uwsgis(setting: &Setting) -> bool {
+    let name = setting.name();
+    PROTOCOLS.iter().any(|(known, _)| *known == name)
+        || ITS_SOCKETS.contains(&name)
+        || ROUTERS.contains(&name)
+}
+
 /// An address that means the same to us as to uWSGI. A relative path depends on where it would be, a port 0 is for it to
 /// say, and `=0` is another socket of its.
 fn takeable(text: &[u8]) -> Option<Address> {

@@ -261,6 +261,10 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
         } else if let HookKey::Uwsgi = HookKey::of(&setting.key) {
             let message = format!("'{}' only runs inside uWSGI", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("the app is another program here");
+        } else if !setting.used.get() && listen::is_uwsgis(setting) {
+            let message =
+                format!("'{}' is for uWSGI, and the app is another program", setting.key.escape_ascii());
+            found.warning(&setting.at, message).hint("'listen = ADDRESS' binds a socket for any app");
         } else {
             unknown(setting, &VASSAL_INIT, strict, strict, found);
         }
