@@ -175,6 +175,15 @@ fn an_emperors_command_line_counts_like_its_file() {
 }
 
 #[test]
+fn an_option_for_all_vassals_is_looked_at_once_and_not_by_each_of_them() {
+    for text in ["who", "=x"] {
+        let inputs = [option("emperor", "/v"), option("vassal-set", text)];
+        let report = load_emperor(&inputs, &Machine).err().unwrap().to_string();
+        assert!(report.contains(&format!("'vassal-set': '{text}' is not KEY=VALUE")), "{report}");
+    }
+}
+
+#[test]
 fn nobody_runs_a_users_file_as_that_user_before_it_was_looked_at() {
     let inputs =
         [option("emperor", "/v"), option("emperor-tyrant", "true"), option("emperor-magic-exec", "true")];

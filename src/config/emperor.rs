@@ -67,7 +67,8 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         if let Some((slot, (_, key))) =
             template.and_then(|at| Some((templates.get_mut(at)?, TEMPLATES.get(at)?)))
         {
-            slot.extend(value(setting, found, values::text).map(|value| ((*key).to_owned(), value)));
+            let parse = if *key == "set" { values::assignment } else { values::text };
+            slot.extend(value(setting, found, parse).map(|value| ((*key).to_owned(), value)));
             continue;
         }
         match setting.name() {

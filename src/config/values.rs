@@ -222,6 +222,14 @@ pub(super) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
     Ok(EnvChange::Unset(OsString::from_vec(text.to_vec())))
 }
 
+/// `KEY=VALUE`, as a whole.
+pub(super) fn assignment(value: &[u8]) -> Parsed<OsString> {
+    match split_once(value, b'=') {
+        None | Some((b"", _)) => Err(format!("{} is not KEY=VALUE", quoted(value))),
+        Some(_) => text(value),
+    }
+}
+
 /// Namespaces by the names that uWSGI has for them (and `cgroup`), as `CLONE_NEW*` bits.
 const NAMESPACES: &[(&str, u64)] = &[
     ("cgroup", libc::CLONE_NEWCGROUP as u64),

@@ -958,7 +958,9 @@ impl Vassal {
             State::Running { since } => ("running", Some(since), None),
             State::Reloading { since, .. } => ("reloading", Some(since), None),
             State::Stopping { end: End::Killed, .. } => ("killed", None, None),
-            State::Stopping { then: Then::Respawn | Then::Backoff, .. } => ("restarting", None, None),
+            State::Stopping { then: Then::Respawn | Then::Backoff, .. } if self.demand.is_none() => {
+                ("restarting", None, None)
+            }
             State::Stopping { .. } => ("stopping", None, None),
             State::Backoff { until } => ("backoff", None, Some(until)),
             State::Invalid { until } => ("invalid", None, Some(until)),
