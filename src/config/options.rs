@@ -365,11 +365,11 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "emperor-on-demand-directory", Value("DIR"), "start each vassal on demand at DIR/NAME.socket\n\
                When somebody connects. The socket is the emperor's, open to everybody, and handed to the app. An \
                app that leaves after a while is waited for again."),
-    row(Vassals, "emperor-on-demand-exec", Value("COMMAND"), "COMMAND NAME.ini prints the address of NAME\n\
+    row(Vassals, "emperor-on-demand-exec", Value("COMMAND"), "on demand, where COMMAND NAME.ini says\n\
                Run as root in the directory of the file, for 10 s at most. A vassal for which it prints nothing is started \
                like any other."),
     row(Vassals, "emperor-on-demand-ext", Value("SUFFIX"), "the same as emperor-on-demand-extension"),
-    row(Vassals, "emperor-on-demand-extension", Value("SUFFIX"), "the same at the address in NAME.iniSUFFIX\n\
+    row(Vassals, "emperor-on-demand-extension", Value("SUFFIX"), "on demand, where NAME.iniSUFFIX says\n\
                A vassal without such a file beside its own is started like any other."),
     row(Vassals, "emperor-tyrant", Flag, "run each vassal as the owner of its file\n\
                The user and the group that it belongs to, from before it is read; never root. The emperor's own \
@@ -390,6 +390,17 @@ static OF_EMPERORS: &[Row] = &[
     row(Vassals, "vassals-inherit-before", Value("FILE"), "the same, ahead of those of vassals-inherit"),
     row(Vassals, "vassals-set", Value("KEY=VALUE"), "the same as vassal-set"),
 
+    row(User, "add-gid", Value("GROUP"), "a further supplementary group; may be repeated\n\
+               By name or number."),
+    row(User, "cap", Value("LIST"), "capabilities that the emperor keeps\n\
+               And its vassals can have at most. Names as in capabilities(7), separated by commas. Without it, none if \
+               it becomes another user."),
+    row(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
+               By name or number."),
+    row(User, "no-initgroups", Flag, "leave out the user's supplementary groups"),
+    row(User, "uid", Value("USER"), "the user to become, by name or number\n\
+               Once all sockets and files are open."),
+
     row(Hooks, "exec-as-emperor", Value("COMMAND"), "run a command when a vassal started; may be repeated\n\
                A shell command, in the emperor's own namespaces."),
     row(Hooks, "hook-as-emperor", Value("exec:COMMAND"), "the same as exec-as-emperor"),
@@ -406,17 +417,6 @@ static OF_EMPERORS: &[Row] = &[
                A vassal's own memory-max and the like apply to it as well."),
     row(Limits, "memory-max", Value("SIZE"), "memory of each vassal, as 512M or 2G"),
     row(Limits, "pids-max", Value("COUNT"), "processes and threads of each vassal"),
-
-    row(User, "add-gid", Value("GROUP"), "a further supplementary group; may be repeated\n\
-               By name or number."),
-    row(User, "cap", Value("LIST"), "capabilities that the emperor keeps\n\
-               And its vassals can have at most. Names as in capabilities(7), separated by commas. Without it, none if \
-               it becomes another user."),
-    row(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
-               By name or number."),
-    row(User, "no-initgroups", Flag, "leave out the user's supplementary groups"),
-    row(User, "uid", Value("USER"), "the user to become, by name or number\n\
-               Once all sockets and files are open."),
 
     row(Operation, "control", Value("PATH"), "command socket (default: /run/emperor.sock)\n\
                For 'emperor status', reload, stop and start; only root and the emperor's own user can use it."),
