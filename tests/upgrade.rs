@@ -232,6 +232,30 @@ fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
 }
 
 #[test]
+fn whoever_waits_for_an_upgrade_is_not_thrown_out_by_those_who_look() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let hold = "while ! [ -e /run/go ]; do sleep 0.1; done";
+        let emperor = start(sandbox, &program, &["--metrics", "127.0.0.1:9191", "--exec-as-emperor", hold]);
+        emperor.wait_running(1, "app");
+        let mut upgrade = sandbox.program("emperor");
+        let upgrade = upgrade.arg("upgrade").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        emperor.wait_for("emperor: upgrade: trying the new program");
+        let lookers: Vec<_> =
+            (0..40).map(|_| std::net::TcpStream::connect("127.0.0.1:9191").unwrap()).collect();
+        // Accepted after all of them.
+        assert_eq!(command(sandbox, &["status"]).0, 0);
+        fs::write("/run/go", "").unwrap();
+        let output = upgrade.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("has taken over 1 vassal"), "{text}");
+        drop(lookers);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);

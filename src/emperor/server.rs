@@ -1,7 +1,7 @@
 //! The emperor's own sockets (control, stats, metrics): clients that ask one question and get one answer.
 //!
 //! No client can hold the emperor up or make it grow. Sockets never block; a question is short; there are only so many
-//! clients at a time, the oldest making room for a new one; and each has only so much time, to ask and to take its answer.
+//! clients at a time, one of them making room for a new one; and each has only so much time, to ask and to take its answer.
 //! What they ask comes out of [`Server::turn`], what they are told goes in at [`Server::answer`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -337,7 +337,11 @@ impl Server {
         let wanted = if asked { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
         epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), wanted).ok()?;
         if self.clients.len() == CLIENTS_MAX {
-            self.clients.remove(0);
+            let (index, least) = self.clients.iter().enumerate().min_by_key(|(_, client)| client.worth())?;
+            if least.service == Service::Control && service != Service::Control {
+                return None;
+            }
+            self.clients.remove(index);
         }
         let (until, text) = (now + ASKING, Vec::new());
         self.clients.push(Client { id, service, socket, until, question: text, asked, answer: None });
@@ -386,6 +390,13 @@ enum Read {
 }
 
 impl Client {
+    /// Who makes room for a new client is the oldest of the least worth: whoever may only look makes room for commands, and
+    /// of these one that has not been given yet for one that waits for its answer.
+    fn worth(&self) -> (bool, bool) {
+        let commands = self.service == Service::Control;
+        (commands, commands && self.asked)
+    }
+
     /// Reads on, until the question is complete.
     fn read(&mut self) -> Read {
         let mut buffer = [0; QUESTION_MAX];
