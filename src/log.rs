@@ -21,6 +21,8 @@ const LINE_MAX: usize = 4096;
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
 static DROPPED: AtomicU32 = AtomicU32::new(0);
+/// Whether the last line that was written has no end.
+static TORN: AtomicBool = AtomicBool::new(false);
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Who writes.
@@ -53,16 +55,31 @@ pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
 /// The same to another descriptor.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let mut text = String::with_capacity(160);
+    text.push_str(new_line());
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped > 0 {
         push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
     }
     push_line(&mut text, vassal, &message.to_string());
+    put(fd, text.as_bytes(), dropped.saturating_add(1));
+}
+
+/// What a line begins with where the one before has no end.
+fn new_line() -> &'static str {
+    if TORN.load(Ordering::Relaxed) { "\n" } else { "" }
+}
+
+/// Writes so many lines, or counts them as lost. A full disk may take a part: what comes next begins on a line of its own.
+fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     let writable = poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0);
-    if !writable || rustix::io::write(fd, text.as_bytes()).is_err() {
-        DROPPED.fetch_add(dropped.saturating_add(1), Ordering::Relaxed);
+    let written = if writable { rustix::io::write(fd, text).unwrap_or(0) } else { 0 };
+    if written < text.len() {
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+    }
+    if written > 0 {
+        TORN.store(written < text.len(), Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use std::process::Command;
 
 use common::sandbox::VASSALS;
 use common::{Sandbox, eventually, run, sandboxed, until};
+use rustix::process::Signal;
 
 /// Everything a server writes until it hangs up; `None` while nobody listens.
 fn read_all<S: Read + Write>(socket: std::io::Result<S>, request: &[u8]) -> Option<String> {
@@ -59,7 +60,7 @@ fn the_stats_have_every_key_that_uwsgi_has() {
         peer.args(["--emperor", VASSALS, "--emperor-stats", "127.0.0.1:9191"]);
         let mut peer = sandbox.start("peer", peer);
         let theirs = both("127.0.0.1:9191");
-        peer.signal(rustix::process::Signal::INT);
+        peer.signal(Signal::INT);
         peer.wait();
 
         let emperor = sandbox.emperor(&["--emperor-stats", "127.0.0.1:9192"]);
@@ -188,10 +189,10 @@ fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
             for _ in 0..5 {
                 hear("WATCHDOG=1");
             }
-            emperor.signal(rustix::process::Signal::HUP);
+            emperor.signal(Signal::HUP);
             assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
             hear("READY=1");
-            emperor.signal(rustix::process::Signal::TERM);
+            emperor.signal(Signal::TERM);
             hear("STOPPING=1");
             assert_eq!(emperor.wait(), 0);
             fs::remove_file(sandbox.path("emperor.log")).unwrap();
@@ -217,7 +218,7 @@ fn the_log_and_the_pid_are_in_their_files() {
         assert_eq!(emperor.log(), "");
         // As logrotate does it with copytruncate.
         fs::write(&log, "").unwrap();
-        emperor.signal(rustix::process::Signal::USR1);
+        emperor.signal(Signal::USR1);
         until("the log goes on", || has("emperor: app: running, up "));
         assert!(fs::read(&log).unwrap().starts_with(b"emperor: "), "no hole at the beginning");
         emperor.stop();
@@ -240,12 +241,36 @@ fn a_full_disk_stops_nothing_and_is_told_of_later() {
             String::from_utf8_lossy(&output.stdout).contains("  running  ")
         });
         fs::write(&log, "").unwrap();
-        emperor.signal(rustix::process::Signal::USR1);
+        emperor.signal(Signal::USR1);
         until("the loss is told", || {
             fs::read_to_string(&log).is_ok_and(|log| log.contains(" log lines lost: "))
         });
         let text = fs::read_to_string(&log).unwrap();
         assert!(text.starts_with("emperor: ") && text.contains("emperor: app: "), "{text}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_line_that_a_full_disk_has_torn_spoils_no_other() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("disk");
+        fs::create_dir(&place).unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "size=4k", "small"], place.to_str().unwrap());
+        let log = place.join("log");
+        fs::write(&log, format!("{}\n", "x".repeat(4050))).unwrap();
+        let emperor = sandbox.emperor(&["--logto", log.to_str().unwrap(), "--log-format", "json"]);
+        sandbox.vassal("app", "command = sleep 1000");
+        until("the disk is full", || fs::metadata(&log).unwrap().len() == 4096);
+        run("mount", &["-o", "remount,size=64k", place.to_str().unwrap()]);
+        emperor.signal(Signal::USR1);
+        let text = eventually("the loss is told", || {
+            fs::read_to_string(&log)
+                .ok()
+                .filter(|log| log.contains(" log lines lost: ") && log.ends_with('\n'))
+        });
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        python(sandbox, &format!("[{}]", lines.join(",\n")), "[line['message'] for line in it]");
         emperor.stop();
     });
 }
@@ -276,9 +301,9 @@ fn the_lines_of_both_programs_can_be_json() {
         emperor.wait_for(r#""program":"vassal-init","vassal":"q\"uote","message":"app started: sh (pid "#);
         emperor.wait_for(r#""program":"emperor","vassal":"bad","message":"invalid configuration: "#);
         emperor.wait_for("as it is ");
-        emperor.signal(rustix::process::Signal::USR1);
+        emperor.signal(Signal::USR1);
         emperor.wait_for(r#""program":"emperor","message":"2 vassals"}"#);
-        emperor.signal(rustix::process::Signal::TERM);
+        emperor.signal(Signal::TERM);
         let last = emperor.wait_for("all vassals stopped in ");
         assert!(last.starts_with(r#"{"time":"20"#) && last.contains(r#"Z","program":"#), "{last}");
         let log = emperor.log();
