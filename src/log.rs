@@ -52,6 +52,43 @@ pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     line_to(rustix::stdio::stderr(), vassal, message);
 }
 
+/// One line where there is no memory: nothing is allocated for it. A name that would need care is left out.
+pub fn line_without_memory(message: &str) {
+    let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let [open, known, close] = match known.as_bytes().iter().all(is_plain) && known.len() < 100 {
+        true if !known.is_empty() => ["[", known, "]"],
+        _ => [""; 3],
+    };
+    let (start, time) = (new_line(), Date::now());
+    let mut text = Fixed { bytes: [0; 384], length: 0 };
+    let _ = if JSON.load(Ordering::Relaxed) {
+        let [open, close] = if known.is_empty() { [""; 2] } else { [r#""vassal":""#, r#"","#] };
+        writeln!(
+            text,
+            r#"{start}{{"time":"{time}","program":"{program}",{open}{known}{close}"message":"{message}"}}"#
+        )
+    } else {
+        writeln!(text, "{start}{program}{open}{known}{close}: {message}")
+    };
+    put(rustix::stdio::stderr(), text.bytes.get(..text.length).unwrap_or_default(), 1);
+}
+
+/// A text that needs no memory; what does not fit is left out.
+struct Fixed {
+    bytes: [u8; 384],
+    length: usize,
+}
+
+impl fmt::Write for Fixed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
 /// The same to another descriptor.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let mut text = String::with_capacity(160);
@@ -127,10 +164,9 @@ fn push_text(out: &mut String, vassal: &str, message: &str) {
 fn push_json(out: &mut String, vassal: &str, message: &str) {
     let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
     let vassal = if vassal.is_empty() { known } else { vassal };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let mut json = Json::default();
     json.open("", '{');
-    json.text("time", Some(&date(now)));
+    json.text("time", Some(&Date::now().to_string()));
     json.text("program", Some(program));
     if !vassal.is_empty() {
         json.text("vassal", Some(vassal));
@@ -142,19 +178,29 @@ fn push_json(out: &mut String, vassal: &str, message: &str) {
 }
 
 /// A time since 1970 as RFC 3339 has it, UTC.
-fn date(since_1970: Duration) -> String {
-    let seconds = since_1970.as_secs();
-    // Years that begin in March end with the day that not all of them have.
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let march = (5 * day + 2) / 153;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let (year, day) = (era * 400 + year + u64::from(month <= 2), day - (153 * march + 2) / 5 + 1);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let millis = since_1970.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+struct Date(Duration);
+
+impl Date {
+    fn now() -> Self {
+        Self(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        // Years that begin in March end with the day that not all of them have.
+        let days = seconds / 86_400 + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let march = (5 * day + 2) / 153;
+        let month = if march < 10 { march + 3 } else { march - 9 };
+        let (year, day) = (era * 400 + year + u64::from(month <= 2), day - (153 * march + 2) / 5 + 1);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let millis = self.0.subsec_millis();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    }
 }
 
 /// Writes a text of several lines as it is, for whoever sits at the terminal. Whether it arrives is not our business:
@@ -244,7 +290,7 @@ mod tests {
             (4_102_444_799, "2099-12-31T23:59:59.007Z"),
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
         ] {
-            assert_eq!(date(Duration::new(seconds, 7_999_999)), text);
+            assert_eq!(Date(Duration::new(seconds, 7_999_999)).to_string(), text);
         }
     }
 

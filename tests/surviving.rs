@@ -89,6 +89,38 @@ fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
     });
 }
 
+/// Sets a limit of a process, the soft one.
+fn limit(pid: i32, what: &str) {
+    run("prlimit", &["-p", &pid.to_string(), what]);
+}
+
+#[test]
+fn without_memory_both_programs_wait_until_there_is_some() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        limit(emperor.pid(), "--as=1048576:");
+        // All of them are listed, and refused.
+        for number in 0..500 {
+            let path = vassal_path(&format!("{}{number}", "x".repeat(200)));
+            std::os::unix::fs::symlink("/nonexistent", path).unwrap();
+        }
+        emperor.wait_for("emperor: out of memory: waiting until there is some");
+        limit(emperor.pid(), "--as=unlimited:");
+        emperor.wait_for("emperor: there is memory again: going on");
+
+        limit(init, "--as=1048576:");
+        fs::write(vassal_path("app"), format!("[uwsgi]\n{STEADY}\n# {}\n", "x".repeat(900_000))).unwrap();
+        emperor.wait_for("vassal-init[app]: out of memory: waiting until there is some");
+        limit(init, "--as=unlimited:");
+        emperor.wait_for("vassal-init[app]: there is memory again: going on");
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
 #[test]
 fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
     sandboxed(|sandbox| {

@@ -5,9 +5,13 @@ use std::process::ExitCode;
 use vassal::config::args::Command;
 use vassal::config::options::EMPEROR;
 use vassal::config::{self, Input};
+use vassal::sys::memory::Patient;
 use vassal::sys::signal;
 use vassal::world::Machine;
 use vassal::{cli, emperor, log};
+
+#[global_allocator]
+static MEMORY: Patient = Patient;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();

@@ -7,7 +7,11 @@ use std::rc::Rc;
 use vassal::config::entrypoint::personality;
 use vassal::config::options::VASSAL_INIT;
 use vassal::init::{entrypoint, probe, start};
+use vassal::sys::memory::Patient;
 use vassal::{cli, config};
+
+#[global_allocator]
+static MEMORY: Patient = Patient;
 
 vassal::entry!(main_of);
 

@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod exec;
 pub mod fd;
 pub mod memfd;
+pub mod memory;
 pub mod mount;
 pub mod signal;
 pub mod spawn;

@@ -1,0 +1,77 @@
+//! Memory: where there is none, we wait for some.
+//!
+//! Rust ends a program whose allocation fails. PID 1 would take its app with it, and an emperor all its vassals; waiting
+//! loses nothing. It comes to that at a limit (RLIMIT_AS, setrlimit(2)) or where the system promises no more than it has
+//! (`vm.overcommit_memory`). Nobody else needs what we hold meanwhile, and SIGKILL ends it.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::clock::monotonic_micros;
+use crate::log::line_without_memory;
+
+/// Nothing that we do takes so much: it is a mistake, and must not have us wait for ever.
+const HUGE: usize = 64 << 20;
+/// The first wait; each is twice the one before.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// The longest one.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+/// It is said no more often than this, in microseconds.
+const QUIET: u64 = 60_000_000;
+
+/// The C library's memory, for the `#[global_allocator]` of a program.
+pub struct Patient;
+
+// SAFETY: all of it is the system's. A call that has failed has done nothing, and may be made again.
+unsafe impl GlobalAlloc for Patient {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the layout is the caller's.
+        get(layout.size(), &|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        get(layout.size(), &|| unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above; until it succeeds, `old` is what it was.
+        get(size, &|| unsafe { System.realloc(old, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+fn get(size: usize, allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
+    let memory = allocate();
+    if memory.is_null() && size < HUGE { wait(allocate) } else { memory }
+}
+
+#[cold]
+fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
+    /// When it was said last; 0 for never.
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    let (now, said) = (monotonic_micros(), SAID.load(Ordering::Relaxed));
+    let is_news = said == 0 || now.saturating_sub(said) > QUIET;
+    if is_news {
+        SAID.store(now, Ordering::Relaxed);
+        line_without_memory("out of memory: waiting until there is some");
+    }
+    let mut pause = FIRST_WAIT;
+    loop {
+        std::thread::sleep(pause);
+        pause = LAST_WAIT.min(pause * 2);
+        let memory = allocate();
+        if !memory.is_null() {
+            if is_news {
+                line_without_memory("there is memory again: going on");
+            }
+            return memory;
+        }
+    }
+}
