@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use common::sandbox::VASSALS;
-use common::{Sandbox, eventually, run, sandboxed, until};
+use common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// Everything a server writes until it hangs up; `None` while nobody listens.
@@ -189,9 +189,17 @@ fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
             for _ in 0..5 {
                 hear("WATCHDOG=1");
             }
+            let init = emperor.pid_of("app");
+            process::signal(init, Signal::STOP);
             emperor.signal(Signal::HUP);
             assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
+            // Not ready before it has reloaded.
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            process::signal(init, Signal::CONT);
             hear("READY=1");
+            emperor.wait_for("emperor: app: reloaded after ");
             emperor.signal(Signal::TERM);
             hear("STOPPING=1");
             assert_eq!(emperor.wait(), 0);

@@ -258,7 +258,7 @@ impl Emperor {
         }
         self.roster.free_killed();
         if self.changes.is_empty() {
-            self.notifier.ready();
+            self.notifier.ready(now, || self.roster.is_reloading());
         }
         self.go_on_upgrading(now);
         if self.notifier.wants_status(now) {
@@ -425,7 +425,7 @@ impl Emperor {
                 libc::SIGHUP if self.stopping.is_none() => {
                     log!("{}: reloading {}", sent(signal), self.roster.count());
                     self.roster.reload_all(now);
-                    self.notifier.reloading();
+                    self.notifier.reloading(now);
                 }
                 libc::SIGURG => {
                     log!("{}: clearing all backoffs", sent(signal));

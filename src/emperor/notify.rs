@@ -13,6 +13,9 @@ use crate::sys::clock;
 /// The status is sent no more often than this.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
+/// Whoever has asked for a reload is not kept waiting for longer, whatever becomes of the vassals.
+const RELOADING: Duration = Duration::from_secs(60);
+
 /// Who is to be told, if anybody, and what is due.
 #[derive(Default)]
 pub struct Notifier {
@@ -22,6 +25,8 @@ pub struct Notifier {
     /// What was said last, and when.
     status: Option<(String, Instant)>,
     ready: bool,
+    /// By when a reload counts as done.
+    reloaded_by: Option<Instant>,
 }
 
 impl Notifier {
@@ -43,12 +48,12 @@ impl Notifier {
         let interval = number("WATCHDOG_USEC").filter(|&usec| usec > 0 && for_us);
         // At twice the rate that is asked for, as sd_watchdog_enabled(3) recommends.
         let watchdog = interval.map(|usec| (Duration::from_micros(usec / 2), now));
-        Self { socket: socket.ok().zip(address.ok()), watchdog, status: None, ready: false }
+        Self { socket: socket.ok().zip(address.ok()), watchdog, ..Self::default() }
     }
 
     /// When [`Notifier::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.watchdog.map(|(_, next)| next)
+        self.watchdog.map(|(_, next)| next).into_iter().chain(self.reloaded_by).min()
     }
 
     /// Says that we are alive when it is time.
@@ -61,22 +66,28 @@ impl Notifier {
         }
     }
 
-    /// Everything there was to start has been started. Only the first time is news.
-    pub fn ready(&mut self) {
-        if !self.ready {
+    /// Everything there was to start has been started, and what was to reload has, unless it `is_reloading`. Only the first
+    /// time is news.
+    pub fn ready(&mut self, now: Instant, is_reloading: impl FnOnce() -> bool) {
+        let waits = self.reloaded_by.is_some_and(|until| now < until);
+        if !(self.ready || waits && is_reloading()) {
             self.ready = true;
+            self.reloaded_by = None;
             self.say("READY=1");
         }
     }
 
-    /// All vassals are told to reload: that, and that it is done.
-    pub fn reloading(&self) {
+    /// All vassals are told to reload.
+    pub fn reloading(&mut self, now: Instant) {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
-        self.say("READY=1");
+        self.ready = false;
+        self.reloaded_by = Some(now + RELOADING);
     }
 
-    /// We are on our way out.
-    pub fn stopping(&self) {
+    /// We are on our way out, and will not be ready any more.
+    pub fn stopping(&mut self) {
+        self.ready = true;
+        self.reloaded_by = None;
         self.say("STOPPING=1");
     }
 

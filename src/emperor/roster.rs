@@ -361,6 +361,15 @@ impl Roster {
         }
     }
 
+    /// Whether any vassal has a reload before it.
+    pub fn is_reloading(&self) -> bool {
+        let is_reloading = |vassal: &Vassal| {
+            let state = vassal.machine.state();
+            matches!(state, State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
+        };
+        self.vassals.iter().any(|(_, vassal)| is_reloading(vassal))
+    }
+
     /// The same event for every vassal, without a line for each.
     pub fn apply_to_all(&mut self, event: Event, now: Instant) {
         for path in self.paths() {
