@@ -161,6 +161,22 @@ fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
 }
 
 #[test]
+fn an_emperor_that_cannot_wait_for_events_goes_on() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        limit(emperor.pid(), "--nofile=3:");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for("emperor: wait for events: Invalid argument (EINVAL): trying again in 1.0 s");
+        limit(emperor.pid(), "--nofile=1024:");
+        until("it answers", || status(sandbox).contains("running"));
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn more_events_than_the_queue_takes_lose_nothing() {
     sandboxed(|sandbox| {
         sandbox.vassal("early", STEADY);

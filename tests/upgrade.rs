@@ -232,6 +232,82 @@ fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
 }
 
 #[test]
+fn an_upgrade_does_not_need_what_a_start_would_not() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let away = sandbox.path("away");
+        fs::create_dir(&away).unwrap();
+        // In a user namespace, so that its limit is its own.
+        let mut command_line = Command::new("unshare");
+        command_line.args(["-Ur", program.to_str().unwrap(), "--emperor", VASSALS, "--emperor-freq", "1"]);
+        command_line.args(["--emperor-use-clone", "fs,pid"]).current_dir(&away);
+        let emperor = sandbox.start("emperor", command_line);
+        let init = emperor.wait_running(1, "app");
+        fs::remove_dir(&away).unwrap();
+        let (status, text) = command(sandbox, &["upgrade"]);
+        assert_eq!((status, text.contains("has taken over 1 vassal")), (0, true), "{text}");
+
+        let pid = emperor.pid().to_string();
+        let lower = "echo 0 > /proc/sys/user/max_inotify_instances";
+        run("nsenter", &["-U", "--preserve-credentials", "-t", &pid, "sh", "-c", lower]);
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_for("create inotify: Too many open files (EMFILE); changes are found only every 1.0 s");
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(1, "late");
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_the_new_configuration_must_have_is_tried_before() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        let mut command_line = Command::new("setpriv");
+        command_line.args(["--bounding-set=-setgid", "--inh-caps=-setgid", program.to_str().unwrap()]);
+        command_line.args(["--emperor", VASSALS, "--ini", "/etc/uwsgi/more.ini"]);
+        let emperor = sandbox.start("emperor", command_line);
+        let init = emperor.wait_running(1, "app");
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\nemperor-tyrant = true\n").unwrap();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 1);
+        emperor.wait_for("emperor: emperor-tyrant: drop our groups: Operation not permitted (EPERM)");
+        assert!(process::read(init).is_some());
+        assert!(command(sandbox, &["status"]).1.contains("running"));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_configuration_that_is_broken_after_the_trial_is_waited_for() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
+        let init = emperor.wait_running(1, "app");
+        let real = program.with_extension("real");
+        fs::copy(&program, &real).unwrap();
+        let script = format!(
+            "#!/bin/sh\n[ -z \"$EMPEROR_STATE\" ] || echo 'emperor-freq = often' >> /etc/uwsgi/more.ini\n\
+             exec {} \"$@\"\n",
+            real.display()
+        );
+        replace(&program, script.as_bytes());
+        emperor.signal(Signal::USR2);
+        emperor.wait_for(
+            "emperor: the upgrade waits for a configuration without mistakes: trying again in 1.0 s",
+        );
+        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        emperor.wait_for(" has taken over 1 vassal");
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
 fn whoever_waits_for_an_upgrade_is_not_thrown_out_by_those_who_look() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);

@@ -25,17 +25,23 @@ fn main() -> ExitCode {
 fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {
     let inherited = signal::block_all();
     log::init("emperor", "");
-    match config::load_emperor(&inputs, &Machine) {
-        Ok(loaded) => {
-            log::print_error(&loaded.warnings.to_string());
-            match emperor::run(&loaded.plan, inherited) {
-                Ok(()) => 0,
-                Err(error) => {
-                    vassal::log!("{error}");
-                    1
-                }
+    let loaded = loop {
+        match config::load_emperor(&inputs, &Machine) {
+            Ok(loaded) => break loaded,
+            // It was right when the upgrade was tried, and will be again; the vassals go on meanwhile.
+            Err(report) if emperor::upgrade::has_vassals() => {
+                log::print_error(&report.to_string());
+                emperor::mainloop::try_again(&"the upgrade waits for a configuration without mistakes");
             }
+            Err(report) => return cli::invalid(&report),
         }
-        Err(report) => cli::invalid(&report),
+    };
+    log::print_error(&loaded.warnings.to_string());
+    match emperor::run(&loaded.plan, inherited) {
+        Ok(()) => 0,
+        Err(error) => {
+            vassal::log!("{error}");
+            1
+        }
     }
 }

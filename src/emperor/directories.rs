@@ -76,10 +76,13 @@ impl Directories {
     /// Directories that were never looked at: the first scan is due at once.
     ///
     /// # Errors
-    /// As [`Watch::new`]; the working directory, which relative paths begin at, is gone.
+    /// The working directory, which relative paths begin at, is gone.
     pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration) -> Result<Self> {
         let rules = Rc::new(rules);
-        let cwd = std::env::current_dir().context("find", "the working directory")?;
+        let mut cwd = PathBuf::new();
+        if sources.iter().any(|source| source.value.path().is_relative()) {
+            cwd = std::env::current_dir().context("find", "the working directory")?;
+        }
         let anchored = |source: &Located<Source>| {
             let value = match &source.value {
                 Source::Directory(path) => Source::Directory(cwd.join(path)),
@@ -88,7 +91,7 @@ impl Directories {
             (Located { value, ..source.clone() }, None)
         };
         Ok(Self {
-            watch: Watch::new(Rc::clone(&rules))?,
+            watch: Watch::new(Rc::clone(&rules)),
             sources: sources.iter().map(anchored).collect(),
             directories: Vec::new(),
             rules,

@@ -1,6 +1,8 @@
 //! The emperor's main loop: waits for a signal, a change, a vassal's word or the nearest deadline.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,92 +48,31 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// any more. A file that is just being written is found within this time.
 const CLAIMING: Duration = Duration::from_secs(10);
 
+/// What could not be had is asked for again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs an emperor until a signal ends it; `inherited` is what [`signal::block_all`] returned.
 ///
+/// An upgrade is tried by coming here up to the place from which on others would notice: all that can fail before has
+/// failed by then. From there on nothing ends an emperor that has taken over vassals, since they would end with it.
+///
 /// # Errors
-/// When it cannot begin (vassal-init missing, no descriptors), or cannot wait any more. Its vassals see the end of their
-/// links and end too. Also when a vassal could not even be killed.
+/// When it cannot begin (vassal-init missing, no descriptors). Also when a vassal could not even be killed.
 pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     // Whatever our starter left open is no business of the vassals.
     crate::sys::fd::cloexec_from(3);
     let now = Instant::now();
     let handover = Handover::take(now)?;
     let origin = Rc::new(Origin::new(inherited, handover.as_ref().map(|handover| &handover.saved))?);
-    let user = User::of(plan, handover.is_some())?;
-    let spawner = Spawner::new(plan, Rc::clone(&origin))?;
-    let saved = match handover {
-        // Everything that can be wrong with a new program or its configuration would have been by now.
-        Some(handover) if handover.trial => clone::exit(UNDERSTOOD),
-        handover => handover.map(|handover| handover.saved),
-    };
+    let trial = handover.as_ref().is_some_and(|handover| handover.trial);
+    let upgraded = handover.is_some() && !trial;
     if plan.json_log {
         log::as_json();
     }
-    let upgraded = saved.is_some();
-    if let Some(file) = &plan.log
-        && !(upgraded && is_log(&file.value))
-    {
-        insist(upgraded, log_to(&file.value))?;
-    }
-    let signals = SignalFd::new().context("create", "signalfd")?;
-    if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
-        log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
-    }
-    let notifier = Notifier::new(&origin.environment, now);
-    let upgrade = Upgrade::new(Rc::clone(&origin))?;
-    let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(&origin));
-    let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(&origin));
-    let backoff = Backoff::new(plan.throttle, plan.max_throttle);
-    let roster = Roster::new(spawner, commands, questions, backoff)?;
-    let rules = Rules {
-        extra_suffixes: plan.extra_suffixes.clone(),
-        nofollow: plan.nofollow,
-        owners: Owners::of(plan.tyrant),
-    };
-    let directories = Directories::new(&plan.sources, rules, plan.scan_interval)?;
-    let server = listen(plan, saved.as_ref())?;
-    let _pid_file = match &plan.pid_file {
-        Some(file) => insist(upgraded, PidFile::new(&file.value))?,
-        None => None,
-    };
-    // What only root can open is open. Everything else has to go as well for an emperor that was upgraded.
-    if let Some(user) = user {
-        user.assume(&server)?;
-    }
-    if plan.tyrant.is_some() {
-        // What our groups may read, a vassal's owner may not have us read for him.
-        crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")?;
-    }
-    let sources = plan.sources.iter().map(|source| source.value.path().to_owned()).collect();
-    let tyrant = plan.tyrant.is_some();
-    let mut emperor = Emperor {
-        signals,
-        directories,
-        roster,
-        server,
-        notifier,
-        changes: VecDeque::new(),
-        stopping: None,
-        began: now,
-        sources,
-        tyrant,
-        origin,
-        upgrade,
-        upgrading: None,
-        taken_over: None,
-    };
-    match saved {
-        Some(saved) => emperor.take_over(saved, now)?,
-        None => {
-            let first = emperor.sources.first().map(|source| source.display());
-            let others = if emperor.sources.len() > 1 { " and others" } else { "" };
-            if let Some(first) = first {
-                log!("version {VERSION}: watching {first}{others}");
-            }
-        }
-    }
+    let mut emperor = need(upgraded, || Emperor::new(plan, &origin, now))?;
+    emperor.begin(plan, handover, now)?;
     while emperor.goes_on() {
-        emperor.turn()?;
+        emperor.turn();
     }
     match emperor.roster.given_up() {
         0 => Ok(()),
@@ -139,7 +80,23 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     }
 }
 
-/// What an emperor that starts cannot do without, one that has taken over vassals can: they would go with it.
+/// What no emperor can do without: one that has taken over vassals waits for it.
+fn need<T>(upgraded: bool, make: impl Fn() -> Result<T>) -> Result<T> {
+    loop {
+        match make() {
+            Err(error) if upgraded => try_again(&error),
+            result => return result,
+        }
+    }
+}
+
+/// Waits before the next try of what has failed.
+pub fn try_again(failed: &dyn Display) {
+    log!("{failed}: trying again in {}", Elapsed(AGAIN));
+    std::thread::sleep(AGAIN);
+}
+
+/// What an emperor that starts cannot do without, one that has taken over vassals can.
 fn insist<T>(upgraded: bool, result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(error) if upgraded => {
@@ -148,31 +105,6 @@ fn insist<T>(upgraded: bool, result: Result<T>) -> Result<Option<T>> {
         }
         result => result.map(Some),
     }
-}
-
-/// Our sockets. Several emperors can run on a machine: only one that was given a place of its own
-/// for commands insists on it.
-fn listen(plan: &EmperorPlan, saved: Option<&Saved>) -> Result<Server> {
-    let mut server = Server::new()?;
-    let upgraded = saved.is_some();
-    server.inherit(saved.map_or(&[], |saved| &saved.listeners));
-    match &plan.control {
-        Some(path) => {
-            insist(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
-        }
-        None => {
-            if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
-                log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
-            }
-        }
-    }
-    for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
-        if let Some(address) = address {
-            insist(upgraded, server.add(service, &address.value))?;
-        }
-    }
-    server.settle();
-    Ok(server)
 }
 
 struct Emperor {
@@ -190,6 +122,9 @@ struct Emperor {
     sources: Vec<PathBuf>,
     /// Whether vassals run as the owners of their files.
     tyrant: bool,
+    /// It goes with us.
+    #[allow(dead_code)] // Only its end matters.
+    pid_file: Option<PidFile>,
     origin: Rc<Origin>,
     upgrade: Upgrade,
     /// An upgrade that is under way.
@@ -207,6 +142,107 @@ struct Upgrading {
 }
 
 impl Emperor {
+    /// An emperor that nobody has noticed yet.
+    fn new(plan: &EmperorPlan, origin: &Rc<Origin>, now: Instant) -> Result<Self> {
+        let spawner = Spawner::new(plan, Rc::clone(origin))?;
+        let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
+        let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
+        let backoff = Backoff::new(plan.throttle, plan.max_throttle);
+        let rules = Rules {
+            extra_suffixes: plan.extra_suffixes.clone(),
+            nofollow: plan.nofollow,
+            owners: Owners::of(plan.tyrant),
+        };
+        Ok(Self {
+            signals: SignalFd::new().context("create", "signalfd")?,
+            directories: Directories::new(&plan.sources, rules, plan.scan_interval)?,
+            server: Server::new()?,
+            upgrade: Upgrade::new(Rc::clone(origin))?,
+            roster: Roster::new(spawner, commands, questions, backoff)?,
+            notifier: Notifier::new(&origin.environment, now),
+            changes: VecDeque::new(),
+            stopping: None,
+            began: now,
+            sources: plan.sources.iter().map(|source| source.value.path().to_owned()).collect(),
+            tyrant: plan.tyrant.is_some(),
+            pid_file: None,
+            origin: Rc::clone(origin),
+            upgrading: None,
+            taken_over: None,
+        })
+    }
+
+    /// Takes its place in the world; a trial ends here.
+    fn begin(&mut self, plan: &EmperorPlan, handover: Option<Handover>, now: Instant) -> Result<()> {
+        let trial = handover.as_ref().is_some_and(|handover| handover.trial);
+        let saved = handover.as_ref().filter(|_| !trial).map(|handover| &handover.saved);
+        let upgraded = saved.is_some();
+        let user = insist(upgraded, User::of(plan, handover.is_some()))?.flatten();
+        // What our groups may read, a vassal's owner may not have us read for him.
+        let drop_groups = || match plan.tyrant {
+            Some(_) => crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups"),
+            None => Ok(()),
+        };
+        if trial {
+            drop_groups()?;
+            clone::exit(UNDERSTOOD);
+        }
+        if let Some(file) = &plan.log
+            && !(upgraded && is_log(&file.value))
+        {
+            insist(upgraded, log_to(&file.value))?;
+        }
+        if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
+        }
+        self.listen(plan, saved)?;
+        if let Some(file) = &plan.pid_file {
+            self.pid_file = insist(upgraded, PidFile::new(&file.value))?;
+        }
+        // What only root can open is open.
+        if let Some(user) = user {
+            user.assume(&self.server)?;
+        }
+        need(upgraded, drop_groups)?;
+        match handover {
+            Some(Handover { saved, .. }) => self.take_over(saved, now),
+            None => {
+                let first = self.sources.first().map(|source| source.display());
+                let others = if self.sources.len() > 1 { " and others" } else { "" };
+                if let Some(first) = first {
+                    log!("version {VERSION}: watching {first}{others}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Our sockets. Several emperors can run on a machine: only one that was given a place of its own
+    /// for commands insists on it.
+    fn listen(&mut self, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
+        let (server, upgraded) = (&mut self.server, saved.is_some());
+        server.inherit(saved.map_or(&[], |saved| &saved.listeners));
+        match &plan.control {
+            Some(path) => {
+                insist(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
+            }
+            None => {
+                if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
+                    log!(
+                        "{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own"
+                    );
+                }
+            }
+        }
+        for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
+            if let Some(address) = address {
+                insist(upgraded, server.add(service, &address.value))?;
+            }
+        }
+        server.settle();
+        Ok(())
+    }
+
     fn goes_on(&self) -> bool {
         match self.stopping {
             Some(since) if self.roster.is_empty() => {
@@ -220,18 +256,25 @@ impl Emperor {
     }
 
     /// Waits once, and does everything that can be done without waiting.
-    fn turn(&mut self) -> Result<()> {
+    fn turn(&mut self) {
+        // Where nothing tells of changes, what does is no news.
+        let watch = self.directories.watch.descriptor().unwrap_or(self.signals.as_fd());
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.directories.watch, PollFlags::IN),
+            PollFd::from_borrowed_fd(watch, PollFlags::IN),
             PollFd::new(&self.roster, PollFlags::IN),
             PollFd::new(&self.server, PollFlags::IN),
         ];
+        let mut blind = false;
         match poll(&mut ready, self.timeout(Instant::now()).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::os("wait for", "events", errno)),
+            // No memory, or a limit of open files that was lowered: nothing of what follows waits for anybody.
+            Err(errno) => {
+                try_again(&Error::os("wait for", "events", errno));
+                blind = true;
+            }
         }
-        let [signals, changes, links, clients] = ready.map(|fd| !fd.revents().is_empty());
+        let [signals, changes, links, clients] = ready.map(|fd| blind || !fd.revents().is_empty());
         let now = Instant::now();
         if signals {
             self.take_signals(now);
@@ -264,7 +307,6 @@ impl Emperor {
         if self.notifier.wants_status(now) {
             self.notifier.status(self.roster.summary(), now);
         }
-        Ok(())
     }
 
     /// When to scan; never while stopping, and not before what the last scan found is done.
@@ -374,11 +416,11 @@ impl Emperor {
     }
 
     /// Goes on where the program before us has stopped.
-    fn take_over(&mut self, saved: Saved, now: Instant) -> Result<()> {
+    fn take_over(&mut self, saved: Saved, now: Instant) {
         self.began = saved.began;
         let client = saved.client;
-        self.roster.resume(saved, now)?;
-        let text = format!("version {VERSION} has taken over {}", self.roster.count());
+        self.roster.resume(saved, now);
+        let text = format!("version {} has taken over {}", VERSION, self.roster.count());
         log!("upgrade: {text}");
         if let Some(client) = client {
             self.server.tell(client, control::answer(Ok(text)), now);
@@ -386,7 +428,6 @@ impl Emperor {
         self.taken_over = Some(now);
         // Their deaths in between were told to the program before us.
         self.roster.reap(now);
-        Ok(())
     }
 
     /// After a scan: vassals that were taken over and whose files it does not find any more.

@@ -526,10 +526,7 @@ impl Roster {
     }
 
     /// Goes on with the vassals of the program in whose place we are.
-    ///
-    /// # Errors
-    /// As [`Instance::resume`].
-    pub fn resume(&mut self, saved: Saved, now: Instant) -> Result<()> {
+    pub fn resume(&mut self, saved: Saved, now: Instant) {
         for saved in saved.vassals {
             let path = PathBuf::from(OsString::from_vec(saved.path));
             let path = Rc::new(VassalFile::new(path, saved.name_at as usize));
@@ -544,7 +541,15 @@ impl Roster {
                 }
                 _ => None,
             };
-            let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose()?;
+            let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose();
+            let instance = match instance {
+                Ok(instance) => instance,
+                // Its link is closed by that: it ends. Its file is found by the next scan, as a new one.
+                Err(error) => {
+                    log_of!(&path.shown(), "{error}: starting it anew");
+                    continue;
+                }
+            };
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
             }
@@ -574,7 +579,6 @@ impl Roster {
             self.vassals.insert(Rc::clone(&path), Box::new(vassal));
             self.perform(&path, Action::None, now);
         }
-        Ok(())
     }
 
     /// After a look at the directories: ends vassals that were taken over and whose files are not there any more. With

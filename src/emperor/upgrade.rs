@@ -30,6 +30,11 @@ pub const UNDERSTOOD: i32 = 119;
 /// A new program that has not read its state by then is not fit for it.
 const TRIAL: Duration = Duration::from_secs(5);
 
+/// Whether this program was started by an upgrade: there are vassals that would end with it.
+pub fn has_vassals() -> bool {
+    std::env::var_os(VARIABLES[0]).is_some()
+}
+
 /// What a program that was started by an upgrade finds.
 pub struct Handover {
     /// What is known.

@@ -33,7 +33,8 @@ const EVENTS_PER_READ: usize = 16384;
 
 /// Watches directories for changes.
 pub struct Watch {
-    inotify: OwnedFd,
+    /// `None` while it is not to be had.
+    inotify: Option<OwnedFd>,
     /// With the watch of each, if there is one.
     directories: Vec<(Rc<Path>, Option<i32>)>,
     holds: Holds,
@@ -42,21 +43,21 @@ pub struct Watch {
 
 impl Watch {
     /// Watches nothing yet; [`Watch::refresh`] begins.
-    ///
-    /// # Errors
-    /// EMFILE at the user's limit of inotify instances, ENOMEM.
-    pub fn new(rules: Rc<Rules>) -> Result<Self> {
-        let inotify =
-            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).context("create", "inotify")?;
-        Ok(Self { inotify, directories: Vec::new(), holds: Holds::default(), rules })
+    pub fn new(rules: Rc<Rules>) -> Self {
+        Self { inotify: None, directories: Vec::new(), holds: Holds::default(), rules }
+    }
+
+    /// Readable when something has happened; `None` while nothing can be watched.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
     }
 
     /// Makes sure that what is at the directory's path now is what is watched: it may have been replaced or mounted
     /// over. Call it before the scan, so that no change falls between the two.
     ///
     /// # Errors
-    /// As inotify_add_watch(2), ENOSPC at the user's limit of watches; the directory is then only found changed by
-    /// the periodic scan.
+    /// As inotify_init1(2), EMFILE at the user's limit of instances, and inotify_add_watch(2), ENOSPC at that of
+    /// watches; the directory is then only found changed by the periodic scan.
     pub fn refresh(&mut self, directory: &Rc<Path>) -> Result<()> {
         let flags = WatchFlags::CREATE
             | WatchFlags::MODIFY
@@ -67,7 +68,14 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let found = inotify::add_watch(&self.inotify, &**directory, flags);
+        let inotify = match &self.inotify {
+            Some(inotify) => inotify,
+            None => {
+                let new = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+                self.inotify.insert(new.context("create", "inotify")?)
+            }
+        };
+        let found = inotify::add_watch(inotify, &**directory, flags);
         match self.directories.iter_mut().find(|(known, _)| known == directory) {
             Some((_, watch)) => {
                 let before = std::mem::replace(watch, found.ok());
@@ -90,11 +98,11 @@ impl Watch {
 
     /// Ends a watch that nobody needs any more. Two paths to one directory share its watch.
     fn end(&self, watch: Option<i32>) {
-        if let Some(watch) = watch
+        if let (Some(watch), Some(inotify)) = (watch, &self.inotify)
             && !self.directories.iter().any(|(_, other)| *other == Some(watch))
         {
             // Fails when the directory is gone, and the watch with it.
-            let _ = inotify::remove_watch(&self.inotify, watch);
+            let _ = inotify::remove_watch(inotify, watch);
         }
     }
 
@@ -103,8 +111,9 @@ impl Watch {
     /// # Errors
     /// ENOMEM (read(2)).
     pub fn read(&mut self, now: Instant) -> Result<()> {
+        let Some(inotify) = &self.inotify else { return Ok(()) };
         let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut reader = inotify::Reader::new(inotify, &mut buffer);
         for _ in 0..EVENTS_PER_READ {
             let event = match reader.next() {
                 Ok(event) => event,
@@ -150,12 +159,6 @@ impl Watch {
     /// Whether the scan that has begun must leave this name alone.
     pub fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
         self.holds.holds(directory, name)
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
     }
 }
 
@@ -249,7 +252,7 @@ mod tests {
             let path = std::env::temp_dir().join(format!("vassal-watch-{name}-{}", std::process::id()));
             fs::create_dir(&path).unwrap();
             let path = Rc::from(path);
-            let mut watch = Watch::new(Rc::default()).unwrap();
+            let mut watch = Watch::new(Rc::default());
             watch.refresh(&path).unwrap();
             Self { path, watch }
         }
