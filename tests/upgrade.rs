@@ -176,9 +176,15 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
             assert_eq!(command(sandbox, &["status"]).0, 0);
         };
         let name = program.display();
+        let not_executed = |why: &str| refuses(&format!("execute {name}: {why}"));
+        replace(&program, b"garbage");
+        not_executed("Exec format error (ENOEXEC)");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+        not_executed("Permission denied (EACCES)");
+        fs::remove_file(&program).unwrap();
+        not_executed("No such file or directory (ENOENT)");
         for (bytes, why) in [
-            (&b"garbage"[..], "exited with status 1"),
-            (b"#!/bin/sh\nexit 0\n", "exited with status 0"),
+            (&b"#!/bin/sh\nexit 0\n"[..], "exited with status 0"),
             (b"#!/bin/sh\nkill -SEGV $$\n", "killed by SIGSEGV"),
             // One that does not know what it is handed would go on as an emperor.
             (b"#!/bin/sh\nexec sleep 1000\n", "killed by SIGKILL"),
@@ -186,19 +192,19 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
             replace(&program, bytes);
             refuses(&format!("{name} {why}"));
         }
-        fs::remove_file(&program).unwrap();
-        refuses(&format!("{name} exited with status 1"));
         replace(&program, &good);
         fs::write("/etc/uwsgi/more.ini", "[uwsgi]\nemperor-freq = often\n").unwrap();
         refuses(&format!("{name} exited with status 78"));
         emperor.wait_for("/etc/uwsgi/more.ini:2:16: ");
-        fs::remove_file(program.with_file_name("vassal-init")).unwrap();
         fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
+        let vassal_init = program.with_file_name("vassal-init");
+        fs::remove_file(&vassal_init).unwrap();
         refuses(&format!("{name} exited with status 1"));
-        replace(
-            &program.with_file_name("vassal-init"),
-            &fs::read(sandbox.program("vassal-init").get_program()).unwrap(),
-        );
+        replace(&vassal_init, bytes);
+            refuses(&format!("{name} exited with status 1"));
+            emperor.wait_for(why);
+        }
+        replace(&vassal_init, &fs::read(sandbox.program("vassal-init").get_program()).unwrap());
         let (status, text) = command(sandbox, &["upgrade"]);
         assert_eq!(status, 0, "{text}");
         emperor.stop();

@@ -7,9 +7,11 @@
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, access};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal};
 
@@ -17,9 +19,10 @@ use super::spawn::{Origin, this_program};
 use super::state::Saved;
 use crate::error::{Context, Error, Result};
 use crate::protocol::WaitStatus;
-use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
+use crate::sys::spawn::spawn;
+use crate::sys::start::executed_path;
 use crate::sys::{fd, signal};
 use crate::world;
 
@@ -65,7 +68,8 @@ impl Handover {
 
 /// The program we were started as, for the next one.
 pub struct Upgrade {
-    program: CString,
+    /// Where it lies: by the path that it was started by, which may lead to another release by now, and without links.
+    places: [CString; 2],
     arguments: Vec<OsString>,
     origin: Rc<Origin>,
     /// The child that tries, and how long it may.
@@ -78,32 +82,44 @@ impl Upgrade {
     /// # Errors
     /// There is no `/proc`.
     pub fn new(origin: Rc<Origin>) -> Result<Self> {
-        let program = c_string(this_program()?.as_os_str());
+        let here = this_program()?;
+        // A descriptor's name is not that of a file (execveat(2)). A relative path stays right: so does our directory.
+        let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
+        let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
+        let places = [invoked, here.into()].map(|path| c_string(&path));
         let arguments = std::env::args_os().collect();
-        Ok(Self { program, arguments, origin, trial: None })
+        Ok(Self { places, arguments, origin, trial: None })
+    }
+
+    /// The program that is to be executed now.
+    fn program(&self) -> &CString {
+        let [invoked, here] = &self.places;
+        if access(invoked, Access::EXISTS).is_ok() { invoked } else { here }
     }
 
     /// Has a child try whether the program that is there now understands `state`.
     ///
     /// # Errors
-    /// memfd_create(2), clone3(2).
+    /// It cannot be executed; memfd_create(2), clone(2).
     pub fn try_out(&mut self, state: &[u8], now: Instant) -> Result<()> {
         let state = memory_file(state)?;
         let (argv, envp) = self.strings(VARIABLES[1], &state);
-        match clone3(0).context("create", "a process")? {
-            Side::Parent(child) => {
-                self.trial = Some((child.pid, now + TRIAL));
-                Ok(())
-            }
-            Side::Child => {
-                // Nothing is allocated here.
-                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-                let _ = fcntl_setfd(&state, FdFlags::empty());
-                self.origin.restore();
-                exec(&self.program, &argv, &envp);
-                clone::exit(1)
-            }
+        let (program, mut failed) = (self.program(), None);
+        // Nothing is allocated in the child, for which we sleep until it has executed. Nobody stops it meanwhile: it leads a
+        // session of its own, where the signals of terminals do nothing.
+        let child = spawn(|| {
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = fcntl_setfd(&state, FdFlags::empty());
+            self.origin.restore();
+            failed = Some(exec(program, &argv, &envp));
+            1
+        });
+        let child = child.context("create", "a process")?;
+        if let Some(errno) = failed {
+            return Err(Error::os("execute", program.to_string_lossy(), errno));
         }
+        self.trial = Some((child, now + TRIAL));
+        Ok(())
     }
 
     /// A child has ended. If it is the one that tried: whether we can go on.
@@ -111,7 +127,7 @@ impl Upgrade {
         self.trial.take_if(|(trying, _)| *trying == pid)?;
         match status {
             WaitStatus::Exited(UNDERSTOOD) => Some(Ok(())),
-            status => Some(Err(format!("{} {status}", self.program.to_string_lossy()))),
+            status => Some(Err(format!("{} {status}", self.program().to_string_lossy()))),
         }
     }
 
@@ -141,10 +157,11 @@ impl Upgrade {
         self.origin.restore_dispositions();
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         all().for_each(|number| fd::set_cloexec(number, false));
-        let errno = exec(&self.program, &argv, &envp);
+        let program = self.program();
+        let errno = exec(program, &argv, &envp);
         all().for_each(|number| fd::set_cloexec(number, true));
         signal::block_all();
-        Error::os("execute", self.program.to_string_lossy(), errno)
+        Error::os("execute", program.to_string_lossy(), errno)
     }
 
     fn strings(&self, variable: &str, state: &OwnedFd) -> (Strings, Strings) {

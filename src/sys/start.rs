@@ -37,3 +37,11 @@ pub unsafe fn words(argc: i32, argv: *const *const std::ffi::c_char) -> Vec<OsSt
     };
     (0..usize::try_from(argc).unwrap_or(0)).map(word).collect()
 }
+
+/// The path that this program was executed by, as it was given to execve(2) (AT_EXECFN, getauxval(3)).
+pub fn executed_path() -> Option<OsString> {
+    // SAFETY: plain integers; 0 where the kernel has not handed it to us.
+    let path = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const std::ffi::c_char;
+    // SAFETY: the kernel's string on our stack, which is there to the end and which nobody changes.
+    (!path.is_null()).then(|| OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()).to_owned())
+}
