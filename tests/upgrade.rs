@@ -200,7 +200,11 @@ fn a_program_that_is_not_fit_is_refused_and_everything_stays_as_it_is() {
         let vassal_init = program.with_file_name("vassal-init");
         fs::remove_file(&vassal_init).unwrap();
         refuses(&format!("{name} exited with status 1"));
-        replace(&vassal_init, bytes);
+        for (bytes, why) in [
+            (&b"garbage"[..], "execute vassal-init: Exec format error (ENOEXEC)"),
+            (&fs::read("/bin/true").unwrap(), "try vassal-init: it does not say its version"),
+        ] {
+            replace(&vassal_init, bytes);
             refuses(&format!("{name} exited with status 1"));
             emperor.wait_for(why);
         }

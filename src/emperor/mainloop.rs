@@ -69,7 +69,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     if plan.json_log {
         log::as_json();
     }
-    let mut emperor = need(upgraded, || Emperor::new(plan, &origin, now))?;
+    let mut emperor = need(upgraded, || Emperor::new(plan, &origin, trial, now))?;
     emperor.begin(plan, handover, now)?;
     while emperor.goes_on() {
         emperor.turn();
@@ -143,8 +143,11 @@ struct Upgrading {
 
 impl Emperor {
     /// An emperor that nobody has noticed yet.
-    fn new(plan: &EmperorPlan, origin: &Rc<Origin>, now: Instant) -> Result<Self> {
+    fn new(plan: &EmperorPlan, origin: &Rc<Origin>, trial: bool, now: Instant) -> Result<Self> {
         let spawner = Spawner::new(plan, Rc::clone(origin))?;
+        if trial {
+            spawner.try_out()?;
+        }
         let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
         let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);

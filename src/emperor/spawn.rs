@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fs::{Access, Mode, OFlags, Stat, access};
-use rustix::io::FdFlags;
+use rustix::io::{FdFlags, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit, waitpid};
 
 use super::cgroups::Cgroups;
 use super::demand;
@@ -20,16 +21,18 @@ use super::scan::Owners;
 use super::state::Saved;
 use super::tyrant;
 use super::upgrade::VARIABLES;
+use crate::command::read_pipe;
 use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
-    SetupFailure, ToVassal, send,
+    SetupFailure, ToVassal, WaitStatus, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::Inherited;
+use crate::sys::spawn::spawn;
 use crate::world;
 
 /// How the names of variables begin that the emperor has for its vassals.
@@ -162,6 +165,7 @@ impl Spawner {
         }
         let path = match &plan.vassal_init {
             Some(path) => path.value.clone(),
+            // Without links: that of the same release.
             None => this_program()?.with_file_name("vassal-init"),
         };
         let image = world::open_file(&path).and_then(|file| Ok(world::read_to_end(file)?));
@@ -195,6 +199,35 @@ impl Spawner {
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
             origin,
         })
+    }
+
+    /// Has vassal-init say its version. Whoever calls it gives it the time for that.
+    ///
+    /// # Errors
+    /// It cannot be executed, or is no vassal-init.
+    pub fn try_out(&self) -> Result<()> {
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
+        let mut failed = None;
+        let child = spawn(|| {
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            if rustix::stdio::dup2_stdout(&to).is_ok() {
+                failed = Some(exec_fd(&self.vassal_init, &argv, &envp));
+            }
+            EXIT_NOT_EXECUTABLE
+        });
+        let child = child.context("create", "a process")?;
+        drop(to);
+        if let Some(errno) = failed {
+            return Err(Error::os("execute", "vassal-init", errno));
+        }
+        let said = read_pipe(&from).context("try", "vassal-init")?;
+        let ended =
+            retry_on_intr(|| waitpid(Some(child), WaitOptions::empty())).context("try", "vassal-init")?;
+        match ended.and_then(|(_, status)| WaitStatus::of(status)) {
+            Some(WaitStatus::Exited(0)) if said.starts_with(b"vassal-init ") => Ok(()),
+            _ => Err(Error::new("try", "vassal-init", "it does not say its version")),
+        }
     }
 
     /// How long an app that has given a heartbeat may go without one.
