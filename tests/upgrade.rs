@@ -318,6 +318,38 @@ fn a_configuration_that_is_broken_after_the_trial_is_waited_for() {
 }
 
 #[test]
+fn the_release_that_a_link_leads_to_now_is_run_and_the_old_pid_file_goes() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let (old, link) = (program.parent().unwrap(), sandbox.path("current"));
+        let new = sandbox.path("new");
+        run("cp", &["-r", old.to_str().unwrap(), new.to_str().unwrap()]);
+        std::os::unix::fs::symlink(old, &link).unwrap();
+        sandbox.vassal("app", STEADY);
+        let pid_file = |name: &str| format!("[uwsgi]\nemperor-pidfile = /run/{name}\n");
+        fs::write("/etc/uwsgi/more.ini", pid_file("first")).unwrap();
+        let emperor = start(sandbox, &link.join("emperor"), &["--ini", "/etc/uwsgi/more.ini"]);
+        emperor.wait_running(1, "app");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&new, &link).unwrap();
+        let exe = || fs::read_link(format!("/proc/{}/exe", emperor.pid())).unwrap();
+        for name in ["second", "second", "third"] {
+            fs::write("/etc/uwsgi/more.ini", pid_file(name)).unwrap();
+            let (status, text) = command(sandbox, &["upgrade"]);
+            assert_eq!(status, 0, "{text}");
+            assert_eq!(exe(), new.join("emperor"));
+            let there = ["first", "second", "third"].map(|name| fs::exists(format!("/run/{name}")).unwrap());
+            assert_eq!(there, ["first", "second", "third"].map(|other| other == name));
+        }
+        // Without the link it is where it was.
+        fs::remove_file(&link).unwrap();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(exe(), new.join("emperor"));
+        emperor.stop();
+    });
+}
+
+#[test]
 fn whoever_waits_for_an_upgrade_is_not_thrown_out_by_those_who_look() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);

@@ -1,5 +1,7 @@
 //! The files that an emperor writes: the log, and its pid.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
@@ -65,6 +67,19 @@ impl PidFile {
     fn is_ours(&self) -> bool {
         let text = world::open_file(&self.0).and_then(world::read_all);
         text.is_ok_and(|text| text == content().as_bytes())
+    }
+
+    /// Removes the one that the program in whose place we are has written, if it is to be somewhere else now.
+    pub fn moves(before: &[u8], now: Option<&Path>) {
+        let before = Path::new(OsStr::from_bytes(before));
+        if now != Some(before) {
+            drop(Self(before.to_owned()));
+        }
+    }
+
+    /// Its path, for a program that takes our place.
+    pub fn save(&self) -> Vec<u8> {
+        self.0.as_os_str().as_bytes().to_vec()
     }
 }
 

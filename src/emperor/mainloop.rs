@@ -122,8 +122,6 @@ struct Emperor {
     sources: Vec<PathBuf>,
     /// Whether vassals run as the owners of their files.
     tyrant: bool,
-    /// It goes with us.
-    #[allow(dead_code)] // Only its end matters.
     pid_file: Option<PidFile>,
     origin: Rc<Origin>,
     upgrade: Upgrade,
@@ -199,8 +197,12 @@ impl Emperor {
             log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
         }
         self.listen(plan, saved)?;
-        if let Some(file) = &plan.pid_file {
-            self.pid_file = insist(upgraded, PidFile::new(&file.value))?;
+        let pid_file = plan.pid_file.as_ref().map(|file| &*file.value);
+        if let Some(saved) = saved {
+            PidFile::moves(&saved.pid_file, pid_file);
+        }
+        if let Some(path) = pid_file {
+            self.pid_file = insist(upgraded, PidFile::new(path))?;
         }
         // What only root can open is open.
         if let Some(user) = user {
@@ -415,7 +417,8 @@ impl Emperor {
     fn save(&self, client: Option<i32>) -> Saved {
         let (mask, nofile) = self.origin.save();
         let (listeners, vassals) = (self.server.save(), self.roster.save());
-        Saved { mask, nofile, began: self.began, client, listeners, vassals }
+        let pid_file = self.pid_file.as_ref().map(PidFile::save).unwrap_or_default();
+        Saved { mask, nofile, began: self.began, client, pid_file, listeners, vassals }
     }
 
     /// Goes on where the program before us has stopped.

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Saved {
     pub began: Instant,
     /// Who asked for the upgrade by command, a descriptor.
     pub client: Option<i32>,
+    /// The file with our pid; empty if there is none.
+    pub pid_file: Vec<u8>,
     /// The sockets.
     pub listeners: Vec<SavedListener>,
     /// The vassals.
@@ -119,6 +121,7 @@ impl Saved {
             nofile: [0; 2],
             began: now,
             client: None,
+            pid_file: Vec::new(),
             listeners: Vec::new(),
             vassals: Vec::new(),
         };
@@ -163,6 +166,7 @@ impl Walk<'_> {
         self.numbers(&mut saved.nofile);
         self.instant(&mut saved.began);
         self.descriptor(&mut saved.client);
+        self.text(&mut saved.pid_file);
         self.list(&mut saved.listeners, SavedListener::default, |walk, listener| {
             walk.numbers([&mut listener.service]);
             walk.numbers(&mut listener.file);
@@ -427,6 +431,7 @@ mod tests {
             nofile: [1024, 4096],
             began: past,
             client: Some(3),
+            pid_file: b"/run/pid".to_vec(),
             listeners: vec![listener],
             vassals,
         }
