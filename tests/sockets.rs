@@ -202,8 +202,11 @@ fn holds(pid: i32, port: u16) -> bool {
 #[test]
 fn what_is_not_to_be_kept_is_not() {
     sandboxed(|sandbox| {
-        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7000\nkeep-sockets = false"));
-        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001"));
+        // Written once: an app may just be reading it.
+        let program = server(sandbox, "");
+        let server = |lines: &str| format!("{program}{lines}");
+        sandbox.vassal("app", &server("listen = 127.0.0.1:7000\nkeep-sockets = false"));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001"));
         let emperor = sandbox.emperor(&[]);
         for name in ["app", "kept"] {
             emperor.wait_running(1, name);
@@ -212,18 +215,18 @@ fn what_is_not_to_be_kept_is_not() {
         until("the emperor has its copy", || holds(7001));
         assert!(!holds(7000), "it holds a socket that it was not to keep");
         // It changes its mind.
-        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nkeep-sockets = false"));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nkeep-sockets = false"));
         emperor.wait_for("needs a fresh jail: keep-sockets changed: restarting");
         emperor.wait_running(2, "kept");
         until("the emperor's copy is closed", || !holds(7001));
         answer(TcpStream::connect("127.0.0.1:7001").unwrap());
         // Others on the same port serve what would wait for this one.
-        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nlisten = 127.0.0.1:7002"));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nlisten = 127.0.0.1:7002"));
         emperor.wait_running(3, "kept");
         until("the emperor has its copy", || holds(7001) && holds(7002));
-        sandbox.vassal("kept", &server(sandbox, "listen = 127.0.0.1:7001\nreuse-port = true"));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nreuse-port = true"));
         emperor.wait_running(4, "kept");
-        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7001\nreuse-port = true"));
+        sandbox.vassal("app", &server("listen = 127.0.0.1:7001\nreuse-port = true"));
         emperor.wait_running(2, "app");
         assert!(!holds(7001));
         emperor.stop();
@@ -233,14 +236,17 @@ fn what_is_not_to_be_kept_is_not() {
 #[test]
 fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
     sandboxed(|sandbox| {
+        // Written once: an app may just be reading it.
+        let program = server(sandbox, "");
+        let server = |lines: &str| format!("{program}{lines}");
         let file = "listen = /run/scratch/kept.sock\nlisten = 127.0.0.1:";
-        sandbox.vassal("a", &server(sandbox, &format!("{file}7001")));
-        sandbox.vassal("b", &server(sandbox, "listen = 127.0.0.1:7002"));
+        sandbox.vassal("a", &server(&format!("{file}7001")));
+        sandbox.vassal("b", &server("listen = 127.0.0.1:7002"));
         let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
         emperor.wait_for_nth(2, "serving ");
         // They change their places.
-        sandbox.vassal("a", &server(sandbox, &format!("{file}7002")));
-        sandbox.vassal("b", &server(sandbox, "listen = 127.0.0.1:7001"));
+        sandbox.vassal("a", &server(&format!("{file}7002")));
+        sandbox.vassal("b", &server("listen = 127.0.0.1:7001"));
         emperor.wait_for_nth(4, "serving ");
         for address in ["127.0.0.1:7001", "127.0.0.1:7002"] {
             answer(TcpStream::connect(address).unwrap());
@@ -252,7 +258,7 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
         assert_eq!((inits, emperor.lines("emperor: c: started").len()), (0, 1), "it waited for the address");
         answer(TcpStream::connect("127.0.0.1:7001").unwrap());
         // The new address is none of this machine's: nobody is to wait at the old one.
-        sandbox.vassal("a", &server(sandbox, "listen = 192.0.2.1:7002"));
+        sandbox.vassal("a", &server("listen = 192.0.2.1:7002"));
         emperor.wait_for("Cannot assign requested address");
         until("the port is closed", || TcpStream::connect("127.0.0.1:7002").is_err());
         assert!(UnixStream::connect("/run/scratch/kept.sock").is_err());
@@ -382,15 +388,17 @@ fn an_abstract_name_is_the_same_as_uwsgis() {
     sandboxed(|sandbox| {
         sandbox.vassal("ours", "uid = user001\nplugin = psgi\nsocket = @ours");
         let mut command = std::process::Command::new("uwsgi");
-        command.args(["--master", "--die-on-term", "--socket", "@its"]);
+        command.args(["--socket", "@its"]);
         let mut uwsgi = sandbox.start("uwsgi", command);
         let emperor = sandbox.emperor(&[]);
         for name in ["@its@", "@ours@"] {
             let is_there = |table: String| table.lines().any(|line| line.ends_with(&format!(" {name}")));
             until(format!("{name} listens"), || is_there(fs::read_to_string("/proc/net/unix").unwrap()));
         }
-        uwsgi.signal(Signal::TERM);
+        uwsgi.signal(Signal::KILL);
         uwsgi.wait();
+        // Before, it may not hear that it is to stop.
+        emperor.wait_for("spawned uWSGI worker 1");
         emperor.stop();
     });
 }

@@ -120,8 +120,8 @@ impl Vassal {
         Ok(())
     }
 
-    /// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that of
-    /// a vassal that is stopping, or is about to give it up. Without an emperor there is none.
+    /// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that
+    /// of a vassal that is stopping, or is about to give it up. Without an emperor there is none.
     fn open_patiently(
         &mut self,
         plan: &Listen,
@@ -286,6 +286,9 @@ impl Binding<'_> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
+        if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
+            return Err(Error::new("listen on", name, "somebody has put something else there"));
+        }
         if let Some((uid, gid)) = self.owner {
             let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
             rustix::fs::chownat(&file, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
