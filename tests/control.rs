@@ -317,7 +317,8 @@ fn the_socket_is_for_root_and_the_emperors_own_user() {
         assert_eq!(as_user(), (Some(1), refused.to_owned()));
         fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o666)).unwrap();
         let (status, error) = as_user();
-        assert_eq!(status, Some(1), "{error}");
+        let why = "emperor: only root and the emperor's own user may command it\n";
+        assert_eq!((status, error.as_str()), (Some(1), why));
         let uid = run("id", &["-u", "user001"]);
         emperor.wait_for(&format!("control socket: uid {} may not command us: refused", uid.trim()));
         assert!(told(sandbox, &["status"]).starts_with("NAME"));

@@ -218,11 +218,19 @@ fn try_to_ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8
     let asked = retry_on_intr(|| connect(&socket, &address))
         .and_then(|()| write_all(socket.as_fd(), question))
         .and_then(|()| shutdown(&socket, Shutdown::Write));
-    let heard = asked.and_then(|()| {
+    let heard = match asked {
+        // Who is refused is told so before he has asked.
+        Err(rustix::io::Errno::PIPE) => Ok(()),
+        asked => asked,
+    };
+    let heard = heard.and_then(|()| {
         loop {
-            match retry_on_intr(|| rustix::io::read(&socket, &mut buffer))? {
-                0 => return Ok(()),
-                count => answer.extend(buffer.iter().take(count)),
+            match retry_on_intr(|| rustix::io::read(&socket, &mut buffer)) {
+                Ok(0) => return Ok(()),
+                Ok(count) => answer.extend(buffer.iter().take(count)),
+                // It has hung up on what we asked, with an answer.
+                Err(rustix::io::Errno::CONNRESET) if !answer.is_empty() => return Ok(()),
+                Err(errno) => return Err(errno),
             }
         }
     });

@@ -18,6 +18,7 @@ use rustix::net::{
     listen, recv, send, socket_with,
 };
 
+use super::control;
 use super::files::remove;
 use super::state::SavedListener;
 use crate::config::plan::{Address, Place};
@@ -441,6 +442,8 @@ fn may_command(socket: &OwnedFd) -> bool {
         Ok(peer) if peer.uid.is_root() || peer.uid == rustix::process::geteuid() => true,
         Ok(peer) => {
             log!("control socket: uid {} may not command us: refused", peer.uid.as_raw());
+            let text = control::answer(Err("only root and the emperor's own user may command it".to_owned()));
+            let _ = send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             false
         }
         Err(_) => false,
