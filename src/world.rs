@@ -24,8 +24,16 @@ pub const FILE_MAX: usize = 1 << 20;
 /// # Errors
 /// As open(2); also for what is no regular file.
 pub fn open_file(path: &Path) -> Result<OwnedFd, Cause> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let fd = open(path, flags, Mode::empty())?;
+    open_file_at(CWD, path, OFlags::empty())
+}
+
+/// The same, for a path from an open directory, and with further flags.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause> {
+    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let fd = openat(directory, path, flags, Mode::empty())?;
     match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
         FileType::RegularFile => Ok(fd),
         FileType::Directory => Err(Errno::ISDIR.into()),

@@ -289,6 +289,61 @@ fn a_link_shows_nobody_what_he_may_not_read() {
 }
 
 #[test]
+fn nobody_leads_to_a_file_of_another_user() {
+    sandboxed(|sandbox| {
+        let home = sandbox.path("home");
+        let owned = |path: &Path, uid| lchown(path, Some(uid), Some(uid)).unwrap();
+        let directory = |path: &str, uid| {
+            let path = home.join(path);
+            fs::create_dir_all(&path).unwrap();
+            owned(&path, uid);
+        };
+        let file = |path: &str| {
+            fs::write(home.join(path), "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+            owned(&home.join(path), OWNER);
+        };
+        let link = |path: &str, target: &str, uid| {
+            symlink(target, home.join(path)).unwrap();
+            owned(&home.join(path), uid);
+        };
+        for user in ["attacker", "sharer", "owner", "root"] {
+            directory(user, 0);
+        }
+        directory("owner/cfg", OWNER);
+        file("owner/cfg/stolen.ini");
+        link("attacker/vassals", "../owner/cfg", 5000);
+        // A hard link would be the same.
+        directory("sharer/vassals", 5000);
+        file("sharer/vassals/shared.ini");
+        // One's own links, and root's, are fine.
+        directory("owner/apps", OWNER);
+        file("owner/apps/own.ini");
+        link("owner/vassals", "apps", OWNER);
+        directory("root/apps", 0);
+        file("root/apps/given.ini");
+        link("root/vassals", home.join("root/apps").to_str().unwrap(), 0);
+
+        let pattern = format!("glob://{}/*/vassals/*.ini", home.display());
+        let nofollow = ["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"];
+        let emperor = tyrant(sandbox, &[&["--emperor", &pattern], &nofollow[..]].concat());
+        for (name, path) in
+            [("stolen", "attacker/vassals/stolen.ini"), ("shared", "sharer/vassals/shared.ini")]
+        {
+            emperor.wait_for(&format!(
+                "emperor: {name}: cannot start: run {}: it belongs to user 4242, group 4242, and emperor-tyrant \
+                 runs no file that a directory or link of another user's leads to; ",
+                home.join(path).display()
+            ));
+        }
+        for name in ["own", "given"] {
+            let pid = emperor.wait_running(1, name);
+            assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_user_mounts_a_zip_in_a_namespace_and_recovers() {
     sandboxed(|sandbox| {
         let zip = sandbox.path("app.zip");
