@@ -375,26 +375,7 @@ fn an_emperor_without_root_needs_four_capabilities() {
     sandboxed(|sandbox| {
         vassal(sandbox, "a", (OWNER, OWNER), "command = sleep 1000");
         vassal(sandbox, "own", (9000, 9000), "command = sleep 1000");
-        fs::write("/etc/uwsgi/emperor.ini", common::tutorial::EMPEROR_INI).unwrap();
-        let capabilities = "+setuid,+setgid,+kill,+sys_admin";
-        let wrapper = [
-            "setpriv",
-            "--reuid",
-            "9000",
-            "--regid",
-            "9000",
-            "--clear-groups",
-            "--bounding-set",
-            &format!("-all,{capabilities}"),
-            "--inh-caps",
-            &format!("-all,{capabilities}"),
-            "--ambient-caps",
-            &format!("-all,{capabilities}"),
-            "--no-new-privs",
-        ];
-        let mut command = sandbox.wrapped(&wrapper, "emperor");
-        command.args(["/etc/uwsgi/emperor.ini", "--emperor-tyrant"]);
-        let emperor = sandbox.start("emperor", command);
+        let emperor = unprivileged(sandbox, "+setuid,+setgid,+kill,+sys_admin", &[]);
         let pid = emperor.wait_running(1, "a");
         assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
         assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
@@ -408,5 +389,51 @@ fn an_emperor_without_root_needs_four_capabilities() {
         emperor.wait_for("emperor: a: not gone ");
         emperor.wait_for("emperor: a: killed: not gone ");
         emperor.stop();
+    });
+}
+
+/// The emperor as a user with these capabilities only.
+fn unprivileged(sandbox: &Sandbox, capabilities: &str, options: &[&str]) -> Daemon {
+    fs::write("/etc/uwsgi/emperor.ini", common::tutorial::EMPEROR_INI).unwrap();
+    let wrapper = [
+        "setpriv",
+        "--reuid",
+        "9000",
+        "--regid",
+        "9000",
+        "--clear-groups",
+        "--bounding-set",
+        &format!("-all,{capabilities}"),
+        "--inh-caps",
+        &format!("-all,{capabilities}"),
+        "--ambient-caps",
+        &format!("-all,{capabilities}"),
+        "--no-new-privs",
+    ];
+    let mut command = sandbox.wrapped(&wrapper, "emperor");
+    command.args(["/etc/uwsgi/emperor.ini", "--emperor-tyrant"]).args(options);
+    sandbox.start("emperor", command)
+}
+
+#[test]
+fn a_power_of_the_emperors_over_files_shows_a_user_nothing() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let secret = sandbox.file("secret", "[uwsgi]\nhook-asap = print:the secret\ncommand = sleep 1000\n");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        symlink(&secret, vassal_path("nosy")).unwrap();
+        lchown(vassal_path("nosy"), Some(OWNER), Some(OWNER)).unwrap();
+        for power in ["+dac_read_search", "+dac_override"] {
+            let capabilities = format!("+setuid,+setgid,+kill,+sys_admin,{power}");
+            let options = ["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"];
+            let emperor = unprivileged(sandbox, &capabilities, &options);
+            emperor.wait_for(
+                "nosy: cannot start: open as its owner /etc/uwsgi/vassals/nosy.ini: Permission denied",
+            );
+            let effective = status(emperor.pid(), "CapEff:");
+            assert_eq!(effective, status(emperor.pid(), "CapPrm:"), "it is not the emperor's any more");
+            emperor.stop();
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
     });
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::clone::last_errno;
 
@@ -33,11 +34,20 @@ pub fn set_uid(uid: u32) -> Result<(), Errno> {
 }
 
 /// Runs `work` with the rights that this user and group have on files, without supplementary groups of theirs; ours are to
-/// be dropped by then (setfsuid(2)). Root's powers over files are gone as long, all others stay.
+/// be dropped by then (setfsuid(2)). Powers to get past the rights on files are gone as long, all others stay.
 ///
 /// # Errors
 /// EPERM without CAP_SETUID and CAP_SETGID; `work` was not run then.
 pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
+    // Only root loses these with his id, and not under every securebit.
+    let powers = capabilities(None)?;
+    let past_rights = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, CapabilitySets { effective: powers.effective - past_rights, ..powers })?;
+    let result = with_ids_of(uid, gid, work);
+    set_capabilities(None, powers).and(result)
+}
+
+fn with_ids_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
     let (uids, gids) = ids();
     let (own_uid, own_gid) = (uids[1], gids[1]);
     // Returns the ID before; the only way to learn whether it was changed is to ask again with one that cannot be.
