@@ -130,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_of_the_processors_keeps_its_percent_sign() {
+        let text =
+            "[uwsgi]\ncpu-max = 50%\nset = cpu-max=20%\t\r\na = cpu-max %n%\nx = 9%\n = 1\ncpu-max = 7%";
+        let found: Vec<_> = lex(text, "uwsgi").into_iter().map(|(key, value, ..)| (key, value)).collect();
+        let expected = [
+            ("cpu-max", "50%"),
+            ("set", "cpu-max=20%"),
+            ("a", "cpu-max %"),
+            ("x", "9 = 1"),
+            ("cpu-max", "7%"),
+        ];
+        assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
     fn places_point_into_the_text_as_written() {
         let text = Substituted::new(b"[uwsgi]\n a = %n/%n x\nb=%%\nc = 9%\n d = 1\n", |byte| match byte {
             b'n' => Some(b"long-name".to_vec()),

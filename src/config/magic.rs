@@ -1,7 +1,8 @@
 //! Magic variables (`%n`, `%p`, …): replaced in a file's text before anything else looks at it.
 //!
 //! As in uWSGI the percent sign and the byte behind it always go: `%%` gives `%`, and a pair without a meaning gives
-//! nothing. Lower case tells of the file at hand, upper case of the file that was named first.
+//! nothing; only the one at the end of a `cpu-max = 50%` stays. Lower case tells of the file at hand, upper case of the
+//! file that was named first.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -36,7 +37,7 @@ impl Substituted {
             if bytes.len() > BYTES_MAX {
                 break;
             }
-            if byte != b'%' {
+            if byte != b'%' || is_share(original, offset) {
                 bytes.push(byte);
                 continue;
             }
@@ -91,6 +92,18 @@ impl Substituted {
         };
         self.strays.iter().map(place).collect()
     }
+}
+
+/// Whether this percent sign is the last of a line about `cpu-max`, as in `cpu-max = 50%`: uWSGI, which does not have that key, would drop it with the line break.
+fn is_share(text: &[u8], offset: usize) -> bool {
+    let (before, after) =
+        (text.get(..offset).unwrap_or_default(), text.get(offset + 1..).unwrap_or_default());
+    let mut rest = after.iter().take_while(|byte| **byte != b'\n');
+    rest.all(|byte| byte.is_ascii_whitespace())
+        && before
+            .rsplit(|byte| *byte == b'\n')
+            .next()
+            .is_some_and(|line| line.windows(7).any(|part| part == b"cpu-max"))
 }
 
 /// What a file's name gives for magic variables.
