@@ -16,17 +16,29 @@ use crate::world;
 /// empty.
 ///
 /// # Errors
-/// open(2) and write(2); a controller that this cgroup does not have is named.
-pub fn set(vassal: &str, directory: &Path, options: &[Located<CgroupOption>], optional: bool) -> Result<()> {
+/// open(2) and write(2); no cgroup has a file for it: a controller that is not there is named.
+pub fn set(
+    vassal: &str,
+    directories: &[&Path],
+    options: &[Located<CgroupOption>],
+    optional: bool,
+) -> Result<()> {
     for Located { value: CgroupOption { file, value }, key, at } in options {
-        let path = directory.join(file);
-        let Err(errno) = write(&path, value) else { continue };
         let what = format!("{at}: {key}: write");
-        let error = match errno {
-            Errno::NOENT => Error::new(&what, path.display(), missing(directory, file)),
-            errno => Error::os(&what, path.display(), errno),
-        };
-        optionally(vassal, Err(error), optional)?;
+        let mut found = false;
+        for directory in directories {
+            let path = directory.join(file);
+            match write(&path, value) {
+                Err(Errno::NOENT) => continue,
+                Err(errno) => optionally(vassal, Err(Error::os(&what, path.display(), errno)), optional)?,
+                Ok(()) => {}
+            }
+            found = true;
+        }
+        if let (false, Some(directory)) = (found, directories.first()) {
+            let missing = Error::new(&what, directory.join(file).display(), missing(directory, file, key));
+            optionally(vassal, Err(missing), optional)?;
+        }
     }
     Ok(())
 }
@@ -53,7 +65,12 @@ pub fn enter(directory: &Path) -> Result<()> {
     create(directory)?;
     let procs = directory.join("cgroup.procs");
     // 0 is the writer, whatever its pid is in whichever namespace.
-    write(&procs, b"0").context("write", procs.display())
+    match write(&procs, b"0") {
+        Err(Errno::NOENT) => {
+            Err(Error::new("enter", directory.display(), "it is no cgroup: it lacks cgroup.procs"))
+        }
+        written => written.context("write", procs.display()),
+    }
 }
 
 /// Creates a cgroup; one that is there is fine.
@@ -97,7 +114,7 @@ fn count_kills(text: &[u8]) -> u64 {
 }
 
 /// Why a cgroup may lack a file.
-fn missing(directory: &Path, file: &str) -> String {
+fn missing(directory: &Path, file: &str, key: &str) -> String {
     let controller = file.split('.').next().unwrap_or(file);
     let controllers = directory.join("cgroup.controllers");
     match world::read_file(&controllers.to_string_lossy()) {
@@ -105,6 +122,9 @@ fn missing(directory: &Path, file: &str) -> String {
             let text = String::from_utf8_lossy(&text);
             let there = if text.trim().is_empty() { "none" } else { text.trim() };
             format!("the cgroup has no controller '{controller}' for it (there: {there})")
+        }
+        Err(_) if key.ends_with("-max") => {
+            format!("'{key}' needs a cgroup of version 2; for others there is cgroup-opt")
         }
         Err(_) => Described(Errno::NOENT).to_string(),
     }

@@ -122,17 +122,22 @@ fn what_cannot_be_limited_is_an_error_or_a_warning() {
     });
 }
 
+/// A cgroup, and an option that limits the memory of one below it to 40 MiB. Where memory is accounted for differs:
+/// version 1 beside version 2, or version 2 alone.
+fn memory(name: &str) -> (Group, &'static str) {
+    if Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        return (Group::below("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes=40M");
+    }
+    let group = Group::unified(name);
+    assert!(group.has_controller("memory"), "this machine limits no memory at all");
+    fs::write(group.0.join("cgroup.subtree_control"), "+memory").unwrap();
+    (group, "memory.max=40M")
+}
+
 #[test]
 fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
     sandboxed(|sandbox| {
-        // Where memory is accounted for differs: version 1 beside version 2, or version 2 alone.
-        let old = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
-        let group = if old { Group::below("/sys/fs/cgroup/memory", "oom") } else { Group::unified("oom") };
-        if !old {
-            assert!(group.has_controller("memory"), "this machine limits no memory at all");
-            fs::write(group.0.join("cgroup.subtree_control"), "+memory").unwrap();
-        }
-        let limit = if old { "memory.limit_in_bytes=40M" } else { "memory.max=40M" };
+        let (group, limit) = memory("oom");
         let lines = format!(
             "cgroup = {}/inner\ncgroup-opt = {limit}\ncommand = perl -e 'my $x = \"x\" x 400_000_000; sleep 1000'",
             group.path()

@@ -85,7 +85,7 @@ impl Cgroups {
         self.end(vassal);
         let path = self.path(vassal);
         cgroup::create(&path)?;
-        cgroup::set(name, &path, &self.options, self.optional)?;
+        cgroup::set(name, &[&path], &self.options, self.optional)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(&path, flags, Mode::empty()).context("open cgroup", path.display())?;
         Ok(Cgroup { path, fd })

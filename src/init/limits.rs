@@ -1,6 +1,7 @@
 //! Limits of the vassal: its cgroups, its oom score, and what is limited of the app alone.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -19,15 +20,14 @@ impl Vassal {
             cgroup::optionally("", entered, plan.cgroup_optional)?;
         }
         let made = Some(&self.cgroup).filter(|made| !made.as_os_str().is_empty());
-        let all: Vec<_> = made.into_iter().chain(plan.cgroups.iter().map(|cgroup| &cgroup.value)).collect();
+        let made = made.map(PathBuf::as_path);
+        let all: Vec<_> = made.into_iter().chain(plan.cgroups.iter().map(|cgroup| &*cgroup.value)).collect();
         if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.cgroup_options.first()) {
             let reason = "there is no cgroup for it: add 'cgroup = DIR', or 'emperor-cgroup = DIR' to the emperor's file";
             let missing = Err(Error::new(&format!("{at}:"), key, reason));
             cgroup::optionally("", missing, plan.cgroup_optional)?;
         }
-        for directory in &all {
-            cgroup::set("", directory, &plan.cgroup_options, plan.cgroup_optional)?;
-        }
+        cgroup::set("", &all, &plan.cgroup_options, plan.cgroup_optional)?;
         // Opened here, as there may be no way to it later.
         let counters = all.iter().filter_map(|directory| cgroup::oom_counter(directory));
         self.oom_counters = counters.map(|counter| (cgroup::oom_kills(&counter), counter)).collect();
