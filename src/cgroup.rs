@@ -12,8 +12,8 @@ use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Context, Described, Error, Result};
 use crate::world;
 
-/// Writes options to the files of a cgroup. With `optional` what cannot be had is only logged, as `vassal`'s if it is not
-/// empty.
+/// Writes options to the files of a vassal's cgroups: each wherever there is a file for it, since of the hierarchies of
+/// version 1 each has its own. With `optional` what cannot be had is only logged, as `vassal`'s if it is not empty.
 ///
 /// # Errors
 /// open(2) and write(2); no cgroup has a file for it: a controller that is not there is named.
@@ -60,7 +60,7 @@ pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()
 /// Moves this process, and so everything it will start, into a cgroup, which is created if it is not there.
 ///
 /// # Errors
-/// mkdir(2), open(2), write(2).
+/// mkdir(2), open(2), write(2); the directory is in no hierarchy of cgroups.
 pub fn enter(directory: &Path) -> Result<()> {
     create(directory)?;
     let procs = directory.join("cgroup.procs");
@@ -93,11 +93,14 @@ pub fn write(path: &Path, value: &[u8]) -> std::result::Result<(), Errno> {
     rustix::io::write(file, value).map(drop)
 }
 
-/// The file that counts processes killed for want of memory; `None` where memory is not accounted for.
-pub fn oom_counter(directory: &Path) -> Option<OwnedFd> {
+/// The file that counts processes killed for want of memory, and whether it tells of changes (poll(2)); `None` where
+/// memory is not accounted for.
+pub fn oom_counter(directory: &Path) -> Option<(OwnedFd, bool)> {
     let open = |file: &str| open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
     // Version 2, then 1.
-    open("memory.events").or_else(|| open("memory.oom_control"))
+    open("memory.events")
+        .map(|file| (file, true))
+        .or_else(|| open("memory.oom_control").map(|file| (file, false)))
 }
 
 /// How many processes the kernel has killed in the cgroup since it was created; 0 if it does not say.

@@ -155,6 +155,62 @@ fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
 }
 
 #[test]
+fn only_what_the_app_itself_dies_of_is_its_end() {
+    sandboxed(|sandbox| {
+        let (group, limit) = memory("worker");
+        // Its worker is killed for want of memory; it itself goes on.
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = {limit}\n\
+             command = perl -e 'if (fork == 0) {{ my @x; push @x, \"x\" x 1_000_000 for 1..400; exit }} wait; sleep 1000'",
+            group.path()
+        );
+        let mut vassal = sandbox.vassal_init("master", &lines);
+        vassal.wait_for(
+            "out of memory: processes of the cgroup that the kernel has killed: 1; the app goes on",
+        );
+        // Somebody else's SIGKILL is not the kernel's.
+        run("kill", &["-KILL", &process::named("perl")[0].pid.to_string()]);
+        assert_eq!(vassal.wait(), 137);
+        vassal.wait_for("app killed by SIGKILL (");
+        assert_eq!(vassal.lines("app killed by SIGKILL: out of memory"), [""; 0]);
+        assert_eq!(vassal.lines("out of memory").len(), 1);
+    });
+}
+
+#[test]
+fn each_option_goes_to_the_cgroups_that_have_it() {
+    sandboxed(|sandbox| {
+        let ((group, limit), other) = (memory("both"), Group::unified("other"));
+        let cgroups = format!("cgroup = {}/inner\ncgroup = {}/inner\n", group.path(), other.path());
+        let options = format!("cgroup-opt = {limit}\ncgroup-opt = cgroup.max.depth=7\n");
+        let vassal = sandbox.vassal_init("both", &format!("{cgroups}{options}command = sleep 1000"));
+        vassal.wait_for("app started");
+        let file = limit.split('=').next().unwrap();
+        assert_eq!(fs::read_to_string(group.0.join("inner").join(file)).unwrap(), "41943040\n");
+        assert_eq!(fs::read_to_string(other.0.join("inner/cgroup.max.depth")).unwrap(), "7\n");
+        drop(vassal);
+
+        let mut vassal =
+            sandbox.vassal_init("none", &format!("{cgroups}cgroup-opt = no.such=1\ncommand = true"));
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("none.ini:4:14: cgroup-opt: write ");
+
+        let mut vassal = sandbox.vassal_init("plain", "cgroup = /run/scratch/plain\ncommand = true");
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("cgroup: enter /run/scratch/plain: it is no cgroup: it lacks cgroup.procs");
+        if limit.starts_with("memory.limit") {
+            let lines = format!("cgroup = {}/inner\nmemory-max = 40M\ncommand = true", group.path());
+            let mut vassal = sandbox.vassal_init("old", &lines);
+            assert_eq!(vassal.wait(), 71);
+            vassal.wait_for(
+                "memory.max: 'memory-max' needs a cgroup of version 2; for others there is cgroup-opt",
+            );
+        }
+        until("no process is left in them", || process::named("sleep").is_empty());
+    });
+}
+
+#[test]
 fn limits_of_the_app_are_set_before_it_starts() {
     sandboxed(|sandbox| {
         let lines = "uid = user001\ngid = user001\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\noom-score-adj = 321\n\

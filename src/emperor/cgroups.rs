@@ -95,7 +95,7 @@ impl Cgroups {
     /// for want of memory.
     pub fn end(&self, vassal: &OsStr) -> u64 {
         let path = self.path(vassal);
-        let kills = cgroup::oom_counter(&path).map_or(0, cgroup::oom_kills);
+        let kills = cgroup::oom_counter(&path).map_or(0, |(counter, _)| cgroup::oom_kills(counter));
         // Not there, or not gone yet: then the next instance gets it as it is.
         let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
         let _ = unlinkat(CWD, &path, AtFlags::REMOVEDIR);

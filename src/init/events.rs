@@ -83,10 +83,12 @@ impl Events {
         self.link.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits until something happens, one of `others` becomes readable, or the deadline has come.
+    /// Waits until something happens, one of `others` becomes readable, one of `changing` has changed (`POLLPRI`), or the
+    /// deadline has come.
     pub fn wait<'a>(
         &'a mut self,
         others: impl IntoIterator<Item = BorrowedFd<'a>>,
+        changing: impl IntoIterator<Item = BorrowedFd<'a>>,
         deadline: Option<Instant>,
     ) -> Wakeup {
         let now = Instant::now();
@@ -98,6 +100,9 @@ impl Events {
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         for fd in others {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        for fd in changing {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::PRI));
         }
         // The mount table comes last, where it is found again below.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));

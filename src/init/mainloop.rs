@@ -243,10 +243,10 @@ impl Vassal {
         }
         let code = self.entry.as_ref().map_or(code, |entry| entry.status_for(code));
         let reason = match end {
-            End::App(WaitStatus::Signaled(libc::SIGKILL)) if self.oom_kills() > 0 => {
-                ExitReason::OutOfMemory(self.oom_kills())
-            }
-            End::App(status) => ExitReason::App(status),
+            End::App(status) => match (status, self.oom.take()) {
+                (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => ExitReason::OutOfMemory(kills),
+                _ => ExitReason::App(status),
+            },
             End::Hook(status) => ExitReason::App(WaitStatus::Exited(status)),
             End::Stopped => ExitReason::Stopped,
             End::Setup(failure, _) => ExitReason::Setup(*failure),

@@ -19,6 +19,7 @@ use super::hook::{Failed, SLOW};
 use super::jail;
 use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
+use super::limits::OomKills;
 use super::look::Start;
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::procfs::Procfs;
@@ -147,8 +148,7 @@ pub struct Vassal {
     namespaces: u64,
     pub(super) owner: Option<FileOwner>,
     pub(super) cgroup: PathBuf,
-    /// What tells of processes killed for want of memory, and what it has told before us.
-    pub(super) oom_counters: Vec<(u64, OwnedFd)>,
+    pub(super) oom: OomKills,
     signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
     jail_workdir: Workdir,
@@ -262,7 +262,7 @@ impl Vassal {
             namespaces: setup.namespaces,
             owner: setup.owner,
             cgroup: setup.cgroup,
-            oom_counters: Vec::new(),
+            oom: OomKills::default(),
             signals: setup.signals,
             environment: Vec::new(),
             sockets: Vec::new(),
@@ -680,15 +680,18 @@ impl Vassal {
         let now = Instant::now();
         let report = self.report_asked.map(|asked| asked + REPORT_TIME);
         let status_due = self.app.as_ref().and_then(RunningApp::status_due);
-        let deadline =
-            [deadline, status_due, self.mountpoints.deadline(now), report].into_iter().flatten().min();
+        let oom_due = self.oom.deadline(now);
+        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due]
+            .into_iter()
+            .flatten()
+            .min();
         // Nobody waits for its start any more once it is to stop, and its report stays readable.
         let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
         let starting = starting.filter(|_| self.stop.is_none());
         let starting = starting.map(|app| app.launched.as_fd());
         let said = self.app.iter().flat_map(|app| app.listener.descriptors());
         let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
-        let wakeup = self.events.wait(others, deadline);
+        let wakeup = self.events.wait(others, self.oom.descriptors(), deadline);
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
@@ -706,6 +709,7 @@ impl Vassal {
                 }
             }
         }
+        self.oom.look(self.app.as_ref().is_some_and(|app| app.status.is_none()), now);
         if wakeup.mounts_changed || !reaped.is_empty() {
             self.mountpoints.suspect(now);
         }
