@@ -251,7 +251,7 @@ pub enum MountState {
 
 impl MountState {
     /// All of them; a state's place is its number on the wire.
-    const ALL: [Self; 4] = [Self::Awaited, Self::Up, Self::Blind, Self::Lost];
+    pub const ALL: [Self; 4] = [Self::Awaited, Self::Up, Self::Blind, Self::Lost];
 
     /// What it is called.
     pub fn name(self) -> &'static str {

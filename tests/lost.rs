@@ -406,6 +406,7 @@ fn emperor_status_shows_the_mountpoints_and_counts_losses_over_instances() {
                 && mountpoint(r#""state":"up","round_trip_us":"#)
                 && mountpoint(r#""lost":0,"last":null"#)
         });
+        assert!(status(&[]).contains("  1 up  "), "{}", status(&[]));
         let instance = Handle::of(init);
         process::signal(process::only("fuse-zip").pid, Signal::KILL);
         instance.wait();

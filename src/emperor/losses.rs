@@ -2,6 +2,8 @@
 //!
 //! An instance tells how its own are, and counts their losses from its start; what was lost before it is added here.
 
+use std::fmt::Write as _;
+
 use crate::json::Json;
 use crate::protocol::{FromVassal, MountReport, MountState};
 
@@ -79,6 +81,19 @@ impl Mountpoints {
         texts.join(", ")
     }
 
+    /// How many are in which state: `2 up`, `1 up 1 lost`; `-` if there is none.
+    pub fn counts(&self) -> String {
+        let mut text = String::new();
+        for state in MountState::ALL {
+            let count = self.0.iter().filter(|mountpoint| mountpoint.report.state == state).count();
+            if count > 0 {
+                let space = if text.is_empty() { "" } else { " " };
+                let _ = write!(text, "{space}{count} {}", state.name());
+            }
+        }
+        if text.is_empty() { "-".to_owned() } else { text }
+    }
+
     /// Everything.
     pub fn json(&self, json: &mut Json) {
         json.open("mountpoints", '[');
@@ -126,14 +141,14 @@ mod tests {
     #[test]
     fn losses_add_up_over_instances() {
         let mut all = Mountpoints::none();
-        assert!(all.is_empty() && all.losses().is_empty());
+        assert!(all.is_empty() && all.losses().is_empty() && all.counts() == "-");
         all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
         all.told(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
         all.instance_ended();
-        assert_eq!(all.losses(), "/a lost 1 time");
+        assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 1 time", "2 awaited"));
         all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
         all.told(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
-        assert_eq!(all.losses(), "/a lost 3 times");
+        assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 3 times", "2 up"));
         let mut all = Mountpoints::resume(all.save());
         all.told(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
         assert_eq!(all.losses(), "/a lost 2 times");

@@ -124,6 +124,7 @@ impl Status<'_> {
             self.uptime.map_or_else(none, rounded),
             self.restarts.to_string(),
             self.next_try.map_or_else(none, rounded),
+            self.mountpoints.counts(),
             last,
         ]
     }
@@ -147,7 +148,10 @@ impl Status<'_> {
     }
 }
 
-const COLUMNS: [&str; 7] = ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "NEXT TRY", "LAST"];
+const COLUMNS: [&str; 8] = ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "NEXT TRY", "MOUNTS", "LAST"];
+
+/// A cell that is wider than this pushes the rest of its own line aside, not that of all others.
+const WIDTH_MAX: usize = 40;
 
 /// A table for people, with a line for each vassal.
 pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>) -> String {
@@ -156,14 +160,14 @@ pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>) -> String {
     let mut widths = [0; COLUMNS.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count()).min(WIDTH_MAX);
         }
     }
     let mut text = String::new();
     for row in rows {
         for (cell, width) in row.iter().zip(widths) {
             text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+            text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
@@ -264,11 +268,16 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
+        let long = "x".repeat(100);
+        let rows =
+            table(vassals().into_iter().chain([Status { name: long.as_str().into(), ..vassals()[1] }]));
+        assert!(rows.lines().next().unwrap().starts_with(&format!("NAME{:38}STATE", "")), "{rows}");
+        assert!(rows.contains(&format!("\n{long}  backoff  ")), "{rows}");
         assert_eq!(
             table(vassals(&files()).into_iter()),
-            "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  LAST\n\
-             app         running  42   1h2m    1         -         stopped; reload refused: app.ini:1: no\n\
-             long\\nname  backoff  -    -       0         59s       -\n"
+            "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
+             app         running  42   1h2m    1         -         -       stopped; reload refused: app.ini:1: no\n\
+             long\\nname  backoff  -    -       0         59s       -       -\n"
         );
     }
 
