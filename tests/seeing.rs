@@ -86,6 +86,15 @@ fn the_stats_have_every_key_that_uwsgi_has() {
             python(sandbox, &ours, "it['emperor'] + [it['pid']]"),
             format!("['{VASSALS}', {}]", emperor.pid())
         );
+        // A reload is one of uWSGI's respawns, and none of our restarts.
+        run("touch", &[&format!("{VASSALS}/app.ini")]);
+        emperor.wait_for("emperor: app: reloaded after ");
+        let ours = both("127.0.0.1:9192");
+        let more = format!("{VASSAL}['respawns'], {VASSAL}['born'] <= {VASSAL}['last_run']");
+        assert_eq!(python(sandbox, &ours, &more), "1 True", "{ours}");
+        let output = sandbox.program("emperor").args(["status", "--json"]).output().unwrap();
+        let restarts = "next(v for v in it['vassals'] if v['name'] == 'app')['restarts']";
+        assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
         let waiting = "[it['blacklist'][0][k] for k in ('id', 'throttle_level', 'attempt', 'state')]";
         let waiting = python(sandbox, &ours, waiting);
         assert!(waiting.starts_with("['broken.ini', ") && waiting.ends_with("'backoff']"), "{waiting}");

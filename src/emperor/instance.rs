@@ -138,6 +138,11 @@ impl Instance {
         &self.process
     }
 
+    /// When it was created.
+    pub fn born(&self) -> Instant {
+        self.born
+    }
+
     /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
     pub fn announced(&self) -> [Option<Instant>; 2] {
         [self.ready, self.loyal]

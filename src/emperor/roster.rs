@@ -99,7 +99,9 @@ struct Vassal {
     instance: Option<Instance>,
     /// How many instances there have been.
     instances: u64,
-    /// When the first one was created, and when the latest one.
+    /// How often one was reloaded without another one.
+    reloads: u64,
+    /// When the first one was created, and when the latest one, or when that was reloaded.
     runs: Option<(Instant, Instant)>,
     /// Its failures in a row.
     failures: Option<Failures>,
@@ -203,6 +205,7 @@ impl Roster {
                 timer: None,
                 instance: None,
                 instances: 0,
+                reloads: 0,
                 runs: None,
                 failures: None,
                 last: None,
@@ -507,6 +510,7 @@ impl Roster {
             state: vassal.machine.state(),
             backoff: vassal.machine.next_delay(),
             instances: vassal.instances,
+            reloads: vassal.reloads,
             runs: [vassal.runs.map(|(first, _)| first), vassal.runs.map(|(_, last)| last)],
             failures: vassal
                 .failures
@@ -563,6 +567,7 @@ impl Roster {
                 timer: None,
                 instance,
                 instances: saved.instances,
+                reloads: saved.reloads,
                 runs: saved.runs[0].zip(saved.runs[1]),
                 failures,
                 last: text(saved.last),
@@ -864,6 +869,10 @@ impl Roster {
             return;
         };
         let took = instance.reloading_for(now);
+        if let (Answer::Reloaded, Some((_, last))) = (answer, &mut vassal.runs) {
+            vassal.reloads += 1;
+            *last = now;
+        }
         let action = vassal.machine.step(Event::Answered(answer), now);
         let what = match answer {
             Answer::Reloaded => format!("reloaded after {took}"),
@@ -997,7 +1006,9 @@ impl Vassal {
             announced: self.instance.as_ref().map_or([None; 2], Instance::announced),
             heartbeat: self.instance.as_ref().and_then(Instance::heartbeat),
             said: self.instance.as_ref().map(Instance::status).filter(|said| !said.is_empty()),
+            reloads: self.reloads,
             runs: self.runs,
+            born: self.instance.as_ref().map(Instance::born),
             owner: self.instance.as_ref().map(|instance| instance.process().owner),
             failures: self.failures,
             on_demand: self.demand.as_ref().map(|address| address.name.as_str()),

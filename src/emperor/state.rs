@@ -60,6 +60,8 @@ pub struct SavedVassal {
     pub backoff: Duration,
     /// How many instances there have been.
     pub instances: u64,
+    /// How often one was reloaded.
+    pub reloads: u64,
     /// When the first one was created, and when the latest one.
     pub runs: [Option<Instant>; 2],
     /// Failures in a row: how many, the last wait.
@@ -181,6 +183,7 @@ impl Walk<'_> {
             state: State::Idle,
             backoff: Duration::ZERO,
             instances: 0,
+            reloads: 0,
             runs: [None; 2],
             failures: (0, Duration::ZERO),
             failed: [None; 2],
@@ -205,7 +208,7 @@ impl Walk<'_> {
             None => self.broken = true,
         }
         self.duration(&mut vassal.backoff);
-        self.numbers([&mut vassal.instances, &mut vassal.failures.0]);
+        self.numbers([&mut vassal.instances, &mut vassal.reloads, &mut vassal.failures.0]);
         self.duration(&mut vassal.failures.1);
         vassal.runs.iter_mut().chain(&mut vassal.failed).for_each(|time| self.maybe(time));
         self.text(&mut vassal.last);
@@ -406,6 +409,7 @@ mod tests {
             state,
             backoff: Duration::from_millis(1500),
             instances: 7,
+            reloads: 8,
             runs: [Some(past), None],
             failures: (3, Duration::from_secs(9)),
             failed: [None, Some(future)],

@@ -70,7 +70,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
         None => json.raw("pid", "-1"),
     }
     let last_run = vassal.runs.map(|(_, last)| last);
-    json.number("born", clock.date(last_run));
+    json.number("born", clock.date(vassal.born.or(last_run)));
     json.number("last_mod", Some(vassal.modified));
     let [accepting, loyal] = vassal.announced;
     let flag = |set: bool| Some(u32::from(set));
@@ -89,7 +89,8 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("uid", Some(vassal.owner.map_or(0, |owner| owner.uid)));
     json.number("gid", Some(vassal.owner.map_or(0, |owner| owner.gid)));
     json.text("monitor", Some(&vassal.path.parent().unwrap_or(Path::new("")).to_string_lossy()));
-    json.number("respawns", Some(vassal.restarts));
+    // uWSGI's word for both.
+    json.number("respawns", Some(vassal.restarts + vassal.reloads));
     close(json, vassal);
 }
 

@@ -45,8 +45,12 @@ pub struct Status<'a> {
     pub heartbeat: Option<Instant>,
     /// What the app does at present, in its own words.
     pub said: Option<&'a str>,
-    /// When its first instance was created, and when its latest one.
+    /// How often an instance was reloaded without another one.
+    pub reloads: u64,
+    /// When its first instance was created, and when its latest one, or when that was reloaded.
     pub runs: Option<(Instant, Instant)>,
+    /// When the instance was created.
+    pub born: Option<Instant>,
     /// Who owns the instance's file.
     pub owner: Option<Owner>,
     /// Its failures in a row.
@@ -236,7 +240,9 @@ mod tests {
             announced: [None; 2],
             heartbeat: None,
             said: None,
+            reloads: 0,
             runs: None,
+            born: None,
             owner: None,
             failures: None,
             on_demand: Some("127.0.0.1:80"),
@@ -258,7 +264,9 @@ mod tests {
             announced: [None; 2],
             heartbeat: None,
             said: None,
+            reloads: 0,
             runs: None,
+            born: None,
             owner: None,
             failures: None,
             on_demand: None,
