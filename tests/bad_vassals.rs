@@ -31,7 +31,7 @@ fn strange_names_are_names() {
         emperor.wait_running(1, "a b");
         emperor.wait_running(1, &"n".repeat(251));
         emperor.wait_running(1, "-x");
-        emperor.wait_running(1, "\u{fffd}\u{fffd}");
+        emperor.wait_running(1, r"\xff\xfe");
         // A name cannot write lines of its own into the log.
         let log = emperor.log();
         assert!(

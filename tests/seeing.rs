@@ -107,7 +107,7 @@ fn any_name_gives_valid_json_and_metrics() {
     sandboxed(|sandbox| {
         use std::os::unix::ffi::OsStrExt;
         fs::create_dir_all(VASSALS).unwrap();
-        let names: [&[u8]; 3] = [b"q\"\\ \n x.ini", b"\xff\xfe.ini", b"\x1b[2J.ini"];
+        let names: [&[u8]; 4] = [b"q\"\\ \n x.ini", b"\xff\xfe.ini", b"\xff\xfd.ini", b"\x1b[2J.ini"];
         for name in names {
             let path = std::path::Path::new(VASSALS).join(std::ffi::OsStr::from_bytes(name));
             fs::write(path, "[uwsgi]\ncommand = sleep 1000\n").unwrap();
@@ -119,9 +119,9 @@ fn any_name_gives_valid_json_and_metrics() {
         let stats = eventually("all run", || {
             let stats = read_all(UnixStream::connect(&socket), b"")?;
             let all = "sorted(v['id'] for v in it['vassals'] if v['ready'])";
-            (python(sandbox, &stats, &format!("len({all})")) == "3").then(|| python(sandbox, &stats, all))
+            (python(sandbox, &stats, &format!("len({all})")) == "4").then(|| python(sandbox, &stats, all))
         });
-        assert_eq!(stats, r#"['\x1b[2J.ini', 'q"\\ \n x.ini', '��.ini']"#);
+        assert_eq!(stats, r#"['\x1b[2J.ini', '\\xff\\xfd.ini', '\\xff\\xfe.ini', 'q"\\ \n x.ini']"#);
 
         let answer = from_tcp("[::1]:9193", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -130,7 +130,8 @@ fn any_name_gives_valid_json_and_metrics() {
         for line in [
             "# TYPE vassal_restarts_total counter\n",
             "vassal_up{vassal=\"q\\\"\\\\ \\n x\"} 1\n",
-            "vassal_up{vassal=\"\u{fffd}\u{fffd}\"} 1\n",
+            "vassal_up{vassal=\"\\\\xff\\\\xfe\"} 1\n",
+            "vassal_up{vassal=\"\\\\xff\\\\xfd\"} 1\n",
             "vassal_state{vassal=\"q\\\"\\\\ \\n x\",state=\"running\"} 1\n",
             "vassal_restarts_total{vassal=\"\u{1b}[2J\"} 0\n",
         ] {

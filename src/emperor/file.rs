@@ -7,6 +7,8 @@ use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::readable;
+
 /// A path, by which alone it is compared.
 #[derive(Debug, Clone)]
 pub struct VassalFile {
@@ -42,7 +44,7 @@ impl VassalFile {
 
     /// The name, as log lines show it.
     pub fn shown(&self) -> Cow<'_, str> {
-        self.name().to_string_lossy()
+        readable(self.name())
     }
 
     /// The file's own name.

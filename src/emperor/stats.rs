@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::readable;
 use super::status::Status;
 use crate::json::Json;
 
@@ -106,7 +107,7 @@ fn push_waiting(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
 
 fn open(json: &mut Json, vassal: &Status<'_>) {
     json.open("", '{');
-    json.text("id", Some(&vassal.path.id().to_string_lossy()));
+    json.text("id", Some(&readable(vassal.path.id())));
 }
 
 fn close(json: &mut Json, vassal: &Status<'_>) {

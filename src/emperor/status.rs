@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::Count;
 use super::file::VassalFile;
 use super::losses::Mountpoints;
 use super::spawn::Owner;
+use super::{Count, readable};
 use crate::json::Json;
 use crate::log::{Elapsed, push_printable};
 
@@ -136,7 +136,7 @@ impl Status<'_> {
     fn json(&self, json: &mut Json) {
         json.open("", '{');
         json.text("name", Some(&self.name));
-        json.text("file", Some(&self.path.to_string_lossy()));
+        json.text("file", Some(&readable(self.path.as_os_str())));
         json.text("state", Some(self.state));
         json.number("pid", self.pid.map(i32::unsigned_abs));
         json.seconds("uptime", self.uptime);
