@@ -241,6 +241,15 @@ fn the_log_and_the_pid_are_in_their_files() {
         assert!(fs::read(&log).unwrap().starts_with(b"emperor: "), "no hole at the beginning");
         emperor.stop();
         assert!(!pid.exists(), "the pid file is left");
+        // Nobody reads it: to wait for that would be to wait for ever.
+        run("mkfifo", &[pid.to_str().unwrap()]);
+        let mut emperor = sandbox.emperor(&["--emperor-pidfile", pid.to_str().unwrap()]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: open /run/scratch/pid: ");
+        let _reader = rustix::fs::open(&pid, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
+        let mut emperor = sandbox.emperor(&["--emperor-pidfile", pid.to_str().unwrap()]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: write a pid to /run/scratch/pid: it is not a regular file");
     });
 }
 

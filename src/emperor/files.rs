@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::write_all;
 use crate::world;
@@ -50,7 +50,7 @@ impl PidFile {
     /// Writes it, over whatever was there. One that says so already was ours before an upgrade, and maybe root's.
     ///
     /// # Errors
-    /// open(2), write(2).
+    /// open(2), write(2); something else has its name: a fifo would have us wait for a reader.
     pub fn new(path: &Path) -> Result<Self> {
         let file = Self(path.to_owned());
         if file.is_ours() {
@@ -58,7 +58,11 @@ impl PidFile {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let opened = open(path, flags, mode).context("open", path.display())?;
+        let opened = open(path, flags | OFlags::NONBLOCK, mode).context("open", path.display())?;
+        let status = fstat(&opened).context("look at", path.display())?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Err(Error::new("write a pid to", path.display(), "it is not a regular file"));
+        }
         write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())?;
         Ok(file)
     }
