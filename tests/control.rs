@@ -94,6 +94,10 @@ fn what_was_stopped_by_command_stays_stopped_until_started() {
         let emperor = sandbox.emperor(&[]);
         let init = Handle::of(emperor.wait_running(1, "app"));
         assert_eq!(told(sandbox, &["stop", "app"]), "app: stopping\n");
+        let name = "\x1b[2J";
+        sandbox.vassal(name, STEADY);
+        emperor.wait_for("\\u{1b}[2J: running after ");
+        assert_eq!(told(sandbox, &["stop", name]), "\\u{1b}[2J: stopping\n");
         init.wait();
         is(sandbox, "app", "stopped");
         assert_eq!(told(sandbox, &["stop", "app"]), "app: stopped already\n");

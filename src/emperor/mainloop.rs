@@ -30,7 +30,7 @@ use super::{Count, control, later, metrics, stats, status};
 use crate::config::plan::{Address, EmperorPlan};
 use crate::error::{Context, Error, Result};
 use crate::log;
-use crate::log::Elapsed;
+use crate::log::{Elapsed, push_printable};
 use crate::log_of;
 use crate::sys::clone;
 use crate::sys::signal::{self, Inherited, Signal, SignalFd};
@@ -352,7 +352,9 @@ impl Emperor {
                         }),
                         None => Err("this emperor does not know that command".to_owned()),
                         Some(_) if self.stopping.is_some() => Err("the emperor is stopping".to_owned()),
-                        Some(Command::Order(order, name)) => roster.obey(order, name, now),
+                        Some(Command::Order(order, name)) => {
+                            roster.obey(order, name, now).map(printable).map_err(printable)
+                        }
                         Some(Command::Outcome(order, name)) => {
                             let (status, text) = roster.outcome(order, name, now);
                             self.server.answer(question.client, control::reply(status, text), now);
@@ -499,6 +501,13 @@ impl Emperor {
         self.notifier.stopping();
         self.roster.end(kill, now);
     }
+}
+
+/// A line for somebody's terminal: a file's name may hold anything.
+fn printable(line: String) -> String {
+    let mut printable = String::new();
+    push_printable(&mut printable, &line);
+    printable
 }
 
 /// What a signal to stop means.
