@@ -102,7 +102,7 @@ fn without_memory_both_programs_wait_until_there_is_some() {
         let init = emperor.wait_running(1, "app");
         limit(emperor.pid(), "--as=1048576:");
         // All of them are listed, and refused.
-        for number in 0..500 {
+        for number in 0..3000 {
             let path = vassal_path(&format!("{}{number}", "x".repeat(200)));
             std::os::unix::fs::symlink("/nonexistent", path).unwrap();
         }

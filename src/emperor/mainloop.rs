@@ -347,9 +347,11 @@ impl Emperor {
                         roster.ask_for_mountpoints();
                     }
                     let told = match command {
-                        Some(Command::Status { json, of }) => roster.statuses_of(of, now).map(|vassals| {
-                            if json { status::json(vassals, uptime) } else { status::table(vassals) }
-                        }),
+                        Some(Command::Status { json, of }) => {
+                            roster.statuses_of(of, now).map_err(printable).map(|vassals| {
+                                if json { status::json(vassals, uptime) } else { status::table(vassals) }
+                            })
+                        }
                         None => Err("this emperor does not know that command".to_owned()),
                         Some(_) if self.stopping.is_some() => Err("the emperor is stopping".to_owned()),
                         Some(Command::Order(order, name)) => {

@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
-        let long = "x".repeat(100);
-        let rows =
-            table(vassals().into_iter().chain([Status { name: long.as_str().into(), ..vassals()[1] }]));
+        let (files, long) = (files(), "x".repeat(100));
+        let other = Status { name: long.as_str().into(), ..vassals(&files)[1] };
+        let rows = table(vassals(&files).into_iter().chain([other]));
         assert!(rows.lines().next().unwrap().starts_with(&format!("NAME{:38}STATE", "")), "{rows}");
         assert!(rows.contains(&format!("\n{long}  backoff  ")), "{rows}");
         assert_eq!(
-            table(vassals(&files()).into_iter()),
+            table(vassals(&files).into_iter()),
             "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
              app         running  42   1h2m    1         -         -       stopped; reload refused: app.ini:1: no\n\
              long\\nname  backoff  -    -       0         59s       -       -\n"
