@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid};
+use rustix::process::{WaitOptions, getpid, setpgid, waitpid};
 
 use crate::error::Cause;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
@@ -48,6 +48,7 @@ fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let shell = c"/bin/sh".to_owned();
     let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c")].iter().chain(words));
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
+    let parent = getpid();
     match clone3(0)? {
         Side::Parent(child) => {
             drop(to);
@@ -68,7 +69,7 @@ fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
         }
         Side::Child => {
             // Nothing is allocated here.
-            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = clone::die_with(parent);
             let _ = setpgid(None, None);
             fd::cloexec_from(3);
             if rustix::stdio::dup2_stdout(&to).is_ok() {

@@ -360,6 +360,8 @@ fn a_vassal_that_cannot_be_killed_does_not_keep_the_emperor() {
         let mut outsider = sandbox.start("outsider", command);
         until("the process in the namespace", || process::named("sleep").len() == 3);
         outsider.signal(Signal::STOP);
+        let is_stopped = || process::read(outsider.pid()).is_some_and(|process| process.state == 'T');
+        until("it is stopped", is_stopped);
         emperor.signal(Signal::TERM);
         assert_eq!(emperor.wait(), 1);
         let line = emperor.wait_for("emperor: stuck: pid ");

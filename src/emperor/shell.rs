@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use super::spawn::Origin;
 use crate::error::{Context, Result};
@@ -44,11 +44,12 @@ impl Shell<'_> {
         let variables = inherited.chain(self.variables);
         let envp = Strings::environment(variables);
         let directory = self.directory.map(|directory| c_string(directory.as_os_str()));
+        let parent = rustix::process::getpid();
         match clone3(0).context("start", "/bin/sh")? {
             Side::Parent(child) => Ok(child.pid),
             Side::Child => {
                 // Nothing is allocated here.
-                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                let _ = clone::die_with(parent);
                 if let Some(directory) = &directory {
                     // One that went away in between is no reason to fail.
                     let _ = rustix::process::chdir(directory);

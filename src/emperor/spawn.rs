@@ -11,7 +11,7 @@ use rustix::fs::{Access, Mode, OFlags, Stat, access};
 use rustix::io::{FdFlags, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, waitpid};
 
 use super::cgroups::Cgroups;
 use super::demand;
@@ -209,8 +209,9 @@ impl Spawner {
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
         let mut failed = None;
+        let parent = rustix::process::getpid();
         let child = spawn(|| {
-            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = clone::die_with(parent);
             if rustix::stdio::dup2_stdout(&to).is_ok() {
                 failed = Some(exec_fd(&self.vassal_init, &argv, &envp));
             }

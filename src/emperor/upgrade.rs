@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, access};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use super::spawn::{Origin, this_program};
 use super::state::Saved;
 use crate::error::{Context, Error, Result};
 use crate::protocol::WaitStatus;
+use crate::sys::clone;
 use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
 use crate::sys::spawn::spawn;
@@ -107,8 +108,9 @@ impl Upgrade {
         let (program, mut failed) = (self.program(), None);
         // Nothing is allocated in the child, for which we sleep until it has executed. Nobody stops it meanwhile: it leads a
         // session of its own, where the signals of terminals do nothing.
+        let parent = rustix::process::getpid();
         let child = spawn(|| {
-            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = clone::die_with(parent);
             let _ = fcntl_setfd(&state, FdFlags::empty());
             self.origin.restore();
             failed = Some(exec(program, &argv, &envp));

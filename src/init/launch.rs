@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use super::action;
 use super::job::Stand;
@@ -117,6 +117,7 @@ impl Launch<'_> {
             child_report = rustix::io::fcntl_dupfd_cloexec(&child_report, above)
                 .context("keep free for the app", "its descriptors")?;
         }
+        let parent = rustix::process::getpid();
         match clone3(0).context("start", program.display())? {
             Side::Parent(child) => {
                 if self.own_group {
@@ -126,7 +127,7 @@ impl Launch<'_> {
                 Ok(Launched { pid: child.pid, report })
             }
             Side::Child => {
-                let (status, text) = match self.run(program, &argv, &environment) {
+                let (status, text) = match self.run(parent, program, &argv, &environment) {
                     Ok(said) => (0, said.into_bytes()),
                     Err((error, status)) => (status, error.to_bytes()),
                 };
@@ -142,11 +143,12 @@ impl Launch<'_> {
     /// In the child: its whole life and what it has to say, or what it came to and the exit status that says so.
     fn run(
         &self,
+        parent: Pid,
         program: &OsStr,
         argv: &Strings,
         envp: &Strings,
     ) -> std::result::Result<String, (Error, i32)> {
-        self.prepare().map_err(|error| (error, EXIT_SETUP))?;
+        self.prepare(parent).map_err(|error| (error, EXIT_SETUP))?;
         match self.work {
             Work::Action(action, walk) => {
                 action::perform(action, walk).map(|()| String::new()).map_err(|error| (error, EXIT_SETUP))
@@ -165,7 +167,7 @@ impl Launch<'_> {
     }
 
     /// In the child: everything up to its work.
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, parent: Pid) -> Result<()> {
         if self.own_group {
             // Cannot fail for a process that has just been created.
             let _ = rustix::process::setpgid(None, None);
@@ -182,8 +184,7 @@ impl Launch<'_> {
         }
         if self.dies_with_us {
             // After the last change of identity, which would clear it.
-            let death = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            death.context("set", "the parent death signal")?;
+            clone::die_with(parent).context("set", "the parent death signal")?;
         }
         // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
         match self.workdir {

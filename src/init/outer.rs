@@ -4,7 +4,7 @@
 //! A child, because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Signal, WaitOptions};
+use rustix::process::WaitOptions;
 
 use crate::error::{Context, Error, Result};
 use crate::protocol::{EXIT_SETUP, WaitStatus};
@@ -16,6 +16,7 @@ use crate::sys::signal::{self, SignalFd};
 /// # Errors
 /// The namespaces cannot be had: EPERM without CAP_SYS_ADMIN.
 pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
+    let parent = rustix::process::getpid();
     match clone3(namespaces).context("create", "the namespaces")? {
         Side::Parent(child) => {
             // With it goes our copy of the emperor's link: its other end must see the vassal's end, not ours.
@@ -24,8 +25,7 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
         }
         Side::Child => {
             // If we are killed, the vassal goes too. It never changes its own identity, which would clear this.
-            let armed = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            clone::exit(if armed.is_ok() { life() } else { EXIT_SETUP })
+            clone::exit(if clone::die_with(parent).is_ok() { life() } else { EXIT_SETUP })
         }
     }
 }

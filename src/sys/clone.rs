@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// `CLONE_INTO_CGROUP` (Linux 5.7).
 const INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -82,6 +82,20 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         }
         _ => Err(last_errno()),
     }
+}
+
+/// In a child of `parent`: has the kernel kill it when that ends. If that has ended already, nobody would tell; then it ends
+/// here.
+///
+/// # Errors
+/// As prctl(2).
+pub fn die_with(parent: Pid) -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // In a pid namespace of its own it does not see its parent.
+    if rustix::process::getppid().is_some_and(|now| now != parent) {
+        exit(128 + libc::SIGKILL);
+    }
+    Ok(())
 }
 
 /// Ends a child of [`clone3`] that could not exec: at once, running nothing that its parent registered for its own end
