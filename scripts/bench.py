@@ -187,7 +187,7 @@ def entrypoint_section(bench):
         raw[name] = {"start_to_reaped_ms": summarize(values), "rounds": values}
         rows.append(["start to reaped, ms", name, *figures_of(summarize(values), 2)])
     for name, init in contenders.items():
-        raw[name]["private_dirty_kb"] = entrypoint.idle_kb(init, private_dirty_kb)
+        raw[name]["private_dirty_kb"] = entrypoint.idle_kb(init, recovery.private_dirty_kb)
         rows.append(["idle, KB", name, str(raw[name]["private_dirty_kb"]), "", ""])
     # Orphans do not come to dumb-init here.
     reapers = [name for name in contenders if name != "dumb-init"]
