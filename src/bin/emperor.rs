@@ -1,25 +1,30 @@
 //! `emperor`: keeps the vassals of a directory running.
+#![no_main]
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use vassal::config::args::Command;
 use vassal::config::options::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::memory::Patient;
-use vassal::sys::signal;
+use vassal::sys::{fd, signal};
 use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 #[global_allocator]
 static MEMORY: Patient = Patient;
 
-fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().collect();
+vassal::entry!(main_of);
+
+/// To the exit status.
+fn main_of(words: Vec<OsString>) -> i32 {
+    // What we open must not come to stand where log lines and answers go.
+    fd::fill_standard();
     let words = words.get(1..).unwrap_or_default();
     if let Some(status) = emperor::control::command(words) {
         return status;
     }
-    ExitCode::from(cli::main(&EMPEROR, words, config::check_emperor, run) as u8)
+    cli::main(&EMPEROR, words, config::check_emperor, run)
 }
 
 fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {

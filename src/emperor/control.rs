@@ -9,7 +9,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lexopt::Arg;
@@ -125,8 +124,8 @@ pub fn reply(status: u8, mut text: String) -> Vec<u8> {
     [&[status], text.as_bytes()].concat()
 }
 
-/// Runs a command line that begins with a command for a running emperor; `None` if it does not.
-pub fn command(words: &[OsString]) -> Option<ExitCode> {
+/// Runs a command line that begins with a command for a running emperor, to the exit status; `None` if it does not.
+pub fn command(words: &[OsString]) -> Option<i32> {
     let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
     let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let mut at = 0;
@@ -134,7 +133,7 @@ pub fn command(words: &[OsString]) -> Option<ExitCode> {
         Ok(parsed) => parsed,
         Err(Mistake(message, hint)) => {
             let report = misuse("emperor", words, Misuse { word: at, message, hint });
-            return Some(ExitCode::from(cli::invalid(&report) as u8));
+            return Some(cli::invalid(&report));
         }
     };
     let (mut status, mut text) = ask(&path, &question, patience);
@@ -152,14 +151,14 @@ pub fn command(words: &[OsString]) -> Option<ExitCode> {
             text = [b"not done in time: ", &text[..]].concat();
         }
     }
-    let status = if status == DONE { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let written = if status == ExitCode::SUCCESS {
+    let is_done = status == DONE;
+    let written = if is_done {
         write_all(rustix::stdio::stdout(), &text)
     } else {
         write_all(rustix::stdio::stderr(), &[b"emperor: ", &text[..]].concat())
     };
     // A reader that went away is no failure.
-    Some(if written.is_ok() || written == Err(rustix::io::Errno::PIPE) { status } else { ExitCode::FAILURE })
+    Some(if is_done && matches!(written, Ok(()) | Err(rustix::io::Errno::PIPE)) { 0 } else { 1 })
 }
 
 /// The socket's path, the question, and how long to wait for what becomes of it.

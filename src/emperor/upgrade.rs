@@ -5,7 +5,7 @@
 //! it and does nothing: a program that is broken, of another version or has a configuration that it cannot read is found
 //! out by that, and the old one goes on. Not before the child says that it has understood do we let go of anything.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
@@ -71,7 +71,8 @@ impl Handover {
 pub struct Upgrade {
     /// Where it lies: by the path that it was started by, which may lead to another release by now, and without links.
     places: [CString; 2],
-    arguments: Vec<OsString>,
+    /// Its words, each with a NUL at the end (proc_pid_cmdline(5)).
+    command_line: Vec<u8>,
     origin: Rc<Origin>,
     /// The child that tries, and how long it may.
     trial: Option<(Pid, Instant)>,
@@ -88,8 +89,8 @@ impl Upgrade {
         let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
         let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
         let places = [invoked, here.into()].map(|path| c_string(&path));
-        let arguments = std::env::args_os().collect();
-        Ok(Self { places, arguments, origin, trial: None })
+        let command_line = world::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
+        Ok(Self { places, command_line, origin, trial: None })
     }
 
     /// The program that is to be executed now.
@@ -170,7 +171,8 @@ impl Upgrade {
         let variable = (variable.into(), state.as_raw_fd().to_string().into());
         let variables = self.origin.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
-        (Strings::new(&self.arguments), envp)
+        let words = self.command_line.split_inclusive(|&byte| byte == 0).map(OsStr::from_bytes);
+        (Strings::new(words), envp)
     }
 }
 

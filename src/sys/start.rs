@@ -1,7 +1,8 @@
 //! The entry of a program that takes its standing as it finds it.
 //!
 //! Rust's own runtime opens `/dev/null` for closed standard descriptors, aborts where that cannot be had, and sets up
-//! what reports stack overflows. An init that hands everything on to its command as it got it does without.
+//! what reports stack overflows. An init that hands everything on to its command as it got it does without; an emperor
+//! fills them itself.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString};
