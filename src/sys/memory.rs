@@ -5,7 +5,8 @@
 //! (`vm.overcommit_memory`). Nobody else needs what we hold meanwhile, and SIGKILL ends it.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -24,30 +25,35 @@ const QUIET: u64 = 60_000_000;
 /// The C library's memory, for the `#[global_allocator]` of a program.
 pub struct Patient;
 
-// SAFETY: all of it is the system's. A call that has failed has done nothing, and may be made again.
+// SAFETY: all of it is the C library's, which aligns it for every type of C. A call that has failed has done nothing,
+// and may be made again.
 unsafe impl GlobalAlloc for Patient {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the layout is the caller's.
-        get(layout.size(), &|| unsafe { System.alloc(layout) })
+        // SAFETY: any size is right.
+        get(layout, layout.size(), &|| unsafe { libc::malloc(layout.size()) }.cast())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        get(layout.size(), &|| unsafe { System.alloc_zeroed(layout) })
+        get(layout, layout.size(), &|| unsafe { libc::calloc(layout.size(), 1) }.cast())
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above; until it succeeds, `old` is what it was.
-        get(size, &|| unsafe { System.realloc(old, layout, size) })
+        // SAFETY: `old` is from here; until it succeeds, `old` is what it was.
+        get(layout, size, &|| unsafe { libc::realloc(old.cast(), size) }.cast())
     }
 
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(old, layout) }
+    unsafe fn dealloc(&self, old: *mut u8, _layout: Layout) {
+        // SAFETY: it is from here.
+        unsafe { libc::free(old.cast()) }
     }
 }
 
-fn get(size: usize, allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
+fn get(layout: Layout, size: usize, allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
+    // Nothing that we do needs more.
+    if layout.align() > align_of::<libc::max_align_t>() {
+        return null_mut();
+    }
     let memory = allocate();
     if memory.is_null() && size < HUGE { wait(allocate) } else { memory }
 }
