@@ -20,12 +20,14 @@ pub(super) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     Ok(numbers)
 }
 
-/// The same as bits, or `all`.
-pub(super) fn set(text: &[u8]) -> Parsed<u64> {
-    if text == b"all" {
-        return Ok(u64::MAX);
-    }
+/// The same as bits.
+pub(super) fn bits(text: &[u8]) -> Parsed<u64> {
     list(text).map(|numbers| numbers.into_iter().fold(0, |bits, number| bits | 1 << number))
+}
+
+/// The same, or `all`.
+pub(super) fn set(text: &[u8]) -> Parsed<u64> {
+    if text == b"all" { Ok(u64::MAX) } else { bits(text) }
 }
 
 fn number(written: &[u8]) -> Parsed<u32> {

@@ -12,7 +12,9 @@ use super::expand::{Setting, State};
 use super::hooks::{FAMILIES, HookKey};
 use super::options::EMPEROR;
 use super::plan::{EmperorPlan, Located, OnDemand, Phase, RunAs, Source, Tyrant};
-use super::reader::{checked, emperor_key, locate, located, lookalike, run_as, strict, value};
+use super::reader::{
+    checked, emperor_key, locate, located, lookalike, run_as, set, set_located, set_some, strict, value,
+};
 use super::values::{self, Parsed, quoted};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
@@ -55,10 +57,10 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         return plan;
     }
     let strict = strict(settings);
-    // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
-    let mut tyrant = Tyrant::default();
+    let (mut is_tyrant, mut tyrant) = (false, Tyrant::default());
     // The last line of tyrant mode that is about its kind.
     let mut tyrant_kind = None;
+    // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
     let mut templates = [const { Vec::new() }; TEMPLATES.len()];
     // Hooks for vassals on the command line are not expanded, but read all the same.
     let read = |setting: &&Setting| matches!(setting.state, State::Open | State::Verbatim);
@@ -73,32 +75,21 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         }
         match setting.name() {
             "add-gid" | "gid" | "no-initgroups" | "uid" => run_as(&mut plan.run_as, setting, found),
-            "cap" => {
-                let bits = |numbers: Vec<u32>| numbers.into_iter().fold(0, |bits, number| bits | 1 << number);
-                plan.capabilities = value(setting, found, capabilities::list).map(bits);
-            }
+            "cap" => set_some(&mut plan.capabilities, setting, found, capabilities::bits),
             "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => {
                 let option = checked(setting, found, values::cgroup_option(setting.name(), setting.text()));
                 plan.cgroup_options.extend(option.map(|option| locate(setting, option)));
             }
-            "cgroup-optional" => {
-                plan.cgroup_optional = value(setting, found, values::boolean).unwrap_or_default();
-            }
-            "emperor-cgroup" => plan.cgroup = located(setting, found, values::absolute).or(plan.cgroup),
-            "control" => plan.control = located(setting, found, values::path).or(plan.control),
+            "cgroup-optional" => set(&mut plan.cgroup_optional, setting, found, values::boolean),
+            "emperor-cgroup" => set_located(&mut plan.cgroup, setting, found, values::absolute),
+            "control" => set_located(&mut plan.control, setting, found, values::path),
             "emperor" => plan.sources.extend(located(setting, found, source)),
             "emperor-extra-ext" | "emperor-extra-extension" => {
                 plan.extra_suffixes.extend(value(setting, found, values::text));
             }
-            "emperor-freq" => {
-                plan.scan_interval = value(setting, found, seconds).unwrap_or(plan.scan_interval);
-            }
-            "emperor-magic-exec" => {
-                plan.magic_exec = value(setting, found, values::boolean).unwrap_or_default();
-            }
-            "emperor-max-throttle" => {
-                plan.max_throttle = value(setting, found, milliseconds).unwrap_or(plan.max_throttle);
-            }
+            "emperor-freq" => set(&mut plan.scan_interval, setting, found, seconds),
+            "emperor-magic-exec" => set(&mut plan.magic_exec, setting, found, values::boolean),
+            "emperor-max-throttle" => set(&mut plan.max_throttle, setting, found, milliseconds),
             "emperor-on-demand-dir"
             | "emperor-on-demand-directory"
             | "emperor-on-demand-exec"
@@ -114,45 +105,32 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                 }
                 plan.on_demand = rule.or(plan.on_demand);
             }
-            "emperor-pidfile" => plan.pid_file = located(setting, found, values::path).or(plan.pid_file),
+            "emperor-pidfile" => set_located(&mut plan.pid_file, setting, found, values::path),
             "emperor-stats" | "emperor-stats-server" => {
-                plan.stats = located(setting, found, values::address).or(plan.stats);
+                set_located(&mut plan.stats, setting, found, values::address);
             }
-            "emperor-required-heartbeat" => {
-                plan.heartbeat = value(setting, found, seconds).or(plan.heartbeat);
-            }
-            "emperor-nofollow" => {
-                plan.nofollow = value(setting, found, values::boolean).unwrap_or_default();
-            }
-            "emperor-throttle" => {
-                plan.throttle = value(setting, found, milliseconds).unwrap_or(plan.throttle);
-            }
-            "emperor-tyrant" => {
-                plan.tyrant = value(setting, found, values::boolean).unwrap_or_default().then_some(tyrant);
-            }
+            "emperor-required-heartbeat" => set_some(&mut plan.heartbeat, setting, found, seconds),
+            "emperor-nofollow" => set(&mut plan.nofollow, setting, found, values::boolean),
+            "emperor-throttle" => set(&mut plan.throttle, setting, found, milliseconds),
+            "emperor-tyrant" => set(&mut is_tyrant, setting, found, values::boolean),
             "emperor-tyrant-initgroups" => {
-                tyrant.initgroups = value(setting, found, values::boolean).unwrap_or_default();
+                set(&mut tyrant.initgroups, setting, found, values::boolean);
                 tyrant_kind = Some(setting);
             }
             "emperor-tyrant-nofollow" => {
-                tyrant.nofollow = value(setting, found, values::boolean).unwrap_or_default();
+                set(&mut tyrant.nofollow, setting, found, values::boolean);
                 tyrant_kind = Some(setting);
             }
-            "emperor-use-clone" => {
-                plan.namespaces = value(setting, found, values::namespaces).unwrap_or(plan.namespaces);
-            }
+            "emperor-use-clone" => set(&mut plan.namespaces, setting, found, values::namespaces),
             "exec-as-emperor" => plan.as_emperor.extend(located(setting, found, values::text)),
             "hook-as-emperor" => plan.as_emperor.extend(located(setting, found, command)),
-            "log-format" => plan.json_log = value(setting, found, is_json).unwrap_or(plan.json_log),
-            "logto" => plan.log = located(setting, found, values::path).or(plan.log),
-            "metrics" => plan.metrics = located(setting, found, values::address).or(plan.metrics),
+            "log-format" => set(&mut plan.json_log, setting, found, is_json),
+            "logto" => set_located(&mut plan.log, setting, found, values::path),
+            "metrics" => set_located(&mut plan.metrics, setting, found, values::address),
             "strict" => {
                 value(setting, found, values::boolean);
             }
-            "vassal-init" => {
-                let program = located(setting, found, values::path);
-                plan.vassal_init = program.or(plan.vassal_init);
-            }
+            "vassal-init" => set_located(&mut plan.vassal_init, setting, found, values::path),
             _ => match HookKey::of(&setting.key) {
                 HookKey::Ours(Phase::AsVassal, family) => {
                     plan.as_vassal.extend(for_vassals(setting, family, found));
@@ -161,13 +139,13 @@ pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             },
         }
     }
-    match (&mut plan.tyrant, tyrant_kind) {
-        (Some(slot), _) => *slot = tyrant,
+    plan.tyrant = is_tyrant.then_some(tyrant);
+    if let Some(setting) = tyrant_kind
+        && !is_tyrant
+        && tyrant != Tyrant::default()
+    {
         // Left out by mistake, it would run the users' files as root.
-        (None, Some(setting)) if tyrant != Tyrant::default() => {
-            found.error(&setting.at, format!("'{}' without 'emperor-tyrant'", setting.key.escape_ascii()));
-        }
-        (None, _) => {}
+        found.error(&setting.at, format!("'{}' without 'emperor-tyrant'", setting.key.escape_ascii()));
     }
     if plan.tyrant.is_some() && plan.magic_exec {
         let at = found.start();

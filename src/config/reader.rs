@@ -56,11 +56,46 @@ pub(super) fn locate<T>(setting: &Setting, value: T) -> Located<T> {
     Located { value, key, at: setting.value_at.clone() }
 }
 
+/// Takes on the value of a setting, if it is good: the last good one counts.
+pub(super) fn set<T>(
+    slot: &mut T,
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: fn(&[u8]) -> Parsed<T>,
+) {
+    if let Some(value) = value(setting, found, parse) {
+        *slot = value;
+    }
+}
+
+/// The same for what has no value before.
+pub(super) fn set_some<T>(
+    slot: &mut Option<T>,
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: fn(&[u8]) -> Parsed<T>,
+) {
+    if let Some(value) = value(setting, found, parse) {
+        *slot = Some(value);
+    }
+}
+
+/// The same with key and place.
+pub(super) fn set_located<T>(
+    slot: &mut Option<Located<T>>,
+    setting: &Setting,
+    found: &mut Diagnostics,
+    parse: fn(&[u8]) -> Parsed<T>,
+) {
+    if let Some(value) = located(setting, found, parse) {
+        *slot = Some(value);
+    }
+}
+
 /// Reads `uid`, `gid`, `add-gid` or `no-initgroups`: the last one counts, but for `add-gid`.
 pub(super) fn run_as(run_as: &mut RunAs, setting: &Setting, found: &mut Diagnostics) {
     if setting.name() == "no-initgroups" {
-        run_as.no_initgroups = value(setting, found, values::boolean).unwrap_or_default();
-        return;
+        return set(&mut run_as.no_initgroups, setting, found, values::boolean);
     }
     let id = located(setting, found, values::id);
     match setting.name() {

@@ -14,7 +14,9 @@ use super::options::VASSAL_INIT;
 use super::plan::{
     App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, RunAs, VassalPlan,
 };
-use super::reader::{checked, emperor_key, locate, located, run_as, strict, unknown, value};
+use super::reader::{
+    checked, emperor_key, locate, located, run_as, set, set_located, set_some, strict, unknown, value,
+};
 use super::values::{self, Parsed};
 
 /// The keys that make another program the app.
@@ -358,36 +360,5 @@ fn period(text: &[u8]) -> Parsed<Duration> {
     match values::duration(text)? {
         Duration::ZERO => Err("it must be longer than 0".to_owned()),
         period => Ok(period),
-    }
-}
-
-/// Takes on the value of a setting, if it is good: the last good one counts.
-fn set<T>(slot: &mut T, setting: &Setting, found: &mut Diagnostics, parse: fn(&[u8]) -> Parsed<T>) {
-    if let Some(value) = value(setting, found, parse) {
-        *slot = value;
-    }
-}
-
-/// The same for what has no value before.
-fn set_some<T>(
-    slot: &mut Option<T>,
-    setting: &Setting,
-    found: &mut Diagnostics,
-    parse: fn(&[u8]) -> Parsed<T>,
-) {
-    if let Some(value) = value(setting, found, parse) {
-        *slot = Some(value);
-    }
-}
-
-/// The same with key and place.
-fn set_located<T>(
-    slot: &mut Option<Located<T>>,
-    setting: &Setting,
-    found: &mut Diagnostics,
-    parse: fn(&[u8]) -> Parsed<T>,
-) {
-    if let Some(value) = located(setting, found, parse) {
-        *slot = Some(value);
     }
 }
