@@ -404,25 +404,33 @@ impl ToVassal {
     }
 }
 
+impl ExitReason {
+    /// The packet of a [`FromVassal::Exiting`].
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::App(WaitStatus::Exited(status)) => Packet::new(2).i32(*status).done(),
+            Self::App(WaitStatus::Signaled(signal)) => Packet::new(3).i32(*signal).done(),
+            Self::Stopped => Packet::new(4).done(),
+            Self::Config(mistake) => Packet::new(5).text(mistake.as_bytes()).done(),
+            Self::Setup(failure) => Packet::new(6)
+                .text(failure.phase.as_bytes())
+                .u64(failure.index.into())
+                .text(failure.what.as_bytes())
+                .i32(failure.errno)
+                .done(),
+            Self::MountLost(what) => Packet::new(7).text(what.as_bytes()).done(),
+            Self::OutOfMemory(kills) => Packet::new(19).u64(*kills).done(),
+        }
+    }
+}
+
 impl FromVassal {
     /// The packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Running => Packet::new(0).done(),
             Self::Stopping(within) => Packet::new(1).time(*within).done(),
-            Self::Exiting(ExitReason::App(WaitStatus::Exited(status))) => Packet::new(2).i32(*status).done(),
-            Self::Exiting(ExitReason::App(WaitStatus::Signaled(signal))) => {
-                Packet::new(3).i32(*signal).done()
-            }
-            Self::Exiting(ExitReason::Stopped) => Packet::new(4).done(),
-            Self::Exiting(ExitReason::Config(mistake)) => Packet::new(5).text(mistake.as_bytes()).done(),
-            Self::Exiting(ExitReason::Setup(failure)) => Packet::new(6)
-                .text(failure.phase.as_bytes())
-                .u64(failure.index.into())
-                .text(failure.what.as_bytes())
-                .i32(failure.errno)
-                .done(),
-            Self::Exiting(ExitReason::MountLost(what)) => Packet::new(7).text(what.as_bytes()).done(),
+            Self::Exiting(reason) => reason.encode(),
             Self::Reloading(within) => Packet::new(8).time(*within).done(),
             Self::Reloaded => Packet::new(9).done(),
             Self::Refused(why) => Packet::new(10).text(why.as_bytes()).done(),
@@ -444,7 +452,6 @@ impl FromVassal {
                 let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
                 reports.iter().fold(Packet::new(16).u64(reports.len() as u64), Packet::report).done()
             }
-            Self::Exiting(ExitReason::OutOfMemory(kills)) => Packet::new(19).u64(*kills).done(),
         }
     }
 

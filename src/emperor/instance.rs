@@ -87,7 +87,6 @@ impl Instance {
 
     /// What a program that takes our place needs to know.
     pub fn save(&self) -> SavedInstance {
-        let reason = self.reason.clone().map(|reason| FromVassal::Exiting(reason).encode());
         SavedInstance {
             pid: self.pid(),
             pidfd: self.process.pidfd.as_raw_fd(),
@@ -103,7 +102,7 @@ impl Instance {
                 self.ready,
                 self.loyal,
             ],
-            reason: reason.unwrap_or_default(),
+            reason: self.reason.as_ref().map(ExitReason::encode).unwrap_or_default(),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::command::read_pipe;
 use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, FromVassal, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
+    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
     SetupFailure, ToVassal, WaitStatus, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3_into};
@@ -377,7 +377,7 @@ impl Spawner {
         // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
         let what = Error::os("execute", "vassal-init", errno).to_string();
         let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
-        let _ = send(link, &FromVassal::Exiting(ExitReason::Setup(failure)).encode(), None);
+        let _ = send(link, &ExitReason::Setup(failure).encode(), None);
         clone::exit(EXIT_NOT_EXECUTABLE)
     }
 }

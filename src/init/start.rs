@@ -18,8 +18,8 @@ use crate::config::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
-    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, FromVassal, Hello, KeptSocket, LINK_VARIABLE, Received,
-    SetupFailure, ToVassal,
+    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, Hello, KeptSocket, LINK_VARIABLE, Received, SetupFailure,
+    ToVassal,
 };
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
@@ -117,8 +117,7 @@ fn obey(
                 crate::log!("{error}");
                 let (what, errno) = (error.to_string(), error.errno());
                 let failure = SetupFailure { phase: "configuration".into(), index: 0, what, errno };
-                let _ =
-                    protocol::send(&link, &FromVassal::Exiting(ExitReason::Setup(failure)).encode(), None);
+                let _ = protocol::send(&link, &ExitReason::Setup(failure).encode(), None);
                 return EXIT_SETUP;
             }
         },
@@ -156,7 +155,7 @@ fn obey(
             log_lines(&report);
             let reason = ExitReason::Config(report.first());
             // The emperor sees our exit status in any case.
-            let _ = protocol::send(&link, &FromVassal::Exiting(reason).encode(), None);
+            let _ = protocol::send(&link, &reason.encode(), None);
             EXIT_CONFIG
         }
     }
