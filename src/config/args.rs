@@ -65,7 +65,9 @@ impl From<lexopt::Error> for Mistake {
         Self::from(match error {
             lexopt::Error::MissingValue { option: Some(option) } => format!("'{option}' needs a value"),
             lexopt::Error::UnexpectedValue { option, .. } => format!("'{option}' takes no value"),
-            other => other.to_string(),
+            lexopt::Error::UnexpectedOption(option) => format!("invalid option '{option}'"),
+            // There are others for what we do not ask of it.
+            _ => "it cannot be read".to_owned(),
         })
     }
 }
