@@ -96,9 +96,13 @@ impl Common {
         let has_own = options.iter().any(is_own);
         let has_router = options.iter().any(|setting| is_any(&[ROUTERS], setting));
         let sockets: Vec<_> = options.iter().copied().filter(|setting| named(setting).is_some()).collect();
-        let bound =
-            sockets.iter().map(|setting| Some(locate(setting, self.socket(takeable(setting.text())?))));
-        let bound = bound.collect::<Option<Vec<_>>>().filter(|_| !has_own);
+        let mut bound = Some(Vec::new()).filter(|_| !has_own);
+        for setting in &sockets {
+            match (&mut bound, takeable(setting.text())) {
+                (Some(bound), Some(address)) => bound.push(locate(setting, self.socket(address))),
+                _ => bound = None,
+            }
+        }
         let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
         let spoken = sockets.first().map_or("", |first| protocol(first));
         let other = sockets.iter().find(|setting| protocol(setting) != spoken);
