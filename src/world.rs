@@ -289,7 +289,16 @@ const INTERNAL: [&str; 5] = ["BROODLORD_NUM", "JAIL_PID", "ORIGINAL_PROC_NAME", 
 
 /// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
 pub fn environment_options() -> Vec<(String, OsString)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((environment_option(&name)?, value))).collect()
+    let mut options = Vec::new();
+    for (name, value) in environment() {
+        options.extend(environment_option(&name).map(|option| (option, value)));
+    }
+    options
+}
+
+/// The variables of our environment.
+pub fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }
 
 /// The option that a variable of this name is, if it is one and not a word between uWSGI's own processes.

@@ -96,7 +96,8 @@ impl Origin {
     /// setrlimit(2).
     pub fn new(inherited: Inherited, saved: Option<&Saved>) -> Result<Self> {
         let not_ours = |name: &OsString| name != LINK_VARIABLE && !VARIABLES.iter().any(|ours| name == ours);
-        let environment = std::env::vars_os().filter(|(name, _)| not_ours(name)).collect();
+        let mut environment = world::environment();
+        environment.retain(|(name, _)| not_ours(name));
         let nofile = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
         setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;

@@ -296,7 +296,8 @@ impl Vassal {
     pub(super) fn set_environment(&mut self) {
         // What our starter wants to hear of us is not for the app to say: it gets its own.
         let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
-        self.environment = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
+        self.environment = world::environment();
+        self.environment.retain(|(name, _)| is_ours(name));
         for change in &Rc::clone(&self.plan).environment {
             match change {
                 EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
