@@ -402,3 +402,38 @@ fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
         emperor.stop();
     });
 }
+
+#[test]
+fn vassals_keep_the_names_that_they_have() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let place = |name: &str| Path::new(VASSALS).join(name).join("app.ini");
+        for name in ["one", "two"] {
+            fs::create_dir(Path::new(VASSALS).join(name)).unwrap();
+            fs::write(place(name), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        }
+        let source = |text: String| fs::write("/etc/uwsgi/more.ini", format!("[uwsgi]\n{text}\n")).unwrap();
+        source(format!("emperor = {VASSALS}/*/app.ini"));
+        let mut command_line = Command::new(&program);
+        command_line.args(["--emperor-use-clone", "fs,pid", "--ini", "/etc/uwsgi/more.ini"]);
+        let emperor = sandbox.start("emperor", command_line);
+        let inits = ["one/app", "two/app"].map(|name| emperor.wait_running(1, name));
+        // By these each would be 'app'.
+        source(format!("emperor = {VASSALS}/one\nemperor = {VASSALS}/two"));
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        run("touch", &[place("two").to_str().unwrap()]);
+        emperor.wait_for("emperor: two/app: reloaded after ");
+        assert_eq!(command(sandbox, &["stop", "--wait", "one/app"]).0, 0);
+        assert_eq!(command(sandbox, &["start", "--wait", "one/app"]).0, 0);
+        fs::remove_file(place("one")).unwrap();
+        emperor.wait_for("emperor: one/app: file removed: stopping");
+        until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("one/app"));
+        let (status, text) = command(sandbox, &["reload", "one/app"]);
+        assert_eq!((status, &*text), (1, "emperor: there is no vassal 'one/app'\n"));
+        fs::write(place("one"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        emperor.wait_running(1, "app");
+        assert!(process::read(inits[1]).is_some());
+        assert_eq!(emperor.lines("has to wait"), [""; 0]);
+        emperor.stop();
+    });
+}

@@ -185,6 +185,7 @@ impl Roster {
 
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
     pub fn start(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
+        let path = &self.known(path);
         match self.names.get(path.name()) {
             Some(owner) if owner != path => {
                 if !self.shadowed.contains(path) {
@@ -274,6 +275,7 @@ impl Roster {
 
     /// The vassal is not to run any more. `why` is for the log.
     pub fn stop(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
+        let path = &self.known(path);
         self.questions.forget(path);
         self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
@@ -626,6 +628,12 @@ impl Roster {
     /// How all of them are.
     pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
         self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))
+    }
+
+    /// The file by the name that its vassal has. One that was taken over keeps its name, whatever a directory or pattern of the
+    /// new configuration makes of it.
+    fn known(&self, path: &Rc<VassalFile>) -> Rc<VassalFile> {
+        Rc::clone(self.vassals.key(path).unwrap_or(path))
     }
 
     fn paths(&self) -> Vec<Rc<VassalFile>> {

@@ -43,6 +43,14 @@ impl<K: Ord, V> Table<K, V> {
         self.find(key).ok().and_then(|index| self.0.get(index)).map(|(_, value)| value)
     }
 
+    /// A key as it was added.
+    pub fn key<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&K>
+    where
+        K: Borrow<Q>,
+    {
+        self.find(key).ok().and_then(|index| self.0.get(index)).map(|(known, _)| known)
+    }
+
     /// The value of a key, to be changed.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
