@@ -437,3 +437,37 @@ fn vassals_keep_the_names_that_they_have() {
         emperor.stop();
     });
 }
+
+#[test]
+fn vassals_of_a_directory_that_cannot_be_read_stay() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        for name in ["closed", "left"] {
+            let directory = Path::new("/run").join(name);
+            fs::create_dir(&directory).unwrap();
+            std::os::unix::fs::chown(&directory, Some(1), None).unwrap();
+            fs::write(directory.join(name).with_extension("ini"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        }
+        let more = "[uwsgi]\nemperor = /run/closed\nemperor-freq = 1\n";
+        fs::write("/etc/uwsgi/more.ini", format!("{more}emperor = /run/left\n")).unwrap();
+        let mut command_line = Command::new("setpriv");
+        let without = "-dac_override,-dac_read_search";
+        command_line.args(["--bounding-set", without, "--inh-caps", without, program.to_str().unwrap()]);
+        command_line.args(["--emperor-use-clone", "fs,pid", "--ini", "/etc/uwsgi/more.ini"]);
+        let emperor = sandbox.start("emperor", command_line);
+        let init = emperor.wait_running(1, "closed");
+        emperor.wait_running(1, "left");
+        fs::set_permissions("/run/closed", fs::Permissions::from_mode(0o711)).unwrap();
+        fs::write("/etc/uwsgi/more.ini", more).unwrap();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        // That of both is decided at the same time.
+        emperor.wait_for("emperor: left: its directory is not watched any more: stopping");
+        emperor.wait_for("emperor: left: stopped; ");
+        assert!(process::read(init).is_some());
+        assert_eq!(emperor.lines("emperor: closed: its directory"), [""; 0]);
+        fs::set_permissions("/run/closed", fs::Permissions::from_mode(0o755)).unwrap();
+        fs::remove_file("/run/closed/closed.ini").unwrap();
+        emperor.wait_for("emperor: closed: file removed: stopping");
+        emperor.stop();
+    });
+}

@@ -113,6 +113,13 @@ impl Directories {
         wanted.max(last + SPACING)
     }
 
+    /// Whether the last scan would have found this file, if it were anybody's.
+    pub fn looked_for(&self, file: &Path) -> bool {
+        let failed =
+            |directory: &Directory| directory.trouble.is_some() && file.parent() == Some(&*directory.path);
+        self.sources.iter().all(|(_, trouble)| trouble.is_none()) && !self.directories.iter().any(failed)
+    }
+
     /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays as it was.
     pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
         self.last_scan = Some(now);

@@ -442,12 +442,13 @@ impl Emperor {
 
     /// After a scan: vassals that were taken over and whose files it does not find any more.
     fn claim(&mut self, now: Instant) {
-        if let Some(since) = self.taken_over
-            && self.changes.is_empty()
-        {
-            let all = now.saturating_duration_since(since) >= CLAIMING;
-            self.roster.drop_unclaimed(all, now);
-            self.taken_over = Some(since).filter(|_| !all);
+        let Some(since) = self.taken_over else { return };
+        let all = now.saturating_duration_since(since) >= CLAIMING;
+        if all || self.changes.is_empty() {
+            let is_found = |file: &VassalFile| self.changes.iter().any(|(found, _)| **found == *file);
+            let would_be = |file: &VassalFile| all && self.directories.looked_for(file) && !is_found(file);
+            let left = self.roster.drop_unclaimed(would_be, now);
+            self.taken_over = left.then_some(since);
         }
     }
 

@@ -593,20 +593,28 @@ impl Roster {
         }
     }
 
-    /// After a look at the directories: ends vassals that were taken over and whose files are not there any more. With
-    /// `all` also those whose directories nobody looks at.
-    pub fn drop_unclaimed(&mut self, all: bool, now: Instant) {
+    /// After a look at the directories: ends vassals that were taken over and whose files are not there any more, or
+    /// `would_be` found by now if their directories were watched. Whether there are others that nobody has claimed yet.
+    pub fn drop_unclaimed(&mut self, would_be: impl Fn(&VassalFile) -> bool, now: Instant) -> bool {
+        let mut left = false;
         for path in self.paths() {
-            if self.vassals.get(&path).is_some_and(|vassal| vassal.unclaimed) {
-                let there = !matches!(rustix::fs::stat(&**path), Err(Errno::NOENT));
-                let directory = path.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
-                if !there && directory {
-                    self.stop(&path, "file removed", now);
-                } else if there && all {
-                    self.stop(&path, "its directory is not watched any more", now);
+            let Some(vassal) = self.vassals.get_mut(&path).filter(|vassal| vassal.unclaimed) else {
+                continue;
+            };
+            let there = !matches!(rustix::fs::stat(&**path), Err(Errno::NOENT));
+            let directory = path.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
+            let why = match there {
+                false if directory => "file removed",
+                true if would_be(&path) => "its directory is not watched any more",
+                _ => {
+                    left = true;
+                    continue;
                 }
-            }
+            };
+            vassal.unclaimed = false;
+            self.stop(&path, why, now);
         }
+        left
     }
 
     /// How the vassal of that name is, or all of them if it is empty.
