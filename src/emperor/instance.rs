@@ -198,7 +198,7 @@ impl Instance {
                         }
                         Announcement::Stuck => {
                             self.condemned = Some("the app has triggered its watchdog".to_owned());
-                            return Heard::Event(Event::Heartbeat(Duration::ZERO));
+                            return Heard::Event(Event::Stuck);
                         }
                         Announcement::Reloading | Announcement::Stopping => {
                             // It does not accept requests any more, or not for now.

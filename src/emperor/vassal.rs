@@ -119,6 +119,8 @@ pub enum Event {
     Running,
     /// The app says that it is alive; it will say so again within this time, or it is not.
     Heartbeat(Duration),
+    /// The app says that it is beyond help.
+    Stuck,
     /// The app has nothing to do, and wants to be stopped.
     Leave,
     /// Somebody connects to the socket of a vassal on demand.
@@ -239,6 +241,13 @@ impl Machine {
                 self.alive_until = Some(later(now, within));
                 self.stay()
             }
+            Event::Stuck => match self.state {
+                State::Starting { .. } => kill(Then::Backoff, now),
+                State::Running { since } => kill(after_running(since, now), now),
+                State::Reloading { .. } => kill(Then::Respawn, now),
+                State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
+                State::Idle | State::Held | State::Waiting => self.stay(),
+            },
             Event::Leave => self.leave(now),
             Event::Connected => match self.state {
                 State::Waiting => spawn(now),
@@ -280,7 +289,8 @@ impl Machine {
             },
         };
         self.state = state;
-        if !matches!(state, State::Running { .. }) {
+        let is_other = event == Event::Answered(Answer::Reloaded);
+        if is_other || !matches!(state, State::Running { .. } | State::Reloading { .. }) {
             self.alive_until = None;
         }
         action

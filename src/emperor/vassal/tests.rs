@@ -273,6 +273,16 @@ fn every_state_and_event() {
         (armed, E::ClearBackoff, armed, A::None),
         (armed, E::Kill, armed, A::None),
         (armed, E::GiveUp, armed, A::None),
+        (idle, E::Stuck, idle, A::None),
+        (starting, E::Stuck, killed(T::Backoff), A::Kill),
+        (old, E::Stuck, killed(T::Respawn), A::Kill),
+        (young, E::Stuck, killed(T::Backoff), A::Kill),
+        (reload(false), E::Stuck, killed(T::Respawn), A::Kill),
+        (asked(T::Nothing), E::Stuck, asked(T::Nothing), A::None),
+        (waiting, E::Stuck, waiting, A::None),
+        (invalid, E::Stuck, invalid, A::None),
+        (held, E::Stuck, held, A::None),
+        (armed, E::Stuck, armed, A::None),
         (idle, E::Connected, idle, A::None),
         (starting, E::Connected, starting, A::None),
         (old, E::Connected, old, A::None),
@@ -479,4 +489,16 @@ fn a_heartbeat_that_stops_ends_the_instance_and_silence_from_the_start_does_not(
     assert_eq!(machine.step(Event::Died, now + seconds(3)), Action::Spawn);
     assert_eq!(machine.step(Event::Running, now + seconds(4)), Action::None);
     assert_eq!(machine.deadline(), None, "the next one has not given any yet");
+}
+
+#[test]
+fn a_reload_spares_only_another_app_the_heartbeats() {
+    let now = Instant::now();
+    for (answer, deadline) in [(Answer::Refused, Some(now + seconds(2))), (Answer::Reloaded, None)] {
+        let mut machine = machine(State::Running { since: now });
+        machine.step(Event::Heartbeat(seconds(2)), now);
+        assert_eq!(machine.step(Event::Start, now), Action::Reload);
+        assert_eq!(machine.step(Event::Answered(answer), now + seconds(1)), Action::None);
+        assert_eq!(machine.deadline(), deadline, "{answer:?}");
+    }
 }
