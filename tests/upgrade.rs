@@ -471,3 +471,20 @@ fn vassals_of_a_directory_that_cannot_be_read_stay() {
         emperor.stop();
     });
 }
+
+#[test]
+fn who_has_given_heartbeats_is_watched_on() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let app = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+             send $s, \"WATCHDOG=1\\nSTATUS=at work\", 0, $to; sleep 1000'";
+        sandbox.vassal("app", &format!("command = {app}"));
+        let emperor = start(sandbox, &program, &["--emperor-required-heartbeat", "10"]);
+        let status = || command(sandbox, &["status"]).1;
+        until("the app has said its status", || status().contains("at work"));
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert!(status().contains("at work"), "{}", status());
+        emperor.wait_for("emperor: app: killed: the app has given no heartbeat for 10.0 s; up ");
+        emperor.stop();
+    });
+}

@@ -101,7 +101,10 @@ impl Instance {
                 self.killed,
                 self.ready,
                 self.loyal,
+                self.heartbeat,
             ],
+            status: self.status.clone().into_bytes(),
+            condemned: self.condemned.clone().unwrap_or_default().into_bytes(),
             reason: self.reason.as_ref().map(ExitReason::encode).unwrap_or_default(),
         }
     }
@@ -117,14 +120,30 @@ impl Instance {
         let link = saved.link.map(take).transpose()?;
         let (owner, owned) = (Owner::resume(saved.owner), saved.owned == 1);
         let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner, owned };
-        let [born, running, asked_to_reload, asked_to_stop, killed, ready, loyal] = saved.times;
+        let [born, running, asked_to_reload, asked_to_stop, killed, ready, loyal, heartbeat] = saved.times;
         let reason = match FromVassal::decode(&saved.reason) {
             Some(FromVassal::Exiting(reason)) => Some(reason),
             _ => None,
         };
         let new = Self::new(process, links)?;
         let born = born.unwrap_or(new.born);
-        Ok(Self { born, running, asked_to_reload, asked_to_stop, killed, ready, loyal, reason, ..new })
+        let status = String::from_utf8_lossy(&saved.status).into_owned();
+        let condemned = String::from_utf8_lossy(&saved.condemned).into_owned();
+        let condemned = Some(condemned).filter(|why| !why.is_empty());
+        Ok(Self {
+            born,
+            running,
+            asked_to_reload,
+            asked_to_stop,
+            killed,
+            condemned,
+            ready,
+            loyal,
+            heartbeat,
+            status,
+            reason,
+            ..new
+        })
     }
 
     /// Its pid here.

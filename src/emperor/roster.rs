@@ -516,6 +516,7 @@ impl Roster {
             seen: vassal.seen,
             state: vassal.machine.state(),
             backoff: vassal.machine.next_delay(),
+            alive_until: vassal.machine.alive_until(),
             instances: vassal.instances,
             reloads: vassal.reloads,
             runs: [vassal.runs.map(|(first, _)| first), vassal.runs.map(|(_, last)| last)],
@@ -568,7 +569,11 @@ impl Roster {
             let kept = Kept::resume(&saved.kept.0, saved.kept.1, saved.demand);
             let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
             let mut vassal = Vassal {
-                machine: Machine::resume(saved.state, self.backoff.clone().resume(saved.backoff)),
+                machine: Machine::resume(
+                    saved.state,
+                    self.backoff.clone().resume(saved.backoff),
+                    saved.alive_until,
+                ),
                 seen: saved.seen,
                 unclaimed: true,
                 timer: None,

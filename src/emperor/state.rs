@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct SavedVassal {
     pub state: State,
     /// The delay after its next failure.
     pub backoff: Duration,
+    /// When its app is given up, unless it says before that it is alive.
+    pub alive_until: Option<Instant>,
     /// How many instances there have been.
     pub instances: u64,
     /// How often one was reloaded.
@@ -95,9 +97,13 @@ pub struct SavedInstance {
     pub owner: [u64; 2],
     /// Whether it runs as the owner (0 or 1).
     pub owned: u64,
-    /// When it was born, has been running, was asked to reload, was asked to stop, was killed, said that it is ready, and
-    /// that it is loyal.
-    pub times: [Option<Instant>; 7],
+    /// When it was born, has been running, was asked to reload, was asked to stop, was killed, said that it is ready,
+    /// that it is loyal, and last that it is alive.
+    pub times: [Option<Instant>; 8],
+    /// What its app does at present; empty if it has not said.
+    pub status: Vec<u8>,
+    /// Why it was killed, or is to be; empty if it is not.
+    pub condemned: Vec<u8>,
     /// Its last words, as it sent them; empty if it has not said any.
     pub reason: Vec<u8>,
 }
@@ -182,6 +188,7 @@ impl Walk<'_> {
             seen: [0; 6],
             state: State::Idle,
             backoff: Duration::ZERO,
+            alive_until: None,
             instances: 0,
             reloads: 0,
             runs: [None; 2],
@@ -208,6 +215,7 @@ impl Walk<'_> {
             None => self.broken = true,
         }
         self.duration(&mut vassal.backoff);
+        self.maybe(&mut vassal.alive_until);
         self.numbers([&mut vassal.instances, &mut vassal.reloads, &mut vassal.failures.0]);
         self.duration(&mut vassal.failures.1);
         vassal.runs.iter_mut().chain(&mut vassal.failed).for_each(|time| self.maybe(time));
@@ -227,6 +235,8 @@ impl Walk<'_> {
             walk.descriptor(&mut instance.link);
             walk.numbers(instance.owner.iter_mut().chain([&mut instance.owned]));
             instance.times.iter_mut().for_each(|time| walk.maybe(time));
+            walk.text(&mut instance.status);
+            walk.text(&mut instance.condemned);
             walk.text(&mut instance.reason);
         });
         vassal.instance = instances.pop();
@@ -408,6 +418,7 @@ mod tests {
             seen: [1, 2, u64::MAX, index as u64, 1000, 0],
             state,
             backoff: Duration::from_millis(1500),
+            alive_until: Some(future),
             instances: 7,
             reloads: 8,
             runs: [Some(past), None],
@@ -424,7 +435,9 @@ mod tests {
                 link: (index % 4 == 0).then_some(6),
                 owner: [1000, 1001],
                 owned: 1,
-                times: [Some(past), None, Some(now), None, Some(future), None, Some(past)],
+                times: [Some(past), None, Some(now), None, Some(future), None, Some(past), None],
+                status: b"s".to_vec(),
+                condemned: b"c".to_vec(),
                 reason: b"x".to_vec(),
             }),
         };

@@ -194,12 +194,12 @@ pub struct Machine {
 impl Machine {
     /// A vassal without an instance.
     pub fn new(backoff: Backoff) -> Self {
-        Self::resume(State::Idle, backoff)
+        Self::resume(State::Idle, backoff, None)
     }
 
-    /// One whose life was watched by another program until now.
-    pub fn resume(state: State, backoff: Backoff) -> Self {
-        Self { state, backoff, alive_until: None, on_demand: false }
+    /// One whose life was watched by another program until now; `alive_until` as that has had it.
+    pub fn resume(state: State, backoff: Backoff, alive_until: Option<Instant>) -> Self {
+        Self { state, backoff, alive_until, on_demand: false }
     }
 
     /// Whether an instance is only created when somebody connects, from now on.
@@ -210,6 +210,11 @@ impl Machine {
     /// The delay after its next failure.
     pub fn next_delay(&self) -> Duration {
         self.backoff.next()
+    }
+
+    /// When the running app is given up, unless it says before that it is alive.
+    pub fn alive_until(&self) -> Option<Instant> {
+        self.alive_until
     }
 
     /// Where it is.

@@ -9,7 +9,7 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn machine(state: State) -> Machine {
-    Machine::resume(state, Backoff::new(THROTTLE, seconds(60)))
+    Machine::resume(state, Backoff::new(THROTTLE, seconds(60)), None)
 }
 
 /// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
