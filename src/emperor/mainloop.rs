@@ -395,8 +395,8 @@ impl Emperor {
         for (pid, status) in self.roster.strangers() {
             match (self.upgrade.ended(pid, status), &mut self.upgrading) {
                 (Some(Ok(())), Some(upgrading)) => upgrading.accepted = true,
-                (Some(Err(why)), _) => self.refuse_upgrade(&why, now),
-                (Some(Ok(())), None) | (None, _) => {}
+                (Some(Err(why)), Some(_)) => self.refuse_upgrade(&why, now),
+                (Some(_), None) | (None, _) => {}
             }
         }
         let Some(Upgrading { client, accepted: true }) = self.upgrading else { return };
