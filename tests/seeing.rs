@@ -188,6 +188,9 @@ fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
             );
             let mut command = sandbox.program("emperor");
             command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid", "--emperor-freq", "1"]);
+            let hold = sandbox.path("hold");
+            let asked = format!("while [ -e {} ]; do sleep 0.02; done; :", hold.display());
+            command.args(["--emperor-on-demand-exec", &asked]);
             command.env("NOTIFY_SOCKET", kind).env("WATCHDOG_USEC", "200000");
             let mut emperor = sandbox.start("emperor", command);
             hear("WATCHDOG=1");
@@ -201,9 +204,15 @@ fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
             }
             let init = emperor.pid_of("app");
             process::signal(init, Signal::STOP);
+            fs::write(&hold, "").unwrap();
             emperor.signal(Signal::HUP);
             assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
-            // Not ready before it has reloaded.
+            // Not ready before it is known whether it is on demand, nor before it has reloaded.
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            fs::remove_file(&hold).unwrap();
+            emperor.wait_for("emperor: app: reload: reloading");
             for _ in 0..5 {
                 hear("WATCHDOG=1");
             }

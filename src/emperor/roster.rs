@@ -377,7 +377,7 @@ impl Roster {
             let state = vassal.machine.state();
             matches!(state, State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
         };
-        self.vassals.iter().any(|(_, vassal)| is_reloading(vassal))
+        !self.questions.is_idle() || self.vassals.iter().any(|(_, vassal)| is_reloading(vassal))
     }
 
     /// The same event for every vassal, without a line for each.
