@@ -206,3 +206,19 @@ fn more_events_than_the_queue_takes_lose_nothing() {
         emperor.stop();
     });
 }
+
+#[test]
+fn closed_standard_descriptors_are_filled() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("steady", STEADY);
+        let mut command = sandbox.wrapped(&["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"], "emperor");
+        command.args(["--emperor", VASSALS]);
+        let emperor = sandbox.start("emperor", command);
+        until("it runs", || status(sandbox).contains("  running  "));
+        for number in 0..3 {
+            let what = fs::read_link(format!("/proc/{}/fd/{number}", emperor.pid())).unwrap();
+            assert_eq!(what.to_str(), Some("/dev/null"), "{number}");
+        }
+        emperor.stop();
+    });
+}
