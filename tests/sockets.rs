@@ -24,6 +24,7 @@ import os, select, socket, sys
 n = int(os.environ["LISTEN_FDS"])
 assert os.environ["LISTEN_PID"] == str(os.getpid())
 socks = [socket.socket(fileno=3 + i) for i in range(n)]
+assert all(os.get_blocking(s.fileno()) for s in socks), "an app that just accepts would get EAGAIN"
 print("serving", os.environ["LISTEN_FDNAMES"], [str(s.getsockname()) for s in socks], flush=True)
 while True:
     for s in select.select(socks, [], [])[0]:

@@ -213,8 +213,7 @@ impl Vassal {
             Ok((user, group))
         });
         let owner = owner.transpose()?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .context("create", "a socket")?;
         if let Some(mode) = plan.mode {
             // Its file gets it: by the path somebody could lead us to another one.
