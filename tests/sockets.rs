@@ -346,6 +346,20 @@ fn an_address_that_is_taken_is_one_clear_line() {
 }
 
 #[test]
+fn a_stop_while_an_address_is_waited_for_is_no_failure() {
+    sandboxed(|sandbox| {
+        let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
+        sandbox.vassal("app", "command = sleep 1000\nlisten = 127.0.0.1:7000");
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("(EADDRINUSE): tried again for ");
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("emperor: app: stopped; ");
+        assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn what_uwsgi_cannot_take_over_it_binds_itself() {
     sandboxed(|sandbox| {
         sandbox.zip();

@@ -363,7 +363,11 @@ impl Vassal {
         }
         self.identity = Some(identity.clone());
         let kept = std::mem::take(&mut self.kept);
-        step("sockets", self.open_sockets(&accounts, kept))?;
+        let opened = self.open_sockets(&accounts, kept);
+        if opened.is_err() && self.is_interrupted() {
+            return Err(self.interrupted());
+        }
+        step("sockets", opened)?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
             step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), self.mount_power()))?;
         }

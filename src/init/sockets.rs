@@ -230,7 +230,7 @@ impl Vassal {
             (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
             (_, Err(_)) => {
                 super::reaper::kill(&[launched.pid], libc::SIGKILL);
-                return Err(Error::new("listen on", name, "it takes too long, or somebody wants us to stop"));
+                return Err(Error::new("listen on", name, "it takes too long"));
             }
         };
         Ok(kept
