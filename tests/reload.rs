@@ -236,6 +236,27 @@ fn a_stop_during_a_reload_wins() {
     });
 }
 
+#[test]
+fn a_stop_that_comes_with_the_end_of_the_old_app_starts_no_other() {
+    sandboxed(|sandbox| {
+        let app = "perl -e '$| = 1; $SIG{TERM} = sub { select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; \
+                   print qq(up\\n); sleep 1 while 1'";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("command = {app}"));
+        vassal.wait_for("up");
+        let old = process::only("perl");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("reloading: the app is restarted");
+        process::signal(old.parent, Signal::STOP);
+        sandbox.file("go", "");
+        until("the app has ended", || process::read(old.pid).is_none_or(|old| old.state == 'Z'));
+        process::signal(old.parent, Signal::TERM);
+        process::signal(old.parent, Signal::CONT);
+        vassal.wait();
+        assert_eq!(vassal.lines(" to the app"), [""; 0], "there is none");
+        vassal.wait_for("stopped, ");
+    });
+}
+
 /// Whether a process has that word on its command line.
 fn fs_has_argument(word: &str) -> bool {
     process::named("sleep").iter().any(|process| {

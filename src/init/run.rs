@@ -516,6 +516,9 @@ impl Vassal {
 
     /// Starts the app, and waits until it is one: until the child has executed its program.
     fn start_app(&mut self) -> std::result::Result<(), End> {
+        if self.stop.is_some() {
+            return Err(End::Stopped);
+        }
         if let Some(path) = &self.plan.chdir {
             self.workdir.change(&path.value);
         }
