@@ -129,6 +129,26 @@ fn an_app_that_reloads_or_stops_by_itself_is_not_ready_meanwhile() {
 }
 
 #[test]
+fn who_says_without_end_that_it_reloads_is_not_listened_to_each_time() {
+    sandboxed(|sandbox| {
+        let app = r#"
+            use Socket;
+            socket my $socket, AF_UNIX, SOCK_DGRAM, 0 or die;
+            my $to = pack_sockaddr_un("\0" . substr $ENV{NOTIFY_SOCKET}, 1);
+            for (1 .. 1000) { send $socket, "RELOADING=1\nREADY=1\n", 0, $to or die }
+            send $socket, "STOPPING=1", 0, $to or die;
+            sleep 1000;"#;
+        let path = sandbox.file("talk.pl", app);
+        sandbox.vassal("app", &format!("command = perl {}", path.display()));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("the app is stopping by itself, ");
+        let heard = emperor.lines("the app reloads itself, ").len();
+        assert!(heard < 500, "{heard} of 1000");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn nobody_else_can_say_it() {
     sandboxed(|sandbox| {
         let stranger = sandbox.file("stranger.pl", STRANGER);

@@ -59,7 +59,7 @@ const BLAME: Duration = Duration::from_millis(100);
 /// How long the answers of the mountpoints are waited for when the emperor asks for a report.
 const REPORT_TIME: Duration = Duration::from_millis(100);
 
-/// Heartbeats that come faster say nothing more.
+/// Heartbeats, and reloads of its own, that come faster say nothing more.
 const BEAT: Duration = Duration::from_millis(500);
 
 /// The status is passed on this often at most: an app may talk as much as it likes.
@@ -166,6 +166,8 @@ pub struct RunningApp {
     pub announced: Vec<Announcement>,
     /// When its last heartbeat was passed on.
     pub beat: Option<Instant>,
+    /// The same for a reload of its own.
+    pub reloaded: Option<Instant>,
     /// Its status, when it was last passed on, and one that is to be.
     pub said: (Option<Instant>, Option<String>),
     /// When it was started.
@@ -621,6 +623,7 @@ impl Vassal {
             listener,
             announced: Vec::new(),
             beat: None,
+            reloaded: None,
             said: (None, None),
             since,
             is_started: false,
@@ -758,7 +761,11 @@ impl Vassal {
                 }
                 Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
                 Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Reloading => app.announced.retain(|known| *known != Announcement::Ready),
+                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
+                Announcement::Reloading => {
+                    app.reloaded = Some(Instant::now());
+                    app.announced.retain(|known| *known != Announcement::Ready);
+                }
                 Announcement::Ready
                 | Announcement::Loyal
                 | Announcement::Leave
