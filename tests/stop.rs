@@ -66,6 +66,24 @@ fn uwsgi_is_asked_by_its_protocol_or_with_int_and_ends() {
 }
 
 #[test]
+fn uwsgi_hears_of_a_stop_while_it_is_loading() {
+    sandboxed(|sandbox| {
+        let psgi = sandbox.file("app.psgi", "print STDERR \"loading\\n\"; sleep 1 while 1; sub { }");
+        let lines = format!("stop-timeout = 15s\nplugin = psgi\nsocket = @app\npsgi = {}", psgi.display());
+        // As whatever a shell has started in the background.
+        let ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"];
+        let mut command = sandbox.wrapped(&ignoring, "vassal-init");
+        command.args(NAMESPACES).arg(sandbox.ini("vassal", &lines));
+        let mut vassal = sandbox.start("vassal", command);
+        vassal.wait_for("loading");
+        vassal.signal(Signal::TERM);
+        vassal.wait_for("SIGINT to the app");
+        vassal.wait();
+        assert_eq!(vassal.lines("SIGKILL"), [""; 0], "uWSGI did not end by itself");
+    });
+}
+
+#[test]
 fn an_app_that_ignores_the_stop_is_killed_when_its_time_is_up() {
     sandboxed(|sandbox| {
         let lines = format!("stop-timeout = 300ms\ncommand = sh -c 'trap \"\" TERM; {WAIT}'");

@@ -86,6 +86,8 @@ pub struct Launch<'a> {
     pub limits: &'a [Located<Limit>],
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
+    /// A signal that it must not ignore because we did.
+    pub heard: Option<i32>,
 }
 
 /// A child that was created; whether it got to its program is known when it has ended.
@@ -210,6 +212,7 @@ impl Launch<'_> {
     fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
         let path = self.environment.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+        self.heard.into_iter().for_each(signal::set_default);
         self.signals.restore();
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
         if self.sockets.is_empty() {

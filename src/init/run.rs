@@ -642,6 +642,7 @@ impl Vassal {
         passed: &[BorrowedFd<'_>],
     ) -> Result<Launched> {
         let is_confined = role == Role::App && as_user;
+        let is_uwsgi = role == Role::App && matches!(self.plan.app, App::Uwsgi { .. });
         Launch {
             work,
             confinement: is_confined.then(|| Confinement::of(&self.plan)),
@@ -658,6 +659,8 @@ impl Vassal {
             sockets: if role == Role::App { &self.sockets } else { &[] },
             limits: if role == Role::App { &self.plan.limits } else { &[] },
             signals: &self.signals,
+            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
+            heard: is_uwsgi.then(|| self.plan.signal_to_stop()),
         }
         .start()
     }

@@ -128,6 +128,12 @@ pub fn set_defaults() {
     set_mask(0);
 }
 
+/// In a child about to exec: a signal that was ignored is not any more.
+pub fn set_default(number: i32) {
+    // SAFETY: SIG_DFL is no handler.
+    unsafe { libc::signal(number, libc::SIG_DFL) };
+}
+
 /// A descriptor that becomes readable when a blocked signal is pending (signalfd(2)); close-on-exec, non-blocking.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
