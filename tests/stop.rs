@@ -92,7 +92,7 @@ fn an_app_that_ignores_the_stop_is_killed_when_its_time_is_up() {
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 137);
         assert!(start.elapsed() >= Duration::from_millis(300), "killed before its time");
-        vassal.wait_for("the app ignores the stop for 300 ms: SIGKILL");
+        vassal.wait_for("the app has not ended after 300 ms: SIGKILL");
     });
 }
 

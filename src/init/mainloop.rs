@@ -143,7 +143,7 @@ impl Vassal {
                 | Stage::Remounting { patience, .. } => match patience {
                     Patience::KillAt(deadline) if now >= *deadline => {
                         crate::log!(
-                            "the app ignores the stop for {}: SIGKILL",
+                            "the app has not ended after {}: SIGKILL",
                             Elapsed(self.plan.stop_timeout)
                         );
                         self.signal_app(libc::SIGKILL);
