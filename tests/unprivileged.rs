@@ -245,3 +245,18 @@ fn root_can_give_up_capabilities_for_good() {
         emperor.stop();
     });
 }
+
+#[test]
+fn what_pid_1_may_not_look_at_is_not_missing() {
+    sandboxed(|sandbox| {
+        run("install", &["-d", "-m", "700", "-o", "user001", "/run/scratch/private"]);
+        run("install", &["-o", "user001", "/usr/bin/sleep", "/run/scratch/private/app"]);
+        let lines = "uid = user001\ncommand = /run/scratch/private/app 1000";
+        sandbox.vassal("app", lines);
+        let emperor = emperor(sandbox, &format!("{USER}\ncap = kill,setgid,setpcap,setuid"));
+        emperor.wait_running(1, "app");
+        sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}

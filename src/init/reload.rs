@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+
 use super::announce::Request;
 use super::events::NewFile;
 use super::jail;
@@ -154,7 +156,8 @@ impl Vassal {
         let world = self.world();
         paths.retain(|(path, ..)| path.is_absolute() && world.status(path).is_none());
         let is_sure = world.refused().is_none() && !plan.has_hooks(Phase::AsUser, Phase::PreApp);
-        let (path, key, at) = paths.into_iter().next().filter(|_| is_sure)?;
+        let is_gone = |path: &Path| is_sure && rustix::fs::stat(path).err() == Some(Errno::NOENT);
+        let (path, key, at) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
         Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
     }
 
