@@ -224,11 +224,6 @@ impl Roster {
         if std::mem::take(&mut vassal.unclaimed) && vassal.seen == self.spawner.version(path) {
             return;
         }
-        self.renew(path, why, now);
-    }
-
-    /// The same for one that is known; also right after an upgrade, before its file was found.
-    fn renew(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
         if self.questions.ask(path, why, now) {
             self.hear_replies(now);
         } else {
@@ -306,7 +301,7 @@ impl Roster {
                 return Err(format!("{} was stopped by command: 'emperor start' starts it", path.shown()));
             }
             Order::Reload => {
-                self.renew(&path, "reload by command", now);
+                self.start(&path, "reload by command", now);
                 return Ok(format!("{}: told to reload", path.shown()));
             }
             Order::Stop if held && !up => "stopped already",
@@ -367,7 +362,7 @@ impl Roster {
     /// Every vassal is to run as its file says now.
     pub fn reload_all(&mut self, now: Instant) {
         for path in self.paths() {
-            self.renew(&path, "reload", now);
+            self.start(&path, "reload", now);
         }
     }
 
