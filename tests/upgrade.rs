@@ -488,3 +488,25 @@ fn who_has_given_heartbeats_is_watched_on() {
         emperor.stop();
     });
 }
+
+#[test]
+fn a_reload_that_is_asked_for_before_the_first_scan_is_not_put_off() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let emperor = start(sandbox, &program, &[]);
+        emperor.wait_running(1, "app");
+        let real = program.with_extension("real");
+        fs::copy(&program, &real).unwrap();
+        // It is blocked, so that it is for the program behind the shell.
+        let script =
+            format!("#!/bin/sh\n[ -z \"$EMPEROR_STATE\" ] || kill -HUP $$\nexec {} \"$@\"\n", real.display());
+        replace(&program, script.as_bytes());
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_for(": reloading 1 vassal");
+        emperor.wait_for("emperor: app: reload: reloading");
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.lines("file is back"), [""; 0]);
+        emperor.stop();
+    });
+}

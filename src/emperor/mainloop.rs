@@ -454,7 +454,7 @@ impl Emperor {
 
     fn act_on(&mut self, path: &Rc<VassalFile>, change: Change, now: Instant) {
         match change {
-            Change::Appeared => self.roster.start(path, "file is back", now),
+            Change::Appeared => self.roster.found(path, now),
             Change::Changed => self.roster.start(path, "file changed", now),
             Change::Removed => self.roster.stop(path, "file removed", now),
             Change::Refused(why) => {

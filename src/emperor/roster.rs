@@ -183,6 +183,16 @@ impl Roster {
         vassals.into_iter().chain(commands).min()
     }
 
+    /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
+    pub fn found(&mut self, path: &Rc<VassalFile>, now: Instant) {
+        let is_known = self.vassals.get_mut(path).is_some_and(|vassal| {
+            std::mem::take(&mut vassal.unclaimed) && vassal.seen == self.spawner.version(path)
+        });
+        if !is_known {
+            self.start(path, "file is back", now);
+        }
+    }
+
     /// The vassal is to run as its file says now: start, reload or restart it. `why` is for the log.
     pub fn start(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) {
         let path = &self.known(path);
@@ -219,10 +229,6 @@ impl Roster {
                 armed: None,
             };
             self.vassals.insert(Rc::clone(path), Box::new(vassal));
-        }
-        let Some(vassal) = self.vassals.get_mut(path) else { return };
-        if std::mem::take(&mut vassal.unclaimed) && vassal.seen == self.spawner.version(path) {
-            return;
         }
         if self.questions.ask(path, why, now) {
             self.hear_replies(now);
