@@ -7,11 +7,11 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use common::sandbox::vassal_path;
+use common::sandbox::{VASSALS, vassal_path};
 use common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -262,6 +262,29 @@ fn in_tyrant_mode_only_root_says_where_to_listen() {
         emperor.wait_for("with emperor-tyrant it must be root's, and no link: not on demand");
         emperor.wait_running(1, "app");
         assert!(TcpStream::connect("127.0.0.1:8087").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn in_tyrant_mode_a_users_link_has_no_file_of_roots_quoted() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let secrets = sandbox.path("secrets");
+        fs::create_dir(&secrets).unwrap();
+        for place in [VASSALS, secrets.to_str().unwrap()] {
+            sandbox.mount(&["-t", "tmpfs", "none"], place);
+        }
+        let (secret, link) = (secrets.join("secret"), address_file());
+        fs::write(&secret, "of root's").unwrap();
+        symlink(&secret, &link).unwrap();
+        // The first of each filesystem have the same number.
+        assert_eq!(fs::metadata(&secret).unwrap().ino(), fs::symlink_metadata(&link).unwrap().ino());
+        let vassal = sandbox.vassal("app", "command = sleep 1000");
+        run("chown", &["-h", "user001:user001", vassal.to_str().unwrap(), link.to_str().unwrap()]);
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock", "--emperor-tyrant"]);
+        emperor.wait_for("with emperor-tyrant it must be root's, and no link: not on demand");
+        assert_eq!(emperor.lines("of root's"), [""; 0]);
         emperor.stop();
     });
 }

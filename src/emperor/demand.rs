@@ -46,7 +46,7 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
             };
             let opened = fstat(&file).context("look at", beside.display())?;
             // A link of a user's would have us read, and quote, what only we may.
-            let is_itself = lstat(beside).is_ok_and(|there| there.st_ino == opened.st_ino);
+            let is_itself = lstat(beside).is_ok_and(|there| server::id(&there) == server::id(&opened));
             if trusts_root_only && !(opened.st_uid == 0 && is_itself) {
                 let reason = "with emperor-tyrant it must be root's, and no link";
                 return Err(Error::new("take an address from", beside.display(), reason));

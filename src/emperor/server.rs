@@ -122,7 +122,8 @@ impl Drop for SocketFile {
     }
 }
 
-fn id(file: &Stat) -> FileId {
+/// Which file it is.
+pub(super) fn id(file: &Stat) -> FileId {
     [file.st_dev, file.st_ino]
 }
 
