@@ -65,7 +65,8 @@ fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
         let _connection = connection_of(daemon);
         faulty.behave("hold");
         until("the app hangs", || faulty.holds_the_app());
-        process::signal(daemon, Signal::KILL);
+        // On a busy machine the hanging app may have been noticed first.
+        process::kill_if_there(daemon);
         emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
         let lost = Instant::now();
         instance.wait();

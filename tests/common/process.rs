@@ -62,6 +62,11 @@ pub fn only(comm: &str) -> Process {
     })
 }
 
+/// Kills a process, if it has not ended meanwhile.
+pub fn kill_if_there(pid: i32) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
 /// Sends a signal by number.
 pub fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
