@@ -1,20 +1,16 @@
 //! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 use super::Count;
 use super::backoff::Backoff;
 use super::commands::Commands;
-use super::control::{DONE, FAILED, PENDING};
 use super::demand;
 use super::file::VassalFile;
 use super::instance::{Heard, Instance};
@@ -22,18 +18,22 @@ use super::kept::{self, Kept};
 use super::losses::Mountpoints;
 use super::questions::{Questions, Reply};
 use super::spawn::{Owner, Spawner};
-use super::state::{Saved, SavedVassal};
-use super::status::{Failures, Status};
+use super::status::Failures;
 use super::table::Table;
-use super::vassal::{Action, Answer, End, Event, Machine, State, Then, UP};
-use crate::config;
+use super::vassal::{Action, Answer, Event, Machine, State, Then};
 use crate::config::plan::Address;
 use crate::error::{Context, Described, Result};
 use crate::log;
-use crate::log::{Elapsed, push_printable};
+use crate::log::Elapsed;
 use crate::log_of;
 use crate::mount::fuse;
 use crate::protocol::WaitStatus;
+
+mod orders;
+mod report;
+mod takeover;
+
+pub use orders::Order;
 
 /// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
 /// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life
@@ -75,17 +75,6 @@ pub struct Roster {
     /// Whether all vassals are to end for good.
     ending: bool,
     given_up: u64,
-}
-
-/// What somebody asks for by command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Run it as its file says now.
-    Reload,
-    /// Stop it, and leave it stopped.
-    Stop,
-    /// Start it if it is not up.
-    Start,
 }
 
 struct Vassal {
@@ -286,85 +275,6 @@ impl Roster {
         self.apply(path, Event::Stop, now);
     }
 
-    /// Does what a command asks for, and says what comes of it.
-    ///
-    /// # Errors
-    /// There is no such vassal, or it is in no state for it.
-    pub fn obey(
-        &mut self,
-        order: Order,
-        vassal: &OsStr,
-        now: Instant,
-    ) -> std::result::Result<String, String> {
-        let Some(path) = self.names.get(vassal).cloned() else {
-            return Err(unknown(vassal));
-        };
-        let Some(vassal) = self.vassals.get(&path) else { return Ok(String::new()) };
-        let (state, up) = (vassal.machine.state(), vassal.instance.is_some());
-        let held = matches!(state, State::Held | State::Stopping { then: Then::Hold, .. });
-        let how = match order {
-            Order::Reload if held => {
-                return Err(format!("{} was stopped by command: 'emperor start' starts it", path.shown()));
-            }
-            Order::Reload => {
-                self.start(&path, "reload by command", now);
-                return Ok(format!("{}: told to reload", path.shown()));
-            }
-            Order::Stop if held && !up => "stopped already",
-            Order::Stop if up => "stopping",
-            Order::Stop => "stopped",
-            Order::Start => match state {
-                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
-                State::Stopping { then: Then::Nothing, .. } => "its file is gone: stopping",
-                State::Stopping { .. } => "starting again as soon as it has stopped",
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } => "starting",
-                State::Held | State::Waiting => "starting",
-            },
-        };
-        let (word, event) = match order {
-            Order::Stop => ("stop", Event::Hold),
-            Order::Start | Order::Reload => ("start", Event::Release),
-        };
-        log_of!(&path.shown(), "{word} by command: {how}");
-        self.apply(&path, event, now);
-        Ok(format!("{}: {how}", path.shown()))
-    }
-
-    /// What has become of an order that was [obeyed](Self::obey): whether it is done, by the first byte of an answer to
-    /// a command, and how the vassal is. An app that is up for a moment runs; one that has ever said that it is ready is
-    /// waited for to say so.
-    pub fn outcome(&self, order: Order, vassal: &OsStr, now: Instant) -> (u8, String) {
-        let stops = order == Order::Stop;
-        let mut text = String::new();
-        push_printable(&mut text, &vassal.to_string_lossy());
-        let found = self.names.get(vassal).and_then(|path| Some((path, self.vassals.get(path)?)));
-        let Some((path, vassal)) = found else {
-            // It was there, and now it is stopped for good.
-            text.push_str(": its file is gone");
-            return (if stops { DONE } else { FAILED }, text);
-        };
-        let status = match vassal.machine.state() {
-            _ if self.questions.concern(path) => PENDING,
-            State::Stopping { .. } => PENDING,
-            State::Held if stops => DONE,
-            // Somebody else has given another order since.
-            State::Held => FAILED,
-            _ if stops => FAILED,
-            State::Starting { .. } | State::Reloading { .. } => PENDING,
-            State::Running { .. } if order == Order::Reload && vassal.refused.is_some() => FAILED,
-            State::Running { since } => {
-                let is_ready = vassal.instance.as_ref().is_some_and(Instance::is_ready);
-                let is_up = !vassal.announces && now.saturating_duration_since(since) >= UP;
-                if is_ready || is_up { DONE } else { PENDING }
-            }
-            State::Waiting => DONE,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => FAILED,
-        };
-        text.push_str(": ");
-        push_printable(&mut text, &vassal.status(path, now).line());
-        (status, text)
-    }
-
     /// Every vassal is to run as its file says now.
     pub fn reload_all(&mut self, now: Instant) {
         for path in self.paths() {
@@ -477,28 +387,6 @@ impl Roster {
         }
     }
 
-    /// Logs one line for every vassal.
-    pub fn status(&self, now: Instant) {
-        log!("{}", self.count());
-        for (path, vassal) in self.vassals.iter() {
-            log_of!(&path.shown(), "{}", vassal.status(path, now).line());
-        }
-    }
-
-    /// How many there are, run and wait, in one line.
-    pub fn summary(&self) -> String {
-        let (mut running, mut waiting) = (0, 0);
-        for (_, vassal) in self.vassals.iter() {
-            match vassal.machine.state() {
-                State::Running { .. } | State::Reloading { .. } => running += 1,
-                State::Backoff { .. } | State::Invalid { .. } => waiting += 1,
-                State::Idle | State::Starting { .. } | State::Stopping { .. } => {}
-                State::Held | State::Waiting => {}
-            }
-        }
-        format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
-    }
-
     /// Children that have ended and are none of ours or of the commands'.
     pub fn strangers(&mut self) -> Vec<(Pid, WaitStatus)> {
         std::mem::take(&mut self.strangers)
@@ -507,141 +395,6 @@ impl Roster {
     /// Whether no command of the emperor's own configuration runs.
     pub fn commands_are_idle(&self) -> bool {
         self.commands.is_idle() && self.questions.is_idle()
-    }
-
-    /// What a program that takes our place needs to know.
-    pub fn save(&self) -> Vec<SavedVassal> {
-        let save = |(path, vassal): &(Rc<VassalFile>, Box<Vassal>)| SavedVassal {
-            path: path.as_os_str().as_bytes().to_vec(),
-            name_at: path.name_at() as u64,
-            seen: vassal.seen,
-            state: vassal.machine.state(),
-            backoff: vassal.machine.next_delay(),
-            alive_until: vassal.machine.alive_until(),
-            instances: vassal.instances,
-            reloads: vassal.reloads,
-            runs: [vassal.runs.map(|(first, _)| first), vassal.runs.map(|(_, last)| last)],
-            failures: vassal
-                .failures
-                .map_or((0, Duration::ZERO), |failures| (failures.count.into(), failures.wait)),
-            failed: [
-                vassal.failures.map(|failures| failures.first),
-                vassal.failures.map(|failures| failures.last),
-            ],
-            last: vassal.last.clone().unwrap_or_default().into_bytes(),
-            refused: vassal.refused.clone().unwrap_or_default().into_bytes(),
-            kept: vassal.kept.save(),
-            demand: vassal.kept.file(),
-            mountpoints: vassal.mountpoints.save(),
-            instance: vassal.instance.as_ref().map(Instance::save),
-        };
-        self.vassals.iter().map(save).collect()
-    }
-
-    /// Goes on with the vassals of the program in whose place we are.
-    pub fn resume(&mut self, saved: Saved, now: Instant) {
-        for saved in saved.vassals {
-            let path = PathBuf::from(OsString::from_vec(saved.path));
-            let path = Rc::new(VassalFile::new(path, saved.name_at as usize));
-            let text = |bytes: Vec<u8>| {
-                Some(bytes)
-                    .filter(|bytes| !bytes.is_empty())
-                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            };
-            let failures = match (saved.failures, saved.failed) {
-                ((count, wait), [Some(first), Some(last)]) => {
-                    Some(Failures { count: count as u32, first, last, wait })
-                }
-                _ => None,
-            };
-            let instance = saved.instance.map(|saved| Instance::resume(&saved, &self.links)).transpose();
-            let instance = match instance {
-                Ok(instance) => instance,
-                // Its link is closed by that: it ends. Its file is found by the next scan, as a new one.
-                Err(error) => {
-                    log_of!(&path.shown(), "{error}: starting it anew");
-                    continue;
-                }
-            };
-            if let Some(instance) = &instance {
-                self.pids.insert(instance.pid(), Rc::clone(&path));
-            }
-            let announces = instance.as_ref().is_some_and(|instance| instance.announced()[0].is_some());
-            let kept = Kept::resume(&saved.kept.0, saved.kept.1, saved.demand);
-            let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
-            let mut vassal = Vassal {
-                machine: Machine::resume(
-                    saved.state,
-                    self.backoff.clone().resume(saved.backoff),
-                    saved.alive_until,
-                ),
-                seen: saved.seen,
-                unclaimed: true,
-                timer: None,
-                instance,
-                instances: saved.instances,
-                reloads: saved.reloads,
-                runs: saved.runs[0].zip(saved.runs[1]),
-                failures,
-                last: text(saved.last),
-                refused: text(saved.refused),
-                kept,
-                counted: 0,
-                mountpoints: Mountpoints::resume(saved.mountpoints),
-                announces,
-                demand,
-                armed: None,
-            };
-            vassal.machine.set_on_demand(vassal.demand.is_some());
-            self.names.insert(path.name().to_owned(), Rc::clone(&path));
-            self.vassals.insert(Rc::clone(&path), Box::new(vassal));
-            self.perform(&path, Action::None, now);
-        }
-    }
-
-    /// After a look at the directories: ends vassals that were taken over and whose files are not there any more, or
-    /// `would_be` found by now if their directories were watched. Whether there are others that nobody has claimed yet.
-    pub fn drop_unclaimed(&mut self, would_be: impl Fn(&VassalFile) -> bool, now: Instant) -> bool {
-        let mut left = false;
-        for path in self.paths() {
-            let Some(vassal) = self.vassals.get_mut(&path).filter(|vassal| vassal.unclaimed) else {
-                continue;
-            };
-            let there = !matches!(rustix::fs::stat(&**path), Err(Errno::NOENT));
-            let directory = path.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
-            let why = match there {
-                false if directory => "file removed",
-                true if would_be(&path) => "its directory is not watched any more",
-                _ => {
-                    left = true;
-                    continue;
-                }
-            };
-            vassal.unclaimed = false;
-            self.stop(&path, why, now);
-        }
-        left
-    }
-
-    /// How the vassal of that name is, or all of them if it is empty.
-    ///
-    /// # Errors
-    /// There is no such vassal.
-    pub fn statuses_of(
-        &self,
-        name: &OsStr,
-        now: Instant,
-    ) -> std::result::Result<impl Iterator<Item = Status<'_>>, String> {
-        if !name.is_empty() && self.names.get(name).is_none() {
-            return Err(unknown(name));
-        }
-        let wanted = move |(path, _): &&(Rc<VassalFile>, Box<Vassal>)| name.is_empty() || path.name() == name;
-        Ok(self.vassals.iter().filter(wanted).map(move |(path, vassal)| vassal.status(path, now)))
-    }
-
-    /// How all of them are.
-    pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
-        self.vassals.iter().map(move |(path, vassal)| vassal.status(path, now))
     }
 
     /// The file by the name that its vassal has. One that was taken over keeps its name, whatever a directory or pattern of the
@@ -999,53 +752,6 @@ impl Vassal {
             _ => None,
         };
     }
-
-    fn status<'a>(&'a self, path: &'a VassalFile, now: Instant) -> Status<'a> {
-        let (state, since, until) = match self.machine.state() {
-            State::Idle => ("idle", None, None),
-            State::Starting { .. } => ("starting", None, None),
-            State::Running { since } => ("running", Some(since), None),
-            State::Reloading { since, .. } => ("reloading", Some(since), None),
-            State::Stopping { end: End::Killed, .. } => ("killed", None, None),
-            State::Stopping { then: Then::Respawn | Then::Backoff, .. } if self.demand.is_none() => {
-                ("restarting", None, None)
-            }
-            State::Stopping { .. } => ("stopping", None, None),
-            State::Backoff { until } => ("backoff", None, Some(until)),
-            State::Invalid { until } => ("invalid", None, Some(until)),
-            State::Held => ("stopped", None, None),
-            State::Waiting => ("waiting", None, None),
-        };
-        Status {
-            name: path.shown(),
-            path,
-            state,
-            stopping: matches!(self.machine.state(), State::Stopping { .. }),
-            pid: self.instance.as_ref().map(Instance::pid),
-            uptime: since.map(|since| now.saturating_duration_since(since)),
-            restarts: self.instances.saturating_sub(1),
-            next_try: until.map(|until| until.saturating_duration_since(now)),
-            last: self.last.as_deref(),
-            refused: self.refused.as_deref(),
-            modified: self.seen[0],
-            mountpoints: &self.mountpoints,
-            since,
-            announced: self.instance.as_ref().map_or([None; 2], Instance::announced),
-            heartbeat: self.instance.as_ref().and_then(Instance::heartbeat),
-            said: self.instance.as_ref().map(Instance::status).filter(|said| !said.is_empty()),
-            reloads: self.reloads,
-            runs: self.runs,
-            born: self.instance.as_ref().map(Instance::born),
-            owner: self.instance.as_ref().map(|instance| instance.process().owner),
-            failures: self.failures,
-            on_demand: self.demand.as_ref().map(|address| address.name.as_str()),
-        }
-    }
-}
-
-/// What is said of a name that nobody has.
-fn unknown(vassal: &OsStr) -> String {
-    format!("there is no vassal '{}'", vassal.display())
 }
 
 /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
