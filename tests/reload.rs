@@ -239,13 +239,13 @@ fn a_stop_during_a_reload_wins() {
 #[test]
 fn a_stop_that_comes_with_the_end_of_the_old_app_starts_no_other() {
     sandboxed(|sandbox| {
-        let app = "perl -e '$| = 1; $SIG{TERM} = sub { select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; \
-                   print qq(up\\n); sleep 1 while 1'";
+        let app = "perl -e '$| = 1; $SIG{TERM} = sub { print qq(asked\\n); \
+                   select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; print qq(up\\n); sleep 1 while 1'";
         let mut vassal = sandbox.vassal_init("vassal", &format!("command = {app}"));
         vassal.wait_for("up");
         let old = process::only("perl");
         vassal.signal(Signal::HUP);
-        vassal.wait_for("reloading: the app is restarted");
+        vassal.wait_for("asked");
         process::signal(old.parent, Signal::STOP);
         sandbox.file("go", "");
         until("the app has ended", || process::read(old.pid).is_none_or(|old| old.state == 'Z'));
