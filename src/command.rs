@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,7 +35,7 @@ pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
 /// # Errors
 /// As [`output`]; also if it fails.
 pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
-    match run(&[OsStr::new("exec \"$0\""), Path::new(".").join(program).as_os_str()])? {
+    match run(&[OsStr::new("exec \"./$0\""), program])? {
         (text, Some(WaitStatus::Exited(0))) => Ok(text),
         (_, Some(status)) => Err(Cause::Because(status.to_string())),
         (_, None) => Err(Errno::CHILD.into()),

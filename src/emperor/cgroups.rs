@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
 
+use super::readable;
 use crate::cgroup;
 use crate::config::plan::{CgroupOption, EmperorPlan, Located};
 use crate::error::{Context, Error, Result};
@@ -74,7 +75,7 @@ impl Cgroups {
     /// # Errors
     /// mkdir(2), open(2), or an option that cannot be set; not if cgroups are optional.
     pub fn make(&self, vassal: &OsStr) -> Result<Option<Cgroup>> {
-        let name = vassal.to_string_lossy();
+        let name = readable(vassal);
         match self.try_make(vassal, &name) {
             Ok(cgroup) => Ok(Some(cgroup)),
             Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),

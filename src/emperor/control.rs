@@ -12,14 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lexopt::Arg;
-use rustix::event::Timespec;
 use rustix::fd::AsFd;
 use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
-use rustix::thread::nanosleep;
 
 use super::later;
 use super::roster::Order;
@@ -41,7 +39,7 @@ pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
 
 /// How long `--wait` waits if nobody says otherwise, and how long from one question to the next.
 const WAIT: Duration = Duration::from_secs(60);
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What stands ahead of an order that was given, to ask what has become of it.
 const OUTCOME: &[u8] = b"outcome\0";
@@ -145,7 +143,7 @@ pub fn command(words: &[OsString]) -> Option<i32> {
             if status != PENDING || Instant::now() >= until {
                 break;
             }
-            let _ = nanosleep(&PAUSE);
+            std::thread::sleep(PAUSE);
         }
         if status == PENDING {
             text = [b"not done in time: ", &text[..]].concat();

@@ -359,7 +359,7 @@ impl Emperor {
                         }
                         Some(Command::Outcome(order, name)) => {
                             let (status, text) = roster.outcome(order, name, now);
-                            self.server.answer(question.client, control::reply(status, text), now);
+                            self.server.answer(question.client, control::reply(status, printable(text)), now);
                             continue;
                         }
                         Some(Command::Upgrade) => match self.begin_upgrade(Some(question.client), now) {
@@ -430,7 +430,7 @@ impl Emperor {
         self.began = saved.began;
         let client = saved.client;
         self.roster.resume(saved, now);
-        let text = format!("version {} has taken over {}", VERSION, self.roster.count());
+        let text = format!("version {VERSION} has taken over {}", self.roster.count());
         log!("upgrade: {text}");
         if let Some(client) = client {
             self.server.tell(client, control::answer(Ok(text)), now);

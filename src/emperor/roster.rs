@@ -600,8 +600,7 @@ impl Roster {
                 Heard::Nothing => return,
                 Heard::News => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
-                        let ready = vassal.instance.as_ref().and_then(|instance| instance.announced()[0]);
-                        vassal.announces |= ready.is_some();
+                        vassal.announces |= vassal.instance.as_ref().is_some_and(Instance::is_ready);
                     }
                 }
                 Heard::Heartbeat => self.apply(path, Event::Heartbeat(self.spawner.heartbeat()), now),

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::Roster;
 use crate::emperor::control::{DONE, FAILED, PENDING};
 use crate::emperor::instance::Instance;
+use crate::emperor::readable;
 use crate::emperor::vassal::{Event, State, Then, UP};
-use crate::log::push_printable;
 use crate::log_of;
 
 /// What somebody asks for by command.
@@ -66,13 +66,11 @@ impl Roster {
     /// waited for to say so.
     pub fn outcome(&self, order: Order, vassal: &OsStr, now: Instant) -> (u8, String) {
         let stops = order == Order::Stop;
-        let mut text = String::new();
-        push_printable(&mut text, &vassal.to_string_lossy());
+        let name = readable(vassal);
         let found = self.names.get(vassal).and_then(|path| Some((path, self.vassals.get(path)?)));
         let Some((path, vassal)) = found else {
             // It was there, and now it is stopped for good.
-            text.push_str(": its file is gone");
-            return (if stops { DONE } else { FAILED }, text);
+            return (if stops { DONE } else { FAILED }, format!("{name}: its file is gone"));
         };
         let status = match vassal.machine.state() {
             _ if self.questions.concern(path) => PENDING,
@@ -91,9 +89,7 @@ impl Roster {
             State::Waiting => DONE,
             State::Idle | State::Backoff { .. } | State::Invalid { .. } => FAILED,
         };
-        text.push_str(": ");
-        push_printable(&mut text, &vassal.status(path, now).line());
-        (status, text)
+        (status, format!("{name}: {}", vassal.status(path, now).line()))
     }
 }
 

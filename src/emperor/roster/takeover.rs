@@ -77,7 +77,7 @@ impl Roster {
             if let Some(instance) = &instance {
                 self.pids.insert(instance.pid(), Rc::clone(&path));
             }
-            let announces = instance.as_ref().is_some_and(|instance| instance.announced()[0].is_some());
+            let announces = instance.as_ref().is_some_and(Instance::is_ready);
             let kept = Kept::resume(&saved.kept.0, saved.kept.1, saved.demand);
             let demand = kept.demand().and_then(|(address, _)| config::address(address.as_bytes()).ok());
             let mut vassal = Vassal {
