@@ -12,8 +12,9 @@ use common::process::{self, Handle};
 use common::{sandboxed, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
-/// Reads the file again and again, so that one of its processes is always in the filesystem.
-const READER: &str = "command = sh -c 'while :; do cat /app/file >/dev/null; done'";
+/// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the file's status, as
+/// cat would: such a question, held, is taken for the probe's.
+const READER: &str = "command = sh -c 'while :; do read line </app/file; done'";
 
 /// The daemon, as a process of the sandbox that was started in the mount namespace of the instance but is none of its
 /// processes.

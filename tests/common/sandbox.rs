@@ -57,6 +57,8 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .env("RUST_BACKTRACE", "0")
+        // With it Python writes a line in pieces, between which other apps write theirs.
+        .env_remove("PYTHONUNBUFFERED")
         .output()
         .expect("timeout and unshare");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
