@@ -14,15 +14,16 @@ const CTRL_C: &str = r"\x03";
 const CTRL_Z: &str = r"\x1a";
 const CTRL_D: &str = r"\x04";
 
-/// A command that says when it is continued. (A shell that starts one program after the other will not do: stopped
-/// between vfork and exec, such a program keeps its shell from being stopped.)
+/// A command that says when it is continued; without print(), which its own signal handler may interrupt. (A shell that
+/// starts one program after the other will not do: stopped between vfork and exec, such a program keeps its shell from
+/// being stopped.)
 const JOB: &str = r#"
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-signal.signal(signal.SIGCONT, lambda *_: print("goes on", flush=True))
+signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"goes on\n"))
 if len(sys.argv) > 1:
     signal.signal(signal.SIGINT, lambda *_: os._exit(3))
-print("it runs", flush=True)
+os.write(1, b"it runs\n")
 while True:
     signal.pause()
 "#;

@@ -88,7 +88,8 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         let before = descriptors();
         emperor.signal(Signal::USR2);
         emperor.wait_for_nth(4, "has taken over 4 vassals");
-        until("descriptors do not pile up", || descriptors() == before);
+        // Among those of before may be the last command's connection.
+        until("descriptors do not pile up", || descriptors() <= before);
         let table = command(sandbox, &["status"]).1;
         for (name, state) in
             [("up", "running"), ("down", "backoff"), ("held", "stopped"), ("starting", "starting")]
