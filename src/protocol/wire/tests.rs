@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::{Received, receive, send};
 
 fn from_vassal() -> Vec<FromVassal> {
     let failure =

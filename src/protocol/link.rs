@@ -1,0 +1,74 @@
+//! Packets on the link: sent and received without waiting.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+
+use super::wire::PACKET_MAX;
+
+/// Sends one packet, with a descriptor if given; never blocks and never raises SIGPIPE.
+///
+/// # Errors
+/// AGAIN when the peer does not read, PIPE or CONNRESET when it is gone (send(2)).
+pub fn send(link: impl AsFd, packet: &[u8], fd: Option<&OwnedFd>) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds;
+    if let Some(fd) = fd {
+        fds = [fd.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    rustix::net::sendmsg(link, &[IoSlice::new(packet)], &mut control, flags).map(drop)
+}
+
+/// What [`receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// A packet, with the descriptor that came along.
+    Packet(Vec<u8>, Option<OwnedFd>),
+    /// Nothing yet.
+    Nothing,
+    /// The peer has closed its end or died.
+    Closed,
+}
+
+/// Takes the next packet off the link without waiting.
+///
+/// A packet larger than any message is cut here and refused by the decoder.
+///
+/// # Errors
+/// ENOMEM and the like (recv(2)); a reset connection is [`Received::Closed`].
+pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
+    let mut buffer = vec![0; PACKET_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
+    if let Err(Errno::CONNRESET) = taken {
+        // The peer left something of ours unread. The kernel says so once, ahead of what the peer had to say.
+        taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
+    }
+    let bytes = match taken {
+        Ok(message) => message.bytes,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+        Err(Errno::CONNRESET) => return Ok(Received::Closed),
+        Err(errno) => return Err(errno),
+    };
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    if bytes == 0 {
+        return Ok(Received::Closed);
+    }
+    buffer.truncate(bytes);
+    Ok(Received::Packet(buffer, fd))
+}
