@@ -76,7 +76,10 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         emperor.wait_for("emperor: down: app exited with status 1; ");
         emperor.wait_for("emperor: starting: started (pid ");
         let app = process::only("sleep").pid;
-        let descriptors = || fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+        let descriptors = || -> Vec<_> {
+            let entries = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
+            entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect()
+        };
 
         replace(&program, &fs::read(&program).unwrap());
         for round in 1..=3 {
@@ -84,12 +87,13 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
             assert_eq!((status, text.contains(" has taken over 4 vassals")), (0, true), "{text}");
             emperor.wait_for_nth(round, "emperor: upgrade: the new program takes over 4 vassals");
         }
-        // What it had from its starter is gone by now.
-        let before = descriptors();
+        // What it had from its starter is gone by now, and with the first scan everything is there.
+        until("it watches", || descriptors().iter().any(|target| target.ends_with("anon_inode:inotify")));
+        let before = descriptors().len();
         emperor.signal(Signal::USR2);
         emperor.wait_for_nth(4, "has taken over 4 vassals");
         // Among those of before may be the last command's connection.
-        until("descriptors do not pile up", || descriptors() <= before);
+        until("descriptors do not pile up", || descriptors().len() <= before);
         let table = command(sandbox, &["status"]).1;
         for (name, state) in
             [("up", "running"), ("down", "backoff"), ("held", "stopped"), ("starting", "starting")]
