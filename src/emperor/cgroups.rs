@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
+use rustix::io::Errno;
 
+use super::directories::subdirectories;
 use super::readable;
 use crate::cgroup;
 use crate::config::plan::{CgroupOption, EmperorPlan, Located};
@@ -16,8 +18,9 @@ use crate::error::{Context, Error, Result};
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: u64 = 0x6367_7270;
 
-/// Controllers that limits are there for.
-const CONTROLLERS: [&[u8]; 4] = [b"+memory", b"+cpu", b"+pids", b"+io"];
+/// All that limits are there for: what the files of vassals ask for is not known yet.
+const CONTROLLERS: [&[u8]; 8] =
+    [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
 
 /// The directory that the vassals' cgroups are in.
 pub struct Cgroups {
@@ -26,12 +29,32 @@ pub struct Cgroups {
     optional: bool,
 }
 
-/// The cgroup of an instance to be.
-pub struct Cgroup {
+/// The cgroup of one instance, which ends with it: what is left in it is killed, and it is removed.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Goes on with one that another program has made.
+    pub fn resume(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Where it is.
-    pub path: PathBuf,
-    /// For clone3(2).
-    pub fd: OwnedFd,
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// How many of its processes the kernel has killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        cgroup::oom_counter(&self.0).map_or(0, |(counter, _)| cgroup::oom_kills(counter))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // What is not gone yet is missed by the next instance, and it says so.
+        let _ = end(&self.0);
+    }
 }
 
 impl Cgroups {
@@ -70,11 +93,11 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Makes the cgroup of a vassal, without what may be left of an earlier one.
+    /// Makes the cgroup of an instance to be, and opens it for clone3(2).
     ///
     /// # Errors
     /// mkdir(2), open(2), or an option that cannot be set; not if cgroups are optional.
-    pub fn make(&self, vassal: &OsStr) -> Result<Option<Cgroup>> {
+    pub fn make(&self, vassal: &OsStr) -> Result<Option<(Cgroup, OwnedFd)>> {
         let name = readable(vassal);
         match self.try_make(vassal, &name) {
             Ok(cgroup) => Ok(Some(cgroup)),
@@ -82,25 +105,18 @@ impl Cgroups {
         }
     }
 
-    fn try_make(&self, vassal: &OsStr, name: &str) -> Result<Cgroup> {
-        self.end(vassal);
+    fn try_make(&self, vassal: &OsStr, name: &str) -> Result<(Cgroup, OwnedFd)> {
         let path = self.path(vassal);
+        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been written to, newer
+        // kernels kill at once what clone3(2) creates there.
+        end(&path)?;
         cgroup::create(&path)?;
-        cgroup::set(name, &[&path], &self.options, self.optional)?;
+        let cgroup = Cgroup(path);
+        let path = cgroup.path();
+        cgroup::set(name, &[path], &self.options, self.optional)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = open(&path, flags, Mode::empty()).context("open cgroup", path.display())?;
-        Ok(Cgroup { path, fd })
-    }
-
-    /// Kills what is left of an instance, and removes its cgroup; returns how many of its processes the kernel has killed
-    /// for want of memory.
-    pub fn end(&self, vassal: &OsStr) -> u64 {
-        let path = self.path(vassal);
-        let kills = cgroup::oom_counter(&path).map_or(0, |(counter, _)| cgroup::oom_kills(counter));
-        // Not there, or not gone yet: then the next instance gets it as it is.
-        let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
-        let _ = unlinkat(CWD, &path, AtFlags::REMOVEDIR);
-        kills
+        let fd = open(path, flags, Mode::empty()).context("open cgroup", path.display())?;
+        Ok((cgroup, fd))
     }
 
     /// Marked, as a vassal may be named like one of the files that the kernel puts there; and in one part.
@@ -110,9 +126,36 @@ impl Cgroups {
             match byte {
                 b'/' => name.extend(b"%2f"),
                 b'%' => name.extend(b"%25"),
+                // The kernel takes no such name.
+                b'\n' => name.extend(b"%0a"),
                 _ => name.push(byte),
             }
         }
         self.directory.join(OsStr::from_bytes(&name))
+    }
+}
+
+/// Kills what is in a cgroup, and removes it.
+fn end(path: &Path) -> Result<()> {
+    let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
+    remove(path)
+}
+
+/// With those that the vassal has made in it.
+fn remove(path: &Path) -> Result<()> {
+    let rmdir = || unlinkat(CWD, path, AtFlags::REMOVEDIR);
+    let mut removed = rmdir();
+    if removed == Err(Errno::BUSY) {
+        let mut inner = Vec::new();
+        for names in ["*", ".*"] {
+            subdirectories(path, names.as_ref(), &mut inner)?;
+        }
+        inner.iter().try_for_each(|path| remove(path))?;
+        removed = rmdir();
+    }
+    match removed {
+        // Not there; or one of the kernel's files.
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        removed => removed.context("remove cgroup", path.display()),
     }
 }

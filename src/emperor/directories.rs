@@ -293,8 +293,8 @@ fn below(directory: &Path) -> usize {
     directory.join("x").as_os_str().len() - 1
 }
 
-/// Adds the subdirectories, or links to some, whose names match.
-fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the subdirectories, or links to some, whose names match; other files as well.
+pub(super) fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {

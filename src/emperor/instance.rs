@@ -1,11 +1,14 @@
 //! One instance of a vassal: its process, what it says over its link, and how it ended.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::process::Pid;
 
+use super::cgroups::Cgroup;
 use super::spawn::{Owner, Process};
 use super::state::SavedInstance;
 use super::vassal::{Answer, Event};
@@ -87,6 +90,7 @@ impl Instance {
 
     /// What a program that takes our place needs to know.
     pub fn save(&self) -> SavedInstance {
+        let cgroup = self.process.cgroup.as_ref();
         SavedInstance {
             pid: self.pid(),
             pidfd: self.process.pidfd.as_raw_fd(),
@@ -106,6 +110,7 @@ impl Instance {
             status: self.status.clone().into_bytes(),
             condemned: self.condemned.clone().unwrap_or_default().into_bytes(),
             reason: self.reason.as_ref().map(ExitReason::encode).unwrap_or_default(),
+            cgroup: cgroup.map(|cgroup| cgroup.path().as_os_str().as_bytes().to_vec()).unwrap_or_default(),
         }
     }
 
@@ -119,7 +124,9 @@ impl Instance {
             Pid::from_raw(saved.pid).ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?;
         let link = saved.link.map(take).transpose()?;
         let (owner, owned) = (Owner::resume(saved.owner), saved.owned == 1);
-        let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner, owned };
+        let cgroup = Some(&*saved.cgroup).filter(|path| !path.is_empty());
+        let cgroup = cgroup.map(|path| Cgroup::resume(OsStr::from_bytes(path).into()));
+        let process = Process { pid, pidfd: take(saved.pidfd)?, link, owner, owned, cgroup };
         let [born, running, asked_to_reload, asked_to_stop, killed, ready, loyal, heartbeat] = saved.times;
         let reason = match FromVassal::decode(&saved.reason) {
             Some(FromVassal::Exiting(reason)) => Some(reason),
@@ -344,6 +351,12 @@ impl Instance {
             Some(reason) => reason.to_string(),
             None => match &self.condemned {
                 Some(why) if self.killed.is_some() => format!("killed: {why}"),
+                // It cannot tell any more itself.
+                _ if status == WaitStatus::Signaled(libc::SIGKILL)
+                    && self.process.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0) =>
+                {
+                    format!("vassal-init {status}: out of memory")
+                }
                 _ => format!("vassal-init {status} without a reason"),
             },
         }

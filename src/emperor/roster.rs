@@ -673,18 +673,15 @@ impl Roster {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let Some(mut instance) = vassal.instance.take() else { return };
         instance.close_link(&self.links);
-        let mut why = instance.why_it_ended(status);
-        let kills = self.spawner.clean_up(path);
-        if kills > 0 && status == WaitStatus::Signaled(libc::SIGKILL) {
-            // PID 1 itself, who cannot tell any more.
-            why.push_str(": out of memory");
-        }
+        let why = instance.why_it_ended(status);
         let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
         log_of!(&path.shown(), "{why}; {}; {next}", instance.how_long(now));
         vassal.last = Some(why);
         vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
+        // Its cgroup, if it has one, must be gone before the next instance gets its own.
+        drop(instance);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
             let until = if vassal.machine.state() == State::Idle { "" } else { " until it runs again" };
             log_of!(&path.shown(), "its sockets are closed{until}");

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit, waitpid};
 
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroup, Cgroups};
 use super::demand;
 use super::file::VassalFile;
 use super::kept::Kept;
@@ -56,6 +56,8 @@ pub struct Process {
     pub owner: Owner,
     /// Whether it runs as the owner.
     pub owned: bool,
+    /// Its cgroup, if the emperor has made one.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// The owner of a file.
@@ -267,10 +269,11 @@ impl Spawner {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .context("create", "link")?;
-        let cgroup = match &self.cgroups {
+        let made = match &self.cgroups {
             Some(cgroups) => cgroups.make(name)?,
             None => None,
         };
+        let (cgroup, into) = made.unzip();
         // Sent before there is anybody to read it: if this fails, no process has to be taken back.
         let hello = Hello {
             name: name.to_owned(),
@@ -284,7 +287,7 @@ impl Spawner {
                 gid: owner.gid,
                 initgroups,
             }),
-            cgroup: cgroup.as_ref().map(|cgroup| cgroup.path.clone()).unwrap_or_default(),
+            cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default(),
             before: self.before.clone(),
             behind: self.behind.clone(),
         };
@@ -299,11 +302,11 @@ impl Spawner {
         // Where relative paths in it begin.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
-        match clone3_into(self.namespaces, cgroup.as_ref().map(|cgroup| cgroup.fd.as_fd()))
-            .context("create", process)?
-        {
+        match clone3_into(self.namespaces, into.as_ref().map(AsFd::as_fd)).context("create", process)? {
             Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
-            Side::Parent(Child { pid, pidfd }) => Ok(Process { pid, pidfd, link: Some(ours), owner, owned }),
+            Side::Parent(Child { pid, pidfd }) => {
+                Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
+            }
         }
     }
 
@@ -313,13 +316,6 @@ impl Spawner {
     /// As [`demand::address`].
     pub fn demand(&self, path: &Path) -> Result<Option<Address>> {
         self.on_demand.as_ref().map_or(Ok(None), |rule| demand::address(rule, path, self.is_tyrant()))
-    }
-
-    /// Ends what is left of an instance that has ended; returns how many of its processes the kernel has killed for want
-    /// of memory.
-    pub fn clean_up(&self, path: &VassalFile) -> u64 {
-        let name = path.name();
-        self.cgroups.as_ref().map_or(0, |cgroups| cgroups.end(name))
     }
 
     /// Whether vassals run as the owners of their files.

@@ -11,7 +11,7 @@ use super::vassal::{End, State, Then};
 use crate::protocol;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,8 @@ pub struct SavedInstance {
     pub condemned: Vec<u8>,
     /// Its last words, as it sent them; empty if it has not said any.
     pub reason: Vec<u8>,
+    /// Its cgroup; empty if the emperor has made none.
+    pub cgroup: Vec<u8>,
 }
 
 impl Saved {
@@ -238,6 +240,7 @@ impl Walk<'_> {
             walk.text(&mut instance.status);
             walk.text(&mut instance.condemned);
             walk.text(&mut instance.reason);
+            walk.text(&mut instance.cgroup);
         });
         vassal.instance = instances.pop();
     }
@@ -439,6 +442,7 @@ mod tests {
                 status: b"s".to_vec(),
                 condemned: b"c".to_vec(),
                 reason: b"x".to_vec(),
+                cgroup: b"/g/v-x".to_vec(),
             }),
         };
         let listener = SavedListener { service: 2, socket: 9, name: b"[::1]:1".to_vec(), file: [8, 77] };
