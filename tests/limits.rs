@@ -299,5 +299,12 @@ fn limits_of_the_app_are_set_before_it_starts() {
         assert_eq!(limit("Max processes"), ["50", "50"]);
         assert_eq!(fs::read_to_string(format!("/proc/{app}/oom_score_adj")).unwrap(), "321\n");
         assert_ne!(vassal.wait_for("hook "), "hook 100", "hooks are not limited");
+        drop(vassal);
+        // As for uWSGI, 0 is no limit.
+        let lines =
+            "limit-as = 0\nlimit-nproc = 0\nlimit-nofile = 0\ncommand = sh -c 'ulimit -v; true | true'";
+        let mut vassal = sandbox.vassal_init("zero", lines);
+        assert_eq!(vassal.wait(), 0, "{}", vassal.log());
+        vassal.wait_for("unlimited");
     });
 }

@@ -102,7 +102,7 @@ impl OomKills {
     }
 }
 
-/// Limits the calling process, which is to become the app.
+/// Limits the calling process, which is to become the app. A limit of 0 is none, as for uWSGI.
 ///
 /// # Errors
 /// EPERM for more than our own hard limit (setrlimit(2)).
@@ -113,6 +113,9 @@ pub(super) fn limit_app(limits: &[Located<Limit>]) -> Result<()> {
             Limited::Descriptors => Resource::Nofile,
             Limited::Processes => Resource::Nproc,
         };
+        if *value == 0 {
+            continue;
+        }
         let limit = Rlimit { current: Some(*value), maximum: Some(*value) };
         setrlimit(resource, limit).context(&format!("{at}: {key}: limit to"), value)?;
     }
