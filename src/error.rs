@@ -181,6 +181,7 @@ static ERRORS: &[(Errno, &str, &str)] = &[
     (Errno::INVAL, "EINVAL", "Invalid argument"),
     (Errno::NFILE, "ENFILE", "Too many open files in system"),
     (Errno::MFILE, "EMFILE", "Too many open files"),
+    (Errno::NOBUFS, "ENOBUFS", "No buffer space available"),
     (Errno::NOTTY, "ENOTTY", "Inappropriate ioctl for device"),
     (Errno::TXTBSY, "ETXTBSY", "Text file busy"),
     (Errno::FBIG, "EFBIG", "File too large"),
