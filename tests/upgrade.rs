@@ -5,9 +5,13 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::process::{self, Handle};
 use common::sandbox::{VASSALS, vassal_path};
@@ -374,6 +378,38 @@ fn whoever_waits_for_an_upgrade_is_not_thrown_out_by_those_who_look() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("has taken over 1 vassal"), "{text}");
         drop(lookers);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn who_is_being_answered_is_not_hung_up_on() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let emperor = start(sandbox, &program, &[]);
+        emperor.wait_running(1, "app");
+        let real = program.with_extension("real");
+        fs::copy(&program, &real).unwrap();
+        let script = format!("#!/bin/sh\n{} \"$@\"\ns=$?\necho > /run/tried\nexit $s\n", real.display());
+        replace(&program, script.as_bytes());
+        let connect = || UnixStream::connect("/run/emperor.sock").unwrap();
+        let (mut client, silent) = (connect(), connect());
+        // Accepted after the two.
+        assert_eq!(command(sandbox, &["status"]).0, 0);
+        emperor.signal(Signal::USR2);
+        until("the new program is tried", || fs::exists("/run/tried").unwrap());
+        replace(&program, &fs::read(&real).unwrap());
+        // One that hangs up would have done it by then.
+        std::thread::sleep(Duration::from_millis(100));
+        client.write_all(b"status").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("app"), "{answer}");
+        // One who says nothing is not waited for for long.
+        emperor.wait_for(" has taken over 1 vassal");
+        drop(silent);
         emperor.stop();
     });
 }

@@ -48,6 +48,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// any more. A file that is just being written is found within this time.
 const CLAIMING: Duration = Duration::from_secs(10);
 
+/// So long an upgrade waits for those who are being answered; who says nothing, or does not read, is hung up on.
+const HANGING_UP: Duration = Duration::from_secs(1);
+
 /// What could not be had is asked for again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -135,8 +138,8 @@ struct Emperor {
 struct Upgrading {
     /// Who asked for it by command.
     client: Option<u64>,
-    /// Whether the new program has understood.
-    accepted: bool,
+    /// When the new program has understood.
+    accepted: Option<Instant>,
 }
 
 impl Emperor {
@@ -381,7 +384,7 @@ impl Emperor {
         }
         let state = self.save(None).encode(now);
         self.upgrade.try_out(&state, now).map_err(|error| upgrade::refused(&error.to_string()))?;
-        self.upgrading = Some(Upgrading { client, accepted: false });
+        self.upgrading = Some(Upgrading { client, accepted: None });
         if let Some(client) = client {
             self.server.wait(client, later(now, control::PATIENCE_WITH_UPGRADES));
         }
@@ -394,14 +397,15 @@ impl Emperor {
         self.upgrade.time(now);
         for (pid, status) in self.roster.strangers() {
             match (self.upgrade.ended(pid, status), &mut self.upgrading) {
-                (Some(Ok(())), Some(upgrading)) => upgrading.accepted = true,
+                (Some(Ok(())), Some(upgrading)) => upgrading.accepted = Some(now),
                 (Some(Err(why)), Some(_)) => self.refuse_upgrade(&why, now),
                 (Some(_), None) | (None, _) => {}
             }
         }
-        let Some(Upgrading { client, accepted: true }) = self.upgrading else { return };
+        let Some(Upgrading { client, accepted: Some(since) }) = self.upgrading else { return };
+        let answered = self.server.has_answered() || now.saturating_duration_since(since) >= HANGING_UP;
         // The commands are known to us only, and what was found in the directories has not been acted on.
-        if self.changes.is_empty() && self.roster.commands_are_idle() {
+        if answered && self.changes.is_empty() && self.roster.commands_are_idle() {
             let saved = self.save(client.and_then(|client| self.server.descriptor_of(client)));
             let kept = saved.descriptors();
             log!("upgrade: the new program takes over {}", self.roster.count());

@@ -265,6 +265,13 @@ impl Server {
         }
     }
 
+    /// Whether everybody who has come with a command was told, but for those who [wait](Self::wait).
+    pub fn has_answered(&self) -> bool {
+        let is_served =
+            |client: &Client| client.service != Service::Control || (client.asked && client.answer.is_none());
+        self.clients.iter().all(is_served)
+    }
+
     /// When [`Server::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         self.clients.iter().map(|client| client.until).chain(self.paused).min()
