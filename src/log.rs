@@ -1,25 +1,33 @@
 //! The only place that writes log lines: one event, one line, one `write(2)` to standard error.
 //!
 //! A log line must never stop its writer. PID 1 shares standard error with whoever started it, so the descriptor
-//! cannot be made non-blocking; instead a line is written only while the reader has room for it, and what had
-//! to be dropped is counted and said with the next line that fits.
+//! cannot be made non-blocking; instead a line is written only while the reader has room for it. Apps write to the same
+//! pipe, as much as they like: lines that find it full wait here, to be written together when there is a gap. What
+//! had to be dropped is counted and said with the next line that fits.
 
 use std::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::fs::{FileType, fstat};
+use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2, retry_on_intr};
 
 use crate::json::Json;
 use crate::protocol::LOG_VARIABLE;
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
+/// So much waits for room.
+const WAITING_MAX: usize = 32 << 10;
+/// How often room is looked for where there was none.
+const RETRY: Duration = Duration::from_millis(500);
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
+/// Lines that there was no room for yet.
+static WAITING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 /// Whether the last line that was written has no end.
 static TORN: AtomicBool = AtomicBool::new(false);
@@ -71,7 +79,9 @@ pub fn line_without_memory(message: &str) {
     } else {
         writeln!(text, "{start}{program}{open}{known}{close}: {message}")
     };
-    put(rustix::stdio::stderr(), text.bytes.get(..text.length).unwrap_or_default(), 1);
+    if !put(rustix::stdio::stderr(), text.bytes.get(..text.length).unwrap_or_default(), 1) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A text that needs no memory; what does not fit is left out.
@@ -91,14 +101,53 @@ impl fmt::Write for Fixed {
 
 /// The same to another descriptor.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
-    let mut text = String::with_capacity(160);
-    text.push_str(new_line());
-    let dropped = DROPPED.swap(0, Ordering::Relaxed);
-    if dropped > 0 {
-        push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
+    // There is one thread: it is free.
+    let Ok(mut waiting) = WAITING.try_lock() else { return };
+    let mut lines = 1;
+    if waiting.len() < WAITING_MAX {
+        let mut text = String::with_capacity(160);
+        text.push_str(new_line());
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
+        }
+        push_line(&mut text, vassal, &message.to_string());
+        waiting.extend_from_slice(text.as_bytes());
+        lines = dropped.saturating_add(1);
+    } else {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
-    push_line(&mut text, vassal, &message.to_string());
-    put(fd, text.as_bytes(), dropped.saturating_add(1));
+    flush_to(fd, &mut waiting, lines);
+}
+
+/// Writes lines that wait for room, if there is some by now.
+pub fn flush() {
+    if let Ok(mut waiting) = WAITING.try_lock() {
+        flush_to(rustix::stdio::stderr(), &mut waiting, 1);
+    }
+}
+
+/// When to [`flush`], if there is anything.
+pub fn deadline(now: Instant) -> Option<Instant> {
+    WAITING.try_lock().is_ok_and(|waiting| !waiting.is_empty()).then(|| now + RETRY)
+}
+
+/// `lines` is what is lost with the first piece. What fails later is not for a full disk, but for a reader that is gone:
+/// nobody counts.
+fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
+    while !waiting.is_empty() {
+        // As many whole lines as fit into one piece.
+        let mut piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
+        while let [rest @ .., last] = piece
+            && *last != b'\n'
+        {
+            piece = rest;
+        }
+        if !put(fd, piece, lines) {
+            return;
+        }
+        waiting.drain(..piece.len());
+    }
 }
 
 /// What a line begins with where the one before has no end.
@@ -106,18 +155,38 @@ fn new_line() -> &'static str {
     if TORN.load(Ordering::Relaxed) { "\n" } else { "" }
 }
 
-/// Writes so many lines, or counts them as lost. A full disk may take a part: what comes next begins on a line of its own.
-fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) {
+/// Writes so many lines, or counts them as lost; whether there was room. A full disk may take a part: what comes next begins
+/// on a line of its own.
+fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    let writable = poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0);
-    let written = if writable { rustix::io::write(fd, text).unwrap_or(0) } else { 0 };
+    if !poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0) {
+        return false;
+    }
+    let written = match write_now(fd, text) {
+        // Another writer was faster.
+        Err(Errno::AGAIN) => return false,
+        result => result.unwrap_or(0),
+    };
     if written < text.len() {
         DROPPED.fetch_add(lines, Ordering::Relaxed);
     }
     if written > 0 {
         TORN.store(written < text.len(), Ordering::Relaxed);
     }
+    true
+}
+
+/// Writes without waiting for a reader. (A file has none, and may have to be waited for.)
+fn write_now(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<usize> {
+    if matches!(FileType::from_raw_mode(fstat(fd)?.st_mode), FileType::Fifo | FileType::Socket) {
+        match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
+            // Older kernels.
+            Err(Errno::OPNOTSUPP) => {}
+            result => return result,
+        }
+    }
+    rustix::io::write(fd, text)
 }
 
 /// Appends a line that leaves room in [`LINE_MAX`] for its end; of a longer message only the beginning.

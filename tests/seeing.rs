@@ -313,6 +313,42 @@ fn a_line_that_a_full_disk_has_torn_spoils_no_other() {
 }
 
 #[test]
+fn lines_wait_for_room_that_others_have_taken() {
+    sandboxed(|sandbox| {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        // As an app does that writes without end, and its reader is slow.
+        let size = fcntl_getpipe_size(&writer).unwrap();
+        assert_eq!(rustix::io::write(&writer, &vec![b'\n'; size]), Ok(size));
+        sandbox.vassal("app", "command = sleep 1000");
+        let mut emperor = sandbox.program("emperor");
+        emperor.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let mut emperor = emperor.stderr(writer).spawn().unwrap();
+        until("the app runs", || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("  running  ")
+        });
+        // And now there is room, without anything new to tell.
+        let mut log = Vec::new();
+        let mut has = |text: &str| {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = rustix::io::read(&reader, &mut buffer) {
+                log.extend_from_slice(&buffer[..count]);
+            }
+            let log = String::from_utf8_lossy(&log);
+            assert!(!log.contains(" log lines lost"), "{log}");
+            log.contains(text)
+        };
+        for text in ["emperor: version ", "emperor: app: running after ", "vassal-init[app]: app started: "] {
+            until(text, || has(text));
+        }
+        emperor.kill().unwrap();
+        emperor.wait().unwrap();
+    });
+}
+
+#[test]
 fn the_example_is_valid_and_runs() {
     sandboxed(|sandbox| {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example");

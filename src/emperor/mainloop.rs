@@ -296,6 +296,7 @@ impl Emperor {
         }
         self.server.time(now);
         self.notifier.time(now);
+        log::flush();
         if changes && let Err(error) = self.directories.watch.read(now) {
             log!("{error}");
         }
@@ -327,7 +328,8 @@ impl Emperor {
             true => {
                 let (roster, server) = (self.roster.deadline(), self.server.deadline());
                 let (notifier, upgrade) = (self.notifier.deadline(), self.upgrade.deadline());
-                [self.scan_at(now), roster, server, notifier, upgrade].into_iter().flatten().min()?
+                let lines = log::deadline(now);
+                [self.scan_at(now), roster, server, notifier, upgrade, lines].into_iter().flatten().min()?
             }
             false => now,
         };

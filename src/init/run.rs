@@ -695,7 +695,8 @@ impl Vassal {
         let report = self.report_asked.map(|asked| asked + REPORT_TIME);
         let status_due = self.app.as_ref().and_then(RunningApp::status_due);
         let oom_due = self.oom.deadline(now);
-        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due]
+        let lines_due = crate::log::deadline(now);
+        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due, lines_due]
             .into_iter()
             .flatten()
             .min();
@@ -706,6 +707,7 @@ impl Vassal {
         let said = self.app.iter().flat_map(|app| app.listener.descriptors());
         let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
         let wakeup = self.events.wait(others, self.oom.descriptors(), deadline);
+        crate::log::flush();
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
         reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
