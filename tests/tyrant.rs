@@ -123,6 +123,21 @@ fn what_only_root_may_do_fails_in_a_users_file() {
 }
 
 #[test]
+fn an_owner_may_only_make_it_likelier_that_memory_is_taken_from_him() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "more", (OWNER, OWNER), "oom-score-adj = 500\ncommand = sleep 1000");
+        vassal(sandbox, "less", (OWNER, OWNER), "oom-score-adj = -500\ncommand = sleep 1000");
+        let emperor = tyrant(sandbox, &[]);
+        emperor.wait_running(1, "more");
+        let app = process::only("sleep").pid;
+        assert_eq!(fs::read_to_string(format!("/proc/{app}/oom_score_adj")).unwrap(), "500\n");
+        emperor.wait_for("emperor: less: setup failed in limits: ");
+        assert!(emperor.lines("write /proc/self/oom_score_adj: Permission denied (EACCES)").len() > 1);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn files_of_root_and_of_everybody_are_refused_by_name_and_rule() {
     sandboxed(|sandbox| {
         vassal(sandbox, "root", (0, OWNER), "command = sleep 1000");

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::run::Vassal;
@@ -12,9 +11,13 @@ use crate::cgroup;
 use crate::config::plan::{Limit, Limited, Located};
 use crate::error::{Context, Error, Result};
 
+/// How soon the kernel ends us for want of memory.
+pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
 impl Vassal {
     /// Takes on what holds for everything in the vassal, before there is anything. The way to the cgroups is the host's.
-    pub(super) fn limit(&mut self) -> Result<()> {
+    /// `oom_score` is [`OOM_SCORE`], if it could be opened.
+    pub(super) fn limit(&mut self, oom_score: rustix::io::Result<OwnedFd>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.plan);
         for Located { value, key, at } in &plan.cgroups {
             let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
@@ -32,10 +35,8 @@ impl Vassal {
         // Opened here, as there may be no way to it later.
         self.oom = OomKills::new(&all);
         if let Some(Located { value, key, at }) = &plan.oom_score_adj {
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            let written = open("/proc/self/oom_score_adj", flags, Mode::empty())
-                .and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
-            written.context(&format!("{at}: {key}: write"), "/proc/self/oom_score_adj")?;
+            let written = oom_score.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
+            written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 
 use super::announce::{self, Listener, Offer};
@@ -19,7 +20,7 @@ use super::hook::{Failed, SLOW};
 use super::jail;
 use super::job::{Job, Stand};
 use super::launch::{Launch, Launched, Progress, Work, Workdir};
-use super::limits::OomKills;
+use super::limits::{OOM_SCORE, OomKills};
 use super::look::Start;
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::procfs::Procfs;
@@ -314,11 +315,13 @@ impl Vassal {
             // Before the first hook: nothing that is mounted here may turn up where we come from.
             step("namespaces", ops::make_all_private())?;
         }
+        // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew.
+        let oom_score = open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         if let Some(owner) = self.owner {
             self.phase(Phase::AsVassal)?;
             self.become_owner(owner)?;
         }
-        step("limits", self.limit())?;
+        step("limits", self.limit(oom_score))?;
         if !self.plan.hooks.is_empty() {
             let mounts = self.procfs.mounts().ok();
             self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
