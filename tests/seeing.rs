@@ -95,6 +95,18 @@ fn the_stats_have_every_key_that_uwsgi_has() {
         let output = sandbox.program("emperor").args(["status", "--json"]).output().unwrap();
         let restarts = "next(v for v in it['vassals'] if v['name'] == 'app')['restarts']";
         assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
+        // One that does not want to go.
+        sandbox.vassal("stuck", "command = sh -c 'trap : TERM; while :; do sleep 1; done'");
+        emperor.wait_running(1, "stuck");
+        run("rm", &[&format!("{VASSALS}/stuck.ini")]);
+        let cursed = eventually("it is being stopped", || {
+            let stats = read_all(TcpStream::connect("127.0.0.1:9192"), b"")?;
+            let dates = "[v['cursed'] for v in it['vassals'] if v['state'] == 'stopping']";
+            Some(python(sandbox, &stats, dates)).filter(|dates| dates != "[]")
+        });
+        let cursed: u64 = cursed.trim_matches(['[', ']']).parse().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!(now - cursed < 60, "{cursed}");
         let waiting = "[it['blacklist'][0][k] for k in ('id', 'throttle_level', 'attempt', 'state')]";
         let waiting = python(sandbox, &ours, waiting);
         assert!(waiting.starts_with("['broken.ini', ") && waiting.ends_with("'backoff']"), "{waiting}");

@@ -303,6 +303,11 @@ impl Instance {
         }
     }
 
+    /// Since when it is to end, as far as we have asked for that.
+    pub fn stopping(&self) -> Option<Instant> {
+        self.asked_to_stop.or(self.killed)
+    }
+
     /// When its present app was begun with.
     fn began(&self) -> Instant {
         self.asked_to_reload.unwrap_or(self.born)

@@ -84,7 +84,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("last_accepting", clock.date(accepting));
     json.number("first_run", clock.date(vassal.runs.map(|(first, _)| first)));
     json.number("last_run", clock.date(last_run));
-    json.number("cursed", flag(vassal.stopping));
+    json.number("cursed", clock.date(vassal.stopping));
     json.number("zerg", flag(false));
     json.text("on_demand", Some(vassal.on_demand.unwrap_or_default()));
     json.number("uid", Some(vassal.owner.map_or(0, |owner| owner.uid)));

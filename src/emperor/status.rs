@@ -19,8 +19,8 @@ pub struct Status<'a> {
     pub path: &'a VassalFile,
     /// One word.
     pub state: &'static str,
-    /// Whether its instance is on its way out.
-    pub stopping: bool,
+    /// Since when its instance is on its way out.
+    pub stopping: Option<Instant>,
     /// Its PID 1.
     pub pid: Option<i32>,
     /// How long its app has been running.
@@ -227,7 +227,7 @@ mod tests {
             name: "app".into(),
             path: first,
             state: "running",
-            stopping: false,
+            stopping: None,
             pid: Some(42),
             uptime: Some(Duration::from_millis(3_725_500)),
             restarts: 1,
@@ -251,7 +251,7 @@ mod tests {
             name: "long\nname".into(),
             path: second,
             state: "backoff",
-            stopping: false,
+            stopping: None,
             pid: None,
             uptime: None,
             restarts: 0,

@@ -79,7 +79,10 @@ impl Vassal {
             name: path.shown(),
             path,
             state,
-            stopping: matches!(self.machine.state(), State::Stopping { .. }),
+            stopping: match (self.machine.state(), &self.instance) {
+                (State::Stopping { .. }, Some(instance)) => Some(instance.stopping().unwrap_or(now)),
+                _ => None,
+            },
             pid: self.instance.as_ref().map(Instance::pid),
             uptime: since.map(|since| now.saturating_duration_since(since)),
             restarts: self.instances.saturating_sub(1),
