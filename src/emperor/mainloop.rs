@@ -328,8 +328,10 @@ impl Emperor {
             true => {
                 let (roster, server) = (self.roster.deadline(), self.server.deadline());
                 let (notifier, upgrade) = (self.notifier.deadline(), self.upgrade.deadline());
-                let lines = log::deadline(now);
-                [self.scan_at(now), roster, server, notifier, upgrade, lines].into_iter().flatten().min()?
+                let accepted = self.upgrading.as_ref().and_then(|upgrading| upgrading.accepted);
+                let hang_up = accepted.map(|since| since + HANGING_UP).filter(|time| *time > now);
+                let (scan, lines) = (self.scan_at(now), log::deadline(now));
+                [scan, roster, server, notifier, upgrade, hang_up, lines].into_iter().flatten().min()?
             }
             false => now,
         };
