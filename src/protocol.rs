@@ -135,7 +135,7 @@ pub enum FromVassal {
     /// It is shutting down and will be gone within this time.
     Stopping(Duration),
     /// The new file is valid and the app is being restarted; the answer to the reload comes within this time. Counts
-    /// once per reload.
+    /// once per reload. Unasked, the app is restarted on a new mount, and [`FromVassal::Running`] follows.
     Reloading(Duration),
     /// Answer to a reload: the app runs as the new file says, in the same jail.
     Reloaded,

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::sandbox::vassal_path;
-use common::tutorial::wait_for_page;
+use common::tutorial::{MOUNTED, wait_for_page};
 use common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -313,6 +313,45 @@ fn an_app_may_trigger_its_watchdog_and_need_not_feed_it_while_it_stops() {
         emperor.wait_for_nth(2, "emperor: silent: the app has given no heartbeat");
         sandbox.file("go", "");
         emperor.wait_for("emperor: stopping: app exited with status 0");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_is_restarted_on_a_new_mount_is_not_asked_for_heartbeats_meanwhile() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let beat = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+             for (@ARGV) { send $s, $_, 0, $to } sleep 1000'";
+        let wait = "until [ ! -e /run/scratch/wait ]; do sleep 0.02; done; ";
+        let mounted = MOUNTED.replace("fuse-zip", &format!("{wait}fuse-zip"));
+        let path = sandbox.vassal(
+            "app",
+            &format!("{mounted}\nmountpoint-lost = remount\ncommand = {beat} READY=1 WATCHDOG=1"),
+        );
+        let control = sandbox.path("control");
+        let emperor =
+            sandbox.emperor(&["--emperor-required-heartbeat", "3", "--control", control.to_str().unwrap()]);
+        let is_ready = || {
+            let mut command = sandbox.program("emperor");
+            let output = command.args(["status", "--json", "app", "--control", control.to_str().unwrap()]);
+            String::from_utf8(output.output().unwrap().stdout).unwrap().contains("\"ready\":true")
+        };
+        until("the app is ready", is_ready);
+        sandbox.file("wait", "");
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        emperor.wait_for("; running as-user again and restarting the app");
+        until("the app is not ready", || !is_ready());
+        // Its time begins later.
+        sandbox.vassal("silent", &format!("command = {beat} WATCHDOG=1"));
+        emperor.wait_for("emperor: silent: the app has given no heartbeat for 3.0 s");
+        fs::remove_file(sandbox.path("wait")).unwrap();
+        emperor.wait_for("mounted again and running, ");
+        until("the app is ready again", is_ready);
+        assert_eq!(emperor.lines("emperor: app: the app has given no heartbeat"), [""; 0]);
+        // The new one is to go on giving them.
+        emperor.wait_for("emperor: app: the app has given no heartbeat for 3.0 s: killing pid ");
+        fs::remove_file(path).unwrap();
         emperor.stop();
     });
 }

@@ -294,7 +294,9 @@ impl Machine {
             },
         };
         self.state = state;
-        let is_other = event == Event::Answered(Answer::Reloaded);
+        // The new app has not said anything yet.
+        let is_other =
+            matches!(event, Event::Answered(Answer::Reloaded) | Event::Reloading(_) | Event::Running);
         if is_other || !matches!(state, State::Running { .. } | State::Reloading { .. }) {
             self.alive_until = None;
         }

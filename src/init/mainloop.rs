@@ -86,6 +86,8 @@ impl Vassal {
                         stage = Stage::Running;
                     }
                     Stage::Remounting { remount, .. } => {
+                        // It may have said on its way out that it is alive.
+                        self.tell_of_restart();
                         self.end_the_apps();
                         if let Err(end) = self.finish_remount(remount) {
                             return end;
@@ -103,6 +105,7 @@ impl Vassal {
                     Survival::Exit(status) => return End::Hook(status),
                     Survival::Yes => continue,
                     Survival::Remount(remount) => {
+                        self.tell_of_restart();
                         self.ask_app_to_stop(Request::Stop);
                         let patience = Patience::KillAt(Instant::now() + self.plan.stop_timeout);
                         stage = Stage::Remounting { patience, remount };
@@ -158,6 +161,11 @@ impl Vassal {
             }
             self.wait(None, stage.deadline());
         }
+    }
+
+    /// No app is alive or ready for as long as a mount is made anew.
+    fn tell_of_restart(&self) {
+        self.tell(&FromVassal::Reloading(self.longest_reload(&self.plan)));
     }
 
     /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a

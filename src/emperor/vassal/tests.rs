@@ -501,4 +501,11 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
         assert_eq!(machine.step(Event::Answered(answer), now + seconds(1)), Action::None);
         assert_eq!(machine.deadline(), deadline, "{answer:?}");
     }
+    // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new one runs.
+    let mut machine = machine(State::Running { since: now });
+    for event in [Event::Reloading(seconds(9)), Event::Running] {
+        machine.step(Event::Heartbeat(seconds(2)), now);
+        assert_eq!(machine.step(event, now), Action::None);
+        assert_eq!(machine.deadline(), None, "{event:?}");
+    }
 }
