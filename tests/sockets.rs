@@ -81,6 +81,23 @@ fn the_app_gets_what_its_file_asks_for() {
 }
 
 #[test]
+fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
+    sandboxed(|sandbox| {
+        let app = "import os, time; was = os.get_blocking(3); os.set_blocking(3, False); print('blocking:', was, flush=True); time.sleep(1000)";
+        let lines = format!("command = python3 -c \"{app}\"\nlisten = 127.0.0.1:80");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        assert_eq!(emperor.wait_for("blocking: "), "blocking: True");
+        // In the same jail, and in the next instance.
+        sandbox.vassal("app", &(lines + "\n"));
+        assert_eq!(emperor.wait_for_nth(2, "blocking: "), "blocking: True");
+        process::signal(emperor.pid_of("app"), Signal::KILL);
+        assert_eq!(emperor.wait_for_nth(3, "blocking: "), "blocking: True");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn nobody_is_refused_while_the_filesystem_dies_and_comes_back() {
     sandboxed(|sandbox| {
         sandbox.tutorial();

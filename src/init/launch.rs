@@ -203,7 +203,9 @@ impl Launch<'_> {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor")?;
         }
         for (number, socket) in (sockets::FIRST..).zip(self.sockets) {
-            fd::place(&socket.fd, number).context("pass on", &socket.label)?;
+            // Whoever had it before, the app that ended or the emperor, may not have wanted to wait in accept(2).
+            let blocks = rustix::io::ioctl_fionbio(&socket.fd, false);
+            blocks.and_then(|()| fd::place(&socket.fd, number)).context("pass on", &socket.label)?;
         }
         Ok(())
     }
