@@ -139,6 +139,25 @@ fn a_directory_of_sockets_that_everybody_may_connect_to() {
 }
 
 #[test]
+fn root_gives_a_file_its_mode_without_looking_for_it_by_its_path() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sleep 1000");
+        // Whose directory it is may have put a link to another file there by then.
+        let (trace, socket) = (sandbox.path("trace"), sandbox.path("app.socket"));
+        let wrapper = ["strace", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=bind,/chmod"];
+        let mut command = sandbox.wrapped(&wrapper, "emperor");
+        command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-on-demand-directory", "/run/scratch"]);
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("emperor: app: waiting for a connection to");
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o666);
+        emperor.stop();
+        let traced = || fs::read_to_string(&trace).unwrap();
+        until("the trace", || traced().contains("app.socket"));
+        assert!(!traced().contains("chmod"), "{}", traced());
+    });
+}
+
+#[test]
 fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
     sandboxed(|sandbox| {
         // Two files with an address in the first one's own text; one for which nothing is printed; one that fails; one that

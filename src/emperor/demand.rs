@@ -12,7 +12,7 @@ use rustix::net::listen;
 use super::file::vassal_name;
 use super::server::{self, SocketFile};
 use crate::config;
-use crate::config::plan::{Address, OnDemand, Place};
+use crate::config::plan::{Address, OnDemand};
 use crate::error::{Cause, Context, Error, Result};
 use crate::world;
 
@@ -70,14 +70,13 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
 /// A socket that listens there, and its file. Whoever may reach that may connect: the vassal's user is not ours.
 ///
 /// # Errors
-/// Somebody listens there, or something else is there; as socket(2), bind(2), chmod(2).
+/// Somebody listens there, or something else is there; as socket(2), bind(2).
 pub(super) fn open(address: &Address) -> Result<(OwnedFd, Option<SocketFile>)> {
-    let ((socket, file), name) = (server::listen_on(address, false)?, &address.name);
-    if let Place::File(path) = &address.place {
-        rustix::fs::chmod(path, Mode::from_raw_mode(0o666)).context("chmod", name)?;
-    }
-    listen(&socket, BACKLOG).context("listen on", name)?;
-    // It is the app's, too, which may wait in accept(2).
-    rustix::io::ioctl_fionbio(&socket, false).context("listen on", name)?;
+    // Not by its path afterwards: in a user's directory that may lead to another file by then.
+    let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
+    let opened = server::listen_on(address, false);
+    rustix::process::umask(before);
+    let (socket, file) = opened?;
+    listen(&socket, BACKLOG).context("listen on", &address.name)?;
     Ok((socket, file))
 }
