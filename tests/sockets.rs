@@ -189,6 +189,29 @@ fn sockets_with_a_file_outlive_the_instance_too() {
 }
 
 #[test]
+fn sockets_with_a_file_outlive_a_network_namespace_and_do_not_hold_it() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "listen = /run/scratch/app.sock\nlisten = 127.0.0.1:7000"));
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,net", "--emperor-throttle", "3000"]);
+        let init = emperor.wait_running(1, "app");
+        let app = answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        run("ip", &["link", "add", "outside", "type", "veth", "peer", "inside", "netns", &init.to_string()]);
+        process::signal(init, Signal::KILL);
+        emperor.wait_for("killed by SIGKILL");
+        let waiting = UnixStream::connect("/run/scratch/app.sock").unwrap();
+        // It goes with the namespace, so that the next instance can have one of that name.
+        until("the interface is gone", || !fs::read_to_string("/proc/net/dev").unwrap().contains("outside"));
+        emperor.wait_running(2, "app");
+        assert_eq!(answer(waiting).1, app.1);
+        let nets = [emperor.pid_of("app"), emperor.pid()]
+            .map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap());
+        assert_ne!(nets[0], nets[1]);
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_vassal_that_is_really_down_refuses() {
     sandboxed(|sandbox| {
         // It fails before it has run for a second: the wait is long.

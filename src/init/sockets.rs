@@ -13,6 +13,7 @@ use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::launch::{Progress, Work};
 use super::run::{Role, Vassal};
@@ -22,6 +23,7 @@ use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
+use crate::sys::fd;
 
 /// Where the app finds its sockets: behind the standard descriptors.
 pub const FIRST: i32 = 3;
@@ -68,10 +70,18 @@ impl Vassal {
         };
         let (demand, mut kept): (Vec<_>, Vec<_>) =
             kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
-        // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept.
+        // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
+        // one with a file, which is not of that namespace.
         let is_apart = self.has_namespace(libc::CLONE_NEWNET);
+        let networks = self.events.link().filter(|_| is_apart && plan.keep_sockets);
+        let networks = networks.and_then(|link| Networks::of(link).ok());
+        let outlives = |listen: &Listen| {
+            let is_file = matches!(listen.address.place, Place::File(_));
+            is_kept(listen) && (!is_apart || is_file && networks.is_some())
+        };
         kept.retain(|socket| {
-            !is_apart && plan.listen.iter().any(|listen| is_for(&listen.value, &socket.label))
+            let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.label);
+            plan.listen.iter().any(|listen| is_its(&listen.value))
         });
         // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
         let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
@@ -90,9 +100,9 @@ impl Vassal {
             }
             let old = kept.iter().position(|socket| is_for(&listen.value, &socket.label));
             let old = old.map(|index| kept.swap_remove(index));
-            let opened = self.open_patiently(&listen.value, accounts, old.as_ref());
+            let opened = self.open_patiently(&listen.value, accounts, old.as_ref(), networks.as_ref());
             let opened = opened.map_err(|error| written(&error, listen))?;
-            if opened.is_some() && plan.keep_sockets && !is_apart && is_kept(&listen.value) {
+            if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
                 fresh.push(self.sockets.len());
             }
             if let (Some(_), Some(old)) = (&opened, &old) {
@@ -127,10 +137,11 @@ impl Vassal {
         plan: &Listen,
         accounts: &Accounts,
         old: Option<&KeptSocket>,
+        networks: Option<&Networks>,
     ) -> Result<Option<KeptSocket>> {
         let mut until = None;
         loop {
-            let opened = self.open_socket(plan, accounts, old);
+            let opened = self.open_socket(plan, accounts, old, networks);
             let Err(error) = &opened else { return opened };
             let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
             if !is_taken || self.events.link().is_none() {
@@ -155,10 +166,11 @@ impl Vassal {
         plan: &Listen,
         accounts: &Accounts,
         old: Option<&KeptSocket>,
+        networks: Option<&Networks>,
     ) -> Result<Option<KeptSocket>> {
         let name = &plan.address.name;
         let fd = match (&plan.address.place, old) {
-            (Place::File(path), old) => return self.open_file_socket(plan, path, accounts, old),
+            (Place::File(path), old) => return self.open_file_socket(plan, path, accounts, old, networks),
             (_, Some(old)) => {
                 return listen(&old.fd, backlog(plan)).context("listen on", name).map(|()| None);
             }
@@ -205,6 +217,7 @@ impl Vassal {
         path: &Path,
         accounts: &Accounts,
         old: Option<&KeptSocket>,
+        networks: Option<&Networks>,
     ) -> Result<Option<KeptSocket>> {
         let name = path.display();
         let owner = plan.owner.as_ref().map(|owner| {
@@ -213,8 +226,7 @@ impl Vassal {
             Ok((user, group))
         });
         let owner = owner.transpose()?;
-        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .context("create", "a socket")?;
+        let fd = networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
         if let Some(mode) = plan.mode {
             // Its file gets it: by the path somebody could lead us to another one.
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
@@ -237,6 +249,36 @@ impl Vassal {
             .is_none_or(|(kept, _)| kept != file)
             .then(|| KeptSocket { label: format!("{name} {file}"), fd }))
     }
+}
+
+/// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that when the instance
+/// has ended, and the interfaces in it, which the next one is to get.
+struct Networks {
+    emperors: OwnedFd,
+    ours: OwnedFd,
+}
+
+impl Networks {
+    fn of(link: BorrowedFd<'_>) -> rustix::io::Result<Self> {
+        Ok(Self { emperors: fd::network_of(link)?, ours: fd::network_of(unix_socket()?)? })
+    }
+
+    /// A socket of the emperor's.
+    fn socket(&self) -> rustix::io::Result<OwnedFd> {
+        let enter =
+            |network: &OwnedFd| move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+        if enter(&self.emperors).is_err() {
+            return unix_socket();
+        }
+        let socket = unix_socket();
+        // An error is the end of the instance.
+        enter(&self.ours)?;
+        socket
+    }
+}
+
+fn unix_socket() -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 /// Whether a socket of this label is one that was kept for this address.

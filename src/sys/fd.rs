@@ -23,6 +23,19 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The network namespace that a socket was made in.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN there.
+pub fn network_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: a live descriptor, and a request without an argument.
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGSKNS as _) } {
+        -1 => Err(last_errno()),
+        // SAFETY: the kernel has just opened it for us.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
 /// Closes every descriptor but the standard ones and `kept`, which may get another number.
 ///
 /// # Errors
