@@ -158,6 +158,25 @@ fn root_gives_a_file_its_mode_without_looking_for_it_by_its_path() {
 }
 
 #[test]
+fn a_socket_that_cannot_be_watched_is_tried_again() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "1000 exit"));
+        // The first one is the socket for commands.
+        let inject = "inject=epoll_ctl:error=ENOSPC:when=2";
+        let mut command =
+            sandbox.wrapped(&["strace", "-D", "-qq", "-o", "/dev/null", "-e", inject], "emperor");
+        command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-on-demand-directory", "/run/scratch"]);
+        let emperor = sandbox.start("emperor", command);
+        let failed =
+            "emperor: app: wait for a connection: No space left on device (ENOSPC); next try in 1.0 s";
+        emperor.wait_for(failed);
+        answer(UnixStream::connect(sandbox.path("app.socket")).unwrap());
+        assert_eq!(emperor.lines("emperor: app: waiting for a connection to").len(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
     sandboxed(|sandbox| {
         // Two files with an address in the first one's own text; one for which nothing is printed; one that fails; one that

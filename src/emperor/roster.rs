@@ -551,10 +551,13 @@ impl Roster {
             if let Some((new, (_, socket))) = armed.zip(vassal.kept.demand()) {
                 let data = epoll::EventData::new_u64(DEMAND | new as u64);
                 if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
-                    log_of!(&path.shown(), "wait for a connection: {}", Described(errno));
+                    vassal.machine.step(Event::SpawnFailed, now);
+                    let next = next(vassal.machine.state(), now);
+                    log_of!(&path.shown(), "wait for a connection: {}; {next}", Described(errno));
+                } else {
+                    self.waiting.insert(new, Rc::clone(path));
+                    vassal.armed = armed;
                 }
-                self.waiting.insert(new, Rc::clone(path));
-                vassal.armed = armed;
             }
         }
         if vassal.machine.state() == State::Held {
