@@ -366,7 +366,10 @@ fn an_address_that_is_taken_is_one_clear_line() {
                 ":2:15: http-socket: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
             ),
             ("listen = /run/scratch/taken.sock", "listen on /run/scratch/taken.sock: Address already in use"),
-            ("listen = /run/scratch/file", "listen on /run/scratch/file: Address already in use"),
+            (
+                "listen = /run/scratch/file",
+                "listen on /run/scratch/file: something that is no socket is there",
+            ),
             ("listen = /run/none/x", "listen on /run/none/x: No such file or directory (ENOENT)"),
             ("uid = user001\nlisten = /etc/x", "listen on /etc/x: Permission denied (EACCES)"),
             (

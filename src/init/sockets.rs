@@ -2,6 +2,7 @@
 //! emperor while there is no instance, so that connections wait instead of being refused.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -304,7 +305,9 @@ impl Binding<'_> {
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
         let mut socket = None;
         if let Ok(there) = lstat(path) {
-            let is_socket = FileType::from_raw_mode(there.st_mode) == FileType::Socket;
+            if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
+                return Err(no_socket(&name));
+            }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket).filter(|_| self.adapt(&there));
             // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
@@ -312,7 +315,7 @@ impl Binding<'_> {
             let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
             // Nobody listens on what another instance, or another emperor, has left behind.
             let is_left = || client().and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED);
-            if socket.is_none() && is_socket && (kept.is_some() || is_left()) {
+            if socket.is_none() && (kept.is_some() || is_left()) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
             }
         }
@@ -328,7 +331,7 @@ impl Binding<'_> {
         let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
         if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
-            return Err(Error::new("listen on", name, "somebody has put something else there"));
+            return Err(no_socket(&name));
         }
         if let Some((uid, gid)) = self.owner {
             let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
@@ -364,6 +367,10 @@ impl Binding<'_> {
 /// As lstat(2).
 pub fn look(path: &Path) -> Result<String> {
     lstat(path).map(|there| file_id(&there)).context("look at", path.display())
+}
+
+fn no_socket(name: &dyn Display) -> Error {
+    Error::new("listen on", name, "something that is no socket is there")
 }
 
 fn file_id(there: &Stat) -> String {
