@@ -158,6 +158,32 @@ fn root_gives_a_file_its_mode_without_looking_for_it_by_its_path() {
 }
 
 #[test]
+fn a_socket_that_the_app_has_shut_down_is_bound_anew() {
+    sandboxed(|sandbox| {
+        let app = "import socket, time; s = socket.socket(fileno=3); c = s.accept()[0]; c.send(b'served'); c.close(); \
+                   time.sleep(1.1); s.shutdown(2)";
+        for (name, address) in [("app", "/run/scratch/socket"), ("tcp", "127.0.0.1:7000")] {
+            let path = sandbox.vassal(name, &format!("command = python3 -c \"{app}\""));
+            fs::write(path.with_extension("ini.sock"), address).unwrap();
+        }
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock"]);
+        for turn in 1..=2 {
+            for name in ["app", "tcp"] {
+                emperor.wait_for_nth(turn, &format!("emperor: {name}: waiting for a connection to"));
+            }
+            assert_eq!(answer(UnixStream::connect("/run/scratch/socket").unwrap()), "served");
+            assert_eq!(answer(TcpStream::connect("127.0.0.1:7000").unwrap()), "served");
+        }
+        for name in ["app", "tcp"] {
+            emperor.wait_for_nth(3, &format!("emperor: {name}: waiting for a connection to"));
+            // Nothing that only looked like a connection.
+            assert_eq!(emperor.lines(&format!("emperor: {name}: somebody connects")).len(), 2);
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_socket_that_cannot_be_watched_is_tried_again() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "1000 exit"));
@@ -431,7 +457,8 @@ fn a_socket_whose_file_was_removed_is_bound_anew() {
         answer(UnixStream::connect(&socket).unwrap());
         fs::remove_file(&socket).unwrap();
         sandbox.vassal("app", &lines);
-        emperor.wait_for("needs a fresh jail: the file of its on-demand socket is gone: restarting");
+        emperor
+            .wait_for("needs a fresh jail: nobody can connect to its on-demand socket any more: restarting");
         emperor.wait_for_nth(3, "emperor: app: waiting for a connection");
         answer(UnixStream::connect(&socket).unwrap());
         emperor.stop();

@@ -98,6 +98,26 @@ fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
 }
 
 #[test]
+fn a_socket_that_the_last_app_has_shut_down_serves_the_next_one() {
+    sandboxed(|sandbox| {
+        let app = "import select, socket, sys; s = [socket.socket(fileno=n) for n in (3, 4)]; print('serving', flush=True); \
+                   c = select.select(s, [], [])[0][0].accept()[0]; c.send(b'1 1'); c.close(); [x.shutdown(2) for x in s]";
+        let lines =
+            format!("command = python3 -c \"{app}\"\nlisten = /run/scratch/app.sock\nlisten = 127.0.0.1:80");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_for_nth(1, "serving");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        emperor.wait_for_nth(2, "serving");
+        answer(TcpStream::connect("127.0.0.1:80").unwrap());
+        emperor.wait_for_nth(3, "serving");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        emperor.wait_for_nth(4, "serving");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn nobody_is_refused_while_the_filesystem_dies_and_comes_back() {
     sandboxed(|sandbox| {
         sandbox.tutorial();

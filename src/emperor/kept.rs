@@ -38,9 +38,10 @@ impl Kept {
         Some((socket.label.strip_prefix(ON_DEMAND)?, socket.fd.as_fd()))
     }
 
-    /// Whether the file of that socket, if it has one, is gone: nobody can connect to it any more.
-    pub fn has_lost_its_file(&self) -> bool {
+    /// Whether nobody can connect to that socket any more: its file, if it has one, is gone, or an instance has shut it down.
+    pub fn is_lost(&self) -> bool {
         self.file.as_ref().is_some_and(|file| !file.is_there())
+            || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
     }
 
     /// Listens there ourselves from now on, or not any more.

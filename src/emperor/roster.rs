@@ -477,8 +477,8 @@ impl Roster {
                 }
             }
             Action::Reload if !vassal.listens_right() => {
-                let why = if vassal.kept.has_lost_its_file() {
-                    "the file of its on-demand socket is gone"
+                let why = if vassal.kept.is_lost() {
+                    "nobody can connect to its on-demand socket any more"
                 } else {
                     "another on-demand address"
                 };
@@ -727,7 +727,7 @@ impl Vassal {
     /// Whether the socket that we listen on is the one it is to have.
     fn listens_right(&self) -> bool {
         let wanted = self.demand.as_ref().map(|address| address.name.as_str());
-        wanted == self.kept.demand().map(|(address, _)| address) && !self.kept.has_lost_its_file()
+        wanted == self.kept.demand().map(|(address, _)| address) && !self.kept.is_lost()
     }
 
     /// Whether connections are worth to wait for the next instance.

@@ -309,7 +309,8 @@ impl Binding<'_> {
                 return Err(no_socket(&name));
             }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
-            socket = kept.map(|(_, socket)| socket).filter(|_| self.adapt(&there));
+            socket = kept.map(|(_, socket)| socket);
+            socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(&there));
             // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);

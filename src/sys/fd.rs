@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -34,6 +34,13 @@ pub fn network_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
         // SAFETY: the kernel has just opened it for us.
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
+}
+
+/// Whether a listening socket was shut down (shutdown(2)), which whoever has it can do for all: nobody can connect any more.
+pub fn is_shut_down(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|shut| shut > 0)
 }
 
 /// Closes every descriptor but the standard ones and `kept`, which may get another number.
