@@ -5,11 +5,13 @@
 mod common;
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use common::process::Handle;
 use common::sandbox::VASSALS;
 use common::{process, run, sandboxed, until};
 
@@ -147,6 +149,22 @@ fn editors_write_in_many_ways_and_each_is_one_change() {
             emperor.wait_for_nth(index + 1, "emperor: a: reloaded after ");
         }
         assert_eq!(emperor.lines("emperor: a: started (pid ").len(), 1, "the vassal was never thought gone");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn who_writes_to_a_file_that_is_gone_keeps_no_vassal() {
+    sandboxed(|sandbox| {
+        let path = sandbox.vassal("a", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = Handle::of(emperor.wait_running(1, "a"));
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        until("the vassal is stopped", || {
+            file.write_all(b"#").unwrap();
+            init.is_gone()
+        });
         emperor.stop();
     });
 }

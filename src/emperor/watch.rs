@@ -67,7 +67,9 @@ impl Watch {
             | WatchFlags::DELETE
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
+            | WatchFlags::ONLYDIR
+            // Who still writes to a file that was deleted or replaced must not hold what has its name.
+            | WatchFlags::EXCL_UNLINK;
         let inotify = match &self.inotify {
             Some(inotify) => inotify,
             None => {
