@@ -14,6 +14,7 @@ use std::path::Path;
 use common::process::Handle;
 use common::sandbox::VASSALS;
 use common::{process, run, sandboxed, until};
+use rustix::process::Signal;
 
 const STEADY: &str = "command = sleep 1000";
 
@@ -165,6 +166,35 @@ fn who_writes_to_a_file_that_is_gone_keeps_no_vassal() {
             file.write_all(b"#").unwrap();
             init.is_gone()
         });
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_vassal_whose_file_is_gone_is_not_reloaded_while_it_stops() {
+    sandboxed(|sandbox| {
+        let slow = "command = sh -c 'trap \"until [ -e /run/scratch/go ]; do sleep 0.01; done; exit\" TERM; \
+                    echo up; while :; do sleep 0.01; done'";
+        let path = sandbox.vassal("a", slow);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("up");
+        emperor.wait_running(1, "a");
+        fs::remove_file(&path).unwrap();
+        emperor.wait_for("emperor: a: file removed: stopping");
+        emperor.signal(Signal::HUP);
+        emperor.wait_for("reloading 1 vassal");
+        for word in ["reload", "start"] {
+            let output = sandbox.program("emperor").args([word, "a"]).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(
+                (output.status.code(), &*error),
+                (Some(1), "emperor: a: its file is gone\n"),
+                "{word}"
+            );
+        }
+        sandbox.file("go", "");
+        emperor.wait_for("emperor: a: stopped; ");
+        assert_eq!(emperor.lines("not respawned").len(), 1, "{}", emperor.log());
         emperor.stop();
     });
 }

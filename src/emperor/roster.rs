@@ -278,7 +278,9 @@ impl Roster {
     /// Every vassal is to run as its file says now.
     pub fn reload_all(&mut self, now: Instant) {
         for path in self.paths() {
-            self.start(&path, "reload", now);
+            if self.vassals.get(&path).is_some_and(|vassal| !vassal.has_lost_its_file()) {
+                self.start(&path, "reload", now);
+            }
         }
     }
 
@@ -715,6 +717,11 @@ impl Vassal {
     /// How many sockets more than now it has once it [listens](Self::listen).
     fn missing(&self) -> u64 {
         (self.demand.is_some() && self.kept.demand().is_none()).into()
+    }
+
+    /// Whether it is on its way out for good: started again it would fail for ever, as no scan would find its file gone.
+    fn has_lost_its_file(&self) -> bool {
+        matches!(self.machine.state(), State::Stopping { then: Then::Nothing, .. })
     }
 
     /// Brings the total up to date with the sockets that are kept for this one.

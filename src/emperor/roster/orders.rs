@@ -34,6 +34,9 @@ impl Roster {
         let (state, up) = (vassal.machine.state(), vassal.instance.is_some());
         let held = matches!(state, State::Held | State::Stopping { then: Then::Hold, .. });
         let how = match order {
+            Order::Reload | Order::Start if vassal.has_lost_its_file() => {
+                return Err(format!("{}: its file is gone", path.shown()));
+            }
             Order::Reload if held => {
                 return Err(format!("{} was stopped by command: 'emperor start' starts it", path.shown()));
             }
@@ -46,7 +49,6 @@ impl Roster {
             Order::Stop => "stopped",
             Order::Start => match state {
                 State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
-                State::Stopping { then: Then::Nothing, .. } => "its file is gone: stopping",
                 State::Stopping { .. } => "starting again as soon as it has stopped",
                 State::Idle | State::Backoff { .. } | State::Invalid { .. } => "starting",
                 State::Held | State::Waiting => "starting",
