@@ -75,8 +75,8 @@ fn what_is_no_file_or_too_large_is_refused_and_waited_for_by_nobody() {
             ("zero", "a device, not a file"),
             ("directory", "a directory, not a file"),
             ("dangling", "a symbolic link to nothing"),
-            ("loop-a", "Too many levels of symbolic links (ELOOP)"),
-            ("loop-b", "Too many levels of symbolic links (ELOOP)"),
+            ("loop-a", "symbolic links in a circle"),
+            ("loop-b", "symbolic links in a circle"),
         ] {
             emperor.wait_for(&format!("emperor: {name}: {} ignored: {why}", at(name)));
         }
@@ -196,5 +196,26 @@ fn a_vassal_whose_file_is_gone_is_not_reloaded_while_it_stops() {
         emperor.wait_for("emperor: a: stopped; ");
         assert_eq!(emperor.lines("not respawned").len(), 1, "{}", emperor.log());
         emperor.stop();
+    });
+}
+
+#[test]
+fn what_a_link_in_a_circle_or_through_a_file_was_before_is_gone() {
+    sandboxed(|sandbox| {
+        let file = sandbox.vassal("file", STEADY);
+        for (name, leads) in [("circle", "circle.ini"), ("through", "file.ini/x"), ("nowhere", "no/such")] {
+            let path = sandbox.vassal(name, STEADY);
+            let draft = path.with_extension("draft");
+            symlink(leads, &draft).unwrap();
+            let emperor = sandbox.emperor(&[]);
+            emperor.wait_running(1, name);
+            fs::rename(&draft, &path).unwrap();
+            emperor.wait_for(&format!("emperor: {name}: stopped; "));
+            emperor.wait_for(&format!("{}.ini ignored: ", path.with_extension("").display()));
+            emperor.stop();
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        assert!(file.exists());
     });
 }

@@ -43,7 +43,12 @@ pub struct Stamp {
     pub device: (u32, u32),
     /// User and group, where they matter.
     pub owner: Option<(u32, u32)>,
+    /// Whether the last listing has had a link to nothing there.
+    pub lost: bool,
 }
+
+/// What is refused where a link leads nowhere.
+const NOTHING: &str = "a symbolic link to nothing";
 
 /// What happened to a name between two listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,9 +127,10 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
         let look = |flags| rustix::fs::statx(&fd, entry.file_name(), flags, StatxFlags::BASIC_STATS);
         let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
         let found = match look(AtFlags::empty()) {
-            Err(Errno::NOENT) if entry.file_type() == FileType::Symlink => {
-                Entry::Refused("a symbolic link to nothing")
+            Err(Errno::NOENT | Errno::NOTDIR) if entry.file_type() == FileType::Symlink => {
+                Entry::Refused(NOTHING)
             }
+            Err(Errno::LOOP) => Entry::Refused("symbolic links in a circle"),
             // Deleted in between.
             Err(Errno::NOENT) => continue,
             Err(errno) => Entry::Unknown(errno),
@@ -160,6 +166,7 @@ fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Sta
         elsewhere,
         device: (version.stx_dev_major, version.stx_dev_minor),
         owner: (owners != Owners::Ignored).then_some((owner.stx_uid, owner.stx_gid)),
+        lost: false,
     }
 }
 
@@ -184,7 +191,14 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
         if held(&name) {
             continue;
         }
-        let known = old.get_mut(&name);
+        let mut known = old.get_mut(&name);
+        // Some editors move the old file away before they write the new one; what a link leads to has no watch that tells.
+        if let (Some(Entry::File(stamp)), Entry::Refused(NOTHING)) = (&mut known, &entry)
+            && !stamp.lost
+        {
+            stamp.lost = true;
+            continue;
+        }
         let before = known.as_deref();
         if before == Some(&entry) {
             continue;
@@ -239,6 +253,7 @@ mod tests {
             elsewhere: false,
             device: (0, 3),
             owner: None,
+            lost: false,
         })
     }
 
@@ -307,6 +322,18 @@ mod tests {
         assert_eq!(changes(&mut old, &new, ""), []);
         let appeared = ("b.ini".to_owned(), Change::Appeared);
         assert_eq!(changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""), [appeared]);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_may_be_away_for_one_look() {
+        let nothing = || Entry::Refused(NOTHING);
+        let mut old = listing(&[("a.ini", file(1))]);
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1))], ""), [("a.ini".to_owned(), Change::Changed)]);
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), []);
+        let refused = ("a.ini".to_owned(), Change::Refused(NOTHING.to_owned()));
+        let gone = [("a.ini".to_owned(), Change::Removed), refused];
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), gone);
     }
 
     #[test]
