@@ -91,6 +91,33 @@ fn a_pattern_may_find_files_of_one_name_in_many_directories() {
 }
 
 #[test]
+fn thousands_of_directories_are_looked_at_and_not_for_each_other() {
+    sandboxed(|sandbox| {
+        let home = |n: usize| format!("/run/scratch/home/{n:04}");
+        (0..3000).for_each(|n| fs::create_dir_all(home(n)).unwrap());
+        let emperor = emperor(sandbox, "emperor = /run/scratch/home/*/*.ini\nemperor-freq = 1000");
+        // What the emperor and the kernel have worked, in ticks.
+        let worked = || {
+            let text = fs::read_to_string(format!("/proc/{}/stat", emperor.pid())).unwrap();
+            let fields: Vec<_> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            [11, 12].map(|index| fields[index].parse::<u64>().unwrap())
+        };
+        let mut before = [0; 2];
+        for n in 0..5 {
+            // Each is found by a scan of all.
+            saying(&format!("{}/app.ini", home(n)), "-");
+            emperor.wait_running(1, &format!("{n:04}/app"));
+            if n == 0 {
+                before = worked();
+            }
+        }
+        let [user, system] = [0, 1].map(|index| worked()[index] - before[index]);
+        assert!(user < 4 * system + 10, "{user} ticks of its own beside {system} of the kernel");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_config_map_is_swapped_as_a_whole() {
     sandboxed(|sandbox| {
         // As the kubelet lays it out: files are links through ..data, which is a link to a directory of the version.

@@ -21,6 +21,8 @@ use crate::log::Elapsed;
 
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
 const SPACING: Duration = Duration::from_millis(50);
+/// Nor faster than so many times as long as one takes, where that is longer.
+const REST: u32 = 4;
 
 /// A scan that nothing asked for is put off while it would take more than one part in this many of the time: with thousands
 /// of files it would be most of what an idle emperor does.
@@ -85,7 +87,8 @@ impl Directories {
         }
         let anchored = |source: &Located<Source>| {
             let value = match &source.value {
-                Source::Directory(path) => Source::Directory(cwd.join(path)),
+                // However it is written, it is the same one.
+                Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
                 Source::Pattern(path) => Source::Pattern(cwd.join(path)),
             };
             (Located { value, ..source.clone() }, None)
@@ -110,7 +113,7 @@ impl Directories {
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
         let regular = later(last, if told { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
-        wanted.max(last + SPACING)
+        wanted.max(last + SPACING.max(self.took * REST))
     }
 
     /// Whether the last scan would have found this file, if it were anybody's.
@@ -160,15 +163,22 @@ impl Directories {
             match places {
                 Ok((names_at, places)) => {
                     *trouble = None;
+                    let mut next = 0;
                     for (path, wanted) in places {
-                        let known = self.directories.iter_mut().find(|known| *known.path == *path);
-                        match known {
+                        let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
+                        // Most come in the order of the last time: thousands are not each looked for among all.
+                        if !self.directories.get(next).is_some_and(is_it) {
+                            let all = self.directories.len();
+                            next = self.directories.iter().position(is_it).unwrap_or(all);
+                        }
+                        match self.directories.get_mut(next) {
                             Some(known) => known.wanted.push(wanted),
                             None => {
                                 let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
                                 self.directories.push(Directory::new(path.into(), names_at, source, wanted));
                             }
                         }
+                        next += 1;
                     }
                 }
                 Err(error) => {
@@ -419,7 +429,7 @@ mod tests {
             fixture.write(name);
             fixture.scan();
             let directories = &mut fixture.directories;
-            directories.took = Duration::from_secs(1);
+            directories.took = Duration::from_millis(700);
             let last = directories.last_scan.unwrap();
             assert_eq!(directories.due(last), last + Duration::from_secs(3), "{name}");
         }
@@ -449,9 +459,23 @@ mod tests {
     }
 
     #[test]
+    fn scans_take_a_bounded_share_of_the_time() {
+        let mut fixture = Fixture::new("flood", &[|path| Source::Directory(path.to_path_buf())]);
+        for (took, wait) in [(1, 50), (100, 400)] {
+            fixture.scan();
+            fixture.write("a.ini");
+            let directories = &mut fixture.directories;
+            directories.took = Duration::from_millis(took);
+            directories.watch.read(Instant::now()).unwrap();
+            let last = directories.last_scan.unwrap();
+            assert_eq!(directories.due(last), last + Duration::from_millis(wait));
+        }
+    }
+
+    #[test]
     fn two_lines_for_one_directory_find_each_vassal_once() {
         let sources: [fn(&Path) -> Source; 2] =
-            [|path| Source::Directory(path.to_path_buf()), |path| Source::Pattern(path.join("[ab].ini"))];
+            [|path| Source::Directory(path.join("./")), |path| Source::Pattern(path.join("[ab].ini"))];
         let mut fixture = Fixture::new("twice", &sources);
         fixture.write("a.ini");
         fixture.write("c.ini");

@@ -78,7 +78,8 @@ impl Watch {
             }
         };
         let found = inotify::add_watch(inotify, &**directory, flags);
-        match self.directories.iter_mut().find(|(known, _)| known == directory) {
+        // Thousands are looked up with each scan: not by what they say.
+        match self.directories.iter_mut().find(|(known, _)| Rc::ptr_eq(known, directory)) {
             Some((_, watch)) => {
                 let before = std::mem::replace(watch, found.ok());
                 if before != found.ok() {
@@ -91,8 +92,8 @@ impl Watch {
     }
 
     /// Watches a directory no more.
-    pub fn forget(&mut self, directory: &Path) {
-        if let Some(index) = self.directories.iter().position(|(known, _)| **known == *directory) {
+    pub fn forget(&mut self, directory: &Rc<Path>) {
+        if let Some(index) = self.directories.iter().position(|(known, _)| Rc::ptr_eq(known, directory)) {
             let (_, watch) = self.directories.swap_remove(index);
             self.end(watch);
         }
