@@ -2,7 +2,7 @@
 //!
 //! An event only says *look again*; what changed is for the scan to find. While somebody writes a file it is not
 //! acted on: creating an empty file or writing to one holds it until it is closed, renamed or deleted, or until
-//! [`WRITER_MAX`] after its last write. A name that has an event during a scan is held as well, since nobody can
+//! [`WRITER_MAX`] after its last write, [`WRITERS_MAX`] at most. A name that has an event during a scan is held as well, since nobody can
 //! say whether the scan saw it before or after; the next scan follows at once.
 
 use std::ffi::{OsStr, OsString};
@@ -23,6 +23,9 @@ use crate::error::{Context, Error, Result};
 
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
 pub const WRITER_MAX: Duration = Duration::from_secs(1);
+
+/// Nor longer than this in all: who writes without end could keep others' changes of his file from being seen.
+const WRITERS_MAX: Duration = Duration::from_secs(10);
 
 /// A file that goes away is given this long to come back: some editors move the old one away before they write the new.
 const RETURN: Duration = Duration::from_millis(100);
@@ -139,11 +142,11 @@ impl Watch {
                     What::Created if is_empty_file(directory, name) => now + WRITER_MAX,
                     What::Created => now,
                 };
-                self.holds.note(directory, name, until);
+                self.holds.note(directory, name, now, until);
             }
             // A lost queue belongs to no watch.
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                self.holds.note(&Rc::from(Path::new("")), OsStr::new(""), now);
+                self.holds.note(&Rc::from(Path::new("")), OsStr::new(""), now, now);
             }
         }
         Ok(())
@@ -216,17 +219,19 @@ fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
     file.is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_size == 0)
 }
 
-/// Which names had events, and until when each is not to be touched.
+/// Which names had events, and since when and until when each is not to be touched.
 #[derive(Debug, Default)]
-struct Holds(Table<(OsString, Rc<Path>), Instant>);
+struct Holds(Table<(OsString, Rc<Path>), (Instant, Instant)>);
 
 impl Holds {
-    fn note(&mut self, directory: &Rc<Path>, name: &OsStr, until: Instant) {
-        self.0.insert((name.to_owned(), Rc::clone(directory)), until);
+    fn note(&mut self, directory: &Rc<Path>, name: &OsStr, now: Instant, until: Instant) {
+        let key = (name.to_owned(), Rc::clone(directory));
+        let since = self.0.get(&key).map_or(now, |(since, _)| *since);
+        self.0.insert(key, (since, until.min(since + WRITERS_MAX)));
     }
 
     fn release(&mut self, now: Instant) {
-        self.0.retain(|_, until| *until > now);
+        self.0.retain(|_, (_, until)| *until > now);
     }
 
     fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
@@ -234,7 +239,7 @@ impl Holds {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|(_, until)| *until).min()
+        self.0.iter().map(|(_, (_, until))| *until).min()
     }
 }
 
@@ -296,6 +301,25 @@ mod tests {
         assert!(fixture.holds("a.ini"));
         fixture.watch.scan_begins(Instant::now() + WRITER_MAX);
         assert!(!fixture.watch.holds(&fixture.path, OsStr::new("a.ini")));
+    }
+
+    #[test]
+    fn a_writer_who_does_not_end_is_waited_for_no_longer_than_others() {
+        let mut fixture = Fixture::new("endless");
+        let path = fixture.path.join("a.ini");
+        fs::write(&path, "text").unwrap();
+        fixture.watch.scan_begins(Instant::now());
+        let mut file = File::options().append(true).open(&path).unwrap();
+        let begin = Instant::now();
+        for tenths in 0..110 {
+            let now = begin + Duration::from_millis(tenths * 100);
+            file.write_all(b"#").unwrap();
+            fixture.watch.read(now).unwrap();
+            fixture.watch.scan_begins(now);
+            let is_held = fixture.watch.holds(&fixture.path, OsStr::new("a.ini"));
+            // Then it is seen once, and held anew.
+            assert_eq!(is_held, tenths != 100, "{tenths}");
+        }
     }
 
     #[test]
