@@ -50,7 +50,7 @@ pub fn set(
 pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()> {
     match result {
         Err(error) if optional => {
-            crate::log_of!(vassal, "{error}; going on without, as cgroup-optional says");
+            crate::log::line(vassal, format_args!("{error}; going on without, as cgroup-optional says"));
             Ok(())
         }
         result => result,

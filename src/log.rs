@@ -308,10 +308,10 @@ macro_rules! log {
     ($($arg:tt)*) => { $crate::log::line("", format_args!($($arg)*)) };
 }
 
-/// Logs one line about a vassal: its name, then as [`log!`](crate::log!).
+/// Logs one line about the vassal of a [file](crate::emperor::file::VassalFile): its name, then as [`log!`](crate::log!).
 #[macro_export]
 macro_rules! log_of {
-    ($vassal:expr, $($arg:tt)*) => { $crate::log::line($vassal, format_args!($($arg)*)) };
+    ($vassal:expr, $($arg:tt)*) => { $vassal.log(format_args!($($arg)*)) };
 }
 
 /// A time as people read it in a log line: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.

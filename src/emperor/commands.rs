@@ -32,7 +32,7 @@ pub struct Commands {
 
 /// The commands for one instance.
 struct Job {
-    vassal: String,
+    path: Rc<VassalFile>,
     instance: Pid,
     variables: [(OsString, OsString); 5],
     /// Which command runs.
@@ -51,7 +51,7 @@ impl Commands {
     }
 
     /// Begins the commands for an instance of the vassal whose file is at `path`.
-    pub fn begin(&mut self, path: &VassalFile, process: &Process, now: Instant) {
+    pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
         let number = |number: u32| OsString::from(number.to_string());
         // uWSGI's four, and the name, which its commands have to cut out of the path.
         let variables = [
@@ -62,7 +62,7 @@ impl Commands {
             ("UWSGI_VASSAL_NAME", path.name().to_owned()),
         ];
         self.run(Job {
-            vassal: path.shown().into_owned(),
+            path: Rc::clone(path),
             instance: process.pid,
             variables: variables.map(|(name, value)| (name.into(), value)),
             index: 0,
@@ -83,7 +83,7 @@ impl Commands {
         let (_, mut job) = self.jobs.swap_remove(index);
         if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
             let took = Elapsed(now.saturating_duration_since(job.began));
-            log_of!(&job.vassal, "{} ({}): {status} after {took}", command.key, command.at);
+            log_of!(job.path, "{} ({}): {status} after {took}", command.key, command.at);
         }
         if !job.last {
             job.index += 1;
@@ -113,7 +113,7 @@ impl Commands {
                 && let Some(command) = self.commands.get(job.index)
             {
                 let took = Elapsed(now.saturating_duration_since(job.began));
-                log_of!(&job.vassal, "{} ({}): still running after {took}: killed", command.key, command.at);
+                log_of!(job.path, "{} ({}): still running after {took}: killed", command.key, command.at);
                 job.kill_at = None;
                 kill_group(*pid);
             }
@@ -125,7 +125,7 @@ impl Commands {
         self.commands.clear();
         for (pid, job) in &mut self.jobs {
             if job.kill_at.take().is_some() {
-                log_of!(&job.vassal, "as-emperor commands cut short");
+                log_of!(job.path, "as-emperor commands cut short");
                 kill_group(*pid);
             }
         }
@@ -139,7 +139,7 @@ impl Commands {
                     self.jobs.push((pid, job));
                     return;
                 }
-                Err(error) => log_of!(&job.vassal, "{} ({}): {error}", command.key, command.at),
+                Err(error) => log_of!(job.path, "{} ({}): {error}", command.key, command.at),
             }
             job.index += 1;
         }
@@ -198,7 +198,7 @@ mod tests {
         let append = format!("echo second >> {0}; [ $(ps -o pgid= -p $$) = $$ ]", out.display());
         let mut commands = commands(&[&write, &append]);
         let now = Instant::now();
-        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), now);
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(3));
         assert_eq!(reap(&mut commands), WaitStatus::Exited(0));
@@ -212,7 +212,7 @@ mod tests {
     fn a_command_that_hangs_is_killed_with_its_group_and_the_next_one_runs() {
         let mut commands = commands(&["sleep 1000 & wait", "exit 5"]);
         let now = Instant::now();
-        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), now);
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
         commands.time(now + TIMEOUT / 2);
         assert_eq!(commands.deadline(), Some(now + TIMEOUT));
         commands.time(now + TIMEOUT);
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn nothing_more_is_begun_for_an_instance_that_has_ended_or_while_stopping() {
         let mut commands = commands(&["exit 0", "exit 0"]);
-        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), Instant::now());
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
         commands.instance_ended(getpid());
         reap(&mut commands);
         assert!(commands.jobs.is_empty());
-        commands.begin(&VassalFile::new("/v/a.ini".into(), 3), &process(), Instant::now());
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
         commands.stop();
         reap(&mut commands);
         assert!(commands.jobs.is_empty());

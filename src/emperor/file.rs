@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ffi::OsStr;
+use std::fmt;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,12 @@ impl VassalFile {
     /// The name, as log lines show it.
     pub fn shown(&self) -> Cow<'_, str> {
         readable(self.name())
+    }
+
+    /// Writes a line about the vassal; use it through [`crate::log_of!`].
+    #[inline(never)]
+    pub fn log(&self, message: fmt::Arguments<'_>) {
+        crate::log::line(&self.shown(), message);
     }
 
     /// The file's own name.

@@ -9,6 +9,7 @@ use rustix::event::epoll;
 use rustix::process::Pid;
 
 use super::cgroups::Cgroup;
+use super::file::VassalFile;
 use super::spawn::{Owner, Process};
 use super::state::SavedInstance;
 use super::vassal::{Answer, Event};
@@ -188,8 +189,8 @@ impl Instance {
         &self.status
     }
 
-    /// Takes the next packet off the link. `name` is for the log.
-    pub fn hear(&mut self, links: &OwnedFd, name: &str, now: Instant) -> Heard {
+    /// Takes the next packet off the link. `path` is for the log.
+    pub fn hear(&mut self, links: &OwnedFd, path: &VassalFile, now: Instant) -> Heard {
         let Some(link) = &self.process.link else { return Heard::Nothing };
         match protocol::receive(link) {
             Ok(Received::Nothing) => return Heard::Nothing,
@@ -201,7 +202,7 @@ impl Instance {
                 Some(FromVassal::Running) => {
                     if self.running.is_none() {
                         self.running = Some(now);
-                        log_of!(name, "running after {}", Elapsed(now.saturating_duration_since(self.born)));
+                        log_of!(path, "running after {}", Elapsed(now.saturating_duration_since(self.born)));
                     }
                     return Heard::Event(Event::Running);
                 }
@@ -231,7 +232,7 @@ impl Instance {
                             self.ready = None;
                             let is_reload = news == Announcement::Reloading;
                             let what = if is_reload { "reloads itself" } else { "is stopping by itself" };
-                            log_of!(name, "the app {what}, {} after its start", since(self.began()));
+                            log_of!(path, "the app {what}, {} after its start", since(self.began()));
                             // Who is stopping need not say that he is alive.
                             let quiet = Event::Heartbeat(Duration::MAX);
                             return if is_reload { Heard::News } else { Heard::Event(quiet) };
@@ -245,7 +246,7 @@ impl Instance {
                             "loyal"
                         }
                     };
-                    log_of!(name, "{what} after {}", since(self.began()));
+                    log_of!(path, "{what} after {}", since(self.began()));
                     return Heard::News;
                 }
                 Some(FromVassal::Reloading(within)) => {
@@ -256,10 +257,10 @@ impl Instance {
                 Some(FromVassal::Refused(why)) => return Heard::Answer(Answer::Refused, why),
                 Some(FromVassal::NeedsRespawn(why)) => return Heard::Answer(Answer::NeedsRespawn, why),
                 Some(FromVassal::Mountpoints(reports)) => return Heard::Mountpoints(reports),
-                None => log_of!(name, "sent {} bytes that are no message: link closed", packet.len()),
+                None => log_of!(path, "sent {} bytes that are no message: link closed", packet.len()),
             },
             Ok(Received::Closed) => {}
-            Err(errno) => log_of!(name, "read from its link: {}: link closed", Described(errno)),
+            Err(errno) => log_of!(path, "read from its link: {}: link closed", Described(errno)),
         }
         self.close_link(links);
         // Without its link it is ending, or must: it takes the end of the link for the end of the emperor.
@@ -321,7 +322,7 @@ impl Instance {
 
     /// SIGKILL, and in a pid namespace of its own everything it has started goes with it; what waits for a FUSE daemon goes
     /// when its connection does ([`super::roster::Roster::free_killed`]).
-    pub fn kill(&mut self, name: &str, now: Instant) {
+    pub fn kill(&mut self, path: &VassalFile, now: Instant) {
         let why = match (self.asked_to_stop, &self.condemned) {
             _ if self.killed.is_some() => format!("not gone {} after SIGKILL", self.killed_for(now)),
             (None, Some(why)) => why.clone(),
@@ -329,7 +330,7 @@ impl Instance {
             (None, None) if self.process.link.is_none() => "not gone after it closed its link".to_owned(),
             (None, None) => "not gone in the time it announced".to_owned(),
         };
-        log_of!(name, "{why}: killing pid {}", self.pid());
+        log_of!(path, "{why}: killing pid {}", self.pid());
         if self.killed.is_none() {
             (self.killed, self.condemned) = (Some(now), Some(why));
         }

@@ -466,7 +466,7 @@ impl Emperor {
             Change::Changed => self.roster.start(path, "file changed", now),
             Change::Removed => self.roster.stop(path, "file removed", now),
             Change::Refused(why) => {
-                log_of!(&path.shown(), "{} ignored: {why}", path.display());
+                log_of!(path, "{} ignored: {why}", path.display());
             }
         }
     }

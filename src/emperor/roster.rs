@@ -190,7 +190,7 @@ impl Roster {
                 if !self.shadowed.contains(path) {
                     self.shadowed.push(Rc::clone(path));
                     let (file, owner) = (path.display(), owner.display());
-                    log_of!(&path.shown(), "{file} has to wait: {owner} has the same name");
+                    log_of!(path, "{file} has to wait: {owner} has the same name");
                 }
                 return;
             }
@@ -234,7 +234,7 @@ impl Roster {
         match address {
             Ok(demand) => vassal.demand = demand,
             Err(error) => {
-                log_of!(&path.shown(), "{error}: not on demand");
+                log_of!(path, "{error}: not on demand");
                 vassal.demand = None;
             }
         }
@@ -251,7 +251,7 @@ impl Roster {
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
         };
         if let Some(how) = how {
-            log_of!(&path.shown(), "{why}: {how}");
+            log_of!(path, "{why}: {how}");
         }
         self.apply(path, Event::Start, now);
     }
@@ -270,7 +270,7 @@ impl Roster {
         self.shadowed.retain(|shadowed| shadowed != path);
         if let Some(vassal) = self.vassals.get(path) {
             let how = if vassal.instance.is_some() { "stopping" } else { "forgotten" };
-            log_of!(&path.shown(), "{why}: {how}");
+            log_of!(path, "{why}: {how}");
         }
         self.apply(path, Event::Stop, now);
     }
@@ -311,7 +311,7 @@ impl Roster {
             };
             let state = self.vassals.get(&path).map(|vassal| vassal.machine.state());
             if let Some(State::Reloading { .. }) = state {
-                log_of!(&path.shown(), "the reload was not answered in time: restarting");
+                log_of!(path, "the reload was not answered in time: restarting");
             }
             let instance = self.vassals.get_mut(&path).and_then(|vassal| vassal.instance.as_mut());
             if let (Some(State::Running { .. }), Some(instance)) = (state, instance) {
@@ -333,7 +333,7 @@ impl Roster {
             let pid = event.data.u64() as i32;
             if event.data.u64() >= DEMAND {
                 if let Some(path) = self.waiting.get(&pid).cloned() {
-                    log_of!(&path.shown(), "somebody connects: starting");
+                    log_of!(path, "somebody connects: starting");
                     self.apply(&path, Event::Connected, now);
                 }
             } else if let Some(path) = self.pids.get(&pid).cloned() {
@@ -381,7 +381,7 @@ impl Roster {
                     if let (false, Some(path)) =
                         (numbers.is_empty(), self.pids.get(&pid.as_raw_nonzero().get()))
                     {
-                        log_of!(&path.shown(), "aborted its own FUSE connections: {}", numbers.join(", "));
+                        log_of!(path, "aborted its own FUSE connections: {}", numbers.join(", "));
                     }
                 }
             }
@@ -439,12 +439,12 @@ impl Roster {
             Action::None => {}
             Action::Listen => match (&vassal.demand, listens) {
                 (Some(address), Ok(())) => {
-                    log_of!(&path.shown(), "waiting for a connection to {}", address.name)
+                    log_of!(path, "waiting for a connection to {}", address.name)
                 }
                 (None, Ok(())) => {}
                 (_, Err(error)) => {
                     vassal.machine.step(Event::SpawnFailed, now);
-                    log_of!(&path.shown(), "{error}; {}", next(vassal.machine.state(), now));
+                    log_of!(path, "{error}; {}", next(vassal.machine.state(), now));
                     vassal.last = Some(error.to_string());
                     vassal.count_failure(now);
                 }
@@ -453,12 +453,9 @@ impl Roster {
                 let spawned = listens.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
                 match spawned.and_then(|process| Instance::new(process, &self.links)) {
                     Ok(instance) => {
-                        log_of!(&path.shown(), "started (pid {})", instance.pid());
+                        log_of!(path, "started (pid {})", instance.pid());
                         if let Some(why) = vassal.refused.take() {
-                            log_of!(
-                                &path.shown(),
-                                "it was started with the file whose reload was refused: {why}"
-                            );
+                            log_of!(path, "it was started with the file whose reload was refused: {why}");
                         }
                         self.commands.begin(path, instance.process(), now);
                         self.pids.insert(instance.pid(), Rc::clone(path));
@@ -468,11 +465,7 @@ impl Roster {
                     }
                     Err(error) => {
                         vassal.machine.step(Event::SpawnFailed, now);
-                        log_of!(
-                            &path.shown(),
-                            "cannot start: {error}; {}",
-                            next(vassal.machine.state(), now)
-                        );
+                        log_of!(path, "cannot start: {error}; {}", next(vassal.machine.state(), now));
                         vassal.last = Some(error.to_string());
                         vassal.count_failure(now);
                     }
@@ -500,7 +493,7 @@ impl Roster {
                         // It may have become somebody else's, or root's: then it must not go on as it was.
                         Err(error) if !self.spawner.is_tyrant() => {
                             vassal.machine.step(Event::Answered(Answer::Refused), now);
-                            log_of!(&path.shown(), "cannot reload: {error}; the app goes on as it was");
+                            log_of!(path, "cannot reload: {error}; the app goes on as it was");
                             vassal.refused = Some(error.to_string());
                         }
                         other => {
@@ -522,20 +515,20 @@ impl Roster {
             }
             Action::Kill => {
                 if let Some(instance) = &mut vassal.instance {
-                    instance.kill(&path.shown(), now);
+                    instance.kill(path, now);
                     self.killed.push(instance.process().pid);
                 }
             }
             Action::Remind => {
                 if let State::Starting { since, .. } = vassal.machine.state() {
-                    log_of!(&path.shown(), "still setting up after {}", Elapsed(now - since));
+                    log_of!(path, "still setting up after {}", Elapsed(now - since));
                 }
             }
             Action::Forget => {
                 if let Some(mut instance) = vassal.instance.take() {
                     let (pid, killed) = (instance.pid(), instance.killed_for(now));
                     log_of!(
-                        &path.shown(),
+                        path,
                         "pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"
                     );
                     instance.close_link(&self.links);
@@ -555,7 +548,7 @@ impl Roster {
                 if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
                     vassal.machine.step(Event::SpawnFailed, now);
                     let next = next(vassal.machine.state(), now);
-                    log_of!(&path.shown(), "wait for a connection: {}; {next}", Described(errno));
+                    log_of!(path, "wait for a connection: {}; {next}", Described(errno));
                 } else {
                     self.waiting.insert(new, Rc::clone(path));
                     vassal.armed = armed;
@@ -592,7 +585,7 @@ impl Roster {
         }
         if let Some(index) = self.shadowed.iter().position(|other| other.name() == path.name()) {
             let next = self.shadowed.remove(index);
-            log_of!(&next.shown(), "{}: its turn has come", next.display());
+            log_of!(next, "{}: its turn has come", next.display());
             self.start(&next, "", now);
         }
     }
@@ -601,7 +594,7 @@ impl Roster {
         for _ in 0..PACKETS_PER_TURN {
             let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
             let Some(instance) = instance else { return };
-            match instance.hear(&self.links, &path.shown(), now) {
+            match instance.hear(&self.links, path, now) {
                 Heard::Nothing => return,
                 Heard::News => {
                     if let Some(vassal) = self.vassals.get_mut(path) {
@@ -618,7 +611,7 @@ impl Roster {
                     let on_demand = self.vassals.get(path).is_some_and(|vassal| vassal.demand.is_some());
                     let until =
                         if on_demand { "somebody connects" } else { "its file changes, or 'emperor start'" };
-                    log_of!(&path.shown(), "the app wants to be stopped: stopping until {until}");
+                    log_of!(path, "the app wants to be stopped: stopping until {until}");
                     self.apply(path, Event::Leave, now);
                 }
                 Heard::Sockets(labels) => {
@@ -636,7 +629,7 @@ impl Roster {
                                 vassal.kept.keep(socket);
                                 vassal.count_sockets(&mut self.sockets);
                             }
-                            Err(error) => log_of!(&path.shown(), "{error}: it is not kept"),
+                            Err(error) => log_of!(path, "{error}: it is not kept"),
                         }
                     }
                 }
@@ -669,7 +662,7 @@ impl Roster {
             (_, Answer::Refused) => "; the app goes on as it was",
             _ => "",
         };
-        log_of!(&path.shown(), "{what}{next}");
+        log_of!(path, "{what}{next}");
         vassal.refused = (answer == Answer::Refused && action == Action::None).then_some(why);
         self.perform(path, action, now);
     }
@@ -681,7 +674,7 @@ impl Roster {
         let why = instance.why_it_ended(status);
         let action = vassal.machine.step(instance.ended(status), now);
         let next = next(vassal.machine.state(), now);
-        log_of!(&path.shown(), "{why}; {}; {next}", instance.how_long(now));
+        log_of!(path, "{why}; {}; {next}", instance.how_long(now));
         vassal.last = Some(why);
         vassal.mountpoints.instance_ended();
         vassal.count_failure(now);
@@ -689,7 +682,7 @@ impl Roster {
         drop(instance);
         if !vassal.is_back_soon(now) && vassal.kept.close() > 0 {
             let until = if vassal.machine.state() == State::Idle { "" } else { " until it runs again" };
-            log_of!(&path.shown(), "its sockets are closed{until}");
+            log_of!(path, "its sockets are closed{until}");
         }
         self.perform(path, action, now);
     }

@@ -58,7 +58,7 @@ impl Roster {
             Order::Stop => ("stop", Event::Hold),
             Order::Start | Order::Reload => ("start", Event::Release),
         };
-        log_of!(&path.shown(), "{word} by command: {how}");
+        log_of!(path, "{word} by command: {how}");
         self.apply(&path, event, now);
         Ok(format!("{}: {how}", path.shown()))
     }

@@ -18,7 +18,7 @@ impl Roster {
     pub fn status(&self, now: Instant) {
         log!("{}", self.count());
         for (path, vassal) in self.vassals.iter() {
-            log_of!(&path.shown(), "{}", vassal.status(path, now).line());
+            log_of!(path, "{}", vassal.status(path, now).line());
         }
     }
 

@@ -70,7 +70,7 @@ impl Roster {
                 Ok(instance) => instance,
                 // Its link is closed by that: it ends. Its file is found by the next scan, as a new one.
                 Err(error) => {
-                    log_of!(&path.shown(), "{error}: starting it anew");
+                    log_of!(path, "{error}: starting it anew");
                     continue;
                 }
             };
