@@ -43,7 +43,7 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 pub const LOG_VARIABLE: &str = "VASSAL_LOG";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 8;
+pub const VERSION: u8 = 9;
 
 /// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They are never cut,
 /// since half a command is another command.
@@ -97,6 +97,9 @@ pub struct Hello {
     /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing is in the
     /// descriptor that comes along.
     pub is_program: bool,
+    /// Whether it is only to read the configuration: it then ends with [`ExitReason::Stopped`], or says why that cannot be
+    /// done.
+    pub is_check: bool,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
     /// Whom to become before the file is read (`emperor-tyrant`).

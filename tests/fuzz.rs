@@ -305,6 +305,7 @@ fn samples() -> Vec<Vec<u8>> {
         path: "/etc/uwsgi/vassals/app001.ini".into(),
         namespaces: 0x2002_0000,
         is_program: false,
+        is_check: false,
         kept: 2,
         as_vassal: vec![
             ("exec-as-vassal".into(), "true".into()),

@@ -256,6 +256,7 @@ impl Link {
             namespaces: 0,
             as_vassal: Vec::new(),
             is_program: false,
+            is_check: false,
             kept: 0,
             owner: None,
             cgroup: Default::default(),

@@ -4,14 +4,15 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use common::cow::PIVOTED;
 use common::process::{self, Handle};
-use common::sandbox::vassal_path;
+use common::sandbox::{VASSALS, vassal_path};
 use common::tutorial::sees_app_mounted;
 use common::{Daemon, Sandbox, eventually, sandboxed, until};
 use rustix::process::Signal;
@@ -54,9 +55,9 @@ fn another(old: i32) -> i32 {
     })
 }
 
-/// In the jail a command would be the tenant's, run as root.
+/// There it would be the tenant's, run as root.
 #[test]
-fn what_a_command_prints_is_asked_for_by_a_fresh_start_only() {
+fn a_command_is_never_asked_for_what_it_prints_in_the_jail() {
     sandboxed(|sandbox| {
         let lines = "words = @(exec://echo 1000; echo \"command by $$\" >&2)\ncommand = sleep %(words)";
         sandbox.vassal("app", lines);
@@ -65,7 +66,54 @@ fn what_a_command_prints_is_asked_for_by_a_fresh_start_only() {
         sandbox.vassal("app", lines);
         emperor.wait_for("emperor: app: needs a fresh jail: what a command prints may have changed");
         assert_ne!(emperor.wait_running(2, "app"), init);
-        assert_eq!(emperor.lines("command by").len(), 2);
+        // The second process of its namespace each time: of the two instances, and of a check between them.
+        assert_eq!(emperor.lines("command by"), ["command by 2"; 3]);
+        emperor.stop();
+    });
+}
+
+/// Below another root no template can be read, and a program is not run there either.
+#[test]
+fn a_mistake_that_only_a_fresh_start_can_see_leaves_the_app_alone() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        let template = sandbox.file("template.ini", "[uwsgi]\nenv = A=1\n");
+        let jailed = |more: &str| sandbox.vassal("jailed", &format!("chroot = /ns/precise\n{SLEEP}\n{more}"));
+        let program = |script: &str| {
+            let draft = Path::new(VASSALS).join("draft");
+            fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&draft, Permissions::from_mode(0o755)).unwrap();
+            fs::rename(draft, vassal_path("program")).unwrap();
+        };
+        jailed("");
+        program("echo '[uwsgi]'; echo 'command = sleep 2000'");
+        let include = template.to_str().unwrap();
+        let emperor = sandbox.emperor(&["--emperor-magic-exec", "--vassals-include", include]);
+        let (first, second) = (emperor.wait_running(1, "jailed"), emperor.wait_running(1, "program"));
+
+        jailed("hook-as-user = mkdri:/x");
+        let line = emperor.wait_for("emperor: jailed: reload refused: ");
+        assert!(
+            line.contains("jailed.ini:4:16: ") && line.ends_with("; the app goes on as it was"),
+            "{line}"
+        );
+        fs::write(&template, "[uwsgi]\nhook-as-user = mkdri:/y\n").unwrap();
+        jailed("");
+        let line = emperor.wait_for_nth(2, "emperor: jailed: reload refused: ");
+        assert!(line.contains("template.ini:2:16: "), "{line}");
+        program("exit 3");
+        let line = emperor.wait_for("emperor: program: reload refused: ");
+        assert!(line.contains("exited with status 3; the app goes on as it was"), "{line}");
+        assert_eq!((emperor.pid_of("jailed"), emperor.pid_of("program")), (first, second));
+
+        fs::write(&template, "[uwsgi]\n").unwrap();
+        jailed("");
+        emperor
+            .wait_for("emperor: jailed: needs a fresh jail: its templates are not in the jail: restarting");
+        assert_ne!(emperor.wait_running(2, "jailed"), first);
+        // What is being checked does not outlive the emperor, nor hold it up.
+        program("exec sleep 3000");
+        until("it is checked", || process::named("sleep").len() == 3);
         emperor.stop();
     });
 }
@@ -377,7 +425,7 @@ fn a_reload_reads_nothing_in_the_tenants_tree() {
 fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
     sandboxed(|sandbox| {
         sandbox.zip();
-        let place = common::sandbox::VASSALS;
+        let place = VASSALS;
         symlink("/app", "/run/link").unwrap();
         // Over the file itself, as this vassal sees it, and where the app's data is.
         let lines = |more: &str| {

@@ -3,7 +3,7 @@
 //! ```text
 //! inotify, timer ─ watch ─▶ scan ─ changes ─┐
 //! signals ──────────────────────────────────┼─▶ roster ─ events ─▶ vassal (pure) ─ actions ─▶ spawn, stop, kill
-//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor), questions
+//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor), questions, checks
 //! clients ─ server ─ control ───────────────┘
 //! ```
 //!
@@ -19,6 +19,7 @@
 
 pub mod backoff;
 pub mod cgroups;
+pub mod checks;
 pub mod commands;
 pub mod control;
 pub mod demand;

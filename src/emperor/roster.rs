@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::Count;
 use super::backoff::Backoff;
+use super::checks::{self, Checked, Checks};
 use super::commands::Commands;
 use super::demand;
 use super::file::VassalFile;
@@ -54,6 +55,7 @@ pub struct Roster {
     spawner: Spawner,
     commands: Commands,
     questions: Questions,
+    checks: Checks,
     backoff: Backoff,
     /// Readable when a link is; its events carry the pid.
     links: OwnedFd,
@@ -124,6 +126,7 @@ impl Roster {
             spawner,
             commands,
             questions,
+            checks: Checks::default(),
             backoff,
             links,
             vassals,
@@ -351,6 +354,10 @@ impl Roster {
                 self.read_link(&path, now);
                 self.commands.instance_ended(pid);
                 self.bury(&path, status, now);
+            } else if let Some(Checked { path, answer }) = self.checks.ended(pid) {
+                if let Some((answer, why)) = answer {
+                    self.conclude(&path, answer, why, now);
+                }
             } else if !self.commands.ended(pid, status, now) && !self.questions.ended(pid, status, now) {
                 self.strangers.push((pid, status));
             }
@@ -396,7 +403,7 @@ impl Roster {
 
     /// Whether no command of the emperor's own configuration runs.
     pub fn commands_are_idle(&self) -> bool {
-        self.commands.is_idle() && self.questions.is_idle()
+        self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle()
     }
 
     /// The file by the name that its vassal has. One that was taken over keeps its name, whatever a directory or pattern of the
@@ -434,6 +441,9 @@ impl Roster {
         if matches!(action, Action::Spawn | Action::Reload) {
             // Before it is read: a change in between counts as one that was not seen.
             vassal.seen = self.spawner.version(path);
+        }
+        if !matches!(action, Action::None | Action::Remind) {
+            self.checks.forget(path);
         }
         match action {
             Action::None => {}
@@ -639,8 +649,25 @@ impl Roster {
         }
     }
 
-    /// A vassal has answered a reload, which counts only if one was asked for.
+    /// A vassal has answered a reload. The app that runs is not stopped for a file that nobody can run.
     fn answered(&mut self, path: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(path) else { return };
+        let is_asked = matches!(vassal.machine.state(), State::Reloading { .. });
+        // In tyrant mode nothing of a file is read but by its owner.
+        if is_asked && answer == Answer::NeedsRespawn && !self.spawner.is_tyrant() {
+            match self.checks.begin(&self.spawner, path, &why) {
+                Ok(()) => {
+                    vassal.machine.step(Event::Reloading(checks::TIMEOUT), now);
+                    return;
+                }
+                Err(error) => log_of!(path, "{error}: its file is not read before it is restarted"),
+            }
+        }
+        self.conclude(path, answer, why, now);
+    }
+
+    /// The answer to a reload is known, which counts only if one was asked for.
+    fn conclude(&mut self, path: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(path) else { return };
         let (State::Reloading { .. }, Some(instance)) = (vassal.machine.state(), &vassal.instance) else {
             return;

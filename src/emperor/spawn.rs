@@ -1,7 +1,7 @@
 //! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -261,52 +261,71 @@ impl Spawner {
     /// # Errors
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
     pub fn spawn(&self, path: &VassalFile, kept: &mut Kept) -> Result<Process> {
-        let name = path.name();
-        let is_program = self.is_program(path);
-        let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
+        let (file, owner, mut hello) = self.greeting(path)?;
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .context("create", "link")?;
         let made = match &self.cgroups {
-            Some(cgroups) => cgroups.make(name)?,
+            Some(cgroups) => cgroups.make(path.name())?,
             None => None,
         };
         let (cgroup, into) = made.unzip();
-        // Sent before there is anybody to read it: if this fails, no process has to be taken back.
+        hello.kept = kept.count();
+        hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
+        let (ours, theirs) = greet(hello, &file)?;
+        kept.send(&ours).context("send", "the sockets that were kept")?;
+        drop(file);
+        let Child { pid, pidfd } = self.create(path, &theirs, into.as_ref().map(AsFd::as_fd))?;
+        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
+    }
+
+    /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance would, and ends.
+    /// Returns its end of the link, on which it says what came of that.
+    ///
+    /// # Errors
+    /// As [`Spawner::spawn`].
+    pub fn check(&self, path: &VassalFile) -> Result<(Pid, OwnedFd)> {
+        let (file, _, mut hello) = self.greeting(path)?;
+        hello.is_check = true;
+        let (ours, theirs) = greet(hello, &file)?;
+        Ok((self.create(path, &theirs, None)?.pid, ours))
+    }
+
+    /// A vassal's file, whose it is, and what there is to be said with it.
+    fn greeting(&self, path: &VassalFile) -> Result<(OwnedFd, Owner, Hello)> {
+        let is_program = self.is_program(path);
+        let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
         let hello = Hello {
-            name: name.to_owned(),
+            name: path.name().to_owned(),
             path: path.to_path_buf(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             is_program,
-            kept: kept.count(),
+            is_check: false,
+            kept: 0,
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
                 uid: owner.uid,
                 gid: owner.gid,
                 initgroups,
             }),
-            cgroup: cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default(),
+            cgroup: PathBuf::new(),
             before: self.before.clone(),
             behind: self.behind.clone(),
         };
-        send(&ours, &ToVassal::Hello(hello).encode(), Some(&file)).context("send", "the vassal's file")?;
-        kept.send(&ours).context("send", "the sockets that were kept")?;
-        drop(file);
+        Ok((file, owner, hello))
+    }
 
-        let argv = Strings::new([OsStr::new("vassal-init"), name]);
-        let link = (LINK_VARIABLE.into(), theirs.as_raw_fd().to_string().into());
-        let variables = self.environment.iter().chain([&link]);
+    /// The process, with its end of the link.
+    fn create(&self, path: &VassalFile, link: &OwnedFd, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
+        let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
+        let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
+        let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
         // Where relative paths in it begin.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
-        match clone3_into(self.namespaces, into.as_ref().map(AsFd::as_fd)).context("create", process)? {
-            Side::Child => self.become_vassal_init(&theirs, &directory, &argv, &envp),
-            Side::Parent(Child { pid, pidfd }) => {
-                Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
-            }
+        match clone3_into(self.namespaces, cgroup).context("create", process)? {
+            Side::Child => self.become_vassal_init(link, &directory, &argv, &envp),
+            Side::Parent(child) => Ok(child),
         }
     }
 
@@ -377,6 +396,15 @@ impl Spawner {
         let _ = send(link, &ExitReason::Setup(failure).encode(), None);
         clone::exit(EXIT_NOT_EXECUTABLE)
     }
+}
+
+/// A link, with the greeting and the file on it before there is anybody to read them: if that fails, no process has to be
+/// taken back.
+fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .context("create", "link")?;
+    send(&ours, &ToVassal::Hello(hello).encode(), Some(file)).context("send", "the vassal's file")?;
+    Ok((ours, theirs))
 }
 
 /// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's `UWSGI_X`, and

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 use super::run::{Setup, run};
 use super::{entrypoint, outer};
@@ -109,6 +110,9 @@ fn obey(
     signals: signal::Inherited,
 ) -> i32 {
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
+    if hello.is_check {
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    }
     let text = match hello.is_program {
         false => text,
         true => match configuration_of(&hello.path) {
@@ -137,6 +141,10 @@ fn obey(
         Some(_) => config::load_vassal(&only_hooks(&hello.as_vassal), false, &Machine),
     };
     match loaded {
+        Ok(_) if hello.is_check => {
+            let _ = protocol::send(&link, &ExitReason::Stopped.encode(), None);
+            0
+        }
         Ok(loaded) => {
             log_lines(&loaded.warnings);
             live(Setup {

@@ -28,6 +28,7 @@ impl ToVassal {
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
                 .u64(hello.is_program.into())
+                .u64(hello.is_check.into())
                 .u64(hello.kept)
                 .pairs(&hello.before)
                 .pairs(&hello.behind)
@@ -51,6 +52,7 @@ impl ToVassal {
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
                 is_program: fields.u64()? != 0,
+                is_check: fields.u64()? != 0,
                 kept: fields.u64()?,
                 before: fields.pairs()?,
                 behind: fields.pairs()?,

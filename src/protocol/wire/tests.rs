@@ -53,8 +53,20 @@ fn to_vassal() -> Vec<ToVassal> {
     let owner = Some(FileOwner { uid: u32::MAX, gid: 7, initgroups: true });
     let path = "/v/a.ini".into();
     let cgroup = "/sys/fs/cgroup/v".into();
-    let (namespaces, is_program, kept) = (1 << 40, true, 2);
-    let hello = Hello { name, path, namespaces, as_vassal, is_program, kept, owner, cgroup, before, behind };
+    let (namespaces, is_program, is_check, kept) = (1 << 40, true, true, 2);
+    let hello = Hello {
+        name,
+        path,
+        namespaces,
+        as_vassal,
+        is_program,
+        is_check,
+        kept,
+        owner,
+        cgroup,
+        before,
+        behind,
+    };
     let nobodys = Hello { owner: None, ..hello.clone() };
     vec![
         ToVassal::Hello(hello),
@@ -129,6 +141,7 @@ fn the_largest_greeting_fits_and_keeps_its_options_whole() {
         namespaces: 0,
         as_vassal,
         is_program: false,
+        is_check: false,
         kept: 0,
         owner: Some(FileOwner { uid: 1, gid: 1, initgroups: true }),
         cgroup: OsString::from_vec(vec![b'c'; TEXT_MAX]).into(),
