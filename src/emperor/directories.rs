@@ -113,7 +113,12 @@ impl Directories {
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
         let regular = later(last, if told { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
-        wanted.max(last + SPACING.max(self.took * REST))
+        wanted.max(self.quiet_until(now))
+    }
+
+    /// Until then nothing that happens can have us scan: nobody needs to be woken for it.
+    pub fn quiet_until(&self, now: Instant) -> Instant {
+        self.last_scan.map_or(now, |last| last + SPACING.max(self.took * REST))
     }
 
     /// Whether the last scan would have found this file, if it were anybody's.

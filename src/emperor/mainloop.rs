@@ -265,8 +265,10 @@ impl Emperor {
 
     /// Waits once, and does everything that can be done without waiting.
     fn turn(&mut self) {
-        // Where nothing tells of changes, what does is no news.
-        let watch = self.directories.watch.descriptor().unwrap_or(self.signals.as_fd());
+        // Where nothing tells of changes, or it is too early for them, what does is no news.
+        let now = Instant::now();
+        let watch = self.directories.watch.descriptor().filter(|_| self.directories.quiet_until(now) <= now);
+        let watch = watch.unwrap_or(self.signals.as_fd());
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::from_borrowed_fd(watch, PollFlags::IN),
@@ -274,7 +276,7 @@ impl Emperor {
             PollFd::new(&self.server, PollFlags::IN),
         ];
         let mut blind = false;
-        match poll(&mut ready, self.timeout(Instant::now()).as_ref()) {
+        match poll(&mut ready, self.timeout(now).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // No memory, or a limit of open files that was lowered: nothing of what follows waits for anybody.
             Err(errno) => {
@@ -331,7 +333,11 @@ impl Emperor {
                 let accepted = self.upgrading.as_ref().and_then(|upgrading| upgrading.accepted);
                 let hang_up = accepted.map(|since| since + HANGING_UP).filter(|time| *time > now);
                 let (scan, lines) = (self.scan_at(now), log::deadline(now));
-                [scan, roster, server, notifier, upgrade, hang_up, lines].into_iter().flatten().min()?
+                let quiet = Some(self.directories.quiet_until(now)).filter(|time| *time > now);
+                [scan, quiet, roster, server, notifier, upgrade, hang_up, lines]
+                    .into_iter()
+                    .flatten()
+                    .min()?
             }
             false => now,
         };
