@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::action;
+use super::app::Role;
 use super::launch::{Progress, Work};
-use super::run::{Interrupted, Role, Vassal};
+use super::run::Vassal;
+use super::wait::Interrupted;
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;

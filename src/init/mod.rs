@@ -9,6 +9,8 @@
 //! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
 //! | [`entrypoint`], [`job`] | one command without a vassal's life: its signals, its terminal, its status |
 //! | [`run`] | the life of a vassal, in order |
+//! | [`app`] | how the app is started, and what it tells of itself |
+//! | [`wait`] | waiting for a child or for what comes next, and the books that are kept meanwhile |
 //! | [`mainloop`] | the running app, the request to stop, the end |
 //! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
 //! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
@@ -30,6 +32,7 @@
 
 pub mod action;
 pub mod announce;
+pub mod app;
 pub mod creds;
 pub mod entrypoint;
 pub mod events;
@@ -51,4 +54,5 @@ pub mod run;
 pub mod sockets;
 pub mod start;
 pub mod tyrant;
+pub mod wait;
 pub mod watchdog;

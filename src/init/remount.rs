@@ -15,10 +15,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::app::Role;
 use super::launch::Work;
 use super::mountpoints::{Lost, Maker};
 use super::reload::Unread;
-use super::run::{End, Role, Vassal};
+use super::run::{End, Vassal};
 use super::watchdog::Loss;
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
 use crate::log::Elapsed;

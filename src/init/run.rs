@@ -3,43 +3,39 @@
 //! From [`run`] on this process may be PID 1 of a namespace: it does not leave on an error, it ends the vassal.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 
-use super::announce::{self, Listener, Offer};
+use super::announce;
+use super::app::RunningApp;
 use super::creds::{self, MountPower};
-use super::entrypoint;
 use super::events::{Events, NewFile};
 use super::hook::{Failed, SLOW};
 use super::jail;
-use super::job::{Job, Stand};
-use super::launch::{Launch, Launched, Progress, Work, Workdir};
+use super::job::Job;
+use super::launch::Workdir;
 use super::limits::{OOM_SCORE, OomKills};
 use super::look::Start;
 use super::mountpoints::{Lost, Maker, Mountpoints};
 use super::procfs::Procfs;
 use super::reaper::Reaped;
-use super::sockets::{self, Socket};
-use super::watchdog::Loss;
+use super::sockets::Socket;
 use crate::accounts::Accounts;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
-use crate::config::plan::{Action, App, EnvChange, Located, Phase, VassalPlan};
+use crate::config::plan::{Action, EnvChange, Located, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
-use crate::protocol::{
-    self, Announcement, EXIT_SETUP, FileOwner, FromVassal, KeptSocket, SetupFailure, WaitStatus,
-};
-use crate::sys::memfd::{self, Use};
+use crate::protocol::{self, Announcement, EXIT_SETUP, FileOwner, KeptSocket, SetupFailure, WaitStatus};
 use crate::sys::signal;
 use crate::world;
 
@@ -53,18 +49,6 @@ const NOT_INHERITED: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
 ];
-
-/// A loss found this soon after a child's death is put down to it.
-const BLAME: Duration = Duration::from_millis(100);
-
-/// How long the answers of the mountpoints are waited for when the emperor asks for a report.
-const REPORT_TIME: Duration = Duration::from_millis(100);
-
-/// Heartbeats, and reloads of its own, that come faster say nothing more.
-const BEAT: Duration = Duration::from_millis(500);
-
-/// The status is passed on this often at most: an app may talk as much as it likes.
-const STATUS: Duration = Duration::from_secs(1);
 
 /// All that a vassal needs to live.
 pub struct Setup {
@@ -100,7 +84,7 @@ pub struct Vassal {
     /// The app, if it is the command of an entrypoint.
     pub(super) job: Option<Job>,
     /// Signals for it that came before it ran.
-    early_signals: Vec<i32>,
+    pub(super) early_signals: Vec<i32>,
     pub(super) events: Events,
     pub(super) mountpoints: Mountpoints,
     /// What mounts must not be led astray by.
@@ -134,7 +118,7 @@ pub struct Vassal {
     /// When a lost mount was made anew the last time.
     pub(super) remounted: Option<Instant>,
     /// Since when the emperor waits for a report on the mountpoints.
-    report_asked: Option<Instant>,
+    pub(super) report_asked: Option<Instant>,
     /// Set when the app has said that it accepts requests, and the hooks for that are to run.
     pub(super) is_accepting: bool,
     /// A new file, or a request to read the old one again.
@@ -146,44 +130,15 @@ pub struct Vassal {
     kept: Vec<KeptSocket>,
     /// File mode creation mask of everything that comes later.
     pub(super) umask: Option<u32>,
-    namespaces: u64,
+    pub(super) namespaces: u64,
     pub(super) owner: Option<FileOwner>,
     pub(super) cgroup: PathBuf,
     pub(super) oom: OomKills,
-    signals: signal::Inherited,
+    pub(super) signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
     jail_workdir: Workdir,
     /// Whom children become from `as-user` on.
-    identity: Option<Identity>,
-}
-
-/// The app, once it was started.
-pub struct RunningApp {
-    /// Its process.
-    pub launched: Launched,
-    /// Where it tells of itself.
-    pub listener: Listener,
-    /// What it has told already, but for heartbeats and its status.
-    pub announced: Vec<Announcement>,
-    /// When its last heartbeat was passed on.
-    pub beat: Option<Instant>,
-    /// The same for a reload of its own.
-    pub reloaded: Option<Instant>,
-    /// Its status, when it was last passed on, and one that is to be.
-    pub said: (Option<Instant>, Option<String>),
-    /// When it was started.
-    pub since: Instant,
-    /// Whether it is known to have executed its program.
-    pub is_started: bool,
-    /// How it ended, once it has.
-    pub status: Option<WaitStatus>,
-}
-
-impl RunningApp {
-    /// When its status, if it has changed, is to be passed on.
-    fn status_due(&self) -> Option<Instant> {
-        self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
-    }
+    pub(super) identity: Option<Identity>,
 }
 
 /// How the vassal's life ended.
@@ -200,23 +155,6 @@ pub enum End {
     Lost(String),
     /// The configuration is invalid; the first mistake.
     Invalid(String),
-}
-
-/// What a child is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The app itself.
-    App,
-    /// A command of a hook.
-    Hook,
-}
-
-/// Why a child was not waited for to its end.
-pub enum Interrupted {
-    /// Somebody wants us to stop, or a mountpoint was lost.
-    Stop,
-    /// The deadline has come.
-    Deadline,
 }
 
 /// Runs a vassal to its end and returns the exit status. All signals are blocked already.
@@ -456,7 +394,7 @@ impl Vassal {
     }
 
     /// The end that came in between.
-    fn interrupted(&mut self) -> End {
+    pub(super) fn interrupted(&mut self) -> End {
         self.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
     }
 
@@ -517,348 +455,6 @@ impl Vassal {
                 return Err(self.interrupted());
             }
         }
-    }
-
-    /// Starts the app, and waits until it is one: until the child has executed its program.
-    fn start_app(&mut self) -> std::result::Result<(), End> {
-        if self.stop.is_some() {
-            return Err(End::Stopped);
-        }
-        if let Some(path) = &self.plan.chdir {
-            self.workdir.change(&path.value);
-        }
-        if self.plan.starts_daemons() {
-            self.not_the_apps = self.procfs.below_us(&[]);
-        }
-        let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
-        let app = step("app", self.launch_app(stand.as_ref()))?;
-        if let (Some(entry), Some(stand)) = (&self.entry, stand) {
-            let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
-            for number in std::mem::take(&mut self.early_signals) {
-                let _ = job.forward(number);
-            }
-            self.job = Some(job);
-        }
-        self.app = Some(app);
-        self.had_app = true;
-        loop {
-            let Some(app) = &self.app else { return Ok(()) };
-            match (app.launched.progress(), app.status) {
-                (Progress::AtWork | Progress::Said(_), _) => break,
-                (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
-                (Progress::Preparing, Some(status)) => return Err(End::App(status)),
-                (Progress::Preparing, None) if !self.lost.is_empty() => return Err(self.interrupted()),
-                // Its program is on a filesystem that hangs: the main loop knows what to do.
-                (Progress::Preparing, None) if self.stop.is_some() => return Ok(()),
-                (Progress::Preparing, None) => {}
-            }
-            self.wait(None, None);
-        }
-        if let Some(app) = &mut self.app {
-            app.is_started = true;
-            let (pid, program) = (app.launched.pid, self.plan.app.program().display());
-            if self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
-                crate::log!(
-                    "app started: {program} (pid {pid}), {} after the fork",
-                    Elapsed(app.since.elapsed())
-                );
-            }
-        }
-        self.tell(&FromVassal::Running);
-        if let Some(number) = self.entry.as_ref().and_then(|entry| entry.ready_fd) {
-            entrypoint::tell_ready(number);
-        }
-        Ok(())
-    }
-
-    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
-    pub(super) fn is_talkative(&self) -> bool {
-        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
-    }
-
-    /// The app could not be executed, or not even prepared for it.
-    fn not_started(&self, error: &Error, code: i32) -> End {
-        let key = match (&self.plan.chdir, code) {
-            (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
-            _ => format!("{}: {}", self.plan.app_source.at, self.plan.app_source.key),
-        };
-        let (what, errno) = (format!("{error} ({key})"), error.errno());
-        End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
-    }
-
-    /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
-    fn offer(&self, above: i32) -> Result<(Listener, Offer)> {
-        let is_awaited = self.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
-        if self.entry.is_some() && !is_awaited {
-            return Ok(Default::default());
-        }
-        let identity = self.identity.as_ref().filter(|_| !self.plan.app.is_privileged());
-        let user = identity.and_then(|identity| identity.uid);
-        let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
-        announce::open(&self.plan, user, above)
-    }
-
-    fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
-        let since = Instant::now();
-        let above = sockets::FIRST + self.sockets.len() as i32;
-        let (listener, offer) = self.offer(above)?;
-        let mut environment =
-            [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
-        let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
-        let launched = match &self.plan.app {
-            App::Program { argv, privileged } => {
-                self.launch(Role::App, !privileged, &Work::Program(argv), stand, &environment, &passed)?
-            }
-            App::Uwsgi { binary, ini } => {
-                let ini =
-                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
-                let ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
-                    .context("keep free for the app", "its descriptors")?;
-                let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
-                passed.push(ini.as_fd());
-                // They are in the ini. Read twice, a socket would be bound twice.
-                environment.retain(|(name, _)| world::environment_option(name).is_none());
-                self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
-            }
-        };
-        Ok(RunningApp {
-            launched,
-            listener,
-            announced: Vec::new(),
-            beat: None,
-            reloaded: None,
-            said: (None, None),
-            since,
-            is_started: false,
-            status: None,
-        })
-    }
-
-    /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
-    pub(super) fn launch(
-        &self,
-        role: Role,
-        as_user: bool,
-        work: &Work<'_>,
-        stand: Option<&Stand>,
-        environment: &[(OsString, OsString)],
-        passed: &[BorrowedFd<'_>],
-    ) -> Result<Launched> {
-        let is_confined = role == Role::App && as_user;
-        let is_uwsgi = role == Role::App && matches!(self.plan.app, App::Uwsgi { .. });
-        Launch {
-            work,
-            confinement: is_confined.then(|| Confinement::of(&self.plan)),
-            identity: self.identity.as_ref().filter(|_| as_user),
-            workdir: &self.workdir,
-            environment,
-            umask: self.umask,
-            own_group: role == Role::Hook,
-            // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
-            dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
-                && !rustix::process::getpid().is_init(),
-            stand,
-            passed,
-            sockets: if role == Role::App { &self.sockets } else { &[] },
-            limits: if role == Role::App { &self.plan.limits } else { &[] },
-            signals: &self.signals,
-            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
-            heard: is_uwsgi.then(|| self.plan.signal_to_stop()),
-        }
-        .start()
-    }
-
-    /// Waits for one child, unless a request to stop or the deadline comes first.
-    pub(super) fn wait_for(
-        &mut self,
-        pid: Pid,
-        deadline: Instant,
-    ) -> std::result::Result<WaitStatus, Interrupted> {
-        self.hook = Some(pid);
-        let result = loop {
-            let reaped = self.wait(None, Some(deadline));
-            if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
-                break Ok(reaped.status);
-            }
-            if self.is_interrupted() {
-                break Err(Interrupted::Stop);
-            }
-            if Instant::now() >= deadline {
-                break Err(Interrupted::Deadline);
-            }
-        };
-        self.hook = None;
-        result
-    }
-
-    /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
-    /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
-    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
-        let now = Instant::now();
-        let report = self.report_asked.map(|asked| asked + REPORT_TIME);
-        let status_due = self.app.as_ref().and_then(RunningApp::status_due);
-        let oom_due = self.oom.deadline(now);
-        let lines_due = crate::log::deadline(now);
-        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due, lines_due]
-            .into_iter()
-            .flatten()
-            .min();
-        // Nobody waits for its start any more once it is to stop, and its report stays readable.
-        let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
-        let starting = starting.filter(|_| self.stop.is_none());
-        let starting = starting.map(|app| app.launched.as_fd());
-        let said = self.app.iter().flat_map(|app| app.listener.descriptors());
-        let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
-        let wakeup = self.events.wait(others, self.oom.descriptors(), deadline);
-        crate::log::flush();
-        let now = Instant::now();
-        let mut reaped = wakeup.reaped;
-        reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
-        for child in &reaped {
-            self.not_the_apps.retain(|&pid| pid != child.pid);
-            self.mountpoints.child_died(child.pid);
-            match &mut self.app {
-                Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
-                _ if self.hook == Some(child.pid) => {}
-                _ => {
-                    self.last_death = Some((now, *child));
-                    if let Some(entry) = &self.entry {
-                        entrypoint::say_reaped(entry, child);
-                    }
-                }
-            }
-        }
-        self.oom.look(self.app.as_ref().is_some_and(|app| app.status.is_none()), now);
-        if wakeup.mounts_changed || !reaped.is_empty() {
-            self.mountpoints.suspect(now);
-        }
-        let known = self.lost.len();
-        if let Err(error) = self.mountpoints.judge(&mut self.lost, now) {
-            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
-            crate::log!("mountpoint-check: {error}");
-        }
-        let death = self.last_death;
-        self.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
-        self.report_mountpoints(wakeup.report, now);
-        self.childless |= wakeup.childless;
-        if let Some(who) = wakeup.stop {
-            self.stop_requested(who);
-        }
-        if wakeup.reload.is_some() {
-            self.reload = wakeup.reload;
-        }
-        if let Some(job) = self.job.as_ref().filter(|_| wakeup.child_changed) {
-            job.look_for_stop();
-        }
-        for number in wakeup.signals {
-            self.handle_signal(number);
-        }
-        self.hear_app();
-        reaped
-    }
-
-    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
-    fn hear_app(&mut self) {
-        let Some(app) = &mut self.app else { return };
-        let mut wants_to_leave = false;
-        for news in app.listener.news() {
-            match news {
-                Announcement::Status(text) => {
-                    app.said.1 = Some(text);
-                    continue;
-                }
-                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
-                Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
-                Announcement::Reloading => {
-                    app.reloaded = Some(Instant::now());
-                    app.announced.retain(|known| *known != Announcement::Ready);
-                }
-                Announcement::Ready
-                | Announcement::Loyal
-                | Announcement::Leave
-                | Announcement::Stopping
-                | Announcement::Stuck => {
-                    if app.announced.contains(&news) {
-                        continue;
-                    }
-                    app.announced.push(news.clone());
-                    wants_to_leave |= news == Announcement::Leave;
-                }
-            }
-            if news == Announcement::Ready {
-                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
-                self.is_accepting = true;
-            }
-            if let Some(link) = self.events.link() {
-                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
-            }
-        }
-        if app.status_due().is_some_and(|due| due <= Instant::now())
-            && let Some(text) = app.said.1.take()
-        {
-            app.said.0 = Some(Instant::now());
-            self.tell(&FromVassal::Announced(Announcement::Status(text)));
-        }
-        if wants_to_leave && self.events.link().is_none() {
-            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
-            self.stop_requested("the app itself".to_owned());
-        }
-    }
-
-    /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
-    /// any case.
-    fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
-        if self.events.link().is_none() {
-            return;
-        }
-        if let Some(reports) = self.mountpoints.news() {
-            self.tell(&FromVassal::Mountpoints(reports));
-        }
-        if is_asked && self.report_asked.is_none() {
-            self.report_asked = Some(now);
-            self.mountpoints.suspect(now);
-            if let Err(error) = self.mountpoints.ask(now) {
-                crate::log!("mountpoint-check: {error}");
-            }
-        }
-        let Some(asked) = self.report_asked else { return };
-        if !self.mountpoints.is_asking() || now >= asked + REPORT_TIME {
-            self.report_asked = None;
-            self.tell(&FromVassal::Mountpoints(self.mountpoints.report()));
-        }
-    }
-
-    /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
-    /// for us, and the rest can wait.
-    fn handle_signal(&mut self, number: i32) {
-        let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
-        match (&self.entry, &mut self.job) {
-            (None, _) => self.signal_app(number),
-            // ESRCH: it has just ended.
-            (Some(_), Some(job)) if is_running => drop(job.forward(number)),
-            (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
-                self.early_signals.push(number);
-            }
-            (Some(_), _) => self.stop_requested(signal::name(number)),
-        }
-    }
-
-    /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
-    pub(super) fn tell(&self, message: &FromVassal) {
-        if let Some(link) = self.events.link() {
-            let _ = protocol::send(link, &message.encode(), None);
-        }
-    }
-}
-
-/// Puts a loss that was noticed right after a child's death down to it.
-fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
-    let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
-    if let Some((at, child)) = death.filter(|(at, _)| is_dead && now.saturating_duration_since(*at) <= BLAME)
-    {
-        let after = Elapsed(now.saturating_duration_since(at));
-        lost.what += &format!(", {after} after the daemon died (pid {}, {})", child.pid, child.status);
     }
 }
 

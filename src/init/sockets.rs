@@ -16,8 +16,9 @@ use rustix::net::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::app::Role;
 use super::launch::{Progress, Work};
-use super::run::{Role, Vassal};
+use super::run::Vassal;
 use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};

@@ -1,0 +1,264 @@
+//! The app of a vassal: how it is started, and what it tells of itself.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::announce::{self, Listener, Offer};
+use super::entrypoint;
+use super::job::{Job, Stand};
+use super::launch::{Launch, Launched, Progress, Work};
+use super::run::{End, Vassal, step};
+use super::sockets;
+use crate::config::plan::{App, Phase};
+use crate::error::{Context, Error, Result};
+use crate::identity::Confinement;
+use crate::log::Elapsed;
+use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
+use crate::sys::memfd::{self, Use};
+use crate::world;
+
+/// Heartbeats, and reloads of its own, that come faster say nothing more.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// The status is passed on this often at most: an app may talk as much as it likes.
+const STATUS: Duration = Duration::from_secs(1);
+
+/// The app, once it was started.
+pub struct RunningApp {
+    /// Its process.
+    pub launched: Launched,
+    /// Where it tells of itself.
+    pub listener: Listener,
+    /// What it has told already, but for heartbeats and its status.
+    pub announced: Vec<Announcement>,
+    /// When its last heartbeat was passed on.
+    pub beat: Option<Instant>,
+    /// The same for a reload of its own.
+    pub reloaded: Option<Instant>,
+    /// Its status, when it was last passed on, and one that is to be.
+    pub said: (Option<Instant>, Option<String>),
+    /// When it was started.
+    pub since: Instant,
+    /// Whether it is known to have executed its program.
+    pub is_started: bool,
+    /// How it ended, once it has.
+    pub status: Option<WaitStatus>,
+}
+
+impl RunningApp {
+    /// When its status, if it has changed, is to be passed on.
+    pub(super) fn status_due(&self) -> Option<Instant> {
+        self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
+    }
+}
+
+/// What a child is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The app itself.
+    App,
+    /// A command of a hook.
+    Hook,
+}
+
+impl Vassal {
+    /// Starts the app, and waits until it is one: until the child has executed its program.
+    pub(super) fn start_app(&mut self) -> std::result::Result<(), End> {
+        if self.stop.is_some() {
+            return Err(End::Stopped);
+        }
+        if let Some(path) = &self.plan.chdir {
+            self.workdir.change(&path.value);
+        }
+        if self.plan.starts_daemons() {
+            self.not_the_apps = self.procfs.below_us(&[]);
+        }
+        let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
+        let app = step("app", self.launch_app(stand.as_ref()))?;
+        if let (Some(entry), Some(stand)) = (&self.entry, stand) {
+            let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
+            for number in std::mem::take(&mut self.early_signals) {
+                let _ = job.forward(number);
+            }
+            self.job = Some(job);
+        }
+        self.app = Some(app);
+        self.had_app = true;
+        loop {
+            let Some(app) = &self.app else { return Ok(()) };
+            match (app.launched.progress(), app.status) {
+                (Progress::AtWork | Progress::Said(_), _) => break,
+                (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
+                (Progress::Preparing, Some(status)) => return Err(End::App(status)),
+                (Progress::Preparing, None) if !self.lost.is_empty() => return Err(self.interrupted()),
+                // Its program is on a filesystem that hangs: the main loop knows what to do.
+                (Progress::Preparing, None) if self.stop.is_some() => return Ok(()),
+                (Progress::Preparing, None) => {}
+            }
+            self.wait(None, None);
+        }
+        if let Some(app) = &mut self.app {
+            app.is_started = true;
+            let (pid, program) = (app.launched.pid, self.plan.app.program().display());
+            if self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
+                crate::log!(
+                    "app started: {program} (pid {pid}), {} after the fork",
+                    Elapsed(app.since.elapsed())
+                );
+            }
+        }
+        self.tell(&FromVassal::Running);
+        if let Some(number) = self.entry.as_ref().and_then(|entry| entry.ready_fd) {
+            entrypoint::tell_ready(number);
+        }
+        Ok(())
+    }
+
+    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
+    pub(super) fn is_talkative(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
+    }
+
+    /// The app could not be executed, or not even prepared for it.
+    fn not_started(&self, error: &Error, code: i32) -> End {
+        let key = match (&self.plan.chdir, code) {
+            (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
+            _ => format!("{}: {}", self.plan.app_source.at, self.plan.app_source.key),
+        };
+        let (what, errno) = (format!("{error} ({key})"), error.errno());
+        End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
+    }
+
+    /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
+    fn offer(&self, above: i32) -> Result<(Listener, Offer)> {
+        let is_awaited = self.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
+        if self.entry.is_some() && !is_awaited {
+            return Ok(Default::default());
+        }
+        let identity = self.identity.as_ref().filter(|_| !self.plan.app.is_privileged());
+        let user = identity.and_then(|identity| identity.uid);
+        let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
+        announce::open(&self.plan, user, above)
+    }
+
+    fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
+        let since = Instant::now();
+        let above = sockets::FIRST + self.sockets.len() as i32;
+        let (listener, offer) = self.offer(above)?;
+        let mut environment =
+            [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
+        let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
+        let launched = match &self.plan.app {
+            App::Program { argv, privileged } => {
+                self.launch(Role::App, !privileged, &Work::Program(argv), stand, &environment, &passed)?
+            }
+            App::Uwsgi { binary, ini } => {
+                let ini =
+                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
+                let ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
+                    .context("keep free for the app", "its descriptors")?;
+                let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
+                passed.push(ini.as_fd());
+                // They are in the ini. Read twice, a socket would be bound twice.
+                environment.retain(|(name, _)| world::environment_option(name).is_none());
+                self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
+            }
+        };
+        Ok(RunningApp {
+            launched,
+            listener,
+            announced: Vec::new(),
+            beat: None,
+            reloaded: None,
+            said: (None, None),
+            since,
+            is_started: false,
+            status: None,
+        })
+    }
+
+    /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
+    pub(super) fn launch(
+        &self,
+        role: Role,
+        as_user: bool,
+        work: &Work<'_>,
+        stand: Option<&Stand>,
+        environment: &[(OsString, OsString)],
+        passed: &[BorrowedFd<'_>],
+    ) -> Result<Launched> {
+        let is_confined = role == Role::App && as_user;
+        let is_uwsgi = role == Role::App && matches!(self.plan.app, App::Uwsgi { .. });
+        Launch {
+            work,
+            confinement: is_confined.then(|| Confinement::of(&self.plan)),
+            identity: self.identity.as_ref().filter(|_| as_user),
+            workdir: &self.workdir,
+            environment,
+            umask: self.umask,
+            own_group: role == Role::Hook,
+            // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
+            dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
+                && !rustix::process::getpid().is_init(),
+            stand,
+            passed,
+            sockets: if role == Role::App { &self.sockets } else { &[] },
+            limits: if role == Role::App { &self.plan.limits } else { &[] },
+            signals: &self.signals,
+            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
+            heard: is_uwsgi.then(|| self.plan.signal_to_stop()),
+        }
+        .start()
+    }
+
+    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
+    pub(super) fn hear_app(&mut self) {
+        let Some(app) = &mut self.app else { return };
+        let mut wants_to_leave = false;
+        for news in app.listener.news() {
+            match news {
+                Announcement::Status(text) => {
+                    app.said.1 = Some(text);
+                    continue;
+                }
+                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
+                Announcement::Heartbeat => app.beat = Some(Instant::now()),
+                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
+                Announcement::Reloading => {
+                    app.reloaded = Some(Instant::now());
+                    app.announced.retain(|known| *known != Announcement::Ready);
+                }
+                Announcement::Ready
+                | Announcement::Loyal
+                | Announcement::Leave
+                | Announcement::Stopping
+                | Announcement::Stuck => {
+                    if app.announced.contains(&news) {
+                        continue;
+                    }
+                    app.announced.push(news.clone());
+                    wants_to_leave |= news == Announcement::Leave;
+                }
+            }
+            if news == Announcement::Ready {
+                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
+                self.is_accepting = true;
+            }
+            if let Some(link) = self.events.link() {
+                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
+            }
+        }
+        if app.status_due().is_some_and(|due| due <= Instant::now())
+            && let Some(text) = app.said.1.take()
+        {
+            app.said.0 = Some(Instant::now());
+            self.tell(&FromVassal::Announced(Announcement::Status(text)));
+        }
+        if wants_to_leave && self.events.link().is_none() {
+            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
+            self.stop_requested("the app itself".to_owned());
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Waiting: for a child, or for whatever comes next; and the books that are kept meanwhile.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::app::RunningApp;
+use super::entrypoint;
+use super::mountpoints::Lost;
+use super::reaper::Reaped;
+use super::run::Vassal;
+use super::watchdog::Loss;
+use crate::log::Elapsed;
+use crate::protocol::{self, FromVassal, WaitStatus};
+use crate::sys::signal;
+
+/// A loss found this soon after a child's death is put down to it.
+const BLAME: Duration = Duration::from_millis(100);
+
+/// How long the answers of the mountpoints are waited for when the emperor asks for a report.
+const REPORT_TIME: Duration = Duration::from_millis(100);
+
+/// Why a child was not waited for to its end.
+pub enum Interrupted {
+    /// Somebody wants us to stop, or a mountpoint was lost.
+    Stop,
+    /// The deadline has come.
+    Deadline,
+}
+
+impl Vassal {
+    /// Waits for one child, unless a request to stop or the deadline comes first.
+    pub(super) fn wait_for(&mut self, pid: Pid, deadline: Instant) -> Result<WaitStatus, Interrupted> {
+        self.hook = Some(pid);
+        let result = loop {
+            let reaped = self.wait(None, Some(deadline));
+            if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
+                break Ok(reaped.status);
+            }
+            if self.is_interrupted() {
+                break Err(Interrupted::Stop);
+            }
+            if Instant::now() >= deadline {
+                break Err(Interrupted::Deadline);
+            }
+        };
+        self.hook = None;
+        result
+    }
+
+    /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
+    /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
+    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
+        let now = Instant::now();
+        let report = self.report_asked.map(|asked| asked + REPORT_TIME);
+        let status_due = self.app.as_ref().and_then(RunningApp::status_due);
+        let oom_due = self.oom.deadline(now);
+        let lines_due = crate::log::deadline(now);
+        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due, lines_due]
+            .into_iter()
+            .flatten()
+            .min();
+        // Nobody waits for its start any more once it is to stop, and its report stays readable.
+        let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
+        let starting = starting.filter(|_| self.stop.is_none());
+        let starting = starting.map(|app| app.launched.as_fd());
+        let said = self.app.iter().flat_map(|app| app.listener.descriptors());
+        let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
+        let wakeup = self.events.wait(others, self.oom.descriptors(), deadline);
+        crate::log::flush();
+        let now = Instant::now();
+        let mut reaped = wakeup.reaped;
+        reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
+        for child in &reaped {
+            self.not_the_apps.retain(|&pid| pid != child.pid);
+            self.mountpoints.child_died(child.pid);
+            match &mut self.app {
+                Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
+                _ if self.hook == Some(child.pid) => {}
+                _ => {
+                    self.last_death = Some((now, *child));
+                    if let Some(entry) = &self.entry {
+                        entrypoint::say_reaped(entry, child);
+                    }
+                }
+            }
+        }
+        self.oom.look(self.app.as_ref().is_some_and(|app| app.status.is_none()), now);
+        if wakeup.mounts_changed || !reaped.is_empty() {
+            self.mountpoints.suspect(now);
+        }
+        let known = self.lost.len();
+        if let Err(error) = self.mountpoints.judge(&mut self.lost, now) {
+            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
+            crate::log!("mountpoint-check: {error}");
+        }
+        let death = self.last_death;
+        self.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
+        self.report_mountpoints(wakeup.report, now);
+        self.childless |= wakeup.childless;
+        if let Some(who) = wakeup.stop {
+            self.stop_requested(who);
+        }
+        if wakeup.reload.is_some() {
+            self.reload = wakeup.reload;
+        }
+        if let Some(job) = self.job.as_ref().filter(|_| wakeup.child_changed) {
+            job.look_for_stop();
+        }
+        for number in wakeup.signals {
+            self.handle_signal(number);
+        }
+        self.hear_app();
+        reaped
+    }
+
+    /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
+    /// any case.
+    pub(super) fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
+        if self.events.link().is_none() {
+            return;
+        }
+        if let Some(reports) = self.mountpoints.news() {
+            self.tell(&FromVassal::Mountpoints(reports));
+        }
+        if is_asked && self.report_asked.is_none() {
+            self.report_asked = Some(now);
+            self.mountpoints.suspect(now);
+            if let Err(error) = self.mountpoints.ask(now) {
+                crate::log!("mountpoint-check: {error}");
+            }
+        }
+        let Some(asked) = self.report_asked else { return };
+        if !self.mountpoints.is_asking() || now >= asked + REPORT_TIME {
+            self.report_asked = None;
+            self.tell(&FromVassal::Mountpoints(self.mountpoints.report()));
+        }
+    }
+
+    /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
+    /// for us, and the rest can wait.
+    pub(super) fn handle_signal(&mut self, number: i32) {
+        let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        match (&self.entry, &mut self.job) {
+            (None, _) => self.signal_app(number),
+            // ESRCH: it has just ended.
+            (Some(_), Some(job)) if is_running => drop(job.forward(number)),
+            (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
+                self.early_signals.push(number);
+            }
+            (Some(_), _) => self.stop_requested(signal::name(number)),
+        }
+    }
+
+    /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
+    pub(super) fn tell(&self, message: &FromVassal) {
+        if let Some(link) = self.events.link() {
+            let _ = protocol::send(link, &message.encode(), None);
+        }
+    }
+}
+
+/// Puts a loss that was noticed right after a child's death down to it.
+fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
+    let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
+    if let Some((at, child)) = death.filter(|(at, _)| is_dead && now.saturating_duration_since(*at) <= BLAME)
+    {
+        let after = Elapsed(now.saturating_duration_since(at));
+        lost.what += &format!(", {after} after the daemon died (pid {}, {})", child.pid, child.status);
+    }
+}
