@@ -1,48 +1,42 @@
 //! All vassals: events in, the state machine's actions carried out, one log line for everything that happens.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::process::{Pid, WaitOptions};
 
 use super::Count;
 use super::backoff::Backoff;
-use super::checks::{self, Checked, Checks};
+use super::checks::{Checked, Checks};
 use super::commands::Commands;
 use super::demand;
 use super::file::VassalFile;
-use super::instance::{Heard, Instance};
+use super::instance::Instance;
 use super::kept::{self, Kept};
 use super::losses::Mountpoints;
 use super::questions::{Questions, Reply};
-use super::spawn::{Owner, Spawner};
+use super::spawn::Spawner;
 use super::status::Failures;
 use super::table::Table;
-use super::vassal::{Action, Answer, Event, Machine, State, Then};
+use super::vassal::{Event, Machine, State, Then};
 use crate::config::plan::Address;
-use crate::error::{Context, Described, Result};
+use crate::error::{Context, Result};
 use crate::log;
-use crate::log::Elapsed;
 use crate::log_of;
 use crate::mount::fuse;
 use crate::protocol::WaitStatus;
 
+mod links;
 mod orders;
+mod perform;
 mod report;
 mod takeover;
 
 pub use orders::Order;
-
-/// How many packets of one vassal are read before it is somebody else's turn: more than a socket's buffer holds, so
-/// that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life
-/// and two for each reload.
-const PACKETS_PER_TURN: usize = 512;
-
-/// How many links are looked at per turn.
-const LINKS_PER_TURN: usize = 64;
+use perform::next;
 
 /// How many vassals whose time has come get it per turn.
 const TIMERS_PER_TURN: usize = 32;
@@ -325,26 +319,6 @@ impl Roster {
         }
     }
 
-    /// Reads what vassals say.
-    pub fn listen(&mut self, now: Instant) {
-        let mut ready = Vec::with_capacity(LINKS_PER_TURN);
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if epoll::wait(&self.links, rustix::buffer::spare_capacity(&mut ready), Some(&at_once)).is_err() {
-            return;
-        }
-        for event in ready {
-            let pid = event.data.u64() as i32;
-            if event.data.u64() >= DEMAND {
-                if let Some(path) = self.waiting.get(&pid).cloned() {
-                    log_of!(path, "somebody connects: starting");
-                    self.apply(&path, Event::Connected, now);
-                }
-            } else if let Some(path) = self.pids.get(&pid).cloned() {
-                self.read_link(&path, now);
-            }
-        }
-    }
-
     /// Takes in all children that have ended: SIGCHLD says that there is one, not how many.
     pub fn reap(&mut self, now: Instant) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -421,277 +395,6 @@ impl Roster {
             let action = vassal.machine.step(event, now);
             self.perform(path, action, now);
         }
-    }
-
-    fn perform(&mut self, path: &Rc<VassalFile>, action: Action, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(path) else { return };
-        let listens = if matches!(action, Action::Spawn | Action::Listen) {
-            disarm(vassal, &self.links, &mut self.waiting);
-            let (operation, object, new) = if action == Action::Spawn {
-                ("create", "a process", 1)
-            } else {
-                ("wait for", "a connection", 0)
-            };
-            let sockets = self.sockets + vassal.missing();
-            let room = self.spawner.has_room(operation, object, self.pids.len() + new, sockets);
-            room.and_then(|()| vassal.listen())
-        } else {
-            Ok(())
-        };
-        if matches!(action, Action::Spawn | Action::Reload) {
-            // Before it is read: a change in between counts as one that was not seen.
-            vassal.seen = self.spawner.version(path);
-        }
-        if !matches!(action, Action::None | Action::Remind) {
-            self.checks.forget(path);
-        }
-        match action {
-            Action::None => {}
-            Action::Listen => match (&vassal.demand, listens) {
-                (Some(address), Ok(())) => {
-                    log_of!(path, "waiting for a connection to {}", address.name)
-                }
-                (None, Ok(())) => {}
-                (_, Err(error)) => {
-                    vassal.machine.step(Event::SpawnFailed, now);
-                    log_of!(path, "{error}; {}", next(vassal.machine.state(), now));
-                    vassal.last = Some(error.to_string());
-                    vassal.count_failure(now);
-                }
-            },
-            Action::Spawn => {
-                let spawned = listens.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
-                match spawned.and_then(|process| Instance::new(process, &self.links)) {
-                    Ok(instance) => {
-                        log_of!(path, "started (pid {})", instance.pid());
-                        if let Some(why) = vassal.refused.take() {
-                            log_of!(path, "it was started with the file whose reload was refused: {why}");
-                        }
-                        self.commands.begin(path, instance.process(), now);
-                        self.pids.insert(instance.pid(), Rc::clone(path));
-                        vassal.instances += 1;
-                        vassal.runs = Some((vassal.runs.map_or(now, |(first, _)| first), now));
-                        vassal.instance = Some(instance);
-                    }
-                    Err(error) => {
-                        vassal.machine.step(Event::SpawnFailed, now);
-                        log_of!(path, "cannot start: {error}; {}", next(vassal.machine.state(), now));
-                        vassal.last = Some(error.to_string());
-                        vassal.count_failure(now);
-                    }
-                }
-            }
-            Action::Reload if !vassal.listens_right() => {
-                let why = if vassal.kept.is_lost() {
-                    "nobody can connect to its on-demand socket any more"
-                } else {
-                    "another on-demand address"
-                };
-                return self.answered(path, Answer::NeedsRespawn, why.to_owned(), now);
-            }
-            Action::Reload if self.spawner.is_program(path) => {
-                // It can only be run where there is no jail yet.
-                let why = "its file is a program".to_owned();
-                return self.answered(path, Answer::NeedsRespawn, why, now);
-            }
-            Action::Reload => {
-                if let Some(instance) = &mut vassal.instance {
-                    match self.spawner.copy(path) {
-                        Ok((file, owner)) if self.spawner.may_run(instance.process(), owner) => {
-                            instance.reload(&file, now);
-                        }
-                        // It may have become somebody else's, or root's: then it must not go on as it was.
-                        Err(error) if !self.spawner.is_tyrant() => {
-                            vassal.machine.step(Event::Answered(Answer::Refused), now);
-                            log_of!(path, "cannot reload: {error}; the app goes on as it was");
-                            vassal.refused = Some(error.to_string());
-                        }
-                        other => {
-                            let why = other.map_or_else(
-                                |error| error.to_string(),
-                                |(_, Owner { uid, gid })| {
-                                    format!("its file belongs to user {uid}, group {gid} now")
-                                },
-                            );
-                            return self.answered(path, Answer::NeedsRespawn, why, now);
-                        }
-                    }
-                }
-            }
-            Action::AskToStop => {
-                if let Some(instance) = &mut vassal.instance {
-                    instance.ask_to_stop(now);
-                }
-            }
-            Action::Kill => {
-                if let Some(instance) = &mut vassal.instance {
-                    instance.kill(path, now);
-                    self.killed.push(instance.process().pid);
-                }
-            }
-            Action::Remind => {
-                if let State::Starting { since, .. } = vassal.machine.state() {
-                    log_of!(path, "still setting up after {}", Elapsed(now - since));
-                }
-            }
-            Action::Forget => {
-                if let Some(mut instance) = vassal.instance.take() {
-                    let (pid, killed) = (instance.pid(), instance.killed_for(now));
-                    log_of!(
-                        path,
-                        "pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"
-                    );
-                    instance.close_link(&self.links);
-                    self.pids.remove(&pid);
-                    self.given_up += 1;
-                }
-            }
-        }
-        let armed = match (vassal.machine.state(), vassal.kept.demand()) {
-            (State::Waiting, Some((_, socket))) => Some(socket.as_raw_fd()),
-            _ => None,
-        };
-        if vassal.armed != armed {
-            disarm(vassal, &self.links, &mut self.waiting);
-            if let Some((new, (_, socket))) = armed.zip(vassal.kept.demand()) {
-                let data = epoll::EventData::new_u64(DEMAND | new as u64);
-                if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
-                    vassal.machine.step(Event::SpawnFailed, now);
-                    let next = next(vassal.machine.state(), now);
-                    log_of!(path, "wait for a connection: {}; {next}", Described(errno));
-                } else {
-                    self.waiting.insert(new, Rc::clone(path));
-                    vassal.armed = armed;
-                }
-            }
-        }
-        if vassal.machine.state() == State::Held {
-            // Who connects is to be told that nobody is there.
-            vassal.kept.set_demand(None);
-        }
-        vassal.count_sockets(&mut self.sockets);
-        let deadline = vassal.machine.deadline();
-        if vassal.timer != deadline {
-            if let Some(old) = vassal.timer {
-                self.timers.remove(&(old, Rc::clone(path)));
-            }
-            if let Some(new) = deadline {
-                self.timers.insert((new, Rc::clone(path)), ());
-            }
-            vassal.timer = deadline;
-        }
-        if action == Action::Forget {
-            self.forget(path, now);
-        }
-    }
-
-    /// There is no such vassal any more; its name is free.
-    fn forget(&mut self, path: &Rc<VassalFile>, now: Instant) {
-        let gone = self.vassals.remove(path);
-        self.sockets -= gone.map_or(0, |vassal| vassal.counted);
-        self.names.remove(path.name());
-        if self.ending {
-            return;
-        }
-        if let Some(index) = self.shadowed.iter().position(|other| other.name() == path.name()) {
-            let next = self.shadowed.remove(index);
-            log_of!(next, "{}: its turn has come", next.display());
-            self.start(&next, "", now);
-        }
-    }
-
-    fn read_link(&mut self, path: &Rc<VassalFile>, now: Instant) {
-        for _ in 0..PACKETS_PER_TURN {
-            let instance = self.vassals.get_mut(path).and_then(|vassal| vassal.instance.as_mut());
-            let Some(instance) = instance else { return };
-            match instance.hear(&self.links, path, now) {
-                Heard::Nothing => return,
-                Heard::News => {
-                    if let Some(vassal) = self.vassals.get_mut(path) {
-                        vassal.announces |= vassal.instance.as_ref().is_some_and(Instance::is_ready);
-                    }
-                }
-                Heard::Heartbeat => self.apply(path, Event::Heartbeat(self.spawner.heartbeat()), now),
-                Heard::Mountpoints(reports) => {
-                    if let Some(vassal) = self.vassals.get_mut(path) {
-                        vassal.mountpoints.told(reports);
-                    }
-                }
-                Heard::Leave => {
-                    let on_demand = self.vassals.get(path).is_some_and(|vassal| vassal.demand.is_some());
-                    let until =
-                        if on_demand { "somebody connects" } else { "its file changes, or 'emperor start'" };
-                    log_of!(path, "the app wants to be stopped: stopping until {until}");
-                    self.apply(path, Event::Leave, now);
-                }
-                Heard::Sockets(labels) => {
-                    if let Some(vassal) = self.vassals.get_mut(path) {
-                        vassal.kept.retain(&labels);
-                        vassal.count_sockets(&mut self.sockets);
-                    }
-                }
-                Heard::Keep(socket) => {
-                    let (processes, sockets) = (self.pids.len(), self.sockets + 1);
-                    let room = self.spawner.has_room("keep", &socket.label, processes, sockets);
-                    if let Some(vassal) = self.vassals.get_mut(path) {
-                        match room {
-                            Ok(()) => {
-                                vassal.kept.keep(socket);
-                                vassal.count_sockets(&mut self.sockets);
-                            }
-                            Err(error) => log_of!(path, "{error}: it is not kept"),
-                        }
-                    }
-                }
-                Heard::Event(event) => self.apply(path, event, now),
-                Heard::Answer(answer, why) => self.answered(path, answer, why, now),
-            }
-        }
-    }
-
-    /// A vassal has answered a reload. The app that runs is not stopped for a file that nobody can run.
-    fn answered(&mut self, path: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(path) else { return };
-        let is_asked = matches!(vassal.machine.state(), State::Reloading { .. });
-        // In tyrant mode nothing of a file is read but by its owner.
-        if is_asked && answer == Answer::NeedsRespawn && !self.spawner.is_tyrant() {
-            match self.checks.begin(&self.spawner, path, &why) {
-                Ok(()) => {
-                    vassal.machine.step(Event::Reloading(checks::TIMEOUT), now);
-                    return;
-                }
-                Err(error) => log_of!(path, "{error}: its file is not read before it is restarted"),
-            }
-        }
-        self.conclude(path, answer, why, now);
-    }
-
-    /// The answer to a reload is known, which counts only if one was asked for.
-    fn conclude(&mut self, path: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(path) else { return };
-        let (State::Reloading { .. }, Some(instance)) = (vassal.machine.state(), &vassal.instance) else {
-            return;
-        };
-        let took = instance.reloading_for(now);
-        if let (Answer::Reloaded, Some((_, last))) = (answer, &mut vassal.runs) {
-            vassal.reloads += 1;
-            *last = now;
-        }
-        let action = vassal.machine.step(Event::Answered(answer), now);
-        let what = match answer {
-            Answer::Reloaded => format!("reloaded after {took}"),
-            Answer::Refused => format!("reload refused: {why}"),
-            Answer::NeedsRespawn => format!("needs a fresh jail: {why}"),
-        };
-        let next = match (action, answer) {
-            (Action::Reload, _) => "; its file has changed since: reloading",
-            (Action::AskToStop, _) => ": restarting",
-            (_, Answer::Refused) => "; the app goes on as it was",
-            _ => "",
-        };
-        log_of!(path, "{what}{next}");
-        vassal.refused = (answer == Answer::Refused && action == Action::None).then_some(why);
-        self.perform(path, action, now);
     }
 
     fn bury(&mut self, path: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
@@ -777,30 +480,5 @@ impl Vassal {
             }
             _ => None,
         };
-    }
-}
-
-/// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
-/// keep it alive.
-fn disarm(vassal: &mut Vassal, links: &OwnedFd, waiting: &mut Table<i32, Rc<VassalFile>>) {
-    if let Some((number, (_, socket))) = vassal.armed.take().zip(vassal.kept.demand()) {
-        let _ = epoll::delete(links, socket);
-        waiting.remove(&number);
-    }
-}
-
-/// What comes next for a vassal without an instance.
-fn next(state: State, now: Instant) -> String {
-    match state {
-        State::Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
-        State::Invalid { until } => {
-            let wait = Elapsed(until.saturating_duration_since(now));
-            format!("waiting for the file to change, next try in {wait}")
-        }
-        State::Starting { .. } => "respawning now".to_owned(),
-        State::Idle => "not respawned".to_owned(),
-        State::Waiting => "waiting for the next connection".to_owned(),
-        State::Held => "not respawned before 'emperor start'".to_owned(),
-        State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
     }
 }

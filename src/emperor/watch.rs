@@ -26,7 +26,7 @@ use crate::error::{Context, Error, Result};
 pub const WRITER_MAX: Duration = Duration::from_secs(1);
 
 /// No name is held for longer than this: its owner could keep others' changes of the file from being seen.
-const HOLD_MAX: Duration = Duration::from_secs(10);
+pub const HOLD_MAX: Duration = Duration::from_secs(10);
 
 /// A file that goes away is given this long to come back: some editors move the old one away before they write the new.
 const RETURN: Duration = Duration::from_millis(100);
