@@ -3,8 +3,8 @@
 //! An event only says *look again*; what changed is for the scan to find. While somebody writes a file it is not
 //! acted on: creating an empty file or writing to one holds it until it is closed, renamed or deleted, or until
 //! [`WRITER_MAX`] after its last write. A name that has an event during a scan is held as well, since nobody can
-//! say whether the scan saw it before or after; the next scan follows at once. Neither goes on for longer than [`HOLD_MAX`]:
-//! who writes or touches his file without a pause then has it taken as each scan finds it.
+//! say whether the scan saw it before or after; the next scan follows at once. Neither goes on for longer than
+//! [`HOLD_MAX`]: who writes or touches his file without a pause then has it taken as each scan finds it.
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
