@@ -136,13 +136,10 @@ pub fn deadline(now: Instant) -> Option<Instant> {
 /// nobody counts.
 fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
     while !waiting.is_empty() {
-        // As many whole lines as fit into one piece.
-        let mut piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
-        while let [rest @ .., last] = piece
-            && *last != b'\n'
-        {
-            piece = rest;
-        }
+        // As many whole lines as fit into one piece; or a piece of one that a name has made too long.
+        let piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
+        let whole = piece.iter().rposition(|&byte| byte == b'\n');
+        let piece = whole.and_then(|end| piece.get(..=end)).unwrap_or(piece);
         if !put(fd, piece, lines) {
             return;
         }
@@ -332,6 +329,7 @@ impl fmt::Display for Elapsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn times_keep_two_figures_or_more() {
@@ -346,6 +344,19 @@ mod tests {
         let mut out = String::new();
         push_printable(&mut out, "a\nemperor: b\x1b[0m — ü");
         assert_eq!(out, "a\\nemperor: b\\u{1b}[0m — ü");
+    }
+
+    #[test]
+    fn what_waits_goes_out_in_whole_lines_where_they_fit() {
+        let (from, to) = rustix::pipe::pipe().unwrap();
+        let long = "x".repeat(LINE_MAX + 1000);
+        let mut waiting = format!("a\nb\n{long}\nc\n").into_bytes();
+        let all = waiting.clone();
+        flush_to(to.as_fd(), &mut waiting, 1);
+        assert!(waiting.is_empty());
+        let mut read = vec![0; 2 * all.len()];
+        let length = rustix::io::read(&from, &mut read).unwrap();
+        assert_eq!(read[..length], all);
     }
 
     #[test]
