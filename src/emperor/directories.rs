@@ -24,6 +24,9 @@ const SPACING: Duration = Duration::from_millis(50);
 /// Nor faster than so many times as long as one takes, where that is longer.
 const REST: u32 = 4;
 
+/// What happens is taken in no more often than this.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A scan that nothing asked for is put off while it would take more than one part in this many of the time: with thousands
 /// of files it would be most of what an idle emperor does.
 const SHARE: u32 = 1000;
@@ -113,12 +116,18 @@ impl Directories {
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
         let regular = later(last, if told { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
-        wanted.max(self.quiet_until(now))
+        wanted.max(self.rested(last))
     }
 
-    /// Until then nothing that happens can have us scan: nobody needs to be woken for it.
-    pub fn quiet_until(&self, now: Instant) -> Instant {
-        self.last_scan.map_or(now, |last| last + SPACING.max(self.took * REST))
+    /// When there may be a scan after that of `last`.
+    fn rested(&self, last: Instant) -> Instant {
+        last + SPACING.max((self.took * REST).min(self.interval))
+    }
+
+    /// Until then what happens need not be taken in: it could not have us scan, or was preceded by something else just now.
+    pub fn quiet_until(&self) -> Option<Instant> {
+        let scan = self.last_scan.map(|last| self.rested(last));
+        scan.max(self.watch.read_at().map(|read| read + PAUSE))
     }
 
     /// Whether the last scan would have found this file, if it were anybody's.

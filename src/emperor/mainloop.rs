@@ -120,6 +120,8 @@ struct Emperor {
     changes: VecDeque<(Rc<VassalFile>, Change)>,
     /// Since when everything is being stopped.
     stopping: Option<Instant>,
+    /// Until when changes are not listened to, once there has been one too early.
+    deaf_until: Option<Instant>,
     began: Instant,
     /// The directories as they were configured, for the stats.
     sources: Vec<PathBuf>,
@@ -166,6 +168,7 @@ impl Emperor {
             notifier: Notifier::new(&origin.environment, now),
             changes: VecDeque::new(),
             stopping: None,
+            deaf_until: None,
             began: now,
             sources: plan.sources.iter().map(|source| source.value.path().to_owned()).collect(),
             tyrant: plan.tyrant.is_some(),
@@ -267,7 +270,8 @@ impl Emperor {
     fn turn(&mut self) {
         // Where nothing tells of changes, or it is too early for them, what does is no news.
         let now = Instant::now();
-        let watch = self.directories.watch.descriptor().filter(|_| self.directories.quiet_until(now) <= now);
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
+        let watch = self.directories.watch.descriptor().filter(|_| self.deaf_until.is_none());
         let watch = watch.unwrap_or(self.signals.as_fd());
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
@@ -299,8 +303,13 @@ impl Emperor {
         self.server.time(now);
         self.notifier.time(now);
         log::flush();
-        if changes && let Err(error) = self.directories.watch.read(now) {
-            log!("{error}");
+        if changes {
+            self.deaf_until = self.directories.quiet_until().filter(|until| *until > now);
+            if self.deaf_until.is_none()
+                && let Err(error) = self.directories.watch.read(now)
+            {
+                log!("{error}");
+            }
         }
         if self.scan_at(now).is_some_and(|due| due <= now) {
             self.changes = self.directories.scan(now).into();
@@ -333,8 +342,7 @@ impl Emperor {
                 let accepted = self.upgrading.as_ref().and_then(|upgrading| upgrading.accepted);
                 let hang_up = accepted.map(|since| since + HANGING_UP).filter(|time| *time > now);
                 let (scan, lines) = (self.scan_at(now), log::deadline(now));
-                let quiet = Some(self.directories.quiet_until(now)).filter(|time| *time > now);
-                [scan, quiet, roster, server, notifier, upgrade, hang_up, lines]
+                [scan, self.deaf_until, roster, server, notifier, upgrade, hang_up, lines]
                     .into_iter()
                     .flatten()
                     .min()?

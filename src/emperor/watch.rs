@@ -42,13 +42,15 @@ pub struct Watch {
     /// With the watch of each, if there is one.
     directories: Vec<(Rc<Path>, Option<i32>)>,
     holds: Holds,
+    /// When it was read last.
+    read_at: Option<Instant>,
     rules: Rc<Rules>,
 }
 
 impl Watch {
     /// Watches nothing yet; [`Watch::refresh`] begins.
     pub fn new(rules: Rc<Rules>) -> Self {
-        Self { inotify: None, directories: Vec::new(), holds: Holds::default(), rules }
+        Self { inotify: None, directories: Vec::new(), holds: Holds::default(), read_at: None, rules }
     }
 
     /// Readable when something has happened; `None` while nothing can be watched.
@@ -118,6 +120,7 @@ impl Watch {
     /// # Errors
     /// ENOMEM (read(2)).
     pub fn read(&mut self, now: Instant) -> Result<()> {
+        self.read_at = Some(now);
         let Some(inotify) = &self.inotify else { return Ok(()) };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(inotify, &mut buffer);
@@ -151,6 +154,11 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// When everything that had happened was taken in last.
+    pub fn read_at(&self) -> Option<Instant> {
+        self.read_at
     }
 
     /// When the next scan is wanted because of an event; `None` when there was none.
@@ -231,7 +239,7 @@ struct Holds {
 /// One name.
 #[derive(Debug)]
 struct Hold {
-    /// The first of its events that scan by scan was followed by another.
+    /// The first of its events that were followed by another in less than [`WRITER_MAX`].
     since: Instant,
     /// The last one.
     noted: Instant,
@@ -242,7 +250,10 @@ struct Hold {
 impl Holds {
     fn note(&mut self, directory: &Rc<Path>, name: &OsStr, now: Instant, until: Instant) {
         let key = key(directory, name);
-        let since = self.names.get(&key).map_or(now, |hold| hold.since);
+        let since = match self.names.get(&key) {
+            Some(hold) if now.saturating_duration_since(hold.noted) < WRITER_MAX => hold.since,
+            _ => now,
+        };
         self.names.insert(key, Hold { since, noted: now, until: until.min(since + HOLD_MAX) });
     }
 
@@ -260,9 +271,13 @@ impl Holds {
         !self.names.is_empty() && self.names.get(&key(directory, name)).is_some_and(|hold| self.is_held(hold))
     }
 
+    /// What happens to a name that is not held any more can wait for a while.
     fn deadline(&self) -> Option<Instant> {
-        let held = self.names.iter().filter(|(_, hold)| self.is_held(hold));
-        held.map(|(_, hold)| hold.until).min()
+        let wanted = |hold: &Hold| match self.scan {
+            Some(scan) if !self.is_held(hold) => (hold.noted > scan).then(|| scan + WRITER_MAX),
+            _ => Some(hold.until),
+        };
+        self.names.iter().filter_map(|(_, hold)| wanted(hold)).min()
     }
 }
 
@@ -366,6 +381,30 @@ mod tests {
             fixture.watch.read(now + Duration::from_millis(1)).unwrap();
             let is_held = fixture.watch.holds(&fixture.path, OsStr::new("a.ini"));
             assert_eq!(is_held, !(101..115).contains(&tenths), "{tenths}");
+            // What nobody is kept from acting on is looked for once a second.
+            if (101..105).contains(&tenths) {
+                assert_eq!(fixture.watch.scan_wanted(), Some(now + WRITER_MAX), "{tenths}");
+            }
+        }
+    }
+
+    #[test]
+    fn saves_with_a_pause_between_them_are_each_held_and_seen() {
+        let mut fixture = Fixture::new("patient");
+        let path = fixture.path.join("a.ini");
+        let begin = Instant::now();
+        for seconds in (0..60).step_by(2) {
+            let now = begin + Duration::from_secs(seconds);
+            let file = File::create(&path).unwrap();
+            fixture.watch.read(now).unwrap();
+            fixture.watch.scan_begins(now + Duration::from_millis(1));
+            assert!(fixture.watch.holds(&fixture.path, OsStr::new("a.ini")), "{seconds}");
+            drop(file);
+            let closed = now + Duration::from_millis(500);
+            fixture.watch.read(closed).unwrap();
+            assert_eq!(fixture.watch.scan_wanted(), Some(closed), "{seconds}");
+            fixture.watch.scan_begins(closed);
+            assert!(!fixture.watch.holds(&fixture.path, OsStr::new("a.ini")), "{seconds}");
         }
     }
 
