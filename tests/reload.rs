@@ -72,6 +72,36 @@ fn a_command_is_never_asked_for_what_it_prints_in_the_jail() {
     });
 }
 
+/// A program in the place of a vassal's file.
+fn program(script: &str) {
+    let draft = Path::new(VASSALS).join("draft");
+    fs::create_dir_all(VASSALS).unwrap();
+    fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&draft, Permissions::from_mode(0o755)).unwrap();
+    fs::rename(draft, vassal_path("program")).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_checked_does_not_keep_the_old_app_for_ever() {
+    sandboxed(|sandbox| {
+        program("echo '[uwsgi]'; echo 'command = sleep 2000'");
+        let emperor = sandbox.emperor(&["--emperor-magic-exec"]);
+        let init = emperor.wait_running(1, "program");
+        // The first time, which is the check, it hangs.
+        program(
+            "[ -e /run/again ] || { touch /run/again; exec sleep 2500; }; echo '[uwsgi]'; echo 'command = sleep 3000'",
+        );
+        until("it is checked", || process::named("sleep").len() == 2);
+        let inits = process::named("vassal-init");
+        let check = inits.iter().find(|process| process.pid != init).unwrap();
+        process::signal(check.pid, Signal::STOP);
+        emperor.wait_for("emperor: program: the reload was not answered in time: restarting");
+        assert_ne!(emperor.wait_running(2, "program"), init);
+        assert_eq!(process::named("sleep").len(), 1);
+        emperor.stop();
+    });
+}
+
 /// Below another root no template can be read, and a program is not run there either.
 #[test]
 fn a_mistake_that_only_a_fresh_start_can_see_leaves_the_app_alone() {
@@ -79,12 +109,6 @@ fn a_mistake_that_only_a_fresh_start_can_see_leaves_the_app_alone() {
         sandbox.namespace_tree();
         let template = sandbox.file("template.ini", "[uwsgi]\nenv = A=1\n");
         let jailed = |more: &str| sandbox.vassal("jailed", &format!("chroot = /ns/precise\n{SLEEP}\n{more}"));
-        let program = |script: &str| {
-            let draft = Path::new(VASSALS).join("draft");
-            fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&draft, Permissions::from_mode(0o755)).unwrap();
-            fs::rename(draft, vassal_path("program")).unwrap();
-        };
         jailed("");
         program("echo '[uwsgi]'; echo 'command = sleep 2000'");
         let include = template.to_str().unwrap();

@@ -58,9 +58,9 @@ impl Checks {
         }
     }
 
-    /// Whether none runs.
-    pub fn is_idle(&self) -> bool {
-        self.0.is_empty()
+    /// How many run.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// A child has ended that is no instance: what it has found, if it was one of ours. One that could not say anything leaves

@@ -377,7 +377,7 @@ impl Roster {
 
     /// Whether no command of the emperor's own configuration runs.
     pub fn commands_are_idle(&self) -> bool {
-        self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle()
+        self.commands.is_idle() && self.questions.is_idle() && self.checks.count() == 0
     }
 
     /// The file by the name that its vassal has. One that was taken over keeps its name, whatever a directory or pattern of the

@@ -274,7 +274,8 @@ impl Spawner {
         let (ours, theirs) = greet(hello, &file)?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
         drop(file);
-        let Child { pid, pidfd } = self.create(path, &theirs, into.as_ref().map(AsFd::as_fd))?;
+        let into = into.as_ref().map(AsFd::as_fd);
+        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
         Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
     }
 
@@ -287,7 +288,9 @@ impl Spawner {
         let (file, _, mut hello) = self.greeting(path)?;
         hello.is_check = true;
         let (ours, theirs) = greet(hello, &file)?;
-        Ok((self.create(path, &theirs, None)?.pid, ours))
+        // In a pid namespace in any case where there can be one: what it has started ends with it.
+        let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
+        Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
     }
 
     /// A vassal's file, whose it is, and what there is to be said with it.
@@ -315,15 +318,21 @@ impl Spawner {
     }
 
     /// The process, with its end of the link.
-    fn create(&self, path: &VassalFile, link: &OwnedFd, cgroup: Option<BorrowedFd<'_>>) -> Result<Child> {
+    fn create(
+        &self,
+        path: &VassalFile,
+        link: &OwnedFd,
+        namespaces: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child> {
         let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
         let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
         // Where relative paths in it begin.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
-        let process = if self.namespaces == 0 { "process" } else { "process in new namespaces" };
-        match clone3_into(self.namespaces, cgroup).context("create", process)? {
+        let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
+        match clone3_into(namespaces, cgroup).context("create", process)? {
             Side::Child => self.become_vassal_init(link, &directory, &argv, &envp),
             Side::Parent(child) => Ok(child),
         }

@@ -129,6 +129,8 @@ pub enum Event {
     Leaving(Duration),
     /// The vassal says that it will have answered the reload within this time.
     Reloading(Duration),
+    /// The answer to the reload is found out without the vassal within this time. The app goes on meanwhile.
+    Checking(Duration),
     /// The vassal answers a reload.
     Answered(Answer),
     /// The instance has ended and was reaped.
@@ -261,7 +263,7 @@ impl Machine {
                 State::Backoff { .. } | State::Invalid { .. } => self.stay(),
             },
             Event::Leaving(within) => (self.leaving(within, now), Action::None),
-            Event::Reloading(within) => (self.reloading(within, now), Action::None),
+            Event::Reloading(within) | Event::Checking(within) => (self.reloading(within, now), Action::None),
             Event::Answered(answer) => self.answered(answer, now),
             Event::Died => self.died(false, now),
             Event::DiedInvalid => self.died(true, now),

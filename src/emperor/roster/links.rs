@@ -96,11 +96,10 @@ impl Roster {
         let is_asked = matches!(vassal.machine.state(), State::Reloading { .. });
         // In tyrant mode nothing of a file is read but by its owner.
         if is_asked && answer == Answer::NeedsRespawn && !self.spawner.is_tyrant() {
-            match self.checks.begin(&self.spawner, path, &why) {
-                Ok(()) => {
-                    vassal.machine.step(Event::Reloading(checks::TIMEOUT), now);
-                    return;
-                }
+            let processes = self.pids.len() + self.checks.count() + 1;
+            let room = self.spawner.has_room("create", "a process", processes, self.sockets);
+            match room.and_then(|()| self.checks.begin(&self.spawner, path, &why)) {
+                Ok(()) => return self.apply(path, Event::Checking(checks::TIMEOUT), now),
                 Err(error) => log_of!(path, "{error}: its file is not read before it is restarted"),
             }
         }

@@ -501,6 +501,14 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
         assert_eq!(machine.step(Event::Answered(answer), now + seconds(1)), Action::None);
         assert_eq!(machine.deadline(), deadline, "{answer:?}");
     }
+    // Nor does a file that is being checked: the app goes on.
+    let mut checked = machine(State::Running { since: now });
+    checked.step(Event::Heartbeat(seconds(2)), now);
+    let deadline = checked.deadline();
+    assert_eq!(checked.step(Event::Start, now), Action::Reload);
+    assert_eq!(checked.step(Event::Checking(seconds(9)), now), Action::None);
+    assert_eq!(checked.step(Event::Answered(Answer::Refused), now + seconds(1)), Action::None);
+    assert_eq!(checked.deadline(), deadline);
     // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new one runs.
     let mut machine = machine(State::Running { since: now });
     for event in [Event::Reloading(seconds(9)), Event::Running] {
