@@ -96,20 +96,20 @@ impl Cgroups {
     /// Makes the cgroup of an instance to be, and opens it for clone3(2).
     ///
     /// # Errors
-    /// mkdir(2), open(2), or an option that cannot be set; not if cgroups are optional.
+    /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if cgroups are
+    /// optional.
     pub fn make(&self, vassal: &OsStr) -> Result<Option<(Cgroup, OwnedFd)>> {
-        let name = readable(vassal);
-        match self.try_make(vassal, &name) {
+        let (name, path) = (readable(vassal), self.path(vassal));
+        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been written to, newer
+        // kernels kill at once what clone3(2) creates there.
+        end(&path)?;
+        match self.try_make(path, &name) {
             Ok(cgroup) => Ok(Some(cgroup)),
             Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),
         }
     }
 
-    fn try_make(&self, vassal: &OsStr, name: &str) -> Result<(Cgroup, OwnedFd)> {
-        let path = self.path(vassal);
-        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been written to, newer
-        // kernels kill at once what clone3(2) creates there.
-        end(&path)?;
+    fn try_make(&self, path: PathBuf, name: &str) -> Result<(Cgroup, OwnedFd)> {
         cgroup::create(&path)?;
         let cgroup = Cgroup(path);
         let path = cgroup.path();
