@@ -57,7 +57,35 @@ pub fn as_json() {
 /// Writes one line about a vassal, or about none in particular (empty); use it through [`crate::log!`] and
 /// [`crate::log_of!`].
 pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
-    line_to(rustix::stdio::stderr(), vassal, message);
+    // There is one thread: it is free.
+    let Ok(mut waiting) = WAITING.try_lock() else { return };
+    let (text, lines) = compose(vassal, message);
+    if waiting.len() < WAITING_MAX {
+        waiting.extend_from_slice(text.as_bytes());
+    } else {
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+    }
+    flush_to(rustix::stdio::stderr(), &mut waiting, lines);
+}
+
+/// The same to another descriptor; where it has no room the line is lost.
+pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
+    let (text, lines) = compose(vassal, message);
+    if !put(fd, text.as_bytes(), lines) {
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
+/// A line, behind another one that says how many were lost; and how many lines that makes.
+fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
+    let mut text = String::with_capacity(160);
+    text.push_str(new_line());
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped > 0 {
+        push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
+    }
+    push_line(&mut text, vassal, &message.to_string());
+    (text, dropped.saturating_add(1))
 }
 
 /// One line where there is no memory: nothing is allocated for it. A name that would need care is left out.
@@ -99,27 +127,6 @@ impl fmt::Write for Fixed {
     }
 }
 
-/// The same to another descriptor.
-pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
-    // There is one thread: it is free.
-    let Ok(mut waiting) = WAITING.try_lock() else { return };
-    let mut lines = 1;
-    if waiting.len() < WAITING_MAX {
-        let mut text = String::with_capacity(160);
-        text.push_str(new_line());
-        let dropped = DROPPED.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
-        }
-        push_line(&mut text, vassal, &message.to_string());
-        waiting.extend_from_slice(text.as_bytes());
-        lines = dropped.saturating_add(1);
-    } else {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-    }
-    flush_to(fd, &mut waiting, lines);
-}
-
 /// Writes lines that wait for room, if there is some by now.
 pub fn flush() {
     if let Ok(mut waiting) = WAITING.try_lock() {
@@ -145,6 +152,8 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
         }
         waiting.drain(..piece.len());
     }
+    // It may have been much, and PID 1 has many sisters.
+    *waiting = Vec::new();
 }
 
 /// What a line begins with where the one before has no end.

@@ -254,8 +254,9 @@ fn warn_of<T>(entry: &Entrypoint, result: Result<T>) {
 #[inline(never)]
 fn say(entry: &Entrypoint, level: u32, message: fmt::Arguments<'_>) {
     if entry.verbosity >= level {
-        let to_stdout = entry.chats_on_stdout && level > WARNINGS;
-        let fd = if to_stdout { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
-        crate::log::line_to(fd, "", message);
+        match entry.chats_on_stdout && level > WARNINGS {
+            true => crate::log::line_to(rustix::stdio::stdout(), "", message),
+            false => crate::log::line("", message),
+        }
     }
 }
