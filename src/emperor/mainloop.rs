@@ -23,10 +23,10 @@ use super::scan::{Change, Owners, Rules};
 use super::server::{Server, Service};
 use super::spawn::{Origin, Spawner};
 use super::state::Saved;
-use super::upgrade::{self, Handover, UNDERSTOOD, Upgrade};
+use super::upgrade::{Handover, UNDERSTOOD, Upgrade};
 use super::user::User;
 use super::vassal::Event;
-use super::{Count, control, later, metrics, stats, status};
+use super::{Count, control, metrics, stats, status};
 use crate::config::plan::{Address, EmperorPlan};
 use crate::error::{Context, Error, Result};
 use crate::log;
@@ -34,6 +34,10 @@ use crate::log::{Elapsed, push_printable};
 use crate::log_of;
 use crate::sys::clone;
 use crate::sys::signal::{self, Inherited, Signal, SignalFd};
+
+mod upgrading;
+
+use upgrading::Upgrading;
 
 /// So many changed files are acted on before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
@@ -43,13 +47,6 @@ const CHANGES_PER_TURN: usize = 32;
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Vassals that were taken over and whose files no scan has found by then are ended: their directories are not ours
-/// any more. A file that is just being written is found within this time.
-const CLAIMING: Duration = Duration::from_secs(10);
-
-/// So long an upgrade waits for those who are being answered; who says nothing, or does not read, is hung up on.
-const HANGING_UP: Duration = Duration::from_secs(1);
 
 /// What could not be had is asked for again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -134,14 +131,6 @@ struct Emperor {
     upgrading: Option<Upgrading>,
     /// When we took over from another program, while there may be vassals left that are not claimed.
     taken_over: Option<Instant>,
-}
-
-/// An upgrade that is under way.
-struct Upgrading {
-    /// Who asked for it by command.
-    client: Option<u64>,
-    /// When the new program has understood.
-    accepted: Option<Instant>,
 }
 
 impl Emperor {
@@ -339,8 +328,8 @@ impl Emperor {
             true => {
                 let (roster, server) = (self.roster.deadline(), self.server.deadline());
                 let (notifier, upgrade) = (self.notifier.deadline(), self.upgrade.deadline());
-                let accepted = self.upgrading.as_ref().and_then(|upgrading| upgrading.accepted);
-                let hang_up = accepted.map(|since| since + HANGING_UP).filter(|time| *time > now);
+                let hang_up = self.upgrading.as_ref().and_then(Upgrading::hangs_up_at);
+                let hang_up = hang_up.filter(|time| *time > now);
                 let (scan, lines) = (self.scan_at(now), log::deadline(now));
                 [scan, self.deaf_until, roster, server, notifier, upgrade, hang_up, lines]
                     .into_iter()
@@ -392,85 +381,6 @@ impl Emperor {
                 }
             };
             self.server.answer(question.client, text, now);
-        }
-    }
-
-    /// Finds out whether the program that is there now can take our place.
-    fn begin_upgrade(&mut self, client: Option<u64>, now: Instant) -> std::result::Result<(), String> {
-        if self.upgrading.is_some() {
-            return Err("an upgrade is under way".to_owned());
-        }
-        let state = self.save(None).encode(now);
-        self.upgrade.try_out(&state, now).map_err(|error| upgrade::refused(&error.to_string()))?;
-        self.upgrading = Some(Upgrading { client, accepted: None });
-        if let Some(client) = client {
-            self.server.wait(client, later(now, control::PATIENCE_WITH_UPGRADES));
-        }
-        log!("upgrade: trying the new program");
-        Ok(())
-    }
-
-    /// Lets the new program take our place when it has understood and nothing is half done.
-    fn go_on_upgrading(&mut self, now: Instant) {
-        self.upgrade.time(now);
-        for (pid, status) in self.roster.strangers() {
-            match (self.upgrade.ended(pid, status), &mut self.upgrading) {
-                (Some(Ok(())), Some(upgrading)) => upgrading.accepted = Some(now),
-                (Some(Err(why)), Some(_)) => self.refuse_upgrade(&why, now),
-                (Some(_), None) | (None, _) => {}
-            }
-        }
-        let Some(Upgrading { client, accepted: Some(since) }) = self.upgrading else { return };
-        let answered = self.server.has_answered() || now.saturating_duration_since(since) >= HANGING_UP;
-        // The commands are known to us only, and what was found in the directories has not been acted on.
-        if answered && self.changes.is_empty() && self.roster.commands_are_idle() {
-            let saved = self.save(client.and_then(|client| self.server.descriptor_of(client)));
-            let kept = saved.descriptors();
-            log!("upgrade: the new program takes over {}", self.roster.count());
-            let error = self.upgrade.exec(&saved.encode(Instant::now()), &kept);
-            self.refuse_upgrade(&error.to_string(), now);
-        }
-    }
-
-    fn refuse_upgrade(&mut self, why: &str, now: Instant) {
-        let text = upgrade::refused(why);
-        log!("{text}");
-        if let Some(Upgrading { client: Some(client), .. }) = self.upgrading.take() {
-            self.server.answer(client, control::answer(Err(text)), now);
-        }
-    }
-
-    fn save(&self, client: Option<i32>) -> Saved {
-        let (mask, nofile) = self.origin.save();
-        let (listeners, vassals) = (self.server.save(), self.roster.save());
-        let pid_file = self.pid_file.as_ref().map(PidFile::save).unwrap_or_default();
-        Saved { mask, nofile, began: self.began, client, pid_file, listeners, vassals }
-    }
-
-    /// Goes on where the program before us has stopped.
-    fn take_over(&mut self, saved: Saved, now: Instant) {
-        self.began = saved.began;
-        let client = saved.client;
-        self.roster.resume(saved, now);
-        let text = format!("version {VERSION} has taken over {}", self.roster.count());
-        log!("upgrade: {text}");
-        if let Some(client) = client {
-            self.server.tell(client, control::answer(Ok(text)), now);
-        }
-        self.taken_over = Some(now);
-        // Their deaths in between were told to the program before us.
-        self.roster.reap(now);
-    }
-
-    /// After a scan: vassals that were taken over and whose files it does not find any more.
-    fn claim(&mut self, now: Instant) {
-        let Some(since) = self.taken_over else { return };
-        let all = now.saturating_duration_since(since) >= CLAIMING;
-        if all || self.changes.is_empty() {
-            let is_found = |file: &VassalFile| self.changes.iter().any(|(found, _)| **found == *file);
-            let would_be = |file: &VassalFile| all && self.directories.looked_for(file) && !is_found(file);
-            let left = self.roster.drop_unclaimed(would_be, now);
-            self.taken_over = left.then_some(since);
         }
     }
 
