@@ -47,6 +47,15 @@ fn replace(program: &Path, by: &[u8]) {
     fs::rename(new, program).unwrap();
 }
 
+/// Puts a shell script in the place of a program; REAL in it stands for the program itself, which it returns.
+fn wrap(program: &Path, script: &str) -> PathBuf {
+    let real = program.with_extension("real");
+    fs::copy(program, &real).unwrap();
+    let script = script.replace("REAL", real.to_str().unwrap());
+    replace(program, format!("#!/bin/sh\n{script}\n").as_bytes());
+    real
+}
+
 /// A command for it: exit status, standard output and error.
 fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
@@ -142,17 +151,14 @@ fn what_happens_between_two_programs_is_seen_by_the_second() {
             emperor.wait_running(1, name);
         }
         let gone = Handle::of(emperor.pid_of("removed"));
-        let real = program.with_extension("real");
-        fs::copy(&program, &real).unwrap();
         // The shell is the emperor for a moment: what dies before its own children have ended, it would reap.
         let script = format!(
-            "#!/bin/sh\nif [ -n \"$EMPEROR_STATE\" ]; then\n\
+            "if [ -n \"$EMPEROR_STATE\" ]; then\n\
              touch {VASSALS}/changed.ini\nrm {VASSALS}/removed.ini\n\
-             printf '[uwsgi]\\n{STEADY}\\n' > {VASSALS}/appeared.ini\nkill -9 {}\nfi\nexec {} \"$@\"\n",
-            emperor.pid_of("killed"),
-            real.display()
+             printf '[uwsgi]\\n{STEADY}\\n' > {VASSALS}/appeared.ini\nkill -9 {}\nfi\nexec REAL \"$@\"",
+            emperor.pid_of("killed")
         );
-        replace(&program, script.as_bytes());
+        wrap(&program, &script);
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         emperor.wait_for("emperor: changed: reloaded after ");
         gone.wait();
@@ -307,14 +313,8 @@ fn a_configuration_that_is_broken_after_the_trial_is_waited_for() {
         fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
         let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
         let init = emperor.wait_running(1, "app");
-        let real = program.with_extension("real");
-        fs::copy(&program, &real).unwrap();
-        let script = format!(
-            "#!/bin/sh\n[ -z \"$EMPEROR_STATE\" ] || echo 'emperor-freq = often' >> /etc/uwsgi/more.ini\n\
-             exec {} \"$@\"\n",
-            real.display()
-        );
-        replace(&program, script.as_bytes());
+        let spoil = "echo 'emperor-freq = often' >> /etc/uwsgi/more.ini";
+        wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || {spoil}\nexec REAL \"$@\""));
         emperor.signal(Signal::USR2);
         emperor.wait_for(
             "emperor: the upgrade waits for a configuration without mistakes: trying again in 1.0 s",
@@ -389,10 +389,7 @@ fn who_is_being_answered_is_not_hung_up_on() {
         sandbox.vassal("app", STEADY);
         let emperor = start(sandbox, &program, &[]);
         emperor.wait_running(1, "app");
-        let real = program.with_extension("real");
-        fs::copy(&program, &real).unwrap();
-        let script = format!("#!/bin/sh\n{} \"$@\"\ns=$?\necho > /run/tried\nexit $s\n", real.display());
-        replace(&program, script.as_bytes());
+        let real = wrap(&program, "REAL \"$@\"\ns=$?\necho > /run/tried\nexit $s");
         let connect = || UnixStream::connect("/run/emperor.sock").unwrap();
         let (mut client, silent) = (connect(), connect());
         // Accepted after the two.
@@ -539,12 +536,8 @@ fn a_reload_that_is_asked_for_before_the_first_scan_is_not_put_off() {
         sandbox.vassal("app", STEADY);
         let emperor = start(sandbox, &program, &[]);
         emperor.wait_running(1, "app");
-        let real = program.with_extension("real");
-        fs::copy(&program, &real).unwrap();
         // It is blocked, so that it is for the program behind the shell.
-        let script =
-            format!("#!/bin/sh\n[ -z \"$EMPEROR_STATE\" ] || kill -HUP $$\nexec {} \"$@\"\n", real.display());
-        replace(&program, script.as_bytes());
+        wrap(&program, "[ -z \"$EMPEROR_STATE\" ] || kill -HUP $$\nexec REAL \"$@\"");
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         emperor.wait_for(": reloading 1 vassal");
         emperor.wait_for("emperor: app: reload: reloading");
