@@ -254,9 +254,10 @@ fn warn_of<T>(entry: &Entrypoint, result: Result<T>) {
 #[inline(never)]
 fn say(entry: &Entrypoint, level: u32, message: fmt::Arguments<'_>) {
     if entry.verbosity >= level {
-        match entry.chats_on_stdout && level > WARNINGS {
-            true => crate::log::line_to(rustix::stdio::stdout(), "", message),
-            false => crate::log::line("", message),
+        if entry.chats_on_stdout && level > WARNINGS {
+            crate::log::line_to(rustix::stdio::stdout(), "", message);
+        } else {
+            crate::log::line("", message);
         }
     }
 }

@@ -16,8 +16,8 @@ pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 impl Vassal {
     /// Takes on what holds for everything in the vassal, before there is anything. The way to the cgroups is the host's.
-    /// `oom_score` is [`OOM_SCORE`], if it could be opened.
-    pub(super) fn limit(&mut self, oom_score: rustix::io::Result<OwnedFd>) -> Result<()> {
+    /// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
+    pub(super) fn limit(&mut self, oom_score: Option<rustix::io::Result<OwnedFd>>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.plan);
         for Located { value, key, at } in &plan.cgroups {
             let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
@@ -34,8 +34,8 @@ impl Vassal {
         cgroup::set("", &all, &plan.cgroup_options, plan.cgroup_optional)?;
         // Opened here, as there may be no way to it later.
         self.oom = OomKills::new(&all);
-        if let Some(Located { value, key, at }) = &plan.oom_score_adj {
-            let written = oom_score.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
+        if let Some((Located { value, key, at }, opened)) = plan.oom_score_adj.as_ref().zip(oom_score) {
+            let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
             written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
         }
         Ok(())

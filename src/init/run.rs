@@ -253,8 +253,11 @@ impl Vassal {
             // Before the first hook: nothing that is mounted here may turn up where we come from.
             step("namespaces", ops::make_all_private())?;
         }
-        // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew.
-        let oom_score = open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew. What an
+        // owner's file asks for is not known yet.
+        let may_be_wanted = self.owner.is_some() || self.plan.oom_score_adj.is_some();
+        let oom_score =
+            may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
         if let Some(owner) = self.owner {
             self.phase(Phase::AsVassal)?;
             self.become_owner(owner)?;

@@ -75,12 +75,12 @@ impl Vassal {
         // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
         // one with a file, which is not of that namespace.
         let is_apart = self.has_namespace(libc::CLONE_NEWNET);
-        let networks = self.events.link().filter(|_| is_apart && plan.keep_sockets);
+        let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
+        let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
+        let networks = self.events.link().filter(|_| is_apart && plan.keep_sockets && has_file());
         let networks = networks.and_then(|link| Networks::of(link).ok());
-        let outlives = |listen: &Listen| {
-            let is_file = matches!(listen.address.place, Place::File(_));
-            is_kept(listen) && (!is_apart || is_file && networks.is_some())
-        };
+        let outlives =
+            |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
         kept.retain(|socket| {
             let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.label);
             plan.listen.iter().any(|listen| is_its(&listen.value))
