@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use vassal::config::entrypoint::personality;
 use vassal::config::options::VASSAL_INIT;
-use vassal::init::{entrypoint, probe, start};
+use vassal::init::watch::probe;
+use vassal::init::{entrypoint, start};
 use vassal::sys::memory::Patient;
 use vassal::{cli, config};
 

@@ -4,7 +4,7 @@
 //! with its owner's rights, not ours: nobody gets to see, by way of a vassal, what he could not read himself. Its owner
 //! never is root, nor ourselves, as such a vassal could do to all others what we can.
 //!
-//! The process itself becomes the owner before anything looks at the file's content (`init::tyrant`).
+//! The process itself becomes the owner before anything looks at the file's content (`init::steps::owner`).
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;

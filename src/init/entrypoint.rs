@@ -2,7 +2,7 @@
 //!
 //! One system call waits for everything ([`signal::wait`]), and no descriptor stays open, so the loop has nothing
 //! that could fail. A command that takes more (hooks, checked mountpoints, another user) lives the life of a vassal
-//! instead: [`super::run`].
+//! instead: [`crate::init::vassal`].
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,11 +12,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 use rustix::process::{Pid, Signal};
 
-use super::job::Job;
-use super::procfs::Procfs;
-use super::reaper::{self, Reaped};
 use crate::config::entrypoint::{Entrypoint, Orphans, Rest};
 use crate::error::{Context, Result};
+use crate::init::child::job::Job;
+use crate::init::child::reaper::{self, Reaped};
+use crate::init::watch::procfs::Procfs;
 use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 use crate::sys::{fd, signal};

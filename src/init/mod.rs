@@ -1,58 +1,29 @@
-//! `vassal-init`: PID 1 of a vassal.
+//! `vassal-init`: PID 1 of a vassal, or of a container.
 //!
-//! [`run`] reads top to bottom like the life of a vassal: namespaces, phases, privilege drop, mountpoint gate, app,
-//! main loop, shutdown. Everything that waits does so in [`events`], so that signals, the emperor and dead children
-//! are heard at any time.
+//! A vassal lives through namespaces, phases, privilege drop, mountpoint gate, app, main loop and shutdown, in this
+//! order ([`life`]). It waits at one place only ([`event_loop`]), so signals, the emperor and dead children are heard
+//! at any time.
 //!
-//! | file | job |
+//! | room | job |
 //! |---|---|
 //! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
-//! | [`entrypoint`], [`job`] | one command without a vassal's life: its signals, its terminal, its status |
-//! | [`run`] | the life of a vassal, in order |
-//! | [`app`] | how the app is started, and what it tells of itself |
-//! | [`wait`] | waiting for a child or for what comes next, and the books that are kept meanwhile |
-//! | [`mainloop`] | the running app, the request to stop, the end |
-//! | [`outer`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
-//! | [`events`] | one place to wait: signals, dead children, the emperor, mounts, probes |
-//! | [`hook`], [`action`] | one hook of one phase: in PID 1 itself, and in a child |
-//! | [`announce`] | what the app tells of itself: ready, alive, its status |
-//! | [`sockets`] | the listening sockets of the app |
-//! | [`jail`] | the change of root |
-//! | [`remount`] | what follows a lost mountpoint while the app runs |
-//! | [`reload`] | whether a new file can be taken on in the same jail |
-//! | [`limits`] | cgroups and other limits |
-//! | [`look`] | what a file that is read again may ask of the machine |
-//! | [`launch`] | a child process: identity, signals, exec |
-//! | [`tyrant`] | becoming the owner of the file before it is read |
-//! | [`creds`] | what PID 1 itself keeps after the privilege drop |
-//! | [`mountpoints`] | all checked paths: who may ask them, and what the answers mean |
-//! | [`watchdog`], [`probe`] | the judgement of one mountpoint (pure), and the process that asks it |
-//! | [`procfs`] | mounts and processes, from a procfs of our own |
-//! | [`reaper`] | dead children, and ending all living ones |
+//! | [`unshare`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
+//! | [`entrypoint`] | one command without a vassal's life: its signals, its terminal, its status |
+//! | [`vassal`] | the parts of a vassal |
+//! | [`life`] | the order of things: setup, the running app, reload, remount, shutdown |
+//! | [`steps`] | what the setup is made of: hooks, change of root, sockets, limits, the app |
+//! | [`event_loop`] | one place to wait: signals, dead children, the emperor, the app, mounts, probes |
+//! | [`child`] | a child process, from clone to exec, and dead children |
+//! | [`source`] | the configuration and how it is read again |
+//! | [`watch`] | the checked mountpoints: who asks them, and what the answers mean |
 
-pub mod action;
-pub mod announce;
-pub mod app;
-pub mod creds;
+pub mod child;
 pub mod entrypoint;
-pub mod events;
-pub mod hook;
-pub mod jail;
-pub mod job;
-pub mod launch;
-pub mod limits;
-pub mod look;
-pub mod mainloop;
-pub mod mountpoints;
-pub mod outer;
-pub mod probe;
-pub mod procfs;
-pub mod reaper;
-pub mod reload;
-pub mod remount;
-pub mod run;
-pub mod sockets;
+pub mod event_loop;
+pub mod life;
+pub mod source;
 pub mod start;
-pub mod tyrant;
-pub mod wait;
-pub mod watchdog;
+pub mod steps;
+pub mod unshare;
+pub mod vassal;
+pub mod watch;

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::run::{Setup, run};
-use super::{entrypoint, outer};
 use crate::cli;
 use crate::command;
 use crate::config::args::Command;
@@ -18,6 +16,9 @@ use crate::config::diagnostic::Report;
 use crate::config::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
+use crate::init::entrypoint;
+use crate::init::unshare;
+use crate::init::vassal::{Setup, run};
 use crate::protocol::{
     self, EXIT_CONFIG, EXIT_SETUP, ExitReason, Hello, KeptSocket, LINK_VARIABLE, Received, SetupFailure,
     ToVassal,
@@ -200,7 +201,7 @@ fn live(mut setup: Setup) -> i32 {
     if missing == 0 {
         return run(setup);
     }
-    outer::run_in(missing, || run(setup)).unwrap_or_else(|error| {
+    unshare::run_in(missing, || run(setup)).unwrap_or_else(|error| {
         crate::log!("unshare: {error}");
         EXIT_SETUP
     })
@@ -273,7 +274,7 @@ fn name_of(inputs: &[Input]) -> String {
 }
 
 /// A report for the log: each of its lines a line there.
-pub(super) fn log_lines(report: &Report) {
+pub(in crate::init) fn log_lines(report: &Report) {
     for line in report.to_string().lines() {
         crate::log!("{line}");
     }

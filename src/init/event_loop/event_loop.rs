@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::app::RunningApp;
-use super::entrypoint;
-use super::mountpoints::Lost;
-use super::reaper::Reaped;
-use super::run::Vassal;
-use super::watchdog::Loss;
+use crate::init::child::reaper::Reaped;
+use crate::init::entrypoint;
+use crate::init::steps::app::RunningApp;
+use crate::init::vassal::Vassal;
+use crate::init::watch::mountpoints::Lost;
+use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::protocol::{self, FromVassal, WaitStatus};
 use crate::sys::signal;
@@ -31,7 +31,11 @@ pub enum Interrupted {
 
 impl Vassal {
     /// Waits for one child, unless a request to stop or the deadline comes first.
-    pub(super) fn wait_for(&mut self, pid: Pid, deadline: Instant) -> Result<WaitStatus, Interrupted> {
+    pub(in crate::init) fn wait_for(
+        &mut self,
+        pid: Pid,
+        deadline: Instant,
+    ) -> Result<WaitStatus, Interrupted> {
         self.hook = Some(pid);
         let result = loop {
             let reaped = self.wait(None, Some(deadline));
@@ -51,7 +55,11 @@ impl Vassal {
 
     /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
     /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
-    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Vec<Reaped> {
+    pub(in crate::init) fn wait(
+        &mut self,
+        other: Option<BorrowedFd<'_>>,
+        deadline: Option<Instant>,
+    ) -> Vec<Reaped> {
         let now = Instant::now();
         let report = self.report_asked.map(|asked| asked + REPORT_TIME);
         let status_due = self.app.as_ref().and_then(RunningApp::status_due);
@@ -117,7 +125,7 @@ impl Vassal {
 
     /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
     /// any case.
-    pub(super) fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
+    pub(in crate::init) fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
         if self.events.link().is_none() {
             return;
         }
@@ -140,7 +148,7 @@ impl Vassal {
 
     /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
     /// for us, and the rest can wait.
-    pub(super) fn handle_signal(&mut self, number: i32) {
+    pub(in crate::init) fn handle_signal(&mut self, number: i32) {
         let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
         match (&self.entry, &mut self.job) {
             (None, _) => self.signal_app(number),
@@ -154,7 +162,7 @@ impl Vassal {
     }
 
     /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
-    pub(super) fn tell(&self, message: &FromVassal) {
+    pub(in crate::init) fn tell(&self, message: &FromVassal) {
         if let Some(link) = self.events.link() {
             let _ = protocol::send(link, &message.encode(), None);
         }

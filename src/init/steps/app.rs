@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::announce::{self, Listener, Offer};
-use super::entrypoint;
-use super::job::{Job, Stand};
-use super::launch::{Launch, Launched, Progress, Work};
-use super::run::{End, Vassal, step};
-use super::sockets;
 use crate::config::plan::{App, Phase};
 use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
+use crate::init::child::job::{Job, Stand};
+use crate::init::child::launch::{Launch, Launched, Progress, Work};
+use crate::init::entrypoint;
+use crate::init::event_loop::notify::{self, Listener, Offer};
+use crate::init::steps::sockets;
+use crate::init::vassal::{End, Vassal, step};
 use crate::log::Elapsed;
 use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
@@ -49,7 +49,7 @@ pub struct RunningApp {
 
 impl RunningApp {
     /// When its status, if it has changed, is to be passed on.
-    pub(super) fn status_due(&self) -> Option<Instant> {
+    pub(in crate::init) fn status_due(&self) -> Option<Instant> {
         self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
     }
 }
@@ -65,7 +65,7 @@ pub enum Role {
 
 impl Vassal {
     /// Starts the app, and waits until it is one: until the child has executed its program.
-    pub(super) fn start_app(&mut self) -> std::result::Result<(), End> {
+    pub(in crate::init) fn start_app(&mut self) -> std::result::Result<(), End> {
         if self.stop.is_some() {
             return Err(End::Stopped);
         }
@@ -117,7 +117,7 @@ impl Vassal {
     }
 
     /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
-    pub(super) fn is_talkative(&self) -> bool {
+    pub(in crate::init) fn is_talkative(&self) -> bool {
         self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
     }
 
@@ -140,7 +140,7 @@ impl Vassal {
         let identity = self.identity.as_ref().filter(|_| !self.plan.app.is_privileged());
         let user = identity.and_then(|identity| identity.uid);
         let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
-        announce::open(&self.plan, user, above)
+        notify::open(&self.plan, user, above)
     }
 
     fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
@@ -180,7 +180,7 @@ impl Vassal {
     }
 
     /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
-    pub(super) fn launch(
+    pub(in crate::init) fn launch(
         &self,
         role: Role,
         as_user: bool,
@@ -214,7 +214,7 @@ impl Vassal {
     }
 
     /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
-    pub(super) fn hear_app(&mut self) {
+    pub(in crate::init) fn hear_app(&mut self) {
         let Some(app) = &mut self.app else { return };
         let mut wants_to_leave = false;
         for news in app.listener.news() {

@@ -7,22 +7,22 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::jail;
-use super::mountpoints::Mountpoints;
-use super::run::{End, Vassal, step};
-use super::start::log_lines;
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Located, VassalPlan};
 use crate::config::{self, Loaded};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
+use crate::init::start::log_lines;
+use crate::init::steps::root;
+use crate::init::vassal::{End, Vassal, step};
+use crate::init::watch::mountpoints::Mountpoints;
 use crate::mount::ops::Walk;
 use crate::protocol::FileOwner;
 use crate::world::NoCommands;
 
 impl Vassal {
     /// Becomes the owner for good, then reads the configuration and takes on what it says.
-    pub(super) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
+    pub(in crate::init) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
         step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
         let Loaded { plan, warnings } = config::load_vassal(&self.inputs, false, &NoCommands::Refused)
             .map_err(|report| {
@@ -32,7 +32,7 @@ impl Vassal {
         log_lines(&warnings);
         step("emperor-tyrant", check(&plan, self.missing_namespaces(&plan)))?;
         self.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.procfs), Instant::now());
-        self.walk = Walk { new_root: jail::coming_root(&plan), old_root: None };
+        self.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
         self.umask = plan.umask;
         self.plan = Rc::new(plan);
         self.fresh = Rc::clone(&self.plan);

@@ -25,9 +25,9 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::watchdog::{Answer, Found};
 use crate::error::{Context, Result};
 use crate::identity::{Identity, held};
+use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};

@@ -5,17 +5,17 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
-use super::announce::Request;
-use super::events::NewFile;
-use super::jail;
-use super::look::Careful;
-use super::run::Vassal;
-use super::start::log_lines;
 use crate::accounts::Accounts;
 use crate::config::plan::{App, Phase, VassalPlan};
 use crate::config::{self, Input, Loaded, World};
 use crate::error::Context;
 use crate::identity::Identity;
+use crate::init::event_loop::notify::Request;
+use crate::init::event_loop::sources::NewFile;
+use crate::init::source::careful_world::Careful;
+use crate::init::start::log_lines;
+use crate::init::steps::root;
+use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
 use crate::sys::signal;
 use crate::world;
@@ -31,7 +31,7 @@ enum Verdict {
 }
 
 /// Why a configuration was not read again.
-pub(super) enum Unread {
+pub(in crate::init) enum Unread {
     /// There is a mistake in it.
     Mistake(String),
     /// It asks for what only a fresh start may look at.
@@ -49,7 +49,7 @@ impl From<Unread> for Verdict {
 
 impl Vassal {
     /// The plan to restart the app by, if somebody asked for a reload and it can be done.
-    pub(super) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
+    pub(in crate::init) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
         let inputs = match self.reload.take()? {
             NewFile::Same if self.is_inside => {
                 // Below the new root the path is the tenant's, and so would be the configuration.
@@ -127,7 +127,7 @@ impl Vassal {
             Err(unread) => return unread.into(),
         };
         if let Some(what) = self.fresh.jail_change(&fresh) {
-            let is_known = !self.is_inside && jail::coming_root(&fresh).is_none();
+            let is_known = !self.is_inside && root::coming_root(&fresh).is_none();
             if is_known
                 && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
                 && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
@@ -168,7 +168,11 @@ impl Vassal {
     }
 
     /// Reads the configuration where we are now.
-    pub(super) fn load_again(&self, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
+    pub(in crate::init) fn load_again(
+        &self,
+        inputs: &[Input],
+        reload: bool,
+    ) -> Result<Loaded<VassalPlan>, Unread> {
         let world = self.world();
         let loaded = config::load_vassal(inputs, reload, &world);
         match world.refused() {

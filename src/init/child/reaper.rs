@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 
-use super::procfs::Procfs;
+use crate::init::watch::procfs::Procfs;
 use crate::protocol::WaitStatus;
 use crate::sys::signal;
 

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::app::Role;
-use super::launch::Work;
-use super::mountpoints::{Lost, Maker};
-use super::reload::Unread;
-use super::run::{End, Vassal};
-use super::watchdog::Loss;
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
+use crate::init::child::launch::Work;
+use crate::init::life::reload::Unread;
+use crate::init::steps::app::Role;
+use crate::init::vassal::{End, Vassal};
+use crate::init::watch::mountpoints::{Lost, Maker};
+use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::sys::signal;
@@ -54,7 +54,7 @@ pub struct Remount {
 impl Vassal {
     /// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
     /// is nothing to be saved.
-    pub(super) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
+    pub(in crate::init) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
         let plan = Rc::clone(&self.plan);
         match &plan.mountpoint_lost {
             MountpointLost::Hook(hook) if is_running => {
@@ -126,7 +126,7 @@ impl Vassal {
     }
 
     /// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
-    pub(super) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
+    pub(in crate::init) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
         let Remount { phase, plan, lost, since } = remount;
         // It has ended, which must not end the phase.
         self.app = None;

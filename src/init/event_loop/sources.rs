@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::procfs::Procfs;
-use super::reaper::{self, Reaped};
 use crate::error::{Context, Result};
+use crate::init::child::reaper::{self, Reaped};
+use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, SignalFd};
 

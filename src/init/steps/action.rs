@@ -1,4 +1,4 @@
-//! Actions on files and mounts. They run in a child process of their own: see [`super::launch`].
+//! Actions on files and mounts. They run in a child process of their own: see [`crate::init::child::launch`].
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};

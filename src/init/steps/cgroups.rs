@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::run::Vassal;
 use crate::cgroup;
 use crate::config::plan::{Limit, Limited, Located};
 use crate::error::{Context, Error, Result};
+use crate::init::vassal::Vassal;
 
 /// How soon the kernel ends us for want of memory.
-pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+pub(in crate::init) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 impl Vassal {
     /// Takes on what holds for everything in the vassal, before there is anything. The way to the cgroups is the host's.
     /// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
-    pub(super) fn limit(&mut self, oom_score: Option<rustix::io::Result<OwnedFd>>) -> Result<()> {
+    pub(in crate::init) fn limit(&mut self, oom_score: Option<rustix::io::Result<OwnedFd>>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.plan);
         for Located { value, key, at } in &plan.cgroups {
             let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
@@ -47,7 +47,7 @@ const OOM_SETTLES: Duration = Duration::from_secs(1);
 
 /// Processes that the kernel has killed for want of memory. It never says which.
 #[derive(Default)]
-pub(super) struct OomKills {
+pub(in crate::init) struct OomKills {
     /// With how many were known of last.
     counters: Vec<(u64, OwnedFd)>,
     /// Whether they have to be looked at to tell.
@@ -107,7 +107,7 @@ impl OomKills {
 ///
 /// # Errors
 /// EPERM for more than our own hard limit (setrlimit(2)).
-pub(super) fn limit_app(limits: &[Located<Limit>]) -> Result<()> {
+pub(in crate::init) fn limit_app(limits: &[Located<Limit>]) -> Result<()> {
     for Located { value: Limit { resource, value }, key, at } in limits {
         let resource = match resource {
             Limited::AddressSpace => Resource::As,

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::probe::{Probe, Rhythm};
-use super::procfs::Procfs;
-use super::watchdog::{Judgement, Loss, Watchdog};
 use crate::config::plan::{Located, Phase, VassalPlan};
 use crate::error::{Described, Result};
 use crate::identity::Identity;
+use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::procfs::Procfs;
+use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
 

@@ -12,26 +12,26 @@ use std::time::Instant;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 
-use super::announce;
-use super::app::RunningApp;
-use super::creds::{self, MountPower};
-use super::events::{Events, NewFile};
-use super::hook::{Failed, SLOW};
-use super::jail;
-use super::job::Job;
-use super::launch::Workdir;
-use super::limits::{OOM_SCORE, OomKills};
-use super::look::Start;
-use super::mountpoints::{Lost, Maker, Mountpoints};
-use super::procfs::Procfs;
-use super::reaper::Reaped;
-use super::sockets::Socket;
 use crate::accounts::Accounts;
 use crate::config::Input;
 use crate::config::entrypoint::Entrypoint;
 use crate::config::plan::{Action, EnvChange, Located, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
+use crate::init::child::job::Job;
+use crate::init::child::launch::Workdir;
+use crate::init::child::reaper::Reaped;
+use crate::init::event_loop::notify;
+use crate::init::event_loop::sources::{Events, NewFile};
+use crate::init::source::careful_world::Start;
+use crate::init::steps::app::RunningApp;
+use crate::init::steps::capabilities::{self, MountPower};
+use crate::init::steps::cgroups::{OOM_SCORE, OomKills};
+use crate::init::steps::hooks::{Failed, SLOW};
+use crate::init::steps::root;
+use crate::init::steps::sockets::Socket;
+use crate::init::watch::mountpoints::{Lost, Maker, Mountpoints};
+use crate::init::watch::procfs::Procfs;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
@@ -43,8 +43,8 @@ use crate::world;
 const NOT_INHERITED: [&str; 7] = [
     protocol::LINK_VARIABLE,
     protocol::LOG_VARIABLE,
-    announce::EMPEROR_FD,
-    announce::NOTIFY_SOCKET,
+    notify::EMPEROR_FD,
+    notify::NOTIFY_SOCKET,
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -74,71 +74,71 @@ pub struct Setup {
 
 /// A vassal, from its first phase to its end.
 pub struct Vassal {
-    pub(super) plan: Rc<VassalPlan>,
+    pub(in crate::init) plan: Rc<VassalPlan>,
     /// The plan of a fresh start, which a new file is compared with.
-    pub(super) fresh: Rc<VassalPlan>,
-    pub(super) inputs: Vec<Input>,
+    pub(in crate::init) fresh: Rc<VassalPlan>,
+    pub(in crate::init) inputs: Vec<Input>,
     /// What the machine told when they were read first.
-    pub(super) start: Start,
-    pub(super) entry: Option<Rc<Entrypoint>>,
+    pub(in crate::init) start: Start,
+    pub(in crate::init) entry: Option<Rc<Entrypoint>>,
     /// The app, if it is the command of an entrypoint.
-    pub(super) job: Option<Job>,
+    pub(in crate::init) job: Option<Job>,
     /// Signals for it that came before it ran.
-    pub(super) early_signals: Vec<i32>,
-    pub(super) events: Events,
-    pub(super) mountpoints: Mountpoints,
+    pub(in crate::init) early_signals: Vec<i32>,
+    pub(in crate::init) events: Events,
+    pub(in crate::init) mountpoints: Mountpoints,
     /// What mounts must not be led astray by.
-    pub(super) walk: Walk,
+    pub(in crate::init) walk: Walk,
     /// Where children run; ours is the root directory once the app's user matters.
-    pub(super) workdir: Workdir,
+    pub(in crate::init) workdir: Workdir,
     /// Whether the root directory is another than at the start.
-    pub(super) is_inside: bool,
-    pub(super) app: Option<RunningApp>,
+    pub(in crate::init) is_inside: bool,
+    pub(in crate::init) app: Option<RunningApp>,
     /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
-    pub(super) had_app: bool,
-    pub(super) procfs: Rc<Procfs>,
+    pub(in crate::init) had_app: bool,
+    pub(in crate::init) procfs: Rc<Procfs>,
     /// The FUSE connections that were there before the first hook, if that is known: they are others' too.
-    pub(super) foreign_fuse: Option<Vec<u64>>,
+    pub(in crate::init) foreign_fuse: Option<Vec<u64>>,
     /// What ran when the app was started, such as the daemons of hooks: that is not the app's.
-    pub(super) not_the_apps: Vec<Pid>,
+    pub(in crate::init) not_the_apps: Vec<Pid>,
     /// Who wants us to stop, and since when, once somebody does.
-    pub(super) stop: Option<(String, Instant)>,
+    pub(in crate::init) stop: Option<(String, Instant)>,
     /// Set when the end has begun: nothing interrupts it.
-    pub(super) is_ending: bool,
+    pub(in crate::init) is_ending: bool,
     /// The child that a hook waits for.
-    pub(super) hook: Option<Pid>,
+    pub(in crate::init) hook: Option<Pid>,
     /// The latest death of a child that we did not start ourselves, such as a daemon.
-    pub(super) last_death: Option<(Instant, Reaped)>,
+    pub(in crate::init) last_death: Option<(Instant, Reaped)>,
     /// Set when no child is left.
-    pub(super) childless: bool,
+    pub(in crate::init) childless: bool,
     /// The mountpoints that were lost and not seen to yet, in the order in which that was noticed.
-    pub(super) lost: Vec<Lost>,
+    pub(in crate::init) lost: Vec<Lost>,
     /// Set while a loss is being dealt with that the app survives: another one has to wait.
-    pub(super) is_repairing: bool,
+    pub(in crate::init) is_repairing: bool,
     /// When a lost mount was made anew the last time.
-    pub(super) remounted: Option<Instant>,
+    pub(in crate::init) remounted: Option<Instant>,
     /// Since when the emperor waits for a report on the mountpoints.
-    pub(super) report_asked: Option<Instant>,
+    pub(in crate::init) report_asked: Option<Instant>,
     /// Set when the app has said that it accepts requests, and the hooks for that are to run.
-    pub(super) is_accepting: bool,
+    pub(in crate::init) is_accepting: bool,
     /// A new file, or a request to read the old one again.
-    pub(super) reload: Option<NewFile>,
-    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(in crate::init) reload: Option<NewFile>,
+    pub(in crate::init) environment: Vec<(OsString, OsString)>,
     /// What the app listens on.
-    pub(super) sockets: Vec<Socket>,
+    pub(in crate::init) sockets: Vec<Socket>,
     /// Those of an earlier instance, until they are opened.
     kept: Vec<KeptSocket>,
     /// File mode creation mask of everything that comes later.
-    pub(super) umask: Option<u32>,
-    pub(super) namespaces: u64,
-    pub(super) owner: Option<FileOwner>,
-    pub(super) cgroup: PathBuf,
-    pub(super) oom: OomKills,
-    pub(super) signals: signal::Inherited,
+    pub(in crate::init) umask: Option<u32>,
+    pub(in crate::init) namespaces: u64,
+    pub(in crate::init) owner: Option<FileOwner>,
+    pub(in crate::init) cgroup: PathBuf,
+    pub(in crate::init) oom: OomKills,
+    pub(in crate::init) signals: signal::Inherited,
     /// The working directory at the privilege drop, where a reload starts from.
     jail_workdir: Workdir,
     /// Whom children become from `as-user` on.
-    pub(super) identity: Option<Identity>,
+    pub(in crate::init) identity: Option<Identity>,
 }
 
 /// How the vassal's life ended.
@@ -185,13 +185,13 @@ impl Vassal {
                 .context("become", "subreaper")?;
         }
         // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
-        let is_lasting = setup.plan.hooks.is_empty() && jail::coming_root(&setup.plan).is_none();
+        let is_lasting = setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none();
         let procfs = Rc::new(Procfs::open(is_lasting));
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
             mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
             events: Events::new(setup.link, setup.entry.is_some())?,
-            walk: Walk { new_root: jail::coming_root(&setup.plan), old_root: None },
+            walk: Walk { new_root: root::coming_root(&setup.plan), old_root: None },
             fresh: Rc::clone(&setup.plan),
             umask: setup.plan.umask,
             plan: setup.plan,
@@ -234,7 +234,7 @@ impl Vassal {
     }
 
     /// Ours, with the plan's changes.
-    pub(super) fn set_environment(&mut self) {
+    pub(in crate::init) fn set_environment(&mut self) {
         // What our starter wants to hear of us is not for the app to say: it gets its own.
         let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
         self.environment = world::environment();
@@ -290,7 +290,7 @@ impl Vassal {
             self.phase(phase)?;
         }
         // Under the root that the app will see, if that answers at all.
-        if jail::coming_root(&self.plan).is_some() {
+        if root::coming_root(&self.plan).is_some() {
             step("privilege drop", self.ask_about("read", Path::new("/etc/passwd")))?;
         }
         let accounts = Accounts::read_in_jail(host);
@@ -315,7 +315,10 @@ impl Vassal {
         }
         step("sockets", opened)?;
         if identity.is_ordinary() && !self.plan.app.is_privileged() {
-            step("privilege drop", creds::reduce_pid1(Confinement::of(&self.plan), self.mount_power()))?;
+            step(
+                "privilege drop",
+                capabilities::reduce_pid1(Confinement::of(&self.plan), self.mount_power()),
+            )?;
         }
         self.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
@@ -350,7 +353,7 @@ impl Vassal {
     }
 
     /// Runs the app as another plan says, once the old one is gone.
-    pub(super) fn run_again(&mut self, plan: Rc<VassalPlan>) -> std::result::Result<(), End> {
+    pub(in crate::init) fn run_again(&mut self, plan: Rc<VassalPlan>) -> std::result::Result<(), End> {
         self.umask = plan.umask;
         self.plan = plan;
         self.app = None;
@@ -369,7 +372,7 @@ impl Vassal {
         self.run_app()
     }
 
-    pub(super) fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
+    pub(in crate::init) fn phase(&mut self, phase: Phase) -> std::result::Result<(), End> {
         self.run_hooks(phase).map_err(|failed| match failed {
             Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
             Failed::Interrupted => self.interrupted(),
@@ -388,7 +391,7 @@ impl Vassal {
 
     /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
     /// one that does its work and ends at once may well do so before its hooks have run.
-    pub(super) fn is_interrupted(&self) -> bool {
+    pub(in crate::init) fn is_interrupted(&self) -> bool {
         let has_ended =
             |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
         let app_has_ended = self.app.as_ref().is_some_and(has_ended);
@@ -397,22 +400,22 @@ impl Vassal {
     }
 
     /// The end that came in between.
-    pub(super) fn interrupted(&mut self) -> End {
+    pub(in crate::init) fn interrupted(&mut self) -> End {
         self.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
     }
 
     /// Whether we live in a namespace of our own of this kind.
-    pub(super) fn has_namespace(&self, kind: i32) -> bool {
+    pub(in crate::init) fn has_namespace(&self, kind: i32) -> bool {
         self.namespaces & kind as u64 != 0
     }
 
     /// Namespaces that the plan asks for and this process is not in.
-    pub(super) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
+    pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
         plan.unshare & !self.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.
-    pub(super) fn set_hostname(&self, name: &OsStr) -> Result<()> {
+    pub(in crate::init) fn set_hostname(&self, name: &OsStr) -> Result<()> {
         if !self.has_namespace(libc::CLONE_NEWUTS) {
             let reason = "needs a uts namespace (unshare = uts, or uts in emperor-use-clone): else it renames the host";
             return Err(Error::new("set the host name", name.display(), reason));
@@ -463,12 +466,12 @@ impl Vassal {
 
 /// Makes the error of a step that is no hook the vassal's end.
 #[inline(never)]
-pub(super) fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
+pub(in crate::init) fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
 }
 
 /// The same for what one line of the file asks for: where that is.
-pub(super) fn step_of<T, S>(
+pub(in crate::init) fn step_of<T, S>(
     phase: &str,
     source: &Located<S>,
     result: Result<T>,

@@ -16,13 +16,13 @@ use rustix::net::{
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::app::Role;
-use super::launch::{Progress, Work};
-use super::run::Vassal;
 use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
+use crate::init::child::launch::{Progress, Work};
+use crate::init::steps::app::Role;
+use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
 use crate::sys::fd;
@@ -63,7 +63,7 @@ impl Vassal {
     ///
     /// # Errors
     /// The address, where it was written, and why nobody can listen there.
-    pub(super) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
+    pub(in crate::init) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.plan);
         // Above the descriptors at which the app gets them all.
         let above = FIRST + plan.listen.len() as i32 + 1;
@@ -187,7 +187,7 @@ impl Vassal {
     }
 
     /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
-    pub(super) fn has_lost_a_socket(&mut self) -> bool {
+    pub(in crate::init) fn has_lost_a_socket(&mut self) -> bool {
         let plan = std::rc::Rc::clone(&self.plan);
         plan.listen.iter().any(|listen| {
             let Listen { address, owner, .. } = &listen.value;
@@ -200,7 +200,7 @@ impl Vassal {
             let looked = self.launch(Role::Hook, owner.is_none(), &Work::Look(path), None, &[], &[]);
             let Ok(launched) = looked else { return false };
             if self.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
-                super::reaper::kill(&[launched.pid], libc::SIGKILL);
+                crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
             }
             match launched.progress() {
                 Progress::Said(there) => there != file,
@@ -243,7 +243,7 @@ impl Vassal {
             (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
             (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
             (_, Err(_)) => {
-                super::reaper::kill(&[launched.pid], libc::SIGKILL);
+                crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
                 return Err(Error::new("listen on", name, "it takes too long"));
             }
         };

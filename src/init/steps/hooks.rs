@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::action;
-use super::app::Role;
-use super::launch::{Progress, Work};
-use super::run::Vassal;
-use super::wait::Interrupted;
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
+use crate::init::child::launch::{Progress, Work};
+use crate::init::event_loop::event_loop::Interrupted;
+use crate::init::steps::action;
+use crate::init::steps::app::Role;
+use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::protocol::{SetupFailure, WaitStatus};
@@ -60,7 +60,7 @@ impl From<Error> for Trouble {
 }
 
 /// Whoever wonders what a start waits for is told after this time.
-pub(super) const SLOW: Duration = Duration::from_secs(5);
+pub(in crate::init) const SLOW: Duration = Duration::from_secs(5);
 
 impl Vassal {
     /// Runs the hooks of one phase, in order, up to the first that fails.
@@ -99,7 +99,7 @@ impl Vassal {
 
     /// Runs what `mountpoint-lost` says. The app goes on, so a failure is only logged; unless the hook asks for the end,
     /// with this exit status.
-    pub(super) fn run_lost_hook(&mut self, hook: &Hook) -> Option<i32> {
+    pub(in crate::init) fn run_lost_hook(&mut self, hook: &Hook) -> Option<i32> {
         let (start, text) = (Instant::now(), &hook.source.value);
         match self.run_hook(hook) {
             Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
@@ -164,7 +164,7 @@ impl Vassal {
 
     /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
     /// be watched, or that was there before us.
-    pub(super) fn may_meet_fuse(&self) -> bool {
+    pub(in crate::init) fn may_meet_fuse(&self) -> bool {
         let is_known_to_be_free = self.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
         self.plan.starts_daemons() || !self.mountpoints.is_empty() || !is_known_to_be_free
     }
@@ -220,7 +220,7 @@ impl Vassal {
     }
 
     /// Sets or removes a variable in the environment of everything that comes later.
-    pub(super) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
+    pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.extend(value.map(|value| (name.to_owned(), value)));
     }

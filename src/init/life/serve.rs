@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::announce::Request;
-use super::reaper;
-use super::remount::{Remount, Survival};
-use super::run::{End, Vassal};
 use crate::config::entrypoint::Rest;
 use crate::config::plan::{Phase, Umount, VassalPlan};
+use crate::init::child::reaper;
+use crate::init::event_loop::notify::Request;
+use crate::init::life::remount::{Remount, Survival};
+use crate::init::vassal::{End, Vassal};
 use crate::log::Elapsed;
 use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
@@ -71,7 +71,7 @@ impl Stage {
 
 impl Vassal {
     /// Waits for the end of the app, of a mountpoint, or of our patience.
-    pub(super) fn main_loop(&mut self) -> End {
+    pub(in crate::init) fn main_loop(&mut self) -> End {
         let mut stage = Stage::Running;
         loop {
             if let Some(status) = self.app.as_ref().and_then(|app| app.status) {
@@ -170,7 +170,7 @@ impl Vassal {
 
     /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
     /// terminal signals a whole process group, and so does timeout(1).
-    pub(super) fn stop_requested(&mut self, who: String) {
+    pub(in crate::init) fn stop_requested(&mut self, who: String) {
         let now = Instant::now();
         let Some((_, since)) = self.stop else {
             self.stop = Some((who, now));
@@ -194,12 +194,12 @@ impl Vassal {
     }
 
     /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
-    pub(super) fn ask_app(&self, request: Request) -> bool {
+    pub(in crate::init) fn ask_app(&self, request: Request) -> bool {
         self.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
     }
 
     /// Signals the app, if it is alive.
-    pub(super) fn signal_app(&self, number: i32) {
+    pub(in crate::init) fn signal_app(&self, number: i32) {
         if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
             // Not reaped yet, so the pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
@@ -236,7 +236,7 @@ impl Vassal {
     }
 
     /// Ends everything, tells everybody, and returns the exit status.
-    pub(super) fn finish(&mut self, end: End) -> i32 {
+    pub(in crate::init) fn finish(&mut self, end: End) -> i32 {
         self.mountpoints.stop();
         let status = self.app.as_ref().and_then(|app| app.status);
         let code = match &end {

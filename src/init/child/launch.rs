@@ -9,13 +9,13 @@ use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
-use super::action;
-use super::job::Stand;
-use super::limits;
-use super::sockets::{self, Binding, Socket};
 use crate::config::plan::{Action, Limit, Located};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
+use crate::init::child::job::Stand;
+use crate::init::steps::action;
+use crate::init::steps::cgroups;
+use crate::init::steps::sockets::{self, Binding, Socket};
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};
@@ -180,7 +180,7 @@ impl Launch<'_> {
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
-        limits::limit_app(self.limits)?;
+        cgroups::limit_app(self.limits)?;
         if let Some(identity) = self.identity {
             identity.assume(self.confinement)?;
         }

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::launch::Workdir;
-use super::mountpoints;
-use super::probe::{Probe, Rhythm};
-use super::run::Vassal;
-use super::watchdog::Answer;
 use crate::config::plan::PivotRoot;
 use crate::error::{Context, Error, Result};
+use crate::init::child::launch::Workdir;
+use crate::init::vassal::Vassal;
+use crate::init::watch::mountpoints;
+use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::watchdog::Answer;
 use crate::mount::mountinfo;
 use crate::mount::ops;
 
@@ -18,7 +18,7 @@ impl Vassal {
     ///
     /// # Errors
     /// The step that failed.
-    pub(super) fn change_root(&mut self, path: &Path) -> Result<()> {
+    pub(in crate::init) fn change_root(&mut self, path: &Path) -> Result<()> {
         self.must_answer("new root:", path)?;
         self.chroot(path)
     }
@@ -31,7 +31,7 @@ impl Vassal {
     ///
     /// # Errors
     /// The step that failed, with a sentence for the many things that can be wrong with a new root.
-    pub(super) fn pivot_root(&mut self, roots: &PivotRoot) -> Result<()> {
+    pub(in crate::init) fn pivot_root(&mut self, roots: &PivotRoot) -> Result<()> {
         let PivotRoot { new_root, put_old } = roots;
         let may_hang = self.must_answer("new root:", put_old)?;
         self.go_to_root("pivot_root:")?;
@@ -49,7 +49,7 @@ impl Vassal {
     }
 
     /// Leaves the working directory for the root directory. If we are there already it is not touched, as it may hang.
-    pub(super) fn go_to_root(&mut self, operation: &str) -> Result<()> {
+    pub(in crate::init) fn go_to_root(&mut self, operation: &str) -> Result<()> {
         if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
             return Ok(());
         }
@@ -58,7 +58,7 @@ impl Vassal {
     }
 
     /// chroot(2), and nothing of the old root stays behind.
-    pub(super) fn chroot(&mut self, path: &Path) -> Result<()> {
+    pub(in crate::init) fn chroot(&mut self, path: &Path) -> Result<()> {
         rustix::process::chroot(path).context("chroot", path.display())?;
         self.is_inside = true;
         rustix::process::chdir("/").context("chroot: chdir", "/")?;
@@ -68,7 +68,7 @@ impl Vassal {
     }
 
     /// Refuses a directory that we are about to enter if its filesystem fails or hangs; returns whether it is one that can.
-    pub(super) fn must_answer(&mut self, operation: &str, path: &Path) -> Result<bool> {
+    pub(in crate::init) fn must_answer(&mut self, operation: &str, path: &Path) -> Result<bool> {
         match self.ask_about(operation, path)? {
             Some(Answer::Failed(errno)) => Err(Error::os(operation, path.display(), errno)),
             Some(Answer::Found(_)) => Ok(true),
@@ -81,7 +81,7 @@ impl Vassal {
     ///
     /// # Errors
     /// It does not answer.
-    pub(super) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Answer>> {
+    pub(in crate::init) fn ask_about(&mut self, operation: &str, path: &Path) -> Result<Option<Answer>> {
         if !self.may_meet_fuse() {
             return Ok(None);
         }
@@ -128,7 +128,7 @@ impl Vassal {
 }
 
 /// The directory that targets of mounts before the jail may lie in.
-pub(super) fn coming_root(plan: &crate::config::plan::VassalPlan) -> Option<PathBuf> {
+pub(in crate::init) fn coming_root(plan: &crate::config::plan::VassalPlan) -> Option<PathBuf> {
     match (&plan.pivot_root, &plan.chroot) {
         (Some(pivot), _) => Some(pivot.value.new_root.clone()),
         (None, Some(chroot)) => Some(chroot.value.clone()),

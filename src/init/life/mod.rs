@@ -1,0 +1,13 @@
+//! The life of a vassal: what happens in which order, and what each event means at that time.
+//!
+//! In: a plan, and the events of the event loop. Out: the exit status, and messages to the emperor about where the vassal
+//! is in its life.
+//!
+//! From the beginning of the life on, the process may be PID 1 of a namespace: it does not leave on an error, every error
+//! becomes an end ([`End`](crate::init::vassal::End)) and goes through the shutdown.
+//!
+//! Not here: how a step is done (`steps`), and how events are collected (`event_loop`).
+
+pub mod reload;
+pub mod remount;
+pub mod serve;
