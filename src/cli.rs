@@ -4,11 +4,12 @@ use std::ffi::{OsStr, OsString};
 
 use rustix::io::Errno;
 
-use crate::config::args::{self, Command, Invocation};
+use crate::config::cmdline::args::{self, Command, Invocation};
+use crate::config::cmdline::entrypoint::{Call, Entrypoint, LICENCE};
+use crate::config::cmdline::help;
 use crate::config::diagnostic::Report;
-use crate::config::entrypoint::{Call, Entrypoint, LICENCE};
-use crate::config::options::Program;
-use crate::config::{self, Input, World, help};
+use crate::config::keys::options::Program;
+use crate::config::{self, Input, World};
 use crate::json::Json;
 use crate::log::{print_error, write_all};
 use crate::protocol::EXIT_CONFIG;

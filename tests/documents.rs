@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use vassal::config::args::{self, MODES};
-use vassal::config::options::{EMPEROR, Group, Program, Row, Takes, VASSAL_INIT};
+use vassal::config::cmdline::args::{self, MODES};
+use vassal::config::keys::options::{EMPEROR, Group, Program, Row, Takes, VASSAL_INIT};
 
 /// What MODES are: what each takes, and what it does.
 const MODE_DOCS: &[(&str, &str, &str)] = &[

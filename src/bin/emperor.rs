@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-use vassal::config::args::Command;
-use vassal::config::options::EMPEROR;
+use vassal::config::cmdline::args::Command;
+use vassal::config::keys::options::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::memory::Patient;
 use vassal::sys::{fd, signal};

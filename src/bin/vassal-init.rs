@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
-use vassal::config::entrypoint::personality;
-use vassal::config::options::VASSAL_INIT;
+use vassal::config::cmdline::entrypoint::personality;
+use vassal::config::keys::options::VASSAL_INIT;
 use vassal::init::watch::probe;
 use vassal::init::{entrypoint, start};
 use vassal::sys::memory::Patient;

@@ -23,7 +23,7 @@ use super::later;
 use super::roster::Order;
 use crate::cli;
 use crate::config;
-use crate::config::args::{Mistake, note_place};
+use crate::config::cmdline::args::{Mistake, note_place};
 use crate::config::diagnostic::{Misuse, misuse};
 use crate::error::{Context, Error, Result};
 use crate::log::write_all;

@@ -13,7 +13,7 @@ use super::file::VassalFile;
 use super::later;
 use super::scan::{self, Change, Entry, Listing, Rules};
 use super::watch::Watch;
-use crate::config::glob;
+use crate::config::language::glob;
 use crate::config::plan::{Located, Source};
 use crate::error::{Context, Error, Result};
 use crate::log;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, write};
 use rustix::process::{Pid, Signal};
 
-use crate::config::entrypoint::{Entrypoint, Orphans, Rest};
+use crate::config::cmdline::entrypoint::{Entrypoint, Orphans, Rest};
 use crate::error::{Context, Result};
 use crate::init::child::job::Job;
 use crate::init::child::reaper::{self, Reaped};

@@ -11,9 +11,9 @@ use rustix::process::Signal;
 
 use crate::cli;
 use crate::command;
-use crate::config::args::Command;
+use crate::config::cmdline::args::Command;
+use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::diagnostic::Report;
-use crate::config::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::init::entrypoint;

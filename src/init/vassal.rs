@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use crate::accounts::Accounts;
 use crate::config::Input;
-use crate::config::entrypoint::Entrypoint;
+use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::plan::{Action, EnvChange, Located, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};

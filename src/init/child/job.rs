@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::config::entrypoint::{Entrypoint, Standing};
+use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::DEFAULT_PATH;
 use crate::sys::exec::{Script, Strings, exec_in_path};

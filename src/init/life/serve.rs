@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::entrypoint::Rest;
+use crate::config::cmdline::entrypoint::Rest;
 use crate::config::plan::{Phase, Umount, VassalPlan};
 use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;

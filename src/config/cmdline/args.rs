@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg;
 
-use super::diagnostic::{Misuse, Report, misuse};
-use super::options::{Group, Program, Row, Takes};
-use super::{Input, suggest};
+use crate::config::diagnostic::{Misuse, Report, misuse};
+use crate::config::input::Input;
+use crate::config::keys::options::{Group, Program, Row, Takes};
+use crate::config::keys::suggest;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -212,8 +213,8 @@ fn unknown(program: &Program, name: &str) -> Mistake {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::VASSAL_INIT;
     use super::*;
+    use crate::config::keys::options::VASSAL_INIT;
 
     fn words(line: &str) -> Result<Invocation, Report> {
         parse(&VASSAL_INIT, &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())

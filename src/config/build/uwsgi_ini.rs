@@ -1,7 +1,7 @@
 //! The ini that real uWSGI gets: our expanded options, written so that its own expansion changes nothing.
 
-use super::diagnostic::Diagnostics;
-use super::expand::{Setting, State};
+use crate::config::diagnostic::Diagnostics;
+use crate::config::setting::{Setting, State};
 
 /// A placeholder that stands for an opening parenthesis.
 ///

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::bytes::split_once;
-use super::plan::{Action, Mount, Umount, WaitKind};
 use super::values::{self, Parsed, pick, quoted};
+use crate::config::bytes::split_once;
+use crate::config::plan::{Action, Mount, Umount, WaitKind};
 use crate::mount::flags;
 
 /// An action as it was written, before it has a phase and a place.
-pub(super) struct Step {
+pub(crate) struct Step {
     /// What to do.
     pub action: Action,
     /// Whether its failure is let pass.
@@ -108,7 +108,7 @@ const FUNCTIONS: &[(&str, Kind)] = &[
 ];
 
 /// `action:argument`, with a `!` before it if the argument is not to be logged.
-pub(super) fn parse(value: &[u8]) -> Parsed<Step> {
+pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
     let Some((name, argument)) = split_once(value, b':') else {
         return Err(format!("{} is not action:argument", quoted(value)));
     };
@@ -122,7 +122,7 @@ pub(super) fn parse(value: &[u8]) -> Parsed<Step> {
 }
 
 /// The action of that name.
-pub(super) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
+pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
     let action = action(pick("action", ACTIONS, name)?, argument)?;
     let tolerant = TOLERANT.iter().any(|known| known.as_bytes() == name);
     Ok(Step { action, tolerant, private: None })

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::diagnostic::Diagnostics;
-use super::expand::{Setting, State};
-use super::options::Program;
-use super::plan::{Located, RunAs};
-use super::suggest;
-use super::values::{self, Parsed};
+use crate::config::diagnostic::Diagnostics;
+use crate::config::keys::options::Program;
+use crate::config::keys::suggest;
+use crate::config::keys::values::{self, Parsed};
+use crate::config::plan::{Located, RunAs};
+use crate::config::setting::{Setting, State};
 
 /// Names of uWSGI's that are close to one of ours: no warning for them.
 const UWSGI_LOOKALIKES: &[&str] = &[

@@ -3,8 +3,8 @@
 //! Blanks (space, tab, carriage return) around sections, keys and values mean nothing; a comment is a whole line;
 //! everything after the first `=` is the value, quotes and comment signs included.
 
-use super::bytes::split_once;
 use super::magic::Substituted;
+use crate::config::bytes::split_once;
 
 /// One `key = value` line of the section that was asked for.
 #[derive(Debug, PartialEq, Eq)]

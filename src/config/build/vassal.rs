@@ -3,21 +3,21 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::actions::{self, Step};
-use super::app;
-use super::capabilities;
-use super::diagnostic::{Diagnostics, command_line};
-use super::expand::{Setting, State};
-use super::hooks::{FAMILIES, Family, HookKey, phase_names};
 use super::listen::{self, Common};
-use super::options::VASSAL_INIT;
-use super::plan::{
-    App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, RunAs, VassalPlan,
-};
 use super::reader::{
     checked, emperor_key, locate, located, run_as, set, set_located, set_some, strict, unknown, value,
 };
-use super::values::{self, Parsed};
+use super::uwsgi_ini::uwsgi_ini;
+use crate::config::diagnostic::{Diagnostics, command_line};
+use crate::config::keys::actions::{self, Step};
+use crate::config::keys::capabilities;
+use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
+use crate::config::keys::options::VASSAL_INIT;
+use crate::config::keys::values::{self, Parsed};
+use crate::config::plan::{
+    App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, RunAs, VassalPlan,
+};
+use crate::config::setting::{Setting, State};
 
 /// The keys that make another program the app.
 const PROGRAM_KEYS: &[&str] = &[
@@ -30,7 +30,7 @@ const PROGRAM_KEYS: &[&str] = &[
 
 /// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used. A `command` of the
 /// command line is the app, whatever else the settings say. It keeps what its starter has, unless they say otherwise.
-pub(super) fn plan(
+pub(crate) fn plan(
     settings: &[Setting],
     command: Option<&[OsString]>,
     found: &mut Diagnostics,
@@ -247,7 +247,7 @@ fn uwsgi(
     }
     let (taken_over, protocol) = sockets.take_over(&mut options, found);
     listen.extend(taken_over);
-    App::Uwsgi { binary, ini: app::uwsgi_ini(&options, protocol, found) }
+    App::Uwsgi { binary, ini: uwsgi_ini(&options, protocol, found) }
 }
 
 /// Warns of what looks like a slip, and of what nobody will read.

@@ -1,6 +1,6 @@
 //! Help texts, made from the table of options.
 
-use super::options::{Group, Program, Row, Takes};
+use crate::config::keys::options::{Group, Program, Row, Takes};
 
 /// The column where descriptions start.
 const COLUMN: usize = 34;

@@ -5,20 +5,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bytes::has_scheme;
-use super::capabilities;
-use super::diagnostic::Diagnostics;
-use super::expand::{Setting, State};
-use super::hooks::{FAMILIES, HookKey};
-use super::options::EMPEROR;
-use super::plan::{EmperorPlan, Located, OnDemand, Phase, RunAs, Source, Tyrant};
 use super::reader::{
     checked, emperor_key, locate, located, lookalike, run_as, set, set_located, set_some, strict, value,
 };
-use super::values::{self, Parsed, quoted};
+use crate::config::bytes::has_scheme;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::keys::capabilities;
+use crate::config::keys::hooks::{FAMILIES, HookKey};
+use crate::config::keys::options::EMPEROR;
+use crate::config::keys::values::{self, Parsed, quoted};
+use crate::config::plan::{EmperorPlan, Located, OnDemand, Phase, RunAs, Source, Tyrant};
+use crate::config::setting::{Setting, State};
 
 /// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
-pub(super) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
+pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut plan = EmperorPlan {
         sources: Vec::new(),
         extra_suffixes: Vec::new(),

@@ -12,7 +12,7 @@ const NAMES: &str = "chown dac_override dac_read_search fowner fsetid kill setgi
 const MAX: u32 = 63;
 
 /// A list of capabilities, separated by commas, as numbers: names in any case, with or without `cap_`, or numbers.
-pub(super) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
+pub(crate) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     let mut numbers = Vec::new();
     for name in values::list(text) {
         numbers.push(number(name)?);
@@ -21,12 +21,12 @@ pub(super) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
 }
 
 /// The same as bits.
-pub(super) fn bits(text: &[u8]) -> Parsed<u64> {
+pub(crate) fn bits(text: &[u8]) -> Parsed<u64> {
     list(text).map(|numbers| numbers.into_iter().fold(0, |bits, number| bits | 1 << number))
 }
 
 /// The same, or `all`.
-pub(super) fn set(text: &[u8]) -> Parsed<u64> {
+pub(crate) fn set(text: &[u8]) -> Parsed<u64> {
     if text == b"all" { Ok(u64::MAX) } else { bits(text) }
 }
 

@@ -1,7 +1,7 @@
 //! The tables of options: one row for each, feeding parser, help, checks and suggestions.
 
 use super::hooks::{HookKey, PHASES};
-use super::plan::Phase;
+use crate::config::plan::Phase;
 
 /// One option: a key of a file and an option of the command line alike.
 #[derive(Debug)]

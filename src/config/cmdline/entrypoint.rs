@@ -9,9 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::Command;
-use super::diagnostic::{Diagnostics, Report};
 use super::getopt::{self, Options, Step};
-use super::{Input, values};
+use crate::config::diagnostic::{Diagnostics, Report};
+use crate::config::input::Input;
+use crate::config::keys::values;
 use crate::protocol::EXIT_SETUP;
 use crate::sys::signal;
 

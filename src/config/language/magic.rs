@@ -8,9 +8,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::World;
-use super::bytes::rsplit_once;
-use super::expand::BYTES_MAX;
+use crate::config::bytes::rsplit_once;
+use crate::config::setting::BYTES_MAX;
+use crate::config::world::World;
 
 /// More stray percent signs than this are not worth a warning each.
 const STRAYS_MAX: usize = 20;

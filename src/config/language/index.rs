@@ -1,7 +1,7 @@
 //! All settings in order, and the first of each name without looking at the others.
 
-use super::expand::Setting;
 use super::magic::hash;
+use crate::config::setting::Setting;
 
 /// Settings in the order they were added. Keys do not change once they are in.
 #[derive(Default)]

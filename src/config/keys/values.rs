@@ -5,15 +5,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bytes::split_once;
-use super::plan::{Address, CgroupOption, EnvChange, Id, PivotRoot, Place};
 use super::suggest;
+use crate::config::bytes::split_once;
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id, PivotRoot, Place};
 
 /// A value, or what is wrong with it.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// Yes or no: empty (a bare key), `true`, `1`, `yes`, `on`, or `false`, `0`, `no`, `off`.
-pub(super) fn boolean(text: &[u8]) -> Parsed<bool> {
+pub(crate) fn boolean(text: &[u8]) -> Parsed<bool> {
     match &text.to_ascii_lowercase()[..] {
         b"" | b"true" | b"1" | b"yes" | b"on" => Ok(true),
         b"false" | b"0" | b"no" | b"off" => Ok(false),
@@ -22,7 +22,7 @@ pub(super) fn boolean(text: &[u8]) -> Parsed<bool> {
 }
 
 /// Any text but the empty one.
-pub(super) fn text(text: &[u8]) -> Parsed<OsString> {
+pub(crate) fn text(text: &[u8]) -> Parsed<OsString> {
     match text {
         [] => Err("the value is missing".to_owned()),
         text => Ok(OsString::from_vec(text.to_vec())),
@@ -30,7 +30,7 @@ pub(super) fn text(text: &[u8]) -> Parsed<OsString> {
 }
 
 /// A duration of our own keys: seconds, with a fraction if need be, or with a unit (`250ms`, `5s`, `2m`, `1h`).
-pub(super) fn duration(text: &[u8]) -> Parsed<Duration> {
+pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
     let wrong = || format!("{} is not a duration: write 5, 1.5, 250ms, 5s or 2m", quoted(text));
     let unit = text.iter().position(|&byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit);
@@ -57,13 +57,13 @@ pub(super) fn duration(text: &[u8]) -> Parsed<Duration> {
 }
 
 /// A whole number of seconds or milliseconds, as uWSGI's keys have it.
-pub(super) fn count(text: &[u8]) -> Parsed<u32> {
+pub(crate) fn count(text: &[u8]) -> Parsed<u32> {
     integer(text).ok_or_else(|| format!("{} is not a whole number", quoted(text)))
 }
 
 /// What an option writes to which file of a cgroup: `cgroup-opt = FILE=VALUE`, `memory-max` a size, `pids-max` a count,
 /// `cpu-max` a share in percent or as the kernel has it (`QUOTA PERIOD`, microseconds); these three also `max`.
-pub(super) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
+pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
     let (file, value, wanted) = match key {
         "memory-max" => ("memory.max", size(text), "a size: write 512M, or max"),
         "cpu-max" => ("cpu.max", share(text), "a share: write 50%, 200% or max"),
@@ -112,7 +112,7 @@ fn share(text: &[u8]) -> Option<String> {
 }
 
 /// A whole number that may be below zero, from -1000 to 1000.
-pub(super) fn oom_score_adj(text: &[u8]) -> Parsed<i32> {
+pub(crate) fn oom_score_adj(text: &[u8]) -> Parsed<i32> {
     let (number, sign) = text.strip_prefix(b"-").map_or((text, 1), |number| (number, -1));
     let value = integer::<i32>(number).map(|number| sign * number);
     value
@@ -121,7 +121,7 @@ pub(super) fn oom_score_adj(text: &[u8]) -> Parsed<i32> {
 }
 
 /// A user or group: a number or a name.
-pub(super) fn id(text: &[u8]) -> Parsed<Id> {
+pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
     if text.is_empty() {
         return Err("the value is missing".to_owned());
     }
@@ -137,13 +137,13 @@ pub(super) fn id(text: &[u8]) -> Parsed<Id> {
 }
 
 /// A signal by name, with or without `SIG`, or by number.
-pub(super) fn signal(text: &[u8]) -> Parsed<i32> {
+pub(crate) fn signal(text: &[u8]) -> Parsed<i32> {
     let name = String::from_utf8_lossy(text).to_ascii_uppercase();
     crate::sys::signal::number(&name).ok_or_else(|| format!("{} is not a signal", quoted(text)))
 }
 
 /// File mode bits in octal, up to `max`.
-pub(super) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
+pub(crate) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
     bits.filter(|&bits| bits <= max)
@@ -151,19 +151,19 @@ pub(super) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
 }
 
 /// A path; blanks are part of it.
-pub(super) fn path(text: &[u8]) -> Parsed<PathBuf> {
+pub(crate) fn path(text: &[u8]) -> Parsed<PathBuf> {
     self::text(text).map(PathBuf::from)
 }
 
 /// A path from the root.
-pub(super) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
+pub(crate) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
 }
 
 /// Where to listen: a unix socket's path, `@name` for an abstract one, or `HOST:PORT`, where an empty host is every one of
 /// ours. Names are not looked up.
-pub(super) fn address(text: &[u8]) -> Parsed<Address> {
+pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     let name = String::from_utf8_lossy(text).into_owned();
     let place = match text {
         [b'@', name @ ..] if !name.is_empty() => Place::Abstract(name.to_vec()),
@@ -183,7 +183,7 @@ pub(super) fn address(text: &[u8]) -> Parsed<Address> {
 }
 
 /// A host name, as long as sethostname(2) takes it.
-pub(super) fn hostname(text: &[u8]) -> Parsed<OsString> {
+pub(crate) fn hostname(text: &[u8]) -> Parsed<OsString> {
     if text.len() > 64 {
         return Err(format!("{} is longer than 64 bytes", quoted(text)));
     }
@@ -191,7 +191,7 @@ pub(super) fn hostname(text: &[u8]) -> Parsed<OsString> {
 }
 
 /// `NEW_ROOT PUT_OLD`.
-pub(super) fn pivot_root(text: &[u8]) -> Parsed<PivotRoot> {
+pub(crate) fn pivot_root(text: &[u8]) -> Parsed<PivotRoot> {
     let (new_root, put_old) = split_once(text, b' ').ok_or("it takes two paths: NEW_ROOT PUT_OLD")?;
     let (new_root, put_old) = (absolute(new_root)?, absolute(put_old.trim_ascii_start())?);
     if !put_old.starts_with(&new_root) {
@@ -205,7 +205,7 @@ pub(super) fn pivot_root(text: &[u8]) -> Parsed<PivotRoot> {
 }
 
 /// `NAME=VALUE`.
-pub(super) fn env_set(text: &[u8]) -> Parsed<EnvChange> {
+pub(crate) fn env_set(text: &[u8]) -> Parsed<EnvChange> {
     match split_once(text, b'=') {
         None | Some((b"", _)) => Err(format!("{} is not NAME=VALUE", quoted(text))),
         Some((name, value)) => {
@@ -215,7 +215,7 @@ pub(super) fn env_set(text: &[u8]) -> Parsed<EnvChange> {
 }
 
 /// The name of an environment variable.
-pub(super) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
+pub(crate) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
     if text.is_empty() || text.contains(&b'=') {
         return Err(format!("{} is not the name of a variable", quoted(text)));
     }
@@ -223,7 +223,7 @@ pub(super) fn env_unset(text: &[u8]) -> Parsed<EnvChange> {
 }
 
 /// `KEY=VALUE`, as a whole.
-pub(super) fn assignment(value: &[u8]) -> Parsed<OsString> {
+pub(crate) fn assignment(value: &[u8]) -> Parsed<OsString> {
     match split_once(value, b'=') {
         None | Some((b"", _)) => Err(format!("{} is not KEY=VALUE", quoted(value))),
         Some(_) => text(value),
@@ -245,7 +245,7 @@ const NAMESPACES: &[(&str, u64)] = &[
 ];
 
 /// A list of namespaces, separated by commas, as `CLONE_NEW*` bits.
-pub(super) fn namespaces(list: &[u8]) -> Parsed<u64> {
+pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
     match bits("namespace", NAMESPACES, list)? {
         0 => Err("the value is missing".to_owned()),
         bits => Ok(bits),
@@ -254,7 +254,7 @@ pub(super) fn namespaces(list: &[u8]) -> Parsed<u64> {
 
 /// A list of names, separated by commas, as the bits they stand for in a table. A bit of the upper half takes its
 /// counterpart in the lower half away, as flags of mounts do: the last word wins.
-pub(super) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
+pub(crate) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
     let mut bits: u64 = 0;
     for name in list(names) {
         let named = pick(what, table, name)?;
@@ -264,12 +264,12 @@ pub(super) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u6
 }
 
 /// The members of a list that is separated by commas.
-pub(super) fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
 }
 
 /// What a name stands for in a table.
-pub(super) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Parsed<T> {
+pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Parsed<T> {
     match table.iter().find(|(known, _)| known.as_bytes() == name) {
         Some((_, meaning)) => Ok(*meaning),
         None => Err(not_one_of(what, name, &table.iter().map(|(known, _)| *known).collect::<Vec<_>>())),
@@ -283,7 +283,7 @@ fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
 }
 
 /// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is expanded.
-pub(super) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
+pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut bytes = text.iter().copied();
@@ -327,7 +327,7 @@ pub(super) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
 }
 
 /// A text in quotes, fit for a message.
-pub(super) fn quoted(text: &[u8]) -> String {
+pub(crate) fn quoted(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(text))
 }
 

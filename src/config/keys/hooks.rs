@@ -1,12 +1,12 @@
 //! The keys of hooks: the phases, and the families of keys that fill them (`hook-PHASE`, `mount-PHASE`, …).
 
 use super::actions::{self, Step};
-use super::plan::Phase;
 use super::suggest;
 use super::values::Parsed;
+use crate::config::plan::Phase;
 
 /// The phases by name, in the order they come. The kinds of `accepting` differ only where an app has workers.
-pub(super) const PHASES: &[(&str, Phase)] = &[
+pub(crate) const PHASES: &[(&str, Phase)] = &[
     ("as-vassal", Phase::AsVassal),
     ("asap", Phase::Asap),
     ("pre-jail", Phase::PreJail),
@@ -46,7 +46,7 @@ const UWSGI_PHASES: &[&str] = &[
 const HOOK: Family = Family { prefix: "hook-", action: "" };
 
 /// The families of keys, in the order in which uWSGI runs them within a phase.
-pub(super) const FAMILIES: &[Family] = &[
+pub(crate) const FAMILIES: &[Family] = &[
     HOOK,
     Family { prefix: "mount-", action: "mount" },
     Family { prefix: "umount-", action: "umount" },
@@ -55,7 +55,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// Keys that start alike and take a phase.
-pub(super) struct Family {
+pub(crate) struct Family {
     /// What the keys start with.
     pub prefix: &'static str,
     /// What their values are arguments of; empty if a value names its action itself.
@@ -87,7 +87,7 @@ impl Family {
 }
 
 /// What a key says about hooks.
-pub(super) enum HookKey {
+pub(crate) enum HookKey {
     /// Nothing: it belongs to no family.
     No,
     /// A phase of ours, and the family's place in [`FAMILIES`].
@@ -133,7 +133,7 @@ impl HookKey {
 }
 
 /// The phases' names, for a message.
-pub(super) fn phase_names() -> String {
+pub(crate) fn phase_names() -> String {
     PHASES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 

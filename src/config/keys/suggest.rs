@@ -4,7 +4,7 @@
 ///
 /// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in names of five
 /// letters or more, two in names of ten or more.
-pub(super) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match name.len() {
         0..5 => return None,
         5..10 => 1,

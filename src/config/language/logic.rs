@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::World;
-use super::expand::Setting;
 use super::glob;
 use super::index::Settings;
 use super::placeholder::Budget;
-use super::plan::Location;
+use crate::config::plan::Location;
+use crate::config::setting::Setting;
+use crate::config::world::World;
 use crate::error::Cause;
 
 /// More repetitions than this never fit the limit on options.

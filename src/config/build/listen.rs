@@ -3,11 +3,12 @@
 //! uWSGI takes over whatever sockets it inherits, but all with one protocol. So PID 1 binds them only where they all speak
 //! the same, and nothing else asks for uWSGI's own way of binding.
 
-use super::diagnostic::Diagnostics;
-use super::expand::{Setting, State};
-use super::plan::{Address, Listen, Located, Owner, Place};
 use super::reader::{locate, value};
-use super::values::{self, Parsed};
+use crate::config::bytes::split_once;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::keys::values::{self, Parsed};
+use crate::config::plan::{Address, Listen, Located, Owner, Place};
+use crate::config::setting::{Setting, State};
 
 /// Connections that wait to be accepted, where `listen` gives no number. More than come while an app is replaced.
 const BACKLOG: u32 = 1024;
@@ -157,7 +158,7 @@ fn takeable(text: &[u8]) -> Option<Address> {
 
 /// `USER[:GROUP]`; as to uWSGI, one of them may be empty.
 fn owner(text: &[u8]) -> Parsed<Owner> {
-    let (user, group) = super::bytes::split_once(text, b':').unwrap_or((text, b""));
+    let (user, group) = split_once(text, b':').unwrap_or((text, b""));
     let one = |text: &[u8]| Some(text).filter(|text| !text.is_empty()).map(values::id).transpose();
     match (one(user)?, one(group)?) {
         (None, None) => values::id(user).map(|_| Owner { user: None, group: None }),
@@ -171,7 +172,7 @@ pub(super) fn is_backlog(setting: &Setting) -> bool {
 }
 
 /// An address to listen at.
-pub(super) fn address(text: &[u8]) -> Parsed<Address> {
+pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     let address = values::address(text)?;
     match &address.place {
         Place::File(path) if path.is_relative() => {

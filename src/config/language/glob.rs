@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::World;
 use super::placeholder::Budget;
+use crate::config::world::World;
 
 /// More paths than this are cut off: they never fit the limit on options.
 const PATHS_MAX: usize = 10_001;

@@ -1,0 +1,34 @@
+//! What options come from: files, texts, options of the command line, hooks of the emperor's.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// One thing that options come from. Several are read in order; the later one has the last word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A file, as `FILE` or `FILE:SECTION`.
+    File(OsString),
+    /// A file whose content is already there.
+    Text {
+        /// Its path, for messages and magic variables.
+        path: PathBuf,
+        /// The section to read; `None` for `uwsgi`.
+        section: Option<OsString>,
+        /// Its content.
+        text: Vec<u8>,
+    },
+    /// An option of the command line.
+    Option {
+        /// Its key.
+        key: String,
+        /// Its value, if it was given one.
+        value: Option<OsString>,
+    },
+    /// A hook that an emperor has for its vassals (`hook-as-vassal` and its kin), already expanded by the emperor.
+    FromEmperor {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: OsString,
+    },
+}

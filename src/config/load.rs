@@ -1,0 +1,127 @@
+//! The way through the rooms: inputs → settings → plan, with everything there is to say about them.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use super::build::{emperor, listen, vassal};
+use super::diagnostic::{Diagnostics, Report};
+use super::input::Input;
+use super::keys::values;
+use super::language::expand;
+use super::plan::{Address, EmperorPlan, VassalPlan};
+use super::setting::Setting;
+use super::world::World;
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded<P> {
+    /// What it says.
+    pub plan: P,
+    /// What is probably not meant as it is written.
+    pub warnings: Report,
+}
+
+/// Reads the configuration of a vassal; `reload` is what `if-reload` asks.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Loaded<VassalPlan>, Report> {
+    load_app(inputs, None, reload, world)
+}
+
+/// Reads the configuration of a vassal whose app is this command, whatever the configuration says.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_command(
+    inputs: &[Input],
+    command: &[OsString],
+    world: &dyn World,
+) -> Result<Loaded<VassalPlan>, Report> {
+    load_app(inputs, Some(command), false, world)
+}
+
+fn load_app(
+    inputs: &[Input],
+    command: Option<&[OsString]>,
+    reload: bool,
+    world: &dyn World,
+) -> Result<Loaded<VassalPlan>, Report> {
+    load(inputs, reload, world, |settings, found| vassal::plan(settings, command, found))
+}
+
+/// A time, as the keys take it; what is wrong with it otherwise.
+///
+/// # Errors
+/// It is none.
+pub fn duration(text: &[u8]) -> Result<Duration, String> {
+    values::duration(text)
+}
+
+/// An address to listen at, as `listen` takes it; what is wrong with it otherwise.
+///
+/// # Errors
+/// It is none.
+pub fn address(text: &[u8]) -> Result<Address, String> {
+    listen::address(text)
+}
+
+/// Reads the configuration of an emperor.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
+    load(inputs, false, world, emperor::plan)
+}
+
+/// Reads a file as an emperor's and returns all there is to say.
+pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
+    check_as(file, world, |settings, found| drop(emperor::plan(settings, found)))
+}
+
+/// Reads a file as a vassal's and returns all there is to say.
+pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
+    check_as(file, world, |settings, found| drop(vassal::plan(settings, None, found)))
+}
+
+fn check_as(file: &OsStr, world: &dyn World, read: fn(&[Setting], &mut Diagnostics)) -> Report {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(&[Input::File(file.to_owned())], false, world, &mut found);
+    read(&settings, &mut found);
+    found.into_report()
+}
+
+/// The expanded options, in order.
+///
+/// # Errors
+/// Everything that keeps them from being read.
+pub fn expanded(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Vec<Setting>, Report> {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(inputs, reload, world, &mut found);
+    if found.failed() { Err(found.into_report()) } else { Ok(settings) }
+}
+
+/// The expanded options as `uwsgi --show-config` prints them.
+pub fn show_config(settings: &[Setting]) -> Vec<u8> {
+    let mut text = b"\n;uWSGI instance configuration\n[uwsgi]\n".to_vec();
+    for setting in settings {
+        let value = setting.value.as_deref().unwrap_or(b"true");
+        for part in [&setting.key[..], b" = ", value, b"\n"] {
+            text.extend(part);
+        }
+    }
+    text.extend(b";end of configuration\n\n");
+    text
+}
+
+fn load<P>(
+    inputs: &[Input],
+    reload: bool,
+    world: &dyn World,
+    plan: impl Fn(&[Setting], &mut Diagnostics) -> P,
+) -> Result<Loaded<P>, Report> {
+    let mut found = Diagnostics::default();
+    let settings = expand::expand(inputs, reload, world, &mut found);
+    let plan = plan(&settings, &mut found);
+    if found.failed() { Err(found.into_report()) } else { Ok(Loaded { plan, warnings: found.into_report() }) }
+}

@@ -1,0 +1,55 @@
+//! One option as the language leaves it: key, value, place, and what is left to do with it.
+
+use std::cell::Cell;
+
+use super::plan::Location;
+
+/// How many bytes all files together, and all values together, may have.
+pub(super) const BYTES_MAX: usize = 4 << 20;
+
+/// One option, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` only for an option of the command line that was given without one.
+    pub value: Option<Vec<u8>>,
+    /// Where the key is.
+    pub at: Location,
+    /// Where the value is.
+    pub value_at: Location,
+    /// What is left of it to do.
+    pub(super) state: State,
+    /// Whether its value was asked for by name, as placeholder or by `if-opt`.
+    pub(super) used: Cell<bool>,
+}
+
+/// What is left to do with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// To be expanded and read.
+    Open,
+    /// To be read as it is: what an emperor says, after its own expansion. Were it expanded again, a vassal's file could
+    /// define a placeholder that was left in a command of root's.
+    Verbatim,
+    /// It has done its work while it was read (`include`, `if-*`, `set`, …): only shown.
+    Done,
+    /// A placeholder: never an option, never expanded.
+    Placeholder,
+    /// Its value is only known once a command is run, which a check does not do.
+    LeftOpen,
+    /// Inside a block that only uWSGI can decide (`if-plugin`): handed on as it is.
+    ForUwsgi,
+}
+
+impl Setting {
+    /// The key; empty if it is not UTF-8, as no key of ours is. (To match text is a third of the code that bytes take.)
+    pub(super) fn name(&self) -> &str {
+        std::str::from_utf8(&self.key).unwrap_or_default()
+    }
+
+    /// The value, empty where there is none.
+    pub fn text(&self) -> &[u8] {
+        self.value.as_deref().unwrap_or_default()
+    }
+}
