@@ -1,4 +1,4 @@
-//! The FUSE daemon that misbehaves when told to (tests/fuse/faulty.rs).
+//! The FUSE daemon that misbehaves when told to (tests/programs/faulty_fuse.rs).
 
 use std::fs;
 use std::path::{Path, PathBuf};

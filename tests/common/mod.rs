@@ -13,6 +13,7 @@ pub mod cow;
 pub mod daemon;
 pub mod faulty;
 pub mod process;
+pub mod random;
 pub mod sandbox;
 pub mod tutorial;
 

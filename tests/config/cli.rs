@@ -1,0 +1,256 @@
+//! The command lines of both programs.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::common::tutorial::{EMPEROR_INI, VASSAL_INI};
+use crate::common::{Sandbox, run, sandboxed};
+
+const BAD: &str = "\
+[uwsgi]
+command = sleep 1
+exec-as-usr = true
+  umask = 99
+mountpoint-chek = /app
+";
+
+/// What all of [`BAD`] is told, in one pass.
+const FINDINGS: &str = "\
+FILE:3:1: unknown phase 'as-usr' in 'exec-as-usr'
+    exec-as-usr = true
+    ^
+  hint: did you mean 'exec-as-user'?
+FILE:4:11: 'umask': '99' is not an octal mode: write 022
+      umask = 99
+              ^
+FILE:5:1: warning: unknown option 'mountpoint-chek'
+    mountpoint-chek = /app
+    ^
+  hint: did you mean 'mountpoint-check'?
+";
+
+/// Exit status, standard output and standard error.
+fn call(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> (i32, String, String) {
+    call_in(Path::new("/"), sandbox.program(program).args(arguments))
+}
+
+fn call_in(directory: &Path, command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.current_dir(directory).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    sandboxed(|sandbox| {
+        for (program, key) in
+            [("vassal-init", "--mountpoint-check PATH"), ("emperor", "--emperor-use-clone LIST")]
+        {
+            for option in ["--help", "-h"] {
+                let (status, out, err) = call(sandbox, program, &[option]);
+                assert_eq!((status, &*err), (0, ""));
+                assert!(out.contains("Usage:") && out.contains(key), "{out}");
+            }
+            for option in ["--version", "-V"] {
+                let version = format!("{program} {}\n", env!("CARGO_PKG_VERSION"));
+                assert_eq!(call(sandbox, program, &[option]), (0, version, String::new()));
+            }
+        }
+        let (status, out, _) = call(sandbox, "vassal-init", &["--help", "exec-as-user"]);
+        assert_eq!(status, 0);
+        assert!(out.starts_with("--exec-PHASE COMMAND\n") && out.contains("as-user-atexit"), "{out}");
+        assert_eq!(call(sandbox, "emperor", &["--help", "chdir"]).0, 78, "not one of its own");
+    });
+}
+
+#[test]
+fn check_passes_the_tutorials_files() {
+    sandboxed(|sandbox| {
+        let vassal = sandbox.file("app001.ini", VASSAL_INI);
+        let emperor = sandbox.file("emperor.ini", EMPEROR_INI);
+        let silent = (0, String::new(), String::new());
+        for (program, file) in [("vassal-init", &vassal), ("emperor", &emperor)] {
+            assert_eq!(call(sandbox, program, &["--check", file.to_str().unwrap()]), silent);
+        }
+        let (status, _, err) = call(sandbox, "emperor", &["--check", vassal.to_str().unwrap()]);
+        assert_eq!(status, 78);
+        assert!(err.contains(": there is no 'emperor'") && err.contains("'vassal-init --check'"), "{err}");
+        for arguments in [&["--check", emperor.to_str().unwrap()][..], &[emperor.to_str().unwrap()]] {
+            let (status, _, err) = call(sandbox, "vassal-init", arguments);
+            assert_eq!(status, 78);
+            assert!(err.contains(":2:1: this is an emperor's file: run 'emperor FILE'"), "{err}");
+        }
+    });
+}
+
+#[test]
+fn check_shows_every_mistake_with_a_caret() {
+    sandboxed(|sandbox| {
+        let (good, bad) = (sandbox.file("good.ini", VASSAL_INI), sandbox.file("bad.ini", BAD));
+        let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+        let findings = FINDINGS.replace("FILE", bad);
+        let failed = (78, String::new(), findings.clone());
+        assert_eq!(call(sandbox, "vassal-init", &["--check", bad]), failed);
+        assert_eq!(call(sandbox, "vassal-init", &["--check", good, bad, good]), failed);
+        assert_eq!(call(sandbox, "vassal-init", &["--check", bad, bad]).2, findings.repeat(2));
+        // Running it says the same, and runs nothing.
+        assert_eq!(call(sandbox, "vassal-init", &[bad]), failed);
+        let (status, _, err) = call(sandbox, "vassal-init", &["--check", "/nonexistent.ini"]);
+        assert_eq!(status, 78);
+        assert!(err.contains("'/nonexistent.ini': No such file or directory (ENOENT)"), "{err}");
+    });
+}
+
+#[test]
+fn a_warning_alone_is_no_failure() {
+    sandboxed(|sandbox| {
+        let file = sandbox.ini("vassal", "command = true\nmountpoint-chek = /app");
+        let (status, _, err) = call(sandbox, "vassal-init", &["--check", file.to_str().unwrap()]);
+        assert_eq!(status, 0);
+        assert!(err.contains("did you mean 'mountpoint-check'?"), "{err}");
+    });
+}
+
+#[test]
+fn show_config_is_what_uwsgi_shows() {
+    sandboxed(|sandbox| {
+        let directory = sandbox.path("");
+        fs::write(directory.join("app001.ini"), VASSAL_INI).unwrap();
+        let theirs = call_in(
+            &directory,
+            Command::new("uwsgi").args(["--show-config", "--no-server", "--ini", "app001.ini"]),
+        );
+        let ours = call_in(
+            &directory,
+            sandbox.program("vassal-init").args(["--show-config", "--ini", "app001.ini"]),
+        );
+        let settings = |text: &str| -> Vec<String> {
+            let lines = text.lines().skip_while(|line| *line != "[uwsgi]");
+            let lines = lines.take_while(|line| *line != ";end of configuration");
+            // Theirs shows its own command line, too.
+            let own = ["show-config = ", "no-server = ", "ini = app001.ini"];
+            lines.filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect()
+        };
+        let shown = settings(&ours.1);
+        assert_eq!((ours.0, &*ours.2), (0, ""));
+        assert_eq!(shown, settings(&format!("{}{}", theirs.1, theirs.2)));
+        assert!(
+            shown.contains(&"exec-as-user = fuse-zip -r /var/www/app001.zip /app".to_owned()),
+            "{shown:?}"
+        );
+    });
+}
+
+#[test]
+fn what_show_config_prints_is_a_configuration_again() {
+    sandboxed(|sandbox| {
+        let file = sandbox.file("app001.ini", VASSAL_INI);
+        let (_, once, _) = call(sandbox, "vassal-init", &["--show-config", file.to_str().unwrap()]);
+        let again = sandbox.file("again.ini", &once);
+        let (status, twice, _) = call(sandbox, "vassal-init", &["--show-config", again.to_str().unwrap()]);
+        assert_eq!((status, twice), (0, once));
+    });
+}
+
+#[test]
+fn a_misspelt_option_is_suggested() {
+    sandboxed(|sandbox| {
+        for (program, arguments, message, place, hint) in [
+            (
+                "vassal-init",
+                &["--stop-tiemout", "3"][..],
+                "unknown option '--stop-tiemout'",
+                "--stop-tiemout 3\n                ^",
+                "did you mean '--stop-timeout'?",
+            ),
+            (
+                "vassal-init",
+                &["--uid", "1", "--chekc", "x.ini"],
+                "unknown option '--chekc'",
+                "--uid 1 --chekc x.ini\n                        ^",
+                "did you mean '--check'?",
+            ),
+            (
+                "emperor",
+                &["--emperor-thorttle=1"],
+                "unknown option '--emperor-thorttle'",
+                "--emperor-thorttle=1\n            ^",
+                "did you mean '--emperor-throttle'?",
+            ),
+            (
+                "emperor",
+                &["--nothing-like-it"],
+                "unknown option '--nothing-like-it'",
+                "--nothing-like-it\n            ^",
+                "try 'emperor --help'",
+            ),
+            (
+                "emperor",
+                &["--emperor=x", "statsu"],
+                "this is no command",
+                "--emperor=x statsu\n                        ^",
+                "commands are status, reload, stop, start, upgrade; a file here is './FILE'",
+            ),
+            ("emperor", &["-x"], "unknown option '-x'", "-x\n            ^", "try 'emperor --help'"),
+            (
+                "vassal-init",
+                &["--check"],
+                "'--check' needs a file",
+                "--check\n                        ^",
+                "try 'vassal-init --help'",
+            ),
+        ] {
+            let expected = format!("command line: {message}\n    {program} {place}\n  hint: {hint}\n");
+            assert_eq!(call(sandbox, program, arguments), (78, String::new(), expected));
+        }
+    });
+}
+
+#[test]
+fn every_key_is_an_option_too() {
+    sandboxed(|sandbox| {
+        let (status, out, err) = call(sandbox, "vassal-init", &["--uid=user001", "--command", "id -un"]);
+        assert_eq!((status, &*out), (0, "user001\n"), "{err}");
+        // The later one has the last word.
+        let file = sandbox.ini("vassal", "command = echo from the file");
+        let file = file.to_str().unwrap();
+        assert_eq!(call(sandbox, "vassal-init", &[file, "--command", "echo option"]).1, "option\n");
+        assert_eq!(call(sandbox, "vassal-init", &["--command", "echo option", file]).1, "from the file\n");
+    });
+}
+
+#[test]
+fn the_programs_are_static() {
+    sandboxed(|sandbox| {
+        for program in ["vassal-init", "emperor"] {
+            let path = sandbox.program(program).get_program().to_owned();
+            let headers = run("readelf", &["-lW", path.to_str().unwrap()]);
+            assert!(!headers.contains("INTERP") && !headers.contains("DYNAMIC"), "{headers}");
+        }
+    });
+}
+
+#[test]
+fn help_fits_a_terminal() {
+    sandboxed(|sandbox| {
+        for program in ["vassal-init", "emperor"] {
+            for line in call(sandbox, program, &["--help"]).1.lines() {
+                assert!(line.chars().count() <= 80, "{program}: {line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_standard_error_that_is_full_changes_no_status() {
+    sandboxed(|sandbox| {
+        let bad = sandbox.file("bad.ini", BAD);
+        for arguments in [&["--check", bad.to_str().unwrap()][..], &[bad.to_str().unwrap()], &["--nonsense"]]
+        {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let status = sandbox.program("vassal-init").args(arguments).stderr(full).status().unwrap();
+            assert_eq!(status.code(), Some(78), "{arguments:?}");
+        }
+    });
+}

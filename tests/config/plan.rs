@@ -1,0 +1,443 @@
+//! Configurations and the plans or mistakes they come to, on a machine that is made up.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use vassal::config::plan::{
+    Action, App, EnvChange, Id, MountpointLost, Phase, RunAs, Source, Tyrant, VassalPlan,
+};
+use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
+use vassal::error::Cause;
+
+/// A machine with the files `loop.ini`, `inc.ini` and `bad.ini`.
+struct Fake;
+
+impl World for Fake {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
+        match path.to_str() {
+            Some("loop.ini") => Ok(b"[uwsgi]\ninclude = loop.ini\ninclude = loop.ini\n".to_vec()),
+            Some("inc.ini") => Ok(b"[uwsgi]\nif-env = HOME\n inc = %n\nendif\n".to_vec()),
+            Some("bad.ini") => Ok(b"[uwsgi]\n\n umask = 9\n".to_vec()),
+            _ => Err(rustix::io::Errno::NOENT.into()),
+        }
+    }
+    fn resource(&self, command: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
+        Ok(Some([b"ran ", command.as_encoded_bytes(), b"\n"].concat()))
+    }
+    fn names(&self, _: &Path) -> Vec<OsString> {
+        Vec::new()
+    }
+    fn status(&self, _: &Path) -> Option<Status> {
+        None
+    }
+    fn real_path(&self, _: &Path) -> Option<PathBuf> {
+        None
+    }
+    fn cwd(&self) -> PathBuf {
+        "/cwd".into()
+    }
+    fn env(&self, name: &OsStr) -> Option<OsString> {
+        (name == "HOME").then(|| "/root".into())
+    }
+    fn hostname(&self) -> OsString {
+        "host".into()
+    }
+    fn cpus(&self) -> usize {
+        2
+    }
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+    fn uid(&self) -> u32 {
+        0
+    }
+    fn gid(&self) -> u32 {
+        0
+    }
+    fn user_name(&self) -> OsString {
+        "root".into()
+    }
+    fn group_name(&self) -> OsString {
+        "root".into()
+    }
+}
+
+fn file(lines: &str) -> Input {
+    let text = format!("[uwsgi]\n{lines}\n").into_bytes();
+    Input::Text { path: "/v/app001.ini".into(), section: None, text }
+}
+
+fn option(key: &str, value: Option<&str>) -> Input {
+    Input::Option { key: key.into(), value: value.map(Into::into) }
+}
+
+fn vassal(lines: &str) -> Loaded<VassalPlan> {
+    load_vassal(&[file(lines)], false, &Fake).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// All findings for a vassal's file, each on one line, hints behind `|`.
+fn findings(lines: &str) -> Vec<String> {
+    let report =
+        load_vassal(&[file(lines)], false, &Fake).map_or_else(|report| report, |loaded| loaded.warnings);
+    let line = |found: &vassal::config::diagnostic::Diagnostic| {
+        let hint = found.hint.as_ref().map_or(String::new(), |hint| format!(" | {hint}"));
+        found.summary().replace("/v/app001.ini:", "") + &hint
+    };
+    report.diagnostics().iter().map(line).collect()
+}
+
+#[test]
+fn a_bare_command_takes_the_defaults() {
+    let plan = vassal("command = sleep 'a b'").plan;
+    let argv = vec!["sleep".into(), "a b".into()];
+    assert_eq!(plan.app, App::Program { argv, privileged: false });
+    assert_eq!((plan.signal_to_stop(), plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
+    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
+    assert_eq!(plan.mountpoint_check_interval, Duration::from_secs(2));
+    assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
+    assert!(
+        !plan.run_as.no_initgroups && plan.run_as.uid.is_none() && plan.umask.is_none() && plan.unshare == 0
+    );
+}
+
+#[test]
+fn every_key_reaches_the_plan() {
+    let plan = vassal(
+        "uid = user001\ngid = 33\nadd-gid = 4\nadd-gid = audio\nno-initgroups\nenv = A=$(HOME)\nunenv = B\nchdir = /srv\n\
+         umask = 027\nprivileged-binary-patch-arg = prog -x\nmountpoint-check = /%n\nmountpoint-timeout = 2m\n\
+         mountpoint-check-interval = 250ms\nmountpoint-check-timeout = 1.5\nstop-timeout = 0\nstop-signal = quit\nunshare = fs,pid",
+    )
+    .plan;
+    let uid = plan.run_as.uid.unwrap();
+    assert_eq!(
+        (&uid.value, &*uid.key, uid.at.to_string()),
+        (&Id::Name("user001".into()), "uid", "/v/app001.ini:2:7".into())
+    );
+    assert_eq!(plan.run_as.gid.unwrap().value, Id::Number(33));
+    assert_eq!((plan.run_as.add_gids.len(), plan.run_as.no_initgroups), (2, true));
+    assert_eq!(plan.environment, [EnvChange::Set("A".into(), "/root".into()), EnvChange::Unset("B".into())]);
+    assert_eq!((plan.chdir.unwrap().value, plan.umask), ("/srv".into(), Some(0o027)));
+    assert_eq!(plan.app, App::Program { argv: vec!["prog".into(), "-x".into()], privileged: true });
+    assert_eq!(plan.checks[0].value, Path::new("/app001"));
+    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(120));
+    assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(250));
+    assert_eq!(plan.mountpoint_check_timeout, Duration::from_millis(1500));
+    assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, Some(libc::SIGQUIT)));
+    assert_eq!(plan.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+}
+
+#[test]
+fn a_policy_for_losses_is_a_word_or_a_hook() {
+    let policy =
+        |value: &str| vassal(&format!("command = x\nmountpoint-lost = {value}")).plan.mountpoint_lost;
+    assert_eq!((policy("destroy"), policy("remount")), (MountpointLost::Destroy, MountpointLost::Remount));
+    let MountpointLost::Hook(hook) = policy("hook:exec:do it") else { panic!("no hook") };
+    assert_eq!((hook.action, hook.source.value.as_str()), (Action::Exec("do it".into()), "exec:do it"));
+    for (value, says) in [
+        ("remout", "it is none of destroy, remount and hook:ACTION"),
+        ("hook:exce:x", "unknown action 'exce'"),
+        ("hook:!exce:s3cret", "a mistake in what follows the '!'"),
+    ] {
+        let inputs = [file(&format!("command = x\nmountpoint-lost = {value}"))];
+        let report = load_vassal(&inputs, false, &Fake).map(|_| ()).unwrap_err().to_string();
+        assert!(report.contains(says) && !report.contains("s3cret"), "{report}");
+    }
+}
+
+#[test]
+fn hooks_come_by_phase_then_family_then_line() {
+    let plan = vassal(
+        "command = x\nexec-as-user = b\nhook-as-user = print:a\nexec-asap = c\nhook-as-user = cd:/\nexec-as-user = d",
+    )
+    .plan;
+    let hooks: Vec<_> = plan.hooks.into_iter().map(|hook| (hook.phase, hook.action)).collect();
+    let expected = [
+        (Phase::Asap, Action::Exec("c".into())),
+        (Phase::AsUser, Action::Print("a".into())),
+        (Phase::AsUser, Action::Chdir("/".into())),
+        (Phase::AsUser, Action::Exec("b".into())),
+        (Phase::AsUser, Action::Exec("d".into())),
+    ];
+    assert_eq!(hooks, expected);
+}
+
+#[test]
+fn the_later_input_has_the_last_word() {
+    let inputs = [
+        option("uid", Some("1")),
+        file("command = x\nuid = 2"),
+        option("uid", Some("3")),
+        option("no-initgroups", None),
+    ];
+    let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
+    assert_eq!((plan.run_as.uid.unwrap().value, plan.run_as.no_initgroups), (Id::Number(3), true));
+    let plan = load_vassal(&inputs[..2], false, &Fake).unwrap().plan;
+    assert_eq!(plan.run_as.uid.unwrap().value, Id::Number(2));
+}
+
+#[test]
+fn blocks_follow_the_reload_flag_and_else() {
+    let lines = "if-reload\n command = again\nelse\n command = first\nendif\ninclude = inc.ini";
+    for (reload, program) in [(false, "first"), (true, "again")] {
+        let plan = load_vassal(&[file(lines)], reload, &Fake).unwrap().plan;
+        assert_eq!(plan.app, App::Program { argv: vec![program.into()], privileged: false });
+    }
+}
+
+#[test]
+fn a_file_with_blocks_can_be_included_in_a_block() {
+    let App::Uwsgi { ini, .. } = vassal("for = a b\n include = inc.ini\nendfor").plan.app else {
+        panic!("not uwsgi")
+    };
+    assert_eq!(ini, b"[uwsgi]\ninc = inc\ninc = inc\n");
+}
+
+#[test]
+fn every_mistake_is_found_in_one_pass() {
+    let cases: &[(&str, &[&str])] = &[
+        ("umaks = 022\ncommand = x", &["2:1: warning: unknown option 'umaks' | did you mean 'umask'?"]),
+        ("umaks = 022\ncommand = echo %(umaks)", &[]),
+        (
+            "umaks = 022\ncommand = echo %(umaks)\nstrict",
+            &["2:1: unknown option 'umaks' | did you mean 'umask'?"],
+        ),
+        (
+            "exec-as-usr = x\nuid =\nhook-asap = exce\nstop-signal = TREM\ncommand = x",
+            &[
+                "2:1: unknown phase 'as-usr' in 'exec-as-usr' | did you mean 'exec-as-user'?",
+                "3:1: 'uid': the value is missing",
+                "4:13: 'hook-asap': 'exce' is not action:argument",
+                "5:15: 'stop-signal': 'TREM' is not a signal",
+            ],
+        ),
+        (
+            "mountpoint-chek = /app\nhttp-socket = :1",
+            &["2:1: warning: unknown option 'mountpoint-chek' | did you mean 'mountpoint-check'?"],
+        ),
+        (
+            "strict\nmountpoint-chek = /app\nhttp-socket = :1",
+            &["3:1: unknown option 'mountpoint-chek' | did you mean 'mountpoint-check'?"],
+        ),
+        ("strict\ncommand = x\nfoo = 1", &["4:1: unknown option 'foo'"]),
+        ("command = x\nfoo = 1", &[]),
+        ("command = x\nuid =\nemperor = /x", &["4:1: this is an emperor's file: run 'emperor FILE'"]),
+        (
+            "command = x\nmountpoint-check = /a/../b\nmount-check = /a..b",
+            &[
+                "3:20: warning: 'mountpoint-check': no mount is at a path with '..' in it | write where the mount is from the root down",
+            ],
+        ),
+        (
+            "command = x\nhook-post-fork = print:x",
+            &["3:1: warning: 'hook-post-fork' only runs inside uWSGI | the app is another program here"],
+        ),
+        (
+            "command = x\nhttp-socket = :80",
+            &[
+                "3:1: warning: 'http-socket' is for uWSGI, and the app is another program | 'listen = ADDRESS' binds a socket for any app",
+            ],
+        ),
+        ("socket = :80\ncommand = x %(socket)", &[]),
+        (
+            "uid = 1",
+            &[
+                "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
+            ],
+        ),
+        ("command = x\nendif", &["3:1: warning: 'endif' without a block that it could end"]),
+        (
+            "command = x\nfor = a",
+            &[
+                "3:1: warning: 'for' is never closed: it ends with its file | add 'endfor =' behind its last line",
+            ],
+        ),
+        (
+            "command = x\nif-env = A\n if-env = B\nendif",
+            &[
+                "4:2: 'if-env' inside the block that was opened at 3:1 | blocks cannot be nested in uWSGI's dialect",
+            ],
+        ),
+        ("command = x\ninclude = nope", &["3:11: cannot read 'nope': No such file or directory (ENOENT)"]),
+        ("command = x\na = %(b / 0)\nb = 1", &["3:5: 'a': '%(b / 0)': division by zero"]),
+        ("command = x\na = x%(a)", &["3:5: 'a': the value expands without end: it refers to itself"]),
+        (
+            "command = x\nfor-times = 1000000000\n a = 1\nendfor",
+            &["3:13: 'for-times': more repetitions than a configuration may have options"],
+        ),
+        ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
+        (
+            "command = x\na = 5 %",
+            &[
+                "3:7: warning: a percent sign and the character behind it are dropped here | write '%%' for a percent sign",
+            ],
+        ),
+        ("http-socket = :1\nset = [x=1", &["3:7: '[x' cannot be the name of an option"]),
+    ];
+    for (lines, expected) in cases {
+        let mut expected: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
+        let mut found =
+            findings(lines).iter().map(|line| line.replace("/v/app001.ini:", "")).collect::<Vec<_>>();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{lines}");
+    }
+}
+
+#[test]
+fn each_socket_that_uwsgi_binds_itself_is_told_of() {
+    for (lines, told) in [
+        ("http-socket = localhost:7000", &["2:15 http-socket"][..]),
+        ("http-socket = :0", &["2:15 http-socket"]),
+        ("socket = here.sock", &["2:10 socket"]),
+        ("http = :7000\nsocket = :7001", &["2:8 http"]),
+        ("http-socket = :7000\nraw-socket = :7001", &["2:15 http-socket", "3:14 raw-socket"]),
+        ("shared-socket = :7000\nhttp-socket = =0", &["2:17 shared-socket", "3:15 http-socket"]),
+        ("http-socket = :7000\nsocket-timeout = 3", &[]),
+    ] {
+        let hint = "connections are refused while an instance is replaced";
+        let told = told.iter().filter_map(|told| told.split_once(' '));
+        let expected: Vec<_> = told
+            .map(|(at, key)| format!("{at}: warning: '{key}' is bound by uWSGI itself | {hint}"))
+            .collect();
+        assert_eq!(findings(lines), expected, "{lines}");
+    }
+}
+
+#[test]
+fn mistakes_in_included_files_show_the_way_there() {
+    let report = load_vassal(&[file("command = x\ninclude = bad.ini")], false, &Fake).unwrap_err();
+    assert_eq!(
+        report.to_string(),
+        "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022\n     umask = 9\n             ^\n  included from /v/app001.ini:3:11\n"
+    );
+    assert_eq!(report.first(), "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022");
+}
+
+#[test]
+fn files_that_include_themselves_end_soon() {
+    let report = load_vassal(&[file("command = x\ninclude = loop.ini")], false, &Fake).unwrap_err();
+    assert_eq!(report.errors(), 1);
+    assert!(
+        report.first().starts_with("loop.ini:2:11: 'loop.ini': files include each other more than 16 deep")
+    );
+}
+
+#[test]
+fn emperor_options_reach_the_plan() {
+    let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\nemperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
+    let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    let sources: Vec<_> = plan.sources.iter().map(|source| source.value.clone()).collect();
+    assert_eq!(sources, [Source::Directory("/etc/vassals".into()), Source::Directory("/more".into())]);
+    assert_eq!(plan.namespaces, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+    assert_eq!((plan.scan_interval, plan.throttle), (Duration::from_secs(5), Duration::from_millis(10)));
+    assert_eq!((plan.max_throttle, plan.vassal_init.unwrap().value), (Duration::from_secs(180), "/x".into()));
+    let first = |lines: &str| load_emperor(&[file(lines)], &Fake).unwrap_err().first();
+    assert!(first("emperor-freq = 1").ends_with(":1:1: there is no 'emperor'"));
+    assert!(first("emperor = amqp://x").contains("'amqp://x': the monitors are dir:// and glob://"));
+    assert!(first("emperor = glob:///").contains("'glob:///' names no files"));
+    assert!(first("emperor = /x\nstrict\nfoo = 1").ends_with(":4:1: unknown option 'foo'"));
+}
+
+#[test]
+fn where_vassals_are_is_guessed_as_uwsgi_does() {
+    let source = |value: &str| {
+        load_emperor(&[file(&format!("emperor = {value}"))], &Fake).unwrap().plan.sources[0].value.clone()
+    };
+    for pattern in ["/v/*.ini", "/v/a?.ini", "/v/[ab].ini", "/v/a.ini", "v/*/x.conf"] {
+        assert_eq!(source(pattern), Source::Pattern(pattern.into()));
+        assert_eq!(source(&format!("glob://{pattern}")), Source::Pattern(pattern.into()));
+        assert_eq!(source(&format!("dir://{pattern}")), Source::Directory(pattern.into()));
+    }
+    assert_eq!(source("v"), Source::Directory("v".into()));
+    assert_eq!(source("/v.ini/"), Source::Directory("/v.ini".into()));
+}
+
+#[test]
+fn templates_come_in_the_order_of_uwsgi() {
+    let lines = "emperor = /x\nvassals-include = i\nvassals-inherit = h\nvassal-set = a=%%n\nvassals-set = b=%(c)\n\
+                 vassals-include-before = ib\nvassals-inherit-before = hb\nc = 3\nemperor-extra-ext = .conf\nemperor-nofollow";
+    let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    let pairs = |pairs: &[(String, OsString)]| -> Vec<String> {
+        pairs.iter().map(|(key, value)| format!("{key} {}", value.display())).collect()
+    };
+    assert_eq!(pairs(&plan.before), ["inherit hb", "include ib", "set a=%n", "set b=3"]);
+    assert_eq!(pairs(&plan.behind), ["inherit h", "include i"]);
+    assert_eq!((plan.extra_suffixes, plan.nofollow), (vec![OsString::from(".conf")], true));
+}
+
+#[test]
+fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
+    let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
+    for key in ["chroot", "pivot_root", "immediate-uid", "emperor-tyrant-mode", "emperor-cap", "vassals-cap"]
+    {
+        let expected =
+            format!(":3:1: '{key}' is not supported by this emperor: what it takes away would be left");
+        assert!(load(&format!("{key} = 1")).unwrap_err().first().ends_with(&expected), "{key}");
+    }
+    let first = |lines: &str| load(lines).unwrap_err().first();
+    assert!(
+        first("emperor-tyrant-nofollow")
+            .ends_with(":3:1: 'emperor-tyrant-nofollow' without 'emperor-tyrant'")
+    );
+    let first = first("emperor-tyrant-initgroups\nemperor-tyrant = false");
+    assert!(first.ends_with(":3:1: 'emperor-tyrant-initgroups' without 'emperor-tyrant'"), "{first}");
+    assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
+    let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
+    assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false }));
+    let user = load("emperor-tyrant\nemperor-use-clone = user,pid").unwrap_err().first();
+    assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
+    let slip = load("emperor-use-clon = fs").unwrap_err().first();
+    assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
+    // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.
+    let lines = "base = /v\nvassal-init = %(base)/init\nset-ph = x=1\nif-env = HOME\n endless = 1\nendif\nmaster = true";
+    let loaded = load(lines).unwrap();
+    assert_eq!(loaded.plan.vassal_init.unwrap().value, Path::new("/v/init"));
+    let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();
+    let unread = |key: &str| format!("'{key}' has no effect: the emperor does not read it");
+    assert_eq!(warnings, [unread("endless"), unread("master")]);
+}
+
+#[test]
+fn an_emperor_has_a_user_and_capabilities() {
+    let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake);
+    let plan = load("uid = web\ngid = 7\nadd-gid = log\nadd-gid = 8\nno-initgroups\ncap = kill,CAP_SETUID")
+        .unwrap()
+        .plan;
+    assert_eq!(plan.capabilities, Some(1 << 5 | 1 << 7));
+    let RunAs { uid, gid, add_gids, no_initgroups } = plan.run_as;
+    assert_eq!((uid.unwrap().value, gid.unwrap().value), (Id::Name("web".into()), Id::Number(7)));
+    assert_eq!((add_gids.len(), no_initgroups), (2, true));
+    let plan = load("cap =").unwrap().plan;
+    assert_eq!((plan.capabilities, plan.run_as), (Some(0), RunAs::default()));
+    assert_eq!(load("").unwrap().plan.capabilities, None);
+    let wrong = load("cap = kil").unwrap_err().first();
+    assert!(wrong.contains(":3:7: 'cap': unknown capability 'kil'"), "{wrong}");
+}
+
+#[test]
+fn the_first_mistake_is_the_real_one() {
+    let missing = Input::File("nope".into());
+    for first in [
+        load_emperor(std::slice::from_ref(&missing), &Fake).unwrap_err(),
+        load_vassal(std::slice::from_ref(&missing), false, &Fake).unwrap_err(),
+    ] {
+        assert_eq!(
+            first.to_string(),
+            "command line: cannot read 'nope': No such file or directory (ENOENT)\n    nope\n    ^\n"
+        );
+    }
+    let report = load_vassal(&[file("uid = 99999999999999")], false, &Fake).unwrap_err();
+    assert_eq!(report.diagnostics().len(), 1, "{report}");
+}
+
+#[test]
+fn the_app_knows_where_it_was_written() {
+    let source = |lines: &str| {
+        let source = vassal(lines).plan.app_source;
+        (source.key.to_string(), source.at.line)
+    };
+    assert_eq!(source("uid = 1\ncommand = x"), ("command".to_owned(), 3));
+    assert_eq!(source("binary-path = /x\nhttp-socket = :1"), ("binary-path".to_owned(), 2));
+    assert_eq!(source("http-socket = :1"), ("binary-path".to_owned(), 0));
+}

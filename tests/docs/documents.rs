@@ -1,0 +1,333 @@
+//! Man pages and completions are made from the table of options, and the reference names each of its rows.
+//!
+//! `VASSAL_WRITE=1 cargo test --test docs documents::` writes them anew. It costs the programs nothing: only this test has the code.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use vassal::config::cmdline::args::{self, MODES};
+use vassal::config::keys::options::{EMPEROR, Group, Program, Row, Takes, VASSAL_INIT};
+
+/// What MODES are: what each takes, and what it does.
+const MODE_DOCS: &[(&str, &str, &str)] = &[
+    ("check", "FILE...", "say what is wrong with files, all of it; exit 0 or 78"),
+    ("help", "[OPTION]", "list the options, or say all about one"),
+    ("json", "", "with --check, as JSON on standard output"),
+    ("show-config", "", "print the options as they are after expansion"),
+    ("version", "", "print the version"),
+];
+
+const PROGRAMS: [&Program; 2] = [&EMPEROR, &VASSAL_INIT];
+
+/// What stands behind the options in a man page.
+fn ending(program: &Program) -> &'static str {
+    match program.name {
+        "emperor" => {
+            ".SH SIGNALS\n\
+             TERM, INT and QUIT stop all vassals, HUP reloads them, USR1 logs their state, URG clears the delays, USR2 upgrades.\n\
+             .SH EXIT STATUS\n\
+             0 when it was stopped, 78 when the configuration is invalid, 1 when it could not do its work.\n\
+             .SH SEE ALSO\n\
+             .BR vassal-init (1)\n"
+        }
+        _ => {
+            ".SH SIGNALS\n\
+             TERM, INT and QUIT stop the app, with SIGKILL after stop\\-timeout; HUP reloads it in the same jail.\n\
+             .SH EXIT STATUS\n\
+             The app's own; 128+n when signal n killed it. 71: a fatal phase failed. 75: destroyed because a checked\n\
+             mountpoint was lost. 78: the configuration is invalid. 126, 127: the app could not be executed, was not found.\n\
+             .SH SEE ALSO\n\
+             .BR emperor (1)\n"
+        }
+    }
+}
+
+/// What stands in front of them.
+fn description(program: &Program) -> &'static str {
+    match program.name {
+        "emperor" => {
+            ".SH DESCRIPTION\n\
+             Each NAME.ini in a directory is a vassal: an app with namespaces of its own. A new file starts one, a touched one\n\
+             reloads it, a removed one stops it. What ends is started again.\n\
+             .PP\n\
+             .EX\n\
+             [uwsgi]\n\
+             emperor = /etc/uwsgi/vassals\n\
+             emperor\\-use\\-clone = fs,pid\n\
+             .EE"
+        }
+        _ => {
+            ".SH DESCRIPTION\n\
+             In front of a command it is the init of a container. With a file it is process 1 of a vassal: it runs the hooks that\n\
+             mount things, drops privileges, starts the app, reaps, and watches mountpoints.\n\
+             .PP\n\
+             .EX\n\
+             vassal\\-init \\-\\- /srv/app\n\
+             vassal\\-init \\-\\-unshare fs,pid app.ini\n\
+             .EE"
+        }
+    }
+}
+
+fn groups(program: &Program) -> impl Iterator<Item = (Group, Vec<&'static Row>)> {
+    let members = |group: Group| program.options().filter(move |row| row.group == group).collect::<Vec<_>>();
+    let groups: Vec<_> = Group::ALL.iter().map(|&group| (group, members(group))).collect();
+    groups.into_iter().filter(|(_, rows)| !rows.is_empty())
+}
+
+/// For troff: hyphens that are typed, backslashes, and no line that begins with a dot or an apostrophe.
+fn troff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    let lines = text.lines().map(|line| match line.starts_with(['.', '\'']) {
+        true => format!("\\&{line}"),
+        false => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn man(program: &Program) -> String {
+    let name = program.name;
+    let (summary, usage) = program.usage.split_once("\n\n").unwrap();
+    let usage = usage.strip_prefix("Usage:\n").unwrap();
+    // How to call it; behind that, what is no option: flags, or commands for one that runs.
+    let (usage, others) = usage.split_once("\n\n").unwrap();
+    let (title, others) = others.split_once(":\n").unwrap();
+    let summary = summary.trim_end_matches('.');
+    let summary = summary[..1].to_lowercase() + &summary[1..];
+    let mut page = format!(
+        ".\\\" Made by tests/docs/documents.rs from src/config/options.rs.\n.TH {} 1\n.SH NAME\n{} \\- {}\n",
+        name.to_uppercase(),
+        troff(name),
+        troff(&summary)
+    );
+    let _ = writeln!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n{}", troff(usage), description(program));
+    let heading = if program.runs_commands { "FLAGS" } else { "COMMANDS" };
+    let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
+    page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals sign: KEY = VALUE.\n";
+    for (group, rows) in groups(program) {
+        let _ = writeln!(page, ".SS {}", group.title());
+        for row in rows {
+            page += &entry(row.name, value_name(row), row.doc(), row.more());
+        }
+    }
+    page += ".SS Without a file to run\n";
+    for (name, value, doc) in MODE_DOCS {
+        page += &entry(name, value, doc, "");
+    }
+    page + ending(program)
+}
+
+fn entry(name: &str, value: &str, doc: &str, more: &str) -> String {
+    let value = if value.is_empty() { String::new() } else { format!(" \\fI{}\\fR", troff(value)) };
+    let mut entry = format!(".TP\n\\fB\\-\\-{}\\fR{value}\n{}.\n", troff(name), troff(&sentence(doc)));
+    if !more.is_empty() {
+        let _ = writeln!(entry, "{}", troff(more));
+    }
+    entry
+}
+
+fn sentence(doc: &str) -> String {
+    doc[..1].to_uppercase() + &doc[1..]
+}
+
+fn value_name(row: &Row) -> &'static str {
+    match row.takes {
+        Takes::Flag => "",
+        Takes::Value(name) => name,
+    }
+}
+
+/// What a shell can complete a value with.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+enum Kind {
+    Flag,
+    Path,
+    Directory,
+    User,
+    Group,
+    Signal,
+    Other,
+}
+
+impl Kind {
+    fn of(row: &Row) -> Self {
+        match value_name(row) {
+            "" => Self::Flag,
+            "DIR" | "DIR [FLAGS]" => Self::Directory,
+            name if name.starts_with("FILE") || name.starts_with("PATH") || name == "PROGRAM" => Self::Path,
+            "USER" => Self::User,
+            "GROUP" => Self::Group,
+            "SIGNAL" => Self::Signal,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Every option with what it takes and what it does, modes included.
+fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
+    let of_row =
+        |row: &'static Row| program.keys(row).into_iter().map(move |key| (key, Kind::of(row), row.doc()));
+    let mode = |(name, value, doc): &(&str, &str, &'static str)| {
+        let kind = if value.starts_with("FILE") { Kind::Path } else { Kind::Flag };
+        ((*name).to_owned(), kind, *doc)
+    };
+    let mut options: Vec<_> = program.options().flat_map(of_row).chain(MODE_DOCS.iter().map(mode)).collect();
+    options.sort();
+    options
+}
+
+fn bash(program: &Program) -> String {
+    let function = format!("_{}", program.name.replace('-', "_"));
+    let of = |kind: Kind| {
+        let names = options(program).into_iter().filter(|option| option.1 == kind);
+        names.map(|(name, ..)| format!("--{name}")).collect::<Vec<_>>().join("|")
+    };
+    let all: Vec<_> = options(program).into_iter().map(|(name, ..)| format!("--{name}")).collect();
+    let mut cases = String::new();
+    for (kind, reply) in [
+        (Kind::Path, "compgen -f"),
+        (Kind::Directory, "compgen -d"),
+        (Kind::User, "compgen -u"),
+        (Kind::Group, "compgen -g"),
+        (Kind::Signal, "compgen -A signal"),
+        (Kind::Other, "true"),
+    ] {
+        if !of(kind).is_empty() {
+            let call = if kind == Kind::Other { reply.to_owned() } else { format!("{reply} -- \"$word\"") };
+            let _ = writeln!(
+                cases,
+                "        {})\n            mapfile -t COMPREPLY < <({call})\n            return\n            ;;",
+                of(kind)
+            );
+        }
+    }
+    format!(
+        "# Completions of {name} for bash. Made by tests/docs/documents.rs from src/config/options.rs.\n\
+         # shellcheck shell=bash\n\n\
+         {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}}\n    case ${{COMP_WORDS[COMP_CWORD - 1]}} in\n{cases}    esac\n    \
+         if [[ $word == -* ]]; then\n        mapfile -t COMPREPLY < <(compgen -W '{all}' -- \"$word\")\n    else\n        \
+         mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n    fi\n}}\n\n\
+         complete -o filenames -F {function} {name}\n",
+        name = program.name,
+        all = all.join(" ")
+    )
+}
+
+fn zsh(program: &Program) -> String {
+    let mut text = format!(
+        "#compdef {}\n# Made by tests/docs/documents.rs from src/config/options.rs.\n\n_arguments \\\n",
+        program.name
+    );
+    for (name, kind, doc) in options(program) {
+        let doc = doc.replace('\'', "'\\''").replace('[', "\\[").replace(']', "\\]").replace(':', "\\:");
+        let action = match kind {
+            Kind::Flag => "",
+            Kind::Path => ":file:_files",
+            Kind::Directory => ":directory:_files -/",
+            Kind::User => ":user:_users",
+            Kind::Group => ":group:_groups",
+            Kind::Signal => ":signal:_signals -s",
+            Kind::Other => ":value: ",
+        };
+        let equals = if kind == Kind::Flag { "" } else { "=" };
+        let _ = writeln!(text, "    '*--{name}{equals}[{doc}]{action}' \\");
+    }
+    text + "    '*:file:_files'\n"
+}
+
+fn fish(program: &Program) -> String {
+    let mut text = format!(
+        "# Completions of {} for fish. Made by tests/docs/documents.rs from src/config/options.rs.\n\n",
+        program.name
+    );
+    for (name, kind, doc) in options(program) {
+        let doc = doc.replace('\\', "\\\\").replace('\'', "\\'");
+        let value = match kind {
+            Kind::Flag => "",
+            Kind::Path => " -r -F",
+            Kind::Directory => " -x -a '(__fish_complete_directories)'",
+            Kind::User => " -x -a '(__fish_complete_users)'",
+            Kind::Group => " -x -a '(__fish_complete_groups)'",
+            Kind::Signal => " -x -a 'TERM INT QUIT HUP KILL USR1 USR2'",
+            Kind::Other => " -x",
+        };
+        let _ = writeln!(text, "complete -c {} -l {name}{value} -d '{doc}'", program.name);
+    }
+    text
+}
+
+fn documents() -> Vec<(String, String)> {
+    let of = |program: &Program| {
+        let name = program.name;
+        [
+            (format!("man/{name}.1"), man(program)),
+            (format!("docs/completions/{name}.bash"), bash(program)),
+            (format!("docs/completions/_{name}"), zsh(program)),
+            (format!("docs/completions/{name}.fish"), fish(program)),
+        ]
+    };
+    PROGRAMS.into_iter().flat_map(of).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn man_pages_and_completions_are_those_of_the_table() {
+    let write = std::env::var_os("VASSAL_WRITE").is_some();
+    for (name, text) in documents() {
+        let path = root().join(&name);
+        if write {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &text).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == text,
+            "{name} is out of date: run VASSAL_WRITE=1 cargo test --test docs documents::"
+        );
+    }
+}
+
+#[test]
+fn the_reference_has_every_option_once_and_no_other() {
+    let reference = fs::read_to_string(root().join("docs/reference.md")).unwrap();
+    let mut in_keys = false;
+    let mut first_cells = Vec::new();
+    for line in reference.lines() {
+        // A table goes on for as long as there are rows.
+        let is_first = line.starts_with("| Key |") || line.starts_with("| Option |");
+        in_keys = is_first || (in_keys && line.starts_with('|'));
+        first_cells.extend(line.split('|').nth(1).filter(|_| in_keys));
+    }
+    let mut documented: Vec<_> = first_cells
+        .into_iter()
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        // Flags are no rows.
+        .filter(|name| !name.starts_with('-') || name.starts_with("--"))
+        .map(|name| name.trim_start_matches("--").to_owned())
+        .collect();
+    let mut known: Vec<_> =
+        PROGRAMS.iter().flat_map(|program| program.options()).map(|row| row.name.to_owned()).collect();
+    documented.sort();
+    known.sort();
+    known.dedup();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn the_modes_are_those_of_the_command_line() {
+    let names: Vec<_> = MODE_DOCS.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, MODES);
+    for program in PROGRAMS {
+        for name in MODES {
+            let words = ["--check".into(), format!("--{name}").into(), "x.ini".into()];
+            let parsed = args::parse(program, &words[usize::from(*name != "json")..]);
+            let known = !matches!(&parsed, Err(report) if report.first().contains(": unknown option '--"));
+            // 'x.ini' is no option that there could be help on.
+            assert!(known || *name == "help", "{name}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The documentation is true: man pages and completions are complete, the tutorial and the recipes work.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod documents;
+mod recipes;
+mod tutorial;

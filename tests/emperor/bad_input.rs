@@ -1,0 +1,262 @@
+//! Mistakes in a vassal: each is one clear line with file, key and cause, and disturbs no other vassal.
+
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::VASSAL_INI;
+use crate::common::{Sandbox, process, run, sandboxed};
+use rustix::process::Signal;
+
+/// Puts the mistake in place beside a good vassal, and checks what the emperor says of it: exactly one line of the
+/// emperor's own that has all the parts, and a good vassal that goes on.
+fn assert_one_line(sandbox: &Sandbox, make: impl FnOnce(), parts: &[&str]) {
+    sandbox.vassal("good", "command = sleep 1000");
+    // No second try, so that nothing is said twice.
+    let emperor = sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+    let good = emperor.wait_running(1, "good");
+    make();
+    let line = emperor.wait_for(&format!("emperor: bad: {}", parts[0]));
+    for part in parts {
+        assert!(line.contains(part), "'{part}' is not in: {line}");
+    }
+    // The emperor has gone on since, and still starts others.
+    sandbox.vassal("next", "command = sleep 1001");
+    emperor.wait_running(1, "next");
+    assert_eq!(emperor.lines(&format!("emperor: bad: {}", parts[0])).len(), 1);
+    assert_eq!(emperor.wait_running(1, "good"), good);
+    assert!(process::read(good).is_some_and(|process| process.state != 'Z'));
+    emperor.stop();
+}
+
+/// A vassal with these lines; `place` is where the mistake is.
+fn assert_mistake(
+    lines: &'static str,
+    place: &'static str,
+    parts: &'static [&'static str],
+) -> impl FnOnce(&Sandbox) {
+    move |sandbox| {
+        let place = format!("{}:{place}", vassal_path("bad").display());
+        let parts: Vec<_> = parts.iter().copied().chain([&*place]).collect();
+        assert_one_line(sandbox, || drop(sandbox.vassal("bad", lines)), &parts);
+    }
+}
+
+/// The tutorial's vassal with one text replaced by another.
+fn changed_tutorial(sandbox: &Sandbox, from: &str, to: &str) {
+    sandbox.zip();
+    assert!(VASSAL_INI.contains(from));
+    let text = VASSAL_INI.replace(from, to);
+    sandbox.vassal("bad", text.strip_prefix("[uwsgi]\n").unwrap());
+}
+
+#[test]
+fn broken_syntax() {
+    let lines = "command = sh -c \"no end\nuid = user001";
+    sandboxed(|sandbox| {
+        assert_mistake(lines, "2:11: ", &["invalid configuration", "'command'", "a quote \" is not closed"])(
+            sandbox,
+        );
+    });
+}
+
+#[test]
+fn no_app_at_all() {
+    sandboxed(|sandbox| {
+        assert_mistake("", "1:1: ", &["invalid configuration", "there is no app: neither 'command'"])(
+            sandbox,
+        );
+    });
+}
+
+#[test]
+fn an_unknown_user() {
+    let lines = "command = true\nuid = nobody-knows";
+    sandboxed(|sandbox| {
+        let parts = &[
+            "setup failed in privilege drop",
+            "bad.ini:3:7: uid: user 'nobody-knows': does not exist",
+            "does not exist in /etc/passwd",
+        ];
+        assert_mistake(lines, "3:7: ", parts)(sandbox);
+    });
+}
+
+#[test]
+fn an_unknown_phase() {
+    sandboxed(|sandbox| {
+        let parts = &["invalid configuration", "unknown phase 'as-usr' in 'exec-as-usr'"];
+        assert_mistake("command = true\nexec-as-usr = true", "3:1: ", parts)(sandbox);
+    });
+}
+
+#[test]
+fn an_unknown_action() {
+    sandboxed(|sandbox| {
+        let parts = &["invalid configuration", "'hook-as-user': unknown action 'mout'"];
+        assert_mistake("command = true\nhook-as-user = mout:x", "3:16: ", parts)(sandbox);
+    });
+}
+
+#[test]
+fn a_file_that_is_none() {
+    sandboxed(|sandbox| {
+        let path = vassal_path("bad");
+        let shown = path.display().to_string();
+        assert_one_line(
+            sandbox,
+            || fs::create_dir(&path).unwrap(),
+            &[&shown, "ignored: a directory, not a file"],
+        );
+        fs::remove_dir(&path).unwrap();
+        fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        let fifo = || drop(run("mkfifo", &[&shown]));
+        assert_one_line(sandbox, fifo, &[&shown, "ignored: a fifo, not a file"]);
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        let link = || std::os::unix::fs::symlink("/nonexistent", &path).unwrap();
+        assert_one_line(sandbox, link, &[&shown, "ignored: a symbolic link to nothing"]);
+    });
+}
+
+#[test]
+fn a_file_that_is_too_large() {
+    sandboxed(|sandbox| {
+        let make = || fs::write(vassal_path("bad"), vec![b'\n'; 2 << 20]).unwrap();
+        let shown = vassal_path("bad").display().to_string();
+        assert_one_line(sandbox, make, &["cannot start: ", &shown, "larger than 1 MiB"]);
+    });
+}
+
+#[test]
+fn a_missing_zip() {
+    sandboxed(|sandbox| {
+        let make = || changed_tutorial(sandbox, "app001.zip", "missing.zip");
+        let place = format!("{}:7:18: exec-as-user", vassal_path("bad").display());
+        let command = "run fuse-zip -r /var/www/missing.zip /app: exited with status 1";
+        assert_one_line(sandbox, make, &["setup failed in as-user #1: ", command, &place]);
+    });
+}
+
+#[test]
+fn a_missing_dev_fuse() {
+    sandboxed(|sandbox| {
+        // A /dev with null and nothing else.
+        let dev = sandbox.path("dev");
+        fs::create_dir(&dev).unwrap();
+        fs::write(dev.join("null"), "").unwrap();
+        let dev = dev.to_str().unwrap();
+        sandbox.mount(&["-t", "tmpfs", "dev"], dev);
+        run("mknod", &["-m", "666", &format!("{dev}/null"), "c", "1", "3"]);
+        sandbox.mount(&["--rbind", dev], "/dev");
+        let make = || changed_tutorial(sandbox, "app001", "app001");
+        let place = format!("{}:7:18: exec-as-user", vassal_path("bad").display());
+        assert_one_line(sandbox, make, &["setup failed in as-user #1: ", "run fuse-zip ", &place]);
+        let log = fs::read_to_string(sandbox.path("emperor.log")).unwrap();
+        assert!(log.contains("fuse: device not found"), "fuse-zip's own words do not get through");
+    });
+}
+
+#[test]
+fn a_missing_uwsgi() {
+    sandboxed(|sandbox| {
+        let make = || changed_tutorial(sandbox, "plugin = psgi", "binary-path = /nonexistent/uwsgi");
+        let cause = "execute /nonexistent/uwsgi: No such file or directory (ENOENT)";
+        assert_one_line(sandbox, make, &["setup failed in app: ", cause]);
+    });
+}
+
+#[test]
+fn a_port_in_use() {
+    sandboxed(|sandbox| {
+        let _taken = TcpListener::bind("0.0.0.0:9090").unwrap();
+        let make = || changed_tutorial(sandbox, "app001", "app001");
+        let place = ".ini:10:15: http-socket: listen on :9090: Address already in use (EADDRINUSE)";
+        assert_one_line(sandbox, make, &["setup failed in sockets: ", place]);
+    });
+}
+
+#[test]
+fn a_mount_that_never_comes() {
+    sandboxed(|sandbox| {
+        let lines = "command = true\nmountpoint-check = /app\nmountpoint-timeout = 100ms";
+        let parts =
+            &["setup failed in mountpoint-check: ", "mountpoint /app: nothing is mounted there, after 1"];
+        assert_mistake(lines, "3:20: mountpoint-check)", parts)(sandbox);
+    });
+}
+
+#[test]
+fn a_broken_vassal_can_be_put_right() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        fs::rename(vassal_path("app001"), format!("{VASSALS}/draft")).unwrap();
+        sandbox.vassal("app001", "uid = nobody-knows");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        emperor.wait_for("next try in 3600.0 s");
+        fs::rename(format!("{VASSALS}/draft"), vassal_path("app001")).unwrap();
+        crate::common::tutorial::wait_for_page();
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_is_tried_again_when_it_changes_or_when_asked() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("bad", "command = true\nexec-as-usr = true");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "3600000"]);
+        let said = "emperor: bad: invalid configuration: ";
+        let line = emperor.wait_for(said);
+        assert!(line.ends_with("; waiting for the file to change, next try in 3600.0 s"), "{line}");
+        // The throttle would have allowed for a lot of tries.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(emperor.lines("emperor: bad: started (pid ").len(), 1);
+
+        emperor.signal(Signal::USR1);
+        let line = emperor.wait_for("emperor: bad: invalid, next try in 3599.");
+        assert!(line.contains(", 0 restarts, last: ") && line.contains("unknown phase 'as-usr'"), "{line}");
+
+        emperor.signal(Signal::URG);
+        emperor.wait_for_nth(2, said);
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(emperor.lines("emperor: bad: started (pid ").len(), 2, "more than the one try");
+
+        sandbox.vassal("bad", "command = sleep 1000");
+        emperor.wait_running(1, "bad");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_is_tried_again_at_the_longest_throttle() {
+    sandboxed(|sandbox| {
+        let part = sandbox.ini("part", "exec-as-usr = true");
+        sandbox.vassal("bad", &format!("command = sleep 1000\nini = {}", part.display()));
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        emperor.wait_for("waiting for the file to change, next try in 3600.0 s");
+        emperor.stop();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "100"]);
+        emperor.wait_for_nth(2, "waiting for the file to change, next try in 100 ms");
+        sandbox.ini("part", "");
+        emperor.wait_running(1, "bad");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_emperor_without_its_vassal_init_says_so() {
+    sandboxed(|sandbox| {
+        let mut emperor = sandbox.emperor(&["--vassal-init", "/nonexistent/vassal-init"]);
+        assert_eq!(emperor.wait(), 1);
+        let lines = emperor.lines("");
+        assert_eq!(lines.len(), 1, "one line");
+        assert!(
+            lines[0].contains("/nonexistent/vassal-init: No such file or directory (ENOENT)"),
+            "{}",
+            lines[0]
+        );
+    });
+}

@@ -1,0 +1,487 @@
+//! The emperor and its directory: what starts, restarts, stops, and what is left alone.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::process::{self, Handle};
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::{Daemon, cow, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+/// How often a vassal was started.
+fn starts(emperor: &Daemon, name: &str) -> usize {
+    emperor.lines(&format!("emperor: {name}: started (pid ")).len()
+}
+
+/// What the emperor's own file says for every vassal: in its PID 1 first of all, and beside it.
+#[test]
+fn hooks_of_the_emperor_for_its_vassals() {
+    sandboxed(|sandbox| {
+        sandbox.vassal(
+            "app",
+            "exec-asap = echo second\nhook-as-vassal = exec:echo not this\ncommand = sleep 1000",
+        );
+        let emperor = sandbox.emperor(&[
+            "--hook-as-vassal",
+            "exec:echo first",
+            "--mount-as-vassal",
+            "tmpfs vassals /mnt",
+            "--exec-as-emperor",
+            "echo beside $UWSGI_VASSAL_NAME $UWSGI_VASSAL_PID",
+            "--hook-as-emperor",
+            "exec:exit 3",
+        ]);
+        let pid = emperor.wait_running(1, "app");
+        let beside = emperor.wait_for("beside ");
+        assert_eq!(beside, format!("beside app {pid}"));
+        emperor.wait_for("exited with status 3");
+        let log = emperor.log();
+        assert!(log.find("first\n").unwrap() < log.find("second\n").unwrap(), "{log}");
+        assert!(!log.lines().any(|line| line == "not this"), "{log}");
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        assert!(mounts.contains(" /mnt ") && !cow::mounts().contains(" - tmpfs vassals "), "{mounts}");
+        // As often as it starts.
+        process::signal(pid, Signal::KILL);
+        emperor.wait_running(2, "app");
+        emperor.wait_for_nth(2, "beside ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_new_file_starts_a_touched_one_reloads_and_a_removed_one_stops() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("early", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for(&format!("emperor: version {}: watching {VASSALS}", env!("CARGO_PKG_VERSION")));
+        let early = emperor.wait_running(1, "early");
+        let late = sandbox.vassal("late", STEADY);
+        let first = emperor.wait_running(1, "late");
+        assert_ne!(first, early);
+
+        run("touch", &[late.to_str().unwrap()]);
+        emperor.wait_for("vassal-init[late]: reloading: the app is restarted in the same jail");
+        emperor.wait_for("emperor: late: reloaded after ");
+        assert!(process::read(first).is_some(), "PID 1 stays");
+
+        let gone = Handle::of(first);
+        fs::remove_file(late).unwrap();
+        gone.wait();
+        emperor.wait_for("late: stopped; ");
+        assert_eq!(process::named("sleep").len(), 1);
+
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(2, "late");
+        assert_eq!(starts(&emperor, "early"), 1, "the other one was disturbed");
+        assert!(process::read(early).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn each_vassal_has_a_pid_1_of_its_own() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", STEADY);
+        sandbox.vassal("b", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let inits = [emperor.wait_running(1, "a"), emperor.wait_running(1, "b")];
+        let namespace = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        for kind in ["pid", "mnt"] {
+            let own = namespace(inits[0], kind);
+            assert_ne!(own, namespace(inits[1], kind));
+            assert_ne!(own, fs::read_link(format!("/proc/self/ns/{kind}")).unwrap());
+        }
+        // What was not asked for is shared.
+        assert_eq!(namespace(inits[0], "net"), fs::read_link("/proc/self/ns/net").unwrap());
+        let status = fs::read_to_string(format!("/proc/{}/status", inits[0])).unwrap();
+        let pids = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
+        assert!(pids.ends_with("\t1"), "{pids}");
+        let line = fs::read(format!("/proc/{}/cmdline", inits[0])).unwrap();
+        assert_eq!(line, b"vassal-init\0a\0");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn names_that_are_no_vassals_are_ignored() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let names = [
+            ".hidden.ini",
+            "a.ini.swp",
+            ".a.ini.swp",
+            "a.ini~",
+            "#a.ini#",
+            "a.conf",
+            "a.ini.bak",
+            "ini",
+            ".ini",
+            "4913",
+        ];
+        let write =
+            |name: &str| fs::write(format!("{VASSALS}/{name}"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        names[..5].iter().for_each(|name| write(name));
+        let emperor = sandbox.emperor(&[]);
+        names[5..].iter().for_each(|name| write(name));
+        // By the time this one runs, the others have been seen.
+        sandbox.vassal("real", STEADY);
+        emperor.wait_running(1, "real");
+        assert_eq!(emperor.lines(": started (pid ").len(), 1);
+        assert_eq!(emperor.lines("ignored"), [""; 0], "not worth a line");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_half_written_file_is_started_once_when_it_is_complete() {
+    sandboxed(|sandbox| {
+        let emperor = sandbox.emperor(&[]);
+        // It can tell only of what is written under its eyes.
+        sandbox.vassal("early", STEADY);
+        emperor.wait_running(1, "early");
+        let mut file = File::create(vassal_path("slow")).unwrap();
+        for (index, part) in ["[uw", "sgi]\ncomm", "and = sleep", " 1000"].iter().enumerate() {
+            file.write_all(part.as_bytes()).unwrap();
+            // While it is being written, the emperor looks several times: for each of these.
+            let name = format!("other{index}");
+            sandbox.vassal(&name, STEADY);
+            emperor.wait_running(1, &name);
+        }
+        assert_eq!(starts(&emperor, "slow"), 0, "started half-written");
+        file.write_all(b"\n").unwrap();
+        drop(file);
+        emperor.wait_running(1, "slow");
+        sandbox.vassal("last", STEADY);
+        emperor.wait_running(1, "last");
+        assert_eq!(starts(&emperor, "slow"), 1);
+        assert_eq!(emperor.lines("slow: file changed"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_broken_vassal_backs_off_and_disturbs_nobody() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("broken", "command = false");
+        sandbox.vassal("steady", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "20", "--emperor-max-throttle", "100"]);
+        let steady = emperor.wait_running(1, "steady");
+        for (index, delay) in ["20 ms", "40 ms", "80 ms", "100 ms", "100 ms"].iter().enumerate() {
+            let line = emperor.wait_for_nth(index + 1, "emperor: broken: app exited with status 1; ");
+            assert!(line.ends_with(&format!("next try in {delay}")), "try #{}: {line}", index + 1);
+        }
+        assert_eq!(starts(&emperor, "steady"), 1);
+        assert_eq!(emperor.pid_of("steady"), steady);
+        assert!(process::read(steady).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn editing_the_file_clears_the_backoff() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
+        emperor.wait_for("next try in 3600.0 s");
+        sandbox.vassal("app", "command = false");
+        // Not only at once, but the next delay is the first one again.
+        emperor.wait_for_nth(2, "next try in 3600.0 s");
+        sandbox.vassal("app", STEADY);
+        emperor.wait_running(3, "app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn urg_clears_the_backoff() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "36000000"]);
+        for round in 1..=3 {
+            emperor.wait_for_nth(round, "next try in 3600.0 s");
+            emperor.signal(Signal::URG);
+        }
+        emperor.wait_for_nth(4, "next try in 3600.0 s");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_crash_after_more_than_a_second_is_respawned_at_once() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let first = emperor.wait_running(1, "app");
+        // The second that earns a respawn at once.
+        std::thread::sleep(Duration::from_millis(1100));
+        process::signal(process::only("sleep").pid, Signal::SEGV);
+        let line = emperor.wait_for("emperor: app: app killed by SIGSEGV; ");
+        assert!(line.ends_with("; respawning now"), "{line}");
+        assert_ne!(emperor.wait_running(2, "app"), first);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_killed_pid_1_is_replaced() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        let first = emperor.wait_running(1, "app");
+        let app = Handle::of(process::only("sleep").pid);
+        process::signal(first, Signal::KILL);
+        app.wait();
+        emperor.wait_for("emperor: app: vassal-init killed by SIGKILL without a reason; ");
+        assert_ne!(emperor.wait_running(2, "app"), first);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn no_vassal_survives_a_killed_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        sandbox.vassal("steady", STEADY);
+        // One that has signals to stop it ignored, and would take its time.
+        sandbox.vassal(
+            "stubborn",
+            "stop-timeout = 100ms\ncommand = sh -c 'trap \"\" TERM INT HUP; while :; do sleep 0.01; done'",
+        );
+        let mut emperor = sandbox.emperor(&[]);
+        for name in ["app001", "steady", "stubborn"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.signal(Signal::KILL);
+        assert_eq!(emperor.wait(), 137);
+        until("every process is gone", || process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn no_starting_vassal_survives_a_killed_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("starting", "exec-as-root = sleep 1000\ncommand = true");
+        let mut emperor = sandbox.emperor(&[]);
+        process::only("sleep");
+        emperor.signal(Signal::KILL);
+        assert_eq!(emperor.wait(), 137);
+        until("every process is gone", || process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn term_int_and_quit_stop_all_in_parallel() {
+    sandboxed(|sandbox| {
+        for name in ["a", "b", "c", "d", "e"] {
+            let app = "trap \"sleep 1; exit 0\" TERM; echo ready; while :; do sleep 0.01; done";
+            sandbox.vassal(name, &format!("command = sh -c '{app}'"));
+        }
+        for (round, signal) in [Signal::TERM, Signal::INT, Signal::QUIT].into_iter().enumerate() {
+            let mut emperor = sandbox.emperor(&[]);
+            let ready = (round + 1) * 5;
+            until("all are ready", || emperor.log().lines().filter(|line| *line == "ready").count() == ready);
+            let start = Instant::now();
+            emperor.signal(signal);
+            assert_eq!(emperor.wait(), 0);
+            // One second each; one after the other it would be five.
+            let took = start.elapsed();
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(3500), "{took:?}");
+            assert!(
+                process::all().iter().all(process::Process::is_of_sandbox),
+                "outlived the emperor's own end"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_second_int_after_more_than_a_second_kills_at_once() {
+    sandboxed(|sandbox| {
+        let app = "trap \"\" TERM; echo ready; while :; do sleep 0.01; done";
+        sandbox.vassal("app", &format!("stop-timeout = 60m\ncommand = sh -c '{app}'"));
+        let mut emperor = sandbox.emperor(&[]);
+        until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
+        emperor.signal(Signal::INT);
+        emperor.wait_for("SIGTERM to the app");
+        // The second within which it would be the same request.
+        std::thread::sleep(Duration::from_millis(1100));
+        emperor.signal(Signal::INT);
+        assert_eq!(emperor.wait(), 0);
+        emperor.wait_for(": asked again, killing 1 vassal");
+        emperor.wait_for("emperor: app: killed: not gone 1.");
+        assert!(process::all().iter().all(process::Process::is_of_sandbox));
+    });
+}
+
+#[test]
+fn two_signals_at_once_are_one_request() {
+    sandboxed(|sandbox| {
+        let app = "trap \"sleep 0.3; echo in order; exit 0\" TERM; echo ready; while :; do sleep 0.01; done";
+        sandbox.vassal("app", &format!("command = sh -c '{app}'"));
+        let mut emperor = sandbox.emperor(&[]);
+        until("the app is ready", || emperor.log().lines().any(|line| line == "ready"));
+        emperor.signal(Signal::TERM);
+        emperor.signal(Signal::INT);
+        emperor.wait_for("SIGTERM to the app");
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert_eq!(emperor.lines("in order").len(), 1, "the app was killed");
+        assert_eq!(emperor.lines("killing"), [""; 0]);
+        let log = emperor.log();
+        let told: Vec<_> = log.lines().filter(|line| line.starts_with("emperor: SIG")).collect();
+        assert!(matches!(&*told, [line] if line.ends_with(": stopping 1 vassal")), "{told:?}");
+    });
+}
+
+#[test]
+fn a_vassal_that_cannot_be_killed_does_not_keep_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("stuck", STEADY);
+        sandbox.vassal("good", STEADY);
+        let mut emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "stuck");
+        emperor.wait_running(1, "good");
+        // A process in the vassal's pid namespace with a parent outside that does not reap it: the namespace's PID 1
+        // waits for it in the kernel, whatever signal it gets (pid_namespaces(7)).
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &init.to_string(), "--pid", "sleep", "1001"]);
+        let mut outsider = sandbox.start("outsider", command);
+        until("the process in the namespace", || process::named("sleep").len() == 3);
+        outsider.signal(Signal::STOP);
+        let is_stopped = || process::read(outsider.pid()).is_some_and(|process| process.state == 'T');
+        until("it is stopped", is_stopped);
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 1);
+        let line = emperor.wait_for("emperor: stuck: pid ");
+        assert!(
+            line.starts_with(&format!("emperor: stuck: pid {init} is stuck in the kernel: not gone 10."))
+        );
+        emperor.wait_for("emperor: good: stopped; ");
+        let log = emperor.log();
+        assert_eq!(log.lines().last(), Some("emperor: stop 1 vassal: killed, but stuck in the kernel"));
+        assert!(process::read(init).is_some(), "it was not stuck at all");
+        outsider.signal(Signal::CONT);
+        outsider.wait();
+    });
+}
+
+#[test]
+fn a_vassal_that_takes_long_to_set_up_is_told_of_and_left_alone() {
+    sandboxed(|sandbox| {
+        sandbox.vassal(
+            "slow",
+            "exec-as-root = sh -c 'while ! [ -e /run/go ]; do sleep 0.1; done'\ncommand = sleep 1000",
+        );
+        let go = std::path::Path::new("/run/go");
+        let _ = fs::remove_file(go);
+        let emperor = sandbox.emperor(&[]);
+        let line = emperor.wait_for("vassal-init[slow]: as-root: sh -c ");
+        assert!(line.ends_with(": still running after 5.0 s; it is given 60.0 s"), "{line}");
+        let line = emperor.wait_for("emperor: slow: still setting up after ");
+        assert!(line.contains(" after 10."), "{line}");
+        fs::write(go, "").unwrap();
+        emperor.wait_running(1, "slow");
+        fs::remove_file(go).unwrap();
+        assert_eq!(emperor.lines("still setting up").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn vassals_do_not_read_the_standard_input_of_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'cat; echo end of input; exec sleep 1000'");
+        let input = sandbox.file("input", "not for vassals\n");
+        let shell = format!("exec \"$@\" < {}", input.display());
+        let mut command = sandbox.wrapped(&["sh", "-c", &shell, "sh"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("end of input");
+        assert_eq!(emperor.lines("not for vassals"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn without_a_pid_namespace_there_is_a_warning() {
+    sandboxed(|sandbox| {
+        let warning = "emperor-use-clone has no pid: processes of a vassal can outlive it";
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        assert_eq!(emperor.lines(warning), [""; 0]);
+        emperor.stop();
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
+        emperor.wait_running(2, "app");
+        assert_eq!(emperor.lines(warning).len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn hup_reloads_all_and_usr1_shows_all() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", STEADY);
+        sandbox.vassal("b", "command = false");
+        let emperor =
+            sandbox.emperor(&["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let a = emperor.wait_running(1, "a");
+        emperor.wait_for("emperor: b: app exited with status 1; ");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for(&format!(", pid {a}, 0 restarts"));
+        emperor.wait_for("emperor: b: backoff, next try in ");
+        emperor.signal(Signal::HUP);
+        emperor.wait_for("emperor: a: reloaded after ");
+        assert!(process::read(a).is_some(), "PID 1 stays");
+        emperor.wait_for_nth(2, "emperor: b: app exited with status 1; ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_does_not_stop_its_vassals() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
+        let init = emperor.wait_running(1, "app");
+        let away = format!("{VASSALS}.away");
+        fs::rename(VASSALS, &away).unwrap();
+        let line = emperor.wait_for("/etc/uwsgi/emperor.ini:2:11: emperor: ");
+        assert!(line.contains("No such file or directory (ENOENT); its vassals stay as they are"), "{line}");
+        // Two more looks in vain make no more lines.
+        std::thread::sleep(Duration::from_millis(2500));
+        assert_eq!(emperor.lines("its vassals stay as they are").len(), 1);
+        fs::rename(&away, VASSALS).unwrap();
+        emperor.wait_for("/etc/uwsgi/vassals can be read again");
+        sandbox.vassal("new", STEADY);
+        emperor.wait_running(1, "new");
+        assert_eq!(starts(&emperor, "app"), 1);
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_missing_directory_is_one_line_until_it_appears() {
+    sandboxed(|sandbox| {
+        let mut emperor = sandbox.emperor_alone(&["--emperor-freq", "1"]);
+        let line = emperor.wait_for("No such file or directory (ENOENT)");
+        assert!(line.starts_with(
+            "emperor: /etc/uwsgi/emperor.ini:2:11: emperor: open directory /etc/uwsgi/vassals: "
+        ));
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(emperor.is_running());
+        assert_eq!(emperor.lines("").len(), 2, "who watches what, and that it is not there: that is enough");
+        sandbox.vassal("app", STEADY);
+        emperor.wait_running(1, "app");
+        emperor.stop();
+    });
+}

@@ -1,0 +1,21 @@
+//! The emperor: vassals that come, change, fail and go, and what operators and tools see of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod bad_vassals;
+mod control;
+mod demand;
+mod lifecycle;
+mod monitors;
+mod readiness;
+mod reload;
+mod seeing;
+mod sockets;
+mod surviving;
+mod tyrant;
+mod unprivileged;
+mod upgrade;

@@ -1,0 +1,651 @@
+//! A changed file: the app is restarted in the same jail, or kept, or everything is made anew; and each is said.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::common::cow::PIVOTED;
+use crate::common::process::{self, Handle};
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::sees_app_mounted;
+use crate::common::{Daemon, Sandbox, eventually, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal with the zip mounted; each start of the app leaves a mark with its kind.
+fn lines(app: &str) -> String {
+    format!(
+        "uid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\n  exec-as-user = echo first time\n\
+         endif =\nif-reload =\n  exec-as-user = echo once more\nendif =\nmountpoint-check = /app\nexec-as-root = echo as root\n\
+         exec-pre-app = echo about to start\n{app}"
+    )
+}
+
+const SLEEP: &str = "command = sleep 1000";
+
+/// The said lines that hooks and apps have written, in order.
+fn said(daemon: &Daemon) -> Vec<String> {
+    daemon
+        .log()
+        .lines()
+        .filter(|line| !line.starts_with("vassal-init") && !line.starts_with("emperor"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn emperor(sandbox: &Sandbox, first: &str) -> (Daemon, i32, i32) {
+    sandbox.zip();
+    sandbox.vassal("app", first);
+    let emperor = sandbox.emperor(&[]);
+    let init = emperor.wait_running(1, "app");
+    let app = process::only("sleep").pid;
+    (emperor, init, app)
+}
+
+/// Waits until the app is another process than `old`.
+fn another(old: i32) -> i32 {
+    eventually("another app", || match process::named("sleep").as_slice() {
+        [app] if app.pid != old => Some(app.pid),
+        _ => None,
+    })
+}
+
+/// There it would be the tenant's, run as root.
+#[test]
+fn a_command_is_never_asked_for_what_it_prints_in_the_jail() {
+    sandboxed(|sandbox| {
+        let lines = "words = @(exec://echo 1000; echo \"command by $$\" >&2)\ncommand = sleep %(words)";
+        sandbox.vassal("app", lines);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        sandbox.vassal("app", lines);
+        emperor.wait_for("emperor: app: needs a fresh jail: what a command prints may have changed");
+        assert_ne!(emperor.wait_running(2, "app"), init);
+        // The second process of its namespace each time: of the two instances, and of a check between them.
+        assert_eq!(emperor.lines("command by"), ["command by 2"; 3]);
+        emperor.stop();
+    });
+}
+
+/// A program in the place of a vassal's file.
+fn program(script: &str) {
+    let draft = Path::new(VASSALS).join("draft");
+    fs::create_dir_all(VASSALS).unwrap();
+    fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&draft, Permissions::from_mode(0o755)).unwrap();
+    fs::rename(draft, vassal_path("program")).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_checked_does_not_keep_the_old_app_for_ever() {
+    sandboxed(|sandbox| {
+        program("echo '[uwsgi]'; echo 'command = sleep 2000'");
+        let emperor = sandbox.emperor(&["--emperor-magic-exec"]);
+        let init = emperor.wait_running(1, "program");
+        // The first time, which is the check, it hangs.
+        program(
+            "[ -e /run/again ] || { touch /run/again; exec sleep 2500; }; echo '[uwsgi]'; echo 'command = sleep 3000'",
+        );
+        until("it is checked", || process::named("sleep").len() == 2);
+        let inits = process::named("vassal-init");
+        let check = inits.iter().find(|process| process.pid != init).unwrap();
+        process::signal(check.pid, Signal::STOP);
+        emperor.wait_for("emperor: program: the reload was not answered in time: restarting");
+        assert_ne!(emperor.wait_running(2, "program"), init);
+        assert_eq!(process::named("sleep").len(), 1);
+        emperor.stop();
+    });
+}
+
+/// Below another root no template can be read, and a program is not run there either.
+#[test]
+fn a_mistake_that_only_a_fresh_start_can_see_leaves_the_app_alone() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        let template = sandbox.file("template.ini", "[uwsgi]\nenv = A=1\n");
+        let jailed = |more: &str| sandbox.vassal("jailed", &format!("chroot = /ns/precise\n{SLEEP}\n{more}"));
+        jailed("");
+        program("echo '[uwsgi]'; echo 'command = sleep 2000'");
+        let include = template.to_str().unwrap();
+        let emperor = sandbox.emperor(&["--emperor-magic-exec", "--vassals-include", include]);
+        let (first, second) = (emperor.wait_running(1, "jailed"), emperor.wait_running(1, "program"));
+
+        jailed("hook-as-user = mkdri:/x");
+        let line = emperor.wait_for("emperor: jailed: reload refused: ");
+        assert!(
+            line.contains("jailed.ini:4:16: ") && line.ends_with("; the app goes on as it was"),
+            "{line}"
+        );
+        fs::write(&template, "[uwsgi]\nhook-as-user = mkdri:/y\n").unwrap();
+        jailed("");
+        let line = emperor.wait_for_nth(2, "emperor: jailed: reload refused: ");
+        assert!(line.contains("template.ini:2:16: "), "{line}");
+        program("exit 3");
+        let line = emperor.wait_for("emperor: program: reload refused: ");
+        assert!(line.contains("exited with status 3; the app goes on as it was"), "{line}");
+        assert_eq!((emperor.pid_of("jailed"), emperor.pid_of("program")), (first, second));
+
+        fs::write(&template, "[uwsgi]\n").unwrap();
+        jailed("");
+        emperor
+            .wait_for("emperor: jailed: needs a fresh jail: its templates are not in the jail: restarting");
+        assert_ne!(emperor.wait_running(2, "jailed"), first);
+        // What is being checked does not outlive the emperor, nor hold it up.
+        program("exec sleep 3000");
+        until("it is checked", || process::named("sleep").len() == 3);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_touched_file_restarts_the_app_in_the_same_jail() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(SLEEP));
+        let daemon = process::only("fuse-zip").pid;
+        assert_eq!(said(&emperor), ["as root", "first time", "about to start"]);
+        let mut latest = app;
+        for n in 1..=3 {
+            sandbox.vassal("app", &lines(SLEEP));
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            latest = another(latest);
+            emperor.wait_for_nth(n + 1, "app started");
+        }
+        let again = ["once more", "about to start"];
+        assert_eq!(
+            said(&emperor),
+            [&["as root", "first time", "about to start"][..], &again, &again, &again].concat()
+        );
+        assert_eq!(emperor.pid_of("app"), init);
+        assert_eq!(process::only("fuse-zip").pid, daemon);
+        assert!(sees_app_mounted(init));
+        // The mount is watched as before.
+        let instance = Handle::of(init);
+        process::signal(daemon, Signal::KILL);
+        instance.wait();
+        emperor.wait_for("mountpoint /app lost");
+        emperor.wait_running(2, "app");
+        assert_eq!(emperor.lines("emperor: app: started").len(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_new_file_counts_for_the_new_app() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(&format!("env = A=1\n{SLEEP}")));
+        let new =
+            "env = A=2\nchdir = /var\numask = 027\ncommand = sh -c 'echo $A; pwd; umask; exec sleep 1001'";
+        sandbox.vassal("app", &lines(new));
+        another(app);
+        eventually("its words", || {
+            said(&emperor).ends_with(&["2".into(), "/var".into(), "0027".into()]).then_some(())
+        });
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_invalid_file_leaves_the_app_alone_and_is_shown() {
+    sandboxed(|sandbox| {
+        let (emperor, init, app) = emperor(sandbox, &lines(SLEEP));
+        for (n, (wrong, says)) in (1..).zip([
+            ("hook-as-user = mkdri:/x", "unknown action 'mkdri', did you mean 'mkdir'?"),
+            ("uid =", "uid"),
+            ("mountpoint-check = app", "app"),
+            ("else =", "else"),
+        ]) {
+            sandbox.vassal("app", &lines(&format!("{SLEEP}\n{wrong}")));
+            let line = emperor.wait_for_nth(n, "not reloaded, the app goes on as it was: ");
+            assert!(line.contains(says), "'{says}' is not in: {line}");
+            let place = format!("{}:", vassal_path("app").display());
+            assert!(line.contains(&place), "{line}");
+            emperor.wait_for_nth(n, "emperor: app: reload refused: ");
+            // The status shows the mistake for as long as it is there.
+            emperor.signal(Signal::USR1);
+            emperor.wait_for_nth(n, "1 vassal");
+            let status = eventually("its status", || {
+                let log = emperor.log();
+                let (_, after) = log.rsplit_once("1 vassal\n")?;
+                after.lines().find(|line| line.starts_with("emperor: app: ")).map(str::to_owned)
+            });
+            assert!(status.contains(says), "'{says}' is not in: {status}");
+            assert_eq!((emperor.pid_of("app"), process::only("sleep").pid), (init, app));
+        }
+        // Right again: taken on, and the status forgets.
+        sandbox.vassal("app", &lines(SLEEP));
+        another(app);
+        emperor.wait_for_nth(2, "app started");
+        let shown = emperor.lines("1 vassal").len();
+        eventually("a status without it", || {
+            emperor.signal(Signal::USR1);
+            emperor.wait_for_nth(shown + 1, "1 vassal");
+            let log = emperor.log();
+            let (_, after) = log.rsplit_once("1 vassal\n")?;
+            let line = after.lines().find(|line| line.starts_with("emperor: app: "))?;
+            (!line.contains("endif")).then_some(())
+        });
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_ends_before_its_reload_is_through_has_ended() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", SLEEP);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
+        emperor.wait_running(1, "app");
+        // It ends during this hook.
+        sandbox.vassal("app", "command = false\nexec-post-app = sleep 0.2");
+        emperor.wait_for("emperor: app: reloaded after ");
+        emperor.wait_for("emperor: app: app exited with status 1; ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_shapes_the_jail_asks_for_a_fresh_one() {
+    sandboxed(|sandbox| {
+        let (emperor, mut init, _) = emperor(sandbox, &lines(SLEEP));
+        let base = lines(SLEEP);
+        for (n, (from, to, what)) in (1..).zip([
+            ("uid = user001", "uid = user001\ngid = nogroup", "gid"),
+            ("as root", "as somebody", "a hook up to as-root"),
+            (SLEEP, "command = sleep 1000\ncap = kill", "cap"),
+            ("mountpoint-check = /app\n", "", "mountpoint-check"),
+            ("uid = user001", "uid = root", "uid"),
+        ]) {
+            // Each differs from the one before in its own change and the way back of the last: the first one found counts.
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &base.replace(from, to));
+            instance.wait();
+            let line = emperor.wait_for_nth(n, "which needs a fresh jail");
+            if n == 1 {
+                assert!(line.contains(&format!("not reloaded: {what} changed")), "{line}");
+            }
+            let next = emperor.wait_running(n + 1, "app");
+            assert_ne!(next, init);
+            init = next;
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_stop_during_a_reload_wins() {
+    sandboxed(|sandbox| {
+        // While the old app takes its time, and while the new one is prepared.
+        for stubborn in [true, false] {
+            let app = if stubborn {
+                "stop-timeout = 60s\ncommand = sh -c 'trap \"sleep 0.5; exit 0\" TERM; echo ready; while :; do sleep 0.01; done'"
+            } else {
+                "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep 1000'"
+            };
+            let mut vassal = sandbox
+                .vassal_init("vassal", &format!("uid = user001\nexec-as-user-atexit = echo bye\n{app}"));
+            vassal.wait_for("ready");
+            vassal.wait_for("app started");
+            vassal.signal(Signal::HUP);
+            vassal.wait_for("reloading: the app is restarted");
+            if !stubborn {
+                eventually("the hook", || fs_has_argument("999").then_some(()));
+            }
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            assert_eq!(vassal.lines("ready").len(), 1, "the app was started again");
+            vassal.wait_for("stopped, ");
+            if stubborn {
+                vassal.wait_for("bye");
+            }
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_stop_that_comes_with_the_end_of_the_old_app_starts_no_other() {
+    sandboxed(|sandbox| {
+        let app = "perl -e '$| = 1; $SIG{TERM} = sub { print qq(asked\\n); \
+                   select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; print qq(up\\n); sleep 1 while 1'";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("command = {app}"));
+        vassal.wait_for("up");
+        let old = process::only("perl");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("asked");
+        process::signal(old.parent, Signal::STOP);
+        sandbox.file("go", "");
+        until("the app has ended", || process::read(old.pid).is_none_or(|old| old.state == 'Z'));
+        process::signal(old.parent, Signal::TERM);
+        process::signal(old.parent, Signal::CONT);
+        vassal.wait();
+        assert_eq!(vassal.lines(" to the app"), [""; 0], "there is none");
+        vassal.wait_for("stopped, ");
+    });
+}
+
+/// Whether a process has that word on its command line.
+fn fs_has_argument(word: &str) -> bool {
+    process::named("sleep").iter().any(|process| {
+        fs::read(format!("/proc/{}/cmdline", process.pid))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
+    })
+}
+
+#[test]
+fn hup_reloads_a_vassal_of_no_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let vassal = sandbox
+            .vassal_init("vassal", &lines("if-reload =\nenv = KIND=again\nendif =\ncommand = sleep 1000"));
+        vassal.wait_for("app started");
+        let app = process::only("sleep");
+        // The same file.
+        vassal.signal(Signal::HUP);
+        let next = another(app.pid);
+        assert_eq!(process::read(next).unwrap().parent, app.parent, "the same PID 1");
+        let environment = fs::read(format!("/proc/{next}/environ")).unwrap();
+        assert!(String::from_utf8_lossy(&environment).contains("KIND=again"));
+        vassal.wait_for_nth(2, "app started");
+        // A wrong one.
+        sandbox.ini("vassal", "command = 'sleep 1000");
+        vassal.signal(Signal::HUP);
+        let line = vassal.wait_for("not reloaded, the app goes on as it was: ");
+        assert!(line.contains("vassal.ini:2:"), "{line}");
+        // One for another jail: nobody is there to make one.
+        sandbox.ini("vassal", "command = sleep 1000");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("which needs a fresh jail");
+        // None.
+        fs::remove_file(sandbox.path("vassal.ini")).unwrap();
+        vassal.signal(Signal::HUP);
+        let line = vassal.wait_for_nth(2, "not reloaded, the app goes on as it was: ");
+        assert!(line.contains("No such file"), "{line}");
+        assert_eq!(process::only("sleep").pid, next);
+    });
+}
+
+#[test]
+fn what_hooks_of_the_jail_have_set_lasts_through_a_reload() {
+    sandboxed(|sandbox| {
+        let lines = "uid = user001\nif-not-reload =\nhook-asap = putenv:A=kept\nendif =\nhook-as-root = putenv:B=2\n\
+                     hook-as-root = umask:027\nhook-as-root = chdir:/var\nhook-as-user = putenv:B=3\n\
+                     exec-pre-app = echo `printenv A B; umask; pwd`\ncommand = sleep 1000";
+        let vassal = sandbox.vassal_init("vassal", lines);
+        vassal.wait_for("app started");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for_nth(2, "app started");
+        assert_eq!(said(&vassal), ["kept 3 0027 /var"; 2]);
+    });
+}
+
+#[test]
+fn a_reload_that_fails_is_followed_by_the_hooks_for_the_exit() {
+    sandboxed(|sandbox| {
+        let exit = "exec-as-user-atexit = echo exit hook";
+        let mut vassal = sandbox.vassal_init("vassal", &format!("command = sleep 1000\n{exit}"));
+        vassal.wait_for("app started");
+        sandbox.ini("vassal", &format!("exec-as-user = false\ncommand = sleep 1000\n{exit}"));
+        vassal.signal(Signal::HUP);
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("as-user #1: run false: exited with status 1");
+        assert!(vassal.log().lines().any(|line| line == "exit hook"), "{}", vassal.log());
+    });
+}
+
+#[test]
+fn a_reload_reads_nothing_in_the_tenants_tree() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/run/outside").unwrap();
+        fs::create_dir_all("/ns/precise/run/outside").unwrap();
+        // The same name, and the tenant's own idea of it.
+        fs::write("/run/outside/common.ini", "[uwsgi]\nexec-pre-app = echo by the operator\n").unwrap();
+        fs::write(
+            "/ns/precise/run/outside/common.ini",
+            "[uwsgi]\nno-new-privs = false\nexec-pre-app = echo by the tenant\n",
+        )
+        .unwrap();
+        fs::write("/run/outside/word", "word").unwrap();
+        let lines = |more: &str| {
+            format!("uid = user001\n{PIVOTED}\nunmount-timeout = 200ms\n{more}\ncommand = sleep 1000")
+        };
+        sandbox.vassal("app", &lines(""));
+        let emperor = sandbox.emperor(&[]);
+        let mut init = emperor.wait_running(1, "app");
+        for (n, reads) in (1..).zip([
+            "include = /run/outside/common.ini",
+            "if-reload =\ninclude = /run/outside/common.ini\nendif =",
+            "exec-pre-app = echo @(/run/outside/word)",
+            "if-exists = /run/outside/common.ini\nexec-pre-app = echo found\nendif =",
+            "env = USER=%U",
+        ]) {
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &lines(reads));
+            instance.wait();
+            emperor
+                .wait_for_nth(n, "not reloaded: it reads files, which cannot be seen from inside the jail, ");
+            init = emperor.wait_running(n + 1, "app");
+        }
+        assert_eq!(emperor.lines("by the tenant"), [""; 0]);
+        assert_eq!(said(&emperor).first().unwrap(), "by the operator");
+        // The file itself has a name, which is no look at it.
+        sandbox.vassal("app", &lines("env = NAME=%n-%p"));
+        emperor.wait_for("reloading: the app is restarted in the same jail");
+        emperor.wait_for_nth(2 + 5, "app started");
+        let environment = fs::read(format!("/proc/{}/environ", process::only("sleep").pid)).unwrap();
+        let name = format!("NAME=app-{}", vassal_path("app").display());
+        assert!(String::from_utf8_lossy(&environment).contains(&name));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let place = VASSALS;
+        symlink("/app", "/run/link").unwrap();
+        // Over the file itself, as this vassal sees it, and where the app's data is.
+        let lines = |more: &str| {
+            format!(
+                "exec-asap = fuse-zip -r -o nonempty /var/www/app001.zip {place}\nexec-asap = fuse-zip -r /var/www/app001.zip /app\n\
+                 unmount-timeout = 200ms\nchdir = /\n{more}\ncommand = sleep 1000"
+            )
+        };
+        sandbox.vassal("app", &lines(""));
+        let emperor = sandbox.emperor(&[]);
+        let stop = || {
+            until("the daemons", || process::named("fuse-zip").len() == 2);
+            process::named("fuse-zip").iter().for_each(|daemon| process::signal(daemon.pid, Signal::STOP));
+        };
+        let mut init = emperor.wait_running(1, "app");
+        stop();
+        sandbox.vassal("app", &lines("env = A=1"));
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
+        for (n, path) in (1..).zip(["/app/page.html", "/run/../app/page.html", "/run/link/page.html"]) {
+            let instance = Handle::of(init);
+            sandbox.vassal("app", &lines(&format!("if-exists = {path}\nendif =")));
+            instance.wait();
+            let line = emperor.wait_for_nth(n, "a FUSE filesystem that may hang, which needs a fresh jail");
+            assert!(line.contains("not reloaded: it looks at /"), "{line}");
+            init = emperor.wait_running(n + 1, "app");
+            stop();
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_the_old_app_leaves_behind_does_not_outlive_a_reload() {
+    sandboxed(|sandbox| {
+        // Without a single hook, and where nothing marks the app's processes.
+        for more in ["", "no-new-privs = false\n", "exec-as-user = true\n"] {
+            let app = "command = sh -c 'setsid sleep 1000 & echo up; exec sleep 2000'";
+            let mut vassal = sandbox.vassal_init("vassal", &format!("{more}{app}"));
+            vassal.wait_for("up");
+            until("both", || process::named("sleep").len() == 2);
+            let old: Vec<_> = process::named("sleep").iter().map(|process| process.pid).collect();
+            vassal.signal(Signal::HUP);
+            vassal.wait_for("the app has left processes behind (1): SIGTERM");
+            vassal.wait_for_nth(2, "app started");
+            assert!(old.iter().all(|&pid| process::read(pid).is_none()), "it is still there");
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+/// A page that is done when a file is there.
+const SLOW: &str = "sub { select undef, undef, undef, 0.02 until -e '/run/scratch/go'; [200, [], ['done']] }";
+
+fn request(port: u16) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_reload_of_real_uwsgi_lets_it_answer_what_it_has_accepted() {
+    sandboxed(|sandbox| {
+        let psgi = sandbox.file("slow.psgi", SLOW);
+        let lines = format!(
+            "http-socket = 127.0.0.1:8101\nmaster = true\nplugin = psgi\nuid = user001\npsgi = {}\n",
+            psgi.display()
+        );
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests");
+        let slow = request(8101);
+        until("it was accepted", || emperor.pid_of("app") > 0 && is_served(8101));
+        sandbox.vassal("app", &lines);
+        emperor.wait_for("graceful shutdown triggered");
+        let later = request(8101);
+        sandbox.file("go", "");
+        for stream in [slow, later] {
+            let text = answer(stream);
+            assert!(text.ends_with("done"), "{text}");
+        }
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}
+
+/// Whether a connection to the port was accepted: nothing waits in the queue of who listens there.
+fn is_served(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X} ");
+    let listening = |line: &&str| line.contains(&local) && line.contains(" 0A ");
+    let line = table.lines().find(listening).unwrap();
+    line.split_whitespace().nth(4) == Some("00000000:00000000")
+}
+
+#[test]
+fn an_app_that_speaks_uwsgis_protocol_is_asked_over_it() {
+    sandboxed(|sandbox| {
+        let psgi = sandbox.file("app.psgi", "sub { [200, [], [$$]] }");
+        let own = format!(
+            "http-socket = 127.0.0.1:8102\nmaster = true\nplugin = psgi\npsgi = {}\nprocname-master = the master",
+            psgi.display()
+        );
+        let lines = format!("uid = user001\ncommand = uwsgi --ini {}", sandbox.ini("own", &own).display());
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("emperor: app: ready to accept requests");
+        sandbox.vassal("app", &lines);
+        emperor.wait_for("reloading: the file says what it said before; uWSGI's message 1 to the app");
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.wait_for("gracefully (RE)spawned uWSGI master process");
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests");
+        assert!(answer(request(8102)).contains(" 200 "));
+        // Anything else is for a restart.
+        sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
+        emperor.wait_for("graceful shutdown triggered");
+        emperor.wait_for_nth(3, "emperor: app: ready to accept requests");
+        assert_eq!(emperor.lines("app started").len(), 2);
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("stopping for the emperor: uWSGI's message 0 to the app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn reload_signal_is_for_a_file_that_says_what_it_said_before() {
+    sandboxed(|sandbox| {
+        let app =
+            "perl -e '$| = 1; $SIG{HUP} = sub { print \"heard\\n\" }; print \"up\\n\"; sleep 1 while 1'";
+        let lines = format!("command = {app}\nreload-signal = HUP\nif-reload =\nendif =");
+        let mut vassal = sandbox.vassal_init("alone", &lines);
+        vassal.wait_for("up");
+        vassal.signal(Signal::HUP);
+        vassal.wait_for("reloading: the file says what it said before; SIGHUP to the app");
+        vassal.wait_for("heard");
+        vassal.signal(Signal::TERM);
+        vassal.wait();
+
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("up");
+        for n in 1..=2 {
+            sandbox.vassal("app", &lines);
+            emperor.wait_for_nth(n, "heard");
+            emperor.wait_for_nth(n, "emperor: app: reloaded after");
+        }
+        assert_eq!(emperor.lines("up").len(), 1);
+        // Another environment, a hook that a reload runs, and what only a reload sees.
+        for (n, more) in [(1, "env = A=1"), (2, "exec-pre-app = true"), (3, "exec-pre-app = true")] {
+            sandbox.vassal("app", &format!("{lines}\n{more}"));
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            emperor.wait_for_nth(n + 1, "up");
+        }
+        let guarded = lines.replace("if-reload =", "if-reload =\nenv = RELOADED=1");
+        for n in 4..=5 {
+            sandbox.vassal("app", &guarded);
+            emperor.wait_for_nth(n, "reloading: the app is restarted in the same jail");
+            emperor.wait_for_nth(n + 1, "up");
+        }
+        assert_eq!(emperor.lines("heard").len(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_is_missing_is_said_before_the_old_app_is_stopped() {
+    sandboxed(|sandbox| {
+        let lines = format!("uid = user001\n{SLEEP}");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        let path = vassal_path("app");
+        let place = |line: u32| format!("{}:{line}:", path.display());
+        for (new, line, why) in [
+            ("uid = nosuch\ncommand = sleep 1000", 2, "user 'nosuch': does not exist"),
+            ("uid = user001\nadd-gid = nosuch\ncommand = sleep 1000", 3, "group 'nosuch'"),
+            ("uid = user001\ncommand = /no/such/program x", 3, "/no/such/program: No such file or directory"),
+            (&format!("{lines}\nchdir = /no/such"), 4, "/no/such: No such file or directory"),
+        ] {
+            sandbox.vassal("app", new);
+            until(new, || {
+                let refused = emperor.lines("emperor: app: reload refused: ");
+                refused.last().is_some_and(|said| said.contains(why) && said.contains(&place(line)))
+            });
+        }
+        assert_eq!(emperor.lines("app started").len(), 1);
+        // A hook may make it.
+        sandbox.vassal(
+            "app",
+            &format!("{lines}\nchdir = /run/scratch/new\nexec-pre-app = mkdir -p /run/scratch/new"),
+        );
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}

@@ -1,0 +1,395 @@
+//! What tools see of a running emperor: uWSGI's JSON, and metrics.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+
+use crate::common::sandbox::VASSALS;
+use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Everything a server writes until it hangs up; `None` while nobody listens.
+fn read_all<S: Read + Write>(socket: std::io::Result<S>, request: &[u8]) -> Option<String> {
+    let mut socket = socket.ok()?;
+    socket.write_all(request).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    Some(answer)
+}
+
+fn from_tcp(address: &str, request: &[u8]) -> String {
+    eventually(address, || read_all(TcpStream::connect(address), request))
+}
+
+/// An expression of Python on a JSON text, `it`.
+fn python(sandbox: &Sandbox, json: &str, expression: &str) -> String {
+    let file = sandbox.file("text.json", json);
+    let program =
+        format!("import json; it = json.load(open({:?})); print({expression})", file.display().to_string());
+    run("python3", &["-c", &program]).trim().to_owned()
+}
+
+/// What a vassal is, in the stats.
+const VASSAL: &str = "next(v for v in it['vassals'] if v['id'] == 'app.ini')";
+
+#[test]
+fn the_stats_have_every_key_that_uwsgi_has() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "http-socket = :9090\nmaster = true");
+        sandbox.vassal("broken", "socket = /nonexistent/socket\ncommand = false");
+        let keys = format!(
+            "[sorted(o) for o in [it, {VASSAL}, next(b for b in it['blacklist'] if b['id'] == 'broken.ini')]]"
+        );
+        let both = |address: &str| {
+            eventually(address, || {
+                let stats = read_all(TcpStream::connect(address), b"")?;
+                let all =
+                    format!("[len(it['vassals']), len(it['blacklist'])] == [1, 1] and {VASSAL}['accepting']");
+                (python(sandbox, &stats, &all) == "1" || python(sandbox, &stats, &all) == "True")
+                    .then_some(stats)
+            })
+        };
+        let mut peer = Command::new("uwsgi");
+        peer.args(["--emperor", VASSALS, "--emperor-stats", "127.0.0.1:9191"]);
+        let mut peer = sandbox.start("peer", peer);
+        let theirs = both("127.0.0.1:9191");
+        peer.signal(Signal::INT);
+        peer.wait();
+
+        let emperor = sandbox.emperor(&["--emperor-stats", "127.0.0.1:9192"]);
+        let ours = both("127.0.0.1:9192");
+        let missing =
+            format!("[sorted(set(t) - set(o)) for t, o in zip({}, {keys})]", python(sandbox, &theirs, &keys));
+        assert_eq!(python(sandbox, &ours, &missing), "[[], [], []]");
+        for (ours_is, what) in [
+            (emperor.pid_of("app").to_string(), "pid"),
+            ("0".to_owned(), "respawns"),
+            (VASSALS.to_owned(), "monitor"),
+            ("running".to_owned(), "state"),
+            ("0".to_owned(), "uid"),
+        ] {
+            assert_eq!(python(sandbox, &ours, &format!("{VASSAL}['{what}']")), ours_is, "{what}");
+        }
+        let dates = ["born", "last_mod", "last_ready", "last_accepting", "first_run", "last_run"];
+        let recent = dates
+            .map(|date| format!("0 <= __import__('time').time() - {VASSAL}['{date}'] < 3600"))
+            .join(" and ");
+        assert_eq!(python(sandbox, &ours, &recent), "True", "{ours}");
+        assert_eq!(
+            python(sandbox, &ours, "it['emperor'] + [it['pid']]"),
+            format!("['{VASSALS}', {}]", emperor.pid())
+        );
+        // A reload is one of uWSGI's respawns, and none of our restarts.
+        run("touch", &[&format!("{VASSALS}/app.ini")]);
+        emperor.wait_for("emperor: app: reloaded after ");
+        let ours = both("127.0.0.1:9192");
+        let more = format!("{VASSAL}['respawns'], {VASSAL}['born'] <= {VASSAL}['last_run']");
+        assert_eq!(python(sandbox, &ours, &more), "1 True", "{ours}");
+        let output = sandbox.program("emperor").args(["status", "--json"]).output().unwrap();
+        let restarts = "next(v for v in it['vassals'] if v['name'] == 'app')['restarts']";
+        assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
+        // One that does not want to go.
+        sandbox.vassal("stuck", "command = sh -c 'trap : TERM; while :; do sleep 1; done'");
+        emperor.wait_running(1, "stuck");
+        run("rm", &[&format!("{VASSALS}/stuck.ini")]);
+        let cursed = eventually("it is being stopped", || {
+            let stats = read_all(TcpStream::connect("127.0.0.1:9192"), b"")?;
+            let dates = "[v['cursed'] for v in it['vassals'] if v['state'] == 'stopping']";
+            Some(python(sandbox, &stats, dates)).filter(|dates| dates != "[]")
+        });
+        let cursed: u64 = cursed.trim_matches(['[', ']']).parse().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!(now - cursed < 60, "{cursed}");
+        let waiting = "[it['blacklist'][0][k] for k in ('id', 'throttle_level', 'attempt', 'state')]";
+        let waiting = python(sandbox, &ours, waiting);
+        assert!(waiting.starts_with("['broken.ini', ") && waiting.ends_with("'backoff']"), "{waiting}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn any_name_gives_valid_json_and_metrics() {
+    sandboxed(|sandbox| {
+        use std::os::unix::ffi::OsStrExt;
+        fs::create_dir_all(VASSALS).unwrap();
+        let names: [&[u8]; 4] = [b"q\"\\ \n x.ini", b"\xff\xfe.ini", b"\xff\xfd.ini", b"\x1b[2J.ini"];
+        for name in names {
+            let path = std::path::Path::new(VASSALS).join(std::ffi::OsStr::from_bytes(name));
+            fs::write(path, "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+        }
+        let socket = sandbox.path("stats.sock");
+        let stats = socket.to_str().unwrap();
+        let options = ["--emperor-stats-server", stats, "--metrics", "[::1]:9193"];
+        let emperor = sandbox.emperor(&options);
+        let stats = eventually("all run", || {
+            let stats = read_all(UnixStream::connect(&socket), b"")?;
+            let all = "sorted(v['id'] for v in it['vassals'] if v['ready'])";
+            (python(sandbox, &stats, &format!("len({all})")) == "4").then(|| python(sandbox, &stats, all))
+        });
+        assert_eq!(stats, r#"['\x1b[2J.ini', '\\xff\\xfd.ini', '\\xff\\xfe.ini', 'q"\\ \n x.ini']"#);
+
+        let answer = from_tcp("[::1]:9193", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+        for line in [
+            "# TYPE vassal_restarts_total counter\n",
+            "vassal_up{vassal=\"q\\\"\\\\ \\n x\"} 1\n",
+            "vassal_up{vassal=\"\\\\xff\\\\xfe\"} 1\n",
+            "vassal_up{vassal=\"\\\\xff\\\\xfd\"} 1\n",
+            "vassal_state{vassal=\"q\\\"\\\\ \\n x\",state=\"running\"} 1\n",
+            "vassal_restarts_total{vassal=\"\u{1b}[2J\"} 0\n",
+        ] {
+            assert!(body.contains(line), "{line:?} is not in {body}");
+        }
+        assert!(!body.contains("vassal_next_try_seconds{"), "{body}");
+        let answer = from_tcp("[::1]:9193", b"POST /metrics HTTP/1.1\n\n");
+        assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+        emperor.stop();
+        assert!(!socket.exists(), "the socket is left");
+    });
+}
+
+#[test]
+fn an_address_that_cannot_be_had_ends_the_start() {
+    sandboxed(|sandbox| {
+        let _taken = std::net::TcpListener::bind("127.0.0.1:9194").unwrap();
+        let mut emperor = sandbox.emperor(&["--metrics", "127.0.0.1:9194"]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: listen on 127.0.0.1:9194: Address already in use (EADDRINUSE)");
+        let mut emperor = sandbox.emperor(&["--emperor-stats", "somewhere:1"]);
+        assert_eq!(emperor.wait(), 78);
+        emperor.wait_for("'somewhere:1' is not an address");
+    });
+}
+
+#[test]
+fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
+    sandboxed(|sandbox| {
+        for kind in ["/run/notify", "@notify"] {
+            let socket = match kind.strip_prefix('@') {
+                Some(name) => {
+                    use std::os::linux::net::SocketAddrExt;
+                    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+                    UnixDatagram::bind_addr(&address).unwrap()
+                }
+                None => UnixDatagram::bind(kind).unwrap(),
+            };
+            socket.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+            let hear = |wanted: &str| {
+                let mut buffer = [0; 4096];
+                loop {
+                    let count = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+                    let text = std::str::from_utf8(&buffer[..count]).unwrap();
+                    if text.starts_with(wanted) {
+                        return text.to_owned();
+                    }
+                    assert!(text != "READY=1" || wanted == "STOPPING=1", "{text} while waiting for {wanted}");
+                }
+            };
+            sandbox.vassal(
+                "app",
+                "command = sh -c 'echo \"the app has $NOTIFY_SOCKET$WATCHDOG_USEC.\"; exec sleep 1000'",
+            );
+            let mut command = sandbox.program("emperor");
+            command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid", "--emperor-freq", "1"]);
+            let hold = sandbox.path("hold");
+            let asked = format!("while [ -e {} ]; do sleep 0.02; done; :", hold.display());
+            command.args(["--emperor-on-demand-exec", &asked]);
+            command.env("NOTIFY_SOCKET", kind).env("WATCHDOG_USEC", "200000");
+            let mut emperor = sandbox.start("emperor", command);
+            hear("WATCHDOG=1");
+            hear("READY=1");
+            // The vassal's own: a name of five digits, and no watchdog.
+            let has = emperor.wait_for("the app has ");
+            assert!(has.starts_with("the app has @") && has.len() == "the app has @12345.".len(), "{has}");
+            hear("STATUS=1 vassal: 1 running, 0 waiting to be tried again");
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            let init = emperor.pid_of("app");
+            process::signal(init, Signal::STOP);
+            fs::write(&hold, "").unwrap();
+            emperor.signal(Signal::HUP);
+            assert!(hear("RELOADING=1").contains("\nMONOTONIC_USEC="));
+            // Not ready before it is known whether it is on demand, nor before it has reloaded.
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            fs::remove_file(&hold).unwrap();
+            emperor.wait_for("emperor: app: reload: reloading");
+            for _ in 0..5 {
+                hear("WATCHDOG=1");
+            }
+            process::signal(init, Signal::CONT);
+            hear("READY=1");
+            emperor.wait_for("emperor: app: reloaded after ");
+            emperor.signal(Signal::TERM);
+            hear("STOPPING=1");
+            assert_eq!(emperor.wait(), 0);
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_log_and_the_pid_are_in_their_files() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", "command = sh -c 'echo out; echo err >&2; exec sleep 1000'");
+        let (log, pid) = (sandbox.path("all.txt"), sandbox.path("pid"));
+        let arguments = ["--logto", log.to_str().unwrap(), "--emperor-pidfile", pid.to_str().unwrap()];
+        let emperor = sandbox.emperor(&arguments);
+        let has = |text: &str| {
+            fs::read_to_string(&log).is_ok_and(|log| log.lines().any(|line| line.contains(text)))
+        };
+        for text in ["emperor: app: running after ", "vassal-init[app]: app started", "out", "err"] {
+            until(text, || has(text));
+        }
+        assert_eq!(fs::metadata(&log).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{}\n", emperor.pid()));
+        assert_eq!(emperor.log(), "");
+        // As logrotate does it with copytruncate.
+        fs::write(&log, "").unwrap();
+        emperor.signal(Signal::USR1);
+        until("the log goes on", || has("emperor: app: running, up "));
+        assert!(fs::read(&log).unwrap().starts_with(b"emperor: "), "no hole at the beginning");
+        emperor.stop();
+        assert!(!pid.exists(), "the pid file is left");
+        // Nobody reads it: to wait for that would be to wait for ever.
+        run("mkfifo", &[pid.to_str().unwrap()]);
+        let mut emperor = sandbox.emperor(&["--emperor-pidfile", pid.to_str().unwrap()]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: open /run/scratch/pid: ");
+        let _reader = rustix::fs::open(&pid, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
+        let mut emperor = sandbox.emperor(&["--emperor-pidfile", pid.to_str().unwrap()]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: write a pid to /run/scratch/pid: it is not a regular file");
+    });
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_told_of_later() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("disk");
+        fs::create_dir(&place).unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "size=4k", "small"], place.to_str().unwrap());
+        fs::write(place.join("log"), "x".repeat(4096)).unwrap();
+        let log = place.join("log");
+        let emperor = sandbox.emperor(&["--logto", log.to_str().unwrap()]);
+        sandbox.vassal("app", "command = sleep 1000");
+        until("the emperor knows that the app runs", || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("  running  ")
+        });
+        fs::write(&log, "").unwrap();
+        emperor.signal(Signal::USR1);
+        until("the loss is told", || {
+            fs::read_to_string(&log).is_ok_and(|log| log.contains(" log lines lost: "))
+        });
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.starts_with("emperor: ") && text.contains("emperor: app: "), "{text}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_line_that_a_full_disk_has_torn_spoils_no_other() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("disk");
+        fs::create_dir(&place).unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "size=4k", "small"], place.to_str().unwrap());
+        let log = place.join("log");
+        fs::write(&log, format!("{}\n", "x".repeat(4050))).unwrap();
+        let emperor = sandbox.emperor(&["--logto", log.to_str().unwrap(), "--log-format", "json"]);
+        sandbox.vassal("app", "command = sleep 1000");
+        until("the disk is full", || fs::metadata(&log).unwrap().len() == 4096);
+        run("mount", &["-o", "remount,size=64k", place.to_str().unwrap()]);
+        emperor.signal(Signal::USR1);
+        let text = eventually("the loss is told", || {
+            fs::read_to_string(&log)
+                .ok()
+                .filter(|log| log.contains(" log lines lost: ") && log.ends_with('\n'))
+        });
+        // A line of vassal-init may have ended the torn one before the emperor does.
+        let lines: Vec<_> = text.lines().skip(2).filter(|line| !line.is_empty()).collect();
+        python(sandbox, &format!("[{}]", lines.join(",\n")), "[line['message'] for line in it]");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn lines_wait_for_room_that_others_have_taken() {
+    sandboxed(|sandbox| {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        // As an app does that writes without end, and its reader is slow.
+        let size = fcntl_getpipe_size(&writer).unwrap();
+        assert_eq!(rustix::io::write(&writer, &vec![b'\n'; size]), Ok(size));
+        sandbox.vassal("app", "command = sleep 1000");
+        let mut emperor = sandbox.program("emperor");
+        emperor.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let mut emperor = emperor.stderr(writer).spawn().unwrap();
+        until("the app runs", || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("  running  ")
+        });
+        // And now there is room, without anything new to tell.
+        let mut log = Vec::new();
+        let mut has = |text: &str| {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = rustix::io::read(&reader, &mut buffer) {
+                log.extend_from_slice(&buffer[..count]);
+            }
+            let log = String::from_utf8_lossy(&log);
+            assert!(!log.contains(" log lines lost"), "{log}");
+            log.contains(text)
+        };
+        for text in ["emperor: version ", "emperor: app: running after ", "vassal-init[app]: app started: "] {
+            until(text, || has(text));
+        }
+        emperor.kill().unwrap();
+        emperor.wait().unwrap();
+    });
+}
+
+#[test]
+fn the_example_is_valid_and_runs() {
+    sandboxed(|sandbox| {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example");
+        run("cp", &["-r", &format!("{example}/vassals"), &format!("{example}/emperor.ini"), "/etc/uwsgi/"]);
+        let mut command = sandbox.program("emperor");
+        command.arg("/etc/uwsgi/emperor.ini");
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_running(1, "hello");
+        assert!(
+            from_tcp("127.0.0.1:9191", b"GET / HTTP/1.0\r\n\r\n").contains("vassal_up{vassal=\"hello\"} 1")
+        );
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_lines_of_both_programs_can_be_json() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("q\"uote", "command = sh -c 'echo \"as it is $VASSAL_LOG\"; exec sleep 1000'");
+        sandbox.vassal("bad", "command = true\nexec-as-usr = true");
+        let emperor = sandbox.emperor(&["--log-format", "json"]);
+        emperor.wait_for(r#""program":"emperor","vassal":"q\"uote","message":"running after "#);
+        emperor.wait_for(r#""program":"vassal-init","vassal":"q\"uote","message":"app started: sh (pid "#);
+        emperor.wait_for(r#""program":"emperor","vassal":"bad","message":"invalid configuration: "#);
+        emperor.wait_for("as it is ");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for(r#""program":"emperor","message":"2 vassals"}"#);
+        emperor.signal(Signal::TERM);
+        let last = emperor.wait_for("all vassals stopped in ");
+        assert!(last.starts_with(r#"{"time":"20"#) && last.contains(r#"Z","program":"#), "{last}");
+        let log = emperor.log();
+        let (ours, others): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.starts_with('{'));
+        assert_eq!(others, ["as it is "]);
+        python(sandbox, &format!("[{}]", ours.join(",\n")), "[line['message'] for line in it]");
+    });
+}

@@ -1,0 +1,478 @@
+//! The app's listening sockets: who binds them, who gets them, and that nobody who connects is turned away.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::process;
+use crate::common::sandbox::vassal_path;
+use crate::common::tutorial::{get, wait_for_page};
+use crate::common::{run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Says what it was given, and answers each connection on all its sockets with its pid and its user.
+const SERVER: &str = r#"
+import os, select, socket, sys
+n = int(os.environ["LISTEN_FDS"])
+assert os.environ["LISTEN_PID"] == str(os.getpid())
+socks = [socket.socket(fileno=3 + i) for i in range(n)]
+assert all(os.get_blocking(s.fileno()) for s in socks), "an app that just accepts would get EAGAIN"
+print("serving", os.environ["LISTEN_FDNAMES"], [str(s.getsockname()) for s in socks], flush=True)
+while True:
+    for s in select.select(socks, [], [])[0]:
+        c = s.accept()[0]
+        c.send(b"%d %d\n" % (os.getpid(), os.getuid()))
+        c.close()
+"#;
+
+fn server(sandbox: &crate::common::Sandbox, lines: &str) -> String {
+    let path = sandbox.file("server.py", SERVER);
+    format!("uid = user001\ncommand = python3 {}\n{lines}", path.display())
+}
+
+/// What the server says to who connects: its pid and its uid.
+fn answer(mut stream: impl Read) -> (u32, u32) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (pid, uid) = text.trim().split_once(' ').unwrap_or_else(|| panic!("answer '{text}'"));
+    (pid.parse().unwrap(), uid.parse().unwrap())
+}
+
+#[test]
+fn the_app_gets_what_its_file_asks_for() {
+    sandboxed(|sandbox| {
+        let lines = "listen = 127.0.0.1:80\nlisten = [::1]:8080\nlisten = @name\nlisten = /run/scratch/app.sock\n\
+                     chmod-socket = 606\nlisten = 7";
+        let mut vassal = sandbox.vassal_init("vassal", &server(sandbox, lines));
+        let said = vassal.wait_for("serving ");
+        assert_eq!(
+            said,
+            "serving listen:listen:listen:listen [\"('127.0.0.1', 80)\", \"('::1', 8080, 0, 0)\", \"b'\\\\x00name'\", \
+             '/run/scratch/app.sock']"
+        );
+        let user: u32 = run("id", &["-u", "user001"]).trim().parse().unwrap();
+        let file = fs::metadata("/run/scratch/app.sock").unwrap();
+        assert_eq!((file.mode() & 0o777, file.uid()), (0o606, user));
+        for (_, uid) in [
+            answer(TcpStream::connect("127.0.0.1:80").unwrap()),
+            answer(TcpStream::connect("[::1]:8080").unwrap()),
+            answer(UnixStream::connect("/run/scratch/app.sock").unwrap()),
+        ] {
+            assert_eq!(uid, user);
+        }
+        // The length of the queue is what ss(8) shows for a listening socket.
+        assert!(run("ss", &["-Hltn", "sport", "=", ":80"]).split_whitespace().nth(2) == Some("7"));
+        // A reload keeps them.
+        vassal.signal(Signal::HUP);
+        vassal.wait_for_nth(2, "serving ");
+        assert_eq!(answer(TcpStream::connect("127.0.0.1:80").unwrap()).1, user);
+        vassal.signal(Signal::TERM);
+        vassal.wait();
+        assert!(TcpStream::connect("127.0.0.1:80").is_err());
+    });
+}
+
+#[test]
+fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
+    sandboxed(|sandbox| {
+        let app = "import os, time; was = os.get_blocking(3); os.set_blocking(3, False); print('blocking:', was, flush=True); time.sleep(1000)";
+        let lines = format!("command = python3 -c \"{app}\"\nlisten = 127.0.0.1:80");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        assert_eq!(emperor.wait_for("blocking: "), "blocking: True");
+        // In the same jail, and in the next instance.
+        sandbox.vassal("app", &(lines + "\n"));
+        assert_eq!(emperor.wait_for_nth(2, "blocking: "), "blocking: True");
+        process::signal(emperor.pid_of("app"), Signal::KILL);
+        assert_eq!(emperor.wait_for_nth(3, "blocking: "), "blocking: True");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_socket_that_the_last_app_has_shut_down_serves_the_next_one() {
+    sandboxed(|sandbox| {
+        let app = "import select, socket, sys; s = [socket.socket(fileno=n) for n in (3, 4)]; print('serving', flush=True); \
+                   c = select.select(s, [], [])[0][0].accept()[0]; c.send(b'1 1'); c.close(); [x.shutdown(2) for x in s]";
+        let lines =
+            format!("command = python3 -c \"{app}\"\nlisten = /run/scratch/app.sock\nlisten = 127.0.0.1:80");
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        emperor.wait_for_nth(1, "serving");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        emperor.wait_for_nth(2, "serving");
+        answer(TcpStream::connect("127.0.0.1:80").unwrap());
+        emperor.wait_for_nth(3, "serving");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        emperor.wait_for_nth(4, "serving");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn nobody_is_refused_while_the_filesystem_dies_and_comes_back() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
+        wait_for_page();
+        let (over, answered, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let clients = || {
+                while !over.load(Ordering::Relaxed) {
+                    let request = TcpStream::connect("127.0.0.1:9090").map(|mut stream| {
+                        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                        // One that was accepted by the instance that died is reset: that is no refusal.
+                        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+                        let _ = stream.read_to_end(&mut Vec::new());
+                    });
+                    let counter = if request.is_ok() { &answered } else { &refused };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            };
+            for _ in 0..4 {
+                scope.spawn(clients);
+            }
+            for round in 1..=5 {
+                process::signal(process::only("fuse-zip").pid, Signal::KILL);
+                emperor.wait_running(round + 1, "app001");
+                wait_for_page();
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(answered.load(Ordering::Relaxed) > 20);
+        assert_eq!(refused.load(Ordering::Relaxed), 0);
+        emperor.stop();
+        assert!(get().is_none());
+    });
+}
+
+#[test]
+fn sockets_with_a_file_outlive_the_instance_too() {
+    sandboxed(|sandbox| {
+        let lines = "listen = /run/scratch/app.sock\nlisten = 127.0.0.1:7000";
+        sandbox.vassal("app", &server(sandbox, lines));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3000"]);
+        let init = emperor.wait_running(1, "app");
+        emperor.wait_for("serving ");
+        let inode = fs::metadata("/run/scratch/app.sock").unwrap().ino();
+        std::thread::sleep(Duration::from_secs(1)); // up for a second, it is respawned at once
+        process::signal(init, Signal::KILL);
+        // Until its processes are gone too they would still answer, or die over it.
+        emperor.wait_for("killed by SIGKILL");
+        // While there is no instance, or the next one: nobody is refused.
+        let waiting = [0; 5].map(|_| UnixStream::connect("/run/scratch/app.sock").unwrap());
+        let also = TcpStream::connect("127.0.0.1:7000").unwrap();
+        emperor.wait_running(2, "app");
+        for stream in waiting {
+            answer(stream);
+        }
+        answer(also);
+        assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
+
+        // Another address: the old one is closed, the other one kept.
+        sandbox.vassal("app", &server(sandbox, "listen = 127.0.0.1:7001\nlisten = /run/scratch/app.sock"));
+        emperor.wait_for("needs a fresh jail: a socket changed: restarting");
+        emperor.wait_for_nth(3, "serving ");
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        assert_eq!(fs::metadata("/run/scratch/app.sock").unwrap().ino(), inode);
+        // Somebody has removed the file: there is a new one.
+        fs::remove_file("/run/scratch/app.sock").unwrap();
+        process::signal(emperor.pid_of("app"), Signal::KILL);
+        emperor.wait_for_nth(4, "serving ");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        // Also by a reload that would keep the jail, and else does.
+        let again = server(sandbox, "listen = 127.0.0.1:7001\nlisten = /run/scratch/app.sock\n");
+        sandbox.vassal("app", &again);
+        emperor.wait_for_nth(5, "serving ");
+        assert_eq!(emperor.lines("emperor: app: reloaded after").len(), 1);
+        fs::remove_file("/run/scratch/app.sock").unwrap();
+        sandbox.vassal("app", &again);
+        emperor.wait_for("needs a fresh jail: the file of a socket is gone: restarting");
+        emperor.wait_for_nth(6, "serving ");
+        answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("file removed: stopping");
+        until("the port is closed", || TcpStream::connect("127.0.0.1:7001").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn sockets_with_a_file_outlive_a_network_namespace_and_do_not_hold_it() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", &server(sandbox, "listen = /run/scratch/app.sock\nlisten = 127.0.0.1:7000"));
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid,net", "--emperor-throttle", "3000"]);
+        let init = emperor.wait_running(1, "app");
+        let app = answer(UnixStream::connect("/run/scratch/app.sock").unwrap());
+        run("ip", &["link", "add", "outside", "type", "veth", "peer", "inside", "netns", &init.to_string()]);
+        process::signal(init, Signal::KILL);
+        emperor.wait_for("killed by SIGKILL");
+        let waiting = UnixStream::connect("/run/scratch/app.sock").unwrap();
+        // It goes with the namespace, so that the next instance can have one of that name.
+        until("the interface is gone", || !fs::read_to_string("/proc/net/dev").unwrap().contains("outside"));
+        emperor.wait_running(2, "app");
+        assert_eq!(answer(waiting).1, app.1);
+        let nets = [emperor.pid_of("app"), emperor.pid()]
+            .map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap());
+        assert_ne!(nets[0], nets[1]);
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_vassal_that_is_really_down_refuses() {
+    sandboxed(|sandbox| {
+        // It fails before it has run for a second: the wait is long.
+        sandbox.vassal("app", "listen = 127.0.0.1:7000\ncommand = sh -c 'echo up; sleep 0.2; exit 1'");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        emperor.wait_for("up");
+        TcpStream::connect("127.0.0.1:7000").unwrap();
+        emperor.wait_for("emperor: app: its sockets are closed until it runs again");
+        assert!(TcpStream::connect("127.0.0.1:7000").is_err());
+        emperor.stop();
+    });
+}
+
+/// Whether a process has a socket that listens at this port.
+fn holds(pid: i32, port: u16) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let at_port = |line: &&str| line.contains(&format!(":{port:04X} 00000000:0000 0A"));
+    let sockets: Vec<_> = table
+        .lines()
+        .filter(at_port)
+        .map(|line| format!("socket:[{}]", line.split_whitespace().nth(9).unwrap()))
+        .collect();
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().any(|entry| {
+        let open = entry.ok().and_then(|entry| fs::read_link(entry.path()).ok());
+        open.is_some_and(|open| sockets.contains(&open.to_string_lossy().into_owned()))
+    })
+}
+
+#[test]
+fn what_is_not_to_be_kept_is_not() {
+    sandboxed(|sandbox| {
+        // Written once: an app may just be reading it.
+        let program = server(sandbox, "");
+        let server = |lines: &str| format!("{program}{lines}");
+        sandbox.vassal("app", &server("listen = 127.0.0.1:7000\nkeep-sockets = false"));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001"));
+        let emperor = sandbox.emperor(&[]);
+        for name in ["app", "kept"] {
+            emperor.wait_running(1, name);
+        }
+        let holds = |port| holds(emperor.pid(), port);
+        until("the emperor has its copy", || holds(7001));
+        assert!(!holds(7000), "it holds a socket that it was not to keep");
+        // It changes its mind.
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nkeep-sockets = false"));
+        emperor.wait_for("needs a fresh jail: keep-sockets changed: restarting");
+        emperor.wait_running(2, "kept");
+        until("the emperor's copy is closed", || !holds(7001));
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        // Others on the same port serve what would wait for this one.
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nlisten = 127.0.0.1:7002"));
+        emperor.wait_running(3, "kept");
+        until("the emperor has its copy", || holds(7001) && holds(7002));
+        sandbox.vassal("kept", &server("listen = 127.0.0.1:7001\nreuse-port = true"));
+        emperor.wait_running(4, "kept");
+        sandbox.vassal("app", &server("listen = 127.0.0.1:7001\nreuse-port = true"));
+        emperor.wait_running(2, "app");
+        assert!(!holds(7001));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
+    sandboxed(|sandbox| {
+        // Written once: an app may just be reading it.
+        let program = server(sandbox, "");
+        let server = |lines: &str| format!("{program}{lines}");
+        let file = "listen = /run/scratch/kept.sock\nlisten = 127.0.0.1:";
+        sandbox.vassal("a", &server(&format!("{file}7001")));
+        sandbox.vassal("b", &server("listen = 127.0.0.1:7002"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        emperor.wait_for_nth(2, "serving ");
+        // They change their places.
+        sandbox.vassal("a", &server(&format!("{file}7002")));
+        sandbox.vassal("b", &server("listen = 127.0.0.1:7001"));
+        emperor.wait_for_nth(4, "serving ");
+        for address in ["127.0.0.1:7001", "127.0.0.1:7002"] {
+            answer(TcpStream::connect(address).unwrap());
+        }
+        // One has another file, whose vassal comes before the old one is gone.
+        let inits = emperor.lines("emperor: c: started").len();
+        fs::rename(vassal_path("b"), vassal_path("c")).unwrap();
+        emperor.wait_for_nth(5, "serving ");
+        assert_eq!((inits, emperor.lines("emperor: c: started").len()), (0, 1), "it waited for the address");
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        // The new address is none of this machine's: nobody is to wait at the old one.
+        sandbox.vassal("a", &server("listen = 192.0.2.1:7002"));
+        emperor.wait_for("Cannot assign requested address");
+        until("the port is closed", || TcpStream::connect("127.0.0.1:7002").is_err());
+        assert!(UnixStream::connect("/run/scratch/kept.sock").is_err());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_socket_that_was_kept_is_what_the_file_says_now() {
+    sandboxed(|sandbox| {
+        let socket = "/run/scratch/sockets/app.sock";
+        fs::create_dir("/run/scratch/sockets").unwrap();
+        run("chmod", &["777", "/run/scratch/sockets"]);
+        let app = server(sandbox, &format!("listen = {socket}\n"));
+        let other_user = app.replace("user001", "nobody");
+        let id = |what: &str, user: &str| -> u32 { run("id", &[what, user]).trim().parse().unwrap() };
+        let (user, group, nobody) = (id("-u", "user001"), id("-g", "user001"), id("-u", "nobody"));
+        sandbox.vassal("app", &format!("{app}chmod-socket = 600\nlisten = 50"));
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100"]);
+        emperor.wait_for_nth(1, "serving ");
+        let inode = || fs::metadata(socket).unwrap().ino();
+        let mut before = inode();
+        // Whether it can go on as the same socket, its mode, user and group, and the length of its queue.
+        let steps = [
+            (format!("{app}chmod-socket = 666\nlisten = 200"), true, (0o666, user, group), 200),
+            (format!("{app}umask = 027"), true, (0o750, user, group), 1024),
+            (format!("{app}umask = 027\nchown-socket = nobody:4711"), true, (0o750, nobody, 4711), 1024),
+            (format!("{app}chown-socket = nobody\nchmod-socket = 604"), false, (0o604, nobody, 0), 1024),
+            (format!("{app}chown-socket = :4711\nchmod-socket = 604"), false, (0o604, 0, 4711), 1024),
+            (format!("{app}chown-socket = nobody:\nchmod-socket = 604"), false, (0o604, nobody, 0), 1024),
+            (format!("{app}chmod-socket = 660"), false, (0o660, user, group), 1024),
+            (format!("{other_user}chmod-socket = 660"), false, (0o660, nobody, id("-g", "nobody")), 1024),
+        ];
+        for (round, (lines, goes_on, wanted, queue)) in (2..).zip(steps) {
+            sandbox.vassal("app", &lines);
+            emperor.wait_for_nth(round, "serving ");
+            let file = fs::metadata(socket).unwrap();
+            assert_eq!((file.mode() & 0o777, file.uid(), file.gid()), wanted, "{lines}");
+            let listening = run("ss", &["-Hlx", "src", socket]);
+            let queues: Vec<_> =
+                listening.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+            assert_eq!(queues, [queue.to_string()], "{lines}\n{listening}");
+            assert_eq!(inode() == before, goes_on, "{lines}");
+            answer(UnixStream::connect(socket).unwrap());
+            before = inode();
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_one_clear_line() {
+    sandboxed(|sandbox| {
+        let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
+        let _file = std::os::unix::net::UnixListener::bind("/run/scratch/taken.sock").unwrap();
+        fs::write("/run/scratch/file", "").unwrap();
+        for (lines, says) in [
+            (
+                "listen = 127.0.0.1:7000",
+                ":2:10: listen: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
+            ),
+            (
+                "http-socket = 127.0.0.1:7000\nplugin = psgi",
+                ":2:15: http-socket: listen on 127.0.0.1:7000: Address already in use (EADDRINUSE)",
+            ),
+            ("listen = /run/scratch/taken.sock", "listen on /run/scratch/taken.sock: Address already in use"),
+            (
+                "listen = /run/scratch/file",
+                "listen on /run/scratch/file: something that is no socket is there",
+            ),
+            ("listen = /run/none/x", "listen on /run/none/x: No such file or directory (ENOENT)"),
+            ("uid = user001\nlisten = /etc/x", "listen on /etc/x: Permission denied (EACCES)"),
+            (
+                "listen = 192.0.2.1:80",
+                "listen on 192.0.2.1:80: Cannot assign requested address (EADDRNOTAVAIL)",
+            ),
+        ] {
+            let app = if lines.contains("plugin") { "" } else { "\ncommand = true" };
+            let (status, log) = sandbox.outcome(&format!("{lines}{app}"));
+            assert_eq!(status, 71, "{log}");
+            let told: Vec<_> =
+                log.lines().filter(|line| line.contains("setup failed in sockets: ")).collect();
+            assert!(told.len() == 1 && told[0].contains(says), "'{says}' is not in: {log}");
+        }
+        assert!(UnixStream::connect("/run/scratch/taken.sock").is_ok());
+    });
+}
+
+#[test]
+fn a_stop_while_an_address_is_waited_for_is_no_failure() {
+    sandboxed(|sandbox| {
+        let _taken = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
+        sandbox.vassal("app", "command = sleep 1000\nlisten = 127.0.0.1:7000");
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("(EADDRINUSE): tried again for ");
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("emperor: app: stopped; ");
+        assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_uwsgi_cannot_take_over_it_binds_itself() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal(
+            "app",
+            "uid = user001\nplugin = psgi\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\npsgi = /app/myapp.pl\n\
+             http-socket = :9090\nsocket = 127.0.0.1:9091\nmountpoint-check = /app",
+        );
+        let emperor = sandbox.emperor(&[]);
+        wait_for_page();
+        emperor.wait_for(
+            "'http-socket' and 'socket' speak different protocols, so uWSGI binds its sockets itself",
+        );
+        emperor.wait_for("uwsgi socket 0 bound to TCP address :9090");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn more_sockets_than_can_be_kept_are_named_once() {
+    sandboxed(|sandbox| {
+        let lines: String = (7000..7034).map(|port| format!("listen = 127.0.0.1:{port}\n")).collect();
+        sandbox.vassal("app", &server(sandbox, &lines));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("serving ");
+        assert_eq!(
+            emperor.lines(" sockets are kept, and not: "),
+            [
+                "vassal-init[app]: of one vassal no more than 32 sockets are kept, and not: 127.0.0.1:7032, 127.0.0.1:7033"
+            ]
+        );
+        assert!(!emperor.log().contains("not kept"));
+        until("the emperor has its copies", || holds(emperor.pid(), 7031));
+        assert!(!holds(emperor.pid(), 7032));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_abstract_name_is_the_same_as_uwsgis() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("ours", "uid = user001\nplugin = psgi\nsocket = @ours");
+        let mut command = std::process::Command::new("uwsgi");
+        command.args(["--socket", "@its"]);
+        let mut uwsgi = sandbox.start("uwsgi", command);
+        let emperor = sandbox.emperor(&[]);
+        for name in ["@its@", "@ours@"] {
+            let is_there = |table: String| table.lines().any(|line| line.ends_with(&format!(" {name}")));
+            until(format!("{name} listens"), || is_there(fs::read_to_string("/proc/net/unix").unwrap()));
+        }
+        uwsgi.signal(Signal::KILL);
+        uwsgi.wait();
+        // Before, it may not hear that it is to stop.
+        emperor.wait_for("spawned uWSGI worker 1");
+        emperor.stop();
+    });
+}

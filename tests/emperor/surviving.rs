@@ -1,0 +1,220 @@
+//! What an emperor must survive: vassals that crash all the time, no descriptors left, more events than a queue takes.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::{Sandbox, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+fn status(sandbox: &Sandbox) -> String {
+    let output = sandbox.program("emperor").arg("status").output().unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn a_crash_loop_of_20_vassals_delays_none_of_the_other_180() {
+    sandboxed(|sandbox| {
+        for number in 0..200 {
+            // Every tenth, among the others.
+            let app = if number % 10 == 0 { "command = false" } else { STEADY };
+            sandbox.vassal(&format!("v{number:03}"), app);
+        }
+        let emperor = sandbox.emperor(&["--emperor-throttle", "1", "--emperor-max-throttle", "50"]);
+        let crashes = || emperor.lines(": app exited with status 1; ").len();
+        until("180 run", || status(sandbox).matches("  running  ").count() == 180);
+        // They go on crashing while one after another of the others is served.
+        for number in [1, 77, 199] {
+            let name = format!("v{number:03}");
+            let (before, start) = (crashes(), Instant::now());
+            run("touch", &[vassal_path(&name).to_str().unwrap()]);
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+            assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+            until("they crash on", || crashes() > before + 20);
+        }
+        let start = Instant::now();
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(1, "late");
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert_eq!(process::named("sleep").len(), 181);
+        for number in (0..200).filter(|number| number % 10 != 0) {
+            assert_eq!(
+                emperor.lines(&format!("emperor: v{number:03}: started (pid ")).len(),
+                1,
+                "v{number:03}"
+            );
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn without_descriptors_for_all_some_wait_and_the_emperor_still_answers() {
+    sandboxed(|sandbox| {
+        for number in 0..20 {
+            sandbox.vassal(&format!("v{number:02}"), STEADY);
+        }
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
+        let emperor = sandbox.start("emperor", command);
+        // 60 less 40 of its own, by two.
+        until("10 run", || status(sandbox).matches("  running  ").count() == 10);
+        let line = emperor.wait_for("emperor: v10: cannot start: ");
+        let why =
+            "create a process: the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        assert!(line.ends_with(&format!("{why}; next try in 100 ms")), "{line}");
+        // All its clients at a time, and more.
+        let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
+        assert_eq!(status(sandbox).lines().count(), 21);
+        drop(clients);
+        let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+        assert!(files < 60, "{files}");
+        for number in 0..10 {
+            fs::remove_file(vassal_path(&format!("v{number:02}"))).unwrap();
+        }
+        until("the others run", || {
+            let table = status(sandbox);
+            table.matches("  running  ").count() == 10 && table.contains("v19")
+        });
+        emperor.stop();
+    });
+}
+
+/// Sets a limit of a process, the soft one.
+fn limit(pid: i32, what: &str) {
+    run("prlimit", &["-p", &pid.to_string(), what]);
+}
+
+#[test]
+fn without_memory_both_programs_wait_until_there_is_some() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        limit(emperor.pid(), "--as=1048576:");
+        // All of them are listed, and refused.
+        for number in 0..3000 {
+            let path = vassal_path(&format!("{}{number}", "x".repeat(200)));
+            std::os::unix::fs::symlink("/nonexistent", path).unwrap();
+        }
+        emperor.wait_for("emperor: out of memory: waiting until there is some");
+        limit(emperor.pid(), "--as=unlimited:");
+        emperor.wait_for("emperor: there is memory again: going on");
+
+        limit(init, "--as=1048576:");
+        fs::write(vassal_path("app"), format!("[uwsgi]\n{STEADY}\n# {}\n", "x".repeat(900_000))).unwrap();
+        emperor.wait_for("vassal-init[app]: out of memory: waiting until there is some");
+        limit(init, "--as=unlimited:");
+        emperor.wait_for("vassal-init[app]: there is memory again: going on");
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn sockets_that_are_kept_leave_the_emperor_its_descriptors() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let mut command = sandbox.wrapped(&["bash", "-c", "ulimit -n 60; exec \"$@\"", "bash"], "emperor");
+        command.args(["--emperor", VASSALS, "--emperor-on-demand-extension", ".sock"]);
+        command.args(["--emperor-throttle", "100", "--emperor-max-throttle", "100"]);
+        let emperor = sandbox.start("emperor", command);
+        let listens = |first: u16| {
+            let lines = (first..first + 12).map(|port| format!("listen = 127.0.0.1:{port}\n"));
+            lines.collect::<String>() + STEADY
+        };
+        // 60 less 40 of its own, less two for each: of 24 sockets 16 are kept.
+        sandbox.vassal("a", &listens(9000));
+        emperor.wait_running(1, "a");
+        sandbox.vassal("b", &listens(9100));
+        emperor.wait_running(1, "b");
+        let why = "the limit of 60 open files is reached (setrlimit(2), systemd's LimitNOFILE)";
+        emperor.wait_for(&format!("emperor: b: keep 127.0.0.1:9111: {why}: it is not kept"));
+        assert_eq!(emperor.lines("it is not kept").len(), 8);
+        // Then there is room for neither a process nor a socket of our own.
+        sandbox.vassal("c", STEADY);
+        emperor.wait_for(&format!("emperor: c: cannot start: create a process: {why}"));
+        fs::write(vassal_path("d").with_extension("ini.sock"), "127.0.0.1:9200").unwrap();
+        sandbox.vassal("d", STEADY);
+        emperor.wait_for(&format!("emperor: d: wait for a connection: {why}"));
+        let clients: Vec<_> = (0..40).map(|_| UnixStream::connect("/run/emperor.sock").unwrap()).collect();
+        assert_eq!(status(sandbox).lines().count(), 5);
+        drop(clients);
+        let files = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap().count();
+        assert!(files < 60, "{files}");
+        // What a vassal leaves is there for others.
+        fs::remove_file(vassal_path("a")).unwrap();
+        emperor.wait_running(1, "c");
+        emperor.wait_for("emperor: d: waiting for a connection to 127.0.0.1:9200");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_emperor_that_cannot_wait_for_events_goes_on() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "app");
+        limit(emperor.pid(), "--nofile=3:");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for("emperor: wait for events: Invalid argument (EINVAL): trying again in 1.0 s");
+        limit(emperor.pid(), "--nofile=1024:");
+        until("it answers", || status(sandbox).contains("running"));
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn more_events_than_the_queue_takes_lose_nothing() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("early", STEADY);
+        sandbox.vassal("gone", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-freq", "3600"]);
+        for name in ["early", "gone"] {
+            emperor.wait_running(1, name);
+        }
+        let limit: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        emperor.signal(Signal::STOP);
+        let [a, b] = ["a.ini.part", "b.ini.part"].map(|name| format!("{VASSALS}/{name}"));
+        fs::write(&a, "").unwrap();
+        // Two events each.
+        for _ in 0..limit / 4 + 16 {
+            fs::rename(&a, &b).unwrap();
+            fs::rename(&b, &a).unwrap();
+        }
+        // Nobody will tell of these.
+        sandbox.vassal("late", STEADY);
+        fs::remove_file(vassal_path("gone")).unwrap();
+        run("touch", &[vassal_path("early").to_str().unwrap()]);
+        emperor.signal(Signal::CONT);
+        emperor.wait_running(1, "late");
+        emperor.wait_for("emperor: gone: file removed: stopping");
+        emperor.wait_for("emperor: early: reloaded after ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn closed_standard_descriptors_are_filled() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("steady", STEADY);
+        let mut command = sandbox.wrapped(&["sh", "-c", "exec \"$@\" <&- >&- 2>&-", "sh"], "emperor");
+        command.args(["--emperor", VASSALS]);
+        let emperor = sandbox.start("emperor", command);
+        until("it runs", || status(sandbox).contains("  running  "));
+        for number in 0..3 {
+            let what = fs::read_link(format!("/proc/{}/fd/{number}", emperor.pid())).unwrap();
+            assert_eq!(what.to_str(), Some("/dev/null"), "{number}");
+        }
+        emperor.stop();
+    });
+}

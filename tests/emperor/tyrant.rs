@@ -1,0 +1,448 @@
+//! Tyrant mode: a vassal is its file's owner, and whoever may write files gets nothing else by it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::{Daemon, Sandbox, process, run, sandboxed};
+use rustix::process::Signal;
+
+/// An owner that no database knows.
+const OWNER: u32 = 4242;
+
+/// A vassal's file that belongs to somebody before the emperor can see it.
+fn vassal(sandbox: &Sandbox, name: &str, owner: (u32, u32), lines: &str) {
+    let draft = sandbox.file("draft", &format!("[uwsgi]\n{lines}\n"));
+    lchown(&draft, Some(owner.0), Some(owner.1)).unwrap();
+    fs::create_dir_all(VASSALS).unwrap();
+    // A rename, also from another filesystem.
+    run("cp", &["-p", draft.to_str().unwrap(), &format!("{VASSALS}/{name}.draft")]);
+    fs::rename(format!("{VASSALS}/{name}.draft"), vassal_path(name)).unwrap();
+}
+
+fn tyrant(sandbox: &Sandbox, options: &[&str]) -> Daemon {
+    sandbox.emperor(&[&["--emperor-tyrant"], options].concat())
+}
+
+/// A line of `/proc/PID/status`.
+fn status(pid: i32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn everything_in_the_file_is_done_as_its_owner() {
+    sandboxed(|sandbox| {
+        // Neither a group of the emperor's nor a capability is left in any phase.
+        let show = r#"echo "`id -u` `id -g` `id -G` `grep CapEff /proc/self/status | cut -f2`""#;
+        let phases = ["asap", "pre-jail", "post-jail", "in-jail", "as-root", "as-user", "pre-app"];
+        let mut lines = String::new();
+        for phase in phases {
+            lines += &format!("exec-{phase} = {show} | sed 's/^/vassal {phase} /'\n");
+        }
+        lines += "command = sleep 1000";
+        vassal(sandbox, "a", (OWNER, 4343), &lines);
+        let emperor = tyrant(sandbox, &["--exec-as-vassal", &format!("{show} | sed 's/^/emperor /'")]);
+        let pid = emperor.wait_running(1, "a");
+        for phase in phases {
+            assert_eq!(
+                emperor.lines(&format!("vassal {phase} ")).first().unwrap(),
+                &format!("vassal {phase} 4242 4343 4343 0000000000000000")
+            );
+        }
+        assert!(emperor.wait_for("emperor 0 0 ").ends_with("ff"), "the emperor's own hook is root's");
+        // PID 1 itself.
+        for (key, value) in [
+            ("Uid:", "4242 4242 4242 4242"),
+            ("Gid:", "4343 4343 4343 4343"),
+            ("Groups:", "4343"),
+            ("CapPrm:", "0000000000000000"),
+            ("CapEff:", "0000000000000000"),
+            ("CapInh:", "0000000000000000"),
+            ("CapAmb:", "0000000000000000"),
+        ] {
+            assert_eq!(status(pid, key), value, "{key}");
+        }
+        // The app has the same, and cannot gain anything.
+        let app = process::named("sleep")[0].pid;
+        assert_eq!(status(app, "Uid:"), "4242 4242 4242 4242");
+        assert_eq!(status(app, "NoNewPrivs:"), "1");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_only_root_may_do_fails_in_a_users_file() {
+    sandboxed(|sandbox| {
+        for (name, lines, expected) in [
+            (
+                "uid",
+                "uid = root",
+                "emperor-tyrant runs this vassal as its file's owner: user 4242, group 4242",
+            ),
+            ("gid", "gid = 7", "emperor-tyrant runs this vassal as its file's owner: user 4242, group 4242"),
+            (
+                "groups",
+                "add-gid = 0",
+                "add-gid: the file's owner has the groups that 'emperor-tyrant-initgroups' gives",
+            ),
+            ("cap", "cap = net_bind_service", "cap: the file's owner has no capabilities to keep"),
+            ("unshare", "unshare = net", "those that 'emperor-use-clone' names"),
+            ("mount", "mount-as-root = tmpfs none /mnt", "Operation not permitted (EPERM)"),
+            ("chroot", "chroot = /run", "Operation not permitted (EPERM)"),
+            ("write", "hook-as-root = write:/etc/uwsgi/x y", "Permission denied (EACCES)"),
+            ("secret", "x = @(/etc/shadow)", "cannot read '/etc/shadow': Permission denied (EACCES)"),
+            ("include", "include = /etc/shadow", "cannot read '/etc/shadow': Permission denied (EACCES)"),
+            // Only what the emperor's file says under this key is root's.
+            (
+                "vassal",
+                "exec-as-vassal = touch /run/scratch/x",
+                "'exec-as-vassal' only counts in the emperor's file",
+            ),
+        ] {
+            vassal(sandbox, name, (OWNER, OWNER), &format!("{lines}\ncommand = sleep 1000"));
+            let emperor = tyrant(sandbox, &[]);
+            let line = emperor.wait_for(expected);
+            assert!(line.contains(name), "{line}");
+            if name != "vassal" {
+                emperor.wait_for(&format!("emperor: {name}: "));
+                assert_eq!(emperor.lines("running after"), [""; 0], "{name}");
+            }
+            emperor.stop();
+            fs::remove_file(vassal_path(name)).unwrap();
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+        assert!(!Path::new("/run/scratch/x").exists());
+    });
+}
+
+#[test]
+fn an_owner_may_only_make_it_likelier_that_memory_is_taken_from_him() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "more", (OWNER, OWNER), "oom-score-adj = 500\ncommand = sleep 1000");
+        vassal(sandbox, "less", (OWNER, OWNER), "oom-score-adj = -500\ncommand = sleep 1000");
+        let emperor = tyrant(sandbox, &[]);
+        emperor.wait_running(1, "more");
+        let app = process::only("sleep").pid;
+        assert_eq!(fs::read_to_string(format!("/proc/{app}/oom_score_adj")).unwrap(), "500\n");
+        emperor.wait_for("emperor: less: setup failed in limits: ");
+        assert!(emperor.lines("write /proc/self/oom_score_adj: Permission denied (EACCES)").len() > 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn files_of_root_and_of_everybody_are_refused_by_name_and_rule() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "root", (0, OWNER), "command = sleep 1000");
+        vassal(sandbox, "group", (OWNER, 0), "command = sleep 1000");
+        vassal(sandbox, "open", (OWNER, OWNER), "command = sleep 1000");
+        fs::set_permissions(vassal_path("open"), Permissions::from_mode(0o666)).unwrap();
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        let refused = |name: &str, owner: &str, rule: &str| {
+            let path = vassal_path(name);
+            emperor.wait_for(&format!(
+                "emperor: {name}: cannot start: run {}: it belongs to {owner}, and emperor-tyrant {rule}; next try in ",
+                path.display()
+            ));
+        };
+        refused("root", "user 0, group 4242", "runs nothing as root");
+        refused("group", "user 4242, group 0", "runs nothing as root");
+        refused("open", "user 4242, group 4242", "runs no file that everybody may write to");
+        // Put right, it is tried at once: a change of owner counts as a change of the file.
+        lchown(vassal_path("root"), Some(OWNER), None).unwrap();
+        emperor.wait_running(1, "root");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_new_owner_gets_a_new_instance_and_root_none() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "command = sleep 1000");
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        emperor.wait_running(1, "a");
+        lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
+        emperor.wait_for(
+            "emperor: a: needs a fresh jail: its file belongs to user 5000, group 5001 now: restarting",
+        );
+        let pid = emperor.wait_running(2, "a");
+        assert_eq!(status(pid, "Uid:"), "5000 5000 5000 5000");
+        assert_eq!(status(process::named("sleep")[0].pid, "Gid:"), "5001 5001 5001 5001");
+        lchown(vassal_path("a"), Some(0), Some(0)).unwrap();
+        emperor.wait_for(
+            "emperor: a: cannot start: run /etc/uwsgi/vassals/a.ini: it belongs to user 0, group 0",
+        );
+        assert!(process::named("sleep").is_empty());
+        emperor.stop();
+    });
+}
+
+/// Who has created the socket that listens on a port.
+fn listener_of(port: u16) -> Option<u32> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut listening =
+        fields.filter(|fields| fields[1].ends_with(&format!(":{port:04X}")) && fields[3] == "0A");
+    listening.next().map(|fields| fields[7].parse().unwrap())
+}
+
+#[test]
+fn sockets_are_the_owners_and_no_other_owner_gets_them() {
+    sandboxed(|sandbox| {
+        let open = sandbox.path("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        let file = open.join("a.sock");
+        let lines = format!("listen = 127.0.0.1:7000\nlisten = {}\ncommand = sleep 1000", file.display());
+        vassal(sandbox, "a", (OWNER, OWNER), &lines);
+        vassal(sandbox, "low", (OWNER, OWNER), "listen = 127.0.0.1:80\ncommand = sleep 1000");
+        let lines =
+            format!("chown-socket = root\nlisten = {}\ncommand = sleep 1000", open.join("b").display());
+        vassal(sandbox, "giver", (OWNER, OWNER), &lines);
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        emperor.wait_running(1, "a");
+        assert_eq!(listener_of(7000), Some(OWNER));
+        assert_eq!(fs::metadata(&file).unwrap().uid(), OWNER);
+        emperor.wait_for("listen on 127.0.0.1:80: Permission denied (EACCES)");
+        emperor.wait_for("/open/b: Operation not permitted (EPERM)");
+
+        // The new owner could not take another's away.
+        fs::remove_file(&file).unwrap();
+        lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
+        emperor.wait_running(2, "a");
+        assert_eq!(listener_of(7000), Some(5000));
+        assert_eq!(fs::metadata(&file).unwrap().uid(), 5000);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn no_command_is_run_for_what_a_file_says() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "env = WHO=@(exec://id -u)\ncommand = sleep 1000");
+        vassal(sandbox, "b", (OWNER, OWNER), "command = sleep 2000");
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        emperor.wait_for("a.ini:2:");
+        emperor.wait_for("no command may be run here");
+        emperor.wait_running(1, "b");
+        fs::write(vassal_path("b"), "[uwsgi]\nenv = WHO=@(exec://id -u)\ncommand = sleep 2000\n").unwrap();
+        // That is its file's mistake, and no fresh jail would mend it.
+        emperor.wait_for("emperor: b: reload refused: ");
+        assert_eq!(process::named("sleep").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_upgrade_to_tyrant_mode_leaves_nobody_root() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "listen = 127.0.0.1:7000\ncommand = sleep 1000");
+        let text = format!("emperor = {VASSALS}\nemperor-use-clone = fs,pid\n");
+        let ini = sandbox.ini("emperor", &text);
+        let mut command = sandbox.program("emperor");
+        command.arg(&ini);
+        let emperor = sandbox.start("emperor", command);
+        let pid = emperor.wait_running(1, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("0 0 0 0".into(), Some(0)));
+        fs::write(&ini, format!("[uwsgi]\n{text}emperor-tyrant = true\n")).unwrap();
+        process::signal(emperor.pid(), Signal::USR2);
+        let pid = emperor.wait_running(2, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("4242 4242 4242 4242".into(), Some(OWNER)));
+        // The next program knows whose it is.
+        process::signal(emperor.pid(), Signal::USR2);
+        emperor.wait_for_nth(2, "upgrade: the new program takes over 1 vassal");
+        lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
+        let pid = emperor.wait_running(3, "a");
+        assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("5000 5000 5000 5000".into(), Some(5000)));
+        assert_eq!(emperor.lines("emperor: a: started").len(), 3);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_link_shows_nobody_what_he_may_not_read() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let secret = sandbox.file("secret", "[uwsgi]\nhook-asap = print:the secret\ncommand = sleep 1000\n");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        let shared = sandbox.file("shared", "[uwsgi]\nhook-asap = print:%n shared\ncommand = sleep 1000\n");
+        let link = |name: &str, target: &Path| {
+            let draft = sandbox.path("link");
+            symlink(target, &draft).unwrap();
+            lchown(&draft, Some(OWNER), Some(OWNER)).unwrap();
+            run("cp", &["-a", draft.to_str().unwrap(), vassal_path(name).to_str().unwrap()]);
+            fs::remove_file(&draft).unwrap();
+        };
+        link("nosy", &secret);
+        link("fine", &shared);
+        // What it leads to is root's: the file's owner counts.
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        for name in ["nosy", "fine"] {
+            emperor.wait_for(&format!(
+                "{name}.ini: it belongs to user 0, group 0, and emperor-tyrant runs nothing as root"
+            ));
+        }
+        emperor.stop();
+        // The link's owner counts, and that is how far it leads.
+        let emperor = tyrant(sandbox, &["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"]);
+        let pid = emperor.wait_running(1, "fine");
+        assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+        emperor.wait_for("vassal-init[fine]: fine shared");
+        emperor.wait_for(
+            "nosy: cannot start: open as its owner /etc/uwsgi/vassals/nosy.ini: Permission denied (EACCES)",
+        );
+        assert_eq!(emperor.lines("the secret"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn nobody_leads_to_a_file_of_another_user() {
+    sandboxed(|sandbox| {
+        let home = sandbox.path("home");
+        let owned = |path: &Path, uid| lchown(path, Some(uid), Some(uid)).unwrap();
+        let directory = |path: &str, uid| {
+            let path = home.join(path);
+            fs::create_dir_all(&path).unwrap();
+            owned(&path, uid);
+        };
+        let file = |path: &str| {
+            fs::write(home.join(path), "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+            owned(&home.join(path), OWNER);
+        };
+        let link = |path: &str, target: &str, uid| {
+            symlink(target, home.join(path)).unwrap();
+            owned(&home.join(path), uid);
+        };
+        for user in ["attacker", "sharer", "owner", "root"] {
+            directory(user, 0);
+        }
+        directory("owner/cfg", OWNER);
+        file("owner/cfg/stolen.ini");
+        link("attacker/vassals", "../owner/cfg", 5000);
+        // A hard link would be the same.
+        directory("sharer/vassals", 5000);
+        file("sharer/vassals/shared.ini");
+        // One's own links, and root's, are fine.
+        directory("owner/apps", OWNER);
+        file("owner/apps/own.ini");
+        link("owner/vassals", "apps", OWNER);
+        directory("root/apps", 0);
+        file("root/apps/given.ini");
+        link("root/vassals", home.join("root/apps").to_str().unwrap(), 0);
+
+        let pattern = format!("glob://{}/*/vassals/*.ini", home.display());
+        let nofollow = ["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"];
+        let emperor = tyrant(sandbox, &[&["--emperor", &pattern], &nofollow[..]].concat());
+        for name in ["attacker/vassals/stolen", "sharer/vassals/shared"] {
+            emperor.wait_for(&format!(
+                "emperor: {name}: cannot start: run {}: it belongs to user 4242, group 4242, and emperor-tyrant \
+                 runs no file that a directory or link of another user's leads to; ",
+                home.join(format!("{name}.ini")).display()
+            ));
+        }
+        for name in ["owner/vassals/own", "root/vassals/given"] {
+            let pid = emperor.wait_running(1, name);
+            assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_user_mounts_a_zip_in_a_namespace_and_recovers() {
+    sandboxed(|sandbox| {
+        let zip = sandbox.path("app.zip");
+        let page = sandbox.file("page", "hello");
+        run("zip", &["-jq", zip.to_str().unwrap(), page.to_str().unwrap()]);
+        let lines = format!(
+            "if-not-reload =\nexec-as-user = fuse-zip -r {} /app\nendif =\nexec-pre-app = cat /app/page\n\
+             mountpoint-check = /app\ncommand = sleep 1000",
+            zip.display()
+        );
+        let user: Vec<u32> =
+            ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().parse().unwrap()).to_vec();
+        sandbox.append_to("/etc/group", "helpers:x:7777:user001\n");
+        vassal(sandbox, "zip", (user[0], user[1]), &lines);
+        let emperor = tyrant(sandbox, &["--emperor-tyrant-initgroups"]);
+        let pid = emperor.wait_running(1, "zip");
+        emperor.wait_for("hello");
+        assert_eq!(status(pid, "Groups:"), format!("{} 7777", user[1]));
+        let fuse = process::named("fuse-zip")[0].pid;
+        run("kill", &["-KILL", &fuse.to_string()]);
+        emperor.wait_for("vassal-init[zip]: mountpoint /app lost: ");
+        emperor.wait_running(2, "zip");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_emperor_without_root_needs_four_capabilities() {
+    sandboxed(|sandbox| {
+        vassal(sandbox, "a", (OWNER, OWNER), "command = sleep 1000");
+        vassal(sandbox, "own", (9000, 9000), "command = sleep 1000");
+        let emperor = unprivileged(sandbox, "+setuid,+setgid,+kill,+sys_admin", &[]);
+        let pid = emperor.wait_running(1, "a");
+        assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
+        assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+        for key in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
+            assert_eq!(status(pid, key), "0000000000000000", "{key}");
+        }
+        emperor.wait_for("own.ini: it belongs to user 9000, group 9000, and emperor-tyrant runs nothing as the emperor's own user");
+        // It can end one, too, that does not answer.
+        run("kill", &["-STOP", &pid.to_string()]);
+        fs::remove_file(vassal_path("a")).unwrap();
+        emperor.wait_for("emperor: a: not gone ");
+        emperor.wait_for("emperor: a: killed: not gone ");
+        emperor.stop();
+    });
+}
+
+/// The emperor as a user with these capabilities only.
+fn unprivileged(sandbox: &Sandbox, capabilities: &str, options: &[&str]) -> Daemon {
+    fs::write("/etc/uwsgi/emperor.ini", crate::common::tutorial::EMPEROR_INI).unwrap();
+    let wrapper = [
+        "setpriv",
+        "--reuid",
+        "9000",
+        "--regid",
+        "9000",
+        "--clear-groups",
+        "--bounding-set",
+        &format!("-all,{capabilities}"),
+        "--inh-caps",
+        &format!("-all,{capabilities}"),
+        "--ambient-caps",
+        &format!("-all,{capabilities}"),
+        "--no-new-privs",
+    ];
+    let mut command = sandbox.wrapped(&wrapper, "emperor");
+    command.args(["/etc/uwsgi/emperor.ini", "--emperor-tyrant"]).args(options);
+    sandbox.start("emperor", command)
+}
+
+#[test]
+fn a_power_of_the_emperors_over_files_shows_a_user_nothing() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        let secret = sandbox.file("secret", "[uwsgi]\nhook-asap = print:the secret\ncommand = sleep 1000\n");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        symlink(&secret, vassal_path("nosy")).unwrap();
+        lchown(vassal_path("nosy"), Some(OWNER), Some(OWNER)).unwrap();
+        for power in ["+dac_read_search", "+dac_override"] {
+            let capabilities = format!("+setuid,+setgid,+kill,+sys_admin,{power}");
+            let options = ["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"];
+            let emperor = unprivileged(sandbox, &capabilities, &options);
+            emperor.wait_for(
+                "nosy: cannot start: open as its owner /etc/uwsgi/vassals/nosy.ini: Permission denied",
+            );
+            let effective = status(emperor.pid(), "CapEff:");
+            assert_eq!(effective, status(emperor.pid(), "CapPrm:"), "it is not the emperor's any more");
+            emperor.stop();
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+    });
+}

@@ -1,0 +1,258 @@
+//! An emperor that is not root for longer than it has to be, with the capabilities that its vassals need and no others.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+
+use crate::common::process::Handle;
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::MOUNTED;
+use crate::common::{Daemon, Sandbox, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// No database knows it, as the group of the same number.
+const USER: &str = "uid = 9000\ngid = 9000";
+/// What namespaces, users of vassals and the end of both take.
+const JAILER: &str = "cap = kill,setgid,setpcap,setuid,sys_admin\nemperor-use-clone = fs,pid";
+
+/// An emperor whose file has these lines.
+fn emperor(sandbox: &Sandbox, lines: &str) -> Daemon {
+    fs::create_dir_all(VASSALS).unwrap();
+    let mut command = sandbox.program("emperor");
+    command.arg(ini(sandbox, lines));
+    sandbox.start("emperor", command)
+}
+
+fn ini(sandbox: &Sandbox, lines: &str) -> std::path::PathBuf {
+    sandbox.ini("emperor", &format!("emperor = {VASSALS}\n{lines}"))
+}
+
+/// A line of `/proc/PID/status`, with one space between its words.
+fn status(pid: i32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The sets of capabilities of a process: permitted, effective, inheritable, ambient, bounding.
+fn capabilities(pid: i32) -> [u64; 5] {
+    ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:", "CapBnd:"]
+        .map(|key| u64::from_str_radix(&status(pid, key), 16).unwrap())
+}
+
+/// A command for the emperor, by a user: exit status and what it says.
+fn command(sandbox: &Sandbox, user: &str, words: &[&str]) -> (i32, String) {
+    let mut command =
+        sandbox.wrapped(&["setpriv", "--reuid", user, "--regid", user, "--clear-groups"], "emperor");
+    let Output { status, stdout, stderr } = command.args(words).output().unwrap();
+    (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+#[test]
+fn it_becomes_the_user_once_everything_is_open() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/group", "helpers:x:7777:user001\n");
+        sandbox.vassal("a", "command = sleep 1000");
+        let lines = "uid = user001\nadd-gid = 7778\nlogto = /run/log\nemperor-pidfile = /run/pid\n\
+                     emperor-stats = /run/stats";
+        let emperor = emperor(sandbox, lines);
+        let [user, group] = ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().to_owned());
+        until("the vassal runs", || process::named("sleep").len() == 1);
+        let pid = emperor.pid();
+        assert_eq!(status(pid, "Uid:"), [&*user; 4].join(" "));
+        assert_eq!(status(pid, "Gid:"), [&*group; 4].join(" "));
+        assert_eq!(status(pid, "Groups:"), format!("{group} 7777 7778"));
+        // Set-user-id programs work as for any user.
+        let [kept @ .., bounding] = capabilities(pid);
+        assert_eq!((kept, bounding), ([0; 4], capabilities(std::process::id() as i32)[4]));
+        assert_eq!(status(process::named("sleep")[0].pid, "Uid:"), [&*user; 4].join(" "));
+
+        for socket in ["/run/emperor.sock", "/run/stats"] {
+            assert_eq!(fs::metadata(socket).unwrap().uid().to_string(), user);
+        }
+        let mut told = String::new();
+        UnixStream::connect("/run/stats").unwrap().read_to_string(&mut told).unwrap();
+        assert!(told.contains("\"a\""), "{told}");
+        for user in ["0", &user] {
+            assert_eq!(command(sandbox, user, &["stop", "a"]).0, 0);
+            until("the vassal is gone", || process::named("sleep").is_empty());
+            assert_eq!(command(sandbox, user, &["start", "a"]).0, 0);
+            until("the vassal is back", || process::named("sleep").len() == 1);
+        }
+        assert_ne!(command(sandbox, "9001", &["stop", "a"]).0, 0);
+        assert_eq!(fs::read_to_string("/run/pid").unwrap(), format!("{pid}\n"));
+        emperor.stop();
+        // Their directory is root's.
+        let log = fs::read_to_string("/run/log").unwrap();
+        for file in ["/run/emperor.sock", "/run/stats", "/run/pid"] {
+            assert!(log.contains(&format!("emperor: remove {file}: Permission denied (EACCES)\n")), "{log}");
+        }
+    });
+}
+
+#[test]
+fn vassals_become_other_users_in_namespaces_and_apps_get_no_capability() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal("zip", &format!("{MOUNTED}\ncommand = sleep 1000"));
+        sandbox.vassal("own", "exec-as-user = grep CapPrm /proc/self/status\ncommand = sleep 2000");
+        sandbox.vassal("kept", "cap = setgid,chown\ncommand = sleep 3000");
+        sandbox
+            .vassal("jail", "mount-as-root = tmpfs none /mnt\nuid = 4242\ngid = 4242\ncommand = sleep 4000");
+        let emperor = emperor(sandbox, &format!("{USER}\n{JAILER}"));
+        for name in ["zip", "own", "kept", "jail"] {
+            emperor.wait_running(1, name);
+        }
+        let jailer = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
+        assert_eq!(capabilities(emperor.pid()), [jailer; 5]);
+        assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
+        let app = |time: &str| {
+            let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+            process::named("sleep").into_iter().find(|app| of(app.pid).contains(time)).unwrap().pid
+        };
+        assert_eq!(status(app("2000"), "Uid:"), "9000 9000 9000 9000");
+        assert_eq!(capabilities(app("2000"))[..4], [0; 4]);
+        assert_eq!(capabilities(app("3000"))[..4], [1 << 6; 4]);
+        assert_eq!(status(app("4000"), "Uid:"), "4242 4242 4242 4242");
+        assert_eq!(capabilities(app("4000")), [0; 5]);
+        emperor.wait_for("CapPrm:\t0000000000000000");
+        // Its mount is asked by its user, and the next instance can make it anew.
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        emperor.wait_for("vassal-init[zip]: mountpoint /app lost: ");
+        emperor.wait_running(2, "zip");
+        // One that does not answer can be ended.
+        process::signal(app("4000"), Signal::STOP);
+        let jail = Handle::of(emperor.pid_of("jail"));
+        process::signal(emperor.pid_of("jail"), Signal::STOP);
+        fs::remove_file(vassal_path("jail")).unwrap();
+        emperor.wait_for("emperor: jail: not gone ");
+        jail.wait();
+        emperor.stop();
+    });
+}
+
+#[test]
+fn it_runs_files_as_their_owners() {
+    sandboxed(|sandbox| {
+        let path = sandbox.vassal("a", "command = sleep 1000");
+        lchown(&path, Some(4242), Some(4242)).unwrap();
+        let emperor = emperor(sandbox, &format!("{USER}\ncap = kill,setgid,setuid\nemperor-tyrant"));
+        let pid = emperor.wait_running(1, "a");
+        assert_eq!(capabilities(emperor.pid()), [0xe0; 5]);
+        assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+        assert_eq!(capabilities(pid)[..4], [0; 4]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_upgrade_keeps_the_user_and_what_is_open() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", "uid = 4242\ngid = 4242\ncommand = sleep 1000");
+        let lines = format!("{USER}\n{JAILER}\nlogto = /run/log\nemperor-pidfile = /run/pid");
+        let emperor = emperor(sandbox, &lines);
+        until("the vassal runs", || process::named("sleep").len() == 1);
+        let before = capabilities(emperor.pid());
+        for user in ["0", "9000"] {
+            let (status, text) = command(sandbox, user, &["upgrade"]);
+            assert_eq!((status, text.contains("has taken over 1 vassal")), (0, true), "{text}");
+        }
+        assert_eq!(capabilities(emperor.pid()), before);
+        assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
+        let log = fs::read_to_string("/run/log").unwrap();
+        assert!(!log.contains("going on without"), "{log}");
+        // It can still make jails and users.
+        sandbox.vassal("b", "uid = 4243\ngid = 4243\ncommand = sleep 2000");
+        until("the second runs", || process::named("sleep").len() == 2);
+        for changed in [
+            lines.replace("uid = 9000", "uid = 9001"),
+            lines.replace("kill,", ""),
+            lines.replace("cap = kill,setgid,setpcap,setuid,sys_admin\nemperor-use-clone = fs,pid", ""),
+        ] {
+            ini(sandbox, &changed);
+            let (status, text) = command(sandbox, "0", &["upgrade"]);
+            assert_eq!(status, 1, "{text}");
+            let why = "an upgrade cannot change who the emperor is: it has to be started anew";
+            let log = fs::read_to_string("/run/log").unwrap();
+            assert!(log.contains(&format!("become what 'uid', 'gid' and 'cap' say: {why}")), "{log}");
+            fs::write("/run/log", "").unwrap();
+        }
+        assert_eq!(process::named("sleep").len(), 2);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn mistakes_end_it_at_its_start() {
+    sandboxed(|sandbox| {
+        let tyrant = "it takes the capabilities kill,setgid,setuid; 'cap' is for an emperor that is not root";
+        let clone = "it takes the capability sys_admin; 'cap' is for an emperor that is not root";
+        for (lines, status, why) in [
+            (
+                "uid = nobody-knows",
+                1,
+                "emperor.ini:3:7: uid: user 'nobody-knows': does not exist in /etc/passwd",
+            ),
+            ("uid = 9000", 1, "uid 9000: is in no database, so it has no primary group: 'gid' is missing"),
+            ("uid = user001\ncap = kil", 78, "emperor.ini:4:7: 'cap': unknown capability 'kil'"),
+            ("uid = user001\nemperor-tyrant", 1, &format!("use emperor-tyrant: {tyrant}")),
+            (
+                "uid = user001\ncap = setuid,setgid\nemperor-tyrant",
+                1,
+                &format!("use emperor-tyrant: {tyrant}"),
+            ),
+            ("uid = user001\nemperor-use-clone = pid", 1, &format!("use emperor-use-clone: {clone}")),
+            ("cap = kill\nemperor-use-clone = pid", 1, &format!("use emperor-use-clone: {clone}")),
+        ] {
+            let mut emperor = emperor(sandbox, lines);
+            assert_eq!(emperor.wait(), status, "{lines}");
+            emperor.wait_for(why);
+            assert!(!fs::exists("/run/emperor.sock").unwrap(), "{lines}");
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+        let wrapper = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
+        for (lines, why) in [
+            ("uid = user001", "become what 'uid', 'gid' and 'cap' say: it was not started as root"),
+            ("emperor-use-clone = pid", &format!("use emperor-use-clone: {clone}")),
+        ] {
+            let mut command = sandbox.wrapped(&wrapper, "emperor");
+            command.arg(ini(sandbox, lines));
+            let mut emperor = sandbox.start("emperor", command);
+            assert_eq!(emperor.wait(), 1, "{lines}");
+            emperor.wait_for(why);
+            fs::remove_file(sandbox.path("emperor.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn root_can_give_up_capabilities_for_good() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("a", "command = sleep 1000");
+        let emperor = emperor(sandbox, JAILER);
+        let pid = emperor.wait_running(1, "a");
+        let [permitted, effective, _, _, bounding] = capabilities(pid);
+        let jailer = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
+        assert_eq!([permitted, effective, bounding], [jailer; 3]);
+        assert_eq!(command(sandbox, "0", &["upgrade"]).0, 0);
+        assert_eq!(capabilities(emperor.pid())[1], jailer);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_pid_1_may_not_look_at_is_not_missing() {
+    sandboxed(|sandbox| {
+        run("install", &["-d", "-m", "700", "-o", "user001", "/run/scratch/private"]);
+        run("install", &["-o", "user001", "/usr/bin/sleep", "/run/scratch/private/app"]);
+        let lines = "uid = user001\ncommand = /run/scratch/private/app 1000";
+        sandbox.vassal("app", lines);
+        let emperor = emperor(sandbox, &format!("{USER}\ncap = kill,setgid,setpcap,setuid"));
+        emperor.wait_running(1, "app");
+        sandbox.vassal("app", &format!("{lines}\nenv = A=1"));
+        emperor.wait_for("emperor: app: reloaded after");
+        emperor.stop();
+    });
+}

@@ -1,0 +1,416 @@
+//! `mountpoint-lost`: what follows a loss but the end; and what the emperor can ask about the mountpoints.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use crate::common::faulty::CHECKED;
+use crate::common::process::{self, Handle};
+use crate::common::tutorial::MOUNTED;
+use crate::common::{Daemon, Sandbox, eventually, sandboxed, until};
+use rustix::io::FdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Signal;
+use vassal::protocol::{self, FromVassal, Hello, LINK_VARIABLE, MountReport, MountState, Received, ToVassal};
+use vassal::sys::memfd::{self, Use};
+
+/// Says which pid it has, then reads the page whenever it can.
+const APP: &str = "command = sh -c 'while :; do cat /app/page.html; sleep 0.1; done'";
+
+fn remounting(sandbox: &Sandbox, more: &str) -> (Daemon, Handle) {
+    sandbox.zip();
+    let vassal = sandbox.vassal_init(
+        "vassal",
+        &format!(
+            "if-not-reload =\n{MOUNTED}\nendif =\nuid = user001\nmountpoint-lost = remount\n{more}\n{APP}"
+        ),
+    );
+    vassal.wait_for("app started");
+    let init = Handle::of(process::only("vassal-probe").parent);
+    (vassal, init)
+}
+
+fn served(vassal: &Daemon) -> usize {
+    vassal.lines("Hello from inside").len()
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_and_the_app_restarted_in_the_same_instance() {
+    sandboxed(|sandbox| {
+        let (vassal, init) = remounting(sandbox, "");
+        let (daemon, app) = (process::only("fuse-zip").pid, process::only("sh").pid);
+        process::signal(daemon, Signal::KILL);
+        vassal.wait_for("; running as-user again and restarting the app");
+        vassal.wait_for("mounted again and running, ");
+        assert!(process::only("fuse-zip").pid != daemon && process::only("sh").pid != app);
+        let before = served(&vassal);
+        until("the page again", || served(&vassal) > before);
+        assert!(!init.is_gone());
+        // The dead mount is gone, and not only covered.
+        let init = process::only("vassal-probe").parent;
+        let table = fs::read_to_string(format!("/proc/{init}/mountinfo")).unwrap();
+        assert_eq!(table.matches(" /app ").count(), 1, "{table}");
+        stop(vassal);
+    });
+}
+
+fn stop(mut vassal: Daemon) {
+    vassal.signal(Signal::TERM);
+    assert_eq!(vassal.wait(), 143, "{}", vassal.log());
+}
+
+#[test]
+fn a_stopped_daemon_is_replaced_too_and_not_left_behind() {
+    sandboxed(|sandbox| {
+        let (vassal, init) = remounting(sandbox, "mountpoint-check-timeout = 500ms");
+        process::signal(process::only("fuse-zip").pid, Signal::STOP);
+        vassal.wait_for("mountpoint /app lost: no answer for 5");
+        vassal.wait_for("mounted again and running, ");
+        assert_eq!(process::named("fuse-zip").len(), 1, "the stopped one is still there");
+        until("the prober that hung is gone", || process::named("vassal-probe").len() == 1);
+        assert!(!init.is_gone());
+        stop(vassal);
+    });
+}
+
+#[test]
+fn a_clean_unmount_is_undone_with_all_that_its_phase_had_mounted() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let second = sandbox.file("second", "");
+        let lines = format!(
+            "exec-asap = mkdir -p /run/b && chown user001 /run/b\nuid = user001\nif-not-reload =\nexec-as-user = {}\n\
+             exec-as-user = {}\nendif =\n{CHECKED}\nmountpoint-check = /run/b\nmountpoint-lost = remount\n\
+             command = sleep 1000",
+            faulty.command("/app", ""),
+            faulty.command_with("/run/b", "", &second)
+        );
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        fs::write(&second, "exit").unwrap();
+        vassal.wait_for("mountpoint /run/b lost: ");
+        fs::write(&second, "").unwrap();
+        vassal.wait_for("mounted again and running, ");
+        until("two daemons", || process::named("faulty-fuse").len() == 2);
+        assert_eq!(vassal.lines(" lost: ").len(), 1, "the other mount counted as lost");
+        stop(vassal);
+    });
+}
+
+#[test]
+fn what_root_had_mounted_is_mounted_by_root_again() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let lines = format!(
+            "exec-as-root = {}\nuid = user001\n{CHECKED}\nmountpoint-lost = remount\ncommand = sleep 1000",
+            faulty.command("/app", "direct")
+        );
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        vassal.wait_for("; running as-root again and restarting the app");
+        vassal.wait_for("mounted again and running, ");
+        stop(vassal);
+    });
+}
+
+#[test]
+fn a_filesystem_from_outside_is_not_unmounted_by_force() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        crate::common::run("mkdir", &["/run/shared"]);
+        crate::common::run("sh", &["-c", &faulty.command("/run/shared", "direct")]);
+        let lines = format!(
+            "mount-as-root = none /run/shared /app bind\nuid = user001\n{CHECKED}\nmountpoint-lost = remount\n\
+             command = sleep 1000"
+        );
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        faulty.behave("hold");
+        vassal.wait_for(
+            "/app: not mounted again: its filesystem is older than the first phase or the change of root",
+        );
+        faulty.behave("");
+        assert_eq!(vassal.wait(), 75);
+        assert_eq!(fs::read_to_string("/run/shared/file").unwrap(), "content\n");
+        crate::common::run("umount", &["/run/shared"]);
+    });
+}
+
+#[test]
+fn a_mount_that_cannot_be_made_again_is_the_end() {
+    sandboxed(|sandbox| {
+        let (mut vassal, _) = remounting(sandbox, "");
+        fs::remove_file("/var/www/app001.zip").unwrap();
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("; mounting again failed in as-user #1: run fuse-zip -r /var/www/app001.zip /app: exited with status");
+    });
+}
+
+#[test]
+fn a_mount_that_does_not_last_is_the_end() {
+    sandboxed(|sandbox| {
+        let (mut vassal, _) = remounting(sandbox, "");
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        vassal.wait_for("mounted again and running, ");
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("/app: not mounted again: that was done less than 10.0 s ago");
+    });
+}
+
+#[test]
+fn what_nobody_here_has_mounted_is_not_mounted_again() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        crate::common::run("sh", &["-c", &faulty.command("/app", "direct")]);
+        let lines = format!("uid = user001\n{CHECKED}\nmountpoint-lost = remount\ncommand = sleep 1000");
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for(
+            "/app: not mounted again: its filesystem is older than the first phase or the change of root",
+        );
+        crate::common::run("umount", &["/app"]);
+    });
+}
+
+#[test]
+fn a_hook_runs_once_for_each_loss_and_the_app_goes_on() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let again = "fusermount3 -u -z /app; echo hook; fuse-zip -r /var/www/app001.zip /app";
+        let vassal =
+            sandbox.vassal_init("vassal", &format!("{MOUNTED}\nmountpoint-lost = hook:exec:{again}\n{APP}"));
+        vassal.wait_for("app started");
+        let app = process::only("sh").pid;
+        for round in 1..=2 {
+            process::signal(process::only("fuse-zip").pid, Signal::KILL);
+            vassal.wait_for_nth(round, "the app goes on");
+            vassal.wait_for_nth(round, "mountpoint /app is there, and answers");
+            let before = served(&vassal);
+            until("the page again", || served(&vassal) > before);
+        }
+        assert_eq!(vassal.lines("mountpoint /app lost: ").len(), 2);
+        assert_eq!(vassal.log().lines().filter(|line| *line == "hook").count(), 2);
+        assert_eq!(process::only("sh").pid, app);
+        stop(vassal);
+    });
+}
+
+#[test]
+fn a_hook_may_ask_for_the_end() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let lines = format!("{MOUNTED}\nmountpoint-lost = hook:exit:9\ncommand = sleep 1000");
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 9);
+    });
+}
+
+#[test]
+fn pid_1_keeps_only_the_capabilities_that_the_policy_asks_for() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        for (policy, expected) in [
+            ("destroy", "00000000000001e0"),
+            ("hook:log:lost", "00000000000001e0"),
+            // SYS_ADMIN and DAC_READ_SEARCH.
+            ("remount", "00000000002001e4"),
+        ] {
+            let lines = format!("{MOUNTED}\nmountpoint-lost = {policy}\ncommand = sleep 1000");
+            let vassal = sandbox.vassal_init("vassal", &lines);
+            vassal.wait_for("app started");
+            let init = process::only("vassal-probe").parent;
+            let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap();
+            let capabilities = status.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+            assert_eq!(capabilities, expected, "{policy}");
+            stop(vassal);
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+/// The test as the emperor of a vassal.
+struct Link(OwnedFd);
+
+impl Link {
+    /// Starts `vassal-init` as the emperor does; it makes its own namespaces.
+    fn start(sandbox: &Sandbox, lines: &str) -> (Self, Daemon) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let text = format!("[uwsgi]\nunshare = fs,pid\n{lines}\n");
+        let file = memfd::sealed("vassal", text.as_bytes(), Use::Read).unwrap();
+        let (name, path) = ("a".into(), "/a.ini".into());
+        let hello = ToVassal::Hello(Hello {
+            name,
+            path,
+            namespaces: 0,
+            as_vassal: Vec::new(),
+            is_program: false,
+            is_check: false,
+            kept: 0,
+            owner: None,
+            cgroup: Default::default(),
+            before: Vec::new(),
+            behind: Vec::new(),
+        });
+        protocol::send(&ours, &hello.encode(), Some(&file)).unwrap();
+        rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).unwrap();
+        let mut command = sandbox.program("vassal-init");
+        command.env(LINK_VARIABLE, theirs.as_raw_fd().to_string());
+        (Self(ours), sandbox.start("vassal", command))
+    }
+
+    /// The next message of this kind.
+    fn next<T>(&self, wanted: impl Fn(FromVassal) -> Option<T>) -> T {
+        eventually("a message of the vassal", || match protocol::receive(&self.0) {
+            Ok(Received::Packet(packet, _)) => wanted(FromVassal::decode(&packet).expect("a message")),
+            _ => None,
+        })
+    }
+
+    /// The one checked mountpoint.
+    fn report(&self) -> MountReport {
+        protocol::send(&self.0, &ToVassal::Mountpoints.encode(), None).unwrap();
+        let reports = self.next(|message| match message {
+            FromVassal::Mountpoints(reports) => Some(reports),
+            _ => None,
+        });
+        let [report] = reports.as_slice() else { panic!("{reports:?}") };
+        report.clone()
+    }
+}
+
+#[test]
+fn the_emperor_is_told_how_the_mountpoints_are() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let lines = format!(
+            "uid = user001\nexec-as-user = {mount}\n{CHECKED}\nmountpoint-lost = hook:log:seen\ncommand = sleep 1000"
+        );
+        let (link, vassal) = Link::start(sandbox, &lines);
+        link.next(|message| (message == FromVassal::Running).then_some(()));
+        // In a pid namespace the first pid is PID 1's, and so on.
+        let daemon = process::only("faulty-fuse");
+        let inside = fs::read_to_string(format!("/proc/{}/status", daemon.pid)).unwrap();
+        let inside = inside.lines().find(|line| line.starts_with("NSpid:")).unwrap();
+        let inside: i32 = inside.split_whitespace().last().unwrap().parse().unwrap();
+
+        let up = eventually("a report with all in it", || Some(link.report()).filter(|up| up.daemon != 0));
+        assert_eq!((up.path.as_path(), up.fs_type.as_str()), (Path::new("/app"), "fuse.faulty"));
+        assert_eq!((up.daemon, up.state, up.lost), (inside, MountState::Up, 0));
+        assert!(up.round_trip.is_some_and(|took| !took.is_zero() && took.as_millis() < 500), "{up:?}");
+
+        // One that is slow is waited for a little, and then told of as it was last.
+        faulty.behave("slow 300");
+        assert_eq!(link.report().state, MountState::Up);
+        until("the slow answer", || link.report().round_trip.is_some_and(|took| took.as_millis() >= 300));
+
+        faulty.behave("");
+        process::signal(daemon.pid, Signal::KILL);
+        vassal.wait_for("seen");
+        // Its pid may be another's by now.
+        let is_lost = |report: &MountReport| report.state == MountState::Lost && report.daemon == 0;
+        let lost = eventually("the report of the loss", || Some(link.report()).filter(is_lost));
+        assert_eq!(lost.lost, 1);
+        assert!(!lost.last.is_empty(), "{lost:?}");
+        drop(link);
+        until("the vassal ends with its emperor", || process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn a_frozen_instance_is_not_destroyed_when_it_goes_on() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let lines = format!(
+            "uid = user001\nexec-as-user = {}\nmountpoint-check = /app\nmountpoint-check-interval = 1h\n\
+             mountpoint-check-timeout = 8s\ncommand = sleep 1000",
+            faulty.command("/app", "")
+        );
+        let (link, vassal) = Link::start(sandbox, &lines);
+        link.next(|message| (message == FromVassal::Running).then_some(()));
+        let init = process::only("vassal-probe").parent;
+        faulty.behave("hold");
+        link.report();
+        until("the question is out", || faulty.holds_anything());
+        process::signal(init, Signal::STOP);
+        // All the time that a hung filesystem would have, and more than what comes on top of it.
+        std::thread::sleep(std::time::Duration::from_secs(11));
+        process::signal(init, Signal::CONT);
+        assert_eq!(link.report().state, MountState::Up, "{}", vassal.log());
+        faulty.behave("");
+        until("an answer", || link.report().state == MountState::Up && !faulty.holds_anything());
+        assert_eq!(vassal.lines(" lost: "), [""; 0]);
+        drop(link);
+        until("the vassal ends with its emperor", || process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn losses_are_counted_over_upgrades_of_the_emperor() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        sandbox.vassal("a", &format!("{MOUNTED}\n{APP}"));
+        let emperor = sandbox.emperor(&[]);
+        let instance = Handle::of(emperor.wait_running(1, "a"));
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        instance.wait();
+        emperor.wait_running(2, "a");
+        let run = |words: &[&str]| {
+            let output = sandbox.program("emperor").args(words).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let is_told = || run(&["status"]).contains("; mountpoint /app lost 1 time\n");
+        until("the loss", is_told);
+        for round in 1..=2 {
+            run(&["upgrade"]);
+            emperor.wait_for_nth(round, "has taken over 1 vassal");
+            assert!(is_told(), "{}", run(&["status"]));
+            assert!(
+                run(&["status", "--json"])
+                    .contains(r#""lost":1,"last":"Transport endpoint is not connected"#)
+            );
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn emperor_status_shows_the_mountpoints_and_counts_losses_over_instances() {
+    sandboxed(|sandbox| {
+        sandbox.tutorial();
+        sandbox.vassal("a", &format!("{MOUNTED}\n{APP}"));
+        fs::remove_file("/etc/uwsgi/vassals/app001.ini").unwrap();
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "a");
+        let status = |more: &[&str]| {
+            let output = sandbox.program("emperor").arg("status").args(more).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mountpoint = |text: &str| {
+            let json = status(&["--json"]);
+            json.split_once(r#""mountpoints":[{"#).is_some_and(|(_, mountpoint)| mountpoint.contains(text))
+        };
+        until("the mountpoint", || {
+            mountpoint(r#""path":"/app","type":"fuse.fuse-zip","daemon":"#)
+                && mountpoint(r#""state":"up","round_trip_us":"#)
+                && mountpoint(r#""lost":0,"last":null"#)
+        });
+        assert!(status(&[]).contains("  1 up  "), "{}", status(&[]));
+        let instance = Handle::of(init);
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        instance.wait();
+        emperor.wait_running(2, "a");
+        until("the mountpoint of the second instance", || mountpoint(r#""state":"up","#));
+        assert!(mountpoint(r#""lost":1,"last":""#), "{}", status(&["--json"]));
+        assert!(status(&[]).contains("; mountpoint /app lost 1 time\n"), "{}", status(&[]));
+        emperor.stop();
+    });
+}

@@ -1,0 +1,12 @@
+//! FUSE filesystems: found broken, replaced, and unmounted without losing what the app has written.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod faults;
+mod flush;
+mod lost;
+mod mountpoint;
+mod teardown;

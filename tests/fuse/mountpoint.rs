@@ -1,0 +1,134 @@
+//! Checked mountpoints: every way to be lost, none to be mistaken for lost, and the gate before the app.
+
+use std::time::Duration;
+
+use crate::common::process::{self, Handle};
+use crate::common::tutorial::MOUNTED;
+use crate::common::{Daemon, Sandbox, run, sandboxed};
+use rustix::process::Signal;
+
+/// A vassal with the zip mounted, running; and the pid of its PID 1.
+fn mounted(sandbox: &Sandbox, more: &str) -> (Daemon, i32) {
+    sandbox.zip();
+    let vassal = sandbox.vassal_init("vassal", &format!("{MOUNTED}\n{more}\ncommand = sleep 1000"));
+    vassal.wait_for("app started");
+    let init = process::only("sleep").parent;
+    (vassal, init)
+}
+
+/// Runs a command in the vassal's mount namespace.
+fn inside(init: i32, options: &[&str], command: &[&str]) {
+    let target = init.to_string();
+    run("nsenter", &[&["--target", &target, "--mount"], options, command].concat());
+}
+
+#[test]
+fn a_daemon_that_hangs_is_lost_when_its_time_is_up() {
+    sandboxed(|sandbox| {
+        let (mut vassal, init) = mounted(sandbox, "mountpoint-check-timeout = 300ms");
+        let instance = Handle::of(init);
+        process::signal(process::only("fuse-zip").pid, Signal::STOP);
+        instance.wait();
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no answer for 3");
+    });
+}
+
+#[test]
+fn a_daemon_that_pauses_for_less_is_forgiven() {
+    sandboxed(|sandbox| {
+        let (mut vassal, _) = mounted(sandbox, "mountpoint-check-timeout = 60s");
+        let daemon = process::only("fuse-zip").pid;
+        process::signal(daemon, Signal::STOP);
+        std::thread::sleep(Duration::from_millis(300));
+        process::signal(daemon, Signal::CONT);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(vassal.is_running());
+        assert_eq!(vassal.lines("lost"), [""; 0]);
+    });
+}
+
+#[test]
+fn a_clean_unmount_is_a_loss() {
+    sandboxed(|sandbox| {
+        let (mut vassal, init) = mounted(sandbox, "");
+        let user = run("id", &["-u", "user001"]);
+        let identity = ["--setuid", user.trim(), "--setgid", user.trim()];
+        inside(init, &identity, &["fusermount3", "-u", "/app"]);
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no longer mounted");
+    });
+}
+
+#[test]
+fn a_mount_over_it_is_a_loss() {
+    sandboxed(|sandbox| {
+        let (mut vassal, init) = mounted(sandbox, "");
+        inside(init, &[], &["mount", "-t", "tmpfs", "over", "/app"]);
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: replaced by another mount");
+    });
+}
+
+#[test]
+fn a_healthy_private_mount_is_left_alone() {
+    sandboxed(|sandbox| {
+        // Another mount comes and goes meanwhile, and a child of PID 1 dies: reasons to look, no reasons to act.
+        let (mut vassal, init) = mounted(sandbox, "");
+        inside(init, &[], &["mount", "-t", "tmpfs", "other", "/mnt"]);
+        inside(init, &[], &["umount", "/mnt"]);
+        process::signal(process::only("vassal-probe").pid, Signal::KILL);
+        // Twenty intervals.
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(vassal.is_running());
+        assert_eq!(vassal.lines("lost"), [""; 0]);
+        // And then it is still watched, by another prober.
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(vassal.wait(), 75);
+    });
+}
+
+#[test]
+fn the_app_does_not_start_before_its_mount_is_there() {
+    sandboxed(|sandbox| {
+        // The mount comes late, and not from a hook that is waited for.
+        sandbox.zip();
+        let go = sandbox.path("go");
+        let hook = format!(
+            "(until [ -e {} ]; do sleep 0.01; done; exec fuse-zip -r /var/www/app001.zip /app) &",
+            go.display()
+        );
+        let ini = format!(
+            "uid = user001\nexec-as-user = {hook}\nmountpoint-check = /app\ncommand = cat /app/page.html"
+        );
+        let mut vassal = sandbox.vassal_init("vassal", &ini);
+        vassal.wait_for("as-user #1");
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(vassal.lines("app started"), [""; 0]);
+        sandbox.file("go", "");
+        assert_eq!(vassal.wait(), 0);
+        vassal.wait_for(crate::common::tutorial::PAGE.trim());
+    });
+}
+
+#[test]
+fn a_path_that_is_never_mounted_fails_the_start() {
+    sandboxed(|sandbox| {
+        let ini = "uid = user001\nmountpoint-check = /app\nmountpoint-timeout = 300ms\ncommand = echo never";
+        let mut vassal = sandbox.vassal_init("vassal", ini);
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("mountpoint-check: mountpoint /app: nothing is mounted there, after 3");
+        assert_eq!(vassal.lines("never"), [""; 0]);
+    });
+}
+
+#[test]
+fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
+    sandboxed(|sandbox| {
+        let mut vassal = sandbox.vassal_init("vassal", "mountpoint-check = /app\ncommand = echo never");
+        let line = vassal.wait_for("mountpoint /app: nothing is mounted there, after ");
+        assert!(line.ends_with("; it is given 30.0 s"), "{line}");
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 143);
+    });
+}

@@ -1,0 +1,174 @@
+//! An instance that something in the kernel holds on to: the emperor frees it, at nobody else's cost.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::common::faulty::{self, CHECKED};
+use crate::common::process::{self, Handle};
+use crate::common::{sandboxed, until};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
+
+/// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the file's status, as
+/// cat would: such a question, held, is taken for the probe's.
+const READER: &str = "command = sh -c 'while :; do read line </app/file; done'";
+
+/// The daemon, as a process of the sandbox that was started in the mount namespace of the instance but is none of its
+/// processes.
+fn enter_and_mount(init: i32, mount: &str) {
+    let init = init.to_string();
+    let mut words = vec!["--target", &init, "--mount"];
+    words.extend(mount.split(' '));
+    crate::common::run("nsenter", &words);
+}
+
+#[test]
+fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.pid_of_started("a");
+        enter_and_mount(init, &faulty.command("/app", "direct"));
+        emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        let daemon = process::only("faulty-fuse").pid;
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(daemon, Signal::STOP);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        let lost = Instant::now();
+        instance.wait();
+        let took = lost.elapsed();
+        emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
+        emperor.wait_for("emperor: a: mountpoint /app lost: no answer for 8");
+        // Half a second of it is the time that the kernel gets first.
+        assert!(took < Duration::from_secs(1), "took {took:?}");
+        process::signal(daemon, Signal::CONT);
+        until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        sandbox.vassal("a", &format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        let daemon = process::only("faulty-fuse").pid;
+        let _connection = connection_of(daemon);
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        // On a busy machine the hanging app may have been noticed first.
+        process::kill_if_there(daemon);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        let lost = Instant::now();
+        instance.wait();
+        let took = lost.elapsed();
+        assert!(took < Duration::from_secs(1), "took {took:?}");
+        emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
+        faulty.behave("");
+        emperor.wait_running(2, "a");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn instances_that_hang_at_the_same_time_are_all_freed() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let names = ["a", "b", "c"];
+        let modes = names.map(|name| sandbox.file(&format!("mode-{name}"), ""));
+        for name in names {
+            sandbox.vassal(name, &format!("uid = user001\n{CHECKED}\n{READER}"));
+        }
+        let emperor = sandbox.emperor(&[]);
+        let instances: Vec<_> = std::iter::zip(names, &modes)
+            .map(|(name, mode)| {
+                let init = emperor.pid_of_started(name);
+                enter_and_mount(init, &faulty.command_with("/app", "direct", mode));
+                emperor.wait_running(1, name);
+                Handle::of(init)
+            })
+            .collect();
+        for mode in &modes {
+            std::fs::write(mode, "hold").unwrap();
+        }
+        until("all apps hang", || modes.iter().all(|mode| faulty::holds_an_app(mode)));
+        let daemons = process::named("faulty-fuse");
+        for daemon in &daemons {
+            process::signal(daemon.pid, Signal::STOP);
+        }
+        instances.iter().for_each(Handle::wait);
+        for name in names {
+            emperor.wait_for(&format!("emperor: {name}: aborted its own FUSE connections: "));
+        }
+        for daemon in &daemons {
+            process::signal(daemon.pid, Signal::CONT);
+        }
+        until("the daemons end with their connections", || process::named("faulty-fuse").is_empty());
+        emperor.stop();
+    });
+}
+
+/// The daemon's end of its connection, for us too.
+fn connection_of(daemon: i32) -> OwnedFd {
+    let handle = pidfd_open(Pid::from_raw(daemon).unwrap(), PidfdFlags::empty()).unwrap();
+    // It is its standard input.
+    pidfd_getfd(&handle, std::io::stdin().as_raw_fd(), PidfdGetfdFlags::empty()).unwrap()
+}
+
+#[test]
+fn a_sibling_of_the_daemon_in_the_namespace_goes_with_it() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "held");
+        sandbox.vassal("a", &format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{READER}"));
+        let emperor = sandbox.emperor(&[]);
+        let init = emperor.wait_running(1, "a");
+        let instance = Handle::of(init);
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        faulty.behave("");
+        instance.wait();
+        emperor.wait_running(2, "a");
+        assert_eq!(emperor.lines("aborted"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_connection_that_others_share_is_never_aborted() {
+    sandboxed(|sandbox| {
+        // Mounted outside, before any vassal is there: all of them see it.
+        let faulty = sandbox.faulty();
+        crate::common::run("sh", &["-c", &faulty.command("/app", "direct")]);
+        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        let neighbour = "command = sh -c 'cat /app/file; sleep 1000'";
+        sandbox.vassal("b", &format!("uid = user001\n{neighbour}"));
+        let mut emperor = sandbox.emperor(&[]);
+        let (init, other) = (emperor.wait_running(1, "a"), emperor.wait_running(1, "b"));
+        let (instance, other) = (Handle::of(init), Handle::of(other));
+        emperor.wait_for("content");
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        emperor.wait_for("a]: mountpoint /app lost: no answer for 8");
+        // It is looked at, found to be shared, and waited for.
+        emperor.wait_for("emperor: a: not gone after it closed its link");
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!instance.is_gone(), "nothing held it");
+        assert_eq!(emperor.lines("aborted"), [""; 0]);
+        faulty.behave("");
+        instance.wait();
+        emperor.wait_running(2, "a");
+        assert!(!other.is_gone());
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        crate::common::run("umount", &["/app"]);
+    });
+}

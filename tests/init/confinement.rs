@@ -1,0 +1,194 @@
+//! What the app may do: nothing that it was not given, for good; and what PID 1 keeps for itself.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::cow::PIVOTED;
+use crate::common::{Sandbox, eventually, process, sandboxed};
+
+/// `net_bind_service`, by its bit.
+const NET_BIND_SERVICE: u64 = 1 << 10;
+/// kill, setgid, setuid and setpcap: what PID 1 still needs.
+const PID1: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+
+/// A field of a status file, as a number.
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).expect(name);
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+/// The capability sets, and NoNewPrivs.
+#[derive(Debug, PartialEq, Eq)]
+struct Sets {
+    inheritable: u64,
+    permitted: u64,
+    effective: u64,
+    bounding: u64,
+    ambient: u64,
+    no_new_privs: u64,
+}
+
+fn sets(status: &str) -> Sets {
+    Sets {
+        inheritable: field(status, "CapInh"),
+        permitted: field(status, "CapPrm"),
+        effective: field(status, "CapEff"),
+        bounding: field(status, "CapBnd"),
+        ambient: field(status, "CapAmb"),
+        no_new_privs: field(status, "NoNewPrivs"),
+    }
+}
+
+/// What one capability set, or none, looks like everywhere.
+fn exactly(kept: u64, bounding: u64, no_new_privs: u64) -> Sets {
+    Sets { inheritable: kept, permitted: kept, effective: kept, bounding, ambient: kept, no_new_privs }
+}
+
+/// The sets of a process that prints its status.
+fn printed(sandbox: &Sandbox, lines: &str) -> Sets {
+    sets(&sandbox.said(lines).join("\n"))
+}
+
+const STATUS: &str = "cat /proc/self/status";
+
+/// The bounding set of this machine.
+fn all() -> u64 {
+    field(&fs::read_to_string("/proc/self/status").unwrap(), "CapBnd")
+}
+
+#[test]
+fn the_app_has_nothing_and_gets_nothing() {
+    sandboxed(|sandbox| {
+        assert_eq!(printed(sandbox, &format!("uid = user001\ncommand = {STATUS}")), exactly(0, 0, 1));
+        let lines = format!("uid = user001\nunprivileged-binary-patch-arg = {STATUS}");
+        assert_eq!(printed(sandbox, &lines), exactly(0, 0, 1));
+    });
+}
+
+#[test]
+fn named_capabilities_are_kept_and_no_other() {
+    sandboxed(|sandbox| {
+        let kept = |bits| exactly(bits, bits, 1);
+        let lines = |cap: &str| format!("uid = user001\ncap = {cap}\ncommand = {STATUS}");
+        assert_eq!(printed(sandbox, &lines("net_bind_service")), kept(NET_BIND_SERVICE));
+        assert_eq!(printed(sandbox, &lines("net_bind_service,sys_nice")), kept(NET_BIND_SERVICE | 1 << 23));
+        // One that PID 1 keeps too must not mean more.
+        assert_eq!(printed(sandbox, &lines("kill")), kept(1 << 5));
+        // And it works: a port that is root's.
+        let bind = r#"perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); print bind(S, sockaddr_in(80, INADDR_ANY)) ? "bound" : "refused: $!", "\n"'"#;
+        let lines = |cap: &str| format!("uid = user001\n{cap}\ncommand = {bind}");
+        assert_eq!(sandbox.said(&lines("cap = net_bind_service")), ["bound"]);
+        assert_eq!(sandbox.said(&lines("")), ["refused: Permission denied"]);
+        sandbox.is_invalid("uid = user001\ncap = net_bind_servic", "net_bind_service");
+    });
+}
+
+/// A set-user-id `cat`, and a file that only root may read.
+fn set_user_id(sandbox: &Sandbox) -> String {
+    let program = sandbox.path("cat");
+    fs::copy("/usr/bin/cat", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let secret = sandbox.file("secret", "roots\n");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    format!("sh -c '{} {} 2>/dev/null || echo refused'", program.display(), secret.display())
+}
+
+#[test]
+fn set_user_id_programs_work_only_where_that_is_asked_for() {
+    sandboxed(|sandbox| {
+        let read = set_user_id(sandbox);
+        assert_eq!(sandbox.said(&format!("uid = user001\ncommand = {read}")), ["refused"]);
+        let lines = "uid = user001\nno-new-privs = false\ncommand = ";
+        assert_eq!(sandbox.said(&format!("{lines}{read}")), ["roots"]);
+        assert_eq!(printed(sandbox, &format!("{lines}{STATUS}")), exactly(0, all(), 0));
+        // With a capability of its own it still has no other.
+        let lines = lines.replace("command", "cap = net_bind_service\ncommand");
+        assert_eq!(printed(sandbox, &format!("{lines}{STATUS}")), exactly(NET_BIND_SERVICE, all(), 0));
+    });
+}
+
+#[test]
+fn hooks_have_no_capabilities_either_but_may_use_fusermount() {
+    sandboxed(|sandbox| {
+        let read = set_user_id(sandbox);
+        for phase in ["as-user", "pre-app", "post-app", "as-user-atexit"] {
+            let lines =
+                format!("uid = user001\ncap = net_bind_service\nexec-{phase} = {STATUS}\ncommand = true");
+            assert_eq!(printed(sandbox, &lines), exactly(0, all(), 0), "{phase}");
+            assert_eq!(
+                sandbox.said(&format!("uid = user001\nexec-{phase} = {read}\ncommand = true")),
+                ["roots"],
+                "{phase}"
+            );
+        }
+        let lines = format!("uid = user001\nexec-as-root = {STATUS}\ncommand = true");
+        assert_eq!(
+            printed(sandbox, &lines),
+            sets(&fs::read_to_string("/proc/self/status").unwrap()),
+            "as-root"
+        );
+    });
+}
+
+#[test]
+fn root_stays_root_where_nobody_says_otherwise() {
+    sandboxed(|sandbox| {
+        let own = sets(&fs::read_to_string("/proc/self/status").unwrap());
+        let app = printed(sandbox, &format!("command = {STATUS}"));
+        assert_eq!((app.permitted, app.no_new_privs), (own.permitted, 1));
+        let app = printed(sandbox, "uid = user001\nprivileged-binary-patch-arg = cat /proc/self/status");
+        assert_eq!((app.permitted, app.no_new_privs), (own.permitted, 0));
+    });
+}
+
+#[test]
+fn pid_1_keeps_only_what_its_remaining_plan_needs() {
+    sandboxed(|sandbox| {
+        for (lines, kept) in [
+            ("uid = user001", PID1),
+            ("uid = user001\ncap = net_bind_service", PID1 | NET_BIND_SERVICE),
+            ("", all()),
+        ] {
+            let mut vassal = sandbox.vassal_init(
+                "vassal",
+                &format!("{lines}\nexec-as-user-atexit = id -un\ncommand = sleep 1000"),
+            );
+            vassal.wait_for("app started");
+            let init = process::only("sleep").parent;
+            let has = eventually("its status", || fs::read_to_string(format!("/proc/{init}/status")).ok());
+            assert_eq!((field(&has, "CapEff"), field(&has, "CapPrm")), (kept, kept), "{lines}");
+            assert_eq!(field(&has, "CapInh"), 0);
+            // It can still stop the user's app, and become the user for the exit hook.
+            vassal.signal(rustix::process::Signal::TERM);
+            assert_eq!(vassal.wait(), 143);
+            let user = if lines.is_empty() { "root" } else { "user001" };
+            assert!(vassal.log().lines().any(|line| line == user), "{}", vassal.log());
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_tenant_cannot_touch_pid_1() {
+    sandboxed(|sandbox| {
+        let app = "perl -e 'print kill(0, 1) ? \"may signal it\\n\" : \"may not: $!\\n\"; print -r \"/proc/1/root/\" ? \"sees its root\\n\" : \"does not\\n\"; print open(F, \"+<\", \"/proc/1/mem\") ? \"reads it\\n\" : \"nor read\\n\"'";
+        let said = sandbox.said(&format!("uid = user001\nmount-as-root = proc none /proc\ncommand = {app}"));
+        assert_eq!(said, ["may not: Operation not permitted", "does not", "nor read"]);
+    });
+}
+
+#[test]
+fn nothing_that_the_starter_left_open_leads_out_of_the_jail() {
+    sandboxed(|sandbox| {
+        sandbox.copied_tree();
+        fs::write("/run/secret", "the host's").unwrap();
+        let app = "cat /proc/1/fd/9/run/secret; echo over";
+        let ini = sandbox.ini("vassal", &format!("{PIVOTED}\ncommand = sh -c '{app}'"));
+        let mut command = sandbox.wrapped(&["bash", "-c", r#"exec "$0" "$@" 9</"#], "vassal-init");
+        command.args(["--unshare", "fs,pid"]).arg(ini);
+        let mut vassal = sandbox.start("vassal", command);
+        assert_eq!(vassal.wait(), 0, "{}", vassal.log());
+        let log = vassal.log();
+        assert!(log.contains("over\n") && !log.contains("the host's"), "{log}");
+    });
+}

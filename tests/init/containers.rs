@@ -1,0 +1,190 @@
+//! Where containers run: a real OCI runtime, and seccomp filters of older ones.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::UNIX_EPOCH;
+
+use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Executes its arguments under a filter that answers ERRNO to clone3, close_range, pidfd_open and statx.
+const FILTER: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+errno, refused = int(sys.argv[1]), [435, 436, 434, 332]
+code = [(0x20, 0, 0, 0)]
+for number in refused:
+    code += [(0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | errno)]
+code += [(0x06, 0, 0, 0x7FFF0000)]
+program = b"".join(struct.pack("HBBI", *line) for line in code)
+buffer = ctypes.create_string_buffer(program, len(program))
+filter = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, filter, 0, 0) == 0, os.strerror(ctypes.get_errno())
+assert libc.syscall(436, 1000, 1000, 0) == -1 and ctypes.get_errno() == errno
+os.execvp(sys.argv[2], sys.argv[2:])
+"#;
+
+#[test]
+fn filters_that_do_not_know_newer_calls() {
+    sandboxed(|sandbox| {
+        let filter = sandbox.file("filter.py", FILTER);
+        let ini = sandbox.ini("hooks", "exec-asap = true\nexec-as-user-atexit = true");
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            for options in [
+                &[][..],
+                &["--user", "user001", "--chdir", "/"],
+                &["--unshare", "fs,pid,uts", "--hostname", "x"],
+                &["--ini", ini.to_str().unwrap()],
+                &["--mountpoint-check", "/proc"],
+            ] {
+                let wrapper = ["/usr/bin/python3", filter.to_str().unwrap(), &errno.to_string()];
+                let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+                let output = command
+                    .args(options)
+                    .args(["--", "sh", "-c", "setsid sleep 1000 & exit 5"])
+                    .output()
+                    .unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(5), "{errno} {options:?}: {said}");
+                assert!(process::named("sleep").is_empty());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_mountpoint_is_watched_without_statx() {
+    sandboxed(|sandbox| {
+        let filter = sandbox.file("filter.py", FILTER);
+        let mountpoint = sandbox.path("mount");
+        fs::create_dir(&mountpoint).unwrap();
+        let mountpoint = mountpoint.to_str().unwrap();
+        for (errno, event) in [(libc::ENOSYS, "umount"), (libc::EPERM, "mount -t tmpfs none")] {
+            let prepare = "mount -t tmpfs none $0 && exec /usr/bin/python3 \"$@\"";
+            let wrapper = ["unshare", "--mount", "sh", "-c", prepare, mountpoint];
+            let errno = errno.to_string();
+            let wrapper = [&wrapper[..], &[filter.to_str().unwrap(), &errno]].concat();
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            let script = format!("{event} {mountpoint}; exec sleep 1000");
+            let output =
+                command.args(["--mountpoint-check", mountpoint, "--", "sh", "-c", &script]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(75), "{event}: {said}");
+        }
+    });
+}
+
+#[test]
+fn without_close_range_nothing_is_held_either() {
+    sandboxed(|sandbox| {
+        let filter = sandbox.file("filter.py", FILTER);
+        let program = sandbox.program("vassal-init").get_program().display().to_string();
+        let line = format!(
+            "exec python3 {} {} {program} sleep 1000 77>/dev/null 1023>/dev/null",
+            filter.display(),
+            libc::ENOSYS
+        );
+        let mut child = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).spawn().unwrap();
+        let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+        let app = eventually("the command", || process::named("sleep").first().map(|process| process.pid));
+        until("the init lets go", || fds(child.id() as i32) == 3);
+        assert!([77, 1023].iter().all(|fd| fs::exists(format!("/proc/{app}/fd/{fd}")).unwrap()));
+        process::signal(child.id() as i32, Signal::TERM);
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+    });
+}
+
+/// The bundle's process: everything a careful runtime takes away is taken away.
+const CONFIG: &str = r#"{
+  "ociVersion": "1.0.2",
+  "process": {
+    "terminal": false, "user": {"uid": 1234, "gid": 1234}, "cwd": "/", "args": ARGS, "env": ["PATH=/bin"], "noNewPrivileges": true,
+    "capabilities": {"bounding": [], "effective": [], "permitted": [], "ambient": []}
+  },
+  "root": {"path": "rootfs", "readonly": true},
+  "hostname": "inner",
+  "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+  "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}]}
+}"#;
+
+/// An OCI bundle whose process is vassal-init, under some name, with these arguments.
+fn bundle(sandbox: &Sandbox, name: &str, arguments: &[&str]) -> PathBuf {
+    let bundle = sandbox.path("bundle");
+    let bin = bundle.join("rootfs/bin");
+    if !bin.exists() {
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir(bundle.join("rootfs/proc")).unwrap();
+        for tool in ["dash", "sleep", "cat", "env", "sh"] {
+            let path = run("readlink", &["-f", &format!("/bin/{tool}")]);
+            fs::copy(path.trim(), bin.join(tool)).unwrap();
+            let libraries =
+                run("bash", &["-c", &format!("ldd /bin/{tool} | grep -oE '/[^ ]+' | grep -v ':$'")]);
+            for library in libraries.lines() {
+                run("cp", &["-L", "--parents", library, bundle.join("rootfs").to_str().unwrap()]);
+            }
+        }
+        for name in ["vassal-init", "tini", "dumb-init", "catatonit"] {
+            fs::copy(sandbox.program("vassal-init").get_program(), bin.join(name)).unwrap();
+        }
+    }
+    let program = format!("/bin/{name}");
+    let words = [&[program.as_str()], arguments].concat();
+    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    let config = CONFIG.replace("ARGS", &format!("[{}]", words.join(",")));
+    fs::write(bundle.join("config.json"), config).unwrap();
+    bundle
+}
+
+/// A name for a container. It becomes that of a cgroup, which other tests on this machine could have too.
+fn unused_name() -> String {
+    format!("vassal-{}", UNIX_EPOCH.elapsed().unwrap().as_nanos())
+}
+
+fn runc(bundle: &PathBuf, name: &str) -> Command {
+    let mut command = Command::new("runc");
+    // No cgroups to be had in the sandbox, and none needed.
+    command.args(["--root", "/run/scratch/runc", "run", "--no-pivot", "--bundle"]).arg(bundle).arg(name);
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_container_runtime_runs_it() {
+    sandboxed(|sandbox| {
+        sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
+        let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E 'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
+        for name in ["vassal-init", "tini", "dumb-init", "catatonit"] {
+            let output =
+                runc(&bundle(sandbox, name, &["--", "sh", "-c", show]), &unused_name()).output().unwrap();
+            let (out, err) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert_eq!((output.status.code(), &*out), (Some(9), &*format!("1 {name} inner\n")), "{err}");
+            // runc itself may not get rid of its cgroup in here.
+            assert!(err.lines().all(|line| line.starts_with("time=")), "{name}: {err}");
+            let status = runc(
+                &bundle(sandbox, name, &["--", "sh", "-c", "sleep 1000 & kill -KILL $$"]),
+                &unused_name(),
+            )
+            .status()
+            .unwrap();
+            assert_eq!(status.code().unwrap_or_else(|| 128 + status.signal().unwrap()), 137, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_container_runtime_stops_it() {
+    sandboxed(|sandbox| {
+        sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
+        let script = "trap 'exit 4' TERM; while :; do sleep 0.01; done";
+        let name = unused_name();
+        let mut child =
+            runc(&bundle(sandbox, "vassal-init", &["--", "sh", "-c", script]), &name).spawn().unwrap();
+        until("the command runs", || !process::named("sleep").is_empty());
+        run("runc", &["--root", "/run/scratch/runc", "kill", &name, "TERM"]);
+        assert_eq!(child.wait().unwrap().code(), Some(4));
+    });
+}

@@ -1,0 +1,577 @@
+//! Entrypoint mode under our own name: what a command and its starter notice of the init.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// Exit status (128+n for signal n), standard output and standard error.
+fn ended(command: &mut Command) -> (i32, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let status = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap());
+    (status, text(&output.stdout), text(&output.stderr))
+}
+
+fn init(sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = sandbox.program("vassal-init");
+    command.args(arguments);
+    command
+}
+
+/// The same as PID 1 of a new pid namespace, with a `/proc` of its own.
+fn as_pid1(sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command =
+        sandbox.wrapped(&["unshare", "--mount", "--pid", "--fork", "--mount-proc"], "vassal-init");
+    command.args(arguments);
+    command
+}
+
+/// A started init, killed at the end.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// The command's process, once it has executed a program of this name.
+    fn command(&self, comm: &str) -> i32 {
+        let is_it = |process: &process::Process| process.parent == self.pid() && process.comm == comm;
+        eventually(comm, || process::all().into_iter().find(is_it)).pid
+    }
+
+    fn wait(&mut self) -> i32 {
+        let status = eventually("the init's end", || self.0.try_wait().unwrap());
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn it_ends_with_the_commands_status() {
+    sandboxed(|sandbox| {
+        let cases: &[(&[&str], i32)] = &[
+            (&["true"], 0),
+            (&["--", "sh", "-c", "exit 42"], 42),
+            (&["sh", "-c", "kill -KILL $$"], 137),
+            (&["sh", "-c", "kill -40 $$"], 168),
+            (&["-e", "42", "sh", "-c", "exit 42"], 0),
+            (&["-e", "143", "sh", "-c", "kill $$"], 0),
+            (&["/etc/passwd"], 126),
+            (&["/etc"], 126),
+            (&["no-such-program"], 127),
+            (&["/etc/passwd/x"], 127),
+            (&[""], 127),
+            (&["--", "x.ini"], 127),
+        ];
+        for (arguments, status) in cases {
+            for mut command in [init(sandbox, arguments), as_pid1(sandbox, arguments)] {
+                let (ended, out, err) = ended(&mut command);
+                assert_eq!((ended, &*out), (*status, ""), "{arguments:?}: {err}");
+                assert_eq!(
+                    err.lines().count(),
+                    usize::from([126, 127].contains(status)),
+                    "{arguments:?}: {err}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    sandboxed(|sandbox| {
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "a command or a configuration file is missing"),
+            (&["--"], "the command is missing"),
+            (&["-x", "true"], "unknown option '-x'"),
+            (&["--rewrte", "3", "true"], "did you mean '--rewrite'?"),
+            (&["--grace", "soon", "true"], "'soon' is not a duration"),
+            (&["--grace"], "grace"),
+            (&["-e", "256", "true"], "'256' is not a value for '-e'"),
+            (&["-p", "TERM", "true"], "'TERM' is not a value for '-p'"),
+            (&["--rewrite", "TERM:TREM", "true"], "'TERM:TREM' is not SIGNAL:REPLACEMENT"),
+            (&["--ready-fd", "1", "true"], "'1' is no number from 3 up"),
+            (&["-gvp", "9", "true"], "command line: '9' is not a value for '-p'\n    -p 9\n       ^\n"),
+        ];
+        for (arguments, part) in cases {
+            let (status, out, err) = ended(&mut init(sandbox, arguments));
+            assert_eq!((status, &*out), (78, ""), "{arguments:?}: {err}");
+            assert!(err.contains(part), "{arguments:?}: {err}");
+        }
+    });
+}
+
+/// Every signal but those that cannot be caught, and those that bash keeps to itself.
+fn forwardable() -> Vec<i32> {
+    (1..=64).filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number)).collect()
+}
+
+/// Python waits for signals as they come, real-time ones and those of the C library too.
+const LISTENER: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+everything = struct.pack("Q", (1 << 64) - 1)
+libc.syscall(14, 0, everything, None, 8)
+print("ready", flush=True)
+while True:
+    number = libc.syscall(128, everything, None, None, 8)
+    print(number, flush=True)
+    if number == 15:
+        break
+"#;
+
+#[test]
+fn every_signal_is_handed_on_and_none_kills_the_init() {
+    sandboxed(|sandbox| {
+        let listener = sandbox.file("listener.py", LISTENER);
+        let out = sandbox.path("out");
+        let mut command = init(sandbox, &["/usr/bin/python3", listener.to_str().unwrap()]);
+        let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
+        let lines = || fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+        until("it listens", || !lines().is_empty());
+        let mut expected = vec!["ready".to_owned()];
+        // The last one ends it.
+        for number in forwardable().into_iter().filter(|&number| number != 15).chain([15]) {
+            run("/bin/kill", &[&format!("-{number}"), &running.pid().to_string()]);
+            expected.push(number.to_string());
+            until(format_args!("signal {number}: {:?}", lines()), || lines().len() == expected.len());
+        }
+        assert_eq!(running.wait(), 0);
+        assert_eq!(lines(), expected);
+    });
+}
+
+#[test]
+fn no_signal_is_lost_between_start_and_exec() {
+    sandboxed(|sandbox| {
+        for _ in 0..200 {
+            let mut running = Running::start(init(sandbox, &["sleep", "1000"]).stdin(Stdio::null()));
+            // Wherever it is now: in our own start, before the exec, or after it.
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
+    });
+}
+
+#[test]
+fn a_stop_before_the_exec_holds_nobody_up() {
+    sandboxed(|sandbox| {
+        // So many directories to look in that the stop comes before the right one.
+        let path = format!("{}/usr/bin:/bin", "/proc/self/task/..:".repeat(5000));
+        for _ in 0..5 {
+            let mut running = Running::start(init(sandbox, &["sleep", "1000"]).env("PATH", &path));
+            let child = || process::all().into_iter().find(|process| process.parent == running.pid());
+            let child = eventually("the child", child).pid;
+            process::signal(child, Signal::TSTP);
+            let state = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+            until("the command is stopped, not what was before it", || state().contains("(sleep) T"));
+            process::signal(running.pid(), Signal::CONT);
+            until("the command goes on", || state().contains("(sleep) S"));
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
+    });
+}
+
+#[test]
+fn rewrites_and_groups() {
+    sandboxed(|sandbox| {
+        let script = "trap 'echo quit; exit 3' QUIT; echo ready; sleep 1000 & wait";
+        for (flags, sent) in [
+            (&["--rewrite", "TERM:QUIT"][..], Signal::TERM),
+            (&["--stop-signal", "QUIT"], Signal::TERM),
+            (&["-g"], Signal::QUIT),
+        ] {
+            let out = sandbox.path("out");
+            let mut command = init(sandbox, &[flags, &["--grace", "0", "--", "bash", "-c", script]].concat());
+            let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
+            until("it is ready", || fs::read_to_string(&out).unwrap().contains("ready"));
+            process::signal(running.pid(), sent);
+            assert_eq!(running.wait(), 3, "{flags:?}");
+            assert!(fs::read_to_string(&out).unwrap().contains("quit"));
+        }
+    });
+}
+
+/// What /proc/PID/status says of signals.
+fn masks(status: &str) -> Vec<&str> {
+    status
+        .lines()
+        .filter(|line| ["SigBlk:", "SigIgn:", "SigCgt:"].iter().any(|name| line.starts_with(name)))
+        .collect()
+}
+
+#[test]
+fn the_command_has_the_signals_of_our_starter() {
+    sandboxed(|sandbox| {
+        for wrapper in [
+            &["env"][..],
+            &["env", "--ignore-signal=PIPE,HUP", "--block-signal=INT,TERM,CHLD,USR1"],
+            &["env", "--ignore-signal=CHLD,TSTP,TTOU"],
+        ] {
+            let show = ["cat", "/proc/self/status"];
+            let mut command = sandbox.wrapped(wrapper, "vassal-init");
+            let (status, ours, _) = ended(command.args(show));
+            let (_, plain, _) = ended(Command::new(wrapper[0]).args(&wrapper[1..]).args(show));
+            assert_eq!((status, masks(&ours)), (0, masks(&plain)), "{wrapper:?}");
+        }
+    });
+}
+
+#[test]
+fn orphans_are_reaped_and_the_rest_is_ended() {
+    sandboxed(|sandbox| {
+        // Orphans that end at once, one that obeys, one that does not.
+        let script = "for _ in 1 2 3 4 5; do setsid sh -c 'exit 3' & done\n\
+            setsid sleep 1000 &\n\
+            setsid sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.01; done' &\n\
+            read -r _; exit 4";
+        for mut command in [
+            init(sandbox, &["--grace", "200ms", "bash", "-c", script]),
+            as_pid1(sandbox, &["--grace", "200ms", "bash", "-c", script]),
+        ] {
+            let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+            let mut ready = [0; 6];
+            running.0.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+            let zombies = || process::all().into_iter().filter(|process| process.state == 'Z').count();
+            until("no zombie is left", || zombies() == 0);
+            drop(running.0.stdin.take());
+            assert_eq!(running.wait(), 4);
+            assert!(process::named("sleep").is_empty() && process::named("sh").is_empty());
+        }
+    });
+}
+
+#[test]
+fn the_grace_ends_with_the_last_process() {
+    sandboxed(|sandbox| {
+        for script in ["true", "setsid sleep 1000 & sleep 0.05"] {
+            for mut command in [
+                init(sandbox, &["--grace", "1000", "sh", "-c", script]),
+                as_pid1(sandbox, &["--grace", "1000", "sh", "-c", script]),
+            ] {
+                let began = Instant::now();
+                assert_eq!(ended(&mut command).0, 0);
+                assert!(began.elapsed() < crate::common::PATIENCE, "{script}: the grace was sat out");
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_of_the_starter_is_held() {
+    sandboxed(|sandbox| {
+        let cwd = sandbox.path("cwd");
+        fs::create_dir(&cwd).unwrap();
+        let line = format!("exec {} sleep 1000 77>/dev/null", init(sandbox, &[]).get_program().display());
+        let mut command = Command::new("bash");
+        let mut running = Running::start(command.args(["-c", &line]).current_dir(&cwd).stdin(Stdio::null()));
+        let app = running.command("sleep");
+        let has = |pid: i32, what: &str| Path::new(&format!("/proc/{pid}/{what}")).exists();
+        until("the init lets go", || !has(running.pid(), "fd/77"));
+        assert!(has(app, "fd/77"));
+        assert_eq!(fs::read_link(format!("/proc/{app}/cwd")).unwrap(), cwd);
+        until("the init leaves", || {
+            fs::read_link(format!("/proc/{}/cwd", running.pid())).unwrap() == Path::new("/")
+        });
+        let held = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
+        assert_eq!(held, 3, "only the standard descriptors");
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 143);
+    });
+}
+
+#[test]
+fn closed_standard_descriptors_stay_closed() {
+    sandboxed(|sandbox| {
+        let binary = init(sandbox, &[]).get_program().to_str().unwrap().to_owned();
+        for (redirections, open) in [("<&-", "1 2"), (">&-", "0 2"), ("2>&-", "0 1"), ("<&- >&- 2>&-", "")] {
+            let out = sandbox.path("out");
+            // The shell of the command tells which of the three it has.
+            let script = r#"for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && set -- "$@" $fd; done; echo "$*" >"$OUT"; exit 7"#;
+            for name in [binary.clone(), format!("{}", sandbox.personality("tini").get_program().display())] {
+                let line =
+                    format!("exec env OUT={} {name} -- bash -c '{script}' {redirections}", out.display());
+                let status = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).status().unwrap();
+                assert_eq!(
+                    (status.code(), fs::read_to_string(&out).unwrap().trim()),
+                    (Some(7), open),
+                    "{line}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_signal_for_the_command() {
+    sandboxed(|sandbox| {
+        // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps.
+        let script = "trap 'exit 9' PIPE; for _ in 1 2 3; do setsid sh -c 'exit 0' 2>/dev/null; (sleep 0.01 &); done; sleep 0.2; exit 5";
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = init(sandbox, &["-wvvv", "bash", "-c", script]);
+        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer));
+        assert_eq!(running.wait(), 5);
+    });
+}
+
+#[test]
+fn the_starter_learns_that_the_command_runs() {
+    sandboxed(|sandbox| {
+        for (command, told) in [("sleep", "\n"), ("nonexistent", "")] {
+            let line = format!(
+                "{} --ready-fd 5 -- {command} 0 5>&1 >/dev/null",
+                init(sandbox, &[]).get_program().display()
+            );
+            let (_, out, _) = ended(Command::new("bash").args(["-c", &line]));
+            assert_eq!(out, told);
+        }
+    });
+}
+
+#[test]
+fn a_starter_that_reads_nothing_holds_nobody_up() {
+    sandboxed(|sandbox| {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        // As much as it takes: the init gets it as its standard input, and the shell as descriptor 5.
+        let line = format!(
+            "dd if=/dev/zero of=/dev/stdout oflag=nonblock bs=4096 >&5 2>/dev/null; exec {} --ready-fd 5 -- sleep 1000",
+            init(sandbox, &[]).get_program().display()
+        );
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("exec 5>&0 </dev/null; {line}")]).stdin(writer).stderr(Stdio::null());
+        let mut running = Running::start(&mut command);
+        running.command("sleep");
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 143);
+    });
+}
+
+#[test]
+fn without_proc_and_as_an_ordinary_user() {
+    sandboxed(|sandbox| {
+        let script =
+            "mount -t tmpfs none /proc && exec setpriv --reuid user001 --regid user001 --clear-groups \"$@\"";
+        let line = "setsid sleep 1000 >/dev/null 2>&1 & sleep 1000 & exec sh -c 'kill -TERM $$'";
+        for wrapper in [
+            &["unshare", "--mount", "bash", "-c", script, "-"][..],
+            &["unshare", "--mount", "--pid", "--fork", "bash", "-c", script, "-"],
+        ] {
+            let mut command = sandbox.wrapped(wrapper, "vassal-init");
+            let (status, _, err) = ended(command.args(["--grace", "100ms", "-w", "--", "sh", "-c", line]));
+            assert_eq!(status, 143, "{err}");
+            // Not PID 1 and without /proc, whoever left the command's process group is out of reach.
+            for sleeper in process::named("sleep") {
+                process::signal(sleeper.pid, Signal::KILL);
+            }
+        }
+    });
+}
+
+#[test]
+fn ten_thousand_orphans_die_at_once() {
+    sandboxed(|sandbox| {
+        // All wait for the end of one pipe.
+        let script = r#"
+import os, sys
+reader, writer = os.pipe()
+for _ in range(100):
+    if os.fork() == 0:
+        for _ in range(100):
+            if os.fork() == 0:
+                os.close(writer)
+                os.read(reader, 1)
+                os._exit(0)
+        os._exit(0)
+for _ in range(100):
+    os.wait()
+print("ready", flush=True)
+sys.stdin.read()
+os.close(writer)
+os.close(reader)
+print("released", flush=True)
+import time
+time.sleep(1000)
+"#;
+        let script = sandbox.file("orphans.py", script);
+        let mut command = init(sandbox, &["/usr/bin/python3", script.to_str().unwrap()]);
+        let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let mut out = running.0.stdout.take().unwrap();
+        let mut line = [0; 6];
+        out.read_exact(&mut line).unwrap();
+        let list = format!("/proc/{0}/task/{0}/children", running.pid());
+        let children = || fs::read_to_string(&list).unwrap().split(' ').count();
+        assert!(children() > 10_000, "{}", children());
+        drop(running.0.stdin.take());
+        // The command itself, and the end of the list.
+        until("they are reaped", || children() == 2);
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 143);
+    });
+}
+
+/// Options that need something prepared, a command that shows it, and what it shows.
+const PREPARED: &[(&[&str], &str, &str)] = &[
+    (&["--chdir", "/usr"], "pwd", "/usr"),
+    (
+        &["--env", "A=b c", "--env", "B=%(x)", "--unenv", "PATH"],
+        "echo \"$A $B\"; env | grep -c ^PATH || true",
+        "b c %(x)\n0",
+    ),
+    (&["--user", "12345:54321"], "id -u; id -g; id -G", "12345\n54321\n54321"),
+    (&["--user", "user001"], "id -un; id -gn", "user001\nuser001"),
+    (&["--umask", "027"], "umask", "0027"),
+    (&["--no-new-privs"], "grep NoNewPrivs /proc/self/status | tr -s '[:blank:]' ' '", "NoNewPrivs: 1"),
+    (&["--chdir", "/"], "grep NoNewPrivs /proc/self/status | tr -s '[:blank:]' ' '", "NoNewPrivs: 0"),
+    (
+        &["--cap-drop", "all"],
+        "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)' /proc/self/status | cut -f2 | sort -u",
+        "0000000000000000",
+    ),
+    (
+        &["--cap-drop", "chown,cap_kill"],
+        "capsh --has-b=cap_net_raw --has-p=cap_net_raw; capsh --has-p=cap_kill 2>/dev/null || echo gone",
+        "gone",
+    ),
+    (
+        &["--unshare", "fs,pid,ipc,uts,net,cgroup", "--hostname", "inner"],
+        "hostname; echo $PPID; ls /sys/class/net 2>/dev/null | wc -l >/dev/null",
+        "inner\n1",
+    ),
+    (&["--unshare", "user,pid"], "echo $PPID", "1"),
+];
+
+#[test]
+fn what_a_command_needs_is_prepared() {
+    sandboxed(|sandbox| {
+        for (options, script, shown) in PREPARED {
+            let (status, out, err) =
+                ended(&mut init(sandbox, &[options, &["--", "sh", "-c", script][..]].concat()));
+            assert_eq!((status, out.trim_end(), &*err), (0, *shown, ""), "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_prepared_is_said_and_nothing_runs() {
+    sandboxed(|sandbox| {
+        let cases: &[(&[&str], i32, &str)] = &[
+            (&["--chdir", "/nonexistent"], 71, "chdir /nonexistent: No such file or directory (ENOENT)"),
+            (&["--user", "no-such-user"], 71, "no-such-user"),
+            (&["--user", "12345"], 71, "'gid' is missing"),
+            (&["--hostname", "x"], 71, "needs a uts namespace"),
+            (&["--cap-drop", "everything"], 78, "unknown capability 'everything'"),
+            (&["--unshare", "fs,pdi"], 78, "unknown namespace 'pdi'"),
+            (
+                &["--mountpoint-check", "/run/scratch", "--mountpoint-timeout", "100ms"],
+                71,
+                "/run/scratch: nothing is mounted there",
+            ),
+        ];
+        for (options, status, part) in cases {
+            let (ended, out, err) =
+                ended(&mut init(sandbox, &[options, &["--", "echo", "it ran"][..]].concat()));
+            assert_eq!((ended, &*out), (*status, ""), "{options:?}: {err}");
+            assert!(err.contains(part), "{options:?}: {err}");
+        }
+        // Nobody may lead root where nobody may go.
+        let cwd = sandbox.path("private");
+        fs::create_dir(&cwd).unwrap();
+        run("chmod", &["700", cwd.to_str().unwrap()]);
+        let line = ["--user", "user001", "--chdir", cwd.to_str().unwrap(), "--", "true"];
+        let (status, _, err) = ended(&mut init(sandbox, &line));
+        assert_eq!(status, 71, "{err}");
+        assert!(err.contains("Permission denied (EACCES)"), "{err}");
+    });
+}
+
+#[test]
+fn hooks_run_around_a_command_and_its_signals_are_its_own() {
+    sandboxed(|sandbox| {
+        let log = sandbox.path("told");
+        let tell = |what: &str| format!("exec-{what} = echo {what} >>{}", log.display());
+        let lines =
+            [&tell("asap"), &tell("as-user"), &tell("as-user-atexit"), "command = echo this is not run"]
+                .map(String::from)
+                .join("\n");
+        let ini = sandbox.ini("hooks", &lines);
+        let script = format!(
+            "for s in HUP USR1 INT TERM; do trap \"echo $s >>{0}\" $s; done; trap 'exit 6' QUIT; echo ready >>{0}; while :; do sleep 0.01; done",
+            log.display()
+        );
+        for options in [&["--grace", "0"][..], &["--unshare", "fs,pid", "-e", "6"]] {
+            fs::write(&log, "").unwrap();
+            let arguments =
+                [options, &["--ini", ini.to_str().unwrap(), "--", "bash", "-c", &script][..]].concat();
+            let mut running = Running::start(init(sandbox, &arguments).stdin(Stdio::null()));
+            let told = || fs::read_to_string(&log).unwrap();
+            for (signal, name) in
+                [(Signal::HUP, "HUP"), (Signal::USR1, "USR1"), (Signal::INT, "INT"), (Signal::TERM, "TERM")]
+            {
+                until("it is ready", || told().contains("ready"));
+                process::signal(running.pid(), signal);
+                until(name, || told().contains(name));
+            }
+            process::signal(running.pid(), Signal::QUIT);
+            assert_eq!(running.wait(), if options.contains(&"-e") { 0 } else { 6 });
+            assert_eq!(told(), "asap\nas-user\nready\nHUP\nUSR1\nINT\nTERM\nas-user-atexit\n");
+        }
+    });
+}
+
+#[test]
+fn a_lost_mountpoint_ends_the_command_with_75() {
+    sandboxed(|sandbox| {
+        let (zip, mount) = (sandbox.path("app.zip"), "/app");
+        run(
+            "bash",
+            &[
+                "-c",
+                &format!(
+                    "cd /etc && python3 -m zipfile -c {} hostname && chown user001 {}",
+                    zip.display(),
+                    zip.display()
+                ),
+            ],
+        );
+        let ini = sandbox
+            .ini("mount", &format!("uid = user001\nexec-as-user = fuse-zip -r {} {mount}", zip.display()));
+        let mut command = init(
+            sandbox,
+            &[
+                "--unshare",
+                "fs,pid",
+                "--mountpoint-check",
+                mount,
+                "--ini",
+                ini.to_str().unwrap(),
+                "--",
+                "sleep",
+                "1000",
+            ],
+        );
+        let mut running = Running::start(command.stdin(Stdio::null()));
+        until("the command runs", || !process::named("sleep").is_empty());
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        assert_eq!(running.wait(), 75);
+        assert!(process::named("sleep").is_empty());
+    });
+}

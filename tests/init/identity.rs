@@ -1,0 +1,166 @@
+//! Who the app is, where it runs, and what it has from its starter.
+
+use crate::common::{Daemon, Sandbox, run, sandboxed};
+
+/// Groups of user001, by membership and otherwise, besides its own.
+const GROUPS: &str =
+    "staff1:x:5001:user001\nothers:x:5002:nobody\nstaff2:x:5003:nobody,user001\nextra:x:5004:\n";
+
+/// Runs a vassal to its end and returns its log.
+fn output(sandbox: &Sandbox, lines: &str) -> String {
+    let mut vassal = sandbox.vassal_init("vassal", lines);
+    assert_eq!(vassal.wait(), 0, "{lines}");
+    let log = vassal.log();
+    std::fs::remove_file(sandbox.path("vassal.log")).unwrap();
+    log
+}
+
+/// A field of /proc/self/status as the app prints it, its numbers in order.
+fn numbers(log: &str, name: &str) -> Vec<u32> {
+    let line = log.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    let mut numbers: Vec<u32> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The app's user, group and supplementary groups.
+fn identity(sandbox: &Sandbox, lines: &str) -> (u32, u32, Vec<u32>) {
+    let log = output(sandbox, &format!("{lines}\ncommand = cat /proc/self/status"));
+    let (uids, gids) = (numbers(&log, "Uid:"), numbers(&log, "Gid:"));
+    assert_eq!(uids, [uids[0]; 4], "real, effective, saved and filesystem uid differ");
+    assert_eq!(gids, [gids[0]; 4], "real, effective, saved and filesystem gid differ");
+    (uids[0], gids[0], numbers(&log, "Groups:"))
+}
+
+#[test]
+fn users_and_groups_by_name_and_number() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/group", GROUPS);
+        let user: u32 = run("id", &["-u", "user001"]).trim().parse().unwrap();
+        let group: u32 = run("id", &["-g", "user001"]).trim().parse().unwrap();
+        let member = vec![group, 5001, 5003];
+        for (lines, expected) in [
+            ("uid = user001", (user, group, member.clone())),
+            ("uid = user001\ngid = user001", (user, group, member.clone())),
+            (&format!("uid = {user}\ngid = {group}"), (user, group, member)),
+            ("uid = user001\ngid = extra", (user, 5004, vec![5001, 5003, 5004])),
+            ("uid = user001\ngid = 5004\nno-initgroups =", (user, 5004, vec![5004])),
+            ("uid = user001\nno-initgroups = true", (user, group, vec![group])),
+            (
+                "uid = user001\nno-initgroups =\nadd-gid = others\nadd-gid = 7000",
+                (user, group, vec![group, 5002, 7000]),
+            ),
+            ("uid = 4321\ngid = 4322", (4321, 4322, vec![4322])),
+        ] {
+            assert_eq!(identity(sandbox, lines), expected, "{lines}");
+        }
+    });
+}
+
+#[test]
+fn as_user_hooks_have_the_users_identity_and_as_root_hooks_do_not() {
+    sandboxed(|sandbox| {
+        let lines = "uid = user001\nexec-as-root = echo root:$(id -un)\nexec-as-user = echo user:$(id -un)\n\
+                     exec-pre-app = echo pre:$(id -un)\nexec-as-user-atexit = echo exit:$(id -un)\ncommand = true";
+        let log = output(sandbox, &lines.replace("$(", "`").replace("-un)", "-un`"));
+        for line in ["root:root", "user:user001", "pre:user001", "exit:user001"] {
+            assert!(log.lines().any(|found| found == line), "{line}");
+        }
+    });
+}
+
+#[test]
+fn an_unknown_user_or_group_is_named_with_its_place() {
+    sandboxed(|sandbox| {
+        for (lines, place, what) in [
+            ("command = true\nuid = nobody-knows", "3:7", "uid: user 'nobody-knows': does not exist"),
+            ("command = true\n gid = nowhere", "3:8", "gid: group 'nowhere': does not exist"),
+            (
+                "uid = user001\nadd-gid = nowhere\ncommand = true",
+                "3:11",
+                "add-gid: group 'nowhere': does not exist",
+            ),
+        ] {
+            let mut vassal = sandbox.vassal_init("vassal", lines);
+            assert_eq!(vassal.wait(), 71, "{lines}");
+            let line = vassal.wait_for(what);
+            let place = format!("{}:{place}: ", sandbox.path("vassal.ini").display());
+            assert!(line.contains(&place), "{line}");
+        }
+    });
+}
+
+#[test]
+fn root_is_given_up_for_good() {
+    sandboxed(|sandbox| {
+        let app = sandbox.file(
+            "regain.pl",
+            "$< = $> = 0; $( = $) = 0; print STDERR \"became root\\n\" if $< == 0 || $> == 0 || $( == 0;\n\
+             open my $status, '<', '/proc/self/status'; print STDERR grep /^Cap/, <$status>;",
+        );
+        let log = output(sandbox, &format!("uid = user001\ncommand = perl {}", app.display()));
+        assert!(!log.contains("became root"), "{log}");
+        for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+            assert!(log.contains(&format!("{set}:\t0000000000000000")), "{set}: {log}");
+        }
+    });
+}
+
+#[test]
+fn environment_directory_and_mask_are_as_configured() {
+    sandboxed(|sandbox| {
+        let lines = "env = ADDED=a b=c\nunenv = GONE\nenv = TWICE=1\nenv = TWICE=2\nchdir = /var\numask = 027\n\
+                     uid = user001\nunenv = UWSGI_EMPEROR_FD\nunenv = NOTIFY_SOCKET\nexec-pre-app = env\ncommand = ";
+        for (app, expected) in [
+            ("env", &["ADDED=a b=c", "KEPT=1", "PATH=/usr/bin:/bin", "TWICE=2"][..]),
+            ("sh -c 'pwd; umask'", &["/var", "0027"]),
+        ] {
+            let wrapper = ["env", "-i", "PATH=/usr/bin:/bin", "KEPT=1", "GONE=1"];
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &format!("{lines}{app}")));
+            let mut vassal = sandbox.start("vassal", command);
+            assert_eq!(vassal.wait(), 0);
+            let log = vassal.log();
+            let (hook, app) = log.split_once("done in ").unwrap();
+            let mut said: Vec<_> =
+                app.lines().skip(1).filter(|line| !line.starts_with("vassal-init")).collect();
+            said.sort_unstable();
+            assert_eq!(said, expected);
+            assert!(hook.contains("ADDED=a b=c") && !hook.contains("GONE=1"), "a hook's environment");
+            std::fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+/// Of the log of `ls /proc/self/fd`: the descriptors, without the one that `ls` reads them from.
+fn descriptors(vassal: &Daemon) -> Vec<String> {
+    vassal.log().lines().filter(|line| line.parse::<u32>().is_ok()).map(str::to_owned).collect()
+}
+
+/// What we ourselves would give the app: see `readiness.rs`.
+const UNOFFERED: &str = "unenv = UWSGI_EMPEROR_FD";
+
+#[test]
+fn descriptors_of_the_starter_do_not_reach_the_app() {
+    sandboxed(|sandbox| {
+        let leaky = ["bash", "-c", "exec 7</etc/passwd 77</etc/passwd; exec \"$@\"", "leaky"];
+        let mut command = sandbox.wrapped(&leaky, "vassal-init");
+        command
+            .args(["--unshare", "fs,pid"])
+            .arg(sandbox.ini("vassal", &format!("{UNOFFERED}\ncommand = ls /proc/self/fd")));
+        let mut vassal = sandbox.start("vassal", command);
+        assert_eq!(vassal.wait(), 0);
+        assert_eq!(descriptors(&vassal), ["0", "1", "2", "3"]);
+
+        sandbox.vassal(
+            "app",
+            &format!("{UNOFFERED}\ncommand = ls /proc/self/fd\nexec-as-root = ls /proc/self/fd"),
+        );
+        let mut command = sandbox.wrapped(&leaky, "emperor");
+        command.args(["--emperor", crate::common::sandbox::VASSALS, "--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("app exited with status 0; ");
+        assert_eq!(descriptors(&emperor), ["0", "1", "2", "3", "0", "1", "2", "3"]);
+        emperor.stop();
+    });
+}

@@ -1,0 +1,306 @@
+//! Cgroups and other limits. On a machine whose controllers are all in hierarchies of version 1, what needs one of version
+//! 2 is tested for its refusal, and what does not, for real.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::sandbox::vassal_path;
+use crate::common::{eventually, process, run, sandboxed, until};
+
+/// A vassal that runs until it is asked to stop.
+const STEADY: &str = "command = sleep 1000";
+
+/// A directory in a hierarchy that is removed at the end, with what is in it.
+struct Group(PathBuf);
+
+impl Group {
+    /// In the hierarchy of version 2.
+    fn unified(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
+        Self::below(mount.split(' ').nth(1).unwrap(), name)
+    }
+
+    fn below(mount: &str, name: &str) -> Self {
+        let path = Path::new(mount)
+            .join(format!("vassal-test-{name}-{}", fs::read_link("/proc/self/ns/pid").unwrap().display()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn has_controller(&self, name: &str) -> bool {
+        fs::read_to_string(self.0.join("cgroup.controllers"))
+            .unwrap()
+            .split_whitespace()
+            .any(|there| there == name)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        run("find", &[self.path(), "-depth", "-type", "d", "-delete"]);
+    }
+}
+
+/// The cgroup of version 2 that a process is in.
+fn cgroup_of(pid: i32) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+}
+
+#[test]
+fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("starts");
+        // Without a pid namespace, what the hook leaves behind outlives a killed PID 1, but not the cgroup.
+        sandbox.vassal(
+            "a b",
+            "exec-asap = cat /proc/self/cgroup\nexec-as-root = setsid sleep 2000 &\ncommand = sleep 1000",
+        );
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs"]);
+        let pid = emperor.wait_running(1, "a b");
+        assert!(cgroup_of(pid).ends_with("/v-a b"), "{}", cgroup_of(pid));
+        emperor.wait_for("/v-a b");
+        until("daemon and app", || process::named("sleep").len() == 2);
+        let first: Vec<_> = process::named("sleep").iter().map(|process| process.pid).collect();
+        run("kill", &["-KILL", &pid.to_string()]);
+        emperor.wait_for("emperor: a b: vassal-init killed by SIGKILL");
+        emperor.wait_running(2, "a b");
+        until("the daemon of the first one is gone", || {
+            let now = process::named("sleep");
+            now.len() == 2 && now.iter().all(|process| !first.contains(&process.pid))
+        });
+        emperor.stop();
+        until("its cgroup is gone", || {
+            !group.0.join("v-a b").exists() || fs::remove_dir(group.0.join("v-a b")).is_ok()
+        });
+    });
+}
+
+#[test]
+fn each_instance_has_a_cgroup_of_its_own_and_leaves_none() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("own");
+        let inner = |name: &str| group.0.join(name).join(".inner/deep");
+        let app =
+            |name: &str| format!("command = sh -c 'mkdir -p \"{}\"; exec sleep 1000'", inner(name).display());
+        sandbox.vassal("app", &app("v-app"));
+        // The kernel takes no newline in the name of a cgroup.
+        let odd = vassal_path("o\nd");
+        fs::write(&odd, format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs,pid"]);
+        emperor.wait_for("emperor: o\\nd: running after ");
+        let pid = emperor.wait_running(1, "app");
+        until("it has cgroups of its own", || inner("v-app").exists());
+        // What there is in the directory is there for all.
+        let words = |file: &str| {
+            let text = fs::read_to_string(group.0.join(file)).unwrap();
+            text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(words("cgroup.subtree_control"), words("cgroup.controllers"));
+        run("kill", &["-KILL", &pid.to_string()]);
+        emperor.wait_running(2, "app");
+        assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 2, "{}", emperor.log());
+        until("so has the next one", || inner("v-app").exists());
+        for path in [vassal_path("app"), odd] {
+            fs::remove_file(path).unwrap();
+        }
+        until("their cgroups are gone", || {
+            fs::read_dir(&group.0).unwrap().all(|entry| !entry.unwrap().file_type().unwrap().is_dir())
+        });
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_upgrade_to_another_directory_of_cgroups_leaves_nothing_in_the_old_one() {
+    sandboxed(|sandbox| {
+        let (old, new) = (Group::unified("old"), Group::unified("new"));
+        let lines = "exec-as-root = setsid sleep 2000 &\ncommand = sleep 1000";
+        sandbox.vassal("app", lines);
+        let configure = |group: &Group| {
+            fs::write("/etc/uwsgi/more.ini", format!("[uwsgi]\nemperor-cgroup = {}\n", group.path()))
+                .unwrap();
+        };
+        configure(&old);
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs", "--ini", "/etc/uwsgi/more.ini"]);
+        let pid = emperor.wait_running(1, "app");
+        until("daemon and app", || process::named("sleep").len() == 2);
+        let first: Vec<_> = process::named("sleep").iter().map(|process| process.pid).collect();
+        configure(&new);
+        run(sandbox.program("emperor").get_program().to_str().unwrap(), &["upgrade"]);
+        run("kill", &["-KILL", &pid.to_string()]);
+        let pid = emperor.wait_running(2, "app");
+        assert!(cgroup_of(pid).contains("-new-"), "{}", cgroup_of(pid));
+        until("the daemon of the first one is gone", || {
+            process::named("sleep").iter().all(|process| !first.contains(&process.pid))
+        });
+        emperor.stop();
+        until("its cgroup is gone", || {
+            !old.0.join("v-app").exists() || fs::remove_dir(old.0.join("v-app")).is_ok()
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_limited_is_an_error_or_a_warning() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("limits");
+        let there = group.has_controller("memory");
+        sandbox.vassal("a", "memory-max = 100M\ncommand = sleep 1000");
+        sandbox.vassal("b", "memory-max = 100M\ncgroup-optional\ncommand = sleep 1000");
+        let emperor = sandbox.emperor(&["--emperor-cgroup", group.path(), "--emperor-throttle", "100000"]);
+        emperor.wait_running(1, "b");
+        if there {
+            emperor.wait_running(1, "a");
+            assert_eq!(fs::read_to_string(group.0.join("v-a/memory.max")).unwrap(), "104857600\n");
+        } else {
+            let file = group.0.join("v-a/memory.max");
+            emperor.wait_for(&format!(
+                "emperor: a: setup failed in limits: /etc/uwsgi/vassals/a.ini:2:14: memory-max: write {}: \
+                 the cgroup has no controller 'memory' for it (there: ",
+                file.display()
+            ));
+            let line =
+                emperor.wait_for("v-b/memory.max: the cgroup has no controller 'memory' for it (there: ");
+            assert!(line.ends_with("); going on without, as cgroup-optional says"), "{line}");
+        }
+        emperor.stop();
+
+        // The same for all, by the emperor's own word.
+        let options =
+            ["--emperor-cgroup", group.path(), "--emperor-throttle", "100000", "--cgroup-opt", "no.such=1"];
+        fs::remove_file("/etc/uwsgi/vassals/a.ini").unwrap();
+        let emperor = sandbox.emperor(&options);
+        emperor.wait_for("emperor: b: cannot start: command line: cgroup-opt: write ");
+        emperor.stop();
+        let emperor = sandbox.emperor(&[&options[..], &["--cgroup-optional"]].concat());
+        emperor.wait_running(2, "b");
+        emperor.wait_for("emperor: b: command line: cgroup-opt: write ");
+        emperor.stop();
+
+        let mut emperor = sandbox.emperor(&["--emperor-cgroup", "/run/scratch/none"]);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor-cgroup: use /run/scratch/none: not in a cgroup hierarchy of version 2");
+    });
+}
+
+/// A cgroup, and an option that limits the memory of one below it to 40 MiB. Where memory is accounted for differs:
+/// version 1 beside version 2, or version 2 alone.
+fn memory(name: &str) -> (Group, &'static str) {
+    if Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        return (Group::below("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes=40M");
+    }
+    let group = Group::unified(name);
+    assert!(group.has_controller("memory"), "this machine limits no memory at all");
+    fs::write(group.0.join("cgroup.subtree_control"), "+memory").unwrap();
+    (group, "memory.max=40M")
+}
+
+#[test]
+fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
+    sandboxed(|sandbox| {
+        let (group, limit) = memory("oom");
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = {limit}\ncommand = perl -e 'my $x = \"x\" x 400_000_000; sleep 1000'",
+            group.path()
+        );
+        let mut vassal = sandbox.vassal_init("hungry", &lines);
+        assert_eq!(vassal.wait(), 137);
+        vassal.wait_for(
+            "app killed by SIGKILL: out of memory (processes of its cgroup that the kernel has killed: 1)",
+        );
+        sandbox.vassal("hungry", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "100000"]);
+        emperor.wait_for("emperor: hungry: app killed by SIGKILL: out of memory (");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn only_what_the_app_itself_dies_of_is_its_end() {
+    sandboxed(|sandbox| {
+        let (group, limit) = memory("worker");
+        // Its worker is killed for want of memory; it itself goes on.
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = {limit}\n\
+             command = perl -e 'if (fork == 0) {{ my @x; push @x, \"x\" x 1_000_000 for 1..400; exit }} wait; sleep 1000'",
+            group.path()
+        );
+        let mut vassal = sandbox.vassal_init("master", &lines);
+        vassal.wait_for(
+            "out of memory: processes of the cgroup that the kernel has killed: 1; the app goes on",
+        );
+        // Somebody else's SIGKILL is not the kernel's.
+        run("kill", &["-KILL", &process::named("perl")[0].pid.to_string()]);
+        assert_eq!(vassal.wait(), 137);
+        vassal.wait_for("app killed by SIGKILL (");
+        assert_eq!(vassal.lines("app killed by SIGKILL: out of memory"), [""; 0]);
+        assert_eq!(vassal.lines("out of memory").len(), 1);
+    });
+}
+
+#[test]
+fn each_option_goes_to_the_cgroups_that_have_it() {
+    sandboxed(|sandbox| {
+        let ((group, limit), other) = (memory("both"), Group::unified("other"));
+        let cgroups = format!("cgroup = {}/inner\ncgroup = {}/inner\n", group.path(), other.path());
+        let options = format!("cgroup-opt = {limit}\ncgroup-opt = cgroup.max.depth=7\n");
+        let vassal = sandbox.vassal_init("both", &format!("{cgroups}{options}command = sleep 1000"));
+        vassal.wait_for("app started");
+        let file = limit.split('=').next().unwrap();
+        assert_eq!(fs::read_to_string(group.0.join("inner").join(file)).unwrap(), "41943040\n");
+        assert_eq!(fs::read_to_string(other.0.join("inner/cgroup.max.depth")).unwrap(), "7\n");
+        drop(vassal);
+
+        let mut vassal =
+            sandbox.vassal_init("none", &format!("{cgroups}cgroup-opt = no.such=1\ncommand = true"));
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("none.ini:4:14: cgroup-opt: write ");
+
+        let mut vassal = sandbox.vassal_init("plain", "cgroup = /run/scratch/plain\ncommand = true");
+        assert_eq!(vassal.wait(), 71);
+        vassal.wait_for("cgroup: enter /run/scratch/plain: it is no cgroup: it lacks cgroup.procs");
+        if limit.starts_with("memory.limit") {
+            let lines = format!("cgroup = {}/inner\nmemory-max = 40M\ncommand = true", group.path());
+            let mut vassal = sandbox.vassal_init("old", &lines);
+            assert_eq!(vassal.wait(), 71);
+            vassal.wait_for(
+                "memory.max: 'memory-max' needs a cgroup of version 2; for others there is cgroup-opt",
+            );
+        }
+        until("no process is left in them", || process::named("sleep").is_empty());
+    });
+}
+
+#[test]
+fn limits_of_the_app_are_set_before_it_starts() {
+    sandboxed(|sandbox| {
+        let lines = "uid = user001\ngid = user001\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\noom-score-adj = 321\n\
+                     exec-as-user = ulimit -n | sed 's/^/hook /'\ncommand = sleep 1000";
+        let vassal = sandbox.vassal_init("limited", lines);
+        vassal.wait_for("app started");
+        let app = eventually("the app", || process::named("sleep").into_iter().next()).pid;
+        let limits = fs::read_to_string(format!("/proc/{app}/limits")).unwrap();
+        let limit = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).take(2).collect::<Vec<_>>()
+        };
+        assert_eq!(limit("Max address space"), ["524288000", "524288000"]);
+        assert_eq!(limit("Max open files"), ["100", "100"]);
+        assert_eq!(limit("Max processes"), ["50", "50"]);
+        assert_eq!(fs::read_to_string(format!("/proc/{app}/oom_score_adj")).unwrap(), "321\n");
+        assert_ne!(vassal.wait_for("hook "), "hook 100", "hooks are not limited");
+        drop(vassal);
+        // As for uWSGI, 0 is no limit.
+        let lines =
+            "limit-as = 0\nlimit-nproc = 0\nlimit-nofile = 0\ncommand = sh -c 'ulimit -v; true | true'";
+        let mut vassal = sandbox.vassal_init("zero", lines);
+        assert_eq!(vassal.wait(), 0, "{}", vassal.log());
+        vassal.wait_for("unlimited");
+    });
+}

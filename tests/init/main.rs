@@ -1,0 +1,21 @@
+//! `vassal-init`: one instance, from the first mount to the last process, and a command in a container.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod actions;
+mod confinement;
+mod containers;
+mod entrypoint;
+mod exit_status;
+mod identity;
+mod jail;
+mod limits;
+mod mounts;
+mod personalities;
+mod reaping;
+mod signals;
+mod stop;
+mod terminal;

@@ -1,0 +1,312 @@
+//! Commands on a real terminal: Ctrl-C, Ctrl-Z, `fg` and `bg`, under a shell and without one.
+
+use crate::common::{PATIENCE, Sandbox, process, run, sandboxed, until};
+
+/// An interactive shell, and what it shows when it waits for a command.
+const SHELL: &[&str] =
+    &["env", "PS1=READY> ", "TINI_SUBREAPER=1", "bash", "--norc", "--noprofile", "--noediting", "-i"];
+const PROMPT: &str = "?READY> ";
+const CTRL_C: &str = r"\x03";
+const CTRL_Z: &str = r"\x1a";
+const CTRL_D: &str = r"\x04";
+
+/// A command that says when it is continued; without print(), which its own signal handler may interrupt. (A shell that
+/// starts one program after the other will not do: stopped between vfork and exec, such a program keeps its shell from
+/// being stopped.)
+const JOB: &str = r#"
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"goes on\n"))
+if len(sys.argv) > 1:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(3))
+os.write(1, b"it runs\n")
+while True:
+    signal.pause()
+"#;
+
+/// Runs a command on a terminal, takes these steps and returns its exit status; see terminal.py.
+fn on_terminal(command: &[&str], steps: &[&str]) -> i32 {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/terminal.py");
+    let limit = (PATIENCE.as_secs() / 2).to_string();
+    let arguments = [&[script, &limit][..], command, &["--steps"], steps].concat();
+    run("/usr/bin/python3", &arguments).trim().parse().unwrap()
+}
+
+fn names(sandbox: &Sandbox, names: &[&str]) -> Vec<String> {
+    let path = |name: &&str| match *name {
+        "vassal-init" => sandbox.program(name).get_program().display().to_string(),
+        name => sandbox.personality(name).get_program().display().to_string(),
+    };
+    names.iter().map(path).collect()
+}
+
+/// The same steps for each of these names, typed to a shell; INIT stands for the name.
+fn in_shell(sandbox: &Sandbox, personalities: &[&str], steps: &[&str]) {
+    sandbox.file("job", JOB);
+    for init in names(sandbox, personalities) {
+        let steps: Vec<_> = steps.iter().map(|step| step.replace("INIT", &init)).collect();
+        let steps: Vec<_> = [PROMPT]
+            .into_iter()
+            .chain(steps.iter().map(String::as_str))
+            .chain([PROMPT, r"exit 7\r"])
+            .collect();
+        assert_eq!(on_terminal(SHELL, &steps), 7, "{init}");
+        until("nothing runs", || process::named("sleep").is_empty());
+    }
+}
+
+const LONG: &str = r#"INIT -- python3 /run/scratch/job\r"#;
+const RUNS: &str = "?it runs\r";
+const STATUS: &str = r"echo status $?\r";
+
+#[test]
+fn ctrl_c_ends_the_command() {
+    sandboxed(|sandbox| {
+        in_shell(
+            sandbox,
+            &["vassal-init", "tini", "catatonit", "dumb-init"],
+            &[LONG, RUNS, CTRL_C, PROMPT, STATUS, "?status 130\r"],
+        );
+    });
+}
+
+#[test]
+fn ctrl_z_suspends_and_fg_resumes() {
+    sandboxed(|sandbox| {
+        let steps = [
+            LONG,
+            RUNS,
+            CTRL_Z,
+            "?Stopped",
+            PROMPT,
+            r"jobs\r",
+            "?Stopped",
+            PROMPT,
+            r"fg\r",
+            "?goes on\r",
+            CTRL_Z,
+            "?Stopped",
+            PROMPT,
+            r"fg\r",
+            "?goes on\r",
+            CTRL_C,
+            PROMPT,
+            STATUS,
+            "?status 130\r",
+        ];
+        in_shell(sandbox, &["vassal-init", "tini", "catatonit", "dumb-init"], &steps);
+    });
+}
+
+#[test]
+fn ctrl_z_stops_a_whole_pipeline() {
+    sandboxed(|sandbox| {
+        let line = r#"INIT -- python3 /run/scratch/job | cat\r"#;
+        in_shell(
+            sandbox,
+            &["vassal-init", "tini"],
+            &[line, RUNS, CTRL_Z, "?Stopped", PROMPT, r"fg\r", "?goes on\r", CTRL_C],
+        );
+    });
+}
+
+#[test]
+fn bg_goes_on_in_the_background() {
+    sandboxed(|sandbox| {
+        let steps = [
+            LONG,
+            RUNS,
+            CTRL_Z,
+            "?Stopped",
+            PROMPT,
+            r"bg\r",
+            PROMPT,
+            r"jobs -r\r",
+            "?Running",
+            PROMPT,
+            r"kill %1; wait %1; echo status $?\r",
+            "?status 143\r",
+        ];
+        in_shell(sandbox, &["vassal-init", "tini", "dumb-init"], &steps);
+    });
+}
+
+#[test]
+fn a_background_job_leaves_the_terminal_to_the_shell() {
+    sandboxed(|sandbox| {
+        // It says when it is in the foreground: its starter's process group is that of the terminal.
+        let line = r#"INIT -- sh -c 'echo it runs; while :; do sleep 0.01; read -r _ _ _ _ group _ _ front _ </proc/$PPID/stat; [ $group != $front ] || echo goes on; done' &\r"#;
+        let shell = [r"echo the shell $((40 + 2))\r", "?the shell 42\r", PROMPT];
+        let steps = [
+            &[line, "?it runs\r"],
+            &shell[..],
+            &[r"fg\r", "?goes on\r", CTRL_C, PROMPT, STATUS, "?status 130\r"],
+        ]
+        .concat();
+        in_shell(sandbox, &["vassal-init", "tini"], &steps);
+    });
+}
+
+#[test]
+fn a_job_of_the_background_can_read_in_the_foreground() {
+    sandboxed(|sandbox| {
+        // It runs when the shell brings it to the foreground, so it is not told: it reads, and is stopped for it.
+        let line = r#"INIT -- sh -c 'echo it runs; until [ -e /run/scratch/go ]; do sleep 0.01; done; read x; echo got $x' &\r"#;
+        let steps = [
+            line,
+            "?it runs\r",
+            r"(sleep 0.3; touch /run/scratch/go) & fg %1\r",
+            "?read x",
+            r"yes\r",
+            "?got yes\r",
+            PROMPT,
+            r"rm /run/scratch/go\r",
+        ];
+        in_shell(sandbox, &["vassal-init", "tini"], &steps);
+    });
+}
+
+#[test]
+fn a_background_job_that_reads_is_stopped() {
+    sandboxed(|sandbox| {
+        // The shell tells of it before its next prompt.
+        let steps = [
+            r"INIT -- sh -c 'read x; echo got $x' &\r",
+            PROMPT,
+            r"until jobs | grep -q Stopped; do sleep 0.01; done; echo it $((40 + 2))\r",
+            "?it 42\r",
+            r"fg\r",
+            "?\n.*INIT.*\n",
+            r"hello\r",
+            "?got hello\r",
+        ];
+        let steps: Vec<_> =
+            steps.iter().map(|step| step.replace("?\n.*INIT.*\n", "?\n[^\n]*read x[^\n]*\n")).collect();
+        let steps: Vec<_> = steps.iter().map(String::as_str).collect();
+        in_shell(sandbox, &["vassal-init", "tini"], &steps);
+    });
+}
+
+#[test]
+fn the_terminal_comes_back_to_a_script() {
+    sandboxed(|sandbox| {
+        let line = r"sh -c 'INIT -- true; read x; echo got $x'\r";
+        in_shell(sandbox, &["vassal-init", "tini"], &[line, r"yes\r", "?got yes\r"]);
+    });
+}
+
+#[test]
+fn a_command_whose_input_is_elsewhere_has_the_terminal_too() {
+    sandboxed(|sandbox| {
+        let line = r"INIT -- sh -c 'echo it runs; read x </dev/tty; echo got $x' </dev/null\r";
+        in_shell(sandbox, &["vassal-init", "tini", "catatonit"], &[line, RUNS, r"yes\r", "?got yes\r"]);
+    });
+}
+
+#[test]
+fn closed_input_is_no_obstacle() {
+    sandboxed(|sandbox| {
+        in_shell(
+            sandbox,
+            &["vassal-init", "tini", "catatonit", "dumb-init"],
+            &[r"INIT true <&-; echo status $?\r", "?status 0\r"],
+        );
+    });
+}
+
+#[test]
+fn options_that_need_preparation_change_nothing_on_a_terminal() {
+    sandboxed(|sandbox| {
+        for options in ["--chdir /", "--unshare fs,pid", "--user user001"] {
+            let line = format!(r#"INIT {options} -- python3 /run/scratch/job\r"#);
+            let steps = [
+                &line,
+                RUNS,
+                CTRL_Z,
+                "?Stopped",
+                PROMPT,
+                r"fg\r",
+                "?goes on\r",
+                CTRL_C,
+                PROMPT,
+                STATUS,
+                "?status 130\r",
+            ];
+            in_shell(sandbox, &["vassal-init"], &steps);
+        }
+    });
+}
+
+/// A shell that is the init's command, as in `docker run -it`: its own jobs can be stopped and resumed.
+const INNER: &[&str] = &[
+    PROMPT,
+    r#"python3 /run/scratch/job\r"#,
+    RUNS,
+    CTRL_Z,
+    "?Stopped",
+    PROMPT,
+    r"fg\r",
+    "?goes on\r",
+    CTRL_C,
+    PROMPT,
+    STATUS,
+    "?status 130\r",
+    PROMPT,
+    r"exit 9\r",
+];
+
+#[test]
+fn without_a_shell_around_it_the_command_has_the_terminal() {
+    sandboxed(|sandbox| {
+        sandbox.file("job", JOB);
+        for init in names(sandbox, &["vassal-init", "tini", "catatonit", "dumb-init"]) {
+            for wrapper in [&[][..], &["unshare", "--mount", "--pid", "--fork", "--mount-proc"]] {
+                if init.ends_with("dumb-init") && !wrapper.is_empty() {
+                    // The terminal belongs to the session of unshare, and cannot change hands.
+                    continue;
+                }
+                let command = [wrapper, &[init.as_str(), "--"], SHELL].concat();
+                assert_eq!(on_terminal(&command, INNER), 9, "{command:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn without_a_shell_around_it_ctrl_z_stops_nothing() {
+    sandboxed(|sandbox| {
+        sandbox.file("job", JOB);
+        for init in names(sandbox, &["vassal-init", "tini"]) {
+            // Typed behind it, Ctrl-C has its effect only if the command was not left stopped.
+            let command = [&init, "--", "python3", "/run/scratch/job", "3"];
+            assert_eq!(on_terminal(&command, &["?it runs\r", CTRL_Z, CTRL_C]), 3, "{init}");
+        }
+    });
+}
+
+#[test]
+fn a_hangup_reaches_the_command() {
+    sandboxed(|sandbox| {
+        for init in names(sandbox, &["vassal-init", "tini", "dumb-init"]) {
+            assert_eq!(
+                on_terminal(
+                    &[&init, "--", "sh", "-c", "echo it runs; exec sleep 1000"],
+                    &["?it runs\r", "!"]
+                ),
+                129,
+                "{init}"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_end_of_input_is_the_commands() {
+    sandboxed(|sandbox| {
+        in_shell(
+            sandbox,
+            &["vassal-init", "tini", "catatonit", "dumb-init"],
+            &[r"INIT cat\r", r"line\r", "?line\r\nline\r", CTRL_D, PROMPT, STATUS, "?status 0\r"],
+        );
+    });
+}
