@@ -13,6 +13,7 @@
 //! | [`life`] | the order of things: setup, the running app, reload, remount, shutdown |
 //! | [`steps`] | what the setup is made of: hooks, change of root, sockets, limits, the app |
 //! | [`event_loop`] | one place to wait: signals, dead children, the emperor, the app, mounts, probes |
+//! | [`jail`] | what children get: root, working directory, umask, environment, identity |
 //! | [`child`] | a child process, from clone to exec, and dead children |
 //! | [`source`] | the configuration and how it is read again |
 //! | [`watch`] | the checked mountpoints: who asks them, and what the answers mean |
@@ -20,6 +21,7 @@
 pub mod child;
 pub mod entrypoint;
 pub mod event_loop;
+pub mod jail;
 pub mod life;
 pub mod source;
 pub mod start;

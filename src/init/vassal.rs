@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::Pid;
 
 use crate::accounts::Accounts;
 use crate::config::Input;
@@ -18,19 +17,20 @@ use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::plan::{Action, EnvChange, Located, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
-use crate::init::child::job::Job;
 use crate::init::child::launch::Workdir;
-use crate::init::child::reaper::Reaped;
+use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::notify;
-use crate::init::event_loop::sources::{Events, NewFile};
+use crate::init::event_loop::sources::Sources;
+use crate::init::jail::Jail;
 use crate::init::source::careful_world::Start;
+use crate::init::source::source::Source;
 use crate::init::steps::app::RunningApp;
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::{OOM_SCORE, OomKills};
 use crate::init::steps::hooks::{Failed, SLOW};
 use crate::init::steps::root;
 use crate::init::steps::sockets::Socket;
-use crate::init::watch::mountpoints::{Lost, Maker, Mountpoints};
+use crate::init::watch::mountpoints::{Maker, Mountpoints};
 use crate::init::watch::procfs::Procfs;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
@@ -74,71 +74,22 @@ pub struct Setup {
 
 /// A vassal, from its first phase to its end.
 pub struct Vassal {
-    pub(in crate::init) plan: Rc<VassalPlan>,
-    /// The plan of a fresh start, which a new file is compared with.
-    pub(in crate::init) fresh: Rc<VassalPlan>,
-    pub(in crate::init) inputs: Vec<Input>,
-    /// What the machine told when they were read first.
-    pub(in crate::init) start: Start,
-    pub(in crate::init) entry: Option<Rc<Entrypoint>>,
-    /// The app, if it is the command of an entrypoint.
-    pub(in crate::init) job: Option<Job>,
-    /// Signals for it that came before it ran.
-    pub(in crate::init) early_signals: Vec<i32>,
-    pub(in crate::init) events: Events,
-    pub(in crate::init) mountpoints: Mountpoints,
-    /// What mounts must not be led astray by.
-    pub(in crate::init) walk: Walk,
-    /// Where children run; ours is the root directory once the app's user matters.
-    pub(in crate::init) workdir: Workdir,
-    /// Whether the root directory is another than at the start.
-    pub(in crate::init) is_inside: bool,
-    pub(in crate::init) app: Option<RunningApp>,
+    pub(in crate::init) events: EventLoop,
+    pub(in crate::init) jail: Jail,
+    pub(in crate::init) source: Source,
+    pub(in crate::init) life: Life,
+}
+
+/// What is only known in the course of a life.
+pub struct Life {
     /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
     pub(in crate::init) had_app: bool,
-    pub(in crate::init) procfs: Rc<Procfs>,
-    /// The FUSE connections that were there before the first hook, if that is known: they are others' too.
-    pub(in crate::init) foreign_fuse: Option<Vec<u64>>,
-    /// What ran when the app was started, such as the daemons of hooks: that is not the app's.
-    pub(in crate::init) not_the_apps: Vec<Pid>,
-    /// Who wants us to stop, and since when, once somebody does.
-    pub(in crate::init) stop: Option<(String, Instant)>,
-    /// Set when the end has begun: nothing interrupts it.
-    pub(in crate::init) is_ending: bool,
-    /// The child that a hook waits for.
-    pub(in crate::init) hook: Option<Pid>,
-    /// The latest death of a child that we did not start ourselves, such as a daemon.
-    pub(in crate::init) last_death: Option<(Instant, Reaped)>,
-    /// Set when no child is left.
-    pub(in crate::init) childless: bool,
-    /// The mountpoints that were lost and not seen to yet, in the order in which that was noticed.
-    pub(in crate::init) lost: Vec<Lost>,
-    /// Set while a loss is being dealt with that the app survives: another one has to wait.
-    pub(in crate::init) is_repairing: bool,
     /// When a lost mount was made anew the last time.
     pub(in crate::init) remounted: Option<Instant>,
-    /// Since when the emperor waits for a report on the mountpoints.
-    pub(in crate::init) report_asked: Option<Instant>,
-    /// Set when the app has said that it accepts requests, and the hooks for that are to run.
-    pub(in crate::init) is_accepting: bool,
-    /// A new file, or a request to read the old one again.
-    pub(in crate::init) reload: Option<NewFile>,
-    pub(in crate::init) environment: Vec<(OsString, OsString)>,
     /// What the app listens on.
     pub(in crate::init) sockets: Vec<Socket>,
     /// Those of an earlier instance, until they are opened.
     kept: Vec<KeptSocket>,
-    /// File mode creation mask of everything that comes later.
-    pub(in crate::init) umask: Option<u32>,
-    pub(in crate::init) namespaces: u64,
-    pub(in crate::init) owner: Option<FileOwner>,
-    pub(in crate::init) cgroup: PathBuf,
-    pub(in crate::init) oom: OomKills,
-    pub(in crate::init) signals: signal::Inherited,
-    /// The working directory at the privilege drop, where a reload starts from.
-    jail_workdir: Workdir,
-    /// Whom children become from `as-user` on.
-    pub(in crate::init) identity: Option<Identity>,
 }
 
 /// How the vassal's life ended.
@@ -189,45 +140,48 @@ impl Vassal {
         let procfs = Rc::new(Procfs::open(is_lasting));
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
         let mut vassal = Self {
-            mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
-            events: Events::new(setup.link, setup.entry.is_some())?,
-            walk: Walk { new_root: root::coming_root(&setup.plan), old_root: None },
-            fresh: Rc::clone(&setup.plan),
-            umask: setup.plan.umask,
-            plan: setup.plan,
-            start: Start::of(&setup.inputs),
-            inputs: setup.inputs,
-            entry: setup.entry,
-            job: None,
-            early_signals: Vec::new(),
-            namespaces: setup.namespaces,
-            owner: setup.owner,
-            cgroup: setup.cgroup,
-            oom: OomKills::default(),
-            signals: setup.signals,
-            environment: Vec::new(),
-            sockets: Vec::new(),
-            kept: setup.kept,
-            jail_workdir: workdir.clone(),
-            workdir,
-            is_inside: false,
-            identity: None,
-            app: None,
-            had_app: false,
-            procfs,
-            foreign_fuse: None,
-            not_the_apps: Vec::new(),
-            stop: None,
-            is_ending: false,
-            hook: None,
-            lost: Vec::new(),
-            is_repairing: false,
-            remounted: None,
-            report_asked: None,
-            is_accepting: false,
-            reload: None,
-            last_death: None,
-            childless: false,
+            events: EventLoop {
+                sources: Sources::new(setup.link, setup.entry.is_some())?,
+                mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
+                oom: OomKills::default(),
+                entry: setup.entry,
+                job: None,
+                early_signals: Vec::new(),
+                app: None,
+                helper_pids: Vec::new(),
+                hook: None,
+                last_death: None,
+                childless: false,
+                stop: None,
+                lost: Vec::new(),
+                reload: None,
+                is_accepting: false,
+                is_repairing: false,
+                is_ending: false,
+                report_asked: None,
+            },
+            jail: Jail {
+                walk: Walk { new_root: root::coming_root(&setup.plan), old_root: None },
+                umask: setup.plan.umask,
+                namespaces: setup.namespaces,
+                owner: setup.owner,
+                cgroup: setup.cgroup,
+                signals: setup.signals,
+                environment: Vec::new(),
+                jail_workdir: workdir.clone(),
+                workdir,
+                is_inside: false,
+                identity: None,
+                procfs,
+                foreign_fuse: None,
+            },
+            source: Source {
+                fresh: Rc::clone(&setup.plan),
+                plan: setup.plan,
+                start: Start::of(&setup.inputs),
+                inputs: setup.inputs,
+            },
+            life: Life { had_app: false, remounted: None, sockets: Vec::new(), kept: setup.kept },
         };
         vassal.set_environment();
         Ok(vassal)
@@ -237,9 +191,9 @@ impl Vassal {
     pub(in crate::init) fn set_environment(&mut self) {
         // What our starter wants to hear of us is not for the app to say: it gets its own.
         let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
-        self.environment = world::environment();
-        self.environment.retain(|(name, _)| is_ours(name));
-        for change in &Rc::clone(&self.plan).environment {
+        self.jail.environment = world::environment();
+        self.jail.environment.retain(|(name, _)| is_ours(name));
+        for change in &Rc::clone(&self.source.plan).environment {
             match change {
                 EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
                 EnvChange::Unset(name) => self.set_variable(name, None),
@@ -255,19 +209,20 @@ impl Vassal {
         }
         // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew. What an
         // owner's file asks for is not known yet.
-        let may_be_wanted = self.owner.is_some() || self.plan.oom_score_adj.is_some();
+        let may_be_wanted = self.jail.owner.is_some() || self.source.plan.oom_score_adj.is_some();
         let oom_score =
             may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
-        if let Some(owner) = self.owner {
+        if let Some(owner) = self.jail.owner {
             self.phase(Phase::AsVassal)?;
             self.become_owner(owner)?;
         }
         step("limits", self.limit(oom_score))?;
-        if !self.plan.hooks.is_empty() {
-            let mounts = self.procfs.mounts().ok();
-            self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
+        if !self.source.plan.hooks.is_empty() {
+            let mounts = self.jail.procfs.mounts().ok();
+            self.jail.foreign_fuse =
+                mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
         }
-        if let Some(name) = &self.plan.hostname {
+        if let Some(name) = &self.source.plan.hostname {
             step_of("namespaces", name, self.set_hostname(&name.value))?;
         }
         self.note_maker(Maker::Outside)?;
@@ -275,7 +230,7 @@ impl Vassal {
             self.phase(phase)?;
         }
         let host = Accounts::read();
-        let plan = Rc::clone(&self.plan);
+        let plan = Rc::clone(&self.source.plan);
         if let Some(path) = &plan.chroot {
             step_of("jail", path, self.change_root(&path.value))?;
         }
@@ -290,48 +245,48 @@ impl Vassal {
             self.phase(phase)?;
         }
         // Under the root that the app will see, if that answers at all.
-        if root::coming_root(&self.plan).is_some() {
+        if root::coming_root(&self.source.plan).is_some() {
             step("privilege drop", self.ask_about("read", Path::new("/etc/passwd")))?;
         }
         let accounts = Accounts::read_in_jail(host);
-        let mut identity = step("privilege drop", Identity::resolve(&self.plan.run_as, &accounts))?;
-        if let Some(owner) = self.owner {
+        let mut identity = step("privilege drop", Identity::resolve(&self.source.plan.run_as, &accounts))?;
+        if let Some(owner) = self.jail.owner {
             step("privilege drop", identity.must_be(owner.uid, owner.gid))?;
         }
         let own = rustix::process::geteuid();
         if identity.uid.is_none()
             && !own.is_root()
-            && self.events.link().is_some()
+            && self.events.sources.link().is_some()
             && !self.has_namespace(libc::CLONE_NEWUSER)
         {
             // An emperor that is not root leaves us capabilities for the jail. They are not for the app.
             identity.uid = Some(own.as_raw());
         }
-        self.identity = Some(identity.clone());
-        let kept = std::mem::take(&mut self.kept);
+        self.jail.identity = Some(identity.clone());
+        let kept = std::mem::take(&mut self.life.kept);
         let opened = self.open_sockets(&accounts, kept);
         if opened.is_err() && self.is_interrupted() {
             return Err(self.interrupted());
         }
         step("sockets", opened)?;
-        if identity.is_ordinary() && !self.plan.app.is_privileged() {
+        if identity.is_ordinary() && !self.source.plan.app.is_privileged() {
             step(
                 "privilege drop",
-                capabilities::reduce_pid1(Confinement::of(&self.plan), self.mount_power()),
+                capabilities::reduce_pid1(Confinement::of(&self.source.plan), self.mount_power()),
             )?;
         }
-        self.mountpoints.set_user(identity);
+        self.events.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
         step("privilege drop", self.go_to_root("working directory:"))?;
-        self.jail_workdir = self.workdir.clone();
+        self.jail.jail_workdir = self.jail.workdir.clone();
         self.run_app()
     }
 
     /// What is left to do about mounts. By now it is known which of them root has made.
     fn mount_power(&self) -> MountPower {
         let by_root = |maker| matches!(maker, Maker::Phase(phase) if phase <= Phase::AsRoot);
-        match self.plan.remounts() {
-            true if self.mountpoints.makers().any(by_root) => MountPower::All,
+        match self.source.plan.remounts() {
+            true if self.events.mountpoints.makers().any(by_root) => MountPower::All,
             true => MountPower::Unmount,
             // Nobody else takes the dead mount away, and the next instance needs the place.
             false if !self.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
@@ -354,18 +309,18 @@ impl Vassal {
 
     /// Runs the app as another plan says, once the old one is gone.
     pub(in crate::init) fn run_again(&mut self, plan: Rc<VassalPlan>) -> std::result::Result<(), End> {
-        self.umask = plan.umask;
-        self.plan = plan;
-        self.app = None;
+        self.jail.umask = plan.umask;
+        self.source.plan = plan;
+        self.events.app = None;
         // The one before said it, on its way out.
-        self.is_accepting = false;
-        self.workdir = self.jail_workdir.clone();
+        self.events.is_accepting = false;
+        self.jail.workdir = self.jail.jail_workdir.clone();
         self.set_environment();
         // What the hooks of the jail have set lasts, though they do not run again.
-        for hook in Rc::clone(&self.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
+        for hook in Rc::clone(&self.source.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
             match &hook.action {
                 Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
-                Action::Umask(mask) => self.umask = Some(*mask),
+                Action::Umask(mask) => self.jail.umask = Some(*mask),
                 _ => {}
             }
         }
@@ -383,10 +338,10 @@ impl Vassal {
 
     /// Keeps in mind who has mounted what, where that decides whether it can be mounted again.
     fn note_maker(&mut self, maker: Maker) -> std::result::Result<(), End> {
-        if !self.plan.remounts() || self.mountpoints.is_empty() {
+        if !self.source.plan.remounts() || self.events.mountpoints.is_empty() {
             return Ok(());
         }
-        step("mountpoint-lost", self.mountpoints.note_maker(maker))
+        step("mountpoint-lost", self.events.mountpoints.note_maker(maker))
     }
 
     /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
@@ -394,24 +349,24 @@ impl Vassal {
     pub(in crate::init) fn is_interrupted(&self) -> bool {
         let has_ended =
             |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
-        let app_has_ended = self.app.as_ref().is_some_and(has_ended);
-        let is_lost = !self.lost.is_empty() && !self.is_repairing;
-        !self.is_ending && (self.stop.is_some() || is_lost || app_has_ended)
+        let app_has_ended = self.events.app.as_ref().is_some_and(has_ended);
+        let is_lost = !self.events.lost.is_empty() && !self.events.is_repairing;
+        !self.events.is_ending && (self.events.stop.is_some() || is_lost || app_has_ended)
     }
 
     /// The end that came in between.
     pub(in crate::init) fn interrupted(&mut self) -> End {
-        self.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
+        self.events.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
     }
 
     /// Whether we live in a namespace of our own of this kind.
     pub(in crate::init) fn has_namespace(&self, kind: i32) -> bool {
-        self.namespaces & kind as u64 != 0
+        self.jail.namespaces & kind as u64 != 0
     }
 
     /// Namespaces that the plan asks for and this process is not in.
     pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
-        plan.unshare & !self.namespaces
+        plan.unshare & !self.jail.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.
@@ -425,32 +380,32 @@ impl Vassal {
 
     /// The app starts only when every checked path is a mount that answers.
     fn pass_gate(&mut self) -> std::result::Result<(), End> {
-        if self.mountpoints.is_empty() {
+        if self.events.mountpoints.is_empty() {
             return Ok(());
         }
         let start = Instant::now();
-        let deadline = start + self.plan.mountpoint_timeout;
+        let deadline = start + self.source.plan.mountpoint_timeout;
         let mut slow = Some(start + SLOW);
-        step("mountpoint-check", self.events.watch_mounts(&self.procfs))?;
+        step("mountpoint-check", self.events.sources.watch_mounts(&self.jail.procfs))?;
         loop {
             let now = Instant::now();
-            if step("mountpoint-check", self.mountpoints.look(now))? {
+            if step("mountpoint-check", self.events.mountpoints.look(now))? {
                 let paths: Vec<_> =
-                    self.plan.checks.iter().map(|path| path.value.display().to_string()).collect();
+                    self.source.plan.checks.iter().map(|path| path.value.display().to_string()).collect();
                 crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
                 // What a hook of as-user has left to a process in the background counts as made by as-user.
                 return self.note_maker(Maker::Phase(Phase::AsUser));
             }
-            if let (true, Some((check, trouble))) = (now >= deadline, self.mountpoints.trouble()) {
+            if let (true, Some((check, trouble))) = (now >= deadline, self.events.mountpoints.trouble()) {
                 let (path, waited) = (check.value.display(), Elapsed(now - start));
                 let what =
                     format!("mountpoint {path}: {trouble}, after {waited} ({}: {})", check.at, check.key);
                 return Err(setup_failure("mountpoint-check", 0, what, 0));
             }
             if slow.take_if(|slow| now >= *slow).is_some()
-                && let Some((check, trouble)) = self.mountpoints.trouble()
+                && let Some((check, trouble)) = self.events.mountpoints.trouble()
             {
-                let (path, most) = (check.value.display(), Elapsed(self.plan.mountpoint_timeout));
+                let (path, most) = (check.value.display(), Elapsed(self.source.plan.mountpoint_timeout));
                 crate::log!(
                     "mountpoint {path}: {trouble}, after {}; it is given {most}",
                     Elapsed(now - start)

@@ -20,7 +20,7 @@ const MOUNTS_QUIET: Duration = Duration::from_millis(20);
 
 /// Where events come from.
 #[derive(Debug)]
-pub struct Events {
+pub struct Sources {
     signals: SignalFd,
     /// Whether none means anything to us, apart from SIGCHLD.
     hands_on: bool,
@@ -59,7 +59,7 @@ pub enum NewFile {
     Same,
 }
 
-impl Events {
+impl Sources {
     /// Starts listening; signals are blocked already. With `hands_on`, all of them are for the app.
     ///
     /// # Errors

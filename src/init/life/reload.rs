@@ -50,19 +50,19 @@ impl From<Unread> for Verdict {
 impl Vassal {
     /// The plan to restart the app by, if somebody asked for a reload and it can be done.
     pub(in crate::init) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
-        let inputs = match self.reload.take()? {
-            NewFile::Same if self.is_inside => {
+        let inputs = match self.events.reload.take()? {
+            NewFile::Same if self.jail.is_inside => {
                 // Below the new root the path is the tenant's, and so would be the configuration.
                 self.refuse("its file cannot be read from inside the jail".into());
                 return None;
             }
-            NewFile::Sent(_) if self.is_inside && has_templates(&self.inputs) => {
+            NewFile::Sent(_) if self.jail.is_inside && has_templates(&self.source.inputs) => {
                 self.tell(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
                 return None;
             }
-            NewFile::Same => self.inputs.clone(),
+            NewFile::Same => self.source.inputs.clone(),
             NewFile::Sent(file) => match world::read_all(file).context("read", "the new file") {
-                Ok(text) => replaced(&self.inputs, &text),
+                Ok(text) => replaced(&self.source.inputs, &text),
                 Err(error) => {
                     self.refuse(error.to_string());
                     return None;
@@ -70,22 +70,22 @@ impl Vassal {
             },
         };
         let verdict = match self.verdict(&inputs) {
-            Verdict::Accepted(..) if self.events.link().is_some() && self.has_lost_a_socket() => {
+            Verdict::Accepted(..) if self.events.sources.link().is_some() && self.has_lost_a_socket() => {
                 Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
             }
             verdict => verdict,
         };
         match verdict {
             Verdict::Accepted(plan, fresh)
-                if self.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
+                if self.source.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
             {
-                self.inputs = inputs;
+                self.source.inputs = inputs;
                 self.tell(&FromVassal::Reloaded);
                 None
             }
             Verdict::Accepted(plan, fresh) => {
                 crate::log!("reloading: the app is restarted in the same jail");
-                (self.fresh, self.inputs) = (fresh, inputs);
+                (self.source.fresh, self.source.inputs) = (fresh, inputs);
                 Some(plan)
             }
             Verdict::Refused(why) => {
@@ -114,7 +114,7 @@ impl Vassal {
             None => return false,
         };
         crate::log!("reloading: the file says what it said before; {how} to the app");
-        if let Some(app) = &mut self.app {
+        if let Some(app) = &mut self.events.app {
             // It may say so again.
             app.announced.clear();
         }
@@ -126,8 +126,8 @@ impl Vassal {
             Ok(loaded) => loaded.plan,
             Err(unread) => return unread.into(),
         };
-        if let Some(what) = self.fresh.jail_change(&fresh) {
-            let is_known = !self.is_inside && root::coming_root(&fresh).is_none();
+        if let Some(what) = self.source.fresh.jail_change(&fresh) {
+            let is_known = !self.jail.is_inside && root::coming_root(&fresh).is_none();
             if is_known
                 && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
                 && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
@@ -163,8 +163,8 @@ impl Vassal {
 
     /// What may be looked at where we are now.
     fn world(&self) -> Careful<'_> {
-        let mounts = if self.is_inside { None } else { self.procfs.mounts().ok() };
-        Careful::new(&self.start, mounts, self.owner.is_some())
+        let mounts = if self.jail.is_inside { None } else { self.jail.procfs.mounts().ok() };
+        Careful::new(&self.source.start, mounts, self.jail.owner.is_some())
     }
 
     /// Reads the configuration where we are now.

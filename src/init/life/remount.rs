@@ -55,13 +55,13 @@ impl Vassal {
     /// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
     /// is nothing to be saved.
     pub(in crate::init) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
-        let plan = Rc::clone(&self.plan);
+        let plan = Rc::clone(&self.source.plan);
         match &plan.mountpoint_lost {
             MountpointLost::Hook(hook) if is_running => {
                 crate::log!("{}; the app goes on", lost.what);
-                self.is_repairing = true;
+                self.events.is_repairing = true;
                 let exit = self.run_lost_hook(hook);
-                self.is_repairing = false;
+                self.events.is_repairing = false;
                 exit.map_or(Survival::Yes, Survival::Exit)
             }
             MountpointLost::Remount if is_running => match self.begin_remount(lost) {
@@ -78,27 +78,27 @@ impl Vassal {
     /// Takes the dead mount away, and all that its phase had mounted.
     fn begin_remount(&mut self, lost: &Lost) -> Result<Remount, String> {
         let since = Instant::now();
-        let maker = self.mountpoints.maker(&lost.path);
+        let maker = self.events.mountpoints.maker(&lost.path);
         let Maker::Phase(phase) = maker else {
             return Err("its filesystem is older than the first phase or the change of root".into());
         };
         if lost.loss == Loss::Replaced {
             return Err("what is mounted over it is not ours".into());
         }
-        if self.remounted.is_some_and(|at| since.saturating_duration_since(at) < LASTS) {
+        if self.life.remounted.is_some_and(|at| since.saturating_duration_since(at) < LASTS) {
             return Err(format!("that was done less than {} ago", Elapsed(LASTS)));
         }
         let plan = match phase {
             // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
-            Phase::AsUser => Rc::clone(&self.fresh),
+            Phase::AsUser => Rc::clone(&self.source.fresh),
             _ => {
-                let loaded = self.load_again(&self.inputs, true);
+                let loaded = self.load_again(&self.source.inputs, true);
                 Rc::new(loaded.map_err(|(Unread::Mistake(why) | Unread::NeedsRespawn(why))| why)?.plan)
             }
         };
         crate::log!("{}; running {phase} again and restarting the app", lost.what);
-        self.is_repairing = true;
-        for (path, daemon) in self.mountpoints.give_up(maker) {
+        self.events.is_repairing = true;
+        for (path, daemon) in self.events.mountpoints.give_up(maker) {
             // One that is stopped would never notice the end of its connection.
             if let Some(daemon) = daemon {
                 let _ = signal::kill(daemon.as_raw_nonzero().get(), libc::SIGKILL);
@@ -106,8 +106,8 @@ impl Vassal {
             self.unmount_by_force(path);
         }
         // Others are still a loss.
-        let mountpoints = &self.mountpoints;
-        self.lost.retain(|lost| mountpoints.maker(&lost.path) != Maker::Nobody);
+        let mountpoints = &self.events.mountpoints;
+        self.events.lost.retain(|lost| mountpoints.maker(&lost.path) != Maker::Nobody);
         Ok(Remount { phase, plan, lost: lost.what.clone(), since })
     }
 
@@ -118,7 +118,7 @@ impl Vassal {
         let walk = Walk::default();
         match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), None, &[], &[]) {
             Ok(child) => {
-                let deadline = Instant::now() + self.plan.hook_timeout;
+                let deadline = Instant::now() + self.source.plan.hook_timeout;
                 let _ = self.wait_for(child.pid, deadline);
             }
             Err(error) => crate::log!("mountpoint-lost: {error}"),
@@ -129,16 +129,16 @@ impl Vassal {
     pub(in crate::init) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
         let Remount { phase, plan, lost, since } = remount;
         // It has ended, which must not end the phase.
-        self.app = None;
+        self.events.app = None;
         let result = match phase {
             Phase::AsUser => Ok(()),
             _ => {
-                self.plan = Rc::clone(&self.fresh);
+                self.source.plan = Rc::clone(&self.source.fresh);
                 self.phase(phase)
             }
         };
-        self.remounted = Some(Instant::now());
-        self.is_repairing = false;
+        self.life.remounted = Some(Instant::now());
+        self.events.is_repairing = false;
         match result.and_then(|()| self.run_again(plan)) {
             Ok(()) => {
                 crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));

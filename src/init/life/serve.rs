@@ -74,7 +74,7 @@ impl Vassal {
     pub(in crate::init) fn main_loop(&mut self) -> End {
         let mut stage = Stage::Running;
         loop {
-            if let Some(status) = self.app.as_ref().and_then(|app| app.status) {
+            if let Some(status) = self.events.app.as_ref().and_then(|app| app.status) {
                 match stage {
                     Stage::Running | Stage::Stopping { .. } => return self.app_ended(status),
                     Stage::Restarting { plan, .. } => {
@@ -98,8 +98,8 @@ impl Vassal {
                 // The new app may have ended already, which nothing would wake us up for any more.
                 continue;
             }
-            if !self.lost.is_empty() {
-                let lost = self.lost.remove(0);
+            if !self.events.lost.is_empty() {
+                let lost = self.events.lost.remove(0);
                 match self.survive(&lost, matches!(stage, Stage::Running)) {
                     Survival::No => return End::Lost(lost.what),
                     Survival::Exit(status) => return End::Hook(status),
@@ -107,27 +107,27 @@ impl Vassal {
                     Survival::Remount(remount) => {
                         self.tell_of_restart();
                         self.ask_app_to_stop(Request::Stop);
-                        let patience = Patience::KillAt(Instant::now() + self.plan.stop_timeout);
+                        let patience = Patience::KillAt(Instant::now() + self.source.plan.stop_timeout);
                         stage = Stage::Remounting { patience, remount };
                     }
                 }
             }
             let now = Instant::now();
-            let kill_at = Patience::KillAt(now + self.plan.stop_timeout);
+            let kill_at = Patience::KillAt(now + self.source.plan.stop_timeout);
             match &mut stage {
                 Stage::Running | Stage::Restarting { .. } | Stage::Remounting { .. }
-                    if self.stop.is_some() =>
+                    if self.events.stop.is_some() =>
                 {
-                    let who = self.stop.as_ref().map_or("", |(who, _)| who.as_str());
+                    let who = self.events.stop.as_ref().map_or("", |(who, _)| who.as_str());
                     let how = self.ask_app_to_stop(Request::Stop);
                     crate::log!("stopping for {who}: {how} to the app");
                     self.tell(&FromVassal::Stopping(self.longest_stop()));
                     // From here a dying mount only delays the app, and the deadline covers that.
-                    self.mountpoints.stop();
+                    self.events.mountpoints.stop();
                     stage = Stage::Stopping { patience: kill_at };
                 }
-                Stage::Running if self.is_accepting => {
-                    self.is_accepting = false;
+                Stage::Running if self.events.is_accepting => {
+                    self.events.is_accepting = false;
                     match self.phase(Phase::Accepting) {
                         // Of a stop, of the app's own end, or of a lost mountpoint we hear again right here.
                         Ok(()) | Err(End::Stopped | End::Lost(_)) => continue,
@@ -147,7 +147,7 @@ impl Vassal {
                     Patience::KillAt(deadline) if now >= *deadline => {
                         crate::log!(
                             "the app has not ended after {}: SIGKILL",
-                            Elapsed(self.plan.stop_timeout)
+                            Elapsed(self.source.plan.stop_timeout)
                         );
                         self.signal_app(libc::SIGKILL);
                         *patience = Patience::GiveUpAt(now + KILL_GRACE);
@@ -165,18 +165,18 @@ impl Vassal {
 
     /// No app is alive or ready for as long as a mount is made anew.
     fn tell_of_restart(&self) {
-        self.tell(&FromVassal::Reloading(self.longest_reload(&self.plan)));
+        self.tell(&FromVassal::Reloading(self.longest_reload(&self.source.plan)));
     }
 
     /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
     /// terminal signals a whole process group, and so does timeout(1).
     pub(in crate::init) fn stop_requested(&mut self, who: String) {
         let now = Instant::now();
-        let Some((_, since)) = self.stop else {
-            self.stop = Some((who, now));
+        let Some((_, since)) = self.events.stop else {
+            self.events.stop = Some((who, now));
             return;
         };
-        let is_alive = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        let is_alive = self.events.app.as_ref().is_some_and(|app| app.status.is_none());
         if is_alive && now.saturating_duration_since(since) >= SAME_REQUEST {
             crate::log!("{who} insists: SIGKILL to the app");
             self.signal_app(libc::SIGKILL);
@@ -185,22 +185,22 @@ impl Vassal {
 
     /// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal was chosen for it. Says by what.
     fn ask_app_to_stop(&self, request: Request) -> String {
-        if self.plan.stop_signal.is_none() && self.ask_app(request) {
+        if self.source.plan.stop_signal.is_none() && self.ask_app(request) {
             return request.to_string();
         }
-        let number = self.plan.signal_to_stop();
+        let number = self.source.plan.signal_to_stop();
         self.signal_app(number);
         signal::name(number)
     }
 
     /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
     pub(in crate::init) fn ask_app(&self, request: Request) -> bool {
-        self.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
+        self.events.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
     }
 
     /// Signals the app, if it is alive.
     pub(in crate::init) fn signal_app(&self, number: i32) {
-        if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
+        if let Some(app) = self.events.app.as_ref().filter(|app| app.status.is_none()) {
             // Not reaped yet, so the pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
         }
@@ -208,14 +208,14 @@ impl Vassal {
 
     /// Whether the app ended by itself or was stopped.
     fn app_ended(&self, status: WaitStatus) -> End {
-        if self.stop.is_some() { End::Stopped } else { End::App(status) }
+        if self.events.stop.is_some() { End::Stopped } else { End::App(status) }
     }
 
     /// How long an orderly stop may take, everything included.
     fn longest_stop(&self) -> Duration {
-        self.plan.stop_timeout
-            + self.longest_phase(&self.plan, &[Phase::AsUserAtexit])
-            + self.plan.unmount_timeout * 2
+        self.source.plan.stop_timeout
+            + self.longest_phase(&self.source.plan, &[Phase::AsUserAtexit])
+            + self.source.plan.unmount_timeout * 2
             + SWEEP_GRACE
             + KILL_GRACE * 4
     }
@@ -223,7 +223,7 @@ impl Vassal {
     /// How long it may take until the app runs as another plan says.
     fn longest_reload(&self, plan: &VassalPlan) -> Duration {
         let phases = [Phase::AsUser, Phase::PreApp, Phase::PostApp];
-        self.plan.stop_timeout
+        self.source.plan.stop_timeout
             + SWEEP_GRACE
             + KILL_GRACE * 2
             + self.longest_phase(plan, &phases)
@@ -237,8 +237,8 @@ impl Vassal {
 
     /// Ends everything, tells everybody, and returns the exit status.
     pub(in crate::init) fn finish(&mut self, end: End) -> i32 {
-        self.mountpoints.stop();
-        let status = self.app.as_ref().and_then(|app| app.status);
+        self.events.mountpoints.stop();
+        let status = self.events.app.as_ref().and_then(|app| app.status);
         let code = match &end {
             End::App(status) => status.code(),
             End::Stopped => status.map_or(EXIT_STOPPED, WaitStatus::code),
@@ -246,12 +246,12 @@ impl Vassal {
             End::Lost(_) => EXIT_MOUNT_LOST,
             End::Invalid(_) => EXIT_CONFIG,
         };
-        if let Some(job) = &self.job {
+        if let Some(job) = &self.events.job {
             job.give_terminal_back();
         }
-        let code = self.entry.as_ref().map_or(code, |entry| entry.status_for(code));
+        let code = self.events.entry.as_ref().map_or(code, |entry| entry.status_for(code));
         let reason = match end {
-            End::App(status) => match (status, self.oom.take()) {
+            End::App(status) => match (status, self.events.oom.take()) {
                 (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => ExitReason::OutOfMemory(kills),
                 _ => ExitReason::App(status),
             },
@@ -263,7 +263,7 @@ impl Vassal {
                 // At once: to the emperor first, so that it knows however long the kernel takes.
                 self.tell(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));
                 crate::log!("{what}; destroying the instance");
-                reaper::kill_all(&self.procfs, libc::SIGKILL);
+                reaper::kill_all(&self.jail.procfs, libc::SIGKILL);
                 if !rustix::process::getpid().is_init() {
                     self.wait_for_nobody(KILL_GRACE);
                 }
@@ -278,21 +278,21 @@ impl Vassal {
             ExitReason::Stopped | ExitReason::Config(_) => {}
             // Why, only the app can tell: whose lines to look for.
             ExitReason::App(status) if status.code() != 0 && self.is_talkative() => {
-                let source = &self.plan.app_source;
+                let source = &self.source.plan.app_source;
                 crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
             }
             ExitReason::App(_) if !self.is_talkative() => {}
             reason => crate::log!("{reason}"),
         }
-        self.is_ending = true;
+        self.events.is_ending = true;
         // The emperor must not lose its patience with a daemon that flushes.
         self.tell(&FromVassal::Stopping(self.longest_stop()));
-        if self.had_app {
+        if self.life.had_app {
             self.end_app();
             self.exit_hooks();
         }
         self.sweep();
-        if let (ExitReason::Stopped, Some((_, since))) = (&reason, &self.stop) {
+        if let (ExitReason::Stopped, Some((_, since))) = (&reason, &self.events.stop) {
             crate::log!("stopped, {} after the request", Elapsed(since.elapsed()));
         }
         self.tell(&FromVassal::Exiting(reason));
@@ -301,13 +301,13 @@ impl Vassal {
 
     /// Stops an app that is still alive, since a hook failed after its start: in order, as it may serve by now.
     fn end_app(&mut self) {
-        let is_alive = |vassal: &Self| vassal.app.as_ref().is_some_and(|app| app.status.is_none());
+        let is_alive = |vassal: &Self| vassal.events.app.as_ref().is_some_and(|app| app.status.is_none());
         for (number, time) in
-            [(self.plan.signal_to_stop(), self.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)]
+            [(self.source.plan.signal_to_stop(), self.source.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)]
         {
             if is_alive(self) {
                 // A child that could not execute its program ends by itself, and was no app yet.
-                if self.app.as_ref().is_some_and(|app| app.is_started) {
+                if self.events.app.as_ref().is_some_and(|app| app.is_started) {
                     crate::log!("{} to the app", signal::name(number));
                 }
                 self.signal_app(number);
@@ -322,13 +322,13 @@ impl Vassal {
     /// The hooks for the exit, and the time for a daemon they unmounted to write what it still holds. None is fatal: there
     /// is nothing left to save.
     fn exit_hooks(&mut self) {
-        if !self.plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
+        if !self.source.plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
             return;
         }
         self.end_the_apps();
         // All of them: none that fails ends the phase, and nothing interrupts us any more.
         let _ = self.run_hooks(Phase::AsUserAtexit);
-        self.wait_for_nobody(self.plan.unmount_timeout);
+        self.wait_for_nobody(self.source.plan.unmount_timeout);
     }
 
     /// Ends what the app has left behind, which may still use what the hooks are about to unmount.
@@ -355,12 +355,13 @@ impl Vassal {
     /// The app's processes: all that are not ours, and not older than the app. Of those that are younger some may be of
     /// hooks, such as a daemon that `post-app` has started: they are known by what only the app is confined by, if it is.
     fn the_apps(&self) -> Vec<Pid> {
-        let spared: Vec<_> = self.not_the_apps.iter().copied().chain(self.mountpoints.probers()).collect();
-        let mut left = self.procfs.below_us(&spared);
-        let is_marked = self.plan.no_new_privs && !self.plan.app.is_privileged();
+        let spared: Vec<_> =
+            self.events.helper_pids.iter().copied().chain(self.events.mountpoints.probers()).collect();
+        let mut left = self.jail.procfs.below_us(&spared);
+        let is_marked = self.source.plan.no_new_privs && !self.source.plan.app.is_privileged();
         // We were started like that: all of ours are.
         if is_marked && rustix::thread::no_new_privs() == Ok(false) {
-            left.retain(|&pid| self.procfs.has_no_new_privs(pid));
+            left.retain(|&pid| self.jail.procfs.has_no_new_privs(pid));
         }
         left
     }
@@ -368,15 +369,15 @@ impl Vassal {
     /// Ends whatever is left, and returns the moment nothing is. A FUSE daemon unmounts at SIGTERM, and then may have much
     /// to write.
     fn sweep(&mut self) {
-        let grace = match self.entry.as_ref().map(|entry| entry.rest) {
+        let grace = match self.events.entry.as_ref().map(|entry| entry.rest) {
             Some(Rest::Sweep(grace)) => grace,
-            _ if self.plan.starts_daemons() => self.plan.unmount_timeout,
+            _ if self.source.plan.starts_daemons() => self.source.plan.unmount_timeout,
             _ => SWEEP_GRACE,
         };
-        reaper::kill_all(&self.procfs, libc::SIGTERM);
+        reaper::kill_all(&self.jail.procfs, libc::SIGTERM);
         if !self.wait_for_nobody(grace) {
             crate::log!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));
-            reaper::kill_all(&self.procfs, libc::SIGKILL);
+            reaper::kill_all(&self.jail.procfs, libc::SIGKILL);
             if !self.wait_for_nobody(KILL_GRACE) {
                 crate::log!("processes are left {} after SIGKILL", Elapsed(KILL_GRACE));
                 self.abort_own_fuse();
@@ -389,11 +390,11 @@ impl Vassal {
     /// mounted before us, or where others see it, is not ours to break. Once PID 1 has given up the right to do it, the
     /// emperor may.
     fn abort_own_fuse(&self) {
-        let (Some(foreign), true) = (&self.foreign_fuse, self.has_namespace(libc::CLONE_NEWNS)) else {
+        let (Some(foreign), true) = (&self.jail.foreign_fuse, self.has_namespace(libc::CLONE_NEWNS)) else {
             return;
         };
         let mut own: Vec<_> =
-            self.procfs.mounts().unwrap_or_default().iter().filter_map(Mount::connection).collect();
+            self.jail.procfs.mounts().unwrap_or_default().iter().filter_map(Mount::connection).collect();
         own.retain(|connection| !foreign.contains(connection));
         own.dedup();
         match fusectl::abort(&own) {
@@ -403,7 +404,7 @@ impl Vassal {
     }
 
     fn detach_checked_mounts(&self) {
-        for check in &self.plan.checks {
+        for check in &self.source.plan.checks {
             let umount =
                 Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
             if let Err(error) = ops::umount(&umount, &Walk::default()) {
@@ -415,8 +416,8 @@ impl Vassal {
     /// Waits until no child is left; false if some still are when the time is up.
     fn wait_for_nobody(&mut self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        self.childless = !reaper::drain().1;
-        while !self.childless {
+        self.events.childless = !reaper::drain().1;
+        while !self.events.childless {
             if Instant::now() >= deadline {
                 return false;
             }

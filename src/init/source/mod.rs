@@ -8,3 +8,5 @@
 //! Not here: whether the running vassal can take on the new plan (`life`).
 
 pub mod careful_world;
+#[allow(clippy::module_inception, reason = "the room is named after it")]
+pub mod source;

@@ -66,43 +66,43 @@ pub enum Role {
 impl Vassal {
     /// Starts the app, and waits until it is one: until the child has executed its program.
     pub(in crate::init) fn start_app(&mut self) -> std::result::Result<(), End> {
-        if self.stop.is_some() {
+        if self.events.stop.is_some() {
             return Err(End::Stopped);
         }
-        if let Some(path) = &self.plan.chdir {
-            self.workdir.change(&path.value);
+        if let Some(path) = &self.source.plan.chdir {
+            self.jail.workdir.change(&path.value);
         }
-        if self.plan.starts_daemons() {
-            self.not_the_apps = self.procfs.below_us(&[]);
+        if self.source.plan.starts_daemons() {
+            self.events.helper_pids = self.jail.procfs.below_us(&[]);
         }
-        let stand = self.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
+        let stand = self.events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
         let app = step("app", self.launch_app(stand.as_ref()))?;
-        if let (Some(entry), Some(stand)) = (&self.entry, stand) {
+        if let (Some(entry), Some(stand)) = (&self.events.entry, stand) {
             let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
-            for number in std::mem::take(&mut self.early_signals) {
+            for number in std::mem::take(&mut self.events.early_signals) {
                 let _ = job.forward(number);
             }
-            self.job = Some(job);
+            self.events.job = Some(job);
         }
-        self.app = Some(app);
-        self.had_app = true;
+        self.events.app = Some(app);
+        self.life.had_app = true;
         loop {
-            let Some(app) = &self.app else { return Ok(()) };
+            let Some(app) = &self.events.app else { return Ok(()) };
             match (app.launched.progress(), app.status) {
                 (Progress::AtWork | Progress::Said(_), _) => break,
                 (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
                 (Progress::Preparing, Some(status)) => return Err(End::App(status)),
-                (Progress::Preparing, None) if !self.lost.is_empty() => return Err(self.interrupted()),
+                (Progress::Preparing, None) if !self.events.lost.is_empty() => return Err(self.interrupted()),
                 // Its program is on a filesystem that hangs: the main loop knows what to do.
-                (Progress::Preparing, None) if self.stop.is_some() => return Ok(()),
+                (Progress::Preparing, None) if self.events.stop.is_some() => return Ok(()),
                 (Progress::Preparing, None) => {}
             }
             self.wait(None, None);
         }
-        if let Some(app) = &mut self.app {
+        if let Some(app) = &mut self.events.app {
             app.is_started = true;
-            let (pid, program) = (app.launched.pid, self.plan.app.program().display());
-            if self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
+            let (pid, program) = (app.launched.pid, self.source.plan.app.program().display());
+            if self.events.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
                 crate::log!(
                     "app started: {program} (pid {pid}), {} after the fork",
                     Elapsed(app.since.elapsed())
@@ -110,7 +110,7 @@ impl Vassal {
             }
         }
         self.tell(&FromVassal::Running);
-        if let Some(number) = self.entry.as_ref().and_then(|entry| entry.ready_fd) {
+        if let Some(number) = self.events.entry.as_ref().and_then(|entry| entry.ready_fd) {
             entrypoint::tell_ready(number);
         }
         Ok(())
@@ -118,14 +118,14 @@ impl Vassal {
 
     /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
     pub(in crate::init) fn is_talkative(&self) -> bool {
-        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
+        self.events.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
     }
 
     /// The app could not be executed, or not even prepared for it.
     fn not_started(&self, error: &Error, code: i32) -> End {
-        let key = match (&self.plan.chdir, code) {
+        let key = match (&self.source.plan.chdir, code) {
             (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
-            _ => format!("{}: {}", self.plan.app_source.at, self.plan.app_source.key),
+            _ => format!("{}: {}", self.source.plan.app_source.at, self.source.plan.app_source.key),
         };
         let (what, errno) = (format!("{error} ({key})"), error.errno());
         End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
@@ -133,24 +133,24 @@ impl Vassal {
 
     /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
     fn offer(&self, above: i32) -> Result<(Listener, Offer)> {
-        let is_awaited = self.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
-        if self.entry.is_some() && !is_awaited {
+        let is_awaited = self.source.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
+        if self.events.entry.is_some() && !is_awaited {
             return Ok(Default::default());
         }
-        let identity = self.identity.as_ref().filter(|_| !self.plan.app.is_privileged());
+        let identity = self.jail.identity.as_ref().filter(|_| !self.source.plan.app.is_privileged());
         let user = identity.and_then(|identity| identity.uid);
         let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
-        notify::open(&self.plan, user, above)
+        notify::open(&self.source.plan, user, above)
     }
 
     fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
         let since = Instant::now();
-        let above = sockets::FIRST + self.sockets.len() as i32;
+        let above = sockets::FIRST + self.life.sockets.len() as i32;
         let (listener, offer) = self.offer(above)?;
         let mut environment =
-            [&self.environment[..], &offer.variables, &sockets::variables(&self.sockets)].concat();
+            [&self.jail.environment[..], &offer.variables, &sockets::variables(&self.life.sockets)].concat();
         let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
-        let launched = match &self.plan.app {
+        let launched = match &self.source.plan.app {
             App::Program { argv, privileged } => {
                 self.launch(Role::App, !privileged, &Work::Program(argv), stand, &environment, &passed)?
             }
@@ -190,32 +190,32 @@ impl Vassal {
         passed: &[BorrowedFd<'_>],
     ) -> Result<Launched> {
         let is_confined = role == Role::App && as_user;
-        let is_uwsgi = role == Role::App && matches!(self.plan.app, App::Uwsgi { .. });
+        let is_uwsgi = role == Role::App && matches!(self.source.plan.app, App::Uwsgi { .. });
         Launch {
             work,
-            confinement: is_confined.then(|| Confinement::of(&self.plan)),
-            identity: self.identity.as_ref().filter(|_| as_user),
-            workdir: &self.workdir,
+            confinement: is_confined.then(|| Confinement::of(&self.source.plan)),
+            identity: self.jail.identity.as_ref().filter(|_| as_user),
+            workdir: &self.jail.workdir,
             environment,
-            umask: self.umask,
+            umask: self.jail.umask,
             own_group: role == Role::Hook,
             // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
             dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
                 && !rustix::process::getpid().is_init(),
             stand,
             passed,
-            sockets: if role == Role::App { &self.sockets } else { &[] },
-            limits: if role == Role::App { &self.plan.limits } else { &[] },
-            signals: &self.signals,
+            sockets: if role == Role::App { &self.life.sockets } else { &[] },
+            limits: if role == Role::App { &self.source.plan.limits } else { &[] },
+            signals: &self.jail.signals,
             // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
-            heard: is_uwsgi.then(|| self.plan.signal_to_stop()),
+            heard: is_uwsgi.then(|| self.source.plan.signal_to_stop()),
         }
         .start()
     }
 
     /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
     pub(in crate::init) fn hear_app(&mut self) {
-        let Some(app) = &mut self.app else { return };
+        let Some(app) = &mut self.events.app else { return };
         let mut wants_to_leave = false;
         for news in app.listener.news() {
             match news {
@@ -244,9 +244,9 @@ impl Vassal {
             }
             if news == Announcement::Ready {
                 crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
-                self.is_accepting = true;
+                self.events.is_accepting = true;
             }
-            if let Some(link) = self.events.link() {
+            if let Some(link) = self.events.sources.link() {
                 let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
             }
         }
@@ -256,7 +256,7 @@ impl Vassal {
             app.said.0 = Some(Instant::now());
             self.tell(&FromVassal::Announced(Announcement::Status(text)));
         }
-        if wants_to_leave && self.events.link().is_none() {
+        if wants_to_leave && self.events.sources.link().is_none() {
             // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
             self.stop_requested("the app itself".to_owned());
         }

@@ -68,7 +68,7 @@ impl Vassal {
     /// # Errors
     /// The failed action's own, with where it was written; or a request to stop came first.
     pub fn run_hooks(&mut self, phase: Phase) -> std::result::Result<(), Failed> {
-        let plan = Rc::clone(&self.plan);
+        let plan = Rc::clone(&self.source.plan);
         for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
             if self.is_interrupted() {
                 return Err(Failed::Interrupted);
@@ -127,7 +127,7 @@ impl Vassal {
                 self.must_answer("chroot", path)?;
                 self.chroot(path)?;
             }
-            Action::Umask(mask) => self.umask = Some(*mask),
+            Action::Umask(mask) => self.jail.umask = Some(*mask),
             Action::Exit(status) => return Err(Trouble::Exit(*status)),
             Action::Mount(_)
             | Action::Mkdir(_)
@@ -142,8 +142,8 @@ impl Vassal {
             | Action::WaitFor { .. } => self.run_action(hook)?,
             Action::Umount(umount) => {
                 self.run_action(hook)?;
-                if self.walk.old_root.as_ref() == Some(&umount.target) {
-                    self.walk.old_root = None;
+                if self.jail.walk.old_root.as_ref() == Some(&umount.target) {
+                    self.jail.walk.old_root = None;
                 }
             }
         }
@@ -155,26 +155,26 @@ impl Vassal {
     fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
         let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
         if is_mount && hook.phase < Phase::AsUser && !self.may_meet_fuse() {
-            return Ok(action::perform(&hook.action, &self.walk)?);
+            return Ok(action::perform(&hook.action, &self.jail.walk)?);
         }
         // The user may go wherever it may go: links are dangerous to root only.
-        let walk = if hook.phase < Phase::AsUser { self.walk.clone() } else { Walk::default() };
+        let walk = if hook.phase < Phase::AsUser { self.jail.walk.clone() } else { Walk::default() };
         self.run_child(hook, &Work::Action(&hook.action, &walk))
     }
 
     /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
     /// be watched, or that was there before us.
     pub(in crate::init) fn may_meet_fuse(&self) -> bool {
-        let is_known_to_be_free = self.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
-        self.plan.starts_daemons() || !self.mountpoints.is_empty() || !is_known_to_be_free
+        let is_known_to_be_free = self.jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
+        self.source.plan.starts_daemons() || !self.events.mountpoints.is_empty() || !is_known_to_be_free
     }
 
     /// Runs a child to its end, as the phase's user.
     fn run_child(&mut self, hook: &Hook, work: &Work<'_>) -> std::result::Result<(), Trouble> {
         let text = &hook.source.value;
-        let timeout = self.plan.hook_timeout;
+        let timeout = self.source.plan.hook_timeout;
         let launched =
-            self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.environment, &[])?;
+            self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.jail.environment, &[])?;
         let pid = launched.pid;
         let start = Instant::now();
         let mut ended = self.wait_for(pid, start + timeout.min(SLOW));
@@ -215,13 +215,13 @@ impl Vassal {
             }
             rustix::process::chdir(path).context("chdir", path.display())?;
         }
-        self.workdir.change(path);
+        self.jail.workdir.change(path);
         Ok(())
     }
 
     /// Sets or removes a variable in the environment of everything that comes later.
     pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
-        self.environment.retain(|(known, _)| known != name);
-        self.environment.extend(value.map(|value| (name.to_owned(), value)));
+        self.jail.environment.retain(|(known, _)| known != name);
+        self.jail.environment.extend(value.map(|value| (name.to_owned(), value)));
     }
 }

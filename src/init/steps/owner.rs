@@ -24,18 +24,18 @@ impl Vassal {
     /// Becomes the owner for good, then reads the configuration and takes on what it says.
     pub(in crate::init) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
         step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
-        let Loaded { plan, warnings } = config::load_vassal(&self.inputs, false, &NoCommands::Refused)
+        let Loaded { plan, warnings } = config::load_vassal(&self.source.inputs, false, &NoCommands::Refused)
             .map_err(|report| {
                 log_lines(&report);
                 End::Invalid(report.first())
             })?;
         log_lines(&warnings);
         step("emperor-tyrant", check(&plan, self.missing_namespaces(&plan)))?;
-        self.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.procfs), Instant::now());
-        self.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
-        self.umask = plan.umask;
-        self.plan = Rc::new(plan);
-        self.fresh = Rc::clone(&self.plan);
+        self.events.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.jail.procfs), Instant::now());
+        self.jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
+        self.jail.umask = plan.umask;
+        self.source.plan = Rc::new(plan);
+        self.source.fresh = Rc::clone(&self.source.plan);
         self.set_environment();
         Ok(())
     }

@@ -36,12 +36,12 @@ impl Vassal {
         let may_hang = self.must_answer("new root:", put_old)?;
         self.go_to_root("pivot_root:")?;
         ops::pivot_root(roots)?;
-        self.workdir = Workdir::Chosen("/".into());
-        self.is_inside = true;
-        self.walk.new_root = None;
+        self.jail.workdir = Workdir::Chosen("/".into());
+        self.jail.is_inside = true;
+        self.jail.walk.new_root = None;
         // At the new root itself it is covered by it, and unreachable.
         let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
-        self.walk.old_root = old.map(|rest| Path::new("/").join(rest));
+        self.jail.walk.old_root = old.map(|rest| Path::new("/").join(rest));
         if may_hang {
             self.must_answer("new root:", Path::new("/"))?;
         }
@@ -60,10 +60,10 @@ impl Vassal {
     /// chroot(2), and nothing of the old root stays behind.
     pub(in crate::init) fn chroot(&mut self, path: &Path) -> Result<()> {
         rustix::process::chroot(path).context("chroot", path.display())?;
-        self.is_inside = true;
+        self.jail.is_inside = true;
         rustix::process::chdir("/").context("chroot: chdir", "/")?;
-        self.workdir = Workdir::Chosen("/".into());
-        self.walk.new_root = None;
+        self.jail.workdir = Workdir::Chosen("/".into());
+        self.jail.walk.new_root = None;
         Ok(())
     }
 
@@ -86,13 +86,13 @@ impl Vassal {
             return Ok(None);
         }
         // Without procfs nobody knows, and nobody can be asked.
-        let Ok(mounts) = self.procfs.mounts() else { return Ok(None) };
+        let Ok(mounts) = self.jail.procfs.mounts() else { return Ok(None) };
         // Others answer from the kernel.
         let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
         let Some(mount) = mount else { return Ok(None) };
         let probe = Probe::start(mount.owner(), None)?;
-        self.mountpoints.add_prober(probe.pid);
-        let timeout = self.plan.mountpoint_timeout;
+        self.events.mountpoints.add_prober(probe.pid);
+        let timeout = self.source.plan.mountpoint_timeout;
         let rhythm = Rhythm { interval: timeout, patience: timeout };
         let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
         let answer = asked.and_then(|()| self.await_answer(&probe, operation, path, timeout));
@@ -113,14 +113,14 @@ impl Vassal {
             if let Some(reply) = probe.reply() {
                 return Ok(reply.answer);
             }
-            if self.stop.is_some() {
+            if self.events.stop.is_some() {
                 return failed("told to stop while waiting for it");
             }
             if Instant::now() >= deadline {
                 return failed(mountpoints::HANGS);
             }
             self.wait(Some(probe.descriptors()[0]), Some(deadline));
-            if self.mountpoints.probers().all(|pid| pid != probe.pid) {
+            if self.events.mountpoints.probers().all(|pid| pid != probe.pid) {
                 return failed("its prober died");
             }
         }

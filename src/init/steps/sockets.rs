@@ -64,7 +64,7 @@ impl Vassal {
     /// # Errors
     /// The address, where it was written, and why nobody can listen there.
     pub(in crate::init) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
-        let plan = std::rc::Rc::clone(&self.plan);
+        let plan = std::rc::Rc::clone(&self.source.plan);
         // Above the descriptors at which the app gets them all.
         let above = FIRST + plan.listen.len() as i32 + 1;
         let move_up = |fd: &OwnedFd| {
@@ -77,7 +77,7 @@ impl Vassal {
         let is_apart = self.has_namespace(libc::CLONE_NEWNET);
         let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
         let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
-        let networks = self.events.link().filter(|_| is_apart && plan.keep_sockets && has_file());
+        let networks = self.events.sources.link().filter(|_| is_apart && plan.keep_sockets && has_file());
         let networks = networks.and_then(|link| Networks::of(link).ok());
         let outlives =
             |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
@@ -93,7 +93,7 @@ impl Vassal {
         let mut on_demand = None;
         for KeptSocket { label, fd } in demand {
             on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
-            self.sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
+            self.life.sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
         }
         let mut fresh = Vec::new();
         for listen in &plan.listen {
@@ -105,27 +105,27 @@ impl Vassal {
             let opened = self.open_patiently(&listen.value, accounts, old.as_ref(), networks.as_ref());
             let opened = opened.map_err(|error| written(&error, listen))?;
             if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
-                fresh.push(self.sockets.len());
+                fresh.push(self.life.sockets.len());
             }
             if let (Some(_), Some(old)) = (&opened, &old) {
                 keep.retain(|label| *label != old.label);
             }
             let Some(KeptSocket { label, fd }) = opened.or(old) else { continue };
-            self.sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
+            self.life.sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
         }
         if fresh.is_empty() {
             return Ok(());
         }
         let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
-        if !rest.is_empty() && self.events.link().is_some() {
-            let rest = rest.iter().filter_map(|&index| self.sockets.get(index));
+        if !rest.is_empty() && self.events.sources.link().is_some() {
+            let rest = rest.iter().filter_map(|&index| self.life.sockets.get(index));
             let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
             let labels = labels.join(", ");
             crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
         }
         self.tell(&FromVassal::Sockets(keep));
-        for socket in fresh.into_iter().filter_map(|index| self.sockets.get(index)) {
-            if let Some(link) = self.events.link() {
+        for socket in fresh.into_iter().filter_map(|index| self.life.sockets.get(index)) {
+            if let Some(link) = self.events.sources.link() {
                 let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
             }
         }
@@ -146,7 +146,7 @@ impl Vassal {
             let opened = self.open_socket(plan, accounts, old, networks);
             let Err(error) = &opened else { return opened };
             let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
-            if !is_taken || self.events.link().is_none() {
+            if !is_taken || self.events.sources.link().is_none() {
                 return opened;
             }
             let end = *until.get_or_insert_with(|| {
@@ -188,11 +188,11 @@ impl Vassal {
 
     /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
     pub(in crate::init) fn has_lost_a_socket(&mut self) -> bool {
-        let plan = std::rc::Rc::clone(&self.plan);
+        let plan = std::rc::Rc::clone(&self.source.plan);
         plan.listen.iter().any(|listen| {
             let Listen { address, owner, .. } = &listen.value;
             let Place::File(path) = &address.place else { return false };
-            let socket = self.sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
+            let socket = self.life.sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
             let Some((_, file)) = socket.and_then(|socket| socket.label.rsplit_once(' ')) else {
                 return false;
             };
@@ -237,7 +237,7 @@ impl Vassal {
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
         let work = Work::Bind(&binding);
         let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
-        let ended = self.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
+        let ended = self.wait_for(launched.pid, Instant::now() + self.source.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(error, _), _) => return Err(error),
             (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
