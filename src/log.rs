@@ -314,7 +314,7 @@ macro_rules! log {
     ($($arg:tt)*) => { $crate::log::line("", format_args!($($arg)*)) };
 }
 
-/// Logs one line about the vassal of a [file](crate::emperor::file::VassalFile): its name, then as [`log!`](crate::log!).
+/// Logs one line about the vassal of a [file](crate::emperor::core::vassal_file::VassalFile): its name, then as [`log!`](crate::log!).
 #[macro_export]
 macro_rules! log_of {
     ($vassal:expr, $($arg:tt)*) => { $vassal.log(format_args!($($arg)*)) };

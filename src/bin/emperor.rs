@@ -21,7 +21,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
     // What we open must not come to stand where log lines and answers go.
     fd::fill_standard();
     let words = words.get(1..).unwrap_or_default();
-    if let Some(status) = emperor::control::command(words) {
+    if let Some(status) = emperor::api::client::command(words) {
         return status;
     }
     cli::main(&EMPEROR, words, config::check_emperor, run)
@@ -34,9 +34,11 @@ fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {
         match config::load_emperor(&inputs, &Machine) {
             Ok(loaded) => break loaded,
             // It was right when the upgrade was tried, and will be again; the vassals go on meanwhile.
-            Err(report) if emperor::upgrade::has_vassals() => {
+            Err(report) if emperor::daemon::upgrade::has_vassals() => {
                 log::print_error(&report.to_string());
-                emperor::mainloop::try_again(&"the upgrade waits for a configuration without mistakes");
+                emperor::daemon::main_loop::try_again(
+                    &"the upgrade waits for a configuration without mistakes",
+                );
             }
             Err(report) => return cli::invalid(&report),
         }

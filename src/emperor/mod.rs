@@ -1,122 +1,28 @@
 //! The supervisor: keeps one instance of every vassal in its directories running.
 //!
 //! ```text
-//! inotify, timer ─ watch ─▶ scan ─ changes ─┐
-//! signals ──────────────────────────────────┼─▶ roster ─ events ─▶ vassal (pure) ─ actions ─▶ spawn, stop, kill
-//! links, deaths ────────────────────────────┤                                    └▶ commands (as-emperor), questions, checks
-//! clients ─ server ─ control ───────────────┘
+//! inotify, timer ─ discovery ─ changes ──┐
+//! signals ───────────────────────────────┼─▶ supervisor ─ events ─▶ core (pure) ─ effects ─▶ supervisor
+//! links, deaths ─────────────────────────┤      └▶ instance (processes), commands (as-emperor and others)
+//! clients ─ api ─ commands to us ────────┘
 //! ```
 //!
-//! [`mainloop`] waits for the next of these and never sleeps: every delay is a deadline. A vassal that fails or
-//! hangs delays none of the others.
+//! [`daemon::main_loop`] waits for the next of these and never sleeps: every delay is a deadline. A vassal
+//! that fails or hangs delays none of the others.
 //!
 //! # Without a pid namespace
 //!
-//! Only the end of a pid namespace ends every process in it. Without one (`emperor-use-clone` lacks `pid`) what a vassal
-//! has started outlives a vassal-init that is killed before it could clean up, and a line at the
-//! start warns of that. As a subreaper we would get such processes as our children, but could not tell them from the daemons that the
-//! commands of as-emperor have left running, which are not ours to kill.
+//! Only the end of a pid namespace ends every process in it. Without one (`emperor-use-clone` lacks `pid`)
+//! what a vassal has started outlives a vassal-init that is killed before it could clean up, and a line at
+//! the start warns of that. As a subreaper we would get such processes as our children, but could not tell
+//! them from the daemons that the commands of as-emperor have left running, which are not ours to kill.
 
-pub mod backoff;
-pub mod cgroups;
-pub mod checks;
+pub mod api;
 pub mod commands;
-pub mod control;
-pub mod demand;
-pub mod directories;
-pub mod file;
-pub mod files;
+pub mod core;
+pub mod daemon;
+pub mod discovery;
 pub mod instance;
-pub mod kept;
-pub mod losses;
-pub mod mainloop;
-pub mod metrics;
-pub mod notify;
-pub mod questions;
-pub mod roster;
-pub mod scan;
-pub mod server;
-pub mod shell;
-pub mod spawn;
-pub mod state;
-pub mod stats;
-pub mod status;
-pub mod table;
-pub mod tyrant;
-pub mod upgrade;
-pub mod user;
-pub mod vassal;
-pub mod watch;
+pub mod supervisor;
 
-use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
-
-pub use mainloop::run;
-
-/// `1 vassal`, `2 vassals`.
-pub struct Count(u64, &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
-    }
-}
-
-/// The name of a file as text: what is no UTF-8 is written `\xff`, so that two names never look the same. A name that
-/// holds such a mark itself has its backslashes written like that.
-fn readable(name: &OsStr) -> Cow<'_, str> {
-    let is_marked = name.as_bytes().windows(3).any(|part| matches!(part, [b'\\', b'x', b'5' | b'8'..]));
-    if let Some(text) = name.to_str().filter(|_| !is_marked) {
-        return text.into();
-    }
-    let mut text = String::new();
-    for chunk in name.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c == '\\' {
-                text.push_str("\\x5c");
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.extend(byte.escape_ascii().map(char::from));
-        }
-    }
-    text.into()
-}
-
-/// `now` and a wait that may come from a configuration: absurd ones end in a year, not in an overflow.
-fn later(now: Instant, wait: Duration) -> Instant {
-    now + wait.min(Duration::from_secs(365 * 24 * 3600))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Count, readable};
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
-    #[test]
-    fn no_two_names_look_the_same() {
-        let names: [(&[u8], &str); 6] = [
-            ("dev\\x2dä".as_bytes(), "dev\\x2dä"),
-            (b"a\xff", "a\\xff"),
-            (b"a\xfe", "a\\xfe"),
-            (b"a\\xff", "a\\x5cxff"),
-            (b"a\\x5cxff", "a\\x5cx5cxff"),
-            (b"a\\\xff", "a\\x5c\\xff"),
-        ];
-        for (name, text) in names {
-            assert_eq!(readable(OsStr::from_bytes(name)), text);
-        }
-    }
-
-    #[test]
-    fn one_is_no_plural() {
-        let shown = [0, 1, 2].map(|count| Count(count, "vassal").to_string());
-        assert_eq!(shown, ["0 vassals", "1 vassal", "2 vassals"]);
-    }
-}
+pub use daemon::main_loop::run;

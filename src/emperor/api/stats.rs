@@ -1,0 +1,118 @@
+//! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with some of ours.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::emperor::core::status::Status;
+use crate::emperor::core::text::readable;
+use crate::json::Json;
+
+/// One object. `sources` are the directories of the vassals.
+pub fn json<'a>(
+    sources: &[PathBuf],
+    tyrant: bool,
+    vassals: impl Iterator<Item = Status<'a>>,
+    now: Instant,
+) -> String {
+    let clock = Clock {
+        now,
+        since_1970: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+    };
+    let mut json = Json::default();
+    json.open("", '{');
+    json.text("version", Some(env!("CARGO_PKG_VERSION")));
+    json.number("pid", Some(std::process::id()));
+    json.number("uid", Some(rustix::process::geteuid().as_raw()));
+    json.number("gid", Some(rustix::process::getegid().as_raw()));
+    let cwd = rustix::process::getcwd(Vec::new()).unwrap_or_default();
+    json.text("cwd", Some(&cwd.to_string_lossy()));
+    json.open("emperor", '[');
+    for source in sources {
+        json.text("", Some(&source.to_string_lossy()));
+    }
+    json.close(']');
+    json.number("emperor_tyrant", Some(u32::from(tyrant)));
+    json.number("throttle_level", Some(0_u32));
+    let (waiting, others): (Vec<_>, Vec<_>) = vassals.partition(|vassal| vassal.next_try.is_some());
+    json.open("vassals", '[');
+    for vassal in &others {
+        push_vassal(&mut json, vassal, &clock);
+    }
+    json.close(']');
+    json.open("blacklist", '[');
+    for vassal in &waiting {
+        push_waiting(&mut json, vassal, &clock);
+    }
+    json.close(']');
+    json.close('}');
+    json.0.push('\n');
+    json.0
+}
+
+/// What our clock says, and the calendar.
+struct Clock {
+    now: Instant,
+    since_1970: Duration,
+}
+
+impl Clock {
+    /// Seconds since 1970; 0 for what has not happened.
+    fn date(&self, event: Option<Instant>) -> Option<u64> {
+        let date =
+            event.map(|event| self.since_1970.saturating_sub(self.now.saturating_duration_since(event)));
+        Some(date.map_or(0, |date| date.as_secs()))
+    }
+}
+
+fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
+    open(json, vassal);
+    match vassal.pid {
+        Some(pid) => json.number("pid", Some(pid.unsigned_abs())),
+        None => json.raw("pid", "-1"),
+    }
+    let last_run = vassal.runs.map(|(_, last)| last);
+    json.number("born", clock.date(vassal.born.or(last_run)));
+    json.number("last_mod", Some(vassal.modified));
+    let [accepting, loyal] = vassal.announced;
+    let flag = |set: bool| Some(u32::from(set));
+    json.number("last_heartbeat", clock.date(vassal.heartbeat));
+    json.number("loyal", flag(loyal.is_some()));
+    json.number("ready", flag(vassal.since.is_some()));
+    json.number("accepting", flag(accepting.is_some()));
+    json.number("last_loyal", clock.date(loyal));
+    json.number("last_ready", clock.date(vassal.since));
+    json.number("last_accepting", clock.date(accepting));
+    json.number("first_run", clock.date(vassal.runs.map(|(first, _)| first)));
+    json.number("last_run", clock.date(last_run));
+    json.number("cursed", clock.date(vassal.stopping));
+    json.number("zerg", flag(false));
+    json.text("on_demand", Some(vassal.on_demand.unwrap_or_default()));
+    json.number("uid", Some(vassal.owner.map_or(0, |owner| owner.uid)));
+    json.number("gid", Some(vassal.owner.map_or(0, |owner| owner.gid)));
+    json.text("monitor", Some(&vassal.path.parent().unwrap_or(Path::new("")).to_string_lossy()));
+    // uWSGI's word for both.
+    json.number("respawns", Some(vassal.restarts + vassal.reloads));
+    close(json, vassal);
+}
+
+fn push_waiting(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
+    open(json, vassal);
+    let wait = vassal.failures.map_or(Duration::ZERO, |failures| failures.wait);
+    json.number("throttle_level", u64::try_from(wait.as_millis()).ok());
+    json.number("attempt", Some(vassal.failures.map_or(0, |failures| failures.count)));
+    json.number("first_attempt", clock.date(vassal.failures.map(|failures| failures.first)));
+    json.number("last_attempt", clock.date(vassal.failures.map(|failures| failures.last)));
+    close(json, vassal);
+}
+
+fn open(json: &mut Json, vassal: &Status<'_>) {
+    json.open("", '{');
+    json.text("id", Some(&readable(vassal.path.id())));
+}
+
+fn close(json: &mut Json, vassal: &Status<'_>) {
+    json.text("name", Some(&vassal.name));
+    json.text("state", Some(vassal.state));
+    json.text("last", vassal.last);
+    json.close('}');
+}

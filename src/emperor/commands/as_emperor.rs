@@ -1,0 +1,237 @@
+//! The commands of as-emperor: run by us, in our own namespaces, for every instance that was created.
+//!
+//! As in uWSGI they come one after another, each when the one before has ended, and the failure of one does not keep the
+//! next from running. Nothing waits for them, neither the vassal nor the main loop; those of different instances run at
+//! the same time. The text of a command is not logged: it may hold what the log is not to hold.
+
+use std::ffi::{OsStr, OsString};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::shell::{Shell, kill_group};
+use crate::config::plan::Located;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::instance::origin::Origin;
+use crate::emperor::instance::process::Process;
+use crate::error::Result;
+use crate::log::Elapsed;
+use crate::log_of;
+use crate::protocol::WaitStatus;
+
+/// A command that has not ended after this time is killed, with its process group.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// All as-emperor commands there are, and those that run.
+pub struct Commands {
+    commands: Vec<Located<OsString>>,
+    origin: Rc<Origin>,
+    /// With the process of the command that runs.
+    jobs: Vec<(Pid, Job)>,
+}
+
+/// The commands for one instance.
+struct Job {
+    path: Rc<VassalFile>,
+    instance: Pid,
+    variables: [(OsString, OsString); 5],
+    /// Which command runs.
+    index: usize,
+    began: Instant,
+    /// `None` once it was killed.
+    kill_at: Option<Instant>,
+    /// Whether no further command is begun.
+    last: bool,
+}
+
+impl Commands {
+    /// Nothing runs yet.
+    pub fn new(commands: Vec<Located<OsString>>, origin: Rc<Origin>) -> Self {
+        Self { commands, origin, jobs: Vec::new() }
+    }
+
+    /// Begins the commands for an instance of the vassal whose file is at `path`.
+    pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
+        let number = |number: u32| OsString::from(number.to_string());
+        // uWSGI's four, and the name, which its commands have to cut out of the path.
+        let variables = [
+            ("UWSGI_VASSAL_CONFIG", path.as_os_str().to_owned()),
+            ("UWSGI_VASSAL_PID", number(process.pid.as_raw_nonzero().get().unsigned_abs())),
+            ("UWSGI_VASSAL_UID", number(process.owner.uid)),
+            ("UWSGI_VASSAL_GID", number(process.owner.gid)),
+            ("UWSGI_VASSAL_NAME", path.name().to_owned()),
+        ];
+        self.run(Job {
+            path: Rc::clone(path),
+            instance: process.pid,
+            variables: variables.map(|(name, value)| (name.into(), value)),
+            index: 0,
+            began: now,
+            kill_at: Some(now + TIMEOUT),
+            last: false,
+        });
+    }
+
+    /// Whether none of them runs.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// A child has ended that is no instance; whether it was one of ours.
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
+        let Some(index) = self.jobs.iter().position(|(running, _)| *running == pid) else { return false };
+        let (_, mut job) = self.jobs.swap_remove(index);
+        if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
+            let took = Elapsed(now.saturating_duration_since(job.began));
+            log_of!(job.path, "{} ({}): {status} after {took}", command.key, command.at);
+        }
+        if !job.last {
+            job.index += 1;
+            job.began = now;
+            job.kill_at = Some(now + TIMEOUT);
+            self.run(job);
+        }
+        true
+    }
+
+    /// The instance has ended and its pid is free: what runs for it goes on, but nothing more is begun.
+    pub fn instance_ended(&mut self, instance: Pid) {
+        for (_, job) in &mut self.jobs {
+            job.last |= job.instance == instance;
+        }
+    }
+
+    /// When [`Commands::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.jobs.iter().filter_map(|(_, job)| job.kill_at).min()
+    }
+
+    /// Kills what has run for too long.
+    pub fn time(&mut self, now: Instant) {
+        for (pid, job) in &mut self.jobs {
+            if job.kill_at.is_some_and(|deadline| deadline <= now)
+                && let Some(command) = self.commands.get(job.index)
+            {
+                let took = Elapsed(now.saturating_duration_since(job.began));
+                log_of!(job.path, "{} ({}): still running after {took}: killed", command.key, command.at);
+                job.kill_at = None;
+                kill_group(*pid);
+            }
+        }
+    }
+
+    /// Kills everything; nothing more is begun.
+    pub fn stop(&mut self) {
+        self.commands.clear();
+        for (pid, job) in &mut self.jobs {
+            if job.kill_at.take().is_some() {
+                log_of!(job.path, "as-emperor commands cut short");
+                kill_group(*pid);
+            }
+        }
+    }
+
+    /// Runs the job's next command; one that cannot be started is left out.
+    fn run(&mut self, mut job: Job) {
+        while let Some(command) = self.commands.get(job.index) {
+            match self.start(&command.value, &job) {
+                Ok(pid) => {
+                    self.jobs.push((pid, job));
+                    return;
+                }
+                Err(error) => log_of!(job.path, "{} ({}): {error}", command.key, command.at),
+            }
+            job.index += 1;
+        }
+    }
+
+    fn start(&self, command: &OsStr, job: &Job) -> Result<Pid> {
+        let variables = &job.variables;
+        Shell { command, argument: None, variables, directory: None, output: None }.start(&self.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Location;
+    use crate::emperor::core::owner::Owner;
+    use rustix::process::{WaitOptions, getpid, waitpid};
+
+    fn commands(texts: &[&str]) -> Commands {
+        let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+        let located =
+            |text: &&str| Located { value: text.into(), key: "exec-as-emperor".into(), at: at.clone() };
+        let origin = Rc::new(Origin::new(crate::sys::signal::block_all(), None).unwrap());
+        Commands::new(texts.iter().map(located).collect(), origin)
+    }
+
+    fn process() -> Process {
+        let pidfd = std::fs::File::open("/dev/null").unwrap().into();
+        Process {
+            pid: getpid(),
+            pidfd,
+            link: None,
+            owner: Owner { uid: 7, gid: 8 },
+            owned: false,
+            cgroup: None,
+        }
+    }
+
+    /// Waits for the command that runs, and tells.
+    fn reap(commands: &mut Commands) -> WaitStatus {
+        let pid = commands.jobs[0].0;
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+        let status = WaitStatus::of(status).unwrap();
+        commands.ended(pid, status, Instant::now());
+        status
+    }
+
+    #[test]
+    fn one_after_another_with_the_variables_of_uwsgi() {
+        let out = std::env::temp_dir().join(format!("vassal-commands-{}", std::process::id()));
+        let write = format!(
+            "echo $UWSGI_VASSAL_CONFIG $UWSGI_VASSAL_PID $UWSGI_VASSAL_UID $UWSGI_VASSAL_GID \
+             $UWSGI_VASSAL_NAME > {0}; exit 3",
+            out.display()
+        );
+        let append = format!("echo second >> {0}; [ $(ps -o pgid= -p $$) = $$ ]", out.display());
+        let mut commands = commands(&[&write, &append]);
+        let now = Instant::now();
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
+        assert_eq!(commands.deadline(), Some(now + TIMEOUT));
+        assert_eq!(reap(&mut commands), WaitStatus::Exited(3));
+        assert_eq!(reap(&mut commands), WaitStatus::Exited(0));
+        assert_eq!(commands.deadline(), None);
+        let text = std::fs::read_to_string(&out).unwrap();
+        std::fs::remove_file(&out).unwrap();
+        assert_eq!(text, format!("/v/a.ini {} 7 8 a\nsecond\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_its_group_and_the_next_one_runs() {
+        let mut commands = commands(&["sleep 1000 & wait", "exit 5"]);
+        let now = Instant::now();
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), now);
+        commands.time(now + TIMEOUT / 2);
+        assert_eq!(commands.deadline(), Some(now + TIMEOUT));
+        commands.time(now + TIMEOUT);
+        assert_eq!(commands.deadline(), None);
+        assert_eq!(reap(&mut commands), WaitStatus::Signaled(libc::SIGKILL));
+        assert_eq!(reap(&mut commands), WaitStatus::Exited(5));
+    }
+
+    #[test]
+    fn nothing_more_is_begun_for_an_instance_that_has_ended_or_while_stopping() {
+        let mut commands = commands(&["exit 0", "exit 0"]);
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
+        commands.instance_ended(getpid());
+        reap(&mut commands);
+        assert!(commands.jobs.is_empty());
+        commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
+        commands.stop();
+        reap(&mut commands);
+        assert!(commands.jobs.is_empty());
+    }
+}

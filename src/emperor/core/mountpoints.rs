@@ -1,0 +1,147 @@
+//! The checked mountpoints of a vassal, over all its instances. Pure.
+//!
+//! An instance tells how its own are, and counts their losses from its start; what was lost before it is added here.
+
+use std::fmt::Write as _;
+
+use super::text::Count;
+use crate::protocol::{FromVassal, MountReport, MountState};
+
+/// All of them, in the order of the vassal's file.
+#[derive(Debug)]
+pub struct Mountpoints(Vec<Mountpoint>);
+
+/// One of them.
+#[derive(Debug)]
+pub struct Mountpoint {
+    /// What the latest instance has told.
+    report: MountReport,
+    /// How many times instances before it have lost it.
+    before: u64,
+}
+
+impl Mountpoints {
+    /// Of a vassal that has not told yet.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What a program that takes our place needs to know: what was told, as it was sent, and the losses before that.
+    pub fn save(&self) -> (Vec<u8>, Vec<u64>) {
+        let reports = self.0.iter().map(|mountpoint| mountpoint.report.clone()).collect();
+        let before = self.0.iter().map(|mountpoint| mountpoint.before).collect();
+        (FromVassal::Mountpoints(reports).encode(), before)
+    }
+
+    /// Goes on with what another program has saved.
+    pub fn resume((told, before): (Vec<u8>, Vec<u64>)) -> Self {
+        let Some(FromVassal::Mountpoints(reports)) = FromVassal::decode(&told) else { return Self::none() };
+        Self(reports.into_iter().zip(before).map(|(report, before)| Mountpoint { report, before }).collect())
+    }
+
+    /// The running instance tells; a path that it does not check any more is forgotten.
+    pub fn told(&mut self, reports: Vec<MountReport>) {
+        let old = std::mem::take(&mut self.0);
+        self.0 = reports
+            .into_iter()
+            .map(|mut report| {
+                let known = old.iter().find(|known| known.report.path == report.path);
+                if let (Some(known), true) = (known, report.last.is_empty()) {
+                    report.last.clone_from(&known.report.last);
+                }
+                Mountpoint { report, before: known.map_or(0, |known| known.before) }
+            })
+            .collect();
+    }
+
+    /// The instance has ended.
+    pub fn instance_ended(&mut self) {
+        for mountpoint in &mut self.0 {
+            mountpoint.before = mountpoint.lost();
+            let report = &mut mountpoint.report;
+            (report.lost, report.daemon, report.round_trip) = (0, 0, None);
+            report.state = MountState::Awaited;
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was ever lost, as people want it: `/app lost 3 times`; empty if nothing was.
+    pub fn losses(&self) -> String {
+        let lost = self.0.iter().filter(|mountpoint| mountpoint.lost() > 0);
+        let texts: Vec<_> = lost
+            .map(|mountpoint| {
+                let times = Count(mountpoint.lost(), "time");
+                format!("{} lost {times}", mountpoint.report.path.display())
+            })
+            .collect();
+        texts.join(", ")
+    }
+
+    /// How many are in which state: `2 up`, `1 up 1 lost`; `-` if there is none.
+    pub fn counts(&self) -> String {
+        let mut text = String::new();
+        for state in MountState::ALL {
+            let count = self.0.iter().filter(|mountpoint| mountpoint.report.state == state).count();
+            if count > 0 {
+                let space = if text.is_empty() { "" } else { " " };
+                let _ = write!(text, "{space}{count} {}", state.name());
+            }
+        }
+        if text.is_empty() { "-".to_owned() } else { text }
+    }
+
+    /// All of them: what was told last, and how often each was lost altogether.
+    pub fn all(&self) -> impl Iterator<Item = (&MountReport, u64)> {
+        self.0.iter().map(|mountpoint| (&mountpoint.report, mountpoint.lost()))
+    }
+}
+
+impl Mountpoint {
+    fn lost(&self) -> u64 {
+        self.before.saturating_add(self.report.lost.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn report(path: &str, lost: u32, last: &str) -> MountReport {
+        MountReport {
+            path: path.into(),
+            fs_type: "fuse.x".into(),
+            daemon: 6,
+            state: MountState::Up,
+            round_trip: Some(Duration::from_nanos(31_415)),
+            lost,
+            last: last.into(),
+        }
+    }
+
+    #[test]
+    fn losses_add_up_over_instances() {
+        let mut all = Mountpoints::none();
+        assert!(all.is_empty() && all.losses().is_empty() && all.counts() == "-");
+        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.told(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
+        all.instance_ended();
+        assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 1 time", "2 awaited"));
+        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.told(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
+        assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 3 times", "2 up"));
+        let mut all = Mountpoints::resume(all.save());
+        all.told(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
+        assert_eq!(all.losses(), "/a lost 2 times");
+        all.instance_ended();
+        let mut all = Mountpoints::resume(all.save());
+        assert_eq!(all.losses(), "/a lost 2 times");
+        all.told(vec![report("/b", 0, "")]);
+        assert_eq!(all.losses(), "");
+        assert!(Mountpoints::resume((b"?".to_vec(), vec![1])).is_empty());
+    }
+}

@@ -1,0 +1,12 @@
+//! What somebody asks for by command.
+
+/// What somebody asks for by command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Run it as its file says now.
+    Reload,
+    /// Stop it, and leave it stopped.
+    Stop,
+    /// Start it if it is not up.
+    Start,
+}

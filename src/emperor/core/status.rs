@@ -1,0 +1,103 @@
+//! How the vassals are: what is known of each, as a line of the log, a table or JSON.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::mountpoints::Mountpoints;
+use super::owner::Owner;
+use super::text::Count;
+use super::vassal_file::VassalFile;
+use crate::log::Elapsed;
+
+/// What is known of one vassal.
+pub struct Status<'a> {
+    /// Its name.
+    pub name: Cow<'a, str>,
+    /// Its file.
+    pub path: &'a VassalFile,
+    /// One word.
+    pub state: &'static str,
+    /// Since when its instance is on its way out.
+    pub stopping: Option<Instant>,
+    /// Its PID 1.
+    pub pid: Option<i32>,
+    /// How long its app has been running.
+    pub uptime: Option<Duration>,
+    /// How many instances there were before this one.
+    pub restarts: u64,
+    /// How long until the next instance is tried.
+    pub next_try: Option<Duration>,
+    /// Why the last instance ended or could not start.
+    pub last: Option<&'a str>,
+    /// Why the file, as it is now, was not taken by the running instance.
+    pub refused: Option<&'a str>,
+    /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
+    pub modified: u64,
+    /// Its checked mountpoints.
+    pub mountpoints: &'a Mountpoints,
+    /// When its app began to run.
+    pub since: Option<Instant>,
+    /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
+    pub announced: [Option<Instant>; 2],
+    /// When the app last said that it is alive.
+    pub heartbeat: Option<Instant>,
+    /// What the app does at present, in its own words.
+    pub said: Option<&'a str>,
+    /// How often an instance was reloaded without another one.
+    pub reloads: u64,
+    /// When its first instance was created, and when its latest one, or when that was reloaded.
+    pub runs: Option<(Instant, Instant)>,
+    /// When the instance was created.
+    pub born: Option<Instant>,
+    /// Who owns the instance's file.
+    pub owner: Option<Owner>,
+    /// Its failures in a row.
+    pub failures: Option<Failures>,
+    /// Where the emperor listens for it.
+    pub on_demand: Option<&'a str>,
+}
+
+/// Failures in a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// When the first one was.
+    pub first: Instant,
+    /// When the last one was.
+    pub last: Instant,
+    /// How long the wait is that the last one has led to.
+    pub wait: Duration,
+}
+
+impl Status<'_> {
+    /// For the log: all of it, in words.
+    pub fn line(&self) -> String {
+        let mut line = self.state.to_owned();
+        if let Some(uptime) = self.uptime {
+            let _ = write!(line, ", up {}", Elapsed(uptime));
+        }
+        if let Some(wait) = self.next_try {
+            let _ = write!(line, ", next try in {}", Elapsed(wait));
+        }
+        if let Some(pid) = self.pid {
+            let _ = write!(line, ", pid {pid}");
+        }
+        let _ = write!(line, ", {}", Count(self.restarts, "restart"));
+        let losses = self.mountpoints.losses();
+        let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
+        for (what, why) in [
+            (", says: ", self.said),
+            (", last: ", self.last),
+            (", reload refused: ", self.refused),
+            (", mountpoint ", losses),
+        ] {
+            if let Some(why) = why {
+                line.push_str(what);
+                line.push_str(why);
+            }
+        }
+        line
+    }
+}

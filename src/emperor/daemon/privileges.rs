@@ -1,0 +1,82 @@
+//! Who the emperor is: whom it was started as, or a user that it becomes once it has what only root could open.
+//!
+//! The capabilities that it keeps are also ambient: those that a vassal-init needs for a jail, or to become another user,
+//! it has from here. It leaves nothing of them to an app that does not ask for it.
+
+use rustix::process::geteuid;
+use rustix::thread::CapabilitySet;
+
+use crate::accounts::Accounts;
+use crate::config::plan::EmperorPlan;
+use crate::emperor::api::server::Server;
+use crate::error::{Error, Result};
+use crate::identity::{Confinement, Identity, held};
+
+/// What is taken to run vassals as the owners of their files, and to end them.
+const OF_TYRANTS: CapabilitySet =
+    CapabilitySet::KILL.union(CapabilitySet::SETGID).union(CapabilitySet::SETUID);
+
+/// A user to become, with nothing left to look up.
+pub struct User {
+    identity: Identity,
+    confinement: Confinement,
+}
+
+impl User {
+    /// The plan's; `None` for an emperor that is it already. A program that was started by an upgrade has to be: it would not
+    /// be root any more, or leave vassals behind that are.
+    ///
+    /// # Errors
+    /// An unknown name; capabilities that the plan cannot do without; we are somebody else, and cannot change that.
+    pub fn of(plan: &EmperorPlan, upgraded: bool) -> Result<Option<Self>> {
+        let identity = Identity::resolve(&plan.run_as, &Accounts::read())?;
+        let has = held()?.permitted;
+        let (kept, dropped) = match plan.capabilities.map(CapabilitySet::from_bits_retain) {
+            Some(named) => (named, named.complement()),
+            // Set-user-id programs, such as fusermount, work as they do for any user.
+            None if identity.is_ordinary() => (CapabilitySet::empty(), CapabilitySet::empty()),
+            None => (has, CapabilitySet::empty()),
+        };
+        insist(plan, kept)?;
+        if identity.is_ours() && kept == has {
+            return Ok(None);
+        }
+        if upgraded || !geteuid().is_root() {
+            let reason = match upgraded {
+                true => "an upgrade cannot change who the emperor is: it has to be started anew",
+                false => "it was not started as root",
+            };
+            return Err(Error::new("become", "what 'uid', 'gid' and 'cap' say", reason));
+        }
+        Ok(Some(Self {
+            identity,
+            confinement: Confinement { capabilities: kept, dropped, no_new_privs: false },
+        }))
+    }
+
+    /// Becomes the user for good; the emperor's sockets are its own from then on.
+    ///
+    /// # Errors
+    /// The step that failed. The caller must exit.
+    pub fn assume(&self, server: &Server) -> Result<()> {
+        server.give_to(self.identity.uid, self.identity.gid)?;
+        self.identity.assume(Some(self.confinement))
+    }
+}
+
+/// Without these not one vassal would start.
+fn insist(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
+    // In a user namespace of its own a vassal may make the others.
+    let is_privileged = plan.namespaces != 0 && plan.namespaces & libc::CLONE_NEWUSER as u64 == 0;
+    let (key, reason) = if plan.tyrant.is_some() && !kept.contains(OF_TYRANTS) {
+        (
+            "emperor-tyrant",
+            "it takes the capabilities kill,setgid,setuid; 'cap' is for an emperor that is not root",
+        )
+    } else if is_privileged && !kept.contains(CapabilitySet::SYS_ADMIN) {
+        ("emperor-use-clone", "it takes the capability sys_admin; 'cap' is for an emperor that is not root")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new("use", key, reason))
+}

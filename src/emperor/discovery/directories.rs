@@ -1,0 +1,501 @@
+//! The vassal directories: scanned when something happened in them, and now and then anyway.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::inotify::Watch;
+use super::scan::{self, Change, Entry, Listing, Rules};
+use crate::config::language::glob;
+use crate::config::plan::{Located, Source};
+use crate::emperor::core::text::later;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::error::{Context, Error, Result};
+use crate::log;
+use crate::log::Elapsed;
+
+/// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
+const SPACING: Duration = Duration::from_millis(50);
+/// Nor faster than so many times as long as one takes, where that is longer.
+const REST: u32 = 4;
+
+/// What happens is taken in no more often than this.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A scan that nothing asked for is put off while it would take more than one part in this many of the time: with thousands
+/// of files it would be most of what an idle emperor does.
+const SHARE: u32 = 1000;
+/// It is put off to no more than so many intervals.
+const PUT_OFF: u32 = 10;
+/// More directories than this are not looked at for one pattern.
+const MATCHES_MAX: usize = 10_000;
+
+/// All directories of an emperor.
+pub struct Directories {
+    /// What tells us of changes.
+    pub watch: Watch,
+    /// With why the last look for directories failed.
+    sources: Vec<(Located<Source>, Option<Error>)>,
+    directories: Vec<Directory>,
+    rules: Rc<Rules>,
+    interval: Duration,
+    last_scan: Option<Instant>,
+    /// How long the last scan took.
+    took: Duration,
+}
+
+struct Directory {
+    path: Rc<Path>,
+    /// Where in the paths of its files the vassals' names begin.
+    names_at: usize,
+    /// The line it comes from.
+    source: Located<()>,
+    /// Which of its names count.
+    wanted: Vec<Wanted>,
+    /// The same at the scan before.
+    before: Vec<Wanted>,
+    listing: Listing,
+    /// Why the last look failed, so that it is said once and not with every scan.
+    trouble: Option<Error>,
+    /// The same for the watch.
+    blind: Option<Error>,
+    /// Whether it has links, which lead to what is not watched.
+    has_links: bool,
+}
+
+/// Which names of a directory count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Matching(OsString),
+    /// None: a pattern goes on in its subdirectories.
+    Below,
+}
+
+impl Directories {
+    /// Directories that were never looked at: the first scan is due at once.
+    ///
+    /// # Errors
+    /// The working directory, which relative paths begin at, is gone.
+    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration) -> Result<Self> {
+        let rules = Rc::new(rules);
+        let mut cwd = PathBuf::new();
+        if sources.iter().any(|source| source.value.path().is_relative()) {
+            cwd = std::env::current_dir().context("find", "the working directory")?;
+        }
+        let anchored = |source: &Located<Source>| {
+            let value = match &source.value {
+                // However it is written, it is the same one.
+                Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
+                Source::Pattern(path) => Source::Pattern(cwd.join(path)),
+            };
+            (Located { value, ..source.clone() }, None)
+        };
+        Ok(Self {
+            watch: Watch::new(Rc::clone(&rules)),
+            sources: sources.iter().map(anchored).collect(),
+            directories: Vec::new(),
+            rules,
+            interval,
+            last_scan: None,
+            took: Duration::ZERO,
+        })
+    }
+
+    /// When the next scan is due; `now` if there was none.
+    pub fn due(&self, now: Instant) -> Instant {
+        let Some(last) = self.last_scan else { return now };
+        // Where nothing tells of changes, scans are the only way to find them.
+        let told = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
+        let told = self.directories.iter().all(told);
+        let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
+        let regular = later(last, if told { rarely } else { self.interval });
+        let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
+        wanted.max(self.rested(last))
+    }
+
+    /// When there may be a scan after that of `last`.
+    fn rested(&self, last: Instant) -> Instant {
+        last + SPACING.max((self.took * REST).min(self.interval))
+    }
+
+    /// Until then what happens need not be taken in: it could not have us scan, or was preceded by something else just now.
+    pub fn quiet_until(&self) -> Option<Instant> {
+        let scan = self.last_scan.map(|last| self.rested(last));
+        scan.max(self.watch.read_at().map(|read| read + PAUSE))
+    }
+
+    /// Whether the last scan would have found this file, if it were anybody's.
+    pub fn looked_for(&self, file: &Path) -> bool {
+        let failed =
+            |directory: &Directory| directory.trouble.is_some() && file.parent() == Some(&*directory.path);
+        self.sources.iter().all(|(_, trouble)| trouble.is_none()) && !self.directories.iter().any(failed)
+    }
+
+    /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays as it was.
+    pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
+        self.last_scan = Some(now);
+        self.watch.scan_begins(now);
+        let mut changes = self.find_directories();
+        for directory in &mut self.directories {
+            let path = &Rc::clone(&directory.path);
+            let watched = self.watch.refresh(path);
+            let listed = scan::list(path, &self.rules, |name| directory.wants(name));
+            // What happened up to here may or may not be in the listing: these names are held until the next scan.
+            if let Err(error) = self.watch.read(Instant::now()) {
+                log!("{error}");
+            }
+            directory.say_trouble(watched, &listed, self.interval);
+            let Ok(new) = listed else { continue };
+            directory.has_links = new.iter().any(|(_, entry)| match entry {
+                Entry::File(stamp) => stamp.elsewhere,
+                Entry::Refused(_) | Entry::Unknown(_) => true,
+            });
+            let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
+            changes.extend(found.into_iter().map(|(name, change)| (directory.file(&name), change)));
+        }
+        self.took = now.elapsed();
+        changes
+    }
+
+    /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of it.
+    fn find_directories(&mut self) -> Vec<(Rc<VassalFile>, Change)> {
+        for directory in &mut self.directories {
+            directory.before = std::mem::take(&mut directory.wanted);
+        }
+        let mut whole = true;
+        for (Located { value, key, at }, trouble) in &mut self.sources {
+            let places = match value {
+                Source::Directory(path) => Ok((below(path), vec![(path.clone(), Wanted::All)])),
+                Source::Pattern(pattern) => places(pattern),
+            };
+            match places {
+                Ok((names_at, places)) => {
+                    *trouble = None;
+                    let mut next = 0;
+                    for (path, wanted) in places {
+                        let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
+                        // Most come in the order of the last time: thousands are not each looked for among all.
+                        if !self.directories.get(next).is_some_and(is_it) {
+                            let all = self.directories.len();
+                            next = self.directories.iter().position(is_it).unwrap_or(all);
+                        }
+                        match self.directories.get_mut(next) {
+                            Some(known) => known.wanted.push(wanted),
+                            None => {
+                                let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
+                                self.directories.push(Directory::new(path.into(), names_at, source, wanted));
+                            }
+                        }
+                        next += 1;
+                    }
+                }
+                Err(error) => {
+                    whole = false;
+                    if trouble.as_ref() != Some(&error) {
+                        log!("{at}: {key}: {error}; its vassals stay as they are");
+                        *trouble = Some(error);
+                    }
+                }
+            }
+        }
+        let mut changes = Vec::new();
+        self.directories.retain_mut(|directory| {
+            let stays = !directory.wanted.is_empty() || !whole;
+            if !stays {
+                let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
+                changes.extend(gone.into_iter().map(|(name, change)| (directory.file(&name), change)));
+                self.watch.forget(&directory.path);
+            } else if directory.wanted.is_empty() {
+                directory.wanted = std::mem::take(&mut directory.before);
+            }
+            stays
+        });
+        changes
+    }
+}
+
+impl Directory {
+    fn new(path: Rc<Path>, names_at: usize, source: Located<()>, wanted: Wanted) -> Self {
+        let (wanted, before) = (vec![wanted], Vec::new());
+        Self {
+            path,
+            names_at,
+            source,
+            wanted,
+            before,
+            listing: Listing::default(),
+            trouble: None,
+            blind: None,
+            has_links: false,
+        }
+    }
+
+    fn file(&self, name: &OsStr) -> Rc<VassalFile> {
+        Rc::new(VassalFile::new(self.path.join(name), self.names_at))
+    }
+
+    fn wants(&self, name: &OsStr) -> bool {
+        self.wanted.iter().any(|wanted| match wanted {
+            Wanted::All => true,
+            Wanted::Matching(pattern) => glob::matches(pattern.as_bytes(), name.as_bytes()),
+            Wanted::Below => false,
+        })
+    }
+
+    /// One line when looking or watching begins to fail, fails differently, or works again.
+    fn say_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
+        let Located { key, at, .. } = &self.source;
+        let trouble = listed.as_ref().err().cloned();
+        if trouble != self.trouble {
+            match &trouble {
+                Some(error) => {
+                    log!(
+                        "{at}: {key}: {error}; its vassals stay as they are, next look in {}",
+                        Elapsed(interval)
+                    );
+                }
+                None => log!("{at}: {key}: {} can be read again", self.path.display()),
+            }
+        }
+        // A directory that cannot be read cannot be watched either; once is enough.
+        let blind = watched.err().filter(|_| trouble.is_none());
+        if blind != self.blind
+            && let Some(error) = &blind
+        {
+            log!("{at}: {key}: {error}; changes are found only every {}", Elapsed(interval));
+        }
+        self.trouble = trouble;
+        self.blind = blind;
+    }
+}
+
+/// The directories that a pattern concerns, and which of their names: those with its files, and those on the way to them
+/// where it has wildcards, since other ones can appear there. And where in the paths the names of vassals begin: with the first
+/// part that is not the same for all.
+///
+/// # Errors
+/// A directory on the way that is there but cannot be read; or there are too many.
+fn places(pattern: &Path) -> Result<(usize, Vec<(PathBuf, Wanted)>)> {
+    let file = pattern.file_name().unwrap_or_default().to_owned();
+    let mut places = Vec::new();
+    let mut reached = vec![PathBuf::new()];
+    let mut names_at = None;
+    for part in pattern.parent().into_iter().flat_map(Path::components) {
+        let part = part.as_os_str();
+        if !glob::has_wildcard(part.as_bytes()) {
+            reached.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        let mut next = Vec::new();
+        for path in reached {
+            names_at.get_or_insert(below(&path));
+            subdirectories(&path, part, &mut next)?;
+            places.push((path, Wanted::Below));
+        }
+        reached = next;
+    }
+    places.extend(reached.into_iter().map(|path| (path, Wanted::Matching(file.clone()))));
+    // What a wildcard has led to may lack the rest of the path; a directory that is written out is missed.
+    if names_at.is_some() {
+        places.retain(|(path, _)| is_directory(path));
+    }
+    if places.len() > MATCHES_MAX {
+        let reason = format!("more than {MATCHES_MAX} directories match");
+        return Err(Error::new("expand", pattern.display(), reason));
+    }
+    Ok((names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern))), places))
+}
+
+/// Where in the path of something in a directory its name begins.
+fn below(directory: &Path) -> usize {
+    directory.join("x").as_os_str().len() - 1
+}
+
+/// Adds the subdirectories, or links to some, whose names match; other files as well.
+///
+/// # Errors
+/// open(2), getdents(2); a directory that is not there has none.
+pub fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = || path.display();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        fd => fd.context("open directory", failed())?,
+    };
+    for entry in Dir::read_from(&fd).context("read directory", failed())? {
+        let entry = entry.context("read directory", failed())?;
+        let name = entry.file_name().to_bytes();
+        let dots = name == b"." || name == b"..";
+        if !dots && glob::matches(pattern.as_bytes(), name) && found.len() <= MATCHES_MAX {
+            found.push(path.join(OsStr::from_bytes(name)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is one, as far as can be known: one that cannot be looked at is no reason to end its vassals.
+fn is_directory(path: &Path) -> bool {
+    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
+        Ok(status) => FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory,
+        Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Location;
+    use std::fs;
+
+    /// A directory of its own, deleted at the end, and an emperor's view of it.
+    struct Fixture {
+        path: PathBuf,
+        directories: Directories,
+    }
+
+    impl Fixture {
+        fn new(name: &str, sources: &[fn(&Path) -> Source]) -> Self {
+            let path = std::env::temp_dir().join(format!("vassal-directories-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+            let located = |source: &fn(&Path) -> Source| Located {
+                value: source(&path),
+                key: "emperor".into(),
+                at: at.clone(),
+            };
+            let sources: Vec<_> = sources.iter().map(located).collect();
+            let directories = Directories::new(&sources, Rules::default(), Duration::from_secs(3)).unwrap();
+            Self { path, directories }
+        }
+
+        fn write(&self, name: &str) {
+            let path = self.path.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "text").unwrap();
+        }
+
+        /// The same, once what is going on has settled.
+        fn scan_when_due(&mut self) -> Vec<(String, Change)> {
+            let due = self.directories.due(Instant::now());
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            self.scan()
+        }
+
+        /// What the next scan finds, with paths below the fixture's.
+        fn scan(&mut self) -> Vec<(String, Change)> {
+            self.directories.watch.read(Instant::now()).unwrap();
+            let changes = self.directories.scan(Instant::now());
+            let below = |path: &Path| path.strip_prefix(&self.path).unwrap().to_str().unwrap().to_owned();
+            changes.into_iter().map(|(path, change)| (below(&path), change)).collect()
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
+    fn appeared(name: &str) -> (String, Change) {
+        (name.to_owned(), Change::Appeared)
+    }
+
+    fn removed(name: &str) -> (String, Change) {
+        (name.to_owned(), Change::Removed)
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_loses_no_vassal() {
+        let mut fixture = Fixture::new("away", &[|path| Source::Directory(path.join("v"))]);
+        let (path, away) = (fixture.path.join("v"), fixture.path.join("away"));
+        fixture.write("v/a.ini");
+        let now = Instant::now();
+        assert_eq!(fixture.directories.due(now), now);
+        assert_eq!(fixture.scan(), [appeared("v/a.ini")]);
+        let directories = &mut fixture.directories;
+        let last = directories.last_scan.unwrap();
+        assert_eq!(directories.due(now), last + Duration::from_secs(3).max(directories.took * SHARE));
+        for (took, wait) in [(2, 3), (5, 5), (60, 30)] {
+            directories.took = Duration::from_millis(took);
+            assert_eq!(directories.due(now), last + Duration::from_secs(wait), "{took} ms");
+        }
+
+        fs::rename(&path, &away).unwrap();
+        assert_eq!(fixture.scan(), []);
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(fixture.scan(), []);
+        fs::remove_file(path.join("a.ini")).unwrap();
+        fixture.directories.watch.read(Instant::now()).unwrap();
+        let now = Instant::now();
+        assert!(fixture.directories.due(now) <= now + Duration::from_secs(1));
+        assert_eq!(fixture.scan_when_due(), [removed("v/a.ini")]);
+    }
+
+    #[test]
+    fn what_links_lead_to_is_looked_at_in_time() {
+        let mut fixture = Fixture::new("links", &[|path| Source::Directory(path.to_path_buf())]);
+        std::os::unix::fs::symlink("elsewhere/a", fixture.path.join("a.ini")).unwrap();
+        fixture.write("elsewhere/a");
+        for name in ["elsewhere/a", "b.ini"] {
+            fixture.write(name);
+            fixture.scan();
+            let directories = &mut fixture.directories;
+            directories.took = Duration::from_millis(700);
+            let last = directories.last_scan.unwrap();
+            assert_eq!(directories.due(last), last + Duration::from_secs(3), "{name}");
+        }
+        fixture.write("a.new");
+        fs::rename(fixture.path.join("a.new"), fixture.path.join("a.ini")).unwrap();
+        fixture.scan();
+        let directories = &mut fixture.directories;
+        directories.took = Duration::from_secs(1);
+        let last = directories.last_scan.unwrap();
+        assert_eq!(directories.due(last), last + Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_pattern_finds_directories_that_come_and_go() {
+        let mut fixture = Fixture::new("glob", &[|path| Source::Pattern(path.join("*/v/a*.ini"))]);
+        for name in ["one/v/a.ini", "one/v/b.ini", "one/a2.ini", "two/w/a3.ini", ".three/v/a4.ini"] {
+            fixture.write(name);
+        }
+        assert_eq!(fixture.scan(), [appeared("one/v/a.ini")]);
+        fixture.write("four/v/a5.ini");
+        fixture.directories.watch.read(Instant::now()).unwrap();
+        assert!(fixture.directories.watch.scan_wanted().is_some(), "a new directory went unnoticed");
+        assert_eq!(fixture.scan(), [appeared("four/v/a5.ini")]);
+        fs::rename(fixture.path.join("one"), fixture.path.join(".hidden")).unwrap();
+        assert_eq!(fixture.scan(), [removed("one/v/a.ini")]);
+        assert_eq!(fixture.scan(), []);
+    }
+
+    #[test]
+    fn scans_take_a_bounded_share_of_the_time() {
+        let mut fixture = Fixture::new("flood", &[|path| Source::Directory(path.to_path_buf())]);
+        for (took, wait) in [(1, 50), (100, 400)] {
+            fixture.scan();
+            fixture.write("a.ini");
+            let directories = &mut fixture.directories;
+            directories.took = Duration::from_millis(took);
+            directories.watch.read(Instant::now()).unwrap();
+            let last = directories.last_scan.unwrap();
+            assert_eq!(directories.due(last), last + Duration::from_millis(wait));
+        }
+    }
+
+    #[test]
+    fn two_lines_for_one_directory_find_each_vassal_once() {
+        let sources: [fn(&Path) -> Source; 2] =
+            [|path| Source::Directory(path.join("./")), |path| Source::Pattern(path.join("[ab].ini"))];
+        let mut fixture = Fixture::new("twice", &sources);
+        fixture.write("a.ini");
+        fixture.write("c.ini");
+        assert_eq!(fixture.scan(), [appeared("a.ini"), appeared("c.ini")]);
+    }
+}

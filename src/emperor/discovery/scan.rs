@@ -1,0 +1,333 @@
+//! What lies in a vassal directory, and what changed since the last look.
+//!
+//! A look that failed half-way changes nothing: only a complete listing is compared, so that a read error never
+//! looks like the deletion of running vassals.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use crate::emperor::core::owner::Owners;
+use crate::emperor::core::sorted_map::Table;
+use crate::error::{Context, Described, Result};
+
+/// A directory's vassal files by their names.
+pub type Listing = Table<OsString, Entry>;
+
+/// One name that looks like a vassal's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A regular file.
+    File(Stamp),
+    /// Something that cannot be a vassal, and why.
+    Refused(&'static str),
+    /// The kernel would not say what it is.
+    Unknown(Errno),
+}
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Last modification, seconds and nanoseconds since the epoch.
+    pub modified: (i64, u32),
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Whether the file may be somewhere else, by a symbolic link: then the watch of the directory does not tell of it.
+    pub elsewhere: bool,
+    /// Device number, major and minor.
+    pub device: (u32, u32),
+    /// User and group, where they matter.
+    pub owner: Option<(u32, u32)>,
+    /// Whether the last listing has had a link to nothing there.
+    pub lost: bool,
+}
+
+/// What is refused where a link leads nowhere.
+const NOTHING: &str = "a symbolic link to nothing";
+
+/// What happened to a name between two listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A vassal's file is there that was not.
+    Appeared,
+    /// It is another version of the file.
+    Changed,
+    /// It is gone, or is no vassal's file any more.
+    Removed,
+    /// It is there but cannot be a vassal, for this reason.
+    Refused(String),
+}
+
+/// What makes a file a vassal's, and what makes it another version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Ends of names that count besides `.ini` (`emperor-extra-extension`).
+    pub extra_suffixes: Vec<OsString>,
+    /// Whether a symbolic link's own time counts, and not that of what it leads to (`emperor-nofollow`).
+    pub nofollow: bool,
+    /// Whose file it is, where that matters (`emperor-tyrant`).
+    pub owners: Owners,
+}
+
+impl Rules {
+    /// Whether a file of that name is a vassal's: `*.ini`, but none of the names editors give their temporary files.
+    pub fn is_vassal(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        let ends = |suffix: &[u8]| name.len() > suffix.len() && name.ends_with(suffix);
+        (ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes())))
+            && !name.starts_with(b".")
+            && !name.starts_with(b"#")
+    }
+}
+
+/// Reads `directory` to its end and looks at the files that `wanted` names.
+///
+/// # Errors
+/// Whatever open(2) and getdents(2) have to say; then nothing is known about any file.
+pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) -> Result<Listing> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let failed = || directory.display();
+    let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
+    let entries = Dir::read_from(&fd).context("read directory", failed())?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.context("read directory", failed())?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !rules.is_vassal(name) || !wanted(name) {
+            continue;
+        }
+        let look = |flags| rustix::fs::statx(&fd, entry.file_name(), flags, StatxFlags::BASIC_STATS);
+        let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
+        let found = match look(AtFlags::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) if entry.file_type() == FileType::Symlink => {
+                Entry::Refused(NOTHING)
+            }
+            Err(Errno::LOOP) => Entry::Refused("symbolic links in a circle"),
+            // Deleted in between.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => Entry::Unknown(errno),
+            Ok(stat) => match FileType::from_raw_mode(stat.stx_mode.into()) {
+                FileType::RegularFile => {
+                    let version = if rules.nofollow { itself() } else { Ok(stat) };
+                    let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(stat) };
+                    match (version, owner) {
+                        (Ok(version), Ok(owner)) => {
+                            let elsewhere = !rules.nofollow && entry.file_type() != FileType::RegularFile;
+                            Entry::File(stamp(&version, &owner, rules.owners, elsewhere))
+                        }
+                        // Deleted in between.
+                        (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => continue,
+                        (Err(errno), _) | (_, Err(errno)) => Entry::Unknown(errno),
+                    }
+                }
+                other => Entry::Refused(kind(other)),
+            },
+        };
+        files.push((name.to_owned(), found));
+    }
+    let mut listing = Listing::default();
+    listing.add(files);
+    Ok(listing)
+}
+
+fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
+    Stamp {
+        modified: (version.stx_mtime.tv_sec, version.stx_mtime.tv_nsec),
+        inode: version.stx_ino,
+        size: version.stx_size,
+        elsewhere,
+        device: (version.stx_dev_major, version.stx_dev_minor),
+        owner: (owners != Owners::Ignored).then_some((owner.stx_uid, owner.stx_gid)),
+        lost: false,
+    }
+}
+
+/// Brings `old` up to date with a complete listing and returns what changed.
+///
+/// A name for which `held` says so stays as it was, whatever the listing has: it is being written. So does a
+/// known file that could not be looked at this time.
+pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
+    let mut changes = Vec::new();
+    if *old == new {
+        return changes;
+    }
+    old.retain(|name, entry| {
+        let stays = new.get(name).is_some() || held(name);
+        if !stays && matches!(entry, Entry::File(_)) {
+            changes.push((name.clone(), Change::Removed));
+        }
+        stays
+    });
+    let mut fresh = Vec::new();
+    for (name, entry) in new.into_entries() {
+        if held(&name) {
+            continue;
+        }
+        let mut known = old.get_mut(&name);
+        // Some editors move the old file away before they write the new one; what a link leads to has no watch that tells.
+        if let (Some(Entry::File(stamp)), Entry::Refused(NOTHING)) = (&mut known, &entry)
+            && !stamp.lost
+        {
+            stamp.lost = true;
+            continue;
+        }
+        let before = known.as_deref();
+        if before == Some(&entry) {
+            continue;
+        }
+        match (before, &entry) {
+            (Some(Entry::File(_)), Entry::File(_)) => changes.push((name.clone(), Change::Changed)),
+            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::File(_)) => {
+                changes.push((name.clone(), Change::Appeared));
+            }
+            (Some(Entry::File(_)), Entry::Unknown(_)) => continue,
+            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::Unknown(errno)) => {
+                changes.push((name.clone(), Change::Refused(Described(*errno).to_string())));
+            }
+            (_, Entry::Refused(why)) => {
+                if matches!(before, Some(Entry::File(_))) {
+                    changes.push((name.clone(), Change::Removed));
+                }
+                changes.push((name.clone(), Change::Refused((*why).to_owned())));
+            }
+        }
+        match known {
+            Some(known) => *known = entry,
+            None => fresh.push((name, entry)),
+        }
+    }
+    old.add(fresh);
+    changes
+}
+
+/// What stands where a file was expected.
+fn kind(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory, not a file",
+        FileType::Symlink => "a symbolic link, not a file",
+        FileType::Fifo => "a fifo, not a file",
+        FileType::Socket => "a socket, not a file",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device, not a file",
+        FileType::Unknown => "of a kind we do not know, not a file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(version: i64) -> Entry {
+        Entry::File(Stamp {
+            modified: (version, 0),
+            inode: 1,
+            size: 2,
+            elsewhere: false,
+            device: (0, 3),
+            owner: None,
+            lost: false,
+        })
+    }
+
+    fn listing(entries: &[(&str, Entry)]) -> Listing {
+        let mut listing = Listing::default();
+        listing.add(entries.iter().map(|(name, entry)| (OsString::from(name), entry.clone())).collect());
+        listing
+    }
+
+    fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
+        let changes = commit(old, listing(new), &|name| name == held);
+        changes.into_iter().map(|(name, change)| (name.into_string().unwrap(), change)).collect()
+    }
+
+    #[test]
+    fn only_ini_files_that_no_editor_made() {
+        let rules = Rules { extra_suffixes: vec![".vassal".into()], ..Rules::default() };
+        for name in ["a.ini", "a b.ini", "a.b.ini", "\u{1}.ini", "a.vassal"] {
+            assert!(rules.is_vassal(OsStr::new(name)), "{name}");
+        }
+        for name in
+            [".ini", ".a.ini", "a.ini~", "a.ini.swp", ".a.ini.swp", "#a.ini#", "#a.ini", "a.xml", "ini", ""]
+        {
+            assert!(!rules.is_vassal(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_appear_change_and_go() {
+        let mut old = Listing::default();
+        let to = |name: &str, change| (name.to_owned(), change);
+        assert_eq!(
+            changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""),
+            [to("a.ini", Change::Appeared), to("b.ini", Change::Appeared)]
+        );
+        assert_eq!(
+            changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""),
+            [to("a.ini", Change::Removed), to("b.ini", Change::Changed), to("c.ini", Change::Appeared)]
+        );
+        assert_eq!(changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""), []);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_once_and_ends_its_vassal() {
+        let fifo = || Entry::Refused("a fifo");
+        let refused = || ("a.ini".to_owned(), Change::Refused("a fifo".to_owned()));
+        let mut old = Listing::default();
+        assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), [refused()]);
+        assert_eq!(changes(&mut old, &[("a.ini", fifo())], ""), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1))], ""), [("a.ini".to_owned(), Change::Appeared)]);
+        assert_eq!(
+            changes(&mut old, &[("a.ini", fifo())], ""),
+            [("a.ini".to_owned(), Change::Removed), refused()]
+        );
+        assert_eq!(changes(&mut old, &[], ""), []);
+        assert!(old.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_stays_what_it_was() {
+        let unknown = || Entry::Unknown(Errno::IO);
+        let mut old = listing(&[("a.ini", file(1))]);
+        let new = [("a.ini", unknown()), ("b.ini", unknown())];
+        let why = Change::Refused("Input/output error (EIO)".to_owned());
+        assert_eq!(changes(&mut old, &new, ""), [("b.ini".to_owned(), why)]);
+        assert_eq!(changes(&mut old, &new, ""), []);
+        let appeared = ("b.ini".to_owned(), Change::Appeared);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1)), ("b.ini", file(1))], ""), [appeared]);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_may_be_away_for_one_look() {
+        let nothing = || Entry::Refused(NOTHING);
+        let mut old = listing(&[("a.ini", file(1))]);
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(1))], ""), [("a.ini".to_owned(), Change::Changed)]);
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), []);
+        let refused = ("a.ini".to_owned(), Change::Refused(NOTHING.to_owned()));
+        let gone = [("a.ini".to_owned(), Change::Removed), refused];
+        assert_eq!(changes(&mut old, &[("a.ini", nothing())], ""), gone);
+    }
+
+    #[test]
+    fn a_name_being_written_keeps_its_old_entry() {
+        let mut old = listing(&[("a.ini", file(1))]);
+        assert_eq!(changes(&mut old, &[("a.ini", file(2))], "a.ini"), []);
+        assert_eq!(changes(&mut old, &[], "a.ini"), []);
+        assert_eq!(changes(&mut old, &[("a.ini", file(3)), ("b.ini", file(1))], "b.ini").len(), 1);
+        assert_eq!(old, listing(&[("a.ini", file(3))]));
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_not_an_empty_listing() {
+        let error = list(Path::new("/nonexistent/vassals"), &Rules::default(), |_| true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "open directory /nonexistent/vassals: No such file or directory (ENOENT)"
+        );
+    }
+}

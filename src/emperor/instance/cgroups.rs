@@ -1,0 +1,161 @@
+//! A cgroup (version 2) for each vassal, below one directory: made before the instance, which starts in it, and ended
+//! with everything that is still in it.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
+use rustix::io::Errno;
+
+use crate::cgroup;
+use crate::config::plan::{CgroupOption, EmperorPlan, Located};
+use crate::emperor::core::text::readable;
+use crate::emperor::discovery::directories::subdirectories;
+use crate::error::{Context, Error, Result};
+
+/// `CGROUP2_SUPER_MAGIC` (statfs(2)).
+const CGROUP2: u64 = 0x6367_7270;
+
+/// All that limits are there for: what the files of vassals ask for is not known yet.
+const CONTROLLERS: [&[u8]; 8] =
+    [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
+
+/// The directory that the vassals' cgroups are in.
+pub struct Cgroups {
+    directory: PathBuf,
+    options: Vec<Located<CgroupOption>>,
+    optional: bool,
+}
+
+/// The cgroup of one instance, which ends with it: what is left in it is killed, and it is removed.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Goes on with one that another program has made.
+    pub fn resume(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// How many of its processes the kernel has killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        cgroup::oom_counter(&self.0).map_or(0, |(counter, _)| cgroup::oom_kills(counter))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // What is not gone yet is missed by the next instance, and it says so.
+        let _ = end(&self.0);
+    }
+}
+
+impl Cgroups {
+    /// The plan's, if it wants any; the directory is created if it is not there.
+    ///
+    /// # Errors
+    /// It is not there, and cannot be created, or is no cgroup of version 2; not if cgroups are optional.
+    pub fn new(plan: &EmperorPlan) -> Result<Option<Self>> {
+        let Some(Located { value, key, at }) = &plan.cgroup else { return Ok(None) };
+        let cgroups = Self {
+            directory: value.clone(),
+            options: plan.cgroup_options.clone(),
+            optional: plan.cgroup_optional,
+        };
+        match cgroups.prepare() {
+            Ok(()) => Ok(Some(cgroups)),
+            Err(error) => {
+                let error = Error::new(&format!("{at}:"), key, error);
+                cgroup::optionally("", Err(error), plan.cgroup_optional).map(|()| None)
+            }
+        }
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let directory = &self.directory;
+        cgroup::create(directory)?;
+        let kind = statfs(directory).context("look at", directory.display())?.f_type;
+        if kind as u64 != CGROUP2 {
+            let reason = "not in a cgroup hierarchy of version 2";
+            return Err(Error::new("use", directory.display(), reason));
+        }
+        for controller in CONTROLLERS {
+            // Those that are not to be had are missed by the limit that needs one, and it says so.
+            let _ = cgroup::write(&directory.join("cgroup.subtree_control"), controller);
+        }
+        Ok(())
+    }
+
+    /// Makes the cgroup of an instance to be, and opens it for clone3(2).
+    ///
+    /// # Errors
+    /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if cgroups are
+    /// optional.
+    pub fn make(&self, vassal: &OsStr) -> Result<Option<(Cgroup, OwnedFd)>> {
+        let (name, path) = (readable(vassal), self.path(vassal));
+        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been written to, newer
+        // kernels kill at once what clone3(2) creates there.
+        end(&path)?;
+        match self.try_make(path, &name) {
+            Ok(cgroup) => Ok(Some(cgroup)),
+            Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),
+        }
+    }
+
+    fn try_make(&self, path: PathBuf, name: &str) -> Result<(Cgroup, OwnedFd)> {
+        cgroup::create(&path)?;
+        let cgroup = Cgroup(path);
+        let path = cgroup.path();
+        cgroup::set(name, &[path], &self.options, self.optional)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = open(path, flags, Mode::empty()).context("open cgroup", path.display())?;
+        Ok((cgroup, fd))
+    }
+
+    /// Marked, as a vassal may be named like one of the files that the kernel puts there; and in one part.
+    fn path(&self, vassal: &OsStr) -> PathBuf {
+        let mut name = b"v-".to_vec();
+        for &byte in vassal.as_bytes() {
+            match byte {
+                b'/' => name.extend(b"%2f"),
+                b'%' => name.extend(b"%25"),
+                // The kernel takes no such name.
+                b'\n' => name.extend(b"%0a"),
+                _ => name.push(byte),
+            }
+        }
+        self.directory.join(OsStr::from_bytes(&name))
+    }
+}
+
+/// Kills what is in a cgroup, and removes it.
+fn end(path: &Path) -> Result<()> {
+    let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
+    remove(path)
+}
+
+/// With those that the vassal has made in it.
+fn remove(path: &Path) -> Result<()> {
+    let rmdir = || unlinkat(CWD, path, AtFlags::REMOVEDIR);
+    let mut removed = rmdir();
+    if removed == Err(Errno::BUSY) {
+        let mut inner = Vec::new();
+        for names in ["*", ".*"] {
+            subdirectories(path, names.as_ref(), &mut inner)?;
+        }
+        inner.iter().try_for_each(|path| remove(path))?;
+        removed = rmdir();
+    }
+    match removed {
+        // Not there; or one of the kernel's files.
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        removed => removed.context("remove cgroup", path.display()),
+    }
+}

@@ -1,0 +1,17 @@
+//! Instances as processes.
+//!
+//! [`spawner`] creates one, [`instance`] holds what is known of it and speaks over its link; the other files
+//! are what it needs: cgroups, sockets, the file of its owner.
+//!
+//! Nothing here decides whether an instance is wanted: the supervisor asks for one, and for its end.
+
+pub mod cgroups;
+#[expect(clippy::module_inception, reason = "the room is named after what it is about")]
+pub mod instance;
+pub mod kept_sockets;
+pub mod on_demand;
+pub mod origin;
+pub mod owned_file;
+pub mod process;
+pub mod socket_file;
+pub mod spawner;

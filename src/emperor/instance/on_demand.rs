@@ -1,0 +1,83 @@
+//! Vassals on demand: at which address the first connection is waited for, and the socket that is there.
+//!
+//! We only ever listen. The connection itself is the instance's: it inherits the socket, and accepts what waits there.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, fstat, lstat};
+use rustix::io::Errno;
+use rustix::net::listen;
+
+use super::socket_file::{self, SocketFile};
+use crate::config;
+use crate::config::plan::{Address, OnDemand};
+use crate::emperor::core::vassal_file::vassal_name;
+use crate::error::{Cause, Context, Error, Result};
+use crate::world;
+
+/// Connections that wait while an instance starts.
+const BACKLOG: i32 = 1024;
+
+/// More than an address needs.
+pub const ADDRESS_MAX: usize = 4096;
+
+/// The address of the vassal whose file is at `path`; `None` for one that is not on demand. In tyrant mode
+/// (`trusts_root_only`) a user does not get to name where we, who are root, bind a socket.
+///
+/// # Errors
+/// The file that names it cannot be read, is not root's, or holds no address.
+pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<Option<Address>> {
+    let text = match rule {
+        // It takes its time: see [`crate::emperor::commands::on_demand_exec`].
+        OnDemand::Command(_) => return Ok(None),
+        OnDemand::Directory(directory) => {
+            let mut name = vassal_name(path.file_name().unwrap_or_default()).to_owned();
+            name.push(".socket");
+            return Ok(Some(Address::file(directory.join(name))));
+        }
+        OnDemand::Extension(extension) => {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(extension);
+            let beside = Path::new(&beside);
+            let file = match world::open_file(beside) {
+                Err(Cause::Os(Errno::NOENT)) => return Ok(None),
+                file => file.context("open", beside.display())?,
+            };
+            let opened = fstat(&file).context("look at", beside.display())?;
+            // A link of a user's would have us read, and quote, what only we may.
+            let is_itself =
+                lstat(beside).is_ok_and(|there| socket_file::id(&there) == socket_file::id(&opened));
+            if trusts_root_only && !(opened.st_uid == 0 && is_itself) {
+                let reason = "with emperor-tyrant it must be root's, and no link";
+                return Err(Error::new("take an address from", beside.display(), reason));
+            }
+            world::read_all(file).context("read", beside.display())?
+        }
+    };
+    parse(&text, path).map(Some)
+}
+
+/// The address in the first line of what a file or a command says of the vassal whose file is at `path`.
+///
+/// # Errors
+/// There is none.
+pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let line = line.get(..ADDRESS_MAX).unwrap_or(line);
+    config::address(line).map_err(|why| Error::new("take an address for", path.display(), why))
+}
+
+/// A socket that listens there, and its file. Whoever may reach that may connect: the vassal's user is not ours.
+///
+/// # Errors
+/// Somebody listens there, or something else is there; as socket(2), bind(2).
+pub fn open(address: &Address) -> Result<(OwnedFd, Option<SocketFile>)> {
+    // Not by its path afterwards: in a user's directory that may lead to another file by then.
+    let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
+    let opened = socket_file::listen_on(address, false);
+    rustix::process::umask(before);
+    let (socket, file) = opened?;
+    listen(&socket, BACKLOG).context("listen on", &address.name)?;
+    Ok((socket, file))
+}

@@ -1,0 +1,66 @@
+//! What this program was started with, and what the programs that it starts get back.
+
+use std::ffi::OsString;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::emperor::core::saved::Saved;
+use crate::error::{Context, Result};
+use crate::protocol::LINK_VARIABLE;
+use crate::sys::signal::Inherited;
+use crate::world;
+
+/// The variable that names the memory file to a new program, and the one for a child that only tries.
+pub const VARIABLES: [&str; 2] = ["EMPEROR_STATE", "EMPEROR_TRIAL"];
+
+/// What this program was started with, and what those that it starts get back.
+pub struct Origin {
+    /// The environment variables.
+    pub environment: Vec<(OsString, OsString)>,
+    inherited: Inherited,
+    nofile: Rlimit,
+}
+
+impl Origin {
+    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; others get it
+    /// as it was. A program in whose place we are has `saved` how that was.
+    ///
+    /// # Errors
+    /// setrlimit(2).
+    pub fn new(inherited: Inherited, saved: Option<&Saved>) -> Result<Self> {
+        let not_ours = |name: &OsString| name != LINK_VARIABLE && !VARIABLES.iter().any(|ours| name == ours);
+        let mut environment = world::environment();
+        environment.retain(|(name, _)| not_ours(name));
+        let nofile = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
+        setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
+        Ok(match saved {
+            None => Self { environment, inherited, nofile },
+            Some(Saved { mask, nofile: [soft, hard], .. }) => {
+                let limit = |value: &u64| (*value != u64::MAX).then_some(*value);
+                let nofile = Rlimit { current: limit(soft), maximum: limit(hard) };
+                Self { environment, inherited: inherited.with_mask(*mask), nofile }
+            }
+        })
+    }
+
+    /// The signal mask, and the limit of open files, for a program that takes our place.
+    pub fn save(&self) -> (u64, [u64; 2]) {
+        let limits = [self.nofile.current, self.nofile.maximum].map(|limit| limit.unwrap_or(u64::MAX));
+        (self.inherited.mask(), limits)
+    }
+
+    /// What we do with signals ourselves is undone; but all of them stay blocked.
+    pub fn restore_dispositions(&self) {
+        self.inherited.restore_dispositions();
+    }
+
+    /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an emperor on a
+    /// terminal must not reach it directly.
+    pub fn restore(&self) {
+        // This can only fail for a process group leader, which a new process is not.
+        let _ = rustix::process::setsid();
+        let _ = setrlimit(Resource::Nofile, self.nofile);
+        self.inherited.restore();
+    }
+}

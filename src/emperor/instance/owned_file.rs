@@ -1,0 +1,136 @@
+//! Tyrant mode: a vassal runs as the owner of its file, so that users may be given their own.
+//!
+//! Whoever can put a file, or a link, into a vassal directory chooses what is opened there. So a file is opened and read
+//! with its owner's rights, not ours: nobody gets to see, by way of a vassal, what he could not read himself. Its owner
+//! never is root, nor ourselves, as such a vassal could do to all others what we can.
+//!
+//! The process itself becomes the owner before anything looks at the file's content (`init::steps::owner`).
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, stat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::emperor::core::owner::{Owner, Owners};
+use crate::error::{Cause, Context, Error, Result};
+use crate::sys::{creds, exec};
+use crate::world;
+
+/// As many links as the kernel follows in one path.
+const LINKS_MAX: u32 = 40;
+
+/// Opens a vassal's file as its owner; `owners` says what a symbolic link means.
+///
+/// # Errors
+/// open(2) and the like; an owner that may have no vassal, or a file that others may write to. Then nothing was read.
+pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
+    let look = || path.display();
+    let follows = owners != Owners::OfLinks;
+    // Gone a second time, the way could lead to another place.
+    let way = if follows { None } else { Some(Way::along(path).context("look at", look())?) };
+    let status = match &way {
+        Some(way) => fstat(&way.end),
+        None => stat(path),
+    };
+    let status = status.context("look at", look())?;
+    let owner = Owner { uid: status.st_uid, gid: status.st_gid };
+    let refused = |rule: &str| {
+        let Owner { uid, gid } = owner;
+        let whose = format!("it belongs to user {uid}, group {gid}, and emperor-tyrant {rule}");
+        Err(Error::new("run", look(), whose))
+    };
+    let ours = geteuid().as_raw();
+    if owner.uid == 0 || owner.gid == 0 {
+        return refused("runs nothing as root");
+    }
+    if owner.uid == ours {
+        return refused("runs nothing as the emperor's own user");
+    }
+    let strangers = |way: &Way| way.owners.iter().any(|uid| ![0, ours, owner.uid].contains(uid));
+    if way.as_ref().is_some_and(strangers) {
+        return refused("runs no file that a directory or link of another user's leads to");
+    }
+    let opened = creds::with_rights_of(owner.uid, owner.gid, || match &way {
+        Some(way) => way.open(),
+        None => world::open_file(path),
+    });
+    let file = opened.context("take on the rights of", owner.uid)?.context("open as its owner", look())?;
+    let is_link = !follows && FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
+    let status = fstat(&file).context("look at", look())?;
+    if !is_link && (status.st_uid, status.st_gid) != (owner.uid, owner.gid) {
+        return refused("runs no file that gets another owner just now");
+    }
+    if Mode::from_raw_mode(status.st_mode).contains(Mode::WOTH) {
+        return refused("runs no file that everybody may write to");
+    }
+    Ok((file, owner))
+}
+
+/// The way to a vassal's file, gone once.
+struct Way {
+    /// The directory that it is in.
+    directory: OwnedFd,
+    name: CString,
+    /// The file, or the symbolic link, itself; not opened for reading.
+    end: OwnedFd,
+    /// Who owns the directories and links on the way: each of them could have it lead elsewhere.
+    owners: Vec<u32>,
+}
+
+impl Way {
+    /// `path` is absolute.
+    fn along(path: &Path) -> rustix::io::Result<Self> {
+        let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = || openat(CWD, "/", itself, Mode::empty());
+        let mut left = path.parent().unwrap_or(path).as_os_str().as_bytes().to_vec();
+        let (mut directory, mut owners, mut links) = (root()?, Vec::new(), 0);
+        while !left.is_empty() {
+            let end = left.iter().position(|&byte| byte == b'/').unwrap_or(left.len());
+            let rest = left.get(end + 1..).unwrap_or_default().to_vec();
+            left.truncate(end);
+            let word = std::mem::replace(&mut left, rest);
+            if word.is_empty() {
+                continue;
+            }
+            let next = openat(&directory, &word[..], itself, Mode::empty())?;
+            let status = fstat(&next)?;
+            owners.push(status.st_uid);
+            if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
+                directory = next;
+                continue;
+            }
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(Errno::LOOP);
+            }
+            let text = text_of(&next)?.into_bytes();
+            if text.starts_with(b"/") {
+                directory = root()?;
+            }
+            left = [&text[..], b"/", &left].concat();
+        }
+        let name = exec::c_string(path.file_name().unwrap_or_default());
+        let end = openat(&directory, &name, itself, Mode::empty())?;
+        Ok(Self { directory, name, end, owners })
+    }
+
+    /// Opens the file. A link is followed as it was when it was looked at; from there on its owner's rights tell how far.
+    fn open(&self) -> std::result::Result<OwnedFd, Cause> {
+        let is_link = FileType::from_raw_mode(fstat(&self.end)?.st_mode) == FileType::Symlink;
+        let (text, flags) = if is_link {
+            (text_of(&self.end)?, OFlags::empty())
+        } else {
+            (self.name.clone(), OFlags::NOFOLLOW)
+        };
+        world::open_file_at(&self.directory, OsStr::from_bytes(text.as_bytes()).as_ref(), flags)
+    }
+}
+
+/// What a symbolic link that was opened itself leads to.
+fn text_of(link: &OwnedFd) -> rustix::io::Result<CString> {
+    readlinkat(link, "", Vec::new())
+}

@@ -1,0 +1,390 @@
+//! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::{Access, Mode, OFlags, Stat, access};
+use rustix::io::{FdFlags, retry_on_intr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, WaitOptions, getrlimit, waitpid};
+
+use super::cgroups::Cgroups;
+use super::kept_sockets::Kept;
+use super::origin::Origin;
+use super::process::Process;
+use super::{on_demand, owned_file};
+use crate::command::read_pipe;
+use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
+use crate::emperor::core::owner::{Owner, Owners};
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::error::{Context, Error, Result};
+use crate::protocol::{
+    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
+    SetupFailure, ToVassal, WaitStatus, send,
+};
+use crate::sys::clone::{self, Child, Side, clone3_into};
+use crate::sys::exec::{Strings, c_string, exec_fd};
+use crate::sys::memfd::{self, Use};
+use crate::sys::spawn::spawn;
+use crate::world;
+
+/// How the names of variables begin that the emperor has for its vassals.
+const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
+
+/// What an instance takes of our limit of open files.
+const FILES_PER_INSTANCE: u64 = 2;
+/// What is left for ourselves: sockets and their clients, directories, an instance that is being created.
+const FILES_OF_OUR_OWN: u64 = 40;
+
+/// Everything instances have in common.
+pub struct Spawner {
+    vassal_init: OwnedFd,
+    /// What vassals get as standard input, as from uWSGI: ours may be a terminal or somebody's pipe.
+    null: OwnedFd,
+    namespaces: u64,
+    as_vassal: Vec<(String, OsString)>,
+    before: Vec<(String, OsString)>,
+    behind: Vec<(String, OsString)>,
+    tyrant: Option<Tyrant>,
+    on_demand: Option<OnDemand>,
+    magic_exec: bool,
+    cgroups: Option<Cgroups>,
+    environment: Vec<(OsString, OsString)>,
+    heartbeat: Duration,
+    origin: Rc<Origin>,
+}
+
+/// uWSGI's own default for `emperor-required-heartbeat`.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+impl Spawner {
+    /// Reads vassal-init once: all instances run the same one, also while its file is being replaced.
+    ///
+    /// # Errors
+    /// When vassal-init cannot be found or read, or the hooks for vassals are too long for one message.
+    pub fn new(plan: &EmperorPlan, origin: Rc<Origin>) -> Result<Self> {
+        let options = plan.as_vassal.iter().chain(&plan.before).chain(&plan.behind);
+        if !Hello::options_fit(options) {
+            let reason = format!("together longer than {OPTIONS_MAX} bytes");
+            return Err(Error::new("hand on", "the hooks and options for vassals", reason));
+        }
+        let path = match &plan.vassal_init {
+            Some(path) => path.value.clone(),
+            // Without links: that of the same release.
+            None => this_program()?.with_file_name("vassal-init"),
+        };
+        let image = world::open_file(&path).and_then(|file| Ok(world::read_to_end(file)?));
+        let image = image.context("read", path.display())?;
+        let vassal_init =
+            memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context("open", "/dev/null")?;
+        let mut environment = for_vassals(&origin.environment);
+        if let Some(heartbeat) = plan.heartbeat {
+            // As systemd asks for it (sd_watchdog_enabled(3)).
+            let micros = u64::try_from(heartbeat.as_micros()).unwrap_or(u64::MAX);
+            environment.push(("WATCHDOG_USEC".into(), micros.to_string().into()));
+        }
+        if plan.json_log {
+            environment.retain(|(name, _)| name != LOG_VARIABLE);
+            environment.push((LOG_VARIABLE.into(), "json".into()));
+        }
+        Ok(Self {
+            vassal_init,
+            null,
+            namespaces: plan.namespaces,
+            as_vassal: plan.as_vassal.clone(),
+            before: plan.before.clone(),
+            behind: plan.behind.clone(),
+            tyrant: plan.tyrant,
+            on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
+            magic_exec: plan.magic_exec,
+            cgroups: Cgroups::new(plan)?,
+            environment,
+            heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
+            origin,
+        })
+    }
+
+    /// Has vassal-init say its version. Whoever calls it gives it the time for that.
+    ///
+    /// # Errors
+    /// It cannot be executed, or is no vassal-init.
+    pub fn try_out(&self) -> Result<()> {
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
+        let mut failed = None;
+        let parent = rustix::process::getpid();
+        let child = spawn(|| {
+            let _ = clone::die_with(parent);
+            if rustix::stdio::dup2_stdout(&to).is_ok() {
+                failed = Some(exec_fd(&self.vassal_init, &argv, &envp));
+            }
+            EXIT_NOT_EXECUTABLE
+        });
+        let child = child.context("create", "a process")?;
+        drop(to);
+        if let Some(errno) = failed {
+            return Err(Error::os("execute", "vassal-init", errno));
+        }
+        let said = read_pipe(&from).context("try", "vassal-init")?;
+        let ended =
+            retry_on_intr(|| waitpid(Some(child), WaitOptions::empty())).context("try", "vassal-init")?;
+        match ended.and_then(|(_, status)| WaitStatus::of(status)) {
+            Some(WaitStatus::Exited(0)) if said.starts_with(b"vassal-init ") => Ok(()),
+            _ => Err(Error::new("try", "vassal-init", "it does not say its version")),
+        }
+    }
+
+    /// How long an app that has given a heartbeat may go without one.
+    pub fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
+    /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last ones are not
+    /// for vassals: without any, nobody could even ask how we are.
+    ///
+    /// # Errors
+    /// They do not; the error says that this is why `operation` cannot be done with `object`.
+    pub fn has_room(&self, operation: &str, object: &str, instances: usize, sockets: u64) -> Result<()> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        if instances as u64 * FILES_PER_INSTANCE + sockets + FILES_OF_OUR_OWN > limit {
+            let reason =
+                format!("the limit of {limit} open files is reached (setrlimit(2), systemd's LimitNOFILE)");
+            return Err(Error::new(operation, object, reason));
+        }
+        Ok(())
+    }
+
+    /// Creates an instance of the vassal whose file is at `path`.
+    ///
+    /// What goes wrong from exec on comes back over the link.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
+    pub fn spawn(&self, path: &VassalFile, kept: &mut Kept) -> Result<Process> {
+        let (file, owner, mut hello) = self.greeting(path)?;
+        let owned = self.is_tyrant();
+        kept.belong_to(if owned { owner } else { Owner::default() });
+        let made = match &self.cgroups {
+            Some(cgroups) => cgroups.make(path.name())?,
+            None => None,
+        };
+        let (cgroup, into) = made.unzip();
+        hello.kept = kept.count();
+        hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
+        let (ours, theirs) = greet(hello, &file)?;
+        kept.send(&ours).context("send", "the sockets that were kept")?;
+        drop(file);
+        let into = into.as_ref().map(AsFd::as_fd);
+        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
+        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
+    }
+
+    /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance would, and ends.
+    /// Returns its end of the link, on which it says what came of that.
+    ///
+    /// # Errors
+    /// As [`Spawner::spawn`].
+    pub fn check(&self, path: &VassalFile) -> Result<(Pid, OwnedFd)> {
+        let (file, _, mut hello) = self.greeting(path)?;
+        hello.is_check = true;
+        let (ours, theirs) = greet(hello, &file)?;
+        // In a pid namespace in any case where there can be one: what it has started ends with it.
+        let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
+        Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
+    }
+
+    /// A vassal's file, whose it is, and what there is to be said with it.
+    fn greeting(&self, path: &VassalFile) -> Result<(OwnedFd, Owner, Hello)> {
+        let is_program = self.is_program(path);
+        let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
+        let hello = Hello {
+            name: path.name().to_owned(),
+            path: path.to_path_buf(),
+            namespaces: self.namespaces,
+            as_vassal: self.as_vassal.clone(),
+            is_program,
+            is_check: false,
+            kept: 0,
+            owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
+                uid: owner.uid,
+                gid: owner.gid,
+                initgroups,
+            }),
+            cgroup: PathBuf::new(),
+            before: self.before.clone(),
+            behind: self.behind.clone(),
+        };
+        Ok((file, owner, hello))
+    }
+
+    /// The process, with its end of the link.
+    fn create(
+        &self,
+        path: &VassalFile,
+        link: &OwnedFd,
+        namespaces: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> Result<Child> {
+        let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
+        let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
+        let variables = self.environment.iter().chain([&variable]);
+        let envp = Strings::environment(variables);
+        // Where relative paths in it begin.
+        let directory = c_string(path.parent().unwrap_or(path).as_os_str());
+        let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
+        match clone3_into(namespaces, cgroup).context("create", process)? {
+            Side::Child => self.become_vassal_init(link, &directory, &argv, &envp),
+            Side::Parent(child) => Ok(child),
+        }
+    }
+
+    /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on demand.
+    ///
+    /// # Errors
+    /// As [`on_demand::address`].
+    pub fn demand(&self, path: &Path) -> Result<Option<Address>> {
+        self.on_demand.as_ref().map_or(Ok(None), |rule| on_demand::address(rule, path, self.is_tyrant()))
+    }
+
+    /// Whether vassals run as the owners of their files.
+    pub fn is_tyrant(&self) -> bool {
+        self.tyrant.is_some()
+    }
+
+    /// Whether a process may run what is `owner`'s now.
+    pub fn may_run(&self, process: &Process, owner: Owner) -> bool {
+        !self.is_tyrant() || (process.owned && process.owner == owner)
+    }
+
+    /// Which version a file is: modification (seconds, nanoseconds), inode, size, and in tyrant mode its owner; all 0 if it cannot
+    /// be looked at.
+    pub fn version(&self, path: &Path) -> [u64; 6] {
+        let owner = match Owners::of(self.tyrant) {
+            Owners::Ignored => None,
+            Owners::OfFiles => rustix::fs::stat(path).ok(),
+            Owners::OfLinks => rustix::fs::lstat(path).ok(),
+        };
+        let [uid, gid] = owner.map_or([0; 2], |status| [status.st_uid.into(), status.st_gid.into()]);
+        rustix::fs::stat(path).map_or([0; 6], |status| {
+            let Stat { st_mtime, st_mtime_nsec, st_ino, st_size, .. } = status;
+            [st_mtime as u64, st_mtime_nsec, st_ino, st_size as u64, uid, gid]
+        })
+    }
+
+    /// Whether a vassal's file is a program that prints the configuration.
+    pub fn is_program(&self, path: &Path) -> bool {
+        self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok()
+    }
+
+    /// In the place of a copy of such a file.
+    fn nothing_of(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
+        let status = rustix::fs::stat(path).context("look at", path.display())?;
+        let nothing = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).context("open", "/dev/null")?;
+        Ok((nothing, Owner { uid: status.st_uid, gid: status.st_gid }))
+    }
+
+    /// Copies a vassal's file into a sealed memory file.
+    ///
+    /// # Errors
+    /// The file cannot be read or copied, or tyrant mode does not allow it.
+    pub fn copy(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
+        sealed_copy(path, Owners::of(self.tyrant))
+    }
+
+    /// The child: nothing is allocated before exec, and it never returns.
+    fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
+        // One that went away in between is no reason to fail.
+        let _ = rustix::process::chdir(directory);
+        let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
+        let _ = rustix::stdio::dup2_stdin(&self.null);
+        self.origin.restore();
+        let errno = exec_fd(&self.vassal_init, argv, envp);
+        // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
+        let what = Error::os("execute", "vassal-init", errno).to_string();
+        let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
+        let _ = send(link, &ExitReason::Setup(failure).encode(), None);
+        clone::exit(EXIT_NOT_EXECUTABLE)
+    }
+}
+
+/// A link, with the greeting and the file on it before there is anybody to read them: if that fails, no process has to be
+/// taken back.
+fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .context("create", "link")?;
+    send(&ours, &ToVassal::Hello(hello).encode(), Some(file)).context("send", "the vassal's file")?;
+    Ok((ours, theirs))
+}
+
+/// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's `UWSGI_X`, and
+/// what is between the emperor and its own starter is left out.
+fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    let (meant, other): (Vec<_>, Vec<_>) =
+        environment.iter().cloned().partition(|(name, _)| name.as_bytes().starts_with(FOR_VASSALS));
+    let mut result: Vec<_> = meant
+        .into_iter()
+        .map(|(name, value)| {
+            let rest = name.as_bytes().strip_prefix(FOR_VASSALS).unwrap_or_default();
+            (OsString::from_vec([b"UWSGI_", rest].concat()), value)
+        })
+        .collect();
+    for variable in other {
+        const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+        let kept = !OURS.iter().any(|ours| variable.0 == *ours);
+        if kept && !result.iter().any(|(name, _)| *name == variable.0) {
+            result.push(variable);
+        }
+    }
+    result
+}
+
+/// The file that this program was started from.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn this_program() -> Result<PathBuf> {
+    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).context("read", "/proc/self/exe")?;
+    Ok(OsString::from_vec(path.into_bytes()).into())
+}
+
+/// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1 MiB.
+fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
+    let (file, owner) = if owners == Owners::Ignored {
+        let file = world::open_file(path).context("open", path.display())?;
+        let status = rustix::fs::fstat(&file).context("look at", path.display())?;
+        (file, Owner { uid: status.st_uid, gid: status.st_gid })
+    } else {
+        owned_file::open(path, owners)?
+    };
+    let bytes = world::read_all(file).context("read", path.display())?;
+    let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
+    Ok((copy, owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_meant_for_vassals_lose_their_mark_and_win() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(OsString, OsString)> {
+            pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        };
+        let ours = pairs(&[
+            ("PATH", "/bin"),
+            ("UWSGI_CHEAP", "0"),
+            ("NOTIFY_SOCKET", "/run/notify"),
+            ("WATCHDOG_USEC", "1000"),
+            ("UWSGI_RELOADS", "3"),
+            ("UWSGI_VASSAL_CHEAP", "1"),
+        ]);
+        assert_eq!(for_vassals(&ours), pairs(&[("UWSGI_CHEAP", "1"), ("PATH", "/bin")]));
+    }
+}
