@@ -16,6 +16,7 @@
 //! | [`protocol`] | messages and exit reasons between the two |
 //! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
+//! | [`signal_names`] | signals by name and by number |
 //! | [`sys`] | the only unsafe code |
 //! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
@@ -34,5 +35,6 @@ pub mod json;
 pub mod log;
 pub mod mount;
 pub mod protocol;
+pub mod signal_names;
 pub mod sys;
 pub mod world;

@@ -315,7 +315,7 @@ impl fmt::Display for WaitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(status) => write!(f, "exited with status {status}"),
-            Self::Signaled(signal) => write!(f, "killed by {}", crate::sys::signal::name(*signal)),
+            Self::Signaled(signal) => write!(f, "killed by {}", crate::signal_names::name(*signal)),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::procfs::Procfs;
 use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
+use crate::signal_names;
 use crate::sys::{fd, signal};
 
 /// How long SIGKILL may take. Only a process stuck in the kernel outlives it.
@@ -134,7 +135,7 @@ fn attend(entry: &Entrypoint, job: &mut Job) -> WaitStatus {
         }
         // One that a process sent is meant for the command.
         if signal.number != libc::SIGCHLD || signal.is_sent {
-            let shown = || signal::name(signal.number);
+            let shown = || signal_names::name(signal.number);
             match job.forward(signal.number) {
                 Ok(rewritten) if entry.verbosity >= EVERYTHING => {
                     say(entry, EVERYTHING, format_args!("{}: {rewritten} to the command", shown()));

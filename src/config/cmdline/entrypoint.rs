@@ -14,7 +14,7 @@ use crate::config::diagnostic::{Diagnostics, Report};
 use crate::config::input::Input;
 use crate::config::keys::values;
 use crate::protocol::EXIT_SETUP;
-use crate::sys::signal;
+use crate::signal_names;
 
 /// What an init does for its command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,7 +231,7 @@ impl Entrypoint {
             }
             b'p' => {
                 let name = value.to_str().filter(|name| name.starts_with("SIG"));
-                let known = name.and_then(signal::by_name);
+                let known = name.and_then(signal_names::by_name);
                 self.parent_death = Some(known.ok_or_else(wrong)?);
             }
             _ => return Err(format!("unknown option '-{shown}'")),
@@ -384,9 +384,9 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
 
 /// `SIGNAL:REPLACEMENT`, names or numbers.
 fn rewrite(text: &OsStr) -> Result<(i32, i32), String> {
-    let parse = |name: &str| if name == "0" { Some(0) } else { signal::number(name) };
+    let parse = |name: &str| if name == "0" { Some(0) } else { signal_names::number(name) };
     let pair = text.to_str().and_then(|text| text.split_once(':'));
-    let pair = pair.and_then(|(from, to)| Some((signal::number(from)?, parse(to)?)));
+    let pair = pair.and_then(|(from, to)| Some((signal_names::number(from)?, parse(to)?)));
     pair.ok_or_else(|| {
         format!("--rewrite: '{}' is not SIGNAL:REPLACEMENT, as TERM:QUIT or 15:3", text.display())
     })

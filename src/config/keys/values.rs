@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::suggest;
 use crate::config::bytes::split_once;
 use crate::config::plan::{Address, CgroupOption, EnvChange, Id, PivotRoot, Place};
+use crate::signal_names;
 
 /// A value, or what is wrong with it.
 pub(crate) type Parsed<T> = Result<T, String>;
@@ -139,7 +140,7 @@ pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
 /// A signal by name, with or without `SIG`, or by number.
 pub(crate) fn signal(text: &[u8]) -> Parsed<i32> {
     let name = String::from_utf8_lossy(text).to_ascii_uppercase();
-    crate::sys::signal::number(&name).ok_or_else(|| format!("{} is not a signal", quoted(text)))
+    signal_names::number(&name).ok_or_else(|| format!("{} is not a signal", quoted(text)))
 }
 
 /// File mode bits in octal, up to `max`.

@@ -36,8 +36,9 @@ use crate::error::{Context, Error, Result};
 use crate::log;
 use crate::log::{Elapsed, push_printable};
 use crate::log_of;
+use crate::signal_names;
 use crate::sys::clone;
-use crate::sys::signal::{self, Inherited, Signal, SignalFd};
+use crate::sys::signal::{Inherited, Signal, SignalFd};
 
 use super::upgrade_flow::Upgrading;
 
@@ -467,7 +468,7 @@ fn request(first: Option<Instant>, now: Instant) -> Request {
 
 /// `SIGTERM from pid 42`.
 fn sent(signal: Signal) -> String {
-    let name = signal::name(signal.number);
+    let name = signal_names::name(signal.number);
     if signal.sender == 0 { name } else { format!("{name} from pid {}", signal.sender) }
 }
 

@@ -20,7 +20,7 @@ use crate::init::watch::mountpoints::Lost;
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::protocol::{self, FromVassal, WaitStatus};
-use crate::sys::signal;
+use crate::signal_names;
 
 /// A loss found this soon after a child's death is put down to it.
 const BLAME: Duration = Duration::from_millis(100);
@@ -201,7 +201,7 @@ impl Vassal {
             (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
                 self.events.early_signals.push(number);
             }
-            (Some(_), _) => self.stop_requested(signal::name(number)),
+            (Some(_), _) => self.stop_requested(signal_names::name(number)),
         }
     }
 

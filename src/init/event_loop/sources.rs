@@ -12,7 +12,8 @@ use crate::error::{Context, Result};
 use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
-use crate::sys::signal::{self, SignalFd};
+use crate::signal_names;
+use crate::sys::signal::SignalFd;
 
 /// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
 /// namespace must not keep us busy.
@@ -129,8 +130,8 @@ impl Sources {
                 number if self.hands_on => wakeup.signals.push(number),
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
                     wakeup.stop = Some(match signal.sender {
-                        0 => signal::name(signal.number),
-                        pid => format!("{} from pid {pid}", signal::name(signal.number)),
+                        0 => signal_names::name(signal.number),
+                        pid => format!("{} from pid {pid}", signal_names::name(signal.number)),
                     });
                 }
                 libc::SIGHUP => wakeup.reload = Some(NewFile::Same),

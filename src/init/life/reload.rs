@@ -17,7 +17,7 @@ use crate::init::start::log_lines;
 use crate::init::steps::root;
 use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
-use crate::sys::signal;
+use crate::signal_names;
 use crate::world;
 
 /// What a request to reload comes to.
@@ -106,7 +106,7 @@ impl Vassal {
         let how = match plan.reload_signal {
             Some(number) => {
                 self.signal_app(number);
-                signal::name(number)
+                signal_names::name(number)
             }
             None if matches!(plan.app, App::Program { .. }) && self.ask_app(Request::Reload) => {
                 Request::Reload.to_string()

@@ -20,6 +20,7 @@ use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
+use crate::signal_names;
 use crate::sys::signal;
 
 /// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
@@ -190,7 +191,7 @@ impl Vassal {
         }
         let number = self.source.plan.signal_to_stop();
         self.signal_app(number);
-        signal::name(number)
+        signal_names::name(number)
     }
 
     /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
@@ -308,7 +309,7 @@ impl Vassal {
             if is_alive(self) {
                 // A child that could not execute its program ends by itself, and was no app yet.
                 if self.events.app.as_ref().is_some_and(|app| app.is_started) {
-                    crate::log!("{} to the app", signal::name(number));
+                    crate::log!("{} to the app", signal_names::name(number));
                 }
                 self.signal_app(number);
             }
@@ -337,7 +338,7 @@ impl Vassal {
             let deadline = Instant::now() + time;
             let mut left = self.the_apps();
             if !left.is_empty() {
-                let (count, name) = (left.len(), signal::name(number));
+                let (count, name) = (left.len(), signal_names::name(number));
                 crate::log!("the app has left processes behind ({count}): {name}");
                 reaper::kill(&left, number);
             }
