@@ -43,7 +43,7 @@ pub(super) enum State {
 }
 
 impl Setting {
-    /// The key; empty if it is not UTF-8, as no key of ours is. (To match text is a third of the code that bytes take.)
+    /// The key as text, to match it with the names of keys; empty if it is not UTF-8, as no key of ours is.
     pub(super) fn name(&self) -> &str {
         std::str::from_utf8(&self.key).unwrap_or_default()
     }

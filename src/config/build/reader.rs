@@ -44,8 +44,7 @@ pub(super) fn checked<T>(setting: &Setting, found: &mut Diagnostics, parsed: Par
     parsed.map_err(|message| refuse(setting, found, message)).ok()
 }
 
-/// One copy for all types of values.
-#[inline(never)]
+/// Notes a mistake under the key of its setting.
 fn refuse(setting: &Setting, found: &mut Diagnostics, message: String) {
     found.error(&setting.value_at, format!("'{}': {message}", setting.key.escape_ascii()));
 }

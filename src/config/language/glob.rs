@@ -53,15 +53,13 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World, budget: &Budget) -> Optio
     if found.is_empty() || pattern.is_empty() {
         return Some(vec![pattern.to_vec()]);
     }
-    let mut sorted: Vec<Vec<u8>> = Vec::new();
-    for mut path in found {
-        if !path.ends_with(b"/") && status(&path).is_some_and(|status| status.is_directory) {
+    for path in &mut found {
+        if !path.ends_with(b"/") && status(path).is_some_and(|status| status.is_directory) {
             path.push(b'/');
         }
-        // (std's sort is more code than everything else here.)
-        sorted.insert(sorted.partition_point(|other| *other < path), path);
     }
-    Some(sorted)
+    found.sort_unstable();
+    Some(found)
 }
 
 /// Whether a pattern can match anything but itself.

@@ -156,7 +156,7 @@ impl FileMagic {
 }
 
 /// uWSGI's `djb33x`, which `%j` shows of the path, byte by byte as it lies in a little-endian memory.
-pub(super) fn hash(bytes: &[u8]) -> u32 {
+fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(5381, |hash: u32, &byte| hash.wrapping_mul(33) ^ u32::from(byte))
 }
 
