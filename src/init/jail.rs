@@ -1,16 +1,27 @@
 //! What a child of the vassal gets: root directory, working directory, umask, environment, identity; and what the
 //! namespaces around it are.
 
+use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use crate::config::plan::EnvChange;
+use crate::config::plan::VassalPlan;
+use crate::error::Context;
+use crate::error::Error;
+use crate::error::Result;
 use crate::identity::Identity;
 use crate::init::child::launch::Workdir;
+use crate::init::event_loop::notify;
+use crate::init::vassal::Vassal;
 use crate::init::watch::procfs::Procfs;
 use crate::mount::ops::Walk;
+use crate::protocol;
 use crate::protocol::FileOwner;
 use crate::sys::signal;
+use crate::world;
 
 /// The surroundings of the vassal's processes.
 pub struct Jail {
@@ -38,4 +49,50 @@ pub struct Jail {
     /// The FUSE connections that were there before the first hook, if that is known: they are others' too.
     pub(in crate::init) foreign_fuse: Option<Vec<u64>>,
     pub(in crate::init) procfs: Rc<Procfs>,
+}
+
+/// Variables that are between us and our own starter.
+const NOT_INHERITED: [&str; 7] = [
+    protocol::LINK_VARIABLE,
+    protocol::LOG_VARIABLE,
+    notify::EMPEROR_FD,
+    notify::NOTIFY_SOCKET,
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
+
+impl Vassal {
+    /// Ours, with the plan's changes.
+    pub(in crate::init) fn set_environment(&mut self) {
+        // What our starter wants to hear of us is not for the app to say: it gets its own.
+        let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
+        self.jail.environment = world::environment();
+        self.jail.environment.retain(|(name, _)| is_ours(name));
+        for change in &Rc::clone(&self.source.plan).environment {
+            match change {
+                EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
+                EnvChange::Unset(name) => self.set_variable(name, None),
+            }
+        }
+    }
+
+    /// Whether we live in a namespace of our own of this kind.
+    pub(in crate::init) fn has_namespace(&self, kind: i32) -> bool {
+        self.jail.namespaces & kind as u64 != 0
+    }
+
+    /// Namespaces that the plan asks for and this process is not in.
+    pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
+        plan.unshare & !self.jail.namespaces
+    }
+
+    /// Sets the host name, unless that would rename the host.
+    pub(in crate::init) fn set_hostname(&self, name: &OsStr) -> Result<()> {
+        if !self.has_namespace(libc::CLONE_NEWUTS) {
+            let reason = "needs a uts namespace (unshare = uts, or uts in emperor-use-clone): else it renames the host";
+            return Err(Error::new("set the host name", name.display(), reason));
+        }
+        rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
+    }
 }

@@ -10,6 +10,7 @@
 //! | [`unshare`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
 //! | [`entrypoint`] | one command without a vassal's life: its signals, its terminal, its status |
 //! | [`vassal`] | the parts of a vassal |
+//! | [`outcome`] | how a life ends, and how an error becomes its end |
 //! | [`life`] | the order of things: setup, the running app, reload, remount, shutdown |
 //! | [`steps`] | what the setup is made of: hooks, change of root, sockets, limits, the app |
 //! | [`event_loop`] | one place to wait: signals, dead children, the emperor, the app, mounts, probes |
@@ -23,6 +24,7 @@ pub mod entrypoint;
 pub mod event_loop;
 pub mod jail;
 pub mod life;
+pub mod outcome;
 pub mod source;
 pub mod start;
 pub mod steps;

@@ -17,8 +17,9 @@ use crate::config::diagnostic::Report;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::init::entrypoint;
+use crate::init::life::setup::run;
 use crate::init::unshare;
-use crate::init::vassal::{Setup, run};
+use crate::init::vassal::Setup;
 use crate::protocol::{
     self, EXIT_CONFIG, EXIT_SETUP, ExitReason, Hello, KeptSocket, LINK_VARIABLE, Received, SetupFailure,
     ToVassal,

@@ -5,48 +5,18 @@
 //! process group, so that the shell that waits for us sees it; `fg` then continues us, and we it.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::error::{Context, Error, Result};
+use crate::init::child::foreground::Stand;
+use crate::init::child::foreground::Terminal;
 use crate::init::child::launch::DEFAULT_PATH;
 use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::{signal, spawn, terminal};
-
-/// The terminal that we share with the command, if there is one.
-pub struct Terminal(Option<OwnedFd>);
-
-impl Terminal {
-    /// Our controlling terminal, wherever the standard descriptors go; where there is no `/dev/tty`, standard input
-    /// may be it.
-    pub fn open() -> Self {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Self(open("/dev/tty", flags, Mode::empty()).ok())
-    }
-
-    /// Brings the group `next` to the foreground if `now` is there. Where there is no terminal, or it is not ours, or
-    /// it hung up, there is nothing to do (ENOTTY, ENXIO, EBADF, EPERM, EIO).
-    pub fn hand_over(&self, now: i32, next: i32) {
-        if self.has_in_foreground(now) {
-            let _ = terminal::set_foreground(self, next);
-        }
-    }
-
-    fn has_in_foreground(&self, group: i32) -> bool {
-        terminal::foreground(self) == Ok(group)
-    }
-}
-
-impl AsFd for Terminal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_ref().map_or(rustix::stdio::stdin(), AsFd::as_fd)
-    }
-}
 
 /// A command that was started.
 pub struct Job {
@@ -189,56 +159,5 @@ pub fn unexecutable(entry: &Entrypoint, errno: Errno) -> i32 {
         Errno::NOTDIR => entry.unexecutable.astray,
         Errno::ACCESS => entry.unexecutable.denied,
         _ => entry.unexecutable.other,
-    }
-}
-
-/// Where a child is going to stand, and what is needed for it.
-pub struct Stand {
-    standing: Standing,
-    /// The terminal, if the child may be stopped from it.
-    terminal: Option<Terminal>,
-    is_foreground: bool,
-    unwanted: Vec<i32>,
-}
-
-impl Stand {
-    /// Before the child is created.
-    pub fn prepare(standing: Standing) -> Self {
-        let mut stand = Self { standing, terminal: None, is_foreground: false, unwanted: Vec::new() };
-        match standing {
-            Standing::Shared => {}
-            Standing::Group => {
-                let terminal = Terminal::open();
-                stand.is_foreground = terminal.has_in_foreground(terminal::own_group());
-                stand.terminal = terminal::foreground(&terminal).is_ok().then_some(terminal);
-            }
-            // The child's session can have the terminal only if ours lets go of it.
-            Standing::Session => {
-                if terminal::let_go(rustix::stdio::stdin()).is_ok() && terminal::leads_session() {
-                    stand.unwanted = vec![libc::SIGHUP, libc::SIGCONT];
-                }
-            }
-        }
-        stand
-    }
-
-    /// In the child.
-    pub fn take(&self) {
-        // Neither can fail for a process that has just been created.
-        match self.standing {
-            Standing::Shared => {}
-            Standing::Group => {
-                let _ = rustix::process::setpgid(None, None);
-                if let Some(terminal) = self.terminal.as_ref().filter(|_| self.is_foreground) {
-                    let _ =
-                        terminal::set_foreground(terminal, rustix::process::getpid().as_raw_nonzero().get());
-                }
-            }
-            Standing::Session => {
-                let _ = rustix::process::setsid();
-                // Without a terminal there is none to have.
-                let _ = terminal::adopt(rustix::stdio::stdin());
-            }
-        }
     }
 }

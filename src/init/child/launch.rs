@@ -12,10 +12,13 @@ use rustix::process::Pid;
 use crate::config::plan::{Action, Limit, Located};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
-use crate::init::child::job::Stand;
+use crate::init::child::foreground::Stand;
+use crate::init::child::rlimits;
+use crate::init::event_loop::running_app::Socket;
 use crate::init::steps::action;
-use crate::init::steps::cgroups;
-use crate::init::steps::sockets::{self, Binding, Socket};
+use crate::init::steps::bind;
+use crate::init::steps::bind::Binding;
+use crate::init::steps::sockets;
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};
@@ -27,6 +30,15 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// The longest account of a failure that a child leaves behind.
 const REPORT_MAX: usize = 1024;
+
+/// What a child is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The app itself.
+    App,
+    /// A command of a hook.
+    Hook,
+}
 
 /// What a child is for.
 pub enum Work<'a> {
@@ -156,7 +168,7 @@ impl Launch<'_> {
                 action::perform(action, walk).map(|()| String::new()).map_err(|error| (error, EXIT_SETUP))
             }
             Work::Bind(binding) => binding.perform().map_err(|error| (error, EXIT_SETUP)),
-            Work::Look(path) => sockets::look(path).map_err(|error| (error, EXIT_SETUP)),
+            Work::Look(path) => bind::look(path).map_err(|error| (error, EXIT_SETUP)),
             Work::Program(_) => {
                 let errno = self.become_program(argv, envp, program);
                 let status = match errno {
@@ -180,7 +192,7 @@ impl Launch<'_> {
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
-        cgroups::limit_app(self.limits)?;
+        rlimits::limit_app(self.limits)?;
         if let Some(identity) = self.identity {
             identity.assume(self.confinement)?;
         }

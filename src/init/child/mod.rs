@@ -8,6 +8,8 @@
 //!
 //! Not here: why a child is started (`steps`), and waiting for one (`event_loop`).
 
+pub mod foreground;
 pub mod job;
 pub mod launch;
 pub mod reaper;
+pub mod rlimits;

@@ -4,21 +4,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::cmdline::entrypoint::Entrypoint;
-use crate::init::child::job::Job;
-use crate::init::event_loop::sources::{NewFile, Sources};
-use crate::init::steps::cgroups::OomKills;
-use crate::init::watch::mountpoints::Mountpoints;
-
 use rustix::process::Pid;
 
+use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::init::child::job::Job;
 use crate::init::child::reaper::Reaped;
 use crate::init::entrypoint;
-use crate::init::steps::app::RunningApp;
+use crate::init::event_loop::running_app::RunningApp;
+use crate::init::event_loop::sources::{NewFile, Sources};
 use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::Lost;
+use crate::init::watch::mountpoints::Mountpoints;
+use crate::init::watch::oom::OomKills;
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
+use crate::protocol::Announcement;
 use crate::protocol::{self, FromVassal, WaitStatus};
 use crate::signal_names;
 
@@ -165,6 +165,16 @@ impl Vassal {
         }
         self.hear_app();
         reaped
+    }
+
+    /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
+    /// one that does its work and ends at once may well do so before its hooks have run.
+    pub(in crate::init) fn is_interrupted(&self) -> bool {
+        let has_ended =
+            |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
+        let app_has_ended = self.events.app.as_ref().is_some_and(has_ended);
+        let is_lost = !self.events.lost.is_empty() && !self.events.is_repairing;
+        !self.events.is_ending && (self.events.stop.is_some() || is_lost || app_has_ended)
     }
 
     /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in

@@ -10,4 +10,5 @@
 #[allow(clippy::module_inception, reason = "the room is named after it")]
 pub mod event_loop;
 pub mod notify;
+pub mod running_app;
 pub mod sources;

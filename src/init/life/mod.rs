@@ -4,10 +4,11 @@
 //! is in its life.
 //!
 //! From the beginning of the life on, the process may be PID 1 of a namespace: it does not leave on an error, every error
-//! becomes an end ([`End`](crate::init::vassal::End)) and goes through the shutdown.
+//! becomes an end ([`End`](crate::init::outcome::End)) and goes through the shutdown.
 //!
 //! Not here: how a step is done (`steps`), and how events are collected (`event_loop`).
 
 pub mod reload;
 pub mod remount;
 pub mod serve;
+pub mod setup;

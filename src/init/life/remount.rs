@@ -16,10 +16,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
+use crate::init::child::launch::Role;
 use crate::init::child::launch::Work;
 use crate::init::life::reload::Unread;
-use crate::init::steps::app::Role;
-use crate::init::vassal::{End, Vassal};
+use crate::init::outcome::End;
+use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::{Lost, Maker};
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;

@@ -8,60 +8,23 @@ use std::time::{Duration, Instant};
 use crate::config::plan::{App, Phase};
 use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
-use crate::init::child::job::{Job, Stand};
+use crate::init::child::foreground::Stand;
+use crate::init::child::job::Job;
+use crate::init::child::launch::Role;
 use crate::init::child::launch::{Launch, Launched, Progress, Work};
 use crate::init::entrypoint;
 use crate::init::event_loop::notify::{self, Listener, Offer};
+use crate::init::event_loop::running_app::RunningApp;
+use crate::init::outcome::{End, step};
 use crate::init::steps::sockets;
-use crate::init::vassal::{End, Vassal, step};
+use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
-use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure, WaitStatus};
+use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure};
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
 /// Heartbeats, and reloads of its own, that come faster say nothing more.
 const BEAT: Duration = Duration::from_millis(500);
-
-/// The status is passed on this often at most: an app may talk as much as it likes.
-const STATUS: Duration = Duration::from_secs(1);
-
-/// The app, once it was started.
-pub struct RunningApp {
-    /// Its process.
-    pub launched: Launched,
-    /// Where it tells of itself.
-    pub listener: Listener,
-    /// What it has told already, but for heartbeats and its status.
-    pub announced: Vec<Announcement>,
-    /// When its last heartbeat was passed on.
-    pub beat: Option<Instant>,
-    /// The same for a reload of its own.
-    pub reloaded: Option<Instant>,
-    /// Its status, when it was last passed on, and one that is to be.
-    pub said: (Option<Instant>, Option<String>),
-    /// When it was started.
-    pub since: Instant,
-    /// Whether it is known to have executed its program.
-    pub is_started: bool,
-    /// How it ended, once it has.
-    pub status: Option<WaitStatus>,
-}
-
-impl RunningApp {
-    /// When its status, if it has changed, is to be passed on.
-    pub(in crate::init) fn status_due(&self) -> Option<Instant> {
-        self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
-    }
-}
-
-/// What a child is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The app itself.
-    App,
-    /// A command of a hook.
-    Hook,
-}
 
 impl Vassal {
     /// Starts the app, and waits until it is one: until the child has executed its program.

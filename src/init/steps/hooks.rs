@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
+use crate::init::child::launch::Role;
 use crate::init::child::launch::{Progress, Work};
 use crate::init::event_loop::event_loop::Interrupted;
 use crate::init::steps::action;
-use crate::init::steps::app::Role;
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;

@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod app;
+pub mod bind;
 pub mod capabilities;
 pub mod cgroups;
 pub mod hooks;

@@ -2,26 +2,26 @@
 //! emperor while there is no instance, so that connections wait instead of being refused.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
+use crate::init::child::launch::Role;
 use crate::init::child::launch::{Progress, Work};
-use crate::init::steps::app::Role;
+use crate::init::event_loop::running_app::Socket;
+use crate::init::steps::bind::Binding;
+use crate::init::steps::bind::backlog;
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
@@ -33,30 +33,6 @@ pub const FIRST: i32 = 3;
 /// How long an address that is another's is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
-
-/// A socket that is listening.
-#[derive(Debug)]
-pub struct Socket {
-    /// What it is known by to the next instance.
-    pub label: String,
-    /// Its key, the name of it for the app.
-    pub name: String,
-    /// The socket, above the numbers at which the app gets them.
-    pub fd: OwnedFd,
-}
-
-/// What a child has to do for a socket that has a file.
-#[derive(Debug)]
-pub struct Binding<'a> {
-    /// The unbound socket.
-    pub fd: BorrowedFd<'a>,
-    path: &'a Path,
-    listen: &'a Listen,
-    /// Whose the file is to be; only root can say that.
-    owner: Option<(Option<u32>, Option<u32>)>,
-    /// The socket that was kept, and its file.
-    kept: Option<(&'a str, BorrowedFd<'a>)>,
-}
 
 impl Vassal {
     /// Binds the plan's sockets, or takes back those that were kept, and gives the emperor what it is to keep.
@@ -295,90 +271,6 @@ fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }
 
-impl Binding<'_> {
-    /// In the child: binds the socket, unless the one that was kept is still the one there. Returns device and inode of its
-    /// file.
-    ///
-    /// # Errors
-    /// Something else is there, or bind(2), chmod(2), chown(2).
-    pub fn perform(&self) -> Result<String> {
-        let (path, name) = (self.path, self.path.display());
-        let address = SocketAddrUnix::new(path).context("listen on", &name)?;
-        let mut socket = None;
-        if let Ok(there) = lstat(path) {
-            if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
-                return Err(no_socket(&name));
-            }
-            let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
-            socket = kept.map(|(_, socket)| socket);
-            socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(&there));
-            // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
-            // Nobody listens on what another instance, or another emperor, has left behind.
-            let is_left = || client().and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED);
-            if socket.is_none() && (kept.is_some() || is_left()) {
-                rustix::fs::unlink(path).context("remove the old socket", &name)?;
-            }
-        }
-        if socket.is_none() {
-            if self.listen.mode.is_some() {
-                // The socket has it already.
-                rustix::process::umask(Mode::empty());
-            }
-            bind(self.fd, &address).context("listen on", &name)?;
-        }
-        // Root must not be led to another file.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
-        let there = rustix::fs::fstat(&file).context("look at", &name)?;
-        if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
-            return Err(no_socket(&name));
-        }
-        if let Some((uid, gid)) = self.owner {
-            let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
-            rustix::fs::chownat(&file, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
-        }
-        listen(socket.unwrap_or(self.fd), backlog(self.listen)).context("listen on", &name)?;
-        Ok(file_id(&there))
-    }
-
-    /// Whether the file of the socket that was kept is what that of a new one would be, or can be made so.
-    fn adapt(&self, there: &Stat) -> bool {
-        let (user, group) = self.owner.unwrap_or_default();
-        // A new file gets its maker's group, or its directory's.
-        let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
-        let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
-            || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
-        let is_ours = user.is_some() || there.st_uid == rustix::process::geteuid().as_raw();
-        let umask = rustix::process::umask(Mode::empty());
-        rustix::process::umask(umask);
-        let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
-        let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
-        // Only a user can do no harm by a path.
-        let may_change = self.owner.is_none() && is_ours;
-        is_ours
-            && (group.is_some() || is_of_group)
-            && (has_mode || may_change && rustix::fs::chmod(self.path, mode).is_ok())
-    }
-}
-
-/// In a child: which file is there.
-///
-/// # Errors
-/// As lstat(2).
-pub fn look(path: &Path) -> Result<String> {
-    lstat(path).map(|there| file_id(&there)).context("look at", path.display())
-}
-
-fn no_socket(name: &dyn Display) -> Error {
-    Error::new("listen on", name, "something that is no socket is there")
-}
-
-fn file_id(there: &Stat) -> String {
-    format!("{}:{}", there.st_dev, there.st_ino)
-}
-
 fn listener(
     family: AddressFamily,
     address: &impl SocketAddrArg,
@@ -393,10 +285,6 @@ fn listener(
     bind(&socket, address)?;
     listen(&socket, backlog(plan))?;
     Ok(socket)
-}
-
-fn backlog(plan: &Listen) -> i32 {
-    i32::try_from(plan.backlog).unwrap_or(i32::MAX)
 }
 
 /// What the app's environment says about its sockets, but for its pid (sd_listen_fds(3)).

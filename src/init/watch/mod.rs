@@ -8,6 +8,7 @@
 //! Not here: what follows from a loss (`life`).
 
 pub mod mountpoints;
+pub mod oom;
 pub mod probe;
 pub mod procfs;
 pub mod watchdog;

@@ -1,0 +1,39 @@
+//! How the life of a vassal ends, and how an error of a step becomes its end.
+
+use crate::config::plan::Located;
+use crate::error::Result;
+use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
+
+/// How the vassal's life ended.
+pub enum End {
+    /// The app ended by itself.
+    App(WaitStatus),
+    /// It was told to stop.
+    Stopped,
+    /// A hook ended it with this exit status.
+    Hook(i32),
+    /// A fatal step failed; with the exit status that says so.
+    Setup(Box<SetupFailure>, i32),
+    /// A checked mountpoint was lost.
+    Lost(String),
+    /// The configuration is invalid; the first mistake.
+    Invalid(String),
+}
+
+/// Makes the error of a step that is no hook the vassal's end.
+pub fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
+    result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
+}
+
+/// The same for what one line of the file asks for: where that is.
+pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> std::result::Result<T, End> {
+    result.map_err(|error| {
+        let what = format!("{error} ({}: {})", source.at, source.key);
+        setup_failure(phase, 0, what, error.errno())
+    })
+}
+
+/// The end by a step of the setup that failed, with what it was about.
+pub fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
+    End::Setup(Box::new(SetupFailure { phase: phase.to_owned(), index, what, errno }), EXIT_SETUP)
+}
