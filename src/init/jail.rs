@@ -15,7 +15,6 @@ use crate::error::Result;
 use crate::identity::Identity;
 use crate::init::child::launch::Workdir;
 use crate::init::event_loop::notify;
-use crate::init::vassal::Vassal;
 use crate::init::watch::procfs::Procfs;
 use crate::mount::ops::Walk;
 use crate::protocol;
@@ -62,14 +61,14 @@ const NOT_INHERITED: [&str; 7] = [
     "LISTEN_FDNAMES",
 ];
 
-impl Vassal {
+impl Jail {
     /// Ours, with the plan's changes.
-    pub(in crate::init) fn set_environment(&mut self) {
+    pub(in crate::init) fn set_environment(&mut self, plan: &VassalPlan) {
         // What our starter wants to hear of us is not for the app to say: it gets its own.
         let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
-        self.jail.environment = world::environment();
-        self.jail.environment.retain(|(name, _)| is_ours(name));
-        for change in &Rc::clone(&self.source.plan).environment {
+        self.environment = world::environment();
+        self.environment.retain(|(name, _)| is_ours(name));
+        for change in &plan.environment {
             match change {
                 EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
                 EnvChange::Unset(name) => self.set_variable(name, None),
@@ -79,12 +78,12 @@ impl Vassal {
 
     /// Whether we live in a namespace of our own of this kind.
     pub(in crate::init) fn has_namespace(&self, kind: i32) -> bool {
-        self.jail.namespaces & kind as u64 != 0
+        self.namespaces & kind as u64 != 0
     }
 
     /// Namespaces that the plan asks for and this process is not in.
     pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
-        plan.unshare & !self.jail.namespaces
+        plan.unshare & !self.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.
@@ -94,5 +93,11 @@ impl Vassal {
             return Err(Error::new("set the host name", name.display(), reason));
         }
         rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
+    }
+
+    /// Sets or removes a variable in the environment of everything that comes later.
+    pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value)));
     }
 }

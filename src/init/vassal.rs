@@ -121,7 +121,7 @@ impl Vassal {
             },
             life: Life { had_app: false, remounted: None, sockets: Vec::new(), kept: setup.kept },
         };
-        vassal.set_environment();
+        vassal.jail.set_environment(&vassal.source.plan);
         Ok(vassal)
     }
 }

@@ -10,9 +10,9 @@ use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::init::child::job::Job;
 use crate::init::child::reaper::Reaped;
 use crate::init::entrypoint;
+use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::sources::{NewFile, Sources};
-use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::Lost;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::oom::OomKills;
@@ -21,9 +21,16 @@ use crate::log::Elapsed;
 use crate::protocol::Announcement;
 use crate::protocol::{self, FromVassal, WaitStatus};
 use crate::signal_names;
+use crate::sys::signal;
 
 /// A loss found this soon after a child's death is put down to it.
 const BLAME: Duration = Duration::from_millis(100);
+
+/// Requests to stop that come within this time are one.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Heartbeats, and reloads of its own, that come faster say nothing more.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// How long the answers of the mountpoints are waited for when the emperor asks for a report.
 const REPORT_TIME: Duration = Duration::from_millis(100);
@@ -72,14 +79,14 @@ pub struct EventLoop {
     pub(in crate::init) report_asked: Option<Instant>,
 }
 
-impl Vassal {
+impl EventLoop {
     /// Waits for one child, unless a request to stop or the deadline comes first.
     pub(in crate::init) fn wait_for(
         &mut self,
         pid: Pid,
         deadline: Instant,
     ) -> Result<WaitStatus, Interrupted> {
-        self.events.hook = Some(pid);
+        self.hook = Some(pid);
         let result = loop {
             let reaped = self.wait(None, Some(deadline));
             if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
@@ -92,7 +99,7 @@ impl Vassal {
                 break Err(Interrupted::Deadline);
             }
         };
-        self.events.hook = None;
+        self.hook = None;
         result
     }
 
@@ -104,60 +111,59 @@ impl Vassal {
         deadline: Option<Instant>,
     ) -> Vec<Reaped> {
         let now = Instant::now();
-        let report = self.events.report_asked.map(|asked| asked + REPORT_TIME);
-        let status_due = self.events.app.as_ref().and_then(RunningApp::status_due);
-        let oom_due = self.events.oom.deadline(now);
+        let report = self.report_asked.map(|asked| asked + REPORT_TIME);
+        let status_due = self.app.as_ref().and_then(RunningApp::status_due);
+        let oom_due = self.oom.deadline(now);
         let lines_due = crate::log::deadline(now);
-        let deadline =
-            [deadline, status_due, self.events.mountpoints.deadline(now), report, oom_due, lines_due]
-                .into_iter()
-                .flatten()
-                .min();
+        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due, lines_due]
+            .into_iter()
+            .flatten()
+            .min();
         // Nobody waits for its start any more once it is to stop, and its report stays readable.
-        let starting = self.events.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
-        let starting = starting.filter(|_| self.events.stop.is_none());
+        let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
+        let starting = starting.filter(|_| self.stop.is_none());
         let starting = starting.map(|app| app.launched.as_fd());
-        let said = self.events.app.iter().flat_map(|app| app.listener.descriptors());
-        let others = self.events.mountpoints.descriptors().chain(other).chain(starting).chain(said);
-        let wakeup = self.events.sources.wait(others, self.events.oom.descriptors(), deadline);
+        let said = self.app.iter().flat_map(|app| app.listener.descriptors());
+        let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
+        let wakeup = self.sources.wait(others, self.oom.descriptors(), deadline);
         crate::log::flush();
         let now = Instant::now();
         let mut reaped = wakeup.reaped;
-        reaped.retain(|child| !self.events.mountpoints.probe_died(child.pid, now));
+        reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
         for child in &reaped {
-            self.events.helper_pids.retain(|&pid| pid != child.pid);
-            self.events.mountpoints.child_died(child.pid);
-            match &mut self.events.app {
+            self.helper_pids.retain(|&pid| pid != child.pid);
+            self.mountpoints.child_died(child.pid);
+            match &mut self.app {
                 Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
-                _ if self.events.hook == Some(child.pid) => {}
+                _ if self.hook == Some(child.pid) => {}
                 _ => {
-                    self.events.last_death = Some((now, *child));
-                    if let Some(entry) = &self.events.entry {
+                    self.last_death = Some((now, *child));
+                    if let Some(entry) = &self.entry {
                         entrypoint::say_reaped(entry, child);
                     }
                 }
             }
         }
-        self.events.oom.look(self.events.app.as_ref().is_some_and(|app| app.status.is_none()), now);
+        self.oom.look(self.app.as_ref().is_some_and(|app| app.status.is_none()), now);
         if wakeup.mounts_changed || !reaped.is_empty() {
-            self.events.mountpoints.suspect(now);
+            self.mountpoints.suspect(now);
         }
-        let known = self.events.lost.len();
-        if let Err(error) = self.events.mountpoints.judge(&mut self.events.lost, now) {
+        let known = self.lost.len();
+        if let Err(error) = self.mountpoints.judge(&mut self.lost, now) {
             // The watch is broken, the mounts may be fine. It is tried again at the next interval.
             crate::log!("mountpoint-check: {error}");
         }
-        let death = self.events.last_death;
-        self.events.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
+        let death = self.last_death;
+        self.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
         self.report_mountpoints(wakeup.report, now);
-        self.events.childless |= wakeup.childless;
+        self.childless |= wakeup.childless;
         if let Some(who) = wakeup.stop {
             self.stop_requested(who);
         }
         if wakeup.reload.is_some() {
-            self.events.reload = wakeup.reload;
+            self.reload = wakeup.reload;
         }
-        if let Some(job) = self.events.job.as_ref().filter(|_| wakeup.child_changed) {
+        if let Some(job) = self.job.as_ref().filter(|_| wakeup.child_changed) {
             job.look_for_stop();
         }
         for number in wakeup.signals {
@@ -172,53 +178,135 @@ impl Vassal {
     pub(in crate::init) fn is_interrupted(&self) -> bool {
         let has_ended =
             |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
-        let app_has_ended = self.events.app.as_ref().is_some_and(has_ended);
-        let is_lost = !self.events.lost.is_empty() && !self.events.is_repairing;
-        !self.events.is_ending && (self.events.stop.is_some() || is_lost || app_has_ended)
+        let app_has_ended = self.app.as_ref().is_some_and(has_ended);
+        let is_lost = !self.lost.is_empty() && !self.is_repairing;
+        !self.is_ending && (self.stop.is_some() || is_lost || app_has_ended)
     }
 
     /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
     /// any case.
     pub(in crate::init) fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
-        if self.events.sources.link().is_none() {
+        if self.sources.link().is_none() {
             return;
         }
-        if let Some(reports) = self.events.mountpoints.news() {
-            self.tell(&FromVassal::Mountpoints(reports));
+        if let Some(reports) = self.mountpoints.news() {
+            self.send(&FromVassal::Mountpoints(reports));
         }
-        if is_asked && self.events.report_asked.is_none() {
-            self.events.report_asked = Some(now);
-            self.events.mountpoints.suspect(now);
-            if let Err(error) = self.events.mountpoints.ask(now) {
+        if is_asked && self.report_asked.is_none() {
+            self.report_asked = Some(now);
+            self.mountpoints.suspect(now);
+            if let Err(error) = self.mountpoints.ask(now) {
                 crate::log!("mountpoint-check: {error}");
             }
         }
-        let Some(asked) = self.events.report_asked else { return };
-        if !self.events.mountpoints.is_asking() || now >= asked + REPORT_TIME {
-            self.events.report_asked = None;
-            self.tell(&FromVassal::Mountpoints(self.events.mountpoints.report()));
+        let Some(asked) = self.report_asked else { return };
+        if !self.mountpoints.is_asking() || now >= asked + REPORT_TIME {
+            self.report_asked = None;
+            self.send(&FromVassal::Mountpoints(self.mountpoints.report()));
         }
     }
 
     /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
     /// for us, and the rest can wait.
     pub(in crate::init) fn handle_signal(&mut self, number: i32) {
-        let is_running = self.events.app.as_ref().is_some_and(|app| app.status.is_none());
-        match (&self.events.entry, &mut self.events.job) {
+        let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        match (&self.entry, &mut self.job) {
             (None, _) => self.signal_app(number),
             // ESRCH: it has just ended.
             (Some(_), Some(job)) if is_running => drop(job.forward(number)),
             (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
-                self.events.early_signals.push(number);
+                self.early_signals.push(number);
             }
             (Some(_), _) => self.stop_requested(signal_names::name(number)),
         }
     }
 
     /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
-    pub(in crate::init) fn tell(&self, message: &FromVassal) {
-        if let Some(link) = self.events.sources.link() {
+    pub(in crate::init) fn send(&self, message: &FromVassal) {
+        if let Some(link) = self.sources.link() {
             let _ = protocol::send(link, &message.encode(), None);
+        }
+    }
+
+    /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
+    /// terminal signals a whole process group, and so does timeout(1).
+    pub(in crate::init) fn stop_requested(&mut self, who: String) {
+        let now = Instant::now();
+        let Some((_, since)) = self.stop else {
+            self.stop = Some((who, now));
+            return;
+        };
+        let is_alive = self.app.as_ref().is_some_and(|app| app.status.is_none());
+        if is_alive && now.saturating_duration_since(since) >= SAME_REQUEST {
+            crate::log!("{who} insists: SIGKILL to the app");
+            self.signal_app(libc::SIGKILL);
+        }
+    }
+
+    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
+    pub(in crate::init) fn ask_app(&self, request: Request) -> bool {
+        self.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
+    }
+
+    /// Signals the app, if it is alive.
+    pub(in crate::init) fn signal_app(&self, number: i32) {
+        if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
+            // Not reaped yet, so the pid is still its own.
+            let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
+        }
+    }
+
+    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
+    pub(in crate::init) fn is_talkative(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
+    }
+
+    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
+    pub(in crate::init) fn hear_app(&mut self) {
+        let Some(app) = &mut self.app else { return };
+        let mut wants_to_leave = false;
+        for news in app.listener.news() {
+            match news {
+                Announcement::Status(text) => {
+                    app.said.1 = Some(text);
+                    continue;
+                }
+                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
+                Announcement::Heartbeat => app.beat = Some(Instant::now()),
+                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
+                Announcement::Reloading => {
+                    app.reloaded = Some(Instant::now());
+                    app.announced.retain(|known| *known != Announcement::Ready);
+                }
+                Announcement::Ready
+                | Announcement::Loyal
+                | Announcement::Leave
+                | Announcement::Stopping
+                | Announcement::Stuck => {
+                    if app.announced.contains(&news) {
+                        continue;
+                    }
+                    app.announced.push(news.clone());
+                    wants_to_leave |= news == Announcement::Leave;
+                }
+            }
+            if news == Announcement::Ready {
+                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
+                self.is_accepting = true;
+            }
+            if let Some(link) = self.sources.link() {
+                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
+            }
+        }
+        if app.status_due().is_some_and(|due| due <= Instant::now())
+            && let Some(text) = app.said.1.take()
+        {
+            app.said.0 = Some(Instant::now());
+            self.send(&FromVassal::Announced(Announcement::Status(text)));
+        }
+        if wants_to_leave && self.sources.link().is_none() {
+            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
+            self.stop_requested("the app itself".to_owned());
         }
     }
 }

@@ -57,7 +57,7 @@ impl Vassal {
                 return None;
             }
             NewFile::Sent(_) if self.jail.is_inside && has_templates(&self.source.inputs) => {
-                self.tell(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
+                self.events.send(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
                 return None;
             }
             NewFile::Same => self.source.inputs.clone(),
@@ -80,7 +80,7 @@ impl Vassal {
                 if self.source.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
             {
                 self.source.inputs = inputs;
-                self.tell(&FromVassal::Reloaded);
+                self.events.send(&FromVassal::Reloaded);
                 None
             }
             Verdict::Accepted(plan, fresh) => {
@@ -94,7 +94,7 @@ impl Vassal {
             }
             Verdict::NeedsRespawn(why) => {
                 crate::log!("not reloaded: {why}, which needs a fresh jail");
-                self.tell(&FromVassal::NeedsRespawn(why));
+                self.events.send(&FromVassal::NeedsRespawn(why));
                 None
             }
         }
@@ -105,10 +105,10 @@ impl Vassal {
     fn app_reloads_itself(&mut self, plan: &VassalPlan) -> bool {
         let how = match plan.reload_signal {
             Some(number) => {
-                self.signal_app(number);
+                self.events.signal_app(number);
                 signal_names::name(number)
             }
-            None if matches!(plan.app, App::Program { .. }) && self.ask_app(Request::Reload) => {
+            None if matches!(plan.app, App::Program { .. }) && self.events.ask_app(Request::Reload) => {
                 Request::Reload.to_string()
             }
             None => return false,
@@ -183,7 +183,7 @@ impl Vassal {
 
     fn refuse(&self, why: String) {
         crate::log!("not reloaded, the app goes on as it was: {why}");
-        self.tell(&FromVassal::Refused(why));
+        self.events.send(&FromVassal::Refused(why));
     }
 }
 

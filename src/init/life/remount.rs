@@ -120,7 +120,7 @@ impl Vassal {
         match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), None, &[], &[]) {
             Ok(child) => {
                 let deadline = Instant::now() + self.source.plan.hook_timeout;
-                let _ = self.wait_for(child.pid, deadline);
+                let _ = self.events.wait_for(child.pid, deadline);
             }
             Err(error) => crate::log!("mountpoint-lost: {error}"),
         }

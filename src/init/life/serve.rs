@@ -22,7 +22,6 @@ use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::signal_names;
-use crate::sys::signal;
 
 /// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
 /// daemon.
@@ -30,9 +29,6 @@ const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
 /// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.
 const KILL_GRACE: Duration = Duration::from_secs(1);
-
-/// Requests to stop that come within this time are one.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The exit status when a request to stop came before the app ran: as if SIGTERM had ended it.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
@@ -84,7 +80,7 @@ impl Vassal {
                         if let Err(end) = self.run_again(plan) {
                             return end;
                         }
-                        self.tell(&FromVassal::Reloaded);
+                        self.events.send(&FromVassal::Reloaded);
                         stage = Stage::Running;
                     }
                     Stage::Remounting { remount, .. } => {
@@ -123,7 +119,7 @@ impl Vassal {
                     let who = self.events.stop.as_ref().map_or("", |(who, _)| who.as_str());
                     let how = self.ask_app_to_stop(Request::Stop);
                     crate::log!("stopping for {who}: {how} to the app");
-                    self.tell(&FromVassal::Stopping(self.longest_stop()));
+                    self.events.send(&FromVassal::Stopping(self.longest_stop()));
                     // From here a dying mount only delays the app, and the deadline covers that.
                     self.events.mountpoints.stop();
                     stage = Stage::Stopping { patience: kill_at };
@@ -138,7 +134,7 @@ impl Vassal {
                 }
                 Stage::Running => {
                     if let Some(plan) = self.accepted_reload() {
-                        self.tell(&FromVassal::Reloading(self.longest_reload(&plan)));
+                        self.events.send(&FromVassal::Reloading(self.longest_reload(&plan)));
                         self.ask_app_to_stop(Request::StopGracefully);
                         stage = Stage::Restarting { patience: kill_at, plan };
                     }
@@ -151,7 +147,7 @@ impl Vassal {
                             "the app has not ended after {}: SIGKILL",
                             Elapsed(self.source.plan.stop_timeout)
                         );
-                        self.signal_app(libc::SIGKILL);
+                        self.events.signal_app(libc::SIGKILL);
                         *patience = Patience::GiveUpAt(now + KILL_GRACE);
                     }
                     Patience::GiveUpAt(deadline) if now >= *deadline => {
@@ -161,51 +157,23 @@ impl Vassal {
                     Patience::KillAt(_) | Patience::GiveUpAt(_) => {}
                 },
             }
-            self.wait(None, stage.deadline());
+            self.events.wait(None, stage.deadline());
         }
     }
 
     /// No app is alive or ready for as long as a mount is made anew.
     fn tell_of_restart(&self) {
-        self.tell(&FromVassal::Reloading(self.longest_reload(&self.source.plan)));
-    }
-
-    /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
-    /// terminal signals a whole process group, and so does timeout(1).
-    pub(in crate::init) fn stop_requested(&mut self, who: String) {
-        let now = Instant::now();
-        let Some((_, since)) = self.events.stop else {
-            self.events.stop = Some((who, now));
-            return;
-        };
-        let is_alive = self.events.app.as_ref().is_some_and(|app| app.status.is_none());
-        if is_alive && now.saturating_duration_since(since) >= SAME_REQUEST {
-            crate::log!("{who} insists: SIGKILL to the app");
-            self.signal_app(libc::SIGKILL);
-        }
+        self.events.send(&FromVassal::Reloading(self.longest_reload(&self.source.plan)));
     }
 
     /// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal was chosen for it. Says by what.
     fn ask_app_to_stop(&self, request: Request) -> String {
-        if self.source.plan.stop_signal.is_none() && self.ask_app(request) {
+        if self.source.plan.stop_signal.is_none() && self.events.ask_app(request) {
             return request.to_string();
         }
         let number = self.source.plan.signal_to_stop();
-        self.signal_app(number);
+        self.events.signal_app(number);
         signal_names::name(number)
-    }
-
-    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
-    pub(in crate::init) fn ask_app(&self, request: Request) -> bool {
-        self.events.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
-    }
-
-    /// Signals the app, if it is alive.
-    pub(in crate::init) fn signal_app(&self, number: i32) {
-        if let Some(app) = self.events.app.as_ref().filter(|app| app.status.is_none()) {
-            // Not reaped yet, so the pid is still its own.
-            let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
-        }
     }
 
     /// Whether the app ended by itself or was stopped.
@@ -263,13 +231,13 @@ impl Vassal {
             End::Invalid(mistake) => ExitReason::Config(mistake),
             End::Lost(what) => {
                 // At once: to the emperor first, so that it knows however long the kernel takes.
-                self.tell(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));
+                self.events.send(&FromVassal::Exiting(ExitReason::MountLost(what.clone())));
                 crate::log!("{what}; destroying the instance");
                 reaper::kill_all(&self.jail.procfs, libc::SIGKILL);
                 if !rustix::process::getpid().is_init() {
                     self.wait_for_nobody(KILL_GRACE);
                 }
-                if !self.has_namespace(libc::CLONE_NEWNS) {
+                if !self.jail.has_namespace(libc::CLONE_NEWNS) {
                     // Nobody else takes the dead mount away, and the next instance needs the place.
                     self.detach_checked_mounts();
                 }
@@ -279,16 +247,16 @@ impl Vassal {
         match &reason {
             ExitReason::Stopped | ExitReason::Config(_) => {}
             // Why, only the app can tell: whose lines to look for.
-            ExitReason::App(status) if status.code() != 0 && self.is_talkative() => {
+            ExitReason::App(status) if status.code() != 0 && self.events.is_talkative() => {
                 let source = &self.source.plan.app_source;
                 crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
             }
-            ExitReason::App(_) if !self.is_talkative() => {}
+            ExitReason::App(_) if !self.events.is_talkative() => {}
             reason => crate::log!("{reason}"),
         }
         self.events.is_ending = true;
         // The emperor must not lose its patience with a daemon that flushes.
-        self.tell(&FromVassal::Stopping(self.longest_stop()));
+        self.events.send(&FromVassal::Stopping(self.longest_stop()));
         if self.life.had_app {
             self.end_app();
             self.exit_hooks();
@@ -297,7 +265,7 @@ impl Vassal {
         if let (ExitReason::Stopped, Some((_, since))) = (&reason, &self.events.stop) {
             crate::log!("stopped, {} after the request", Elapsed(since.elapsed()));
         }
-        self.tell(&FromVassal::Exiting(reason));
+        self.events.send(&FromVassal::Exiting(reason));
         code
     }
 
@@ -312,11 +280,11 @@ impl Vassal {
                 if self.events.app.as_ref().is_some_and(|app| app.is_started) {
                     crate::log!("{} to the app", signal_names::name(number));
                 }
-                self.signal_app(number);
+                self.events.signal_app(number);
             }
             let deadline = Instant::now() + time;
             while is_alive(self) && Instant::now() < deadline {
-                self.wait(None, Some(deadline));
+                self.events.wait(None, Some(deadline));
             }
         }
     }
@@ -344,7 +312,7 @@ impl Vassal {
                 reaper::kill(&left, number);
             }
             while !left.is_empty() && Instant::now() < deadline {
-                self.wait(None, Some(deadline));
+                self.events.wait(None, Some(deadline));
                 left = self.the_apps();
                 if number == libc::SIGKILL {
                     // They may have started others before it reached them.
@@ -392,7 +360,8 @@ impl Vassal {
     /// mounted before us, or where others see it, is not ours to break. Once PID 1 has given up the right to do it, the
     /// emperor may.
     fn abort_own_fuse(&self) {
-        let (Some(foreign), true) = (&self.jail.foreign_fuse, self.has_namespace(libc::CLONE_NEWNS)) else {
+        let (Some(foreign), true) = (&self.jail.foreign_fuse, self.jail.has_namespace(libc::CLONE_NEWNS))
+        else {
             return;
         };
         let mut own: Vec<_> =
@@ -423,7 +392,7 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return false;
             }
-            self.wait(None, Some(deadline));
+            self.events.wait(None, Some(deadline));
         }
         true
     }

@@ -46,7 +46,7 @@ pub fn run(setup: Setup) -> i32 {
 impl Vassal {
     /// Everything up to the running app.
     fn set_up(&mut self) -> Result<(), End> {
-        if self.has_namespace(libc::CLONE_NEWNS) {
+        if self.jail.has_namespace(libc::CLONE_NEWNS) {
             // Before the first hook: nothing that is mounted here may turn up where we come from.
             step("namespaces", ops::make_all_private())?;
         }
@@ -66,7 +66,7 @@ impl Vassal {
                 mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
         }
         if let Some(name) = &self.source.plan.hostname {
-            step_of("namespaces", name, self.set_hostname(&name.value))?;
+            step_of("namespaces", name, self.jail.set_hostname(&name.value))?;
         }
         self.note_maker(Maker::Outside)?;
         for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
@@ -100,7 +100,7 @@ impl Vassal {
         if identity.uid.is_none()
             && !own.is_root()
             && self.events.sources.link().is_some()
-            && !self.has_namespace(libc::CLONE_NEWUSER)
+            && !self.jail.has_namespace(libc::CLONE_NEWUSER)
         {
             // An emperor that is not root leaves us capabilities for the jail. They are not for the app.
             identity.uid = Some(own.as_raw());
@@ -108,7 +108,7 @@ impl Vassal {
         self.jail.identity = Some(identity.clone());
         let kept = std::mem::take(&mut self.life.kept);
         let opened = self.open_sockets(&accounts, kept);
-        if opened.is_err() && self.is_interrupted() {
+        if opened.is_err() && self.events.is_interrupted() {
             return Err(self.interrupted());
         }
         step("sockets", opened)?;
@@ -132,7 +132,7 @@ impl Vassal {
             true if self.events.mountpoints.makers().any(by_root) => MountPower::All,
             true => MountPower::Unmount,
             // Nobody else takes the dead mount away, and the next instance needs the place.
-            false if !self.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
+            false if !self.jail.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
             false => MountPower::None,
         }
     }
@@ -158,11 +158,11 @@ impl Vassal {
         // The one before said it, on its way out.
         self.events.is_accepting = false;
         self.jail.workdir = self.jail.jail_workdir.clone();
-        self.set_environment();
+        self.jail.set_environment(&self.source.plan);
         // What the hooks of the jail have set lasts, though they do not run again.
         for hook in Rc::clone(&self.source.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
             match &hook.action {
-                Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
+                Action::Putenv(name, value) => self.jail.set_variable(name, Some(value.clone())),
                 Action::Umask(mask) => self.jail.umask = Some(*mask),
                 _ => {}
             }
@@ -225,8 +225,8 @@ impl Vassal {
                     Elapsed(now - start)
                 );
             }
-            self.wait(None, slow.into_iter().chain([deadline]).min());
-            if self.is_interrupted() {
+            self.events.wait(None, slow.into_iter().chain([deadline]).min());
+            if self.events.is_interrupted() {
                 return Err(self.interrupted());
             }
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::plan::{App, Phase};
 use crate::error::{Context, Error, Result};
@@ -19,12 +19,9 @@ use crate::init::outcome::{End, step};
 use crate::init::steps::sockets;
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
-use crate::protocol::{self, Announcement, EXIT_SETUP, FromVassal, SetupFailure};
+use crate::protocol::{EXIT_SETUP, FromVassal, SetupFailure};
 use crate::sys::memfd::{self, Use};
 use crate::world;
-
-/// Heartbeats, and reloads of its own, that come faster say nothing more.
-const BEAT: Duration = Duration::from_millis(500);
 
 impl Vassal {
     /// Starts the app, and waits until it is one: until the child has executed its program.
@@ -60,7 +57,7 @@ impl Vassal {
                 (Progress::Preparing, None) if self.events.stop.is_some() => return Ok(()),
                 (Progress::Preparing, None) => {}
             }
-            self.wait(None, None);
+            self.events.wait(None, None);
         }
         if let Some(app) = &mut self.events.app {
             app.is_started = true;
@@ -72,16 +69,11 @@ impl Vassal {
                 );
             }
         }
-        self.tell(&FromVassal::Running);
+        self.events.send(&FromVassal::Running);
         if let Some(number) = self.events.entry.as_ref().and_then(|entry| entry.ready_fd) {
             entrypoint::tell_ready(number);
         }
         Ok(())
-    }
-
-    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
-    pub(in crate::init) fn is_talkative(&self) -> bool {
-        self.events.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
     }
 
     /// The app could not be executed, or not even prepared for it.
@@ -174,54 +166,5 @@ impl Vassal {
             heard: is_uwsgi.then(|| self.source.plan.signal_to_stop()),
         }
         .start()
-    }
-
-    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
-    pub(in crate::init) fn hear_app(&mut self) {
-        let Some(app) = &mut self.events.app else { return };
-        let mut wants_to_leave = false;
-        for news in app.listener.news() {
-            match news {
-                Announcement::Status(text) => {
-                    app.said.1 = Some(text);
-                    continue;
-                }
-                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
-                Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
-                Announcement::Reloading => {
-                    app.reloaded = Some(Instant::now());
-                    app.announced.retain(|known| *known != Announcement::Ready);
-                }
-                Announcement::Ready
-                | Announcement::Loyal
-                | Announcement::Leave
-                | Announcement::Stopping
-                | Announcement::Stuck => {
-                    if app.announced.contains(&news) {
-                        continue;
-                    }
-                    app.announced.push(news.clone());
-                    wants_to_leave |= news == Announcement::Leave;
-                }
-            }
-            if news == Announcement::Ready {
-                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
-                self.events.is_accepting = true;
-            }
-            if let Some(link) = self.events.sources.link() {
-                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
-            }
-        }
-        if app.status_due().is_some_and(|due| due <= Instant::now())
-            && let Some(text) = app.said.1.take()
-        {
-            app.said.0 = Some(Instant::now());
-            self.tell(&FromVassal::Announced(Announcement::Status(text)));
-        }
-        if wants_to_leave && self.events.sources.link().is_none() {
-            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
-            self.stop_requested("the app itself".to_owned());
-        }
     }
 }

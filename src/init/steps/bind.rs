@@ -21,7 +21,9 @@ use crate::sys::fd;
 pub struct Binding<'a> {
     /// The unbound socket.
     pub fd: BorrowedFd<'a>,
+    /// Its file.
     pub path: &'a Path,
+    /// What the plan says about it.
     pub listen: &'a Listen,
     /// Whose the file is to be; only root can say that.
     pub owner: Option<(Option<u32>, Option<u32>)>,

@@ -1,6 +1,5 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
-use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -70,7 +69,7 @@ impl Vassal {
     pub fn run_hooks(&mut self, phase: Phase) -> std::result::Result<(), Failed> {
         let plan = Rc::clone(&self.source.plan);
         for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
-            if self.is_interrupted() {
+            if self.events.is_interrupted() {
                 return Err(Failed::Interrupted);
             }
             let start = Instant::now();
@@ -121,8 +120,8 @@ impl Vassal {
             }
             Action::Chdir(path) => self.change_directory(hook.phase, path)?,
             Action::Print(text) => crate::log!("{text}"),
-            Action::Putenv(name, value) => self.set_variable(name, Some(value.clone())),
-            Action::Hostname(name) => self.set_hostname(name)?,
+            Action::Putenv(name, value) => self.jail.set_variable(name, Some(value.clone())),
+            Action::Hostname(name) => self.jail.set_hostname(name)?,
             Action::Chroot(path) => {
                 self.must_answer("chroot", path)?;
                 self.chroot(path)?;
@@ -177,11 +176,11 @@ impl Vassal {
             self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.jail.environment, &[])?;
         let pid = launched.pid;
         let start = Instant::now();
-        let mut ended = self.wait_for(pid, start + timeout.min(SLOW));
+        let mut ended = self.events.wait_for(pid, start + timeout.min(SLOW));
         if timeout > SLOW && matches!(ended, Err(Interrupted::Deadline)) {
             let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
             crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
-            ended = self.wait_for(pid, start + timeout);
+            ended = self.events.wait_for(pid, start + timeout);
         }
         let status = match ended {
             Ok(status) => status,
@@ -217,11 +216,5 @@ impl Vassal {
         }
         self.jail.workdir.change(path);
         Ok(())
-    }
-
-    /// Sets or removes a variable in the environment of everything that comes later.
-    pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
-        self.jail.environment.retain(|(known, _)| known != name);
-        self.jail.environment.extend(value.map(|value| (name.to_owned(), value)));
     }
 }

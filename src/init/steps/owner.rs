@@ -31,13 +31,13 @@ impl Vassal {
                 End::Invalid(report.first())
             })?;
         log_lines(&warnings);
-        step("emperor-tyrant", check(&plan, self.missing_namespaces(&plan)))?;
+        step("emperor-tyrant", check(&plan, self.jail.missing_namespaces(&plan)))?;
         self.events.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.jail.procfs), Instant::now());
         self.jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
         self.jail.umask = plan.umask;
         self.source.plan = Rc::new(plan);
         self.source.fresh = Rc::clone(&self.source.plan);
-        self.set_environment();
+        self.jail.set_environment(&self.source.plan);
         Ok(())
     }
 }

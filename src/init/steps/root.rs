@@ -119,7 +119,7 @@ impl Vassal {
             if Instant::now() >= deadline {
                 return failed(mountpoints::HANGS);
             }
-            self.wait(Some(probe.descriptors()[0]), Some(deadline));
+            self.events.wait(Some(probe.descriptors()[0]), Some(deadline));
             if self.events.mountpoints.probers().all(|pid| pid != probe.pid) {
                 return failed("its prober died");
             }

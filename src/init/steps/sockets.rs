@@ -50,7 +50,7 @@ impl Vassal {
             kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
         // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
         // one with a file, which is not of that namespace.
-        let is_apart = self.has_namespace(libc::CLONE_NEWNET);
+        let is_apart = self.jail.has_namespace(libc::CLONE_NEWNET);
         let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
         let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
         let networks = self.events.sources.link().filter(|_| is_apart && plan.keep_sockets && has_file());
@@ -64,7 +64,7 @@ impl Vassal {
         // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
         let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
         let mut keep: Vec<_> = stay.collect();
-        self.tell(&FromVassal::Sockets(keep.clone()));
+        self.events.send(&FromVassal::Sockets(keep.clone()));
         // The emperor listens there already, and goes on when we are gone.
         let mut on_demand = None;
         for KeptSocket { label, fd } in demand {
@@ -99,7 +99,7 @@ impl Vassal {
             let labels = labels.join(", ");
             crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
         }
-        self.tell(&FromVassal::Sockets(keep));
+        self.events.send(&FromVassal::Sockets(keep));
         for socket in fresh.into_iter().filter_map(|index| self.life.sockets.get(index)) {
             if let Some(link) = self.events.sources.link() {
                 let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
@@ -131,10 +131,10 @@ impl Vassal {
             });
             let next = Instant::now() + PAUSE;
             while Instant::now() < next {
-                if next > end || self.is_interrupted() {
+                if next > end || self.events.is_interrupted() {
                     return opened;
                 }
-                self.wait(None, Some(next));
+                self.events.wait(None, Some(next));
             }
         }
     }
@@ -175,7 +175,7 @@ impl Vassal {
             let file = file.to_owned();
             let looked = self.launch(Role::Hook, owner.is_none(), &Work::Look(path), None, &[], &[]);
             let Ok(launched) = looked else { return false };
-            if self.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
+            if self.events.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
                 crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
             }
             match launched.progress() {
@@ -213,7 +213,7 @@ impl Vassal {
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
         let work = Work::Bind(&binding);
         let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
-        let ended = self.wait_for(launched.pid, Instant::now() + self.source.plan.hook_timeout);
+        let ended = self.events.wait_for(launched.pid, Instant::now() + self.source.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(error, _), _) => return Err(error),
             (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
