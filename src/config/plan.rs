@@ -51,14 +51,21 @@ pub struct RunAs {
     pub no_initgroups: bool,
 }
 
-/// How a vassal is to be run: everything decided, nothing done yet.
+/// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file says
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VassalPlan {
     /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the order of
     /// the file. Run them as they come.
     pub hooks: Vec<Hook>,
-    /// Whom to become.
+    /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
+    pub hook_timeout: Duration,
+    /// The namespaces and the root that the vassal gets.
+    pub jail: JailPlan,
+    /// The user and groups to become.
     pub run_as: RunAs,
+    /// What the app may do beyond what its user may.
+    pub privileges: Privileges,
     /// Changes to the environment, in order.
     pub environment: Vec<EnvChange>,
     /// The app's working directory.
@@ -70,36 +77,50 @@ pub struct VassalPlan {
     /// Where it says so, and under which key: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as a
     /// whole (line 0) where no line does.
     pub app_source: Located<()>,
-    /// Paths that must be answering mounts for as long as the app runs (`mountpoint-check`).
-    pub checks: Vec<Located<PathBuf>>,
-    /// How long a checked path may take to become an answering mount before the app starts.
-    pub mountpoint_timeout: Duration,
-    /// Time between two probes of the checked paths.
-    pub mountpoint_check_interval: Duration,
-    /// How long a probe may go unanswered.
-    pub mountpoint_check_timeout: Duration,
-    /// What happens when one of them is lost while the app runs (`mountpoint-lost`).
-    pub mountpoint_lost: MountpointLost,
-    /// What asks the app to stop; `None` leaves it to the app's kind ([`Self::signal_to_stop`]).
-    pub stop_signal: Option<i32>,
-    /// What makes the app read its own configuration again.
+    /// The mountpoints that are checked.
+    pub mountpoints: MountpointPlan,
+    /// How the app and what hooks left running are stopped.
+    pub stop: StopPlan,
+    /// The signal that makes the app read its own configuration again.
     pub reload_signal: Option<i32>,
-    /// How long the app may take to stop before SIGKILL.
-    pub stop_timeout: Duration,
     /// The sockets that PID 1 binds for the app.
     pub listen: Vec<Located<Listen>>,
     /// Whether they outlive the instance, in the emperor's keeping (not `keep-sockets = false`).
     pub keep_sockets: bool,
-    /// Cgroups that PID 1 enters before anything else (`cgroup`).
-    pub cgroups: Vec<Located<PathBuf>>,
-    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`, `memory-max`, …).
-    pub cgroup_options: Vec<Located<CgroupOption>>,
-    /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
-    pub cgroup_optional: bool,
-    /// Limits of the app (`limit-*`).
-    pub limits: Vec<Located<Limit>>,
-    /// How soon the kernel ends it for want of memory, -1000 to 1000 (`oom-score-adj`, proc(5)).
-    pub oom_score_adj: Option<Located<i32>>,
+    /// How much it may use.
+    pub resources: ResourcePlan,
+}
+
+/// Which mountpoints are checked, how often, and what follows when one is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountpointPlan {
+    /// Paths that must be answering mounts for as long as the app runs (`mountpoint-check`).
+    pub checks: Vec<Located<PathBuf>>,
+    /// How long a checked path may take to become an answering mount before the app starts.
+    pub timeout: Duration,
+    /// Time between two probes of the checked paths.
+    pub check_interval: Duration,
+    /// How long a probe may go unanswered.
+    pub check_timeout: Duration,
+    /// What happens when one of them is lost while the app runs (`mountpoint-lost`).
+    pub lost: MountpointLost,
+}
+
+/// How the app and what hooks left running are stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopPlan {
+    /// What asks the app to stop; `None` leaves it to the app's kind ([`VassalPlan::signal_to_stop`]).
+    pub signal: Option<i32>,
+    /// How long the app may take to stop before SIGKILL.
+    pub timeout: Duration,
+    /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
+    /// exit have run (`unmount-timeout`).
+    pub unmount_timeout: Duration,
+}
+
+/// The namespaces and the root of a vassal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JailPlan {
     /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
     pub unshare: u64,
     /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
@@ -108,17 +129,69 @@ pub struct VassalPlan {
     pub pivot_root: Option<Located<PivotRoot>>,
     /// The host name in the vassal's uts namespace (`hostname`).
     pub hostname: Option<Located<OsString>>,
+}
+
+/// What an app may do beyond what its user may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privileges {
     /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
     pub capabilities: Vec<Located<u32>>,
     /// Capabilities that are taken from the app, as bits (`cap-drop`).
     pub cap_drop: u64,
     /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
     pub no_new_privs: bool,
-    /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
-    pub hook_timeout: Duration,
-    /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
-    /// exit have run (`unmount-timeout`).
-    pub unmount_timeout: Duration,
+}
+
+/// How much of the machine a vassal and its app may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResourcePlan {
+    /// Cgroups that PID 1 enters before anything else (`cgroup`).
+    pub cgroups: Vec<Located<PathBuf>>,
+    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`, `memory-max`, …).
+    pub cgroup_options: Vec<Located<CgroupOption>>,
+    /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
+    pub cgroup_optional: bool,
+    /// Limits of the app (`limit-*`).
+    pub limits: Vec<Located<Limit>>,
+    /// How soon the kernel ends it when memory runs out, -1000 to 1000 (`oom-score-adj`, proc(5)).
+    pub oom_score_adj: Option<Located<i32>>,
+}
+
+impl Default for VassalPlan {
+    fn default() -> Self {
+        Self {
+            hooks: Vec::new(),
+            hook_timeout: Duration::from_secs(60),
+            jail: JailPlan::default(),
+            run_as: RunAs::default(),
+            privileges: Privileges { capabilities: Vec::new(), cap_drop: 0, no_new_privs: true },
+            environment: Vec::new(),
+            chdir: None,
+            umask: None,
+            app: App::Uwsgi { binary: "uwsgi".into(), ini: Vec::new() },
+            app_source: Located {
+                value: (),
+                key: "binary-path".into(),
+                at: Location { file: "".into(), line: 0, column: 0 },
+            },
+            mountpoints: MountpointPlan {
+                checks: Vec::new(),
+                timeout: Duration::from_secs(30),
+                check_interval: Duration::from_secs(2),
+                check_timeout: Duration::from_secs(5),
+                lost: MountpointLost::Destroy,
+            },
+            stop: StopPlan {
+                signal: None,
+                timeout: Duration::from_secs(10),
+                unmount_timeout: Duration::from_secs(10),
+            },
+            reload_signal: None,
+            listen: Vec::new(),
+            keep_sockets: true,
+            resources: ResourcePlan::default(),
+        }
+    }
 }
 
 /// What follows the loss of a checked mountpoint.

@@ -10,25 +10,25 @@ impl VassalPlan {
     pub fn jail_change(&self, new: &Self) -> Option<&'static str> {
         let changes = [
             ("a hook up to as-root", !self.jail_hooks().eq(new.jail_hooks())),
-            ("unshare", self.unshare != new.unshare),
-            ("hostname", !same(&self.hostname, &new.hostname)),
-            ("chroot", !same(&self.chroot, &new.chroot)),
-            ("pivot_root", !same(&self.pivot_root, &new.pivot_root)),
+            ("unshare", self.jail.unshare != new.jail.unshare),
+            ("hostname", !same(&self.jail.hostname, &new.jail.hostname)),
+            ("chroot", !same(&self.jail.chroot, &new.jail.chroot)),
+            ("pivot_root", !same(&self.jail.pivot_root, &new.jail.pivot_root)),
             ("uid", !same(&self.run_as.uid, &new.run_as.uid)),
             ("gid", !same(&self.run_as.gid, &new.run_as.gid)),
             ("add-gid", !same(&self.run_as.add_gids, &new.run_as.add_gids)),
             ("no-initgroups", self.run_as.no_initgroups != new.run_as.no_initgroups),
             // What PID 1 gave up of these it cannot hand to an app any more.
-            ("cap", !same(&self.capabilities, &new.capabilities)),
+            ("cap", !same(&self.privileges.capabilities, &new.privileges.capabilities)),
             ("privileged-binary-patch", self.app.is_privileged() != new.app.is_privileged()),
             // They were bound with rights that PID 1 has given up.
             ("a socket", !same(&self.listen, &new.listen)),
             // Which ones the emperor has is said when they are bound.
             ("keep-sockets", self.keep_sockets != new.keep_sockets),
-            ("cgroup", !same(&self.cgroups, &new.cgroups)),
-            ("a limit of a cgroup", !same(&self.cgroup_options, &new.cgroup_options)),
-            ("oom-score-adj", !same(&self.oom_score_adj, &new.oom_score_adj)),
-            ("mountpoint-check", !same(&self.checks, &new.checks)),
+            ("cgroup", !same(&self.resources.cgroups, &new.resources.cgroups)),
+            ("a limit of a cgroup", !same(&self.resources.cgroup_options, &new.resources.cgroup_options)),
+            ("oom-score-adj", !same(&self.resources.oom_score_adj, &new.resources.oom_score_adj)),
+            ("mountpoint-check", !same(&self.mountpoints.checks, &new.mountpoints.checks)),
             // The same.
             ("mountpoint-lost", self.remounts() != new.remounts()),
         ];
@@ -49,12 +49,12 @@ impl VassalPlan {
     /// What asks the app to stop, where it is a signal that does.
     pub fn signal_to_stop(&self) -> i32 {
         let usual = if matches!(self.app, App::Uwsgi { .. }) { libc::SIGINT } else { libc::SIGTERM };
-        self.stop_signal.unwrap_or(usual)
+        self.stop.signal.unwrap_or(usual)
     }
 
     /// Whether lost mounts are made anew.
     pub fn remounts(&self) -> bool {
-        self.mountpoint_lost == MountpointLost::Remount
+        self.mountpoints.lost == MountpointLost::Remount
     }
 
     /// What of the hooks counts, for those that a reload skips.

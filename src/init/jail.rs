@@ -83,7 +83,7 @@ impl Jail {
 
     /// Namespaces that the plan asks for and this process is not in.
     pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
-        plan.unshare & !self.namespaces
+        plan.jail.unshare & !self.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.

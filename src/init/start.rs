@@ -197,7 +197,7 @@ fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
 
 /// Runs the plan, in namespaces of its own where it asks for more than there are.
 fn live(mut setup: Setup) -> i32 {
-    let missing = setup.plan.unshare & !setup.namespaces;
+    let missing = setup.plan.jail.unshare & !setup.namespaces;
     setup.namespaces |= missing;
     if missing == 0 {
         return run(setup);

@@ -75,11 +75,13 @@ fn the_tutorials_cow_vassal_gives_its_plan() {
         assert_eq!((hook.source.value.as_str(), hook.source.at.to_string().as_str()), (text, at));
     }
     let pivot = PivotRoot { new_root: "/ufs".into(), put_old: "/ufs/.old_root".into() };
-    assert_eq!(plan.pivot_root.as_ref().map(|pivot| &pivot.value), Some(&pivot));
+    assert_eq!(plan.jail.pivot_root.as_ref().map(|pivot| &pivot.value), Some(&pivot));
     assert_eq!(plan.run_as.uid.as_ref().map(|uid| &uid.value), Some(&Id::Name("user001".into())));
     assert_eq!(plan.run_as.gid.as_ref().map(|gid| &gid.value), Some(&Id::Name("user001".into())));
-    assert_eq!(plan.checks.iter().map(|check| check.value.as_path()).collect::<Vec<_>>(), ["/"]);
-    assert!(plan.no_new_privs && plan.capabilities.is_empty() && plan.chroot.is_none());
+    assert_eq!(plan.mountpoints.checks.iter().map(|check| check.value.as_path()).collect::<Vec<_>>(), ["/"]);
+    assert!(
+        plan.privileges.no_new_privs && plan.privileges.capabilities.is_empty() && plan.jail.chroot.is_none()
+    );
     assert_eq!(
         ini(plan),
         "[uwsgi]\nplugins-dir = /ns/precise/opt/uwsgi/plugins\nplugins-dir = /opt/uwsgi/plugins\nplugin = psgi\n\
@@ -123,16 +125,19 @@ fn keys_of_the_jail_reach_the_plan() {
         "command = x\nchroot = /c\npivot-root = /n  /n\nhostname = %n\ncap = NET_RAW\ncap = cap_kill,21\nno-new-privs = false\n\
          hook-timeout = 2m\nunmount-timeout = 0\nmount-check = /m\nmountpoint-check = /n",
     );
-    assert_eq!(plan.chroot.unwrap().value.to_str(), Some("/c"));
-    assert_eq!(plan.pivot_root.unwrap().value, PivotRoot { new_root: "/n".into(), put_old: "/n".into() });
-    assert_eq!(plan.hostname.unwrap().value, "user001");
-    assert_eq!(plan.capabilities.iter().map(|cap| cap.value).collect::<Vec<_>>(), [5, 21]);
-    assert!(!plan.no_new_privs);
-    assert_eq!((plan.hook_timeout, plan.unmount_timeout), (Duration::from_secs(120), Duration::ZERO));
-    assert_eq!(plan.checks.len(), 2);
+    assert_eq!(plan.jail.chroot.unwrap().value.to_str(), Some("/c"));
+    assert_eq!(
+        plan.jail.pivot_root.unwrap().value,
+        PivotRoot { new_root: "/n".into(), put_old: "/n".into() }
+    );
+    assert_eq!(plan.jail.hostname.unwrap().value, "user001");
+    assert_eq!(plan.privileges.capabilities.iter().map(|cap| cap.value).collect::<Vec<_>>(), [5, 21]);
+    assert!(!plan.privileges.no_new_privs);
+    assert_eq!((plan.hook_timeout, plan.stop.unmount_timeout), (Duration::from_secs(120), Duration::ZERO));
+    assert_eq!(plan.mountpoints.checks.len(), 2);
     let plan = vassal("command = x");
-    assert!(plan.no_new_privs);
-    assert_eq!((plan.hook_timeout.as_secs(), plan.unmount_timeout.as_secs()), (60, 10));
+    assert!(plan.privileges.no_new_privs);
+    assert_eq!((plan.hook_timeout.as_secs(), plan.stop.unmount_timeout.as_secs()), (60, 10));
 }
 
 #[test]

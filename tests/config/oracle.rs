@@ -233,7 +233,10 @@ fn a_tutorial_file_gives_its_plan() {
     for (reload, hooks) in [(false, 1), (true, 0)] {
         let plan = load_vassal(&[Input::File(file.clone())], reload, &Machine).map(|loaded| loaded.plan);
         let plan = plan.map_err(|report| report.to_string()).unwrap();
-        assert_eq!((plan.hooks.len(), plan.checks.len(), plan.signal_to_stop()), (hooks, 1, libc::SIGINT));
+        assert_eq!(
+            (plan.hooks.len(), plan.mountpoints.checks.len(), plan.signal_to_stop()),
+            (hooks, 1, libc::SIGINT)
+        );
         let ini = b"[uwsgi]\npsgi = /app/myapp.pl\nprotocol = http\n".to_vec();
         assert_eq!(plan.app, App::Uwsgi { binary: "uwsgi".into(), ini });
     }

@@ -92,12 +92,15 @@ fn a_bare_command_takes_the_defaults() {
     let plan = vassal("command = sleep 'a b'").plan;
     let argv = vec!["sleep".into(), "a b".into()];
     assert_eq!(plan.app, App::Program { argv, privileged: false });
-    assert_eq!((plan.signal_to_stop(), plan.stop_timeout), (libc::SIGTERM, Duration::from_secs(10)));
-    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(30));
-    assert_eq!(plan.mountpoint_check_interval, Duration::from_secs(2));
-    assert_eq!(plan.mountpoint_check_timeout, Duration::from_secs(5));
+    assert_eq!((plan.signal_to_stop(), plan.stop.timeout), (libc::SIGTERM, Duration::from_secs(10)));
+    assert_eq!(plan.mountpoints.timeout, Duration::from_secs(30));
+    assert_eq!(plan.mountpoints.check_interval, Duration::from_secs(2));
+    assert_eq!(plan.mountpoints.check_timeout, Duration::from_secs(5));
     assert!(
-        !plan.run_as.no_initgroups && plan.run_as.uid.is_none() && plan.umask.is_none() && plan.unshare == 0
+        !plan.run_as.no_initgroups
+            && plan.run_as.uid.is_none()
+            && plan.umask.is_none()
+            && plan.jail.unshare == 0
     );
 }
 
@@ -119,18 +122,18 @@ fn every_key_reaches_the_plan() {
     assert_eq!(plan.environment, [EnvChange::Set("A".into(), "/root".into()), EnvChange::Unset("B".into())]);
     assert_eq!((plan.chdir.unwrap().value, plan.umask), ("/srv".into(), Some(0o027)));
     assert_eq!(plan.app, App::Program { argv: vec!["prog".into(), "-x".into()], privileged: true });
-    assert_eq!(plan.checks[0].value, Path::new("/app001"));
-    assert_eq!(plan.mountpoint_timeout, Duration::from_secs(120));
-    assert_eq!(plan.mountpoint_check_interval, Duration::from_millis(250));
-    assert_eq!(plan.mountpoint_check_timeout, Duration::from_millis(1500));
-    assert_eq!((plan.stop_timeout, plan.stop_signal), (Duration::ZERO, Some(libc::SIGQUIT)));
-    assert_eq!(plan.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+    assert_eq!(plan.mountpoints.checks[0].value, Path::new("/app001"));
+    assert_eq!(plan.mountpoints.timeout, Duration::from_secs(120));
+    assert_eq!(plan.mountpoints.check_interval, Duration::from_millis(250));
+    assert_eq!(plan.mountpoints.check_timeout, Duration::from_millis(1500));
+    assert_eq!((plan.stop.timeout, plan.stop.signal), (Duration::ZERO, Some(libc::SIGQUIT)));
+    assert_eq!(plan.jail.unshare, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
 }
 
 #[test]
 fn a_policy_for_losses_is_a_word_or_a_hook() {
     let policy =
-        |value: &str| vassal(&format!("command = x\nmountpoint-lost = {value}")).plan.mountpoint_lost;
+        |value: &str| vassal(&format!("command = x\nmountpoint-lost = {value}")).plan.mountpoints.lost;
     assert_eq!((policy("destroy"), policy("remount")), (MountpointLost::Destroy, MountpointLost::Remount));
     let MountpointLost::Hook(hook) = policy("hook:exec:do it") else { panic!("no hook") };
     assert_eq!((hook.action, hook.source.value.as_str()), (Action::Exec("do it".into()), "exec:do it"));

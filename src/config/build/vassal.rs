@@ -15,7 +15,7 @@ use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
 use crate::config::keys::options::VASSAL_INIT;
 use crate::config::keys::values::{self, Parsed};
 use crate::config::plan::{
-    App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, RunAs, VassalPlan,
+    App, Hook, Limit, Limited, Listen, Located, Location, MountpointLost, Phase, VassalPlan,
 };
 use crate::config::setting::{Setting, State};
 
@@ -35,43 +35,9 @@ pub(crate) fn plan(
     command: Option<&[OsString]>,
     found: &mut Diagnostics,
 ) -> VassalPlan {
-    let mut plan = VassalPlan {
-        hooks: Vec::new(),
-        run_as: RunAs::default(),
-        environment: Vec::new(),
-        chdir: None,
-        umask: None,
-        app: App::Uwsgi { binary: "uwsgi".into(), ini: Vec::new() },
-        app_source: Located {
-            value: (),
-            key: "binary-path".into(),
-            at: Location { line: 0, ..found.start() },
-        },
-        checks: Vec::new(),
-        mountpoint_timeout: Duration::from_secs(30),
-        mountpoint_check_interval: Duration::from_secs(2),
-        mountpoint_check_timeout: Duration::from_secs(5),
-        mountpoint_lost: MountpointLost::Destroy,
-        stop_signal: None,
-        reload_signal: None,
-        stop_timeout: Duration::from_secs(10),
-        listen: Vec::new(),
-        keep_sockets: true,
-        cgroups: Vec::new(),
-        cgroup_options: Vec::new(),
-        cgroup_optional: false,
-        limits: Vec::new(),
-        oom_score_adj: None,
-        unshare: 0,
-        chroot: None,
-        pivot_root: None,
-        hostname: None,
-        capabilities: Vec::new(),
-        cap_drop: 0,
-        no_new_privs: command.is_none(),
-        hook_timeout: Duration::from_secs(60),
-        unmount_timeout: Duration::from_secs(10),
-    };
+    let mut plan = VassalPlan::default();
+    plan.app_source.at = Location { line: 0, ..found.start() };
+    plan.privileges.no_new_privs = command.is_none();
     if let Some(setting) = emperor_key(settings) {
         // Whatever else is in it, there is nothing to say about it here.
         found.error(&setting.at, "this is an emperor's file: run 'emperor FILE'");
@@ -137,18 +103,19 @@ pub(crate) fn plan(
             "binary-path" => set_located(&mut binary, setting, found, values::text),
             "cap" => {
                 if let Some(numbers) = value(setting, found, capabilities::list) {
-                    plan.capabilities = numbers.into_iter().map(|number| locate(setting, number)).collect();
+                    plan.privileges.capabilities =
+                        numbers.into_iter().map(|number| locate(setting, number)).collect();
                 }
             }
-            "cap-drop" => set(&mut plan.cap_drop, setting, found, capabilities::set),
-            "cgroup" => plan.cgroups.extend(located(setting, found, values::absolute)),
+            "cap-drop" => set(&mut plan.privileges.cap_drop, setting, found, capabilities::set),
+            "cgroup" => plan.resources.cgroups.extend(located(setting, found, values::absolute)),
             "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => {
                 let option = checked(setting, found, values::cgroup_option(setting.name(), setting.text()));
-                plan.cgroup_options.extend(option.map(|option| locate(setting, option)));
+                plan.resources.cgroup_options.extend(option.map(|option| locate(setting, option)));
             }
-            "cgroup-optional" => set(&mut plan.cgroup_optional, setting, found, values::boolean),
+            "cgroup-optional" => set(&mut plan.resources.cgroup_optional, setting, found, values::boolean),
             "chdir" => set_located(&mut plan.chdir, setting, found, values::path),
-            "chroot" => set_located(&mut plan.chroot, setting, found, values::path),
+            "chroot" => set_located(&mut plan.jail.chroot, setting, found, values::path),
             "command" => set_located(&mut program, setting, found, |text| words(text, false)),
             "env" => plan.environment.extend(value(setting, found, values::env_set)),
             "hook-timeout" => set(&mut plan.hook_timeout, setting, found, period),
@@ -163,27 +130,29 @@ pub(crate) fn plan(
                 for_uwsgi.extend(with_uwsgi.then_some(setting));
             }
             "listen" => addresses.extend(located(setting, found, listen::address)),
-            "hostname" => set_located(&mut plan.hostname, setting, found, values::hostname),
+            "hostname" => set_located(&mut plan.jail.hostname, setting, found, values::hostname),
             "limit-as" | "limit-nofile" | "limit-nproc" => {
                 let limit = checked(setting, found, limit(setting.name(), setting.text()));
-                plan.limits.extend(limit.map(|limit| locate(setting, limit)));
+                plan.resources.limits.extend(limit.map(|limit| locate(setting, limit)));
             }
             "mount-check" | "mountpoint-check" => {
-                plan.checks.extend(located(setting, found, values::absolute));
+                plan.mountpoints.checks.extend(located(setting, found, values::absolute));
                 say_dots(setting, found);
             }
-            "mountpoint-check-interval" => set(&mut plan.mountpoint_check_interval, setting, found, period),
-            "mountpoint-check-timeout" => set(&mut plan.mountpoint_check_timeout, setting, found, period),
+            "mountpoint-check-interval" => set(&mut plan.mountpoints.check_interval, setting, found, period),
+            "mountpoint-check-timeout" => set(&mut plan.mountpoints.check_timeout, setting, found, period),
             "mountpoint-lost" => {
                 if let Some(policy) = mountpoint_lost(setting, found) {
-                    plan.mountpoint_lost = policy;
+                    plan.mountpoints.lost = policy;
                 }
             }
-            "mountpoint-timeout" => set(&mut plan.mountpoint_timeout, setting, found, values::duration),
-            "no-new-privs" => set(&mut plan.no_new_privs, setting, found, values::boolean),
-            "oom-score-adj" => set_located(&mut plan.oom_score_adj, setting, found, values::oom_score_adj),
+            "mountpoint-timeout" => set(&mut plan.mountpoints.timeout, setting, found, values::duration),
+            "no-new-privs" => set(&mut plan.privileges.no_new_privs, setting, found, values::boolean),
+            "oom-score-adj" => {
+                set_located(&mut plan.resources.oom_score_adj, setting, found, values::oom_score_adj)
+            }
             "pivot-root" | "pivot_root" => {
-                set_located(&mut plan.pivot_root, setting, found, values::pivot_root)
+                set_located(&mut plan.jail.pivot_root, setting, found, values::pivot_root)
             }
             "privileged-binary-patch" => {
                 set_located(&mut program, setting, found, |text| one_word(text, true))
@@ -192,22 +161,22 @@ pub(crate) fn plan(
                 set_located(&mut program, setting, found, |text| words(text, true))
             }
             "reload-signal" => set_some(&mut plan.reload_signal, setting, found, values::signal),
-            "stop-signal" => set_some(&mut plan.stop_signal, setting, found, values::signal),
-            "stop-timeout" => set(&mut plan.stop_timeout, setting, found, values::duration),
+            "stop-signal" => set_some(&mut plan.stop.signal, setting, found, values::signal),
+            "stop-timeout" => set(&mut plan.stop.timeout, setting, found, values::duration),
             "strict" => {
                 value(setting, found, values::boolean);
                 for_uwsgi.push(setting);
             }
             "umask" => set_some(&mut plan.umask, setting, found, |text| values::octal(text, 0o777)),
             "unenv" => plan.environment.extend(value(setting, found, values::env_unset)),
-            "unmount-timeout" => set(&mut plan.unmount_timeout, setting, found, values::duration),
+            "unmount-timeout" => set(&mut plan.stop.unmount_timeout, setting, found, values::duration),
             "unprivileged-binary-patch" => {
                 set_located(&mut program, setting, found, |text| one_word(text, false))
             }
             "unprivileged-binary-patch-arg" => {
                 set_located(&mut program, setting, found, |text| words(text, false))
             }
-            "unshare" => set(&mut plan.unshare, setting, found, values::namespaces),
+            "unshare" => set(&mut plan.jail.unshare, setting, found, values::namespaces),
             _ => for_uwsgi.push(setting),
         }
     }

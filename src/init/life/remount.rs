@@ -57,7 +57,7 @@ impl Vassal {
     /// is nothing to be saved.
     pub(in crate::init) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
         let plan = Rc::clone(&self.source.plan);
-        match &plan.mountpoint_lost {
+        match &plan.mountpoints.lost {
             MountpointLost::Hook(hook) if is_running => {
                 crate::log!("{}; the app goes on", lost.what);
                 self.events.is_repairing = true;

@@ -105,13 +105,13 @@ impl Vassal {
                     Survival::Remount(remount) => {
                         self.tell_of_restart();
                         self.ask_app_to_stop(Request::Stop);
-                        let patience = Patience::KillAt(Instant::now() + self.source.plan.stop_timeout);
+                        let patience = Patience::KillAt(Instant::now() + self.source.plan.stop.timeout);
                         stage = Stage::Remounting { patience, remount };
                     }
                 }
             }
             let now = Instant::now();
-            let kill_at = Patience::KillAt(now + self.source.plan.stop_timeout);
+            let kill_at = Patience::KillAt(now + self.source.plan.stop.timeout);
             match &mut stage {
                 Stage::Running | Stage::Restarting { .. } | Stage::Remounting { .. }
                     if self.events.stop.is_some() =>
@@ -145,7 +145,7 @@ impl Vassal {
                     Patience::KillAt(deadline) if now >= *deadline => {
                         crate::log!(
                             "the app has not ended after {}: SIGKILL",
-                            Elapsed(self.source.plan.stop_timeout)
+                            Elapsed(self.source.plan.stop.timeout)
                         );
                         self.events.signal_app(libc::SIGKILL);
                         *patience = Patience::GiveUpAt(now + KILL_GRACE);
@@ -168,7 +168,7 @@ impl Vassal {
 
     /// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal was chosen for it. Says by what.
     fn ask_app_to_stop(&self, request: Request) -> String {
-        if self.source.plan.stop_signal.is_none() && self.events.ask_app(request) {
+        if self.source.plan.stop.signal.is_none() && self.events.ask_app(request) {
             return request.to_string();
         }
         let number = self.source.plan.signal_to_stop();
@@ -183,9 +183,9 @@ impl Vassal {
 
     /// How long an orderly stop may take, everything included.
     fn longest_stop(&self) -> Duration {
-        self.source.plan.stop_timeout
+        self.source.plan.stop.timeout
             + self.longest_phase(&self.source.plan, &[Phase::AsUserAtexit])
-            + self.source.plan.unmount_timeout * 2
+            + self.source.plan.stop.unmount_timeout * 2
             + SWEEP_GRACE
             + KILL_GRACE * 4
     }
@@ -193,11 +193,11 @@ impl Vassal {
     /// How long it may take until the app runs as another plan says.
     fn longest_reload(&self, plan: &VassalPlan) -> Duration {
         let phases = [Phase::AsUser, Phase::PreApp, Phase::PostApp];
-        self.source.plan.stop_timeout
+        self.source.plan.stop.timeout
             + SWEEP_GRACE
             + KILL_GRACE * 2
             + self.longest_phase(plan, &phases)
-            + plan.mountpoint_timeout
+            + plan.mountpoints.timeout
     }
 
     fn longest_phase(&self, plan: &VassalPlan, phases: &[Phase]) -> Duration {
@@ -273,7 +273,7 @@ impl Vassal {
     fn end_app(&mut self) {
         let is_alive = |vassal: &Self| vassal.events.app.as_ref().is_some_and(|app| app.status.is_none());
         for (number, time) in
-            [(self.source.plan.signal_to_stop(), self.source.plan.stop_timeout), (libc::SIGKILL, KILL_GRACE)]
+            [(self.source.plan.signal_to_stop(), self.source.plan.stop.timeout), (libc::SIGKILL, KILL_GRACE)]
         {
             if is_alive(self) {
                 // A child that could not execute its program ends by itself, and was no app yet.
@@ -298,7 +298,7 @@ impl Vassal {
         self.end_the_apps();
         // All of them: none that fails ends the phase, and nothing interrupts us any more.
         let _ = self.run_hooks(Phase::AsUserAtexit);
-        self.wait_for_nobody(self.source.plan.unmount_timeout);
+        self.wait_for_nobody(self.source.plan.stop.unmount_timeout);
     }
 
     /// Ends what the app has left behind, which may still use what the hooks are about to unmount.
@@ -328,7 +328,7 @@ impl Vassal {
         let spared: Vec<_> =
             self.events.helper_pids.iter().copied().chain(self.events.mountpoints.probers()).collect();
         let mut left = self.jail.procfs.below_us(&spared);
-        let is_marked = self.source.plan.no_new_privs && !self.source.plan.app.is_privileged();
+        let is_marked = self.source.plan.privileges.no_new_privs && !self.source.plan.app.is_privileged();
         // We were started like that: all of ours are.
         if is_marked && rustix::thread::no_new_privs() == Ok(false) {
             left.retain(|&pid| self.jail.procfs.has_no_new_privs(pid));
@@ -341,7 +341,7 @@ impl Vassal {
     fn sweep(&mut self) {
         let grace = match self.events.entry.as_ref().map(|entry| entry.rest) {
             Some(Rest::Sweep(grace)) => grace,
-            _ if self.source.plan.starts_daemons() => self.source.plan.unmount_timeout,
+            _ if self.source.plan.starts_daemons() => self.source.plan.stop.unmount_timeout,
             _ => SWEEP_GRACE,
         };
         reaper::kill_all(&self.jail.procfs, libc::SIGTERM);
@@ -375,7 +375,7 @@ impl Vassal {
     }
 
     fn detach_checked_mounts(&self) {
-        for check in &self.source.plan.checks {
+        for check in &self.source.plan.mountpoints.checks {
             let umount =
                 Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
             if let Err(error) = ops::umount(&umount, &Walk::default()) {

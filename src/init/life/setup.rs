@@ -52,7 +52,7 @@ impl Vassal {
         }
         // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew. What an
         // owner's file asks for is not known yet.
-        let may_be_wanted = self.jail.owner.is_some() || self.source.plan.oom_score_adj.is_some();
+        let may_be_wanted = self.jail.owner.is_some() || self.source.plan.resources.oom_score_adj.is_some();
         let oom_score =
             may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
         if let Some(owner) = self.jail.owner {
@@ -65,7 +65,7 @@ impl Vassal {
             self.jail.foreign_fuse =
                 mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
         }
-        if let Some(name) = &self.source.plan.hostname {
+        if let Some(name) = &self.source.plan.jail.hostname {
             step_of("namespaces", name, self.jail.set_hostname(&name.value))?;
         }
         self.note_maker(Maker::Outside)?;
@@ -74,13 +74,13 @@ impl Vassal {
         }
         let host = Accounts::read();
         let plan = Rc::clone(&self.source.plan);
-        if let Some(path) = &plan.chroot {
+        if let Some(path) = &plan.jail.chroot {
             step_of("jail", path, self.change_root(&path.value))?;
         }
-        if let Some(pivot) = &plan.pivot_root {
+        if let Some(pivot) = &plan.jail.pivot_root {
             step_of("jail", pivot, self.pivot_root(&pivot.value))?;
         }
-        if plan.chroot.is_some() || plan.pivot_root.is_some() {
+        if plan.jail.chroot.is_some() || plan.jail.pivot_root.is_some() {
             // What was mounted before cannot be mounted again from in here.
             self.note_maker(Maker::Outside)?;
         }
@@ -198,14 +198,20 @@ impl Vassal {
             return Ok(());
         }
         let start = Instant::now();
-        let deadline = start + self.source.plan.mountpoint_timeout;
+        let deadline = start + self.source.plan.mountpoints.timeout;
         let mut slow = Some(start + SLOW);
         step("mountpoint-check", self.events.sources.watch_mounts(&self.jail.procfs))?;
         loop {
             let now = Instant::now();
             if step("mountpoint-check", self.events.mountpoints.look(now))? {
-                let paths: Vec<_> =
-                    self.source.plan.checks.iter().map(|path| path.value.display().to_string()).collect();
+                let paths: Vec<_> = self
+                    .source
+                    .plan
+                    .mountpoints
+                    .checks
+                    .iter()
+                    .map(|path| path.value.display().to_string())
+                    .collect();
                 crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
                 // What a hook of as-user has left to a process in the background counts as made by as-user.
                 return self.note_maker(Maker::Phase(Phase::AsUser));
@@ -219,7 +225,7 @@ impl Vassal {
             if slow.take_if(|slow| now >= *slow).is_some()
                 && let Some((check, trouble)) = self.events.mountpoints.trouble()
             {
-                let (path, most) = (check.value.display(), Elapsed(self.source.plan.mountpoint_timeout));
+                let (path, most) = (check.value.display(), Elapsed(self.source.plan.mountpoints.timeout));
                 crate::log!(
                     "mountpoint {path}: {trouble}, after {}; it is given {most}",
                     Elapsed(now - start)

@@ -160,7 +160,7 @@ impl Vassal {
             stand,
             passed,
             sockets: if role == Role::App { &self.life.sockets } else { &[] },
-            limits: if role == Role::App { &self.source.plan.limits } else { &[] },
+            limits: if role == Role::App { &self.source.plan.resources.limits } else { &[] },
             signals: &self.jail.signals,
             // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
             heard: is_uwsgi.then(|| self.source.plan.signal_to_stop()),

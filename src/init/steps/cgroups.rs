@@ -17,22 +17,26 @@ impl Vassal {
     /// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
     pub(in crate::init) fn limit(&mut self, oom_score: Option<rustix::io::Result<OwnedFd>>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.source.plan);
-        for Located { value, key, at } in &plan.cgroups {
+        for Located { value, key, at } in &plan.resources.cgroups {
             let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
-            cgroup::optionally("", entered, plan.cgroup_optional)?;
+            cgroup::optionally("", entered, plan.resources.cgroup_optional)?;
         }
         let made = Some(&self.jail.cgroup).filter(|made| !made.as_os_str().is_empty());
         let made = made.map(PathBuf::as_path);
-        let all: Vec<_> = made.into_iter().chain(plan.cgroups.iter().map(|cgroup| &*cgroup.value)).collect();
-        if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.cgroup_options.first()) {
+        let all: Vec<_> =
+            made.into_iter().chain(plan.resources.cgroups.iter().map(|cgroup| &*cgroup.value)).collect();
+        if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.resources.cgroup_options.first())
+        {
             let reason = "there is no cgroup for it: add 'cgroup = DIR', or 'emperor-cgroup = DIR' to the emperor's file";
             let missing = Err(Error::new(&format!("{at}:"), key, reason));
-            cgroup::optionally("", missing, plan.cgroup_optional)?;
+            cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
         }
-        cgroup::set("", &all, &plan.cgroup_options, plan.cgroup_optional)?;
+        cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
         // Opened here, as there may be no way to it later.
         self.events.oom = OomKills::new(&all);
-        if let Some((Located { value, key, at }, opened)) = plan.oom_score_adj.as_ref().zip(oom_score) {
+        if let Some((Located { value, key, at }, opened)) =
+            plan.resources.oom_score_adj.as_ref().zip(oom_score)
+        {
             let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
             written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
         }

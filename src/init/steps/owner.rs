@@ -57,7 +57,7 @@ fn identity(owner: FileOwner) -> Result<Identity> {
 /// Refuses by name what an owner asks for in vain, where it would not fail by itself.
 fn check(plan: &VassalPlan, missing: u64) -> Result<()> {
     let refused = |key, at, reason| Err(Error::new(&format!("{at}:"), key, reason));
-    if let Some(Located { key, at, .. }) = plan.capabilities.first() {
+    if let Some(Located { key, at, .. }) = plan.privileges.capabilities.first() {
         return refused(key, at, "the file's owner has no capabilities to keep");
     }
     if let Some(Located { key, at, .. }) = plan.run_as.add_gids.first() {

@@ -92,7 +92,7 @@ impl Vassal {
         let Some(mount) = mount else { return Ok(None) };
         let probe = Probe::start(mount.owner(), None)?;
         self.events.mountpoints.add_prober(probe.pid);
-        let timeout = self.source.plan.mountpoint_timeout;
+        let timeout = self.source.plan.mountpoints.timeout;
         let rhythm = Rhythm { interval: timeout, patience: timeout };
         let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
         let answer = asked.and_then(|()| self.await_answer(&probe, operation, path, timeout));
@@ -129,7 +129,7 @@ impl Vassal {
 
 /// The directory that targets of mounts before the jail may lie in.
 pub(in crate::init) fn coming_root(plan: &crate::config::plan::VassalPlan) -> Option<PathBuf> {
-    match (&plan.pivot_root, &plan.chroot) {
+    match (&plan.jail.pivot_root, &plan.jail.chroot) {
         (Some(pivot), _) => Some(pivot.value.new_root.clone()),
         (None, Some(chroot)) => Some(chroot.value.clone()),
         (None, None) => None,

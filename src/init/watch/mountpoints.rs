@@ -91,9 +91,9 @@ pub struct Lost {
 impl Mountpoints {
     /// Watches the plan's paths. Nothing is asked yet.
     pub fn new(plan: &VassalPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
-        let (interval, timeout) = (plan.mountpoint_check_interval, plan.mountpoint_check_timeout);
+        let (interval, timeout) = (plan.mountpoints.check_interval, plan.mountpoints.check_timeout);
         let dog = Watchdog::new(interval, timeout, now);
-        let watched = plan.checks.iter().map(|check| Watched {
+        let watched = plan.mountpoints.checks.iter().map(|check| Watched {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
             mount: None,
