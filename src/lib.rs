@@ -17,6 +17,7 @@
 //! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
 //! | [`signal_names`] | signals by name and by number |
+//! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
 //! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
@@ -34,7 +35,9 @@ pub mod init;
 pub mod json;
 pub mod log;
 pub mod mount;
+pub mod path;
 pub mod protocol;
+pub mod retry;
 pub mod signal_names;
 pub mod sys;
 pub mod world;

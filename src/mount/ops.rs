@@ -6,6 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
 use rustix::io::Errno;
@@ -18,12 +19,17 @@ use super::flags::taken_away;
 use super::mountinfo;
 use crate::config::plan::{Mount, PivotRoot, Umount};
 use crate::error::{Context, Error, Result};
+use crate::path;
+use crate::retry;
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::world;
 
 /// The flags of mount(2) that say how a mount spreads.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
+
+/// How long a mount may be busy before that is an error.
+const BUSY_LIMIT: Duration = Duration::from_millis(100);
 
 /// Which parts of the tree may not be trusted with the way to a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,14 +55,19 @@ impl Walk {
             Some(root) if target.starts_with(root) => {
                 let rest = target.strip_prefix(root).unwrap_or(target);
                 let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
-                (root_of(root), rest, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+                (root_of(root), rest, None)
             }
-            _ if self.old_root.is_some() => (root_of(Path::new(".")), target, ResolveFlags::NO_SYMLINKS),
-            _ => (root_of(Path::new(".")), target, ResolveFlags::NO_MAGICLINKS),
+            _ if self.old_root.is_some() => {
+                (root_of(Path::new(".")), target, Some(ResolveFlags::NO_SYMLINKS))
+            }
+            _ => (root_of(Path::new(".")), target, Some(ResolveFlags::NO_MAGICLINKS)),
         };
         let root = root.context("open the way to", target.display())?;
-        openat2(&root, c_string(rest.as_os_str()), flags, Mode::empty(), resolve).map_err(|errno| match errno
-        {
+        let opened = match resolve {
+            Some(resolve) => openat2(&root, c_string(rest.as_os_str()), flags, Mode::empty(), resolve),
+            None => path::open_in_root(&root, rest),
+        };
+        opened.map_err(|errno| match errno {
             Errno::LOOP => Error::new(
                 operation,
                 target.display(),
@@ -102,7 +113,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     let recursive = mount.flags & libc::MS_REC != 0;
     if mount.flags & libc::MS_REMOUNT != 0 {
         if mount.flags & libc::MS_BIND != 0 {
-            return set_attributes(&target, recursive, attributes(mount.flags)).context("remount", object);
+            return unless_busy(|| set_attributes(&target, recursive, attributes(mount.flags)))
+                .context("remount", object);
         }
         return legacy(&target, mount).context("remount", object);
     }
@@ -151,7 +163,13 @@ fn legacy(target: &OwnedFd, mount: &Mount) -> rustix::io::Result<()> {
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
     let (source, fs_type, data) = (c_string(&mount.source), c_string(&mount.fs_type), c_string(&mount.data));
     let data = if mount.data.is_empty() { None } else { Some(data.as_c_str()) };
-    within(target, || rustix::mount::mount(source.as_c_str(), c".", fs_type.as_c_str(), flags, data))
+    let (source, fs_type) = (source.as_c_str(), fs_type.as_c_str());
+    within(target, || unless_busy(|| rustix::mount::mount(source, c".", fs_type, flags, data)))
+}
+
+/// Waits for up to [`BUSY_LIMIT`] while a mount is busy ([`retry`]).
+fn unless_busy(call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    retry::while_passing(Errno::BUSY, BUSY_LIMIT, call)
 }
 
 /// Does something with this working directory, and goes back.
@@ -202,7 +220,7 @@ fn attributes(flags: u64) -> Attributes {
 /// Unmounts, with everything below if asked for.
 ///
 /// # Errors
-/// The mount that could not be unmounted; EBUSY while it is in use.
+/// The mount that could not be unmounted; EBUSY if it is in use for longer than a moment.
 pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let flags = UnmountFlags::from_bits_retain(umount.flags) | UnmountFlags::NOFOLLOW;
     let target = &umount.target;
@@ -225,7 +243,8 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
         return unmount(c"/", flags).context("umount", "/");
     };
     let parent = walk.open("umount", parent)?;
-    within(&parent, || unmount(c_string(name), flags)).context("umount", target.display())
+    let name = c_string(name);
+    within(&parent, || unless_busy(|| unmount(&name, flags))).context("umount", target.display())
 }
 
 /// Makes `pivot.new_root` the root. The working directory must be the present root: the kernel takes a process that is

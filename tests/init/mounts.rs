@@ -324,6 +324,67 @@ fn a_link_in_the_coming_root_leads_nowhere_outside() {
     });
 }
 
+/// What a vassal wrote when the kernel failed system calls as strace(1) is told to.
+fn said_with_faults(sandbox: &Sandbox, inject: &str, lines: &str) -> Vec<String> {
+    let trace = sandbox.path("trace");
+    let inject = format!("inject={inject}");
+    let options = ["-f", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", &inject];
+    let mut command = sandbox.wrapped(&[&["strace"], &options[..]].concat(), "vassal-init");
+    command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", lines));
+    let mut vassal = sandbox.start("vassal", command);
+    assert_eq!(vassal.wait(), 0, "{inject}\n{lines}\n{}", vassal.log());
+    until("a call has failed", || fs::read_to_string(&trace).unwrap().contains("(INJECTED)"));
+    let said =
+        vassal.log().lines().filter(|line| !line.starts_with("vassal-init")).map(str::to_owned).collect();
+    fs::remove_file(sandbox.path("vassal.log")).unwrap();
+    said
+}
+
+#[test]
+fn a_walk_that_the_kernel_gives_up_again_and_again_is_finished_all_the_same() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/precise/ns/cow").unwrap();
+        symlink("/ns/cow", "/ns/precise/escape").unwrap();
+        symlink("../../../../../../ns/cow", "/ns/precise/climb").unwrap();
+        for link in ["escape", "climb"] {
+            let lines = format!(
+                "hook-pre-jail = exec:mount --rbind /ns/precise /ufs\nmount-pre-jail = tmpfs trap /ufs/{link}\n\
+                 exec-pre-jail = grep -c ' /ns/cow ' /proc/self/mountinfo || true\n\
+                 exec-pre-jail = grep -c ' /ufs/ns/cow ' /proc/self/mountinfo\n\
+                 pivot_root = /ufs /ufs/.old_root\ncommand = true"
+            );
+            assert_eq!(said_with_faults(sandbox, "openat2:error=EAGAIN", &lines), ["0", "1"], "{lines}");
+        }
+    });
+}
+
+#[test]
+fn a_mount_that_is_busy_for_a_moment_is_no_error() {
+    sandboxed(|sandbox| {
+        let mounted = "mount-asap = tmpfs none /ufs\n";
+        for (inject, lines, result) in [
+            ("umount2:error=EBUSY:when=1..20", "umount-as-root = /ufs", None),
+            (
+                "mount:error=EBUSY:when=3..20",
+                "mount-as-root = none none /ufs remount,ro",
+                Some("tmpfs none ro"),
+            ),
+            (
+                "mount_setattr:error=EBUSY:when=1..20",
+                "mount-as-root = none none /ufs bind,remount,ro",
+                Some(" ro,"),
+            ),
+        ] {
+            let lines = format!("{mounted}{lines}\ncommand = cat /proc/self/mountinfo");
+            let said = said_with_faults(sandbox, inject, &lines);
+            let line = said.iter().find(|line| line.contains(" /ufs "));
+            assert_eq!(line.is_some(), result.is_some(), "{inject}: {said:#?}");
+            assert!(result.is_none_or(|part| line.unwrap().contains(part)), "{inject}: {line:?}");
+        }
+    });
+}
+
 #[test]
 fn a_link_is_refused_while_the_old_root_can_be_reached() {
     sandboxed(|sandbox| {

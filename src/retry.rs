@@ -1,0 +1,74 @@
+//! Errors that pass: the same call succeeds a moment later, though nothing was wrong with it.
+//!
+//! The states that pass, by call:
+//!
+//! | call | error | state |
+//! |---|---|---|
+//! | openat2(2) with RESOLVE_IN_ROOT or RESOLVE_BENEATH | EAGAIN | a rename or a mount anywhere on the machine |
+//! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends still holds it |
+//! | mount(2), mount_setattr(2) | EBUSY | a write to the mount that becomes read-only; a device that is being looked at |
+//! | rmdir(2) of a cgroup | EBUSY | processes that were killed have not ended yet |
+//!
+//! These do not pass, and are not called again: pivot_root(2) says EBUSY of a new root that is on the present one;
+//! mkdir(2) of a cgroup says EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs` or
+//! `cgroup.subtree_control` says EBUSY where processes and controllers exclude each other. ESTALE has been retried by
+//! the kernel before anybody sees it. EINTR needs a signal handler, or a stop: all signals are blocked in both programs.
+
+use std::time::{Duration, Instant};
+
+use rustix::io::{Errno, Result};
+
+/// Calls repeated without a pause at first: most of these states last for microseconds.
+const AT_ONCE: u32 = 16;
+/// The pause between two calls from then on.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Calls until it succeeds, fails with another error than `passing`, or `limit` is over.
+///
+/// # Errors
+/// That of the last call.
+pub fn while_passing<T>(passing: Errno, limit: Duration, mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut calls = 0;
+    let mut deadline = None;
+    loop {
+        match call() {
+            Err(errno) if errno == passing => {
+                calls += 1;
+                let now = Instant::now();
+                if now >= *deadline.get_or_insert(now + limit) {
+                    return Err(errno);
+                }
+                if calls >= AT_ONCE {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_named_error_is_tried_again_and_not_for_ever() {
+        let calls_of = |results: &[Result<()>], limit| {
+            let mut left = results.iter();
+            let result = while_passing(Errno::AGAIN, limit, || *left.next().unwrap());
+            (result, results.len() - left.len())
+        };
+        let long = Duration::from_secs(60);
+        let again = Err(Errno::AGAIN);
+        assert_eq!(calls_of(&[again, again, Ok(())], long), (Ok(()), 3));
+        assert_eq!(calls_of(&[again, Err(Errno::NOENT), Ok(())], long), (Err(Errno::NOENT), 2));
+        assert_eq!(calls_of(&[again; 3], Duration::ZERO), (again, 1));
+        let mut calls = 0;
+        let lasts = while_passing(Errno::AGAIN, Duration::from_millis(20), || {
+            calls += 1;
+            Err::<(), _>(Errno::AGAIN)
+        });
+        assert_eq!(lasts, Err(Errno::AGAIN));
+        assert!(calls > AT_ONCE && calls <= AT_ONCE + 21, "{calls} calls");
+    }
+}
