@@ -75,9 +75,27 @@ fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
             now.len() == 2 && now.iter().all(|process| !first.contains(&process.pid))
         });
         emperor.stop();
-        until("its cgroup is gone", || {
-            !group.0.join("v-a b").exists() || fs::remove_dir(group.0.join("v-a b")).is_ok()
-        });
+        assert!(!group.0.join("v-a b").exists(), "the emperor has left the cgroup");
+    });
+}
+
+#[test]
+fn a_cgroup_full_of_processes_is_removed_when_they_have_ended() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("full");
+        // What is killed has not ended when the kill has been sent.
+        sandbox.vassal(
+            "a",
+            "exec-as-root = for i in $(seq 300); do setsid sleep 2000 & done\ncommand = sleep 1000",
+        );
+        let options = ["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs"];
+        // No next instance comes and removes it.
+        let emperor = sandbox.emperor(&[&options[..], &["--emperor-throttle", "100000"]].concat());
+        let pid = emperor.wait_running(1, "a");
+        run("kill", &["-KILL", &pid.to_string()]);
+        emperor.wait_for("emperor: a: vassal-init killed by SIGKILL");
+        until("its cgroup is gone", || !group.0.join("v-a").exists());
+        emperor.stop();
     });
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use crate::config::plan::{CgroupOption, EmperorPlan, Located};
 use crate::emperor::core::text::readable;
 use crate::emperor::discovery::directories::subdirectories;
 use crate::error::{Context, Error, Result};
+use crate::retry;
 
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: u64 = 0x6367_7270;
@@ -21,6 +23,9 @@ const CGROUP2: u64 = 0x6367_7270;
 /// All that limits are there for: what the files of vassals ask for is not known yet.
 const CONTROLLERS: [&[u8]; 8] =
     [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
+
+/// How long killed processes may take to end. The event loop waits meanwhile.
+const ENDING_LIMIT: Duration = Duration::from_millis(20);
 
 /// The directory that the vassals' cgroups are in.
 pub struct Cgroups {
@@ -135,14 +140,14 @@ impl Cgroups {
     }
 }
 
-/// Kills what is in a cgroup, and removes it.
+/// Kills what is in a cgroup, and removes it. Killed processes are waited for, up to [`ENDING_LIMIT`] in all.
 fn end(path: &Path) -> Result<()> {
     let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
-    remove(path)
+    remove(path, Instant::now() + ENDING_LIMIT)
 }
 
-/// With those that the vassal has made in it.
-fn remove(path: &Path) -> Result<()> {
+/// Removes a cgroup and those that the vassal has made in it.
+fn remove(path: &Path, deadline: Instant) -> Result<()> {
     let rmdir = || unlinkat(CWD, path, AtFlags::REMOVEDIR);
     let mut removed = rmdir();
     if removed == Err(Errno::BUSY) {
@@ -150,8 +155,9 @@ fn remove(path: &Path) -> Result<()> {
         for names in ["*", ".*"] {
             subdirectories(path, names.as_ref(), &mut inner)?;
         }
-        inner.iter().try_for_each(|path| remove(path))?;
-        removed = rmdir();
+        inner.iter().try_for_each(|path| remove(path, deadline))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        removed = retry::while_passing(Errno::BUSY, left, rmdir);
     }
     match removed {
         // Not there; or one of the kernel's files.
