@@ -13,7 +13,7 @@ use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
 use crate::identity::Identity;
-use crate::init::child::launch::Workdir;
+use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
 use crate::mount::ops::Walk;
@@ -99,5 +99,30 @@ impl Jail {
     pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.extend(value.map(|value| (name.to_owned(), value)));
+    }
+
+    /// A child that does a part of the setup, as the app's user or as ourselves. It leads a process group and has nothing
+    /// but the standard descriptors.
+    pub(in crate::init) fn helper(&self, as_user: bool) -> Launch<'_> {
+        Launch {
+            identity: self.identity.as_ref().filter(|_| as_user),
+            confinement: None,
+            workdir: &self.workdir,
+            environment: &self.environment,
+            umask: self.umask,
+            own_group: true,
+            dies_with_us: false,
+            stand: None,
+            passed: &[],
+            sockets: &[],
+            limits: &[],
+            signals: &self.signals,
+            heard: None,
+        }
+    }
+
+    /// A child that does work of ours and ends. If it waits for a filesystem that hangs it goes when we go.
+    pub(in crate::init) fn worker(&self, as_user: bool) -> Launch<'_> {
+        Launch { dies_with_us: !rustix::process::getpid().is_init(), ..self.helper(as_user) }
     }
 }

@@ -9,17 +9,12 @@ use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
-use crate::config::plan::{Action, Limit, Located};
+use crate::config::plan::{Limit, Located};
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity};
 use crate::init::child::foreground::Stand;
+use crate::init::child::listen_fds::{self, Socket};
 use crate::init::child::rlimits;
-use crate::init::event_loop::running_app::Socket;
-use crate::init::steps::action;
-use crate::init::steps::bind;
-use crate::init::steps::bind::Binding;
-use crate::init::steps::sockets;
-use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
@@ -30,28 +25,6 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// The longest account of a failure that a child leaves behind.
 const REPORT_MAX: usize = 1024;
-
-/// What a child is to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The app itself.
-    App,
-    /// A command of a hook.
-    Hook,
-}
-
-/// What a child is for.
-pub enum Work<'a> {
-    /// A program and its arguments; the program is searched for in PATH.
-    Program(&'a [OsString]),
-    /// An action of ours. In a child, because it may hang with the filesystem it touches, and because it is the
-    /// user's business once the privileges are dropped.
-    Action(&'a Action, &'a Walk),
-    /// Binding a socket.
-    Bind(&'a Binding<'a>),
-    /// Looking which file is there.
-    Look(&'a Path),
-}
 
 /// Where children run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,17 +43,15 @@ impl Workdir {
     }
 }
 
-/// What a child needs before it does its work.
+/// What a child is to be before it does its work.
 pub struct Launch<'a> {
-    /// What it does.
-    pub work: &'a Work<'a>,
     /// Whom to become; `None` stays.
     pub identity: Option<&'a Identity>,
     /// What limits it from then on, and all it will ever execute.
     pub confinement: Option<Confinement>,
     /// Where to run.
     pub workdir: &'a Workdir,
-    /// All environment variables.
+    /// All environment variables of a program.
     pub environment: &'a [(OsString, OsString)],
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,
@@ -110,29 +81,45 @@ pub struct Launched {
     report: OwnedFd,
 }
 
+/// In a child: what it has to say, or its failure and the exit status for that.
+type Outcome = std::result::Result<String, (Error, i32)>;
+
 impl Launch<'_> {
-    /// Creates the child.
+    /// Creates a child that executes a program, which is searched for in PATH.
     ///
     /// # Errors
     /// No process or pipe to be had. What fails later, in the child, is told by [`Launched::progress`].
-    pub fn start(&self) -> Result<Launched> {
-        let argv: &[OsString] = match self.work {
-            Work::Program(argv) => argv,
-            Work::Action(..) | Work::Bind(_) | Work::Look(_) => &[],
-        };
+    pub fn program(&self, argv: &[OsString]) -> Result<Launched> {
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
-        let argv = Strings::new(argv);
-        let environment = Strings::environment(self.environment);
+        let (argv, envp) = (Strings::new(argv), Strings::environment(self.environment));
+        self.create(program, || {
+            let errno = self.become_program(&argv, &envp, program);
+            let status = match errno {
+                Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
+                _ => EXIT_NOT_EXECUTABLE,
+            };
+            Err((Error::os("execute", program.display(), errno), status))
+        })
+    }
+
+    /// Creates a child that does `work` and ends. What the work returns is told by [`Launched::progress`].
+    ///
+    /// # Errors
+    /// As [`Launch::program`].
+    pub fn work(&self, work: impl FnOnce() -> Result<String>) -> Result<Launched> {
+        self.create(OsStr::new("a child process"), || work().map_err(|error| (error, EXIT_SETUP)))
+    }
+
+    fn create(&self, name: &OsStr, life: impl FnOnce() -> Outcome) -> Result<Launched> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (report, mut child_report) =
-            rustix::pipe::pipe_with(flags).context("create a pipe for", program.display())?;
+            rustix::pipe::pipe_with(flags).context("create a pipe for", name.display())?;
         if !self.sockets.is_empty() {
-            let above = sockets::FIRST + self.sockets.len() as i32;
-            child_report = rustix::io::fcntl_dupfd_cloexec(&child_report, above)
+            child_report = rustix::io::fcntl_dupfd_cloexec(&child_report, listen_fds::above(self.sockets))
                 .context("keep free for the app", "its descriptors")?;
         }
         let parent = rustix::process::getpid();
-        match clone3(0).context("start", program.display())? {
+        match clone3(0).context("start", name.display())? {
             Side::Parent(child) => {
                 if self.own_group {
                     // Here too: it may have to be killed before it comes to it. Later (EACCES) it has done it.
@@ -141,7 +128,8 @@ impl Launch<'_> {
                 Ok(Launched { pid: child.pid, report })
             }
             Side::Child => {
-                let (status, text) = match self.run(parent, program, &argv, &environment) {
+                let prepared = self.prepare(parent).map_err(|error| (error, EXIT_SETUP));
+                let (status, text) = match prepared.and_then(|()| life()) {
                     Ok(said) => (0, said.into_bytes()),
                     Err((error, status)) => (status, error.to_bytes()),
                 };
@@ -150,32 +138,6 @@ impl Launch<'_> {
                     let _ = rustix::io::write(&child_report, message.get(..REPORT_MAX).unwrap_or(&message));
                 }
                 clone::exit(status)
-            }
-        }
-    }
-
-    /// In the child: its whole life and what it has to say, or what it came to and the exit status that says so.
-    fn run(
-        &self,
-        parent: Pid,
-        program: &OsStr,
-        argv: &Strings,
-        envp: &Strings,
-    ) -> std::result::Result<String, (Error, i32)> {
-        self.prepare(parent).map_err(|error| (error, EXIT_SETUP))?;
-        match self.work {
-            Work::Action(action, walk) => {
-                action::perform(action, walk).map(|()| String::new()).map_err(|error| (error, EXIT_SETUP))
-            }
-            Work::Bind(binding) => binding.perform().map_err(|error| (error, EXIT_SETUP)),
-            Work::Look(path) => bind::look(path).map_err(|error| (error, EXIT_SETUP)),
-            Work::Program(_) => {
-                let errno = self.become_program(argv, envp, program);
-                let status = match errno {
-                    Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
-                    _ => EXIT_NOT_EXECUTABLE,
-                };
-                Err((Error::os("execute", program.display(), errno), status))
             }
         }
     }
@@ -214,12 +176,7 @@ impl Launch<'_> {
         for fd in self.passed {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).context("pass on", "a descriptor")?;
         }
-        for (number, socket) in (sockets::FIRST..).zip(self.sockets) {
-            // Whoever had it before, the app that ended or the emperor, may not have wanted to wait in accept(2).
-            let blocks = rustix::io::ioctl_fionbio(&socket.fd, false);
-            blocks.and_then(|()| fd::place(&socket.fd, number)).context("pass on", &socket.label)?;
-        }
-        Ok(())
+        listen_fds::place(self.sockets)
     }
 
     /// Returns only if that fails.
@@ -232,8 +189,7 @@ impl Launch<'_> {
         if self.sockets.is_empty() {
             return exec_in_path(program, path, script, argv, envp);
         }
-        // Its own number, which nobody knew before.
-        let pid = ("LISTEN_PID".into(), rustix::process::getpid().to_string().into());
+        let pid = listen_fds::pid_variable();
         let variables = self.environment.iter().chain([&pid]);
         let envp = Strings::environment(variables);
         exec_in_path(program, path, script, argv, &envp)

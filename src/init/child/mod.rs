@@ -11,5 +11,6 @@
 pub mod foreground;
 pub mod job;
 pub mod launch;
+pub mod listen_fds;
 pub mod reaper;
 pub mod rlimits;

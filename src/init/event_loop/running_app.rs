@@ -1,6 +1,5 @@
 //! The app while it runs: its process, its sockets, and what it has told of itself.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::init::child::launch::Launched;
@@ -37,15 +36,4 @@ impl RunningApp {
     pub fn status_due(&self) -> Option<Instant> {
         self.said.1.as_ref().map(|_| self.said.0.map_or(self.since, |last| last + STATUS))
     }
-}
-
-/// A socket that is listening.
-#[derive(Debug)]
-pub struct Socket {
-    /// What it is known by to the next instance.
-    pub label: String,
-    /// Its key, the name of it for the app.
-    pub name: String,
-    /// The socket, above the numbers at which the app gets them.
-    pub fd: OwnedFd,
 }

@@ -16,10 +16,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
-use crate::init::child::launch::Role;
-use crate::init::child::launch::Work;
 use crate::init::life::reload::Unread;
 use crate::init::outcome::End;
+use crate::init::steps::action;
 use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::{Lost, Maker};
 use crate::init::watch::watchdog::Loss;
@@ -116,8 +115,8 @@ impl Vassal {
     fn unmount_by_force(&mut self, target: PathBuf) {
         let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
         let umount = Action::Umount(Umount { target, recursive: false, flags });
-        let walk = Walk::default();
-        match self.launch(Role::Hook, false, &Work::Action(&umount, &walk), None, &[], &[]) {
+        let work = || action::perform(&umount, &Walk::default()).map(|()| String::new());
+        match self.jail.worker(false).work(work) {
             Ok(child) => {
                 let deadline = Instant::now() + self.source.plan.hook_timeout;
                 let _ = self.events.wait_for(child.pid, deadline);

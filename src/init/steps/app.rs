@@ -1,7 +1,6 @@
 //! The app of a vassal: how it is started, and what it tells of itself.
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,13 +9,12 @@ use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
 use crate::init::child::foreground::Stand;
 use crate::init::child::job::Job;
-use crate::init::child::launch::Role;
-use crate::init::child::launch::{Launch, Launched, Progress, Work};
+use crate::init::child::launch::{Launch, Progress};
+use crate::init::child::listen_fds;
 use crate::init::entrypoint;
 use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::outcome::{End, step};
-use crate::init::steps::sockets;
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_SETUP, FromVassal, SetupFailure};
@@ -100,29 +98,44 @@ impl Vassal {
 
     fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
         let since = Instant::now();
-        let above = sockets::FIRST + self.life.sockets.len() as i32;
+        let plan = &self.source.plan;
+        let sockets = &self.life.sockets[..];
+        let above = listen_fds::above(sockets);
         let (listener, offer) = self.offer(above)?;
         let mut environment =
-            [&self.jail.environment[..], &offer.variables, &sockets::variables(&self.life.sockets)].concat();
+            [&self.jail.environment[..], &offer.variables, &listen_fds::variables(sockets)].concat();
         let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
-        let launched = match &self.source.plan.app {
-            App::Program { argv, privileged } => {
-                self.launch(Role::App, !privileged, &Work::Program(argv), stand, &environment, &passed)?
-            }
+        let uwsgi_ini;
+        let argv = match &plan.app {
+            App::Program { argv, .. } => argv.clone(),
             App::Uwsgi { binary, ini } => {
                 let ini =
                     memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
-                let ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
+                uwsgi_ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
                     .context("keep free for the app", "its descriptors")?;
-                let argv = [binary.clone(), "--ini".into(), format!("fd://{}", ini.as_raw_fd()).into()];
-                passed.push(ini.as_fd());
+                passed.push(uwsgi_ini.as_fd());
                 // They are in the ini. Read twice, a socket would be bound twice.
                 environment.retain(|(name, _)| world::environment_option(name).is_none());
-                self.launch(Role::App, true, &Work::Program(&argv), stand, &environment, &passed)?
+                vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
             }
         };
+        let is_uwsgi = matches!(plan.app, App::Uwsgi { .. });
+        let as_user = !plan.app.is_privileged();
+        let launch = Launch {
+            confinement: as_user.then(|| Confinement::of(plan)),
+            environment: &environment,
+            own_group: false,
+            dies_with_us: !rustix::process::getpid().is_init(),
+            stand,
+            passed: &passed,
+            sockets,
+            limits: &plan.resources.limits,
+            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
+            heard: is_uwsgi.then(|| plan.signal_to_stop()),
+            ..self.jail.helper(as_user)
+        };
         Ok(RunningApp {
-            launched,
+            launched: launch.program(&argv)?,
             listener,
             announced: Vec::new(),
             beat: None,
@@ -132,39 +145,5 @@ impl Vassal {
             is_started: false,
             status: None,
         })
-    }
-
-    /// Starts a child, as the app's user or as ourselves; the descriptors `passed` are inherited.
-    pub(in crate::init) fn launch(
-        &self,
-        role: Role,
-        as_user: bool,
-        work: &Work<'_>,
-        stand: Option<&Stand>,
-        environment: &[(OsString, OsString)],
-        passed: &[BorrowedFd<'_>],
-    ) -> Result<Launched> {
-        let is_confined = role == Role::App && as_user;
-        let is_uwsgi = role == Role::App && matches!(self.source.plan.app, App::Uwsgi { .. });
-        Launch {
-            work,
-            confinement: is_confined.then(|| Confinement::of(&self.source.plan)),
-            identity: self.jail.identity.as_ref().filter(|_| as_user),
-            workdir: &self.jail.workdir,
-            environment,
-            umask: self.jail.umask,
-            own_group: role == Role::Hook,
-            // What a hook leaves behind, such as a FUSE daemon, is ended by us, in order; an action would wait for ever.
-            dies_with_us: (role == Role::App || matches!(work, Work::Action(..)))
-                && !rustix::process::getpid().is_init(),
-            stand,
-            passed,
-            sockets: if role == Role::App { &self.life.sockets } else { &[] },
-            limits: if role == Role::App { &self.source.plan.resources.limits } else { &[] },
-            signals: &self.jail.signals,
-            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
-            heard: is_uwsgi.then(|| self.source.plan.signal_to_stop()),
-        }
-        .start()
     }
 }

@@ -8,8 +8,7 @@ use rustix::io::Errno;
 
 use crate::config::plan::{Action, Hook, Phase};
 use crate::error::{Context, Error, Result};
-use crate::init::child::launch::Role;
-use crate::init::child::launch::{Progress, Work};
+use crate::init::child::launch::{Launched, Progress};
 use crate::init::event_loop::event_loop::Interrupted;
 use crate::init::steps::action;
 use crate::init::vassal::Vassal;
@@ -116,7 +115,8 @@ impl Vassal {
         match &hook.action {
             Action::Exec(command) => {
                 let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
-                self.run_child(hook, &Work::Program(&argv))?;
+                let child = self.jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
+                self.wait_for_child(hook, &child)?;
             }
             Action::Chdir(path) => self.change_directory(hook.phase, path)?,
             Action::Print(text) => crate::log!("{text}"),
@@ -158,7 +158,9 @@ impl Vassal {
         }
         // The user may go wherever it may go: links are dangerous to root only.
         let walk = if hook.phase < Phase::AsUser { self.jail.walk.clone() } else { Walk::default() };
-        self.run_child(hook, &Work::Action(&hook.action, &walk))
+        let worker = self.jail.worker(hook.phase >= Phase::AsUser);
+        let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
+        self.wait_for_child(hook, &child)
     }
 
     /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
@@ -168,12 +170,10 @@ impl Vassal {
         self.source.plan.starts_daemons() || !self.events.mountpoints.is_empty() || !is_known_to_be_free
     }
 
-    /// Runs a child to its end, as the phase's user.
-    fn run_child(&mut self, hook: &Hook, work: &Work<'_>) -> std::result::Result<(), Trouble> {
+    /// Waits for the end of a hook's child. One that takes too long is killed with all it started.
+    fn wait_for_child(&mut self, hook: &Hook, launched: &Launched) -> std::result::Result<(), Trouble> {
         let text = &hook.source.value;
         let timeout = self.source.plan.hook_timeout;
-        let launched =
-            self.launch(Role::Hook, hook.phase >= Phase::AsUser, work, None, &self.jail.environment, &[])?;
         let pid = launched.pid;
         let start = Instant::now();
         let mut ended = self.events.wait_for(pid, start + timeout.min(SLOW));

@@ -1,7 +1,6 @@
 //! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and kept by the
 //! emperor while there is no instance, so that connections wait instead of being refused.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,18 +16,13 @@ use crate::accounts::Accounts;
 use crate::config;
 use crate::config::plan::{Listen, Located, Place};
 use crate::error::{Context, Error, Result};
-use crate::init::child::launch::Role;
-use crate::init::child::launch::{Progress, Work};
-use crate::init::event_loop::running_app::Socket;
-use crate::init::steps::bind::Binding;
-use crate::init::steps::bind::backlog;
+use crate::init::child::launch::Progress;
+use crate::init::child::listen_fds::{self, Socket};
+use crate::init::steps::bind::{self, Binding, backlog};
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
 use crate::sys::fd;
-
-/// Where the app finds its sockets: behind the standard descriptors.
-pub const FIRST: i32 = 3;
 
 /// How long an address that is another's is waited for, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,7 +36,7 @@ impl Vassal {
     pub(in crate::init) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
         let plan = std::rc::Rc::clone(&self.source.plan);
         // Above the descriptors at which the app gets them all.
-        let above = FIRST + plan.listen.len() as i32 + 1;
+        let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
         let move_up = |fd: &OwnedFd| {
             rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
         };
@@ -173,7 +167,7 @@ impl Vassal {
                 return false;
             };
             let file = file.to_owned();
-            let looked = self.launch(Role::Hook, owner.is_none(), &Work::Look(path), None, &[], &[]);
+            let looked = self.jail.worker(owner.is_none()).work(|| bind::look(path));
             let Ok(launched) = looked else { return false };
             if self.events.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
                 crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
@@ -211,8 +205,7 @@ impl Vassal {
         }
         let kept = old.and_then(|old| Some((old.label.rsplit_once(' ')?.1, old.fd.as_fd())));
         let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
-        let work = Work::Bind(&binding);
-        let launched = self.launch(Role::Hook, owner.is_none(), &work, None, &[], &[])?;
+        let launched = self.jail.worker(owner.is_none()).work(|| binding.perform())?;
         let ended = self.events.wait_for(launched.pid, Instant::now() + self.source.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(error, _), _) => return Err(error),
@@ -285,18 +278,6 @@ fn listener(
     bind(&socket, address)?;
     listen(&socket, backlog(plan))?;
     Ok(socket)
-}
-
-/// What the app's environment says about its sockets, but for its pid (sd_listen_fds(3)).
-pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
-    if sockets.is_empty() {
-        return Vec::new();
-    }
-    let names: Vec<_> = sockets.iter().map(|socket| socket.name.as_str()).collect();
-    vec![
-        ("LISTEN_FDS".into(), sockets.len().to_string().into()),
-        ("LISTEN_FDNAMES".into(), names.join(":").into()),
-    ]
 }
 
 fn written(error: &Error, listen: &Located<Listen>) -> Error {
