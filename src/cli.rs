@@ -57,7 +57,7 @@ pub fn invalid(report: &Report) -> i32 {
 
 /// Shows the options as a run would have them: those of the environment come first.
 fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
-    let environment = if program.runs_commands { world::environment_options() } else { Vec::new() };
+    let environment = if program.runs_commands() { world::environment_options() } else { Vec::new() };
     let option = |(key, value)| Input::Option { key, value: Some(value) };
     let inputs: Vec<_> = environment.into_iter().map(option).chain(inputs).collect();
     match config::expanded(&inputs, false, &Machine) {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use vassal::config::cmdline::args::Command;
-use vassal::config::keys::options::EMPEROR;
+use vassal::config::keys::emperor::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::memory::Patient;
 use vassal::sys::{fd, signal};

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 
 use vassal::config::cmdline::entrypoint::personality;
-use vassal::config::keys::options::VASSAL_INIT;
+use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::init::watch::probe;
 use vassal::init::{entrypoint, start};
 use vassal::sys::memory::Patient;

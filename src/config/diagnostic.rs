@@ -207,7 +207,7 @@ struct Source {
 
 /// Collects findings while a configuration is read.
 #[derive(Default)]
-pub(super) struct Diagnostics {
+pub(crate) struct Diagnostics {
     sources: Vec<Source>,
     found: Vec<Diagnostic>,
     failed: bool,

@@ -3,10 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::build::{emperor, listen, vassal};
+use super::build::{emperor, vassal};
 use super::diagnostic::{Diagnostics, Report};
 use super::input::Input;
-use super::keys::values;
+use super::keys::{sockets, values};
 use super::language::expand;
 use super::plan::{Address, EmperorPlan, VassalPlan};
 use super::setting::Setting;
@@ -63,7 +63,7 @@ pub fn duration(text: &[u8]) -> Result<Duration, String> {
 /// # Errors
 /// It is none.
 pub fn address(text: &[u8]) -> Result<Address, String> {
-    listen::address(text)
+    sockets::address(text)
 }
 
 /// Reads the configuration of an emperor.

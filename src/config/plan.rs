@@ -439,7 +439,7 @@ pub struct Umount {
     pub flags: u32,
 }
 
-/// How an emperor is to be run.
+/// How an emperor is to be run. Its default is what holds where the file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmperorPlan {
     /// Where the vassals' files are (`emperor`).
@@ -496,6 +496,40 @@ pub struct EmperorPlan {
     pub pid_file: Option<Located<PathBuf>>,
     /// Where its metrics are (`metrics`).
     pub metrics: Option<Located<Address>>,
+}
+
+impl Default for EmperorPlan {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            extra_suffixes: Vec::new(),
+            nofollow: false,
+            run_as: RunAs::default(),
+            capabilities: None,
+            tyrant: None,
+            cgroup: None,
+            cgroup_options: Vec::new(),
+            cgroup_optional: false,
+            before: Vec::new(),
+            behind: Vec::new(),
+            on_demand: None,
+            magic_exec: false,
+            namespaces: 0,
+            scan_interval: Duration::from_secs(3),
+            throttle: Duration::from_millis(1000),
+            max_throttle: Duration::from_millis(180_000),
+            heartbeat: None,
+            vassal_init: None,
+            as_vassal: Vec::new(),
+            as_emperor: Vec::new(),
+            control: None,
+            log: None,
+            json_log: false,
+            pid_file: None,
+            stats: None,
+            metrics: None,
+        }
+    }
 }
 
 /// One socket that PID 1 binds.

@@ -1,8 +1,9 @@
 //! One option as the language leaves it: key, value, place, and what is left to do with it.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
-use super::plan::Location;
+use super::plan::{Located, Location};
 
 /// How many bytes all files together, and all values together, may have.
 pub(super) const BYTES_MAX: usize = 4 << 20;
@@ -46,6 +47,12 @@ impl Setting {
     /// The key as text, to match it with the names of keys; empty if it is not UTF-8, as no key of ours is.
     pub(super) fn name(&self) -> &str {
         std::str::from_utf8(&self.key).unwrap_or_default()
+    }
+
+    /// A value that this setting was read as, with its key and place.
+    pub(super) fn locate<T>(&self, value: T) -> Located<T> {
+        let key: Rc<str> = String::from_utf8_lossy(&self.key).into();
+        Located { value, key, at: self.value_at.clone() }
     }
 
     /// The value, empty where there is none.

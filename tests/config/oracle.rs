@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use vassal::config::diagnostic::Diagnostic;
-use vassal::config::keys::options::{EMPEROR, VASSAL_INIT};
+use vassal::config::keys::emperor::EMPEROR;
+use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::config::plan::App;
 use vassal::config::{Input, load_emperor, load_vassal};
 use vassal::world::Machine;

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use vassal::config::cmdline::args::{self, MODES};
-use vassal::config::keys::options::{EMPEROR, Group, Program, Row, Takes, VASSAL_INIT};
+use vassal::config::keys::emperor::EMPEROR;
+use vassal::config::keys::options::{Group, Program, Row, Takes};
+use vassal::config::keys::vassal::VASSAL_INIT;
 
 /// What MODES are: what each takes, and what it does.
 const MODE_DOCS: &[(&str, &str, &str)] = &[
@@ -102,7 +104,7 @@ fn man(program: &Program) -> String {
         troff(&summary)
     );
     let _ = writeln!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n{}", troff(usage), description(program));
-    let heading = if program.runs_commands { "FLAGS" } else { "COMMANDS" };
+    let heading = if program.runs_commands() { "FLAGS" } else { "COMMANDS" };
     let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
     page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals sign: KEY = VALUE.\n";
     for (group, rows) in groups(program) {

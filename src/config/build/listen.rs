@@ -3,11 +3,10 @@
 //! uWSGI takes over whatever sockets it inherits, but all with one protocol. So PID 1 binds them only where they all speak
 //! the same, and nothing else asks for uWSGI's own way of binding.
 
-use super::reader::{locate, value};
-use crate::config::bytes::split_once;
 use crate::config::diagnostic::Diagnostics;
-use crate::config::keys::values::{self, Parsed};
-use crate::config::plan::{Address, Listen, Located, Owner, Place};
+use crate::config::keys::sockets::Common;
+use crate::config::keys::values;
+use crate::config::plan::{Address, Listen, Located, Place};
 use crate::config::setting::{Setting, State};
 
 /// Connections that wait to be accepted, where `listen` gives no number. More than come while an app is replaced.
@@ -44,92 +43,68 @@ const ITS_OWN: &[&str] = &["abstract-socket", "freebind", "map-socket", "zerg", 
 const ROUTERS: &[&str] =
     &["fastrouter", "http", "http-to-https", "httprouter", "https", "https2", "rawrouter", "sslrouter"];
 
-/// What all sockets of a vassal have in common.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Common {
-    backlog: Option<u32>,
-    mode: Option<u32>,
-    owner: Option<Owner>,
-    reuse_port: bool,
+/// A socket with what all of them have in common.
+fn socket(common: &Common, address: Address) -> Listen {
+    Listen {
+        address,
+        backlog: common.backlog.unwrap_or(BACKLOG),
+        mode: common.mode,
+        owner: common.owner.clone(),
+        reuse_port: common.reuse_port,
+    }
 }
 
-impl Common {
-    /// Takes in one of uWSGI's options for all sockets; false if it is none.
-    pub fn read(&mut self, setting: &Setting, found: &mut Diagnostics) -> bool {
-        match setting.name() {
-            "chmod-socket" if setting.text().is_empty() => self.mode = Some(0o666),
-            "chmod-socket" => self.mode = value(setting, found, |text| values::octal(text, 0o777)),
-            "chown-socket" => self.owner = value(setting, found, owner),
-            "listen" => self.backlog = value(setting, found, values::count),
-            "reuse-port" => self.reuse_port = value(setting, found, values::boolean).unwrap_or_default(),
-            _ => return false,
-        }
-        true
-    }
+/// A socket of the app's, as `listen` names it.
+pub(super) fn listen(common: &Common, address: Located<Address>) -> Located<Listen> {
+    Located { value: socket(common, address.value), key: address.key, at: address.at }
+}
 
-    fn socket(&self, address: Address) -> Listen {
-        Listen {
-            address,
-            backlog: self.backlog.unwrap_or(BACKLOG),
-            mode: self.mode,
-            owner: self.owner.clone(),
-            reuse_port: self.reuse_port,
+/// The sockets among uWSGI's options, which are taken out, and the protocol of those that it takes over; no sockets
+/// where it has to bind them itself.
+pub(super) fn take_over(
+    common: &Common,
+    options: &mut Vec<&Setting>,
+    found: &mut Diagnostics,
+) -> (Vec<Located<Listen>>, Option<&'static str>) {
+    let named = |setting: &Setting| PROTOCOLS.iter().find(|(name, _)| *name == setting.name());
+    let is_any =
+        |names: &[&[&str]], setting: &Setting| names.iter().any(|names| names.contains(&setting.name()));
+    let is_own =
+        |setting: &&Setting| is_any(&[ITS_SOCKETS, ITS_OWN], setting) || setting.state == State::ForUwsgi;
+    let has_own = options.iter().any(is_own);
+    let has_router = options.iter().any(|setting| is_any(&[ROUTERS], setting));
+    let sockets: Vec<_> = options.iter().copied().filter(|setting| named(setting).is_some()).collect();
+    let mut bound = Some(Vec::new()).filter(|_| !has_own);
+    for setting in &sockets {
+        match (&mut bound, takeable(setting.text())) {
+            (Some(bound), Some(address)) => bound.push(setting.locate(socket(common, address))),
+            _ => bound = None,
         }
     }
-
-    /// A socket of the app's, as `listen` names it.
-    pub fn listen(&self, address: Located<Address>) -> Located<Listen> {
-        Located { value: self.socket(address.value), key: address.key, at: address.at }
+    let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
+    let spoken = sockets.first().map_or("", |first| protocol(first));
+    let other = sockets.iter().find(|setting| protocol(setting) != spoken);
+    if let (Some(first), Some(last), Some(other), Some(_)) = (sockets.first(), sockets.last(), other, &bound)
+    {
+        let keys = format!("'{}' and '{}'", first.name(), other.name());
+        let message = format!("{keys} speak different protocols, so uWSGI binds its sockets itself");
+        found.warning(&last.at, message).hint("connections are refused while it is restarted");
+        return (Vec::new(), None);
     }
-
-    /// The sockets among uWSGI's options, which are taken out, and the protocol of those that it takes over; no sockets
-    /// where it has to bind them itself.
-    pub fn take_over(
-        &self,
-        options: &mut Vec<&Setting>,
-        found: &mut Diagnostics,
-    ) -> (Vec<Located<Listen>>, Option<&'static str>) {
-        let named = |setting: &Setting| PROTOCOLS.iter().find(|(name, _)| *name == setting.name());
-        let is_any =
-            |names: &[&[&str]], setting: &Setting| names.iter().any(|names| names.contains(&setting.name()));
-        let is_own =
-            |setting: &&Setting| is_any(&[ITS_SOCKETS, ITS_OWN], setting) || setting.state == State::ForUwsgi;
-        let has_own = options.iter().any(is_own);
-        let has_router = options.iter().any(|setting| is_any(&[ROUTERS], setting));
-        let sockets: Vec<_> = options.iter().copied().filter(|setting| named(setting).is_some()).collect();
-        let mut bound = Some(Vec::new()).filter(|_| !has_own);
-        for setting in &sockets {
-            match (&mut bound, takeable(setting.text())) {
-                (Some(bound), Some(address)) => bound.push(locate(setting, self.socket(address))),
-                _ => bound = None,
-            }
+    for setting in options.iter() {
+        let is_left = bound.is_none() && named(setting).is_some();
+        if is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting) {
+            let message = format!("'{}' is bound by uWSGI itself", setting.name());
+            let hint = "connections are refused while an instance is replaced";
+            found.warning(&setting.value_at, message).hint(hint);
         }
-        let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
-        let spoken = sockets.first().map_or("", |first| protocol(first));
-        let other = sockets.iter().find(|setting| protocol(setting) != spoken);
-        if let (Some(first), Some(last), Some(other), Some(_)) =
-            (sockets.first(), sockets.last(), other, &bound)
-        {
-            let keys = format!("'{}' and '{}'", first.name(), other.name());
-            let message = format!("{keys} speak different protocols, so uWSGI binds its sockets itself");
-            found.warning(&last.at, message).hint("connections are refused while it is restarted");
-            return (Vec::new(), None);
-        }
-        for setting in options.iter() {
-            let is_left = bound.is_none() && named(setting).is_some();
-            if is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting) {
-                let message = format!("'{}' is bound by uWSGI itself", setting.name());
-                let hint = "connections are refused while an instance is replaced";
-                found.warning(&setting.value_at, message).hint(hint);
-            }
-        }
-        // One that it inherits on demand speaks it, too, if that changes nothing for what it binds itself.
-        let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
-        if bound.is_some() {
-            options.retain(|setting| named(setting).is_none());
-        }
-        (bound.unwrap_or_default(), Some(spoken).filter(|spoken| is_common && !spoken.is_empty()))
     }
+    // One that it inherits on demand speaks it, too, if that changes nothing for what it binds itself.
+    let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
+    if bound.is_some() {
+        options.retain(|setting| named(setting).is_none());
+    }
+    (bound.unwrap_or_default(), Some(spoken).filter(|spoken| is_common && !spoken.is_empty()))
 }
 
 /// Whether it is a socket that only uWSGI would bind.
@@ -154,30 +129,4 @@ fn takeable(text: &[u8]) -> Option<Address> {
         Place::Abstract(_) => false,
     };
     (!depends).then_some(address)
-}
-
-/// `USER[:GROUP]`; as to uWSGI, one of them may be empty.
-fn owner(text: &[u8]) -> Parsed<Owner> {
-    let (user, group) = split_once(text, b':').unwrap_or((text, b""));
-    let one = |text: &[u8]| Some(text).filter(|text| !text.is_empty()).map(values::id).transpose();
-    match (one(user)?, one(group)?) {
-        (None, None) => values::id(user).map(|_| Owner { user: None, group: None }),
-        (user, group) => Ok(Owner { user, group }),
-    }
-}
-
-/// What `listen` gives: an address, or, as to uWSGI, the length of the queue.
-pub(super) fn is_backlog(setting: &Setting) -> bool {
-    !setting.text().is_empty() && setting.text().iter().all(u8::is_ascii_digit)
-}
-
-/// An address to listen at.
-pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
-    let address = values::address(text)?;
-    match &address.place {
-        Place::File(path) if path.is_relative() => {
-            Err(format!("'{}' is not an absolute path", path.display()))
-        }
-        _ => Ok(address),
-    }
 }

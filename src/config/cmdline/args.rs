@@ -101,7 +101,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
     let mut other = 0;
     loop {
         note_place(&mut parser, words.len(), at);
-        if program.runs_commands
+        if program.runs_commands()
             && let Some(mut rest) = parser.try_raw_args().filter(|_| !show && check.is_none())
             && rest.next_if(|word| word == "--").is_some()
         {
@@ -136,8 +136,8 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
                 }
                 other = *at;
             }
-            Arg::Short('l') if program.runs_commands => return Ok(Invocation::Licence),
-            Arg::Short(letter @ ('e' | 'g' | 'p' | 's' | 'v' | 'w')) if program.runs_commands => {
+            Arg::Short('l') if program.runs_commands() => return Ok(Invocation::Licence),
+            Arg::Short(letter @ ('e' | 'g' | 'p' | 's' | 'v' | 'w')) if program.runs_commands() => {
                 let value = match letter {
                     'e' | 'p' => parser.value()?,
                     _ => OsString::new(),
@@ -147,12 +147,12 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
             Arg::Short(letter) => return Err(format!("unknown option '-{letter}'").into()),
             Arg::Value(word) => match &mut check {
                 Some(files) => files.push(word),
-                None if program.runs_commands && !show && !is_file(&word) => {
+                None if program.runs_commands() && !show && !is_file(&word) => {
                     command.words.push(word);
                     command.words.extend(parser.raw_args()?);
                     break;
                 }
-                None if !program.runs_commands
+                None if !program.runs_commands()
                     && !word.as_bytes().iter().any(|byte| b"./".contains(byte)) =>
                 {
                     let hint = "commands are status, reload, stop, start, upgrade; a file here is './FILE'";
@@ -173,7 +173,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
         }
         Some(files) => Ok(Invocation::Check(files, json)),
         None if !command.words.is_empty() => Ok(Invocation::Command(inputs, command)),
-        None if program.runs_commands && inputs.is_empty() => {
+        None if program.runs_commands() && inputs.is_empty() => {
             Err("a command or a configuration file is missing".into())
         }
         None if inputs.is_empty() => Err("a configuration file is missing".into()),
@@ -214,7 +214,7 @@ fn unknown(program: &Program, name: &str) -> Mistake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::options::VASSAL_INIT;
+    use crate::config::keys::vassal::VASSAL_INIT;
 
     fn words(line: &str) -> Result<Invocation, Report> {
         parse(&VASSAL_INIT, &line.split_whitespace().map(OsString::from).collect::<Vec<_>>())

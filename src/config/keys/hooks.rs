@@ -1,9 +1,10 @@
 //! The keys of hooks: the phases, and the families of keys that fill them (`hook-PHASE`, `mount-PHASE`, …).
 
 use super::actions::{self, Step};
+use super::read::Reader;
 use super::suggest;
 use super::values::Parsed;
-use crate::config::plan::Phase;
+use crate::config::plan::{Hook, Phase};
 
 /// The phases by name, in the order they come. The kinds of `accepting` differ only where an app has workers.
 pub(crate) const PHASES: &[(&str, Phase)] = &[
@@ -77,6 +78,13 @@ impl Family {
         }
     }
 
+    /// The hook that a setting of this family is in a phase.
+    pub fn hook(&self, it: &mut Reader<'_>, phase: Phase) -> Option<Hook> {
+        let is_private = self.is_hook() && it.text().starts_with(b"!");
+        let step = step(it, is_private, self.parse(it.text()))?;
+        Some(as_hook(it, phase, step, self.text(it.text())))
+    }
+
     /// What a value says.
     pub fn parse(&self, value: &[u8]) -> Parsed<Step> {
         match self.action {
@@ -84,6 +92,32 @@ impl Family {
             action => actions::named(action.as_bytes(), value),
         }
     }
+}
+
+/// The hook that `action:argument` is in a phase.
+pub(crate) fn hook(it: &mut Reader<'_>, phase: Phase, action: &[u8]) -> Option<Hook> {
+    let step = step(it, action.starts_with(b"!"), actions::parse(action))?;
+    Some(as_hook(it, phase, step, String::from_utf8_lossy(action).into_owned()))
+}
+
+/// A parsed action. A mistake in a private one is noted without its text.
+fn step(it: &mut Reader<'_>, is_private: bool, parsed: Parsed<Step>) -> Option<Step> {
+    if is_private && parsed.is_err() {
+        let message = format!("'{}': a mistake in what follows the '!'", it.setting.key.escape_ascii());
+        it.found
+            .error(&it.setting.at, message)
+            .hide()
+            .hint("it is private, so nothing of it is shown: try it without the '!'");
+        return None;
+    }
+    it.checked(parsed)
+}
+
+/// An action in its phase; `text` is how it was written, and is shown unless it is private.
+fn as_hook(it: &Reader<'_>, phase: Phase, step: Step, text: String) -> Hook {
+    let private = step.private.is_some();
+    let source = it.setting.locate(step.private.unwrap_or(text));
+    Hook { phase, action: step.action, tolerant: step.tolerant, private, source }
 }
 
 /// What a key says about hooks.

@@ -8,10 +8,18 @@
 //!
 //! May not be done here: to see more than one setting at a time. What several say together is for `build`.
 
+pub mod emperor;
 pub mod options;
+pub mod vassal;
 
 pub(super) mod actions;
 pub(super) mod capabilities;
+pub(super) mod draft;
 pub(super) mod hooks;
+pub(super) mod read;
+pub(super) mod sockets;
 pub(super) mod suggest;
 pub(super) mod values;
+
+#[cfg(test)]
+mod tests;

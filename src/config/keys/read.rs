@@ -1,0 +1,84 @@
+//! Reading one setting into its place in a plan: the value is parsed, and a mistake is noted with key and place.
+
+use std::ffi::OsString;
+
+use super::values::Parsed;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::plan::Located;
+use crate::config::setting::Setting;
+
+/// One setting that is being read.
+pub(crate) struct Reader<'a> {
+    /// The setting.
+    pub setting: &'a Setting,
+    /// Where mistakes go.
+    pub found: &'a mut Diagnostics,
+}
+
+impl<'a> Reader<'a> {
+    /// The value as it is written.
+    pub fn text(&self) -> &'a [u8] {
+        self.setting.text()
+    }
+
+    /// What the value was parsed to, or `None` after its mistake was noted.
+    pub fn checked<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
+        parsed.map_err(|message| self.refuse(&message)).ok()
+    }
+
+    /// The value, or `None` after its mistake was noted.
+    pub fn value<T>(&mut self, parse: fn(&[u8]) -> Parsed<T>) -> Option<T> {
+        self.checked(parse(self.text()))
+    }
+
+    /// The value with its key and place.
+    pub fn located<T>(&mut self, parse: fn(&[u8]) -> Parsed<T>) -> Option<Located<T>> {
+        self.value(parse).map(|value| self.setting.locate(value))
+    }
+
+    /// Puts a good value into `slot`: the last good one counts.
+    pub fn set<T>(&mut self, slot: &mut T, parse: fn(&[u8]) -> Parsed<T>) {
+        if let Some(value) = self.value(parse) {
+            *slot = value;
+        }
+    }
+
+    /// The same for what has no value before.
+    pub fn set_some<T>(&mut self, slot: &mut Option<T>, parse: fn(&[u8]) -> Parsed<T>) {
+        if let Some(value) = self.value(parse) {
+            *slot = Some(value);
+        }
+    }
+
+    /// The same with key and place.
+    pub fn set_located<T>(&mut self, slot: &mut Option<Located<T>>, parse: fn(&[u8]) -> Parsed<T>) {
+        if let Some(value) = self.located(parse) {
+            *slot = Some(value);
+        }
+    }
+
+    /// Adds a good value to a list.
+    pub fn add<T>(&mut self, list: &mut Vec<T>, parse: fn(&[u8]) -> Parsed<T>) {
+        list.extend(self.value(parse));
+    }
+
+    /// The same with key and place.
+    pub fn add_located<T>(&mut self, list: &mut Vec<Located<T>>, parse: fn(&[u8]) -> Parsed<T>) {
+        list.extend(self.located(parse));
+    }
+
+    /// Adds a good value to a list of options that are handed on as text, under the key they have there.
+    pub fn option(
+        &mut self,
+        list: &mut Vec<(String, OsString)>,
+        key: &str,
+        parse: fn(&[u8]) -> Parsed<OsString>,
+    ) {
+        list.extend(self.value(parse).map(|value| (key.to_owned(), value)));
+    }
+
+    fn refuse(&mut self, message: &str) {
+        let key = self.setting.key.escape_ascii();
+        self.found.error(&self.setting.value_at, format!("'{key}': {message}"));
+    }
+}

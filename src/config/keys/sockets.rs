@@ -1,0 +1,50 @@
+//! What keys say of sockets: addresses, and what all sockets of a vassal have in common.
+
+use super::values::{self, Parsed};
+use crate::config::bytes::split_once;
+use crate::config::plan::{Address, Owner, Place};
+use crate::config::setting::Setting;
+
+/// What all sockets of a vassal have in common.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Common {
+    /// How many connections may wait to be accepted (`listen = NUMBER`).
+    pub backlog: Option<u32>,
+    /// The mode of unix sockets (`chmod-socket`).
+    pub mode: Option<u32>,
+    /// The owner of unix sockets (`chown-socket`).
+    pub owner: Option<Owner>,
+    /// Whether others may bind the same port (`reuse-port`).
+    pub reuse_port: bool,
+}
+
+/// A socket's mode, octal; nothing at all is 666, as to uWSGI.
+pub(crate) fn mode(text: &[u8]) -> Parsed<u32> {
+    if text.is_empty() { Ok(0o666) } else { values::octal(text, 0o777) }
+}
+
+/// `USER[:GROUP]`; as to uWSGI, one of them may be empty.
+pub(crate) fn owner(text: &[u8]) -> Parsed<Owner> {
+    let (user, group) = split_once(text, b':').unwrap_or((text, b""));
+    let one = |text: &[u8]| Some(text).filter(|text| !text.is_empty()).map(values::id).transpose();
+    match (one(user)?, one(group)?) {
+        (None, None) => values::id(user).map(|_| Owner { user: None, group: None }),
+        (user, group) => Ok(Owner { user, group }),
+    }
+}
+
+/// What `listen` gives: an address, or, as to uWSGI, the length of the queue.
+pub(crate) fn is_backlog(setting: &Setting) -> bool {
+    !setting.text().is_empty() && setting.text().iter().all(u8::is_ascii_digit)
+}
+
+/// An address to listen at.
+pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
+    let address = values::address(text)?;
+    match &address.place {
+        Place::File(path) if path.is_relative() => {
+            Err(format!("'{}' is not an absolute path", path.display()))
+        }
+        _ => Ok(address),
+    }
+}
