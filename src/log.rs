@@ -68,7 +68,14 @@ pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     flush_to(rustix::stdio::stderr(), &mut waiting, lines);
 }
 
-/// The same to another descriptor; where it has no room the line is lost.
+/// A report: each of its lines is a line of the log.
+pub fn lines(report: &impl fmt::Display) {
+    for line in report.to_string().lines() {
+        crate::log!("{line}");
+    }
+}
+
+/// One line to another descriptor; where it has no room the line is lost.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let (text, lines) = compose(vassal, message);
     if !put(fd, text.as_bytes(), lines) {

@@ -2,6 +2,7 @@
 
 use crate::config::plan::Located;
 use crate::error::Result;
+use crate::init::event_loop::event_loop::EventLoop;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 
 /// How the vassal's life ended.
@@ -36,4 +37,9 @@ pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> std
 /// The end by a step of the setup that failed, with what it was about.
 pub fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
     End::Setup(Box::new(SetupFailure { phase: phase.to_owned(), index, what, errno }), EXIT_SETUP)
+}
+
+/// The end that came in between a step: a lost mountpoint, else a request to stop.
+pub fn interrupted(events: &EventLoop) -> End {
+    events.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
 }

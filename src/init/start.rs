@@ -13,7 +13,6 @@ use crate::cli;
 use crate::command;
 use crate::config::cmdline::args::Command;
 use crate::config::cmdline::entrypoint::Entrypoint;
-use crate::config::diagnostic::Report;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::init::entrypoint;
@@ -148,7 +147,7 @@ fn obey(
             0
         }
         Ok(loaded) => {
-            log_lines(&loaded.warnings);
+            crate::log::lines(&loaded.warnings);
             live(Setup {
                 plan: Rc::new(loaded.plan),
                 inputs,
@@ -162,7 +161,7 @@ fn obey(
             })
         }
         Err(report) => {
-            log_lines(&report);
+            crate::log::lines(&report);
             let reason = ExitReason::Config(report.first());
             // The emperor sees our exit status in any case.
             let _ = protocol::send(&link, &reason.encode(), None);
@@ -272,11 +271,4 @@ fn name_of(inputs: &[Input]) -> String {
         Input::Option { .. } | Input::FromEmperor { .. } => None,
     });
     file.unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A report for the log: each of its lines a line there.
-pub(in crate::init) fn log_lines(report: &Report) {
-    for line in report.to_string().lines() {
-        crate::log!("{line}");
-    }
 }

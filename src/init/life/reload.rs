@@ -13,8 +13,7 @@ use crate::identity::Identity;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::sources::NewFile;
 use crate::init::source::careful_world::Careful;
-use crate::init::start::log_lines;
-use crate::init::steps::root;
+use crate::init::steps::{root, sockets};
 use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
 use crate::signal_names;
@@ -70,7 +69,15 @@ impl Vassal {
             },
         };
         let verdict = match self.verdict(&inputs) {
-            Verdict::Accepted(..) if self.events.sources.link().is_some() && self.has_lost_a_socket() => {
+            Verdict::Accepted(..)
+                if self.events.sources.link().is_some()
+                    && sockets::has_lost_one(
+                        &mut self.events,
+                        &self.jail,
+                        &self.source.plan,
+                        &self.life.sockets,
+                    ) =>
+            {
                 Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
             }
             verdict => verdict,
@@ -139,7 +146,7 @@ impl Vassal {
         match self.load_again(inputs, true) {
             Ok(loaded) if let Some(missing) = self.missing(&loaded.plan) => Verdict::Refused(missing),
             Ok(loaded) => {
-                log_lines(&loaded.warnings);
+                crate::log::lines(&loaded.warnings);
                 Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
             }
             Err(unread) => unread.into(),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
 use crate::init::life::reload::Unread;
 use crate::init::outcome::End;
-use crate::init::steps::action;
+use crate::init::steps::{action, hooks};
 use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::{Lost, Maker};
 use crate::init::watch::watchdog::Loss;
@@ -60,7 +60,7 @@ impl Vassal {
             MountpointLost::Hook(hook) if is_running => {
                 crate::log!("{}; the app goes on", lost.what);
                 self.events.is_repairing = true;
-                let exit = self.run_lost_hook(hook);
+                let exit = hooks::run_after_loss(&mut self.events, &mut self.jail, &plan, hook);
                 self.events.is_repairing = false;
                 exit.map_or(Survival::Yes, Survival::Exit)
             }

@@ -15,6 +15,7 @@ use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::life::remount::{Remount, Survival};
 use crate::init::outcome::End;
+use crate::init::steps::hooks;
 use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::mount::fusectl;
@@ -297,7 +298,7 @@ impl Vassal {
         }
         self.end_the_apps();
         // All of them: none that fails ends the phase, and nothing interrupts us any more.
-        let _ = self.run_hooks(Phase::AsUserAtexit);
+        let _ = hooks::run(&mut self.events, &mut self.jail, &self.source.plan, Phase::AsUserAtexit);
         self.wait_for_nobody(self.source.plan.stop.unmount_timeout);
     }
 

@@ -11,11 +11,11 @@ use rustix::fs::{Mode, OFlags, open};
 use crate::accounts::Accounts;
 use crate::config::plan::{Action, Phase, VassalPlan};
 use crate::identity::{Confinement, Identity};
-use crate::init::outcome::{End, setup_failure, step, step_of};
+use crate::init::outcome::{End, interrupted, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
-use crate::init::steps::root;
+use crate::init::steps::{app, cgroups, hooks, owner, root, sockets};
 use crate::init::vassal::{Setup, Vassal};
 use crate::init::watch::mountpoints::Maker;
 use crate::log::Elapsed;
@@ -57,9 +57,9 @@ impl Vassal {
             may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
         if let Some(owner) = self.jail.owner {
             self.phase(Phase::AsVassal)?;
-            self.become_owner(owner)?;
+            owner::become_owner(&mut self.events, &mut self.jail, &mut self.source, owner)?;
         }
-        step("limits", self.limit(oom_score))?;
+        self.events.oom = step("limits", cgroups::limit(&self.jail, &self.source.plan, oom_score))?;
         if !self.source.plan.hooks.is_empty() {
             let mounts = self.jail.procfs.mounts().ok();
             self.jail.foreign_fuse =
@@ -75,10 +75,14 @@ impl Vassal {
         let host = Accounts::read();
         let plan = Rc::clone(&self.source.plan);
         if let Some(path) = &plan.jail.chroot {
-            step_of("jail", path, self.change_root(&path.value))?;
+            step_of(
+                "jail",
+                path,
+                root::change(&mut self.events, &mut self.jail, &plan, "new root:", &path.value),
+            )?;
         }
         if let Some(pivot) = &plan.jail.pivot_root {
-            step_of("jail", pivot, self.pivot_root(&pivot.value))?;
+            step_of("jail", pivot, root::pivot(&mut self.events, &mut self.jail, &plan, &pivot.value))?;
         }
         if plan.jail.chroot.is_some() || plan.jail.pivot_root.is_some() {
             // What was mounted before cannot be mounted again from in here.
@@ -89,7 +93,10 @@ impl Vassal {
         }
         // Under the root that the app will see, if that answers at all.
         if root::coming_root(&self.source.plan).is_some() {
-            step("privilege drop", self.ask_about("read", Path::new("/etc/passwd")))?;
+            step(
+                "privilege drop",
+                root::ask_about(&mut self.events, &self.jail, &plan, "read", Path::new("/etc/passwd")),
+            )?;
         }
         let accounts = Accounts::read_in_jail(host);
         let mut identity = step("privilege drop", Identity::resolve(&self.source.plan.run_as, &accounts))?;
@@ -107,11 +114,11 @@ impl Vassal {
         }
         self.jail.identity = Some(identity.clone());
         let kept = std::mem::take(&mut self.life.kept);
-        let opened = self.open_sockets(&accounts, kept);
+        let opened = sockets::open(&mut self.events, &self.jail, &plan, &accounts, kept);
         if opened.is_err() && self.events.is_interrupted() {
-            return Err(self.interrupted());
+            return Err(interrupted(&self.events));
         }
-        step("sockets", opened)?;
+        self.life.sockets = step("sockets", opened)?;
         if identity.is_ordinary() && !self.source.plan.app.is_privileged() {
             step(
                 "privilege drop",
@@ -120,7 +127,7 @@ impl Vassal {
         }
         self.events.mountpoints.set_user(identity);
         // A working directory would pin whatever is mounted there.
-        step("privilege drop", self.go_to_root("working directory:"))?;
+        step("privilege drop", root::go_to_root(&mut self.events, &self.jail, &plan, "working directory:"))?;
         self.jail.jail_workdir = self.jail.workdir.clone();
         self.run_app()
     }
@@ -142,7 +149,9 @@ impl Vassal {
         self.phase(Phase::AsUser)?;
         self.pass_gate()?;
         self.phase(Phase::PreApp)?;
-        self.start_app()?;
+        app::start(&mut self.events, &mut self.jail, &self.source.plan, &self.life.sockets)?;
+        self.life.had_app = true;
+        app::await_program(&mut self.events, &self.source.plan)?;
         match self.phase(Phase::PostApp) {
             // The app runs, or has ended: the main loop knows what follows.
             Err(End::Stopped) => Ok(()),
@@ -171,11 +180,13 @@ impl Vassal {
     }
 
     pub(in crate::init) fn phase(&mut self, phase: Phase) -> Result<(), End> {
-        self.run_hooks(phase).map_err(|failed| match failed {
-            Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
-            Failed::Interrupted => self.interrupted(),
-            Failed::Exit(status) => End::Hook(status),
-        })?;
+        hooks::run(&mut self.events, &mut self.jail, &self.source.plan, phase).map_err(
+            |failed| match failed {
+                Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP),
+                Failed::Interrupted => interrupted(&self.events),
+                Failed::Exit(status) => End::Hook(status),
+            },
+        )?;
         self.note_maker(Maker::Phase(phase))
     }
 
@@ -185,11 +196,6 @@ impl Vassal {
             return Ok(());
         }
         step("mountpoint-lost", self.events.mountpoints.note_maker(maker))
-    }
-
-    /// The end that came in between.
-    pub(in crate::init) fn interrupted(&mut self) -> End {
-        self.events.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
     }
 
     /// The app starts only when every checked path is a mount that answers.
@@ -233,7 +239,7 @@ impl Vassal {
             }
             self.events.wait(None, slow.into_iter().chain([deadline]).min());
             if self.events.is_interrupted() {
-                return Err(self.interrupted());
+                return Err(interrupted(&self.events));
             }
         }
     }

@@ -4,146 +4,154 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::config::plan::{App, Phase};
+use crate::config::plan::{App, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
 use crate::init::child::foreground::Stand;
 use crate::init::child::job::Job;
 use crate::init::child::launch::{Launch, Progress};
-use crate::init::child::listen_fds;
+use crate::init::child::listen_fds::{self, Socket};
 use crate::init::entrypoint;
+use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
-use crate::init::outcome::{End, step};
-use crate::init::vassal::Vassal;
+use crate::init::jail::Jail;
+use crate::init::outcome::{End, interrupted, step};
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_SETUP, FromVassal, SetupFailure};
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
-impl Vassal {
-    /// Starts the app, and waits until it is one: until the child has executed its program.
-    pub(in crate::init) fn start_app(&mut self) -> std::result::Result<(), End> {
-        if self.events.stop.is_some() {
-            return Err(End::Stopped);
-        }
-        if let Some(path) = &self.source.plan.chdir {
-            self.jail.workdir.change(&path.value);
-        }
-        if self.source.plan.starts_daemons() {
-            self.events.helper_pids = self.jail.procfs.below_us(&[]);
-        }
-        let stand = self.events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
-        let app = step("app", self.launch_app(stand.as_ref()))?;
-        if let (Some(entry), Some(stand)) = (&self.events.entry, stand) {
-            let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
-            for number in std::mem::take(&mut self.events.early_signals) {
-                let _ = job.forward(number);
-            }
-            self.events.job = Some(job);
-        }
-        self.events.app = Some(app);
-        self.life.had_app = true;
-        loop {
-            let Some(app) = &self.events.app else { return Ok(()) };
-            match (app.launched.progress(), app.status) {
-                (Progress::AtWork | Progress::Said(_), _) => break,
-                (Progress::Failed(error, code), _) => return Err(self.not_started(&error, code)),
-                (Progress::Preparing, Some(status)) => return Err(End::App(status)),
-                (Progress::Preparing, None) if !self.events.lost.is_empty() => return Err(self.interrupted()),
-                // Its program is on a filesystem that hangs: the main loop knows what to do.
-                (Progress::Preparing, None) if self.events.stop.is_some() => return Ok(()),
-                (Progress::Preparing, None) => {}
-            }
-            self.events.wait(None, None);
-        }
-        if let Some(app) = &mut self.events.app {
-            app.is_started = true;
-            let (pid, program) = (app.launched.pid, self.source.plan.app.program().display());
-            if self.events.entry.as_ref().is_none_or(|entry| entry.verbosity > 1) {
-                crate::log!(
-                    "app started: {program} (pid {pid}), {} after the fork",
-                    Elapsed(app.since.elapsed())
-                );
-            }
-        }
-        self.events.send(&FromVassal::Running);
-        if let Some(number) = self.events.entry.as_ref().and_then(|entry| entry.ready_fd) {
-            entrypoint::tell_ready(number);
-        }
-        Ok(())
+/// Creates the process of the app. It is not the app before it has executed its program: see [`await_program`].
+pub fn start(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    plan: &VassalPlan,
+    sockets: &[Socket],
+) -> std::result::Result<(), End> {
+    if events.stop.is_some() {
+        return Err(End::Stopped);
     }
+    if let Some(path) = &plan.chdir {
+        jail.workdir.change(&path.value);
+    }
+    if plan.starts_daemons() {
+        events.helper_pids = jail.procfs.below_us(&[]);
+    }
+    let stand = events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
+    let app = step("app", launch(events, jail, plan, sockets, stand.as_ref()))?;
+    if let (Some(entry), Some(stand)) = (&events.entry, stand) {
+        let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
+        for number in std::mem::take(&mut events.early_signals) {
+            let _ = job.forward(number);
+        }
+        events.job = Some(job);
+    }
+    events.app = Some(app);
+    Ok(())
+}
 
-    /// The app could not be executed, or not even prepared for it.
-    fn not_started(&self, error: &Error, code: i32) -> End {
-        let key = match (&self.source.plan.chdir, code) {
-            (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
-            _ => format!("{}: {}", self.source.plan.app_source.at, self.source.plan.app_source.key),
-        };
-        let (what, errno) = (format!("{error} ({key})"), error.errno());
-        End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
-    }
-
-    /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
-    fn offer(&self, above: i32) -> Result<(Listener, Offer)> {
-        let is_awaited = self.source.plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
-        if self.events.entry.is_some() && !is_awaited {
-            return Ok(Default::default());
+/// Waits until the process of the app has executed its program, and says so.
+pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> std::result::Result<(), End> {
+    loop {
+        let Some(app) = &events.app else { return Ok(()) };
+        match (app.launched.progress(), app.status) {
+            (Progress::AtWork | Progress::Said(_), _) => break,
+            (Progress::Failed(error, code), _) => return Err(not_started(plan, &error, code)),
+            (Progress::Preparing, Some(status)) => return Err(End::App(status)),
+            (Progress::Preparing, None) if !events.lost.is_empty() => return Err(interrupted(events)),
+            // Its program is on a filesystem that hangs: the main loop knows what to do.
+            (Progress::Preparing, None) if events.stop.is_some() => return Ok(()),
+            (Progress::Preparing, None) => {}
         }
-        let identity = self.jail.identity.as_ref().filter(|_| !self.source.plan.app.is_privileged());
-        let user = identity.and_then(|identity| identity.uid);
-        let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
-        notify::open(&self.source.plan, user, above)
+        events.wait(None, None);
     }
+    if let Some(app) = &mut events.app {
+        app.is_started = true;
+        let (pid, program) = (app.launched.pid, plan.app.program().display());
+        let since = app.since;
+        if events.is_talkative() {
+            crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(since.elapsed()));
+        }
+    }
+    events.send(&FromVassal::Running);
+    if let Some(number) = events.entry.as_ref().and_then(|entry| entry.ready_fd) {
+        entrypoint::tell_ready(number);
+    }
+    Ok(())
+}
 
-    fn launch_app(&self, stand: Option<&Stand>) -> Result<RunningApp> {
-        let since = Instant::now();
-        let plan = &self.source.plan;
-        let sockets = &self.life.sockets[..];
-        let above = listen_fds::above(sockets);
-        let (listener, offer) = self.offer(above)?;
-        let mut environment =
-            [&self.jail.environment[..], &offer.variables, &listen_fds::variables(sockets)].concat();
-        let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
-        let uwsgi_ini;
-        let argv = match &plan.app {
-            App::Program { argv, .. } => argv.clone(),
-            App::Uwsgi { binary, ini } => {
-                let ini =
-                    memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
-                uwsgi_ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
-                    .context("keep free for the app", "its descriptors")?;
-                passed.push(uwsgi_ini.as_fd());
-                // They are in the ini. Read twice, a socket would be bound twice.
-                environment.retain(|(name, _)| world::environment_option(name).is_none());
-                vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
-            }
-        };
-        let is_uwsgi = matches!(plan.app, App::Uwsgi { .. });
-        let as_user = !plan.app.is_privileged();
-        let launch = Launch {
-            confinement: as_user.then(|| Confinement::of(plan)),
-            environment: &environment,
-            own_group: false,
-            dies_with_us: !rustix::process::getpid().is_init(),
-            stand,
-            passed: &passed,
-            sockets,
-            limits: &plan.resources.limits,
-            // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
-            heard: is_uwsgi.then(|| plan.signal_to_stop()),
-            ..self.jail.helper(as_user)
-        };
-        Ok(RunningApp {
-            launched: launch.program(&argv)?,
-            listener,
-            announced: Vec::new(),
-            beat: None,
-            reloaded: None,
-            said: (None, None),
-            since,
-            is_started: false,
-            status: None,
-        })
+/// The app could not be executed, or not even prepared for it.
+fn not_started(plan: &VassalPlan, error: &Error, code: i32) -> End {
+    let key = match (&plan.chdir, code) {
+        (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
+        _ => format!("{}: {}", plan.app_source.at, plan.app_source.key),
+    };
+    let (what, errno) = (format!("{error} ({key})"), error.errno());
+    End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
+}
+
+/// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
+fn offer(events: &EventLoop, jail: &Jail, plan: &VassalPlan, above: i32) -> Result<(Listener, Offer)> {
+    let is_awaited = plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
+    if events.entry.is_some() && !is_awaited {
+        return Ok(Default::default());
     }
+    let identity = jail.identity.as_ref().filter(|_| !plan.app.is_privileged());
+    let user = identity.and_then(|identity| identity.uid);
+    let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
+    notify::open(plan, user, above)
+}
+
+fn launch(
+    events: &EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    sockets: &[Socket],
+    stand: Option<&Stand>,
+) -> Result<RunningApp> {
+    let since = Instant::now();
+    let above = listen_fds::above(sockets);
+    let (listener, offer) = offer(events, jail, plan, above)?;
+    let mut environment = [&jail.environment[..], &offer.variables, &listen_fds::variables(sockets)].concat();
+    let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
+    let uwsgi_ini;
+    let argv = match &plan.app {
+        App::Program { argv, .. } => argv.clone(),
+        App::Uwsgi { binary, ini } => {
+            let ini = memfd::sealed("vassal.ini", ini, Use::Read).context("create", "the ini of uwsgi")?;
+            uwsgi_ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
+                .context("keep free for the app", "its descriptors")?;
+            passed.push(uwsgi_ini.as_fd());
+            // They are in the ini. Read twice, a socket would be bound twice.
+            environment.retain(|(name, _)| world::environment_option(name).is_none());
+            vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
+        }
+    };
+    let is_uwsgi = matches!(plan.app, App::Uwsgi { .. });
+    let as_user = !plan.app.is_privileged();
+    let launch = Launch {
+        confinement: as_user.then(|| Confinement::of(plan)),
+        environment: &environment,
+        own_group: false,
+        dies_with_us: !rustix::process::getpid().is_init(),
+        stand,
+        passed: &passed,
+        sockets,
+        limits: &plan.resources.limits,
+        // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
+        heard: is_uwsgi.then(|| plan.signal_to_stop()),
+        ..jail.helper(as_user)
+    };
+    Ok(RunningApp {
+        launched: launch.program(&argv)?,
+        listener,
+        announced: Vec::new(),
+        beat: None,
+        reloaded: None,
+        said: (None, None),
+        since,
+        is_started: false,
+        status: None,
+    })
 }

@@ -4,42 +4,42 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::cgroup;
-use crate::config::plan::Located;
+use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Error, Result};
-use crate::init::vassal::Vassal;
+use crate::init::jail::Jail;
 use crate::init::watch::oom::OomKills;
 
 /// How soon the kernel ends us for want of memory.
-pub(in crate::init) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-impl Vassal {
-    /// Takes on what holds for everything in the vassal, before there is anything. The way to the cgroups is the host's.
-    /// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
-    pub(in crate::init) fn limit(&mut self, oom_score: Option<rustix::io::Result<OwnedFd>>) -> Result<()> {
-        let plan = std::rc::Rc::clone(&self.source.plan);
-        for Located { value, key, at } in &plan.resources.cgroups {
-            let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
-            cgroup::optionally("", entered, plan.resources.cgroup_optional)?;
-        }
-        let made = Some(&self.jail.cgroup).filter(|made| !made.as_os_str().is_empty());
-        let made = made.map(PathBuf::as_path);
-        let all: Vec<_> =
-            made.into_iter().chain(plan.resources.cgroups.iter().map(|cgroup| &*cgroup.value)).collect();
-        if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.resources.cgroup_options.first())
-        {
-            let reason = "there is no cgroup for it: add 'cgroup = DIR', or 'emperor-cgroup = DIR' to the emperor's file";
-            let missing = Err(Error::new(&format!("{at}:"), key, reason));
-            cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
-        }
-        cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
-        // Opened here, as there may be no way to it later.
-        self.events.oom = OomKills::new(&all);
-        if let Some((Located { value, key, at }, opened)) =
-            plan.resources.oom_score_adj.as_ref().zip(oom_score)
-        {
-            let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
-            written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
-        }
-        Ok(())
+/// Takes on what holds for everything in the vassal, before there is anything, and returns
+/// what counts the kills for want of memory. The way to the cgroups is the host's.
+/// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
+pub fn limit(
+    jail: &Jail,
+    plan: &VassalPlan,
+    oom_score: Option<rustix::io::Result<OwnedFd>>,
+) -> Result<OomKills> {
+    for Located { value, key, at } in &plan.resources.cgroups {
+        let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
+        cgroup::optionally("", entered, plan.resources.cgroup_optional)?;
     }
+    let made = Some(&jail.cgroup).filter(|made| !made.as_os_str().is_empty());
+    let made = made.map(PathBuf::as_path);
+    let all: Vec<_> =
+        made.into_iter().chain(plan.resources.cgroups.iter().map(|cgroup| &*cgroup.value)).collect();
+    if let (true, Some(Located { key, at, .. })) = (all.is_empty(), plan.resources.cgroup_options.first()) {
+        let reason =
+            "there is no cgroup for it: add 'cgroup = DIR', or 'emperor-cgroup = DIR' to the emperor's file";
+        let missing = Err(Error::new(&format!("{at}:"), key, reason));
+        cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
+    }
+    cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
+    // Opened here, as there may be no way to it later.
+    let oom_kills = OomKills::new(&all);
+    if let Some((Located { value, key, at }, opened)) = plan.resources.oom_score_adj.as_ref().zip(oom_score) {
+        let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
+        written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
+    }
+    Ok(oom_kills)
 }

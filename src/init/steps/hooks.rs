@@ -1,17 +1,16 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::config::plan::{Action, Hook, Phase};
+use crate::config::plan::{Action, Hook, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::{Launched, Progress};
-use crate::init::event_loop::event_loop::Interrupted;
-use crate::init::steps::action;
-use crate::init::vassal::Vassal;
+use crate::init::event_loop::event_loop::{EventLoop, Interrupted};
+use crate::init::jail::Jail;
+use crate::init::steps::{action, root};
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::protocol::{SetupFailure, WaitStatus};
@@ -58,163 +57,189 @@ impl From<Error> for Trouble {
 }
 
 /// Whoever wonders what a start waits for is told after this time.
-pub(in crate::init) const SLOW: Duration = Duration::from_secs(5);
+pub const SLOW: Duration = Duration::from_secs(5);
 
-impl Vassal {
-    /// Runs the hooks of one phase, in order, up to the first that fails.
-    ///
-    /// # Errors
-    /// The failed action's own, with where it was written; or a request to stop came first.
-    pub fn run_hooks(&mut self, phase: Phase) -> std::result::Result<(), Failed> {
-        let plan = Rc::clone(&self.source.plan);
-        for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
-            if self.events.is_interrupted() {
-                return Err(Failed::Interrupted);
-            }
-            let start = Instant::now();
-            let text = &hook.source.value;
-            match self.run_hook(hook).map_err(|trouble| trouble.concealed(hook)) {
-                Ok(()) if matches!(hook.action, Action::Print(_)) => {}
-                Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
-                Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
-                Err(Trouble::Exit(_)) if phase == Phase::AsUserAtexit => {
-                    crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
-                }
-                Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
-                // At the exit there is nothing left to save, and the next hook may still unmount.
-                Err(Trouble::Error(error)) if hook.tolerant || phase == Phase::AsUserAtexit => {
-                    crate::log!("{phase} #{index}: {error} ({}), ignored", hook.source.at);
-                }
-                Err(Trouble::Error(error)) => {
-                    let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
-                    let (phase, errno) = (phase.to_string(), error.errno());
-                    return Err(Failed::Hook(Box::new(SetupFailure { phase, index, what, errno })));
-                }
-            }
+/// Runs the hooks of one phase, in order, up to the first that fails.
+///
+/// # Errors
+/// The failed action's own, with where it was written; or a request to stop came first.
+pub fn run(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    plan: &VassalPlan,
+    phase: Phase,
+) -> std::result::Result<(), Failed> {
+    for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
+        if events.is_interrupted() {
+            return Err(Failed::Interrupted);
         }
-        Ok(())
-    }
-
-    /// Runs what `mountpoint-lost` says. The app goes on, so a failure is only logged; unless the hook asks for the end,
-    /// with this exit status.
-    pub(in crate::init) fn run_lost_hook(&mut self, hook: &Hook) -> Option<i32> {
-        let (start, text) = (Instant::now(), &hook.source.value);
-        match self.run_hook(hook) {
-            Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
-            // The request to stop that came in between is seen to by the main loop.
-            Err(Trouble::Interrupted) => {}
-            Err(Trouble::Exit(status)) => return Some(status),
-            Err(Trouble::Error(error)) => {
-                crate::log!("{}: {error} ({}), ignored", hook.phase, hook.source.at);
-            }
-        }
-        None
-    }
-
-    fn run_hook(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
-        match &hook.action {
-            Action::Exec(command) => {
-                let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
-                let child = self.jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
-                self.wait_for_child(hook, &child)?;
-            }
-            Action::Chdir(path) => self.change_directory(hook.phase, path)?,
-            Action::Print(text) => crate::log!("{text}"),
-            Action::Putenv(name, value) => self.jail.set_variable(name, Some(value.clone())),
-            Action::Hostname(name) => self.jail.set_hostname(name)?,
-            Action::Chroot(path) => {
-                self.must_answer("chroot", path)?;
-                self.chroot(path)?;
-            }
-            Action::Umask(mask) => self.jail.umask = Some(*mask),
-            Action::Exit(status) => return Err(Trouble::Exit(*status)),
-            Action::Mount(_)
-            | Action::Mkdir(_)
-            | Action::Rmdir(_)
-            | Action::Unlink(_)
-            | Action::Create(_)
-            | Action::Write { .. }
-            | Action::WriteFifo { .. }
-            | Action::Chmod { .. }
-            | Action::Chown { .. }
-            | Action::Sticky(_)
-            | Action::WaitFor { .. } => self.run_action(hook)?,
-            Action::Umount(umount) => {
-                self.run_action(hook)?;
-                if self.jail.walk.old_root.as_ref() == Some(&umount.target) {
-                    self.jail.walk.old_root = None;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// In a child, since whatever touches a filesystem can hang with it. Where no filesystem can, mounts are made right
-    /// here: a process each would be most of what they cost.
-    fn run_action(&mut self, hook: &Hook) -> std::result::Result<(), Trouble> {
-        let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
-        if is_mount && hook.phase < Phase::AsUser && !self.may_meet_fuse() {
-            return Ok(action::perform(&hook.action, &self.jail.walk)?);
-        }
-        // The user may go wherever it may go: links are dangerous to root only.
-        let walk = if hook.phase < Phase::AsUser { self.jail.walk.clone() } else { Walk::default() };
-        let worker = self.jail.worker(hook.phase >= Phase::AsUser);
-        let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
-        self.wait_for_child(hook, &child)
-    }
-
-    /// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
-    /// be watched, or that was there before us.
-    pub(in crate::init) fn may_meet_fuse(&self) -> bool {
-        let is_known_to_be_free = self.jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
-        self.source.plan.starts_daemons() || !self.events.mountpoints.is_empty() || !is_known_to_be_free
-    }
-
-    /// Waits for the end of a hook's child. One that takes too long is killed with all it started.
-    fn wait_for_child(&mut self, hook: &Hook, launched: &Launched) -> std::result::Result<(), Trouble> {
-        let text = &hook.source.value;
-        let timeout = self.source.plan.hook_timeout;
-        let pid = launched.pid;
         let start = Instant::now();
-        let mut ended = self.events.wait_for(pid, start + timeout.min(SLOW));
-        if timeout > SLOW && matches!(ended, Err(Interrupted::Deadline)) {
-            let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
-            crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
-            ended = self.events.wait_for(pid, start + timeout);
-        }
-        let status = match ended {
-            Ok(status) => status,
-            Err(interrupted) => {
-                // Its group has its number. ESRCH: it ended meanwhile.
-                let _ = signal::kill(-pid.as_raw_nonzero().get(), libc::SIGKILL);
-                return Err(match interrupted {
-                    Interrupted::Stop => Trouble::Interrupted,
-                    Interrupted::Deadline => {
-                        let reason = format!("still running after {}, killed", Elapsed(timeout));
-                        Error::new("run", text, reason).into()
-                    }
-                });
+        let text = &hook.source.value;
+        match run_one(events, jail, plan, hook).map_err(|trouble| trouble.concealed(hook)) {
+            Ok(()) if matches!(hook.action, Action::Print(_)) => {}
+            Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
+            Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
+            Err(Trouble::Exit(_)) if phase == Phase::AsUserAtexit => {
+                crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
             }
-        };
-        match (launched.progress(), status) {
-            (Progress::Failed(error, _), _) => Err(error.into()),
-            (_, WaitStatus::Exited(0)) => Ok(()),
-            (_, status) => Err(Error::new("run", text, status).into()),
+            Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
+            // At the exit there is nothing left to save, and the next hook may still unmount.
+            Err(Trouble::Error(error)) if hook.tolerant || phase == Phase::AsUserAtexit => {
+                crate::log!("{phase} #{index}: {error} ({}), ignored", hook.source.at);
+            }
+            Err(Trouble::Error(error)) => {
+                let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
+                let (phase, errno) = (phase.to_string(), error.errno());
+                return Err(Failed::Hook(Box::new(SetupFailure { phase, index, what, errno })));
+            }
         }
     }
+    Ok(())
+}
 
-    /// Changes where everything that comes later runs.
-    ///
-    /// While we have root's view of the tree, so do we. Later it is for our children only: PID 1 must not sit in, or
-    /// even look at, a directory of a filesystem that can hang.
-    fn change_directory(&mut self, phase: Phase, path: &Path) -> Result<()> {
-        if phase < Phase::AsUser {
-            if self.may_meet_fuse() {
-                self.must_answer("chdir", &std::env::current_dir().unwrap_or_default().join(path))?;
-            }
-            rustix::process::chdir(path).context("chdir", path.display())?;
+/// Runs what `mountpoint-lost` says. The app goes on, so a failure is only logged; unless the hook asks for the end,
+/// with this exit status.
+pub fn run_after_loss(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    plan: &VassalPlan,
+    hook: &Hook,
+) -> Option<i32> {
+    let (start, text) = (Instant::now(), &hook.source.value);
+    match run_one(events, jail, plan, hook) {
+        Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
+        // The request to stop that came in between is seen to by the main loop.
+        Err(Trouble::Interrupted) => {}
+        Err(Trouble::Exit(status)) => return Some(status),
+        Err(Trouble::Error(error)) => {
+            crate::log!("{}: {error} ({}), ignored", hook.phase, hook.source.at);
         }
-        self.jail.workdir.change(path);
-        Ok(())
     }
+    None
+}
+
+fn run_one(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    plan: &VassalPlan,
+    hook: &Hook,
+) -> std::result::Result<(), Trouble> {
+    match &hook.action {
+        Action::Exec(command) => {
+            let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
+            let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
+            wait_for_child(events, plan, hook, &child)?;
+        }
+        Action::Chdir(path) => change_directory(events, jail, plan, hook.phase, path)?,
+        Action::Print(text) => crate::log!("{text}"),
+        Action::Putenv(name, value) => jail.set_variable(name, Some(value.clone())),
+        Action::Hostname(name) => jail.set_hostname(name)?,
+        Action::Chroot(path) => {
+            root::change(events, jail, plan, "chroot", path)?;
+        }
+        Action::Umask(mask) => jail.umask = Some(*mask),
+        Action::Exit(status) => return Err(Trouble::Exit(*status)),
+        Action::Mount(_)
+        | Action::Mkdir(_)
+        | Action::Rmdir(_)
+        | Action::Unlink(_)
+        | Action::Create(_)
+        | Action::Write { .. }
+        | Action::WriteFifo { .. }
+        | Action::Chmod { .. }
+        | Action::Chown { .. }
+        | Action::Sticky(_)
+        | Action::WaitFor { .. } => run_action(events, jail, plan, hook)?,
+        Action::Umount(umount) => {
+            run_action(events, jail, plan, hook)?;
+            if jail.walk.old_root.as_ref() == Some(&umount.target) {
+                jail.walk.old_root = None;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In a child, since whatever touches a filesystem can hang with it. Where no filesystem can, mounts are made right
+/// here: a process each would be most of what they cost.
+fn run_action(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    hook: &Hook,
+) -> std::result::Result<(), Trouble> {
+    let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
+    if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail, plan) {
+        return Ok(action::perform(&hook.action, &jail.walk)?);
+    }
+    // The user may go wherever it may go: links are dangerous to root only.
+    let walk = if hook.phase < Phase::AsUser { jail.walk.clone() } else { Walk::default() };
+    let worker = jail.worker(hook.phase >= Phase::AsUser);
+    let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
+    wait_for_child(events, plan, hook, &child)
+}
+
+/// Waits for the end of a hook's child. One that takes too long is killed with all it started.
+fn wait_for_child(
+    events: &mut EventLoop,
+    plan: &VassalPlan,
+    hook: &Hook,
+    launched: &Launched,
+) -> std::result::Result<(), Trouble> {
+    let text = &hook.source.value;
+    let timeout = plan.hook_timeout;
+    let pid = launched.pid;
+    let start = Instant::now();
+    let mut ended = events.wait_for(pid, start + timeout.min(SLOW));
+    if timeout > SLOW && matches!(ended, Err(Interrupted::Deadline)) {
+        let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
+        crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
+        ended = events.wait_for(pid, start + timeout);
+    }
+    let status = match ended {
+        Ok(status) => status,
+        Err(interrupted) => {
+            // Its group has its number. ESRCH: it ended meanwhile.
+            let _ = signal::kill(-pid.as_raw_nonzero().get(), libc::SIGKILL);
+            return Err(match interrupted {
+                Interrupted::Stop => Trouble::Interrupted,
+                Interrupted::Deadline => {
+                    let reason = format!("still running after {}, killed", Elapsed(timeout));
+                    Error::new("run", text, reason).into()
+                }
+            });
+        }
+    };
+    match (launched.progress(), status) {
+        (Progress::Failed(error, _), _) => Err(error.into()),
+        (_, WaitStatus::Exited(0)) => Ok(()),
+        (_, status) => Err(Error::new("run", text, status).into()),
+    }
+}
+
+/// Changes where everything that comes later runs.
+///
+/// While we have root's view of the tree, so do we. Later it is for our children only: PID 1 must not sit in, or
+/// even look at, a directory of a filesystem that can hang.
+fn change_directory(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    plan: &VassalPlan,
+    phase: Phase,
+    path: &Path,
+) -> Result<()> {
+    if phase < Phase::AsUser {
+        if root::may_meet_fuse(events, jail, plan) {
+            root::must_answer(
+                events,
+                jail,
+                plan,
+                "chdir",
+                &std::env::current_dir().unwrap_or_default().join(path),
+            )?;
+        }
+        rustix::process::chdir(path).context("chdir", path.display())?;
+    }
+    jail.workdir.change(path);
+    Ok(())
 }

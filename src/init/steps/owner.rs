@@ -12,34 +12,38 @@ use crate::config::plan::{Id, Located, VassalPlan};
 use crate::config::{self, Loaded};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
+use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::jail::Jail;
 use crate::init::outcome::{End, step};
-use crate::init::start::log_lines;
+use crate::init::source::source::Source;
 use crate::init::steps::root;
-use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::mount::ops::Walk;
 use crate::protocol::FileOwner;
 use crate::world::NoCommands;
 
-impl Vassal {
-    /// Becomes the owner for good, then reads the configuration and takes on what it says.
-    pub(in crate::init) fn become_owner(&mut self, owner: FileOwner) -> std::result::Result<(), End> {
-        step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
-        let Loaded { plan, warnings } = config::load_vassal(&self.source.inputs, false, &NoCommands::Refused)
-            .map_err(|report| {
-                log_lines(&report);
-                End::Invalid(report.first())
-            })?;
-        log_lines(&warnings);
-        step("emperor-tyrant", check(&plan, self.jail.missing_namespaces(&plan)))?;
-        self.events.mountpoints = Mountpoints::new(&plan, Rc::clone(&self.jail.procfs), Instant::now());
-        self.jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
-        self.jail.umask = plan.umask;
-        self.source.plan = Rc::new(plan);
-        self.source.fresh = Rc::clone(&self.source.plan);
-        self.jail.set_environment(&self.source.plan);
-        Ok(())
-    }
+/// Becomes the owner for good, then reads the configuration and takes on what it says.
+pub fn become_owner(
+    events: &mut EventLoop,
+    jail: &mut Jail,
+    source: &mut Source,
+    owner: FileOwner,
+) -> std::result::Result<(), End> {
+    step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
+    let Loaded { plan, warnings } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
+        .map_err(|report| {
+            crate::log::lines(&report);
+            End::Invalid(report.first())
+        })?;
+    crate::log::lines(&warnings);
+    step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
+    events.mountpoints = Mountpoints::new(&plan, Rc::clone(&jail.procfs), Instant::now());
+    jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
+    jail.umask = plan.umask;
+    source.plan = Rc::new(plan);
+    source.fresh = Rc::clone(&source.plan);
+    jail.set_environment(&source.plan);
+    Ok(())
 }
 
 fn identity(owner: FileOwner) -> Result<Identity> {

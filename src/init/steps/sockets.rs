@@ -14,12 +14,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::accounts::Accounts;
 use crate::config;
-use crate::config::plan::{Listen, Located, Place};
+use crate::config::plan::{Listen, Located, Place, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Progress;
 use crate::init::child::listen_fds::{self, Socket};
+use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
-use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
 use crate::sys::fd;
@@ -28,198 +29,207 @@ use crate::sys::fd;
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
 
-impl Vassal {
-    /// Binds the plan's sockets, or takes back those that were kept, and gives the emperor what it is to keep.
-    ///
-    /// # Errors
-    /// The address, where it was written, and why nobody can listen there.
-    pub(in crate::init) fn open_sockets(&mut self, accounts: &Accounts, kept: Vec<KeptSocket>) -> Result<()> {
-        let plan = std::rc::Rc::clone(&self.source.plan);
-        // Above the descriptors at which the app gets them all.
-        let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
-        let move_up = |fd: &OwnedFd| {
-            rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
-        };
-        let (demand, mut kept): (Vec<_>, Vec<_>) =
-            kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
-        // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
-        // one with a file, which is not of that namespace.
-        let is_apart = self.jail.has_namespace(libc::CLONE_NEWNET);
-        let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
-        let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
-        let networks = self.events.sources.link().filter(|_| is_apart && plan.keep_sockets && has_file());
-        let networks = networks.and_then(|link| Networks::of(link).ok());
-        let outlives =
-            |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
-        kept.retain(|socket| {
-            let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.label);
-            plan.listen.iter().any(|listen| is_its(&listen.value))
-        });
-        // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
-        let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
-        let mut keep: Vec<_> = stay.collect();
-        self.events.send(&FromVassal::Sockets(keep.clone()));
-        // The emperor listens there already, and goes on when we are gone.
-        let mut on_demand = None;
-        for KeptSocket { label, fd } in demand {
-            on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
-            self.life.sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
-        }
-        let mut fresh = Vec::new();
-        for listen in &plan.listen {
-            if on_demand.as_ref().is_some_and(|address| address.place == listen.value.address.place) {
-                continue;
-            }
-            let old = kept.iter().position(|socket| is_for(&listen.value, &socket.label));
-            let old = old.map(|index| kept.swap_remove(index));
-            let opened = self.open_patiently(&listen.value, accounts, old.as_ref(), networks.as_ref());
-            let opened = opened.map_err(|error| written(&error, listen))?;
-            if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
-                fresh.push(self.life.sockets.len());
-            }
-            if let (Some(_), Some(old)) = (&opened, &old) {
-                keep.retain(|label| *label != old.label);
-            }
-            let Some(KeptSocket { label, fd }) = opened.or(old) else { continue };
-            self.life.sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
-        }
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
-        if !rest.is_empty() && self.events.sources.link().is_some() {
-            let rest = rest.iter().filter_map(|&index| self.life.sockets.get(index));
-            let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
-            let labels = labels.join(", ");
-            crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
-        }
-        self.events.send(&FromVassal::Sockets(keep));
-        for socket in fresh.into_iter().filter_map(|index| self.life.sockets.get(index)) {
-            if let Some(link) = self.events.sources.link() {
-                let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
-            }
-        }
-        Ok(())
+/// Binds the plan's sockets, or takes back those that were kept, and gives the emperor what it is to keep.
+///
+/// # Errors
+/// The address, where it was written, and why nobody can listen there.
+pub fn open(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    accounts: &Accounts,
+    kept: Vec<KeptSocket>,
+) -> Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    // Above the descriptors at which the app gets them all.
+    let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
+    let move_up = |fd: &OwnedFd| {
+        rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
+    };
+    let (demand, mut kept): (Vec<_>, Vec<_>) =
+        kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
+    // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
+    // one with a file, which is not of that namespace.
+    let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
+    let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
+    let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
+    let networks = events.sources.link().filter(|_| is_apart && plan.keep_sockets && has_file());
+    let networks = networks.and_then(|link| Networks::of(link).ok());
+    let outlives = |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
+    kept.retain(|socket| {
+        let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.label);
+        plan.listen.iter().any(|listen| is_its(&listen.value))
+    });
+    // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
+    let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
+    let mut keep: Vec<_> = stay.collect();
+    events.send(&FromVassal::Sockets(keep.clone()));
+    // The emperor listens there already, and goes on when we are gone.
+    let mut on_demand = None;
+    for KeptSocket { label, fd } in demand {
+        on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
+        sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
     }
+    let mut fresh = Vec::new();
+    for listen in &plan.listen {
+        if on_demand.as_ref().is_some_and(|address| address.place == listen.value.address.place) {
+            continue;
+        }
+        let old = kept.iter().position(|socket| is_for(&listen.value, &socket.label));
+        let old = old.map(|index| kept.swap_remove(index));
+        let opened =
+            open_patiently(events, jail, plan, &listen.value, accounts, old.as_ref(), networks.as_ref());
+        let opened = opened.map_err(|error| written(&error, listen))?;
+        if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
+            fresh.push(sockets.len());
+        }
+        if let (Some(_), Some(old)) = (&opened, &old) {
+            keep.retain(|label| *label != old.label);
+        }
+        let Some(KeptSocket { label, fd }) = opened.or(old) else { continue };
+        sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
+    }
+    if fresh.is_empty() {
+        return Ok(sockets);
+    }
+    let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
+    if !rest.is_empty() && events.sources.link().is_some() {
+        let rest = rest.iter().filter_map(|&index| sockets.get(index));
+        let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
+        let labels = labels.join(", ");
+        crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
+    }
+    events.send(&FromVassal::Sockets(keep));
+    for socket in fresh.into_iter().filter_map(|index| sockets.get(index)) {
+        if let Some(link) = events.sources.link() {
+            let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
+        }
+    }
+    Ok(sockets)
+}
 
-    /// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that
-    /// of a vassal that is stopping, or is about to give it up. Without an emperor there is none.
-    fn open_patiently(
-        &mut self,
-        plan: &Listen,
-        accounts: &Accounts,
-        old: Option<&KeptSocket>,
-        networks: Option<&Networks>,
-    ) -> Result<Option<KeptSocket>> {
-        let mut until = None;
-        loop {
-            let opened = self.open_socket(plan, accounts, old, networks);
-            let Err(error) = &opened else { return opened };
-            let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
-            if !is_taken || self.events.sources.link().is_none() {
+/// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that
+/// of a vassal that is stopping, or is about to give it up. Without an emperor there is none.
+fn open_patiently(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    socket: &Listen,
+    accounts: &Accounts,
+    old: Option<&KeptSocket>,
+    networks: Option<&Networks>,
+) -> Result<Option<KeptSocket>> {
+    let mut until = None;
+    loop {
+        let opened = open_one(events, jail, plan, socket, accounts, old, networks);
+        let Err(error) = &opened else { return opened };
+        let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
+        if !is_taken || events.sources.link().is_none() {
+            return opened;
+        }
+        let end = *until.get_or_insert_with(|| {
+            crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
+            Instant::now() + PATIENCE
+        });
+        let next = Instant::now() + PAUSE;
+        while Instant::now() < next {
+            if next > end || events.is_interrupted() {
                 return opened;
             }
-            let end = *until.get_or_insert_with(|| {
-                crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
-                Instant::now() + PATIENCE
-            });
-            let next = Instant::now() + PAUSE;
-            while Instant::now() < next {
-                if next > end || self.events.is_interrupted() {
-                    return opened;
-                }
-                self.events.wait(None, Some(next));
-            }
+            events.wait(None, Some(next));
         }
     }
+}
 
-    fn open_socket(
-        &mut self,
-        plan: &Listen,
-        accounts: &Accounts,
-        old: Option<&KeptSocket>,
-        networks: Option<&Networks>,
-    ) -> Result<Option<KeptSocket>> {
-        let name = &plan.address.name;
-        let fd = match (&plan.address.place, old) {
-            (Place::File(path), old) => return self.open_file_socket(plan, path, accounts, old, networks),
-            (_, Some(old)) => {
-                return listen(&old.fd, backlog(plan)).context("listen on", name).map(|()| None);
-            }
-            (Place::Abstract(abstract_name), None) => SocketAddrUnix::new_abstract_name(abstract_name)
-                .and_then(|address| listener(AddressFamily::UNIX, &address, plan)),
-            (Place::Internet(address), None) => {
-                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-                listener(family, address, plan)
-            }
-        };
-        Ok(Some(KeptSocket { label: name.clone(), fd: fd.context("listen on", name)? }))
-    }
-
-    /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
-    pub(in crate::init) fn has_lost_a_socket(&mut self) -> bool {
-        let plan = std::rc::Rc::clone(&self.source.plan);
-        plan.listen.iter().any(|listen| {
-            let Listen { address, owner, .. } = &listen.value;
-            let Place::File(path) = &address.place else { return false };
-            let socket = self.life.sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
-            let Some((_, file)) = socket.and_then(|socket| socket.label.rsplit_once(' ')) else {
-                return false;
-            };
-            let file = file.to_owned();
-            let looked = self.jail.worker(owner.is_none()).work(|| bind::look(path));
-            let Ok(launched) = looked else { return false };
-            if self.events.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
-                crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
-            }
-            match launched.progress() {
-                Progress::Said(there) => there != file,
-                Progress::Failed(error, _) => error.errno() == Errno::NOENT.raw_os_error(),
-                // That is not known.
-                Progress::Preparing | Progress::AtWork => false,
-            }
-        })
-    }
-
-    /// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
-    /// another's.
-    fn open_file_socket(
-        &mut self,
-        plan: &Listen,
-        path: &Path,
-        accounts: &Accounts,
-        old: Option<&KeptSocket>,
-        networks: Option<&Networks>,
-    ) -> Result<Option<KeptSocket>> {
-        let name = path.display();
-        let owner = plan.owner.as_ref().map(|owner| {
-            let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
-            let user = owner.user.as_ref().map(|user| Ok(accounts.user(user)?.uid)).transpose()?;
-            Ok((user, group))
-        });
-        let owner = owner.transpose()?;
-        let fd = networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
-        if let Some(mode) = plan.mode {
-            // Its file gets it: by the path somebody could lead us to another one.
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
+fn open_one(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    socket: &Listen,
+    accounts: &Accounts,
+    old: Option<&KeptSocket>,
+    networks: Option<&Networks>,
+) -> Result<Option<KeptSocket>> {
+    let name = &socket.address.name;
+    let fd = match (&socket.address.place, old) {
+        (Place::File(path), old) => {
+            return open_with_file(events, jail, plan, socket, path, accounts, old, networks);
         }
-        let kept = old.and_then(|old| Some((old.label.rsplit_once(' ')?.1, old.fd.as_fd())));
-        let binding = Binding { fd: fd.as_fd(), path, listen: plan, owner, kept };
-        let launched = self.jail.worker(owner.is_none()).work(|| binding.perform())?;
-        let ended = self.events.wait_for(launched.pid, Instant::now() + self.source.plan.hook_timeout);
-        let file = match (launched.progress(), ended) {
-            (Progress::Failed(error, _), _) => return Err(error),
-            (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
-            (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
-            (_, Err(_)) => {
-                crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
-                return Err(Error::new("listen on", name, "it takes too long"));
-            }
+        (_, Some(old)) => {
+            return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
+        }
+        (Place::Abstract(abstract_name), None) => SocketAddrUnix::new_abstract_name(abstract_name)
+            .and_then(|address| listener(AddressFamily::UNIX, &address, socket)),
+        (Place::Internet(address), None) => {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            listener(family, address, socket)
+        }
+    };
+    Ok(Some(KeptSocket { label: name.clone(), fd: fd.context("listen on", name)? }))
+}
+
+/// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
+pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
+    plan.listen.iter().any(|listen| {
+        let Listen { address, owner, .. } = &listen.value;
+        let Place::File(path) = &address.place else { return false };
+        let socket = sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
+        let Some((_, file)) = socket.and_then(|socket| socket.label.rsplit_once(' ')) else {
+            return false;
         };
-        Ok(kept
-            .is_none_or(|(kept, _)| kept != file)
-            .then(|| KeptSocket { label: format!("{name} {file}"), fd }))
+        let file = file.to_owned();
+        let looked = jail.worker(owner.is_none()).work(|| bind::look(path));
+        let Ok(launched) = looked else { return false };
+        if events.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
+            crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
+        }
+        match launched.progress() {
+            Progress::Said(there) => there != file,
+            Progress::Failed(error, _) => error.errno() == Errno::NOENT.raw_os_error(),
+            // That is not known.
+            Progress::Preparing | Progress::AtWork => false,
+        }
+    })
+}
+
+/// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
+/// another's.
+fn open_with_file(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    socket: &Listen,
+    path: &Path,
+    accounts: &Accounts,
+    old: Option<&KeptSocket>,
+    networks: Option<&Networks>,
+) -> Result<Option<KeptSocket>> {
+    let name = path.display();
+    let owner = socket.owner.as_ref().map(|owner| {
+        let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
+        let user = owner.user.as_ref().map(|user| Ok(accounts.user(user)?.uid)).transpose()?;
+        Ok((user, group))
+    });
+    let owner = owner.transpose()?;
+    let fd = networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
+    if let Some(mode) = socket.mode {
+        // Its file gets it: by the path somebody could lead us to another one.
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
     }
+    let kept = old.and_then(|old| Some((old.label.rsplit_once(' ')?.1, old.fd.as_fd())));
+    let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
+    let launched = jail.worker(owner.is_none()).work(|| binding.perform())?;
+    let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
+    let file = match (launched.progress(), ended) {
+        (Progress::Failed(error, _), _) => return Err(error),
+        (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
+        (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
+        (_, Err(_)) => {
+            crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
+            return Err(Error::new("listen on", name, "it takes too long"));
+        }
+    };
+    Ok(kept.is_none_or(|(kept, _)| kept != file).then(|| KeptSocket { label: format!("{name} {file}"), fd }))
 }
 
 /// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that when the instance
