@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use crate::emperor::core::order::Order;
+use crate::emperor::core::order::{Order, Outcome};
 
 /// Where the socket is if nobody says otherwise.
 pub const DEFAULT: &str = "/run/emperor.sock";
@@ -91,8 +91,18 @@ pub fn answer(told: Result<String, String>) -> Vec<u8> {
     }
 }
 
+/// What has become of an order.
+pub fn outcome(outcome: Outcome, text: String) -> Vec<u8> {
+    let status = match outcome {
+        Outcome::Done => DONE,
+        Outcome::Failed => FAILED,
+        Outcome::Pending => PENDING,
+    };
+    reply(status, text)
+}
+
 /// The same by how it begins.
-pub fn reply(status: u8, mut text: String) -> Vec<u8> {
+fn reply(status: u8, mut text: String) -> Vec<u8> {
     if !text.ends_with('\n') {
         text.push('\n');
     }

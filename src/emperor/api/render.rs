@@ -110,7 +110,7 @@ fn push_json(vassal: &Status<'_>, json: &mut Json) {
     json.seconds("uptime", vassal.uptime);
     json.number("restarts", Some(vassal.restarts));
     json.seconds("next_try", vassal.next_try);
-    json.raw("ready", if vassal.announced[0].is_some() { "true" } else { "false" });
+    json.raw("ready", if vassal.ready.is_some() { "true" } else { "false" });
     json.text("on_demand", vassal.on_demand);
     json.text("status", vassal.said);
     json.text("last", vassal.last);
@@ -166,7 +166,8 @@ mod tests {
             modified: 0,
             mountpoints: &NONE,
             since: None,
-            announced: [None; 2],
+            ready: None,
+            loyal: None,
             heartbeat: None,
             said: None,
             reloads: 0,
@@ -190,7 +191,8 @@ mod tests {
             modified: 0,
             mountpoints: &NONE,
             since: None,
-            announced: [None; 2],
+            ready: None,
+            loyal: None,
             heartbeat: None,
             said: None,
             reloads: 0,

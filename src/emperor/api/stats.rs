@@ -70,19 +70,18 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
         Some(pid) => json.number("pid", Some(pid.unsigned_abs())),
         None => json.raw("pid", "-1"),
     }
-    let last_run = vassal.runs.map(|(_, last)| last);
+    let last_run = vassal.runs.map(|runs| runs.last);
     json.number("born", clock.date(vassal.born.or(last_run)));
     json.number("last_mod", Some(vassal.modified));
-    let [accepting, loyal] = vassal.announced;
     let flag = |set: bool| Some(u32::from(set));
     json.number("last_heartbeat", clock.date(vassal.heartbeat));
-    json.number("loyal", flag(loyal.is_some()));
+    json.number("loyal", flag(vassal.loyal.is_some()));
     json.number("ready", flag(vassal.since.is_some()));
-    json.number("accepting", flag(accepting.is_some()));
-    json.number("last_loyal", clock.date(loyal));
+    json.number("accepting", flag(vassal.ready.is_some()));
+    json.number("last_loyal", clock.date(vassal.loyal));
     json.number("last_ready", clock.date(vassal.since));
-    json.number("last_accepting", clock.date(accepting));
-    json.number("first_run", clock.date(vassal.runs.map(|(first, _)| first)));
+    json.number("last_accepting", clock.date(vassal.ready));
+    json.number("first_run", clock.date(vassal.runs.map(|runs| runs.first)));
     json.number("last_run", clock.date(last_run));
     json.number("cursed", clock.date(vassal.stopping));
     json.number("zerg", flag(false));

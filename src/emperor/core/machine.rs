@@ -1,41 +1,46 @@
-//! The life of one vassal: a pure state machine.
+//! The life of one instance: a pure state machine.
 //!
-//! It knows neither processes nor files. What happened comes in as an [`Event`] with the time, what is to be
-//! done goes out as an [`Action`]; every pair of state and event is written out.
+//! The machine knows neither processes nor files. What happens is an [`Input`], with the time; what is to be done
+//! about it is the [`Output`] of [`Machine::step`]. Every pair of state and input is written out, so that the
+//! compiler asks for a decision where one of them is added.
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
+use State::{Backoff, Held, Idle, Invalid, Reloading, Running, Starting, Stopping, Waiting};
+
+use super::backoff;
 use super::text::later;
 use crate::log::Elapsed;
 
-/// An instance that has been up this long is respawned at once; one that dies sooner backs off.
+/// An instance that has been up this long is respawned at once; one that ends sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
-/// How long a vassal may take to answer a request to stop or to reload.
+/// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
-/// What it gets on top of the time it has announced.
+/// What an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
-/// What one gets that has closed its link: PID 1 has ended then, and the kernel takes down the rest. Who is not gone by
-/// that time waits for a filesystem, and has to be freed from it; all of it within a second.
+/// What an instance gets that has closed its link: its PID 1 has ended then, and the kernel takes down the rest. An
+/// instance that is still there after this time waits for a filesystem, and has to be freed from it; all of it
+/// within a second.
 const FREE: Duration = Duration::from_millis(500);
 /// The longest announcement that is believed: the time comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// SIGKILL is repeated, and so logged again, while the kernel does not get the process out; by then the process may
-/// also be given up.
+/// SIGKILL is repeated, and so logged again, at this interval while the kernel does not get the process out. After
+/// the first interval the process may also be given up.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
-/// Setting up for longer than this is worth a line, and another one each time that it has taken twice as long.
+/// An instance that sets up for longer than this is worth a log line, and another one each time that the setup has
+/// taken twice as long.
 const SETUP: Duration = Duration::from_secs(10);
 
-/// Where a vassal is in its life.
+/// Where an instance is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// No instance, and none wanted.
+    /// There is no process, and none is wanted.
     Idle,
-    /// An instance was created and is setting up, which may take as long as it likes; its app does not run yet.
+    /// A process was created and is setting up, which may take as long as it likes; its app does not run yet.
     Starting {
-        /// Since when.
+        /// When the process was created.
         since: Instant,
-        /// When that is worth a line.
+        /// When the time that this takes is logged.
         remind_at: Instant,
     },
     /// The app runs.
@@ -43,18 +48,18 @@ pub enum State {
         /// Since when.
         since: Instant,
     },
-    /// The app ran when its PID 1 was sent the changed file; what that makes of it is not known yet.
+    /// The app ran when its PID 1 was sent the changed file; the answer is not known yet.
     Reloading {
         /// Since when the app runs.
         since: Instant,
-        /// When it is stopped and started instead.
+        /// When the instance is stopped and started instead.
         answer_by: Instant,
-        /// Whether that time is final: the vassal has said how long it takes.
+        /// Whether `answer_by` is final: PID 1 has announced how long it takes.
         settled: bool,
         /// Whether the file has changed since it was sent: it is sent again after the answer.
         again: bool,
     },
-    /// The instance is on its way out.
+    /// The process is on its way out.
     Stopping {
         /// What follows.
         then: Then,
@@ -63,91 +68,93 @@ pub enum State {
         /// How far it is.
         end: End,
     },
-    /// No instance until then.
+    /// There is no process until then.
     Backoff {
-        /// When the next one starts.
+        /// When the next one is created.
         until: Instant,
     },
-    /// The file is invalid: trying again is in vain until it changes.
+    /// The file is invalid: another try is in vain until it changes.
     Invalid {
-        /// When that is done all the same: a file that it includes may have changed.
+        /// When it is tried all the same: a file that it includes may have changed.
         until: Instant,
     },
-    /// Stopped by command: there is no instance until a command starts it, whatever its file does.
+    /// Stopped by command: there is no process until a command starts it, whatever happens to the file.
     Held,
-    /// No instance until somebody connects.
+    /// There is no process until a client connects.
     Waiting,
 }
 
-/// How an instance is being ended.
+/// How a process is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// It was asked to stop.
     Asked,
-    /// It has said how long it takes, and cannot take longer any more.
+    /// It has announced how long it takes, and cannot prolong that any more.
     Announced,
     /// It was sent SIGKILL.
     Killed,
 }
 
-/// What follows the end of an instance.
+/// What follows the end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// The next one, at once.
+    /// The next process, at once.
     Respawn,
-    /// The next one, after a delay.
+    /// The next process, after a delay.
     Backoff,
     /// Nothing.
     Nothing,
-    /// Nothing, until a command starts it.
+    /// Nothing, until a command starts the vassal.
     Hold,
-    /// Nothing, until its file changes or a command starts it: it did not want to go on.
+    /// Nothing, until the file changes or a command starts the vassal: the app did not want to go on.
     Rest,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The vassal is to run as its file says now: the file appeared or changed, or somebody asked for it.
-    Start,
+pub enum Input {
+    /// The vassal is to run as its file says now: the file appeared or changed, or a command asked for a reload.
+    Refresh,
     /// No instance is wanted any more.
     Stop,
-    /// A command stops it until another one starts it.
+    /// A command stops the vassal until another command starts it.
     Hold,
-    /// A command starts it, which means nothing to one that is up.
+    /// A command starts the vassal; an instance that is up stays as it is.
     Release,
-    /// The vassal says that its app runs.
+    /// PID 1 says that its app runs.
     Running,
-    /// The app says that it is alive; it will say so again within this time, or it is not.
+    /// The app says that it is alive, and will say so again within this time.
     Heartbeat(Duration),
+    /// The app is about to end by itself: no heartbeats are expected from it any more.
+    Quiet,
     /// The app says that it is beyond help.
     Stuck,
     /// The app has nothing to do, and wants to be stopped.
     Leave,
-    /// Somebody connects to the socket of a vassal on demand.
+    /// A client connects to the socket of a vassal on demand.
     Connected,
-    /// The vassal says that it will be gone within this time, asked or unasked.
+    /// PID 1 says that it will be gone within this time, asked or unasked.
     Leaving(Duration),
-    /// The vassal says that it will have answered the reload within this time.
+    /// PID 1 says that it will have answered the reload within this time.
     Reloading(Duration),
-    /// The answer to the reload is found out without the vassal within this time. The app goes on meanwhile.
+    /// The answer to the reload is found out by another process within this time. The app goes on meanwhile.
     Checking(Duration),
-    /// The vassal answers a reload.
+    /// The answer to a reload.
     Answered(Answer),
-    /// The instance has ended and was reaped.
+    /// The process has ended and was reaped.
     Died,
-    /// The same, and it said that its file is invalid.
+    /// The process has ended and was reaped, and had said that its file is invalid.
     DiedInvalid,
-    /// The instance that [`Action::Spawn`] asked for could not be created, or there is no listening for [`Action::Listen`].
+    /// The process that [`Output::Spawn`] asked for could not be created, or the socket that [`Output::Listen`]
+    /// asked for cannot be listened on.
     SpawnFailed,
     /// Time has passed.
     Time,
-    /// Failures so far do not count any more.
+    /// Earlier failures do not count any more.
     ClearBackoff,
-    /// No more patience.
+    /// The process is to be killed at once.
     Kill,
-    /// No more patience even with the kernel: as [`Event::Time`], but an instance that SIGKILL has not ended by then is
-    /// left behind.
+    /// As [`Input::Time`], but a process that SIGKILL has not ended by then is left behind.
     GiveUp,
 }
 
@@ -164,53 +171,58 @@ pub enum Answer {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum Output {
     /// Nothing.
     None,
-    /// Create an instance.
+    /// Create a process.
     Spawn,
-    /// Tell of the first connection.
+    /// Wait for the first connection.
     Listen,
-    /// Send the instance its file.
+    /// Send PID 1 the file.
     Reload,
-    /// Ask the instance to stop.
+    /// Ask PID 1 to stop.
     AskToStop,
-    /// SIGKILL.
+    /// Send SIGKILL.
     Kill,
-    /// Say that the instance is still setting up.
+    /// Log that the instance is still setting up.
     Remind,
-    /// There is no instance that counts, and will be none.
+    /// There is no process that counts, and there will be none.
     Forget,
 }
 
-/// The machine of one vassal.
-#[derive(Debug, Clone)]
+/// The machine of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     state: State,
-    backoff: Backoff,
-    /// When the running app is given up, unless it says before that it is alive. None before it has said so once.
+    backoff: backoff::Backoff,
+    /// When the running app is given up, unless it says before that it is alive. None before its first heartbeat.
     alive_until: Option<Instant>,
-    /// Whether an instance is only created when somebody connects.
+    /// Whether a process is only created when a client connects.
     on_demand: bool,
 }
 
 impl Machine {
-    /// A vassal without an instance.
-    pub fn new(backoff: Backoff) -> Self {
-        Self::resume(State::Idle, backoff, None)
+    /// An instance without a process.
+    pub fn new(backoff: backoff::Backoff) -> Self {
+        Self::resume(Idle, backoff, None)
     }
 
-    /// One whose life was watched by another program until now; `alive_until` as that has had it.
-    pub fn resume(state: State, backoff: Backoff, alive_until: Option<Instant>) -> Self {
+    /// An instance that another program has supervised until now; `alive_until` is that program's.
+    pub fn resume(state: State, backoff: backoff::Backoff, alive_until: Option<Instant>) -> Self {
         Self { state, backoff, alive_until, on_demand: false }
     }
 
-    /// Whether an instance is only created when somebody connects, from now on.
+    /// Whether a process is only created when a client connects, from now on.
     pub fn set_on_demand(&mut self, on_demand: bool) {
         self.on_demand = on_demand;
     }
 
-    /// The delay after its next failure.
+    /// Takes the limits of the delays from `backoff`, and goes on with the present delay as far as they allow.
+    pub fn set_backoff(&mut self, backoff: backoff::Backoff) {
+        self.backoff = backoff.resume(self.next_delay());
+    }
+
+    /// The delay after the next failure.
     pub fn next_delay(&self) -> Duration {
         self.backoff.next()
     }
@@ -220,334 +232,319 @@ impl Machine {
         self.alive_until
     }
 
-    /// Where it is.
+    /// The present state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// When [`Event::Time`] has something to do.
+    /// When [`Input::Time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Stopping { kill_at, .. } => Some(kill_at),
-            State::Backoff { until } | State::Invalid { until } => Some(until),
-            State::Reloading { answer_by, .. } => Some(answer_by),
-            State::Starting { remind_at, .. } => Some(remind_at),
-            State::Running { .. } => self.alive_until,
-            State::Idle | State::Held | State::Waiting => None,
+            Stopping { kill_at, .. } => Some(kill_at),
+            Backoff { until } | Invalid { until } => Some(until),
+            Reloading { answer_by, .. } => Some(answer_by),
+            Starting { remind_at, .. } => Some(remind_at),
+            Running { .. } => self.alive_until,
+            Idle | Held | Waiting => None,
         }
     }
 
-    /// Takes one event in.
-    pub fn step(&mut self, event: Event, now: Instant) -> Action {
-        let (state, action) = match event {
-            Event::Start => self.start(now),
-            Event::Stop => self.stop(now),
-            Event::Hold => self.hold(now),
-            Event::Release => self.release(now),
-            Event::Running => (self.running(now), Action::None),
-            Event::Heartbeat(within) => {
-                self.alive_until = Some(later(now, within));
-                self.stay()
-            }
-            Event::Stuck => match self.state {
-                State::Starting { .. } => kill(Then::Backoff, now),
-                State::Running { since } => kill(after_running(since, now), now),
-                State::Reloading { .. } => kill(Then::Respawn, now),
-                State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-                State::Idle | State::Held | State::Waiting => self.stay(),
-            },
-            Event::Leave => self.leave(now),
-            Event::Connected => match self.state {
-                State::Waiting => spawn(now),
-                State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.stay(),
-                State::Reloading { .. } | State::Stopping { .. } => self.stay(),
-                State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-            },
-            Event::Leaving(within) => (self.leaving(within, now), Action::None),
-            Event::Reloading(within) | Event::Checking(within) => (self.reloading(within, now), Action::None),
-            Event::Answered(answer) => self.answered(answer, now),
-            Event::Died => self.died(false, now),
-            Event::DiedInvalid => self.died(true, now),
-            Event::SpawnFailed => match self.state {
-                State::Starting { .. } | State::Waiting => self.back_off(now),
-                State::Idle | State::Running { .. } | State::Reloading { .. } => self.stay(),
-                State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-                State::Held => self.stay(),
-            },
-            Event::Time => self.time(now),
-            Event::ClearBackoff => self.clear_backoff(now),
-            Event::Kill => match self.state {
-                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
-                    kill(Then::Nothing, now)
-                }
-                // Asking again and again must not put off giving up.
-                State::Stopping { end: End::Killed, .. } => (self.state, Action::Kill),
-                State::Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
-                State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-                State::Held | State::Waiting => self.stay(),
-            },
-            Event::GiveUp => match self.state {
-                State::Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => {
-                    (State::Idle, Action::Forget)
-                }
-                State::Idle | State::Starting { .. } | State::Running { .. } => self.time(now),
-                State::Reloading { .. } | State::Stopping { .. } => self.time(now),
-                State::Backoff { .. } | State::Invalid { .. } => self.time(now),
-                State::Held | State::Waiting => self.time(now),
-            },
+    /// Takes in what happened, and says what is to be done about it.
+    pub fn step(&mut self, input: Input, now: Instant) -> Output {
+        let (state, output) = match input {
+            Input::Refresh => self.refresh(now),
+            Input::Stop => self.stop(now),
+            Input::Hold => self.hold(now),
+            Input::Release => self.release(now),
+            Input::Running => self.running(now),
+            Input::Heartbeat(within) => self.heartbeat(Some(later(now, within))),
+            Input::Quiet => self.heartbeat(None),
+            Input::Stuck => self.stuck(now),
+            Input::Leave => self.leave(now),
+            Input::Connected => self.connected(now),
+            Input::Leaving(within) => self.leaving(within, now),
+            Input::Reloading(within) | Input::Checking(within) => self.reloading(within, now),
+            Input::Answered(answer) => self.answered(answer, now),
+            Input::Died => self.died(false, now),
+            Input::DiedInvalid => self.died(true, now),
+            Input::SpawnFailed => self.spawn_failed(now),
+            Input::Time => self.time(now),
+            Input::ClearBackoff => self.clear_backoff(now),
+            Input::Kill => self.kill(now),
+            Input::GiveUp => self.give_up(now),
         };
         self.state = state;
-        // The new app has not said anything yet.
-        let is_other =
-            matches!(event, Event::Answered(Answer::Reloaded) | Event::Reloading(_) | Event::Running);
-        if is_other || !matches!(state, State::Running { .. } | State::Reloading { .. }) {
+        // Another app has not given a heartbeat yet.
+        let is_other_app =
+            matches!(input, Input::Answered(Answer::Reloaded) | Input::Reloading(_) | Input::Running);
+        if is_other_app || !matches!(state, Running { .. } | Reloading { .. }) {
             self.alive_until = None;
         }
-        action
+        output
     }
 
-    fn start(&mut self, now: Instant) -> (State, Action) {
+    fn refresh(&mut self, now: Instant) -> (State, Output) {
         self.backoff.reset();
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => self.next(now),
-            State::Running { since } => reload(since, now),
-            State::Reloading { since, answer_by, settled, .. } => {
-                (State::Reloading { since, answer_by, settled, again: true }, Action::None)
+            Idle | Waiting | Backoff { .. } | Invalid { .. } => self.next(now),
+            Running { since } => reload(since, now),
+            Reloading { since, answer_by, settled, .. } => {
+                (Reloading { since, answer_by, settled, again: true }, Output::None)
             }
             // There is no app yet that a reload could spare.
-            State::Starting { .. } => ask_to_stop(Then::Respawn, now),
-            // It is stopped on purpose; a touched file does not undo that.
-            State::Stopping { then: Then::Hold, .. } | State::Held => self.stay(),
-            State::Stopping { kill_at, end, .. } => {
-                (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
-            }
+            Starting { .. } => ask_to_stop(Then::Respawn, now),
+            // The vassal is stopped on purpose; a touched file does not undo that.
+            Held | Stopping { then: Then::Hold, .. } => self.stay(),
+            Stopping { kill_at, end, .. } => (Stopping { then: Then::Respawn, kill_at, end }, Output::None),
         }
     }
 
-    fn stop(&mut self, now: Instant) -> (State, Action) {
+    fn stop(&mut self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held | State::Waiting => {
-                (State::Idle, Action::Forget)
-            }
-            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
-                ask_to_stop(Then::Nothing, now)
-            }
-            State::Stopping { kill_at, end, .. } => {
-                (State::Stopping { then: Then::Nothing, kill_at, end }, Action::None)
-            }
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => (Idle, Output::Forget),
+            Starting { .. } | Running { .. } | Reloading { .. } => ask_to_stop(Then::Nothing, now),
+            Stopping { kill_at, end, .. } => (Stopping { then: Then::Nothing, kill_at, end }, Output::None),
         }
     }
 
-    fn hold(&self, now: Instant) -> (State, Action) {
+    fn hold(&self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Held | State::Waiting => {
-                (State::Held, Action::None)
-            }
-            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => {
-                ask_to_stop(Then::Hold, now)
-            }
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => (Held, Output::None),
+            Starting { .. } | Running { .. } | Reloading { .. } => ask_to_stop(Then::Hold, now),
             // Its file is gone: there is nothing left to hold.
-            State::Stopping { then: Then::Nothing, .. } => self.stay(),
-            State::Stopping { kill_at, end, .. } => {
-                (State::Stopping { then: Then::Hold, kill_at, end }, Action::None)
-            }
+            Stopping { then: Then::Nothing, .. } => self.stay(),
+            Stopping { kill_at, end, .. } => (Stopping { then: Then::Hold, kill_at, end }, Output::None),
         }
     }
 
-    fn release(&mut self, now: Instant) -> (State, Action) {
+    fn release(&mut self, now: Instant) -> (State, Output) {
         self.backoff.reset();
         match self.state {
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => spawn(now),
-            State::Held | State::Waiting => spawn(now),
-            State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => self.stay(),
-            State::Stopping { then: Then::Nothing, .. } => self.stay(),
-            State::Stopping { kill_at, end, .. } => {
-                (State::Stopping { then: Then::Respawn, kill_at, end }, Action::None)
-            }
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => spawn(now),
+            Starting { .. } | Running { .. } | Reloading { .. } => self.stay(),
+            Stopping { then: Then::Nothing, .. } => self.stay(),
+            Stopping { kill_at, end, .. } => (Stopping { then: Then::Respawn, kill_at, end }, Output::None),
         }
     }
 
-    fn running(&self, now: Instant) -> State {
+    fn running(&self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Starting { .. } => State::Running { since: now },
+            Starting { .. } => (Running { since: now }, Output::None),
             // Said before our request to stop arrived, or said twice.
-            State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
-            State::Held | State::Waiting => self.state,
+            Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 
-    /// Without a socket it stays away for good; with one, whoever connects next finds it.
-    fn leave(&self, now: Instant) -> (State, Action) {
+    /// Sets a time for the next heartbeat; [`Machine::step`] takes it back in a state where no app runs.
+    fn heartbeat(&mut self, alive_until: Option<Instant>) -> (State, Output) {
+        self.alive_until = alive_until;
+        self.stay()
+    }
+
+    fn stuck(&self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
-            // The socket may still be readable: it must not spin.
-            State::Running { since } if self.on_demand => ask_to_stop(after_running(since, now), now),
-            State::Starting { .. } | State::Running { .. } => ask_to_stop(Then::Rest, now),
-            // It has not seen the changed file yet.
-            State::Reloading { .. } => ask_to_stop(Then::Respawn, now),
-            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-            State::Idle | State::Held | State::Waiting => self.stay(),
+            Starting { .. } => kill(Then::Backoff, now),
+            Running { since } => kill(after_running(since, now), now),
+            Reloading { .. } => kill(Then::Respawn, now),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } | Stopping { .. } => self.stay(),
         }
     }
 
-    fn reloading(&self, within: Duration, now: Instant) -> State {
+    /// Without a socket the app stays away for good; with one, the next client finds it.
+    fn leave(&self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Reloading { since, settled: false, again, .. } => {
+            Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
+            // The socket may still be readable: an app that leaves at once must not be started in a tight loop.
+            Running { since } if self.on_demand => ask_to_stop(after_running(since, now), now),
+            Starting { .. } | Running { .. } => ask_to_stop(Then::Rest, now),
+            // The app has not seen the changed file yet.
+            Reloading { .. } => ask_to_stop(Then::Respawn, now),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } | Stopping { .. } => self.stay(),
+        }
+    }
+
+    fn connected(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Waiting => spawn(now),
+            Idle | Held | Backoff { .. } | Invalid { .. } => self.stay(),
+            Starting { .. } | Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+        }
+    }
+
+    fn leaving(&self, within: Duration, now: Instant) -> (State, Output) {
+        let grace = if within.is_zero() { FREE } else { GRACE };
+        let kill_at = later(now, within.min(LONGEST) + grace);
+        let announced = |then, kill_at| (Stopping { then, kill_at, end: End::Announced }, Output::None);
+        match self.state {
+            Starting { .. } => announced(Then::Backoff, kill_at),
+            Running { since } => announced(after_running(since, now), kill_at),
+            // Whatever the instance leaves for, the changed file is to be tried at once.
+            Reloading { .. } => announced(Then::Respawn, kill_at),
+            Stopping { then, end: End::Asked, .. } => announced(then, kill_at),
+            // An announcement that is repeated must not put off the end. A closed link can bring it forward.
+            Stopping { then, kill_at: before, end: End::Announced } => announced(then, kill_at.min(before)),
+            Stopping { end: End::Killed, .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
+        }
+    }
+
+    fn reloading(&self, within: Duration, now: Instant) -> (State, Output) {
+        match self.state {
+            Reloading { since, settled: false, again, .. } => {
                 let answer_by = later(now, within.min(LONGEST) + GRACE);
-                State::Reloading { since, answer_by, settled: true, again }
+                (Reloading { since, answer_by, settled: true, again }, Output::None)
             }
-            // Saying it again and again must not put off the end of our patience.
-            State::Reloading { settled: true, .. } => self.state,
-            // Not asked for.
-            State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.state,
-            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.state,
-            State::Waiting => self.state,
+            // An announcement that is repeated must not put off the end of our patience.
+            Reloading { settled: true, .. } => self.stay(),
+            // Nothing was asked for.
+            Starting { .. } | Running { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 
-    fn answered(&self, answer: Answer, now: Instant) -> (State, Action) {
+    fn answered(&self, answer: Answer, now: Instant) -> (State, Output) {
         match self.state {
-            State::Reloading { since, again, .. } => {
+            Reloading { since, again, .. } => {
                 let since = match answer {
                     Answer::Reloaded => now,
                     Answer::Refused | Answer::NeedsRespawn => since,
                 };
                 match answer {
-                    // It answers a file that is gone; the newer one may be fit for this jail.
+                    // The answer is about a file that is gone; the newer one may be fit for this jail.
                     _ if again => reload(since, now),
-                    Answer::Reloaded | Answer::Refused => (State::Running { since }, Action::None),
+                    Answer::Reloaded | Answer::Refused => (Running { since }, Output::None),
                     Answer::NeedsRespawn => ask_to_stop(Then::Respawn, now),
                 }
             }
-            // Too late, or not asked for.
-            State::Idle | State::Starting { .. } | State::Running { .. } | State::Held => self.stay(),
-            State::Stopping { .. } | State::Backoff { .. } | State::Invalid { .. } => self.stay(),
-            State::Waiting => self.stay(),
+            // The answer comes too late, or was not asked for.
+            Starting { .. } | Running { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 
-    fn leaving(&self, within: Duration, now: Instant) -> State {
-        let grace = if within.is_zero() { FREE } else { GRACE };
-        let kill_at = later(now, within.min(LONGEST) + grace);
-        let end = End::Announced;
-        match self.state {
-            State::Starting { .. } => State::Stopping { then: Then::Backoff, kill_at, end },
-            State::Running { since } => State::Stopping { then: after_running(since, now), kill_at, end },
-            // Whatever it leaves for, the changed file is to be tried at once.
-            State::Reloading { .. } => State::Stopping { then: Then::Respawn, kill_at, end },
-            State::Stopping { then, end: End::Asked, .. } => State::Stopping { then, kill_at, end },
-            // Saying it again and again must not put off the end. It can come sooner: the link is closed.
-            State::Stopping { then, kill_at: before, end: End::Announced } => {
-                State::Stopping { then, kill_at: kill_at.min(before), end }
-            }
-            State::Stopping { end: End::Killed, .. } => self.state,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => self.state,
-            State::Held | State::Waiting => self.state,
-        }
-    }
-
-    fn died(&mut self, invalid: bool, now: Instant) -> (State, Action) {
+    fn died(&mut self, invalid: bool, now: Instant) -> (State, Output) {
         let then = match self.state {
-            // Setting up took its time; only an app that ran earns a respawn at once.
-            State::Starting { .. } => Then::Backoff,
-            State::Running { since } => after_running(since, now),
-            State::Reloading { .. } => Then::Respawn,
-            State::Stopping { then, .. } => then,
-            State::Idle | State::Backoff { .. } | State::Invalid { .. } => return self.stay(),
-            State::Held | State::Waiting => return self.stay(),
+            // The setup may have taken long; only an app that ran earns a respawn at once.
+            Starting { .. } => Then::Backoff,
+            Running { since } => after_running(since, now),
+            Reloading { .. } => Then::Respawn,
+            Stopping { then, .. } => then,
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => return self.stay(),
         };
         match then {
             Then::Respawn => {
                 self.backoff.reset();
                 self.next(now)
             }
-            Then::Backoff if invalid => {
-                (State::Invalid { until: later(now, self.backoff.longest()) }, Action::None)
-            }
+            Then::Backoff if invalid => (Invalid { until: later(now, self.backoff.longest()) }, Output::None),
             Then::Backoff => self.back_off(now),
-            Then::Nothing => (State::Idle, Action::Forget),
-            Then::Hold => (State::Held, Action::None),
-            Then::Rest => (State::Idle, Action::None),
+            Then::Nothing => (Idle, Output::Forget),
+            Then::Hold => (Held, Output::None),
+            Then::Rest => (Idle, Output::None),
         }
     }
 
-    fn time(&self, now: Instant) -> (State, Action) {
+    fn spawn_failed(&mut self, now: Instant) -> (State, Output) {
         match self.state {
-            State::Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
-            State::Backoff { until } | State::Invalid { until } if until <= now => self.next(now),
-            State::Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
-            State::Running { since } if self.alive_until.is_some_and(|until| until <= now) => {
+            Starting { .. } | Waiting => self.back_off(now),
+            Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Backoff { .. } | Invalid { .. } => self.stay(),
+        }
+    }
+
+    fn time(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
+            Backoff { until } | Invalid { until } if until <= now => self.next(now),
+            Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
+            Running { since } if self.alive_until.is_some_and(|until| until <= now) => {
                 kill(after_running(since, now), now)
             }
-            State::Starting { since, remind_at } if remind_at <= now => {
+            Starting { since, remind_at } if remind_at <= now => {
                 let remind_at = later(now, now.saturating_duration_since(since));
-                (State::Starting { since, remind_at }, Action::Remind)
+                (Starting { since, remind_at }, Output::Remind)
             }
-            State::Reloading { .. } | State::Stopping { .. } | State::Backoff { .. } => self.stay(),
-            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
-            State::Invalid { .. } | State::Held | State::Waiting => self.stay(),
+            Starting { .. } | Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 
-    fn clear_backoff(&mut self, now: Instant) -> (State, Action) {
+    fn give_up(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => (Idle, Output::Forget),
+            Starting { .. } | Running { .. } | Reloading { .. } | Stopping { .. } => self.time(now),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.time(now),
+        }
+    }
+
+    fn kill(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Starting { .. } | Running { .. } | Reloading { .. } => kill(Then::Nothing, now),
+            // A request that is repeated must not put off giving up.
+            Stopping { end: End::Killed, .. } => (self.state, Output::Kill),
+            Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
+        }
+    }
+
+    fn clear_backoff(&mut self, now: Instant) -> (State, Output) {
         self.backoff.reset();
         match self.state {
-            State::Backoff { .. } | State::Invalid { .. } => self.next(now),
-            State::Idle | State::Starting { .. } | State::Running { .. } => self.stay(),
-            State::Reloading { .. } | State::Stopping { .. } | State::Held => self.stay(),
-            State::Waiting => self.stay(),
+            Backoff { .. } | Invalid { .. } => self.next(now),
+            Starting { .. } | Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting => self.stay(),
         }
     }
 
-    /// The next instance, as soon as it is wanted.
-    fn next(&self, now: Instant) -> (State, Action) {
-        if self.on_demand { (State::Waiting, Action::Listen) } else { spawn(now) }
+    /// The next process, as soon as it is wanted.
+    fn next(&self, now: Instant) -> (State, Output) {
+        if self.on_demand { (Waiting, Output::Listen) } else { spawn(now) }
     }
 
-    fn back_off(&mut self, now: Instant) -> (State, Action) {
-        (State::Backoff { until: later(now, self.backoff.fail()) }, Action::None)
+    fn back_off(&mut self, now: Instant) -> (State, Output) {
+        (Backoff { until: later(now, self.backoff.fail()) }, Output::None)
     }
 
-    fn stay(&self) -> (State, Action) {
-        (self.state, Action::None)
+    fn stay(&self) -> (State, Output) {
+        (self.state, Output::None)
     }
 }
 
-fn spawn(now: Instant) -> (State, Action) {
-    (State::Starting { since: now, remind_at: later(now, SETUP) }, Action::Spawn)
+fn spawn(now: Instant) -> (State, Output) {
+    (Starting { since: now, remind_at: later(now, SETUP) }, Output::Spawn)
 }
 
-fn reload(since: Instant, now: Instant) -> (State, Action) {
+fn reload(since: Instant, now: Instant) -> (State, Output) {
     let answer_by = later(now, ANSWER);
-    (State::Reloading { since, answer_by, settled: false, again: false }, Action::Reload)
+    (Reloading { since, answer_by, settled: false, again: false }, Output::Reload)
 }
 
-fn ask_to_stop(then: Then, now: Instant) -> (State, Action) {
-    (State::Stopping { then, kill_at: later(now, ANSWER), end: End::Asked }, Action::AskToStop)
+fn ask_to_stop(then: Then, now: Instant) -> (State, Output) {
+    (Stopping { then, kill_at: later(now, ANSWER), end: End::Asked }, Output::AskToStop)
 }
 
-fn kill(then: Then, now: Instant) -> (State, Action) {
-    (State::Stopping { then, kill_at: later(now, KILL_AGAIN), end: End::Killed }, Action::Kill)
+fn kill(then: Then, now: Instant) -> (State, Output) {
+    (Stopping { then, kill_at: later(now, KILL_AGAIN), end: End::Killed }, Output::Kill)
 }
 
 fn after_running(since: Instant, now: Instant) -> Then {
     if now.saturating_duration_since(since) >= UP { Then::Respawn } else { Then::Backoff }
 }
 
-/// What comes next for a vassal without an instance.
+/// What comes next for an instance without a process, for the log.
 pub fn next(state: State, now: Instant) -> String {
     match state {
-        State::Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
-        State::Invalid { until } => {
+        Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),
+        Invalid { until } => {
             let wait = Elapsed(until.saturating_duration_since(now));
             format!("waiting for the file to change, next try in {wait}")
         }
-        State::Starting { .. } => "respawning now".to_owned(),
-        State::Idle => "not respawned".to_owned(),
-        State::Waiting => "waiting for the next connection".to_owned(),
-        State::Held => "not respawned before 'emperor start'".to_owned(),
-        State::Running { .. } | State::Reloading { .. } | State::Stopping { .. } => "still there".to_owned(),
+        Starting { .. } => "respawning now".to_owned(),
+        Idle => "not respawned".to_owned(),
+        Waiting => "waiting for the next connection".to_owned(),
+        Held => "not respawned before 'emperor start'".to_owned(),
+        Running { .. } | Reloading { .. } | Stopping { .. } => "still there".to_owned(),
     }
 }
 

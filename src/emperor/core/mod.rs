@@ -7,12 +7,20 @@
 //! the other rooms.
 
 pub mod backoff;
+pub mod effect;
+pub mod event;
+pub mod file_version;
+pub mod instance;
 pub mod machine;
 pub mod mountpoints;
+pub mod names;
 pub mod order;
 pub mod owner;
+pub mod registry;
 pub mod saved;
 pub mod sorted_map;
 pub mod status;
 pub mod text;
+pub mod timers;
+pub mod vassal;
 pub mod vassal_file;

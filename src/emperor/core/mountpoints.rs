@@ -5,38 +5,25 @@
 use std::fmt::Write as _;
 
 use super::text::Count;
-use crate::protocol::{FromVassal, MountReport, MountState};
+use crate::protocol::{MountReport, MountState};
 
 /// All of them, in the order of the vassal's file.
-#[derive(Debug)]
-pub struct Mountpoints(Vec<Mountpoint>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mountpoints(pub(super) Vec<Mountpoint>);
 
 /// One of them.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mountpoint {
     /// What the latest instance has told.
-    report: MountReport,
+    pub(super) report: MountReport,
     /// How many times instances before it have lost it.
-    before: u64,
+    pub(super) before: u64,
 }
 
 impl Mountpoints {
     /// Of a vassal that has not told yet.
     pub const fn none() -> Self {
         Self(Vec::new())
-    }
-
-    /// What a program that takes our place needs to know: what was told, as it was sent, and the losses before that.
-    pub fn save(&self) -> (Vec<u8>, Vec<u64>) {
-        let reports = self.0.iter().map(|mountpoint| mountpoint.report.clone()).collect();
-        let before = self.0.iter().map(|mountpoint| mountpoint.before).collect();
-        (FromVassal::Mountpoints(reports).encode(), before)
-    }
-
-    /// Goes on with what another program has saved.
-    pub fn resume((told, before): (Vec<u8>, Vec<u64>)) -> Self {
-        let Some(FromVassal::Mountpoints(reports)) = FromVassal::decode(&told) else { return Self::none() };
-        Self(reports.into_iter().zip(before).map(|(report, before)| Mountpoint { report, before }).collect())
     }
 
     /// The running instance tells; a path that it does not check any more is forgotten.
@@ -134,14 +121,11 @@ mod tests {
         all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
         all.told(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
         assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 3 times", "2 up"));
-        let mut all = Mountpoints::resume(all.save());
         all.told(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
         assert_eq!(all.losses(), "/a lost 2 times");
         all.instance_ended();
-        let mut all = Mountpoints::resume(all.save());
         assert_eq!(all.losses(), "/a lost 2 times");
         all.told(vec![report("/b", 0, "")]);
         assert_eq!(all.losses(), "");
-        assert!(Mountpoints::resume((b"?".to_vec(), vec![1])).is_empty());
     }
 }

@@ -10,3 +10,14 @@ pub enum Order {
     /// Start it if it is not up.
     Start,
 }
+
+/// What has become of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It failed, or was undone by another one.
+    Failed,
+    /// It is not known yet.
+    Pending,
+}

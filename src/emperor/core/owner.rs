@@ -11,19 +11,6 @@ pub struct Owner {
     pub gid: u32,
 }
 
-impl Owner {
-    /// For a program that takes our place.
-    pub fn save(self) -> [u64; 2] {
-        [self.uid.into(), self.gid.into()]
-    }
-
-    /// What [`Owner::save`] gave.
-    pub fn resume(saved: [u64; 2]) -> Self {
-        let [uid, gid] = saved.map(|id| id as u32);
-        Self { uid, gid }
-    }
-}
-
 /// Whose a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Owners {

@@ -7,15 +7,15 @@ use std::borrow::Borrow;
 
 /// Keys and values in the order of the keys.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Table<K, V>(Vec<(K, V)>);
+pub struct SortedMap<K, V>(Vec<(K, V)>);
 
-impl<K, V> Default for Table<K, V> {
+impl<K, V> Default for SortedMap<K, V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<K: Ord, V> Table<K, V> {
+impl<K: Ord, V> SortedMap<K, V> {
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn keeps_its_keys_in_order_and_once() {
-        let mut table = Table::default();
+        let mut table = SortedMap::default();
         for key in ["c", "a", "b", "a"] {
             table.insert(key.to_owned(), table.len());
         }

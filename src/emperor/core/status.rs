@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
 use super::text::Count;
+use super::vassal::{Failures, Runs};
 use super::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
@@ -38,16 +39,18 @@ pub struct Status<'a> {
     pub mountpoints: &'a Mountpoints,
     /// When its app began to run.
     pub since: Option<Instant>,
-    /// Since when the app is ready to accept requests, and since when it is loyal, as far as it says so.
-    pub announced: [Option<Instant>; 2],
+    /// Since when the app is ready to accept requests, if it says so.
+    pub ready: Option<Instant>,
+    /// Since when the app is loyal, if it says so.
+    pub loyal: Option<Instant>,
     /// When the app last said that it is alive.
     pub heartbeat: Option<Instant>,
     /// What the app does at present, in its own words.
     pub said: Option<&'a str>,
     /// How often an instance was reloaded without another one.
     pub reloads: u64,
-    /// When its first instance was created, and when its latest one, or when that was reloaded.
-    pub runs: Option<(Instant, Instant)>,
+    /// When its first and its latest app were started.
+    pub runs: Option<Runs>,
     /// When the instance was created.
     pub born: Option<Instant>,
     /// Who owns the instance's file.
@@ -56,19 +59,6 @@ pub struct Status<'a> {
     pub failures: Option<Failures>,
     /// Where the emperor listens for it.
     pub on_demand: Option<&'a str>,
-}
-
-/// Failures in a row.
-#[derive(Debug, Clone, Copy)]
-pub struct Failures {
-    /// How many.
-    pub count: u32,
-    /// When the first one was.
-    pub first: Instant,
-    /// When the last one was.
-    pub last: Instant,
-    /// How long the wait is that the last one has led to.
-    pub wait: Duration,
 }
 
 impl Status<'_> {

@@ -21,13 +21,12 @@ use crate::emperor::api::{control, metrics, render, stats};
 use crate::emperor::commands::as_emperor::Commands;
 use crate::emperor::commands::on_demand_exec::Questions;
 use crate::emperor::core::backoff::Backoff;
-use crate::emperor::core::machine::Event;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::core::text::Count;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::discovery::directories::Directories;
 use crate::emperor::instance::{origin::Origin, spawner::Spawner};
-use crate::emperor::supervisor::supervisor::Roster;
+use crate::emperor::supervisor::supervisor::Supervisor;
 use crate::emperor::{
     core::owner::Owners,
     discovery::scan::{Change, Rules},
@@ -77,7 +76,7 @@ pub fn run(plan: &EmperorPlan, inherited: Inherited) -> Result<()> {
     while emperor.goes_on() {
         emperor.turn();
     }
-    match emperor.roster.given_up() {
+    match emperor.supervisor.registry().given_up() {
         0 => Ok(()),
         stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),
     }
@@ -113,7 +112,7 @@ fn insist<T>(upgraded: bool, result: Result<T>) -> Result<Option<T>> {
 pub(super) struct Emperor {
     pub(super) signals: SignalFd,
     pub(super) directories: Directories,
-    pub(super) roster: Roster,
+    pub(super) supervisor: Supervisor,
     pub(super) server: Server,
     pub(super) notifier: Notifier,
     /// Found by a scan and not acted on yet.
@@ -156,7 +155,7 @@ impl Emperor {
             directories: Directories::new(&plan.sources, rules, plan.scan_interval)?,
             server: Server::new()?,
             upgrade: Upgrade::new(Rc::clone(origin))?,
-            roster: Roster::new(spawner, commands, questions, backoff)?,
+            supervisor: Supervisor::new(spawner, commands, questions, backoff)?,
             notifier: Notifier::new(&origin.environment, now),
             changes: VecDeque::new(),
             stopping: None,
@@ -248,8 +247,8 @@ impl Emperor {
 
     fn goes_on(&self) -> bool {
         match self.stopping {
-            Some(since) if self.roster.is_empty() => {
-                if self.roster.given_up() == 0 {
+            Some(since) if self.supervisor.registry().is_empty() => {
+                if self.supervisor.registry().given_up() == 0 {
                     log!("all vassals stopped in {}", Elapsed(since.elapsed()));
                 }
                 false
@@ -268,7 +267,7 @@ impl Emperor {
         let mut ready = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::from_borrowed_fd(watch, PollFlags::IN),
-            PollFd::new(&self.roster, PollFlags::IN),
+            PollFd::new(&self.supervisor, PollFlags::IN),
             PollFd::new(&self.server, PollFlags::IN),
         ];
         let mut blind = false;
@@ -286,9 +285,9 @@ impl Emperor {
             self.take_signals(now);
         }
         if links {
-            self.roster.listen(now);
+            self.supervisor.listen_to_vassals(now);
         }
-        self.roster.time(now);
+        self.supervisor.time(now);
         if clients {
             self.answer(now);
         }
@@ -311,13 +310,13 @@ impl Emperor {
             let Some((path, change)) = self.changes.pop_front() else { break };
             self.act_on(&path, change, now);
         }
-        self.roster.free_killed();
+        self.supervisor.free_killed();
         if self.changes.is_empty() {
-            self.notifier.ready(now, || self.roster.is_reloading());
+            self.notifier.ready(now, || self.supervisor.registry().is_reloading());
         }
         self.go_on_upgrading(now);
         if self.notifier.wants_status(now) {
-            self.notifier.status(self.roster.summary(), now);
+            self.notifier.status(self.supervisor.registry().summary(), now);
         }
     }
 
@@ -329,12 +328,12 @@ impl Emperor {
     fn timeout(&self, now: Instant) -> Option<Timespec> {
         let nearest = match self.changes.is_empty() {
             true => {
-                let (roster, server) = (self.roster.deadline(), self.server.deadline());
+                let (vassals, server) = (self.supervisor.deadline(), self.server.deadline());
                 let (notifier, upgrade) = (self.notifier.deadline(), self.upgrade.deadline());
                 let hang_up = self.upgrading.as_ref().and_then(Upgrading::hangs_up_at);
                 let hang_up = hang_up.filter(|time| *time > now);
                 let (scan, lines) = (self.scan_at(now), log::deadline(now));
-                [scan, self.deaf_until, roster, server, notifier, upgrade, hang_up, lines]
+                [scan, self.deaf_until, vassals, server, notifier, upgrade, hang_up, lines]
                     .into_iter()
                     .flatten()
                     .min()?
@@ -348,31 +347,32 @@ impl Emperor {
     fn answer(&mut self, now: Instant) {
         let uptime = now.saturating_duration_since(self.began);
         for question in self.server.turn(now) {
-            let roster = &mut self.roster;
+            let vassals = self.supervisor.registry();
             let text = match question.service {
                 Service::Stats => {
-                    stats::json(&self.sources, self.tyrant, roster.statuses(now), now).into_bytes()
+                    stats::json(&self.sources, self.tyrant, vassals.statuses(now), now).into_bytes()
                 }
-                Service::Metrics => metrics::answer(&question.text, || roster.statuses(now), uptime),
+                Service::Metrics => metrics::answer(&question.text, || vassals.statuses(now), uptime),
                 Service::Control => {
                     let command = Command::read(&question.text);
                     if let Some(Command::Status { .. }) = command {
-                        roster.ask_for_mountpoints();
+                        self.supervisor.ask_for_mountpoints();
                     }
                     let told = match command {
                         Some(Command::Status { json, of }) => {
-                            roster.statuses_of(of, now).map_err(printable).map(|vassals| {
-                                if json { render::json(vassals, uptime) } else { render::table(vassals) }
+                            vassals.statuses_of(of, now).map_err(printable).map(|found| {
+                                if json { render::json(found, uptime) } else { render::table(found) }
                             })
                         }
                         None => Err("this emperor does not know that command".to_owned()),
                         Some(_) if self.stopping.is_some() => Err("the emperor is stopping".to_owned()),
                         Some(Command::Order(order, name)) => {
-                            roster.obey(order, name, now).map(printable).map_err(printable)
+                            self.supervisor.handle_order(order, name, now).map(printable).map_err(printable)
                         }
                         Some(Command::Outcome(order, name)) => {
-                            let (status, text) = roster.outcome(order, name, now);
-                            self.server.answer(question.client, control::reply(status, printable(text)), now);
+                            let (outcome, text) = vassals.outcome(order, name, now);
+                            let text = control::outcome(outcome, printable(text));
+                            self.server.answer(question.client, text, now);
                             continue;
                         }
                         Some(Command::Upgrade) => match self.begin_upgrade(Some(question.client), now) {
@@ -389,9 +389,9 @@ impl Emperor {
 
     fn act_on(&mut self, path: &Rc<VassalFile>, change: Change, now: Instant) {
         match change {
-            Change::Appeared => self.roster.found(path, now),
-            Change::Changed => self.roster.start(path, "file changed", now),
-            Change::Removed => self.roster.stop(path, "file removed", now),
+            Change::Appeared => self.supervisor.found(path, now),
+            Change::Changed => self.supervisor.changed(path, now),
+            Change::Removed => self.supervisor.removed(path, "file removed", now),
             Change::Refused(why) => {
                 log_of!(path, "{} ignored: {why}", path.display());
             }
@@ -401,22 +401,22 @@ impl Emperor {
     fn take_signals(&mut self, now: Instant) {
         while let Some(signal) = self.signals.next() {
             match signal.number {
-                libc::SIGCHLD => self.roster.reap(now),
+                libc::SIGCHLD => self.supervisor.reap(now),
                 libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => self.stop(signal, now),
-                libc::SIGUSR1 => self.roster.status(now),
+                libc::SIGUSR1 => self.supervisor.log_statuses(now),
                 libc::SIGUSR2 if self.stopping.is_none() => {
                     if let Err(why) = self.begin_upgrade(None, now) {
                         log!("{}: {why}", sent(signal));
                     }
                 }
                 libc::SIGHUP if self.stopping.is_none() => {
-                    log!("{}: reloading {}", sent(signal), self.roster.count());
-                    self.roster.reload_all(now);
+                    log!("{}: reloading {}", sent(signal), self.supervisor.registry().count());
+                    self.supervisor.reload_all(now);
                     self.notifier.reloading(now);
                 }
                 libc::SIGURG => {
                     log!("{}: clearing all backoffs", sent(signal));
-                    self.roster.apply_to_all(Event::ClearBackoff, now);
+                    self.supervisor.clear_backoffs(now);
                 }
                 _ => {}
             }
@@ -430,14 +430,14 @@ impl Emperor {
             Request::Same => return,
             Request::Kill => (true, "asked again, killing"),
         };
-        log!("{}: {how} {}", sent(signal), self.roster.count());
+        log!("{}: {how} {}", sent(signal), self.supervisor.registry().count());
         self.stopping.get_or_insert(now);
         self.changes.clear();
         if self.upgrading.is_some() {
             self.refuse_upgrade("the emperor is stopping", now);
         }
         self.notifier.stopping();
-        self.roster.end(kill, now);
+        self.supervisor.end(kill, now);
     }
 }
 

@@ -52,7 +52,7 @@ impl Emperor {
     /// Lets the new program take our place when it has understood and nothing is half done.
     pub(super) fn go_on_upgrading(&mut self, now: Instant) {
         self.upgrade.time(now);
-        for (pid, status) in self.roster.strangers() {
+        for (pid, status) in self.supervisor.take_strangers() {
             match (self.upgrade.ended(pid, status), &mut self.upgrading) {
                 (Some(Ok(())), Some(upgrading)) => upgrading.accepted = Some(now),
                 (Some(Err(why)), Some(_)) => self.refuse_upgrade(&why, now),
@@ -62,10 +62,10 @@ impl Emperor {
         let Some(Upgrading { client, accepted: Some(since) }) = self.upgrading else { return };
         let answered = self.server.has_answered() || now.saturating_duration_since(since) >= HANGING_UP;
         // The commands are known to us only, and what was found in the directories has not been acted on.
-        if answered && self.changes.is_empty() && self.roster.commands_are_idle() {
+        if answered && self.changes.is_empty() && self.supervisor.commands_are_idle() {
             let saved = self.save(client.and_then(|client| self.server.descriptor_of(client)));
             let kept = saved.descriptors();
-            log!("upgrade: the new program takes over {}", self.roster.count());
+            log!("upgrade: the new program takes over {}", self.supervisor.registry().count());
             let error = self.upgrade.exec(&saved.encode(Instant::now()), &kept);
             self.refuse_upgrade(&error.to_string(), now);
         }
@@ -81,7 +81,7 @@ impl Emperor {
 
     fn save(&self, client: Option<i32>) -> Saved {
         let (mask, nofile) = self.origin.save();
-        let (listeners, vassals) = (self.server.save(), self.roster.save());
+        let (listeners, vassals) = (self.server.save(), self.supervisor.save());
         let pid_file = self.pid_file.as_ref().map(PidFile::save).unwrap_or_default();
         Saved { mask, nofile, began: self.began, client, pid_file, listeners, vassals }
     }
@@ -90,15 +90,15 @@ impl Emperor {
     pub(super) fn take_over(&mut self, saved: Saved, now: Instant) {
         self.began = saved.began;
         let client = saved.client;
-        self.roster.resume(saved, now);
-        let text = format!("version {VERSION} has taken over {}", self.roster.count());
+        self.supervisor.take_over(saved.vassals, now);
+        let text = format!("version {VERSION} has taken over {}", self.supervisor.registry().count());
         log!("upgrade: {text}");
         if let Some(client) = client {
             self.server.tell(client, control::answer(Ok(text)), now);
         }
         self.taken_over = Some(now);
         // Their deaths in between were told to the program before us.
-        self.roster.reap(now);
+        self.supervisor.reap(now);
     }
 
     /// After a scan: vassals that were taken over and whose files it does not find any more.
@@ -108,7 +108,7 @@ impl Emperor {
         if all || self.changes.is_empty() {
             let is_found = |file: &VassalFile| self.changes.iter().any(|(found, _)| **found == *file);
             let would_be = |file: &VassalFile| all && self.directories.looked_for(file) && !is_found(file);
-            let left = self.roster.drop_unclaimed(would_be, now);
+            let left = self.supervisor.drop_unclaimed(would_be, now);
             self.taken_over = left.then_some(since);
         }
     }

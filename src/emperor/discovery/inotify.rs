@@ -19,7 +19,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::scan::Rules;
-use crate::emperor::core::sorted_map::Table;
+use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Error, Result};
 
 /// Nobody is waited for longer than this after his last write: a file can be held open for ever.
@@ -231,7 +231,7 @@ fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
 /// Which names had events, and which of them are not to be touched.
 #[derive(Debug, Default)]
 struct Holds {
-    names: Table<(usize, OsString), Hold>,
+    names: SortedMap<(usize, OsString), Hold>,
     /// When the last scan began.
     scan: Option<Instant>,
 }

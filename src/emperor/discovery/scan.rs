@@ -11,11 +11,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::emperor::core::owner::Owners;
-use crate::emperor::core::sorted_map::Table;
+use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
 
 /// A directory's vassal files by their names.
-pub type Listing = Table<OsString, Entry>;
+pub type Listing = SortedMap<OsString, Entry>;
 
 /// One name that looks like a vassal's file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,15 +1,12 @@
 //! The listening sockets of a vassal, kept while it has no instance: connections wait for the next one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use super::socket_file::{FileId, SocketFile};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::saved::{SavedSocket, SavedSockets};
 use crate::protocol::{self, KeptSocket, ON_DEMAND, SOCKETS_MAX, ToVassal};
 use crate::sys::fd;
-
-/// A vassal that is down for longer than this is really down: whoever connects shall be told so at once.
-pub const LONG: Duration = Duration::from_secs(10);
 
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
@@ -92,29 +89,27 @@ impl Kept {
         self.all().try_for_each(send)
     }
 
-    /// Which file the socket has that we listen on ourselves, for a program that takes our place; 0 if there is none.
-    pub fn file(&self) -> FileId {
-        self.file.as_ref().map_or(FileId::default(), SocketFile::id)
-    }
-
-    /// Labels and descriptors, and whose they are, for a program that takes our place.
-    pub fn save(&self) -> (Vec<(Vec<u8>, i32)>, [u64; 2]) {
-        let sockets =
-            self.all().map(|socket| (socket.label.clone().into_bytes(), socket.fd.as_raw_fd())).collect();
-        (sockets, self.owner.save())
+    /// For a program that takes our place.
+    pub fn save(&self) -> SavedSockets {
+        let save =
+            |socket: &KeptSocket| SavedSocket { label: socket.label.clone(), socket: socket.fd.as_raw_fd() };
+        SavedSockets {
+            sockets: self.all().map(save).collect(),
+            owner: self.owner,
+            demand_file: self.file.as_ref().map_or(FileId::default(), SocketFile::id),
+        }
     }
 
     /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
-    pub fn resume(saved: &[(Vec<u8>, i32)], owner: [u64; 2], file: FileId) -> Self {
-        let taken = saved.iter().filter_map(|(label, number)| {
-            let label = String::from_utf8_lossy(label).into_owned();
-            Some(KeptSocket { label, fd: fd::inherited(*number).ok()? })
+    pub fn resume(saved: &SavedSockets) -> Self {
+        let taken = saved.sockets.iter().filter_map(|SavedSocket { label, socket }| {
+            Some(KeptSocket { label: label.clone(), fd: fd::inherited(*socket).ok()? })
         });
         let (mut demand, sockets): (Vec<_>, Vec<_>) =
             taken.partition(|socket: &KeptSocket| socket.label.starts_with(ON_DEMAND));
         let demand = demand.pop();
         let path = demand.as_ref().and_then(|socket| socket.label.strip_prefix(ON_DEMAND));
-        let file = path.and_then(|path| SocketFile::resume(path, file));
-        Self { demand, file, sockets, owner: Owner::resume(owner) }
+        let file = path.and_then(|path| SocketFile::resume(path, saved.demand_file));
+        Self { demand, file, sockets, owner: saved.owner }
     }
 }

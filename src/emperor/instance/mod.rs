@@ -6,8 +6,6 @@
 //! Nothing here decides whether an instance is wanted: the supervisor asks for one, and for its end.
 
 pub mod cgroups;
-#[expect(clippy::module_inception, reason = "the room is named after what it is about")]
-pub mod instance;
 pub mod kept_sockets;
 pub mod on_demand;
 pub mod origin;

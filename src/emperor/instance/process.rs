@@ -1,11 +1,20 @@
-//! The process of an instance.
+//! The process of an instance: its descriptors, and the messages on its link.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
+use rustix::event::epoll;
 use rustix::process::Pid;
 
 use super::cgroups::Cgroup;
+use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::saved::SavedProcess;
+use crate::error::{Context, Described, Error, Result};
+use crate::protocol::{self, FromVassal, Received, ToVassal};
+use crate::sys::fd;
+use crate::sys::signal::kill_pidfd;
 
 /// The process of an instance; two descriptors.
 #[derive(Debug)]
@@ -22,4 +31,107 @@ pub struct Process {
     pub owned: bool,
     /// Its cgroup, if the emperor has made one.
     pub cgroup: Option<Cgroup>,
+}
+
+/// What is on a link.
+#[derive(Debug)]
+pub enum Packet {
+    /// Nothing for now.
+    Nothing,
+    /// A message, with the descriptor that came along.
+    Message(FromVassal, Option<OwnedFd>),
+    /// The link's end: it is closed now, for this mistake if there was one.
+    End(Option<String>),
+}
+
+impl Process {
+    /// For a program that takes our place.
+    pub fn save(&self) -> SavedProcess {
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path().as_os_str().as_bytes().to_vec());
+        SavedProcess {
+            pidfd: self.pidfd.as_raw_fd(),
+            link: self.link.as_ref().map(|link| link.as_raw_fd()),
+            owned: self.owned,
+            cgroup: cgroup.unwrap_or_default(),
+        }
+    }
+
+    /// Goes on with a process of the program in whose place we are.
+    ///
+    /// # Errors
+    /// EBADF: its descriptors are not there.
+    pub fn resume(facts: &ProcessFacts, saved: &SavedProcess) -> Result<Self> {
+        let take = |number| fd::inherited(number).context("take over", "a descriptor");
+        let pid = Pid::from_raw(facts.pid);
+        let cgroup = Some(&*saved.cgroup).filter(|path| !path.is_empty());
+        // Both are taken before either is judged, so that none of them stays open.
+        let (pidfd, link) = (take(saved.pidfd), saved.link.map(take).transpose());
+        Ok(Self {
+            pid: pid.ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?,
+            pidfd: pidfd?,
+            link: link?,
+            owner: facts.owner,
+            owned: saved.owned,
+            cgroup: cgroup.map(|path| Cgroup::resume(OsStr::from_bytes(path).into())),
+        })
+    }
+
+    /// Its pid as a number.
+    pub fn number(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Has `links` report the packets on its link, with its pid.
+    ///
+    /// # Errors
+    /// ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)).
+    pub fn watch_link(&self, links: &OwnedFd) -> Result<()> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let pid = epoll::EventData::new_u64(self.number() as u64);
+        epoll::add(links, link, pid, epoll::EventFlags::IN).context("listen to", "link")
+    }
+
+    /// Takes the next packet off the link.
+    pub fn receive(&mut self, links: &OwnedFd) -> Packet {
+        let Some(link) = &self.link else { return Packet::Nothing };
+        let mistake = match protocol::receive(link) {
+            Ok(Received::Nothing) => return Packet::Nothing,
+            Ok(Received::Packet(packet, file)) => match FromVassal::decode(&packet) {
+                Some(message) => return Packet::Message(message, file),
+                None => Some(format!("sent {} bytes that are no message", packet.len())),
+            },
+            Ok(Received::Closed) => None,
+            Err(errno) => Some(format!("read from its link: {}", Described(errno))),
+        };
+        self.close_link(links);
+        Packet::End(mistake)
+    }
+
+    /// Closes our end. The registration is taken back by hand: a child that has not reached its exec yet holds a copy of
+    /// the descriptor, which would keep the registration alive.
+    pub fn close_link(&mut self, links: &OwnedFd) {
+        if let Some(link) = self.link.take() {
+            let _ = epoll::delete(links, &link);
+        }
+    }
+
+    /// Sends a message. A process that does not read, or is gone, does not answer either: whoever waits for an answer has
+    /// a deadline.
+    pub fn send(&self, message: &ToVassal, file: Option<&OwnedFd>) {
+        if let Some(link) = &self.link {
+            let _ = protocol::send(link, &message.encode(), file);
+        }
+    }
+
+    /// Sends SIGKILL. In a pid namespace of its own everything that it has started goes with it; what waits for a FUSE
+    /// daemon goes when the connection does.
+    pub fn kill(&self) {
+        // It may have ended just now; then its death is on its way.
+        let _ = kill_pidfd(&self.pidfd, libc::SIGKILL);
+    }
+
+    /// How many processes of its cgroup the kernel has killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{Access, Mode, OFlags, Stat, access};
+use rustix::fs::{Access, Mode, OFlags, access};
 use rustix::io::{FdFlags, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -20,6 +20,7 @@ use super::process::Process;
 use super::{on_demand, owned_file};
 use crate::command::read_pipe;
 use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
+use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::{Context, Error, Result};
@@ -263,18 +264,20 @@ impl Spawner {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }
 
-    /// Which version a file is: modification (seconds, nanoseconds), inode, size, and in tyrant mode its owner; all 0 if it cannot
-    /// be looked at.
-    pub fn version(&self, path: &Path) -> [u64; 6] {
+    /// Which version a file is.
+    pub fn version(&self, path: &Path) -> FileVersion {
         let owner = match Owners::of(self.tyrant) {
             Owners::Ignored => None,
             Owners::OfFiles => rustix::fs::stat(path).ok(),
             Owners::OfLinks => rustix::fs::lstat(path).ok(),
         };
-        let [uid, gid] = owner.map_or([0; 2], |status| [status.st_uid.into(), status.st_gid.into()]);
-        rustix::fs::stat(path).map_or([0; 6], |status| {
-            let Stat { st_mtime, st_mtime_nsec, st_ino, st_size, .. } = status;
-            [st_mtime as u64, st_mtime_nsec, st_ino, st_size as u64, uid, gid]
+        let owner = owner.map(|status| Owner { uid: status.st_uid, gid: status.st_gid });
+        rustix::fs::stat(path).map_or(FileVersion::default(), |status| FileVersion {
+            modified: status.st_mtime,
+            modified_nanos: status.st_mtime_nsec as u32,
+            inode: status.st_ino,
+            size: status.st_size as u64,
+            owner,
         })
     }
 

@@ -1,205 +1,187 @@
-//! The actions of the state machine, carried out.
+//! The registry's decisions, carried out.
 
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::event::epoll;
-
-use super::supervisor::{DEMAND, Roster, Vassal};
-use crate::emperor::core::machine::{Action, Answer, Event, State, next};
+use super::supervisor::Supervisor;
+use crate::config::plan::Address;
+use crate::emperor::commands::config_check;
+use crate::emperor::core::effect::Effect;
+use crate::emperor::core::event::Event;
 use crate::emperor::core::owner::Owner;
-use crate::emperor::core::sorted_map::Table;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::instance::Instance;
-use crate::error::Described;
-use crate::log::Elapsed;
+use crate::emperor::instance::kept_sockets::Kept;
+use crate::emperor::instance::on_demand;
+use crate::error::Result;
 use crate::log_of;
+use crate::protocol::ToVassal;
 
-impl Roster {
-    pub(super) fn perform(&mut self, path: &Rc<VassalFile>, action: Action, now: Instant) {
-        let Some(vassal) = self.vassals.get_mut(path) else { return };
-        let listens = if matches!(action, Action::Spawn | Action::Listen) {
-            disarm(vassal, &self.links, &mut self.waiting);
-            let (operation, object, new) = if action == Action::Spawn {
-                ("create", "a process", 1)
-            } else {
-                ("wait for", "a connection", 0)
-            };
-            let sockets = self.sockets + vassal.missing();
-            let room = self.spawner.has_room(operation, object, self.pids.len() + new, sockets);
-            room.and_then(|()| vassal.listen())
-        } else {
-            Ok(())
-        };
-        if matches!(action, Action::Spawn | Action::Reload) {
-            // Before it is read: a change in between counts as one that was not seen.
-            vassal.seen = self.spawner.version(path);
-        }
-        if !matches!(action, Action::None | Action::Remind) {
-            self.checks.forget(path);
-        }
-        match action {
-            Action::None => {}
-            Action::Listen => match (&vassal.demand, listens) {
-                (Some(address), Ok(())) => {
-                    log_of!(path, "waiting for a connection to {}", address.name)
-                }
-                (None, Ok(())) => {}
-                (_, Err(error)) => {
-                    vassal.machine.step(Event::SpawnFailed, now);
-                    log_of!(path, "{error}; {}", next(vassal.machine.state(), now));
-                    vassal.last = Some(error.to_string());
-                    vassal.count_failure(now);
-                }
-            },
-            Action::Spawn => {
-                let spawned = listens.and_then(|()| self.spawner.spawn(path, &mut vassal.kept));
-                match spawned.and_then(|process| Instance::new(process, &self.links)) {
-                    Ok(instance) => {
-                        log_of!(path, "started (pid {})", instance.pid());
-                        if let Some(why) = vassal.refused.take() {
-                            log_of!(path, "it was started with the file whose reload was refused: {why}");
-                        }
-                        self.commands.begin(path, instance.process(), now);
-                        self.pids.insert(instance.pid(), Rc::clone(path));
-                        vassal.instances += 1;
-                        vassal.runs = Some((vassal.runs.map_or(now, |(first, _)| first), now));
-                        vassal.instance = Some(instance);
-                    }
-                    Err(error) => {
-                        vassal.machine.step(Event::SpawnFailed, now);
-                        log_of!(path, "cannot start: {error}; {}", next(vassal.machine.state(), now));
-                        vassal.last = Some(error.to_string());
-                        vassal.count_failure(now);
-                    }
-                }
+impl Supervisor {
+    /// Does everything that the registry has decided. What comes of an effect is told to the registry before the next
+    /// effect is carried out.
+    pub(super) fn run_effects(&mut self, now: Instant) {
+        while let Some((file, effect)) = self.registry.next_effect() {
+            if let Some(event) = self.carry_out(&file, effect, now) {
+                self.registry.apply(&file, event, now);
             }
-            Action::Reload if !vassal.listens_right() => {
-                let why = if vassal.kept.is_lost() {
-                    "nobody can connect to its on-demand socket any more"
-                } else {
-                    "another on-demand address"
-                };
-                return self.answered(path, Answer::NeedsRespawn, why.to_owned(), now);
-            }
-            Action::Reload if self.spawner.is_program(path) => {
-                // It can only be run where there is no jail yet.
-                let why = "its file is a program".to_owned();
-                return self.answered(path, Answer::NeedsRespawn, why, now);
-            }
-            Action::Reload => {
-                if let Some(instance) = &mut vassal.instance {
-                    match self.spawner.copy(path) {
-                        Ok((file, owner)) if self.spawner.may_run(instance.process(), owner) => {
-                            instance.reload(&file, now);
-                        }
-                        // It may have become somebody else's, or root's: then it must not go on as it was.
-                        Err(error) if !self.spawner.is_tyrant() => {
-                            vassal.machine.step(Event::Answered(Answer::Refused), now);
-                            log_of!(path, "cannot reload: {error}; the app goes on as it was");
-                            vassal.refused = Some(error.to_string());
-                        }
-                        other => {
-                            let why = other.map_or_else(
-                                |error| error.to_string(),
-                                |(_, Owner { uid, gid })| {
-                                    format!("its file belongs to user {uid}, group {gid} now")
-                                },
-                            );
-                            return self.answered(path, Answer::NeedsRespawn, why, now);
-                        }
-                    }
-                }
-            }
-            Action::AskToStop => {
-                if let Some(instance) = &mut vassal.instance {
-                    instance.ask_to_stop(now);
-                }
-            }
-            Action::Kill => {
-                if let Some(instance) = &mut vassal.instance {
-                    instance.kill(path, now);
-                    self.killed.push(instance.process().pid);
-                }
-            }
-            Action::Remind => {
-                if let State::Starting { since, .. } = vassal.machine.state() {
-                    log_of!(path, "still setting up after {}", Elapsed(now - since));
-                }
-            }
-            Action::Forget => {
-                if let Some(mut instance) = vassal.instance.take() {
-                    let (pid, killed) = (instance.pid(), instance.killed_for(now));
-                    log_of!(
-                        path,
-                        "pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"
-                    );
-                    instance.close_link(&self.links);
-                    self.pids.remove(&pid);
-                    self.given_up += 1;
-                }
-            }
-        }
-        let armed = match (vassal.machine.state(), vassal.kept.demand()) {
-            (State::Waiting, Some((_, socket))) => Some(socket.as_raw_fd()),
-            _ => None,
-        };
-        if vassal.armed != armed {
-            disarm(vassal, &self.links, &mut self.waiting);
-            if let Some((new, (_, socket))) = armed.zip(vassal.kept.demand()) {
-                let data = epoll::EventData::new_u64(DEMAND | new as u64);
-                if let Err(errno) = epoll::add(&self.links, socket, data, epoll::EventFlags::IN) {
-                    vassal.machine.step(Event::SpawnFailed, now);
-                    let next = next(vassal.machine.state(), now);
-                    log_of!(path, "wait for a connection: {}; {next}", Described(errno));
-                } else {
-                    self.waiting.insert(new, Rc::clone(path));
-                    vassal.armed = armed;
-                }
-            }
-        }
-        if vassal.machine.state() == State::Held {
-            // Who connects is to be told that nobody is there.
-            vassal.kept.set_demand(None);
-        }
-        vassal.count_sockets(&mut self.sockets);
-        let deadline = vassal.machine.deadline();
-        if vassal.timer != deadline {
-            if let Some(old) = vassal.timer {
-                self.timers.remove(&(old, Rc::clone(path)));
-            }
-            if let Some(new) = deadline {
-                self.timers.insert((new, Rc::clone(path)), ());
-            }
-            vassal.timer = deadline;
-        }
-        if action == Action::Forget {
-            self.forget(path, now);
         }
     }
 
-    /// There is no such vassal any more; its name is free.
-    fn forget(&mut self, path: &Rc<VassalFile>, now: Instant) {
-        let gone = self.vassals.remove(path);
-        self.sockets -= gone.map_or(0, |vassal| vassal.counted);
-        self.names.remove(path.name());
-        if self.ending {
-            return;
+    /// Carries one effect out. Returns what came of it, if that is known at once.
+    fn carry_out(&mut self, file: &Rc<VassalFile>, effect: Effect, now: Instant) -> Option<Event> {
+        match effect {
+            Effect::Log(line) => log_of!(file, "{line}"),
+            Effect::FindAddress { why } => return self.find_address(file, why, now),
+            Effect::ForgetAddress => self.questions.forget(file),
+            Effect::Spawn => return Some(self.spawn(file, now)),
+            Effect::RunCommands => {
+                if let Some(process) = self.handles.process(file) {
+                    self.commands.begin(file, process, now);
+                }
+            }
+            Effect::Listen => return self.listen(file),
+            Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
+            Effect::CloseDemand => {
+                self.handles.stop_polling(file);
+                self.handles.with_kept(file, |kept| kept.set_demand(None));
+            }
+            Effect::CloseSockets { for_good } => {
+                if self.handles.with_kept(file, Kept::close) > 0 {
+                    let until = if for_good { "" } else { " until it runs again" };
+                    log_of!(file, "its sockets are closed{until}");
+                }
+            }
+            Effect::Reload => return self.reload(file, now),
+            Effect::CheckConfig { why } => return Some(self.check_config(file, why)),
+            Effect::ForgetCheck => self.checks.forget(file),
+            Effect::AskToStop => {
+                if let Some(process) = self.handles.process(file) {
+                    process.send(&ToVassal::Stop, None);
+                }
+            }
+            Effect::Kill => {
+                if let Some(process) = self.handles.process(file) {
+                    process.kill();
+                    self.killed.push(process.pid);
+                }
+            }
+            Effect::Remove => self.handles.remove(file),
         }
-        if let Some(index) = self.shadowed.iter().position(|other| other.name() == path.name()) {
-            let next = self.shadowed.remove(index);
-            log_of!(next, "{}: its turn has come", next.display());
-            self.start(&next, "", now);
+        None
+    }
+
+    /// Where the first connection to a vassal is waited for: a command may have to be asked, which answers later.
+    fn find_address(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Option<Event> {
+        if self.questions.ask(file, &why, now) {
+            self.take_replies(now);
+            return None;
         }
+        Some(Event::Address { why, address: self.spawner.demand(file) })
+    }
+
+    fn spawn(&mut self, file: &Rc<VassalFile>, now: Instant) -> Event {
+        self.note_version(file, now);
+        match self.try_to_spawn(file) {
+            Ok((pid, owner)) => Event::Spawned { pid, owner },
+            Err(error) => Event::SpawnFailed(error),
+        }
+    }
+
+    fn try_to_spawn(&mut self, file: &Rc<VassalFile>) -> Result<(i32, Owner)> {
+        self.open_demand(file, "create", "a process", 1)?;
+        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(file, kept))?;
+        let created = (process.number(), process.owner);
+        self.handles.add_process(file, process)?;
+        Ok(created)
+    }
+
+    fn listen(&mut self, file: &Rc<VassalFile>) -> Option<Event> {
+        match self.open_demand(file, "wait for", "a connection", 0) {
+            Ok(()) => self.demand_of(file).map(|address| Event::Listening(address.name.clone())),
+            Err(error) => Some(Event::ListenFailed(error)),
+        }
+    }
+
+    /// Makes the on-demand socket that a vassal is to have, unless it is there already, and waits for no connection to an
+    /// earlier one. `operation`, `object` and `processes` are what it is for.
+    fn open_demand(
+        &mut self,
+        file: &Rc<VassalFile>,
+        operation: &str,
+        object: &str,
+        processes: usize,
+    ) -> Result<()> {
+        self.handles.stop_polling(file);
+        let address = self.demand_of(file).cloned();
+        let has_none = self.handles.kept(file).is_none_or(|kept| kept.demand().is_none());
+        let missing = u64::from(address.is_some() && has_none);
+        let (processes, sockets) = (self.handles.processes() + processes, self.handles.sockets() + missing);
+        self.spawner.has_room(operation, object, processes, sockets)?;
+        self.handles.with_kept(file, |kept| {
+            if !listens_at(kept, address.as_ref()) {
+                kept.set_demand(None);
+                if let Some(address) = &address {
+                    let (socket, socket_file) = on_demand::open(address)?;
+                    kept.set_demand(Some((&address.name, socket, socket_file)));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn reload(&mut self, file: &Rc<VassalFile>, now: Instant) -> Option<Event> {
+        self.note_version(file, now);
+        let impossible = |why: &str| Some(Event::ReloadImpossible(why.to_owned()));
+        let kept = self.handles.kept(file)?;
+        if !listens_at(kept, self.demand_of(file)) {
+            return impossible(if kept.is_lost() {
+                "nobody can connect to its on-demand socket any more"
+            } else {
+                "another on-demand address"
+            });
+        }
+        // It can only be run where there is no jail yet.
+        if self.spawner.is_program(file) {
+            return impossible("its file is a program");
+        }
+        let process = self.handles.process(file)?;
+        match self.spawner.copy(file) {
+            Ok((copy, owner)) if self.spawner.may_run(process, owner) => {
+                process.send(&ToVassal::Reload, Some(&copy));
+                Some(Event::ReloadSent)
+            }
+            Err(error) if !self.spawner.is_tyrant() => Some(Event::ReloadFailed(error)),
+            // The file may have become another user's, or root's: then the app must not go on as it was.
+            Err(error) => impossible(&error.to_string()),
+            Ok((_, Owner { uid, gid })) => {
+                impossible(&format!("its file belongs to user {uid}, group {gid} now"))
+            }
+        }
+    }
+
+    fn check_config(&mut self, file: &Rc<VassalFile>, why: String) -> Event {
+        let processes = self.handles.processes() + self.checks.count() + 1;
+        let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
+        match room.and_then(|()| self.checks.begin(&self.spawner, file, &why)) {
+            Ok(()) => Event::CheckBegun(config_check::TIMEOUT),
+            Err(error) => Event::CheckFailed { error, why },
+        }
+    }
+
+    /// Before a file is read: a change in between counts as one that was not seen.
+    fn note_version(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        let version = self.spawner.version(file);
+        self.registry.apply(file, Event::Reading(version), now);
+    }
+
+    /// Where the first connection to a vassal is to be waited for, if it is on demand.
+    fn demand_of(&self, file: &VassalFile) -> Option<&Address> {
+        self.registry.vassal(file)?.on_demand()
     }
 }
 
-/// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which would
-/// keep it alive.
-fn disarm(vassal: &mut Vassal, links: &OwnedFd, waiting: &mut Table<i32, Rc<VassalFile>>) {
-    if let Some((number, (_, socket))) = vassal.armed.take().zip(vassal.kept.demand()) {
-        let _ = epoll::delete(links, socket);
-        waiting.remove(&number);
-    }
+/// Whether the on-demand socket is the one that is to be there.
+fn listens_at(kept: &Kept, address: Option<&Address>) -> bool {
+    let wanted = address.map(|address| address.name.as_str());
+    wanted == kept.demand().map(|(address, _)| address) && !kept.is_lost()
 }

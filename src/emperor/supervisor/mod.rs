@@ -7,10 +7,10 @@
 //!
 //! Nothing here waits, and nothing here decides what follows from an event.
 
-pub mod effects;
-pub mod messages;
-pub mod orders;
-pub mod report;
-pub mod resume;
 #[expect(clippy::module_inception, reason = "the room is named after what it is about")]
 pub mod supervisor;
+
+mod effects;
+mod handles;
+mod messages;
+mod resume;

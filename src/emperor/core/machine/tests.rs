@@ -9,7 +9,7 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn machine(state: State) -> Machine {
-    Machine::resume(state, Backoff::new(THROTTLE, seconds(60)), None)
+    Machine::resume(state, backoff::Backoff::new(THROTTLE, seconds(60)), None)
 }
 
 /// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
@@ -17,42 +17,42 @@ fn machine(state: State) -> Machine {
 fn every_state_and_event() {
     let zero = Instant::now();
     let now = zero + seconds(100);
-    let old = State::Running { since: zero };
-    let young = State::Running { since: now - Duration::from_millis(999) };
+    let old = Running { since: zero };
+    let young = Running { since: now - Duration::from_millis(999) };
     let kill_at = now + seconds(3);
-    let asked = |then| State::Stopping { then, kill_at, end: End::Asked };
-    let fresh = |then| State::Stopping { then, kill_at: now + ANSWER, end: End::Asked };
-    let settled = |then| State::Stopping { then, kill_at, end: End::Announced };
-    let gone = |then| State::Stopping { then, kill_at: now + FREE, end: End::Announced };
-    let leaving = |then| State::Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
-    let killed = |then| State::Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
+    let asked = |then| Stopping { then, kill_at, end: End::Asked };
+    let fresh = |then| Stopping { then, kill_at: now + ANSWER, end: End::Asked };
+    let settled = |then| Stopping { then, kill_at, end: End::Announced };
+    let gone = |then| Stopping { then, kill_at: now + FREE, end: End::Announced };
+    let leaving = |then| Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
+    let killed = |then| Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
     // Killed before, and in vain: with some time to go, and with none.
-    let undead = |then| State::Stopping { then, kill_at, end: End::Killed };
-    let stuck = |then| State::Stopping { then, kill_at: now, end: End::Killed };
-    let overdue = |then| State::Stopping { then, kill_at: now, end: End::Announced };
-    let waiting = State::Backoff { until: kill_at };
-    let throttled = State::Backoff { until: now + THROTTLE };
-    let (idle, starting) = (State::Idle, State::Starting { since: now, remind_at: now + SETUP });
-    let slow = State::Starting { since: zero, remind_at: now };
-    let reminded = State::Starting { since: zero, remind_at: now + seconds(100) };
-    let invalid = State::Invalid { until: kill_at };
-    let untried = State::Invalid { until: now };
-    let (held, armed) = (State::Held, State::Waiting);
-    let due = State::Backoff { until: now };
-    let found_invalid = State::Invalid { until: now + seconds(60) };
-    use {Action as A, Event as E, Then as T};
+    let undead = |then| Stopping { then, kill_at, end: End::Killed };
+    let stuck = |then| Stopping { then, kill_at: now, end: End::Killed };
+    let overdue = |then| Stopping { then, kill_at: now, end: End::Announced };
+    let waiting = Backoff { until: kill_at };
+    let throttled = Backoff { until: now + THROTTLE };
+    let (idle, starting) = (Idle, Starting { since: now, remind_at: now + SETUP });
+    let slow = Starting { since: zero, remind_at: now };
+    let reminded = Starting { since: zero, remind_at: now + seconds(100) };
+    let invalid = Invalid { until: kill_at };
+    let untried = Invalid { until: now };
+    let (held, armed) = (Held, Waiting);
+    let due = Backoff { until: now };
+    let found_invalid = Invalid { until: now + seconds(60) };
+    use {Input as E, Output as A, Then as T};
     let within = E::Leaving(seconds(10));
     let [done, refused, other_jail] =
         [Answer::Reloaded, Answer::Refused, Answer::NeedsRespawn].map(E::Answered);
     let soon = E::Reloading(seconds(10));
     let answer_by = now + seconds(3);
-    let reload = |again| State::Reloading { since: zero, answer_by, settled: false, again };
-    let accepted = |again| State::Reloading { since: zero, answer_by, settled: true, again };
-    let sent = |since| State::Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
-    let late = State::Reloading { since: zero, answer_by: now, settled: true, again: true };
-    let until = |again| State::Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
+    let reload = |again| Reloading { since: zero, answer_by, settled: false, again };
+    let accepted = |again| Reloading { since: zero, answer_by, settled: true, again };
+    let sent = |since| Reloading { since, answer_by: now + ANSWER, settled: false, again: false };
+    let late = Reloading { since: zero, answer_by: now, settled: true, again: true };
+    let until = |again| Reloading { since: zero, answer_by: now + seconds(11), settled: true, again };
     let table = [
-        (idle, E::Start, starting, A::Spawn),
+        (idle, E::Refresh, starting, A::Spawn),
         (idle, E::Stop, idle, A::Forget),
         (idle, E::Running, idle, A::None),
         (idle, within, idle, A::None),
@@ -61,16 +61,16 @@ fn every_state_and_event() {
         (idle, E::Time, idle, A::None),
         (idle, E::ClearBackoff, idle, A::None),
         (idle, E::Kill, idle, A::None),
-        (starting, E::Start, fresh(T::Respawn), A::AskToStop),
+        (starting, E::Refresh, fresh(T::Respawn), A::AskToStop),
         (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
-        (starting, E::Running, State::Running { since: now }, A::None),
+        (starting, E::Running, Running { since: now }, A::None),
         (starting, within, leaving(T::Backoff), A::None),
         (starting, E::Died, throttled, A::None),
         (starting, E::SpawnFailed, throttled, A::None),
         (starting, E::Time, starting, A::None),
         (starting, E::ClearBackoff, starting, A::None),
         (starting, E::Kill, killed(T::Nothing), A::Kill),
-        (old, E::Start, sent(zero), A::Reload),
+        (old, E::Refresh, sent(zero), A::Reload),
         (old, E::Stop, fresh(T::Nothing), A::AskToStop),
         (old, E::Running, old, A::None),
         (old, within, leaving(T::Respawn), A::None),
@@ -81,9 +81,9 @@ fn every_state_and_event() {
         (old, E::Time, old, A::None),
         (old, E::ClearBackoff, old, A::None),
         (old, E::Kill, killed(T::Nothing), A::Kill),
-        (asked(T::Nothing), E::Start, asked(T::Respawn), A::None),
-        (asked(T::Respawn), E::Start, asked(T::Respawn), A::None),
-        (settled(T::Backoff), E::Start, settled(T::Respawn), A::None),
+        (asked(T::Nothing), E::Refresh, asked(T::Respawn), A::None),
+        (asked(T::Respawn), E::Refresh, asked(T::Respawn), A::None),
+        (settled(T::Backoff), E::Refresh, settled(T::Respawn), A::None),
         (asked(T::Respawn), E::Stop, asked(T::Nothing), A::None),
         (asked(T::Respawn), E::Running, asked(T::Respawn), A::None),
         (asked(T::Respawn), within, leaving(T::Respawn), A::None),
@@ -96,7 +96,7 @@ fn every_state_and_event() {
         (asked(T::Respawn), E::Time, asked(T::Respawn), A::None),
         (asked(T::Respawn), E::ClearBackoff, asked(T::Respawn), A::None),
         (asked(T::Respawn), E::Kill, killed(T::Respawn), A::Kill),
-        (waiting, E::Start, starting, A::Spawn),
+        (waiting, E::Refresh, starting, A::Spawn),
         (waiting, E::Stop, idle, A::Forget),
         (waiting, E::Running, waiting, A::None),
         (waiting, within, waiting, A::None),
@@ -125,16 +125,16 @@ fn every_state_and_event() {
         (waiting, done, waiting, A::None),
         (waiting, refused, waiting, A::None),
         (waiting, other_jail, waiting, A::None),
-        (reload(false), E::Start, reload(true), A::None),
-        (reload(true), E::Start, reload(true), A::None),
-        (accepted(false), E::Start, accepted(true), A::None),
+        (reload(false), E::Refresh, reload(true), A::None),
+        (reload(true), E::Refresh, reload(true), A::None),
+        (accepted(false), E::Refresh, accepted(true), A::None),
         (reload(true), E::Stop, fresh(T::Nothing), A::AskToStop),
         (reload(true), E::Running, reload(true), A::None),
         (reload(true), within, leaving(T::Respawn), A::None),
         (reload(false), soon, until(false), A::None),
         (reload(true), soon, until(true), A::None),
         (accepted(true), soon, accepted(true), A::None),
-        (reload(false), done, State::Running { since: now }, A::None),
+        (reload(false), done, Running { since: now }, A::None),
         (reload(true), done, sent(now), A::Reload),
         (accepted(true), done, sent(now), A::Reload),
         (reload(false), refused, old, A::None),
@@ -161,7 +161,7 @@ fn every_state_and_event() {
         (asked(T::Nothing), E::DiedInvalid, idle, A::Forget),
         (waiting, E::DiedInvalid, waiting, A::None),
         (invalid, E::DiedInvalid, invalid, A::None),
-        (invalid, E::Start, starting, A::Spawn),
+        (invalid, E::Refresh, starting, A::Spawn),
         (invalid, E::Stop, idle, A::Forget),
         (invalid, E::Running, invalid, A::None),
         (invalid, within, invalid, A::None),
@@ -184,7 +184,7 @@ fn every_state_and_event() {
         (asked(T::Nothing), E::GiveUp, asked(T::Nothing), A::None),
         (overdue(T::Nothing), E::Time, killed(T::Nothing), A::Kill),
         (overdue(T::Nothing), E::GiveUp, killed(T::Nothing), A::Kill),
-        (undead(T::Nothing), E::Start, undead(T::Respawn), A::None),
+        (undead(T::Nothing), E::Refresh, undead(T::Respawn), A::None),
         (undead(T::Respawn), E::Stop, undead(T::Nothing), A::None),
         (undead(T::Nothing), within, undead(T::Nothing), A::None),
         (undead(T::Nothing), E::Kill, undead(T::Nothing), A::Kill),
@@ -216,13 +216,13 @@ fn every_state_and_event() {
         (waiting, E::Release, starting, A::Spawn),
         (invalid, E::Release, starting, A::Spawn),
         (held, E::Release, starting, A::Spawn),
-        (asked(T::Hold), E::Start, asked(T::Hold), A::None),
+        (asked(T::Hold), E::Refresh, asked(T::Hold), A::None),
         (asked(T::Hold), E::Stop, asked(T::Nothing), A::None),
         (asked(T::Hold), within, leaving(T::Hold), A::None),
         (asked(T::Hold), E::Died, held, A::None),
         (asked(T::Hold), E::DiedInvalid, held, A::None),
         (asked(T::Hold), E::Kill, killed(T::Hold), A::Kill),
-        (held, E::Start, held, A::None),
+        (held, E::Refresh, held, A::None),
         (held, E::Stop, idle, A::Forget),
         (held, E::Running, held, A::None),
         (held, within, held, A::None),
@@ -244,7 +244,7 @@ fn every_state_and_event() {
         (waiting, E::Leave, waiting, A::None),
         (invalid, E::Leave, invalid, A::None),
         (held, E::Leave, held, A::None),
-        (asked(T::Rest), E::Start, asked(T::Respawn), A::None),
+        (asked(T::Rest), E::Refresh, asked(T::Respawn), A::None),
         (asked(T::Rest), E::Stop, asked(T::Nothing), A::None),
         (asked(T::Rest), E::Hold, asked(T::Hold), A::None),
         (asked(T::Rest), E::Release, asked(T::Respawn), A::None),
@@ -253,7 +253,7 @@ fn every_state_and_event() {
         (asked(T::Rest), E::DiedInvalid, idle, A::None),
         (asked(T::Rest), E::Kill, killed(T::Rest), A::Kill),
         (overdue(T::Rest), E::Time, killed(T::Rest), A::Kill),
-        (armed, E::Start, starting, A::Spawn),
+        (armed, E::Refresh, starting, A::Spawn),
         (armed, E::Stop, idle, A::Forget),
         (armed, E::Hold, held, A::None),
         (armed, E::Release, starting, A::Spawn),
@@ -294,10 +294,10 @@ fn every_state_and_event() {
     ];
     // What differs where instances are only created on demand.
     let on_demand = [
-        (idle, E::Start, armed, A::Listen),
-        (armed, E::Start, armed, A::Listen),
-        (waiting, E::Start, armed, A::Listen),
-        (invalid, E::Start, armed, A::Listen),
+        (idle, E::Refresh, armed, A::Listen),
+        (armed, E::Refresh, armed, A::Listen),
+        (waiting, E::Refresh, armed, A::Listen),
+        (invalid, E::Refresh, armed, A::Listen),
         (waiting, E::ClearBackoff, armed, A::Listen),
         (due, E::Time, armed, A::Listen),
         (untried, E::Time, armed, A::Listen),
@@ -315,7 +315,7 @@ fn every_state_and_event() {
         (armed, E::Connected, starting, A::Spawn),
         (armed, E::Release, starting, A::Spawn),
         (held, E::Release, starting, A::Spawn),
-        (old, E::Start, sent(zero), A::Reload),
+        (old, E::Refresh, sent(zero), A::Reload),
     ];
     let both = table.map(|row| (false, row)).into_iter().chain(on_demand.map(|row| (true, row)));
     for (on_demand, (before, event, after, action)) in both {
@@ -333,161 +333,161 @@ fn every_state_and_event() {
 #[test]
 fn a_vassal_that_does_not_stop_is_killed_again_and_again() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
+    let mut vassal = machine(Running { since: now });
+    assert_eq!(vassal.step(Input::Stop, now), Output::AskToStop);
     assert_eq!(vassal.deadline(), Some(now + ANSWER));
-    vassal.step(Event::Leaving(seconds(10)), now + seconds(1));
+    vassal.step(Input::Leaving(seconds(10)), now + seconds(1));
     assert_eq!(vassal.deadline(), Some(now + seconds(12)));
-    assert_eq!(vassal.step(Event::Time, now + seconds(11)), Action::None);
-    assert_eq!(vassal.step(Event::Time, now + seconds(12)), Action::Kill);
-    assert_eq!(vassal.step(Event::Time, now + seconds(22)), Action::Kill);
-    assert_eq!(vassal.step(Event::Died, now + seconds(22)), Action::Forget);
+    assert_eq!(vassal.step(Input::Time, now + seconds(11)), Output::None);
+    assert_eq!(vassal.step(Input::Time, now + seconds(12)), Output::Kill);
+    assert_eq!(vassal.step(Input::Time, now + seconds(22)), Output::Kill);
+    assert_eq!(vassal.step(Input::Died, now + seconds(22)), Output::Forget);
     assert_eq!(vassal.deadline(), None);
 }
 
 #[test]
 fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    vassal.step(Event::Stop, now);
-    assert_eq!(vassal.step(Event::GiveUp, now + ANSWER), Action::Kill);
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Stop, now);
+    assert_eq!(vassal.step(Input::GiveUp, now + ANSWER), Output::Kill);
     // However often somebody asks again.
-    assert_eq!(vassal.step(Event::Kill, now + ANSWER + seconds(9)), Action::Kill);
+    assert_eq!(vassal.step(Input::Kill, now + ANSWER + seconds(9)), Output::Kill);
     assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
-    assert_eq!(vassal.step(Event::GiveUp, now + ANSWER + KILL_AGAIN), Action::Forget);
+    assert_eq!(vassal.step(Input::GiveUp, now + ANSWER + KILL_AGAIN), Output::Forget);
 }
 
 #[test]
 fn a_long_start_is_told_at_doubled_intervals_and_never_ended() {
     let zero = Instant::now();
-    let mut vassal = machine(State::Idle);
-    vassal.step(Event::Start, zero);
+    let mut vassal = machine(Idle);
+    vassal.step(Input::Refresh, zero);
     for told in [10, 20, 40, 80] {
         assert_eq!(vassal.deadline(), Some(zero + seconds(told)));
-        assert_eq!(vassal.step(Event::Time, zero + seconds(told - 1)), Action::None);
-        assert_eq!(vassal.step(Event::Time, zero + seconds(told)), Action::Remind);
+        assert_eq!(vassal.step(Input::Time, zero + seconds(told - 1)), Output::None);
+        assert_eq!(vassal.step(Input::Time, zero + seconds(told)), Output::Remind);
     }
-    vassal.step(Event::Running, zero + seconds(81));
+    vassal.step(Input::Running, zero + seconds(81));
     assert_eq!(vassal.deadline(), None);
 }
 
 #[test]
 fn an_invalid_file_is_not_tried_again_before_the_longest_delay_and_is_no_failure() {
     let now = Instant::now();
-    let mut vassal = machine(State::Idle);
-    vassal.step(Event::Start, now);
+    let mut vassal = machine(Idle);
+    vassal.step(Input::Refresh, now);
     // It closes its link before it is gone.
-    vassal.step(Event::Leaving(Duration::ZERO), now);
-    assert_eq!(vassal.step(Event::DiedInvalid, now), Action::None);
+    vassal.step(Input::Leaving(Duration::ZERO), now);
+    assert_eq!(vassal.step(Input::DiedInvalid, now), Output::None);
     assert_eq!(vassal.deadline(), Some(now + seconds(60)));
-    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
-    vassal.step(Event::Died, now);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::Spawn);
+    vassal.step(Input::Died, now);
     assert_eq!(vassal.deadline(), Some(now + THROTTLE));
 }
 
 #[test]
 fn an_absurd_announcement_is_cut() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    vassal.step(Event::Stop, now);
-    vassal.step(Event::Leaving(Duration::MAX), now);
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Stop, now);
+    vassal.step(Input::Leaving(Duration::MAX), now);
     assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
 }
 
 #[test]
 fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
     let mut now = Instant::now();
-    let mut vassal = machine(State::Idle);
-    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
+    let mut vassal = machine(Idle);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::Spawn);
     for delay in [2, 4, 8] {
-        assert_eq!(vassal.step(Event::Died, now), Action::None);
+        assert_eq!(vassal.step(Input::Died, now), Output::None);
         assert_eq!(vassal.deadline(), Some(now + seconds(delay)));
         now += seconds(delay);
-        assert_eq!(vassal.step(Event::Time, now), Action::Spawn);
+        assert_eq!(vassal.step(Input::Time, now), Output::Spawn);
     }
-    vassal.step(Event::SpawnFailed, now);
+    vassal.step(Input::SpawnFailed, now);
     assert_eq!(vassal.deadline(), Some(now + seconds(16)));
-    assert_eq!(vassal.step(Event::Start, now), Action::Spawn);
-    vassal.step(Event::Died, now);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::Spawn);
+    vassal.step(Input::Died, now);
     assert_eq!(vassal.deadline(), Some(now + seconds(2)));
     now += seconds(2);
-    vassal.step(Event::Time, now);
-    vassal.step(Event::Running, now);
-    assert_eq!(vassal.step(Event::Died, now + UP), Action::Spawn);
-    vassal.step(Event::Died, now + UP);
+    vassal.step(Input::Time, now);
+    vassal.step(Input::Running, now);
+    assert_eq!(vassal.step(Input::Died, now + UP), Output::Spawn);
+    vassal.step(Input::Died, now + UP);
     assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
 }
 
 #[test]
 fn a_change_while_a_reload_is_pending_is_sent_after_the_answer() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    assert_eq!(vassal.step(Event::Start, now), Action::Reload);
-    assert_eq!(vassal.step(Event::Start, now), Action::None);
-    assert_eq!(vassal.step(Event::Start, now), Action::None);
-    assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::Reload);
-    assert_eq!(vassal.step(Event::Answered(Answer::Refused), now), Action::None);
-    assert_eq!(vassal.state(), State::Running { since: now });
-    assert_eq!(vassal.step(Event::Start, now), Action::Reload);
-    assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + seconds(1)), Action::None);
-    assert_eq!(vassal.state(), State::Running { since: now + seconds(1) });
+    let mut vassal = machine(Running { since: now });
+    assert_eq!(vassal.step(Input::Refresh, now), Output::Reload);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::None);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::None);
+    assert_eq!(vassal.step(Input::Answered(Answer::NeedsRespawn), now), Output::Reload);
+    assert_eq!(vassal.step(Input::Answered(Answer::Refused), now), Output::None);
+    assert_eq!(vassal.state(), Running { since: now });
+    assert_eq!(vassal.step(Input::Refresh, now), Output::Reload);
+    assert_eq!(vassal.step(Input::Answered(Answer::Reloaded), now + seconds(1)), Output::None);
+    assert_eq!(vassal.state(), Running { since: now + seconds(1) });
 }
 
 #[test]
 fn a_reload_without_an_answer_becomes_a_restart() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    vassal.step(Event::Start, now);
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Refresh, now);
     assert_eq!(vassal.deadline(), Some(now + ANSWER));
-    vassal.step(Event::Reloading(Duration::MAX), now);
+    vassal.step(Input::Reloading(Duration::MAX), now);
     assert_eq!(vassal.deadline(), Some(now + LONGEST + GRACE));
-    vassal.step(Event::Reloading(Duration::MAX), now + seconds(1));
-    assert_eq!(vassal.step(Event::Time, now + LONGEST), Action::None);
-    assert_eq!(vassal.step(Event::Time, now + LONGEST + GRACE), Action::AskToStop);
+    vassal.step(Input::Reloading(Duration::MAX), now + seconds(1));
+    assert_eq!(vassal.step(Input::Time, now + LONGEST), Output::None);
+    assert_eq!(vassal.step(Input::Time, now + LONGEST + GRACE), Output::AskToStop);
     // Now it answers.
-    assert_eq!(vassal.step(Event::Answered(Answer::Reloaded), now + LONGEST + GRACE), Action::None);
-    assert_eq!(vassal.step(Event::Died, now + LONGEST + GRACE), Action::Spawn);
+    assert_eq!(vassal.step(Input::Answered(Answer::Reloaded), now + LONGEST + GRACE), Output::None);
+    assert_eq!(vassal.step(Input::Died, now + LONGEST + GRACE), Output::Spawn);
 }
 
 #[test]
 fn a_removal_or_a_death_ends_a_pending_reload() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    vassal.step(Event::Start, now);
-    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
-    assert_eq!(vassal.step(Event::Answered(Answer::NeedsRespawn), now), Action::None);
-    assert_eq!(vassal.step(Event::Died, now), Action::Forget);
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Refresh, now);
+    assert_eq!(vassal.step(Input::Stop, now), Output::AskToStop);
+    assert_eq!(vassal.step(Input::Answered(Answer::NeedsRespawn), now), Output::None);
+    assert_eq!(vassal.step(Input::Died, now), Output::Forget);
 
-    let mut vassal = machine(State::Running { since: now });
-    vassal.step(Event::Start, now);
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Refresh, now);
     // It has not been up for a second, and yet the new file is tried at once; but only once.
-    assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
-    assert_eq!(vassal.step(Event::Died, now), Action::None);
+    assert_eq!(vassal.step(Input::Died, now), Output::Spawn);
+    assert_eq!(vassal.step(Input::Died, now), Output::None);
     assert_eq!(vassal.deadline(), Some(now + THROTTLE));
 }
 
 #[test]
 fn removed_and_created_again_while_stopping_is_one_restart() {
     let now = Instant::now();
-    let mut vassal = machine(State::Running { since: now });
-    assert_eq!(vassal.step(Event::Stop, now), Action::AskToStop);
-    assert_eq!(vassal.step(Event::Start, now), Action::None);
-    assert_eq!(vassal.step(Event::Start, now), Action::None);
-    assert_eq!(vassal.step(Event::Died, now), Action::Spawn);
+    let mut vassal = machine(Running { since: now });
+    assert_eq!(vassal.step(Input::Stop, now), Output::AskToStop);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::None);
+    assert_eq!(vassal.step(Input::Refresh, now), Output::None);
+    assert_eq!(vassal.step(Input::Died, now), Output::Spawn);
 }
 
 #[test]
 fn a_heartbeat_that_stops_ends_the_instance_and_silence_from_the_start_does_not() {
     let now = Instant::now();
-    let mut machine = machine(State::Running { since: now });
+    let mut machine = machine(Running { since: now });
     assert_eq!(machine.deadline(), None);
-    assert_eq!(machine.step(Event::Heartbeat(seconds(2)), now), Action::None);
-    assert_eq!(machine.step(Event::Heartbeat(seconds(2)), now + seconds(1)), Action::None);
+    assert_eq!(machine.step(Input::Heartbeat(seconds(2)), now), Output::None);
+    assert_eq!(machine.step(Input::Heartbeat(seconds(2)), now + seconds(1)), Output::None);
     assert_eq!(machine.deadline(), Some(now + seconds(3)));
-    assert_eq!(machine.step(Event::Time, now + seconds(2)), Action::None);
-    assert_eq!(machine.step(Event::Time, now + seconds(3)), Action::Kill);
-    assert_eq!(machine.step(Event::Died, now + seconds(3)), Action::Spawn);
-    assert_eq!(machine.step(Event::Running, now + seconds(4)), Action::None);
+    assert_eq!(machine.step(Input::Time, now + seconds(2)), Output::None);
+    assert_eq!(machine.step(Input::Time, now + seconds(3)), Output::Kill);
+    assert_eq!(machine.step(Input::Died, now + seconds(3)), Output::Spawn);
+    assert_eq!(machine.step(Input::Running, now + seconds(4)), Output::None);
     assert_eq!(machine.deadline(), None, "the next one has not given any yet");
 }
 
@@ -495,25 +495,25 @@ fn a_heartbeat_that_stops_ends_the_instance_and_silence_from_the_start_does_not(
 fn a_reload_spares_only_another_app_the_heartbeats() {
     let now = Instant::now();
     for (answer, deadline) in [(Answer::Refused, Some(now + seconds(2))), (Answer::Reloaded, None)] {
-        let mut machine = machine(State::Running { since: now });
-        machine.step(Event::Heartbeat(seconds(2)), now);
-        assert_eq!(machine.step(Event::Start, now), Action::Reload);
-        assert_eq!(machine.step(Event::Answered(answer), now + seconds(1)), Action::None);
+        let mut machine = machine(Running { since: now });
+        machine.step(Input::Heartbeat(seconds(2)), now);
+        assert_eq!(machine.step(Input::Refresh, now), Output::Reload);
+        assert_eq!(machine.step(Input::Answered(answer), now + seconds(1)), Output::None);
         assert_eq!(machine.deadline(), deadline, "{answer:?}");
     }
     // Nor does a file that is being checked: the app goes on.
-    let mut checked = machine(State::Running { since: now });
-    checked.step(Event::Heartbeat(seconds(2)), now);
+    let mut checked = machine(Running { since: now });
+    checked.step(Input::Heartbeat(seconds(2)), now);
     let deadline = checked.deadline();
-    assert_eq!(checked.step(Event::Start, now), Action::Reload);
-    assert_eq!(checked.step(Event::Checking(seconds(9)), now), Action::None);
-    assert_eq!(checked.step(Event::Answered(Answer::Refused), now + seconds(1)), Action::None);
+    assert_eq!(checked.step(Input::Refresh, now), Output::Reload);
+    assert_eq!(checked.step(Input::Checking(seconds(9)), now), Output::None);
+    assert_eq!(checked.step(Input::Answered(Answer::Refused), now + seconds(1)), Output::None);
     assert_eq!(checked.deadline(), deadline);
     // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new one runs.
-    let mut machine = machine(State::Running { since: now });
-    for event in [Event::Reloading(seconds(9)), Event::Running] {
-        machine.step(Event::Heartbeat(seconds(2)), now);
-        assert_eq!(machine.step(event, now), Action::None);
+    let mut machine = machine(Running { since: now });
+    for event in [Input::Reloading(seconds(9)), Input::Running] {
+        machine.step(Input::Heartbeat(seconds(2)), now);
+        assert_eq!(machine.step(event, now), Output::None);
         assert_eq!(machine.deadline(), None, "{event:?}");
     }
 }

@@ -1,0 +1,76 @@
+//! What happens: everything that the registry is told of one vassal.
+
+use std::time::Duration;
+
+use super::file_version::FileVersion;
+use super::machine::Answer;
+use super::owner::Owner;
+use crate::config::plan::Address;
+use crate::error::Error;
+use crate::protocol::{FromVassal, WaitStatus};
+
+/// What happens to one vassal.
+#[derive(Debug)]
+pub enum Event {
+    /// A scan has found a file that it did not know.
+    Found {
+        /// The present version of the file, for a vassal that was taken over and not found since.
+        version: Option<FileVersion>,
+    },
+    /// The file has changed, or a reload is asked for; why, for the log.
+    Changed(&'static str),
+    /// The vassal is not to run any more; why, for the log.
+    Removed(&'static str),
+    /// Where the first connection is to be waited for; `None` if the vassal is not on demand.
+    Address {
+        /// As it was in the question.
+        why: String,
+        /// The answer.
+        address: Result<Option<Address>, Error>,
+    },
+    /// The file is about to be read, in this version.
+    Reading(FileVersion),
+    /// A process was created.
+    Spawned {
+        /// Its pid.
+        pid: i32,
+        /// Whose the file is that it runs.
+        owner: Owner,
+    },
+    /// No process could be created.
+    SpawnFailed(Error),
+    /// The on-demand socket listens at this address.
+    Listening(String),
+    /// The on-demand socket cannot listen, or its first connection cannot be waited for.
+    ListenFailed(Error),
+    /// A client connects to the on-demand socket.
+    Connected,
+    /// PID 1 was sent the file.
+    ReloadSent,
+    /// The file cannot be read, so that nothing was sent.
+    ReloadFailed(Error),
+    /// Nothing was sent, as the new configuration needs a fresh start for this reason.
+    ReloadImpossible(String),
+    /// A process reads the new configuration, and has this long for it.
+    CheckBegun(Duration),
+    /// The new configuration cannot be read by a process of its own.
+    CheckFailed {
+        /// Why not.
+        error: Error,
+        /// Why the new configuration needs a fresh start.
+        why: String,
+    },
+    /// The process that has read the new configuration has ended: its answer to the reload, and the reason for it.
+    Checked(Answer, String),
+    /// PID 1 says something over its link.
+    Said(FromVassal),
+    /// The link is closed; the reason, if that was a mistake.
+    LinkClosed(Option<String>),
+    /// The process has ended and was reaped.
+    Died {
+        /// How.
+        status: WaitStatus,
+        /// Whether the kernel has killed processes of its cgroup for want of memory.
+        out_of_memory: bool,
+    },
+}

@@ -1,0 +1,18 @@
+//! What tells one version of a vassal's file from another.
+
+use super::owner::Owner;
+
+/// A version of a file. The default one stands for a file that cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileVersion {
+    /// When the content was last modified, in seconds since 1970.
+    pub modified: i64,
+    /// The nanoseconds of that time.
+    pub modified_nanos: u32,
+    /// Inode number.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Whose the file is, in tyrant mode only: another owner makes it another version there.
+    pub owner: Option<Owner>,
+}

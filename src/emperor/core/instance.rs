@@ -1,0 +1,158 @@
+//! One instance of a vassal: its life, and what is known of its process while there is one.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::machine::{Input, Machine};
+use super::owner::Owner;
+use crate::log::Elapsed;
+use crate::protocol::{EXIT_CONFIG, ExitReason, WaitStatus};
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Where it is in its life.
+    pub(super) machine: Machine,
+    /// Its process, if there is one.
+    pub(super) process: Option<ProcessFacts>,
+    /// Whether its new configuration is being read by a process of its own.
+    pub(super) is_checking: bool,
+}
+
+impl Instance {
+    /// An instance without a process.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { machine: Machine::new(backoff), process: None, is_checking: false }
+    }
+}
+
+/// What is known of a process: from the supervisor, and from what its PID 1 has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Its pid here.
+    pub pid: i32,
+    /// Whose the file is that it runs.
+    pub owner: Owner,
+    /// Whether its link is open.
+    pub is_linked: bool,
+    /// When it was created.
+    pub born: Instant,
+    /// Since when its app runs.
+    pub running: Option<Instant>,
+    /// When it was sent its file last.
+    pub asked_to_reload: Option<Instant>,
+    /// When it was asked to stop.
+    pub asked_to_stop: Option<Instant>,
+    /// When it was sent SIGKILL first.
+    pub killed: Option<Instant>,
+    /// Why it was killed, or is to be.
+    pub condemned: Option<String>,
+    /// Since when its app is ready to accept requests, if the app says so.
+    pub ready: Option<Instant>,
+    /// Since when its app is loyal, if the app says so.
+    pub loyal: Option<Instant>,
+    /// When its app last said that it is alive.
+    pub heartbeat: Option<Instant>,
+    /// What its app does at present, in its own words; empty if the app has not said.
+    pub status: String,
+    /// The last message of its PID 1.
+    pub exit_reason: Option<ExitReason>,
+}
+
+impl ProcessFacts {
+    /// A process that was just created.
+    pub fn new(pid: i32, owner: Owner, now: Instant) -> Self {
+        Self {
+            pid,
+            owner,
+            is_linked: true,
+            born: now,
+            running: None,
+            asked_to_reload: None,
+            asked_to_stop: None,
+            killed: None,
+            condemned: None,
+            ready: None,
+            loyal: None,
+            heartbeat: None,
+            status: String::new(),
+            exit_reason: None,
+        }
+    }
+
+    /// When its present app was started, or its start begun.
+    pub(super) fn app_began(&self) -> Instant {
+        self.asked_to_reload.unwrap_or(self.born)
+    }
+
+    /// How long ago it was sent its file last, for the log.
+    pub(super) fn reloading_for(&self, now: Instant) -> Elapsed {
+        since(self.asked_to_reload, now)
+    }
+
+    /// How long ago it was sent SIGKILL first, for the log.
+    pub(super) fn killed_for(&self, now: Instant) -> Elapsed {
+        since(self.killed, now)
+    }
+
+    /// Since when it is to end, as far as we have asked for that.
+    pub(super) fn stopping(&self) -> Option<Instant> {
+        self.asked_to_stop.or(self.killed)
+    }
+
+    /// It is to be killed, as its app has not said for this time that it is alive.
+    pub(super) fn condemn(&mut self, silence: Duration) {
+        self.condemned
+            .get_or_insert_with(|| format!("the app has given no heartbeat for {}", Elapsed(silence)));
+    }
+
+    /// It is sent SIGKILL. Returns the reason for the log.
+    pub(super) fn kill(&mut self, now: Instant) -> String {
+        let why = match (self.asked_to_stop, &self.condemned) {
+            _ if self.killed.is_some() => {
+                return format!("not gone {} after SIGKILL", self.killed_for(now));
+            }
+            (None, Some(why)) => why.clone(),
+            (Some(asked), _) => format!("not gone {} after the request to stop", since(Some(asked), now)),
+            (None, None) if !self.is_linked => "not gone after it closed its link".to_owned(),
+            (None, None) => "not gone in the time it announced".to_owned(),
+        };
+        (self.killed, self.condemned) = (Some(now), Some(why.clone()));
+        why
+    }
+
+    /// Its end, for the state machine.
+    pub(super) fn end(&self, status: WaitStatus) -> Input {
+        match (&self.exit_reason, status) {
+            (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
+            _ => Input::Died,
+        }
+    }
+
+    /// Why it ended: in the words of its PID 1 where there were any.
+    pub(super) fn why_it_ended(&self, status: WaitStatus, out_of_memory: bool) -> String {
+        match (&self.exit_reason, &self.condemned) {
+            (Some(reason), _) => reason.to_string(),
+            (None, Some(why)) if self.killed.is_some() => format!("killed: {why}"),
+            // PID 1 cannot say so any more if it was killed itself.
+            (None, _) if out_of_memory && status == WaitStatus::Signaled(libc::SIGKILL) => {
+                format!("vassal-init {status}: out of memory")
+            }
+            (None, _) => format!("vassal-init {status} without a reason"),
+        }
+    }
+
+    /// How long it took until its end, for the log.
+    pub(super) fn how_long(&self, now: Instant) -> String {
+        match (self.asked_to_stop, self.running) {
+            (Some(_), _) => format!("{} after the request", since(self.asked_to_stop, now)),
+            (None, Some(_)) => format!("up {}", since(self.running, now)),
+            (None, None) => format!("{} after its start, never ran", since(Some(self.born), now)),
+        }
+    }
+}
+
+/// The time from an event to now; none if it has not happened.
+fn since(event: Option<Instant>, now: Instant) -> Elapsed {
+    Elapsed(event.map_or(Duration::ZERO, |event| now.saturating_duration_since(event)))
+}

@@ -1,0 +1,422 @@
+//! All vassals: what happens comes in as events, what is to be done goes out as effects.
+//!
+//! The registry decides, and does nothing: it holds no descriptor, makes no system call, and is told the time. The
+//! supervisor carries the effects out in their order; what comes of one returns as an event. So no effect is carried
+//! out inside of another one, and everything that an event leads to can be read, and tested, here.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::effect::Effect;
+use super::event::Event;
+use super::file_version::FileVersion;
+use super::instance::ProcessFacts;
+use super::machine::{Answer, Input, Output, State, Then, next};
+use super::names::{Claim, Names};
+use super::sorted_map::SortedMap;
+use super::text::Count;
+use super::timers::Timers;
+use super::vassal::{Runs, Vassal};
+use super::vassal_file::VassalFile;
+use crate::config::plan::Address;
+use crate::error::Error;
+use crate::log::Elapsed;
+use crate::protocol::WaitStatus;
+
+mod messages;
+mod orders;
+mod reload;
+mod report;
+
+/// How many vassals whose timers are due get their turn at a time.
+const TIMERS_PER_TURN: usize = 32;
+
+/// What all vassals have in common.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The delays after failures.
+    pub backoff: Backoff,
+    /// How long an app that has given a heartbeat may go without one.
+    pub heartbeat: Duration,
+    /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In tyrant mode
+    /// a file is only read with the rights of its owner.
+    pub checks_config: bool,
+}
+
+/// The vassals by their files.
+#[derive(Debug)]
+pub struct Registry {
+    rules: Rules,
+    vassals: SortedMap<Rc<VassalFile>, Box<Vassal>>,
+    names: Names,
+    timers: Timers<Rc<VassalFile>>,
+    /// What is to be done, the next first.
+    effects: VecDeque<(Rc<VassalFile>, Effect)>,
+    /// Whether all vassals are to end for good.
+    is_ending: bool,
+    /// How many processes could not even be killed, and were left behind.
+    given_up: u64,
+}
+
+impl Registry {
+    /// No vassals yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            vassals: SortedMap::default(),
+            names: Names::default(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            is_ending: false,
+            given_up: 0,
+        }
+    }
+
+    /// How many vassals there are, for the log.
+    pub fn count(&self) -> Count {
+        Count(self.vassals.len() as u64, "vassal")
+    }
+
+    /// Whether there is no vassal.
+    pub fn is_empty(&self) -> bool {
+        self.vassals.is_empty()
+    }
+
+    /// How many processes could not even be killed, and were left behind.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// The vassals by their files.
+    pub fn vassals(&self) -> impl Iterator<Item = (&Rc<VassalFile>, &Vassal)> {
+        self.vassals.iter().map(|(file, vassal)| (file, &**vassal))
+    }
+
+    /// The vassal of a file.
+    pub fn vassal(&self, file: &VassalFile) -> Option<&Vassal> {
+        self.vassals.get(file).map(|vassal| &**vassal)
+    }
+
+    /// Whether any vassal has a reload before it.
+    pub fn is_reloading(&self) -> bool {
+        self.vassals().any(|(_, vassal)| vassal.is_reloading())
+    }
+
+    /// The next thing to do.
+    pub fn next_effect(&mut self) -> Option<(Rc<VassalFile>, Effect)> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Registry::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Goes on with a vassal of another program.
+    pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Vassal) {
+        vassal.instance.machine.set_backoff(self.rules.backoff.clone());
+        self.names.claim(file);
+        self.timers.set(file, vassal.instance.machine.deadline());
+        if vassal.state() == State::Waiting {
+            self.push(file, Effect::Poll);
+        }
+        self.vassals.insert(Rc::clone(file), Box::new(vassal));
+    }
+
+    /// Takes in what has happened to the vassal of a file.
+    pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
+        match event {
+            Event::Found { version } => self.found(file, version),
+            Event::Changed(why) => self.refresh(file, why),
+            Event::Removed(why) => self.removed(file, why, now),
+            Event::Address { why, address } => self.address_known(file, &why, address, now),
+            Event::Reading(version) => {
+                if let Some(vassal) = self.vassals.get_mut(file) {
+                    vassal.file_version = version;
+                }
+            }
+            Event::Spawned { pid, owner } => self.spawned(file, ProcessFacts::new(pid, owner, now), now),
+            Event::SpawnFailed(error) => self.spawn_failed(file, "cannot start: ", &error, now),
+            Event::Listening(address) => {
+                self.log(file, format!("waiting for a connection to {address}"));
+                self.push(file, Effect::Poll);
+            }
+            Event::ListenFailed(error) => self.spawn_failed(file, "", &error, now),
+            Event::Connected => {
+                self.log(file, "somebody connects: starting".to_owned());
+                self.step(file, Input::Connected, now);
+            }
+            Event::ReloadSent => {
+                if let Some(process) = self.process_mut(file) {
+                    process.asked_to_reload = Some(now);
+                }
+            }
+            Event::ReloadFailed(error) => self.reload_failed(file, &error, now),
+            Event::ReloadImpossible(why) => self.answered(file, Answer::NeedsRespawn, why, now),
+            Event::CheckBegun(within) => self.step(file, Input::Checking(within), now),
+            Event::CheckFailed { error, why } => self.check_failed(file, &error, why, now),
+            Event::Checked(answer, why) => self.checked(file, answer, why, now),
+            Event::Said(message) => self.said(file, message, now),
+            Event::LinkClosed(mistake) => self.link_closed(file, mistake, now),
+            Event::Died { status, out_of_memory } => self.died(file, status, out_of_memory, now),
+        }
+    }
+
+    /// Every vassal is to run as its file says now.
+    pub fn reload_all(&mut self) {
+        for file in self.files() {
+            if self.vassals.get(&file).is_some_and(|vassal| !vassal.has_lost_its_file()) {
+                self.refresh(&file, "reload");
+            }
+        }
+    }
+
+    /// Earlier failures do not count any more.
+    pub fn clear_backoffs(&mut self, now: Instant) {
+        self.step_all(Input::ClearBackoff, now);
+    }
+
+    /// Ends everything for good: asks the vassals to stop, or kills them.
+    pub fn end(&mut self, kill: bool, now: Instant) {
+        self.is_ending = true;
+        self.step_all(if kill { Input::Kill } else { Input::Stop }, now);
+    }
+
+    /// Does what is due, or a part of it; [`Registry::deadline`] stays in the past while there is more.
+    pub fn time(&mut self, now: Instant) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(file) = self.timers.due(now) else { return };
+            let silence = self.rules.heartbeat;
+            match self.vassals.get_mut(&file).map(|vassal| (vassal.state(), &mut vassal.instance.process)) {
+                Some((State::Reloading { .. }, _)) => {
+                    self.log(&file, "the reload was not answered in time: restarting".to_owned());
+                }
+                Some((State::Running { .. }, Some(process))) => process.condemn(silence),
+                _ => {}
+            }
+            // A process that does not die only gets more SIGKILLs until everything ends: a second instance beside it
+            // could not work.
+            self.step(&file, if self.is_ending { Input::GiveUp } else { Input::Time }, now);
+        }
+    }
+
+    fn found(&mut self, file: &Rc<VassalFile>, version: Option<FileVersion>) {
+        let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
+            std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
+        });
+        if !is_known {
+            self.refresh(file, "file is back");
+        }
+    }
+
+    /// The vassal is to run as its file says now: start, reload or restart it, once its address is known.
+    fn refresh(&mut self, file: &Rc<VassalFile>, why: &str) {
+        let file = &self.known(file);
+        match self.names.claim(file) {
+            Claim::Taken => {}
+            Claim::StillWaits => return,
+            Claim::WaitsFor(owner) => {
+                let (shown, owner) = (file.display(), owner.display());
+                return self.log(file, format!("{shown} has to wait: {owner} has the same name"));
+            }
+        }
+        if self.vassals.get(file).is_none() {
+            let vassal = Vassal::new(self.rules.backoff.clone());
+            self.vassals.insert(Rc::clone(file), Box::new(vassal));
+        }
+        if let Some(vassal) = self.vassals.get_mut(file) {
+            vassal.is_asking = true;
+        }
+        self.push(file, Effect::FindAddress { why: why.to_owned() });
+    }
+
+    /// Goes on with a refresh.
+    fn address_known(
+        &mut self,
+        file: &Rc<VassalFile>,
+        why: &str,
+        address: Result<Option<Address>, Error>,
+        now: Instant,
+    ) {
+        let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
+        vassal.is_asking = false;
+        vassal.history.refused = None;
+        let mistake = address.as_ref().err().map(|error| format!("{error}: not on demand"));
+        vassal.on_demand = address.unwrap_or_default();
+        let is_on_demand = vassal.on_demand.is_some();
+        vassal.instance.machine.set_on_demand(is_on_demand);
+        let how = match vassal.state() {
+            State::Idle if vassal.history.instances == 0 => None,
+            State::Idle | State::Backoff { .. } | State::Invalid { .. } | State::Waiting => {
+                Some(if is_on_demand { "listening" } else { "starting" })
+            }
+            State::Running { .. } => Some("reloading"),
+            State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
+            State::Starting { .. } => Some("restarting"),
+            State::Held | State::Stopping { then: Then::Hold, .. } => Some("stays stopped, as commanded"),
+            State::Stopping { .. } => Some("starting again as soon as it has stopped"),
+        };
+        if let Some(mistake) = mistake {
+            self.log(file, mistake);
+        }
+        if let Some(how) = how {
+            self.log(file, format!("{why}: {how}"));
+        }
+        self.step(file, Input::Refresh, now);
+    }
+
+    fn removed(&mut self, file: &Rc<VassalFile>, why: &str, now: Instant) {
+        let file = &self.known(file);
+        self.names.stop_waiting(file);
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        vassal.is_unclaimed = false;
+        let how = if vassal.instance.process.is_some() { "stopping" } else { "forgotten" };
+        if std::mem::take(&mut vassal.is_asking) {
+            self.push(file, Effect::ForgetAddress);
+        }
+        self.log(file, format!("{why}: {how}"));
+        self.step(file, Input::Stop, now);
+    }
+
+    fn spawned(&mut self, file: &Rc<VassalFile>, process: ProcessFacts, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let pid = process.pid;
+        vassal.instance.process = Some(process);
+        let history = &mut vassal.history;
+        history.instances += 1;
+        history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
+        let refused = history.refused.take();
+        self.log(file, format!("started (pid {pid})"));
+        if let Some(why) = refused {
+            self.log(file, format!("it was started with the file whose reload was refused: {why}"));
+        }
+        self.push(file, Effect::RunCommands);
+    }
+
+    fn spawn_failed(&mut self, file: &Rc<VassalFile>, what: &str, error: &Error, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let output = vassal.instance.machine.step(Input::SpawnFailed, now);
+        let next = next(vassal.state(), now);
+        vassal.ended(error.to_string(), now);
+        self.log(file, format!("{what}{error}; {next}"));
+        self.follow(file, output, now);
+    }
+
+    fn died(&mut self, file: &Rc<VassalFile>, status: WaitStatus, out_of_memory: bool, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let Some(process) = vassal.instance.process.take() else { return };
+        let why = process.why_it_ended(status, out_of_memory);
+        let output = vassal.instance.machine.step(process.end(status), now);
+        let next = next(vassal.state(), now);
+        let line = format!("{why}; {}; {next}", process.how_long(now));
+        vassal.mountpoints.instance_ended();
+        vassal.ended(why, now);
+        let (is_back_soon, for_good) = (vassal.is_back_soon(now), vassal.state() == State::Idle);
+        self.log(file, line);
+        if !is_back_soon {
+            self.push(file, Effect::CloseSockets { for_good });
+        }
+        self.follow(file, output, now);
+    }
+
+    /// The file under the name that its vassal has. A vassal that was taken over keeps its name, whatever a directory or
+    /// pattern of the new configuration makes of it.
+    fn known(&self, file: &Rc<VassalFile>) -> Rc<VassalFile> {
+        Rc::clone(self.vassals.key(file).unwrap_or(file))
+    }
+
+    fn files(&self) -> Vec<Rc<VassalFile>> {
+        self.vassals().map(|(file, _)| Rc::clone(file)).collect()
+    }
+
+    fn process_mut(&mut self, file: &VassalFile) -> Option<&mut ProcessFacts> {
+        self.vassals.get_mut(file)?.instance.process.as_mut()
+    }
+
+    fn push(&mut self, file: &Rc<VassalFile>, effect: Effect) {
+        self.effects.push_back((Rc::clone(file), effect));
+    }
+
+    fn log(&mut self, file: &Rc<VassalFile>, line: String) {
+        self.push(file, Effect::Log(line));
+    }
+
+    fn step_all(&mut self, input: Input, now: Instant) {
+        for file in self.files() {
+            self.step(&file, input, now);
+        }
+    }
+
+    fn step(&mut self, file: &Rc<VassalFile>, input: Input, now: Instant) {
+        if let Some(vassal) = self.vassals.get_mut(file) {
+            let output = vassal.instance.machine.step(input, now);
+            self.follow(file, output, now);
+        }
+    }
+
+    /// Asks for what the state machine wants to be done, after each of its steps.
+    fn follow(&mut self, file: &Rc<VassalFile>, output: Output, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let (state, deadline) = (vassal.state(), vassal.instance.machine.deadline());
+        if !matches!(output, Output::None | Output::Remind)
+            && std::mem::take(&mut vassal.instance.is_checking)
+        {
+            self.effects.push_back((Rc::clone(file), Effect::ForgetCheck));
+        }
+        match (output, &mut vassal.instance.process) {
+            (Output::Spawn, _) => self.push(file, Effect::Spawn),
+            (Output::Listen, _) => self.push(file, Effect::Listen),
+            (Output::Reload, Some(_)) => self.push(file, Effect::Reload),
+            (Output::AskToStop, Some(process)) => {
+                process.asked_to_stop = Some(now);
+                self.push(file, Effect::AskToStop);
+            }
+            (Output::Kill, Some(process)) => {
+                let (why, pid) = (process.kill(now), process.pid);
+                self.log(file, format!("{why}: killing pid {pid}"));
+                self.push(file, Effect::Kill);
+            }
+            (Output::Remind, _) => {
+                if let State::Starting { since, .. } = state {
+                    let took = Elapsed(now.saturating_duration_since(since));
+                    self.log(file, format!("still setting up after {took}"));
+                }
+            }
+            (Output::Forget, process) => {
+                let stuck = process.take();
+                return self.forget(file, stuck, now);
+            }
+            (Output::None | Output::Reload | Output::AskToStop | Output::Kill, _) => {}
+        }
+        if state == State::Held {
+            // Clients are to be refused.
+            self.push(file, Effect::CloseDemand);
+        }
+        self.timers.set(file, deadline);
+    }
+
+    /// There is no such vassal any more; its name is free. A process that is still there is left behind.
+    fn forget(&mut self, file: &Rc<VassalFile>, stuck: Option<ProcessFacts>, now: Instant) {
+        if let Some(process) = stuck {
+            let (pid, killed) = (process.pid, process.killed_for(now));
+            self.given_up += 1;
+            self.log(
+                file,
+                format!("pid {pid} is stuck in the kernel: not gone {killed} after SIGKILL: given up"),
+            );
+        }
+        self.timers.set(file, None);
+        self.vassals.remove(file);
+        self.push(file, Effect::Remove);
+        let next = self.names.release(file);
+        if let Some(next) = next.filter(|_| !self.is_ending) {
+            self.log(&next, format!("{}: its turn has come", next.display()));
+            self.refresh(&next, "");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

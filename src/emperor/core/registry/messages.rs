@@ -1,0 +1,99 @@
+//! What PID 1 says over its link.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Registry;
+use crate::emperor::core::machine::{Answer, Input};
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::log::Elapsed;
+use crate::protocol::{Announcement, FromVassal};
+
+impl Registry {
+    /// PID 1 has sent a message.
+    pub(super) fn said(&mut self, file: &Rc<VassalFile>, message: FromVassal, now: Instant) {
+        let Some(process) = self.process_mut(file) else { return };
+        match message {
+            FromVassal::Running => {
+                let took = Elapsed(now.saturating_duration_since(process.born));
+                if process.running.is_none() {
+                    process.running = Some(now);
+                    self.log(file, format!("running after {took}"));
+                }
+                self.step(file, Input::Running, now);
+            }
+            FromVassal::Stopping(within) => self.step(file, Input::Leaving(within), now),
+            FromVassal::Exiting(reason) => process.exit_reason = Some(reason),
+            FromVassal::Announced(announcement) => self.announced(file, announcement, now),
+            FromVassal::Reloading(within) => {
+                process.ready = None;
+                self.step(file, Input::Reloading(within), now);
+            }
+            FromVassal::Reloaded => self.answered(file, Answer::Reloaded, String::new(), now),
+            FromVassal::Refused(why) => self.answered(file, Answer::Refused, why, now),
+            FromVassal::NeedsRespawn(why) => self.answered(file, Answer::NeedsRespawn, why, now),
+            FromVassal::Mountpoints(reports) => {
+                if let Some(vassal) = self.vassals.get_mut(file) {
+                    vassal.mountpoints.told(reports);
+                }
+            }
+            // The supervisor keeps the sockets.
+            FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
+        }
+    }
+
+    /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of the emperor.
+    pub(super) fn link_closed(&mut self, file: &Rc<VassalFile>, mistake: Option<String>, now: Instant) {
+        let Some(process) = self.process_mut(file) else { return };
+        process.is_linked = false;
+        if let Some(mistake) = mistake {
+            self.log(file, format!("{mistake}: link closed"));
+        }
+        self.step(file, Input::Leaving(Duration::ZERO), now);
+    }
+
+    /// The app tells something of itself.
+    fn announced(&mut self, file: &Rc<VassalFile>, announcement: Announcement, now: Instant) {
+        let Some(process) = self.process_mut(file) else { return };
+        let after = Elapsed(now.saturating_duration_since(process.app_began()));
+        match announcement {
+            Announcement::Heartbeat => {
+                process.heartbeat = Some(now);
+                self.step(file, Input::Heartbeat(self.rules.heartbeat), now);
+            }
+            Announcement::Leave => {
+                let is_on_demand = self.vassal(file).is_some_and(|vassal| vassal.on_demand.is_some());
+                let until =
+                    if is_on_demand { "somebody connects" } else { "its file changes, or 'emperor start'" };
+                self.log(file, format!("the app wants to be stopped: stopping until {until}"));
+                self.step(file, Input::Leave, now);
+            }
+            Announcement::Status(text) => process.status = text,
+            Announcement::Stuck => {
+                process.condemned = Some("the app has triggered its watchdog".to_owned());
+                self.step(file, Input::Stuck, now);
+            }
+            Announcement::Reloading => {
+                // It does not accept requests for now.
+                process.ready = None;
+                self.log(file, format!("the app reloads itself, {after} after its start"));
+            }
+            Announcement::Stopping => {
+                process.ready = None;
+                self.log(file, format!("the app is stopping by itself, {after} after its start"));
+                self.step(file, Input::Quiet, now);
+            }
+            Announcement::Ready => {
+                process.ready = Some(now);
+                if let Some(vassal) = self.vassals.get_mut(file) {
+                    vassal.history.announces = true;
+                }
+                self.log(file, format!("ready to accept requests after {after}"));
+            }
+            Announcement::Loyal => {
+                process.loyal = Some(now);
+                self.log(file, format!("loyal after {after}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a command asks for, and what has become of it.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use super::Registry;
+use crate::emperor::core::machine::{Input, State, UP};
+use crate::emperor::core::order::{Order, Outcome};
+use crate::emperor::core::text::readable;
+use crate::emperor::core::vassal::Vassal;
+
+impl Registry {
+    /// Does what a command asks for, and says what comes of it.
+    ///
+    /// # Errors
+    /// There is no such vassal, or it is in no state for it.
+    pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
+        let Some(file) = self.names.get(name).cloned() else {
+            return Err(unknown(name));
+        };
+        let Some(vassal) = self.vassals.get(&file) else { return Ok(String::new()) };
+        let (is_up, is_held) = (vassal.instance.process.is_some(), vassal.is_held());
+        let how = match order {
+            Order::Reload | Order::Start if vassal.has_lost_its_file() => {
+                return Err(format!("{}: its file is gone", file.shown()));
+            }
+            Order::Reload if is_held => {
+                return Err(format!("{} was stopped by command: 'emperor start' starts it", file.shown()));
+            }
+            Order::Reload => {
+                self.refresh(&file, "reload by command");
+                return Ok(format!("{}: told to reload", file.shown()));
+            }
+            Order::Stop if is_held && !is_up => "stopped already",
+            Order::Stop if is_up => "stopping",
+            Order::Stop => "stopped",
+            Order::Start => match vassal.state() {
+                State::Starting { .. } | State::Running { .. } | State::Reloading { .. } => "started already",
+                State::Stopping { .. } => "starting again as soon as it has stopped",
+                State::Idle | State::Backoff { .. } | State::Invalid { .. } => "starting",
+                State::Held | State::Waiting => "starting",
+            },
+        };
+        let (word, input) = match order {
+            Order::Stop => ("stop", Input::Hold),
+            Order::Start | Order::Reload => ("start", Input::Release),
+        };
+        self.log(&file, format!("{word} by command: {how}"));
+        self.step(&file, input, now);
+        Ok(format!("{}: {how}", file.shown()))
+    }
+
+    /// What has become of an order that was [given](Self::handle_order), and how the vassal is.
+    pub fn outcome(&self, order: Order, name: &OsStr, now: Instant) -> (Outcome, String) {
+        let shown = readable(name);
+        let found = self.names.get(name).and_then(|file| Some((file, self.vassals.get(file)?)));
+        let Some((file, vassal)) = found else {
+            // It was there, and now it is stopped for good.
+            let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
+            return (outcome, format!("{shown}: its file is gone"));
+        };
+        (outcome_of(order, vassal, now), format!("{shown}: {}", vassal.status(file, now).line()))
+    }
+}
+
+/// An app that is up for a moment runs; for an app that has ever said that it is ready, that is waited for.
+fn outcome_of(order: Order, vassal: &Vassal, now: Instant) -> Outcome {
+    match vassal.state() {
+        _ if vassal.is_asking => Outcome::Pending,
+        State::Stopping { .. } => Outcome::Pending,
+        State::Held if order == Order::Stop => Outcome::Done,
+        // Another order was given since.
+        State::Held => Outcome::Failed,
+        _ if order == Order::Stop => Outcome::Failed,
+        State::Starting { .. } | State::Reloading { .. } => Outcome::Pending,
+        State::Running { .. } if order == Order::Reload && vassal.history.refused.is_some() => {
+            Outcome::Failed
+        }
+        State::Running { since } => {
+            let is_ready = vassal.instance.process.as_ref().is_some_and(|process| process.ready.is_some());
+            let is_up = !vassal.history.announces && now.saturating_duration_since(since) >= UP;
+            if is_ready || is_up { Outcome::Done } else { Outcome::Pending }
+        }
+        State::Waiting => Outcome::Done,
+        State::Idle | State::Backoff { .. } | State::Invalid { .. } => Outcome::Failed,
+    }
+}
+
+/// The answer about a name that no vassal has.
+pub(super) fn unknown(name: &OsStr) -> String {
+    format!("there is no vassal '{}'", name.display())
+}

@@ -1,0 +1,77 @@
+//! What becomes of a reload.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::Registry;
+use crate::emperor::core::effect::Effect;
+use crate::emperor::core::machine::{Answer, Input, Output, State};
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::error::Error;
+
+impl Registry {
+    /// The file cannot be read, so that nothing was sent: the app goes on.
+    pub(super) fn reload_failed(&mut self, file: &Rc<VassalFile>, error: &Error, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        vassal.history.refused = Some(error.to_string());
+        let output = vassal.instance.machine.step(Input::Answered(Answer::Refused), now);
+        self.log(file, format!("cannot reload: {error}; the app goes on as it was"));
+        self.follow(file, output, now);
+    }
+
+    /// The answer to a reload. The app that runs is not stopped for a file that nobody can run: a process of its own
+    /// reads that before.
+    pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let is_asked = matches!(vassal.state(), State::Reloading { .. });
+        if is_asked && answer == Answer::NeedsRespawn && self.rules.checks_config {
+            vassal.instance.is_checking = true;
+            self.push(file, Effect::CheckConfig { why });
+        } else {
+            self.conclude(file, answer, why, now);
+        }
+    }
+
+    /// No process can be created that reads the new configuration.
+    pub(super) fn check_failed(&mut self, file: &Rc<VassalFile>, error: &Error, why: String, now: Instant) {
+        self.log(file, format!("{error}: its file is not read before it is restarted"));
+        self.checked(file, Answer::NeedsRespawn, why, now);
+    }
+
+    /// The process that has read the new configuration has ended.
+    pub(super) fn checked(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
+        if let Some(vassal) = self.vassals.get_mut(file) {
+            vassal.instance.is_checking = false;
+            self.conclude(file, answer, why, now);
+        }
+    }
+
+    /// The final answer to a reload, which counts only if a reload was asked for.
+    fn conclude(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let (State::Reloading { .. }, Some(process)) = (vassal.state(), &vassal.instance.process) else {
+            return;
+        };
+        let took = process.reloading_for(now);
+        let history = &mut vassal.history;
+        if let (Answer::Reloaded, Some(runs)) = (answer, &mut history.runs) {
+            history.reloads += 1;
+            runs.last = now;
+        }
+        let output = vassal.instance.machine.step(Input::Answered(answer), now);
+        let what = match answer {
+            Answer::Reloaded => format!("reloaded after {took}"),
+            Answer::Refused => format!("reload refused: {why}"),
+            Answer::NeedsRespawn => format!("needs a fresh jail: {why}"),
+        };
+        let next = match (output, answer) {
+            (Output::Reload, _) => "; its file has changed since: reloading",
+            (Output::AskToStop, _) => ": restarting",
+            (_, Answer::Refused) => "; the app goes on as it was",
+            _ => "",
+        };
+        history.refused = (answer == Answer::Refused && output == Output::None).then_some(why);
+        self.log(file, format!("{what}{next}"));
+        self.follow(file, output, now);
+    }
+}

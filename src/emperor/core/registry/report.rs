@@ -1,0 +1,55 @@
+//! How the vassals are: for the log, for commands, stats and metrics.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use super::Registry;
+use super::orders::unknown;
+use crate::emperor::core::machine::State;
+use crate::emperor::core::status::Status;
+
+impl Registry {
+    /// Has one line logged for every vassal.
+    pub fn log_statuses(&mut self, now: Instant) {
+        for file in self.files() {
+            if let Some(line) = self.vassal(&file).map(|vassal| vassal.status(&file, now).line()) {
+                self.log(&file, line);
+            }
+        }
+    }
+
+    /// How many vassals there are, run and wait, in one line.
+    pub fn summary(&self) -> String {
+        let (mut running, mut waiting) = (0, 0);
+        for (_, vassal) in self.vassals() {
+            match vassal.state() {
+                State::Running { .. } | State::Reloading { .. } => running += 1,
+                State::Backoff { .. } | State::Invalid { .. } => waiting += 1,
+                State::Idle | State::Starting { .. } | State::Stopping { .. } => {}
+                State::Held | State::Waiting => {}
+            }
+        }
+        format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
+    }
+
+    /// How all vassals are.
+    pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
+        self.vassals().map(move |(file, vassal)| vassal.status(file, now))
+    }
+
+    /// How the vassal of that name is, or all of them if it is empty.
+    ///
+    /// # Errors
+    /// There is no such vassal.
+    pub fn statuses_of(
+        &self,
+        name: &OsStr,
+        now: Instant,
+    ) -> Result<impl Iterator<Item = Status<'_>>, String> {
+        if !name.is_empty() && self.names.get(name).is_none() {
+            return Err(unknown(name));
+        }
+        let wanted = self.vassals().filter(move |(file, _)| name.is_empty() || file.name() == name);
+        Ok(wanted.map(move |(file, vassal)| vassal.status(file, now)))
+    }
+}

@@ -1,0 +1,630 @@
+//! What the registry decides, told as stories: what happens, and what is to be done then. No process, no file, no clock.
+
+use std::ffi::OsStr;
+
+use super::*;
+use crate::emperor::core::machine::End;
+use crate::emperor::core::order::{Order, Outcome};
+use crate::emperor::core::owner::Owner;
+use crate::protocol::{Announcement, ExitReason, FromVassal};
+
+/// A registry, and the time of the story.
+struct Story {
+    registry: Registry,
+    now: Instant,
+    next_pid: i32,
+}
+
+const OWNER: Owner = Owner { uid: 7, gid: 8 };
+
+impl Story {
+    fn new() -> Self {
+        let rules = Rules {
+            backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
+            heartbeat: Duration::from_secs(30),
+            checks_config: true,
+        };
+        Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
+    }
+
+    /// Something happens to the vassal of `/v/NAME.ini`, or of that path. Returns what is to be done.
+    fn event(&mut self, name: &str, event: Event) -> Vec<String> {
+        self.registry.apply(&file(name), event, self.now);
+        self.effects()
+    }
+
+    fn said(&mut self, name: &str, message: FromVassal) -> Vec<String> {
+        self.event(name, Event::Said(message))
+    }
+
+    fn order(&mut self, order: Order, name: &str) -> (Result<String, String>, Vec<String>) {
+        (self.registry.handle_order(order, OsStr::new(name), self.now), self.effects())
+    }
+
+    fn outcome(&self, order: Order, name: &str) -> Outcome {
+        self.registry.outcome(order, OsStr::new(name), self.now).0
+    }
+
+    /// Time passes, and the timers that are due have their turn.
+    fn pass(&mut self, seconds: u64) -> Vec<String> {
+        self.now += Duration::from_secs(seconds);
+        self.registry.time(self.now);
+        self.effects()
+    }
+
+    /// The effects: `name: Effect`, or `name| log line`.
+    fn effects(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.registry.next_effect())
+            .map(|(file, effect)| match effect {
+                Effect::Log(line) => format!("{}| {line}", file.shown()),
+                effect => format!("{}: {effect:?}", file.shown()),
+            })
+            .collect()
+    }
+
+    /// The answer to where the vassal is waited for: nowhere.
+    fn no_address(&mut self, name: &str, why: &str) -> Vec<String> {
+        self.event(name, Event::Address { why: why.to_owned(), address: Ok(None) })
+    }
+
+    /// A process is created.
+    fn spawned(&mut self, name: &str) -> Vec<String> {
+        self.next_pid += 1;
+        self.event(name, Event::Spawned { pid: self.next_pid, owner: OWNER })
+    }
+
+    fn died(&mut self, name: &str) -> Vec<String> {
+        self.event(name, Event::Died { status: WaitStatus::Exited(0), out_of_memory: false })
+    }
+
+    /// A vassal is found, and its process created.
+    fn start(&mut self, name: &str) {
+        assert_eq!(self.event(name, Event::Found { version: None }), [find(name, "file is back")]);
+        assert_eq!(self.no_address(name, "file is back"), [format!("{name}: Spawn")]);
+        self.spawned(name);
+    }
+
+    /// The same, and its app runs.
+    fn run(&mut self, name: &str) {
+        self.start(name);
+        assert_eq!(self.said(name, FromVassal::Running), [format!("{name}| running after 0.00 ms")]);
+    }
+
+    fn state(&self, name: &str) -> State {
+        self.registry.vassal(&file(name)).unwrap().state()
+    }
+}
+
+fn file(name: &str) -> Rc<VassalFile> {
+    let path = if name.starts_with('/') { name.to_owned() } else { format!("/v/{name}.ini") };
+    let name_at = path.rfind('/').unwrap() + 1;
+    Rc::new(VassalFile::new(path.into(), name_at))
+}
+
+fn find(name: &str, why: &str) -> String {
+    format!("{name}: FindAddress {{ why: {why:?} }}")
+}
+
+fn address(text: &str) -> Address {
+    crate::config::address(text.as_bytes()).unwrap()
+}
+
+fn failed(what: &str) -> Error {
+    Error::new("do", what, "no luck")
+}
+
+#[test]
+fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
+    let mut story = Story::new();
+    assert_eq!(
+        story.event("a", Event::Found { version: None }),
+        ["a: FindAddress { why: \"file is back\" }"]
+    );
+    assert_eq!(story.no_address("a", "file is back"), ["a: Spawn"]);
+    assert_eq!(story.spawned("a"), ["a| started (pid 101)", "a: RunCommands"]);
+    story.now += Duration::from_secs(2);
+    assert_eq!(story.said("a", FromVassal::Running), ["a| running after 2.0 s"]);
+    assert_eq!(story.said("a", FromVassal::Running), [""; 0]);
+    assert_eq!(story.said("a", FromVassal::Exiting(ExitReason::Stopped)), [""; 0]);
+    story.now += Duration::from_secs(3);
+    assert_eq!(story.event("a", Event::LinkClosed(None)), [""; 0]);
+    assert_eq!(story.died("a"), ["a| stopped; up 3.0 s; respawning now", "a: Spawn"]);
+    assert_eq!(story.spawned("a"), ["a| started (pid 102)", "a: RunCommands"]);
+    let status = story.registry.statuses(story.now).next().unwrap();
+    assert_eq!((status.restarts, status.last, status.pid), (1, Some("stopped"), Some(102)));
+}
+
+#[test]
+fn a_removed_file_ends_its_vassal() {
+    let mut story = Story::new();
+    story.run("a");
+    assert_eq!(
+        story.event("a", Event::Removed("file removed")),
+        ["a| file removed: stopping", "a: AskToStop"]
+    );
+    assert_eq!(story.died("a").last().unwrap(), "a: Remove");
+    assert!(story.registry.is_empty() && story.registry.deadline().is_none());
+    // And one that has no process, and whose address is not known yet.
+    story.event("b", Event::Changed("file changed"));
+    let gone = ["b: ForgetAddress", "b| file removed: forgotten", "b: Remove"];
+    assert_eq!(story.event("b", Event::Removed("file removed")), gone);
+    // The answer comes too late; and so does whatever else.
+    assert_eq!(story.no_address("b", ""), [""; 0]);
+    assert_eq!(story.died("b"), [""; 0]);
+    assert_eq!(story.event("b", Event::SpawnFailed(failed("it"))), [""; 0]);
+    assert!(story.registry.is_empty());
+}
+
+#[test]
+fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
+    let mut story = Story::new();
+    story.run("a");
+    let waits = |path: &str| [format!("a| {path} has to wait: /v/a.ini has the same name")];
+    assert_eq!(story.event("/w/a.ini", Event::Found { version: None }), waits("/w/a.ini"));
+    assert_eq!(story.event("/w/a.ini", Event::Changed("file changed")), [""; 0]);
+    assert_eq!(story.event("/x/a.ini", Event::Found { version: None }), waits("/x/a.ini"));
+    assert_eq!(story.event("/y/a.ini", Event::Found { version: None }), waits("/y/a.ini"));
+    assert_eq!(story.event("/w/a.ini", Event::Removed("file removed")), [""; 0]);
+    story.event("a", Event::Removed("file removed"));
+    let next = |path: &str| format!("a| {path}: its turn has come");
+    let effects = story.died("a");
+    assert_eq!(
+        effects[1..],
+        ["a: CloseSockets { for_good: true }", "a: Remove", &next("/x/a.ini"), &find("a", "")]
+    );
+    assert_eq!(
+        story.event("/x/a.ini", Event::Address { why: String::new(), address: Ok(None) }),
+        ["a: Spawn"]
+    );
+    // Nobody's turn comes while everything ends.
+    story.registry.end(false, story.now);
+    story.effects();
+    let effects = story.event("/x/a.ini", Event::SpawnFailed(failed("it")));
+    assert!(!effects.contains(&next("/y/a.ini")), "{effects:?}");
+}
+
+#[test]
+fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
+    let mut story = Story::new();
+    story.event("a", Event::Found { version: None });
+    story.no_address("a", "");
+    let error = || Event::SpawnFailed(failed("it"));
+    assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
+    assert_eq!((story.pass(1), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
+    story.spawned("a");
+    story.now += Duration::from_secs(1);
+    let line = "a| vassal-init exited with status 0 without a reason; 1.0 s after its start, never ran; next try in 4.0 s";
+    assert_eq!(story.died("a"), [line]);
+    let failures = story.registry.statuses(story.now).next().unwrap().failures.unwrap();
+    assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
+    assert_eq!(story.pass(4), ["a: Spawn"]);
+    // Down for longer than connections are to wait.
+    for wait in [8, 16] {
+        let effects = story.event("a", error());
+        assert_eq!(effects, [format!("a| cannot start: do it: no luck; next try in {wait}.0 s")]);
+        assert_eq!(story.pass(wait), ["a: Spawn"]);
+    }
+    story.spawned("a");
+    assert_eq!(story.died("a")[1..], ["a: CloseSockets { for_good: false }"]);
+    story.registry.clear_backoffs(story.now);
+    assert_eq!(story.effects(), ["a: Spawn"]);
+    assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
+}
+
+#[test]
+fn an_invalid_file_waits_for_a_change() {
+    let mut story = Story::new();
+    story.start("a");
+    story.said("a", FromVassal::Exiting(ExitReason::Config("a.ini:1: no".to_owned())));
+    let effects = story.died("a");
+    assert!(
+        effects[0].ends_with("never ran; waiting for the file to change, next try in 60.0 s"),
+        "{effects:?}"
+    );
+    assert_eq!(story.event("a", Event::Changed("file changed")), [find("a", "file changed")]);
+    assert_eq!(story.no_address("a", "file changed"), ["a| file changed: starting", "a: Spawn"]);
+}
+
+#[test]
+fn a_vassal_that_is_held_stays_stopped_until_a_command_starts_it() {
+    let mut story = Story::new();
+    story.run("a");
+    assert_eq!(
+        story.order(Order::Stop, "a"),
+        (
+            Ok("a: stopping".to_owned()),
+            vec!["a| stop by command: stopping".to_owned(), "a: AskToStop".to_owned()]
+        )
+    );
+    assert_eq!(story.outcome(Order::Stop, "a"), Outcome::Pending);
+    assert_eq!(
+        story.order(Order::Reload, "a").0.unwrap_err(),
+        "a was stopped by command: 'emperor start' starts it"
+    );
+    let effects = story.died("a");
+    assert_eq!(effects[1..], ["a: CloseSockets { for_good: false }", "a: CloseDemand"]);
+    assert!(effects[0].ends_with("; not respawned before 'emperor start'"), "{effects:?}");
+    assert_eq!((story.state("a"), story.outcome(Order::Stop, "a")), (State::Held, Outcome::Done));
+    assert_eq!(story.order(Order::Stop, "a").0.unwrap(), "a: stopped already");
+    story.event("a", Event::Changed("file changed"));
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
+    let effects = story.no_address("a", "file changed");
+    assert_eq!(effects[0], "a| file changed: stays stopped, as commanded");
+    assert!(!effects.contains(&"a: Spawn".to_owned()), "{effects:?}");
+    let (answer, effects) = story.order(Order::Start, "a");
+    assert_eq!((answer.unwrap(), effects.last().unwrap().as_str()), ("a: starting".to_owned(), "a: Spawn"));
+    story.spawned("a");
+    assert_eq!(story.order(Order::Start, "a").0.unwrap(), "a: started already");
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
+    story.said("a", FromVassal::Running);
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
+    story.now += Duration::from_secs(1);
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
+    assert_eq!(story.order(Order::Stop, "b").0.unwrap_err(), "there is no vassal 'b'");
+    assert_eq!(story.outcome(Order::Stop, "b"), Outcome::Done);
+    assert_eq!(story.outcome(Order::Start, "b"), Outcome::Failed);
+}
+
+#[test]
+fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
+    let mut story = Story::new();
+    story.run("a");
+    let reload = |story: &mut Story, how: &str| {
+        assert_eq!(story.event("a", Event::Changed("file changed")), [find("a", "file changed")]);
+        assert!(story.registry.is_reloading());
+        let effects = story.no_address("a", "file changed");
+        assert_eq!(effects[0], format!("a| file changed: {how}"));
+        effects[1..].to_vec()
+    };
+    assert_eq!(reload(&mut story, "reloading"), ["a: Reload"]);
+    assert_eq!(story.event("a", Event::ReloadSent), [""; 0]);
+    assert_eq!(reload(&mut story, "reloading once more after the reload that is going on"), [""; 0]);
+    story.now += Duration::from_secs(1);
+    let effects = ["a| reloaded after 1.0 s; its file has changed since: reloading", "a: Reload"];
+    assert_eq!(story.said("a", FromVassal::Reloaded), effects);
+    story.event("a", Event::ReloadSent);
+    story.now += Duration::from_secs(2);
+    assert_eq!(
+        story.said("a", FromVassal::Refused("no".to_owned())),
+        ["a| reload refused: no; the app goes on as it was"]
+    );
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
+    assert!(!story.registry.is_reloading());
+    assert_eq!(story.said("a", FromVassal::Reloaded), [""; 0], "nobody has asked");
+    assert_eq!(reload(&mut story, "reloading"), ["a: Reload"]);
+    assert_eq!(
+        story.event("a", Event::ReloadFailed(failed("it"))),
+        ["a| cannot reload: do it: no luck; the app goes on as it was"]
+    );
+    // What was refused is said of an instance that is started with it after all.
+    story.now += Duration::from_secs(1);
+    story.died("a");
+    let started =
+        ["a| started (pid 102)", "a| it was started with the file whose reload was refused: do it: no luck"];
+    assert_eq!(story.spawned("a")[..2], started);
+}
+
+#[test]
+fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
+    let mut story = Story::new();
+    story.run("a");
+    let ask = |story: &mut Story| {
+        story.event("a", Event::Changed("file changed"));
+        story.no_address("a", "file changed");
+        let effects = story.event("a", Event::ReloadImpossible("its file is a program".to_owned()));
+        assert_eq!(effects, ["a: CheckConfig { why: \"its file is a program\" }"]);
+        assert_eq!(story.event("a", Event::CheckBegun(Duration::from_secs(11))), [""; 0]);
+    };
+    ask(&mut story);
+    assert_eq!(
+        story.event("a", Event::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
+        ["a| reload refused: a.ini:1: no; the app goes on as it was"]
+    );
+    ask(&mut story);
+    let restart = ["a| needs a fresh jail: another root: restarting", "a: AskToStop"];
+    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), restart);
+    assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+    story.spawned("a");
+    story.said("a", FromVassal::Running);
+    // A check that is not needed any more, or cannot be made.
+    ask(&mut story);
+    let stop = ["a| file removed: stopping", "a: ForgetCheck", "a: AskToStop"];
+    assert_eq!(story.event("a", Event::Removed("file removed")), stop);
+    story.died("a");
+    story.run("a");
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    story.said("a", FromVassal::NeedsRespawn("another root".to_owned()));
+    let effects =
+        story.event("a", Event::CheckFailed { error: failed("it"), why: "another root".to_owned() });
+    assert_eq!(effects[0], "a| do it: no luck: its file is not read before it is restarted");
+    assert_eq!(effects[1..], restart);
+    // In tyrant mode a file is only read with the rights of its owner.
+    let mut story = Story::new();
+    story.registry.rules.checks_config = false;
+    story.run("a");
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    assert_eq!(story.said("a", FromVassal::NeedsRespawn("another root".to_owned())), restart);
+}
+
+#[test]
+fn a_reload_that_nobody_answers_becomes_a_restart() {
+    let mut story = Story::new();
+    story.run("a");
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    assert_eq!(story.pass(4), [""; 0]);
+    assert_eq!(story.pass(1), ["a| the reload was not answered in time: restarting", "a: AskToStop"]);
+    let killed = ["a| not gone 5.0 s after the request to stop: killing pid 101", "a: Kill"];
+    assert_eq!(story.pass(5), killed);
+    assert_eq!(story.pass(10), ["a| not gone 10.0 s after SIGKILL: killing pid 101", "a: Kill"]);
+    let effects =
+        story.event("a", Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: false });
+    let why = "killed: not gone 5.0 s after the request to stop";
+    assert_eq!(effects, [&format!("a| {why}; 15.0 s after the request; respawning now"), "a: Spawn"]);
+}
+
+#[test]
+fn a_vassal_on_demand_is_created_for_the_first_client() {
+    let mut story = Story::new();
+    story.event("a", Event::Found { version: None });
+    let at = |text: &str| Event::Address { why: "x".to_owned(), address: Ok(Some(address(text))) };
+    assert_eq!(story.event("a", at("/run/a")), ["a: Listen"]);
+    let listening = || Event::Listening("/run/a".to_owned());
+    assert_eq!(story.event("a", listening()), ["a| waiting for a connection to /run/a", "a: Poll"]);
+    assert_eq!(story.event("a", Event::ListenFailed(failed("it"))), ["a| do it: no luck; next try in 2.0 s"]);
+    assert_eq!(story.pass(2), ["a: Listen"]);
+    story.event("a", listening());
+    assert_eq!(story.event("a", Event::Connected), ["a| somebody connects: starting", "a: Spawn"]);
+    story.spawned("a");
+    story.said("a", FromVassal::Running);
+    story.now += Duration::from_secs(1);
+    let leave = ["a| the app wants to be stopped: stopping until somebody connects", "a: AskToStop"];
+    assert_eq!(story.said("a", FromVassal::Announced(Announcement::Leave)), leave);
+    let effects = story.died("a");
+    assert!(effects[0].ends_with("; waiting for the next connection"), "{effects:?}");
+    assert_eq!(effects[1..], ["a: CloseSockets { for_good: false }", "a: Listen"]);
+    // Held: clients are refused. And not on demand any more.
+    story.event("a", listening());
+    assert_eq!(story.order(Order::Stop, "a").1, ["a| stop by command: stopped", "a: CloseDemand"]);
+    story.order(Order::Start, "a").0.unwrap();
+    story.spawned("a");
+    story.event("a", Event::Changed("file changed"));
+    let effects =
+        story.event("a", Event::Address { why: "file changed".to_owned(), address: Err(failed("it")) });
+    assert_eq!(effects[0], "a| do it: no luck: not on demand");
+    assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+}
+
+#[test]
+fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stops_is_not() {
+    let mut story = Story::new();
+    story.run("a");
+    assert_eq!(story.registry.deadline(), None);
+    let say = |story: &mut Story, announcement| story.said("a", FromVassal::Announced(announcement));
+    assert_eq!(say(&mut story, Announcement::Heartbeat), [""; 0]);
+    assert_eq!(story.pass(29), [""; 0]);
+    assert_eq!(
+        say(&mut story, Announcement::Stopping),
+        ["a| the app is stopping by itself, 29.0 s after its start"]
+    );
+    assert_eq!(story.pass(3600), [""; 0]);
+    assert_eq!(say(&mut story, Announcement::Heartbeat), [""; 0]);
+    let killed = ["a| the app has given no heartbeat for 30.0 s: killing pid 101", "a: Kill"];
+    assert_eq!(story.pass(30), killed);
+    let died = Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
+    let effects = story.event("a", died);
+    assert!(
+        effects[0].starts_with("a| killed: the app has given no heartbeat for 30.0 s; up "),
+        "{effects:?}"
+    );
+    // Whoever else sends SIGKILL: the kernel, when memory is short.
+    story.spawned("a");
+    let died = Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
+    let effects = story.event("a", died);
+    assert!(effects[0].starts_with("a| vassal-init killed by SIGKILL: out of memory; "), "{effects:?}");
+}
+
+#[test]
+fn what_an_app_announces_is_known_and_logged() {
+    let mut story = Story::new();
+    story.run("a");
+    story.now += Duration::from_secs(2);
+    let mut say = |announcement| story.said("a", FromVassal::Announced(announcement));
+    assert_eq!(say(Announcement::Ready), ["a| ready to accept requests after 2.0 s"]);
+    assert_eq!(say(Announcement::Loyal), ["a| loyal after 2.0 s"]);
+    assert_eq!(say(Announcement::Status("busy".to_owned())), [""; 0]);
+    let status = story.registry.statuses(story.now).next().unwrap();
+    assert_eq!((status.ready, status.loyal, status.said), (Some(story.now), Some(story.now), Some("busy")));
+    // From now on it is waited for.
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
+    let reloading = story.said("a", FromVassal::Announced(Announcement::Reloading));
+    assert_eq!(reloading, ["a| the app reloads itself, 2.0 s after its start"]);
+    assert_eq!(story.outcome(Order::Start, "a"), Outcome::Pending);
+    let stuck = story.said("a", FromVassal::Announced(Announcement::Stuck));
+    assert_eq!(stuck, ["a| the app has triggered its watchdog: killing pid 101", "a: Kill"]);
+    let mistake = Event::LinkClosed(Some("sent 3 bytes that are no message".to_owned()));
+    assert_eq!(story.event("a", mistake), ["a| sent 3 bytes that are no message: link closed"]);
+}
+
+#[test]
+fn a_reload_of_all_leaves_out_what_is_on_its_way_out() {
+    let mut story = Story::new();
+    for name in ["a", "b", "c"] {
+        story.run(name);
+    }
+    story.event("b", Event::Removed("file removed"));
+    story.registry.reload_all();
+    assert_eq!(story.effects(), [find("a", "reload"), find("c", "reload")]);
+    assert_eq!(story.registry.summary(), "3 vassals: 2 running, 0 waiting to be tried again");
+}
+
+#[test]
+fn everything_ends_and_what_cannot_be_killed_is_given_up() {
+    let mut story = Story::new();
+    story.run("a");
+    story.event("b", Event::Found { version: None });
+    story.no_address("b", "");
+    story.event("b", Event::SpawnFailed(failed("it")));
+    story.registry.end(false, story.now);
+    assert_eq!(story.effects(), ["a: AskToStop", "b: Remove"]);
+    let kill = ["a| not gone 5.0 s after the request to stop: killing pid 101", "a: Kill"];
+    assert_eq!(story.pass(5), kill);
+    assert_eq!(
+        story.pass(10),
+        ["a| pid 101 is stuck in the kernel: not gone 10.0 s after SIGKILL: given up", "a: Remove"]
+    );
+    assert!(story.registry.is_empty());
+    assert_eq!(story.registry.given_up(), 1);
+    // Asked again, it kills at once.
+    let mut story = Story::new();
+    story.run("a");
+    story.registry.end(true, story.now);
+    assert_eq!(story.effects().last().unwrap(), "a: Kill");
+    assert!(matches!(story.state("a"), State::Stopping { end: End::Killed, .. }));
+}
+
+#[test]
+fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
+    let version = FileVersion { modified: 5, ..FileVersion::default() };
+    let mut before = Story::new();
+    for name in ["a", "b", "c"] {
+        before.run(name);
+        before.event(name, Event::Reading(version));
+    }
+    let mut story = Story::new();
+    for (file, vassal) in before.registry.vassals() {
+        story.registry.take_over(file, Vassal { is_unclaimed: true, ..vassal.clone() });
+    }
+    assert_eq!(story.effects(), [""; 0]);
+    assert_eq!(story.event("a", Event::Found { version: Some(version) }), [""; 0]);
+    let other = FileVersion { modified: 6, ..version };
+    assert_eq!(story.event("b", Event::Found { version: Some(other) }), [find("b", "file is back")]);
+    assert_eq!(story.no_address("b", "file is back"), ["b| file is back: reloading", "b: Reload"]);
+    let unclaimed = story.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
+    assert_eq!(unclaimed.count(), 1);
+    let gone = "its directory is not watched any more";
+    assert_eq!(story.event("c", Event::Removed(gone)), [&format!("c| {gone}: stopping"), "c: AskToStop"]);
+    // It keeps its name, whatever the new configuration makes of the path.
+    let renamed = Rc::new(VassalFile::new("/v/a.ini".into(), 1));
+    story.registry.apply(&renamed, Event::Changed("file changed"), story.now);
+    assert_eq!(story.effects(), [find("a", "file changed")]);
+}
+
+/// Many vassals live through whatever may happen, in any order. After each event all effects are carried out, with any
+/// outcome; then what the registry knows fits together.
+#[test]
+fn whatever_happens_in_whatever_order_fits_together() {
+    let mut story = Story::new();
+    let mut random = Random(7);
+    let names = ["a", "b", "/w/a.ini", "c"];
+    // What the supervisor holds: the files whose process there is.
+    let mut processes = Vec::<Rc<VassalFile>>::new();
+    for _ in 0..200_000 {
+        story.now += Duration::from_millis(random.below(3000));
+        let file = file(names[random.below(4) as usize]);
+        let has_process = processes.contains(&file);
+        match random.below(16) {
+            0 => story.registry.apply(&file, Event::Found { version: None }, story.now),
+            1 => story.registry.apply(&file, Event::Changed("file changed"), story.now),
+            2 => story.registry.apply(&file, Event::Removed("file removed"), story.now),
+            3 => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
+            4 => drop(story.registry.handle_order(Order::Start, file.name(), story.now)),
+            5 => drop(story.registry.handle_order(Order::Reload, file.name(), story.now)),
+            6 => story.registry.apply(&file, Event::Connected, story.now),
+            7 if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
+            8 if has_process => {
+                processes.retain(|other| *other != file);
+                let status = WaitStatus::Exited(if random.below(4) == 0 { 78 } else { 1 });
+                story.registry.apply(&file, Event::Died { status, out_of_memory: false }, story.now);
+            }
+            9.. if has_process => {
+                let message = match random.below(9) {
+                    0..3 => FromVassal::Running,
+                    3 => FromVassal::Stopping(Duration::from_secs(random.below(3))),
+                    4 => FromVassal::Reloaded,
+                    5 => FromVassal::NeedsRespawn("why".to_owned()),
+                    6 => FromVassal::Announced(Announcement::Heartbeat),
+                    7 => FromVassal::Announced(Announcement::Leave),
+                    _ => FromVassal::Announced(Announcement::Stuck),
+                };
+                story.registry.apply(&file, Event::Said(message), story.now);
+            }
+            _ => story.registry.time(story.now),
+        }
+        carry_out(&mut story, &mut random, &mut processes);
+        for (file, vassal) in story.registry.vassals() {
+            let (state, is_up) = (vassal.state(), processes.contains(file));
+            let wants_process = matches!(
+                state,
+                State::Starting { .. }
+                    | State::Running { .. }
+                    | State::Reloading { .. }
+                    | State::Stopping { .. }
+            );
+            assert_eq!((wants_process, vassal.process().is_some()), (is_up, is_up), "{state:?}");
+            assert_eq!(story.registry.names.get(file.name()), Some(file));
+        }
+        let deadlines = story.registry.vassals().filter_map(|(_, vassal)| vassal.instance.machine.deadline());
+        assert_eq!(story.registry.deadline(), deadlines.min());
+        let known = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some();
+        assert!(processes.iter().all(known), "a process without a vassal");
+    }
+    assert_eq!(story.registry.given_up(), 0);
+}
+
+/// Plays the supervisor.
+fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<VassalFile>>) {
+    let mut count = 0;
+    while let Some((file, effect)) = story.registry.next_effect() {
+        count += 1;
+        assert!(count < 1000, "effects without an end: {effect:?}");
+        let is_lucky = random.below(3) > 0;
+        let event = match effect {
+            Effect::FindAddress { why } => {
+                let address = (random.below(2) == 0).then(|| address("/run/x"));
+                Some(Event::Address { why, address: Ok(address) })
+            }
+            Effect::Spawn if is_lucky => {
+                assert!(!processes.contains(&file), "a second process");
+                processes.push(Rc::clone(&file));
+                story.next_pid += 1;
+                Some(Event::Spawned { pid: story.next_pid, owner: OWNER })
+            }
+            Effect::Spawn => Some(Event::SpawnFailed(failed("it"))),
+            Effect::Listen if is_lucky => Some(Event::Listening("/run/x".to_owned())),
+            Effect::Listen => Some(Event::ListenFailed(failed("it"))),
+            Effect::Reload if is_lucky => Some(Event::ReloadSent),
+            Effect::Reload if random.below(2) == 0 => Some(Event::ReloadFailed(failed("it"))),
+            Effect::Reload => Some(Event::ReloadImpossible("why".to_owned())),
+            Effect::CheckConfig { .. } if is_lucky => Some(Event::CheckBegun(Duration::from_secs(11))),
+            Effect::CheckConfig { why } => Some(Event::CheckFailed { error: failed("it"), why }),
+            Effect::AskToStop | Effect::Kill | Effect::RunCommands => {
+                assert!(processes.contains(&file), "{effect:?} for no process");
+                None
+            }
+            Effect::Remove => {
+                assert!(!processes.contains(&file), "removed with a process");
+                None
+            }
+            Effect::Poll | Effect::ForgetAddress | Effect::ForgetCheck | Effect::Log(_) => None,
+            Effect::CloseDemand | Effect::CloseSockets { .. } => None,
+        };
+        if let Some(event) = event {
+            story.registry.apply(&file, event, story.now);
+        }
+    }
+}
+
+/// The same numbers each time (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}

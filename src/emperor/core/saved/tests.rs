@@ -1,0 +1,168 @@
+//! What is written is read again, and nothing else is.
+
+use super::*;
+use crate::config::address;
+use crate::protocol::{MountReport, MountState, WaitStatus};
+
+/// Each state, in a vassal whose other values differ from vassal to vassal.
+fn saved(now: Instant) -> Saved {
+    let [past, future] = [now - Duration::from_nanos(5_000_000_001), now + Duration::from_secs(77)];
+    let mut states = vec![
+        State::Idle,
+        State::Starting { since: past, remind_at: future },
+        State::Running { since: past },
+        State::Backoff { until: future },
+        State::Invalid { until: past },
+        State::Held,
+        State::Waiting,
+    ];
+    for (settled, again) in [(false, false), (true, false), (false, true), (true, true)] {
+        states.push(State::Reloading { since: past, answer_by: future, settled, again });
+    }
+    for then in [Then::Respawn, Then::Backoff, Then::Nothing, Then::Hold, Then::Rest] {
+        for end in [End::Asked, End::Announced, End::Killed] {
+            states.push(State::Stopping { then, kill_at: future, end });
+        }
+    }
+    let listener = SavedListener { service: 2, socket: 9, name: b"[::1]:1".to_vec(), file: [8, 77] };
+    let vassals = states.into_iter().enumerate();
+    Saved {
+        mask: 5,
+        nofile: [1024, 4096],
+        began: past,
+        client: Some(3),
+        pid_file: b"/run/pid".to_vec(),
+        listeners: vec![listener],
+        vassals: vassals.map(|(index, state)| vassal(index, state, now, past, future)).collect(),
+    }
+}
+
+fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Instant) -> SavedVassal {
+    let owner = Owner { uid: 1000, gid: u32::MAX };
+    let delay = Duration::from_millis(1500);
+    let mut machine = Machine::resume(state, Backoff::new(delay, delay), Some(future));
+    let on_demand = index.is_multiple_of(3).then(|| address(b"/run/x y").unwrap());
+    machine.set_on_demand(on_demand.is_some());
+    let report = |path: &str| MountReport {
+        path: path.into(),
+        fs_type: "fuse.x".into(),
+        daemon: 6,
+        state: MountState::Up,
+        round_trip: Some(Duration::from_nanos(31_415)),
+        lost: 2,
+        last: "hung".into(),
+    };
+    let mountpoint =
+        |number: usize| Mountpoint { report: report(&format!("/{number}")), before: number as u64 };
+    let facts = ProcessFacts {
+        pid: 42,
+        owner,
+        is_linked: index.is_multiple_of(4),
+        born: past,
+        running: None,
+        asked_to_reload: Some(now),
+        asked_to_stop: None,
+        killed: Some(future),
+        condemned: Some("c".to_owned()),
+        ready: None,
+        loyal: Some(past),
+        heartbeat: None,
+        status: "s".to_owned(),
+        exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
+    };
+    let has_process = index.is_multiple_of(2);
+    SavedVassal {
+        file: VassalFile::new(format!("/v/\n{index}.ini").into(), 3),
+        vassal: Vassal {
+            file_version: FileVersion {
+                modified: -1,
+                modified_nanos: 2,
+                inode: u64::MAX,
+                size: index as u64,
+                owner: index.is_multiple_of(5).then_some(owner),
+            },
+            is_unclaimed: true,
+            on_demand,
+            is_asking: false,
+            history: History {
+                instances: 7,
+                reloads: 8,
+                runs: Some(Runs { first: past, last: now }),
+                failures: has_process.then_some(Failures {
+                    count: 3,
+                    first: past,
+                    last: future,
+                    wait: delay,
+                }),
+                last_end: Some("stopped".to_owned()),
+                refused: None,
+                announces: has_process,
+            },
+            mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
+            instance: Instance { machine, process: has_process.then_some(facts), is_checking: false },
+        },
+        process: has_process.then(|| SavedProcess {
+            pidfd: 5,
+            link: index.is_multiple_of(4).then_some(6),
+            owned: true,
+            cgroup: b"/g/v-x".to_vec(),
+        }),
+        sockets: SavedSockets {
+            sockets: (0..index as i32 % 3)
+                .map(|socket| SavedSocket { label: ":80".into(), socket })
+                .collect(),
+            owner,
+            demand_file: [8, index as u64],
+        },
+    }
+}
+
+#[test]
+fn everything_is_read_as_it_was_written() {
+    let now = Instant::now();
+    let saved = saved(now);
+    let bytes = saved.encode(now);
+    assert_eq!(Saved::decode(&bytes, now).as_ref(), Some(&saved));
+    // Times are what they were from now, whenever that is.
+    let later = now + Duration::from_secs(1);
+    let moved = Saved::decode(&bytes, later).unwrap();
+    assert_eq!(moved.began, saved.began + Duration::from_secs(1));
+}
+
+#[test]
+fn cut_padded_or_foreign_bytes_are_refused() {
+    let now = Instant::now();
+    let bytes = saved(now).encode(now);
+    for end in (0..bytes.len()).step_by(7) {
+        assert_eq!(Saved::decode(&bytes[..end], now), None, "{end}");
+    }
+    assert_eq!(Saved::decode(&[&bytes[..], b"\0"].concat(), now), None);
+    for index in [0, 1] {
+        let mut other = bytes.clone();
+        other[index] += 1;
+        assert_eq!(Saved::decode(&other, now), None);
+    }
+}
+
+#[test]
+fn no_byte_that_is_changed_has_the_reader_panic() {
+    let now = Instant::now();
+    let mut saved = saved(now);
+    saved.vassals.truncate(8);
+    let bytes = saved.encode(now);
+    for index in 2..bytes.len() {
+        for bits in [0x01, 0x80, 0xff] {
+            let mut other = bytes.clone();
+            other[index] ^= bits;
+            drop(Saved::decode(&other, now));
+        }
+    }
+}
+
+#[test]
+fn the_descriptors_of_all_are_kept() {
+    let now = Instant::now();
+    let mut saved = saved(now);
+    saved.vassals.truncate(5);
+    assert_eq!(saved.descriptors(), [5, 6, 0, 5, 0, 1, 5, 6, 0, 9, 3]);
+}

@@ -1,0 +1,218 @@
+//! What is known of one vassal.
+
+use std::time::{Duration, Instant};
+
+use super::backoff::Backoff;
+use super::file_version::FileVersion;
+use super::instance::{Instance, ProcessFacts};
+use super::machine::{End, State, Then};
+use super::mountpoints::Mountpoints;
+use super::status::Status;
+use super::vassal_file::VassalFile;
+use crate::config::plan::Address;
+
+/// The sockets of a vassal that is down for longer than this are closed, so that clients are refused at once.
+const SOCKETS_WAIT: Duration = Duration::from_secs(10);
+
+/// A vassal, and its only instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vassal {
+    /// The version of its file that was used last.
+    pub(super) file_version: FileVersion,
+    /// Whether the vassal was taken over from another program, and its file was not found by a scan since.
+    pub(super) is_unclaimed: bool,
+    /// Where the first connection is waited for; `None` where the vassal is not on demand.
+    pub(super) on_demand: Option<Address>,
+    /// Whether that address was asked for, and is not known yet.
+    pub(super) is_asking: bool,
+    /// What has happened so far.
+    pub(super) history: History,
+    /// The checked mountpoints.
+    pub(super) mountpoints: Mountpoints,
+    /// The instance.
+    pub(super) instance: Instance,
+}
+
+/// What has happened to a vassal so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// How many instances were created.
+    pub instances: u64,
+    /// How often an instance was reloaded without a new process.
+    pub reloads: u64,
+    /// When the first and the latest app were started.
+    pub runs: Option<Runs>,
+    /// The failures in a row.
+    pub failures: Option<Failures>,
+    /// Why the last instance ended or could not start.
+    pub last_end: Option<String>,
+    /// Why the file, as it is now, was not taken by the running instance, which goes on with an older version.
+    pub refused: Option<String>,
+    /// Whether an app has ever said that it is ready.
+    pub announces: bool,
+}
+
+/// When the apps of a vassal were started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// When the first instance was created.
+    pub first: Instant,
+    /// When the latest instance was created or reloaded.
+    pub last: Instant,
+}
+
+/// Failures in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// When the first one was.
+    pub first: Instant,
+    /// When the last one was.
+    pub last: Instant,
+    /// The delay after the last one.
+    pub wait: Duration,
+}
+
+impl Vassal {
+    /// A vassal that was never started.
+    pub fn new(backoff: Backoff) -> Self {
+        Self {
+            file_version: FileVersion::default(),
+            is_unclaimed: false,
+            on_demand: None,
+            is_asking: false,
+            history: History::default(),
+            mountpoints: Mountpoints::none(),
+            instance: Instance::new(backoff),
+        }
+    }
+
+    /// Where its instance is in its life.
+    pub fn state(&self) -> State {
+        self.instance.machine.state()
+    }
+
+    /// What is known of its process, if there is one.
+    pub fn process(&self) -> Option<&ProcessFacts> {
+        self.instance.process.as_ref()
+    }
+
+    /// Where the first connection is waited for; `None` where the vassal is not on demand.
+    pub fn on_demand(&self) -> Option<&Address> {
+        self.on_demand.as_ref()
+    }
+
+    /// Whether it was taken over from another program, and its file was not found by a scan since.
+    pub fn is_unclaimed(&self) -> bool {
+        self.is_unclaimed
+    }
+
+    /// Whether its instances have told of checked mountpoints.
+    pub fn has_mountpoints(&self) -> bool {
+        !self.mountpoints.is_empty()
+    }
+
+    /// Whether a refresh is under way.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.is_asking
+            || matches!(self.state(), State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
+    }
+
+    /// Whether it is on its way out for good: started again it would fail for ever, as no scan would find its file
+    /// gone.
+    pub(super) fn has_lost_its_file(&self) -> bool {
+        matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
+    }
+
+    /// Whether it was stopped by command.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state(), State::Held | State::Stopping { then: Then::Hold, .. })
+    }
+
+    /// Whether connections are worth to wait for the next instance.
+    pub(super) fn is_back_soon(&self, now: Instant) -> bool {
+        match self.state() {
+            State::Starting { .. } => true,
+            State::Backoff { until } => until.saturating_duration_since(now) <= SOCKETS_WAIT,
+            _ => false,
+        }
+    }
+
+    /// An instance is gone, or could not be created, for this reason. Whether that was a failure is seen by the state
+    /// that follows.
+    pub(super) fn ended(&mut self, why: String, now: Instant) {
+        self.history.last_end = Some(why);
+        self.history.failures = match self.state() {
+            State::Backoff { until } | State::Invalid { until } => {
+                let before = self.history.failures;
+                Some(Failures {
+                    count: before.map_or(0, |before| before.count).saturating_add(1),
+                    first: before.map_or(now, |before| before.first),
+                    last: now,
+                    wait: until.saturating_duration_since(now),
+                })
+            }
+            _ => None,
+        };
+    }
+
+    /// What is to be told of it.
+    pub(super) fn status<'a>(&'a self, file: &'a VassalFile, now: Instant) -> Status<'a> {
+        let (process, history) = (self.instance.process.as_ref(), &self.history);
+        let (mut since, mut next_try) = (None, None);
+        let state = match self.state() {
+            State::Idle => "idle",
+            State::Starting { .. } => "starting",
+            State::Running { since: began } => {
+                since = Some(began);
+                "running"
+            }
+            State::Reloading { since: began, .. } => {
+                since = Some(began);
+                "reloading"
+            }
+            State::Stopping { end: End::Killed, .. } => "killed",
+            State::Stopping { then: Then::Respawn | Then::Backoff, .. } if self.on_demand.is_none() => {
+                "restarting"
+            }
+            State::Stopping { .. } => "stopping",
+            State::Backoff { until } => {
+                next_try = Some(until);
+                "backoff"
+            }
+            State::Invalid { until } => {
+                next_try = Some(until);
+                "invalid"
+            }
+            State::Held => "stopped",
+            State::Waiting => "waiting",
+        };
+        let is_stopping = matches!(self.state(), State::Stopping { .. });
+        Status {
+            name: file.shown(),
+            path: file,
+            state,
+            stopping: process.filter(|_| is_stopping).map(|process| process.stopping().unwrap_or(now)),
+            pid: process.map(|process| process.pid),
+            uptime: since.map(|since| now.saturating_duration_since(since)),
+            restarts: history.instances.saturating_sub(1),
+            next_try: next_try.map(|until| until.saturating_duration_since(now)),
+            last: history.last_end.as_deref(),
+            refused: history.refused.as_deref(),
+            modified: u64::try_from(self.file_version.modified).unwrap_or(0),
+            mountpoints: &self.mountpoints,
+            since,
+            ready: process.and_then(|process| process.ready),
+            loyal: process.and_then(|process| process.loyal),
+            heartbeat: process.and_then(|process| process.heartbeat),
+            said: process.map(|process| process.status.as_str()).filter(|said| !said.is_empty()),
+            reloads: history.reloads,
+            runs: history.runs,
+            born: process.map(|process| process.born),
+            owner: process.map(|process| process.owner),
+            failures: history.failures,
+            on_demand: self.on_demand.as_ref().map(|address| address.name.as_str()),
+        }
+    }
+}

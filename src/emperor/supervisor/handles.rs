@@ -1,0 +1,189 @@
+//! The descriptors that are held for vassals: processes with their links, and sockets.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::event::{Timespec, epoll};
+
+use crate::emperor::core::sorted_map::SortedMap;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::instance::kept_sockets::Kept;
+use crate::emperor::instance::process::{Packet, Process};
+use crate::error::{Context, Error, Result};
+
+/// What tells the events of on-demand sockets from those of links; the socket's number follows.
+const ON_DEMAND: u64 = 1 << 32;
+
+/// How many links are looked at per turn.
+const LINKS_PER_TURN: usize = 64;
+
+/// Everything that is held for vassals.
+pub(super) struct Handles {
+    /// Readable when a link or a polled on-demand socket is. The events of links carry the pid.
+    events: OwnedFd,
+    by_file: SortedMap<Rc<VassalFile>, Box<Handle>>,
+    by_pid: SortedMap<i32, Rc<VassalFile>>,
+    by_polled_fd: SortedMap<i32, Rc<VassalFile>>,
+    /// How many sockets are kept for all vassals together.
+    sockets: u64,
+}
+
+/// What is held for one vassal.
+#[derive(Default)]
+struct Handle {
+    process: Option<Process>,
+    sockets: Kept,
+    /// The number of the on-demand socket while the first connection is waited for.
+    polled_fd: Option<i32>,
+}
+
+/// What is ready.
+pub(super) enum Ready {
+    /// A link has something to read.
+    Link(Rc<VassalFile>),
+    /// A client connects to an on-demand socket.
+    Client(Rc<VassalFile>),
+}
+
+impl Handles {
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            events: epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?,
+            by_file: SortedMap::default(),
+            by_pid: SortedMap::default(),
+            by_polled_fd: SortedMap::default(),
+            sockets: 0,
+        })
+    }
+
+    /// What is ready now, or a part of it.
+    pub(super) fn ready(&self) -> Vec<Ready> {
+        let mut events = Vec::with_capacity(LINKS_PER_TURN);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut events), Some(&at_once)).is_err() {
+            return Vec::new();
+        }
+        let of_event = |event: epoll::Event| {
+            let number = event.data.u64() as i32;
+            match event.data.u64() {
+                ON_DEMAND.. => self.by_polled_fd.get(&number).cloned().map(Ready::Client),
+                _ => self.by_pid.get(&number).cloned().map(Ready::Link),
+            }
+        };
+        events.into_iter().filter_map(of_event).collect()
+    }
+
+    /// How many processes there are.
+    pub(super) fn processes(&self) -> usize {
+        self.by_pid.len()
+    }
+
+    /// How many sockets are kept for all vassals together.
+    pub(super) fn sockets(&self) -> u64 {
+        self.sockets
+    }
+
+    /// The vassal of a process.
+    pub(super) fn file_of(&self, pid: i32) -> Option<&Rc<VassalFile>> {
+        self.by_pid.get(&pid)
+    }
+
+    /// The process of a vassal.
+    pub(super) fn process(&self, file: &VassalFile) -> Option<&Process> {
+        self.by_file.get(file)?.process.as_ref()
+    }
+
+    /// The sockets that are kept for a vassal; `None` if nothing was ever held for it.
+    pub(super) fn kept(&self, file: &VassalFile) -> Option<&Kept> {
+        self.by_file.get(file).map(|handle| &handle.sockets)
+    }
+
+    /// Does something with the sockets that are kept for a vassal.
+    pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
+        let handle = match self.by_file.get_mut(file) {
+            Some(handle) => handle,
+            None => {
+                self.by_file.insert(Rc::clone(file), Box::default());
+                return self.with_kept(file, act);
+            }
+        };
+        let before = handle.sockets.count();
+        let result = act(&mut handle.sockets);
+        self.sockets = self.sockets - before + handle.sockets.count();
+        result
+    }
+
+    /// Holds a process for a vassal; its packets are reported from now on.
+    ///
+    /// # Errors
+    /// As [`Process::watch_link`]. The process then sees its link close, and ends.
+    pub(super) fn add_process(&mut self, file: &Rc<VassalFile>, process: Process) -> Result<()> {
+        process.watch_link(&self.events)?;
+        self.by_pid.insert(process.number(), Rc::clone(file));
+        self.with_kept(file, |_| ());
+        if let Some(handle) = self.by_file.get_mut(file) {
+            handle.process = Some(process);
+        }
+        Ok(())
+    }
+
+    /// The process of a vassal is not held any more; its link is closed.
+    pub(super) fn take_process(&mut self, file: &VassalFile) -> Option<Process> {
+        let mut process = self.by_file.get_mut(file)?.process.take()?;
+        self.by_pid.remove(&process.number());
+        process.close_link(&self.events);
+        Some(process)
+    }
+
+    /// Takes the next packet off the link of a vassal.
+    pub(super) fn receive(&mut self, file: &VassalFile) -> Packet {
+        let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
+        process.map_or(Packet::Nothing, |process| process.receive(&self.events))
+    }
+
+    /// Waits for the first connection to the on-demand socket of a vassal.
+    ///
+    /// # Errors
+    /// There is no such socket: it got lost in an upgrade. ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)).
+    pub(super) fn poll(&mut self, file: &Rc<VassalFile>) -> Result<()> {
+        self.stop_polling(file);
+        let Some((_, socket)) = self.kept(file).and_then(Kept::demand) else {
+            return Err(Error::new("wait for", "a connection", "the socket is lost"));
+        };
+        let number = socket.as_raw_fd();
+        let data = epoll::EventData::new_u64(ON_DEMAND | number as u64);
+        epoll::add(&self.events, socket, data, epoll::EventFlags::IN).context("wait for", "a connection")?;
+        self.by_polled_fd.insert(number, Rc::clone(file));
+        if let Some(handle) = self.by_file.get_mut(file) {
+            handle.polled_fd = Some(number);
+        }
+        Ok(())
+    }
+
+    /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which
+    /// would keep the registration alive.
+    pub(super) fn stop_polling(&mut self, file: &VassalFile) {
+        let Some(handle) = self.by_file.get_mut(file) else { return };
+        if let Some((number, (_, socket))) = handle.polled_fd.take().zip(handle.sockets.demand()) {
+            let _ = epoll::delete(&self.events, socket);
+            self.by_polled_fd.remove(&number);
+        }
+    }
+
+    /// Closes everything that is held for a vassal.
+    pub(super) fn remove(&mut self, file: &VassalFile) {
+        self.stop_polling(file);
+        drop(self.take_process(file));
+        if let Some(handle) = self.by_file.remove(file) {
+            self.sockets -= handle.sockets.count();
+        }
+    }
+}
+
+impl AsFd for Handles {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
