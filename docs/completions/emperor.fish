@@ -1,4 +1,4 @@
-# Completions of emperor for fish. Made by tests/docs/documents.rs from src/config/options.rs.
+# Completions of emperor for fish. Made by tests/docs/documents.rs from src/config/keys/.
 
 complete -c emperor -l add-gid -x -a '(__fish_complete_groups)' -d 'a further supplementary group; may be repeated'
 complete -c emperor -l cap -x -d 'capabilities that the emperor keeps'

@@ -1,4 +1,4 @@
-# Completions of vassal-init for bash. Made by tests/docs/documents.rs from src/config/options.rs.
+# Completions of vassal-init for bash. Made by tests/docs/documents.rs from src/config/keys/.
 # shellcheck shell=bash
 
 _vassal_init() {

@@ -1,4 +1,4 @@
-# Completions of vassal-init for fish. Made by tests/docs/documents.rs from src/config/options.rs.
+# Completions of vassal-init for fish. Made by tests/docs/documents.rs from src/config/keys/.
 
 complete -c vassal-init -l add-gid -x -a '(__fish_complete_groups)' -d 'a further supplementary group; may be repeated'
 complete -c vassal-init -l binary-path -r -F -d 'the uWSGI that is the app (default: uwsgi)'

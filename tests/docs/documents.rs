@@ -98,7 +98,7 @@ fn man(program: &Program) -> String {
     let summary = summary.trim_end_matches('.');
     let summary = summary[..1].to_lowercase() + &summary[1..];
     let mut page = format!(
-        ".\\\" Made by tests/docs/documents.rs from src/config/options.rs.\n.TH {} 1\n.SH NAME\n{} \\- {}\n",
+        ".\\\" Made by tests/docs/documents.rs from src/config/keys/.\n.TH {} 1\n.SH NAME\n{} \\- {}\n",
         name.to_uppercase(),
         troff(name),
         troff(&summary)
@@ -205,7 +205,7 @@ fn bash(program: &Program) -> String {
         }
     }
     format!(
-        "# Completions of {name} for bash. Made by tests/docs/documents.rs from src/config/options.rs.\n\
+        "# Completions of {name} for bash. Made by tests/docs/documents.rs from src/config/keys/.\n\
          # shellcheck shell=bash\n\n\
          {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}}\n    case ${{COMP_WORDS[COMP_CWORD - 1]}} in\n{cases}    esac\n    \
          if [[ $word == -* ]]; then\n        mapfile -t COMPREPLY < <(compgen -W '{all}' -- \"$word\")\n    else\n        \
@@ -218,7 +218,7 @@ fn bash(program: &Program) -> String {
 
 fn zsh(program: &Program) -> String {
     let mut text = format!(
-        "#compdef {}\n# Made by tests/docs/documents.rs from src/config/options.rs.\n\n_arguments \\\n",
+        "#compdef {}\n# Made by tests/docs/documents.rs from src/config/keys/.\n\n_arguments \\\n",
         program.name
     );
     for (name, kind, doc) in options(program) {
@@ -240,7 +240,7 @@ fn zsh(program: &Program) -> String {
 
 fn fish(program: &Program) -> String {
     let mut text = format!(
-        "# Completions of {} for fish. Made by tests/docs/documents.rs from src/config/options.rs.\n\n",
+        "# Completions of {} for fish. Made by tests/docs/documents.rs from src/config/keys/.\n\n",
         program.name
     );
     for (name, kind, doc) in options(program) {
