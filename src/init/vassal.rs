@@ -80,7 +80,7 @@ impl Vassal {
         let mut vassal = Self {
             events: EventLoop {
                 sources: Sources::new(setup.link, setup.entry.is_some())?,
-                mountpoints: Mountpoints::new(&setup.plan, Rc::clone(&procfs), Instant::now()),
+                mountpoints: Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now()),
                 oom: OomKills::default(),
                 entry: setup.entry,
                 job: None,

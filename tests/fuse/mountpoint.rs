@@ -132,3 +132,87 @@ fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
         assert_eq!(vassal.wait(), 143);
     });
 }
+
+/// A vassal with this mount, which a reload leaves alone, started with some keys and reloaded with others.
+fn reloaded(sandbox: &Sandbox, mount: &str, first: &str, then: &str) -> Daemon {
+    let lines = |more: &str| {
+        format!(
+            "uid = user001\nif-not-reload =\nexec-as-user = {mount}\nendif =\n{more}\ncommand = sleep 1000"
+        )
+    };
+    let vassal = sandbox.vassal_init("vassal", &lines(first));
+    vassal.wait_for("app started");
+    let init = process::only("sleep").parent;
+    sandbox.ini("vassal", &lines(then));
+    process::signal(init, Signal::HUP);
+    vassal.wait_for("reloading: the app is restarted");
+    vassal.wait_for_nth(2, "app started");
+    vassal
+}
+
+/// Keys for checks with these times.
+fn checked(interval: &str, timeout: &str) -> String {
+    format!(
+        "mountpoint-check = /app\nmountpoint-check-interval = {interval}\nmountpoint-check-timeout = {timeout}"
+    )
+}
+
+#[test]
+fn a_longer_timeout_counts_from_a_reload_on() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let mut vassal = reloaded(sandbox, &mount, &checked("50ms", "300ms"), &checked("50ms", "2s"));
+        faulty.behave("hold");
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no answer for 2.");
+    });
+}
+
+#[test]
+fn a_shorter_timeout_counts_from_a_reload_on() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let mut vassal = reloaded(sandbox, &mount, &checked("50ms", "1h"), &checked("50ms", "300ms"));
+        faulty.behave("hold");
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no answer for 3");
+    });
+}
+
+/// A daemon that only stops to answer wakes nobody: the prober has to ask.
+#[test]
+fn a_shorter_interval_counts_from_a_reload_on() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let mut vassal = reloaded(sandbox, &mount, &checked("1h", "300ms"), &checked("50ms", "300ms"));
+        faulty.behave("hold");
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no answer for 3");
+    });
+}
+
+#[test]
+fn after_a_reload_a_path_that_is_missing_is_told_with_the_line_it_has_in_the_new_file() {
+    sandboxed(|sandbox| {
+        let hook = "mountpoint-lost = hook:print:gone\nmountpoint-timeout = 300ms";
+        sandbox.zip();
+        let lines = |checks: &str| {
+            format!(
+                "uid = user001\n{hook}\nif-not-reload =\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\nendif =\n\
+                 {checks}\ncommand = sleep 1000"
+            )
+        };
+        let mut vassal = sandbox.vassal_init("vassal", &lines("mountpoint-check = /app"));
+        vassal.wait_for("app started");
+        let init = process::only("sleep").parent;
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        vassal.wait_for("gone");
+        sandbox.ini("vassal", &lines("; moved\nmount-check = /app"));
+        process::signal(init, Signal::HUP);
+        vassal.wait();
+        vassal.wait_for("(/run/scratch/vassal.ini:9:15: mount-check)");
+    });
+}

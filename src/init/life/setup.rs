@@ -60,11 +60,7 @@ impl Vassal {
             owner::become_owner(&mut self.events, &mut self.jail, &mut self.source, owner)?;
         }
         self.events.oom = step("limits", cgroups::limit(&self.jail, &self.source.plan, oom_score))?;
-        if !self.source.plan.hooks.is_empty() {
-            let mounts = self.jail.procfs.mounts().ok();
-            self.jail.foreign_fuse =
-                mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
-        }
+        self.note_foreign_fuse();
         if let Some(name) = &self.source.plan.jail.hostname {
             step_of("namespaces", name, self.jail.set_hostname(&name.value))?;
         }
@@ -163,6 +159,9 @@ impl Vassal {
     pub(in crate::init) fn run_again(&mut self, plan: Rc<VassalPlan>) -> Result<(), End> {
         self.jail.umask = plan.umask;
         self.source.plan = plan;
+        // What was copied from the old plan at the start.
+        self.events.mountpoints.set_plan(&self.source.plan.mountpoints, Instant::now());
+        self.note_foreign_fuse();
         self.events.app = None;
         // The one before said it, on its way out.
         self.events.is_accepting = false;
@@ -177,6 +176,15 @@ impl Vassal {
             }
         }
         self.run_app()
+    }
+
+    /// Notes which FUSE connections are older than the first hook: at the start, or at the first reload that brings hooks.
+    fn note_foreign_fuse(&mut self) {
+        if self.jail.foreign_fuse.is_none() && !self.source.plan.hooks.is_empty() {
+            let mounts = self.jail.procfs.mounts().ok();
+            self.jail.foreign_fuse =
+                mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
+        }
     }
 
     pub(in crate::init) fn phase(&mut self, phase: Phase) -> Result<(), End> {

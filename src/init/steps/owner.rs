@@ -37,7 +37,7 @@ pub fn become_owner(
         })?;
     crate::log::lines(&warnings);
     step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
-    events.mountpoints = Mountpoints::new(&plan, Rc::clone(&jail.procfs), Instant::now());
+    events.mountpoints = Mountpoints::new(&plan.mountpoints, Rc::clone(&jail.procfs), Instant::now());
     jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
     jail.umask = plan.umask;
     source.plan = Rc::new(plan);

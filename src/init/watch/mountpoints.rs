@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::plan::{Located, Phase, VassalPlan};
+use crate::config::plan::{Located, MountpointPlan, Phase};
 use crate::error::{Described, Result};
 use crate::identity::Identity;
 use crate::init::watch::probe::{Probe, Rhythm};
@@ -90,10 +90,9 @@ pub struct Lost {
 
 impl Mountpoints {
     /// Watches the plan's paths. Nothing is asked yet.
-    pub fn new(plan: &VassalPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
-        let (interval, timeout) = (plan.mountpoints.check_interval, plan.mountpoints.check_timeout);
-        let dog = Watchdog::new(interval, timeout, now);
-        let watched = plan.mountpoints.checks.iter().map(|check| Watched {
+    pub fn new(plan: &MountpointPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
+        let dog = Watchdog::new(plan.check_interval, plan.check_timeout, now);
+        let watched = plan.checks.iter().map(|check| Watched {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
             mount: None,
@@ -106,10 +105,21 @@ impl Mountpoints {
             lost: 0,
             last: String::new(),
         });
-        let rhythm = Rhythm { interval, patience: dog.patience() };
+        let rhythm = Rhythm { interval: plan.check_interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
         let (watched, others) = (watched.collect(), Vec::new());
         Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported }
+    }
+
+    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
+    /// a change of them takes a fresh jail. All are asked at once, which tells the probers the new times.
+    pub fn set_plan(&mut self, plan: &MountpointPlan, now: Instant) {
+        for (watched, check) in self.watched.iter_mut().zip(&plan.checks) {
+            (watched.check.key, watched.check.at) = (Rc::clone(&check.key), check.at.clone());
+            watched.dog.set_times(plan.check_interval, plan.check_timeout);
+            self.rhythm = Rhythm { interval: plan.check_interval, patience: watched.dog.patience() };
+        }
+        self.suspect(now);
     }
 
     /// From now on a prober that asks as this user also has its groups: the way to a mount may need them.

@@ -88,6 +88,11 @@ impl Watchdog {
         Self { interval, timeout, mount_id: None, state: State::Idle { due: Some(now) } }
     }
 
+    /// From now on these times count, also for a question that is out.
+    pub fn set_times(&mut self, interval: Duration, timeout: Duration) {
+        (self.interval, self.timeout) = (interval, timeout);
+    }
+
     /// Whether the path has been found mounted and answering, and was not lost since.
     pub fn is_up(&self) -> bool {
         self.mount_id.is_some()
@@ -320,6 +325,20 @@ mod tests {
         let end = thawed + (TIMEOUT - dog.patience());
         assert_eq!((dog.deadline(), dog.overdue(thawed)), (Some(end), None));
         assert_eq!(dog.overdue(end), Some(Loss::NoAnswer(TIMEOUT)));
+    }
+
+    #[test]
+    fn new_times_count_for_the_question_that_is_out() {
+        for new in [TIMEOUT / 5, TIMEOUT * 5] {
+            let start = Instant::now();
+            let mut dog = up(start);
+            dog.suspect(start);
+            assert!(ask(&mut dog, start));
+            dog.set_times(INTERVAL, new);
+            assert_eq!(dog.deadline(), Some(start + new));
+            assert_eq!(dog.overdue(start + new * 9 / 10), None);
+            assert_eq!(dog.overdue(start + new), Some(Loss::NoAnswer(new)));
+        }
     }
 
     #[test]
