@@ -35,13 +35,8 @@ pub struct Confinement {
 impl Confinement {
     /// What the plan says of the app. Hooks are not confined: they may need fusermount, which is set-user-id.
     pub fn of(plan: &VassalPlan) -> Self {
-        let bits = plan
-            .privileges
-            .capabilities
-            .iter()
-            .fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
+        let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.cap_drop);
-        let capabilities = CapabilitySet::from_bits_retain(bits).difference(dropped);
         Self { capabilities, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
 }

@@ -12,7 +12,7 @@
 //! | [`cmdline`] | the command line of both programs, their help, and the init under other programs' names |
 //!
 //! [`load_vassal`] and its kin lead through all of them; [`diagnostic`] shows mistakes where they were written;
-//! `reload` says whether a new plan fits the jail of the old one.
+//! `reload` says whether a new plan fits the jail of the old one, `rights` what PID 1 needs to start a plan's app.
 
 pub mod cmdline;
 pub mod diagnostic;
@@ -27,6 +27,7 @@ mod build;
 mod bytes;
 mod load;
 mod reload;
+mod rights;
 
 pub use input::Input;
 pub use load::{

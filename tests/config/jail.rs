@@ -236,6 +236,7 @@ fn what_the_emperor_has_vassals_do_and_does_itself() {
 fn what_shapes_the_jail_needs_a_fresh_one() {
     let base = "command = x\nuid = a\nmountpoint-check = /a\nhook-as-root = mkdir:/a\nexec-as-user = fuse /a";
     let plan = vassal(base);
+    const KEPT: &str = "what the app keeps of the capabilities (cap, cap-drop)";
     let change = |more: &str| plan.jail_change(&vassal(more));
     assert_eq!(change(base), None);
     // Elsewhere in the file, other text around it, and what a reload can change.
@@ -253,11 +254,34 @@ fn what_shapes_the_jail_needs_a_fresh_one() {
         ("gid = b", "gid"),
         ("add-gid = b", "add-gid"),
         ("no-initgroups", "no-initgroups"),
-        ("cap = kill", "cap"),
+        ("cap = kill", KEPT),
         ("mountpoint-check = /b", "mountpoint-check"),
         ("privileged-binary-patch = x", "privileged-binary-patch"),
     ] {
         assert_eq!(change(&format!("{base}\n{line}")), Some(expected), "{line}");
     }
     assert_eq!(change(&base.replace("mkdir:/a", "mkdir:/b")), Some("a hook up to as-root"));
+}
+
+/// PID 1 gives up what the app is not to have; what is only taken from the app can be given back.
+#[test]
+fn capabilities_need_a_fresh_jail_where_pid_1_has_given_up_others() {
+    for (old, new, is_fresh) in [
+        ("", "cap = kill", true),
+        ("cap = kill", "", true),
+        ("cap = kill,chown", "cap = CAP_CHOWN, 5", false),
+        ("", "cap-drop = kill", false),
+        ("cap-drop = all", "", false),
+        ("cap = kill", "cap = kill\ncap-drop = kill", true),
+        ("cap = kill\ncap-drop = kill", "cap = kill", true),
+        ("cap = kill\ncap-drop = all", "cap = kill\ncap-drop = kill", false),
+        ("cap = kill\ncap-drop = chown", "cap = kill", false),
+        ("cap = kill", "cap = kill\ncap-drop = chown", false),
+        ("cap = kill\ncap-drop = kill", "", false),
+        ("no-new-privs = false", "", false),
+        ("", "no-new-privs = false", false),
+    ] {
+        let plan = |more: &str| vassal(&format!("command = x\nuid = a\n{more}"));
+        assert_eq!(plan(old).jail_change(&plan(new)).is_some(), is_fresh, "{old:?} to {new:?}");
+    }
 }

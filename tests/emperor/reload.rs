@@ -649,3 +649,50 @@ fn what_is_missing_is_said_before_the_old_app_is_stopped() {
         emperor.stop();
     });
 }
+
+/// What PID 1 has given up it cannot give an app, and what it has not it can: with and without `cap`, in both directions.
+#[test]
+fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+    const NET_RAW: u64 = 1 << 13;
+    sandboxed(|sandbox| {
+        let status = |pid: i32, name: &str| {
+            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        let vassal = |more: &str| format!("uid = user001\n{more}\n{SLEEP}");
+        let (emperor, init, app) = emperor(sandbox, &vassal(""));
+        let (mut init, mut app, mut fresh) = (init, app, 0);
+        let all = status(std::process::id() as i32, "CapBnd:");
+        let bound = "cap = net_bind_service";
+        let dropped = "cap = net_bind_service\ncap-drop = net_bind_service";
+        let wide = "no-new-privs = false";
+        // What the file says, whether that takes a fresh jail; then what the app keeps, and what it could gain.
+        for (lines, is_fresh, kept, bounding) in [
+            (bound, true, NET_BIND_SERVICE, NET_BIND_SERVICE),
+            (dropped, true, 0, 0),
+            (bound, true, NET_BIND_SERVICE, NET_BIND_SERVICE),
+            ("cap = net_bind_service\ncap-drop = net_raw", false, NET_BIND_SERVICE, NET_BIND_SERVICE),
+            (dropped, true, 0, 0),
+            ("cap-drop = all", false, 0, 0),
+            ("", false, 0, 0),
+            ("no-new-privs = false\ncap-drop = net_raw", false, 0, all & !NET_RAW),
+            (wide, false, 0, all),
+            ("limit-nofile = 100", false, 0, 0),
+            ("limit-nofile = 300", false, 0, 0),
+        ] {
+            sandbox.vassal("app", &vassal(lines));
+            let next = another(app);
+            fresh += usize::from(is_fresh);
+            assert_eq!(emperor.lines("which needs a fresh jail").len(), fresh, "{lines}");
+            assert_eq!(emperor.pid_of("app") == init, !is_fresh, "{lines}");
+            (app, init) = (next, emperor.pid_of("app"));
+            assert_eq!((status(app, "CapPrm:"), status(app, "CapBnd:")), (kept, bounding), "{lines}");
+            assert_eq!(status(app, "NoNewPrivs:"), u64::from(!lines.contains("no-new-privs")), "{lines}");
+            emperor.wait_for_nth(1 + fresh, "emperor: app: running after ");
+        }
+        assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+    });
+}

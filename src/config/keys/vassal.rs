@@ -87,11 +87,11 @@ static OF_VASSALS: &[Row] = &[
     key(User, "cap", Value("LIST"), "capabilities that the app keeps\n\
         Where it runs as another user. Names as in capabilities(7), with or without cap_, or numbers, \
         separated by commas.",
-        CAPABILITIES, |to, it| capabilities(to, it)),
+        START_RIGHTS, |to, it| capabilities(to, it)),
     key(User, "cap-drop", Value("LIST"), "capabilities that the app cannot have; or all\n\
         Whoever it is. They are taken from all its sets, the bounding set too, so that no program it \
         executes brings them back.",
-        NextApp, |to, it| it.set(&mut to.plan.privileges.cap_drop, capabilities::set)),
+        START_RIGHTS, |to, it| it.set(&mut to.plan.privileges.cap_drop, capabilities::set)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",
         fresh("gid", |old, new| differ(&old.run_as.gid, &new.run_as.gid)),
@@ -251,9 +251,6 @@ const fn fresh(what: &'static str, differs: fn(&VassalPlan, &VassalPlan) -> bool
 
 const APP_PRIVILEGES: Reload =
     fresh("privileged-binary-patch", |old, new| old.app.is_privileged() != new.app.is_privileged());
-/// PID 1 cannot give an app what it has given up itself.
-const CAPABILITIES: Reload =
-    fresh("cap", |old, new| differ(&old.privileges.capabilities, &new.privileges.capabilities));
 const CGROUP_OPTIONS: Reload = fresh("a limit of a cgroup", |old, new| {
     differ(&old.resources.cgroup_options, &new.resources.cgroup_options)
 });
@@ -263,6 +260,11 @@ const JAIL_HOOKS: Reload = fresh("a hook up to as-root", |old, new| !jail_hooks(
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
 /// They are bound with rights that PID 1 gives up afterwards.
 const SOCKETS: Reload = fresh("a socket", |old, new| differ(&old.listen, &new.listen));
+
+/// PID 1 has given up all other rights.
+const START_RIGHTS: Reload = fresh("what the app keeps of the capabilities (cap, cap-drop)", |old, new| {
+    old.start_rights() != new.start_rights()
+});
 
 /// What counts of the hooks that a reload skips.
 fn jail_hooks(plan: &VassalPlan) -> impl Iterator<Item = (Phase, &Action, bool)> {

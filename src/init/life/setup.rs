@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Action, Phase, VassalPlan};
-use crate::identity::{Confinement, Identity};
+use crate::identity::Identity;
 use crate::init::outcome::{End, interrupted, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
@@ -118,7 +118,7 @@ impl Vassal {
         if identity.is_ordinary() && !self.source.plan.app.is_privileged() {
             step(
                 "privilege drop",
-                capabilities::reduce_pid1(Confinement::of(&self.source.plan), self.mount_power()),
+                capabilities::reduce_pid1(self.source.plan.start_rights(), self.mount_power()),
             )?;
         }
         self.events.mountpoints.set_user(identity);

@@ -3,13 +3,7 @@
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{Context, Result};
-use crate::identity::{Confinement, held};
-
-/// What PID 1 itself still does after the drop: end processes, and start them as the user with what `cap` names.
-const PID1: CapabilitySet = CapabilitySet::KILL
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETPCAP);
+use crate::identity::held;
 
 /// What PID 1 may still have to do about mounts after the drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +16,12 @@ pub enum MountPower {
     All,
 }
 
-/// Leaves PID 1 with the capabilities that its remaining plan needs.
+/// Leaves PID 1 with the capabilities that its remaining plan needs: to end processes, to start the app
+/// ([`VassalPlan::start_rights`](crate::config::plan::VassalPlan::start_rights)), and for its mounts.
 ///
 /// # Errors
 /// As capset(2).
-pub fn reduce_pid1(confinement: Confinement, power: MountPower) -> Result<()> {
+pub fn reduce_pid1(start_rights: u64, power: MountPower) -> Result<()> {
     let has = held()?;
     let mounts = match power {
         MountPower::None => CapabilitySet::empty(),
@@ -34,7 +29,8 @@ pub fn reduce_pid1(confinement: Confinement, power: MountPower) -> Result<()> {
         MountPower::Unmount => CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_READ_SEARCH,
         MountPower::All => CapabilitySet::all(),
     };
-    let kept = has.permitted & (PID1 | confinement.capabilities | mounts);
+    let start = CapabilitySet::from_bits_retain(start_rights);
+    let kept = has.permitted & (CapabilitySet::KILL | start | mounts);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).context("reduce", "the capabilities of PID 1")
 }

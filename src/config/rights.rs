@@ -1,0 +1,49 @@
+//! The rights that starting an app takes, in one place.
+//!
+//! PID 1 gives up all others before the first start, and a reload starts the next app with the rights that are left. So a
+//! plan that takes other rights needs a fresh jail.
+
+use super::plan::{Privileges, ResourcePlan, VassalPlan};
+
+/// Bits of capabilities(7): to become another user and group, and to drop capabilities from the bounding set.
+const BECOME_USER: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+
+impl VassalPlan {
+    /// The capabilities that PID 1 needs to start the app as an ordinary user, as bits (capabilities(7)).
+    pub fn start_rights(&self) -> u64 {
+        // Each part of the plan is named: a new one does not compile before it is decided here whether the start of the
+        // app takes a right for it.
+        let Self {
+            privileges,
+            resources,
+            // Done before the rights are given up, or nothing that takes one.
+            hooks: _,
+            hook_timeout: _,
+            jail: _,
+            run_as: _,
+            environment: _,
+            chdir: _,
+            umask: _,
+            app: _,
+            app_source: _,
+            mountpoints: _,
+            stop: _,
+            reload_signal: _,
+            listen: _,
+            keep_sockets: _,
+        } = self;
+        // The limits are those that any process may set: none is above the hard limit of PID 1.
+        let ResourcePlan { cgroups: _, cgroup_options: _, cgroup_optional: _, limits: _, oom_score_adj: _ } =
+            resources;
+        BECOME_USER | privileges.kept()
+    }
+}
+
+impl Privileges {
+    /// The capabilities that the app keeps, as bits: those of `cap` without those of `cap-drop`.
+    pub fn kept(&self) -> u64 {
+        let named =
+            self.capabilities.iter().fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
+        named & !self.cap_drop
+    }
+}
