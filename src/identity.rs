@@ -107,29 +107,30 @@ impl Identity {
         if !dropped.is_empty() {
             drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set")?;
         }
-        let stays = self.is_ours();
+        let (stays, has) = (self.is_ours(), held()?);
         if stays {
-            kept &= held()?.permitted;
-        }
-        // To an ordinary user who stays what it is setgroups would not be allowed.
-        if !stays || creds::ids().0 == [0; 3] {
+            kept &= has.permitted;
+        } else if self.is_ordinary() && no_new_privs {
             // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
-            if self.is_ordinary() && no_new_privs {
-                drop_bounding_set(kept).context("privilege drop:", "bounding set")?;
+            drop_bounding_set(kept).context("privilege drop:", "bounding set")?;
+        }
+        // A process that stays what it is and may not change its groups keeps them.
+        let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
+        if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
+            match creds::set_groups(groups) {
+                Err(Errno::PERM) if self.has_groups(groups) => {}
+                result => result.context("privilege drop:", "setgroups")?,
             }
-            if let Some(groups) = &self.groups {
-                creds::set_groups(groups).context("privilege drop:", "setgroups")?;
+        }
+        if let (false, Some(gid)) = (stays, self.gid) {
+            creds::set_gid(gid).context("privilege drop: setresgid", gid)?;
+        }
+        if let (false, Some(uid)) = (stays, self.uid) {
+            if !kept.is_empty() {
+                rustix::thread::set_keep_capabilities(true)
+                    .context("privilege drop: keep", "capabilities")?;
             }
-            if let Some(gid) = self.gid {
-                creds::set_gid(gid).context("privilege drop: setresgid", gid)?;
-            }
-            if let Some(uid) = self.uid {
-                if !kept.is_empty() {
-                    rustix::thread::set_keep_capabilities(true)
-                        .context("privilege drop: keep", "capabilities")?;
-                }
-                creds::set_uid(uid).context("privilege drop: setresuid", uid)?;
-            }
+            creds::set_uid(uid).context("privilege drop: setresuid", uid)?;
         }
         if self.is_ordinary() {
             set_capabilities(kept).context("privilege drop: set", "capabilities")?;
@@ -157,6 +158,29 @@ impl Identity {
         let (uids, gids) = creds::ids();
         let is = |ids: [u32; 3], wanted: Option<u32>| wanted.is_none_or(|id| ids == [id; 3]);
         is(uids, self.uid) && is(gids, self.gid)
+    }
+
+    /// The capabilities that becoming this identity takes, from what the process is now: none for what is so already.
+    pub fn needs(&self) -> CapabilitySet {
+        let (uids, gids) = creds::ids();
+        let has_groups = self.groups.as_ref().is_none_or(|groups| self.has_groups(groups));
+        let mut needed = CapabilitySet::empty();
+        if self.uid.is_some_and(|uid| uids != [uid; 3]) {
+            needed |= CapabilitySet::SETUID;
+        }
+        if !has_groups || self.gid.is_some_and(|gid| gids != [gid; 3]) {
+            needed |= CapabilitySet::SETGID;
+        }
+        needed
+    }
+
+    /// Whether the supplementary groups are these. The group itself counts as one of them wherever it is listed.
+    fn has_groups(&self, groups: &[u32]) -> bool {
+        let Ok(own) = rustix::process::getgroups() else { return false };
+        let own: Vec<_> = own.into_iter().map(rustix::process::Gid::as_raw).collect();
+        let gid = self.gid.unwrap_or_else(|| rustix::process::getegid().as_raw());
+        let is_covered = |some: &[u32], by: &[u32]| some.iter().all(|id| *id == gid || by.contains(id));
+        is_covered(groups, &own) && is_covered(&own, groups)
     }
 
     fn verify(&self, kept: CapabilitySet) -> Result<()> {
@@ -191,7 +215,16 @@ fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
         if kept.contains(capability) {
             continue;
         }
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
+        let mut result = rustix::thread::remove_capability_from_bounding_set(capability);
+        if result == Err(Errno::PERM) {
+            // CAP_SETPCAP is missing. That is no failure for a capability that is not in the set.
+            result = match rustix::thread::capability_is_in_bounding_set(capability) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(Errno::PERM),
+                Err(errno) => Err(errno),
+            };
+        }
+        match result {
             // The first number that the kernel does not know.
             Err(Errno::INVAL) => break,
             result => result?,

@@ -12,6 +12,7 @@
 pub mod cow;
 pub mod daemon;
 pub mod faulty;
+pub mod filter;
 pub mod process;
 pub mod random;
 pub mod sandbox;

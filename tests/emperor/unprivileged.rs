@@ -212,12 +212,17 @@ fn mistakes_end_it_at_its_start() {
             assert!(!fs::exists("/run/emperor.sock").unwrap(), "{lines}");
             fs::remove_file(sandbox.path("emperor.log")).unwrap();
         }
-        let wrapper = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
-        for (lines, why) in [
-            ("uid = user001", "become what 'uid', 'gid' and 'cap' say: it was not started as root"),
-            ("emperor-use-clone = pid", &format!("use emperor-use-clone: {clone}")),
+        let become_what = "become what 'uid', 'gid' and 'cap' say: it takes capabilities that the emperor was not started with";
+        let user = &["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"][..];
+        // Root without capabilities has no more power than any other user.
+        let bare_root = &["setpriv", "--inh-caps", "-all", "--bounding-set", "-all,+setuid"];
+        for (wrapper, lines, why) in [
+            (user, "uid = user001", become_what),
+            (bare_root, "uid = user001", become_what),
+            (bare_root, "cap = kill,sys_admin", become_what),
+            (user, "emperor-use-clone = pid", &format!("use emperor-use-clone: {clone}")),
         ] {
-            let mut command = sandbox.wrapped(&wrapper, "emperor");
+            let mut command = sandbox.wrapped(wrapper, "emperor");
             command.arg(ini(sandbox, lines));
             let mut emperor = sandbox.start("emperor", command);
             assert_eq!(emperor.wait(), 1, "{lines}");

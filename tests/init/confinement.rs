@@ -192,3 +192,82 @@ fn nothing_that_the_starter_left_open_leads_out_of_the_jail() {
         assert!(log.contains("over\n") && !log.contains("the host's"), "{log}");
     });
 }
+
+/// What `vassal-init` with these arguments, started by a wrapper, came to: its status and all that was written.
+fn wrapped(sandbox: &Sandbox, wrapper: &[&str], arguments: &[&str]) -> (Option<i32>, String) {
+    let output = sandbox.wrapped(wrapper, "vassal-init").args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Root with these capabilities only, in the bounding set too, as container runtimes make it.
+fn root_with(capabilities: &str) -> Vec<String> {
+    ["setpriv", "--inh-caps", "-all", "--bounding-set"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("-all{capabilities}")])
+        .collect()
+}
+
+#[test]
+fn root_without_capabilities_uses_every_option_that_asks_for_nothing_more() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount");
+        fs::create_dir(&place).unwrap();
+        let place = place.to_str().unwrap();
+        sandbox.mount(&["-t", "tmpfs", "none"], place);
+        for capabilities in ["", ",+setuid", ",+setgid", ",+setuid,+setgid", ",+kill", ",+setpcap"] {
+            let wrapper = root_with(capabilities);
+            let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+            for options in [
+                &["--umask", "022"][..],
+                &["--mountpoint-timeout", "20", "--mountpoint-check", place],
+                &["--user", "0"],
+                &["--user", "0:0"],
+                // Not in the bounding set, so nothing is there to be dropped.
+                &["--cap-drop", "net_raw,sys_admin"],
+            ] {
+                let (status, said) =
+                    wrapped(sandbox, &wrapper, &[options, &["--", "echo", "the app"]].concat());
+                assert_eq!(status, Some(0), "{capabilities} {options:?}: {said}");
+                assert!(said.contains("the app\n"), "{capabilities} {options:?}: {said}");
+            }
+        }
+        // All that is left is dropped, if that is possible.
+        for (capabilities, status) in [("", 0), (",+setpcap,+kill", 0), (",+kill", 71)] {
+            let wrapper = root_with(capabilities);
+            let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+            let app = ["--cap-drop", "all", "--", "cat", "/proc/self/status"];
+            let (ended, said) = wrapped(sandbox, &wrapper, &app);
+            assert_eq!(ended, Some(status), "{capabilities}: {said}");
+            match status {
+                0 => assert_eq!(sets(&said), exactly(0, 0, 0), "{capabilities}"),
+                _ => {
+                    assert!(said.contains("privilege drop: bounding set: Operation not permitted"), "{said}")
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_prober_that_cannot_become_the_owner_of_a_mount_says_why() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount");
+        fs::create_dir(&place).unwrap();
+        let place = place.to_str().unwrap();
+        sandbox.mount(&["-t", "tmpfs", "none"], place);
+        let privileged = ["--inh-caps", "+setuid,+setgid", "--ambient-caps", "+setuid,+setgid"];
+        let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
+        let filter = sandbox.filter(&[libc::SYS_setresuid], libc::EPERM);
+        let filter: Vec<_> = filter.iter().map(String::as_str).collect();
+        let options = ["--mountpoint-timeout", "1", "--mountpoint-check", place, "--", "echo", "the app"];
+        let (status, said) = wrapped(sandbox, &[&user[..], &privileged, &filter].concat(), &options);
+        assert_eq!(status, Some(71), "{said}");
+        let why = "its prober died: privilege drop: setresuid 0: Operation not permitted (EPERM)";
+        assert!(said.contains(why), "{said}");
+        // Without the capabilities it asks as what it is.
+        let (status, said) = wrapped(sandbox, &[&user[..], &filter].concat(), &options);
+        assert_eq!(status, Some(0), "{said}");
+    });
+}

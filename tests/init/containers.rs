@@ -6,31 +6,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
+use crate::common::filter::NEWER_CALLS;
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
-
-/// Executes its arguments under a filter that answers ERRNO to clone3, close_range, pidfd_open and statx.
-const FILTER: &str = r#"
-import ctypes, os, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-errno, refused = int(sys.argv[1]), [435, 436, 434, 332]
-code = [(0x20, 0, 0, 0)]
-for number in refused:
-    code += [(0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | errno)]
-code += [(0x06, 0, 0, 0x7FFF0000)]
-program = b"".join(struct.pack("HBBI", *line) for line in code)
-buffer = ctypes.create_string_buffer(program, len(program))
-filter = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, filter, 0, 0) == 0, os.strerror(ctypes.get_errno())
-assert libc.syscall(436, 1000, 1000, 0) == -1 and ctypes.get_errno() == errno
-os.execvp(sys.argv[2], sys.argv[2:])
-"#;
 
 #[test]
 fn filters_that_do_not_know_newer_calls() {
     sandboxed(|sandbox| {
-        let filter = sandbox.file("filter.py", FILTER);
         let ini = sandbox.ini("hooks", "exec-asap = true\nexec-as-user-atexit = true");
         for errno in [libc::ENOSYS, libc::EPERM] {
             for options in [
@@ -40,8 +22,7 @@ fn filters_that_do_not_know_newer_calls() {
                 &["--ini", ini.to_str().unwrap()],
                 &["--mountpoint-check", "/proc"],
             ] {
-                let wrapper = ["/usr/bin/python3", filter.to_str().unwrap(), &errno.to_string()];
-                let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+                let mut command = sandbox.filtered(&NEWER_CALLS, errno, "vassal-init");
                 let output = command
                     .args(options)
                     .args(["--", "sh", "-c", "setsid sleep 1000 & exit 5"])
@@ -58,15 +39,14 @@ fn filters_that_do_not_know_newer_calls() {
 #[test]
 fn a_mountpoint_is_watched_without_statx() {
     sandboxed(|sandbox| {
-        let filter = sandbox.file("filter.py", FILTER);
         let mountpoint = sandbox.path("mount");
         fs::create_dir(&mountpoint).unwrap();
         let mountpoint = mountpoint.to_str().unwrap();
         for (errno, event) in [(libc::ENOSYS, "umount"), (libc::EPERM, "mount -t tmpfs none")] {
-            let prepare = "mount -t tmpfs none $0 && exec /usr/bin/python3 \"$@\"";
-            let wrapper = ["unshare", "--mount", "sh", "-c", prepare, mountpoint];
-            let errno = errno.to_string();
-            let wrapper = [&wrapper[..], &[filter.to_str().unwrap(), &errno]].concat();
+            let prepare = "mount -t tmpfs none $0 && exec \"$@\"";
+            let filter = sandbox.filter(&NEWER_CALLS, errno);
+            let mut wrapper = vec!["unshare", "--mount", "sh", "-c", prepare, mountpoint];
+            wrapper.extend(filter.iter().map(String::as_str));
             let mut command = sandbox.wrapped(&wrapper, "vassal-init");
             let script = format!("{event} {mountpoint}; exec sleep 1000");
             let output =
@@ -80,13 +60,9 @@ fn a_mountpoint_is_watched_without_statx() {
 #[test]
 fn without_close_range_nothing_is_held_either() {
     sandboxed(|sandbox| {
-        let filter = sandbox.file("filter.py", FILTER);
         let program = sandbox.program("vassal-init").get_program().display().to_string();
-        let line = format!(
-            "exec python3 {} {} {program} sleep 1000 77>/dev/null 1023>/dev/null",
-            filter.display(),
-            libc::ENOSYS
-        );
+        let filter = sandbox.filter(&NEWER_CALLS, libc::ENOSYS).join(" ");
+        let line = format!("exec {filter} {program} sleep 1000 77>/dev/null 1023>/dev/null");
         let mut child = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).spawn().unwrap();
         let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
         let app = eventually("the command", || process::named("sleep").first().map(|process| process.pid));

@@ -3,7 +3,6 @@
 //! The capabilities that it keeps are also ambient: those that a vassal-init needs for a jail, or to become another user,
 //! it has from here. It leaves nothing of them to an app that does not ask for it.
 
-use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
 
 use crate::accounts::Accounts;
@@ -41,10 +40,10 @@ impl User {
         if identity.is_ours() && kept == has {
             return Ok(None);
         }
-        if upgraded || !geteuid().is_root() {
+        if upgraded || !has.contains(identity.needs() | kept) {
             let reason = match upgraded {
                 true => "an upgrade cannot change who the emperor is: it has to be started anew",
-                false => "it was not started as root",
+                false => "it takes capabilities that the emperor was not started with",
             };
             return Err(Error::new("become", "what 'uid', 'gid' and 'cap' say", reason));
         }

@@ -139,7 +139,7 @@ fn await_answer(
         }
         events.wait(Some(probe.descriptors()[0]), Some(deadline));
         if events.mountpoints.probers().all(|pid| pid != probe.pid) {
-            return failed("its prober died");
+            return failed(&probe.why_it_ended());
         }
     }
 }

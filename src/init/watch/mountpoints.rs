@@ -258,9 +258,9 @@ impl Mountpoints {
         }
         let is_its = |watched: &&mut Watched| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
         let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
-        watched.probe = None;
+        let why = watched.probe.take().map_or(String::new(), |probe| probe.why_it_ended());
         watched.dog.forget_question(now);
-        watched.blind("its prober died");
+        watched.blind(why);
         true
     }
 

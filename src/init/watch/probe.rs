@@ -7,6 +7,7 @@
 //! cannot tell, that it hangs, an alarm does: a timer that both have, wound up before each question. So PID 1
 //! sleeps as long as all is well, and a thousand idle vassals cost half of what they would.
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -20,12 +21,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Signal};
-use rustix::thread::CapabilitySet;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::identity::{Identity, held};
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
@@ -39,6 +39,13 @@ pub const NAME: &str = "vassal-probe";
 
 /// The longest question: interval and patience, a path (PATH_MAX) with its null byte.
 const QUESTION_MAX: usize = 16 + 4096;
+
+/// The longest packet that a prober sends.
+const WORD_MAX: usize = 512;
+
+/// What a packet of the prober starts with: an answer follows, or the error that it ends with.
+const REPLY: u8 = 0;
+const FAILURE: u8 = 1;
 
 /// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root, how long it took, the daemon.
 const REPLY_SIZE: usize = 4 + 8 + 1 + 8 + 4;
@@ -62,6 +69,8 @@ pub struct Probe {
     pub pid: Pid,
     socket: OwnedFd,
     alarm: OwnedFd,
+    /// Why it ends, once it has said so.
+    failure: OnceCell<Error>,
 }
 
 /// How a prober asks by itself.
@@ -84,6 +93,14 @@ pub struct Reply {
     pub daemon: Option<Pid>,
 }
 
+/// A packet of the prober.
+enum Word {
+    /// An answer.
+    Reply(Reply),
+    /// Why it ends.
+    Failure(Error),
+}
+
 impl Probe {
     /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to the mount may
     /// lead through directories of a group.
@@ -101,7 +118,7 @@ impl Probe {
         let argv = Strings::new([NAME]);
         let envp = Strings::new::<&str>([]);
         match clone3(0).context("start", "the mount prober")? {
-            Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm }),
+            Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm, failure: OnceCell::new() }),
             Side::Child => {
                 drop(ours);
                 become_prober(owner, user, theirs, &alarm);
@@ -125,11 +142,27 @@ impl Probe {
         rustix::net::send(&self.socket, &question.concat(), flags).map(drop)
     }
 
-    /// What it says, if there is something.
+    /// Its next answer, if there is one.
     pub fn reply(&self) -> Option<Reply> {
-        let mut packet = [0; REPLY_SIZE];
+        match self.word()? {
+            Word::Reply(reply) => Some(reply),
+            Word::Failure(error) => {
+                let _ = self.failure.set(error);
+                None
+            }
+        }
+    }
+
+    /// Of a prober that has ended: that it has, and why, as far as it is known.
+    pub fn why_it_ended(&self) -> String {
+        while self.reply().is_some() {}
+        self.failure.get().map_or("its prober died".into(), |error| format!("its prober died: {error}"))
+    }
+
+    fn word(&self) -> Option<Word> {
+        let mut packet = [0; WORD_MAX];
         let (_, length) = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT).ok()?;
-        if length == REPLY_SIZE { decode(&packet) } else { None }
+        Word::decode(packet.get(..length)?)
     }
 
     /// Whether a question of its own has gone unanswered for its patience; says so once.
@@ -159,17 +192,21 @@ fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: 
     }
     // It was closed with the rest.
     std::mem::forget(socket);
-    // Whoever may not become the owner can ask as itself only, and is answered if it may.
-    let may = held().is_ok_and(|has| has.effective.contains(CapabilitySet::SETUID));
-    if (may || rustix::process::geteuid().is_root()) && become_owner(owner, user).is_err() {
+    if let Err(error) = become_owner(owner, user) {
+        let _ =
+            rustix::net::send(rustix::stdio::stdout(), &Word::Failure(error).encode(), SendFlags::NOSIGNAL);
         clone::exit(EXIT_NOT_OWNER);
     }
 }
 
+/// A prober that may not become the owner asks as what it is, and the filesystem answers or refuses it.
 fn become_owner(owner: Owner, user: Option<&Identity>) -> Result<()> {
-    let same = user.filter(|user| user.uid == Some(owner.uid)).and_then(|user| user.groups.clone());
-    let groups = Some(same.unwrap_or_default());
-    Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups }.assume(None)
+    let mut identity = Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups: None };
+    if !identity.is_ours() {
+        let same = user.filter(|user| user.uid == identity.uid).and_then(|user| user.groups.clone());
+        identity.groups = Some(same.unwrap_or_default());
+    }
+    if held()?.effective.contains(identity.needs()) { identity.assume(None) } else { Ok(()) }
 }
 
 /// The prober's life.
@@ -221,7 +258,7 @@ pub fn serve() -> ! {
 }
 
 fn tell(socket: BorrowedFd<'_>, reply: Reply) {
-    if rustix::net::send(socket, &encode(reply), SendFlags::NOSIGNAL).is_err() {
+    if rustix::net::send(socket, &Word::Reply(reply).encode(), SendFlags::NOSIGNAL).is_err() {
         clone::exit(0);
     }
 }
@@ -316,12 +353,34 @@ fn read_text(path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&world::read_file(path).ok()?).into_owned())
 }
 
+impl Word {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Reply(reply) => encode(*reply),
+            Self::Failure(error) => {
+                let mut packet = [&[FAILURE][..], &error.to_bytes()].concat();
+                packet.truncate(WORD_MAX);
+                packet
+            }
+        }
+    }
+
+    fn decode(packet: &[u8]) -> Option<Self> {
+        match packet.split_first()? {
+            (&FAILURE, error) => Error::from_bytes(error).map(Self::Failure),
+            (&REPLY, reply) => decode(reply.try_into().ok()?).map(Self::Reply),
+            _ => None,
+        }
+    }
+}
+
 fn encode(reply: Reply) -> Vec<u8> {
     let (errno, found) = match reply.answer {
         Answer::Found(found) => (0, found),
         Answer::Failed(errno) => (errno.raw_os_error(), Found { mount_id: 0, is_mount_root: false }),
     };
-    let mut packet = Vec::with_capacity(REPLY_SIZE);
+    let mut packet = Vec::with_capacity(1 + REPLY_SIZE);
+    packet.push(REPLY);
     packet.extend(errno.to_le_bytes());
     packet.extend(found.mount_id.to_le_bytes());
     packet.push(found.is_mount_root.into());
@@ -359,9 +418,18 @@ mod tests {
             (Answer::Failed(Errno::NOTCONN), None),
         ] {
             let reply = Reply { answer, took: Duration::from_nanos(1_234_567), daemon };
-            let packet: [u8; REPLY_SIZE] = encode(reply).try_into().unwrap();
-            assert_eq!(decode(&packet), Some(reply));
+            let packet = Word::Reply(reply).encode();
+            assert!(matches!(Word::decode(&packet), Some(Word::Reply(same)) if same == reply));
+            assert!(Word::decode(packet.split_last().unwrap().1).is_none());
         }
+    }
+
+    #[test]
+    fn a_failure_survives_the_wire() {
+        let failure = Word::Failure(Error::os("become", "the owner", Errno::PERM));
+        let Some(Word::Failure(error)) = Word::decode(&failure.encode()) else { panic!("no failure") };
+        assert_eq!(error.to_string(), "become the owner: Operation not permitted (EPERM)");
+        assert!(Word::decode(&[]).is_none() && Word::decode(&[7]).is_none());
     }
 
     #[test]
