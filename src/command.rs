@@ -54,7 +54,8 @@ fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
             // Here too: it may have to be killed before it comes to it.
             let _ = setpgid(Some(child.pid), Some(child.pid));
             let deadline = Instant::now() + TIMEOUT;
-            let text = read_until(&from, deadline).and_then(|text| match wait(&child.pidfd, deadline) {
+            let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
+            let text = read_until(&from, deadline).and_then(|text| match ends_in_time() {
                 true => Ok(text),
                 false => Err(late()),
             });

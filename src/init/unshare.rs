@@ -43,7 +43,7 @@ fn wait(child: &Child) -> Result<i32> {
                 signal::let_through(signal.number);
             } else if signal.number != libc::SIGCHLD {
                 // ESRCH: it has just ended, which is noticed below.
-                let _ = signal::kill_pidfd(&child.pidfd, signal.number);
+                let _ = signal::kill(child.pid.as_raw_nonzero().get(), signal.number);
             }
         }
         let ended = rustix::process::waitpid(Some(child.pid), WaitOptions::NOHANG);
@@ -51,8 +51,8 @@ fn wait(child: &Child) -> Result<i32> {
             let status = WaitStatus::of(status).map(WaitStatus::code);
             return status.ok_or_else(|| Error::new("wait for", child.pid, "it ended in an unknown way"));
         }
-        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&child.pidfd, PollFlags::IN)];
-        // ENOMEM is a wake-up without news.
+        // SIGCHLD tells of the child's end. ENOMEM is a wake-up without news.
+        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
         let _ = poll(&mut fds, None);
     }
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// `CLONE_INTO_CGROUP` (Linux 5.7).
 const INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -22,8 +22,9 @@ pub enum Side {
 pub struct Child {
     /// Its pid in the caller's pid namespace.
     pub pid: Pid,
-    /// A handle that cannot be confused with a later process of the same number.
-    pub pidfd: OwnedFd,
+    /// A handle that cannot be confused with a later process of the same number. `None` if the kernel has no such handles
+    /// (before Linux 5.2, and gVisor): until the child is reaped its pid is as good.
+    pub pidfd: Option<OwnedFd>,
 }
 
 /// Creates a process like `fork(2)`, in the new namespaces that `namespaces` (`CLONE_NEW*` bits) names.
@@ -76,11 +77,23 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         0 => Ok(Side::Child),
         pid if pid > 0 => {
             let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
-            // SAFETY: on success the kernel stored a new descriptor in `pidfd`, which nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            // SAFETY: the kernel has stored a new descriptor in `pidfd`, which nobody else owns, or has left it alone.
+            let pidfd = unsafe { handle_of(pid, pidfd) };
             Ok(Side::Parent(Child { pid, pidfd }))
         }
         _ => Err(last_errno()),
+    }
+}
+
+/// The handle on a child that clone has stored; -1 from a kernel that does not know CLONE_PIDFD, which clone(2) ignores then.
+///
+/// # Safety
+/// `stored` is -1, or a descriptor that nobody else owns.
+unsafe fn handle_of(pid: Pid, stored: RawFd) -> Option<OwnedFd> {
+    match stored {
+        -1 => rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok(),
+        // SAFETY: as the caller promises.
+        stored => Some(unsafe { OwnedFd::from_raw_fd(stored) }),
     }
 }
 
@@ -108,4 +121,19 @@ pub fn exit(status: i32) -> ! {
 /// The error of the system call that just failed.
 pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_without_a_stored_handle_gets_one_or_none() {
+        let own = rustix::process::getpid();
+        // SAFETY: nothing was stored.
+        let opened = unsafe { handle_of(own, -1) };
+        assert_eq!(opened.is_some(), rustix::process::pidfd_open(own, PidfdFlags::empty()).is_ok());
+        // SAFETY: as above.
+        assert!(unsafe { handle_of(Pid::from_raw(i32::MAX).unwrap(), -1) }.is_none(), "no such process");
+    }
 }

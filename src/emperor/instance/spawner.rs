@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fs::{Access, Mode, OFlags, access};
+use rustix::io::Errno;
 use rustix::io::{FdFlags, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -31,6 +32,7 @@ use crate::protocol::{
 use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
+use crate::sys::signal::kill;
 use crate::sys::spawn::spawn;
 use crate::world;
 
@@ -184,6 +186,11 @@ impl Spawner {
         drop(file);
         let into = into.as_ref().map(AsFd::as_fd);
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
+        let Some(pidfd) = pidfd else {
+            // It is not reaped yet, so the pid is still its own.
+            let _ = kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
+            return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
+        };
         Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
     }
 

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, fstatfs, open, readlink, readlinkat_raw, statx,
+    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fstatfs, open, readlink, readlinkat_raw,
+    statx,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
@@ -293,6 +294,10 @@ fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
 fn look(path: &CStr) -> (Answer, u32) {
     let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
     match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
+        // Before Linux 5.8 the answer says nothing of the mount.
+        Ok(stat) if !tells_the_mount(&stat) => {
+            look_without_statx(path, Errno::NOSYS).unwrap_or_else(|errno| (Answer::Failed(errno), 0))
+        }
         Ok(stat) => {
             let is_mount_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
             (Answer::Found(Found { mount_id: stat.stx_mnt_id, is_mount_root }), stat.stx_dev_minor)
@@ -302,6 +307,13 @@ fn look(path: &CStr) -> (Answer, u32) {
         }
         Err(errno) => (Answer::Failed(errno), 0),
     }
+}
+
+/// Whether the kernel has filled in what mount the path is on, and whether it is the root of that.
+fn tells_the_mount(stat: &Statx) -> bool {
+    let mask = StatxFlags::from_bits_retain(stat.stx_mask);
+    mask.intersects(StatxFlags::MNT_ID | MNT_ID_UNIQUE)
+        && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
 }
 
 /// The same where a seccomp filter does not know statx (`refused` is what it says): statfs(2) asks the daemon too, and
@@ -438,6 +450,18 @@ mod tests {
         let Answer::Found(inside) = look(c"/proc/self").0 else { panic!("/proc/self does not answer") };
         assert!(root.is_mount_root && !inside.is_mount_root);
         assert_eq!(look(c"/proc/nothing").0, Answer::Failed(Errno::NOENT));
+    }
+
+    #[test]
+    fn an_answer_of_an_old_kernel_is_not_taken_for_no_mount() {
+        let fields = StatxFlags::MODE | StatxFlags::MNT_ID;
+        let mut stat = statx(CWD, c"/proc", AtFlags::empty(), fields).unwrap();
+        assert!(tells_the_mount(&stat));
+        stat.stx_mask &= !(StatxFlags::MNT_ID | MNT_ID_UNIQUE).bits();
+        assert!(!tells_the_mount(&stat), "no mount ID");
+        stat.stx_mask |= StatxFlags::MNT_ID.bits();
+        stat.stx_attributes_mask = StatxAttributes::empty();
+        assert!(!tells_the_mount(&stat), "no word on the root of a mount");
     }
 
     #[test]
