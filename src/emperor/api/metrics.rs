@@ -49,7 +49,7 @@ static METRICS: [Metric; 5] = [
     Metric {
         kind: "counter",
         ..metric("vassal_restarts_total", "Instances after the first one.", |vassal| {
-            Some(number(vassal.restarts))
+            Some(number(vassal.history.restarts()))
         })
     },
     metric("vassal_uptime_seconds", "How long the app is up.", |vassal| vassal.uptime),

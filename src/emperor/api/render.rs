@@ -77,8 +77,8 @@ fn cells(vassal: &Status<'_>) -> [String; COLUMNS.len()] {
         push_printable(&mut last, said);
         last.push_str("; before: ");
     }
-    push_printable(&mut last, vassal.last.unwrap_or("-"));
-    if let Some(why) = vassal.refused {
+    push_printable(&mut last, vassal.history.last_end.as_deref().unwrap_or("-"));
+    if let Some(why) = &vassal.history.refused {
         last.push_str("; reload refused: ");
         push_printable(&mut last, why);
     }
@@ -94,7 +94,7 @@ fn cells(vassal: &Status<'_>) -> [String; COLUMNS.len()] {
         vassal.state.to_owned(),
         vassal.pid.map_or_else(none, |pid| pid.to_string()),
         vassal.uptime.map_or_else(none, rounded),
-        vassal.restarts.to_string(),
+        vassal.history.restarts().to_string(),
         vassal.next_try.map_or_else(none, rounded),
         vassal.mountpoints.counts(),
         last,
@@ -108,13 +108,13 @@ fn push_json(vassal: &Status<'_>, json: &mut Json) {
     json.text("state", Some(vassal.state));
     json.number("pid", vassal.pid.map(i32::unsigned_abs));
     json.seconds("uptime", vassal.uptime);
-    json.number("restarts", Some(vassal.restarts));
+    json.number("restarts", Some(vassal.history.restarts()));
     json.seconds("next_try", vassal.next_try);
     json.raw("ready", if vassal.ready.is_some() { "true" } else { "false" });
     json.text("on_demand", vassal.on_demand);
     json.text("status", vassal.said);
-    json.text("last", vassal.last);
-    json.text("reload_refused", vassal.refused);
+    json.text("last", vassal.history.last_end.as_deref());
+    json.text("reload_refused", vassal.history.refused.as_deref());
     push_mountpoints(vassal.mountpoints, json);
     json.close('}');
 }
@@ -142,52 +142,33 @@ fn push_mountpoints(mountpoints: &Mountpoints, json: &mut Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emperor::core::history::History;
     use crate::emperor::core::vassal_file::VassalFile;
     use crate::protocol::MountState;
 
     static NONE: Mountpoints = Mountpoints::none();
 
-    fn files() -> [VassalFile; 2] {
-        ["/v/app.ini", "/v/long\nname.ini"].map(|path| VassalFile::new(path.into(), 3))
+    fn files() -> [(VassalFile, History); 2] {
+        let up = History {
+            instances: 2,
+            last_end: Some("stopped".to_owned()),
+            refused: Some("app.ini:1: no".to_owned()),
+            ..History::default()
+        };
+        let file = |path: &str| VassalFile::new(path.into(), 3);
+        [(file("/v/app.ini"), up), (file("/v/long\nname.ini"), History::default())]
     }
 
-    fn vassals([first, second]: &[VassalFile; 2]) -> [Status<'_>; 2] {
-        let up = Status {
-            name: "app".into(),
-            path: first,
-            state: "running",
-            stopping: None,
-            pid: Some(42),
-            uptime: Some(Duration::from_millis(3_725_500)),
-            restarts: 1,
-            next_try: None,
-            last: Some("stopped"),
-            refused: Some("app.ini:1: no"),
-            modified: 0,
-            mountpoints: &NONE,
-            since: None,
-            ready: None,
-            loyal: None,
-            heartbeat: None,
-            said: None,
-            reloads: 0,
-            runs: None,
-            born: None,
-            owner: None,
-            failures: None,
-            on_demand: Some("127.0.0.1:80"),
-        };
+    fn vassals([first, second]: &[(VassalFile, History); 2]) -> [Status<'_>; 2] {
         let down = Status {
             name: "long\nname".into(),
-            path: second,
+            path: &second.0,
             state: "backoff",
             stopping: None,
             pid: None,
             uptime: None,
-            restarts: 0,
             next_try: Some(Duration::from_secs(59)),
-            last: None,
-            refused: None,
+            history: &second.1,
             modified: 0,
             mountpoints: &NONE,
             since: None,
@@ -195,12 +176,20 @@ mod tests {
             loyal: None,
             heartbeat: None,
             said: None,
-            reloads: 0,
-            runs: None,
             born: None,
             owner: None,
-            failures: None,
             on_demand: None,
+        };
+        let up = Status {
+            name: "app".into(),
+            path: &first.0,
+            state: "running",
+            pid: Some(42),
+            uptime: Some(Duration::from_millis(3_725_500)),
+            next_try: None,
+            history: &first.1,
+            on_demand: Some("127.0.0.1:80"),
+            ..down.clone()
         };
         [up, down]
     }

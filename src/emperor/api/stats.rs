@@ -70,7 +70,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
         Some(pid) => json.number("pid", Some(pid.unsigned_abs())),
         None => json.raw("pid", "-1"),
     }
-    let last_run = vassal.runs.map(|runs| runs.last);
+    let last_run = vassal.history.runs.map(|runs| runs.last);
     json.number("born", clock.date(vassal.born.or(last_run)));
     json.number("last_mod", Some(vassal.modified));
     let flag = |set: bool| Some(u32::from(set));
@@ -81,7 +81,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("last_loyal", clock.date(vassal.loyal));
     json.number("last_ready", clock.date(vassal.since));
     json.number("last_accepting", clock.date(vassal.ready));
-    json.number("first_run", clock.date(vassal.runs.map(|runs| runs.first)));
+    json.number("first_run", clock.date(vassal.history.runs.map(|runs| runs.first)));
     json.number("last_run", clock.date(last_run));
     json.number("cursed", clock.date(vassal.stopping));
     json.number("zerg", flag(false));
@@ -90,17 +90,17 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("gid", Some(vassal.owner.map_or(0, |owner| owner.gid)));
     json.text("monitor", Some(&vassal.path.parent().unwrap_or(Path::new("")).to_string_lossy()));
     // uWSGI's word for both.
-    json.number("respawns", Some(vassal.restarts + vassal.reloads));
+    json.number("respawns", Some(vassal.history.restarts() + vassal.history.reloads));
     close(json, vassal);
 }
 
 fn push_waiting(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     open(json, vassal);
-    let wait = vassal.failures.map_or(Duration::ZERO, |failures| failures.wait);
+    let wait = vassal.history.failures.map_or(Duration::ZERO, |failures| failures.wait);
     json.number("throttle_level", u64::try_from(wait.as_millis()).ok());
-    json.number("attempt", Some(vassal.failures.map_or(0, |failures| failures.count)));
-    json.number("first_attempt", clock.date(vassal.failures.map(|failures| failures.first)));
-    json.number("last_attempt", clock.date(vassal.failures.map(|failures| failures.last)));
+    json.number("attempt", Some(vassal.history.failures.map_or(0, |failures| failures.count)));
+    json.number("first_attempt", clock.date(vassal.history.failures.map(|failures| failures.first)));
+    json.number("last_attempt", clock.date(vassal.history.failures.map(|failures| failures.last)));
     close(json, vassal);
 }
 
@@ -112,6 +112,6 @@ fn open(json: &mut Json, vassal: &Status<'_>) {
 fn close(json: &mut Json, vassal: &Status<'_>) {
     json.text("name", Some(&vassal.name));
     json.text("state", Some(vassal.state));
-    json.text("last", vassal.last);
+    json.text("last", vassal.history.last_end.as_deref());
     json.close('}');
 }

@@ -1,19 +1,21 @@
 //! What is to be done: the registry's decisions, which the supervisor carries out in their order.
 
-/// What is to be done for one vassal. What comes of it returns as the [`Event`](super::event::Event) that is named here.
+/// What is to be done for one vassal. What comes of it returns as the [`Event`](super::event::Event) that is
+/// named here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write a line to the log.
     Log(String),
-    /// Find out where the first connection is to be waited for: `Address`. An earlier question is not answered.
+    /// Find out where the first connection is to be waited for: `Address`. An earlier question is not
+    /// answered.
     FindAddress {
         /// Why the vassal is refreshed, for the log; it comes back with the answer.
         why: String,
     },
     /// The address is not needed any more.
     ForgetAddress,
-    /// Create a process, with the sockets that are kept and the on-demand socket: `Reading`, then `Spawned` or
-    /// `SpawnFailed`.
+    /// Create a process, with the sockets that are kept and the on-demand socket: `Reading`, then `Spawned`
+    /// or `SpawnFailed`.
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,
@@ -30,8 +32,8 @@ pub enum Effect {
     },
     /// Send PID 1 the file: `Reading`, then `ReloadSent`, `ReloadFailed` or `ReloadImpossible`.
     Reload,
-    /// Have the new configuration read by a process of its own before the app is stopped for it: `CheckBegun` or
-    /// `CheckFailed`; at the end `Checked`.
+    /// Have the new configuration read by a process of its own before the app is stopped for it: `CheckBegun`
+    /// or `CheckFailed`; at the end `Checked`.
     CheckConfig {
         /// Why the new configuration needs a fresh start.
         why: String,
@@ -42,7 +44,7 @@ pub enum Effect {
     AskToStop,
     /// Send SIGKILL: `Died` when it has worked.
     Kill,
-    /// The vassal is gone from the registry: close and forget everything that is held for it. A process that is still
-    /// there is left behind.
+    /// The vassal is gone from the registry: close and forget everything that is held for it. A process that
+    /// is still there is left behind.
     Remove,
 }

@@ -60,7 +60,8 @@ pub enum Event {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
-    /// The process that has read the new configuration has ended: its answer to the reload, and the reason for it.
+    /// The process that has read the new configuration has ended: its answer to the reload, and the reason
+    /// for it.
     Checked(Answer, String),
     /// PID 1 says something over its link.
     Said(FromVassal),

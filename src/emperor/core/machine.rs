@@ -1,8 +1,8 @@
 //! The life of one instance: a pure state machine.
 //!
-//! The machine knows neither processes nor files. What happens is an [`Input`], with the time; what is to be done
-//! about it is the [`Output`] of [`Machine::step`]. Every pair of state and input is written out, so that the
-//! compiler asks for a decision where one of them is added.
+//! The machine knows neither processes nor files. What happens is an [`Input`], with the time; what is to be
+//! done about it is the [`Output`] of [`Machine::step`]. Every pair of state and input is written out, so
+//! that the compiler asks for a decision where one of them is added.
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,17 @@ pub const UP: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(5);
 /// What an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
-/// What an instance gets that has closed its link: its PID 1 has ended then, and the kernel takes down the rest. An
-/// instance that is still there after this time waits for a filesystem, and has to be freed from it; all of it
-/// within a second.
+/// What an instance gets that has closed its link: its PID 1 has ended then, and the kernel takes down the
+/// rest. An instance that is still there after this time waits for a filesystem, and has to be freed from it;
+/// all of it within a second.
 const FREE: Duration = Duration::from_millis(500);
 /// The longest announcement that is believed: the time comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// SIGKILL is repeated, and so logged again, at this interval while the kernel does not get the process out. After
-/// the first interval the process may also be given up.
+/// SIGKILL is repeated, and so logged again, at this interval while the kernel does not get the process out.
+/// After the first interval the process may also be given up.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
-/// An instance that sets up for longer than this is worth a log line, and another one each time that the setup has
-/// taken twice as long.
+/// An instance that sets up for longer than this is worth a log line, and another one each time that the
+/// setup has taken twice as long.
 const SETUP: Duration = Duration::from_secs(10);
 
 /// Where an instance is in its life.
@@ -113,7 +113,8 @@ pub enum Then {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The vassal is to run as its file says now: the file appeared or changed, or a command asked for a reload.
+    /// The vassal is to run as its file says now: the file appeared or changed, or a command asked for a
+    /// reload.
     Refresh,
     /// No instance is wanted any more.
     Stop,
@@ -145,8 +146,8 @@ pub enum Input {
     Died,
     /// The process has ended and was reaped, and had said that its file is invalid.
     DiedInvalid,
-    /// The process that [`Output::Spawn`] asked for could not be created, or the socket that [`Output::Listen`]
-    /// asked for cannot be listened on.
+    /// The process that [`Output::Spawn`] asked for could not be created, or the socket that
+    /// [`Output::Listen`] asked for cannot be listened on.
     SpawnFailed,
     /// Time has passed.
     Time,
@@ -195,7 +196,8 @@ pub enum Output {
 pub struct Machine {
     state: State,
     backoff: backoff::Backoff,
-    /// When the running app is given up, unless it says before that it is alive. None before its first heartbeat.
+    /// When the running app is given up, unless it says before that it is alive. None before its first
+    /// heartbeat.
     alive_until: Option<Instant>,
     /// Whether a process is only created when a client connects.
     on_demand: bool,
@@ -217,7 +219,8 @@ impl Machine {
         self.on_demand = on_demand;
     }
 
-    /// Takes the limits of the delays from `backoff`, and goes on with the present delay as far as they allow.
+    /// Takes the limits of the delays from `backoff`, and goes on with the present delay as far as they
+    /// allow.
     pub fn set_backoff(&mut self, backoff: backoff::Backoff) {
         self.backoff = backoff.resume(self.next_delay());
     }
@@ -355,7 +358,8 @@ impl Machine {
     fn leave(&self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
-            // The socket may still be readable: an app that leaves at once must not be started in a tight loop.
+            // The socket may still be readable: an app that leaves at once must not be started in a tight
+            // loop.
             Running { since } if self.on_demand => ask_to_stop(after_running(since, now), now),
             Starting { .. } | Running { .. } => ask_to_stop(Then::Rest, now),
             // The app has not seen the changed file yet.

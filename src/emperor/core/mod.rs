@@ -1,15 +1,18 @@
-//! What the emperor knows and decides, without doing anything.
+//! What the emperor knows of its vassals, and what it decides.
 //!
-//! Events and times come in as arguments; states, actions and text go out. [`machine`] is the life of one
-//! vassal, the others are what is known of it.
+//! What happens comes in as an [`event::Event`], with the time; what is to be done goes out as an
+//! [`effect::Effect`]. [`registry`] holds all vassals and decides; [`vassal`], [`instance`] and [`history`] are
+//! what is known of one; [`machine`] is the life of one instance. [`saved`] is all of it as bytes, for an
+//! upgrade; [`status`] is what other rooms show of it.
 //!
-//! Nothing here makes a system call, holds a descriptor, or asks what time it is; nothing is imported from
-//! the other rooms.
+//! Nothing here makes a system call, holds a descriptor, or asks for the time, so that all of it can be tested
+//! without processes and files. Nothing is imported from the other rooms of the emperor.
 
 pub mod backoff;
 pub mod effect;
 pub mod event;
 pub mod file_version;
+pub mod history;
 pub mod instance;
 pub mod machine;
 pub mod mountpoints;

@@ -1,6 +1,7 @@
 //! The checked mountpoints of a vassal, over all its instances. Pure.
 //!
-//! An instance tells how its own are, and counts their losses from its start; what was lost before it is added here.
+//! An instance tells how its own are, and counts their losses from its start; what was lost before it is
+//! added here.
 
 use std::fmt::Write as _;
 

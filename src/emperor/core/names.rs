@@ -1,5 +1,5 @@
-//! Which file a vassal's name means. The files of several directories can have the same name: the first one has it, the
-//! others wait for its end.
+//! Which file a vassal's name means. The files of several directories can have the same name: the first one
+//! has it, the others wait for its end.
 
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
@@ -53,7 +53,8 @@ impl Names {
         self.waiting.retain(|waiting| **waiting != *file);
     }
 
-    /// The file does not have its name any more. Returns the file that has waited for it longest, which may claim it.
+    /// The file does not have its name any more. Returns the file that has waited for it longest, which may
+    /// claim it.
     pub fn release(&mut self, file: &VassalFile) -> Option<Rc<VassalFile>> {
         self.taken.remove(file.name());
         let next = self.waiting.iter().position(|waiting| waiting.name() == file.name())?;

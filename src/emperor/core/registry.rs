@@ -1,8 +1,9 @@
 //! All vassals: what happens comes in as events, what is to be done goes out as effects.
 //!
-//! The registry decides, and does nothing: it holds no descriptor, makes no system call, and is told the time. The
-//! supervisor carries the effects out in their order; what comes of one returns as an event. So no effect is carried
-//! out inside of another one, and everything that an event leads to can be read, and tested, here.
+//! The registry decides, and does nothing: it holds no descriptor, makes no system call, and is told the
+//! time. The supervisor carries the effects out in their order; what comes of one returns as an event. So no
+//! effect is carried out inside of another one, and everything that an event leads to can be read, and
+//! tested, here.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,13 +13,14 @@ use super::backoff::Backoff;
 use super::effect::Effect;
 use super::event::Event;
 use super::file_version::FileVersion;
+use super::history::Runs;
 use super::instance::ProcessFacts;
 use super::machine::{Answer, Input, Output, State, Then, next};
 use super::names::{Claim, Names};
 use super::sorted_map::SortedMap;
 use super::text::Count;
 use super::timers::Timers;
-use super::vassal::{Runs, Vassal};
+use super::vassal::Vassal;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 use crate::error::Error;
@@ -40,8 +42,8 @@ pub struct Rules {
     pub backoff: Backoff,
     /// How long an app that has given a heartbeat may go without one.
     pub heartbeat: Duration,
-    /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In tyrant mode
-    /// a file is only read with the rights of its owner.
+    /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In
+    /// tyrant mode a file is only read with the rights of its owner.
     pub checks_config: bool,
 }
 
@@ -196,8 +198,8 @@ impl Registry {
                 Some((State::Running { .. }, Some(process))) => process.condemn(silence),
                 _ => {}
             }
-            // A process that does not die only gets more SIGKILLs until everything ends: a second instance beside it
-            // could not work.
+            // A process that does not die only gets more SIGKILLs until everything ends: a second instance
+            // beside it could not work.
             self.step(&file, if self.is_ending { Input::GiveUp } else { Input::Time }, now);
         }
     }
@@ -321,8 +323,8 @@ impl Registry {
         self.follow(file, output, now);
     }
 
-    /// The file under the name that its vassal has. A vassal that was taken over keeps its name, whatever a directory or
-    /// pattern of the new configuration makes of it.
+    /// The file under the name that its vassal has. A vassal that was taken over keeps its name, whatever a
+    /// directory or pattern of the new configuration makes of it.
     fn known(&self, file: &Rc<VassalFile>) -> Rc<VassalFile> {
         Rc::clone(self.vassals.key(file).unwrap_or(file))
     }

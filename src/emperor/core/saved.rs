@@ -1,9 +1,9 @@
 //! Everything an emperor knows of its vassals, as bytes for the program that takes its place.
 //!
-//! The bytes begin with the versions of the link's messages and of this form: bytes of another version are refused, and
-//! so are bytes that are cut off or padded. They come from a memory file that only an emperor could write, so that a
-//! mistake in them is no attack. A time is written as its distance from the present, since clocks of different programs
-//! cannot be compared otherwise.
+//! The bytes begin with the versions of the link's messages and of this form: bytes of another version are
+//! refused, and so are bytes that are cut off or padded. They come from a memory file that only an emperor
+//! could write, so that a mistake in them is no attack. A time is written as its distance from the present,
+//! since clocks of different programs cannot be compared otherwise.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::file_version::FileVersion;
+use super::history::{Failures, History, Runs};
 use super::instance::{Instance, ProcessFacts};
 use super::machine::{End, Machine, State, Then};
 use super::mountpoints::{Mountpoint, Mountpoints};
 use super::owner::Owner;
-use super::vassal::{Failures, History, Runs, Vassal};
+use super::vassal::Vassal;
 use super::vassal_file::VassalFile;
 use crate::config;
 use crate::protocol::{self, ExitReason, FromVassal};
@@ -148,7 +149,8 @@ impl Saved {
     }
 }
 
-/// Everything is written in the order of the fields; [`Reader`] has the same functions in the other direction.
+/// Everything is written in the order of the fields; [`Reader`] has the same functions in the other
+/// direction.
 struct Writer {
     bytes: Vec<u8>,
     now: Instant,

@@ -1,7 +1,7 @@
 //! A map kept as one sorted vector.
 //!
-//! For the few thousand entries that an emperor has this is as fast as a tree, takes less memory, and has a fraction of
-//! its code, of which the program would hold a copy for each type of key.
+//! For the few thousand entries that an emperor has this is as fast as a tree, takes less memory, and has a
+//! fraction of its code, of which the program would hold a copy for each type of key.
 
 use std::borrow::Borrow;
 
@@ -72,7 +72,8 @@ impl<K: Ord, V> SortedMap<K, V> {
         }
     }
 
-    /// Adds keys that it has none of, and puts them in order once: thousands that come one by one would each move the rest.
+    /// Adds keys that it has none of, and puts them in order once: thousands that come one by one would each
+    /// move the rest.
     pub fn add(&mut self, entries: Vec<(K, V)>) {
         if !entries.is_empty() {
             self.0.extend(entries);

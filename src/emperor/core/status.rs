@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use super::history::History;
 use super::mountpoints::Mountpoints;
 use super::owner::Owner;
 use super::text::Count;
-use super::vassal::{Failures, Runs};
 use super::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
 /// What is known of one vassal.
+#[derive(Clone)]
 pub struct Status<'a> {
     /// Its name.
     pub name: Cow<'a, str>,
@@ -25,14 +26,10 @@ pub struct Status<'a> {
     pub pid: Option<i32>,
     /// How long its app has been running.
     pub uptime: Option<Duration>,
-    /// How many instances there were before this one.
-    pub restarts: u64,
     /// How long until the next instance is tried.
     pub next_try: Option<Duration>,
-    /// Why the last instance ended or could not start.
-    pub last: Option<&'a str>,
-    /// Why the file, as it is now, was not taken by the running instance.
-    pub refused: Option<&'a str>,
+    /// What has happened to it so far.
+    pub history: &'a History,
     /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
     pub modified: u64,
     /// Its checked mountpoints.
@@ -47,16 +44,10 @@ pub struct Status<'a> {
     pub heartbeat: Option<Instant>,
     /// What the app does at present, in its own words.
     pub said: Option<&'a str>,
-    /// How often an instance was reloaded without another one.
-    pub reloads: u64,
-    /// When its first and its latest app were started.
-    pub runs: Option<Runs>,
     /// When the instance was created.
     pub born: Option<Instant>,
     /// Who owns the instance's file.
     pub owner: Option<Owner>,
-    /// Its failures in a row.
-    pub failures: Option<Failures>,
     /// Where the emperor listens for it.
     pub on_demand: Option<&'a str>,
 }
@@ -74,13 +65,13 @@ impl Status<'_> {
         if let Some(pid) = self.pid {
             let _ = write!(line, ", pid {pid}");
         }
-        let _ = write!(line, ", {}", Count(self.restarts, "restart"));
+        let _ = write!(line, ", {}", Count(self.history.restarts(), "restart"));
         let losses = self.mountpoints.losses();
         let losses = Some(losses.as_str()).filter(|losses| !losses.is_empty());
         for (what, why) in [
             (", says: ", self.said),
-            (", last: ", self.last),
-            (", reload refused: ", self.refused),
+            (", last: ", self.history.last_end.as_deref()),
+            (", reload refused: ", self.history.refused.as_deref()),
             (", mountpoint ", losses),
         ] {
             if let Some(why) = why {

@@ -15,8 +15,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// The name of a file as text: what is no UTF-8 is written `\xff`, so that two names never look the same. A name that
-/// holds such a mark itself has its backslashes written like that.
+/// The name of a file as text: what is no UTF-8 is written `\xff`, so that two names never look the same. A
+/// name that holds such a mark itself has its backslashes written like that.
 pub fn readable(name: &OsStr) -> Cow<'_, str> {
     let is_marked = name.as_bytes().windows(3).any(|part| matches!(part, [b'\\', b'x', b'5' | b'8'..]));
     if let Some(text) = name.to_str().filter(|_| !is_marked) {

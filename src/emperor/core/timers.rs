@@ -41,7 +41,8 @@ impl<K: Ord + Clone> Timers<K> {
         self.by_time.iter().next().map(|((at, _), ())| *at)
     }
 
-    /// The key whose timer is the next one, if that is due. The timer stays until it is [set](Self::set) again.
+    /// The key whose timer is the next one, if that is due. The timer stays until it is [set](Self::set)
+    /// again.
     pub fn due(&self, now: Instant) -> Option<K> {
         let ((at, key), ()) = self.by_time.iter().next()?;
         (*at <= now).then(|| key.clone())

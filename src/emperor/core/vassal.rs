@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::file_version::FileVersion;
+use super::history::{Failures, History};
 use super::instance::{Instance, ProcessFacts};
 use super::machine::{End, State, Then};
 use super::mountpoints::Mountpoints;
@@ -31,47 +32,6 @@ pub struct Vassal {
     pub(super) mountpoints: Mountpoints,
     /// The instance.
     pub(super) instance: Instance,
-}
-
-/// What has happened to a vassal so far.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct History {
-    /// How many instances were created.
-    pub instances: u64,
-    /// How often an instance was reloaded without a new process.
-    pub reloads: u64,
-    /// When the first and the latest app were started.
-    pub runs: Option<Runs>,
-    /// The failures in a row.
-    pub failures: Option<Failures>,
-    /// Why the last instance ended or could not start.
-    pub last_end: Option<String>,
-    /// Why the file, as it is now, was not taken by the running instance, which goes on with an older version.
-    pub refused: Option<String>,
-    /// Whether an app has ever said that it is ready.
-    pub announces: bool,
-}
-
-/// When the apps of a vassal were started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Runs {
-    /// When the first instance was created.
-    pub first: Instant,
-    /// When the latest instance was created or reloaded.
-    pub last: Instant,
-}
-
-/// Failures in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failures {
-    /// How many.
-    pub count: u32,
-    /// When the first one was.
-    pub first: Instant,
-    /// When the last one was.
-    pub last: Instant,
-    /// The delay after the last one.
-    pub wait: Duration,
 }
 
 impl Vassal {
@@ -119,8 +79,8 @@ impl Vassal {
             || matches!(self.state(), State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
     }
 
-    /// Whether it is on its way out for good: started again it would fail for ever, as no scan would find its file
-    /// gone.
+    /// Whether it is on its way out for good: started again it would fail for ever, as no scan would find its
+    /// file gone.
     pub(super) fn has_lost_its_file(&self) -> bool {
         matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
     }
@@ -139,8 +99,8 @@ impl Vassal {
         }
     }
 
-    /// An instance is gone, or could not be created, for this reason. Whether that was a failure is seen by the state
-    /// that follows.
+    /// An instance is gone, or could not be created, for this reason. Whether that was a failure is seen by
+    /// the state that follows.
     pub(super) fn ended(&mut self, why: String, now: Instant) {
         self.history.last_end = Some(why);
         self.history.failures = match self.state() {
@@ -159,7 +119,7 @@ impl Vassal {
 
     /// What is to be told of it.
     pub(super) fn status<'a>(&'a self, file: &'a VassalFile, now: Instant) -> Status<'a> {
-        let (process, history) = (self.instance.process.as_ref(), &self.history);
+        let process = self.instance.process.as_ref();
         let (mut since, mut next_try) = (None, None);
         let state = match self.state() {
             State::Idle => "idle",
@@ -196,10 +156,8 @@ impl Vassal {
             stopping: process.filter(|_| is_stopping).map(|process| process.stopping().unwrap_or(now)),
             pid: process.map(|process| process.pid),
             uptime: since.map(|since| now.saturating_duration_since(since)),
-            restarts: history.instances.saturating_sub(1),
             next_try: next_try.map(|until| until.saturating_duration_since(now)),
-            last: history.last_end.as_deref(),
-            refused: history.refused.as_deref(),
+            history: &self.history,
             modified: u64::try_from(self.file_version.modified).unwrap_or(0),
             mountpoints: &self.mountpoints,
             since,
@@ -207,11 +165,8 @@ impl Vassal {
             loyal: process.and_then(|process| process.loyal),
             heartbeat: process.and_then(|process| process.heartbeat),
             said: process.map(|process| process.status.as_str()).filter(|said| !said.is_empty()),
-            reloads: history.reloads,
-            runs: history.runs,
             born: process.map(|process| process.born),
             owner: process.map(|process| process.owner),
-            failures: history.failures,
             on_demand: self.on_demand.as_ref().map(|address| address.name.as_str()),
         }
     }

@@ -18,8 +18,9 @@ pub struct VassalFile {
 }
 
 impl VassalFile {
-    /// The file at `path`. Its vassal's name begins at this byte of it: with the file, or, where a pattern finds files of the
-    /// same name in several directories, with the first directory that a wildcard stands for.
+    /// The file at `path`. Its vassal's name begins at this byte of it: with the file, or, where a pattern
+    /// finds files of the same name in several directories, with the first directory that a wildcard stands
+    /// for.
     pub fn new(path: PathBuf, name_at: usize) -> Self {
         Self { path, name_at }
     }

@@ -17,8 +17,8 @@ use crate::log_of;
 use crate::protocol::ToVassal;
 
 impl Supervisor {
-    /// Does everything that the registry has decided. What comes of an effect is told to the registry before the next
-    /// effect is carried out.
+    /// Does everything that the registry has decided. What comes of an effect is told to the registry before
+    /// the next effect is carried out.
     pub(super) fn run_effects(&mut self, now: Instant) {
         while let Some((file, effect)) = self.registry.next_effect() {
             if let Some(event) = self.carry_out(&file, effect, now) {
@@ -70,7 +70,8 @@ impl Supervisor {
         None
     }
 
-    /// Where the first connection to a vassal is waited for: a command may have to be asked, which answers later.
+    /// Where the first connection to a vassal is waited for: a command may have to be asked, which answers
+    /// later.
     fn find_address(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Option<Event> {
         if self.questions.ask(file, &why, now) {
             self.take_replies(now);
@@ -102,8 +103,8 @@ impl Supervisor {
         }
     }
 
-    /// Makes the on-demand socket that a vassal is to have, unless it is there already, and waits for no connection to an
-    /// earlier one. `operation`, `object` and `processes` are what it is for.
+    /// Makes the on-demand socket that a vassal is to have, unless it is there already, and waits for no
+    /// connection to an earlier one. `operation`, `object` and `processes` are what it is for.
     fn open_demand(
         &mut self,
         file: &Rc<VassalFile>,

@@ -146,7 +146,8 @@ impl Handles {
     /// Waits for the first connection to the on-demand socket of a vassal.
     ///
     /// # Errors
-    /// There is no such socket: it got lost in an upgrade. ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)).
+    /// There is no such socket: it got lost in an upgrade. ENOMEM, ENOSPC at the user's limit of watches
+    /// (epoll_ctl(2)).
     pub(super) fn poll(&mut self, file: &Rc<VassalFile>) -> Result<()> {
         self.stop_polling(file);
         let Some((_, socket)) = self.kept(file).and_then(Kept::demand) else {
@@ -162,8 +163,8 @@ impl Handles {
         Ok(())
     }
 
-    /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket too, which
-    /// would keep the registration alive.
+    /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket
+    /// too, which would keep the registration alive.
     pub(super) fn stop_polling(&mut self, file: &VassalFile) {
         let Some(handle) = self.by_file.get_mut(file) else { return };
         if let Some((number, (_, socket))) = handle.polled_fd.take().zip(handle.sockets.demand()) {

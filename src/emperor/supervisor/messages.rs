@@ -12,9 +12,9 @@ use crate::emperor::instance::process::Packet;
 use crate::log_of;
 use crate::protocol::{FromVassal, KeptSocket};
 
-/// How many packets of one vassal are read before it is another one's turn: more than a socket's buffer holds, so that
-/// a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends three in its life and two
-/// for each reload.
+/// How many packets of one vassal are read before it is another one's turn: more than a socket's buffer
+/// holds, so that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends
+/// three in its life and two for each reload.
 const PACKETS_PER_TURN: usize = 512;
 
 impl Supervisor {

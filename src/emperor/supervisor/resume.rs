@@ -42,8 +42,9 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// After a scan: ends vassals that were taken over and whose files are not there any more, or that the scan `would`
-    /// have found if their directories were watched. Whether there are others whose files no scan has found yet.
+    /// After a scan: ends vassals that were taken over and whose files are not there any more, or that the
+    /// scan `would` have found if their directories were watched. Whether there are others whose files no
+    /// scan has found yet.
     pub fn drop_unclaimed(&mut self, would: impl Fn(&VassalFile) -> bool, now: Instant) -> bool {
         let unclaimed = self.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
         let unclaimed: Vec<_> = unclaimed.map(|(file, _)| Rc::clone(file)).collect();

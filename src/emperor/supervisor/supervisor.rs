@@ -138,8 +138,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Asks all instances that check mountpoints how fast those answer, which is known the next time; everything else
-    /// they tell by themselves.
+    /// Asks all instances that check mountpoints how fast those answer, which is known the next time;
+    /// everything else they tell by themselves.
     pub fn ask_for_mountpoints(&self) {
         for (file, _) in self.registry.vassals().filter(|(_, vassal)| vassal.has_mountpoints()) {
             if let Some(process) = self.handles.process(file) {
@@ -179,8 +179,8 @@ impl Supervisor {
         self.apply(file, Event::Died { status, out_of_memory }, now);
     }
 
-    /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever. All with one
-    /// look at the machine, since hundreds may hang in the same moment.
+    /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever.
+    /// All with one look at the machine, since hundreds may hang in the same moment.
     pub fn free_killed(&mut self) {
         let killed = std::mem::take(&mut self.killed);
         if killed.is_empty() {

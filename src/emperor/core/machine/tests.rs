@@ -509,7 +509,8 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
     assert_eq!(checked.step(Input::Checking(seconds(9)), now), Output::None);
     assert_eq!(checked.step(Input::Answered(Answer::Refused), now + seconds(1)), Output::None);
     assert_eq!(checked.deadline(), deadline);
-    // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new one runs.
+    // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new
+    // one runs.
     let mut machine = machine(Running { since: now });
     for event in [Input::Reloading(seconds(9)), Input::Running] {
         machine.step(Input::Heartbeat(seconds(2)), now);

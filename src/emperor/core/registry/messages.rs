@@ -42,7 +42,8 @@ impl Registry {
         }
     }
 
-    /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of the emperor.
+    /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of
+    /// the emperor.
     pub(super) fn link_closed(&mut self, file: &Rc<VassalFile>, mistake: Option<String>, now: Instant) {
         let Some(process) = self.process_mut(file) else { return };
         process.is_linked = false;

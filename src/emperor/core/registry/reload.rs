@@ -19,8 +19,8 @@ impl Registry {
         self.follow(file, output, now);
     }
 
-    /// The answer to a reload. The app that runs is not stopped for a file that nobody can run: a process of its own
-    /// reads that before.
+    /// The answer to a reload. The app that runs is not stopped for a file that nobody can run: a process of
+    /// its own reads that before.
     pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let is_asked = matches!(vassal.state(), State::Reloading { .. });

@@ -1,4 +1,5 @@
-//! What the registry decides, told as stories: what happens, and what is to be done then. No process, no file, no clock.
+//! What the registry decides, told as stories: what happens, and what is to be done then. No process, no
+//! file, no clock.
 
 use std::ffi::OsStr;
 
@@ -131,7 +132,8 @@ fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     assert_eq!(story.died("a"), ["a| stopped; up 3.0 s; respawning now", "a: Spawn"]);
     assert_eq!(story.spawned("a"), ["a| started (pid 102)", "a: RunCommands"]);
     let status = story.registry.statuses(story.now).next().unwrap();
-    assert_eq!((status.restarts, status.last, status.pid), (1, Some("stopped"), Some(102)));
+    assert_eq!((status.history.restarts(), status.pid), (1, Some(102)));
+    assert_eq!(status.history.last_end.as_deref(), Some("stopped"));
 }
 
 #[test]
@@ -193,9 +195,10 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     assert_eq!((story.pass(1), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
     story.spawned("a");
     story.now += Duration::from_secs(1);
-    let line = "a| vassal-init exited with status 0 without a reason; 1.0 s after its start, never ran; next try in 4.0 s";
+    let why = "vassal-init exited with status 0 without a reason";
+    let line = format!("a| {why}; 1.0 s after its start, never ran; next try in 4.0 s");
     assert_eq!(story.died("a"), [line]);
-    let failures = story.registry.statuses(story.now).next().unwrap().failures.unwrap();
+    let failures = story.registry.statuses(story.now).next().unwrap().history.failures.unwrap();
     assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
     assert_eq!(story.pass(4), ["a: Spawn"]);
     // Down for longer than connections are to wait.
@@ -512,8 +515,8 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
     assert_eq!(story.effects(), [find("a", "file changed")]);
 }
 
-/// Many vassals live through whatever may happen, in any order. After each event all effects are carried out, with any
-/// outcome; then what the registry knows fits together.
+/// Many vassals live through whatever may happen, in any order. After each event all effects are carried out,
+/// with any outcome; then what the registry knows fits together.
 #[test]
 fn whatever_happens_in_whatever_order_fits_together() {
     let mut story = Story::new();

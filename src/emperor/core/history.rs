@@ -1,0 +1,52 @@
+//! What has happened to a vassal, over all its instances.
+
+use std::time::{Duration, Instant};
+
+/// What has happened to a vassal so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// How many instances were created.
+    pub instances: u64,
+    /// How often an instance was reloaded without a new process.
+    pub reloads: u64,
+    /// When the first and the latest app were started.
+    pub runs: Option<Runs>,
+    /// The failures in a row.
+    pub failures: Option<Failures>,
+    /// Why the last instance ended or could not start.
+    pub last_end: Option<String>,
+    /// Why the file, as it is now, was not taken by the running instance, which goes on with an older
+    /// version.
+    pub refused: Option<String>,
+    /// Whether an app has ever said that it is ready.
+    pub announces: bool,
+}
+
+/// When the apps of a vassal were started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runs {
+    /// When the first instance was created.
+    pub first: Instant,
+    /// When the latest instance was created or reloaded.
+    pub last: Instant,
+}
+
+/// Failures in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub count: u32,
+    /// When the first one was.
+    pub first: Instant,
+    /// When the last one was.
+    pub last: Instant,
+    /// The delay after the last one.
+    pub wait: Duration,
+}
+
+impl History {
+    /// How many instances there were before the present one.
+    pub fn restarts(&self) -> u64 {
+        self.instances.saturating_sub(1)
+    }
+}
