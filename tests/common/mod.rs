@@ -9,6 +9,7 @@
 #![allow(dead_code)] // each test program uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
 
+pub mod command;
 pub mod cow;
 pub mod daemon;
 pub mod faulty;

@@ -2,66 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use crate::common::command::{Running, as_pid1, ended, init};
+use crate::common::{eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
-
-/// Exit status (128+n for signal n), standard output and standard error.
-fn ended(command: &mut Command) -> (i32, String, String) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let status = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap());
-    (status, text(&output.stdout), text(&output.stderr))
-}
-
-fn init(sandbox: &Sandbox, arguments: &[&str]) -> Command {
-    let mut command = sandbox.program("vassal-init");
-    command.args(arguments);
-    command
-}
-
-/// The same as PID 1 of a new pid namespace, with a `/proc` of its own.
-fn as_pid1(sandbox: &Sandbox, arguments: &[&str]) -> Command {
-    let mut command =
-        sandbox.wrapped(&["unshare", "--mount", "--pid", "--fork", "--mount-proc"], "vassal-init");
-    command.args(arguments);
-    command
-}
-
-/// A started init, killed at the end.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    fn pid(&self) -> i32 {
-        self.0.id() as i32
-    }
-
-    /// The command's process, once it has executed a program of this name.
-    fn command(&self, comm: &str) -> i32 {
-        let is_it = |process: &process::Process| process.parent == self.pid() && process.comm == comm;
-        eventually(comm, || process::all().into_iter().find(is_it)).pid
-    }
-
-    fn wait(&mut self) -> i32 {
-        let status = eventually("the init's end", || self.0.try_wait().unwrap());
-        status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn it_ends_with_the_commands_status() {
