@@ -9,6 +9,7 @@ mod cli;
 mod differential;
 mod fuzz;
 mod jail;
+mod keys;
 mod limits;
 mod oracle;
 mod plan;

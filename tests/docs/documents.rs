@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use vassal::config::cmdline::args::{self, MODES};
+use vassal::config::keys::actions;
 use vassal::config::keys::emperor::EMPEROR;
-use vassal::config::keys::options::{Group, Program, Row, Takes};
+use vassal::config::keys::options::{Group, Program, Reload, Row, Takes};
 use vassal::config::keys::vassal::VASSAL_INIT;
 
 /// What MODES are: what each takes, and what it does.
@@ -107,10 +108,14 @@ fn man(program: &Program) -> String {
     let heading = if program.runs_commands() { "FLAGS" } else { "COMMANDS" };
     let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
     page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals sign: KEY = VALUE.\n";
+    if program.runs_commands() {
+        page += "A reload starts the app anew in the same jail, and most keys count for that app; where it says that a change\n\
+                 takes a fresh jail, the emperor starts a fresh instance.\n";
+    }
     for (group, rows) in groups(program) {
         let _ = writeln!(page, ".SS {}", group.title());
         for row in rows {
-            page += &entry(row.name, value_name(row), row.doc(), row.more());
+            page += &entry(row.name, value_name(row), row.doc(), &row.more());
         }
     }
     page += ".SS Without a file to run\n";
@@ -152,6 +157,36 @@ enum Kind {
     Other,
 }
 
+/// What no shell can complete.
+const OTHERS: &[&str] = &[
+    "ACTION:ARGS",
+    "ADDRESS",
+    "COMMAND",
+    "COUNT",
+    "FORMAT",
+    "FS SOURCE DIR [FLAGS]",
+    "FUNCTION ARG",
+    "KEY=VALUE",
+    "LIST",
+    "MEGABYTES",
+    "MILLISECONDS",
+    "MODE",
+    "NAME",
+    "NAME=VALUE",
+    "NEW_ROOT PUT_OLD",
+    "NUMBER",
+    "PERCENT",
+    "POLICY",
+    "SECONDS",
+    "SIGNAL:REPLACEMENT",
+    "SIZE",
+    "SUFFIX",
+    "TIME",
+    "UID[:GID]",
+    "USER[:GROUP]",
+    "exec:COMMAND",
+];
+
 impl Kind {
     fn of(row: &Row) -> Self {
         match value_name(row) {
@@ -161,7 +196,8 @@ impl Kind {
             "USER" => Self::User,
             "GROUP" => Self::Group,
             "SIGNAL" => Self::Signal,
-            _ => Self::Other,
+            name if OTHERS.contains(&name) => Self::Other,
+            name => panic!("'{}' takes a {name}: say in Kind::of what a shell completes it with", row.name),
         }
     }
 }
@@ -317,6 +353,49 @@ fn the_reference_has_every_option_once_and_no_other() {
     known.sort();
     known.dedup();
     assert_eq!(documented, known);
+}
+
+/// The names between backticks in the paragraph of a text that begins like this.
+fn named(text: &str, beginning: &str) -> Vec<String> {
+    let (_, rest) = text.split_once(beginning).unwrap_or_else(|| panic!("no paragraph '{beginning}'"));
+    let sentence = rest.split(".\n").next().unwrap().split(". ").next().unwrap();
+    sentence.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn behaviour_tells_what_a_reload_does_with_each_key() {
+    let behaviour = fs::read_to_string(root().join("docs/behaviour.md")).unwrap();
+    let rows = |is_it: fn(Reload) -> bool| {
+        let rows = VASSAL_INIT.rows().filter(|row| row.reload.is_some_and(is_it));
+        let mut names: Vec<_> = rows.map(|row| row.name.to_owned()).collect();
+        names.sort();
+        names
+    };
+    for (beginning, expected) in [
+        ("\nThese keys shape the jail:", rows(|reload| matches!(reload, Reload::FreshJail(_)))),
+        ("\nThese count as soon as the vassal is reloaded,", rows(|reload| matches!(reload, Reload::Live))),
+    ] {
+        assert_eq!(named(&behaviour, beginning), expected, "docs/behaviour.md:{beginning}");
+    }
+}
+
+#[test]
+fn the_reference_has_every_action_and_function() {
+    let reference = fs::read_to_string(root().join("docs/reference.md")).unwrap();
+    let (_, table) = reference.split_once("| Action | Arguments | |\n").unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').collect::<Vec<_>>())
+        .collect();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut documented: Vec<_> = rows.iter().flat_map(|row| names(row[1])).collect();
+    documented.sort();
+    assert_eq!(documented, actions::names().collect::<Vec<_>>());
+    let of_call = rows.iter().filter(|row| row[1].contains("`call"));
+    let mut called: Vec<_> = of_call.flat_map(|row| names(row[2]).into_iter().chain(names(row[3]))).collect();
+    called.sort();
+    assert_eq!(called, actions::functions().collect::<Vec<_>>());
 }
 
 #[test]

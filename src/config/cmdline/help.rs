@@ -32,7 +32,7 @@ pub fn overview(program: &Program) -> String {
 pub fn entry(row: &Row) -> String {
     let mut text = format!("{}\n", synopsis(row));
     push_wrapped(&mut text, row.doc(), 4);
-    push_wrapped(&mut text, row.more(), 4);
+    push_wrapped(&mut text, &row.more(), 4);
     text
 }
 

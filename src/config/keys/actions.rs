@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::values::{self, Parsed, pick, quoted};
+use super::values::{self, Parsed, not_one_of, pick, quoted};
 use crate::config::bytes::split_once;
 use crate::config::plan::{Action, Mount, Umount, WaitKind};
 use crate::mount::flags;
@@ -51,50 +51,67 @@ enum Kind {
     },
 }
 
+/// One action.
+struct ActionRow {
+    name: &'static str,
+    /// Its arguments, for help.
+    form: &'static str,
+    kind: Kind,
+    /// Whether uWSGI lets it fail: it does not look at how the action ended.
+    tolerant: bool,
+}
+
+const fn row(name: &'static str, form: &'static str, kind: Kind) -> ActionRow {
+    ActionRow { name, form, kind, tolerant: false }
+}
+
+impl ActionRow {
+    const fn tolerant(self) -> Self {
+        Self { tolerant: true, ..self }
+    }
+}
+
 /// uWSGI's actions, as far as they make sense outside its process, and `chroot`, `rmdir` and `umask`.
 #[rustfmt::skip]
-const ACTIONS: &[(&str, Kind)] = &[
-    ("alarm", Kind::Alarm),
-    ("append", Kind::Write { append: true, line_break: false }),
-    ("appendn", Kind::Write { append: true, line_break: true }),
-    ("call", Kind::Call { number: false }),
-    ("callint", Kind::Call { number: true }),
-    ("callintret", Kind::Call { number: true }),
-    ("callret", Kind::Call { number: false }),
-    ("cd", Kind::Path(Action::Chdir)),
-    ("chdir", Kind::Path(Action::Chdir)),
-    ("chmod", Kind::Chmod),
-    ("chown", Kind::Chown { numbers: false }),
-    ("chown2", Kind::Chown { numbers: true }),
-    ("chroot", Kind::Path(Action::Chroot)),
-    ("creat", Kind::Path(Action::Create)),
-    ("create", Kind::Path(Action::Create)),
-    ("exec", Kind::Exec),
-    ("exit", Kind::Exit),
-    ("hostname", Kind::Hostname),
-    ("log", Kind::Print),
-    ("mkdir", Kind::Path(Action::Mkdir)),
-    ("mount", Kind::Mount),
-    ("print", Kind::Print),
-    ("putenv", Kind::Putenv),
-    ("rmdir", Kind::Path(Action::Rmdir)),
-    ("safeexec", Kind::Exec),
-    ("spinningfifo", Kind::Fifo { wait: true }),
-    ("sticky", Kind::Path(Action::Sticky)),
-    ("umask", Kind::Umask),
-    ("umount", Kind::Umount),
-    ("unlink", Kind::Path(Action::Unlink)),
-    ("wait_for_dir", Kind::WaitFor(WaitKind::Directory)),
-    ("wait_for_file", Kind::WaitFor(WaitKind::File)),
-    ("wait_for_fs", Kind::WaitFor(WaitKind::Any)),
-    ("wait_for_socket", Kind::WaitFor(WaitKind::Socket)),
-    ("write", Kind::Write { append: false, line_break: false }),
-    ("writefifo", Kind::Fifo { wait: false }),
-    ("writen", Kind::Write { append: false, line_break: true }),
+const ACTIONS: &[ActionRow] = &[
+    row("alarm", "NAME TEXT", Kind::Alarm),
+    row("append", "FILE TEXT", Kind::Write { append: true, line_break: false }),
+    row("appendn", "FILE [TEXT]", Kind::Write { append: true, line_break: true }),
+    row("call", "FUNCTION ARG", Kind::Call { number: false }).tolerant(),
+    row("callint", "FUNCTION NUMBER", Kind::Call { number: true }).tolerant(),
+    row("callintret", "FUNCTION NUMBER", Kind::Call { number: true }),
+    row("callret", "FUNCTION ARG", Kind::Call { number: false }),
+    row("cd", "DIR", Kind::Path(Action::Chdir)),
+    row("chdir", "DIR", Kind::Path(Action::Chdir)),
+    row("chmod", "FILE MODE", Kind::Chmod),
+    row("chown", "FILE USER [GROUP]", Kind::Chown { numbers: false }),
+    row("chown2", "FILE UID [GID]", Kind::Chown { numbers: true }),
+    row("chroot", "DIR", Kind::Path(Action::Chroot)),
+    row("creat", "FILE", Kind::Path(Action::Create)),
+    row("create", "FILE", Kind::Path(Action::Create)),
+    row("exec", "COMMAND", Kind::Exec),
+    row("exit", "[STATUS]", Kind::Exit),
+    row("hostname", "NAME", Kind::Hostname),
+    row("log", "TEXT", Kind::Print),
+    row("mkdir", "DIR", Kind::Path(Action::Mkdir)),
+    row("mount", "FS SOURCE DIR [FLAGS] [DATA]", Kind::Mount),
+    row("print", "TEXT", Kind::Print),
+    row("putenv", "NAME=VALUE", Kind::Putenv),
+    row("rmdir", "DIR", Kind::Path(Action::Rmdir)),
+    row("safeexec", "COMMAND", Kind::Exec).tolerant(),
+    row("spinningfifo", "PIPE TEXT", Kind::Fifo { wait: true }),
+    row("sticky", "FILE", Kind::Path(Action::Sticky)),
+    row("umask", "MODE", Kind::Umask),
+    row("umount", "DIR [FLAGS]", Kind::Umount),
+    row("unlink", "FILE", Kind::Path(Action::Unlink)),
+    row("wait_for_dir", "PATH", Kind::WaitFor(WaitKind::Directory)),
+    row("wait_for_file", "PATH", Kind::WaitFor(WaitKind::File)),
+    row("wait_for_fs", "PATH", Kind::WaitFor(WaitKind::Any)),
+    row("wait_for_socket", "PATH", Kind::WaitFor(WaitKind::Socket)),
+    row("write", "FILE TEXT", Kind::Write { append: false, line_break: false }),
+    row("writefifo", "PIPE TEXT", Kind::Fifo { wait: false }),
+    row("writen", "FILE [TEXT]", Kind::Write { append: false, line_break: true }),
 ];
-
-/// Actions that uWSGI lets fail: it does not look at how they ended.
-const TOLERANT: &[&str] = &["call", "callint", "safeexec"];
 
 /// The functions of libc that `call` and its kin can call. `umask` takes a number, the others a text.
 const FUNCTIONS: &[(&str, Kind)] = &[
@@ -106,6 +123,31 @@ const FUNCTIONS: &[(&str, Kind)] = &[
     ("umask", Kind::Umask),
     ("unlink", Kind::Path(Action::Unlink)),
 ];
+
+/// The names of all actions.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().map(|row| row.name)
+}
+
+/// The names of all functions that `call` and its kin can call.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|(name, _)| *name)
+}
+
+/// All actions with their arguments, for help: `exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS] [DATA]), …`.
+pub(crate) fn list() -> String {
+    let mut forms: Vec<&str> = Vec::new();
+    for row in ACTIONS {
+        if !forms.contains(&row.form) {
+            forms.push(row.form);
+        }
+    }
+    let of_form = |form: &&str| {
+        let names: Vec<_> = ACTIONS.iter().filter(|row| row.form == *form).map(|row| row.name).collect();
+        format!("{} ({form})", names.join(", "))
+    };
+    forms.iter().map(of_form).collect::<Vec<_>>().join(", ")
+}
 
 /// `action:argument`, with a `!` before it if the argument is not to be logged.
 pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
@@ -123,9 +165,9 @@ pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
 
 /// The action of that name.
 pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
-    let action = action(pick("action", ACTIONS, name)?, argument)?;
-    let tolerant = TOLERANT.iter().any(|known| known.as_bytes() == name);
-    Ok(Step { action, tolerant, private: None })
+    let row = ACTIONS.iter().find(|row| row.name.as_bytes() == name);
+    let row = row.ok_or_else(|| not_one_of("action", name, &names().collect::<Vec<_>>()))?;
+    Ok(Step { action: action(row.kind, argument)?, tolerant: row.tolerant, private: None })
 }
 
 fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
@@ -276,11 +318,8 @@ mod tests {
 
     #[test]
     fn the_tables_are_in_order() {
-        assert!(ACTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(ACTIONS.is_sorted_by(|a, b| a.name < b.name));
         assert!(FUNCTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
-        for name in TOLERANT {
-            assert!(ACTIONS.iter().any(|(known, _)| known == name), "{name}");
-        }
     }
 
     #[test]

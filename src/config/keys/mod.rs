@@ -8,11 +8,11 @@
 //!
 //! May not be done here: to see more than one setting at a time. What several say together is for `build`.
 
+pub mod actions;
 pub mod emperor;
 pub mod options;
 pub mod vassal;
 
-pub(super) mod actions;
 pub(super) mod capabilities;
 pub(super) mod draft;
 pub(super) mod hooks;

@@ -3,6 +3,7 @@
 //! The rows are in [`vassal`](super::vassal) and [`emperor`](super::emperor). Parser, help, man pages, completions, the
 //! reload's verdict and its documentation are made from them.
 
+use super::actions;
 use super::draft::{EmperorDraft, VassalDraft};
 use super::hooks::{HookKey, PHASES};
 use super::read::Reader;
@@ -41,6 +42,8 @@ pub enum Reload {
 pub struct JailPart {
     /// What it is, for the log: "`what` changed, which needs a fresh jail".
     pub what: &'static str,
+    /// Which changes those are, for help: "A change `which` takes a fresh jail"; empty for all of them.
+    pub which: &'static str,
     /// Whether it differs between the plan that the instance was started by and a new one.
     pub differs: fn(&VassalPlan, &VassalPlan) -> bool,
 }
@@ -159,6 +162,11 @@ impl Program {
         self.own.iter().chain(LANGUAGE)
     }
 
+    /// The options that only it reads.
+    pub fn own_rows(&self) -> impl Iterator<Item = &'static Row> {
+        self.own.iter()
+    }
+
     /// What its command line takes: all of that, and what is for commands only.
     pub fn options(&self) -> impl Iterator<Item = &'static Row> {
         self.of_commands.iter().chain(self.rows())
@@ -202,9 +210,23 @@ impl Row {
         self.parts().0
     }
 
-    /// The rest of what there is to say; may be empty.
-    pub fn more(&self) -> &'static str {
-        self.parts().1
+    /// The rest of what there is to say, with what a reload does; may be empty.
+    pub fn more(&self) -> String {
+        let more = self.parts().1;
+        let actions = match self.read {
+            Read::Hook if self.name == "hook-PHASE" => format!("The actions are {}.", actions::list()),
+            _ => String::new(),
+        };
+        // What counts for the next app, as most keys do, is not said.
+        let reload = match self.reload {
+            Some(Reload::Live) => "A reload changes it at once.".to_owned(),
+            Some(Reload::FreshJail(JailPart { which: "", .. })) => "A change takes a fresh jail.".to_owned(),
+            Some(Reload::FreshJail(part)) => format!("A change {} takes a fresh jail.", part.which),
+            Some(Reload::NextApp) | None => String::new(),
+        };
+        let mut parts = vec![more, &actions, &reload];
+        parts.retain(|part| !part.is_empty());
+        parts.join(" ")
     }
 
     fn parts(&self) -> (&'static str, &'static str) {

@@ -277,7 +277,8 @@ pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Par
     }
 }
 
-fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
+/// The mistake of a name that is none of these, with the one that was probably meant.
+pub(crate) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
     let close = suggest::closest(name, &mut names.iter().copied());
     let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
     format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))

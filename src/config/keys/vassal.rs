@@ -131,13 +131,8 @@ static OF_VASSALS: &[Row] = &[
         is let pass."),
     family("hook-PHASE", Value("ACTION:ARGS"), "do something in PHASE; may be repeated\n\
         The phases are asap, pre-jail, post-jail, in-jail, as-root, as-user, pre-app, post-app, accepting, \
-        as-user-atexit; in each, hook- comes before mount-, umount-, exec- and call-. The actions are \
-        exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS] [DATA]), umount (DIR [FLAGS]), chdir, \
-        chroot, mkdir, rmdir, create, unlink, sticky, wait_for_fs, _file, _dir, _socket (PATH), write, \
-        append, writen, appendn, writefifo, spinningfifo (FILE TEXT), chmod (FILE MODE), chown (FILE USER \
-        GROUP), putenv (NAME=VALUE), hostname, umask, print, log, alarm, exit, and call, callret, callint \
-        for functions of libc. After '!' the arguments are not logged. What happens inside uWSGI, as \
-        hook-post-fork, is left to it."),
+        as-user-atexit; in each, hook- comes before mount-, umount-, exec- and call-. After '!' the arguments \
+        are not logged. What happens inside uWSGI, as hook-post-fork, is left to it."),
     key(Hooks, "hook-timeout", Value("TIME"), "time for a command of a hook (default: 60s)",
         NextApp, |to, it| it.set(&mut to.plan.hook_timeout, period)),
     family("mount-PHASE", Value("FS SOURCE DIR [FLAGS]"), "mount something in PHASE; may be repeated\n\
@@ -160,7 +155,7 @@ static OF_VASSALS: &[Row] = &[
     key(Mountpoints, "mountpoint-lost", Value("POLICY"), "what follows a loss (default: destroy)\n\
         destroy ends the instance. remount runs the commands of the phase that mounted it again and \
         restarts the app. hook:ACTION does something, as in hook-PHASE, and the app goes on.",
-        fresh("mountpoint-lost", |old, new| old.remounts() != new.remounts()),
+        fresh_for("from or to remount", "mountpoint-lost", |old, new| old.remounts() != new.remounts()),
         |to, it| mountpoint_lost(to, it)),
     key(Mountpoints, "mountpoint-timeout", Value("TIME"), "time to appear at the start (default: 30s)",
         NextApp, |to, it| it.set(&mut to.plan.mountpoints.timeout, values::duration)),
@@ -243,28 +238,44 @@ const fn family(name: &'static str, takes: Takes, text: &'static str) -> Row {
     Row { name, takes, group: Hooks, text, reload: Some(JAIL_HOOKS), read: Read::Hook }
 }
 
+/// A part of the jail, whatever changes of it.
 const fn fresh(what: &'static str, differs: fn(&VassalPlan, &VassalPlan) -> bool) -> Reload {
-    FreshJail(JailPart { what, differs })
+    FreshJail(JailPart { what, which: "", differs })
+}
+
+/// A part of the jail that only some changes shape.
+const fn fresh_for(
+    which: &'static str,
+    what: &'static str,
+    differs: fn(&VassalPlan, &VassalPlan) -> bool,
+) -> Reload {
+    FreshJail(JailPart { what, which, differs })
 }
 
 // The parts of the jail that more than one key shapes.
 
 const APP_PRIVILEGES: Reload =
-    fresh("privileged-binary-patch", |old, new| old.app.is_privileged() != new.app.is_privileged());
+    fresh_for("from or to an app without privileges", "privileged-binary-patch", |old, new| {
+        old.app.is_privileged() != new.app.is_privileged()
+    });
 const CGROUP_OPTIONS: Reload = fresh("a limit of a cgroup", |old, new| {
     differ(&old.resources.cgroup_options, &new.resources.cgroup_options)
 });
 const CHECKS: Reload =
     fresh("mountpoint-check", |old, new| differ(&old.mountpoints.checks, &new.mountpoints.checks));
-const JAIL_HOOKS: Reload = fresh("a hook up to as-root", |old, new| !jail_hooks(old).eq(jail_hooks(new)));
+const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to as-root", |old, new| {
+    !jail_hooks(old).eq(jail_hooks(new))
+});
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
 /// They are bound with rights that PID 1 gives up afterwards.
 const SOCKETS: Reload = fresh("a socket", |old, new| differ(&old.listen, &new.listen));
 
 /// PID 1 has given up all other rights.
-const START_RIGHTS: Reload = fresh("what the app keeps of the capabilities (cap, cap-drop)", |old, new| {
-    old.start_rights() != new.start_rights()
-});
+const START_RIGHTS: Reload = fresh_for(
+    "of what the app keeps in the end",
+    "what the app keeps of the capabilities (cap, cap-drop)",
+    |old, new| old.start_rights() != new.start_rights(),
+);
 
 /// What counts of the hooks that a reload skips.
 fn jail_hooks(plan: &VassalPlan) -> impl Iterator<Item = (Phase, &Action, bool)> {
