@@ -85,20 +85,21 @@ impl Walk {
     /// # Errors
     /// The link; or the way does not exist.
     pub fn refuse_links(&self, operation: &str, path: &Path) -> Result<()> {
-        let path = lexical(path);
-        let below_new_root = self.new_root.as_ref().is_some_and(|root| path.starts_with(root));
+        let meant = lexical(path);
+        let below_new_root = self.new_root.as_ref().is_some_and(|root| meant.starts_with(root));
         if !below_new_root && self.old_root.is_none() {
             return Ok(());
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
+        // As it is written, as it will be used: a '..' behind a link leads elsewhere than its text says.
         match openat2(CWD, c_string(path.as_os_str()), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
             // What is not there yet cannot be a link; a link on the way to it is told by another error.
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(Errno::LOOP) => {
                 let reason = "a symbolic link, or behind one: refused, since it may lead out of the jail";
-                Err(Error::new(operation, path.display(), reason))
+                Err(Error::new(operation, meant.display(), reason))
             }
-            Err(errno) => Err(Error::os(operation, path.display(), errno)),
+            Err(errno) => Err(Error::os(operation, meant.display(), errno)),
         }
     }
 }

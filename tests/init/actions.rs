@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{process, run, sandboxed, until};
 use rustix::process::Signal;
+use vassal::config::keys::actions::{functions, names};
 
 #[test]
 fn actions_on_files_do_what_they_say() {
@@ -380,6 +381,88 @@ fn a_link_of_the_tenants_leads_root_to_no_file_of_the_host() {
         // The tree holds no program; the hook runs before one is missed.
         assert_eq!(sandbox.outcome(&format!("{lines}\ncommand = /none")).0, 127);
         assert_eq!(fs::read_to_string("/ns/precise/plain").unwrap(), "fine");
+    });
+}
+
+/// An action with arguments that lead to one of these paths; `None` for one that neither changes nor enters anything by a
+/// path. `file` is for actions on files, `dir` for those on directories, `new` for what is yet to be made.
+fn led(name: &str, file: &str, dir: &str, new: &str) -> Option<String> {
+    let arguments = match name {
+        "alarm" | "callint" | "callintret" | "exec" | "exit" | "hostname" | "log" | "print" | "putenv"
+        | "safeexec" | "umask" => return None,
+        // They only look.
+        "wait_for_dir" | "wait_for_file" | "wait_for_fs" | "wait_for_socket" => return None,
+        "append" | "appendn" | "spinningfifo" | "write" | "writefifo" | "writen" => format!("{file} owned"),
+        "call" | "callret" => return None, // below, by their functions
+        "chmod" => format!("{file} 666"),
+        "chown" => format!("{file} user001"),
+        "chown2" => format!("{file} 1 1"),
+        "creat" | "create" | "sticky" | "unlink" => file.to_owned(),
+        "cd" | "chdir" | "chroot" | "rmdir" => dir.to_owned(),
+        "mkdir" => new.to_owned(),
+        "mount" => format!("tmpfs trap {dir}"),
+        "umount" => dir.to_owned(),
+        name => panic!("'{name}' is a new action: say here which path it touches, and in Action::touched"),
+    };
+    Some(format!("{name}:{arguments}"))
+}
+
+/// The same for a function of libc.
+fn called(name: &str, file: &str, dir: &str, new: &str) -> Option<String> {
+    let path = match name {
+        "chdir" | "chroot" | "rmdir" => dir,
+        "mkdir" => new,
+        "unlink" => file,
+        "sethostname" | "umask" => return None,
+        name => panic!("'{name}' is a new function: say here which path it touches"),
+    };
+    Some(format!("callret:{name} {path}"))
+}
+
+/// Every action and function there is: one that is added is asked for here.
+#[test]
+fn no_action_of_roots_is_led_out_of_the_jail_by_a_link_of_the_tenants() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/host/dir/empty").unwrap();
+        fs::write("/ns/host/file", "the host's").unwrap();
+        fs::write("/ns/host/dir/file", "the host's").unwrap();
+        let host = || {
+            let listed = run("find", &["/ns/host", "-printf", "%p %m %U %G %s %T@\n"]);
+            (listed, fs::read("/ns/host/file").unwrap(), fs::read("/ns/host/dir/file").unwrap())
+        };
+        let before = host();
+        symlink("/ns/host/file", "/ns/precise/file").unwrap();
+        symlink("/ns/host/dir", "/ns/precise/dir").unwrap();
+        symlink("/.old_root/ns/host/file", "/ns/precise/old_file").unwrap();
+        symlink("/.old_root/ns/host/dir", "/ns/precise/old_dir").unwrap();
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind\npivot_root = /ufs /ufs/.old_root\ncommand = /none";
+        let all = |file: &str, dir: &str, new: &str| {
+            let actions = names().filter_map(|name| led(name, file, dir, new));
+            let functions = functions().filter_map(|name| called(name, file, dir, new));
+            actions.chain(functions).collect::<Vec<_>>()
+        };
+        // A link; what is behind one; what a '..' behind one leads to; the same by a path without a beginning.
+        for (phase, first, [file, dir, new]) in [
+            ("pre-jail", "", ["/ufs/file", "/ufs/dir", "/ufs/dir"]),
+            ("pre-jail", "", ["/ufs/dir/file", "/ufs/dir/empty", "/ufs/dir/new"]),
+            ("pre-jail", "", ["/ufs/dir/../file", "/ufs/dir/../dir", "/ufs/dir/../new"]),
+            ("pre-jail", "hook-pre-jail = chdir:/ufs", ["dir/file", "dir/empty", "dir/new"]),
+            ("as-root", "", ["/old_file", "/old_dir", "/old_dir"]),
+            ("as-root", "", ["/old_dir/file", "/old_dir/empty", "/old_dir/new"]),
+        ] {
+            for action in all(file, dir, new) {
+                // The entry is the tenant's own.
+                if action.contains("unlink") && !file.contains("dir/") {
+                    continue;
+                }
+                let lines = format!("{jail}\n{first}\nhook-{phase} = {action}");
+                let (status, log) = sandbox.outcome(&lines);
+                let is_mount = action.starts_with("mount") || action.starts_with("umount");
+                assert!(status == 71 && (is_mount || log.contains("a symbolic link")), "{lines}\n{log}");
+                assert_eq!(host(), before, "{lines}\n{log}");
+            }
+        }
     });
 }
 

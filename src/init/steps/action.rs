@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::accounts::Accounts;
-use crate::config::plan::{Action, Id, WaitKind};
+use crate::config::plan::{Action, Id, Touched, WaitKind};
 use crate::error::{Context, Error, Result};
 use crate::log::write_all;
 use crate::mount::ops::{self, Walk};
@@ -24,8 +24,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// The action's own, naming its object and, where there are several, the step.
 pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
-    if let Some((operation, path)) = written(action) {
-        walk.refuse_links(operation, path)?;
+    match action.touched() {
+        Touched::File(operation, path) => walk.refuse_links(operation, path)?,
+        Touched::Entry(operation, path) => walk.refuse_links(operation, path.parent().unwrap_or(path))?,
+        // Before PID 1 enters it, PID 1 has looked.
+        Touched::Directory(..) | Touched::Mountpoint | Touched::Nothing => {}
     }
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
@@ -57,21 +60,6 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
         | Action::Exit(_) => return Ok(()),
     };
     done.context(operation, path.display())
-}
-
-/// The file that an action changes through a link, if it is one.
-fn written(action: &Action) -> Option<(&'static str, &Path)> {
-    match action {
-        Action::Mkdir(path) => Some(("mkdir", path)),
-        Action::Create(path) => Some(("create", path)),
-        Action::Write { path, .. } => Some(("write", path)),
-        Action::WriteFifo { path, .. } => Some(("writefifo", path)),
-        Action::Chmod { path, .. } => Some(("chmod", path)),
-        Action::Chown { path, .. } => Some(("chown", path)),
-        Action::Sticky(path) => Some(("sticky", path)),
-        Action::Rmdir(path) => Some(("rmdir", path)),
-        _ => None,
-    }
 }
 
 /// A directory that is there already is no failure.

@@ -1,11 +1,10 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::config::plan::{Action, Hook, Phase, VassalPlan};
+use crate::config::plan::{Action, Hook, Phase, Touched, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::{Launched, Progress};
 use crate::init::event_loop::event_loop::{EventLoop, Interrupted};
@@ -130,11 +129,20 @@ fn run_one(
             let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
         }
-        Action::Chdir(path) => change_directory(events, jail, plan, hook.phase, path)?,
+        // While we have root's view of the tree, we go there too. Later it is for our children only: PID 1 must not sit in,
+        // or even look at, a directory of a filesystem that can hang.
+        Action::Chdir(path) => {
+            may_enter(events, jail, plan, hook)?;
+            if hook.phase < Phase::AsUser {
+                rustix::process::chdir(path).context("chdir", path.display())?;
+            }
+            jail.workdir.change(path);
+        }
         Action::Print(text) => crate::log!("{text}"),
         Action::Putenv(name, value) => jail.set_variable(name, Some(value.clone())),
         Action::Hostname(name) => jail.set_hostname(name)?,
         Action::Chroot(path) => {
+            may_enter(events, jail, plan, hook)?;
             root::change(events, jail, plan, "chroot", path)?;
         }
         Action::Umask(mask) => jail.umask = Some(*mask),
@@ -217,29 +225,14 @@ fn wait_for_child(
     }
 }
 
-/// Changes where everything that comes later runs.
-///
-/// While we have root's view of the tree, so do we. Later it is for our children only: PID 1 must not sit in, or
-/// even look at, a directory of a filesystem that can hang.
-fn change_directory(
-    events: &mut EventLoop,
-    jail: &mut Jail,
-    plan: &VassalPlan,
-    phase: Phase,
-    path: &Path,
-) -> Result<()> {
-    if phase < Phase::AsUser {
-        if root::may_meet_fuse(events, jail, plan) {
-            root::must_answer(
-                events,
-                jail,
-                plan,
-                "chdir",
-                &std::env::current_dir().unwrap_or_default().join(path),
-            )?;
-        }
-        rustix::process::chdir(path).context("chdir", path.display())?;
+/// Before PID 1 enters a directory as root: it must answer, and not be reached through a link of the tenant's.
+fn may_enter(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<()> {
+    if let Touched::Directory(operation, path) = hook.action.touched()
+        && hook.phase < Phase::AsUser
+    {
+        let absolute = std::env::current_dir().unwrap_or_default().join(path);
+        root::must_answer(events, jail, plan, operation, &absolute)?;
+        jail.walk.refuse_links(operation, path)?;
     }
-    jail.workdir.change(path);
     Ok(())
 }
