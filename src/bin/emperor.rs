@@ -8,7 +8,6 @@ use vassal::config::keys::emperor::EMPEROR;
 use vassal::config::{self, Input};
 use vassal::sys::memory::Patient;
 use vassal::sys::{fd, signal};
-use vassal::world::Machine;
 use vassal::{cli, emperor, log};
 
 #[global_allocator]
@@ -30,25 +29,5 @@ fn main_of(words: Vec<OsString>) -> i32 {
 fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {
     let inherited = signal::block_all();
     log::init("emperor", "");
-    let loaded = loop {
-        match config::load_emperor(&inputs, &Machine) {
-            Ok(loaded) => break loaded,
-            // It was right when the upgrade was tried, and will be again; the vassals go on meanwhile.
-            Err(report) if emperor::daemon::upgrade::has_vassals() => {
-                log::print_error(&report.to_string());
-                emperor::daemon::main_loop::try_again(
-                    &"the upgrade waits for a configuration without mistakes",
-                );
-            }
-            Err(report) => return cli::invalid(&report),
-        }
-    };
-    log::print_error(&loaded.warnings.to_string());
-    match emperor::run(&loaded.plan, inherited) {
-        Ok(()) => 0,
-        Err(error) => {
-            vassal::log!("{error}");
-            1
-        }
-    }
+    emperor::run(&inputs, inherited)
 }

@@ -9,7 +9,7 @@ use super::input::Input;
 use super::keys::{sockets, values};
 use super::language::expand;
 use super::plan::{Address, EmperorPlan, VassalPlan};
-use super::setting::Setting;
+use super::setting::{PlainSetting, Setting};
 use super::world::World;
 
 /// A configuration that can be used.
@@ -19,6 +19,8 @@ pub struct Loaded<P> {
     pub plan: P,
     /// What is probably not meant as it is written.
     pub warnings: Report,
+    /// The settings that an emperor's plan was made of, for [`load_emperor_again`]; empty for a vassal's.
+    pub settings: Vec<PlainSetting>,
 }
 
 /// Reads the configuration of a vassal; `reload` is what `if-reload` asks.
@@ -47,7 +49,7 @@ fn load_app(
     reload: bool,
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
-    load(inputs, reload, world, |settings, found| vassal::plan(settings, command, found))
+    load(inputs, reload, world, |settings, found| (vassal::plan(settings, command, found), Vec::new()))
 }
 
 /// A time, as the keys take it; what is wrong with it otherwise.
@@ -71,7 +73,21 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
-    load(inputs, false, world, emperor::plan)
+    load(inputs, false, world, |settings, found| {
+        let plain = settings.iter().filter_map(Setting::plain).collect();
+        (emperor::plan(settings, found), plain)
+    })
+}
+
+/// Makes the plan of an emperor once more from the settings of an earlier one, whatever its files say by now.
+///
+/// # Errors
+/// What another version of this program does not understand.
+pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorPlan>, Report> {
+    let mut found = Diagnostics::default();
+    let again: Vec<_> = settings.iter().map(Setting::of_plain).collect();
+    let plan = emperor::plan(&again, &mut found);
+    finish(plan, settings, found)
 }
 
 /// Reads a file as an emperor's and returns all there is to say.
@@ -118,10 +134,16 @@ fn load<P>(
     inputs: &[Input],
     reload: bool,
     world: &dyn World,
-    plan: impl Fn(&[Setting], &mut Diagnostics) -> P,
+    plan: impl Fn(&[Setting], &mut Diagnostics) -> (P, Vec<PlainSetting>),
 ) -> Result<Loaded<P>, Report> {
     let mut found = Diagnostics::default();
     let settings = expand::expand(inputs, reload, world, &mut found);
-    let plan = plan(&settings, &mut found);
-    if found.failed() { Err(found.into_report()) } else { Ok(Loaded { plan, warnings: found.into_report() }) }
+    let (plan, settings) = plan(&settings, &mut found);
+    finish(plan, settings, found)
+}
+
+fn finish<P>(plan: P, settings: Vec<PlainSetting>, found: Diagnostics) -> Result<Loaded<P>, Report> {
+    let failed = found.failed();
+    let report = found.into_report();
+    if failed { Err(report) } else { Ok(Loaded { plan, warnings: report, settings }) }
 }

@@ -32,7 +32,7 @@ mod rights;
 pub use input::Input;
 pub use load::{
     Loaded, address, check_emperor, check_vassal, duration, expanded, load_command, load_emperor,
-    load_vassal, show_config,
+    load_emperor_again, load_vassal, show_config,
 };
-pub use setting::Setting;
+pub use setting::{PlainSetting, Setting};
 pub use world::{Status, World};

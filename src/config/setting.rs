@@ -43,7 +43,42 @@ pub(super) enum State {
     ForUwsgi,
 }
 
+/// An expanded option as one program hands it to another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlainSetting {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` if it was given without one.
+    pub value: Option<Vec<u8>>,
+    /// The file where the key is, as [`Location::file`].
+    pub file: String,
+    /// The line there.
+    pub line: u32,
+    /// The column there.
+    pub column: u32,
+}
+
 impl Setting {
+    /// The option as it is handed on; `None` if nothing is left of it to do.
+    pub(super) fn plain(&self) -> Option<PlainSetting> {
+        let Location { file, line, column } = &self.at;
+        matches!(self.state, State::Open | State::Verbatim).then(|| PlainSetting {
+            key: self.key.clone(),
+            value: self.value.clone(),
+            file: file.to_string(),
+            line: *line,
+            column: *column,
+        })
+    }
+
+    /// An option that was handed on: it is read, and not expanded again.
+    pub(super) fn of_plain(plain: &PlainSetting) -> Self {
+        let PlainSetting { key, value, file, line, column } = plain.clone();
+        let at = Location { file: file.into(), line, column };
+        let (value_at, used) = (at.clone(), Cell::new(false));
+        Self { key, value, at, value_at, state: State::Open, used }
+    }
+
     /// The key as text, to match it with the names of keys; empty if it is not UTF-8, as no key of ours is.
     pub(super) fn name(&self) -> &str {
         std::str::from_utf8(&self.key).unwrap_or_default()

@@ -7,7 +7,7 @@
 //! clients ─ api ─ commands to us ────────┘
 //! ```
 //!
-//! [`daemon::main_loop`] waits for the next of these and never sleeps: every delay is a deadline. A vassal
+//! `daemon::main_loop` waits for the next of these and never sleeps: every delay is a deadline. A vassal
 //! that fails or hangs delays none of the others.
 //!
 //! # Without a pid namespace
@@ -25,4 +25,4 @@ pub mod discovery;
 pub mod instance;
 pub mod supervisor;
 
-pub use daemon::main_loop::run;
+pub use daemon::start::run;

@@ -49,6 +49,16 @@ pub fn block_all() -> Inherited {
     Inherited { mask, ignores_children }
 }
 
+/// Sets the dispositions that both programs have for themselves, as they are from the start on: SIGPIPE is ignored,
+/// SIGCHLD is not. [`Inherited::restore_dispositions`] undoes it.
+pub fn set_own_dispositions() {
+    // SAFETY: SIG_IGN and SIG_DFL are not handlers.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
 /// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the real-time
 /// signals that it means to use itself (32 to 34), so that they would be neither blocked nor handed on.
 type Mask = u64;

@@ -19,3 +19,4 @@ mod surviving;
 mod tyrant;
 mod unprivileged;
 mod upgrade;
+mod upgrade_in_trouble;

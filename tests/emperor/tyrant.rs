@@ -253,7 +253,7 @@ fn an_upgrade_to_tyrant_mode_leaves_nobody_root() {
         assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("4242 4242 4242 4242".into(), Some(OWNER)));
         // The next program knows whose it is.
         process::signal(emperor.pid(), Signal::USR2);
-        emperor.wait_for_nth(2, "upgrade: the new program takes over 1 vassal");
+        emperor.wait_for_nth(2, " has taken over 1 vassal");
         lchown(vassal_path("a"), Some(5000), Some(5001)).unwrap();
         let pid = emperor.wait_running(3, "a");
         assert_eq!((status(pid, "Uid:"), listener_of(7000)), ("5000 5000 5000 5000".into(), Some(5000)));

@@ -15,10 +15,10 @@ use crate::common::{Daemon, Sandbox, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
-const STEADY: &str = "command = sleep 1000";
+pub const STEADY: &str = "command = sleep 1000";
 
 /// The programs where they can be replaced.
-fn installed(sandbox: &Sandbox) -> PathBuf {
+pub fn installed(sandbox: &Sandbox) -> PathBuf {
     fs::create_dir_all(VASSALS).unwrap();
     let place = sandbox.path("sbin");
     fs::create_dir(&place).unwrap();
@@ -29,14 +29,14 @@ fn installed(sandbox: &Sandbox) -> PathBuf {
 }
 
 /// An emperor of the installed program.
-fn start(sandbox: &Sandbox, program: &Path, options: &[&str]) -> Daemon {
+pub fn start(sandbox: &Sandbox, program: &Path, options: &[&str]) -> Daemon {
     let mut command = Command::new(program);
     command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]).args(options);
     sandbox.start("emperor", command)
 }
 
 /// Puts a program into the place of another, as package managers do it.
-fn replace(program: &Path, by: &[u8]) {
+pub fn replace(program: &Path, by: &[u8]) {
     let new = program.with_extension("new");
     fs::write(&new, by).unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
@@ -44,8 +44,10 @@ fn replace(program: &Path, by: &[u8]) {
 }
 
 /// Puts a shell script in the place of a program; REAL in it stands for the program itself, which it returns.
-fn wrap(program: &Path, script: &str) -> PathBuf {
-    let real = program.with_extension("real");
+pub fn wrap(program: &Path, script: &str) -> PathBuf {
+    let mut real = program.as_os_str().to_owned();
+    real.push(".real");
+    let real = PathBuf::from(real);
     fs::copy(program, &real).unwrap();
     let script = script.replace("REAL", real.to_str().unwrap());
     replace(program, format!("#!/bin/sh\n{script}\n").as_bytes());
@@ -53,7 +55,7 @@ fn wrap(program: &Path, script: &str) -> PathBuf {
 }
 
 /// A command for it: exit status, standard output and error.
-fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
+pub fn command(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
     let Output { status, stdout, stderr } = sandbox.program("emperor").args(words).output().unwrap();
     (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
 }
@@ -94,7 +96,7 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
         for round in 1..=3 {
             let (status, text) = command(sandbox, &["upgrade"]);
             assert_eq!((status, text.contains(" has taken over 4 vassals")), (0, true), "{text}");
-            emperor.wait_for_nth(round, "emperor: upgrade: the new program takes over 4 vassals");
+            emperor.wait_for_nth(round, " has taken over 4 vassals");
         }
         // What it had from its starter is gone by now, and with the first scan everything is there.
         until("it watches", || descriptors().iter().any(|target| target.ends_with("anon_inode:inotify")));
@@ -297,27 +299,6 @@ fn what_the_new_configuration_must_have_is_tried_before() {
         emperor.wait_for("emperor: use emperor-tyrant: it takes the capabilities kill,setgid,setuid");
         assert!(process::read(init).is_some());
         assert!(command(sandbox, &["status"]).1.contains("running"));
-        emperor.stop();
-    });
-}
-
-#[test]
-fn a_configuration_that_is_broken_after_the_trial_is_waited_for() {
-    sandboxed(|sandbox| {
-        let program = installed(sandbox);
-        sandbox.vassal("app", STEADY);
-        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
-        let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
-        let init = emperor.wait_running(1, "app");
-        let spoil = "echo 'emperor-freq = often' >> /etc/uwsgi/more.ini";
-        wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || {spoil}\nexec REAL \"$@\""));
-        emperor.signal(Signal::USR2);
-        emperor.wait_for(
-            "emperor: the upgrade waits for a configuration without mistakes: trying again in 1.0 s",
-        );
-        fs::write("/etc/uwsgi/more.ini", "[uwsgi]\n").unwrap();
-        emperor.wait_for(" has taken over 1 vassal");
-        assert!(process::read(init).is_some());
         emperor.stop();
     });
 }

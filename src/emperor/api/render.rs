@@ -15,8 +15,9 @@ const COLUMNS: [&str; 8] = ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "NEXT 
 /// A cell that is wider than this pushes the rest of its own line aside, not that of all others.
 const WIDTH_MAX: usize = 40;
 
-/// A table for people, with a line for each vassal.
-pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>) -> String {
+/// A table for people, with a line for each vassal; and one behind it if the configuration is a `stale` one,
+/// for this reason.
+pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(vassals.map(|vassal| cells(&vassal)));
     let mut widths = [0; COLUMNS.len()];
@@ -34,16 +35,22 @@ pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
+    if let Some(why) = stale {
+        text.push_str("The configuration is that of before the upgrade: ");
+        push_printable(&mut text, why);
+        text.push('\n');
+    }
     text
 }
 
 /// The same for programs, times in seconds. `uptime` is that of the emperor.
-pub fn json<'a>(vassals: impl Iterator<Item = Status<'a>>, uptime: Duration) -> String {
+pub fn json<'a>(vassals: impl Iterator<Item = Status<'a>>, uptime: Duration, stale: Option<&str>) -> String {
     let mut json = Json::default();
     json.open("", '{');
     json.text("version", Some(env!("CARGO_PKG_VERSION")));
     json.number("pid", Some(std::process::id()));
     json.seconds("uptime", Some(uptime));
+    json.text("configuration_refused", stale);
     json.open("vassals", '[');
     for vassal in vassals {
         push_json(&vassal, &mut json);
@@ -198,11 +205,11 @@ mod tests {
     fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
         let (files, long) = (files(), "x".repeat(100));
         let other = Status { name: long.as_str().into(), ..vassals(&files)[1] };
-        let rows = table(vassals(&files).into_iter().chain([other]));
+        let rows = table(vassals(&files).into_iter().chain([other]), None);
         assert!(rows.lines().next().unwrap().starts_with(&format!("NAME{:38}STATE", "")), "{rows}");
         assert!(rows.contains(&format!("\n{long}  backoff  ")), "{rows}");
         assert_eq!(
-            table(vassals(&files).into_iter()),
+            table(vassals(&files).into_iter(), None),
             "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
              app         running  42   1h2m    1         -         -       stopped; reload refused: app.ini:1: no\n\
              long\\nname  backoff  -    -       0         59s       -       -\n"
@@ -218,9 +225,9 @@ mod tests {
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json([up, down].into_iter(), Duration::from_millis(1));
+        let text = json([up, down].into_iter(), Duration::from_millis(1), Some("a.ini:1: no"));
         let head = format!(
-            "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,",
+            "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );

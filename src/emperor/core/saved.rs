@@ -19,11 +19,11 @@ use super::mountpoints::{Mountpoint, Mountpoints};
 use super::owner::Owner;
 use super::vassal::Vassal;
 use super::vassal_file::VassalFile;
-use crate::config;
+use crate::config::{self, PlainSetting};
 use crate::protocol::{self, ExitReason, FromVassal};
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 11;
+const VERSION: u8 = 12;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,26 @@ pub struct Saved {
     pub client: Option<i32>,
     /// The file with our pid; empty if there is none.
     pub pid_file: Vec<u8>,
+    /// What the emperor runs with.
+    pub basis: SavedBasis,
     /// The emperor's own sockets.
     pub listeners: Vec<SavedListener>,
     /// The vassals.
     pub vassals: Vec<SavedVassal>,
+}
+
+/// What an emperor runs with: enough for the next program to go on where the configuration cannot be read, or
+/// what the configuration asks for is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SavedBasis {
+    /// The settings that its plan was made of.
+    pub settings: Vec<PlainSetting>,
+    /// The working directory as it was at the first start, where relative paths begin; empty if there are none.
+    pub cwd: PathBuf,
+    /// The descriptor of its vassal-init, a sealed memory file.
+    pub vassal_init: i32,
+    /// A descriptor of `/dev/null`.
+    pub null: i32,
 }
 
 /// A listening socket of the emperor.
@@ -112,6 +128,7 @@ impl Saved {
         out.time(self.began);
         out.maybe(self.client.as_ref(), |out, client| out.descriptor(*client));
         out.bytes(&self.pid_file);
+        out.basis(&self.basis);
         out.list(&self.listeners, Writer::listener);
         out.list(&self.vassals, Writer::saved_vassal);
         out.bytes
@@ -127,6 +144,7 @@ impl Saved {
             began: input.time()?,
             client: input.maybe(Reader::descriptor)?,
             pid_file: input.bytes()?,
+            basis: input.basis()?,
             listeners: input.list(Reader::listener)?,
             vassals: input.list(Reader::saved_vassal)?,
         };
@@ -135,7 +153,7 @@ impl Saved {
 
     /// The descriptors that stay open.
     pub fn descriptors(&self) -> Vec<i32> {
-        let mut all = Vec::new();
+        let mut all = vec![self.basis.vassal_init, self.basis.null];
         for SavedVassal { process, sockets, .. } in &self.vassals {
             if let Some(process) = process {
                 all.push(process.pidfd);
@@ -157,6 +175,18 @@ struct Writer {
 }
 
 impl Writer {
+    fn basis(&mut self, basis: &SavedBasis) {
+        self.list(&basis.settings, |out, PlainSetting { key, value, file, line, column }| {
+            out.bytes(key);
+            out.maybe(value.as_ref(), |out, value| out.bytes(value));
+            out.bytes(file.as_bytes());
+            out.numbers(&[u64::from(*line), u64::from(*column)]);
+        });
+        self.bytes(basis.cwd.as_os_str().as_bytes());
+        self.descriptor(basis.vassal_init);
+        self.descriptor(basis.null);
+    }
+
     fn listener(&mut self, listener: &SavedListener) {
         self.number(listener.service);
         self.descriptor(listener.socket);
@@ -359,6 +389,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn basis(&mut self) -> Option<SavedBasis> {
+        Some(SavedBasis {
+            settings: self.list(|input| {
+                Some(PlainSetting {
+                    key: input.bytes()?,
+                    value: input.maybe(Self::bytes)?,
+                    file: input.text()?,
+                    line: u32::try_from(input.number()?).ok()?,
+                    column: u32::try_from(input.number()?).ok()?,
+                })
+            })?,
+            cwd: OsString::from_vec(self.bytes()?).into(),
+            vassal_init: self.descriptor()?,
+            null: self.descriptor()?,
+        })
+    }
+
     fn listener(&mut self) -> Option<SavedListener> {
         Some(SavedListener {
             service: self.number()?,

@@ -1,14 +1,15 @@
-//! Who the emperor is: whom it was started as, or a user that it becomes once it has what only root could open.
+//! Who the emperor is: whom it was started as, or a user that it becomes once it has what only root could
+//! open.
 //!
-//! The capabilities that it keeps are also ambient: those that a vassal-init needs for a jail, or to become another user,
-//! it has from here. It leaves nothing of them to an app that does not ask for it.
+//! The capabilities that it keeps are also ambient: those that a vassal-init needs for a jail, or to become
+//! another user, it has from here. It leaves nothing of them to an app that does not ask for it.
 
 use rustix::thread::CapabilitySet;
 
 use crate::accounts::Accounts;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::api::server::Server;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity, held};
 
 /// What is taken to run vassals as the owners of their files, and to end them.
@@ -22,11 +23,12 @@ pub struct User {
 }
 
 impl User {
-    /// The plan's; `None` for an emperor that is it already. A program that was started by an upgrade has to be: it would not
-    /// be root any more, or leave vassals behind that are.
+    /// The plan's; `None` for an emperor that is it already. A program that was started by an upgrade has to
+    /// be: it would not be root any more, or leave vassals behind that are.
     ///
     /// # Errors
-    /// An unknown name; capabilities that the plan cannot do without; we are somebody else, and cannot change that.
+    /// An unknown name; capabilities that the plan cannot do without; we are somebody else, and cannot change
+    /// that.
     pub fn of(plan: &EmperorPlan, upgraded: bool) -> Result<Option<Self>> {
         let identity = Identity::resolve(&plan.run_as, &Accounts::read())?;
         let has = held()?.permitted;
@@ -61,6 +63,19 @@ impl User {
         server.give_to(self.identity.uid, self.identity.gid)?;
         self.identity.assume(Some(self.confinement))
     }
+}
+
+/// Drops the supplementary groups in tyrant mode: what they may read, a vassal's owner may not have the
+/// emperor read.
+///
+/// # Errors
+/// EPERM (setgroups(2)); not if there are none.
+pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
+    let has_none = || rustix::process::getgroups().is_ok_and(|groups| groups.is_empty());
+    if plan.tyrant.is_none() || has_none() {
+        return Ok(());
+    }
+    crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")
 }
 
 /// Without these not one vassal would start.

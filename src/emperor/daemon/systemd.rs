@@ -66,8 +66,8 @@ impl Notifier {
         }
     }
 
-    /// Everything there was to start has been started, and what was to reload has, unless it `is_reloading`. Only the first
-    /// time is news.
+    /// Everything there was to start has been started, and what was to reload has, unless it `is_reloading`.
+    /// Only the first time is news.
     pub fn ready(&mut self, now: Instant, is_reloading: impl FnOnce() -> bool) {
         let waits = self.reloaded_by.is_some_and(|until| now < until);
         if !(self.ready || waits && is_reloading()) {

@@ -1,9 +1,10 @@
 //! The upgrade in place: this process becomes its new program and keeps its vassals.
 //!
-//! An exec keeps the pid, and with it every child; the descriptors that are to stay are let through, and everything else
-//! that is known goes along in a memory file. What the new program makes of that is tried before, by a child that reads
-//! it and does nothing: a program that is broken, of another version or has a configuration that it cannot read is found
-//! out by that, and the old one goes on. Not before the child says that it has understood do we let go of anything.
+//! An exec keeps the pid, and with it every child; the descriptors that are to stay are let through, and
+//! everything else that is known goes along in a memory file. A child tries first what the new program makes
+//! of that: it reads everything and does nothing. A program that is broken, of another version or has a
+//! configuration that it cannot read is found out by that, and the old one goes on: nothing is given up
+//! before the child has understood.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,12 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, access};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{Access, OFlags, access, fcntl_setfl};
+use rustix::io::{FdFlags, fcntl_setfd, read, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::emperor::core::saved::Saved;
-use crate::emperor::instance::origin::{Origin, VARIABLES};
+use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
 use crate::emperor::instance::spawner::this_program;
 use crate::error::{Context, Error, Result};
 use crate::protocol::WaitStatus;
@@ -30,29 +32,27 @@ use crate::world;
 
 /// The exit status of a child that has understood. No program ends with it by chance.
 pub const UNDERSTOOD: i32 = 119;
-/// A new program that has not read its state by then is not fit for it.
-const TRIAL: Duration = Duration::from_secs(5);
-
-/// Whether this program was started by an upgrade: there are vassals that would end with it.
-pub fn has_vassals() -> bool {
-    std::env::var_os(VARIABLES[0]).is_some()
-}
+/// A new program that has not read the state after this time is not fit for it.
+const TRIAL_MAX: Duration = Duration::from_secs(5);
+/// So much of what a trial prints is read: what a pipe holds. A program that prints more waits, and is
+/// killed.
+const OUTPUT_MAX: usize = 64 << 10;
 
 /// What a program that was started by an upgrade finds.
 pub struct Handover {
-    /// What is known.
+    /// What the program before it knew.
     pub saved: Saved,
     /// Whether it is only to be understood.
-    pub trial: bool,
+    pub is_trial: bool,
 }
 
 impl Handover {
-    /// What we were handed; `None` for an emperor that starts afresh.
+    /// What this program was handed; `None` for an emperor that starts afresh.
     ///
     /// # Errors
-    /// It is not to be had, or not of this version.
+    /// EBADF, read(2); it is of another version.
     pub fn take(now: Instant) -> Result<Option<Self>> {
-        for (variable, trial) in VARIABLES.into_iter().zip([false, true]) {
+        for (variable, is_trial) in [(STATE_VARIABLE, false), (TRIAL_VARIABLE, true)] {
             let Some(number) = std::env::var_os(variable) else { continue };
             let failed = "the state of the emperor before us";
             let number = number.to_str().and_then(|number| number.parse().ok()).unwrap_or(-1);
@@ -60,123 +60,188 @@ impl Handover {
             let bytes = world::read_to_end(file).context("read", failed)?;
             let saved = Saved::decode(&bytes, now);
             let saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
-            return Ok(Some(Self { saved, trial }));
+            return Ok(Some(Self { saved, is_trial }));
         }
         Ok(None)
     }
 }
 
-/// The program we were started as, for the next one.
-pub struct Upgrade {
-    /// Where it lies: by the path that it was started by, which may lead to another release by now, and without links.
-    places: [CString; 2],
+/// The program that this process was started as, which the next one is started like.
+struct Program {
+    /// The path by which it was executed, which may lead to another release by now.
+    invoked: CString,
+    /// The path of its file, without links.
+    file: CString,
     /// Its words, each with a NUL at the end (proc_pid_cmdline(5)).
     command_line: Vec<u8>,
-    origin: Rc<Origin>,
-    /// The child that tries, and how long it may.
-    trial: Option<(Pid, Instant)>,
 }
 
-impl Upgrade {
+impl Program {
     /// To be called before the program's file can have been replaced.
     ///
     /// # Errors
     /// There is no `/proc`.
-    pub fn new(origin: Rc<Origin>) -> Result<Self> {
+    fn find() -> Result<Self> {
         let here = this_program()?;
-        // A descriptor's name is not that of a file (execveat(2)). A relative path stays right: so does our directory.
+        // A descriptor's name is not that of a file (execveat(2)). A relative path stays right: so does our
+        // directory.
         let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
         let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
-        let places = [invoked, here.into()].map(|path| c_string(&path));
         let command_line = world::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
-        Ok(Self { places, command_line, origin, trial: None })
+        Ok(Self { invoked: c_string(&invoked), file: c_string(here.as_os_str()), command_line })
     }
 
-    /// The program that is to be executed now.
-    fn program(&self) -> &CString {
-        let [invoked, here] = &self.places;
-        if access(invoked, Access::EXISTS).is_ok() { invoked } else { here }
+    /// The path that is to be executed now.
+    fn path(&self) -> &CString {
+        if access(&self.invoked, Access::EXISTS).is_ok() { &self.invoked } else { &self.file }
     }
 
-    /// Has a child try whether the program that is there now understands `state`.
+    /// The same path, for messages.
+    fn name(&self) -> String {
+        self.path().to_string_lossy().into_owned()
+    }
+
+    fn argv(&self) -> Strings {
+        Strings::new(self.command_line.split_inclusive(|&byte| byte == 0).map(OsStr::from_bytes))
+    }
+}
+
+/// Upgrades of this emperor: one at a time.
+pub struct Upgrade {
+    /// Where there was no `/proc` at the start, what that has led to.
+    program: Result<Program>,
+    origin: Rc<Origin>,
+    trial: Option<Trial>,
+}
+
+/// A child that tries the new program.
+struct Trial {
+    pid: Pid,
+    /// When it is killed.
+    until: Instant,
+    /// What it writes to its standard error.
+    output: OwnedFd,
+}
+
+/// What has come of a trial.
+pub struct Tried {
+    /// Whether the new program is fit; why not otherwise.
+    pub verdict: std::result::Result<(), String>,
+    /// What it has written to its standard error.
+    pub output: String,
+}
+
+impl Upgrade {
+    /// To be called before the program's file can have been replaced.
+    pub fn new(origin: Rc<Origin>) -> Self {
+        Self { program: Program::find(), origin, trial: None }
+    }
+
+    /// Has a child try whether the program that is there now understands `state`. An earlier trial is
+    /// forgotten.
     ///
     /// # Errors
-    /// It cannot be executed; memfd_create(2), clone(2).
+    /// The program is not known, or cannot be executed; memfd_create(2), pipe(2), clone(2).
     pub fn try_out(&mut self, state: &[u8], now: Instant) -> Result<()> {
+        self.forget_trial();
         let state = memory_file(state)?;
-        let (argv, envp) = self.strings(VARIABLES[1], &state);
-        let (program, mut failed) = (self.program(), None);
-        // Nothing is allocated in the child, for which we sleep until it has executed. Nobody stops it meanwhile: it leads a
-        // session of its own, where the signals of terminals do nothing.
+        let (output, written) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        fcntl_setfl(&output, OFlags::NONBLOCK).context("create", "a pipe")?;
+        let program = self.program.as_ref().map_err(Error::clone)?;
+        let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
+        let (program, mut failed) = (program.path(), None);
+        // Nothing is allocated in the child, which we sleep for until it has executed. Nobody stops it
+        // meanwhile: it leads a session of its own, where the signals of terminals do nothing.
         let parent = rustix::process::getpid();
         let child = spawn(|| {
             let _ = clone::die_with(parent);
             let _ = fcntl_setfd(&state, FdFlags::empty());
+            let _ = rustix::stdio::dup2_stderr(&written);
             self.origin.restore();
             failed = Some(exec(program, &argv, &envp));
             1
         });
-        let child = child.context("create", "a process")?;
+        let pid = child.context("create", "a process")?;
         if let Some(errno) = failed {
             return Err(Error::os("execute", program.to_string_lossy(), errno));
         }
-        self.trial = Some((child, now + TRIAL));
+        self.trial = Some(Trial { pid, until: now + TRIAL_MAX, output });
         Ok(())
     }
 
-    /// A child has ended. If it is the one that tried: whether we can go on.
-    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<std::result::Result<(), String>> {
-        self.trial.take_if(|(trying, _)| *trying == pid)?;
-        match status {
-            WaitStatus::Exited(UNDERSTOOD) => Some(Ok(())),
-            status => Some(Err(format!("{} {status}", self.program().to_string_lossy()))),
+    /// Kills the child that tries, whose death is not reported any more.
+    fn forget_trial(&mut self) {
+        if let Some(Trial { pid, .. }) = self.trial.take() {
+            let _ = signal::kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
         }
+    }
+
+    /// A child has ended: what has come of the trial, if it was that one.
+    pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Tried> {
+        let Trial { output, .. } = self.trial.take_if(|trial| trial.pid == pid)?;
+        let verdict = match status {
+            WaitStatus::Exited(UNDERSTOOD) => Ok(()),
+            status => {
+                let name = self.program.as_ref().map_or_else(|_| String::new(), Program::name);
+                Err(format!("{name} {status}"))
+            }
+        };
+        Some(Tried { verdict, output: read_all(&output) })
     }
 
     /// When [`Upgrade::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.trial.map(|(_, until)| until)
+        self.trial.as_ref().map(|trial| trial.until)
     }
 
-    /// Ends a child that takes too long; its death is its answer.
+    /// Kills a child that takes too long; its death is its answer.
     pub fn time(&mut self, now: Instant) {
-        if let Some((pid, until)) = &mut self.trial
-            && *until <= now
+        if let Some(trial) = &mut self.trial
+            && trial.until <= now
         {
-            *until = now + TRIAL;
-            let _ = signal::kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
+            trial.until = now + TRIAL_MAX;
+            let _ = signal::kill(trial.pid.as_raw_nonzero().get(), libc::SIGKILL);
         }
     }
 
     /// Becomes the new program. Returns only on failure, with everything as it was.
     pub fn exec(&self, state: &[u8], kept: &[i32]) -> Error {
-        let file = match memory_file(state) {
-            Ok(file) => file,
-            Err(error) => return error,
+        let (program, file) = match (&self.program, memory_file(state)) {
+            (Ok(program), Ok(file)) => (program, file),
+            (Err(error), _) => return error.clone(),
+            (_, Err(error)) => return error,
         };
-        let (argv, envp) = self.strings(VARIABLES[0], &file);
+        let (argv, envp) = (program.argv(), self.environment(STATE_VARIABLE, &file));
+        let program = program.path();
+        let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         // The signals stay blocked: one that comes now is for the new program.
         self.origin.restore_dispositions();
-        let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         all().for_each(|number| fd::set_cloexec(number, false));
-        let program = self.program();
         let errno = exec(program, &argv, &envp);
         all().for_each(|number| fd::set_cloexec(number, true));
-        signal::block_all();
+        signal::set_own_dispositions();
         Error::os("execute", program.to_string_lossy(), errno)
     }
 
-    fn strings(&self, variable: &str, state: &OwnedFd) -> (Strings, Strings) {
+    fn environment(&self, variable: &str, state: &OwnedFd) -> Strings {
         let variable = (variable.into(), state.as_raw_fd().to_string().into());
-        let variables = self.origin.environment.iter().chain([&variable]);
-        let envp = Strings::environment(variables);
-        let words = self.command_line.split_inclusive(|&byte| byte == 0).map(OsStr::from_bytes);
-        (Strings::new(words), envp)
+        Strings::environment(self.origin.environment.iter().chain([&variable]))
     }
 }
 
 fn memory_file(state: &[u8]) -> Result<OwnedFd> {
     memfd::sealed("emperor-state", state, Use::Read).context("create", "memory file")
+}
+
+/// What a pipe holds. A process that was left behind may still have its other end, which is not waited for.
+fn read_all(pipe: &OwnedFd) -> String {
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    while text.len() < OUTPUT_MAX
+        && let Ok(count @ 1..) = retry_on_intr(|| read(pipe, &mut chunk))
+    {
+        text.extend(chunk.iter().take(count));
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// What is said of an upgrade that does not come about.

@@ -1,115 +1,171 @@
-//! An upgrade as the main loop sees it: the trial, the moment when nothing is half done, and going on in the new program.
+//! An upgrade as the main loop sees it: the trial, the moment when nothing is half done, and going on in the
+//! new program.
 
 use std::time::{Duration, Instant};
 
+use super::emperor::{Emperor, VERSION};
 use super::files::PidFile;
-use super::main_loop::{Emperor, VERSION};
-use super::upgrade;
+use super::stale::{self, Stale};
+use super::upgrade::{self, Tried};
+use super::upgrades::{HANGING_UP, Reason, UnderWay, Upgrades};
 use crate::emperor::api::control;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
 
-/// Vassals that were taken over and whose files no scan has found by then are ended: their directories are not ours
-/// any more. A file that is just being written is found within this time.
+/// Vassals that were taken over and whose files no scan has found after this time are ended: their
+/// directories are not the emperor's any more. A file that is just being written is found within this time.
 const CLAIMING: Duration = Duration::from_secs(10);
 
-/// So long an upgrade waits for those who are being answered; who says nothing, or does not read, is hung up on.
-const HANGING_UP: Duration = Duration::from_secs(1);
-
-/// An upgrade that is under way.
-pub(super) struct Upgrading {
-    /// Who asked for it by command.
-    client: Option<u64>,
-    /// When the new program has understood.
-    accepted: Option<Instant>,
+/// Finds out whether the program that is there now can take the place of this one; `client` has asked for
+/// that.
+///
+/// # Errors
+/// One is under way; it cannot be tried.
+pub(super) fn begin(emperor: &mut Emperor, client: Option<u64>, now: Instant) -> Result<(), String> {
+    match &emperor.upgrades.under_way {
+        // What is asked for has precedence over what is tried unasked.
+        None | Some(UnderWay { reason: Reason::Stale, .. }) => {}
+        Some(_) => return Err("an upgrade is under way".to_owned()),
+    }
+    emperor.upgrades.under_way = None;
+    let reason = client.map_or(Reason::Signal, Reason::Command);
+    try_out(emperor, reason, now)?;
+    if let Some(client) = client {
+        emperor.server.wait(client, later(now, control::PATIENCE_WITH_UPGRADES));
+    }
+    log!("upgrade: trying the new program");
+    Ok(())
 }
 
-impl Upgrading {
-    /// When those who are being answered are not waited for any more.
-    pub(super) fn hangs_up_at(&self) -> Option<Instant> {
-        self.accepted.map(|since| since + HANGING_UP)
+fn try_out(emperor: &mut Emperor, reason: Reason, now: Instant) -> Result<(), String> {
+    let state = save(emperor, None).encode(now);
+    let tried = emperor.upgrades.upgrade.try_out(&state, now);
+    tried.map_err(|error| upgrade::refused(&error.to_string()))?;
+    emperor.upgrades.under_way = Some(UnderWay { reason, accepted: None });
+    Ok(())
+}
+
+/// Lets the new program take the place of this one when it has understood and nothing is half done.
+pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
+    try_again(emperor, now);
+    emperor.upgrades.upgrade.time(now);
+    for (pid, status) in emperor.supervisor.take_strangers() {
+        if let Some(tried) = emperor.upgrades.upgrade.ended(pid, status) {
+            take_verdict(emperor, tried, now);
+        }
+    }
+    let Some(UnderWay { reason, accepted: Some(since) }) = emperor.upgrades.under_way else { return };
+    let answered = emperor.server.has_answered() || now.saturating_duration_since(since) >= HANGING_UP;
+    // Only this program knows the commands that run, and what was found in the directories and not acted on.
+    if answered && emperor.discovery.is_idle() && emperor.supervisor.commands_are_idle() {
+        let client = match reason {
+            Reason::Command(client) => emperor.server.descriptor_of(client),
+            Reason::Signal | Reason::Stale => None,
+        };
+        let saved = save(emperor, client);
+        let kept = saved.descriptors();
+        log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
+        let error = emperor.upgrades.upgrade.exec(&saved.encode(Instant::now()), &kept);
+        refuse(emperor, &error.to_string(), now);
     }
 }
 
-impl Emperor {
-    /// Finds out whether the program that is there now can take our place.
-    pub(super) fn begin_upgrade(&mut self, client: Option<u64>, now: Instant) -> Result<(), String> {
-        if self.upgrading.is_some() {
-            return Err("an upgrade is under way".to_owned());
-        }
-        let state = self.save(None).encode(now);
-        self.upgrade.try_out(&state, now).map_err(|error| upgrade::refused(&error.to_string()))?;
-        self.upgrading = Some(Upgrading { client, accepted: None });
-        if let Some(client) = client {
-            self.server.wait(client, later(now, control::PATIENCE_WITH_UPGRADES));
-        }
-        log!("upgrade: trying the new program");
-        Ok(())
-    }
-
-    /// Lets the new program take our place when it has understood and nothing is half done.
-    pub(super) fn go_on_upgrading(&mut self, now: Instant) {
-        self.upgrade.time(now);
-        for (pid, status) in self.supervisor.take_strangers() {
-            match (self.upgrade.ended(pid, status), &mut self.upgrading) {
-                (Some(Ok(())), Some(upgrading)) => upgrading.accepted = Some(now),
-                (Some(Err(why)), Some(_)) => self.refuse_upgrade(&why, now),
-                (Some(_), None) | (None, _) => {}
-            }
-        }
-        let Some(Upgrading { client, accepted: Some(since) }) = self.upgrading else { return };
-        let answered = self.server.has_answered() || now.saturating_duration_since(since) >= HANGING_UP;
-        // The commands are known to us only, and what was found in the directories has not been acted on.
-        if answered && self.changes.is_empty() && self.supervisor.commands_are_idle() {
-            let saved = self.save(client.and_then(|client| self.server.descriptor_of(client)));
-            let kept = saved.descriptors();
-            log!("upgrade: the new program takes over {}", self.supervisor.registry().count());
-            let error = self.upgrade.exec(&saved.encode(Instant::now()), &kept);
-            self.refuse_upgrade(&error.to_string(), now);
+/// Tries the configuration that the last upgrade could not take, when it is time for that.
+fn try_again(emperor: &mut Emperor, now: Instant) {
+    let Upgrades { under_way, stale, .. } = &mut emperor.upgrades;
+    if let (None, Some(stale), None) = (under_way, stale, emperor.stopping)
+        && stale.try_at() <= now
+    {
+        stale.put_off(now);
+        if let Err(why) = try_out(emperor, Reason::Stale, now) {
+            stale::tell(&mut emperor.upgrades.stale, why);
         }
     }
+}
 
-    pub(super) fn refuse_upgrade(&mut self, why: &str, now: Instant) {
-        let text = upgrade::refused(why);
-        log!("{text}");
-        if let Some(Upgrading { client: Some(client), .. }) = self.upgrading.take() {
-            self.server.answer(client, control::answer(Err(text)), now);
+fn take_verdict(emperor: &mut Emperor, Tried { verdict, output }: Tried, now: Instant) {
+    let Some(under_way) = &mut emperor.upgrades.under_way else { return };
+    match (verdict, under_way.reason) {
+        (Ok(()), _) => under_way.accepted = Some(now),
+        (Err(why), Reason::Stale) => {
+            emperor.upgrades.under_way = None;
+            let mistake = if output.is_empty() { why } else { output };
+            stale::tell(&mut emperor.upgrades.stale, mistake);
+        }
+        (Err(why), Reason::Signal | Reason::Command(_)) => {
+            stale::log_lines(&output);
+            refuse(emperor, &why, now);
         }
     }
+}
 
-    fn save(&self, client: Option<i32>) -> Saved {
-        let (mask, nofile) = self.origin.save();
-        let (listeners, vassals) = (self.server.save(), self.supervisor.save());
-        let pid_file = self.pid_file.as_ref().map(PidFile::save).unwrap_or_default();
-        Saved { mask, nofile, began: self.began, client, pid_file, listeners, vassals }
+/// The upgrade that is under way does not come about.
+fn refuse(emperor: &mut Emperor, why: &str, now: Instant) {
+    let text = upgrade::refused(why);
+    log!("{text}");
+    if let Some(UnderWay { reason: Reason::Command(client), .. }) = emperor.upgrades.under_way.take() {
+        emperor.server.answer(client, control::answer(Err(text)), now);
     }
+}
 
-    /// Goes on where the program before us has stopped.
-    pub(super) fn take_over(&mut self, saved: Saved, now: Instant) {
-        self.began = saved.began;
-        let client = saved.client;
-        self.supervisor.take_over(saved.vassals, now);
-        let text = format!("version {VERSION} has taken over {}", self.supervisor.registry().count());
-        log!("upgrade: {text}");
-        if let Some(client) = client {
-            self.server.tell(client, control::answer(Ok(text)), now);
+/// The emperor stops: no upgrade comes about any more.
+pub(super) fn stop(emperor: &mut Emperor, now: Instant) {
+    match &emperor.upgrades.under_way {
+        Some(UnderWay { reason: Reason::Signal | Reason::Command(_), .. }) => {
+            refuse(emperor, "the emperor is stopping", now);
         }
-        self.taken_over = Some(now);
-        // Their deaths in between were told to the program before us.
-        self.supervisor.reap(now);
+        Some(UnderWay { reason: Reason::Stale, .. }) | None => emperor.upgrades.under_way = None,
     }
+    emperor.upgrades.stale = None;
+}
 
-    /// After a scan: vassals that were taken over and whose files it does not find any more.
-    pub(super) fn claim(&mut self, now: Instant) {
-        let Some(since) = self.taken_over else { return };
-        let all = now.saturating_duration_since(since) >= CLAIMING;
-        if all || self.changes.is_empty() {
-            let is_found = |file: &VassalFile| self.changes.iter().any(|(found, _)| **found == *file);
-            let would_be = |file: &VassalFile| all && self.directories.looked_for(file) && !is_found(file);
-            let left = self.supervisor.drop_unclaimed(would_be, now);
-            self.taken_over = left.then_some(since);
-        }
+fn save(emperor: &Emperor, client: Option<i32>) -> Saved {
+    let (mask, nofile) = emperor.origin.save();
+    Saved {
+        mask,
+        nofile,
+        began: emperor.about.began,
+        client,
+        pid_file: emperor.pid_file.as_ref().map(PidFile::save).unwrap_or_default(),
+        basis: emperor.basis.save(),
+        listeners: emperor.server.save(),
+        vassals: emperor.supervisor.save(),
+    }
+}
+
+/// Goes on where the program before this one has stopped; with its configuration, if the present one is
+/// `stale`.
+pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale>, now: Instant) {
+    emperor.about.began = saved.began;
+    let client = saved.client;
+    emperor.supervisor.take_over(saved.vassals, now);
+    let text = format!("version {VERSION} has taken over {}", emperor.supervisor.registry().count());
+    let told = match &stale {
+        Some(stale) => Err(format!("{text}, but its configuration is that of before: {}", stale.reason())),
+        None => Ok(text),
+    };
+    let (Ok(text) | Err(text)) = &told;
+    log!("upgrade: {text}");
+    if let Some(client) = client {
+        emperor.server.tell(client, control::answer(told), now);
+    }
+    emperor.upgrades.stale = stale;
+    emperor.upgrades.unclaimed_since = Some(now);
+    // Their deaths in between were told to the program before this one.
+    emperor.supervisor.reap(now);
+}
+
+/// After a look at the directories that has found so many `changes`: ends vassals that were taken over and
+/// whose files are not found any more.
+pub(super) fn claim(emperor: &mut Emperor, changes: usize, now: Instant) {
+    let Some(since) = emperor.upgrades.unclaimed_since else { return };
+    let is_late = now.saturating_duration_since(since) >= CLAIMING;
+    if is_late || changes == 0 {
+        let discovery = &emperor.discovery;
+        let would_be = |file: &VassalFile| is_late && discovery.looked_for(file);
+        let left = emperor.supervisor.drop_unclaimed(would_be, now);
+        emperor.upgrades.unclaimed_since = left.then_some(since);
     }
 }

@@ -27,8 +27,8 @@ const REST: u32 = 4;
 /// What happens is taken in no more often than this.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A scan that nothing asked for is put off while it would take more than one part in this many of the time: with thousands
-/// of files it would be most of what an idle emperor does.
+/// A scan that nothing asked for is put off while it would take more than one part in this many of the time:
+/// with thousands of files it would be most of what an idle emperor does.
 const SHARE: u32 = 1000;
 /// It is put off to no more than so many intervals.
 const PUT_OFF: u32 = 10;
@@ -78,16 +78,9 @@ enum Wanted {
 }
 
 impl Directories {
-    /// Directories that were never looked at: the first scan is due at once.
-    ///
-    /// # Errors
-    /// The working directory, which relative paths begin at, is gone.
-    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration) -> Result<Self> {
+    /// Directories that were never looked at: the first scan is due at once. Relative paths begin at `cwd`.
+    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
         let rules = Rc::new(rules);
-        let mut cwd = PathBuf::new();
-        if sources.iter().any(|source| source.value.path().is_relative()) {
-            cwd = std::env::current_dir().context("find", "the working directory")?;
-        }
         let anchored = |source: &Located<Source>| {
             let value = match &source.value {
                 // However it is written, it is the same one.
@@ -96,7 +89,7 @@ impl Directories {
             };
             (Located { value, ..source.clone() }, None)
         };
-        Ok(Self {
+        Self {
             watch: Watch::new(Rc::clone(&rules)),
             sources: sources.iter().map(anchored).collect(),
             directories: Vec::new(),
@@ -104,7 +97,7 @@ impl Directories {
             interval,
             last_scan: None,
             took: Duration::ZERO,
-        })
+        }
     }
 
     /// When the next scan is due; `now` if there was none.
@@ -124,7 +117,8 @@ impl Directories {
         last + SPACING.max((self.took * REST).min(self.interval))
     }
 
-    /// Until then what happens need not be taken in: it could not have us scan, or was preceded by something else just now.
+    /// Until then what happens need not be taken in: it could not have us scan, or was preceded by something
+    /// else just now.
     pub fn quiet_until(&self) -> Option<Instant> {
         let scan = self.last_scan.map(|last| self.rested(last));
         scan.max(self.watch.read_at().map(|read| read + PAUSE))
@@ -137,7 +131,8 @@ impl Directories {
         self.sources.iter().all(|(_, trouble)| trouble.is_none()) && !self.directories.iter().any(failed)
     }
 
-    /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays as it was.
+    /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays
+    /// as it was.
     pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
@@ -146,7 +141,8 @@ impl Directories {
             let path = &Rc::clone(&directory.path);
             let watched = self.watch.refresh(path);
             let listed = scan::list(path, &self.rules, |name| directory.wants(name));
-            // What happened up to here may or may not be in the listing: these names are held until the next scan.
+            // What happened up to here may or may not be in the listing: these names are held until the next
+            // scan.
             if let Err(error) = self.watch.read(Instant::now()) {
                 log!("{error}");
             }
@@ -163,7 +159,8 @@ impl Directories {
         changes
     }
 
-    /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of it.
+    /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of
+    /// it.
     fn find_directories(&mut self) -> Vec<(Rc<VassalFile>, Change)> {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
@@ -180,7 +177,8 @@ impl Directories {
                     let mut next = 0;
                     for (path, wanted) in places {
                         let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
-                        // Most come in the order of the last time: thousands are not each looked for among all.
+                        // Most come in the order of the last time: thousands are not each looked for among
+                        // all.
                         if !self.directories.get(next).is_some_and(is_it) {
                             let all = self.directories.len();
                             next = self.directories.iter().position(is_it).unwrap_or(all);
@@ -275,9 +273,9 @@ impl Directory {
     }
 }
 
-/// The directories that a pattern concerns, and which of their names: those with its files, and those on the way to them
-/// where it has wildcards, since other ones can appear there. And where in the paths the names of vassals begin: with the first
-/// part that is not the same for all.
+/// The directories that a pattern concerns, and which of their names: those with its files, and those on the
+/// way to them where it has wildcards, since other ones can appear there. And where in the paths the names of
+/// vassals begin: with the first part that is not the same for all.
 ///
 /// # Errors
 /// A directory on the way that is there but cannot be read; or there are too many.
@@ -370,7 +368,8 @@ mod tests {
                 at: at.clone(),
             };
             let sources: Vec<_> = sources.iter().map(located).collect();
-            let directories = Directories::new(&sources, Rules::default(), Duration::from_secs(3)).unwrap();
+            let directories =
+                Directories::new(&sources, Rules::default(), Duration::from_secs(3), Path::new(""));
             Self { path, directories }
         }
 

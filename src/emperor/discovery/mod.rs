@@ -1,10 +1,12 @@
 //! Which files of vassals there are.
 //!
-//! Directories and patterns come in from the configuration; changes of files go out, one by one
-//! ([`directories`]). [`inotify`] tells when to look, [`scan`] looks.
+//! Directories and patterns come in from the configuration; what happens to their files goes out, one by one
+//! ([`queue`], which is all that others use). [`inotify`] tells when to look, [`scan`] looks at one
+//! directory, [`directories`] at all of them.
 //!
 //! Nothing here opens a vassal's file or knows of instances.
 
 pub mod directories;
 pub mod inotify;
+pub mod queue;
 pub mod scan;

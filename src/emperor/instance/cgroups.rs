@@ -1,6 +1,7 @@
-//! A cgroup (version 2) for each vassal, below one directory: made before the instance, which starts in it, and ended
-//! with everything that is still in it.
+//! A cgroup (version 2) for each vassal, below one directory: made before the instance, which starts in it,
+//! and ended with everything that is still in it.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +33,7 @@ pub struct Cgroups {
     directory: PathBuf,
     options: Vec<Located<CgroupOption>>,
     optional: bool,
+    is_prepared: Cell<bool>,
 }
 
 /// The cgroup of one instance, which ends with it: what is left in it is killed, and it is removed.
@@ -63,16 +65,23 @@ impl Drop for Cgroup {
 }
 
 impl Cgroups {
+    /// The plan's, if it wants any. The directory is not looked at before the first instance.
+    pub fn of(plan: &EmperorPlan) -> Option<Self> {
+        Some(Self {
+            directory: plan.cgroup.as_ref()?.value.clone(),
+            options: plan.cgroup_options.clone(),
+            optional: plan.cgroup_optional,
+            is_prepared: Cell::new(false),
+        })
+    }
+
     /// The plan's, if it wants any; the directory is created if it is not there.
     ///
     /// # Errors
     /// It is not there, and cannot be created, or is no cgroup of version 2; not if cgroups are optional.
     pub fn new(plan: &EmperorPlan) -> Result<Option<Self>> {
-        let Some(Located { value, key, at }) = &plan.cgroup else { return Ok(None) };
-        let cgroups = Self {
-            directory: value.clone(),
-            options: plan.cgroup_options.clone(),
-            optional: plan.cgroup_optional,
+        let (Some(cgroups), Some(Located { key, at, .. })) = (Self::of(plan), &plan.cgroup) else {
+            return Ok(None);
         };
         match cgroups.prepare() {
             Ok(()) => Ok(Some(cgroups)),
@@ -84,6 +93,9 @@ impl Cgroups {
     }
 
     fn prepare(&self) -> Result<()> {
+        if self.is_prepared.get() {
+            return Ok(());
+        }
         let directory = &self.directory;
         cgroup::create(directory)?;
         let kind = statfs(directory).context("look at", directory.display())?.f_type;
@@ -95,18 +107,19 @@ impl Cgroups {
             // Those that are not to be had are missed by the limit that needs one, and it says so.
             let _ = cgroup::write(&directory.join("cgroup.subtree_control"), controller);
         }
+        self.is_prepared.set(true);
         Ok(())
     }
 
     /// Makes the cgroup of an instance to be, and opens it for clone3(2).
     ///
     /// # Errors
-    /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if cgroups are
-    /// optional.
+    /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if
+    /// cgroups are optional.
     pub fn make(&self, vassal: &OsStr) -> Result<Option<(Cgroup, OwnedFd)>> {
         let (name, path) = (readable(vassal), self.path(vassal));
-        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been written to, newer
-        // kernels kill at once what clone3(2) creates there.
+        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been
+        // written to, newer kernels kill at once what clone3(2) creates there.
         end(&path)?;
         match self.try_make(path, &name) {
             Ok(cgroup) => Ok(Some(cgroup)),
@@ -115,6 +128,7 @@ impl Cgroups {
     }
 
     fn try_make(&self, path: PathBuf, name: &str) -> Result<(Cgroup, OwnedFd)> {
+        self.prepare()?;
         cgroup::create(&path)?;
         let cgroup = Cgroup(path);
         let path = cgroup.path();

@@ -6,12 +6,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::emperor::core::saved::Saved;
 use crate::error::{Context, Result};
+use crate::log;
 use crate::protocol::LINK_VARIABLE;
 use crate::sys::signal::Inherited;
 use crate::world;
 
-/// The variable that names the memory file to a new program, and the one for a child that only tries.
-pub const VARIABLES: [&str; 2] = ["EMPEROR_STATE", "EMPEROR_TRIAL"];
+/// The variable by which an upgrade names the memory file of the state to the new program.
+pub const STATE_VARIABLE: &str = "EMPEROR_STATE";
+/// The same for a child that only tries the new program.
+pub const TRIAL_VARIABLE: &str = "EMPEROR_TRIAL";
 
 /// What this program was started with, and what those that it starts get back.
 pub struct Origin {
@@ -22,18 +25,21 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two; others get it
-    /// as it was. A program in whose place we are has `saved` how that was.
+    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two;
+    /// others get it as it was. The program before this one has `saved` how that was.
     ///
     /// # Errors
-    /// setrlimit(2).
+    /// setrlimit(2); not if vassals were taken over, which may fit in as it is.
     pub fn new(inherited: Inherited, saved: Option<&Saved>) -> Result<Self> {
-        let not_ours = |name: &OsString| name != LINK_VARIABLE && !VARIABLES.iter().any(|ours| name == ours);
+        let ours = [LINK_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE];
         let mut environment = world::environment();
-        environment.retain(|(name, _)| not_ours(name));
+        environment.retain(|(name, _)| !ours.iter().any(|our| name == our));
         let nofile = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };
-        setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files")?;
+        match setrlimit(Resource::Nofile, raised).context("raise", "the limit of open files") {
+            Err(error) if saved.is_some() => log!("{error}: going on without"),
+            result => result?,
+        }
         Ok(match saved {
             None => Self { environment, inherited, nofile },
             Some(Saved { mask, nofile: [soft, hard], .. }) => {
@@ -55,8 +61,8 @@ impl Origin {
         self.inherited.restore_dispositions();
     }
 
-    /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an emperor on a
-    /// terminal must not reach it directly.
+    /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an
+    /// emperor on a terminal must not reach it directly.
     pub fn restore(&self) {
         // This can only fail for a process group leader, which a new process is not.
         let _ = rustix::process::setsid();

@@ -135,3 +135,31 @@ impl Process {
         self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::os::fd::IntoRawFd;
+    use std::time::Instant;
+
+    /// A number that no descriptor has.
+    const NONE: i32 = 1_000_000;
+
+    #[test]
+    fn a_process_that_cannot_be_taken_over_leaves_no_descriptor_open() {
+        for (has_pidfd, has_link, pid) in [(true, false, 7), (false, true, 7), (true, true, 0)] {
+            // The end of a pipe tells that nobody has the other end any more.
+            let pipe = || pipe_with(PipeFlags::NONBLOCK).unwrap();
+            let ((first, pidfd), (second, link)) = (pipe(), pipe());
+            let number = |wanted: bool, fd: OwnedFd| if wanted { fd.into_raw_fd() } else { NONE };
+            let (pidfd, link) = (number(has_pidfd, pidfd), Some(number(has_link, link)));
+            let saved = SavedProcess { pidfd, link, owned: false, cgroup: Vec::new() };
+            let facts = ProcessFacts::new(pid, Owner::default(), Instant::now());
+            assert!(Process::resume(&facts, &saved).is_err());
+            for end in [first, second] {
+                assert_eq!(rustix::io::read(end, &mut [0; 1]), Ok(0));
+            }
+        }
+    }
+}

@@ -7,19 +7,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{Access, Mode, OFlags, access};
-use rustix::io::Errno;
-use rustix::io::{FdFlags, retry_on_intr};
+use rustix::fs::{Access, access};
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Resource, WaitOptions, getrlimit, waitpid};
+use rustix::process::{Pid, Resource, getrlimit};
 
 use super::cgroups::Cgroups;
 use super::kept_sockets::Kept;
 use super::origin::Origin;
 use super::process::Process;
 use super::{on_demand, owned_file};
-use crate::command::read_pipe;
 use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
@@ -27,13 +24,12 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::{Context, Error, Result};
 use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
-    SetupFailure, ToVassal, WaitStatus, send,
+    SetupFailure, ToVassal, send,
 };
 use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
-use crate::sys::spawn::spawn;
 use crate::world;
 
 /// How the names of variables begin that the emperor has for its vassals.
@@ -44,11 +40,20 @@ const FILES_PER_INSTANCE: u64 = 2;
 /// What is left for ourselves: sockets and their clients, directories, an instance that is being created.
 const FILES_OF_OUR_OWN: u64 = 40;
 
+/// The files that every instance is created with.
+#[derive(Debug, Clone)]
+pub struct InstanceFiles {
+    /// vassal-init, as a sealed memory file: all instances run the same one, also while its file is being
+    /// replaced.
+    pub vassal_init: Rc<OwnedFd>,
+    /// `/dev/null`: the standard input of vassals, as uWSGI has it. Ours may be a terminal or another
+    /// program's pipe.
+    pub null: Rc<OwnedFd>,
+}
+
 /// Everything instances have in common.
 pub struct Spawner {
-    vassal_init: OwnedFd,
-    /// What vassals get as standard input, as from uWSGI: ours may be a terminal or somebody's pipe.
-    null: OwnedFd,
+    files: InstanceFiles,
     namespaces: u64,
     as_vassal: Vec<(String, OsString)>,
     before: Vec<(String, OsString)>,
@@ -66,27 +71,21 @@ pub struct Spawner {
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 impl Spawner {
-    /// Reads vassal-init once: all instances run the same one, also while its file is being replaced.
+    /// What `plan` says of instances.
     ///
     /// # Errors
-    /// When vassal-init cannot be found or read, or the hooks for vassals are too long for one message.
-    pub fn new(plan: &EmperorPlan, origin: Rc<Origin>) -> Result<Self> {
+    /// The hooks for vassals are too long for one message.
+    pub fn new(
+        plan: &EmperorPlan,
+        origin: Rc<Origin>,
+        files: InstanceFiles,
+        cgroups: Option<Cgroups>,
+    ) -> Result<Self> {
         let options = plan.as_vassal.iter().chain(&plan.before).chain(&plan.behind);
         if !Hello::options_fit(options) {
             let reason = format!("together longer than {OPTIONS_MAX} bytes");
             return Err(Error::new("hand on", "the hooks and options for vassals", reason));
         }
-        let path = match &plan.vassal_init {
-            Some(path) => path.value.clone(),
-            // Without links: that of the same release.
-            None => this_program()?.with_file_name("vassal-init"),
-        };
-        let image = world::open_file(&path).and_then(|file| Ok(world::read_to_end(file)?));
-        let image = image.context("read", path.display())?;
-        let vassal_init =
-            memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .context("open", "/dev/null")?;
         let mut environment = for_vassals(&origin.environment);
         if let Some(heartbeat) = plan.heartbeat {
             // As systemd asks for it (sd_watchdog_enabled(3)).
@@ -98,8 +97,7 @@ impl Spawner {
             environment.push((LOG_VARIABLE.into(), "json".into()));
         }
         Ok(Self {
-            vassal_init,
-            null,
+            files,
             namespaces: plan.namespaces,
             as_vassal: plan.as_vassal.clone(),
             before: plan.before.clone(),
@@ -107,41 +105,11 @@ impl Spawner {
             tyrant: plan.tyrant,
             on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
             magic_exec: plan.magic_exec,
-            cgroups: Cgroups::new(plan)?,
+            cgroups,
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
             origin,
         })
-    }
-
-    /// Has vassal-init say its version. Whoever calls it gives it the time for that.
-    ///
-    /// # Errors
-    /// It cannot be executed, or is no vassal-init.
-    pub fn try_out(&self) -> Result<()> {
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
-        let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
-        let mut failed = None;
-        let parent = rustix::process::getpid();
-        let child = spawn(|| {
-            let _ = clone::die_with(parent);
-            if rustix::stdio::dup2_stdout(&to).is_ok() {
-                failed = Some(exec_fd(&self.vassal_init, &argv, &envp));
-            }
-            EXIT_NOT_EXECUTABLE
-        });
-        let child = child.context("create", "a process")?;
-        drop(to);
-        if let Some(errno) = failed {
-            return Err(Error::os("execute", "vassal-init", errno));
-        }
-        let said = read_pipe(&from).context("try", "vassal-init")?;
-        let ended =
-            retry_on_intr(|| waitpid(Some(child), WaitOptions::empty())).context("try", "vassal-init")?;
-        match ended.and_then(|(_, status)| WaitStatus::of(status)) {
-            Some(WaitStatus::Exited(0)) if said.starts_with(b"vassal-init ") => Ok(()),
-            _ => Err(Error::new("try", "vassal-init", "it does not say its version")),
-        }
     }
 
     /// How long an app that has given a heartbeat may go without one.
@@ -149,8 +117,8 @@ impl Spawner {
         self.heartbeat
     }
 
-    /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last ones are not
-    /// for vassals: without any, nobody could even ask how we are.
+    /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last
+    /// ones are not for vassals: without any, nobody could even ask how we are.
     ///
     /// # Errors
     /// They do not; the error says that this is why `operation` cannot be done with `object`.
@@ -194,8 +162,8 @@ impl Spawner {
         Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
     }
 
-    /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance would, and ends.
-    /// Returns its end of the link, on which it says what came of that.
+    /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance
+    /// would, and ends. Returns its end of the link, on which it says what came of that.
     ///
     /// # Errors
     /// As [`Spawner::spawn`].
@@ -253,7 +221,8 @@ impl Spawner {
         }
     }
 
-    /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on demand.
+    /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on
+    /// demand.
     ///
     /// # Errors
     /// As [`on_demand::address`].
@@ -296,7 +265,7 @@ impl Spawner {
     /// In the place of a copy of such a file.
     fn nothing_of(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
         let status = rustix::fs::stat(path).context("look at", path.display())?;
-        let nothing = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).context("open", "/dev/null")?;
+        let nothing = rustix::io::fcntl_dupfd_cloexec(&*self.files.null, 0).context("open", "/dev/null")?;
         Ok((nothing, Owner { uid: status.st_uid, gid: status.st_gid }))
     }
 
@@ -313,9 +282,9 @@ impl Spawner {
         // One that went away in between is no reason to fail.
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
-        let _ = rustix::stdio::dup2_stdin(&self.null);
+        let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.restore();
-        let errno = exec_fd(&self.vassal_init, argv, envp);
+        let errno = exec_fd(&*self.files.vassal_init, argv, envp);
         // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
         let what = Error::os("execute", "vassal-init", errno).to_string();
         let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
@@ -324,8 +293,8 @@ impl Spawner {
     }
 }
 
-/// A link, with the greeting and the file on it before there is anybody to read them: if that fails, no process has to be
-/// taken back.
+/// A link, with the greeting and the file on it before there is anybody to read them: if that fails, no
+/// process has to be taken back.
 fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context("create", "link")?;
@@ -333,8 +302,8 @@ fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's `UWSGI_X`, and
-/// what is between the emperor and its own starter is left out.
+/// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's
+/// `UWSGI_X`, and what is between the emperor and its own starter is left out.
 fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let (meant, other): (Vec<_>, Vec<_>) =
         environment.iter().cloned().partition(|(name, _)| name.as_bytes().starts_with(FOR_VASSALS));
@@ -364,7 +333,8 @@ pub fn this_program() -> Result<PathBuf> {
     Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
-/// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1 MiB.
+/// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1
+/// MiB.
 fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let (file, owner) = if owners == Owners::Ignored {
         let file = world::open_file(path).context("open", path.display())?;

@@ -30,7 +30,7 @@ pub fn become_owner(
     owner: FileOwner,
 ) -> std::result::Result<(), End> {
     step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
-    let Loaded { plan, warnings } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
+    let Loaded { plan, warnings, .. } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
         .map_err(|report| {
             crate::log::lines(&report);
             End::Invalid(report.first())

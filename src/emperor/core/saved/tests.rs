@@ -32,9 +32,20 @@ fn saved(now: Instant) -> Saved {
         began: past,
         client: Some(3),
         pid_file: b"/run/pid".to_vec(),
+        basis: SavedBasis {
+            settings: vec![setting("emperor", Some("/v")), setting("strict", None)],
+            cwd: "/w".into(),
+            vassal_init: 12,
+            null: 13,
+        },
         listeners: vec![listener],
         vassals: vassals.map(|(index, state)| vassal(index, state, now, past, future)).collect(),
     }
+}
+
+fn setting(key: &str, value: Option<&str>) -> PlainSetting {
+    let (key, value) = (key.into(), value.map(Into::into));
+    PlainSetting { key, value, file: "/etc/e.ini".into(), line: 2, column: 77 }
 }
 
 fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Instant) -> SavedVassal {
@@ -164,5 +175,5 @@ fn the_descriptors_of_all_are_kept() {
     let now = Instant::now();
     let mut saved = saved(now);
     saved.vassals.truncate(5);
-    assert_eq!(saved.descriptors(), [5, 6, 0, 5, 0, 1, 5, 6, 0, 9, 3]);
+    assert_eq!(saved.descriptors(), [12, 13, 5, 6, 0, 5, 0, 1, 5, 6, 0, 9, 3]);
 }

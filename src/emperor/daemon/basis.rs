@@ -1,0 +1,125 @@
+//! What an emperor runs with, read once: after an upgrade it can go on with what the program before it has
+//! read.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, waitpid};
+
+use crate::command::read_pipe;
+
+use crate::config::PlainSetting;
+use crate::config::plan::EmperorPlan;
+use crate::emperor::core::saved::SavedBasis;
+use crate::emperor::instance::spawner::{InstanceFiles, this_program};
+use crate::error::{Context, Error, Result};
+use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
+use crate::sys::clone;
+use crate::sys::exec::{Strings, exec_fd};
+use crate::sys::fd;
+use crate::sys::memfd::{self, Use};
+use crate::sys::spawn::spawn;
+use crate::world;
+
+/// The settings of the emperor's plan, and the files that every instance needs.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// The settings that the plan was made of.
+    pub settings: Vec<PlainSetting>,
+    /// Where relative paths of the plan begin; empty if it has none.
+    pub cwd: PathBuf,
+    /// What instances are created with.
+    pub files: InstanceFiles,
+}
+
+impl Basis {
+    /// Reads what a plan needs.
+    ///
+    /// # Errors
+    /// vassal-init cannot be found or read; there is no `/dev/null`; the working directory is gone, and
+    /// relative paths begin there.
+    pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>) -> Result<Self> {
+        let path = match &plan.vassal_init {
+            Some(path) => path.value.clone(),
+            // Without links: that of the same release.
+            None => this_program()?.with_file_name("vassal-init"),
+        };
+        let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let null = Rc::new(null.context("open", "/dev/null")?);
+        let vassal_init = Rc::new(copy(&path)?);
+        let cwd = if plan.sources.iter().any(|source| source.value.path().is_relative()) {
+            std::env::current_dir().context("find", "the working directory")?
+        } else {
+            PathBuf::new()
+        };
+        Ok(Self { settings, cwd, files: InstanceFiles { vassal_init, null } })
+    }
+
+    /// Takes over that of the program before this one.
+    ///
+    /// # Errors
+    /// EBADF: its descriptors are not there.
+    pub fn inherit(saved: &SavedBasis) -> Result<Self> {
+        // Both are taken before one can fail, so that neither is left open.
+        let (vassal_init, null) = (fd::inherited(saved.vassal_init), fd::inherited(saved.null));
+        Ok(Self {
+            settings: saved.settings.clone(),
+            cwd: saved.cwd.clone(),
+            files: InstanceFiles {
+                vassal_init: Rc::new(vassal_init.context("take over", "vassal-init")?),
+                null: Rc::new(null.context("take over", "/dev/null")?),
+            },
+        })
+    }
+
+    /// Has vassal-init say its version. The caller is given the time for that, and ended when it is over.
+    ///
+    /// # Errors
+    /// It cannot be executed, or is no vassal-init.
+    pub fn try_out(&self) -> Result<()> {
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
+        let mut failed = None;
+        let parent = rustix::process::getpid();
+        let child = spawn(|| {
+            let _ = clone::die_with(parent);
+            if rustix::stdio::dup2_stdout(&to).is_ok() {
+                failed = Some(exec_fd(&*self.files.vassal_init, &argv, &envp));
+            }
+            EXIT_NOT_EXECUTABLE
+        });
+        let child = child.context("create", "a process")?;
+        drop(to);
+        if let Some(errno) = failed {
+            return Err(Error::os("execute", "vassal-init", errno));
+        }
+        let said = read_pipe(&from).context("try", "vassal-init")?;
+        let ended =
+            retry_on_intr(|| waitpid(Some(child), WaitOptions::empty())).context("try", "vassal-init")?;
+        match ended.and_then(|(_, status)| WaitStatus::of(status)) {
+            Some(WaitStatus::Exited(0)) if said.starts_with(b"vassal-init ") => Ok(()),
+            _ => Err(Error::new("try", "vassal-init", "it does not say its version")),
+        }
+    }
+
+    /// What the next program needs to know of it.
+    pub fn save(&self) -> SavedBasis {
+        SavedBasis {
+            settings: self.settings.clone(),
+            cwd: self.cwd.clone(),
+            vassal_init: self.files.vassal_init.as_raw_fd(),
+            null: self.files.null.as_raw_fd(),
+        }
+    }
+}
+
+/// Copies a program into a sealed memory file.
+fn copy(path: &Path) -> Result<OwnedFd> {
+    let image = world::open_file(path).and_then(|file| Ok(world::read_to_end(file)?));
+    let image = image.context("read", path.display())?;
+    memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())
+}

@@ -1,0 +1,93 @@
+//! The emperor as a whole: what its main loop serves.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::basis::Basis;
+use super::files::PidFile;
+use super::systemd::Notifier;
+use super::upgrades::Upgrades;
+use crate::config::plan::EmperorPlan;
+use crate::emperor::api::server::Server;
+use crate::emperor::commands::as_emperor::Commands;
+use crate::emperor::commands::on_demand_exec::Questions;
+use crate::emperor::core::backoff::Backoff;
+use crate::emperor::core::owner::Owners;
+use crate::emperor::discovery::queue::Discovery;
+use crate::emperor::discovery::scan::Rules;
+use crate::emperor::instance::{origin::Origin, spawner::Spawner};
+use crate::emperor::supervisor::supervisor::Supervisor;
+use crate::error::{Context, Result};
+use crate::sys::signal::SignalFd;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Everything that the main loop serves.
+pub struct Emperor {
+    pub signals: SignalFd,
+    pub discovery: Discovery,
+    pub supervisor: Supervisor,
+    pub server: Server,
+    pub notifier: Notifier,
+    /// Since when everything is being stopped.
+    pub stopping: Option<Instant>,
+    /// Whether the last wait for events has failed.
+    pub is_blind: bool,
+    pub about: About,
+    pub pid_file: Option<PidFile>,
+    pub origin: Rc<Origin>,
+    pub basis: Basis,
+    pub upgrades: Upgrades,
+}
+
+/// What clients are told of the emperor itself.
+pub struct About {
+    pub began: Instant,
+    /// The directories as they were configured.
+    pub sources: Vec<PathBuf>,
+    /// Whether vassals run as the owners of their files.
+    pub tyrant: bool,
+}
+
+impl Emperor {
+    /// An emperor that nobody has noticed yet.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (signalfd(2), epoll_create1(2)).
+    pub fn new(
+        plan: &EmperorPlan,
+        basis: Basis,
+        spawner: Spawner,
+        origin: &Rc<Origin>,
+        now: Instant,
+    ) -> Result<Self> {
+        let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
+        let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
+        let backoff = Backoff::new(plan.throttle, plan.max_throttle);
+        let rules = Rules {
+            extra_suffixes: plan.extra_suffixes.clone(),
+            nofollow: plan.nofollow,
+            owners: Owners::of(plan.tyrant),
+        };
+        Ok(Self {
+            signals: SignalFd::new().context("create", "signalfd")?,
+            discovery: Discovery::new(&plan.sources, rules, plan.scan_interval, &basis.cwd),
+            supervisor: Supervisor::new(spawner, commands, questions, backoff)?,
+            server: Server::new()?,
+            notifier: Notifier::new(&origin.environment, now),
+            stopping: None,
+            is_blind: false,
+            about: About {
+                began: now,
+                sources: plan.sources.iter().map(|source| source.value.path().to_owned()).collect(),
+                tyrant: plan.tyrant.is_some(),
+            },
+            pid_file: None,
+            origin: Rc::clone(origin),
+            basis,
+            upgrades: Upgrades::new(Rc::clone(origin)),
+        })
+    }
+}

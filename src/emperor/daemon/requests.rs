@@ -1,0 +1,68 @@
+//! What clients ask on the emperor's sockets, answered.
+
+use std::time::Instant;
+
+use super::emperor::Emperor;
+use super::upgrade_flow;
+use crate::emperor::api::control::{self, Command};
+use crate::emperor::api::server::{Question, Service};
+use crate::emperor::api::{metrics, render, stats};
+use crate::log::push_printable;
+
+/// Takes in what was asked, and answers it.
+pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
+    for question in emperor.server.turn(now) {
+        let text = match question.service {
+            Service::Stats => {
+                let about = &emperor.about;
+                let statuses = emperor.supervisor.registry().statuses(now);
+                Some(stats::json(&about.sources, about.tyrant, statuses, now).into_bytes())
+            }
+            Service::Metrics => {
+                let uptime = now.saturating_duration_since(emperor.about.began);
+                Some(metrics::answer(&question.text, || emperor.supervisor.registry().statuses(now), uptime))
+            }
+            Service::Control => obey(emperor, &question, now),
+        };
+        if let Some(text) = text {
+            emperor.server.answer(question.client, text, now);
+        }
+    }
+}
+
+/// The answer to a command; `None` where that comes later.
+fn obey(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
+    let told = match Command::read(&question.text) {
+        Some(Command::Status { json, of }) => {
+            emperor.supervisor.ask_for_mountpoints();
+            let uptime = now.saturating_duration_since(emperor.about.began);
+            let stale = emperor.upgrades.refused();
+            emperor.supervisor.registry().statuses_of(of, now).map_err(printable).map(|vassals| match json {
+                true => render::json(vassals, uptime, stale),
+                false if of.is_empty() => render::table(vassals, stale),
+                false => render::table(vassals, None),
+            })
+        }
+        None => Err("this emperor does not know that command".to_owned()),
+        Some(_) if emperor.stopping.is_some() => Err("the emperor is stopping".to_owned()),
+        Some(Command::Order(order, name)) => {
+            emperor.supervisor.handle_order(order, name, now).map(printable).map_err(printable)
+        }
+        Some(Command::Outcome(order, name)) => {
+            let (status, text) = emperor.supervisor.registry().outcome(order, name, now);
+            return Some(control::outcome(status, printable(text)));
+        }
+        Some(Command::Upgrade) => match upgrade_flow::begin(emperor, Some(question.client), now) {
+            Ok(()) => return None,
+            Err(why) => Err(why),
+        },
+    };
+    Some(control::answer(told))
+}
+
+/// A line for a terminal: the name of a file may hold anything.
+fn printable(line: String) -> String {
+    let mut printable = String::new();
+    push_printable(&mut printable, &line);
+    printable
+}

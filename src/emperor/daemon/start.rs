@@ -1,0 +1,275 @@
+//! How an emperor begins: from its configuration, or in the place of the program before it.
+//!
+//! An upgrade is tried by a child that goes the same way up to the point from which on others would notice,
+//! so that most of what can fail has failed by then. What fails all the same in the emperor that has taken
+//! over vassals neither ends it nor keeps it from its event loop: it goes on with what it was handed.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::basis::Basis;
+use super::emperor::{Emperor, VERSION};
+use super::files::{PidFile, is_log, log_to};
+use super::main_loop;
+use super::privileges::{User, drop_groups};
+use super::stale;
+use super::upgrade::{Handover, UNDERSTOOD};
+use super::upgrade_flow;
+use crate::cli;
+use crate::config::plan::{Address, EmperorPlan};
+use crate::config::{self, Input, Loaded};
+use crate::emperor::api::control;
+use crate::emperor::api::server::Service;
+use crate::emperor::core::saved::Saved;
+use crate::emperor::instance::cgroups::Cgroups;
+use crate::emperor::instance::origin::Origin;
+use crate::emperor::instance::spawner::Spawner;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::log::Elapsed;
+use crate::signal_names;
+use crate::sys::fd;
+use crate::sys::signal::{self, Inherited};
+use crate::world::Machine;
+
+/// The pause between two tries of what no event loop can do without.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs an emperor with the configuration of `inputs` until a signal ends it; returns the exit status.
+/// `inherited` is what [`signal::block_all`] returned.
+pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
+    let now = Instant::now();
+    let ended = match Handover::take(now) {
+        Ok(None) => start(inputs, inherited, now),
+        Ok(Some(Handover { saved, is_trial: true })) => try_out(inputs, inherited, &saved, now),
+        Ok(Some(Handover { saved, is_trial: false })) => take_over(inputs, inherited, saved, now),
+        Err(error) => Err(error),
+    };
+    ended.unwrap_or_else(|error| {
+        log!("{error}");
+        1
+    })
+}
+
+/// A first start.
+///
+/// # Errors
+/// Anything that the configuration asks for is not there. Also when a vassal could not even be killed at the
+/// end.
+fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
+    let Loaded { plan, warnings, settings } = match config::load_emperor(inputs, &Machine) {
+        Ok(loaded) => loaded,
+        Err(report) => return Ok(cli::invalid(&report)),
+    };
+    log::print_error(&warnings.to_string());
+    // What the starter has left open is not for the vassals.
+    fd::cloexec_from(3);
+    let origin = Rc::new(Origin::new(inherited, None)?);
+    if plan.json_log {
+        log::as_json();
+    }
+    let cgroups = Cgroups::new(&plan)?;
+    let mut emperor = make(&plan, Basis::read(&plan, settings)?, cgroups, &origin, now)?;
+    let user = User::of(&plan, false)?;
+    settle(&mut emperor, &plan, None)?;
+    // Everything that only root can open is open.
+    if let Some(user) = user {
+        user.assume(&emperor.server)?;
+    }
+    drop_groups(&plan)?;
+    greet(&emperor);
+    main_loop::run(emperor)
+}
+
+/// The trial of an upgrade: does everything that a start does before others notice.
+///
+/// # Errors
+/// What the upgrade would fail with.
+fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) -> Result<i32> {
+    let Loaded { plan, settings, .. } = match config::load_emperor(inputs, &Machine) {
+        Ok(loaded) => loaded,
+        Err(report) => return Ok(cli::invalid(&report)),
+    };
+    fd::cloexec_from(3);
+    let origin = Rc::new(Origin::new(inherited, Some(saved))?);
+    let basis = Basis::read(&plan, settings)?;
+    basis.try_out()?;
+    let cgroups = Cgroups::new(&plan)?;
+    make(&plan, basis, cgroups, &origin, now)?;
+    User::of(&plan, true)?;
+    drop_groups(&plan)?;
+    Ok(UNDERSTOOD)
+}
+
+/// Goes on in the place of the program before this one.
+///
+/// # Errors
+/// A signal has ended the emperor before its event loop could begin; a vassal could not even be killed at the
+/// end.
+fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant) -> Result<i32> {
+    // Descriptors of the vassals are not for the commands of a configuration.
+    fd::cloexec_from(3);
+    let origin = Rc::new(Origin::new(inherited, Some(&saved))?);
+    let handed = Basis::inherit(&saved.basis);
+    let mut stale = None;
+    let (mut emperor, plan) = retry_until_ok(|| match make_anew(inputs, &origin, now) {
+        Ok(made) => {
+            stale = None;
+            Ok(made)
+        }
+        Err(mistake) => {
+            stale::tell(&mut stale, mistake);
+            make_again(handed.clone()?, &origin, now)
+        }
+    })?;
+    drop(handed);
+    if plan.json_log {
+        log::as_json();
+    }
+    ok_or_degraded(true, User::of(&plan, true))?;
+    settle(&mut emperor, &plan, Some(&saved))?;
+    upgrade_flow::take_over(&mut emperor, saved, stale, now);
+    main_loop::run(emperor)
+}
+
+/// An emperor as its files have it now, and its plan.
+///
+/// # Errors
+/// Lines about what is wrong.
+fn make_anew(
+    inputs: &[Input],
+    origin: &Rc<Origin>,
+    now: Instant,
+) -> std::result::Result<(Emperor, EmperorPlan), String> {
+    let Loaded { plan, warnings, settings } =
+        config::load_emperor(inputs, &Machine).map_err(|report| report.to_string())?;
+    let text = |error| stale::line(&error);
+    let basis = Basis::read(&plan, settings).map_err(text)?;
+    let cgroups = Cgroups::new(&plan).map_err(text)?;
+    let emperor = make(&plan, basis, cgroups, origin, now).map_err(text)?;
+    drop_groups(&plan).map_err(text)?;
+    stale::log_lines(&warnings.to_string());
+    Ok((emperor, plan))
+}
+
+/// The emperor of before the upgrade once more, whatever its files say by now, and its plan.
+///
+/// # Errors
+/// This version does not understand the settings of that program; EMFILE, ENFILE, ENOMEM.
+fn make_again(basis: Basis, origin: &Rc<Origin>, now: Instant) -> Result<(Emperor, EmperorPlan)> {
+    let plan = match config::load_emperor_again(basis.settings.clone()) {
+        Ok(loaded) => loaded.plan,
+        Err(report) => return Err(Error::new("use", "the configuration of before", report.first())),
+    };
+    let cgroups = Cgroups::of(&plan);
+    Ok((make(&plan, basis, cgroups, origin, now)?, plan))
+}
+
+/// An emperor that nobody has noticed yet.
+fn make(
+    plan: &EmperorPlan,
+    basis: Basis,
+    cgroups: Option<Cgroups>,
+    origin: &Rc<Origin>,
+    now: Instant,
+) -> Result<Emperor> {
+    let spawner = Spawner::new(plan, Rc::clone(origin), basis.files.clone(), cgroups)?;
+    Emperor::new(plan, basis, spawner, origin, now)
+}
+
+/// Opens what others see of it: its log, its sockets, its pid file. `saved` is from the program before it.
+///
+/// # Errors
+/// One of them cannot be had; an emperor that has taken over vassals goes on without.
+fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
+    let upgraded = saved.is_some();
+    if let Some(file) = &plan.log
+        && !(upgraded && is_log(&file.value))
+    {
+        ok_or_degraded(upgraded, log_to(&file.value))?;
+    }
+    if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+        log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
+    }
+    listen(emperor, plan, saved)?;
+    let pid_file = plan.pid_file.as_ref().map(|file| &*file.value);
+    if let Some(saved) = saved {
+        PidFile::moves(&saved.pid_file, pid_file);
+    }
+    if let Some(path) = pid_file {
+        emperor.pid_file = ok_or_degraded(upgraded, PidFile::new(path))?;
+    }
+    Ok(())
+}
+
+/// Opens the emperor's sockets. Several emperors can run on a machine: only one that was given a place of its
+/// own for commands insists on it.
+fn listen(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
+    let (server, upgraded) = (&mut emperor.server, saved.is_some());
+    server.inherit(saved.map_or(&[], |saved| &saved.listeners));
+    match &plan.control {
+        Some(path) => {
+            ok_or_degraded(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
+        }
+        None => {
+            if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
+                log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
+            }
+        }
+    }
+    for (service, address) in [(Service::Stats, &plan.stats), (Service::Metrics, &plan.metrics)] {
+        if let Some(address) = address {
+            ok_or_degraded(upgraded, server.add(service, &address.value))?;
+        }
+    }
+    server.settle();
+    Ok(())
+}
+
+/// Tells the log that it has begun.
+fn greet(emperor: &Emperor) {
+    if let [first, others @ ..] = &*emperor.about.sources {
+        let others = if others.is_empty() { "" } else { " and others" };
+        log!("version {VERSION}: watching {}{others}", first.display());
+    }
+}
+
+/// Tries until it works, where vassals depend on it and there is no event loop yet. A signal that would stop
+/// the emperor ends it: the vassals stop when their links close.
+///
+/// # Errors
+/// That signal.
+fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut told = None;
+    loop {
+        let error = match make() {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        if told.as_ref() != Some(&error) {
+            log!("{error}: trying again every {}", Elapsed(PAUSE));
+            told = Some(error);
+        }
+        let until = Instant::now() + PAUSE;
+        while let Some(signal) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
+            if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT = signal.number {
+                let reason = format!("{} came first", signal_names::name(signal.number));
+                return Err(Error::new("take over", "the vassals", reason));
+            }
+        }
+    }
+}
+
+/// What a first start cannot do without, and an emperor that has taken over vassals can.
+///
+/// # Errors
+/// At a first start, what has failed.
+fn ok_or_degraded<T>(is_upgraded: bool, result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if is_upgraded => {
+            log!("{error}: going on without");
+            Ok(None)
+        }
+        result => result.map(Some),
+    }
+}

@@ -1,0 +1,107 @@
+//! The seam between the emperor and whatever looks at the files of vassals: it is asked to look, and answers
+//! by events.
+//!
+//! At present the looks are done here, while the main loop waits. Where a directory hangs they are to be done
+//! by another process: that is asked in [`Discovery::time`], its descriptor is then one more to wait for, and
+//! the main loop stays as it is.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::directories::Directories;
+use super::scan::{Change, Rules};
+use crate::config::plan::{Located, Source};
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::log;
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// What happened to a file.
+    Change(Rc<VassalFile>, Change),
+    /// A look at all directories is complete: every change that it has found was told before.
+    Complete {
+        /// How many changes that were.
+        changes: usize,
+    },
+}
+
+/// Asks for looks at the directories when they are due, and keeps what they have found until it is taken.
+pub struct Discovery {
+    directories: Directories,
+    found: VecDeque<Found>,
+    /// Until when events are left alone, once there has been one too early.
+    deaf_until: Option<Instant>,
+    /// Whether nothing is looked for any more.
+    stopped: bool,
+}
+
+impl Discovery {
+    /// Nothing was looked at yet: the first look is due at once. Relative paths begin at `cwd`.
+    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
+        let directories = Directories::new(sources, rules, interval, cwd);
+        Self { directories, found: VecDeque::new(), deaf_until: None, stopped: false }
+    }
+
+    /// Readable when something has happened in a directory. `None` where nothing tells of that, or it is too
+    /// early to listen.
+    pub fn descriptor(&mut self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.deaf_until = self.deaf_until.filter(|until| *until > now);
+        let listens = self.deaf_until.is_none() && !self.stopped;
+        self.directories.watch.descriptor().filter(|_| listens)
+    }
+
+    /// When [`Discovery::time`] or [`Discovery::take`] has something to do.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        match (self.stopped, self.found.is_empty()) {
+            (true, _) => None,
+            (false, false) => Some(now),
+            (false, true) => Some(self.directories.due(now)).into_iter().chain(self.deaf_until).min(),
+        }
+    }
+
+    /// Takes in the events of the [descriptor](Self::descriptor), or leaves them for a moment.
+    pub fn read_events(&mut self, now: Instant) {
+        self.deaf_until = self.directories.quiet_until().filter(|until| *until > now);
+        if self.deaf_until.is_none()
+            && let Err(error) = self.directories.watch.read(now)
+        {
+            log!("{error}");
+        }
+    }
+
+    /// Looks at the directories if that is due; not before everything that the last look has found was taken.
+    pub fn time(&mut self, now: Instant) {
+        if self.stopped || !self.found.is_empty() || self.directories.due(now) > now {
+            return;
+        }
+        let changes = self.directories.scan(now);
+        let complete = Found::Complete { changes: changes.len() };
+        self.found.extend(changes.into_iter().map(|(file, change)| Found::Change(file, change)));
+        self.found.push_back(complete);
+    }
+
+    /// What was found next.
+    pub fn take(&mut self) -> Option<Found> {
+        self.found.pop_front()
+    }
+
+    /// Whether everything that was found has been taken.
+    pub fn is_idle(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Whether the last look would have found this file, if it were in one of the directories.
+    pub fn looked_for(&self, file: &Path) -> bool {
+        self.directories.looked_for(file)
+    }
+
+    /// Looks for nothing any more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.found.clear();
+    }
+}

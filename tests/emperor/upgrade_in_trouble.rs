@@ -1,0 +1,242 @@
+//! An upgrade during which something breaks: the vassals are supervised on all the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::process::{self, Handle};
+use crate::common::sandbox::VASSALS;
+use crate::common::{Daemon, Sandbox, run, sandboxed, until};
+use crate::upgrade::{STEADY, command, installed, replace, start, wrap};
+use rustix::process::Signal;
+
+/// A part of the emperor's configuration that the test changes.
+const MORE: &str = "/etc/uwsgi/more.ini";
+
+/// What counts the readings of the configuration.
+const COUNTED: &str = "emperor-extra-extension = @(exec://echo >> /run/readings; echo .other)";
+
+/// What a status says of an emperor that could not take its new configuration.
+const STALE: &str = "The configuration is that of before the upgrade: ";
+
+/// An upgraded emperor for which `spoil`, a line of shell, has broken something after the trial, once; and
+/// the pid of its vassal `app`.
+fn spoilt(sandbox: &Sandbox, spoil: &str) -> (Daemon, PathBuf, i32) {
+    let program = installed(sandbox);
+    sandbox.vassal("app", STEADY);
+    fs::write(MORE, format!("[uwsgi]\n{COUNTED}\n")).unwrap();
+    let emperor = start(sandbox, &program, &["--ini", MORE]);
+    let init = emperor.wait_running(1, "app");
+    // The next upgrade is that of the program behind the shell.
+    let real = wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || {{ {spoil}; }}\nexec REAL \"$@\""));
+    emperor.signal(Signal::USR2);
+    emperor.wait_for("emperor: upgrade: handing 1 vassal over to the new program");
+    (emperor, real, init)
+}
+
+/// How often the emperor's configuration was read.
+fn readings() -> usize {
+    fs::read_to_string("/run/readings").map_or(0, |text| text.lines().count())
+}
+
+/// The emperor supervises `app`, whose PID 1 is `init`, as if nothing had happened; and it takes new vassals.
+fn supervises(sandbox: &Sandbox, emperor: &Daemon, init: i32) {
+    assert!(process::read(init).is_some(), "the vassal has ended");
+    run("touch", &[&format!("{VASSALS}/app.ini")]);
+    emperor.wait_for("emperor: app: reloaded after ");
+    process::signal(init, Signal::KILL);
+    emperor.wait_running(2, "app");
+    sandbox.vassal("late", STEADY);
+    emperor.wait_running(1, "late");
+    assert_eq!(command(sandbox, &["stop", "--wait", "late"]).0, 0);
+}
+
+#[test]
+fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
+    sandboxed(|sandbox| {
+        let (emperor, _, init) = spoilt(sandbox, &format!("echo 'emperor-freq = often' >> {MORE}"));
+        let mistake = format!("{MORE}:3:16: 'emperor-freq': 'often' is not a whole number");
+        emperor.wait_for(&format!(
+            "has taken over 1 vassal, but its configuration is that of before: {mistake}"
+        ));
+        supervises(sandbox, &emperor, init);
+        let status = command(sandbox, &["status"]).1;
+        assert!(status.ends_with(&format!("{STALE}{mistake}\n")), "{status}");
+        let one = command(sandbox, &["status", "app"]).1;
+        assert_eq!(one.lines().count(), 2, "{one}");
+        let json = command(sandbox, &["status", "--json"]).1;
+        assert!(json.contains(&format!("\"configuration_refused\":\"{mistake}\"")), "{json}");
+        // It is tried again, and told once, until it is another mistake.
+        let before = readings();
+        until("it is tried again and again", || readings() >= before + 2);
+        assert_eq!(emperor.lines(&format!("emperor: {mistake}")).len(), 1);
+        fs::write(MORE, "[uwsgi]\nemperor-freq = seldom\n").unwrap();
+        emperor.wait_for(&format!("emperor: {MORE}:2:16: 'emperor-freq': 'seldom' is not a whole number"));
+        until("the status tells the other one", || command(sandbox, &["status"]).1.contains("'seldom'"));
+
+        fs::write(MORE, format!("[uwsgi]\n{COUNTED}\nmetrics = 127.0.0.1:9191\n")).unwrap();
+        until("the configuration is taken", || std::net::TcpStream::connect("127.0.0.1:9191").is_ok());
+        assert!(!command(sandbox, &["status"]).1.contains(STALE));
+        assert!(command(sandbox, &["status", "--json"]).1.contains("\"configuration_refused\":null"));
+        assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 2);
+        let taken = readings();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert_eq!(readings(), taken + 2, "it goes on trying");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_emperor_whose_configuration_broke_can_be_stopped_and_upgraded() {
+    sandboxed(|sandbox| {
+        let (emperor, program, init) = spoilt(sandbox, &format!("echo 'emperor-freq = often' >> {MORE}"));
+        emperor.wait_for("but its configuration is that of before: ");
+        // Whoever asks is told what is wrong, though the same is tried unasked.
+        let (status, text) = command(sandbox, &["upgrade"]);
+        assert_eq!(status, 1);
+        assert!(text.starts_with("emperor: upgrade refused: "), "{text}");
+        // A program that takes its time over a trial does not keep others from asking.
+        replace(&program, b"#!/bin/sh\necho >> /run/tried\nexec sleep 2");
+        until("it is tried unasked", || fs::exists("/run/tried").unwrap());
+        let before = emperor.lines("trying the new program").len();
+        assert_eq!(command(sandbox, &["upgrade"]).0, 1);
+        assert_eq!(emperor.lines("trying the new program").len(), before + 1);
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_file_that_is_included_and_cannot_be_read_is_no_end_of_supervision() {
+    sandboxed(|sandbox| {
+        fs::write("/etc/uwsgi/inner.ini", "[uwsgi]\nemperor-throttle = 10\n").unwrap();
+        let (emperor, _, init) = spoilt(sandbox, &format!("echo 'include = /etc/uwsgi/gone.ini' >> {MORE}"));
+        emperor.wait_for("cannot read '/etc/uwsgi/gone.ini': No such file or directory (ENOENT)");
+        supervises(sandbox, &emperor, init);
+        fs::rename("/etc/uwsgi/inner.ini", "/etc/uwsgi/gone.ini").unwrap();
+        until("the configuration is taken", || !command(sandbox, &["status"]).1.contains(STALE));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn instances_start_with_the_vassal_init_of_before_where_the_new_one_is_gone() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("sbin");
+        let spoil = format!("mv {0}/vassal-init {0}/away", place.display());
+        let (emperor, _, init) = spoilt(sandbox, &spoil);
+        emperor.wait_for("vassal-init: No such file or directory (ENOENT)");
+        supervises(sandbox, &emperor, init);
+        assert!(command(sandbox, &["status"]).1.contains(STALE));
+        fs::rename(place.join("away"), place.join("vassal-init")).unwrap();
+        until("the configuration is taken", || !command(sandbox, &["status"]).1.contains(STALE));
+        emperor.stop();
+    });
+}
+
+#[test]
+fn vassals_of_a_relative_directory_stay_when_the_working_directory_is_gone() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let away = sandbox.path("away");
+        fs::create_dir(&away).unwrap();
+        let mut command_line = std::process::Command::new(&program);
+        let source = format!("../../..{VASSALS}");
+        command_line.args(["--emperor", &source, "--emperor-freq", "1"]).current_dir(&away);
+        command_line.args(["--emperor-use-clone", "fs,pid"]);
+        let emperor = sandbox.start("emperor", command_line);
+        let init = emperor.wait_running(1, "app");
+        wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || rmdir {}\nexec REAL \"$@\"", away.display()));
+        emperor.signal(Signal::USR2);
+        emperor.wait_for("find the working directory: No such file or directory (ENOENT)");
+        emperor.wait_for("its vassals stay as they are, next look in 1.0 s");
+        fs::create_dir(&away).unwrap();
+        emperor.wait_for("can be read again");
+        sandbox.vassal("late", STEADY);
+        emperor.wait_running(1, "late");
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_emperor_without_any_descriptor_waits_for_one_and_hears_term_meanwhile() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let mut emperor = start(sandbox, &program, &[]);
+        let init = emperor.wait_running(1, "app");
+        // One descriptor is left, by which the configuration can be read.
+        let limit = "n=3; while [ -e /proc/$$/fd/$n ]; do n=$((n + 1)); done; ulimit -n $((n + 1))";
+        let script = format!("[ -z \"$EMPEROR_STATE\" ] || {{ {limit}; }}\nexec REAL \"$@\"");
+        wrap(&program, &script);
+        let waits = "create epoll: Too many open files (EMFILE): trying again every 1.0 s";
+        emperor.signal(Signal::USR2);
+        emperor.wait_for(waits);
+        assert!(process::read(init).is_some());
+        let vassal = Handle::of(init);
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 1);
+        emperor.wait_for("emperor: take over the vassals: SIGTERM came first");
+        vassal.wait();
+    });
+}
+
+/// What an upgrade that fails must leave as it was: what /proc tells of a process.
+fn state_of(pid: i32) -> Vec<String> {
+    let place = Path::new("/proc").join(pid.to_string());
+    let text = |name: &str| fs::read_to_string(place.join(name)).unwrap();
+    let link = |name: &str| fs::read_link(place.join(name)).unwrap().display().to_string();
+    let wanted = ["Sig", "Cap", "Uid", "Gid", "Groups", "Umask", "NoNewPrivs", "Seccomp"];
+    let status = text("status");
+    let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    let mut state: Vec<_> = lines.map(str::to_owned).collect();
+    state.extend([text("environ"), text("limits"), text("cmdline"), text("comm"), link("cwd"), link("exe")]);
+    let mut files: Vec<_> = fs::read_dir(place.join("fd"))
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.unwrap();
+            let target = fs::read_link(entry.path()).ok()?;
+            let number = entry.file_name();
+            let info = fs::read_to_string(place.join("fdinfo").join(&number)).ok()?;
+            let flags = info.lines().find(|line| line.starts_with("flags:"))?.to_owned();
+            Some(format!("{} {} {flags}", number.display(), target.display()))
+        })
+        .collect();
+    files.sort();
+    state.extend(files);
+    state
+}
+
+#[test]
+fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", &format!("{STEADY}\nlisten = /run/kept.sock"));
+        let options = ["--emperor-pidfile", "/run/pid", "--metrics", "127.0.0.1:9191"];
+        let emperor = start(sandbox, &program, &options);
+        let init = emperor.wait_running(1, "app");
+        let good = fs::read(&program).unwrap();
+        // It is there for the trial only.
+        wrap(&program, "rm \"$0\"\nexec REAL \"$@\"");
+        until("it has settled", || {
+            let first = state_of(emperor.pid());
+            first.iter().any(|line| line.contains("inotify")) && first == state_of(emperor.pid())
+        });
+        let before = state_of(emperor.pid());
+        let pid_file = fs::read_to_string("/run/pid").unwrap();
+        emperor.signal(Signal::USR2);
+        let failed = format!("execute {}: No such file or directory (ENOENT)", program.display());
+        emperor.wait_for(&format!("emperor: upgrade refused: {failed}; everything stays as it is"));
+        until("everything is as it was", || state_of(emperor.pid()) == before);
+        assert_eq!(fs::read_to_string("/run/pid").unwrap(), pid_file);
+        for untrue in ["takes over", "taken over"] {
+            assert_eq!(emperor.lines(untrue), [""; 0]);
+        }
+        assert!(process::read(init).is_some());
+        assert_eq!(command(sandbox, &["reload", "--wait", "app"]).0, 0);
+        replace(&program, &good);
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.stop();
+    });
+}
