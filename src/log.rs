@@ -89,7 +89,7 @@ fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     text.push_str(new_line());
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped > 0 {
-        push_line(&mut text, "", &format!("{dropped} log lines lost: they could not be written"));
+        push_line(&mut text, "", &lost(dropped));
     }
     push_line(&mut text, vassal, &message.to_string());
     (text, dropped.saturating_add(1))
@@ -161,6 +161,24 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
     }
     // It may have been much, and PID 1 has many sisters.
     *waiting = Vec::new();
+    tell_lost(fd);
+}
+
+/// Says how many lines were lost, if any were; nobody may have anything else to say for a long time.
+fn tell_lost(fd: BorrowedFd<'_>) {
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    if dropped == 0 {
+        return;
+    }
+    let mut text = new_line().to_owned();
+    push_line(&mut text, "", &lost(dropped));
+    if !put(fd, text.as_bytes(), dropped) {
+        DROPPED.fetch_add(dropped, Ordering::Relaxed);
+    }
+}
+
+fn lost(lines: u32) -> String {
+    format!("{lines} log lines lost: they could not be written")
 }
 
 /// What a line begins with where the one before has no end.

@@ -357,6 +357,66 @@ fn lines_wait_for_room_that_others_have_taken() {
 }
 
 #[test]
+fn lost_lines_are_told_when_there_is_room_though_nothing_else_happens() {
+    sandboxed(|sandbox| {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let size = fcntl_getpipe_size(&writer).unwrap();
+        assert_eq!(rustix::io::write(&writer, &vec![b'\n'; size]), Ok(size));
+        for number in 0..60 {
+            sandbox.vassal(&format!("{number}"), "exec-as-usr = none");
+        }
+        let mut emperor = sandbox.program("emperor");
+        emperor.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        emperor.args(["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let mut emperor = emperor.stderr(writer).spawn().unwrap();
+        let status = || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        until("all are found invalid", || status().matches("  invalid  ").count() == 60);
+        // Far more than waits for room.
+        for _ in 0..20 {
+            run("kill", &["-USR1", &emperor.id().to_string()]);
+            status();
+        }
+        let mut log = Vec::new();
+        until("the loss is told", || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = rustix::io::read(&reader, &mut buffer) {
+                log.extend_from_slice(&buffer[..count]);
+            }
+            String::from_utf8_lossy(&log).ends_with(" log lines lost: they could not be written\n")
+        });
+        emperor.kill().unwrap();
+        emperor.wait().unwrap();
+    });
+}
+
+#[test]
+fn systemd_is_told_the_newest_status_though_nothing_else_happens() {
+    sandboxed(|sandbox| {
+        let socket = UnixDatagram::bind("/run/notify").unwrap();
+        socket.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+        // Fails after the status of its start was sent, and before the next one may be.
+        sandbox.vassal("app", "command = sh -c 'sleep 0.3; exit 1'");
+        let mut command = sandbox.program("emperor");
+        command.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid", "--emperor-freq", "3600"]);
+        command.args(["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        command.env("NOTIFY_SOCKET", "/run/notify");
+        let emperor = sandbox.start("emperor", command);
+        let mut buffer = [0; 4096];
+        let mut hear = || {
+            let count = socket.recv(&mut buffer).expect("the status of the failure");
+            String::from_utf8_lossy(&buffer[..count]).into_owned()
+        };
+        while hear() != "STATUS=1 vassal: 0 running, 1 waiting to be tried again" {}
+        emperor.stop();
+    });
+}
+
+#[test]
 fn the_example_is_valid_and_runs() {
     sandboxed(|sandbox| {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/example");

@@ -24,6 +24,8 @@ pub struct Notifier {
     watchdog: Option<(Duration, Instant)>,
     /// What was said last, and when.
     status: Option<(String, Instant)>,
+    /// Whether there may be another status since, which could not be sent yet.
+    status_waits: bool,
     ready: bool,
     /// By when a reload counts as done.
     reloaded_by: Option<Instant>,
@@ -53,7 +55,13 @@ impl Notifier {
 
     /// When [`Notifier::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.watchdog.map(|(_, next)| next).into_iter().chain(self.reloaded_by).min()
+        let status = self.status_due().filter(|_| self.status_waits);
+        self.watchdog.map(|(_, next)| next).into_iter().chain(self.reloaded_by).chain(status).min()
+    }
+
+    /// When the next status may be sent.
+    fn status_due(&self) -> Option<Instant> {
+        self.status.as_ref().map(|(_, sent)| *sent + STATUS_EVERY)
     }
 
     /// Says that we are alive when it is time.
@@ -91,10 +99,12 @@ impl Notifier {
         self.say("STOPPING=1");
     }
 
-    /// Whether anybody listens for the status, and it is time for one.
-    pub fn wants_status(&self, now: Instant) -> bool {
-        self.socket.is_some()
-            && self.status.as_ref().is_none_or(|(_, said)| now.duration_since(*said) >= STATUS_EVERY)
+    /// Whether the present status is to be sent. Where it is too early for that, [`Notifier::deadline`] tells when it is
+    /// not any more.
+    pub fn wants_status(&mut self, now: Instant) -> bool {
+        let is_due = self.status_due().is_none_or(|due| due <= now);
+        self.status_waits = self.socket.is_some() && !is_due;
+        self.socket.is_some() && is_due
     }
 
     /// How it goes, in one line. The same as before is no news.
