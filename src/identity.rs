@@ -36,9 +36,35 @@ impl Confinement {
     /// What the plan says of the app. Hooks are not confined: they may need fusermount, which is set-user-id.
     pub fn of(plan: &VassalPlan) -> Self {
         let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
-        let dropped = CapabilitySet::from_bits_retain(plan.privileges.cap_drop);
+        let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());
         Self { capabilities, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
+}
+
+/// A part of the privilege drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What is taken from the bounding set, and from all sets, whoever the user is.
+    Dropped,
+    /// The supplementary groups.
+    Groups,
+    /// The group.
+    Group,
+    /// The user, with the bounding set that goes with one.
+    User,
+    /// The capabilities that are kept across the change of user.
+    Kept,
+    /// `no_new_privs`.
+    NoNewPrivs,
+}
+
+/// A privilege drop that failed.
+#[derive(Debug)]
+pub struct DropError {
+    /// In which part.
+    pub part: Part,
+    /// Why.
+    pub error: Error,
 }
 
 impl Identity {
@@ -101,54 +127,61 @@ impl Identity {
     /// # Errors
     /// The step that failed. The caller must exit.
     pub fn assume(&self, confinement: Option<Confinement>) -> Result<()> {
+        self.assume_by_parts(confinement).map_err(|failed| failed.error)
+    }
+
+    /// The same, for a caller that wants to know which part of it failed.
+    ///
+    /// # Errors
+    /// As [`Identity::assume`], with the part.
+    pub fn assume_by_parts(&self, confinement: Option<Confinement>) -> std::result::Result<(), DropError> {
+        let failed = |part| move |error| DropError { part, error };
         let mut kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
         let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
         let dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
         if !dropped.is_empty() {
-            drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set")?;
+            let set = drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set");
+            set.map_err(failed(Part::Dropped))?;
         }
-        let (stays, has) = (self.is_ours(), held()?);
+        let (stays, has) = (self.is_ours(), held().map_err(failed(Part::User))?);
         if stays {
             kept &= has.permitted;
         } else if self.is_ordinary() && no_new_privs {
             // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
-            drop_bounding_set(kept).context("privilege drop:", "bounding set")?;
+            let set = drop_bounding_set(kept).context("privilege drop:", "bounding set");
+            set.map_err(failed(Part::User))?;
         }
         // A process that stays what it is and may not change its groups keeps them.
         let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
             match creds::set_groups(groups) {
                 Err(Errno::PERM) if self.has_groups(groups) => {}
-                result => result.context("privilege drop:", "setgroups")?,
+                result => result.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?,
             }
         }
         if let (false, Some(gid)) = (stays, self.gid) {
-            creds::set_gid(gid).context("privilege drop: setresgid", gid)?;
+            let set = creds::set_gid(gid).context("privilege drop: setresgid", gid);
+            set.map_err(failed(Part::Group))?;
         }
         if let (false, Some(uid)) = (stays, self.uid) {
             if !kept.is_empty() {
-                rustix::thread::set_keep_capabilities(true)
-                    .context("privilege drop: keep", "capabilities")?;
+                let set = rustix::thread::set_keep_capabilities(true);
+                set.context("privilege drop: keep", "capabilities").map_err(failed(Part::Kept))?;
             }
-            creds::set_uid(uid).context("privilege drop: setresuid", uid)?;
+            let set = creds::set_uid(uid).context("privilege drop: setresuid", uid);
+            set.map_err(failed(Part::User))?;
         }
         if self.is_ordinary() {
-            set_capabilities(kept).context("privilege drop: set", "capabilities")?;
+            let set = set_capabilities(kept).context("privilege drop: set", "capabilities");
+            set.map_err(failed(Part::Kept))?;
         }
-        self.verify(kept)?;
+        self.verify(kept).map_err(failed(Part::User))?;
         if !dropped.is_empty() {
-            let has = held()?;
-            let left = |set: CapabilitySet| set.difference(dropped);
-            let sets = CapabilitySets {
-                effective: left(has.effective),
-                permitted: left(has.permitted),
-                // What is no longer inheritable is not ambient either.
-                inheritable: left(has.inheritable),
-            };
-            rustix::thread::set_capabilities(None, sets).context("privilege drop: drop", "capabilities")?;
+            drop_from_all_sets(dropped).map_err(failed(Part::Dropped))?;
         }
         if no_new_privs {
-            rustix::thread::set_no_new_privs(true).context("privilege drop: set", "no_new_privs")?;
+            let set = rustix::thread::set_no_new_privs(true).context("privilege drop: set", "no_new_privs");
+            set.map_err(failed(Part::NoNewPrivs))?;
         }
         Ok(())
     }
@@ -207,6 +240,18 @@ impl Identity {
 /// As capget(2).
 pub fn held() -> Result<CapabilitySets> {
     rustix::thread::capabilities(None).context("read", "our capabilities")
+}
+
+/// Takes these from the permitted, effective, inheritable and, with that, ambient capabilities.
+fn drop_from_all_sets(dropped: CapabilitySet) -> Result<()> {
+    let has = held()?;
+    let left = |set: CapabilitySet| set.difference(dropped);
+    let sets = CapabilitySets {
+        effective: left(has.effective),
+        permitted: left(has.permitted),
+        inheritable: left(has.inheritable),
+    };
+    rustix::thread::set_capabilities(None, sets).context("privilege drop: drop", "capabilities")
 }
 
 /// Takes everything but `kept` from what can ever be gained by executing a file.

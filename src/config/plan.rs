@@ -137,7 +137,7 @@ pub struct Privileges {
     /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
     pub capabilities: Vec<Located<u32>>,
     /// Capabilities that are taken from the app, as bits (`cap-drop`).
-    pub cap_drop: u64,
+    pub cap_drop: Option<Located<u64>>,
     /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
     pub no_new_privs: bool,
 }
@@ -164,7 +164,7 @@ impl Default for VassalPlan {
             hook_timeout: Duration::from_secs(60),
             jail: JailPlan::default(),
             run_as: RunAs::default(),
-            privileges: Privileges { capabilities: Vec::new(), cap_drop: 0, no_new_privs: true },
+            privileges: Privileges { capabilities: Vec::new(), cap_drop: None, no_new_privs: true },
             environment: Vec::new(),
             chdir: None,
             umask: None,

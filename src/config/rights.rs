@@ -44,6 +44,11 @@ impl Privileges {
     pub fn kept(&self) -> u64 {
         let named =
             self.capabilities.iter().fold(0, |bits, cap| bits | 1u64.checked_shl(cap.value).unwrap_or(0));
-        named & !self.cap_drop
+        named & !self.dropped()
+    }
+
+    /// The capabilities that are taken from the app, as bits.
+    pub fn dropped(&self) -> u64 {
+        self.cap_drop.as_ref().map_or(0, |dropped| dropped.value)
     }
 }

@@ -12,6 +12,7 @@ mod entrypoint;
 mod exit_status;
 mod identity;
 mod jail;
+mod launch;
 mod limits;
 mod mounts;
 mod personalities;

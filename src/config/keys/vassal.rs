@@ -91,7 +91,7 @@ static OF_VASSALS: &[Row] = &[
     key(User, "cap-drop", Value("LIST"), "capabilities that the app cannot have; or all\n\
         Whoever it is. They are taken from all its sets, the bounding set too, so that no program it \
         executes brings them back.",
-        START_RIGHTS, |to, it| it.set(&mut to.plan.privileges.cap_drop, capabilities::set)),
+        START_RIGHTS, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",
         fresh("gid", |old, new| differ(&old.run_as.gid, &new.run_as.gid)),

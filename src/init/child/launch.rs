@@ -11,7 +11,8 @@ use rustix::process::Pid;
 
 use crate::config::plan::{Limit, Located};
 use crate::error::{Context, Error, Result};
-use crate::identity::{Confinement, Identity};
+use crate::identity::{Confinement, DropError, Identity};
+use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::listen_fds::{self, Socket};
 use crate::init::child::rlimits;
@@ -36,6 +37,17 @@ pub enum Workdir {
 }
 
 impl Workdir {
+    /// In the child: goes there.
+    fn enter(&self) -> Result<()> {
+        match self {
+            Self::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display()),
+            Self::Inherited(path) => {
+                let root = |_| rustix::process::chdir("/");
+                rustix::process::chdir(path).or_else(root).context("chdir", "/")
+            }
+        }
+    }
+
     /// Changes to `path`, which may be relative.
     pub fn change(&mut self, path: &Path) {
         let (Self::Inherited(base) | Self::Chosen(base)) = self;
@@ -81,8 +93,8 @@ pub struct Launched {
     report: OwnedFd,
 }
 
-/// In a child: what it has to say, or its failure and the exit status for that.
-type Outcome = std::result::Result<String, (Error, i32)>;
+/// In a child: what it has to say, or its failure.
+type Outcome = std::result::Result<String, Failure>;
 
 impl Launch<'_> {
     /// Creates a child that executes a program, which is searched for in PATH.
@@ -98,7 +110,7 @@ impl Launch<'_> {
                 Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
                 _ => EXIT_NOT_EXECUTABLE,
             };
-            Err((Error::os("execute", program.display(), errno), status))
+            Err(Failure { step: Step::Work, error: Error::os("execute", program.display(), errno), status })
         })
     }
 
@@ -107,7 +119,7 @@ impl Launch<'_> {
     /// # Errors
     /// As [`Launch::program`].
     pub fn work(&self, work: impl FnOnce() -> Result<String>) -> Result<Launched> {
-        self.create(OsStr::new("a child process"), || work().map_err(|error| (error, EXIT_SETUP)))
+        self.create(OsStr::new("a child process"), || work().map_err(failed_in(Step::Work)))
     }
 
     fn create(&self, name: &OsStr, life: impl FnOnce() -> Outcome) -> Result<Launched> {
@@ -128,13 +140,12 @@ impl Launch<'_> {
                 Ok(Launched { pid: child.pid, report })
             }
             Side::Child => {
-                let prepared = self.prepare(parent).map_err(|error| (error, EXIT_SETUP));
-                let (status, text) = match prepared.and_then(|()| life()) {
-                    Ok(said) => (0, said.into_bytes()),
-                    Err((error, status)) => (status, error.to_bytes()),
+                let (status, message) = match self.prepare(parent).and_then(|()| life()) {
+                    Ok(said) if said.is_empty() => (0, Vec::new()),
+                    Ok(said) => (0, [b"\0", said.as_bytes()].concat()),
+                    Err(failure) => (failure.status, failure.to_bytes()),
                 };
-                if !text.is_empty() {
-                    let message = [&[status as u8], &text[..]].concat();
+                if !message.is_empty() {
                     let _ = rustix::io::write(&child_report, message.get(..REPORT_MAX).unwrap_or(&message));
                 }
                 clone::exit(status)
@@ -143,7 +154,7 @@ impl Launch<'_> {
     }
 
     /// In the child: everything up to its work.
-    fn prepare(&self, parent: Pid) -> Result<()> {
+    fn prepare(&self, parent: Pid) -> std::result::Result<(), Failure> {
         if self.own_group {
             // Cannot fail for a process that has just been created.
             let _ = rustix::process::setpgid(None, None);
@@ -154,22 +165,24 @@ impl Launch<'_> {
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
-        rlimits::limit_app(self.limits)?;
+        for Located { value: limit, .. } in self.limits {
+            rlimits::set(limit).map_err(failed_in(Step::Limit(limit.resource)))?;
+        }
         if let Some(identity) = self.identity {
-            identity.assume(self.confinement)?;
+            let dropped = identity.assume_by_parts(self.confinement);
+            dropped.map_err(|DropError { part, error }| failed_in(Step::Drop(part))(error))?;
         }
         if self.dies_with_us {
             // After the last change of identity, which would clear it.
-            clone::die_with(parent).context("set", "the parent death signal")?;
+            let set = clone::die_with(parent).context("set", "the parent death signal");
+            set.map_err(failed_in(Step::ParentDeath))?;
         }
         // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
-        match self.workdir {
-            Workdir::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display())?,
-            Workdir::Inherited(path) => {
-                let root = |_| rustix::process::chdir("/");
-                rustix::process::chdir(path).or_else(root).context("chdir", "/")?;
-            }
-        }
+        self.workdir.enter().map_err(failed_in(Step::Workdir))?;
+        self.pass_descriptors().map_err(failed_in(Step::Descriptors))
+    }
+
+    fn pass_descriptors(&self) -> Result<()> {
         if self.stand.is_none() {
             fd::cloexec_from(3);
         }
@@ -196,6 +209,11 @@ impl Launch<'_> {
     }
 }
 
+/// Makes an error the failure of a step.
+fn failed_in(step: Step) -> impl Fn(Error) -> Failure {
+    move |error| Failure { step, error, status: EXIT_SETUP }
+}
+
 impl Launched {
     /// How far the child has come. It says nothing and closes the pipe when its program takes over.
     pub fn progress(&self) -> Progress {
@@ -204,11 +222,7 @@ impl Launched {
             Ok(0) => Progress::AtWork,
             Ok(length) => match message.get(..length).unwrap_or_default() {
                 [0, said @ ..] => Progress::Said(String::from_utf8_lossy(said).into_owned()),
-                [status, error @ ..] => {
-                    let failed = Error::from_bytes(error);
-                    failed.map_or(Progress::AtWork, |error| Progress::Failed(error, (*status).into()))
-                }
-                [] => Progress::AtWork,
+                failure => Failure::from_bytes(failure).map_or(Progress::AtWork, Progress::Failed),
             },
             Err(_) => Progress::Preparing,
         }
@@ -224,8 +238,8 @@ pub enum Progress {
     AtWork,
     /// Its work is done, with this result.
     Said(String),
-    /// What kept it from that, and the exit status it leaves with.
-    Failed(Error, i32),
+    /// What kept it from that.
+    Failed(Failure),
 }
 
 impl AsFd for Launched {

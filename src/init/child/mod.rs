@@ -8,6 +8,7 @@
 //!
 //! Not here: why a child is started (`steps`), and waiting for one (`event_loop`).
 
+pub mod failure;
 pub mod foreground;
 pub mod job;
 pub mod launch;

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::config::plan::{App, Phase, VassalPlan};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::identity::Confinement;
+use crate::init::child::failure::Failure;
 use crate::init::child::foreground::Stand;
 use crate::init::child::job::Job;
 use crate::init::child::launch::{Launch, Progress};
@@ -18,7 +19,7 @@ use crate::init::event_loop::running_app::RunningApp;
 use crate::init::jail::Jail;
 use crate::init::outcome::{End, interrupted, step};
 use crate::log::Elapsed;
-use crate::protocol::{EXIT_SETUP, FromVassal, SetupFailure};
+use crate::protocol::{FromVassal, SetupFailure};
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
@@ -57,7 +58,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> std::result::
         let Some(app) = &events.app else { return Ok(()) };
         match (app.launched.progress(), app.status) {
             (Progress::AtWork | Progress::Said(_), _) => break,
-            (Progress::Failed(error, code), _) => return Err(not_started(plan, &error, code)),
+            (Progress::Failed(failure), _) => return Err(not_started(plan, &failure)),
             (Progress::Preparing, Some(status)) => return Err(End::App(status)),
             (Progress::Preparing, None) if !events.lost.is_empty() => return Err(interrupted(events)),
             // Its program is on a filesystem that hangs: the main loop knows what to do.
@@ -81,14 +82,13 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> std::result::
     Ok(())
 }
 
-/// The app could not be executed, or not even prepared for it.
-fn not_started(plan: &VassalPlan, error: &Error, code: i32) -> End {
-    let key = match (&plan.chdir, code) {
-        (Some(chdir), EXIT_SETUP) => format!("{}: {}", chdir.at, chdir.key),
-        _ => format!("{}: {}", plan.app_source.at, plan.app_source.key),
-    };
-    let (what, errno) = (format!("{error} ({key})"), error.errno());
-    End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), code)
+/// The app could not be executed, or not even prepared for it: told with the key that is to blame.
+fn not_started(plan: &VassalPlan, failure: &Failure) -> End {
+    let app = || format!("{}: {}", plan.app_source.at, plan.app_source.key);
+    let error = &failure.error;
+    let what = format!("{error} ({})", failure.key(plan).unwrap_or_else(app));
+    let setup = SetupFailure { phase: "app".into(), index: 0, what, errno: error.errno() };
+    End::Setup(Box::new(setup), failure.status)
 }
 
 /// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.

@@ -27,7 +27,11 @@ pub enum Failed {
 
 /// Why a hook did not succeed.
 enum Trouble {
-    Error(Error),
+    /// It failed. The key, with its place, is another than that of the hook where its child could not be prepared for it.
+    Error {
+        error: Error,
+        key: Option<String>,
+    },
     Interrupted,
     Exit(i32),
 }
@@ -37,12 +41,13 @@ impl Trouble {
     /// nothing but itself.
     fn concealed(self, hook: &Hook) -> Self {
         match self {
-            Self::Error(error) if hook.private && !matches!(hook.action, Action::Exec(_)) => {
+            Self::Error { error, key } if hook.private && !matches!(hook.action, Action::Exec(_)) => {
                 let text = &hook.source.value;
-                Self::Error(match error.errno() {
+                let error = match error.errno() {
                     0 => Error::new("run", text, "failed; it is private, so its error is not shown"),
                     errno => Error::os("run", text, Errno::from_raw_os_error(errno)),
-                })
+                };
+                Self::Error { error, key }
             }
             trouble => trouble,
         }
@@ -51,7 +56,7 @@ impl Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        Self::Error { error, key: None }
     }
 }
 
@@ -83,11 +88,13 @@ pub fn run(
             }
             Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
             // At the exit there is nothing left to save, and the next hook may still unmount.
-            Err(Trouble::Error(error)) if hook.tolerant || phase == Phase::AsUserAtexit => {
-                crate::log!("{phase} #{index}: {error} ({}), ignored", hook.source.at);
+            Err(Trouble::Error { error, key }) if hook.tolerant || phase == Phase::AsUserAtexit => {
+                let place = key.unwrap_or_else(|| hook.source.at.to_string());
+                crate::log!("{phase} #{index}: {error} ({place}), ignored");
             }
-            Err(Trouble::Error(error)) => {
-                let what = format!("{error} ({}: {})", hook.source.at, hook.source.key);
+            Err(Trouble::Error { error, key }) => {
+                let own = || format!("{}: {}", hook.source.at, hook.source.key);
+                let what = format!("{error} ({})", key.unwrap_or_else(own));
                 let (phase, errno) = (phase.to_string(), error.errno());
                 return Err(Failed::Hook(Box::new(SetupFailure { phase, index, what, errno })));
             }
@@ -110,8 +117,9 @@ pub fn run_after_loss(
         // The request to stop that came in between is seen to by the main loop.
         Err(Trouble::Interrupted) => {}
         Err(Trouble::Exit(status)) => return Some(status),
-        Err(Trouble::Error(error)) => {
-            crate::log!("{}: {error} ({}), ignored", hook.phase, hook.source.at);
+        Err(Trouble::Error { error, key }) => {
+            let place = key.unwrap_or_else(|| hook.source.at.to_string());
+            crate::log!("{}: {error} ({place}), ignored", hook.phase);
         }
     }
     None
@@ -219,7 +227,10 @@ fn wait_for_child(
         }
     };
     match (launched.progress(), status) {
-        (Progress::Failed(error, _), _) => Err(error.into()),
+        (Progress::Failed(failure), _) => {
+            let key = failure.key(plan);
+            Err(Trouble::Error { error: failure.error, key })
+        }
         (_, WaitStatus::Exited(0)) => Ok(()),
         (_, status) => Err(Error::new("run", text, status).into()),
     }

@@ -185,7 +185,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         }
         match launched.progress() {
             Progress::Said(there) => there != file,
-            Progress::Failed(error, _) => error.errno() == Errno::NOENT.raw_os_error(),
+            Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
             // That is not known.
             Progress::Preparing | Progress::AtWork => false,
         }
@@ -221,7 +221,7 @@ fn open_with_file(
     let launched = jail.worker(owner.is_none()).work(|| binding.perform())?;
     let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
     let file = match (launched.progress(), ended) {
-        (Progress::Failed(error, _), _) => return Err(error),
+        (Progress::Failed(failure), _) => return Err(failure.error),
         (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
         (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
         (_, Err(_)) => {

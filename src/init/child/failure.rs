@@ -1,0 +1,105 @@
+//! What keeps a child from its work: the step that failed, and the key of the configuration that asked for it.
+
+use crate::config::plan::{Action, Hook, Limited, Located, Location, Phase, VassalPlan};
+use crate::error::Error;
+use crate::identity::Part;
+
+/// A step of a child, between its creation and its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A resource limit.
+    Limit(Limited),
+    /// A part of the privilege drop.
+    Drop(Part),
+    /// The signal that it gets when PID 1 dies.
+    ParentDeath,
+    /// The working directory.
+    Workdir,
+    /// The descriptors that it inherits.
+    Descriptors,
+    /// Its work itself, or the execution of its program.
+    Work,
+}
+
+/// Every step, each at the place of its number in the report of a child.
+const STEPS: [Step; 13] = [
+    Step::Limit(Limited::AddressSpace),
+    Step::Limit(Limited::Descriptors),
+    Step::Limit(Limited::Processes),
+    Step::Drop(Part::Dropped),
+    Step::Drop(Part::Groups),
+    Step::Drop(Part::Group),
+    Step::Drop(Part::User),
+    Step::Drop(Part::Kept),
+    Step::Drop(Part::NoNewPrivs),
+    Step::ParentDeath,
+    Step::Workdir,
+    Step::Descriptors,
+    Step::Work,
+];
+
+/// A child that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The step that failed.
+    pub step: Step,
+    /// Why.
+    pub error: Error,
+    /// The exit status it leaves with.
+    pub status: i32,
+}
+
+impl Failure {
+    /// For the report of the child to its parent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let last = STEPS.len() - 1;
+        let number = STEPS.iter().position(|step| *step == self.step).unwrap_or(last);
+        [&[self.status as u8, number as u8], &self.error.to_bytes()[..]].concat()
+    }
+
+    /// Reads what [`Failure::to_bytes`] wrote; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[status, number], error) = bytes.split_first_chunk()?;
+        let step = STEPS.get(usize::from(number)).copied()?;
+        Some(Self { step, error: Error::from_bytes(error)?, status: status.into() })
+    }
+
+    /// The key that asked for the step that failed, with its place; `None` for the work itself, and where no key did.
+    pub fn key(&self, plan: &VassalPlan) -> Option<String> {
+        let (key, at) = self.step.asked_for_by(plan)?;
+        Some(format!("{at}: {key}"))
+    }
+}
+
+impl Step {
+    fn asked_for_by(self, plan: &VassalPlan) -> Option<(&str, &Location)> {
+        let privileges = &plan.privileges;
+        let (run_as, limits) = (&plan.run_as, &plan.resources.limits);
+        match self {
+            Self::Limit(resource) => {
+                limits.iter().rev().find(|limit| limit.value.resource == resource).map(source)
+            }
+            Self::Drop(Part::Dropped) => privileges.cap_drop.as_ref().map(source),
+            Self::Drop(Part::Groups | Part::User) => first(&run_as.uid).or_else(|| first(&run_as.gid)),
+            Self::Drop(Part::Group) => first(&run_as.gid).or_else(|| first(&run_as.uid)),
+            Self::Drop(Part::Kept) => first(&privileges.capabilities).or_else(|| first(&run_as.uid)),
+            Self::Drop(Part::NoNewPrivs) => None,
+            Self::Workdir => {
+                let changes =
+                    |hook: &&Hook| matches!(hook.action, Action::Chdir(_)) && hook.phase <= Phase::PreApp;
+                let last = plan.hooks.iter().rev().find(changes);
+                first(&plan.chdir).or_else(|| last.map(|hook| source(&hook.source)))
+            }
+            Self::Descriptors => first(&plan.listen),
+            Self::ParentDeath | Self::Work => None,
+        }
+    }
+}
+
+fn first<'a, T: 'a>(of: impl IntoIterator<Item = &'a Located<T>>) -> Option<(&'a str, &'a Location)> {
+    of.into_iter().next().map(source)
+}
+
+fn source<T>(of: &Located<T>) -> (&str, &Location) {
+    (&of.key, &of.at)
+}

@@ -1,0 +1,88 @@
+//! A child that fails between its creation and its work: the key that asked for what failed is told, and no other.
+
+use crate::common::{Sandbox, sandboxed};
+
+/// A vassal whose start fails, run by `wrapper`; the line that says so ends with the place of `line` and its key.
+fn blames(sandbox: &Sandbox, wrapper: &[&str], lines: &[&str], line: &str, says: &str) {
+    let mut command = sandbox.wrapped(wrapper, "vassal-init");
+    command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines.join("\n")));
+    let mut vassal = sandbox.start("vassal", command);
+    let status = vassal.wait();
+    let told = vassal.lines("setup failed in ");
+    let number = lines.iter().position(|other| *other == line).unwrap() + 2;
+    let (key, value) = line.split_once(" = ").unwrap();
+    let column = line.len() - value.len() + 1;
+    let place = format!("(/run/scratch/vassal.ini:{number}:{column}: {key})");
+    assert!(status == 71 && told.len() == 1, "{lines:?}\n{}", vassal.log());
+    assert!(told[0].ends_with(&place) && told[0].contains(says), "{} has no {says} {place}", told[0]);
+    std::fs::remove_file(sandbox.path("vassal.log")).unwrap();
+}
+
+/// Without a capability, from the start.
+fn without(capability: &str) -> [String; 3] {
+    ["setpriv".into(), "--bounding-set".into(), format!("-{capability}")]
+}
+
+const APP: &str = "command = true";
+
+#[test]
+fn a_directory_that_is_not_there_is_the_fault_of_who_chose_it() {
+    sandboxed(|sandbox| {
+        let blames =
+            |lines: &[&str], line| blames(sandbox, &["env"], lines, line, "chdir /none: No such file");
+        blames(&["uid = user001", "chdir = /none", APP], "chdir = /none");
+        // The same for a command of a hook.
+        let hooks = ["uid = user001", "hook-as-user = chdir:/none", "exec-as-user = true", APP];
+        blames(&hooks, hooks[1]);
+        let hooks = ["uid = user001", "hook-pre-app = chdir:/", "hook-pre-app = chdir:/none", APP];
+        blames(&hooks, hooks[2]);
+    });
+}
+
+#[test]
+fn a_user_that_pid_1_may_not_become_is_the_fault_of_uid() {
+    sandboxed(|sandbox| {
+        let lines = ["chdir = /", "uid = user001", APP];
+        for (capability, says) in [
+            ("setuid", "privilege drop: setresuid "),
+            ("setgid", "privilege drop: setresgid "),
+            ("setpcap", "privilege drop: bounding set: "),
+        ] {
+            let wrapper = without(capability);
+            let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+            blames(sandbox, &wrapper, &lines, lines[1], says);
+            let hooks = ["chdir = /", "uid = user001", "no-new-privs = false", "exec-as-user = true", APP];
+            if capability != "setpcap" {
+                blames(sandbox, &wrapper, &hooks, hooks[1], says);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_capability_that_is_not_to_be_had_is_the_fault_of_cap() {
+    sandboxed(|sandbox| {
+        let wrapper = without("net_raw");
+        let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+        let lines = ["uid = user001", "chdir = /", "cap = net_raw", APP];
+        blames(sandbox, &wrapper, &lines, lines[2], "privilege drop: set capabilities: ");
+        let wrapper = without("setpcap");
+        let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+        let lines = ["chdir = /", "cap-drop = net_raw", "uid = user001", APP];
+        blames(sandbox, &wrapper, &lines, lines[1], "privilege drop: bounding set: ");
+    });
+}
+
+#[test]
+fn a_limit_above_the_hard_limit_is_the_fault_of_its_key() {
+    sandboxed(|sandbox| {
+        let wrapper = ["prlimit", "--nofile=100", "--nproc=100"];
+        for (line, says) in [
+            ("limit-nofile = 200", "limit open files to 200: Operation not permitted"),
+            ("limit-nproc = 200", "limit processes to 200: Operation not permitted"),
+        ] {
+            let lines = ["uid = user001", "chdir = /", "limit-as = 4096", line, APP];
+            blames(sandbox, &wrapper, &lines, line, says);
+        }
+    });
+}
