@@ -1,7 +1,7 @@
-//! `--unshare` from a shell: namespaces are made for a child, which lives the vassal's life in them; the process that
-//! was called waits outside, hands signals on and leaves with the child's status.
+//! `--unshare` from a shell: a child lives the vassal's life in new namespaces; the process that was started
+//! waits outside, hands signals on and ends with the child's status.
 //!
-//! A child, because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
+//! It takes a child because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::WaitOptions;
@@ -14,35 +14,37 @@ use crate::sys::signal::{self, SignalFd};
 /// Runs `life` in new namespaces (`CLONE_NEW*` bits) and returns its exit status.
 ///
 /// # Errors
-/// The namespaces cannot be had: EPERM without CAP_SYS_ADMIN.
+/// There are no namespaces: EPERM without CAP_SYS_ADMIN.
 pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
     let parent = rustix::process::getpid();
     match clone3(namespaces).context("create", "the namespaces")? {
         Side::Parent(child) => {
-            // With it goes our copy of the emperor's link: its other end must see the vassal's end, not ours.
+            // This closes our copy of the emperor's link: the emperor must see the end of the vassal, not
+            // ours.
             drop(life);
             wait(&child)
         }
         Side::Child => {
-            // If we are killed, the vassal goes too. It never changes its own identity, which would clear this.
+            // The vassal is killed when we are. It never changes its own identity, which would clear this.
             clone::exit(if clone::die_with(parent).is_ok() { life() } else { EXIT_SETUP })
         }
     }
 }
 
-/// Waits for the child; every signal that reaches us is the child's.
+/// Waits for the end of the child, and hands every signal on to it.
 fn wait(child: &Child) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     let inner = child.pid.as_raw_nonzero().get() as u32;
     loop {
         while let Some(signal) = signals.next() {
-            // The kernel tells us the sender's pid as the sender sees it: 1.
+            // The kernel may tell the sender's pid as the sender sees it: 1.
             if signal::STOPS.contains(&signal.number) && [1, inner].contains(&signal.sender) {
-                // The PID 1 inside cannot be stopped with the job it shares with us: we are what the shell sees of it.
+                // The PID 1 inside cannot be stopped with its job. The shell sees us in its place, so we
+                // stop.
                 let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), signal.number);
                 signal::let_through(signal.number);
             } else if signal.number != libc::SIGCHLD {
-                // ESRCH: it has just ended, which is noticed below.
+                // ESRCH: the child has just ended, which is noticed below.
                 let _ = signal::kill(child.pid.as_raw_nonzero().get(), signal.number);
             }
         }

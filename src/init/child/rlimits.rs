@@ -5,10 +5,10 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::config::plan::{Limit, Limited};
 use crate::error::{Context, Result};
 
-/// Limits the calling process, which is to become the app. A limit of 0 is none, as for uWSGI.
+/// Limits the calling process, which is to become the app. A value of 0 sets no limit, as in uWSGI.
 ///
 /// # Errors
-/// EPERM for more than our own hard limit (setrlimit(2)).
+/// EPERM for more than the hard limit that the process has.
 pub fn set(limit: &Limit) -> Result<()> {
     let (resource, what) = match limit.resource {
         Limited::AddressSpace => (Resource::As, "address space"),

@@ -1,8 +1,8 @@
-//! What a configuration that is read again may ask of the machine.
+//! The machine as a configuration sees it that is read again while the app runs.
 //!
-//! The answers must be those of a fresh start, and PID 1 gives them while the app runs. Inside a jail the paths are the
-//! tenant's: whatever is read there could be a configuration of the tenant's own. On a FUSE filesystem a look can last for
-//! ever. Neither is looked at; such a file takes a fresh start.
+//! The answers must be those of a fresh start. Inside a jail the paths are the tenant's, so a file that is
+//! read there could be one that the tenant has written. On a FUSE filesystem a look can last for ever. Such
+//! paths are not looked at: a configuration that needs them takes a fresh start.
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
@@ -18,16 +18,16 @@ use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 use crate::world::{Machine, NoCommands};
 
-/// What was known when the configuration was read first.
+/// What the machine told when the configuration was read first.
 #[derive(Debug)]
 pub struct Start {
     cwd: PathBuf,
-    /// The path of the text that the emperor sent, what it is, and without links.
+    /// The path of the text that the emperor sent, its status, and the path without links.
     file: Option<(PathBuf, Option<Status>, Option<PathBuf>)>,
 }
 
 impl Start {
-    /// Looks while the root is still that of the start, and nothing of ours is mounted.
+    /// Looks at the machine before the first mount and the change of root.
     pub fn of(inputs: &[Input]) -> Self {
         let file = inputs.iter().find_map(|input| match input {
             Input::Text { path, .. } => Some((path.clone(), Machine.status(path), Machine.real_path(path))),
@@ -41,25 +41,26 @@ impl Start {
 #[derive(Debug)]
 pub struct Careful<'a> {
     start: &'a Start,
-    /// The mounts there are; `None` if no file may be looked at.
+    /// The mounts; `None` if no file may be looked at.
     mounts: Option<Vec<Mount>>,
-    /// Whether commands are refused at a fresh start, too: the configuration is a user's own.
+    /// Whether the file is of a tenant that owns the vassal: then a fresh start refuses commands, too.
     is_owned: bool,
     refused: RefCell<Option<String>>,
 }
 
 impl<'a> Careful<'a> {
-    /// With the mounts of the root of the start; without any where that is not our root any more, or they are unknown.
+    /// `mounts` are those of the root directory of the start; `None` if the root has changed or the mounts
+    /// are unknown.
     pub fn new(start: &'a Start, mounts: Option<Vec<Mount>>, is_owned: bool) -> Self {
         Self { start, mounts, is_owned, refused: RefCell::new(None) }
     }
 
-    /// Why not everything that was asked for was looked at. Then nothing that was read counts.
+    /// Why something was not looked at. Then nothing that was read counts.
     pub fn refused(&self) -> Option<String> {
         self.refused.borrow().clone()
     }
 
-    /// The path to look at in place of `path`.
+    /// The path to look at for `path`, which may be relative to the directory of the start.
     fn path(&self, path: &Path) -> Option<PathBuf> {
         let path = ops::lexical(&self.start.cwd.join(path));
         let why = match &self.mounts {
@@ -80,13 +81,13 @@ impl<'a> Careful<'a> {
         self.refused.borrow_mut().get_or_insert(why);
     }
 
-    /// What the start knows of the file that is read.
+    /// What the start has told of the file that is read.
     fn known(&self, path: &Path) -> Option<&(PathBuf, Option<Status>, Option<PathBuf>)> {
         self.start.file.as_ref().filter(|(known, ..)| known == path)
     }
 }
 
-/// Whether a look at a path may end in a FUSE filesystem. Where a link leads is not known before it is followed.
+/// Whether a look at a path may end in a FUSE filesystem. A link counts, as it may lead there.
 fn may_hang(mounts: &[Mount], path: &Path) -> bool {
     if !mounts.iter().any(Mount::is_fuse) {
         return false;
@@ -107,7 +108,7 @@ impl World for Careful<'_> {
         if self.is_owned {
             return NoCommands::Refused.resource(name);
         }
-        // In the jail a command is the tenant's program, and it would be run with our rights.
+        // In the jail the command is the tenant's program, and it would run with the rights of PID 1.
         self.refuse("what a command prints may have changed".into());
         Err(Errno::PERM.into())
     }

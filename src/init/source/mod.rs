@@ -2,8 +2,8 @@
 //!
 //! In: inputs (files, texts of the emperor, options). Out: a plan, or the reason why there is none.
 //!
-//! A configuration that is read again gets the answers of a fresh start, or none: inside a jail the paths are the
-//! tenant's, and a FUSE filesystem may hang.
+//! A configuration that is read again gets the answers of a fresh start, or none: inside a jail the paths are
+//! the tenant's, and a FUSE filesystem may hang.
 //!
 //! Not here: whether the running vassal can take on the new plan (`life`).
 

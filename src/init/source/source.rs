@@ -6,14 +6,14 @@ use crate::config::Input;
 use crate::config::plan::VassalPlan;
 use crate::init::source::careful_world::Start;
 
-/// What the vassal lives by, and where that was written.
+/// The plans of the vassal, and the inputs that they come from.
 pub struct Source {
     /// The plan of the running app.
     pub(in crate::init) plan: Rc<VassalPlan>,
     /// The plan of a fresh start, which a new file is compared with.
     pub(in crate::init) fresh: Rc<VassalPlan>,
-    /// Where that was written, for a reload.
+    /// The files, texts and options to read again for a reload.
     pub(in crate::init) inputs: Vec<Input>,
-    /// What the machine told when they were read first.
+    /// What the machine told when the inputs were read first.
     pub(in crate::init) start: Start,
 }

@@ -1,4 +1,4 @@
-//! Binding a socket that has a file, in a child: the way to the file may hang.
+//! Binding a socket that has a file. It is done in a child, because the way to the file may hang.
 
 use std::fmt::Display;
 use std::os::fd::BorrowedFd;
@@ -16,27 +16,27 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::sys::fd;
 
-/// What a child has to do for a socket that has a file.
+/// A socket that a child is to bind to a file.
 #[derive(Debug)]
 pub struct Binding<'a> {
     /// The unbound socket.
     pub fd: BorrowedFd<'a>,
-    /// Its file.
+    /// The path of its file.
     pub path: &'a Path,
-    /// What the plan says about it.
+    /// What the plan says about the socket.
     pub listen: &'a Listen,
-    /// Whose the file is to be; only root can say that.
+    /// User and group of the file, `None` to leave it to the child's; only root can choose.
     pub owner: Option<(Option<u32>, Option<u32>)>,
-    /// The socket that was kept, and its file.
+    /// The socket of an earlier instance that was kept, and the device and inode of its file.
     pub kept: Option<(&'a str, BorrowedFd<'a>)>,
 }
 
 impl Binding<'_> {
-    /// In the child: binds the socket, unless the one that was kept is still the one there. Returns device and inode of its
-    /// file.
+    /// In the child: binds the socket, unless the file at the path is that of the socket that was kept.
+    /// Returns device and inode of the file.
     ///
     /// # Errors
-    /// Something else is there, or bind(2), chmod(2), chown(2).
+    /// Something else is at the path, or bind(2), chmod(2), chown(2) fails.
     pub fn perform(&self) -> Result<String> {
         let (path, name) = (self.path, self.path.display());
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
@@ -48,10 +48,10 @@ impl Binding<'_> {
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
             socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(&there));
-            // Of another type, it is refused if there is nobody, but never a connection that somebody has to accept.
+            // A client of another type is refused if no process listens, and is never a connection to accept.
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
-            // Nobody listens on what another instance, or another emperor, has left behind.
+            // No process listens on a file that another instance, or another emperor, has left behind.
             let is_left = || client().and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED);
             if socket.is_none() && (kept.is_some() || is_left()) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
@@ -59,12 +59,12 @@ impl Binding<'_> {
         }
         if socket.is_none() {
             if self.listen.mode.is_some() {
-                // The socket has it already.
+                // The socket has the mode already, and its file gets it.
                 rustix::process::umask(Mode::empty());
             }
             bind(self.fd, &address).context("listen on", &name)?;
         }
-        // Root must not be led to another file.
+        // A link must not lead root to another file.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
@@ -79,10 +79,11 @@ impl Binding<'_> {
         Ok(file_id(&there))
     }
 
-    /// Whether the file of the socket that was kept is what that of a new one would be, or can be made so.
+    /// Whether the file of the socket that was kept has the owner and mode of a new one, or can be given
+    /// them.
     fn adapt(&self, there: &Stat) -> bool {
         let (user, group) = self.owner.unwrap_or_default();
-        // A new file gets its maker's group, or its directory's.
+        // A new file gets the group of its creator, or of its directory.
         let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
         let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
             || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
@@ -91,7 +92,7 @@ impl Binding<'_> {
         rustix::process::umask(umask);
         let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
         let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
-        // Only a user can do no harm by a path.
+        // By a path, root could be led to another file. A user can only harm itself.
         let may_change = self.owner.is_none() && is_ours;
         is_ours
             && (group.is_some() || is_of_group)
@@ -99,7 +100,7 @@ impl Binding<'_> {
     }
 }
 
-/// In a child: which file is there.
+/// In a child: device and inode of the file at a path.
 ///
 /// # Errors
 /// As lstat(2).

@@ -1,18 +1,18 @@
-//! What PID 1 itself may still do after the privilege drop.
+//! The capabilities that PID 1 keeps after the privilege drop.
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::error::{Context, Result};
 use crate::identity::held;
 
-/// What PID 1 may still have to do about mounts after the drop.
+/// What PID 1 may have to do about mounts after the drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountPower {
-    /// Nothing: they go with the namespace.
+    /// Nothing: the mounts go with the namespace.
     None,
-    /// Take a dead one away.
+    /// Unmount a dead one.
     Unmount,
-    /// Run a phase of root's again, whose commands may need anything.
+    /// Run a phase of root again, whose commands may need anything.
     All,
 }
 
@@ -25,7 +25,7 @@ pub fn reduce_pid1(start_rights: u64, power: MountPower) -> Result<()> {
     let has = held()?;
     let mounts = match power {
         MountPower::None => CapabilitySet::empty(),
-        // The way to a mount may lead through directories that only the user may search.
+        // The way to a mount may lead through directories that only the app's user may search.
         MountPower::Unmount => CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_READ_SEARCH,
         MountPower::All => CapabilitySet::all(),
     };

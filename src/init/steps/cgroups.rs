@@ -1,4 +1,4 @@
-//! Limits of the vassal: its cgroups, its oom score, and what is limited of the app alone.
+//! Limits of the whole vassal: its cgroups and its OOM score.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,12 +9,15 @@ use crate::error::{Context, Error, Result};
 use crate::init::jail::Jail;
 use crate::init::watch::oom::OomKills;
 
-/// How soon the kernel ends us for want of memory.
+/// How soon the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// Takes on what holds for everything in the vassal, before there is anything, and returns
-/// what counts the kills for want of memory. The way to the cgroups is the host's.
-/// `oom_score` is [`OOM_SCORE`], if it could be opened, where the plan may ask for it.
+/// Sets the limits before the vassal has another process, as long as the paths of the cgroups are the host's.
+/// Returns what counts the processes that are killed because memory ran out. `oom_score` is the file
+/// [`OOM_SCORE`], opened for writing where the plan may ask for it.
+///
+/// # Errors
+/// The key, where it was written, and the cgroup or file that refuses the value.
 pub fn limit(
     jail: &Jail,
     plan: &VassalPlan,
@@ -35,7 +38,7 @@ pub fn limit(
         cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
     }
     cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
-    // Opened here, as there may be no way to it later.
+    // The counters are opened here, as later there may be no way to them.
     let oom_kills = OomKills::new(&all);
     if let Some((Located { value, key, at }, opened)) = plan.resources.oom_score_adj.as_ref().zip(oom_score) {
         let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));

@@ -1,8 +1,8 @@
-//! Tyrant mode: PID 1 becomes the owner of the vassal's file before it looks at what is in it.
+//! Tyrant mode: PID 1 becomes the owner of the vassal's file before it reads the file.
 //!
-//! Whoever may write the file decides on everything in it, the hooks up to `as-root` included. So all of that is done with
-//! the owner's rights and nothing else: what needs root fails. Only the hooks that stand in the emperor's own file run
-//! before, as root, and see nothing of the vassal's.
+//! A user who may write the file decides on everything in it, the hooks up to `as-root` included. So
+//! everything the file says is done with the rights of its owner, and what needs root fails. Only the hooks
+//! of the emperor's own file run before that, as root, and see nothing of the vassal's file.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -58,7 +58,7 @@ fn identity(owner: FileOwner) -> Result<Identity> {
     Ok(Identity { uid: Some(uid), gid: Some(gid), groups: Some(groups) })
 }
 
-/// Refuses by name what an owner asks for in vain, where it would not fail by itself.
+/// Refuses the keys that an owner cannot use and that would not fail by themselves.
 fn check(plan: &VassalPlan, missing: u64) -> Result<()> {
     let refused = |key, at, reason| Err(Error::new(&format!("{at}:"), key, reason));
     if let Some(Located { key, at, .. }) = plan.privileges.capabilities.first() {

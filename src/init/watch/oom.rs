@@ -1,4 +1,4 @@
-//! Processes of the vassal's cgroups that the kernel has killed for want of memory.
+//! Processes of the vassal's cgroups that the kernel has killed because memory ran out.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -6,22 +6,23 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup;
 
-/// A process that was killed for want of memory is gone after this time: if it was the app, we know by then.
+/// The time after which a killed process is gone: if it was the app, its end is known by then.
 const OOM_SETTLES: Duration = Duration::from_secs(1);
 
-/// Processes that the kernel has killed for want of memory. It never says which.
+/// Counts the processes that the kernel has killed because memory ran out. The kernel does not say which.
 #[derive(Default)]
 pub struct OomKills {
-    /// With how many were known of last.
+    /// The counters, each with the number that was told last.
     counters: Vec<(u64, OwnedFd)>,
-    /// Whether they have to be looked at to tell.
+    /// Whether a counter does not announce a change, so that it has to be read from time to time.
     silent: bool,
-    /// Since when there are others.
+    /// Since when there are kills that were not told.
     since: Option<Instant>,
 }
 
 impl OomKills {
-    /// Those of these cgroups, from now on. What counts is opened here, as there may be no way to it later.
+    /// Counts the kills in these cgroups from now on. The counters are opened here, as later there may be no
+    /// way to them.
     pub fn new(cgroups: &[&Path]) -> Self {
         let mut new = Self::default();
         for (counter, tells) in cgroups.iter().filter_map(|directory| cgroup::oom_counter(directory)) {
@@ -31,17 +32,17 @@ impl OomKills {
         new
     }
 
-    /// What tells of a change, by `POLLPRI`, until it is looked at.
+    /// The counters, which announce a change by `POLLPRI` until they are read.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.counters.iter().map(|(_, counter)| counter.as_fd())
     }
 
-    /// When there is something to look at.
+    /// When to call [`OomKills::look`] at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         self.since.or(self.silent.then_some(now)).map(|from| from + OOM_SETTLES)
     }
 
-    /// Looks whether others were killed, and says so if the app outlives it.
+    /// Looks for kills, and tells them if the app outlives them.
     pub fn look(&mut self, app_is_alive: bool, now: Instant) {
         if self.count() == 0 || !app_is_alive {
             self.since = None;
@@ -58,7 +59,7 @@ impl OomKills {
         self.counters.iter().map(new).max().unwrap_or(0)
     }
 
-    /// How many there are that nothing was said of; it is as if it were said now.
+    /// The number of kills that were not told, which count as told from now on.
     pub fn take(&mut self) -> u64 {
         let kills = self.count();
         self.since = None;

@@ -1,11 +1,12 @@
 //! A disposable process that touches mounts in our place.
 //!
-//! A hung filesystem blocks whoever asks it, uninterruptibly, and a private FUSE mount answers only its owner. So the
-//! question is asked by a child that has become the owner; PID 1 never waits for it.
+//! A hung filesystem blocks the process that asks it, uninterruptibly, and a private FUSE mount answers only
+//! its owner. So a child that has become the owner asks the question; PID 1 never waits for the child.
 //!
-//! The prober asks at every interval by itself, and tells PID 1 only what it was asked for, what has changed or took long. What it
-//! cannot tell, that it hangs, an alarm does: a timer that both have, wound up before each question. So PID 1
-//! sleeps as long as all is well, and a thousand idle vassals cost half of what they would.
+//! The prober asks at every interval by itself. It tells PID 1 the answers that PID 1 asked for, that have
+//! changed or that took long. It cannot tell that it hangs: an alarm does, a timer that both processes have
+//! and that is wound up before each question. So PID 1 sleeps as long as all is well, which halves the cost
+//! of a thousand idle vassals.
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
@@ -35,7 +36,7 @@ use crate::sys::exec::{Strings, exec};
 use crate::sys::{fd, signal};
 use crate::world;
 
-/// What the prober is called, and how it knows what it is after it has executed our own file again.
+/// The name of the prober's process, by which the program knows that it is one when it is executed again.
 pub const NAME: &str = "vassal-probe";
 
 /// The longest question: interval and patience, a path (PATH_MAX) with its null byte.
@@ -48,7 +49,8 @@ const WORD_MAX: usize = 512;
 const REPLY: u8 = 0;
 const FAILURE: u8 = 1;
 
-/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root, how long it took, the daemon.
+/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root, how long it took, the
+/// daemon.
 const REPLY_SIZE: usize = 4 + 8 + 1 + 8 + 4;
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): the mount ID that is never reused. rustix has no name for it.
@@ -60,7 +62,7 @@ const EXIT_NOT_OWNER: i32 = 1;
 /// A filesystem that takes this long to answer is slow: PID 1 is told each time that it has.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// Daemons keep `/dev/fuse` among their first descriptors; so many are looked at.
+/// How many descriptors of a process are searched for `/dev/fuse`, which daemons have among their first.
 const DESCRIPTORS: u32 = 64;
 
 /// A running prober.
@@ -103,11 +105,12 @@ enum Word {
 }
 
 impl Probe {
-    /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to the mount may
-    /// lead through directories of a group.
+    /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to
+    /// the mount may lead through directories of a group.
     ///
     /// # Errors
-    /// No socket, timer or process to be had. An identity that cannot be taken on ends the prober at once.
+    /// There is no socket, timer or process. A prober that cannot take on the identity ends at once, which is
+    /// no error here.
     pub fn start(owner: Owner, user: Option<&Identity>) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -115,7 +118,7 @@ impl Probe {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
             .context("create the alarm of", "the mount prober")?;
-        // Built before the process is: it has nothing but our own memory, which is to be left.
+        // Built before the fork: the child allocates nothing.
         let argv = Strings::new([NAME]);
         let envp = Strings::new::<&str>([]);
         match clone3(0).context("start", "the mount prober")? {
@@ -123,8 +126,8 @@ impl Probe {
             Side::Child => {
                 drop(ours);
                 become_prober(owner, user, theirs, &alarm);
-                // A copy of PID 1 takes twice the memory of a fresh process. Where our file cannot be executed (by the
-                // owner, or without /proc), the copy serves as well.
+                // A copy of PID 1 takes twice the memory of a fresh process. Where the program cannot be
+                // executed again (by the owner, or without /proc), the copy does the same work.
                 exec(c"/proc/self/exe", &argv, &envp);
                 serve()
             }
@@ -154,7 +157,7 @@ impl Probe {
         }
     }
 
-    /// Of a prober that has ended: that it has, and why, as far as it is known.
+    /// A sentence for a prober that has ended, with the reason if the prober has told it.
     pub fn why_it_ended(&self) -> String {
         while self.reply().is_some() {}
         self.failure.get().map_or("its prober died".into(), |error| format!("its prober died: {error}"))
@@ -166,7 +169,7 @@ impl Probe {
         Word::decode(packet.get(..length)?)
     }
 
-    /// Whether a question of its own has gone unanswered for its patience; says so once.
+    /// Whether a question of its own has been unanswered for its patience; true once for each alarm.
     pub fn is_late(&self) -> bool {
         rustix::io::read(&self.alarm, &mut [0; 8]).is_ok()
     }
@@ -176,22 +179,22 @@ impl Probe {
         [self.socket.as_fd(), self.alarm.as_fd()]
     }
 
-    /// Ends the prober. One that hangs in a dead mount goes when the mount's connection does.
+    /// Kills the prober. If it hangs in a dead mount, it ends with the mount's connection.
     pub fn kill(&self) {
         let _ = signal::kill(self.pid.as_raw_nonzero().get(), libc::SIGKILL);
     }
 }
 
-/// In the child: the owner's identity, and two descriptors, the alarm in place of standard input and the socket in place of
-/// standard output.
+/// In the child: takes on the owner's identity, and has two descriptors, the alarm as standard input and the
+/// socket as standard output.
 fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
     let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
-    // A copy of the emperor's link would hide our end from the emperor.
+    // With a copy of the link in the prober the emperor would not see the end of PID 1.
     fd::close_from(3);
     if places.is_err() {
         clone::exit(EXIT_NOT_OWNER);
     }
-    // It was closed with the rest.
+    // The descriptor was closed with the rest.
     std::mem::forget(socket);
     if let Err(error) = become_owner(owner, user) {
         let _ =
@@ -215,7 +218,7 @@ pub fn serve() -> ! {
     let _ = rustix::thread::set_name(c"vassal-probe");
     // After the last change of identity, which clears it.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // The app is the same user, and has no business in here.
+    // The app may be the same user; it must not trace the prober.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let (alarm, socket) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let mut question = [0; QUESTION_MAX];
@@ -228,7 +231,7 @@ pub fn serve() -> ! {
             Ok(_) => match recv(socket, &mut question, RecvFlags::empty()) {
                 Ok((_, length)) if length > 0 => true,
                 Err(Errno::INTR) => continue,
-                // The end of PID 1's side, or of the socket.
+                // PID 1 has closed its end.
                 _ => clone::exit(0),
             },
             Err(_) => continue,
@@ -240,11 +243,11 @@ pub fn serve() -> ! {
         let (answer, device) = look(path);
         let took = start.elapsed();
         if rhythm.interval >= rhythm.patience {
-            // Else the next question comes first, and winds it up anew.
+            // Otherwise the next question comes before the alarm, and winds it up again.
             arm(alarm, Duration::ZERO);
         }
         let is_new = told != Some(answer);
-        // PID 1 may have asked meanwhile, and what it waits for would take as long again.
+        // PID 1 may have asked meanwhile. Told now, it need not wait as long again.
         let is_slow = took >= rhythm.patience.min(SLOW);
         if is_asked || is_new || is_slow {
             tell(socket, Reply { answer, took, daemon: None });
@@ -264,7 +267,7 @@ fn tell(socket: BorrowedFd<'_>, reply: Reply) {
     }
 }
 
-/// Zero disarms.
+/// Winds up the alarm; zero disarms it.
 fn arm(alarm: BorrowedFd<'_>, time: Duration) {
     let Some(it_value) = timespec(time) else { return };
     let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -288,9 +291,11 @@ fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
     Some((rhythm, CStr::from_bytes_until_nul(path).ok()?))
 }
 
-/// Asks the filesystem itself: FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is asked
-/// for because the kernel answers a question for the mount ID alone without FUSE's help, FORCE_SYNC or not. With the minor
-/// number of the device, which is the number of a FUSE connection.
+/// Asks the filesystem itself; returns the answer and the minor number of the device, which is the number of
+/// a FUSE connection.
+///
+/// FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is among the fields
+/// because the kernel answers for the mount ID alone without asking the daemon, whatever FORCE_SYNC says.
 fn look(path: &CStr) -> (Answer, u32) {
     let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
     match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
@@ -316,8 +321,8 @@ fn tells_the_mount(stat: &Statx) -> bool {
         && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
 }
 
-/// The same where a seccomp filter does not know statx (`refused` is what it says): statfs(2) asks the daemon too, and
-/// what is mounted there /proc tells, if it is ours.
+/// The same without statx(2), which fails with `refused` or says too little: statfs(2) asks the daemon too,
+/// and /proc tells what is mounted there if it is of our pid namespace.
 fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer, u32)> {
     let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     fstatfs(&place)?;
@@ -325,7 +330,7 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
     let id = number_in(&format!("/proc/self/fdinfo/{number}"), "mnt_id:").ok_or(refused)?;
     let name = readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
     let mounts = mountinfo::parse(&world::read_mountinfo()?);
-    // None if it was unmounted just now.
+    // `None` if it was unmounted just now.
     let mount = mounts.iter().find(|mount| mount.id == id as u64);
     let is_mount_root =
         mount.is_some_and(|mount| mount.mount_point.as_os_str().as_bytes() == name.to_bytes());
@@ -333,10 +338,10 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
     Ok((Answer::Found(found), mount.map_or(0, |mount| mount.device.1)))
 }
 
-/// The child of PID 1 that has this FUSE connection open: the daemon, which its hook has left behind. Unknown where the
-/// kernel does not tell (`fuse_connection` in fdinfo is recent), or where we may not look.
+/// The daemon: the child of PID 1 that has this FUSE connection open, left behind by a hook. `None` where the
+/// kernel does not tell (`fuse_connection` in fdinfo is recent), or where the prober may not look.
 ///
-/// /proc may be that of the namespace we come from, with numbers that are not ours.
+/// /proc may be that of an outer pid namespace, with other numbers than those of PID 1.
 fn daemon_of(connection: u32) -> Option<Pid> {
     let parent = number_in("/proc/self/status", "PPid:")?;
     let children = read_text(&format!("/proc/{parent}/task/{parent}/children"))?;
@@ -345,7 +350,7 @@ fn daemon_of(connection: u32) -> Option<Pid> {
         (0..DESCRIPTORS).any(|fd| {
             let mut target = [0; 16];
             let link = readlinkat_raw(CWD, format!("/proc/{pid}/fd/{fd}"), &mut target[..]);
-            // Only then: whatever else it has open may be part of a filesystem that hangs.
+            // No other file of the process is touched: it may be on a filesystem that hangs.
             link.is_ok_and(|length| target.get(..length) == Some(b"/dev/fuse"))
                 && read_text(&format!("/proc/{pid}/fdinfo/{fd}"))
                     .is_some_and(|info| info.lines().any(|known| known == line))
@@ -354,7 +359,7 @@ fn daemon_of(connection: u32) -> Option<Pid> {
     Pid::from_raw(number_in(&format!("/proc/{daemon}/status"), "NSpid:")?)
 }
 
-/// The last number in a line of a file of /proc; of `NSpid`, that is the one in the process's own namespace.
+/// The last number in a line of a file of /proc. In `NSpid` that is the pid in the process's own namespace.
 fn number_in(path: &str, field: &str) -> Option<i32> {
     let text = read_text(path)?;
     text.lines().find_map(|line| line.strip_prefix(field))?.split_ascii_whitespace().last()?.parse().ok()
@@ -414,7 +419,8 @@ fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
         }),
         errno => Answer::Failed(Errno::from_raw_os_error(errno)),
     };
-    // The prober is a process of the tenant's user: nothing that is no pid may become one.
+    // The prober is a process of the tenant's user, so its words are not trusted: 0, 1 and negative numbers
+    // are no pid of a daemon.
     let daemon = Some(i32::from_le_bytes(*daemon)).filter(|pid| *pid > 1).and_then(Pid::from_raw);
     Some(Reply { answer, took: Duration::from_nanos(u64::from_le_bytes(*took)), daemon })
 }

@@ -1,7 +1,8 @@
-//! Is a checked mountpoint still what it was? Pure: answers and times in, judgements out.
+//! Whether a checked mountpoint still is what it was. Pure: answers and times in, judgements out.
 //!
-//! The prober asks at every interval by itself, and says what has changed. It is asked at once when a child died or the
-//! mount table changed. One question is out at a time; an event that arrives meanwhile makes the next one follow directly.
+//! The prober asks at every interval by itself and tells what has changed. It is asked at once when a child
+//! died or the mount table changed. One question is out at a time; an event that arrives meanwhile makes the
+//! next one follow directly.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub enum Loss {
     NotMounted,
     /// Another filesystem is mounted there now.
     Replaced,
-    /// No answer for this long.
+    /// There was no answer for this long.
     NoAnswer(Duration),
 }
 
@@ -58,13 +59,13 @@ impl fmt::Display for Loss {
 pub enum Judgement {
     /// The mount that was there is there, and answers.
     Alive,
-    /// The answer says nothing about the filesystem: the prober was not let through, or had no memory.
+    /// The answer says nothing about the filesystem: the prober may not go there, or had no memory.
     Unclear(Errno),
-    /// It is gone.
+    /// The mount is gone.
     Lost(Loss),
 }
 
-/// The watch over one path.
+/// The watchdog of one path.
 #[derive(Debug, Clone)]
 pub struct Watchdog {
     interval: Duration,
@@ -76,14 +77,14 @@ pub struct Watchdog {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Nothing is out; the next question is due then, if one is.
+    /// No question is out; the next one is due at `due`, if there is to be one.
     Idle { due: Option<Instant> },
-    /// A question is out since then; `again` if the answer will be stale.
+    /// A question is out since `since`; another follows it if `again`, as its answer may be stale.
     Asked { since: Instant, again: bool },
 }
 
 impl Watchdog {
-    /// A watch whose first question is due now.
+    /// A watchdog whose first question is due now.
     pub fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         Self { interval, timeout, mount_id: None, state: State::Idle { due: Some(now) } }
     }
@@ -98,12 +99,12 @@ impl Watchdog {
         self.mount_id.is_some()
     }
 
-    /// The mount that was there counts no longer: whatever is found next is the one to be watched.
+    /// Forgets the mount that was there: the one that is found next is watched.
     pub fn forget_mount(&mut self) {
         self.mount_id = None;
     }
 
-    /// Something happened that may have killed the mount: ask as soon as possible.
+    /// Has a question asked as soon as possible, since something happened that may have killed the mount.
     pub fn suspect(&mut self, now: Instant) {
         self.state = match self.state {
             State::Idle { .. } => State::Idle { due: Some(now) },
@@ -129,8 +130,8 @@ impl Watchdog {
         self.state = State::Asked { since: now, again: false };
     }
 
-    /// The prober's own question has been out for [`Self::patience`]; whether it is to be asked once more. It gets the rest
-    /// of the timeout for an answer.
+    /// Notes that the prober's own question has been out for [`Self::patience`]; it has the rest of the
+    /// timeout for an answer. Returns whether the prober is to be asked once more.
     pub fn late(&mut self, now: Instant) -> bool {
         let is_idle = matches!(self.state, State::Idle { .. });
         if is_idle {
@@ -140,13 +141,14 @@ impl Watchdog {
         is_idle
     }
 
-    /// When the prober is to raise the alarm. A part of the timeout is left: after a time in which nobody ran (a frozen
-    /// container), the alarm goes off although the filesystem will answer at once.
+    /// The time after which the prober's alarm goes off. A part of the timeout is left then: after a time in
+    /// which no process ran (a frozen container) the alarm goes off although the filesystem will answer at
+    /// once.
     pub fn patience(&self) -> Duration {
         self.timeout * 3 / 4
     }
 
-    /// The question was lost without an answer (its prober died): ask again after an interval.
+    /// Has the question asked again after an interval, since its prober died.
     pub fn forget_question(&mut self, now: Instant) {
         self.state = State::Idle { due: Some(now + self.interval) };
     }
@@ -157,11 +159,11 @@ impl Watchdog {
         self.state = State::Idle { due: again.then_some(now) };
         match (answer, self.mount_id) {
             (Answer::Failed(errno), _) => match errno {
-                // Not let through on the way, or short of something: says nothing about the filesystem.
+                // The prober may not go there, or lacks something. That says nothing about the filesystem.
                 Errno::ACCESS | Errno::PERM | Errno::NOMEM | Errno::INTR | Errno::AGAIN | Errno::NOSYS => {
                     Judgement::Unclear(errno)
                 }
-                // The directory below is visible again, and was removed.
+                // The directory below the mount is visible again, and was removed.
                 Errno::NOENT | Errno::NOTDIR => Judgement::Lost(Loss::NotMounted),
                 errno => Judgement::Lost(Loss::Dead(errno)),
             },
@@ -175,8 +177,9 @@ impl Watchdog {
         }
     }
 
-    /// The loss by silence, once a question has been out for the whole timeout. If it is asked for much later than that, we
-    /// have not run meanwhile (a frozen container), and others have not either: then there is a rest of the timeout again.
+    /// The loss by silence, once a question has been out for the whole timeout. If this is called much later
+    /// than that, no process has run meanwhile (a frozen container): then the rest of the timeout begins
+    /// again.
     pub fn overdue(&mut self, now: Instant) -> Option<Loss> {
         let State::Asked { since, again } = self.state else { return None };
         let (waited, rest) = (now.saturating_duration_since(since), self.timeout - self.patience());
@@ -191,7 +194,7 @@ impl Watchdog {
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle { due } => due,
-            // After a loss nobody waits for the answer any more, though it may still come.
+            // After a loss the answer is not waited for, though it may still come.
             State::Asked { since, .. } => self.mount_id.map(|_| since + self.timeout),
         }
     }
