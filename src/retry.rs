@@ -7,7 +7,9 @@
 //! | openat2(2) with RESOLVE_IN_ROOT or RESOLVE_BENEATH | EAGAIN | a rename or a mount anywhere on the machine |
 //! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends still holds it |
 //! | mount(2), mount_setattr(2) | EBUSY | a write to the mount that becomes read-only; a device that is being looked at |
-//! | rmdir(2) of a cgroup | EBUSY | processes that were killed have not ended yet |
+//!
+//! So does EBUSY from rmdir(2) of a cgroup, until killed processes have ended: that takes too long to wait for here, and
+//! [`cgroup_removal`](crate::emperor::instance::cgroup_removal) tries again later.
 //!
 //! These do not pass, and are not called again: pivot_root(2) says EBUSY of a new root that is on the present one;
 //! mkdir(2) of a cgroup says EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs` or

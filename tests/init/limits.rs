@@ -1,5 +1,5 @@
-//! Cgroups and other limits. On a machine whose controllers are all in hierarchies of version 1, what needs one of version
-//! 2 is tested for its refusal, and what does not, for real.
+//! Cgroups and other limits. On a machine whose controllers are all in hierarchies of version 1, what needs
+//! one of version 2 is tested for its refusal, and what does not, for real.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,35 @@ fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
         });
         emperor.stop();
         assert!(!group.0.join("v-a b").exists(), "the emperor has left the cgroup");
+    });
+}
+
+#[test]
+fn a_deep_and_wide_tree_of_cgroups_holds_nobody_up_and_is_removed() {
+    sandboxed(|sandbox| {
+        let group = Group::unified("tree");
+        sandbox.vassal("a", STEADY);
+        sandbox.vassal("b", STEADY);
+        let options =
+            ["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs", "--emperor-throttle", "100"];
+        let emperor = sandbox.emperor(&options);
+        let pid = emperor.wait_running(1, "a");
+        let other = emperor.wait_running(1, "b");
+        // As a vassal may make them that its owner has given its cgroup to.
+        let top = group.0.join("v-a");
+        let wide = top.join("w");
+        (0..1500).for_each(|number| fs::create_dir_all(wide.join(number.to_string())).unwrap());
+        fs::create_dir_all(top.join("d/".repeat(400))).unwrap();
+        run("kill", &["-KILL", &pid.to_string()]);
+        emperor.wait_for("emperor: a: vassal-init killed by SIGKILL");
+        // The other vassal is reloaded as if nothing were.
+        run("touch", &[vassal_path("b").to_str().unwrap()]);
+        emperor.wait_for("emperor: b: reloaded after ");
+        assert_eq!(emperor.pid_of("b"), other);
+        emperor.wait_running(2, "a");
+        assert!(!wide.exists() && !top.join("d").exists(), "the old cgroups are left");
+        emperor.stop();
+        assert!(!top.exists());
     });
 }
 
@@ -207,8 +236,8 @@ fn what_cannot_be_limited_is_an_error_or_a_warning() {
     });
 }
 
-/// A cgroup, and an option that limits the memory of one below it to 40 MiB. Where memory is accounted for differs:
-/// version 1 beside version 2, or version 2 alone.
+/// A cgroup, and an option that limits the memory of one below it to 40 MiB. Where memory is accounted for
+/// differs: version 1 beside version 2, or version 2 alone.
 fn memory(name: &str) -> (Group, &'static str) {
     if Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
         return (Group::below("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes=40M");

@@ -47,6 +47,7 @@ pub fn run(mut emperor: Emperor) -> Result<i32> {
     while goes_on(&emperor) {
         turn(&mut emperor);
     }
+    emperor.supervisor.finish();
     match emperor.supervisor.registry().given_up() {
         0 => Ok(0),
         stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),

@@ -99,8 +99,8 @@ impl Notifier {
         self.say("STOPPING=1");
     }
 
-    /// Whether the present status is to be sent. Where it is too early for that, [`Notifier::deadline`] tells when it is
-    /// not any more.
+    /// Whether the present status is to be sent. Where it is too early for that, [`Notifier::deadline`] tells
+    /// when it is not any more.
     pub fn wants_status(&mut self, now: Instant) -> bool {
         let is_due = self.status_due().is_none_or(|due| due <= now);
         self.status_waits = self.socket.is_some() && !is_due;

@@ -319,7 +319,7 @@ fn below(directory: &Path) -> usize {
 ///
 /// # Errors
 /// open(2), getdents(2); a directory that is not there has none.
-pub fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {

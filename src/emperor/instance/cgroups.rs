@@ -6,17 +6,15 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statfs, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, open, statfs};
 
+use super::cgroup_removal::Removals;
 use crate::cgroup;
 use crate::config::plan::{CgroupOption, EmperorPlan, Located};
 use crate::emperor::core::text::readable;
-use crate::emperor::discovery::directories::subdirectories;
 use crate::error::{Context, Error, Result};
-use crate::retry;
 
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: u64 = 0x6367_7270;
@@ -24,9 +22,6 @@ const CGROUP2: u64 = 0x6367_7270;
 /// All that limits are there for: what the files of vassals ask for is not known yet.
 const CONTROLLERS: [&[u8]; 8] =
     [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
-
-/// How long killed processes may take to end. The event loop waits meanwhile.
-const ENDING_LIMIT: Duration = Duration::from_millis(20);
 
 /// The directory that the vassals' cgroups are in.
 pub struct Cgroups {
@@ -38,29 +33,31 @@ pub struct Cgroups {
 
 /// The cgroup of one instance, which ends with it: what is left in it is killed, and it is removed.
 #[derive(Debug)]
-pub struct Cgroup(PathBuf);
+pub struct Cgroup {
+    path: PathBuf,
+    removals: Rc<Removals>,
+}
 
 impl Cgroup {
-    /// Goes on with one that another program has made.
-    pub fn resume(path: PathBuf) -> Self {
-        Self(path)
+    /// One that was made, here or by the program before this one.
+    pub fn new(path: PathBuf, removals: &Rc<Removals>) -> Self {
+        Self { path, removals: Rc::clone(removals) }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// How many of its processes the kernel has killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        cgroup::oom_counter(&self.0).map_or(0, |(counter, _)| cgroup::oom_kills(counter))
+        cgroup::oom_counter(&self.path).map_or(0, |(counter, _)| cgroup::oom_kills(counter))
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // What is not gone yet is missed by the next instance, and it says so.
-        let _ = end(&self.0);
+        self.removals.add(std::mem::take(&mut self.path));
     }
 }
 
@@ -116,21 +113,21 @@ impl Cgroups {
     /// # Errors
     /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if
     /// cgroups are optional.
-    pub fn make(&self, vassal: &OsStr) -> Result<Option<(Cgroup, OwnedFd)>> {
+    pub fn make(&self, vassal: &OsStr, removals: &Rc<Removals>) -> Result<Option<(Cgroup, OwnedFd)>> {
         let (name, path) = (readable(vassal), self.path(vassal));
         // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been
         // written to, newer kernels kill at once what clone3(2) creates there.
-        end(&path)?;
-        match self.try_make(path, &name) {
+        removals.remove_now(&path)?;
+        match self.try_make(path, &name, removals) {
             Ok(cgroup) => Ok(Some(cgroup)),
             Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),
         }
     }
 
-    fn try_make(&self, path: PathBuf, name: &str) -> Result<(Cgroup, OwnedFd)> {
+    fn try_make(&self, path: PathBuf, name: &str, removals: &Rc<Removals>) -> Result<(Cgroup, OwnedFd)> {
         self.prepare()?;
         cgroup::create(&path)?;
-        let cgroup = Cgroup(path);
+        let cgroup = Cgroup::new(path, removals);
         let path = cgroup.path();
         cgroup::set(name, &[path], &self.options, self.optional)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -151,31 +148,5 @@ impl Cgroups {
             }
         }
         self.directory.join(OsStr::from_bytes(&name))
-    }
-}
-
-/// Kills what is in a cgroup, and removes it. Killed processes are waited for, up to [`ENDING_LIMIT`] in all.
-fn end(path: &Path) -> Result<()> {
-    let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
-    remove(path, Instant::now() + ENDING_LIMIT)
-}
-
-/// Removes a cgroup and those that the vassal has made in it.
-fn remove(path: &Path, deadline: Instant) -> Result<()> {
-    let rmdir = || unlinkat(CWD, path, AtFlags::REMOVEDIR);
-    let mut removed = rmdir();
-    if removed == Err(Errno::BUSY) {
-        let mut inner = Vec::new();
-        for names in ["*", ".*"] {
-            subdirectories(path, names.as_ref(), &mut inner)?;
-        }
-        inner.iter().try_for_each(|path| remove(path, deadline))?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        removed = retry::while_passing(Errno::BUSY, left, rmdir);
-    }
-    match removed {
-        // Not there; or one of the kernel's files.
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-        removed => removed.context("remove cgroup", path.display()),
     }
 }

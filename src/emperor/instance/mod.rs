@@ -5,6 +5,7 @@
 //!
 //! Nothing here decides whether an instance is wanted: the supervisor asks for one, and for its end.
 
+pub mod cgroup_removal;
 pub mod cgroups;
 pub mod kept_sockets;
 pub mod on_demand;

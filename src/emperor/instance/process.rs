@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 
 use rustix::event::epoll;
 use rustix::process::Pid;
 
+use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
 use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
@@ -60,7 +62,7 @@ impl Process {
     ///
     /// # Errors
     /// EBADF: its descriptors are not there.
-    pub fn resume(facts: &ProcessFacts, saved: &SavedProcess) -> Result<Self> {
+    pub fn resume(facts: &ProcessFacts, saved: &SavedProcess, removals: &Rc<Removals>) -> Result<Self> {
         let take = |number| fd::inherited(number).context("take over", "a descriptor");
         let pid = Pid::from_raw(facts.pid);
         let cgroup = Some(&*saved.cgroup).filter(|path| !path.is_empty());
@@ -72,7 +74,7 @@ impl Process {
             link: link?,
             owner: facts.owner,
             owned: saved.owned,
-            cgroup: cgroup.map(|path| Cgroup::resume(OsStr::from_bytes(path).into())),
+            cgroup: cgroup.map(|path| Cgroup::new(OsStr::from_bytes(path).into(), removals)),
         })
     }
 
@@ -107,24 +109,24 @@ impl Process {
         Packet::End(mistake)
     }
 
-    /// Closes our end. The registration is taken back by hand: a child that has not reached its exec yet holds a copy of
-    /// the descriptor, which would keep the registration alive.
+    /// Closes our end. The registration is taken back by hand: a child that has not reached its exec yet
+    /// holds a copy of the descriptor, which would keep the registration alive.
     pub fn close_link(&mut self, links: &OwnedFd) {
         if let Some(link) = self.link.take() {
             let _ = epoll::delete(links, &link);
         }
     }
 
-    /// Sends a message. A process that does not read, or is gone, does not answer either: whoever waits for an answer has
-    /// a deadline.
+    /// Sends a message. A process that does not read, or is gone, does not answer either: whoever waits for
+    /// an answer has a deadline.
     pub fn send(&self, message: &ToVassal, file: Option<&OwnedFd>) {
         if let Some(link) = &self.link {
             let _ = protocol::send(link, &message.encode(), file);
         }
     }
 
-    /// Sends SIGKILL. In a pid namespace of its own everything that it has started goes with it; what waits for a FUSE
-    /// daemon goes when the connection does.
+    /// Sends SIGKILL. In a pid namespace of its own everything that it has started goes with it; what waits
+    /// for a FUSE daemon goes when the connection does.
     pub fn kill(&self) {
         // It may have ended just now; then its death is on its way.
         let _ = kill_pidfd(&self.pidfd, libc::SIGKILL);
@@ -156,7 +158,7 @@ mod tests {
             let (pidfd, link) = (number(has_pidfd, pidfd), Some(number(has_link, link)));
             let saved = SavedProcess { pidfd, link, owned: false, cgroup: Vec::new() };
             let facts = ProcessFacts::new(pid, Owner::default(), Instant::now());
-            assert!(Process::resume(&facts, &saved).is_err());
+            assert!(Process::resume(&facts, &saved, &Rc::default()).is_err());
             for end in [first, second] {
                 assert_eq!(rustix::io::read(end, &mut [0; 1]), Ok(0));
             }

@@ -12,6 +12,7 @@ use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, getrlimit};
 
+use super::cgroup_removal::Removals;
 use super::cgroups::Cgroups;
 use super::kept_sockets::Kept;
 use super::origin::Origin;
@@ -62,6 +63,8 @@ pub struct Spawner {
     on_demand: Option<OnDemand>,
     magic_exec: bool,
     cgroups: Option<Cgroups>,
+    /// Of the cgroups of instances that have ended, also of those that another program has made.
+    removals: Rc<Removals>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
     origin: Rc<Origin>,
@@ -106,6 +109,7 @@ impl Spawner {
             on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
             magic_exec: plan.magic_exec,
             cgroups,
+            removals: Rc::default(),
             environment,
             heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
             origin,
@@ -115,6 +119,11 @@ impl Spawner {
     /// How long an app that has given a heartbeat may go without one.
     pub fn heartbeat(&self) -> Duration {
         self.heartbeat
+    }
+
+    /// The cgroups that are to be removed.
+    pub fn removals(&self) -> &Rc<Removals> {
+        &self.removals
     }
 
     /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last
@@ -143,7 +152,7 @@ impl Spawner {
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
         let made = match &self.cgroups {
-            Some(cgroups) => cgroups.make(path.name())?,
+            Some(cgroups) => cgroups.make(path.name(), &self.removals)?,
             None => None,
         };
         let (cgroup, into) = made.unzip();

@@ -29,7 +29,7 @@ impl Supervisor {
         for SavedVassal { file, vassal, process, sockets } in saved {
             let file = Rc::new(file);
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
-                let process = Process::resume(facts, &saved);
+                let process = Process::resume(facts, &saved, self.spawner.removals());
                 if let Err(error) = process.and_then(|process| self.handles.add_process(&file, process)) {
                     // Its link is closed by that: it ends. Its file is found by the next scan, as a new one.
                     log_of!(file, "{error}: starting it anew");

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions};
 
@@ -22,6 +22,9 @@ use crate::log;
 use crate::log_of;
 use crate::mount::fuse;
 use crate::protocol::{ToVassal, WaitStatus};
+
+/// How long an emperor that ends may take to remove the cgroups of its vassals.
+const FINISHING: Duration = Duration::from_secs(2);
 
 /// Supervises all vassals.
 pub struct Supervisor {
@@ -65,7 +68,8 @@ impl Supervisor {
 
     /// When [`Supervisor::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.registry.deadline(), self.commands.deadline(), self.questions.deadline()]
+        let removals = self.spawner.removals().deadline();
+        [self.registry.deadline(), self.commands.deadline(), self.questions.deadline(), removals]
             .into_iter()
             .flatten()
             .min()
@@ -134,6 +138,7 @@ impl Supervisor {
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
         self.questions.time(now);
+        self.spawner.removals().time(now);
         self.registry.time(now);
         self.run_effects(now);
     }
@@ -174,7 +179,7 @@ impl Supervisor {
         self.commands.instance_ended(process.pid);
         let is_killed = status == WaitStatus::Signaled(libc::SIGKILL);
         let out_of_memory = is_killed && process.oom_kills() > 0;
-        // Its cgroup, if it has one, must be gone before the next instance gets its own.
+        // Its cgroup, if it has one, is killed and removed before the next instance gets its own.
         drop(process);
         self.apply(file, Event::Died { status, out_of_memory }, now);
     }
@@ -204,6 +209,16 @@ impl Supervisor {
     /// Children that have ended and belong to nothing here.
     pub fn take_strangers(&mut self) -> Vec<(Pid, WaitStatus)> {
         std::mem::take(&mut self.strangers)
+    }
+
+    /// Whether nothing that instances have left is still being removed.
+    pub fn has_tidied_up(&self) -> bool {
+        self.spawner.removals().deadline().is_none()
+    }
+
+    /// All vassals have ended: finishes what was left for later.
+    pub fn finish(&self) {
+        self.spawner.removals().finish(FINISHING);
     }
 
     /// Whether no command of the emperor's own configuration runs.

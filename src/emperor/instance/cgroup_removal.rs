@@ -1,0 +1,350 @@
+//! Removing the cgroups of vassals, with those that a vassal has made inside.
+//!
+//! How deep and how wide that tree is, is the vassal's choice. So it is taken down without recursion, with
+//! one descriptor, and in slices between which the main loop goes on. Names are removed relative to open
+//! directories, since the path of a deep one is too long for the kernel.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::cgroup;
+use crate::error::{Context, Error, Result};
+use crate::log;
+
+/// How long the main loop may be held at a time.
+const SLICE: Duration = Duration::from_millis(2);
+/// How long a new instance may hold the main loop until the cgroup of the one before is gone: killed
+/// processes take a moment to end.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// The pause before a cgroup is tried again that has processes; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// A cgroup that is not gone after this time is left: its processes are stuck in the kernel.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// The cgroups that are to be removed. One for all: it is shared by those who have something to remove.
+#[derive(Debug, Default)]
+pub struct Removals(RefCell<Vec<Removal>>);
+
+/// A cgroup that is to be removed.
+#[derive(Debug)]
+struct Removal {
+    path: PathBuf,
+    /// How far it is; `None` while nothing inside was looked at, or processes were in the way.
+    walk: Option<Walk>,
+    /// When to go on.
+    at: Instant,
+    /// The next pause.
+    pause: Duration,
+    give_up_at: Instant,
+}
+
+/// How far a removal has come.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Gone,
+    /// The time is over.
+    Unfinished,
+    /// There are processes in it.
+    Busy,
+}
+
+impl Removals {
+    /// Kills what is in a cgroup, and removes it, now or later.
+    pub fn add(&self, path: PathBuf) {
+        let mut removal = Removal::new(path);
+        if !removal.go_on(SLICE) {
+            self.0.borrow_mut().push(removal);
+        }
+    }
+
+    /// Kills what is in a cgroup, and removes it at once.
+    ///
+    /// # Errors
+    /// It takes too long, and goes on later; rmdir(2).
+    pub fn remove_now(&self, path: &Path) -> Result<()> {
+        self.remove_within(AT_ONCE, path)
+    }
+
+    fn remove_within(&self, limit: Duration, path: &Path) -> Result<()> {
+        let mut all = self.0.borrow_mut();
+        let known = all.iter().position(|removal| removal.path == path);
+        let mut removal = known.map_or_else(|| Removal::new(path.to_owned()), |index| all.swap_remove(index));
+        let until = Instant::now() + limit;
+        loop {
+            let reason = match removal.slice(until).context("remove cgroup", path.display())? {
+                Progress::Gone => return Ok(()),
+                Progress::Unfinished => "there are many in it, which are being removed",
+                Progress::Busy if Instant::now() < until => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                Progress::Busy => "there are processes in it, which were killed",
+            };
+            removal.at = Instant::now();
+            all.push(removal);
+            return Err(Error::new("remove cgroup", path.display(), reason));
+        }
+    }
+
+    /// When [`Removals::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.borrow().iter().map(|removal| removal.at).min()
+    }
+
+    /// Goes on with a removal that is due; [`Removals::deadline`] stays in the past while there are others.
+    pub fn time(&self, now: Instant) {
+        let mut all = self.0.borrow_mut();
+        let next = all.iter().enumerate().min_by_key(|(_, removal)| removal.at);
+        if let Some(index) = next.filter(|(_, removal)| removal.at <= now).map(|(index, _)| index) {
+            let mut removal = all.swap_remove(index);
+            if !removal.go_on(SLICE) {
+                all.push(removal);
+            }
+        }
+    }
+
+    /// Goes on until everything is removed or this time is over: there is no main loop any more.
+    pub fn finish(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while let Some(next) = self.deadline()
+            && Instant::now() < until
+        {
+            std::thread::sleep(next.min(until).saturating_duration_since(Instant::now()));
+            self.time(Instant::now());
+        }
+        for removal in self.0.take() {
+            log!("remove cgroup {}: it takes too long: it is left", removal.path.display());
+        }
+    }
+}
+
+impl Removal {
+    fn new(path: PathBuf) -> Self {
+        let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
+        let now = Instant::now();
+        Self { path, walk: None, at: now, pause: PAUSE, give_up_at: now + GIVE_UP }
+    }
+
+    /// Goes on for `limit`; whether there is nothing more to do. What cannot be removed is logged.
+    fn go_on(&mut self, limit: Duration) -> bool {
+        let result = self.slice(Instant::now() + limit);
+        let now = Instant::now();
+        self.at = now;
+        let failed = match result {
+            Ok(Progress::Gone) => return true,
+            Ok(Progress::Unfinished) => Errno::BUSY,
+            Ok(Progress::Busy) => {
+                self.at = now + self.pause;
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                Errno::BUSY
+            }
+            Err(errno) => {
+                self.give_up_at = now;
+                errno
+            }
+        };
+        if now < self.give_up_at {
+            return false;
+        }
+        log!("{}: it is left", Error::os("remove cgroup", self.path.display(), failed));
+        true
+    }
+
+    fn slice(&mut self, until: Instant) -> rustix::io::Result<Progress> {
+        loop {
+            let walk = match &mut self.walk {
+                Some(walk) => walk,
+                None => match remove(CWD, &self.path)? {
+                    true => return Ok(Progress::Gone),
+                    false => match Walk::begin(&self.path) {
+                        Err(Errno::NOENT) => return Ok(Progress::Gone),
+                        walk => self.walk.insert(walk?),
+                    },
+                },
+            };
+            match walk.step(until)? {
+                Step::Taken => {}
+                Step::Blocked => {
+                    self.walk = None;
+                    return Ok(Progress::Busy);
+                }
+                Step::Finished => {
+                    self.walk = None;
+                    let gone = remove(CWD, &self.path)?;
+                    return Ok(if gone { Progress::Gone } else { Progress::Busy });
+                }
+            }
+            if Instant::now() >= until {
+                return Ok(Progress::Unfinished);
+            }
+        }
+    }
+}
+
+/// A walk through a tree of cgroups, which removes the innermost first.
+#[derive(Debug)]
+struct Walk {
+    /// Where it is.
+    directory: OwnedFd,
+    /// The names on the way there from the top, which is none of them.
+    names: Vec<CString>,
+}
+
+/// What has come of a step.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It has come further.
+    Taken,
+    /// There is nothing left below the top.
+    Finished,
+    /// A cgroup that has none inside cannot be removed.
+    Blocked,
+}
+
+impl Walk {
+    fn begin(path: &Path) -> rustix::io::Result<Self> {
+        Ok(Self { directory: open(CWD, path)?, names: Vec::new() })
+    }
+
+    /// Removes what can be removed from the present directory, and goes on to the next one.
+    fn step(&mut self, until: Instant) -> rustix::io::Result<Step> {
+        for entry in Dir::read_from(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() != FileType::Directory || [c".", c".."].contains(&name) {
+                continue;
+            }
+            if !remove(&self.directory, name)? {
+                return self.enter(name);
+            }
+            if Instant::now() >= until {
+                return Ok(Step::Taken);
+            }
+        }
+        self.leave()
+    }
+
+    fn enter(&mut self, name: &CStr) -> rustix::io::Result<Step> {
+        match open(&self.directory, name) {
+            // It has gone by itself.
+            Err(Errno::NOENT) => {}
+            directory => {
+                self.directory = directory?;
+                self.names.push(name.to_owned());
+            }
+        }
+        Ok(Step::Taken)
+    }
+
+    /// Back to the directory above, from where the present one, which has none inside any more, is removed.
+    fn leave(&mut self) -> rustix::io::Result<Step> {
+        let Some(name) = self.names.pop() else { return Ok(Step::Finished) };
+        self.directory = open(&self.directory, c"..")?;
+        Ok(if remove(&self.directory, &name)? { Step::Taken } else { Step::Blocked })
+    }
+}
+
+fn open(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, name, flags, Mode::empty())
+}
+
+/// Whether it is gone: it is not while others, or processes, are in it.
+fn remove(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<bool> {
+    match unlinkat(at, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::mkdirat;
+    use std::fs;
+
+    /// Far more than a slice takes on a machine that is busy with other things.
+    const HELD_MAX: Duration = Duration::from_millis(500);
+
+    /// A tree in the file system: `deep` directories in each other, in each of which there are `wide` others.
+    fn tree(name: &str, deep: usize, wide: usize) -> PathBuf {
+        // In memory, where there is such a place: it is about directories only.
+        let place = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
+        let place = place.unwrap_or_else(std::env::temp_dir);
+        let top = place.join(format!("vassal-cgroup-{name}-{}", std::process::id()));
+        fs::create_dir(&top).unwrap();
+        let mut directory = open(CWD, &top).unwrap();
+        for _ in 0..deep {
+            for number in 0..wide {
+                mkdirat(&directory, number.to_string(), Mode::RWXU).unwrap();
+            }
+            mkdirat(&directory, "a name that is not short", Mode::RWXU).unwrap();
+            directory = open(&directory, "a name that is not short").unwrap();
+        }
+        top
+    }
+
+    /// Whether the removal that was begun ends, and how many more slices it takes.
+    fn slices(removals: &Removals) -> usize {
+        let mut count = 0;
+        while removals.deadline().is_some() {
+            let began = Instant::now();
+            removals.time(began + PAUSE_MAX);
+            assert!(began.elapsed() < HELD_MAX, "held for {:?}", began.elapsed());
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_deep_tree_and_a_wide_one_are_removed_in_slices() {
+        // The path of the deepest one is far too long for any call.
+        for (name, deep, wide) in [("deep", 2_000, 0), ("wide", 1, 4_000), ("both", 60, 60)] {
+            let top = tree(name, deep, wide);
+            let removals = Removals::default();
+            removals.add(top.clone());
+            assert!(slices(&removals) > 1, "{name}: at once");
+            assert!(!top.exists(), "{name} is left");
+        }
+    }
+
+    #[test]
+    fn a_new_instance_waits_only_for_what_is_gone_soon() {
+        let removals = Removals::default();
+        let small = tree("small", 3, 3);
+        assert_eq!(removals.remove_within(PAUSE_MAX * 30, &small), Ok(()));
+        assert!(!small.exists());
+        assert_eq!(removals.remove_now(&small), Ok(()));
+        let large = tree("large", 2, 100);
+        let began = Instant::now();
+        let error = removals.remove_within(Duration::ZERO, &large).unwrap_err().to_string();
+        assert!(error.ends_with(": there are many in it, which are being removed"), "{error}");
+        assert!(began.elapsed() < HELD_MAX);
+        assert!(slices(&removals) > 0);
+        assert!(!large.exists());
+    }
+
+    #[test]
+    fn what_others_are_in_is_tried_again_and_not_for_ever() {
+        let top = tree("busy", 1, 0);
+        // It cannot be removed with what is no directory.
+        fs::write(top.join("a name that is not short/file"), "").unwrap();
+        let removals = Removals::default();
+        removals.add(top.clone());
+        assert!(removals.deadline().is_some_and(|at| at <= Instant::now() + PAUSE));
+        assert!(removals.remove_now(&top).is_err());
+        assert_eq!(removals.0.borrow().len(), 1);
+        removals.0.borrow_mut()[0].give_up_at = Instant::now();
+        assert_eq!(slices(&removals), 1);
+        assert!(top.exists());
+        fs::remove_dir_all(top).unwrap();
+    }
+}
