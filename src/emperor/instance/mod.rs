@@ -1,6 +1,6 @@
 //! Instances as processes.
 //!
-//! [`spawner`] creates one, [`instance`] holds what is known of it and speaks over its link; the other files
+//! [`spawner`] creates one, [`process`] holds its descriptors and speaks over its link; the other files
 //! are what it needs: cgroups, sockets, the file of its owner.
 //!
 //! Nothing here decides whether an instance is wanted: the supervisor asks for one, and for its end.
