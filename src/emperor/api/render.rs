@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn json_shows_each_and_nothing_that_is_not_known() {
         let mut all = Mountpoints::none();
-        all.told(vec![report("/a", 1, "hung")]);
+        all.report(vec![report("/a", 1, "hung")]);
         let mut json = Json::default();
         json.open("", '{');
         push_mountpoints(&all, &mut json);

@@ -16,7 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use super::control;
 use crate::config::plan::Address;
 use crate::emperor::core::saved::SavedListener;
-use crate::emperor::instance::socket_file::{FileId, SocketFile, listen_on};
+use crate::emperor::instance::socket_file::{SocketFile, listen_on};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::sys::fd;
@@ -152,7 +152,7 @@ impl Server {
                 as u64,
             socket: listener.socket.as_raw_fd(),
             name: listener.name.clone().into_bytes(),
-            file: listener.file.as_ref().map_or(FileId::default(), SocketFile::id),
+            file: listener.file.as_ref().map(SocketFile::id),
         };
         self.listeners.iter().map(save).collect()
     }

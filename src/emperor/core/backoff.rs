@@ -1,8 +1,8 @@
-//! How long to wait after a failure: doubling from a first delay up to a longest, per vassal.
+//! The delays after failures: they double from a first delay up to a longest one.
 
 use std::time::Duration;
 
-/// A throttle of 0 would turn a vassal that fails at once into a loop that never waits.
+/// The shortest delay. Without any, a vassal that fails at once would be started in a tight loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The delays of one vassal.
@@ -14,14 +14,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `first`, never exceeds `longest`.
+    /// Delays from `first` up to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         let longest = longest.max(SHORTEST);
         let first = first.clamp(SHORTEST, longest);
         Self { first, longest, next: first }
     }
 
-    /// The delay after one more failure.
+    /// Counts a failure, and returns the delay after it.
     pub fn fail(&mut self) -> Duration {
         let delay = self.next;
         self.next = delay.saturating_mul(2).min(self.longest);
@@ -33,7 +33,7 @@ impl Backoff {
         self.next
     }
 
-    /// Goes on with that delay.
+    /// Goes on with `next` as the delay after the next failure, as far as the limits allow.
     pub fn resume(mut self, next: Duration) -> Self {
         self.next = next.clamp(self.first, self.longest);
         self

@@ -1,14 +1,25 @@
-//! What tells one version of a vassal's file from another.
+//! Which file a name means, and in which version.
 
 use super::owner::Owner;
 
-/// A version of a file. The default one stands for a file that cannot be looked at.
+/// A file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// A version of a vassal's file. The default one stands for a file that cannot be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileVersion {
     /// When the content was last modified, in seconds since 1970.
     pub modified: i64,
     /// The nanoseconds of that time.
     pub modified_nanos: u32,
+    /// Device number.
+    pub device: u64,
     /// Inode number.
     pub inode: u64,
     /// Size in bytes.

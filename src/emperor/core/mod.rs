@@ -1,12 +1,12 @@
 //! What the emperor knows of its vassals, and what it decides.
 //!
 //! What happens comes in as an [`event::Event`], with the time; what is to be done goes out as an
-//! [`effect::Effect`]. [`registry`] holds all vassals and decides; [`vassal`], [`instance`] and [`history`] are
-//! what is known of one; [`machine`] is the life of one instance. [`saved`] is all of it as bytes, for an
+//! [`effect::Effect`]. [`registry`] holds all vassals and decides; [`vassal`], [`instance`] and [`history`]
+//! are what is known of one; [`machine`] is the life of one instance. [`saved`] is all of it as bytes, for an
 //! upgrade; [`status`] is what other rooms show of it.
 //!
-//! Nothing here makes a system call, holds a descriptor, or asks for the time, so that all of it can be tested
-//! without processes and files. Nothing is imported from the other rooms of the emperor.
+//! Nothing here makes a system call, holds a descriptor, or asks for the time, so that all of it can be
+//! tested without processes and files. Nothing is imported from the other rooms of the emperor.
 
 pub mod backoff;
 pub mod effect;

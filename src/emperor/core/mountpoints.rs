@@ -1,34 +1,35 @@
-//! The checked mountpoints of a vassal, over all its instances. Pure.
+//! The checked mountpoints of a vassal, over all its instances.
 //!
-//! An instance tells how its own are, and counts their losses from its start; what was lost before it is
-//! added here.
+//! An instance reports its own mountpoints, and counts their losses from its start; the losses of earlier
+//! instances are added here.
 
 use std::fmt::Write as _;
 
 use super::text::Count;
 use crate::protocol::{MountReport, MountState};
 
-/// All of them, in the order of the vassal's file.
+/// The checked mountpoints, in the order of the vassal's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mountpoints(pub(super) Vec<Mountpoint>);
 
-/// One of them.
+/// A checked mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mountpoint {
-    /// What the latest instance has told.
+    /// The report of the latest instance.
     pub(super) report: MountReport,
-    /// How many times instances before it have lost it.
+    /// How many times earlier instances have lost it.
     pub(super) before: u64,
 }
 
 impl Mountpoints {
-    /// Of a vassal that has not told yet.
+    /// Those of a vassal that has not reported any.
     pub const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// The running instance tells; a path that it does not check any more is forgotten.
-    pub fn told(&mut self, reports: Vec<MountReport>) {
+    /// Takes in a report of the running instance. A path that the instance does not check any more is
+    /// forgotten.
+    pub fn report(&mut self, reports: Vec<MountReport>) {
         let old = std::mem::take(&mut self.0);
         self.0 = reports
             .into_iter()
@@ -52,12 +53,12 @@ impl Mountpoints {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no mountpoint is checked.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What was ever lost, as people want it: `/app lost 3 times`; empty if nothing was.
+    /// The losses so far, for people: `/app lost 3 times`; empty if there were none.
     pub fn losses(&self) -> String {
         let lost = self.0.iter().filter(|mountpoint| mountpoint.lost() > 0);
         let texts: Vec<_> = lost
@@ -69,7 +70,7 @@ impl Mountpoints {
         texts.join(", ")
     }
 
-    /// How many are in which state: `2 up`, `1 up 1 lost`; `-` if there is none.
+    /// How many mountpoints are in which state: `2 up`, `1 up 1 lost`; `-` if none is checked.
     pub fn counts(&self) -> String {
         let mut text = String::new();
         for state in MountState::ALL {
@@ -82,7 +83,7 @@ impl Mountpoints {
         if text.is_empty() { "-".to_owned() } else { text }
     }
 
-    /// All of them: what was told last, and how often each was lost altogether.
+    /// Each mountpoint: its latest report, and how often it was lost altogether.
     pub fn all(&self) -> impl Iterator<Item = (&MountReport, u64)> {
         self.0.iter().map(|mountpoint| (&mountpoint.report, mountpoint.lost()))
     }
@@ -115,18 +116,18 @@ mod tests {
     fn losses_add_up_over_instances() {
         let mut all = Mountpoints::none();
         assert!(all.is_empty() && all.losses().is_empty() && all.counts() == "-");
-        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
-        all.told(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
+        all.report(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.report(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
         all.instance_ended();
         assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 1 time", "2 awaited"));
-        all.told(vec![report("/a", 0, ""), report("/b", 0, "")]);
-        all.told(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
+        all.report(vec![report("/a", 0, ""), report("/b", 0, "")]);
+        all.report(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
         assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 3 times", "2 up"));
-        all.told(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
+        all.report(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
         assert_eq!(all.losses(), "/a lost 2 times");
         all.instance_ended();
         assert_eq!(all.losses(), "/a lost 2 times");
-        all.told(vec![report("/b", 0, "")]);
+        all.report(vec![report("/b", 0, "")]);
         assert_eq!(all.losses(), "");
     }
 }

@@ -1,22 +1,22 @@
-//! What somebody asks for by command.
+//! Orders: what a command asks for, and what has become of it.
 
-/// What somebody asks for by command.
+/// What a command asks of one vassal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Run it as its file says now.
+    /// To run as its file says now.
     Reload,
-    /// Stop it, and leave it stopped.
+    /// To stop, and to stay stopped.
     Stop,
-    /// Start it if it is not up.
+    /// To start if it is not up.
     Start,
 }
 
 /// What has become of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done.
+    /// The order is done.
     Done,
-    /// It failed, or was undone by another one.
+    /// The order has failed, or was undone by another one.
     Failed,
     /// It is not known yet.
     Pending,

@@ -11,10 +11,10 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Whose a file is.
+/// Which owner of a file counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Owners {
-    /// It does not matter.
+    /// None: it does not matter whose the file is.
     #[default]
     Ignored,
     /// The owner of the file; a symbolic link is followed to it.
@@ -24,7 +24,7 @@ pub enum Owners {
 }
 
 impl Owners {
-    /// What tyrant mode, or none, makes of it.
+    /// The rule of tyrant mode, or of an emperor without it.
     pub fn of(tyrant: Option<Tyrant>) -> Self {
         match tyrant {
             None => Self::Ignored,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::file_version::FileVersion;
+use super::file_version::{FileId, FileVersion};
 use super::history::{Failures, History, Runs};
 use super::instance::{Instance, ProcessFacts};
 use super::machine::{End, Machine, State, Then};
@@ -23,15 +23,13 @@ use crate::config::{self, PlainSetting};
 use crate::protocol::{self, ExitReason, FromVassal};
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 12;
+const VERSION: u8 = 13;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
-    /// The signal mask that the first emperor was started with, for vassals.
-    pub mask: u64,
-    /// The limit of open files that it was started with: soft, hard.
-    pub nofile: [u64; 2],
+    /// What the first emperor was started with.
+    pub origin: SavedOrigin,
     /// Since when there is an emperor.
     pub began: Instant,
     /// The descriptor of the client that has asked for the upgrade by command.
@@ -46,13 +44,25 @@ pub struct Saved {
     pub vassals: Vec<SavedVassal>,
 }
 
+/// What the first emperor was started with, for the programs that are started by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SavedOrigin {
+    /// The signal mask.
+    pub signal_mask: u64,
+    /// The soft limit of open files; `None` if there is none.
+    pub nofile_soft: Option<u64>,
+    /// The hard limit of open files; `None` if there is none.
+    pub nofile_hard: Option<u64>,
+}
+
 /// What an emperor runs with: enough for the next program to go on where the configuration cannot be read, or
 /// what the configuration asks for is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedBasis {
     /// The settings that its plan was made of.
     pub settings: Vec<PlainSetting>,
-    /// The working directory as it was at the first start, where relative paths begin; empty if there are none.
+    /// The working directory as it was at the first start, where relative paths begin; empty if there are
+    /// none.
     pub cwd: PathBuf,
     /// The descriptor of its vassal-init, a sealed memory file.
     pub vassal_init: i32,
@@ -69,8 +79,8 @@ pub struct SavedListener {
     pub socket: i32,
     /// Its address as it is named.
     pub name: Vec<u8>,
-    /// Device and inode of its file; 0 if it has none.
-    pub file: [u64; 2],
+    /// Its file, if it has one.
+    pub file: Option<FileId>,
 }
 
 /// A vassal.
@@ -106,8 +116,8 @@ pub struct SavedSockets {
     pub sockets: Vec<SavedSocket>,
     /// Who has bound those that are the vassal's.
     pub owner: Owner,
-    /// Device and inode of the file of the on-demand socket; 0 if it has none.
-    pub demand_file: [u64; 2],
+    /// The file of the on-demand socket, if it has one.
+    pub demand_file: Option<FileId>,
 }
 
 /// A socket that is held for a vassal.
@@ -123,8 +133,7 @@ impl Saved {
     /// All of it. `now` is what times are counted from.
     pub fn encode(&self, now: Instant) -> Vec<u8> {
         let mut out = Writer { bytes: vec![protocol::VERSION, VERSION], now };
-        out.number(self.mask);
-        out.numbers(&self.nofile);
+        out.origin(&self.origin);
         out.time(self.began);
         out.maybe(self.client.as_ref(), |out, client| out.descriptor(*client));
         out.bytes(&self.pid_file);
@@ -139,8 +148,7 @@ impl Saved {
         let rest = bytes.strip_prefix(&[protocol::VERSION, VERSION])?;
         let mut input = Reader { rest, now };
         let saved = Self {
-            mask: input.number()?,
-            nofile: [input.number()?, input.number()?],
+            origin: input.origin()?,
             began: input.time()?,
             client: input.maybe(Reader::descriptor)?,
             pid_file: input.bytes()?,
@@ -175,12 +183,19 @@ struct Writer {
 }
 
 impl Writer {
+    fn origin(&mut self, origin: &SavedOrigin) {
+        self.number(origin.signal_mask);
+        self.maybe(origin.nofile_soft.as_ref(), |out, limit| out.number(*limit));
+        self.maybe(origin.nofile_hard.as_ref(), |out, limit| out.number(*limit));
+    }
+
     fn basis(&mut self, basis: &SavedBasis) {
         self.list(&basis.settings, |out, PlainSetting { key, value, file, line, column }| {
             out.bytes(key);
             out.maybe(value.as_ref(), |out, value| out.bytes(value));
             out.bytes(file.as_bytes());
-            out.numbers(&[u64::from(*line), u64::from(*column)]);
+            out.number(u64::from(*line));
+            out.number(u64::from(*column));
         });
         self.bytes(basis.cwd.as_os_str().as_bytes());
         self.descriptor(basis.vassal_init);
@@ -191,7 +206,7 @@ impl Writer {
         self.number(listener.service);
         self.descriptor(listener.socket);
         self.bytes(&listener.name);
-        self.numbers(&listener.file);
+        self.maybe(listener.file.as_ref(), Self::file_id);
     }
 
     fn saved_vassal(&mut self, saved: &SavedVassal) {
@@ -204,7 +219,7 @@ impl Writer {
             out.descriptor(socket.socket);
         });
         self.owner(&saved.sockets.owner);
-        self.numbers(&saved.sockets.demand_file);
+        self.maybe(saved.sockets.demand_file.as_ref(), Self::file_id);
     }
 
     fn process(&mut self, process: &SavedProcess) {
@@ -227,9 +242,15 @@ impl Writer {
         self.maybe(vassal.instance.process.as_ref(), Self::facts);
     }
 
+    fn file_id(&mut self, file: &FileId) {
+        self.number(file.device);
+        self.number(file.inode);
+    }
+
     fn file_version(&mut self, version: &FileVersion) {
         self.number(version.modified.cast_unsigned());
         self.number(version.modified_nanos.into());
+        self.number(version.device);
         self.number(version.inode);
         self.number(version.size);
         self.maybe(version.owner.as_ref(), Self::owner);
@@ -333,10 +354,6 @@ impl Writer {
         self.bytes.extend(number.to_le_bytes());
     }
 
-    fn numbers(&mut self, numbers: &[u64]) {
-        numbers.iter().for_each(|number| self.number(*number));
-    }
-
     /// A descriptor or a pid.
     fn descriptor(&mut self, number: i32) {
         self.number(i64::from(number).cast_unsigned());
@@ -389,6 +406,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn origin(&mut self) -> Option<SavedOrigin> {
+        Some(SavedOrigin {
+            signal_mask: self.number()?,
+            nofile_soft: self.maybe(Self::number)?,
+            nofile_hard: self.maybe(Self::number)?,
+        })
+    }
+
     fn basis(&mut self) -> Option<SavedBasis> {
         Some(SavedBasis {
             settings: self.list(|input| {
@@ -411,7 +436,7 @@ impl Reader<'_> {
             service: self.number()?,
             socket: self.descriptor()?,
             name: self.bytes()?,
-            file: [self.number()?, self.number()?],
+            file: self.maybe(Self::file_id)?,
         })
     }
 
@@ -425,7 +450,7 @@ impl Reader<'_> {
                 sockets: self
                     .list(|input| Some(SavedSocket { label: input.text()?, socket: input.descriptor()? }))?,
                 owner: self.owner()?,
-                demand_file: [self.number()?, self.number()?],
+                demand_file: self.maybe(Self::file_id)?,
             },
         })
     }
@@ -452,10 +477,15 @@ impl Reader<'_> {
         Some(Vassal { file_version, is_unclaimed, on_demand, is_asking, history, mountpoints, instance })
     }
 
+    fn file_id(&mut self) -> Option<FileId> {
+        Some(FileId { device: self.number()?, inode: self.number()? })
+    }
+
     fn file_version(&mut self) -> Option<FileVersion> {
         Some(FileVersion {
             modified: self.number()?.cast_signed(),
             modified_nanos: u32::try_from(self.number()?).ok()?,
+            device: self.number()?,
             inode: self.number()?,
             size: self.number()?,
             owner: self.maybe(Self::owner)?,

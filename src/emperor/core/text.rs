@@ -1,4 +1,4 @@
-//! Words for log lines and answers: counts, the names of files; and times that cannot overflow.
+//! Text for log lines and answers (counts, the names of files), and times that cannot overflow.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-/// `1 vassal`, `2 vassals`.
+/// A number of things: `1 vassal`, `2 vassals`. The word is in the singular.
 pub struct Count(pub u64, pub &'static str);
 
 impl fmt::Display for Count {
@@ -15,8 +15,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// The name of a file as text: what is no UTF-8 is written `\xff`, so that two names never look the same. A
-/// name that holds such a mark itself has its backslashes written like that.
+/// The name of a file as text. Bytes that are not UTF-8 are written `\xff`; in a name that has such a mark
+/// already, backslashes are written `\x5c`. So two names never look the same.
 pub fn readable(name: &OsStr) -> Cow<'_, str> {
     let is_marked = name.as_bytes().windows(3).any(|part| matches!(part, [b'\\', b'x', b'5' | b'8'..]));
     if let Some(text) = name.to_str().filter(|_| !is_marked) {
@@ -38,7 +38,8 @@ pub fn readable(name: &OsStr) -> Cow<'_, str> {
     text.into()
 }
 
-/// `now` and a wait that may come from a configuration: absurd ones end in a year, not in an overflow.
+/// The time after a wait that may come from a configuration: an absurd wait ends in a year, not in an
+/// overflow.
 pub fn later(now: Instant, wait: Duration) -> Instant {
     now + wait.min(Duration::from_secs(365 * 24 * 3600))
 }

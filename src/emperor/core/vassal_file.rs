@@ -1,4 +1,4 @@
-//! A vassal's file: where it is, and which part of that is the vassal's name.
+//! The file of a vassal: its path, and which part of the path is the vassal's name.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::text::readable;
 
-/// A path, by which alone it is compared.
+/// The file of a vassal. Two are the same if their paths are.
 #[derive(Debug, Clone)]
 pub struct VassalFile {
     path: PathBuf,
@@ -18,25 +18,25 @@ pub struct VassalFile {
 }
 
 impl VassalFile {
-    /// The file at `path`. Its vassal's name begins at this byte of it: with the file, or, where a pattern
-    /// finds files of the same name in several directories, with the first directory that a wildcard stands
-    /// for.
+    /// The file at `path`. The vassal's name begins at the byte `name_at` of the path: with the name of the
+    /// file, or, where a pattern finds files of the same name in several directories, with the first
+    /// directory that a wildcard stands for.
     pub fn new(path: PathBuf, name_at: usize) -> Self {
         Self { path, name_at }
     }
 
-    /// Where the name begins.
+    /// At which byte of the path the vassal's name begins.
     pub fn name_at(&self) -> usize {
         self.name_at
     }
 
-    /// The path from there on.
+    /// The path from the beginning of the vassal's name on.
     pub fn id(&self) -> &OsStr {
         let path = self.path.as_os_str().as_bytes();
         OsStr::from_bytes(path.get(self.name_at..).unwrap_or(path))
     }
 
-    /// The vassal's name: that up to the last dot of the file.
+    /// The vassal's name: the [id](Self::id) up to the last dot of the name of the file.
     pub fn name(&self) -> &OsStr {
         let id = self.id().as_bytes();
         let suffix = vassal_name(self.file()).len() as isize - self.file().len() as isize;
@@ -44,24 +44,23 @@ impl VassalFile {
         OsStr::from_bytes(id.get(..end).unwrap_or(id))
     }
 
-    /// The name, as log lines show it.
+    /// The vassal's name, as log lines show it.
     pub fn shown(&self) -> Cow<'_, str> {
         readable(self.name())
     }
 
-    /// Writes a line about the vassal; use it through [`crate::log_of!`].
-    #[inline(never)]
+    /// Writes a log line about the vassal; to be used through [`crate::log_of!`].
     pub fn log(&self, message: fmt::Arguments<'_>) {
         crate::log::line(&self.shown(), message);
     }
 
-    /// The file's own name.
+    /// The name of the file, without its directory.
     pub fn file(&self) -> &OsStr {
         self.path.file_name().unwrap_or_default()
     }
 }
 
-/// A file's name up to its last dot, as `%n` has it.
+/// The name of a file up to its last dot, as `%n` has it.
 pub fn vassal_name(file: &OsStr) -> &OsStr {
     let file = file.as_bytes();
     OsStr::from_bytes(

@@ -91,7 +91,7 @@ fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) 
         Err(report) => return Ok(cli::invalid(&report)),
     };
     fd::cloexec_from(3);
-    let origin = Rc::new(Origin::new(inherited, Some(saved))?);
+    let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
     let basis = Basis::read(&plan, settings)?;
     basis.try_out()?;
     let cgroups = Cgroups::new(&plan)?;
@@ -109,7 +109,7 @@ fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) 
 fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant) -> Result<i32> {
     // Descriptors of the vassals are not for the commands of a configuration.
     fd::cloexec_from(3);
-    let origin = Rc::new(Origin::new(inherited, Some(&saved))?);
+    let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
     let handed = Basis::inherit(&saved.basis);
     let mut stale = None;
     let (mut emperor, plan) = retry_until_ok(|| match make_anew(inputs, &origin, now) {

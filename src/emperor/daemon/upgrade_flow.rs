@@ -123,10 +123,8 @@ pub(super) fn stop(emperor: &mut Emperor, now: Instant) {
 }
 
 fn save(emperor: &Emperor, client: Option<i32>) -> Saved {
-    let (mask, nofile) = emperor.origin.save();
     Saved {
-        mask,
-        nofile,
+        origin: emperor.origin.save(),
         began: emperor.about.began,
         client,
         pid_file: emperor.pid_file.as_ref().map(PidFile::save).unwrap_or_default(),

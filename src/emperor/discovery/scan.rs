@@ -10,7 +10,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
-use crate::emperor::core::owner::Owners;
+use crate::emperor::core::file_version::FileVersion;
+use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
 
@@ -28,21 +29,13 @@ pub enum Entry {
     Unknown(Errno),
 }
 
-/// What tells one version of a file from another.
+/// A file as a scan has found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Last modification, seconds and nanoseconds since the epoch.
-    pub modified: (i64, u32),
-    /// Inode number.
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
+    /// Its version.
+    pub version: FileVersion,
     /// Whether the file may be somewhere else, by a symbolic link: then the watch of the directory does not tell of it.
     pub elsewhere: bool,
-    /// Device number, major and minor.
-    pub device: (u32, u32),
-    /// User and group, where they matter.
-    pub owner: Option<(u32, u32)>,
     /// Whether the last listing has had a link to nothing there.
     pub lost: bool,
 }
@@ -136,15 +129,16 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
 }
 
 fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
-    Stamp {
-        modified: (version.stx_mtime.tv_sec, version.stx_mtime.tv_nsec),
+    let owner = Owner { uid: owner.stx_uid, gid: owner.stx_gid };
+    let version = FileVersion {
+        modified: version.stx_mtime.tv_sec,
+        modified_nanos: version.stx_mtime.tv_nsec,
+        device: rustix::fs::makedev(version.stx_dev_major, version.stx_dev_minor),
         inode: version.stx_ino,
         size: version.stx_size,
-        elsewhere,
-        device: (version.stx_dev_major, version.stx_dev_minor),
-        owner: (owners != Owners::Ignored).then_some((owner.stx_uid, owner.stx_gid)),
-        lost: false,
-    }
+        owner: (owners != Owners::Ignored).then_some(owner),
+    };
+    Stamp { version, elsewhere, lost: false }
 }
 
 /// Brings `old` up to date with a complete listing and returns what changed.
@@ -223,15 +217,8 @@ mod tests {
     use super::*;
 
     fn file(version: i64) -> Entry {
-        Entry::File(Stamp {
-            modified: (version, 0),
-            inode: 1,
-            size: 2,
-            elsewhere: false,
-            device: (0, 3),
-            owner: None,
-            lost: false,
-        })
+        let version = FileVersion { modified: version, inode: 1, size: 2, ..FileVersion::default() };
+        Entry::File(Stamp { version, elsewhere: false, lost: false })
     }
 
     fn listing(entries: &[(&str, Entry)]) -> Listing {

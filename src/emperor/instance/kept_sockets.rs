@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::socket_file::{FileId, SocketFile};
+use super::socket_file::SocketFile;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
 use crate::protocol::{self, KeptSocket, ON_DEMAND, SOCKETS_MAX, ToVassal};
@@ -96,7 +96,7 @@ impl Kept {
         SavedSockets {
             sockets: self.all().map(save).collect(),
             owner: self.owner,
-            demand_file: self.file.as_ref().map_or(FileId::default(), SocketFile::id),
+            demand_file: self.file.as_ref().map(SocketFile::id),
         }
     }
 

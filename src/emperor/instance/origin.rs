@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::emperor::core::saved::Saved;
+use crate::emperor::core::saved::SavedOrigin;
 use crate::error::{Context, Result};
 use crate::log;
 use crate::protocol::LINK_VARIABLE;
@@ -30,7 +30,7 @@ impl Origin {
     ///
     /// # Errors
     /// setrlimit(2); not if vassals were taken over, which may fit in as it is.
-    pub fn new(inherited: Inherited, saved: Option<&Saved>) -> Result<Self> {
+    pub fn new(inherited: Inherited, saved: Option<&SavedOrigin>) -> Result<Self> {
         let ours = [LINK_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE];
         let mut environment = world::environment();
         environment.retain(|(name, _)| !ours.iter().any(|our| name == our));
@@ -42,18 +42,20 @@ impl Origin {
         }
         Ok(match saved {
             None => Self { environment, inherited, nofile },
-            Some(Saved { mask, nofile: [soft, hard], .. }) => {
-                let limit = |value: &u64| (*value != u64::MAX).then_some(*value);
-                let nofile = Rlimit { current: limit(soft), maximum: limit(hard) };
-                Self { environment, inherited: inherited.with_mask(*mask), nofile }
+            Some(saved) => {
+                let nofile = Rlimit { current: saved.nofile_soft, maximum: saved.nofile_hard };
+                Self { environment, inherited: inherited.with_mask(saved.signal_mask), nofile }
             }
         })
     }
 
-    /// The signal mask, and the limit of open files, for a program that takes our place.
-    pub fn save(&self) -> (u64, [u64; 2]) {
-        let limits = [self.nofile.current, self.nofile.maximum].map(|limit| limit.unwrap_or(u64::MAX));
-        (self.inherited.mask(), limits)
+    /// For a program that takes the place of this one.
+    pub fn save(&self) -> SavedOrigin {
+        SavedOrigin {
+            signal_mask: self.inherited.mask(),
+            nofile_soft: self.nofile.current,
+            nofile_hard: self.nofile.maximum,
+        }
     }
 
     /// What we do with signals ourselves is undone; but all of them stay blocked.

@@ -12,6 +12,7 @@ use rustix::net::{
 };
 
 use crate::config::plan::{Address, Place};
+use crate::emperor::core::file_version::FileId;
 use crate::error::{Context, Error, Result};
 use crate::log;
 
@@ -25,13 +26,10 @@ pub struct SocketFile {
     id: FileId,
 }
 
-/// Device and inode.
-pub type FileId = [u64; 2];
-
 impl SocketFile {
     /// That of the program in whose place we are; `None` if that had none.
-    pub fn resume(path: &str, id: FileId) -> Option<Self> {
-        (id != FileId::default()).then(|| Self { path: path.into(), id })
+    pub fn resume(path: &str, id: Option<FileId>) -> Option<Self> {
+        Some(Self { path: path.into(), id: id? })
     }
 
     /// Whether it is still the one of that name.
@@ -74,7 +72,7 @@ impl Drop for SocketFile {
 
 /// Which file it is.
 pub fn id(file: &Stat) -> FileId {
-    [file.st_dev, file.st_ino]
+    FileId { device: file.st_dev, inode: file.st_ino }
 }
 
 /// A socket that listens at an address, and its file. One that a dead process has left in the file system is replaced; a `private` one is

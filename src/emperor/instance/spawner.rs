@@ -260,6 +260,7 @@ impl Spawner {
         rustix::fs::stat(path).map_or(FileVersion::default(), |status| FileVersion {
             modified: status.st_mtime,
             modified_nanos: status.st_mtime_nsec as u32,
+            device: status.st_dev,
             inode: status.st_ino,
             size: status.st_size as u64,
             owner,

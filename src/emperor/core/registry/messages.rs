@@ -34,7 +34,7 @@ impl Registry {
             FromVassal::NeedsRespawn(why) => self.answered(file, Answer::NeedsRespawn, why, now),
             FromVassal::Mountpoints(reports) => {
                 if let Some(vassal) = self.vassals.get_mut(file) {
-                    vassal.mountpoints.told(reports);
+                    vassal.mountpoints.report(reports);
                 }
             }
             // The supervisor keeps the sockets.

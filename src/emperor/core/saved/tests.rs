@@ -24,11 +24,15 @@ fn saved(now: Instant) -> Saved {
             states.push(State::Stopping { then, kill_at: future, end });
         }
     }
-    let listener = SavedListener { service: 2, socket: 9, name: b"[::1]:1".to_vec(), file: [8, 77] };
+    let listener = SavedListener {
+        service: 2,
+        socket: 9,
+        name: b"[::1]:1".to_vec(),
+        file: Some(FileId { device: 8, inode: 77 }),
+    };
     let vassals = states.into_iter().enumerate();
     Saved {
-        mask: 5,
-        nofile: [1024, 4096],
+        origin: SavedOrigin { signal_mask: 5, nofile_soft: Some(1024), nofile_hard: None },
         began: past,
         client: Some(3),
         pid_file: b"/run/pid".to_vec(),
@@ -88,6 +92,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             file_version: FileVersion {
                 modified: -1,
                 modified_nanos: 2,
+                device: 3,
                 inode: u64::MAX,
                 size: index as u64,
                 owner: index.is_multiple_of(5).then_some(owner),
@@ -123,7 +128,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                 .map(|socket| SavedSocket { label: ":80".into(), socket })
                 .collect(),
             owner,
-            demand_file: [8, index as u64],
+            demand_file: has_process.then_some(FileId { device: 8, inode: index as u64 }),
         },
     }
 }
