@@ -1,4 +1,4 @@
-//! Where a command stands to the terminal: its process group or session, and who is in the foreground.
+//! A command and the terminal: its process group or session, and which group is in the foreground.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,22 +11,22 @@ use crate::sys::terminal;
 pub struct Terminal(Option<OwnedFd>);
 
 impl Terminal {
-    /// Our controlling terminal, wherever the standard descriptors go; where there is no `/dev/tty`, standard input
-    /// may be it.
+    /// Our controlling terminal, wherever the standard descriptors go. Without a `/dev/tty`, standard input
+    /// may be the terminal.
     pub fn open() -> Self {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         Self(open("/dev/tty", flags, Mode::empty()).ok())
     }
 
-    /// Brings the group `next` to the foreground if `now` is there. Where there is no terminal, or it is not ours, or
-    /// it hung up, there is nothing to do (ENOTTY, ENXIO, EBADF, EPERM, EIO).
+    /// Brings the group `next` to the foreground if the group `now` is there. Errors mean that there is
+    /// nothing to do: no terminal (ENOTTY, ENXIO, EBADF), not ours (EPERM), hung up (EIO).
     pub fn hand_over(&self, now: i32, next: i32) {
         if self.has_in_foreground(now) {
             let _ = terminal::set_foreground(self, next);
         }
     }
 
-    /// Whether this group is in the foreground.
+    /// Whether a process group is in the foreground.
     pub fn has_in_foreground(&self, group: i32) -> bool {
         terminal::foreground(self) == Ok(group)
     }
@@ -38,18 +38,18 @@ impl AsFd for Terminal {
     }
 }
 
-/// Where a child is going to stand, and what is needed for it.
+/// The process group or session that a child is to have, and what is needed for that.
 pub struct Stand {
     standing: Standing,
     /// The terminal, if the child may be stopped from it.
     pub terminal: Option<Terminal>,
     is_foreground: bool,
-    /// Signals that came from letting go of the terminal, and are for nobody.
+    /// Signals that the kernel sends us for letting go of the terminal. They are not for the command.
     pub unwanted: Vec<i32>,
 }
 
 impl Stand {
-    /// Before the child is created.
+    /// Prepares it, before the child is created.
     pub fn prepare(standing: Standing) -> Self {
         let mut stand = Self { standing, terminal: None, is_foreground: false, unwanted: Vec::new() };
         match standing {
@@ -69,9 +69,9 @@ impl Stand {
         stand
     }
 
-    /// In the child.
+    /// Takes it, in the child.
     pub fn take(&self) {
-        // Neither can fail for a process that has just been created.
+        // Errors are not possible for a process that has just been created.
         match self.standing {
             Standing::Shared => {}
             Standing::Group => {
@@ -83,7 +83,7 @@ impl Stand {
             }
             Standing::Session => {
                 let _ = rustix::process::setsid();
-                // Without a terminal there is none to have.
+                // An error means that there is no terminal.
                 let _ = terminal::adopt(rustix::stdio::stdin());
             }
         }

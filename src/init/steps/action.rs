@@ -16,18 +16,18 @@ use crate::log::write_all;
 use crate::mount::ops::{self, Walk};
 use crate::sys::exec::c_string;
 
-/// How often something that is waited for is looked for. Only the child of the action sleeps.
+/// The time between two looks at what an action waits for. Only the child that performs the action sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Performs an action that needs no other process than this one.
 ///
 /// # Errors
-/// The action's own, naming its object and, where there are several, the step.
+/// The operation that failed, its object, and the step of an action that has several.
 pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
     match action.touched() {
         Touched::File(operation, path) => walk.refuse_links(operation, path)?,
         Touched::Entry(operation, path) => walk.refuse_links(operation, path.parent().unwrap_or(path))?,
-        // Before PID 1 enters it, PID 1 has looked.
+        // PID 1 looks at these itself before it enters them.
         Touched::Directory(..) | Touched::Mountpoint | Touched::Nothing => {}
     }
     let (operation, path, done) = match action {
@@ -49,7 +49,7 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
             wait_for(*kind, &c_string(path.as_os_str()));
             return Ok(());
         }
-        // What changes PID 1 itself, or starts a program: done by the caller.
+        // These change PID 1 itself or start a program: the caller does them.
         Action::Exec(_)
         | Action::Chdir(_)
         | Action::Print(_)
@@ -62,7 +62,7 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
     done.context(operation, path.display())
 }
 
-/// A directory that is there already is no failure.
+/// Creates a directory, or finds one there.
 fn mkdir(path: &CStr) -> rustix::io::Result<()> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
         Err(Errno::EXIST) if FileType::from_raw_mode(mode(path)?) == FileType::Directory => Ok(()),
@@ -89,7 +89,8 @@ fn write(path: &Path, text: &OsStr, append: bool) -> Result<()> {
     write_all(file.as_fd(), text.as_bytes()).context("write", path.display())
 }
 
-/// Opening a pipe that nobody reads fails (ENXIO), and what is no pipe is refused: it would be written to for ever.
+/// Writes to a named pipe; `wait` waits until it exists and a process reads it (ENXIO before that). Another
+/// kind of file is refused, as a write to it would not end.
 fn write_fifo(path: &Path, text: &OsStr, wait: bool) -> Result<()> {
     loop {
         match open(path, OFlags::NONBLOCK) {
