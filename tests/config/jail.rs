@@ -172,7 +172,7 @@ fn an_emperors_command_line_counts_like_its_file() {
     let inputs = [option("emperor", "/v"), option("hook-as-vassal", "exec:x"), option("exec-as-vassal", "y")];
     let plan = load_emperor(&inputs, &Machine).unwrap_or_else(|report| panic!("{report}")).plan;
     assert_eq!(
-        plan.as_vassal.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        plan.vassals.as_vassal.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
         ["hook-as-vassal", "exec-as-vassal"]
     );
 }
@@ -222,7 +222,7 @@ fn what_the_emperor_has_vassals_do_and_does_itself() {
     let plan = load(lines).unwrap().plan;
     let expected =
         [("hook-as-vassal", "mkdir:/v"), ("mount-as-vassal", "tmpfs none /v"), ("call-as-vassal", "chdir /")];
-    assert_eq!(plan.as_vassal, expected.map(|(key, value)| (key.to_owned(), OsString::from(value))));
+    assert_eq!(plan.vassals.as_vassal, expected.map(|(key, value)| (key.to_owned(), OsString::from(value))));
     let commands: Vec<_> = plan.as_emperor.iter().map(|command| command.value.to_str().unwrap()).collect();
     assert_eq!(commands, ["a b", "c"]);
     let first = |lines: &str| load(lines).unwrap_err().first();

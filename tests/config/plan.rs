@@ -330,11 +330,17 @@ fn files_that_include_themselves_end_soon() {
 fn emperor_options_reach_the_plan() {
     let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\nemperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
-    let sources: Vec<_> = plan.sources.iter().map(|source| source.value.clone()).collect();
+    let sources: Vec<_> = plan.discovery.sources.iter().map(|source| source.value.clone()).collect();
     assert_eq!(sources, [Source::Directory("/etc/vassals".into()), Source::Directory("/more".into())]);
-    assert_eq!(plan.namespaces, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
-    assert_eq!((plan.scan_interval, plan.throttle), (Duration::from_secs(5), Duration::from_millis(10)));
-    assert_eq!((plan.max_throttle, plan.vassal_init.unwrap().value), (Duration::from_secs(180), "/x".into()));
+    assert_eq!(plan.vassals.namespaces, (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64);
+    assert_eq!(
+        (plan.discovery.scan_interval, plan.throttle),
+        (Duration::from_secs(5), Duration::from_millis(10))
+    );
+    assert_eq!(
+        (plan.max_throttle, plan.vassals.program.unwrap().value),
+        (Duration::from_secs(180), "/x".into())
+    );
     let first = |lines: &str| load_emperor(&[file(lines)], &Fake).unwrap_err().first();
     assert!(first("emperor-freq = 1").ends_with(":1:1: there is no 'emperor'"));
     assert!(first("emperor = amqp://x").contains("'amqp://x': the monitors are dir:// and glob://"));
@@ -345,7 +351,9 @@ fn emperor_options_reach_the_plan() {
 #[test]
 fn where_vassals_are_is_guessed_as_uwsgi_does() {
     let source = |value: &str| {
-        load_emperor(&[file(&format!("emperor = {value}"))], &Fake).unwrap().plan.sources[0].value.clone()
+        load_emperor(&[file(&format!("emperor = {value}"))], &Fake).unwrap().plan.discovery.sources[0]
+            .value
+            .clone()
     };
     for pattern in ["/v/*.ini", "/v/a?.ini", "/v/[ab].ini", "/v/a.ini", "v/*/x.conf"] {
         assert_eq!(source(pattern), Source::Pattern(pattern.into()));
@@ -364,9 +372,12 @@ fn templates_come_in_the_order_of_uwsgi() {
     let pairs = |pairs: &[(String, OsString)]| -> Vec<String> {
         pairs.iter().map(|(key, value)| format!("{key} {}", value.display())).collect()
     };
-    assert_eq!(pairs(&plan.before), ["inherit hb", "include ib", "set a=%n", "set b=3"]);
-    assert_eq!(pairs(&plan.behind), ["inherit h", "include i"]);
-    assert_eq!((plan.extra_suffixes, plan.nofollow), (vec![OsString::from(".conf")], true));
+    assert_eq!(pairs(&plan.vassals.before), ["inherit hb", "include ib", "set a=%n", "set b=3"]);
+    assert_eq!(pairs(&plan.vassals.behind), ["inherit h", "include i"]);
+    assert_eq!(
+        (plan.discovery.extra_suffixes, plan.discovery.nofollow),
+        (vec![OsString::from(".conf")], true)
+    );
 }
 
 #[test]
@@ -395,7 +406,7 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.
     let lines = "base = /v\nvassal-init = %(base)/init\nset-ph = x=1\nif-env = HOME\n endless = 1\nendif\nmaster = true";
     let loaded = load(lines).unwrap();
-    assert_eq!(loaded.plan.vassal_init.unwrap().value, Path::new("/v/init"));
+    assert_eq!(loaded.plan.vassals.program.unwrap().value, Path::new("/v/init"));
     let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();
     let unread = |key: &str| format!("'{key}' has no effect: the emperor does not read it");
     assert_eq!(warnings, [unread("endless"), unread("master")]);

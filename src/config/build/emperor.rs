@@ -32,7 +32,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let mut reader = Reader { setting, found };
         match EMPEROR.find(&setting.key).map(|row| row.read) {
             Some(Read::Emperor(read)) => read(&mut draft, &mut reader),
-            Some(Read::Hook) => draft.plan.as_vassal.extend(for_vassals(&mut reader)),
+            Some(Read::Hook) => draft.plan.vassals.as_vassal.extend(for_vassals(&mut reader)),
             Some(Read::Language) if setting.key == b"strict" => {
                 reader.value(values::boolean);
             }
@@ -48,26 +48,26 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         // Left out by mistake, it would run the users' files as root.
         found.error(&kind.at, format!("'{}' without 'emperor-tyrant'", kind.key));
     }
-    if plan.tyrant.is_some() && plan.magic_exec {
+    if plan.tyrant.is_some() && plan.vassals.magic_exec {
         let at = found.start();
         let message = "'emperor-tyrant' with 'emperor-magic-exec': between a look at whose a file is and its execution \
                        another one could take its place";
         found.error(&at, message).hint("a file may hold '@(exec://COMMAND)', which its owner runs");
     }
-    if plan.tyrant.is_some() && plan.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+    if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has an owner's user ID";
         found.error(&at, message);
     }
-    if let (None, Some(Located { key, at, .. })) = (&plan.cgroup, plan.cgroup_options.first()) {
+    if let (None, Some(Located { key, at, .. })) = (&plan.cgroups.directory, plan.cgroups.options.first()) {
         let at = at.clone();
         found
             .error(&at, format!("'{key}' without 'emperor-cgroup'"))
             .hint("add 'emperor-cgroup = DIR', where each vassal gets a cgroup of its own");
     }
     // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
-    plan.before = [draft.inherit_before, draft.include_before, draft.set].concat();
-    plan.behind = [draft.inherit, draft.include].concat();
+    plan.vassals.before = [draft.inherit_before, draft.include_before, draft.set].concat();
+    plan.vassals.behind = [draft.inherit, draft.include].concat();
     plan
 }
 

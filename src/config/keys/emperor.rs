@@ -46,18 +46,18 @@ static OF_EMPERORS: &[Row] = &[
         Each file NAME.ini in it is one vassal. A new file starts it, a touched one reloads it, a removed \
         one stops it. dir://DIR and glob://PATTERN say which it is; else what has a wildcard or ends in \
         .ini is a pattern.",
-        |to, it| it.add_located(&mut to.plan.sources, source)),
+        |to, it| it.add_located(&mut to.plan.discovery.sources, source)),
     key(Vassals, "emperor-extra-ext", Value("SUFFIX"), "the same as emperor-extra-extension",
-        |to, it| it.add(&mut to.plan.extra_suffixes, values::text)),
+        |to, it| it.add(&mut to.plan.discovery.extra_suffixes, values::text)),
     key(Vassals, "emperor-extra-extension", Value("SUFFIX"), "a further suffix of vassals' files, as .conf\n\
         They are ini files all the same.",
-        |to, it| it.add(&mut to.plan.extra_suffixes, values::text)),
+        |to, it| it.add(&mut to.plan.discovery.extra_suffixes, values::text)),
     key(Vassals, "emperor-magic-exec", Flag, "an executable file prints its configuration\n\
         It is run as PID 1's first child, as root, in the vassal's namespaces, and for 10 s at most. A \
         changed one is a fresh start.",
-        |to, it| it.set(&mut to.plan.magic_exec, values::boolean)),
+        |to, it| it.set(&mut to.plan.vassals.magic_exec, values::boolean)),
     key(Vassals, "emperor-nofollow", Flag, "a link changes when it does, not its target",
-        |to, it| it.set(&mut to.plan.nofollow, values::boolean)),
+        |to, it| it.set(&mut to.plan.discovery.nofollow, values::boolean)),
     key(Vassals, "emperor-on-demand-dir", Value("DIR"), "the same as emperor-on-demand-directory",
         |to, it| on_demand(to, it, on_demand_directory)),
     key(Vassals, "emperor-on-demand-directory", Value("DIR"), "start each vassal on demand at DIR/NAME.socket\n\
@@ -83,9 +83,9 @@ static OF_EMPERORS: &[Row] = &[
         |to, it| tyrant(to, it, |tyrant| &mut tyrant.nofollow)),
     key(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
         A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas.",
-        |to, it| it.set(&mut to.plan.namespaces, values::namespaces)),
+        |to, it| it.set(&mut to.plan.vassals.namespaces, values::namespaces)),
     key(Vassals, "vassal-init", Value("PROGRAM"), "process 1 of vassals (default: one beside us)",
-        |to, it| it.set_located(&mut to.plan.vassal_init, values::path)),
+        |to, it| it.set_located(&mut to.plan.vassals.program, values::path)),
     key(Vassals, "vassal-set", Value("KEY=VALUE"), "an option or placeholder for all; may be repeated\n\
         Before each file, which may therefore say otherwise. UWSGI_VASSAL_KEY in the environment does the \
         same.",
@@ -131,14 +131,14 @@ static OF_EMPERORS: &[Row] = &[
     key(Limits, "cgroup-opt", Value("FILE=VALUE"), "write VALUE to FILE of each one's cgroup; may be repeated",
         |to, it| cgroup_option(to, it)),
     key(Limits, "cgroup-optional", Flag, "go on without limits that cannot be had",
-        |to, it| it.set(&mut to.plan.cgroup_optional, values::boolean)),
+        |to, it| it.set(&mut to.plan.cgroups.is_optional, values::boolean)),
     key(Limits, "cpu-max", Value("PERCENT"), "processor time of each vassal, as 50% or 200%\n\
         Or QUOTA PERIOD.",
         |to, it| cgroup_option(to, it)),
     key(Limits, "emperor-cgroup", Value("DIR"), "a directory of cgroups (v2), one per vassal\n\
         Each vassal gets one in it and starts there. What is left of a vassal in it is killed when it \
         ends. A vassal's own memory-max and the like apply to it as well.",
-        |to, it| it.set_located(&mut to.plan.cgroup, values::absolute)),
+        |to, it| it.set_located(&mut to.plan.cgroups.directory, values::absolute)),
     key(Limits, "memory-max", Value("SIZE"), "memory of each vassal, as 512M or 2G",
         |to, it| cgroup_option(to, it)),
     key(Limits, "pids-max", Value("COUNT"), "processes and threads of each vassal",
@@ -168,13 +168,13 @@ static OF_EMPERORS: &[Row] = &[
     key(Timing, "emperor-freq", Value("SECONDS"), "time between two scans (default: 3)\n\
         Where nothing was noticed before. Up to ten times as long where a scan would take more than a \
         thousandth of the time, with thousands of files.",
-        |to, it| it.set(&mut to.plan.scan_interval, seconds)),
+        |to, it| it.set(&mut to.plan.discovery.scan_interval, seconds)),
     key(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay (default: 180000)",
         |to, it| it.set(&mut to.plan.max_throttle, milliseconds)),
     key(Timing, "emperor-required-heartbeat", Value("SECONDS"), "longest time between heartbeats (default: 30)\n\
         An app that has stopped giving them is restarted. Only after its first one: by uWSGI's heartbeat, \
         or WATCHDOG=1 to NOTIFY_SOCKET. Given here, it is also in the app's WATCHDOG_USEC.",
-        |to, it| it.set_some(&mut to.plan.heartbeat, seconds)),
+        |to, it| it.set_some(&mut to.plan.vassals.heartbeat, seconds)),
     key(Timing, "emperor-throttle", Value("MILLISECONDS"), "first delay; doubles each time (default: 1000)\n\
         Between the end of an instance that failed and the next one.",
         |to, it| it.set(&mut to.plan.throttle, milliseconds)),
@@ -196,7 +196,7 @@ const fn family(name: &'static str, takes: Takes, text: &'static str) -> Row {
 
 fn cgroup_option(to: &mut EmperorDraft, it: &mut Reader<'_>) {
     let option = it.checked(values::cgroup_option(it.setting.name(), it.text()));
-    to.plan.cgroup_options.extend(option.map(|option| it.setting.locate(option)));
+    to.plan.cgroups.options.extend(option.map(|option| it.setting.locate(option)));
 }
 
 /// A flag about the kind of tyrant mode.
@@ -208,14 +208,14 @@ fn tyrant(to: &mut EmperorDraft, it: &mut Reader<'_>, flag: fn(&mut Tyrant) -> &
 /// A rule for vassals on demand. The keys for them exclude each other.
 fn on_demand(to: &mut EmperorDraft, it: &mut Reader<'_>, parse: fn(&[u8]) -> Parsed<OnDemand>) {
     let rule = it.located(parse);
-    if let (Some(new), Some(old)) = (&rule, &to.plan.on_demand)
+    if let (Some(new), Some(old)) = (&rule, &to.plan.vassals.on_demand)
         && new.key != old.key
     {
         let message = format!("'{}' beside '{}': only one of them can say it", new.key, old.key);
         it.found.error(&new.at, message);
     }
     if rule.is_some() {
-        to.plan.on_demand = rule;
+        to.plan.vassals.on_demand = rule;
     }
 }
 

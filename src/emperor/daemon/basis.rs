@@ -43,7 +43,7 @@ impl Basis {
     /// vassal-init cannot be found or read; there is no `/dev/null`; the working directory is gone, and
     /// relative paths begin there.
     pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>) -> Result<Self> {
-        let path = match &plan.vassal_init {
+        let path = match &plan.vassals.program {
             Some(path) => path.value.clone(),
             // Without links: that of the same release.
             None => this_program()?.with_file_name("vassal-init"),
@@ -51,7 +51,7 @@ impl Basis {
         let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let null = Rc::new(null.context("open", "/dev/null")?);
         let vassal_init = Rc::new(copy(&path)?);
-        let cwd = if plan.sources.iter().any(|source| source.value.path().is_relative()) {
+        let cwd = if plan.discovery.sources.iter().any(|source| source.value.path().is_relative()) {
             std::env::current_dir().context("find", "the working directory")?
         } else {
             PathBuf::new()

@@ -64,16 +64,22 @@ impl Emperor {
         now: Instant,
     ) -> Result<Self> {
         let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
-        let questions = Questions::new(plan.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
+        let questions =
+            Questions::new(plan.vassals.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);
         let rules = Rules {
-            extra_suffixes: plan.extra_suffixes.clone(),
-            nofollow: plan.nofollow,
+            extra_suffixes: plan.discovery.extra_suffixes.clone(),
+            nofollow: plan.discovery.nofollow,
             owners: Owners::of(plan.tyrant),
         };
         Ok(Self {
             signals: SignalFd::new().context("create", "signalfd")?,
-            discovery: Discovery::new(&plan.sources, rules, plan.scan_interval, &basis.cwd),
+            discovery: Discovery::new(
+                &plan.discovery.sources,
+                rules,
+                plan.discovery.scan_interval,
+                &basis.cwd,
+            ),
             supervisor: Supervisor::new(spawner, commands, questions, backoff)?,
             server: Server::new()?,
             notifier: Notifier::new(&origin.environment, now),
@@ -81,7 +87,7 @@ impl Emperor {
             is_blind: false,
             about: About {
                 began: now,
-                sources: plan.sources.iter().map(|source| source.value.path().to_owned()).collect(),
+                sources: plan.discovery.sources.iter().map(|source| source.value.path().to_owned()).collect(),
                 tyrant: plan.tyrant.is_some(),
             },
             pid_file: None,

@@ -81,7 +81,8 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
 /// Without these not one vassal would start.
 fn insist(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
     // In a user namespace of its own a vassal may make the others.
-    let is_privileged = plan.namespaces != 0 && plan.namespaces & libc::CLONE_NEWUSER as u64 == 0;
+    let is_privileged =
+        plan.vassals.namespaces != 0 && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 == 0;
     let (key, reason) = if plan.tyrant.is_some() && !kept.contains(OF_TYRANTS) {
         (
             "emperor-tyrant",

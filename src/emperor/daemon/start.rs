@@ -68,7 +68,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
     if plan.json_log {
         log::as_json();
     }
-    let cgroups = Cgroups::new(&plan)?;
+    let cgroups = Cgroups::new(&plan.cgroups)?;
     let mut emperor = make(&plan, Basis::read(&plan, settings)?, cgroups, &origin, now)?;
     let user = User::of(&plan, false)?;
     settle(&mut emperor, &plan, None)?;
@@ -94,7 +94,7 @@ fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) 
     let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
     let basis = Basis::read(&plan, settings)?;
     basis.try_out()?;
-    let cgroups = Cgroups::new(&plan)?;
+    let cgroups = Cgroups::new(&plan.cgroups)?;
     make(&plan, basis, cgroups, &origin, now)?;
     User::of(&plan, true)?;
     drop_groups(&plan)?;
@@ -145,7 +145,7 @@ fn make_anew(
         config::load_emperor(inputs, &Machine).map_err(|report| report.to_string())?;
     let text = |error| stale::line(&error);
     let basis = Basis::read(&plan, settings).map_err(text)?;
-    let cgroups = Cgroups::new(&plan).map_err(text)?;
+    let cgroups = Cgroups::new(&plan.cgroups).map_err(text)?;
     let emperor = make(&plan, basis, cgroups, origin, now).map_err(text)?;
     drop_groups(&plan).map_err(text)?;
     stale::log_lines(&warnings.to_string());
@@ -161,7 +161,7 @@ fn make_again(basis: Basis, origin: &Rc<Origin>, now: Instant) -> Result<(Empero
         Ok(loaded) => loaded.plan,
         Err(report) => return Err(Error::new("use", "the configuration of before", report.first())),
     };
-    let cgroups = Cgroups::of(&plan);
+    let cgroups = Cgroups::of(&plan.cgroups);
     Ok((make(&plan, basis, cgroups, origin, now)?, plan))
 }
 
@@ -188,7 +188,7 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     {
         ok_or_degraded(upgraded, log_to(&file.value))?;
     }
-    if plan.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+    if plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
     listen(emperor, plan, saved)?;

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open, statfs};
 
 use super::cgroup_removal::Removals;
 use crate::cgroup;
-use crate::config::plan::{CgroupOption, EmperorPlan, Located};
+use crate::config::plan::{CgroupOption, CgroupsPlan, Located};
 use crate::emperor::core::text::readable;
 use crate::error::{Context, Error, Result};
 
@@ -63,11 +63,11 @@ impl Drop for Cgroup {
 
 impl Cgroups {
     /// The plan's, if it wants any. The directory is not looked at before the first instance.
-    pub fn of(plan: &EmperorPlan) -> Option<Self> {
+    pub fn of(plan: &CgroupsPlan) -> Option<Self> {
         Some(Self {
-            directory: plan.cgroup.as_ref()?.value.clone(),
-            options: plan.cgroup_options.clone(),
-            optional: plan.cgroup_optional,
+            directory: plan.directory.as_ref()?.value.clone(),
+            options: plan.options.clone(),
+            optional: plan.is_optional,
             is_prepared: Cell::new(false),
         })
     }
@@ -76,15 +76,15 @@ impl Cgroups {
     ///
     /// # Errors
     /// It is not there, and cannot be created, or is no cgroup of version 2; not if cgroups are optional.
-    pub fn new(plan: &EmperorPlan) -> Result<Option<Self>> {
-        let (Some(cgroups), Some(Located { key, at, .. })) = (Self::of(plan), &plan.cgroup) else {
+    pub fn new(plan: &CgroupsPlan) -> Result<Option<Self>> {
+        let (Some(cgroups), Some(Located { key, at, .. })) = (Self::of(plan), &plan.directory) else {
             return Ok(None);
         };
         match cgroups.prepare() {
             Ok(()) => Ok(Some(cgroups)),
             Err(error) => {
                 let error = Error::new(&format!("{at}:"), key, error);
-                cgroup::optionally("", Err(error), plan.cgroup_optional).map(|()| None)
+                cgroup::optionally("", Err(error), plan.is_optional).map(|()| None)
             }
         }
     }

@@ -84,13 +84,14 @@ impl Spawner {
         files: InstanceFiles,
         cgroups: Option<Cgroups>,
     ) -> Result<Self> {
-        let options = plan.as_vassal.iter().chain(&plan.before).chain(&plan.behind);
+        let vassals = &plan.vassals;
+        let options = vassals.as_vassal.iter().chain(&vassals.before).chain(&vassals.behind);
         if !Hello::options_fit(options) {
             let reason = format!("together longer than {OPTIONS_MAX} bytes");
             return Err(Error::new("hand on", "the hooks and options for vassals", reason));
         }
         let mut environment = for_vassals(&origin.environment);
-        if let Some(heartbeat) = plan.heartbeat {
+        if let Some(heartbeat) = vassals.heartbeat {
             // As systemd asks for it (sd_watchdog_enabled(3)).
             let micros = u64::try_from(heartbeat.as_micros()).unwrap_or(u64::MAX);
             environment.push(("WATCHDOG_USEC".into(), micros.to_string().into()));
@@ -101,17 +102,17 @@ impl Spawner {
         }
         Ok(Self {
             files,
-            namespaces: plan.namespaces,
-            as_vassal: plan.as_vassal.clone(),
-            before: plan.before.clone(),
-            behind: plan.behind.clone(),
+            namespaces: vassals.namespaces,
+            as_vassal: vassals.as_vassal.clone(),
+            before: vassals.before.clone(),
+            behind: vassals.behind.clone(),
             tyrant: plan.tyrant,
-            on_demand: plan.on_demand.as_ref().map(|rule| rule.value.clone()),
-            magic_exec: plan.magic_exec,
+            on_demand: vassals.on_demand.as_ref().map(|rule| rule.value.clone()),
+            magic_exec: vassals.magic_exec,
             cgroups,
             removals: Rc::default(),
             environment,
-            heartbeat: plan.heartbeat.unwrap_or(HEARTBEAT),
+            heartbeat: vassals.heartbeat.unwrap_or(HEARTBEAT),
             origin,
         })
     }
