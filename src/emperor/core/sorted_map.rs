@@ -97,6 +97,15 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.iter()
     }
 
+    /// The entries from a key on, in the order of their keys.
+    pub fn from<Q: Ord + ?Sized>(&self, key: &Q) -> std::slice::Iter<'_, (K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let (Ok(start) | Err(start)) = self.find(key);
+        self.0.get(start..).unwrap_or_default().iter()
+    }
+
     /// The entries in the order of their keys, without the map.
     pub fn into_entries(self) -> Vec<(K, V)> {
         self.0
@@ -116,6 +125,8 @@ mod tests {
         let all: Vec<_> = table.iter().map(|(key, value)| (key.as_str(), *value)).collect();
         assert_eq!(all, [("a", 3), ("b", 2), ("c", 0)]);
         assert_eq!((table.get("b"), table.get("x")), (Some(&2), None));
+        let from = |key| table.from(key).map(|(key, _)| key.as_str()).collect::<Vec<_>>();
+        assert_eq!((from("b"), from("bb"), from("d")), (vec!["b", "c"], vec!["c"], vec![]));
         assert_eq!((table.remove("a"), table.remove("a")), (Some(3), None));
         *table.get_mut("c").unwrap() = 7;
         assert_eq!(table.remove("c"), Some(7));

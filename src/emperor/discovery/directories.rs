@@ -1,21 +1,17 @@
 //! The vassal directories: scanned when something happened in them, and now and then anyway.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
-use rustix::io::Errno;
-
-use super::inotify::Watch;
+use super::inotify::{Watch, Watched};
+use super::patterns::{Wanted, below, places};
 use super::scan::{self, Change, Entry, Listing, Rules};
-use crate::config::language::glob;
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 
@@ -32,8 +28,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 const SHARE: u32 = 1000;
 /// It is put off to no more than so many intervals.
 const PUT_OFF: u32 = 10;
-/// More directories than this are not looked at for one pattern.
-const MATCHES_MAX: usize = 10_000;
 
 /// All directories of an emperor.
 pub struct Directories {
@@ -60,21 +54,13 @@ struct Directory {
     /// The same at the scan before.
     before: Vec<Wanted>,
     listing: Listing,
+    watched: Watched,
     /// Why the last look failed, so that it is said once and not with every scan.
     trouble: Option<Error>,
     /// The same for the watch.
     blind: Option<Error>,
     /// Whether it has links, which lead to what is not watched.
     has_links: bool,
-}
-
-/// Which names of a directory count.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
-    All,
-    Matching(OsString),
-    /// None: a pattern goes on in its subdirectories.
-    Below,
 }
 
 impl Directories {
@@ -139,7 +125,7 @@ impl Directories {
         let mut changes = self.find_directories();
         for directory in &mut self.directories {
             let path = &Rc::clone(&directory.path);
-            let watched = self.watch.refresh(path);
+            let watched = self.watch.refresh(path, &mut directory.watched);
             let listed = scan::list(path, &self.rules, |name| directory.wants(name));
             // What happened up to here may or may not be in the listing: these names are held until the next
             // scan.
@@ -208,7 +194,7 @@ impl Directories {
             if !stays {
                 let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
                 changes.extend(gone.into_iter().map(|(name, change)| (directory.file(&name), change)));
-                self.watch.forget(&directory.path);
+                self.watch.forget(&directory.path, &directory.watched);
             } else if directory.wanted.is_empty() {
                 directory.wanted = std::mem::take(&mut directory.before);
             }
@@ -228,6 +214,7 @@ impl Directory {
             wanted,
             before,
             listing: Listing::default(),
+            watched: Watched::default(),
             trouble: None,
             blind: None,
             has_links: false,
@@ -239,11 +226,7 @@ impl Directory {
     }
 
     fn wants(&self, name: &OsStr) -> bool {
-        self.wanted.iter().any(|wanted| match wanted {
-            Wanted::All => true,
-            Wanted::Matching(pattern) => glob::matches(pattern.as_bytes(), name.as_bytes()),
-            Wanted::Below => false,
-        })
+        self.wanted.iter().any(|wanted| wanted.includes(name))
     }
 
     /// One line when looking or watching begins to fail, fails differently, or works again.
@@ -273,83 +256,12 @@ impl Directory {
     }
 }
 
-/// The directories that a pattern concerns, and which of their names: those with its files, and those on the
-/// way to them where it has wildcards, since other ones can appear there. And where in the paths the names of
-/// vassals begin: with the first part that is not the same for all.
-///
-/// # Errors
-/// A directory on the way that is there but cannot be read; or there are too many.
-fn places(pattern: &Path) -> Result<(usize, Vec<(PathBuf, Wanted)>)> {
-    let file = pattern.file_name().unwrap_or_default().to_owned();
-    let mut places = Vec::new();
-    let mut reached = vec![PathBuf::new()];
-    let mut names_at = None;
-    for part in pattern.parent().into_iter().flat_map(Path::components) {
-        let part = part.as_os_str();
-        if !glob::has_wildcard(part.as_bytes()) {
-            reached.iter_mut().for_each(|path| path.push(part));
-            continue;
-        }
-        let mut next = Vec::new();
-        for path in reached {
-            names_at.get_or_insert(below(&path));
-            subdirectories(&path, part, &mut next)?;
-            places.push((path, Wanted::Below));
-        }
-        reached = next;
-    }
-    places.extend(reached.into_iter().map(|path| (path, Wanted::Matching(file.clone()))));
-    // What a wildcard has led to may lack the rest of the path; a directory that is written out is missed.
-    if names_at.is_some() {
-        places.retain(|(path, _)| is_directory(path));
-    }
-    if places.len() > MATCHES_MAX {
-        let reason = format!("more than {MATCHES_MAX} directories match");
-        return Err(Error::new("expand", pattern.display(), reason));
-    }
-    Ok((names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern))), places))
-}
-
-/// Where in the path of something in a directory its name begins.
-fn below(directory: &Path) -> usize {
-    directory.join("x").as_os_str().len() - 1
-}
-
-/// Adds the subdirectories, or links to some, whose names match; other files as well.
-///
-/// # Errors
-/// open(2), getdents(2); a directory that is not there has none.
-fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = || path.display();
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        fd => fd.context("open directory", failed())?,
-    };
-    for entry in Dir::read_from(&fd).context("read directory", failed())? {
-        let entry = entry.context("read directory", failed())?;
-        let name = entry.file_name().to_bytes();
-        let dots = name == b"." || name == b"..";
-        if !dots && glob::matches(pattern.as_bytes(), name) && found.len() <= MATCHES_MAX {
-            found.push(path.join(OsStr::from_bytes(name)));
-        }
-    }
-    Ok(())
-}
-
-/// Whether it is one, as far as can be known: one that cannot be looked at is no reason to end its vassals.
-fn is_directory(path: &Path) -> bool {
-    match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
-        Ok(status) => FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory,
-        Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::plan::Location;
     use std::fs;
+    use std::path::PathBuf;
 
     /// A directory of its own, deleted at the end, and an emperor's view of it.
     struct Fixture {

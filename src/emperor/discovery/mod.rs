@@ -7,6 +7,8 @@
 //! Nothing here opens a vassal's file or knows of instances.
 
 pub mod directories;
+pub mod holds;
 pub mod inotify;
+pub mod patterns;
 pub mod queue;
 pub mod scan;

@@ -1,0 +1,161 @@
+//! The rule that keeps half-written files out: which names a scan must leave alone.
+//!
+//! While a file is being written it is not acted on: creating an empty file or writing to one holds its name
+//! until it is closed, renamed or deleted, or until [`WRITER_MAX`] after the last write. A name that has an
+//! event during a scan is held as well, since the scan may have seen it before or after that; the next scan
+//! follows at once. Neither goes on for longer than [`HOLD_MAX`]: a file that is written or touched without a
+//! pause is then taken as each scan finds it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FileType;
+use rustix::fs::inotify::ReadFlags;
+
+use super::scan::Rules;
+use crate::emperor::core::sorted_map::SortedMap;
+
+/// A writer is not waited for longer than this after the last write: a file can be held open for ever.
+pub const WRITER_MAX: Duration = Duration::from_secs(1);
+
+/// No name is held for longer than this: its owner could keep others' changes of the file from being seen.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+
+/// A file that goes away is given this long to come back: some editors move the old one away before they
+/// write the new.
+pub const RETURN: Duration = Duration::from_millis(100);
+
+/// Which names had events, and which of them are held.
+#[derive(Debug, Default)]
+pub struct Holds {
+    names: SortedMap<(usize, OsString), Hold>,
+    /// When the last scan began.
+    scan: Option<Instant>,
+}
+
+/// One name.
+#[derive(Debug)]
+struct Hold {
+    /// When its first event was of those that followed each other in less than [`WRITER_MAX`].
+    since: Instant,
+    /// When its last event was.
+    noted: Instant,
+    /// When it is not held any more.
+    until: Instant,
+}
+
+impl Holds {
+    /// A name of a directory has had an event, and is held until then.
+    pub fn note(&mut self, directory: &Rc<Path>, name: &OsStr, now: Instant, until: Instant) {
+        let key = key(directory, name);
+        let since = match self.names.get(&key) {
+            Some(hold) if now.saturating_duration_since(hold.noted) < WRITER_MAX => hold.since,
+            _ => now,
+        };
+        self.names.insert(key, Hold { since, noted: now, until: until.min(since + HOLD_MAX) });
+    }
+
+    /// A scan begins: names whose hold is over are released, and forgotten with the next scan.
+    pub fn release(&mut self, now: Instant) {
+        let before = self.scan.replace(now);
+        self.names.retain(|_, hold| hold.until > now || Some(hold.noted) > before);
+    }
+
+    fn is_held(&self, hold: &Hold) -> bool {
+        Some(hold.until) > self.scan
+    }
+
+    /// Whether the scan that has begun must leave a name alone.
+    pub fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
+        !self.names.is_empty() && self.names.get(&key(directory, name)).is_some_and(|hold| self.is_held(hold))
+    }
+
+    /// When the next scan is wanted. An event of a name that is not held any more can wait for a while.
+    pub fn deadline(&self) -> Option<Instant> {
+        let wanted = |hold: &Hold| match self.scan {
+            Some(scan) if !self.is_held(hold) => (hold.noted > scan).then(|| scan + WRITER_MAX),
+            _ => Some(hold.until),
+        };
+        self.names.iter().filter_map(|(_, hold)| wanted(hold)).min()
+    }
+}
+
+/// A directory is told from others by its address, which stays the same for as long as it is watched.
+fn key(directory: &Rc<Path>, name: &OsStr) -> (usize, OsString) {
+    (Rc::as_ptr(directory).cast::<u8>() as usize, name.to_owned())
+}
+
+/// Until when an event holds a name; `None` if the event cannot concern a vassal.
+pub fn hold_until(
+    events: ReadFlags,
+    directory: &Rc<Path>,
+    name: &OsStr,
+    holds: &Holds,
+    rules: &Rules,
+    now: Instant,
+) -> Option<Instant> {
+    match meaning(events, name, rules) {
+        Meaning::Nothing => None,
+        Meaning::Done => Some(now),
+        // A writer may set the times before it closes the file: that must not end its hold.
+        Meaning::Touched if holds.holds(directory, name) => None,
+        Meaning::Touched => Some(now),
+        Meaning::Gone => Some(now + RETURN),
+        Meaning::Written => Some(now + WRITER_MAX),
+        Meaning::Created if is_empty_file(directory, name) => Some(now + WRITER_MAX),
+        Meaning::Created => Some(now),
+    }
+}
+
+/// What an event means for the file of that name.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// It cannot concern a vassal.
+    Nothing,
+    /// The file is complete as it is.
+    Done,
+    /// The file was deleted or moved away.
+    Gone,
+    /// The times or the permissions of the file were changed.
+    Touched,
+    /// The file is being written.
+    Written,
+    /// The file is new: complete if it is a link, about to be written if it is empty.
+    Created,
+}
+
+fn meaning(events: ReadFlags, name: &OsStr, rules: &Rules) -> Meaning {
+    let done = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO;
+    let gone = ReadFlags::MOVED_FROM | ReadFlags::DELETE;
+    if name.is_empty() {
+        // The directory itself was deleted, moved or unmounted.
+        Meaning::Done
+    } else if !rules.is_vassal(name) {
+        // A symbolic link that was switched over may be one that the vassals' files lead through, and a
+        // directory may be one that a pattern names.
+        let comes_or_goes = ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM;
+        let directory = events.contains(ReadFlags::ISDIR) && events.intersects(comes_or_goes);
+        if directory || events.contains(ReadFlags::MOVED_TO) { Meaning::Done } else { Meaning::Nothing }
+    } else if events.contains(ReadFlags::CREATE) {
+        Meaning::Created
+    } else if events.contains(ReadFlags::MODIFY) {
+        Meaning::Written
+    } else if events.intersects(done) {
+        Meaning::Done
+    } else if events.intersects(gone) {
+        Meaning::Gone
+    } else if events.contains(ReadFlags::ATTRIB) {
+        Meaning::Touched
+    } else {
+        Meaning::Nothing
+    }
+}
+
+/// Whether a new file is empty: its creator is about to write to it, and will close it. A link, hard or
+/// symbolic, or a file that was moved into its place is complete: no close will follow.
+fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
+    let file = rustix::fs::lstat(&*directory.join(name));
+    file.is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_size == 0)
+}
