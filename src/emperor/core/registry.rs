@@ -146,10 +146,7 @@ impl Registry {
                 self.push(file, Effect::Poll);
             }
             Event::ListenFailed(error) => self.spawn_failed(file, "", &error, now),
-            Event::Connected => {
-                self.log(file, "somebody connects: starting".to_owned());
-                self.step(file, Input::Connected, now);
-            }
+            Event::Connected => self.connected(file, now),
             Event::ReloadSent => {
                 if let Some(process) = self.process_mut(file) {
                     process.asked_to_reload = Some(now);
@@ -280,6 +277,13 @@ impl Registry {
         }
         self.log(file, format!("{why}: {how}"));
         self.step(file, Input::Stop, now);
+    }
+
+    fn connected(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        if self.vassal(file).is_some_and(|vassal| vassal.state() == State::Waiting) {
+            self.log(file, "somebody connects: starting".to_owned());
+            self.step(file, Input::Connected, now);
+        }
     }
 
     fn spawned(&mut self, file: &Rc<VassalFile>, process: ProcessFacts, now: Instant) {

@@ -28,6 +28,8 @@ impl Supervisor {
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
         for SavedVassal { file, vassal, process, sockets } in saved {
             let file = Rc::new(file);
+            // In any case, so that none of them stays open.
+            let kept = Kept::resume(&sockets);
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
                 let process = Process::resume(facts, &saved, self.spawner.removals());
                 if let Err(error) = process.and_then(|process| self.handles.add_process(&file, process)) {
@@ -36,7 +38,7 @@ impl Supervisor {
                     continue;
                 }
             }
-            self.handles.with_kept(&file, |kept| *kept = Kept::resume(&sockets));
+            self.handles.with_kept(&file, |held| *held = kept);
             self.registry.take_over(&file, vassal);
         }
         self.run_effects(now);
