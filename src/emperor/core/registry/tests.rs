@@ -382,6 +382,7 @@ fn a_vassal_on_demand_is_created_for_the_first_client() {
     assert_eq!(story.event("a", Event::Connected), ["a| somebody connects: starting", "a: Spawn"]);
     story.spawned("a");
     story.said("a", FromVassal::Running);
+    assert_eq!(story.event("a", Event::Connected), [""; 0], "nobody waits for that");
     story.now += Duration::from_secs(1);
     let leave = ["a| the app wants to be stopped: stopping until somebody connects", "a: AskToStop"];
     assert_eq!(story.said("a", FromVassal::Announced(Announcement::Leave)), leave);
