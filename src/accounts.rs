@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::plan::{Id, Located};
 use crate::error::{Context, Error, Result};
-use crate::world;
+use crate::files;
 
 /// A user with what the database knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn written(error: &Error, id: &Located<Id>) -> Error {
 impl Database {
     fn read(path: &'static str) -> Self {
         // It may be a tenant's: a fifo would be waited for, a huge file would be read.
-        let text = world::open_file(Path::new(path)).and_then(world::read_all);
+        let text = files::open_file(Path::new(path)).and_then(files::read_all);
         let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Self { path, text: text.context("read", path) }
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Context, Described, Error, Result};
-use crate::world;
+use crate::files;
 
 /// Writes options to the files of a vassal's cgroups: each wherever there is a file for it, since of the hierarchies of
 /// version 1 each has its own. With `optional` what cannot be had is only logged, as `vassal`'s if it is not empty.
@@ -88,7 +88,7 @@ pub fn create(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// open(2), write(2).
-pub fn write(path: &Path, value: &[u8]) -> std::result::Result<(), Errno> {
+pub fn write(path: &Path, value: &[u8]) -> Result<(), Errno> {
     let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, value).map(drop)
 }
@@ -120,7 +120,7 @@ fn count_kills(text: &[u8]) -> u64 {
 fn missing(directory: &Path, file: &str, key: &str) -> String {
     let controller = file.split('.').next().unwrap_or(file);
     let controllers = directory.join("cgroup.controllers");
-    match world::read_file(&controllers.to_string_lossy()) {
+    match files::read_file(&controllers.to_string_lossy()) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
             let there = if text.trim().is_empty() { "none" } else { text.trim() };

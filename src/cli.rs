@@ -11,8 +11,9 @@ use crate::config::diagnostic::Report;
 use crate::config::keys::options::Program;
 use crate::config::{self, Input, World};
 use crate::json::Json;
-use crate::log::{print_error, write_all};
+use crate::log::print_error;
 use crate::protocol::EXIT_CONFIG;
+use crate::sys::fd::write_all;
 use crate::world::{self, Machine, NoCommands};
 
 /// Answers what can be answered at once (help, checks, …; `check` says all there is to say about a file) and leaves the

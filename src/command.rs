@@ -11,11 +11,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, getpid, setpgid, waitpid};
 
 use crate::error::Cause;
+use crate::files::FILE_MAX;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec_inheriting};
 use crate::sys::{fd, signal};
-use crate::world::FILE_MAX;
 
 /// How long a command may take, and a pipe may take to be closed at its other end.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
                 false => Err(late()),
             });
             if text.is_err() {
-                let _ = signal::kill(-child.pid.as_raw_nonzero().get(), libc::SIGKILL);
+                let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
             }
             // Ends at once: it has ended or was killed.
             let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));

@@ -29,7 +29,7 @@ pub enum Cause {
 }
 
 /// The result of everything here that can fail.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An operation that failed on `object` for a reason of our own.
@@ -42,8 +42,6 @@ impl Error {
         Self::build(operation, &object, Cause::Os(errno))
     }
 
-    /// One copy for all types of objects: this is called from everywhere.
-    #[inline(never)]
     fn build(operation: &str, object: &dyn fmt::Display, cause: Cause) -> Self {
         Self(Box::new(Inner { subject: format!("{operation} {object}"), cause }))
     }
@@ -108,29 +106,27 @@ pub trait Context<T> {
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T>;
 }
 
-// Never inlined: there are hundreds of calls, and all of them are for the day that something fails.
 impl<T> Context<T> for rustix::io::Result<T> {
-    #[inline(never)]
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
         self.map_err(|errno| Error::os(operation, object, errno))
     }
 }
 
-impl<T> Context<T> for std::result::Result<T, Cause> {
+impl<T> Context<T> for Result<T, Cause> {
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
         self.map_err(|cause| Error::build(operation, &object, cause))
     }
 }
 
 impl<T> Context<T> for std::io::Result<T> {
-    #[inline(never)]
     fn context(self, operation: &str, object: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| {
-            // Only a NUL byte in a path, or bytes that are no UTF-8, fail without a number.
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::INVAL);
-            Error::os(operation, object, errno)
-        })
+        self.map_err(|error| Error::os(operation, object, errno(&error)))
     }
+}
+
+/// The kernel's number of an error of std. Only a NUL byte in a path, or bytes that are no UTF-8, fail without one (EINVAL).
+pub fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::INVAL)
 }
 
 /// An error number as people search for it: `No such file or directory (ENOENT)`.

@@ -134,7 +134,7 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::assume`], with the part.
-    pub fn assume_by_parts(&self, confinement: Option<Confinement>) -> std::result::Result<(), DropError> {
+    pub fn assume_by_parts(&self, confinement: Option<Confinement>) -> Result<(), DropError> {
         let failed = |part| move |error| DropError { part, error };
         let mut kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
         let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);

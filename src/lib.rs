@@ -19,6 +19,7 @@
 //! | [`signal_names`] | signals by name and by number |
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
+//! | [`files`] | files read with bounds |
 //! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
@@ -30,6 +31,7 @@ pub mod command;
 pub mod config;
 pub mod emperor;
 pub mod error;
+pub mod files;
 pub mod identity;
 pub mod init;
 pub mod json;

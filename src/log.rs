@@ -13,10 +13,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
-use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2, retry_on_intr};
+use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2};
 
 use crate::json::Json;
-use crate::protocol::LOG_VARIABLE;
+use crate::sys::fd::write_all;
+use crate::sys::{memory, signal};
+
+/// The environment variable that makes both programs log JSON, when its value is `json`.
+pub const VARIABLE: &str = "VASSAL_LOG";
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
@@ -24,6 +28,8 @@ const LINE_MAX: usize = 4096;
 const WAITING_MAX: usize = 32 << 10;
 /// How often room is looked for where there was none.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the last line of a process waits for room.
+const LAST_WAIT: Duration = Duration::from_millis(200);
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
 /// Lines that there was no room for yet.
@@ -44,7 +50,7 @@ struct Speaker {
 /// whether lines are JSON.
 pub fn init(program: &'static str, vassal: &str) {
     let _ = SPEAKER.set(Speaker { program, vassal: vassal.to_owned() });
-    if std::env::var_os(LOG_VARIABLE).is_some_and(|format| format == "json") {
+    if std::env::var_os(VARIABLE).is_some_and(|format| format == "json") {
         as_json();
     }
 }
@@ -96,7 +102,7 @@ fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
 }
 
 /// One line where there is no memory: nothing is allocated for it. A name that would need care is left out.
-pub fn line_without_memory(message: &str) {
+fn line_without_memory(message: &str) {
     let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     let [open, known, close] = match known.as_bytes().iter().all(is_plain) && known.len() < 100 {
@@ -132,6 +138,33 @@ impl fmt::Write for Fixed {
         self.length = end;
         Ok(())
     }
+}
+
+/// From now on a wait for memory is a line of the log; and so is a panic, with the file and the line of the source, which
+/// then ends this process by SIGABRT.
+pub fn report_failures() {
+    memory::report_with(line_without_memory);
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text =
+            text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let (file, line) = panic.location().map_or(("?", 0), |location| (location.file(), location.line()));
+        last_line(format_args!(
+            "panic at {file}:{line}: {text}; this is a mistake in the program, which aborts"
+        ));
+        signal::abort()
+    }));
+}
+
+/// Writes one line behind those that wait, for which it waits itself: nobody would write it later.
+fn last_line(message: fmt::Arguments<'_>) {
+    let fd = rustix::stdio::stderr();
+    let limit = Timespec { tv_sec: 0, tv_nsec: LAST_WAIT.as_nanos() as _ };
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&limit));
+    flush();
+    let (text, lines) = compose("", message);
+    put(fd, text.as_bytes(), lines);
 }
 
 /// Writes lines that wait for room, if there is some by now.
@@ -307,19 +340,6 @@ impl fmt::Display for Date {
 /// `eprint!` would abort us where standard error is full or closed.
 pub fn print_error(text: &str) {
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
-}
-
-/// Writes all of it.
-///
-/// # Errors
-/// As write(2).
-pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<()> {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let written = retry_on_intr(|| rustix::io::write(fd, rest))?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// Appends `text` with control characters made visible, so that no name or value can forge a line.

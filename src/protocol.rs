@@ -39,9 +39,6 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 /// The environment variable that names the vassal's end of the link, a descriptor number.
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
-/// The environment variable that makes both programs log JSON, when its value is `json`.
-pub const LOG_VARIABLE: &str = "VASSAL_LOG";
-
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
 pub const VERSION: u8 = 9;
 

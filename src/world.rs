@@ -1,116 +1,18 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, fstat, fstatfs, lstat, open, openat, readlink,
-    stat,
-};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat, lstat, open, readlink, stat};
+use rustix::io::Errno;
 
 use crate::command;
 use crate::config::{Status, World};
 use crate::error::Cause;
-
-/// The largest configuration file that is read.
-pub const FILE_MAX: usize = 1 << 20;
-
-/// Opens a regular file for reading. Never blocks: a fifo or a device is refused, not waited for.
-///
-/// # Errors
-/// As open(2); also for what is no regular file.
-pub fn open_file(path: &Path) -> Result<OwnedFd, Cause> {
-    open_file_at(CWD, path, OFlags::empty())
-}
-
-/// The same, for a path from an open directory, and with further flags.
-///
-/// # Errors
-/// As [`open_file`].
-pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause> {
-    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let fd = openat(directory, path, flags, Mode::empty())?;
-    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
-        FileType::RegularFile => Ok(fd),
-        FileType::Directory => Err(Errno::ISDIR.into()),
-        _ => Err(Cause::Because("it is not a regular file".to_owned())),
-    }
-}
-
-/// Reads an open configuration file to its end.
-///
-/// # Errors
-/// As read(2); also for more than [`FILE_MAX`].
-pub fn read_all(file: impl AsFd) -> Result<Vec<u8>, Cause> {
-    let text = read_up_to(file, FILE_MAX + 1)?;
-    if text.len() > FILE_MAX {
-        return Err(Cause::Because(format!("it is larger than {} MiB", FILE_MAX >> 20)));
-    }
-    Ok(text)
-}
-
-/// Reads an open file to its end.
-///
-/// # Errors
-/// As read(2).
-pub fn read_to_end(file: impl AsFd) -> Result<Vec<u8>, Errno> {
-    read_up_to(file, usize::MAX)
-}
-
-/// Reads a file of the system (in `/proc`, `/etc`) to its end.
-///
-/// # Errors
-/// As open(2) and read(2).
-pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
-    read_file_at(CWD, path)
-}
-
-/// The same, for a path from an open directory.
-///
-/// # Errors
-/// As openat(2) and read(2).
-pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
-    let fd = openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    read_up_to(fd, usize::MAX)
-}
-
-/// The mounts of our namespace as the present root shows them.
-pub const MOUNTINFO: &str = "/proc/self/mountinfo";
-
-/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name: a fifo is not
-/// waited for, and what is not of procfs is refused.
-///
-/// # Errors
-/// As open(2); ENOENT if it is somebody else's.
-pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = open(MOUNTINFO, flags, Mode::empty())?;
-    if fstatfs(&fd)?.f_type == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Errno::NOENT) }
-}
-
-/// Reads [`MOUNTINFO`].
-///
-/// # Errors
-/// As [`open_mountinfo`], and as read(2).
-pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
-    read_up_to(open_mountinfo()?, usize::MAX)
-}
-
-/// Reads an open file to its end, or until there are `max` bytes. (std's way of it is many times as large.)
-fn read_up_to(file: impl AsFd, max: usize) -> Result<Vec<u8>, Errno> {
-    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
-    while text.len() < max {
-        match retry_on_intr(|| rustix::io::read(&file, &mut chunk))? {
-            0 => break,
-            count => text.extend(chunk.iter().take(count)),
-        }
-    }
-    Ok(text)
-}
+use crate::files::{open_file, read_all, read_file};
 
 /// What an inherited descriptor leads to: a file is read from its beginning, a pipe to its end. Nothing else is touched: one
 /// may be the link to the emperor, another a terminal that nobody types on.

@@ -17,6 +17,7 @@ vassal::entry!(main_of);
 
 /// To the exit status.
 fn main_of(words: Vec<OsString>) -> i32 {
+    log::report_failures();
     // What we open must not come to stand where log lines and answers go.
     fd::fill_standard();
     let words = words.get(1..).unwrap_or_default();

@@ -9,7 +9,7 @@ use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::init::watch::probe;
 use vassal::init::{entrypoint, start};
 use vassal::sys::memory::Patient;
-use vassal::{cli, config};
+use vassal::{cli, config, log};
 
 #[global_allocator]
 static MEMORY: Patient = Patient;
@@ -18,6 +18,7 @@ vassal::entry!(main_of);
 
 /// Under which name, for whom: to the exit status.
 fn main_of(words: Vec<OsString>) -> i32 {
+    log::report_failures();
     // A prober, which PID 1 has started from its own file.
     if words.first().is_some_and(|name| name == probe::NAME) {
         probe::serve();

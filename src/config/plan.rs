@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::mount::request::{Mount, PivotRoot, Umount};
+
 /// Where in a configuration something was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
@@ -234,15 +236,6 @@ pub enum Limited {
     Processes,
 }
 
-/// The two directories of pivot_root(2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PivotRoot {
-    /// The new root: a mount point.
-    pub new_root: PathBuf,
-    /// Where the old root is mounted: at or below the new root, written as seen before the pivot.
-    pub put_old: PathBuf,
-}
-
 /// A user or group as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Id {
@@ -453,32 +446,6 @@ pub enum WaitKind {
     Directory,
     /// A socket.
     Socket,
-}
-
-/// One mount, as mount(2) takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Filesystem type; `none` for bind mounts and changes.
-    pub fs_type: OsString,
-    /// What is mounted.
-    pub source: OsString,
-    /// Where.
-    pub target: PathBuf,
-    /// `MS_*` bits.
-    pub flags: u64,
-    /// The filesystem's own options, empty for none.
-    pub data: OsString,
-}
-
-/// One unmount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Umount {
-    /// What.
-    pub target: PathBuf,
-    /// Whether all mounts below it go first, deepest first (`rec`).
-    pub recursive: bool,
-    /// `MNT_*` bits.
-    pub flags: u32,
 }
 
 /// How an emperor is to be run. Its default is what holds where the file says nothing.

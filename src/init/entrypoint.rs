@@ -252,7 +252,6 @@ fn warn_of<T>(entry: &Entrypoint, result: Result<T>) {
 }
 
 /// A line for whoever wants to know that much.
-#[inline(never)]
 fn say(entry: &Entrypoint, level: u32, message: fmt::Arguments<'_>) {
     if entry.verbosity >= level {
         if entry.chats_on_stdout && level > WARNINGS {

@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
+use crate::log;
 use crate::mount::ops::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
@@ -53,7 +54,7 @@ pub struct Jail {
 /// Variables that are between us and our own starter.
 const NOT_INHERITED: [&str; 7] = [
     protocol::LINK_VARIABLE,
-    protocol::LOG_VARIABLE,
+    log::VARIABLE,
     notify::EMPEROR_FD,
     notify::NOTIFY_SOCKET,
     "LISTEN_PID",

@@ -22,12 +22,12 @@ pub enum End {
 }
 
 /// Makes the error of a step that is no hook the vassal's end.
-pub fn step<T>(phase: &str, result: Result<T>) -> std::result::Result<T, End> {
+pub fn step<T>(phase: &str, result: Result<T>) -> Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
 }
 
 /// The same for what one line of the file asks for: where that is.
-pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> std::result::Result<T, End> {
+pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> Result<T, End> {
     result.map_err(|error| {
         let what = format!("{error} ({}: {})", source.at, source.key);
         setup_failure(phase, 0, what, error.errno())

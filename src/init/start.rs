@@ -15,6 +15,7 @@ use crate::config::cmdline::args::Command;
 use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::init::entrypoint;
 use crate::init::life::setup::run;
 use crate::init::unshare;
@@ -221,7 +222,7 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>, Vec<KeptSocket>)> {
                 let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
                     return Err(bad("its first message is no greeting of this version"));
                 };
-                let text = world::read_all(file).context("read", hello.path.display())?;
+                let text = files::read_all(file).context("read", hello.path.display())?;
                 // They were sent together with it.
                 let kept = (0..hello.kept).map_while(|_| match protocol::receive(&link) {
                     Ok(Received::Packet(packet, Some(fd))) => match ToVassal::decode(&packet) {

@@ -34,18 +34,18 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
 /// Waits for the end of the child, and hands every signal on to it.
 fn wait(child: &Child) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
-    let inner = child.pid.as_raw_nonzero().get() as u32;
+    let inner = child.pid.as_raw_pid() as u32;
     loop {
         while let Some(signal) = signals.next() {
             // The kernel may tell the sender's pid as the sender sees it: 1.
             if signal::STOPS.contains(&signal.number) && [1, inner].contains(&signal.sender) {
                 // The PID 1 inside cannot be stopped with its job. The shell sees us in its place, so we
                 // stop.
-                let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), signal.number);
+                let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);
                 signal::let_through(signal.number);
             } else if signal.number != libc::SIGCHLD {
                 // ESRCH: the child has just ended, which is noticed below.
-                let _ = signal::kill(child.pid.as_raw_nonzero().get(), signal.number);
+                let _ = signal::kill(child.pid.as_raw_pid(), signal.number);
             }
         }
         let ended = rustix::process::waitpid(Some(child.pid), WaitOptions::NOHANG);

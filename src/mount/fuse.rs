@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use super::fusectl;
 use super::mountinfo::{self, Mount};
 use crate::error::{Context, Error, Result};
-use crate::world::read_file;
+use crate::files::read_file;
 
 /// What a process can see of FUSE. Namespaces are the inodes that stand for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,14 +128,12 @@ fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
 }
 
 /// A namespace of a process; none when it has ended.
-#[inline(never)]
 fn namespace(pid: Pid, kind: &str) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/ns/{kind}");
     Ok(of_living(&path, stat(&path))?.map(|stat| stat.st_ino))
 }
 
 /// The FUSE connections in the mount table of a process; none when it has ended.
-#[inline(never)]
 fn connections(pid: Pid) -> Result<Option<Vec<u64>>> {
     let path = format!("/proc/{pid}/mountinfo");
     let table = of_living(&path, read_file(&path))?;

@@ -5,3 +5,4 @@ pub mod fuse;
 pub mod fusectl;
 pub mod mountinfo;
 pub mod ops;
+pub mod request;

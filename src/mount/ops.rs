@@ -17,13 +17,13 @@ use rustix::mount::{
 
 use super::flags::taken_away;
 use super::mountinfo;
-use crate::config::plan::{Mount, PivotRoot, Umount};
+use super::request::{Mount, PivotRoot, Umount};
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::path;
 use crate::retry;
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::world;
 
 /// The flags of mount(2) that say how a mount spreads.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
@@ -228,7 +228,7 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let unmount = |path: &Path| unmount_at(path, flags, walk);
     // A detached mount takes all below it along, in one piece. That also works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
-        let mounts = mountinfo::parse(&world::read_mountinfo().context("umount: read", world::MOUNTINFO)?);
+        let mounts = mountinfo::parse(&files::read_mountinfo().context("umount: read", files::MOUNTINFO)?);
         for below in mountinfo::below(&mounts, &lexical(target)) {
             unmount(below)?;
         }

@@ -27,8 +27,6 @@ impl Strings {
         all
     }
 
-    /// One copy for all types of items.
-    #[inline(never)]
     fn push(&mut self, item: &OsStr) {
         let string = c_string(item);
         self.pointers.push(string.as_ptr());

@@ -1,11 +1,11 @@
 //! Descriptors: inherited ones taken over, unwanted ones closed.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::clone::last_errno;
 
@@ -128,6 +128,19 @@ pub fn fill_standard() {
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
         }
     }
+}
+
+/// Writes all of `text`.
+///
+/// # Errors
+/// As write(2).
+pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> Result<(), Errno> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let written = retry_on_intr(|| rustix::io::write(fd, rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Gives the program that a child is about to execute a copy of `fd` as descriptor `number`, whatever that is now.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
 use rustix::io::Errno;
 
-use crate::log::write_all;
+use super::fd::write_all;
 
 /// Whether a memory file may be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

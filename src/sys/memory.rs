@@ -7,11 +7,11 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::monotonic_micros;
-use crate::log::line_without_memory;
 
 /// Nothing that we do takes so much: it is a mistake, and must not have us wait for ever.
 const HUGE: usize = 64 << 20;
@@ -21,6 +21,14 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// It is said no more often than this, in microseconds.
 const QUIET: u64 = 60_000_000;
+
+/// Who says that there is no memory, and when there is again.
+static REPORT: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Sets the function that says so; it must not need memory. Only the first call counts.
+pub fn report_with(report: fn(&str)) {
+    let _ = REPORT.set(report);
+}
 
 /// The C library's memory, for the `#[global_allocator]` of a program.
 pub struct Patient;
@@ -58,6 +66,12 @@ fn get(layout: Layout, size: usize, allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
     if memory.is_null() && size < HUGE { wait(allocate) } else { memory }
 }
 
+fn report(message: &str) {
+    if let Some(report) = REPORT.get() {
+        report(message);
+    }
+}
+
 #[cold]
 fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
     /// When it was said last; 0 for never.
@@ -66,7 +80,7 @@ fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
     let is_news = said == 0 || now.saturating_sub(said) > QUIET;
     if is_news {
         SAID.store(now, Ordering::Relaxed);
-        line_without_memory("out of memory: waiting until there is some");
+        report("out of memory: waiting until there is some");
     }
     let mut pause = FIRST_WAIT;
     loop {
@@ -75,7 +89,7 @@ fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
         let memory = allocate();
         if !memory.is_null() {
             if is_news {
-                line_without_memory("there is memory again: going on");
+                report("there is memory again: going on");
             }
             return memory;
         }

@@ -5,12 +5,12 @@
 pub mod clock;
 pub mod clone;
 pub mod creds;
-pub mod datagram;
 pub mod exec;
 pub mod fd;
 pub mod memfd;
 pub mod memory;
 pub mod mount;
+pub mod peer;
 pub mod signal;
 pub mod spawn;
 pub mod start;

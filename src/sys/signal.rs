@@ -10,25 +10,15 @@ use rustix::io::Errno;
 
 use super::clone::last_errno;
 
-/// Whether SIGPIPE was ignored when this program was started. Rust's runtime ignores it before `main`, so it
-/// has to be looked at earlier.
+/// Whether SIGPIPE was ignored when this program was started.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// The C runtime runs this before Rust's own start-up code.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = {
-    extern "C" fn before_main() {
-        // SAFETY: sigaction is plain data for which zero is valid; the call only writes to it.
-        let ignored = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut action) == 0
-                && action.sa_sigaction == libc::SIG_IGN
-        };
-        SIGPIPE_WAS_IGNORED.store(ignored, Ordering::Relaxed);
-    }
-    before_main
-};
+/// Ignores SIGPIPE from here on, as every Rust program does; children get it as this program got it.
+pub(super) fn ignore_pipe() {
+    // SAFETY: SIG_IGN is no handler.
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    SIGPIPE_WAS_IGNORED.store(before == libc::SIG_IGN, Ordering::Relaxed);
+}
 
 /// What this program was started with, as far as it changes it for itself: the mask, and whether SIGCHLD was ignored.
 #[derive(Clone, Copy)]
@@ -263,6 +253,20 @@ pub fn kill_everyone(signal: i32) -> Result<(), Errno> {
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: a system call on plain integers.
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Ends this process by SIGABRT, as abort(3) does. That cannot be called: in a child of [`super::clone::clone3`] musl still has
+/// its parent's thread ID, and would send the signal there. To PID 1 of a namespace the kernel does not deliver it; PID 1
+/// exits with the status that a shell shows for it.
+pub fn abort() -> ! {
+    const ALL_BUT_ABORT: Mask = EVERY_SIGNAL & !(1 << (libc::SIGABRT - 1));
+    // SAFETY: SIG_DFL is no handler, the rest are plain integers.
+    unsafe {
+        libc::signal(libc::SIGABRT, libc::SIG_DFL);
+        set_mask(ALL_BUT_ABORT);
+        libc::kill(libc::getpid(), libc::SIGABRT);
+        libc::_exit(128 + libc::SIGABRT)
+    }
 }
 
 /// Sends a signal to the process behind a pidfd (pidfd_send_signal(2)); it cannot hit another process.

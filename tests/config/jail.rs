@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use vassal::config::plan::{Action, App, Id, Mount, Phase, PivotRoot, Umount, VassalPlan};
+use vassal::config::plan::{Action, App, Id, Phase, VassalPlan};
 use vassal::config::{Input, load_emperor, load_vassal};
+use vassal::mount::request::{Mount, PivotRoot, Umount};
 use vassal::world::Machine;
 
 /// The vassal of the tutorial's chapter on copy-on-write roots, word for word.

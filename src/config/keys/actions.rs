@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use super::values::{self, Parsed, not_one_of, pick, quoted};
 use crate::config::bytes::split_once;
-use crate::config::plan::{Action, Mount, Umount, WaitKind};
+use crate::config::plan::{Action, WaitKind};
 use crate::mount::flags;
+use crate::mount::request::{Mount, Umount};
 
 /// An action as it was written, before it has a phase and a place.
 pub(crate) struct Step {

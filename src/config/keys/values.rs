@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::split_once;
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id, PivotRoot, Place};
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id, Place};
+use crate::mount::request::PivotRoot;
 use crate::signal_names;
 
 /// A value, or what is wrong with it.

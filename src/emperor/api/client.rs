@@ -20,7 +20,7 @@ use crate::config::cmdline::args::{Mistake, note_place};
 use crate::config::diagnostic::{Misuse, misuse};
 use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
-use crate::log::write_all;
+use crate::sys::fd::write_all;
 
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ fn parse(
     words: &[OsString],
     kind: Kind,
     at: &mut usize,
-) -> std::result::Result<(PathBuf, Vec<u8>, Option<Duration>), Mistake> {
+) -> Result<(PathBuf, Vec<u8>, Option<Duration>), Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();

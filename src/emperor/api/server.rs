@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use super::control;
@@ -19,7 +18,7 @@ use crate::emperor::core::saved::SavedListener;
 use crate::emperor::instance::socket_file::{SocketFile, listen_on};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
-use crate::sys::fd;
+use crate::sys::{fd, peer};
 
 /// More clients than anybody needs at a time.
 const CLIENTS_MAX: usize = 16;
@@ -390,10 +389,10 @@ impl Answer {
 /// Only root and our own user may command us. The socket's mode says so already; but it may have been changed, or the
 /// connection may have been handed on.
 fn may_command(socket: &OwnedFd) -> bool {
-    match socket_peercred(socket) {
-        Ok(peer) if peer.uid.is_root() || peer.uid == rustix::process::geteuid() => true,
+    match peer::of_connection(socket) {
+        Ok(peer) if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() => true,
         Ok(peer) => {
-            log!("control socket: uid {} may not command us: refused", peer.uid.as_raw());
+            log!("control socket: uid {} may not command us: refused", peer.uid);
             let text = control::answer(Err("only root and the emperor's own user may command it".to_owned()));
             let _ = send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             false

@@ -57,7 +57,7 @@ impl Commands {
         // uWSGI's four, and the name, which its commands have to cut out of the path.
         let variables = [
             ("UWSGI_VASSAL_CONFIG", path.as_os_str().to_owned()),
-            ("UWSGI_VASSAL_PID", number(process.pid.as_raw_nonzero().get().unsigned_abs())),
+            ("UWSGI_VASSAL_PID", number(process.pid.as_raw_pid().unsigned_abs())),
             ("UWSGI_VASSAL_UID", number(process.owner.uid)),
             ("UWSGI_VASSAL_GID", number(process.owner.gid)),
             ("UWSGI_VASSAL_NAME", path.name().to_owned()),

@@ -53,7 +53,7 @@ impl Checks {
     pub fn forget(&mut self, path: &VassalFile) {
         for check in self.0.iter_mut().filter(|check| *check.path == *path) {
             if check.why.take().is_some() {
-                let _ = signal::kill(check.pid.as_raw_nonzero().get(), libc::SIGKILL);
+                let _ = signal::kill(check.pid.as_raw_pid(), libc::SIGKILL);
             }
         }
     }

@@ -66,7 +66,7 @@ impl Shell<'_> {
 
 /// SIGKILL for a command and what it has started. Not reaped yet, so the pid is still its own.
 pub fn kill_group(pid: Pid) {
-    let pid = pid.as_raw_nonzero().get();
+    let pid = pid.as_raw_pid();
     // One that was created just now may not lead its group yet.
     let _ = kill(pid, libc::SIGKILL);
     let _ = kill(-pid, libc::SIGKILL);

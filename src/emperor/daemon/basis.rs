@@ -15,15 +15,16 @@ use crate::command::read_pipe;
 use crate::config::PlainSetting;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::core::saved::SavedBasis;
-use crate::emperor::instance::spawner::{InstanceFiles, this_program};
+use crate::emperor::instance::spawner::InstanceFiles;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone;
 use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::fd;
 use crate::sys::memfd::{self, Use};
 use crate::sys::spawn::spawn;
-use crate::world;
+use crate::sys::start::this_program;
 
 /// The settings of the emperor's plan, and the files that every instance needs.
 #[derive(Debug, Clone)]
@@ -119,7 +120,7 @@ impl Basis {
 
 /// Copies a program into a sealed memory file.
 fn copy(path: &Path) -> Result<OwnedFd> {
-    let image = world::open_file(path).and_then(|file| Ok(world::read_to_end(file)?));
+    let image = files::open_file(path).and_then(|file| Ok(files::read_to_end(file)?));
     let image = image.context("read", path.display())?;
     memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())
 }

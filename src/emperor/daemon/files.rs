@@ -8,8 +8,8 @@ use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, 
 
 use crate::emperor::instance::socket_file::remove;
 use crate::error::{Context, Error, Result};
-use crate::log::write_all;
-use crate::world;
+use crate::files;
+use crate::sys::fd::write_all;
 
 /// Makes a file our standard output and error, and thereby that of the vassals: ours, theirs and their apps' lines are
 /// appended to it. A file that is truncated by somebody else (logrotate's `copytruncate`) goes on from its beginning.
@@ -62,7 +62,7 @@ impl PidFile {
 
     /// Another emperor may have written its own into it.
     fn is_ours(&self) -> bool {
-        let text = world::open_file(&self.0).and_then(world::read_all);
+        let text = files::open_file(&self.0).and_then(files::read_all);
         text.is_ok_and(|text| text == content().as_bytes())
     }
 

@@ -136,11 +136,7 @@ fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant)
 ///
 /// # Errors
 /// Lines about what is wrong.
-fn make_anew(
-    inputs: &[Input],
-    origin: &Rc<Origin>,
-    now: Instant,
-) -> std::result::Result<(Emperor, EmperorPlan), String> {
+fn make_anew(inputs: &[Input], origin: &Rc<Origin>, now: Instant) -> Result<(Emperor, EmperorPlan), String> {
     let Loaded { plan, warnings, settings } =
         config::load_emperor(inputs, &Machine).map_err(|report| report.to_string())?;
     let text = |error| stale::line(&error);

@@ -19,16 +19,16 @@ use rustix::process::Pid;
 
 use crate::emperor::core::saved::Saved;
 use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
-use crate::emperor::instance::spawner::this_program;
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::protocol::WaitStatus;
 use crate::sys::clone;
 use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
 use crate::sys::spawn::spawn;
 use crate::sys::start::executed_path;
+use crate::sys::start::this_program;
 use crate::sys::{fd, signal};
-use crate::world;
 
 /// The exit status of a child that has understood. No program ends with it by chance.
 pub const UNDERSTOOD: i32 = 119;
@@ -57,7 +57,7 @@ impl Handover {
             let failed = "the state of the emperor before us";
             let number = number.to_str().and_then(|number| number.parse().ok()).unwrap_or(-1);
             let file = fd::inherited(number).context("take", failed)?;
-            let bytes = world::read_to_end(file).context("read", failed)?;
+            let bytes = files::read_to_end(file).context("read", failed)?;
             let saved = Saved::decode(&bytes, now);
             let saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
             return Ok(Some(Self { saved, is_trial }));
@@ -87,7 +87,7 @@ impl Program {
         // directory.
         let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
         let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
-        let command_line = world::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
+        let command_line = files::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
         Ok(Self { invoked: c_string(&invoked), file: c_string(here.as_os_str()), command_line })
     }
 
@@ -126,7 +126,7 @@ struct Trial {
 /// What has come of a trial.
 pub struct Tried {
     /// Whether the new program is fit; why not otherwise.
-    pub verdict: std::result::Result<(), String>,
+    pub verdict: Result<(), String>,
     /// What it has written to its standard error.
     pub output: String,
 }
@@ -172,7 +172,7 @@ impl Upgrade {
     /// Kills the child that tries, whose death is not reported any more.
     fn forget_trial(&mut self) {
         if let Some(Trial { pid, .. }) = self.trial.take() {
-            let _ = signal::kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
+            let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
         }
     }
 
@@ -200,7 +200,7 @@ impl Upgrade {
             && trial.until <= now
         {
             trial.until = now + TRIAL_MAX;
-            let _ = signal::kill(trial.pid.as_raw_nonzero().get(), libc::SIGKILL);
+            let _ = signal::kill(trial.pid.as_raw_pid(), libc::SIGKILL);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::config;
 use crate::config::plan::{Address, OnDemand};
 use crate::emperor::core::vassal_file::vassal_name;
 use crate::error::{Cause, Context, Error, Result};
-use crate::world;
+use crate::files;
 
 /// Connections that wait while an instance starts.
 const BACKLOG: i32 = 1024;
@@ -40,7 +40,7 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
             let mut beside = path.as_os_str().to_owned();
             beside.push(extension);
             let beside = Path::new(&beside);
-            let file = match world::open_file(beside) {
+            let file = match files::open_file(beside) {
                 Err(Cause::Os(Errno::NOENT)) => return Ok(None),
                 file => file.context("open", beside.display())?,
             };
@@ -52,7 +52,7 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
                 let reason = "with emperor-tyrant it must be root's, and no link";
                 return Err(Error::new("take an address from", beside.display(), reason));
             }
-            world::read_all(file).context("read", beside.display())?
+            files::read_all(file).context("read", beside.display())?
         }
     };
     parse(&text, path).map(Some)

@@ -17,8 +17,8 @@ use rustix::process::geteuid;
 
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::error::{Cause, Context, Error, Result};
+use crate::files;
 use crate::sys::{creds, exec};
-use crate::world;
 
 /// As many links as the kernel follows in one path.
 const LINKS_MAX: u32 = 40;
@@ -56,7 +56,7 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     }
     let opened = creds::with_rights_of(owner.uid, owner.gid, || match &way {
         Some(way) => way.open(),
-        None => world::open_file(path),
+        None => files::open_file(path),
     });
     let file = opened.context("take on the rights of", owner.uid)?.context("open as its owner", look())?;
     let is_link = !follows && FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
@@ -119,14 +119,14 @@ impl Way {
     }
 
     /// Opens the file. A link is followed as it was when it was looked at; from there on its owner's rights tell how far.
-    fn open(&self) -> std::result::Result<OwnedFd, Cause> {
+    fn open(&self) -> Result<OwnedFd, Cause> {
         let is_link = FileType::from_raw_mode(fstat(&self.end)?.st_mode) == FileType::Symlink;
         let (text, flags) = if is_link {
             (text_of(&self.end)?, OFlags::empty())
         } else {
             (self.name.clone(), OFlags::NOFOLLOW)
         };
-        world::open_file_at(&self.directory, OsStr::from_bytes(text.as_bytes()).as_ref(), flags)
+        files::open_file_at(&self.directory, OsStr::from_bytes(text.as_bytes()).as_ref(), flags)
     }
 }
 

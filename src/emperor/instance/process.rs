@@ -80,7 +80,7 @@ impl Process {
 
     /// Its pid as a number.
     pub fn number(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
+        self.pid.as_raw_pid()
     }
 
     /// Has `links` report the packets on its link, with its pid.

@@ -41,7 +41,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// open(2), chown(2).
-    pub fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> std::result::Result<(), Errno> {
+    pub fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> Result<(), Errno> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let there = fstat(&file)?;
         // Whoever may write to the directory may have put something else there, which is not to be given away.
@@ -93,7 +93,7 @@ pub fn listen_on(address: &Address, private: bool) -> Result<(OwnedFd, Option<So
     Ok((bound.context("listen on", &address.name)?, None))
 }
 
-fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> std::result::Result<OwnedFd, Errno> {
+fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> Result<OwnedFd, Errno> {
     let socket = new_socket(family)?;
     if family != AddressFamily::UNIX {
         // Connections of the emperor before us may still be in the kernel's memory.
@@ -104,7 +104,7 @@ fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> std::res
     Ok(socket)
 }
 
-fn new_socket(family: AddressFamily) -> std::result::Result<OwnedFd, Errno> {
+fn new_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 

@@ -23,15 +23,16 @@ use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::log;
 use crate::protocol::{
-    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, LOG_VARIABLE, OPTIONS_MAX,
-    SetupFailure, ToVassal, send,
+    EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, OPTIONS_MAX, SetupFailure, ToVassal,
+    send,
 };
 use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
-use crate::world;
 
 /// How the names of variables begin that the emperor has for its vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
@@ -97,8 +98,8 @@ impl Spawner {
             environment.push(("WATCHDOG_USEC".into(), micros.to_string().into()));
         }
         if plan.json_log {
-            environment.retain(|(name, _)| name != LOG_VARIABLE);
-            environment.push((LOG_VARIABLE.into(), "json".into()));
+            environment.retain(|(name, _)| name != log::VARIABLE);
+            environment.push((log::VARIABLE.into(), "json".into()));
         }
         Ok(Self {
             files,
@@ -166,7 +167,7 @@ impl Spawner {
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
         let Some(pidfd) = pidfd else {
             // It is not reaped yet, so the pid is still its own.
-            let _ = kill(pid.as_raw_nonzero().get(), libc::SIGKILL);
+            let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
             return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
         };
         Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
@@ -335,26 +336,17 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
     result
 }
 
-/// The file that this program was started from.
-///
-/// # Errors
-/// There is no `/proc`.
-pub fn this_program() -> Result<PathBuf> {
-    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).context("read", "/proc/self/exe")?;
-    Ok(OsString::from_vec(path.into_bytes()).into())
-}
-
 /// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1
 /// MiB.
 fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let (file, owner) = if owners == Owners::Ignored {
-        let file = world::open_file(path).context("open", path.display())?;
+        let file = files::open_file(path).context("open", path.display())?;
         let status = rustix::fs::fstat(&file).context("look at", path.display())?;
         (file, Owner { uid: status.st_uid, gid: status.st_gid })
     } else {
         owned_file::open(path, owners)?
     };
-    let bytes = world::read_all(file).context("read", path.display())?;
+    let bytes = files::read_all(file).context("read", path.display())?;
     let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
     Ok((copy, owner))
 }

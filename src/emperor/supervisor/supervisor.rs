@@ -96,12 +96,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Registry::handle_order`].
-    pub fn handle_order(
-        &mut self,
-        order: Order,
-        name: &OsStr,
-        now: Instant,
-    ) -> std::result::Result<String, String> {
+    pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
         let answer = self.registry.handle_order(order, name, now);
         self.run_effects(now);
         answer
@@ -157,7 +152,7 @@ impl Supervisor {
     pub fn reap(&mut self, now: Instant) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(status) = WaitStatus::of(status) else { continue };
-            if let Some(file) = self.handles.file_of(pid.as_raw_nonzero().get()).cloned() {
+            if let Some(file) = self.handles.file_of(pid.as_raw_pid()).cloned() {
                 self.reaped(&file, status, now);
             } else if let Some(Checked { path, answer }) = self.checks.ended(pid) {
                 if let Some((answer, why)) = answer {
@@ -196,7 +191,7 @@ impl Supervisor {
                 for pid in killed {
                     let own = aborted.iter().filter(|(of, _)| *of == pid);
                     let numbers: Vec<_> = own.map(|(_, connection)| connection.to_string()).collect();
-                    let file = self.handles.file_of(pid.as_raw_nonzero().get());
+                    let file = self.handles.file_of(pid.as_raw_pid());
                     if let (false, Some(file)) = (numbers.is_empty(), file) {
                         log_of!(file, "aborted its own FUSE connections: {}", numbers.join(", "));
                     }

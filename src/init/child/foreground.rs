@@ -77,8 +77,7 @@ impl Stand {
             Standing::Group => {
                 let _ = rustix::process::setpgid(None, None);
                 if let Some(terminal) = self.terminal.as_ref().filter(|_| self.is_foreground) {
-                    let _ =
-                        terminal::set_foreground(terminal, rustix::process::getpid().as_raw_nonzero().get());
+                    let _ = terminal::set_foreground(terminal, rustix::process::getpid().as_raw_pid());
                 }
             }
             Standing::Session => {

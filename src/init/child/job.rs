@@ -67,14 +67,14 @@ impl Job {
     }
 
     fn raw_pid(&self) -> i32 {
-        self.pid.as_raw_nonzero().get()
+        self.pid.as_raw_pid()
     }
 
     /// Hands a signal on, as the rewrites have it; returns what it became.
     ///
     /// # Errors
     /// ESRCH when the process has just ended, EPERM when it became somebody else's.
-    pub fn forward(&mut self, number: i32) -> std::result::Result<i32, Errno> {
+    pub fn forward(&mut self, number: i32) -> Result<i32, Errno> {
         if let Some(at) = self.unwanted.iter().position(|&unwanted| unwanted == number) {
             self.unwanted.swap_remove(at);
             return Ok(0);
@@ -92,7 +92,7 @@ impl Job {
         let result = if rewritten == 0 { Ok(()) } else { signal::kill(target, rewritten) };
         if self.entry.suspends && signal::STOPS.contains(&number) {
             // Has no effect on a PID 1.
-            let _ = signal::kill(rustix::process::getpid().as_raw_nonzero().get(), libc::SIGSTOP);
+            let _ = signal::kill(rustix::process::getpid().as_raw_pid(), libc::SIGSTOP);
         }
         result.map(|()| rewritten)
     }

@@ -94,7 +94,7 @@ pub struct Launched {
 }
 
 /// In a child: what it has to say, or its failure.
-type Outcome = std::result::Result<String, Failure>;
+type Outcome = Result<String, Failure>;
 
 impl Launch<'_> {
     /// Creates a child that executes a program, which is searched for in PATH.
@@ -154,7 +154,7 @@ impl Launch<'_> {
     }
 
     /// In the child: everything up to its work.
-    fn prepare(&self, parent: Pid) -> std::result::Result<(), Failure> {
+    fn prepare(&self, parent: Pid) -> Result<(), Failure> {
         if self.own_group {
             // Cannot fail for a process that has just been created.
             let _ = rustix::process::setpgid(None, None);

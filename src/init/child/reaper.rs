@@ -65,6 +65,6 @@ pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
 pub fn kill(pids: &[Pid], signal: i32) {
     for pid in pids {
         // ESRCH: it has just ended.
-        let _ = signal::kill(pid.as_raw_nonzero().get(), signal);
+        let _ = signal::kill(pid.as_raw_pid(), signal);
     }
 }

@@ -252,7 +252,7 @@ impl EventLoop {
     pub(in crate::init) fn signal_app(&self, number: i32) {
         if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
             // Not reaped yet, so the pid is still its own.
-            let _ = signal::kill(app.launched.pid.as_raw_nonzero().get(), number);
+            let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
         }
     }
 

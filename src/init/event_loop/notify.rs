@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use crate::config::plan::{App, EnvChange, VassalPlan};
 use crate::error::{Context, Result};
 use crate::protocol::Announcement;
-use crate::sys::datagram::{self, Sender};
+use crate::sys::peer::{self, Peer};
 
 /// Names the app's end of uWSGI's emperor protocol, a descriptor number.
 pub const EMPEROR_FD: &str = "UWSGI_EMPEROR_FD";
@@ -149,13 +149,13 @@ impl Listener {
 /// The next datagram, empty if it is nobody's of ours.
 fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0; DATAGRAM_MAX];
-    let (length, sender) = datagram::receive(socket, &mut buffer).ok()?;
+    let (length, sender) = peer::receive(socket, &mut buffer).ok()?;
     buffer.truncate(if sender.is_some_and(|sender| is_ours(sender, user)) { length } else { 0 });
     Some(buffer)
 }
 
 /// Whether a process is one of the vassal's. In a pid namespace of our own the kernel knows no other by a number. Elsewhere the
 /// user decides: whose child a sender was cannot be found out any more when it has ended, as systemd-notify(1) does at once.
-fn is_ours(sender: Sender, user: u32) -> bool {
+fn is_ours(sender: Peer, user: u32) -> bool {
     if rustix::process::getpid().is_init() { sender.pid != 0 } else { [0, user].contains(&sender.uid) }
 }

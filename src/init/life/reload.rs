@@ -9,6 +9,7 @@ use crate::accounts::Accounts;
 use crate::config::plan::{App, Phase, VassalPlan};
 use crate::config::{self, Input, Loaded, World};
 use crate::error::Context;
+use crate::files;
 use crate::identity::Identity;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::sources::NewFile;
@@ -17,7 +18,6 @@ use crate::init::steps::{root, sockets};
 use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
 use crate::signal_names;
-use crate::world;
 
 /// What a request to reload comes to.
 enum Verdict {
@@ -60,7 +60,7 @@ impl Vassal {
                 return None;
             }
             NewFile::Same => self.source.inputs.clone(),
-            NewFile::Sent(file) => match world::read_all(file).context("read", "the new file") {
+            NewFile::Sent(file) => match files::read_all(file).context("read", "the new file") {
                 Ok(text) => replaced(&self.source.inputs, &text),
                 Err(error) => {
                     self.refuse(error.to_string());

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::plan::{Action, MountpointLost, Phase, Umount, VassalPlan};
+use crate::config::plan::{Action, MountpointLost, Phase, VassalPlan};
 use crate::init::life::reload::Unread;
 use crate::init::outcome::End;
 use crate::init::steps::{action, hooks};
@@ -24,6 +24,7 @@ use crate::init::watch::mountpoints::{Lost, Maker};
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
+use crate::mount::request::Umount;
 use crate::sys::signal;
 
 /// A mount that is lost again this soon after it was made anew is not worth a third try.
@@ -101,7 +102,7 @@ impl Vassal {
         for (path, daemon) in self.events.mountpoints.give_up(maker) {
             // One that is stopped would never notice the end of its connection.
             if let Some(daemon) = daemon {
-                let _ = signal::kill(daemon.as_raw_nonzero().get(), libc::SIGKILL);
+                let _ = signal::kill(daemon.as_raw_pid(), libc::SIGKILL);
             }
             self.unmount_by_force(path);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Rest;
-use crate::config::plan::{Phase, Umount, VassalPlan};
+use crate::config::plan::{Phase, VassalPlan};
 use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::life::remount::{Remount, Survival};
@@ -21,6 +21,7 @@ use crate::log::Elapsed;
 use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self, Walk};
+use crate::mount::request::Umount;
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::signal_names;
 

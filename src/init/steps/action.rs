@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use crate::accounts::Accounts;
 use crate::config::plan::{Action, Id, Touched, WaitKind};
 use crate::error::{Context, Error, Result};
-use crate::log::write_all;
 use crate::mount::ops::{self, Walk};
 use crate::sys::exec::c_string;
+use crate::sys::fd::write_all;
 
 /// The time between two looks at what an action waits for. Only the child that performs the action sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -29,7 +29,7 @@ pub fn start(
     jail: &mut Jail,
     plan: &VassalPlan,
     sockets: &[Socket],
-) -> std::result::Result<(), End> {
+) -> Result<(), End> {
     if events.stop.is_some() {
         return Err(End::Stopped);
     }
@@ -53,7 +53,7 @@ pub fn start(
 }
 
 /// Waits until the process of the app has executed its program, and says so.
-pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> std::result::Result<(), End> {
+pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), End> {
     loop {
         let Some(app) = &events.app else { return Ok(()) };
         match (app.launched.progress(), app.status) {

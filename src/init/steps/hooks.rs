@@ -67,12 +67,7 @@ pub const SLOW: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The failed action's own, with where it was written; or a request to stop came first.
-pub fn run(
-    events: &mut EventLoop,
-    jail: &mut Jail,
-    plan: &VassalPlan,
-    phase: Phase,
-) -> std::result::Result<(), Failed> {
+pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Phase) -> Result<(), Failed> {
     for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
         if events.is_interrupted() {
             return Err(Failed::Interrupted);
@@ -125,12 +120,7 @@ pub fn run_after_loss(
     None
 }
 
-fn run_one(
-    events: &mut EventLoop,
-    jail: &mut Jail,
-    plan: &VassalPlan,
-    hook: &Hook,
-) -> std::result::Result<(), Trouble> {
+fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     match &hook.action {
         Action::Exec(command) => {
             let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
@@ -178,12 +168,7 @@ fn run_one(
 
 /// In a child, since whatever touches a filesystem can hang with it. Where no filesystem can, mounts are made right
 /// here: a process each would be most of what they cost.
-fn run_action(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    hook: &Hook,
-) -> std::result::Result<(), Trouble> {
+fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail, plan) {
         return Ok(action::perform(&hook.action, &jail.walk)?);
@@ -201,7 +186,7 @@ fn wait_for_child(
     plan: &VassalPlan,
     hook: &Hook,
     launched: &Launched,
-) -> std::result::Result<(), Trouble> {
+) -> Result<(), Trouble> {
     let text = &hook.source.value;
     let timeout = plan.hook_timeout;
     let pid = launched.pid;
@@ -216,7 +201,7 @@ fn wait_for_child(
         Ok(status) => status,
         Err(interrupted) => {
             // Its group has its number. ESRCH: it ended meanwhile.
-            let _ = signal::kill(-pid.as_raw_nonzero().get(), libc::SIGKILL);
+            let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
             return Err(match interrupted {
                 Interrupted::Stop => Trouble::Interrupted,
                 Interrupted::Deadline => {

@@ -28,7 +28,7 @@ pub fn become_owner(
     jail: &mut Jail,
     source: &mut Source,
     owner: FileOwner,
-) -> std::result::Result<(), End> {
+) -> Result<(), End> {
     step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
     let Loaded { plan, warnings, .. } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
         .map_err(|report| {

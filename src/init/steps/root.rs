@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::config::plan::{PivotRoot, VassalPlan};
+use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Workdir;
 use crate::init::event_loop::event_loop::EventLoop;
@@ -13,6 +13,7 @@ use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::watchdog::Answer;
 use crate::mount::mountinfo;
 use crate::mount::ops;
+use crate::mount::request::PivotRoot;
 
 /// The change of root by `chroot`.
 ///

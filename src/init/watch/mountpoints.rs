@@ -394,7 +394,7 @@ impl Watched {
         MountReport {
             path: self.check.value.clone(),
             fs_type: self.mount.as_ref().map(|mount| mount.fs_type.clone()).unwrap_or_default(),
-            daemon: self.daemon.map_or(0, |pid| pid.as_raw_nonzero().get()),
+            daemon: self.daemon.map_or(0, |pid| pid.as_raw_pid()),
             state,
             round_trip: self.took,
             lost: self.lost,

@@ -28,13 +28,13 @@ use rustix::time::{
 };
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 use crate::identity::{Identity, held};
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
 use crate::sys::{fd, signal};
-use crate::world;
 
 /// The name of the prober's process, by which the program knows that it is one when it is executed again.
 pub const NAME: &str = "vassal-probe";
@@ -138,7 +138,7 @@ impl Probe {
     ///
     /// # Errors
     /// PIPE when the prober has died.
-    pub fn ask(&self, path: &Path, rhythm: Rhythm) -> std::result::Result<(), Errno> {
+    pub fn ask(&self, path: &Path, rhythm: Rhythm) -> Result<(), Errno> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let (interval, patience) = (nanoseconds(rhythm.interval), nanoseconds(rhythm.patience));
         let question =
@@ -181,7 +181,7 @@ impl Probe {
 
     /// Kills the prober. If it hangs in a dead mount, it ends with the mount's connection.
     pub fn kill(&self) {
-        let _ = signal::kill(self.pid.as_raw_nonzero().get(), libc::SIGKILL);
+        let _ = signal::kill(self.pid.as_raw_pid(), libc::SIGKILL);
     }
 }
 
@@ -329,7 +329,7 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
     let number = place.as_raw_fd();
     let id = number_in(&format!("/proc/self/fdinfo/{number}"), "mnt_id:").ok_or(refused)?;
     let name = readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
-    let mounts = mountinfo::parse(&world::read_mountinfo()?);
+    let mounts = mountinfo::parse(&files::read_mountinfo()?);
     // `None` if it was unmounted just now.
     let mount = mounts.iter().find(|mount| mount.id == id as u64);
     let is_mount_root =
@@ -367,7 +367,7 @@ fn number_in(path: &str, field: &str) -> Option<i32> {
 
 /// A file of /proc.
 fn read_text(path: &str) -> Option<String> {
-    Some(String::from_utf8_lossy(&world::read_file(path).ok()?).into_owned())
+    Some(String::from_utf8_lossy(&files::read_file(path).ok()?).into_owned())
 }
 
 impl Word {

@@ -6,9 +6,9 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::Pid;
 
 use crate::error::{Context, Result};
+use crate::files;
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
-use crate::world;
 
 /// By a descriptor, most often of an instance of our own that is mounted nowhere. No filesystem of the tree has to be walked to get at it, which may hang; and
 /// what a tenant puts at `/proc`, or the `/proc` of the namespace we come from, where the same numbers are other processes,
@@ -44,9 +44,9 @@ impl Procfs {
     pub fn mountinfo(&self) -> Result<OwnedFd> {
         let file = match &self.own {
             Some(proc) => openat(proc, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()),
-            None => world::open_mountinfo(),
+            None => files::open_mountinfo(),
         };
-        file.context("open", world::MOUNTINFO)
+        file.context("open", files::MOUNTINFO)
     }
 
     /// The mounts, read.
@@ -54,7 +54,7 @@ impl Procfs {
     /// # Errors
     /// As [`Procfs::mountinfo`], and as read(2).
     pub fn mounts(&self) -> Result<Vec<Mount>> {
-        let text = world::read_to_end(self.mountinfo()?).context("read", world::MOUNTINFO)?;
+        let text = files::read_to_end(self.mountinfo()?).context("read", files::MOUNTINFO)?;
         Ok(mountinfo::parse(&text))
     }
 
@@ -77,8 +77,8 @@ impl Procfs {
 
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
         match &self.own {
-            Some(proc) => world::read_file_at(proc, path),
-            None => world::read_file(&format!("/proc/{path}")),
+            Some(proc) => files::read_file_at(proc, path),
+            None => files::read_file(&format!("/proc/{path}")),
         }
     }
 

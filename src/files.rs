@@ -1,0 +1,103 @@
+//! Files, read with bounds: a file of somebody else's may be a fifo, a device, or without an end.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, open, openat};
+use rustix::io::Errno;
+
+use crate::error::{Cause, errno};
+
+/// The largest configuration file that is read.
+pub const FILE_MAX: usize = 1 << 20;
+
+/// Opens a regular file for reading. Never blocks: a fifo or a device is refused, not waited for.
+///
+/// # Errors
+/// As open(2); also for what is no regular file.
+pub fn open_file(path: &Path) -> Result<OwnedFd, Cause> {
+    open_file_at(CWD, path, OFlags::empty())
+}
+
+/// The same, for a path from an open directory, and with further flags.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Cause> {
+    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let fd = openat(directory, path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+        FileType::RegularFile => Ok(fd),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(Cause::Because("it is not a regular file".to_owned())),
+    }
+}
+
+/// Reads an open configuration file to its end.
+///
+/// # Errors
+/// As read(2); also for more than [`FILE_MAX`].
+pub fn read_all(file: OwnedFd) -> Result<Vec<u8>, Cause> {
+    let text = read_up_to(file, FILE_MAX + 1)?;
+    if text.len() > FILE_MAX {
+        return Err(Cause::Because(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+    }
+    Ok(text)
+}
+
+/// Reads an open file to its end.
+///
+/// # Errors
+/// As read(2).
+pub fn read_to_end(file: OwnedFd) -> Result<Vec<u8>, Errno> {
+    read_up_to(file, usize::MAX)
+}
+
+/// Reads a file of the system (in `/proc`, `/etc`) to its end.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
+    read_file_at(CWD, path)
+}
+
+/// The same, for a path from an open directory.
+///
+/// # Errors
+/// As openat(2) and read(2).
+pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> {
+    let fd = openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_up_to(fd, usize::MAX)
+}
+
+/// The mounts of our namespace as the present root shows them.
+pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name: a fifo is not
+/// waited for, and what is not of procfs is refused.
+///
+/// # Errors
+/// As open(2); ENOENT if it is somebody else's.
+pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = open(MOUNTINFO, flags, Mode::empty())?;
+    if fstatfs(&fd)?.f_type == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Errno::NOENT) }
+}
+
+/// Reads [`MOUNTINFO`].
+///
+/// # Errors
+/// As [`open_mountinfo`], and as read(2).
+pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
+    read_up_to(open_mountinfo()?, usize::MAX)
+}
+
+/// Reads an open file to its end, or until there are `max` bytes.
+fn read_up_to(file: OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
+    // Room for most files, so that they are read in one piece: those of procfs may change between two.
+    let mut text = Vec::with_capacity(8192);
+    let read = File::from(file).take(max as u64).read_to_end(&mut text);
+    read.map(|_| text).map_err(|error| errno(&error))
+}

@@ -1,0 +1,83 @@
+//! Who is at the other end of a socket: pid and user, vouched for by the kernel. (rustix takes the pid for one that is never
+//! 0, which is undefined behaviour; it is 0 for a process outside our pid namespace.)
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::clone::last_errno;
+
+/// Room for one `SCM_CREDENTIALS` message and no more: descriptors that come along find none, and the kernel closes them.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    credentials: libc::ucred,
+}
+
+/// The process at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its pid as seen from here, 0 for one outside our pid namespace.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// The process that connected (SO_PEERCRED, unix(7)).
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn of_connection(socket: impl AsFd) -> Result<Peer, Errno> {
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: a live descriptor, and a ucred with its length, which the kernel fills in.
+    let result = unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+        let value = (&raw mut credentials).cast();
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, option, value, &raw mut length)
+    };
+    match result {
+        0 => Ok(Peer { pid: credentials.pid, uid: credentials.uid }),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Takes the next datagram off a socket with `SO_PASSCRED` without waiting: its length, and its sender if the
+/// kernel knows.
+///
+/// # Errors
+/// AGAIN while there is none (recvmsg(2)).
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Option<Peer>), Errno> {
+    // SAFETY: both are plain numbers and pointers, for which all zero is a value.
+    let (mut control, mut message) = unsafe { std::mem::zeroed::<(Control, libc::msghdr)>() };
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: `message` points to the buffer, the vector and the control block, with their lengths; all outlive the call.
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let Ok(count) = usize::try_from(count) else { return Err(last_errno()) };
+    let is_credentials =
+        control.header.cmsg_level == libc::SOL_SOCKET && control.header.cmsg_type == libc::SCM_CREDENTIALS;
+    let libc::ucred { pid, uid, .. } = control.credentials;
+    Ok((count, is_credentials.then_some(Peer { pid, uid })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_connection_has_a_peer() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let peer = of_connection(&one).unwrap();
+        let own = (std::process::id() as i32, rustix::process::geteuid().as_raw());
+        assert_eq!((peer.pid, peer.uid), own);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(of_connection(file), Err(Errno::NOTSOCK));
+    }
+}
