@@ -1,7 +1,7 @@
-//! What is to be done: the registry's decisions, which the supervisor carries out in their order.
+//! Effects: the registry's decisions, which the supervisor carries out in their order.
 
-/// What is to be done for one vassal. What comes of it returns as the [`Event`](super::event::Event) that is
-/// named here.
+/// A decision about one vassal. The result of carrying it out returns as the [`Event`](super::event::Event)
+/// that is named here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write a line to the log.

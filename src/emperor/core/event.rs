@@ -1,4 +1,4 @@
-//! What happens: everything that the registry is told of one vassal.
+//! Events: everything that the registry is told about one vassal.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::plan::Address;
 use crate::error::Error;
 use crate::protocol::{FromVassal, WaitStatus};
 
-/// What happens to one vassal.
+/// An event of one vassal.
 #[derive(Debug)]
 pub enum Event {
     /// A scan has found a file that it did not know.
@@ -34,7 +34,7 @@ pub enum Event {
     Spawned {
         /// Its pid.
         pid: i32,
-        /// Whose the file is that it runs.
+        /// The owner of its file.
         owner: Owner,
     },
     /// No process could be created.

@@ -1,4 +1,4 @@
-//! Which file a name means, and in which version.
+//! Identity and version of files.
 
 use super::owner::Owner;
 
@@ -24,6 +24,6 @@ pub struct FileVersion {
     pub inode: u64,
     /// Size in bytes.
     pub size: u64,
-    /// Whose the file is, in tyrant mode only: another owner makes it another version there.
+    /// The owner, in tyrant mode only: a change of owner makes another version there.
     pub owner: Option<Owner>,
 }

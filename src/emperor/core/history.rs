@@ -1,8 +1,8 @@
-//! What has happened to a vassal, over all its instances.
+//! The history of a vassal, over all its instances.
 
 use std::time::{Duration, Instant};
 
-/// What has happened to a vassal so far.
+/// The history of a vassal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     /// How many instances were created.

@@ -1,4 +1,4 @@
-//! One instance of a vassal: its life, and what is known of its process while there is one.
+//! One instance of a vassal: its life, and the facts about its process while there is one.
 
 use std::time::{Duration, Instant};
 
@@ -26,12 +26,12 @@ impl Instance {
     }
 }
 
-/// What is known of a process: from the supervisor, and from what its PID 1 has said.
+/// The facts about a process, from the supervisor and from its PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessFacts {
     /// Its pid here.
     pub pid: i32,
-    /// Whose the file is that it runs.
+    /// The owner of its file.
     pub owner: Owner,
     /// Whether its link is open.
     pub is_linked: bool,
@@ -53,7 +53,7 @@ pub struct ProcessFacts {
     pub loyal: Option<Instant>,
     /// When its app last said that it is alive.
     pub heartbeat: Option<Instant>,
-    /// What its app does at present, in its own words; empty if the app has not said.
+    /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,

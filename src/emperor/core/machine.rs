@@ -1,8 +1,8 @@
 //! The life of one instance: a pure state machine.
 //!
-//! The machine knows neither processes nor files. What happens is an [`Input`], with the time; what is to be
-//! done about it is the [`Output`] of [`Machine::step`]. Every pair of state and input is written out, so
-//! that the compiler asks for a decision where one of them is added.
+//! The machine knows neither processes nor files. Each [step](Machine::step) takes an [`Input`] and the time,
+//! and returns an [`Output`]. Every pair of state and input is written out, so that the compiler asks for a
+//! decision where a new one is added.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use crate::log::Elapsed;
 pub const UP: Duration = Duration::from_secs(1);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
-/// What an instance gets on top of the time that it has announced.
+/// The time that an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
-/// What an instance gets that has closed its link: its PID 1 has ended then, and the kernel takes down the
-/// rest. An instance that is still there after this time waits for a filesystem, and has to be freed from it;
-/// all of it within a second.
+/// The time that an instance gets after it has closed its link: its PID 1 has ended then, and the kernel
+/// takes down the rest. An instance that is still there after this time waits for a filesystem, and has to be
+/// freed from it; all of it within a second.
 const FREE: Duration = Duration::from_millis(500);
 /// The longest announcement that is believed: the time comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -61,7 +61,7 @@ pub enum State {
     },
     /// The process is on its way out.
     Stopping {
-        /// What follows.
+        /// The next step after the end.
         then: Then,
         /// When SIGKILL ends it.
         kill_at: Instant,
@@ -95,7 +95,7 @@ pub enum End {
     Killed,
 }
 
-/// What follows the end of a process.
+/// The next step after the end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// The next process, at once.
@@ -110,7 +110,7 @@ pub enum Then {
     Rest,
 }
 
-/// What happened.
+/// An event in the life of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
     /// The vassal is to run as its file says now: the file appeared or changed, or a command asked for a
@@ -170,7 +170,7 @@ pub enum Answer {
     NeedsRespawn,
 }
 
-/// What is to be done.
+/// An action that a step asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Nothing.
@@ -252,7 +252,7 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened, and says what is to be done about it.
+    /// Takes in an event, and returns the action to take.
     pub fn step(&mut self, input: Input, now: Instant) -> Output {
         let (state, output) = match input {
             Input::Refresh => self.refresh(now),
@@ -536,7 +536,7 @@ fn after_running(since: Instant, now: Instant) -> Then {
     if now.saturating_duration_since(since) >= UP { Then::Respawn } else { Then::Backoff }
 }
 
-/// What comes next for an instance without a process, for the log.
+/// The next step of an instance without a process, for the log.
 pub fn next(state: State, now: Instant) -> String {
     match state {
         Backoff { until } => format!("next try in {}", Elapsed(until.saturating_duration_since(now))),

@@ -1,6 +1,6 @@
-//! What the emperor knows of its vassals, and what it decides.
+//! Knowledge and decisions of the emperor.
 //!
-//! What happens comes in as an [`event::Event`], with the time; what is to be done goes out as an
+//! Everything that happens comes in as an [`event::Event`], with the time; decisions go out as an
 //! [`effect::Effect`]. [`registry`] holds all vassals and decides; [`vassal`], [`instance`] and [`history`]
 //! are what is known of one; [`machine`] is the life of one instance. [`saved`] is all of it as bytes, for an
 //! upgrade; [`status`] is what other rooms show of it.

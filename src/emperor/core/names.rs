@@ -15,7 +15,7 @@ pub struct Names {
     waiting: Vec<Rc<VassalFile>>,
 }
 
-/// What comes of the wish for a name.
+/// The answer to a claim of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The file has its name.

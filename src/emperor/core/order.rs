@@ -1,6 +1,6 @@
-//! Orders: what a command asks for, and what has become of it.
+//! Orders that commands give, and their outcomes.
 
-/// What a command asks of one vassal.
+/// An order to one vassal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// To run as its file says now.
@@ -11,7 +11,7 @@ pub enum Order {
     Start,
 }
 
-/// What has become of an order.
+/// The outcome of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The order is done.

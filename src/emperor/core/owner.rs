@@ -1,4 +1,4 @@
-//! Whose a vassal's file is, and whether that matters.
+//! Owners of vassals' files.
 
 use crate::config::plan::Tyrant;
 
@@ -14,7 +14,7 @@ pub struct Owner {
 /// Which owner of a file counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Owners {
-    /// None: it does not matter whose the file is.
+    /// None: the owner does not matter.
     #[default]
     Ignored,
     /// The owner of the file; a symbolic link is followed to it.

@@ -1,8 +1,8 @@
-//! All vassals: what happens comes in as events, what is to be done goes out as effects.
+//! All vassals: events come in, effects go out.
 //!
 //! The registry decides, and does nothing: it holds no descriptor, makes no system call, and is told the
-//! time. The supervisor carries the effects out in their order; what comes of one returns as an event. So no
-//! effect is carried out inside of another one, and everything that an event leads to can be read, and
+//! time. The supervisor carries the effects out in their order; the result of an effect returns as an event.
+//! So no effect is carried out inside of another one, and everything that an event leads to can be read, and
 //! tested, here.
 
 use std::collections::VecDeque;
@@ -32,10 +32,10 @@ mod orders;
 mod reload;
 mod report;
 
-/// How many vassals whose timers are due get their turn at a time.
+/// The number of vassals with due timers that get their turn at a time.
 const TIMERS_PER_TURN: usize = 32;
 
-/// What all vassals have in common.
+/// Settings that all vassals have in common.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The delays after failures.
@@ -54,7 +54,7 @@ pub struct Registry {
     vassals: SortedMap<Rc<VassalFile>, Box<Vassal>>,
     names: Names,
     timers: Timers<Rc<VassalFile>>,
-    /// What is to be done, the next first.
+    /// The effects that are to be carried out, the next first.
     effects: VecDeque<(Rc<VassalFile>, Effect)>,
     /// Whether all vassals are to end for good.
     is_ending: bool,
@@ -127,7 +127,7 @@ impl Registry {
         self.vassals.insert(Rc::clone(file), Box::new(vassal));
     }
 
-    /// Takes in what has happened to the vassal of a file.
+    /// Takes in an event of the vassal of a file.
     pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         match event {
             Event::Found { version } => self.found(file, version),
@@ -183,7 +183,8 @@ impl Registry {
         self.step_all(if kill { Input::Kill } else { Input::Stop }, now);
     }
 
-    /// Does what is due, or a part of it; [`Registry::deadline`] stays in the past while there is more.
+    /// Takes in that timers are due, or a part of them; [`Registry::deadline`] stays in the past while there
+    /// are more.
     pub fn time(&mut self, now: Instant) {
         for _ in 0..TIMERS_PER_TURN {
             let Some(file) = self.timers.due(now) else { return };
@@ -362,7 +363,7 @@ impl Registry {
         }
     }
 
-    /// Asks for what the state machine wants to be done, after each of its steps.
+    /// Queues the effects of a step of the state machine. To be called after each step.
     fn follow(&mut self, file: &Rc<VassalFile>, output: Output, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let (state, deadline) = (vassal.state(), vassal.instance.machine.deadline());

@@ -28,7 +28,7 @@ const VERSION: u8 = 13;
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
-    /// What the first emperor was started with.
+    /// Attributes that the first emperor was started with.
     pub origin: SavedOrigin,
     /// Since when there is an emperor.
     pub began: Instant,
@@ -36,7 +36,7 @@ pub struct Saved {
     pub client: Option<i32>,
     /// The file with our pid; empty if there is none.
     pub pid_file: Vec<u8>,
-    /// What the emperor runs with.
+    /// The settings and files that the emperor runs with.
     pub basis: SavedBasis,
     /// The emperor's own sockets.
     pub listeners: Vec<SavedListener>,
@@ -44,7 +44,7 @@ pub struct Saved {
     pub vassals: Vec<SavedVassal>,
 }
 
-/// What the first emperor was started with, for the programs that are started by it.
+/// Attributes that the first emperor was started with. The programs that it starts get them back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedOrigin {
     /// The signal mask.
@@ -55,8 +55,8 @@ pub struct SavedOrigin {
     pub nofile_hard: Option<u64>,
 }
 
-/// What an emperor runs with: enough for the next program to go on where the configuration cannot be read, or
-/// what the configuration asks for is not there.
+/// The settings and files that an emperor runs with: enough for the next program to go on where the
+/// configuration cannot be read, or what the configuration asks for is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedBasis {
     /// The settings that its plan was made of.
@@ -88,15 +88,15 @@ pub struct SavedListener {
 pub struct SavedVassal {
     /// Its file.
     pub file: VassalFile,
-    /// What is known of it.
+    /// All that is known of it.
     pub vassal: Vassal,
-    /// What is held of its process.
+    /// The descriptors of its process.
     pub process: Option<SavedProcess>,
     /// The sockets that are held for it.
     pub sockets: SavedSockets,
 }
 
-/// What is held of a process.
+/// The descriptors of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedProcess {
     /// The descriptor of the process.
@@ -114,7 +114,7 @@ pub struct SavedProcess {
 pub struct SavedSockets {
     /// All of them, with the on-demand socket.
     pub sockets: Vec<SavedSocket>,
-    /// Who has bound those that are the vassal's.
+    /// The user who has bound those that are the vassal's.
     pub owner: Owner,
     /// The file of the on-demand socket, if it has one.
     pub demand_file: Option<FileId>,
@@ -143,7 +143,7 @@ impl Saved {
         out.bytes
     }
 
-    /// Reads what [`Saved::encode`] wrote; `None` if that was another version's, or is not whole.
+    /// Reads the bytes of [`Saved::encode`]; `None` if they are of another version, or not whole.
     pub fn decode(bytes: &[u8], now: Instant) -> Option<Self> {
         let rest = bytes.strip_prefix(&[protocol::VERSION, VERSION])?;
         let mut input = Reader { rest, now };
@@ -399,7 +399,7 @@ impl Writer {
     }
 }
 
-/// Reads what [`Writer`] has written. Each function returns `None` if that is not what is there.
+/// Reads the bytes of a [`Writer`]. Each function returns `None` if the bytes are something else.
 struct Reader<'a> {
     rest: &'a [u8],
     now: Instant,

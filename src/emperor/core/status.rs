@@ -1,4 +1,4 @@
-//! How the vassals are: what is known of each, as a line of the log, a table or JSON.
+//! The status of vassals, for logs, commands, stats and metrics.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use super::text::Count;
 use super::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
-/// What is known of one vassal.
+/// The status of one vassal.
 #[derive(Clone)]
 pub struct Status<'a> {
     /// Its name.
@@ -28,7 +28,7 @@ pub struct Status<'a> {
     pub uptime: Option<Duration>,
     /// How long until the next instance is tried.
     pub next_try: Option<Duration>,
-    /// What has happened to it so far.
+    /// Its history.
     pub history: &'a History,
     /// When its file was modified, in seconds since 1970; 0 if it could not be looked at.
     pub modified: u64,
@@ -42,11 +42,11 @@ pub struct Status<'a> {
     pub loyal: Option<Instant>,
     /// When the app last said that it is alive.
     pub heartbeat: Option<Instant>,
-    /// What the app does at present, in its own words.
+    /// The present activity of the app, in its own words.
     pub said: Option<&'a str>,
     /// When the instance was created.
     pub born: Option<Instant>,
-    /// Who owns the instance's file.
+    /// The owner of the instance's file.
     pub owner: Option<Owner>,
     /// Where the emperor listens for it.
     pub on_demand: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! What is known of one vassal.
+//! One vassal, as far as the emperor knows it.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Vassal {
     pub(super) on_demand: Option<Address>,
     /// Whether that address was asked for, and is not known yet.
     pub(super) is_asking: bool,
-    /// What has happened so far.
+    /// Its history.
     pub(super) history: History,
     /// The checked mountpoints.
     pub(super) mountpoints: Mountpoints,
@@ -53,7 +53,7 @@ impl Vassal {
         self.instance.machine.state()
     }
 
-    /// What is known of its process, if there is one.
+    /// The facts about its process, if there is one.
     pub fn process(&self) -> Option<&ProcessFacts> {
         self.instance.process.as_ref()
     }
@@ -117,7 +117,7 @@ impl Vassal {
         };
     }
 
-    /// What is to be told of it.
+    /// Its status, for logs, commands, stats and metrics.
     pub(super) fn status<'a>(&'a self, file: &'a VassalFile, now: Instant) -> Status<'a> {
         let process = self.instance.process.as_ref();
         let (mut since, mut next_try) = (None, None);

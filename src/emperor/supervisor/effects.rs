@@ -17,8 +17,8 @@ use crate::log_of;
 use crate::protocol::ToVassal;
 
 impl Supervisor {
-    /// Does everything that the registry has decided. What comes of an effect is told to the registry before
-    /// the next effect is carried out.
+    /// Carries out everything that the registry has decided. The registry is told the result of an effect
+    /// before the next effect is carried out.
     pub(super) fn run_effects(&mut self, now: Instant) {
         while let Some((file, effect)) = self.registry.next_effect() {
             if let Some(event) = self.carry_out(&file, effect, now) {
@@ -27,7 +27,7 @@ impl Supervisor {
         }
     }
 
-    /// Carries one effect out. Returns what came of it, if that is known at once.
+    /// Carries one effect out. Returns the result, if that is known at once.
     fn carry_out(&mut self, file: &Rc<VassalFile>, effect: Effect, now: Instant) -> Option<Event> {
         match effect {
             Effect::Log(line) => log_of!(file, "{line}"),
@@ -104,7 +104,8 @@ impl Supervisor {
     }
 
     /// Makes the on-demand socket that a vassal is to have, unless it is there already, and waits for no
-    /// connection to an earlier one. `operation`, `object` and `processes` are what it is for.
+    /// connection to an earlier one. `operation` and `object` are for the error message; `processes` is
+    /// the number of processes that are about to be created.
     fn open_demand(
         &mut self,
         file: &Rc<VassalFile>,

@@ -11,7 +11,8 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::{Packet, Process};
 use crate::error::{Context, Error, Result};
 
-/// What tells the events of on-demand sockets from those of links; the socket's number follows.
+/// Set in the events of on-demand sockets, and not in those of links; the socket's number is in the lower
+/// bits.
 const ON_DEMAND: u64 = 1 << 32;
 
 /// How many links are looked at per turn.
@@ -28,7 +29,7 @@ pub(super) struct Handles {
     sockets: u64,
 }
 
-/// What is held for one vassal.
+/// The descriptors that are held for one vassal.
 #[derive(Default)]
 struct Handle {
     process: Option<Process>,
@@ -37,7 +38,7 @@ struct Handle {
     polled_fd: Option<i32>,
 }
 
-/// What is ready.
+/// A descriptor that is ready.
 pub(super) enum Ready {
     /// A link has something to read.
     Link(Rc<VassalFile>),
@@ -58,7 +59,7 @@ impl Handles {
         })
     }
 
-    /// What is ready now, or a part of it.
+    /// The descriptors that are ready now, or a part of them.
     pub(super) fn ready(&self) -> Vec<Ready> {
         let mut events = Vec::with_capacity(LINKS_PER_TURN);
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };

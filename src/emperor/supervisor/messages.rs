@@ -1,4 +1,4 @@
-//! What comes over the links, and clients that connect to vassals on demand.
+//! Messages on the links, and clients that connect to vassals on demand.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::protocol::{FromVassal, KeptSocket};
 const PACKETS_PER_TURN: usize = 512;
 
 impl Supervisor {
-    /// Takes in what is ready: messages of instances, and first connections.
+    /// Takes in the messages and first connections that are ready.
     pub fn listen_to_vassals(&mut self, now: Instant) {
         for ready in self.handles.ready() {
             match ready {

@@ -1,4 +1,4 @@
-//! The vassals across an upgrade: what the next program needs to know of them, and going on with them there.
+//! The vassals across an upgrade: saving them for the next program, and going on with them there.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::emperor::instance::process::Process;
 use crate::log_of;
 
 impl Supervisor {
-    /// What a program that takes our place needs to know.
+    /// The vassals, for a program that takes the place of this one.
     pub fn save(&self) -> Vec<SavedVassal> {
         let save = |(file, vassal): (&Rc<VassalFile>, _)| SavedVassal {
             file: VassalFile::clone(file),
@@ -24,7 +24,7 @@ impl Supervisor {
         self.registry.vassals().map(save).collect()
     }
 
-    /// Goes on with the vassals of the program in whose place we are.
+    /// Goes on with the vassals of the program before this one.
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
         for SavedVassal { file, vassal, process, sockets } in saved {
             let file = Rc::new(file);
@@ -45,8 +45,8 @@ impl Supervisor {
     }
 
     /// After a scan: ends vassals that were taken over and whose files are not there any more, or that the
-    /// scan `would` have found if their directories were watched. Whether there are others whose files no
-    /// scan has found yet.
+    /// scan `would` have found if their directories were watched. Returns whether there are others whose
+    /// files no scan has found yet.
     pub fn drop_unclaimed(&mut self, would: impl Fn(&VassalFile) -> bool, now: Instant) -> bool {
         let unclaimed = self.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
         let unclaimed: Vec<_> = unclaimed.map(|(file, _)| Rc::clone(file)).collect();

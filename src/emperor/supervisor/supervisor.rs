@@ -28,9 +28,9 @@ const FINISHING: Duration = Duration::from_secs(2);
 
 /// Supervises all vassals.
 pub struct Supervisor {
-    /// What is known of them, and decided.
+    /// Knows the vassals, and decides.
     pub(super) registry: Registry,
-    /// What is held for them.
+    /// The descriptors that are held for them.
     pub(super) handles: Handles,
     pub(super) spawner: Spawner,
     pub(super) commands: Commands,
@@ -61,7 +61,7 @@ impl Supervisor {
         })
     }
 
-    /// What is known of the vassals.
+    /// The registry, to look things up.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -92,7 +92,7 @@ impl Supervisor {
         self.apply(file, Event::Removed(why), now);
     }
 
-    /// Does what a command asks for, and says what comes of it.
+    /// Carries out an order of a command, and returns the first answer to it.
     ///
     /// # Errors
     /// As [`Registry::handle_order`].
@@ -129,7 +129,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Does what is due, or a part of it; [`Supervisor::deadline`] stays in the past while there is more.
+    /// Does everything that is due, or a part of it; [`Supervisor::deadline`] stays in the past while there
+    /// is more.
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
         self.questions.time(now);
@@ -221,7 +222,7 @@ impl Supervisor {
         self.commands.is_idle() && self.questions.is_idle() && self.checks.count() == 0
     }
 
-    /// Tells the registry what has happened, and does what it decides.
+    /// Tells the registry of an event, and carries out its decisions.
     pub(super) fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         self.registry.apply(file, event, now);
         self.run_effects(now);

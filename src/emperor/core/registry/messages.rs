@@ -1,4 +1,4 @@
-//! What PID 1 says over its link.
+//! Messages of PID 1 over its link.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

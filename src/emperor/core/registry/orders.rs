@@ -1,4 +1,4 @@
-//! What a command asks for, and what has become of it.
+//! Orders of commands, and their outcomes.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal::Vassal;
 
 impl Registry {
-    /// Does what a command asks for, and says what comes of it.
+    /// Carries out an order, and returns the first answer to it.
     ///
     /// # Errors
     /// There is no such vassal, or it is in no state for it.
@@ -50,7 +50,7 @@ impl Registry {
         Ok(format!("{}: {how}", file.shown()))
     }
 
-    /// What has become of an order that was [given](Self::handle_order), and how the vassal is.
+    /// The outcome of an order that was [given](Self::handle_order), and the status of the vassal.
     pub fn outcome(&self, order: Order, name: &OsStr, now: Instant) -> (Outcome, String) {
         let shown = readable(name);
         let found = self.names.get(name).and_then(|file| Some((file, self.vassals.get(file)?)));

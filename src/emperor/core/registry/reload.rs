@@ -1,4 +1,4 @@
-//! What becomes of a reload.
+//! The answers to reloads.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ impl Registry {
         self.follow(file, output, now);
     }
 
-    /// The answer to a reload. The app that runs is not stopped for a file that nobody can run: a process of
+    /// The answer to a reload. The app that runs is not stopped for a file that cannot be run: a process of
     /// its own reads that before.
     pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
