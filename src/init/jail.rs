@@ -116,7 +116,7 @@ impl Jail {
             stand: None,
             passed: &[],
             sockets: &[],
-            limits: &[],
+            resources: None,
             signals: &self.signals,
             heard: None,
         }

@@ -3,6 +3,7 @@
 use crate::config::plan::{Action, Hook, Limited, Located, Location, Phase, VassalPlan};
 use crate::error::Error;
 use crate::identity::Part;
+use crate::protocol::EXIT_SETUP;
 
 /// A step of a child, between its creation and its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// In a step ahead of the program of the child.
+    pub fn of_setup(step: Step, error: Error) -> Self {
+        Self { step, error, status: EXIT_SETUP }
+    }
+
     /// For the report of the child to its parent.
     pub fn to_bytes(&self) -> Vec<u8> {
         let last = STEPS.len() - 1;

@@ -9,14 +9,14 @@ use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
-use crate::config::plan::{Limit, Located};
+use crate::config::plan::ResourcePlan;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, DropError, Identity};
 use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::listen_fds::{self, Socket};
-use crate::init::child::rlimits;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP};
+use crate::init::child::resources;
+use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::{fd, signal};
@@ -77,8 +77,8 @@ pub struct Launch<'a> {
     pub passed: &'a [BorrowedFd<'a>],
     /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
     pub sockets: &'a [Socket],
-    /// What it may use at most.
-    pub limits: &'a [Located<Limit>],
+    /// How much it may use; `None` for as much as we.
+    pub resources: Option<&'a ResourcePlan>,
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
     /// A signal that it must not ignore because we did.
@@ -95,6 +95,11 @@ pub struct Launched {
 
 /// In a child: what it has to say, or its failure.
 type Outcome = Result<String, Failure>;
+
+/// Makes an error the failure of a step.
+fn of_step(step: Step) -> impl Fn(Error) -> Failure {
+    move |error| Failure::of_setup(step, error)
+}
 
 impl Launch<'_> {
     /// Creates a child that executes a program, which is searched for in PATH.
@@ -119,7 +124,7 @@ impl Launch<'_> {
     /// # Errors
     /// As [`Launch::program`].
     pub fn work(&self, work: impl FnOnce() -> Result<String>) -> Result<Launched> {
-        self.create(OsStr::new("a child process"), || work().map_err(failed_in(Step::Work)))
+        self.create(OsStr::new("a child process"), || work().map_err(of_step(Step::Work)))
     }
 
     fn create(&self, name: &OsStr, life: impl FnOnce() -> Outcome) -> Result<Launched> {
@@ -165,21 +170,21 @@ impl Launch<'_> {
         if let Some(mask) = self.umask {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
-        for Located { value: limit, .. } in self.limits {
-            rlimits::set(limit).map_err(failed_in(Step::Limit(limit.resource)))?;
+        if let Some(plan) = self.resources {
+            resources::take_on(plan)?;
         }
         if let Some(identity) = self.identity {
             let dropped = identity.assume_by_parts(self.confinement);
-            dropped.map_err(|DropError { part, error }| failed_in(Step::Drop(part))(error))?;
+            dropped.map_err(|DropError { part, error }| Failure::of_setup(Step::Drop(part), error))?;
         }
         if self.dies_with_us {
             // After the last change of identity, which would clear it.
             let set = clone::die_with(parent).context("set", "the parent death signal");
-            set.map_err(failed_in(Step::ParentDeath))?;
+            set.map_err(of_step(Step::ParentDeath))?;
         }
         // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
-        self.workdir.enter().map_err(failed_in(Step::Workdir))?;
-        self.pass_descriptors().map_err(failed_in(Step::Descriptors))
+        self.workdir.enter().map_err(of_step(Step::Workdir))?;
+        self.pass_descriptors().map_err(of_step(Step::Descriptors))
     }
 
     fn pass_descriptors(&self) -> Result<()> {
@@ -207,11 +212,6 @@ impl Launch<'_> {
         let envp = Strings::environment(variables);
         exec_in_path(program, path, script, argv, &envp)
     }
-}
-
-/// Makes an error the failure of a step.
-fn failed_in(step: Step) -> impl Fn(Error) -> Failure {
-    move |error| Failure { step, error, status: EXIT_SETUP }
 }
 
 impl Launched {

@@ -14,4 +14,4 @@ pub mod job;
 pub mod launch;
 pub mod listen_fds;
 pub mod reaper;
-pub mod rlimits;
+pub mod resources;

@@ -138,7 +138,7 @@ fn launch(
         stand,
         passed: &passed,
         sockets,
-        limits: &plan.resources.limits,
+        resources: Some(&plan.resources),
         // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
         heard: is_uwsgi.then(|| plan.signal_to_stop()),
         ..jail.helper(as_user)

@@ -1,0 +1,33 @@
+//! How much the app alone may use: its resource limits.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::config::plan::{Limit, Limited, ResourcePlan};
+use crate::error::{Context, Result};
+use crate::init::child::failure::{Failure, Step};
+
+/// Limits the calling process, which is to become the app.
+///
+/// # Errors
+/// EPERM for more than our own hard limit (setrlimit(2)).
+pub fn take_on(plan: &ResourcePlan) -> std::result::Result<(), Failure> {
+    for limit in &plan.limits {
+        let limit = limit.value;
+        limit_to(limit).map_err(|error| Failure::of_setup(Step::Limit(limit.resource), error))?;
+    }
+    Ok(())
+}
+
+/// A limit of 0 is none, as for uWSGI.
+fn limit_to(Limit { resource, value }: Limit) -> Result<()> {
+    let (resource, what) = match resource {
+        Limited::AddressSpace => (Resource::As, "address space"),
+        Limited::Descriptors => (Resource::Nofile, "open files"),
+        Limited::Processes => (Resource::Nproc, "processes"),
+    };
+    if value == 0 {
+        return Ok(());
+    }
+    let both = Rlimit { current: Some(value), maximum: Some(value) };
+    setrlimit(resource, both).context(&format!("limit {what} to"), value)
+}
