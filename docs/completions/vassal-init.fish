@@ -88,6 +88,7 @@ complete -c vassal-init -l mountpoint-check-interval -x -d 'time between two che
 complete -c vassal-init -l mountpoint-check-timeout -x -d 'time for an answer (default: 5s)'
 complete -c vassal-init -l mountpoint-lost -x -d 'what follows a loss (default: destroy)'
 complete -c vassal-init -l mountpoint-timeout -x -d 'time to appear at the start (default: 30s)'
+complete -c vassal-init -l nice -x -d 'the app\'s nice value, -20 (first) to 19 (last)'
 complete -c vassal-init -l no-initgroups -d 'leave out the user\'s supplementary groups'
 complete -c vassal-init -l no-new-privs -d 'set-id programs give no rights (default: true)'
 complete -c vassal-init -l oom-score-adj -x -d 'rank for out-of-memory kills, -1000 to 1000'

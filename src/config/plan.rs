@@ -155,6 +155,8 @@ pub struct ResourcePlan {
     pub cgroup_optional: bool,
     /// Limits of the app (`limit-*`).
     pub limits: Vec<Located<Limit>>,
+    /// The app's nice value, -20 to 19 (`nice`, setpriority(2)).
+    pub nice: Option<Located<i32>>,
     /// How soon the kernel ends it when memory runs out, -1000 to 1000 (`oom-score-adj`, proc(5)).
     pub oom_score_adj: Option<Located<i32>>,
 }

@@ -7,6 +7,8 @@ use super::plan::{Privileges, ResourcePlan, VassalPlan};
 
 /// Bits of capabilities(7): to become another user and group, and to drop capabilities from the bounding set.
 const BECOME_USER: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+/// A nice value below the present one, which may be any.
+const SYS_NICE: u64 = 1 << 23;
 
 impl VassalPlan {
     /// The capabilities that PID 1 needs to start the app as an ordinary user, as bits (capabilities(7)).
@@ -32,10 +34,17 @@ impl VassalPlan {
             listen: _,
             keep_sockets: _,
         } = self;
-        // The limits are those that any process may set: none is above the hard limit of PID 1.
-        let ResourcePlan { cgroups: _, cgroup_options: _, cgroup_optional: _, limits: _, oom_score_adj: _ } =
-            resources;
-        BECOME_USER | privileges.kept()
+        // A limit is one that any process may set: none is above the hard limit of PID 1.
+        let ResourcePlan {
+            cgroups: _,
+            cgroup_options: _,
+            cgroup_optional: _,
+            limits: _,
+            nice,
+            oom_score_adj: _,
+        } = resources;
+        let for_nice = if nice.is_some() { SYS_NICE } else { 0 };
+        BECOME_USER | privileges.kept() | for_nice
     }
 }
 

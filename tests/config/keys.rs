@@ -42,6 +42,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("mountpoint-check-timeout", "1s"),
     ("mountpoint-lost", "remount"),
     ("mountpoint-timeout", "1s"),
+    ("nice", "7"),
     ("no-initgroups", "true"),
     ("no-new-privs", "false"),
     ("oom-score-adj", "7"),
@@ -168,6 +169,8 @@ fn every_key_of_a_vassal_is_read_and_a_reload_does_with_it_what_its_row_says() {
         };
         let is_fresh = matches!(reload, Reload::FreshJail(_));
         assert_eq!(old.jail_change(&new).is_some(), is_fresh, "{line}: {reload:?}");
+        let is_startable = old.start_rights() == new.start_rights();
+        assert!(is_startable || is_fresh, "{line}: a reload has no right to start the app");
     }
     for (key, value) in HARMLESS {
         assert_eq!(vassal("").jail_change(&vassal(&format!("{key} = {value}"))), None, "{key} = {value}");

@@ -329,6 +329,22 @@ fn man_pages_and_completions_are_those_of_the_table() {
     }
 }
 
+/// Fails where a document has other names than there are, in order; and says which.
+fn same(document: &str, documented: &[String], known: &[String]) {
+    let without = |some: &[String], others: &[String]| {
+        some.iter().filter(|name| !others.contains(name)).cloned().collect::<Vec<_>>().join(", ")
+    };
+    let (missing, unknown) = (without(known, documented), without(documented, known));
+    assert!(
+        documented == known,
+        "{document}: missing: {missing}; unknown: {unknown}; or out of order, or twice"
+    );
+}
+
+fn all(names: impl Iterator<Item = &'static str>) -> Vec<String> {
+    names.map(str::to_owned).collect()
+}
+
 #[test]
 fn the_reference_has_every_option_once_and_no_other() {
     let reference = fs::read_to_string(root().join("docs/reference.md")).unwrap();
@@ -352,7 +368,7 @@ fn the_reference_has_every_option_once_and_no_other() {
     documented.sort();
     known.sort();
     known.dedup();
-    assert_eq!(documented, known);
+    same("the tables of docs/reference.md", &documented, &known);
 }
 
 /// The names between backticks in the paragraph of a text that begins like this.
@@ -375,7 +391,7 @@ fn behaviour_tells_what_a_reload_does_with_each_key() {
         ("\nThese keys shape the jail:", rows(|reload| matches!(reload, Reload::FreshJail(_)))),
         ("\nThese count as soon as the vassal is reloaded,", rows(|reload| matches!(reload, Reload::Live))),
     ] {
-        assert_eq!(named(&behaviour, beginning), expected, "docs/behaviour.md:{beginning}");
+        same(&format!("docs/behaviour.md,{beginning}"), &named(&behaviour, beginning), &expected);
     }
 }
 
@@ -391,11 +407,11 @@ fn the_reference_has_every_action_and_function() {
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let mut documented: Vec<_> = rows.iter().flat_map(|row| names(row[1])).collect();
     documented.sort();
-    assert_eq!(documented, actions::names().collect::<Vec<_>>());
+    same("the table of actions of docs/reference.md", &documented, &all(actions::names()));
     let of_call = rows.iter().filter(|row| row[1].contains("`call"));
     let mut called: Vec<_> = of_call.flat_map(|row| names(row[2]).into_iter().chain(names(row[3]))).collect();
     called.sort();
-    assert_eq!(called, actions::functions().collect::<Vec<_>>());
+    same("the functions in docs/reference.md", &called, &all(actions::functions()));
 }
 
 #[test]

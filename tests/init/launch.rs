@@ -74,6 +74,16 @@ fn a_capability_that_is_not_to_be_had_is_the_fault_of_cap() {
 }
 
 #[test]
+fn a_nice_value_that_is_not_to_be_had_is_the_fault_of_nice() {
+    sandboxed(|sandbox| {
+        let wrapper = without("sys_nice");
+        let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+        let lines = ["chdir = /", "nice = -20", "uid = user001", APP];
+        blames(sandbox, &wrapper, &lines, lines[1], "set the nice value to -20: Permission denied");
+    });
+}
+
+#[test]
 fn a_limit_above_the_hard_limit_is_the_fault_of_its_key() {
     sandboxed(|sandbox| {
         let wrapper = ["prlimit", "--nofile=100", "--nproc=100"];

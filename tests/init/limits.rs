@@ -351,3 +351,65 @@ fn limits_of_the_app_are_set_before_it_starts() {
         vassal.wait_for("unlimited");
     });
 }
+
+/// The nice value of a process (field 19 of proc_pid_stat(5)).
+fn nice_of(pid: i32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().parse().unwrap()
+}
+
+/// Whatever that of whoever starts it is, and whether it is more or less.
+#[test]
+fn an_app_has_its_nice_value_and_hooks_that_of_pid_1() {
+    sandboxed(|sandbox| {
+        let own = nice_of(std::process::id() as i32).to_string();
+        for (user, value) in [("uid = user001", "-7"), ("uid = user001", "19"), ("", "-20"), ("", "5")] {
+            let lines =
+                format!("{user}\nexec-as-user = nice\nexec-pre-app = nice\nnice = {value}\ncommand = nice");
+            assert_eq!(sandbox.said(&lines), [own.as_str(), own.as_str(), value], "{lines}");
+        }
+        let mut command = sandbox.wrapped(&["nice", "-n", "15"], "vassal-init");
+        command.arg(sandbox.ini("vassal", "uid = user001\nnice = 3\ncommand = nice"));
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "3\n", "{output:?}");
+        // For a command, too.
+        let output = sandbox.program("vassal-init").args(["--nice", "7", "--", "nice"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "7\n", "{output:?}");
+        for value in ["-21", "20", "", "x"] {
+            let output =
+                sandbox.program("vassal-init").args(["--nice", value, "--", "nice"]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("is not a number from -20 to 19"), "{value}: {said}");
+        }
+    });
+}
+
+/// Its right is one that PID 1 has given up where no nice value was asked for.
+#[test]
+fn a_reload_changes_a_nice_value_or_asks_for_a_fresh_jail() {
+    sandboxed(|sandbox| {
+        let vassal = |nice: &str| sandbox.vassal("a", &format!("uid = user001\n{nice}\n{STEADY}"));
+        let own = nice_of(std::process::id() as i32);
+        vassal("");
+        let emperor = sandbox.emperor(&[]);
+        let mut init = emperor.wait_running(1, "a");
+        let mut app = process::only("sleep").pid;
+        for (line, nice, is_fresh) in [
+            ("nice = 5", 5, true),
+            ("nice = -5", -5, false),
+            ("nice = 7", 7, false),
+            ("", own, true),
+            ("nice = -5", -5, true),
+        ] {
+            vassal(line);
+            let next = eventually("another app", || match process::named("sleep").as_slice() {
+                [next] if next.pid != app => Some(next.pid),
+                _ => None,
+            });
+            assert_eq!((nice_of(next), emperor.pid_of("a") != init), (nice, is_fresh), "{line}");
+            (app, init) = (next, emperor.pid_of("a"));
+        }
+        assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+    });
+}

@@ -113,13 +113,13 @@ fn share(text: &[u8]) -> Option<String> {
     (quota > 0).then(|| format!("{quota} {period}"))
 }
 
-/// A whole number that may be below zero, from -1000 to 1000.
-pub(crate) fn oom_score_adj(text: &[u8]) -> Parsed<i32> {
+/// A whole number in these bounds, which may be below zero.
+pub(crate) fn between(text: &[u8], least: i32, most: i32) -> Parsed<i32> {
     let (number, sign) = text.strip_prefix(b"-").map_or((text, 1), |number| (number, -1));
     let value = integer::<i32>(number).map(|number| sign * number);
     value
-        .filter(|value| (-1000..=1000).contains(value))
-        .ok_or_else(|| format!("{} is not a number from -1000 to 1000", quoted(text)))
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| format!("{} is not a number from {least} to {most}", quoted(text)))
 }
 
 /// A user or group: a number or a name.
@@ -371,8 +371,15 @@ mod tests {
         {
             assert!(option(key, text).is_err(), "{key} {text}");
         }
-        assert_eq!((oom_score_adj(b"-1000"), oom_score_adj(b"7")), (Ok(-1000), Ok(7)));
-        assert!(oom_score_adj(b"1001").is_err() && oom_score_adj(b"--1").is_err());
+    }
+
+    #[test]
+    fn numbers_in_bounds() {
+        let number = |text: &str| between(text.as_bytes(), -1000, 19);
+        assert_eq!((number("-1000"), number("19"), number("0")), (Ok(-1000), Ok(19), Ok(0)));
+        for text in ["-1001", "20", "--1", "+1", "", "-", "1.5", "99999999999"] {
+            assert!(number(text).is_err(), "{text}");
+        }
     }
 
     #[test]

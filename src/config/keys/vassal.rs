@@ -87,11 +87,11 @@ static OF_VASSALS: &[Row] = &[
     key(User, "cap", Value("LIST"), "capabilities that the app keeps\n\
         Where it runs as another user. Names as in capabilities(7), with or without cap_, or numbers, \
         separated by commas.",
-        START_RIGHTS, |to, it| capabilities(to, it)),
+        KEPT_CAPABILITIES, |to, it| capabilities(to, it)),
     key(User, "cap-drop", Value("LIST"), "capabilities that the app cannot have; or all\n\
         Whoever it is. They are taken from all its sets, the bounding set too, so that no program it \
         executes brings them back.",
-        START_RIGHTS, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
+        KEPT_CAPABILITIES, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",
         fresh("gid", |old, new| differ(&old.run_as.gid, &new.run_as.gid)),
@@ -211,10 +211,16 @@ static OF_VASSALS: &[Row] = &[
         NextApp, |to, it| limit(to, it, Limited::Processes, 1)),
     key(Limits, "memory-max", Value("SIZE"), "memory of the vassal, as 512M; needs a cgroup",
         CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
+    key(Limits, "nice", Value("NUMBER"), "the app's nice value, -20 (first) to 19 (last)\n\
+        Of the app and what it starts, not of hooks.",
+        fresh_for("from or to none", "nice", |old, new| {
+            old.resources.nice.is_some() != new.resources.nice.is_some()
+        }),
+        |to, it| it.set_located(&mut to.plan.resources.nice, |text| values::between(text, -20, 19))),
     key(Limits, "oom-score-adj", Value("NUMBER"), "rank for out-of-memory kills, -1000 to 1000\n\
         The process with the highest one is killed first.",
         fresh("oom-score-adj", |old, new| differ(&old.resources.oom_score_adj, &new.resources.oom_score_adj)),
-        |to, it| it.set_located(&mut to.plan.resources.oom_score_adj, values::oom_score_adj)),
+        |to, it| it.set_located(&mut to.plan.resources.oom_score_adj, |text| values::between(text, -1000, 1000))),
     key(Limits, "pids-max", Value("COUNT"), "processes and threads; needs a cgroup",
         CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
 ];
@@ -270,11 +276,11 @@ const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot
 /// They are bound with rights that PID 1 gives up afterwards.
 const SOCKETS: Reload = fresh("a socket", |old, new| differ(&old.listen, &new.listen));
 
-/// PID 1 has given up all other rights.
-const START_RIGHTS: Reload = fresh_for(
+/// PID 1 has given up all others.
+const KEPT_CAPABILITIES: Reload = fresh_for(
     "of what the app keeps in the end",
     "what the app keeps of the capabilities (cap, cap-drop)",
-    |old, new| old.start_rights() != new.start_rights(),
+    |old, new| old.privileges.kept() != new.privileges.kept(),
 );
 
 /// What counts of the hooks that a reload skips.

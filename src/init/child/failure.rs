@@ -10,6 +10,8 @@ use crate::protocol::EXIT_SETUP;
 pub enum Step {
     /// A resource limit.
     Limit(Limited),
+    /// The nice value.
+    Nice,
     /// A part of the privilege drop.
     Drop(Part),
     /// The signal that it gets when PID 1 dies.
@@ -23,10 +25,11 @@ pub enum Step {
 }
 
 /// Every step, each at the place of its number in the report of a child.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step::Limit(Limited::AddressSpace),
     Step::Limit(Limited::Descriptors),
     Step::Limit(Limited::Processes),
+    Step::Nice,
     Step::Drop(Part::Dropped),
     Step::Drop(Part::Groups),
     Step::Drop(Part::Group),
@@ -85,6 +88,7 @@ impl Step {
             Self::Limit(resource) => {
                 limits.iter().rev().find(|limit| limit.value.resource == resource).map(source)
             }
+            Self::Nice => plan.resources.nice.as_ref().map(source),
             Self::Drop(Part::Dropped) => privileges.cap_drop.as_ref().map(source),
             Self::Drop(Part::Groups | Part::User) => first(&run_as.uid).or_else(|| first(&run_as.gid)),
             Self::Drop(Part::Group) => first(&run_as.gid).or_else(|| first(&run_as.uid)),

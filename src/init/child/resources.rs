@@ -1,19 +1,24 @@
-//! How much the app alone may use: its resource limits.
+//! How much the app alone may use: its resource limits and its nice value.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
 
 use crate::config::plan::{Limit, Limited, ResourcePlan};
 use crate::error::{Context, Result};
 use crate::init::child::failure::{Failure, Step};
 
-/// Limits the calling process, which is to become the app.
+/// Takes it on for the calling process, which is to become the app.
 ///
 /// # Errors
-/// EPERM for more than our own hard limit (setrlimit(2)).
+/// EPERM for more than our own hard limit (setrlimit(2)); EACCES for a lower nice value without `CAP_SYS_NICE`
+/// (setpriority(2)).
 pub fn take_on(plan: &ResourcePlan) -> std::result::Result<(), Failure> {
     for limit in &plan.limits {
         let limit = limit.value;
         limit_to(limit).map_err(|error| Failure::of_setup(Step::Limit(limit.resource), error))?;
+    }
+    if let Some(nice) = &plan.nice {
+        let set = setpriority_process(None, nice.value).context("set the nice value to", nice.value);
+        set.map_err(|error| Failure::of_setup(Step::Nice, error))?;
     }
     Ok(())
 }
