@@ -39,6 +39,11 @@ impl Confinement {
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());
         Self { capabilities, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
+
+    /// Whether it takes nothing from a process that stays who it is.
+    pub fn is_none(&self) -> bool {
+        self.dropped.is_empty() && !self.no_new_privs
+    }
 }
 
 /// A part of the privilege drop.
@@ -111,6 +116,11 @@ impl Identity {
         }
         let reason = format!("emperor-tyrant runs this vassal as its file's owner: user {uid}, group {gid}");
         Err(Error::new("become", "another user or group", reason))
+    }
+
+    /// Whether a process that becomes this stays who it is.
+    pub fn is_unchanged(&self) -> bool {
+        self.uid.is_none() && self.gid.is_none() && self.groups.is_none()
     }
 
     /// Whether this is an ordinary user, who has no privileges but those it is given.

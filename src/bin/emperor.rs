@@ -19,7 +19,7 @@ vassal::entry!(main_of);
 fn main_of(words: Vec<OsString>) -> i32 {
     log::report_failures();
     // What we open must not come to stand where log lines and answers go.
-    fd::fill_standard();
+    fd::fill_standard(false);
     let words = words.get(1..).unwrap_or_default();
     if let Some(status) = emperor::api::client::command(words) {
         return status;

@@ -2,12 +2,11 @@
 #![no_main]
 
 use std::ffi::OsString;
-use std::rc::Rc;
 
 use vassal::config::cmdline::entrypoint::personality;
 use vassal::config::keys::vassal::VASSAL_INIT;
+use vassal::init::start;
 use vassal::init::watch::probe;
-use vassal::init::{entrypoint, start};
 use vassal::sys::memory::Patient;
 use vassal::{cli, config, log};
 
@@ -27,7 +26,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
         return status;
     }
     match personality(&words, &|name| std::env::var_os(name)) {
-        Some(call) => cli::answer(call, |entry| entrypoint::run(&Rc::new(entry))),
+        Some(call) => cli::answer(call, start::command_alone),
         None => {
             let words = words.get(1..).unwrap_or_default();
             cli::main(&VASSAL_INIT, words, config::check_vassal, start::from_command_line)

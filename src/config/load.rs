@@ -43,6 +43,11 @@ pub fn load_command(
     load_app(inputs, Some(command), false, world)
 }
 
+/// The plan of a command alone, without options.
+pub fn command_alone(command: &[OsString]) -> VassalPlan {
+    vassal::plan(&[], Some(command), &mut Diagnostics::default())
+}
+
 fn load_app(
     inputs: &[Input],
     command: Option<&[OsString]>,

@@ -31,8 +31,8 @@ mod rights;
 
 pub use input::Input;
 pub use load::{
-    Loaded, address, check_emperor, check_vassal, duration, expanded, load_command, load_emperor,
-    load_emperor_again, load_vassal, show_config,
+    Loaded, address, check_emperor, check_vassal, command_alone, duration, expanded, load_command,
+    load_emperor, load_emperor_again, load_vassal, show_config,
 };
 pub use setting::{PlainSetting, Setting};
 pub use world::{Status, World};

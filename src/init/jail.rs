@@ -2,17 +2,16 @@
 //! namespaces around it are.
 
 use std::ffi::OsStr;
-use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::config::plan::EnvChange;
 use crate::config::plan::VassalPlan;
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
 use crate::identity::Identity;
+use crate::init::child::environment::Environment;
 use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
@@ -20,8 +19,7 @@ use crate::log;
 use crate::mount::ops::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
-use crate::sys::signal;
-use crate::world;
+use crate::sys::{fd, signal};
 
 /// The surroundings of the vassal's processes.
 pub struct Jail {
@@ -35,7 +33,13 @@ pub struct Jail {
     pub(in crate::init) is_inside: bool,
     /// File mode creation mask of everything that comes later.
     pub(in crate::init) umask: Option<u32>,
-    pub(in crate::init) environment: Vec<(OsString, OsString)>,
+    pub(in crate::init) environment: Environment,
+    /// Whether the app is the command of an entrypoint, which gets what its starter gave to it.
+    pub(in crate::init) is_command: bool,
+    /// What a command gets that its starter has opened for it, until it has it; `None` where nothing else can be open.
+    pub(in crate::init) inherited: Option<fd::Inherited>,
+    /// Whether PID 1 still is in the directory it was started in, for the command to start there.
+    pub(in crate::init) is_at_start: bool,
     /// Whom children become from `as-user` on.
     pub(in crate::init) identity: Option<Identity>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
@@ -63,17 +67,34 @@ const NOT_INHERITED: [&str; 7] = [
 ];
 
 impl Jail {
-    /// Ours, with the plan's changes.
+    /// The environment that the plan gives to hooks and app. A vassal's starter says to us alone how it is to be told of the
+    /// vassal. A command's starter says it to the command, which has everything that is not changed.
     pub(in crate::init) fn set_environment(&mut self, plan: &VassalPlan) {
-        // What our starter wants to hear of us is not for the app to say: it gets its own.
-        let is_ours = |name: &OsString| !NOT_INHERITED.iter().any(|known| name == known);
-        self.environment = world::environment();
-        self.environment.retain(|(name, _)| is_ours(name));
-        for change in &plan.environment {
-            match change {
-                EnvChange::Set(name, value) => self.set_variable(name, Some(value.clone())),
-                EnvChange::Unset(name) => self.set_variable(name, None),
+        self.environment = match self.is_command {
+            true => Environment::inherited(),
+            false => {
+                let mut environment = Environment::default();
+                environment.remove(|name| NOT_INHERITED.iter().any(|known| name == *known));
+                environment
             }
+        };
+        self.environment.change(&plan.environment);
+    }
+
+    /// Where the app is to start; `None` where PID 1 still is itself.
+    pub(in crate::init) fn workdir_of_app(&self) -> Option<&Workdir> {
+        let stays = self.is_at_start && matches!(self.workdir, Workdir::Inherited(_));
+        Some(&self.workdir).filter(|_| !stays)
+    }
+
+    /// Lets go of everything that was only for the command. A directory of ours would keep a filesystem from being unmounted,
+    /// and a descriptor of ours the other end of a pipe from seeing its end.
+    pub(in crate::init) fn let_go(&mut self) {
+        if std::mem::take(&mut self.is_at_start) {
+            let _ = rustix::process::chdir("/");
+        }
+        if let Some(inherited) = self.inherited.take() {
+            inherited.close();
         }
     }
 
@@ -96,24 +117,19 @@ impl Jail {
         rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
     }
 
-    /// Sets or removes a variable in the environment of everything that comes later.
-    pub(in crate::init) fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) {
-        self.environment.retain(|(known, _)| known != name);
-        self.environment.extend(value.map(|value| (name.to_owned(), value)));
-    }
-
     /// A child that does a part of the setup, as the app's user or as ourselves. It leads a process group and has nothing
     /// but the standard descriptors.
     pub(in crate::init) fn helper(&self, as_user: bool) -> Launch<'_> {
         Launch {
             identity: self.identity.as_ref().filter(|_| as_user),
             confinement: None,
-            workdir: &self.workdir,
+            workdir: Some(&self.workdir),
             environment: &self.environment,
             umask: self.umask,
             own_group: true,
             dies_with_us: false,
             stand: None,
+            unexecutable: None,
             passed: &[],
             sockets: &[],
             resources: None,

@@ -8,7 +8,6 @@
 //! |---|---|
 //! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
 //! | [`unshare`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
-//! | [`entrypoint`] | one command without a vassal's life: its signals, its terminal, its status |
 //! | [`vassal`] | the parts of a vassal |
 //! | [`outcome`] | how a life ends, and how an error becomes its end |
 //! | [`life`] | the order of things: setup, the running app, reload, remount, shutdown |
@@ -20,7 +19,6 @@
 //! | [`watch`] | the checked mountpoints: who asks them, and what the answers mean |
 
 pub mod child;
-pub mod entrypoint;
 pub mod event_loop;
 pub mod jail;
 pub mod life;

@@ -2,15 +2,15 @@
 
 use crate::config::plan::Located;
 use crate::error::Result;
-use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::event_loop::wakeup::{Interruption, StopRequest};
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 
 /// How the vassal's life ended.
 pub enum End {
     /// The app ended by itself.
     App(WaitStatus),
-    /// It was told to stop.
-    Stopped,
+    /// It was told to stop, or could not be started anew.
+    Stopped(Option<StopRequest>),
     /// A hook ended it with this exit status.
     Hook(i32),
     /// A fatal step failed; with the exit status that says so.
@@ -19,6 +19,16 @@ pub enum End {
     Lost(String),
     /// The configuration is invalid; the first mistake.
     Invalid(String),
+}
+
+impl From<Interruption> for End {
+    fn from(interruption: Interruption) -> Self {
+        match interruption {
+            Interruption::Stop(request) => Self::Stopped(Some(request)),
+            Interruption::Lost(lost) => Self::Lost(lost.what),
+            Interruption::AppEnded(status) => Self::App(status),
+        }
+    }
 }
 
 /// Makes the error of a step that is no hook the vassal's end.
@@ -37,9 +47,4 @@ pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> Res
 /// The end by a step of the setup that failed, with what it was about.
 pub fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
     End::Setup(Box::new(SetupFailure { phase: phase.to_owned(), index, what, errno }), EXIT_SETUP)
-}
-
-/// The end that came in between a step: a lost mountpoint, else a request to stop.
-pub fn interrupted(events: &EventLoop) -> End {
-    events.lost.first().map_or(End::Stopped, |lost| End::Lost(lost.what.clone()))
 }

@@ -16,8 +16,9 @@ use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::files;
-use crate::init::entrypoint;
-use crate::init::life::setup::run;
+use crate::init::child::notices;
+use crate::init::life::pause::pause;
+use crate::init::life::run::run;
 use crate::init::unshare;
 use crate::init::vassal::Setup;
 use crate::protocol::{
@@ -35,13 +36,14 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
     let mut entry = None;
     if !command.words.is_empty() {
         match Entrypoint::own(command, &mut inputs, &|name| std::env::var_os(name)) {
-            Ok(ready) if inputs.is_empty() => return entrypoint::run(&Rc::new(ready)),
+            Ok(ready) if inputs.is_empty() => return command_alone(ready),
             Ok(configured) => entry = Some(configured),
             Err(report) => return cli::invalid(&report),
         }
     }
     let signals = signal::block_all();
-    fd::fill_standard();
+    let inherited = entry.as_ref().map(inherited_descriptors);
+    fd::fill_standard(entry.is_some());
     name_process();
     crate::log::init("vassal-init", &name_of(&inputs).to_string());
     if entry.is_none() {
@@ -62,7 +64,10 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
         Ok(loaded) => {
             crate::log::print_error(&loaded.warnings.to_string());
             if let Some(entry) = &entry {
-                entrypoint::follow_parent(entry);
+                notices::follow_parent(entry);
+                if let Some(number) = entry.ready_fd {
+                    fd::set_cloexec(number, true);
+                }
             }
             let stop = loaded.plan.signal_to_stop();
             if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
@@ -79,6 +84,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
                 owner: None,
                 link: None,
                 signals,
+                inherited,
                 kept: Vec::new(),
             })
         }
@@ -86,6 +92,40 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
             crate::log::print_error(&report.to_string());
             EXIT_CONFIG
         }
+    }
+}
+
+/// Runs a command that needs nothing prepared; returns the exit status.
+pub fn command_alone(entry: Entrypoint) -> i32 {
+    let signals = signal::block_all();
+    crate::log::init(entry.name, "");
+    notices::follow_parent(&entry);
+    if let Some(number) = entry.ready_fd {
+        fd::set_cloexec(number, true);
+    }
+    if entry.command.is_empty() {
+        return pause(Rc::new(entry));
+    }
+    run(Setup {
+        plan: Rc::new(config::command_alone(&entry.command)),
+        inputs: Vec::new(),
+        entry: Some(Rc::new(entry)),
+        namespaces: 0,
+        cgroup: PathBuf::new(),
+        owner: None,
+        link: None,
+        signals,
+        inherited: Some(fd::Inherited::All),
+        kept: Vec::new(),
+    })
+}
+
+/// What a command gets that its starter has opened for it: all but the descriptor that is for us.
+fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
+    let inherited = fd::Inherited::list();
+    match entry.ready_fd {
+        Some(number) => inherited.without(number),
+        None => inherited,
     }
 }
 
@@ -158,6 +198,7 @@ fn obey(
                 owner: hello.owner,
                 link: Some(link),
                 signals,
+                inherited: None,
                 kept,
             })
         }

@@ -6,23 +6,23 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::config::Input;
-use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::config::cmdline::entrypoint::{Entrypoint, Orphans};
 use crate::config::plan::VassalPlan;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error};
+use crate::init::child::environment::Environment;
 use crate::init::child::launch::Workdir;
 use crate::init::child::listen_fds::Socket;
+use crate::init::child::notices::{self, WARNINGS};
 use crate::init::event_loop::event_loop::EventLoop;
-use crate::init::event_loop::sources::Sources;
 use crate::init::jail::Jail;
 use crate::init::source::careful_world::Start;
 use crate::init::source::source::Source;
 use crate::init::steps::root;
 use crate::init::watch::mountpoints::Mountpoints;
-use crate::init::watch::oom::OomKills;
 use crate::init::watch::procfs::Procfs;
 use crate::mount::ops::Walk;
-use crate::protocol::{FileOwner, KeptSocket};
-use crate::sys::signal;
+use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, SetupFailure};
+use crate::sys::{fd, signal};
 
 /// All that a vassal needs to live.
 pub struct Setup {
@@ -42,6 +42,8 @@ pub struct Setup {
     pub link: Option<OwnedFd>,
     /// Signal mask and dispositions for the app.
     pub signals: signal::Inherited,
+    /// What a command gets that its starter has opened for it; `None` where nothing else can be open.
+    pub inherited: Option<fd::Inherited>,
     /// Sockets of an earlier instance.
     pub kept: Vec<KeptSocket>,
 }
@@ -67,37 +69,25 @@ pub struct Life {
 }
 
 impl Vassal {
-    pub(in crate::init) fn new(setup: Setup) -> Result<Self> {
-        if !rustix::process::getpid().is_init() {
-            // Orphans come to us, as they would to PID 1.
-            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-                .context("become", "subreaper")?;
+    /// Takes on what the process is to its parent, to orphans and to the emperor.
+    ///
+    /// # Errors
+    /// The exit status; the reason has been told.
+    pub fn new(setup: Setup) -> Result<Self, i32> {
+        if let Err(error) = adopt_orphans(setup.entry.as_deref()) {
+            return Err(start_failed(setup.link.as_ref(), "subreaper", &error));
         }
-        // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
-        let is_lasting = setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none();
-        let procfs = Rc::new(Procfs::open(is_lasting));
+        let procfs = Rc::new(match setup.inherited {
+            // Such a command needs nothing prepared, so /proc stays what it is.
+            Some(fd::Inherited::All) => Procfs::at_proc(),
+            // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
+            _ => Procfs::open(setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none()),
+        });
         let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
+        let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now());
+        let is_command = setup.entry.is_some();
         let mut vassal = Self {
-            events: EventLoop {
-                sources: Sources::new(setup.link, setup.entry.is_some())?,
-                mountpoints: Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now()),
-                oom: OomKills::default(),
-                entry: setup.entry,
-                job: None,
-                early_signals: Vec::new(),
-                app: None,
-                helper_pids: Vec::new(),
-                hook: None,
-                last_death: None,
-                childless: false,
-                stop: None,
-                lost: Vec::new(),
-                reload: None,
-                is_accepting: false,
-                is_repairing: false,
-                is_ending: false,
-                report_asked: None,
-            },
+            events: EventLoop::new(setup.entry, setup.link, mountpoints),
             jail: Jail {
                 walk: Walk { new_root: root::coming_root(&setup.plan), old_root: None },
                 umask: setup.plan.umask,
@@ -105,7 +95,10 @@ impl Vassal {
                 owner: setup.owner,
                 cgroup: setup.cgroup,
                 signals: setup.signals,
-                environment: Vec::new(),
+                environment: Environment::default(),
+                is_command,
+                is_at_start: is_command,
+                inherited: setup.inherited,
                 jail_workdir: workdir.clone(),
                 workdir,
                 is_inside: false,
@@ -124,4 +117,35 @@ impl Vassal {
         vassal.jail.set_environment(&vassal.source.plan);
         Ok(vassal)
     }
+}
+
+/// What we are to orphans when we are not PID 1: a vassal adopts them, as PID 1 would.
+fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
+    let own = rustix::process::getpid();
+    if own.is_init() {
+        return Ok(());
+    }
+    let adopt = || rustix::process::set_child_subreaper(Some(own)).context("become", "subreaper");
+    let Some(entry) = entry else { return adopt() };
+    match entry.orphans {
+        Orphans::Adopt => notices::warn_of(entry, adopt()),
+        Orphans::Warn if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) => {
+            let why = "neither PID 1 nor a subreaper (-s, TINI_SUBREAPER): orphans will not be reaped";
+            notices::say(entry, WARNINGS, format_args!("{why}"));
+        }
+        Orphans::Warn | Orphans::Leave => {}
+    }
+    Ok(())
+}
+
+/// Tells the log and the emperor why there is no vassal; returns the exit status.
+pub fn start_failed(link: Option<&OwnedFd>, phase: &str, error: &Error) -> i32 {
+    crate::log!("{error}");
+    if let Some(link) = link {
+        let failure =
+            SetupFailure { phase: phase.into(), index: 0, what: error.to_string(), errno: error.errno() };
+        // The emperor sees our exit status in any case.
+        let _ = protocol::send(link, &ExitReason::Setup(failure).encode(), None);
+    }
+    EXIT_SETUP
 }

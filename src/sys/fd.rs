@@ -84,19 +84,83 @@ pub fn cloexec_from(first: RawFd) {
     unsafe { close_range(first, libc::CLOSE_RANGE_CLOEXEC as i32) }
 }
 
+/// The descriptors that this process was started with, but for the standard ones: they are for a child, and this process
+/// neither knows nor uses them.
+#[derive(Debug)]
+pub enum Inherited {
+    /// All that are open: this process opens none.
+    All,
+    /// These.
+    Listed(Vec<RawFd>),
+}
+
+impl Inherited {
+    /// Before this process has opened one of its own.
+    pub fn list() -> Self {
+        let listed = || {
+            // The directory itself is among them, and closed again.
+            let directory =
+                rustix::fs::open("/proc/self/fd", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let entries = rustix::fs::Dir::read_from(directory.ok()?).ok()?;
+            let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_owned());
+            Some(names.filter_map(|name| name.to_str().ok()?.parse().ok()).collect())
+        };
+        let mut all: Vec<RawFd> = listed().unwrap_or_else(|| {
+            let mut open = Vec::new();
+            each_open(3, |fd| open.push(fd));
+            open
+        });
+        // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
+        all.retain(|&fd| fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1);
+        Self::Listed(all)
+    }
+
+    /// This one is taken over.
+    pub fn without(mut self, fd: RawFd) -> Self {
+        if let Self::Listed(all) = &mut self {
+            all.retain(|&known| known != fd);
+        }
+        self
+    }
+
+    /// Closes them, once the child has its copies.
+    pub fn close(self) {
+        match self {
+            Self::All => close_inherited(),
+            Self::Listed(all) => all.into_iter().for_each(|fd| {
+                // SAFETY: by the contract, nothing in this process uses it; and as it was open all the time, nothing that
+                // this process has opened can have its number.
+                unsafe { libc::close(fd) };
+            }),
+        }
+    }
+}
+
 /// close_range(2) from `first` to the last one.
 ///
-/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open:
-/// then poll(2) tells, for many descriptors at once.
+/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open.
 ///
 /// # Safety
 /// Unless `flags` says that they are only flagged, nobody may use them any more.
 unsafe fn close_range(first: RawFd, flags: i32) {
-    const BATCH: RawFd = 256;
     // SAFETY: plain integers; the descriptors are the caller's business.
     if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } == 0 {
         return;
     }
+    each_open(first, |fd| {
+        // SAFETY: as above.
+        unsafe {
+            match flags {
+                0 => libc::close(fd),
+                _ => libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC),
+            }
+        };
+    });
+}
+
+/// Calls `visit` with every descriptor from `first` up. poll(2) tells which are open, for many at once.
+fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
+    const BATCH: RawFd = 256;
     // Far more than the system lets anybody have by default (nr_open).
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let limit = limit.map_or(1 << 20, |limit| limit.min(1 << 20)) as RawFd;
@@ -105,27 +169,23 @@ unsafe fn close_range(first: RawFd, flags: i32) {
         for (fd, entry) in (batch..).zip(&mut fds) {
             entry.fd = fd;
         }
-        // SAFETY: a live array of the length passed; with the time 0 it does not wait. As above for the rest.
-        unsafe {
-            libc::poll(fds.as_mut_ptr(), BATCH as _, 0);
-            for entry in fds.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0) {
-                match flags {
-                    0 => libc::close(entry.fd),
-                    _ => libc::fcntl(entry.fd, libc::F_SETFD, libc::FD_CLOEXEC),
-                };
-            }
-        }
+        // SAFETY: a live array of the length passed; with the time 0 it does not wait.
+        unsafe { libc::poll(fds.as_mut_ptr(), BATCH as _, 0) };
+        let open = fds.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0);
+        open.for_each(|entry| visit(entry.fd));
     }
 }
 
-/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers.
-pub fn fill_standard() {
+/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers. With `is_ours`, a
+/// program that is executed finds them closed again.
+pub fn fill_standard(is_ours: bool) {
     for fd in 0..3 {
         // SAFETY: F_GETFD on any number is harmless.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
             // Without a /dev: one that can be neither read nor written.
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
+            set_cloexec(fd, is_ours);
         }
     }
 }

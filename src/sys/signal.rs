@@ -141,6 +141,11 @@ pub struct SignalFd(OwnedFd);
 /// What stops a job from its terminal, or asks it to stop.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
+/// Whether a signal asks a process to stop.
+pub fn asks_to_stop(number: i32) -> bool {
+    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number)
+}
+
 /// One signal as it was taken from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
@@ -160,8 +165,11 @@ impl Signal {
     }
 }
 
-/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when it is up, or for no reason.
-pub fn wait(time: Option<Duration>) -> Option<Signal> {
+/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when the time is up, or for no reason.
+///
+/// # Errors
+/// ENOSYS, EPERM where a filter refuses the call (seccomp(2)).
+pub fn wait(time: Option<Duration>) -> Result<Option<Signal>, Errno> {
     let all = EVERY_SIGNAL;
     let limit = time.map(|time| libc::timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX) as _,
@@ -174,12 +182,15 @@ pub fn wait(time: Option<Duration>) -> Option<Signal> {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let (set, size) = (&raw const all, size_of::<Mask>());
         let number = libc::syscall(libc::SYS_rt_sigtimedwait, set, &raw mut info, limit, size);
+        if number <= 0 {
+            return match last_errno() {
+                Errno::AGAIN | Errno::INTR => Ok(None),
+                errno => Err(errno),
+            };
+        }
         // Codes above 0 are the kernel's (sigaction(2)).
-        (number > 0).then(|| Signal {
-            number: number as i32,
-            sender: info.si_pid() as u32,
-            is_sent: info.si_code <= 0,
-        })
+        let (number, is_sent) = (number as i32, info.si_code <= 0);
+        Ok(Some(Signal { number, sender: info.si_pid() as u32, is_sent }))
     }
 }
 

@@ -247,7 +247,7 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
             told = Some(error);
         }
         let until = Instant::now() + PAUSE;
-        while let Some(signal) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
+        while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
             if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT = signal.number {
                 let reason = format!("{} came first", signal_names::name(signal.number));
                 return Err(Error::new("take over", "the vassals", reason));

@@ -43,7 +43,7 @@ const STEPS: [Step; 14] = [
 ];
 
 /// A child that could not do its work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// The step that failed.
     pub step: Step,

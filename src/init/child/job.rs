@@ -4,21 +4,16 @@
 //! brought to the foreground if that is where we are. When the terminal stops it (Ctrl-Z), we stop too, with our own
 //! process group, so that the shell that waits for us sees it; `fg` then continues us, and we it.
 
-use std::ffi::OsStr;
 use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
-use crate::error::{Context, Error, Result};
-use crate::init::child::foreground::Stand;
-use crate::init::child::foreground::Terminal;
-use crate::init::child::launch::DEFAULT_PATH;
-use crate::sys::exec::{Script, Strings, exec_in_path};
-use crate::sys::{signal, spawn, terminal};
+use crate::init::child::foreground::{Stand, Terminal};
+use crate::sys::{signal, terminal};
 
-/// A command that was started.
+/// A command that was started: how it is reached.
 pub struct Job {
     entry: Rc<Entrypoint>,
     pid: Pid,
@@ -31,39 +26,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts the command. All signals are blocked; it gets them as `inherited` says. The error, if there is one, is
-    /// why it could not be executed: then it ends by itself, with the status that says so.
-    ///
-    /// # Errors
-    /// No process to be had.
-    pub fn start(entry: &Rc<Entrypoint>, inherited: &signal::Inherited) -> Result<(Self, Option<Error>)> {
-        let program = entry.command.first().map_or(OsStr::new(""), |word| word);
-        let (argv, envp) = (Strings::new(&entry.command), Strings::inherited_environment());
-        let path = std::env::var_os("PATH");
-        let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
-        let stand = Stand::prepare(entry.standing);
-        let mut failure = None;
-        let pid = spawn::spawn(|| {
-            stand.take();
-            inherited.restore_beside_parent();
-            let errno = exec_in_path(program, path, Script::ForShell, &argv, &envp);
-            failure = Some(errno);
-            unexecutable(entry, errno)
-        });
-        let pid = pid.context("start", program.display())?;
-        let job = Self::of(Rc::clone(entry), pid, stand);
-        Ok((job, failure.map(|errno| Error::os("execute", program.display(), errno))))
-    }
-
     /// A process that has taken this stand.
     pub fn of(entry: Rc<Entrypoint>, pid: Pid, stand: Stand) -> Self {
         let has_terminal = stand.terminal.is_some();
         Self { entry, pid, has_terminal, stop_was_sent: false, unwanted: stand.unwanted }
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> Pid {
-        self.pid
     }
 
     fn raw_pid(&self) -> i32 {
@@ -149,15 +115,5 @@ impl Job {
             // ESRCH: nobody is left in it.
             let _ = signal::kill(-self.raw_pid(), number);
         }
-    }
-}
-
-/// The exit status for a command that could not be executed.
-pub fn unexecutable(entry: &Entrypoint, errno: Errno) -> i32 {
-    match errno {
-        Errno::NOENT => entry.unexecutable.missing,
-        Errno::NOTDIR => entry.unexecutable.astray,
-        Errno::ACCESS => entry.unexecutable.denied,
-        _ => entry.unexecutable.other,
     }
 }

@@ -9,9 +9,11 @@ use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
+use crate::config::cmdline::entrypoint::Unexecutable;
 use crate::config::plan::ResourcePlan;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, DropError, Identity};
+use crate::init::child::environment::Environment;
 use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::listen_fds::{self, Socket};
@@ -19,7 +21,7 @@ use crate::init::child::resources;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
-use crate::sys::{fd, signal};
+use crate::sys::{fd, signal, spawn};
 
 /// Where programs are looked for when the environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -61,18 +63,20 @@ pub struct Launch<'a> {
     pub identity: Option<&'a Identity>,
     /// What limits it from then on, and all it will ever execute.
     pub confinement: Option<Confinement>,
-    /// Where to run.
-    pub workdir: &'a Workdir,
-    /// All environment variables of a program.
-    pub environment: &'a [(OsString, OsString)],
+    /// Where to run; `None` stays where we are.
+    pub workdir: Option<&'a Workdir>,
+    /// The environment of a program.
+    pub environment: &'a Environment,
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,
     /// Whether it leads a process group of its own, so that it can be ended with all it started.
     pub own_group: bool,
     /// Whether it dies when we do. In a pid namespace the kernel sees to that.
     pub dies_with_us: bool,
-    /// For the command of an entrypoint: where it stands. Such a one has all descriptors that we were started with.
+    /// For the command of an entrypoint: where it stands. Such a child has all descriptors that we were started with.
     pub stand: Option<&'a Stand>,
+    /// The exit statuses of a child that cannot execute its program, where they are not those of a shell.
+    pub unexecutable: Option<Unexecutable>,
     /// Descriptors it inherits under the same numbers.
     pub passed: &'a [BorrowedFd<'a>],
     /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
@@ -90,7 +94,16 @@ pub struct Launch<'a> {
 pub struct Launched {
     /// Its process.
     pub pid: Pid,
-    report: OwnedFd,
+    report: Report,
+}
+
+/// How a child tells how far it has come.
+#[derive(Debug)]
+enum Report {
+    /// By this pipe, which is closed when its program takes over.
+    Pipe(OwnedFd),
+    /// It executed its program before we went on, or failed.
+    Known(Result<(), Failure>),
 }
 
 /// In a child: what it has to say, or its failure.
@@ -108,15 +121,60 @@ impl Launch<'_> {
     /// No process or pipe to be had. What fails later, in the child, is told by [`Launched::progress`].
     pub fn program(&self, argv: &[OsString]) -> Result<Launched> {
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
-        let (argv, envp) = (Strings::new(argv), Strings::environment(self.environment));
+        let (argv, envp) = (Strings::new(argv), self.environment.strings());
+        if self.needs_nothing() {
+            return self.spawn(program, &argv, &envp);
+        }
         self.create(program, || {
+            self.signals.restore();
             let errno = self.become_program(&argv, &envp, program);
-            let status = match errno {
-                Errno::NOENT | Errno::NOTDIR => EXIT_NOT_FOUND,
-                _ => EXIT_NOT_EXECUTABLE,
-            };
-            Err(Failure { step: Step::Work, error: Error::os("execute", program.display(), errno), status })
+            Err(self.unexecuted(program, errno))
         })
+    }
+
+    /// Whether there is nothing to be done in the child that may fail or wait for something.
+    fn needs_nothing(&self) -> bool {
+        self.identity.is_none_or(Identity::is_unchanged)
+            && self.confinement.is_none_or(|confinement| confinement.is_none())
+            && self.workdir.is_none()
+            && self.passed.is_empty()
+            && self.sockets.is_empty()
+            && self.resources.is_none_or(|plan| *plan == ResourcePlan::default())
+            && !self.own_group
+            && !self.dies_with_us
+    }
+
+    /// A child that shares our memory until it executes its program: copying it would be most of what a start costs.
+    fn spawn(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Result<Launched> {
+        let mut known = Ok(());
+        let pid = spawn::spawn(|| {
+            self.take_stand();
+            self.signals.restore_beside_parent();
+            let errno = self.become_program(argv, envp, program);
+            let failure = self.unexecuted(program, errno);
+            let status = failure.status;
+            known = Err(failure);
+            status
+        });
+        let pid = pid.context("start", program.display())?;
+        Ok(Launched { pid, report: Report::Known(known) })
+    }
+
+    fn unexecuted(&self, program: &OsStr, errno: Errno) -> Failure {
+        let error = Error::os("execute", program.display(), errno);
+        Failure { step: Step::Work, error, status: self.status_for(errno) }
+    }
+
+    /// The exit status of a child that could not execute its program.
+    fn status_for(&self, errno: Errno) -> i32 {
+        match (errno, &self.unexecutable) {
+            (Errno::NOENT | Errno::NOTDIR, None) => EXIT_NOT_FOUND,
+            (_, None) => EXIT_NOT_EXECUTABLE,
+            (Errno::NOENT, Some(statuses)) => statuses.missing,
+            (Errno::NOTDIR, Some(statuses)) => statuses.astray,
+            (Errno::ACCESS, Some(statuses)) => statuses.denied,
+            (_, Some(statuses)) => statuses.other,
+        }
     }
 
     /// Creates a child that does `work` and ends. What the work returns is told by [`Launched::progress`].
@@ -142,7 +200,7 @@ impl Launch<'_> {
                     // Here too: it may have to be killed before it comes to it. Later (EACCES) it has done it.
                     let _ = rustix::process::setpgid(Some(child.pid), Some(child.pid));
                 }
-                Ok(Launched { pid: child.pid, report })
+                Ok(Launched { pid: child.pid, report: Report::Pipe(report) })
             }
             Side::Child => {
                 let (status, message) = match self.prepare(parent).and_then(|()| life()) {
@@ -164,12 +222,7 @@ impl Launch<'_> {
             // Cannot fail for a process that has just been created.
             let _ = rustix::process::setpgid(None, None);
         }
-        if let Some(stand) = self.stand {
-            stand.take();
-        }
-        if let Some(mask) = self.umask {
-            rustix::process::umask(Mode::from_raw_mode(mask));
-        }
+        self.take_stand();
         if let Some(plan) = self.resources {
             resources::take_on(plan)?;
         }
@@ -183,12 +236,15 @@ impl Launch<'_> {
             set.map_err(of_step(Step::ParentDeath))?;
         }
         // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
-        self.workdir.enter().map_err(of_step(Step::Workdir))?;
+        if let Some(workdir) = self.workdir {
+            workdir.enter().map_err(of_step(Step::Workdir))?;
+        }
         self.pass_descriptors().map_err(of_step(Step::Descriptors))
     }
 
     fn pass_descriptors(&self) -> Result<()> {
         if self.stand.is_none() {
+            (0..3).for_each(|number| fd::set_cloexec(number, false));
             fd::cloexec_from(3);
         }
         for fd in self.passed {
@@ -197,28 +253,45 @@ impl Launch<'_> {
         listen_fds::place(self.sockets)
     }
 
+    /// In the child: its process group or session, and its umask.
+    fn take_stand(&self) {
+        if let Some(stand) = self.stand {
+            stand.take();
+        }
+        if let Some(mask) = self.umask {
+            rustix::process::umask(Mode::from_raw_mode(mask));
+        }
+    }
+
     /// Returns only if that fails.
     fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
-        let path = self.environment.iter().find(|(name, _)| name == "PATH");
-        let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value);
+        let path = self.environment.path();
+        let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
         self.heard.into_iter().for_each(signal::set_default);
-        self.signals.restore();
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
-        if self.sockets.is_empty() {
-            return exec_in_path(program, path, script, argv, envp);
-        }
-        let pid = listen_fds::pid_variable();
-        let variables = self.environment.iter().chain([&pid]);
-        let envp = Strings::environment(variables);
-        exec_in_path(program, path, script, argv, &envp)
+        let of_child = self.environment.strings_of_child();
+        exec_in_path(program, path, script, argv, of_child.as_ref().unwrap_or(envp))
     }
 }
 
 impl Launched {
+    /// Readable when [`Launched::progress`] may have something new to say.
+    pub fn report(&self) -> Option<BorrowedFd<'_>> {
+        match &self.report {
+            Report::Pipe(pipe) => Some(pipe.as_fd()),
+            Report::Known(_) => None,
+        }
+    }
+
     /// How far the child has come. It says nothing and closes the pipe when its program takes over.
     pub fn progress(&self) -> Progress {
+        let pipe = match &self.report {
+            Report::Known(Ok(())) => return Progress::AtWork,
+            Report::Known(Err(failure)) => return Progress::Failed(failure.clone()),
+            Report::Pipe(pipe) => pipe,
+        };
         let mut message = [0; REPORT_MAX];
-        match rustix::io::read(self.report.as_fd(), &mut message) {
+        match rustix::io::read(pipe, &mut message) {
             Ok(0) => Progress::AtWork,
             Ok(length) => match message.get(..length).unwrap_or_default() {
                 [0, said @ ..] => Progress::Said(String::from_utf8_lossy(said).into_owned()),
@@ -240,11 +313,4 @@ pub enum Progress {
     Said(String),
     /// What kept it from that.
     Failed(Failure),
-}
-
-impl AsFd for Launched {
-    /// Readable when [`Launched::progress`] has something new to say.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.report.as_fd()
-    }
 }

@@ -26,7 +26,7 @@ pub fn above(sockets: &[Socket]) -> i32 {
     FIRST + sockets.len() as i32
 }
 
-/// The variables that are known before the child is: all but [`pid_variable`].
+/// What the environment says of the sockets, but for `LISTEN_PID`.
 pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
     if sockets.is_empty() {
         return Vec::new();
@@ -36,11 +36,6 @@ pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
         ("LISTEN_FDS".into(), sockets.len().to_string().into()),
         ("LISTEN_FDNAMES".into(), names.join(":").into()),
     ]
-}
-
-/// In the child: the variable that names the process which the sockets are for, the calling one.
-pub fn pid_variable() -> (OsString, OsString) {
-    ("LISTEN_PID".into(), rustix::process::getpid().to_string().into())
 }
 
 /// In the child: puts the sockets at their descriptors.

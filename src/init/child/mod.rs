@@ -8,10 +8,12 @@
 //!
 //! Not here: why a child is started (`steps`), and waiting for one (`event_loop`).
 
+pub mod environment;
 pub mod failure;
 pub mod foreground;
 pub mod job;
 pub mod launch;
 pub mod listen_fds;
+pub mod notices;
 pub mod reaper;
 pub mod resources;

@@ -1,7 +1,7 @@
 //! Dead children, and the end of all living ones.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::WaitStatus;
@@ -20,30 +20,18 @@ pub struct Reaped {
 ///
 /// The flag tells whether children are left, living ones.
 pub fn drain() -> (Vec<Reaped>, bool) {
-    let reaped = std::iter::from_fn(next_dead).collect();
-    (reaped, !is_childless())
-}
-
-/// Reaps one child that has ended by now.
-pub fn next_dead() -> Option<Reaped> {
+    let mut reaped = Vec::new();
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
-                if let Some(status) = WaitStatus::of(status) {
-                    return Some(Reaped { pid, status });
-                }
+                reaped.extend(WaitStatus::of(status).map(|status| Reaped { pid, status }));
             }
+            Ok(None) => return (reaped, true),
             Err(Errno::INTR) => {}
-            // Nobody has ended, or nobody is there.
-            Ok(None) | Err(_) => return None,
+            // ECHILD
+            Err(_) => return (reaped, false),
         }
     }
-}
-
-/// Whether there are no children, neither living nor dead ones.
-pub fn is_childless() -> bool {
-    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    rustix::process::waitid(WaitId::All, looking).is_err_and(|errno| errno == Errno::CHILD)
 }
 
 /// Signals everything that is left below us; false if that is nobody we know of.

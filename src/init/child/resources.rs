@@ -11,7 +11,7 @@ use crate::init::child::failure::{Failure, Step};
 /// # Errors
 /// EPERM for more than our own hard limit (setrlimit(2)); EACCES for a lower nice value without `CAP_SYS_NICE`
 /// (setpriority(2)).
-pub fn take_on(plan: &ResourcePlan) -> std::result::Result<(), Failure> {
+pub fn take_on(plan: &ResourcePlan) -> Result<(), Failure> {
     for limit in &plan.limits {
         let limit = limit.value;
         limit_to(limit).map_err(|error| Failure::of_setup(Step::Limit(limit.resource), error))?;

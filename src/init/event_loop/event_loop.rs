@@ -1,192 +1,371 @@
-//! Waiting: for a child, or for whatever comes next; and the books that are kept meanwhile.
+//! Waiting, for a child or for whatever comes next, and the facts that follow from what was heard.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::error::{Context, Result};
 use crate::init::child::job::Job;
-use crate::init::child::reaper::Reaped;
-use crate::init::entrypoint;
+use crate::init::child::notices::{self, COMMAND, EVERYTHING};
+use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::running_app::RunningApp;
-use crate::init::event_loop::sources::{NewFile, Sources};
-use crate::init::watch::mountpoints::Lost;
+use crate::init::event_loop::sources::{Heard, NewFile, Sources};
+use crate::init::event_loop::wakeup::{Attention, Interruption, StopRequest, Unfinished, Wakeup};
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::oom::OomKills;
-use crate::init::watch::watchdog::Loss;
-use crate::log::Elapsed;
-use crate::protocol::Announcement;
-use crate::protocol::{self, FromVassal, WaitStatus};
+use crate::init::watch::procfs::Procfs;
+use crate::protocol::{self, Announcement, FromVassal, WaitStatus};
 use crate::signal_names;
-use crate::sys::signal;
-
-/// A loss found this soon after a child's death is put down to it.
-const BLAME: Duration = Duration::from_millis(100);
-
-/// Requests to stop that come within this time are one.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
-
-/// Heartbeats, and reloads of its own, that come faster say nothing more.
-const BEAT: Duration = Duration::from_millis(500);
+use crate::sys::signal::{self, Signal};
 
 /// How long the answers of the mountpoints are waited for when the emperor asks for a report.
 const REPORT_TIME: Duration = Duration::from_millis(100);
 
-/// Why a child was not waited for to its end.
-pub enum Interrupted {
-    /// Somebody wants us to stop, or a mountpoint was lost.
-    Stop,
-    /// The deadline has come.
-    Deadline,
-}
-
-/// What a vassal waits for, and what is known from that.
+/// What a vassal waits for, and the facts that follow from what it has heard.
 pub struct EventLoop {
-    pub(in crate::init) sources: Sources,
-    pub(in crate::init) mountpoints: Mountpoints,
-    pub(in crate::init) oom: OomKills,
+    sources: Sources,
     /// For a command that is the app: what we are to it.
     pub(in crate::init) entry: Option<Rc<Entrypoint>>,
     /// The app, if it is the command of an entrypoint.
     pub(in crate::init) job: Option<Job>,
-    /// Signals for it that came before it ran.
-    pub(in crate::init) early_signals: Vec<i32>,
     pub(in crate::init) app: Option<RunningApp>,
+    pub(in crate::init) mountpoints: Mountpoints,
+    pub(in crate::init) oom: OomKills,
     /// Processes that ran when the app was started, such as the daemons of hooks: they are not the app's.
     pub(in crate::init) helper_pids: Vec<Pid>,
-    /// The child that a hook waits for.
-    pub(in crate::init) hook: Option<Pid>,
-    /// The latest death of a child that we did not start ourselves, such as a daemon.
-    pub(in crate::init) last_death: Option<(Instant, Reaped)>,
-    /// Set when no child is left.
-    pub(in crate::init) childless: bool,
-    /// Who wants us to stop, and since when, once somebody does.
-    pub(in crate::init) stop: Option<(String, Instant)>,
-    /// The mountpoints that were lost and not seen to yet, in the order in which that was noticed.
-    pub(in crate::init) lost: Vec<Lost>,
-    /// A new file, or a request to read the old one again.
-    pub(in crate::init) reload: Option<NewFile>,
-    /// Set when the app has said that it accepts requests, and the hooks for that are to run.
-    pub(in crate::init) is_accepting: bool,
-    /// Set while a loss is being dealt with that the app survives: another one has to wait.
-    pub(in crate::init) is_repairing: bool,
-    /// Set when the end has begun: nothing interrupts it.
-    pub(in crate::init) is_ending: bool,
+    /// What interrupts a step.
+    attention: Attention,
+    /// The child that a step waits for.
+    awaited: Option<Awaited>,
+    /// Events that nobody has dealt with yet: the next caller of `wait` gets them.
+    put_back: Wakeup,
     /// Since when the emperor waits for a report on the mountpoints.
-    pub(in crate::init) report_asked: Option<Instant>,
+    report_asked: Option<Instant>,
+}
+
+/// A child that a step waits for.
+struct Awaited {
+    pid: Pid,
+    /// How it ended, once it has.
+    status: Option<WaitStatus>,
+}
+
+/// What was found when dead children were reaped.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deaths {
+    /// Whether one was something else than a prober.
+    any: bool,
+    /// Whether children are left, living ones.
+    has_children: bool,
 }
 
 impl EventLoop {
-    /// Waits for one child, unless a request to stop or the deadline comes first.
-    pub(in crate::init) fn wait_for(
-        &mut self,
-        pid: Pid,
-        deadline: Instant,
-    ) -> Result<WaitStatus, Interrupted> {
-        self.hook = Some(pid);
-        let result = loop {
-            let reaped = self.wait(None, Some(deadline));
-            if let Some(reaped) = reaped.iter().find(|reaped| reaped.pid == pid) {
-                break Ok(reaped.status);
-            }
-            if self.is_interrupted() {
-                break Err(Interrupted::Stop);
-            }
-            if Instant::now() >= deadline {
-                break Err(Interrupted::Deadline);
-            }
-        };
-        self.hook = None;
-        result
+    /// Starts listening; signals are blocked already. `entry` is what we are to a command, `link` leads to the emperor.
+    pub fn new(entry: Option<Rc<Entrypoint>>, link: Option<OwnedFd>, mountpoints: Mountpoints) -> Self {
+        Self {
+            sources: Sources::new(link),
+            entry,
+            job: None,
+            app: None,
+            mountpoints,
+            oom: OomKills::default(),
+            helper_pids: Vec::new(),
+            attention: Attention::All,
+            awaited: None,
+            put_back: Wakeup::default(),
+            report_asked: None,
+        }
     }
 
-    /// Waits for the next events and keeps the books: who died, who wants us to stop, what may have happened to the
-    /// mounts. Returns the children that were reaped, without the probers. `other` is one more thing to wake up for.
-    pub(in crate::init) fn wait(
+    /// From now on hears of changes of the mount table, as seen from the present root.
+    ///
+    /// # Errors
+    /// Without procfs there is nothing to watch.
+    pub fn watch_mounts(&mut self, procfs: &Procfs) -> Result<()> {
+        self.sources.watch_mounts(procfs)
+    }
+
+    /// The link to the emperor, while there is one.
+    pub fn link(&self) -> Option<BorrowedFd<'_>> {
+        self.sources.link()
+    }
+
+    /// Waits for the next events: until something happens, `other` becomes readable, or the deadline has come.
+    pub fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
+        let earlier = std::mem::take(&mut self.put_back);
+        let deadline = if earlier.is_empty() { deadline } else { Some(Instant::now()) };
+        earlier.followed_by(self.collect(other, deadline))
+    }
+
+    /// Waits as a step does, which deals only with what interrupts it; the other events are put back. The caller looks by
+    /// itself for what it waits for. An interruption that comes together with that is told by the next call.
+    ///
+    /// # Errors
+    /// What makes the step pointless.
+    pub fn pause(
         &mut self,
         other: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
-    ) -> Vec<Reaped> {
-        let now = Instant::now();
-        let report = self.report_asked.map(|asked| asked + REPORT_TIME);
-        let status_due = self.app.as_ref().and_then(RunningApp::status_due);
-        let oom_due = self.oom.deadline(now);
-        let lines_due = crate::log::deadline(now);
-        let deadline = [deadline, status_due, self.mountpoints.deadline(now), report, oom_due, lines_due]
-            .into_iter()
-            .flatten()
-            .min();
-        // Nobody waits for its start any more once it is to stop, and its report stays readable.
-        let starting = self.app.as_ref().filter(|app| !app.is_started && app.status.is_none());
-        let starting = starting.filter(|_| self.stop.is_none());
-        let starting = starting.map(|app| app.launched.as_fd());
-        let said = self.app.iter().flat_map(|app| app.listener.descriptors());
-        let others = self.mountpoints.descriptors().chain(other).chain(starting).chain(said);
-        let wakeup = self.sources.wait(others, self.oom.descriptors(), deadline);
-        crate::log::flush();
-        let now = Instant::now();
-        let mut reaped = wakeup.reaped;
-        reaped.retain(|child| !self.mountpoints.probe_died(child.pid, now));
-        for child in &reaped {
-            self.helper_pids.retain(|&pid| pid != child.pid);
-            self.mountpoints.child_died(child.pid);
-            match &mut self.app {
-                Some(app) if app.launched.pid == child.pid => app.status = Some(child.status),
-                _ if self.hook == Some(child.pid) => {}
-                _ => {
-                    self.last_death = Some((now, *child));
-                    if let Some(entry) = &self.entry {
-                        entrypoint::say_reaped(entry, child);
-                    }
-                }
+    ) -> Result<(), Interruption> {
+        self.check()?;
+        let wakeup = self.collect(other, deadline);
+        self.put_back(wakeup);
+        Ok(())
+    }
+
+    /// Waits without dealing with any event: all are put back.
+    pub fn pass_time(&mut self, deadline: Instant) {
+        let wakeup = self.collect(None, Some(deadline));
+        self.put_back(wakeup);
+    }
+
+    /// Waits for one child, unless an interruption or the deadline comes first.
+    ///
+    /// # Errors
+    /// Why the child was not waited for to its end.
+    pub fn wait_for(&mut self, pid: Pid, deadline: Instant) -> Result<WaitStatus, Unfinished> {
+        self.awaited = Some(Awaited { pid, status: None });
+        let result = loop {
+            if let Err(interruption) = self.pause(None, Some(deadline)) {
+                break Err(Unfinished::Interrupted(interruption));
             }
+            if let Some(status) = self.awaited.as_ref().and_then(|child| child.status) {
+                break Ok(status);
+            }
+            if Instant::now() >= deadline {
+                break Err(Unfinished::Deadline);
+            }
+        };
+        self.awaited = None;
+        result
+    }
+
+    /// Gives back events that the caller cannot deal with now: the next `wait` returns them, and an interruption among them
+    /// interrupts the next step.
+    pub fn put_back(&mut self, wakeup: Wakeup) {
+        self.put_back = std::mem::take(&mut self.put_back).followed_by(wakeup);
+    }
+
+    /// Gives back an interruption: the next caller that waits hears of it.
+    pub fn put_interruption_back(&mut self, interruption: Interruption) {
+        match interruption {
+            Interruption::Stop(request) => self.put_back.stop = Some(request),
+            Interruption::Lost(lost) => self.put_back.lost.insert(0, lost),
+            // A fact, which stays one.
+            Interruption::AppEnded(_) => {}
         }
-        self.oom.look(self.app.as_ref().is_some_and(|app| app.status.is_none()), now);
-        if wakeup.mounts_changed || !reaped.is_empty() {
-            self.mountpoints.suspect(now);
-        }
-        let known = self.lost.len();
-        if let Err(error) = self.mountpoints.judge(&mut self.lost, now) {
-            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
-            crate::log!("mountpoint-check: {error}");
-        }
-        let death = self.last_death;
-        self.lost.iter_mut().skip(known).for_each(|lost| blame(lost, death, now));
-        self.report_mountpoints(wakeup.report, now);
-        self.childless |= wakeup.childless;
-        if let Some(who) = wakeup.stop {
-            self.stop_requested(who);
-        }
-        if wakeup.reload.is_some() {
-            self.reload = wakeup.reload;
-        }
-        if let Some(job) = self.job.as_ref().filter(|_| wakeup.child_changed) {
-            job.look_for_stop();
-        }
-        for number in wakeup.signals {
-            self.handle_signal(number);
-        }
-        self.hear_app();
-        reaped
     }
 
     /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
     /// one that does its work and ends at once may well do so before its hooks have run.
-    pub(in crate::init) fn is_interrupted(&self) -> bool {
-        let has_ended =
-            |app: &RunningApp| app.status.is_some() && app.announced.contains(&Announcement::Ready);
-        let app_has_ended = self.app.as_ref().is_some_and(has_ended);
-        let is_lost = !self.lost.is_empty() && !self.is_repairing;
-        !self.is_ending && (self.stop.is_some() || is_lost || app_has_ended)
+    ///
+    /// # Errors
+    /// What came up.
+    pub fn check(&mut self) -> Result<(), Interruption> {
+        if self.attention == Attention::Ending {
+            return Ok(());
+        }
+        let Wakeup { stop, lost, reload: _, signals } = &mut self.put_back;
+        if self.attention == Attention::All && !lost.is_empty() {
+            return Err(Interruption::Lost(lost.remove(0)));
+        }
+        // A command that does not run cannot be asked to stop: it does not start.
+        let request = StopRequest::among(signals);
+        if let Some(request) = stop.take().or(request) {
+            return Err(Interruption::Stop(request));
+        }
+        match self.app.as_ref().filter(|app| app.is_ready()).and_then(|app| app.status) {
+            Some(status) => Err(Interruption::AppEnded(status)),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on, this is what interrupts a step.
+    pub fn set_attention(&mut self, attention: Attention) {
+        self.attention = attention;
+    }
+
+    /// Whether there are no children, neither living nor dead ones.
+    pub fn is_childless(&mut self) -> bool {
+        let deaths = self.reap(Instant::now());
+        if deaths.any {
+            self.mountpoints.suspect(Instant::now());
+        }
+        !deaths.has_children
+    }
+
+    /// Hands the signals on that came before the command ran.
+    pub fn hand_on_early_signals(&mut self) {
+        for number in std::mem::take(&mut self.put_back.signals) {
+            self.hand_on(number);
+        }
+    }
+
+    /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
+    pub fn send(&self, message: &FromVassal) {
+        if let Some(link) = self.link() {
+            let _ = protocol::send(link, &message.encode(), None);
+        }
+    }
+
+    /// The app, while it is alive.
+    pub fn living_app(&self) -> Option<&RunningApp> {
+        self.app.as_ref().filter(|app| app.status.is_none())
+    }
+
+    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
+    pub fn ask_app(&self, request: Request) -> bool {
+        self.living_app().is_some_and(|app| app.listener.ask(request))
+    }
+
+    /// Signals the app, if it is alive.
+    pub fn signal_app(&self, number: i32) {
+        if let Some(app) = self.living_app() {
+            // Not reaped yet, so the pid is still its own.
+            let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
+        }
+    }
+
+    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
+    pub fn is_talkative(&self) -> bool {
+        self.entry.as_ref().is_none_or(|entry| entry.verbosity >= COMMAND)
+    }
+
+    /// Waits, and keeps the facts: who died, what may have happened to the mounts, what the app says.
+    fn collect(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
+        let now = Instant::now();
+        let deadlines = [
+            deadline,
+            self.app.as_ref().and_then(RunningApp::status_due),
+            self.mountpoints.deadline(now),
+            self.report_asked.map(|asked| asked + REPORT_TIME),
+            self.oom.deadline(now),
+            crate::log::deadline(now),
+        ];
+        let said = self.app.iter().flat_map(RunningApp::descriptors);
+        let others = self.mountpoints.descriptors().chain(other).chain(said);
+        let until = deadlines.into_iter().flatten().min();
+        let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
+            self.sources.wait(others, self.oom.descriptors(), until);
+        crate::log::flush();
+        let now = Instant::now();
+        let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };
+        let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
+        self.oom.look(self.living_app().is_some(), now);
+        if mounts_changed || deaths.any {
+            self.mountpoints.suspect(now);
+        }
+        if let Err(error) = self.mountpoints.judge(&mut wakeup.lost, now) {
+            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
+            crate::log!("mountpoint-check: {error}");
+        }
+        self.report_mountpoints(asks_for_report, now);
+        if let Some(job) = self.job.as_ref().filter(|_| child_changed) {
+            job.look_for_stop();
+        }
+        for signal in signals {
+            self.hear_signal(signal, &mut wakeup);
+        }
+        self.hear_app(&mut wakeup);
+        wakeup
+    }
+
+    /// Reaps the children that have ended.
+    fn reap(&mut self, now: Instant) -> Deaths {
+        let (reaped, has_children) = reaper::drain();
+        let mut any = false;
+        for child in reaped {
+            if self.mountpoints.probe_died(child.pid, now) {
+                continue;
+            }
+            any = true;
+            let is_helper = self.app.is_none() || self.helper_pids.contains(&child.pid);
+            self.helper_pids.retain(|&pid| pid != child.pid);
+            match (&mut self.app, &mut self.awaited) {
+                (Some(app), _) if app.launched.pid == child.pid => {
+                    app.status = Some(child.status);
+                    if let Some(entry) = &self.entry {
+                        notices::say(entry, COMMAND, format_args!("the command {}", child.status));
+                    }
+                }
+                (_, Some(awaited)) if awaited.pid == child.pid => awaited.status = Some(child.status),
+                _ => {
+                    self.mountpoints.child_died(child, is_helper, now);
+                    if let Some(entry) = &self.entry {
+                        notices::say_reaped(entry, &child);
+                    }
+                }
+            }
+        }
+        Deaths { any, has_children }
+    }
+
+    /// What a signal means. To a command that runs every signal is handed on, as it came. To a vassal some are requests.
+    fn hear_signal(&mut self, signal: Signal, wakeup: &mut Wakeup) {
+        let number = signal.number;
+        // One of the kernel's has been seen to; one that a process sent is for the command.
+        let is_seen_to = number == libc::SIGCHLD && !(signal.is_sent && self.entry.is_some());
+        if is_seen_to || signal.is_own_pipe() {
+            return;
+        }
+        if self.entry.is_some() {
+            // A request to stop that meets an app which is restarted is no longer about that app.
+            match self.living_app() {
+                Some(app) if !(app.is_leaving && signal::asks_to_stop(number)) => self.hand_on(number),
+                _ => wakeup.signals.push(number),
+            }
+            return;
+        }
+        match number {
+            libc::SIGHUP => wakeup.reload = Some(NewFile::Same),
+            number if signal::asks_to_stop(number) => {
+                let name = signal_names::name(number);
+                let who =
+                    if signal.sender == 0 { name } else { format!("{name} from pid {}", signal.sender) };
+                wakeup.stop.get_or_insert(StopRequest::now(who));
+            }
+            number => self.signal_app(number),
+        }
+    }
+
+    /// Hands a signal on to the command.
+    fn hand_on(&mut self, number: i32) {
+        let (Some(entry), Some(job)) = (&self.entry, &mut self.job) else { return };
+        let name = || signal_names::name(number);
+        match job.forward(number) {
+            Ok(0) => notices::say(entry, EVERYTHING, format_args!("{}: not handed on", name())),
+            Ok(rewritten) => {
+                notices::say(entry, EVERYTHING, format_args!("{}: {rewritten} to the command", name()));
+            }
+            Err(Errno::SRCH) => {
+                notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
+            }
+            Err(errno) => notices::warn_of::<()>(entry, Err(errno).context("hand on", name())),
+        }
+    }
+
+    /// Passes on what the app tells of itself.
+    fn hear_app(&mut self, wakeup: &mut Wakeup) {
+        let Some(app) = &mut self.app else { return };
+        let news = app.hear();
+        if news.contains(&Announcement::Leave) && self.link().is_none() {
+            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
+            wakeup.stop.get_or_insert(StopRequest::now("the app itself".to_owned()));
+        }
+        for announcement in news {
+            self.send(&FromVassal::Announced(announcement));
+        }
     }
 
     /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
     /// any case.
-    pub(in crate::init) fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
-        if self.sources.link().is_none() {
+    fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
+        if self.link().is_none() {
             return;
         }
         if let Some(reports) = self.mountpoints.news() {
@@ -204,119 +383,5 @@ impl EventLoop {
             self.report_asked = None;
             self.send(&FromVassal::Mountpoints(self.mountpoints.report()));
         }
-    }
-
-    /// A signal that is none of our own business. To a command all are handed on, as they came; before it runs, a request to stop is
-    /// for us, and the rest can wait.
-    pub(in crate::init) fn handle_signal(&mut self, number: i32) {
-        let is_running = self.app.as_ref().is_some_and(|app| app.status.is_none());
-        match (&self.entry, &mut self.job) {
-            (None, _) => self.signal_app(number),
-            // ESRCH: it has just ended.
-            (Some(_), Some(job)) if is_running => drop(job.forward(number)),
-            (Some(_), None) if ![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number) => {
-                self.early_signals.push(number);
-            }
-            (Some(_), _) => self.stop_requested(signal_names::name(number)),
-        }
-    }
-
-    /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
-    pub(in crate::init) fn send(&self, message: &FromVassal) {
-        if let Some(link) = self.sources.link() {
-            let _ = protocol::send(link, &message.encode(), None);
-        }
-    }
-
-    /// A request to stop. A second one, while the app takes its time, is a demand; but one request can arrive twice: a
-    /// terminal signals a whole process group, and so does timeout(1).
-    pub(in crate::init) fn stop_requested(&mut self, who: String) {
-        let now = Instant::now();
-        let Some((_, since)) = self.stop else {
-            self.stop = Some((who, now));
-            return;
-        };
-        let is_alive = self.app.as_ref().is_some_and(|app| app.status.is_none());
-        if is_alive && now.saturating_duration_since(since) >= SAME_REQUEST {
-            crate::log!("{who} insists: SIGKILL to the app");
-            self.signal_app(libc::SIGKILL);
-        }
-    }
-
-    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
-    pub(in crate::init) fn ask_app(&self, request: Request) -> bool {
-        self.app.as_ref().is_some_and(|app| app.status.is_none() && app.listener.ask(request))
-    }
-
-    /// Signals the app, if it is alive.
-    pub(in crate::init) fn signal_app(&self, number: i32) {
-        if let Some(app) = self.app.as_ref().filter(|app| app.status.is_none()) {
-            // Not reaped yet, so the pid is still its own.
-            let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
-        }
-    }
-
-    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
-    pub(in crate::init) fn is_talkative(&self) -> bool {
-        self.entry.as_ref().is_none_or(|entry| entry.verbosity > 1)
-    }
-
-    /// Takes in what the app tells of itself. Only what is new is passed on: it may say it as often as it likes.
-    pub(in crate::init) fn hear_app(&mut self) {
-        let Some(app) = &mut self.app else { return };
-        let mut wants_to_leave = false;
-        for news in app.listener.news() {
-            match news {
-                Announcement::Status(text) => {
-                    app.said.1 = Some(text);
-                    continue;
-                }
-                Announcement::Heartbeat if app.beat.is_some_and(|beat| beat.elapsed() < BEAT) => continue,
-                Announcement::Heartbeat => app.beat = Some(Instant::now()),
-                Announcement::Reloading if app.reloaded.is_some_and(|last| last.elapsed() < BEAT) => continue,
-                Announcement::Reloading => {
-                    app.reloaded = Some(Instant::now());
-                    app.announced.retain(|known| *known != Announcement::Ready);
-                }
-                Announcement::Ready
-                | Announcement::Loyal
-                | Announcement::Leave
-                | Announcement::Stopping
-                | Announcement::Stuck => {
-                    if app.announced.contains(&news) {
-                        continue;
-                    }
-                    app.announced.push(news.clone());
-                    wants_to_leave |= news == Announcement::Leave;
-                }
-            }
-            if news == Announcement::Ready {
-                crate::log!("the app is ready, {} after its start", Elapsed(app.since.elapsed()));
-                self.is_accepting = true;
-            }
-            if let Some(link) = self.sources.link() {
-                let _ = protocol::send(link, &FromVassal::Announced(news).encode(), None);
-            }
-        }
-        if app.status_due().is_some_and(|due| due <= Instant::now())
-            && let Some(text) = app.said.1.take()
-        {
-            app.said.0 = Some(Instant::now());
-            self.send(&FromVassal::Announced(Announcement::Status(text)));
-        }
-        if wants_to_leave && self.sources.link().is_none() {
-            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
-            self.stop_requested("the app itself".to_owned());
-        }
-    }
-}
-
-/// Puts a loss that was noticed right after a child's death down to it.
-fn blame(lost: &mut Lost, death: Option<(Instant, Reaped)>, now: Instant) {
-    let is_dead = matches!(lost.loss, Loss::Dead(_) | Loss::NotMounted);
-    if let Some((at, child)) = death.filter(|(at, _)| is_dead && now.saturating_duration_since(*at) <= BLAME)
-    {
-        let after = Elapsed(now.saturating_duration_since(at));
-        lost.what += &format!(", {after} after the daemon died (pid {}, {})", child.pid, child.status);
     }
 }

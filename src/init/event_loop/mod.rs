@@ -12,3 +12,4 @@ pub mod event_loop;
 pub mod notify;
 pub mod running_app;
 pub mod sources;
+pub mod wakeup;

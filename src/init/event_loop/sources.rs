@@ -8,23 +8,24 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::error::{Context, Result};
-use crate::init::child::reaper::{self, Reaped};
+use crate::error::Result;
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
-use crate::signal_names;
-use crate::sys::signal::SignalFd;
+use crate::sys::signal::{self, Signal, SignalFd};
 
 /// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
 /// namespace must not keep us busy.
 const MOUNTS_QUIET: Duration = Duration::from_millis(20);
 
+/// How long a wait lasts at most while there is no way to wait for signals.
+const BLIND: Duration = Duration::from_millis(50);
+
 /// Where events come from.
 #[derive(Debug)]
 pub struct Sources {
-    signals: SignalFd,
-    /// Whether none means anything to us, apart from SIGCHLD.
-    hands_on: bool,
+    /// Opened when something else is to be waited for at the same time: a command that needs nothing prepared does
+    /// without, and has no descriptor that could keep anything busy.
+    signals: Option<SignalFd>,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
@@ -32,23 +33,19 @@ pub struct Sources {
 
 /// All that was there to be known at one wake-up.
 #[derive(Debug, Default)]
-pub struct Wakeup {
-    /// Children that have ended.
-    pub reaped: Vec<Reaped>,
-    /// Set when the last child is gone.
-    pub childless: bool,
-    /// Somebody wants us to stop; the text says who.
+pub struct Heard {
+    /// Who wants us to stop.
     pub stop: Option<String>,
-    /// A new file, or a request to read the old one again.
+    /// A new file of the emperor's.
     pub reload: Option<NewFile>,
-    /// Signals that are none of our own business.
-    pub signals: Vec<i32>,
-    /// A child has ended, or was stopped.
+    /// Signals, in the order in which they were taken from the queue.
+    pub signals: Vec<Signal>,
+    /// Whether a child may have ended, or was stopped.
     pub child_changed: bool,
-    /// Something was mounted or unmounted in our mount namespace.
+    /// Whether something was mounted or unmounted in our mount namespace.
     pub mounts_changed: bool,
-    /// The emperor asks how the checked mountpoints are.
-    pub report: bool,
+    /// Whether the emperor asks how the checked mountpoints are.
+    pub asks_for_report: bool,
 }
 
 /// What a reload is made from.
@@ -61,13 +58,9 @@ pub enum NewFile {
 }
 
 impl Sources {
-    /// Starts listening; signals are blocked already. With `hands_on`, all of them are for the app.
-    ///
-    /// # Errors
-    /// No descriptor to be had.
-    pub fn new(link: Option<OwnedFd>, hands_on: bool) -> Result<Self> {
-        let signals = SignalFd::new().context("create", "the signal descriptor")?;
-        Ok(Self { signals, hands_on, link, mounts: None, mounts_quiet_until: None })
+    /// Starts listening; signals are blocked already.
+    pub fn new(link: Option<OwnedFd>) -> Self {
+        Self { signals: None, link, mounts: None, mounts_quiet_until: None }
     }
 
     /// From now on reports changes of the mount table, as seen from the present root.
@@ -87,73 +80,69 @@ impl Sources {
     /// Waits until something happens, one of `others` becomes readable, one of `changing` has changed (`POLLPRI`), or the
     /// deadline has come.
     pub fn wait<'a>(
-        &'a mut self,
+        &mut self,
         others: impl IntoIterator<Item = BorrowedFd<'a>>,
         changing: impl IntoIterator<Item = BorrowedFd<'a>>,
         deadline: Option<Instant>,
-    ) -> Wakeup {
+    ) -> Heard {
         let now = Instant::now();
         let quiet_until = self.mounts_quiet_until.filter(|&until| until > now);
         let mounts = self.mounts.as_ref().filter(|_| quiet_until.is_none());
         let until = [deadline, self.mounts.as_ref().and(quiet_until)].into_iter().flatten().min();
 
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let others = others.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let changing = changing.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI));
+        let more: Vec<_> = others.chain(changing).collect();
+        let time = until.map(|until| until.saturating_duration_since(now));
+        let mut heard = Heard::default();
+        if self.signals.is_none() {
+            if more.is_empty() && self.link.is_none() && mounts.is_none() {
+                // An error (a filter refuses the call) leaves it to poll.
+                if let Ok(first) = signal::wait(time) {
+                    // All of them: the kernel hands out low numbers first, and those could come without end.
+                    let more = || signal::wait(Some(Duration::ZERO)).ok().flatten();
+                    heard.signals = std::iter::successors(first, |_| more()).collect();
+                    heard.child_changed = heard.signals.iter().any(|signal| signal.number == libc::SIGCHLD);
+                    return heard;
+                }
+            }
+            self.signals = SignalFd::new().ok();
+        }
+        // Without signals neither hangs nor spins: then children are looked for every now and then.
+        let time =
+            if self.signals.is_some() { time } else { Some(time.map_or(BLIND, |time| time.min(BLIND))) };
+        let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
-        for fd in others {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
-        for fd in changing {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::PRI));
-        }
+        fds.extend(more);
         // The mount table comes last, where it is found again below.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-        let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(now)).ok());
+        let timeout = time.and_then(|time| Timespec::try_from(time).ok());
         // A failure (ENOMEM) is a wake-up without news.
         let _ = poll(&mut fds, timeout.as_ref());
-        let mounts_changed = mounts.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
+        heard.mounts_changed = mounts.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
 
-        let mut wakeup = Wakeup { mounts_changed, ..Wakeup::default() };
-        if mounts_changed {
+        if heard.mounts_changed {
             self.mounts_quiet_until = Some(Instant::now() + MOUNTS_QUIET);
         }
-        self.take_signals(&mut wakeup);
-        self.take_messages(&mut wakeup);
-        wakeup
-    }
-
-    fn take_signals(&self, wakeup: &mut Wakeup) {
-        while let Some(signal) = self.signals.next() {
-            match signal.number {
-                _ if signal.is_own_pipe() => {}
-                libc::SIGCHLD => wakeup.child_changed = true,
-                number if self.hands_on => wakeup.signals.push(number),
-                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
-                    wakeup.stop = Some(match signal.sender {
-                        0 => signal_names::name(signal.number),
-                        pid => format!("{} from pid {pid}", signal_names::name(signal.number)),
-                    });
-                }
-                libc::SIGHUP => wakeup.reload = Some(NewFile::Same),
-                number => wakeup.signals.push(number),
-            }
+        match &self.signals {
+            Some(signals) => heard.signals.extend(std::iter::from_fn(|| signals.next())),
+            None => heard.child_changed = true,
         }
-        if wakeup.child_changed {
-            let (reaped, left) = reaper::drain();
-            wakeup.reaped = reaped;
-            wakeup.childless = !left;
-        }
+        heard.child_changed |= heard.signals.iter().any(|signal| signal.number == libc::SIGCHLD);
+        self.take_messages(&mut heard);
+        heard
     }
 
     /// The end of the link is the end of the emperor, and no vassal survives it.
-    fn take_messages(&mut self, wakeup: &mut Wakeup) {
+    fn take_messages(&mut self, heard: &mut Heard) {
         while let Some(link) = &self.link {
             match protocol::receive(link) {
                 Ok(Received::Nothing) => return,
                 Ok(Received::Packet(packet, file)) => match (ToVassal::decode(&packet), file) {
-                    (Some(ToVassal::Stop), _) => wakeup.stop = Some("the emperor".into()),
-                    (Some(ToVassal::Reload), Some(file)) => wakeup.reload = Some(NewFile::Sent(file)),
-                    (Some(ToVassal::Mountpoints), _) => wakeup.report = true,
+                    (Some(ToVassal::Stop), _) => heard.stop = Some("the emperor".into()),
+                    (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
+                    (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
                     // A second greeting, or another version: the emperor is ours, but guessing helps nobody.
                     (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
                         crate::log!("a message of the emperor made no sense");
@@ -161,7 +150,7 @@ impl Sources {
                 },
                 Ok(Received::Closed) | Err(_) => {
                     self.link = None;
-                    wakeup.stop = Some("the end of the emperor".into());
+                    heard.stop = Some("the end of the emperor".into());
                 }
             }
         }

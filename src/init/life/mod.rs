@@ -8,7 +8,10 @@
 //!
 //! Not here: how a step is done (`steps`), and how events are collected (`event_loop`).
 
+pub mod pause;
 pub mod reload;
 pub mod remount;
+pub mod run;
 pub mod serve;
 pub mod setup;
+pub mod shutdown;

@@ -30,7 +30,7 @@ enum Verdict {
 }
 
 /// Why a configuration was not read again.
-pub(in crate::init) enum Unread {
+pub enum Unread {
     /// There is a mistake in it.
     Mistake(String),
     /// It asks for what only a fresh start may look at.
@@ -46,152 +46,150 @@ impl From<Unread> for Verdict {
     }
 }
 
-impl Vassal {
-    /// The plan to restart the app by, if somebody asked for a reload and it can be done.
-    pub(in crate::init) fn accepted_reload(&mut self) -> Option<Rc<VassalPlan>> {
-        let inputs = match self.events.reload.take()? {
-            NewFile::Same if self.jail.is_inside => {
-                // Below the new root the path is the tenant's, and so would be the configuration.
-                self.refuse("its file cannot be read from inside the jail".into());
+/// The plan to restart the app by, if somebody asked for a reload and it can be done.
+pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPlan>> {
+    let inputs = match file {
+        NewFile::Same if vassal.jail.is_inside => {
+            // Below the new root the path is the tenant's, and so would be the configuration.
+            refuse(vassal, "its file cannot be read from inside the jail".into());
+            return None;
+        }
+        NewFile::Sent(_) if vassal.jail.is_inside && has_templates(&vassal.source.inputs) => {
+            vassal.events.send(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
+            return None;
+        }
+        NewFile::Same => vassal.source.inputs.clone(),
+        NewFile::Sent(file) => match files::read_all(file).context("read", "the new file") {
+            Ok(text) => replaced(&vassal.source.inputs, &text),
+            Err(error) => {
+                refuse(vassal, error.to_string());
                 return None;
             }
-            NewFile::Sent(_) if self.jail.is_inside && has_templates(&self.source.inputs) => {
-                self.events.send(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
-                return None;
-            }
-            NewFile::Same => self.source.inputs.clone(),
-            NewFile::Sent(file) => match files::read_all(file).context("read", "the new file") {
-                Ok(text) => replaced(&self.source.inputs, &text),
-                Err(error) => {
-                    self.refuse(error.to_string());
-                    return None;
-                }
-            },
-        };
-        let verdict = match self.verdict(&inputs) {
-            Verdict::Accepted(..)
-                if self.events.sources.link().is_some()
-                    && sockets::has_lost_one(
-                        &mut self.events,
-                        &self.jail,
-                        &self.source.plan,
-                        &self.life.sockets,
-                    ) =>
-            {
-                Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
-            }
-            verdict => verdict,
-        };
-        match verdict {
-            Verdict::Accepted(plan, fresh)
-                if self.source.fresh.is_same(&plan, &fresh) && self.app_reloads_itself(&plan) =>
-            {
-                self.source.inputs = inputs;
-                self.events.send(&FromVassal::Reloaded);
-                None
-            }
-            Verdict::Accepted(plan, fresh) => {
-                crate::log!("reloading: the app is restarted in the same jail");
-                (self.source.fresh, self.source.inputs) = (fresh, inputs);
-                Some(plan)
-            }
-            Verdict::Refused(why) => {
-                self.refuse(why);
-                None
-            }
-            Verdict::NeedsRespawn(why) => {
-                crate::log!("not reloaded: {why}, which needs a fresh jail");
-                self.events.send(&FromVassal::NeedsRespawn(why));
-                None
-            }
+        },
+    };
+    let verdict = match verdict(vassal, &inputs) {
+        Verdict::Accepted(..)
+            if vassal.events.link().is_some()
+                && sockets::has_lost_one(
+                    &mut vassal.events,
+                    &vassal.jail,
+                    &vassal.source.plan,
+                    &vassal.life.sockets,
+                ) =>
+        {
+            Verdict::NeedsRespawn("the file of a socket is gone".to_owned())
+        }
+        verdict => verdict,
+    };
+    match verdict {
+        Verdict::Accepted(plan, fresh)
+            if vassal.source.fresh.is_same(&plan, &fresh) && app_reloads_itself(vassal, &plan) =>
+        {
+            vassal.source.inputs = inputs;
+            vassal.events.send(&FromVassal::Reloaded);
+            None
+        }
+        Verdict::Accepted(plan, fresh) => {
+            crate::log!("reloading: the app is restarted in the same jail");
+            (vassal.source.fresh, vassal.source.inputs) = (fresh, inputs);
+            Some(plan)
+        }
+        Verdict::Refused(why) => {
+            refuse(vassal, why);
+            None
+        }
+        Verdict::NeedsRespawn(why) => {
+            crate::log!("not reloaded: {why}, which needs a fresh jail");
+            vassal.events.send(&FromVassal::NeedsRespawn(why));
+            None
         }
     }
+}
 
-    /// Has the app read its own configuration again, if there is a way to tell it; whether there is. uWSGI with our options
-    /// cannot: it closes the file that they are in.
-    fn app_reloads_itself(&mut self, plan: &VassalPlan) -> bool {
-        let how = match plan.reload_signal {
-            Some(number) => {
-                self.events.signal_app(number);
-                signal_names::name(number)
-            }
-            None if matches!(plan.app, App::Program { .. }) && self.events.ask_app(Request::Reload) => {
-                Request::Reload.to_string()
-            }
-            None => return false,
-        };
-        crate::log!("reloading: the file says what it said before; {how} to the app");
-        if let Some(app) = &mut self.events.app {
-            // It may say so again.
-            app.announced.clear();
+/// Has the app read its own configuration again, if there is a way to tell it; whether there is. uWSGI with our options
+/// cannot: it closes the file that they are in.
+fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
+    let how = match plan.reload_signal {
+        Some(number) => {
+            vassal.events.signal_app(number);
+            signal_names::name(number)
         }
-        true
-    }
-
-    fn verdict(&self, inputs: &[Input]) -> Verdict {
-        let fresh = match self.load_again(inputs, false) {
-            Ok(loaded) => loaded.plan,
-            Err(unread) => return unread.into(),
-        };
-        if let Some(what) = self.source.fresh.jail_change(&fresh) {
-            let is_known = !self.jail.is_inside && root::coming_root(&fresh).is_none();
-            if is_known
-                && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
-                && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
-            {
-                return Verdict::Refused(error.to_string());
-            }
-            return Verdict::NeedsRespawn(format!("{what} changed"));
+        None if matches!(plan.app, App::Program { .. }) && vassal.events.ask_app(Request::Reload) => {
+            Request::Reload.to_string()
         }
-        match self.load_again(inputs, true) {
-            Ok(loaded) if let Some(missing) = self.missing(&loaded.plan) => Verdict::Refused(missing),
-            Ok(loaded) => {
-                crate::log::lines(&loaded.warnings);
-                Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
-            }
-            Err(unread) => unread.into(),
+        None => return false,
+    };
+    crate::log!("reloading: the file says what it said before; {how} to the app");
+    if let Some(app) = &mut vassal.events.app {
+        // It may say so again.
+        app.forget_announced();
+    }
+    true
+}
+
+fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
+    let fresh = match load_again(vassal, inputs, false) {
+        Ok(loaded) => loaded.plan,
+        Err(unread) => return unread.into(),
+    };
+    if let Some(what) = vassal.source.fresh.jail_change(&fresh) {
+        let is_known = !vassal.jail.is_inside && root::coming_root(&fresh).is_none();
+        if is_known
+            && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
+            && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
+        {
+            return Verdict::Refused(error.to_string());
         }
+        return Verdict::NeedsRespawn(format!("{what} changed"));
     }
-
-    /// What a plan names for the app and is not there, which is worth to know before the old app is stopped. A hook may make it
-    /// first; and what cannot be looked at may be there.
-    fn missing(&self, plan: &VassalPlan) -> Option<String> {
-        let program = Path::new(plan.app.program());
-        let source = &plan.app_source;
-        let mut paths = vec![(program, &source.key, &source.at)];
-        paths.extend(plan.chdir.iter().map(|path| (path.value.as_path(), &path.key, &path.at)));
-        let world = self.world();
-        paths.retain(|(path, ..)| path.is_absolute() && world.status(path).is_none());
-        let is_sure = world.refused().is_none() && !plan.has_hooks(Phase::AsUser, Phase::PreApp);
-        let is_gone = |path: &Path| is_sure && rustix::fs::stat(path).err() == Some(Errno::NOENT);
-        let (path, key, at) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
-        Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
-    }
-
-    /// What may be looked at where we are now.
-    fn world(&self) -> Careful<'_> {
-        let mounts = if self.jail.is_inside { None } else { self.jail.procfs.mounts().ok() };
-        Careful::new(&self.source.start, mounts, self.jail.owner.is_some())
-    }
-
-    /// Reads the configuration where we are now.
-    pub(in crate::init) fn load_again(
-        &self,
-        inputs: &[Input],
-        reload: bool,
-    ) -> Result<Loaded<VassalPlan>, Unread> {
-        let world = self.world();
-        let loaded = config::load_vassal(inputs, reload, &world);
-        match world.refused() {
-            Some(why) => Err(Unread::NeedsRespawn(why)),
-            None => loaded.map_err(|report| Unread::Mistake(report.first())),
+    match load_again(vassal, inputs, true) {
+        Ok(loaded) if let Some(missing) = missing(vassal, &loaded.plan) => Verdict::Refused(missing),
+        Ok(loaded) => {
+            crate::log::lines(&loaded.warnings);
+            Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
         }
+        Err(unread) => unread.into(),
     }
+}
 
-    fn refuse(&self, why: String) {
-        crate::log!("not reloaded, the app goes on as it was: {why}");
-        self.events.send(&FromVassal::Refused(why));
+/// What a plan names for the app and is not there, which is worth to know before the old app is stopped. A hook may make it
+/// first; and what cannot be looked at may be there.
+fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
+    let program = Path::new(plan.app.program());
+    let source = &plan.app_source;
+    let mut paths = vec![(program, &source.key, &source.at)];
+    paths.extend(plan.chdir.iter().map(|path| (path.value.as_path(), &path.key, &path.at)));
+    let world = world(vassal);
+    paths.retain(|(path, ..)| path.is_absolute() && world.status(path).is_none());
+    let is_sure = world.refused().is_none() && !plan.has_hooks(Phase::AsUser, Phase::PreApp);
+    let is_gone = |path: &Path| is_sure && rustix::fs::stat(path).err() == Some(Errno::NOENT);
+    let (path, key, at) = paths.into_iter().find(|(path, ..)| is_gone(path))?;
+    Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
+}
+
+/// What may be looked at where we are now.
+fn world(vassal: &Vassal) -> Careful<'_> {
+    let mounts = if vassal.jail.is_inside { None } else { vassal.jail.procfs.mounts().ok() };
+    Careful::new(&vassal.source.start, mounts, vassal.jail.owner.is_some())
+}
+
+/// Reads the configuration where we are now.
+pub(in crate::init) fn load_again(
+    vassal: &Vassal,
+    inputs: &[Input],
+    reload: bool,
+) -> Result<Loaded<VassalPlan>, Unread> {
+    let world = world(vassal);
+    let loaded = config::load_vassal(inputs, reload, &world);
+    match world.refused() {
+        Some(why) => Err(Unread::NeedsRespawn(why)),
+        None => loaded.map_err(|report| Unread::Mistake(report.first())),
     }
+}
+
+fn refuse(vassal: &Vassal, why: String) {
+    crate::log!("not reloaded, the app goes on as it was: {why}");
+    vassal.events.send(&FromVassal::Refused(why));
 }
 
 /// The same inputs, with another text for the file.

@@ -16,7 +16,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::{Action, MountpointLost, Phase, VassalPlan};
-use crate::init::life::reload::Unread;
+use crate::init::event_loop::wakeup::{Attention, Unfinished};
+use crate::init::life::reload::{Unread, load_again};
+use crate::init::life::setup::{run_again, run_phase};
 use crate::init::outcome::End;
 use crate::init::steps::{action, hooks};
 use crate::init::vassal::Vassal;
@@ -52,103 +54,101 @@ pub struct Remount {
     since: Instant,
 }
 
-impl Vassal {
-    /// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
-    /// is nothing to be saved.
-    pub(in crate::init) fn survive(&mut self, lost: &Lost, is_running: bool) -> Survival {
-        let plan = Rc::clone(&self.source.plan);
-        match &plan.mountpoints.lost {
-            MountpointLost::Hook(hook) if is_running => {
-                crate::log!("{}; the app goes on", lost.what);
-                self.events.is_repairing = true;
-                let exit = hooks::run_after_loss(&mut self.events, &mut self.jail, &plan, hook);
-                self.events.is_repairing = false;
-                exit.map_or(Survival::Yes, Survival::Exit)
+/// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
+/// is nothing to be saved.
+pub fn survive(vassal: &mut Vassal, lost: &Lost, is_running: bool) -> Survival {
+    let plan = Rc::clone(&vassal.source.plan);
+    match &plan.mountpoints.lost {
+        MountpointLost::Hook(hook) if is_running => {
+            crate::log!("{}; the app goes on", lost.what);
+            vassal.events.set_attention(Attention::Repairing);
+            let exit = hooks::run_after_loss(&mut vassal.events, &mut vassal.jail, &plan, hook);
+            vassal.events.set_attention(Attention::All);
+            exit.map_or(Survival::Yes, Survival::Exit)
+        }
+        MountpointLost::Remount if is_running => match begin_remount(vassal, lost) {
+            Ok(remount) => Survival::Remount(remount),
+            Err(why) => {
+                crate::log!("{}: not mounted again: {why}", lost.path.display());
+                Survival::No
             }
-            MountpointLost::Remount if is_running => match self.begin_remount(lost) {
-                Ok(remount) => Survival::Remount(remount),
-                Err(why) => {
-                    crate::log!("{}: not mounted again: {why}", lost.path.display());
-                    Survival::No
+        },
+        MountpointLost::Destroy | MountpointLost::Hook(_) | MountpointLost::Remount => Survival::No,
+    }
+}
+
+/// Takes the dead mount away, and all that its phase had mounted.
+fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
+    let since = Instant::now();
+    let maker = vassal.events.mountpoints.maker(&lost.path);
+    let Maker::Phase(phase) = maker else {
+        return Err("its filesystem is older than the first phase or the change of root".into());
+    };
+    if lost.loss == Loss::Replaced {
+        return Err("what is mounted over it is not ours".into());
+    }
+    if vassal.life.remounted.is_some_and(|at| since.saturating_duration_since(at) < LASTS) {
+        return Err(format!("that was done less than {} ago", Elapsed(LASTS)));
+    }
+    let plan = match phase {
+        // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
+        Phase::AsUser => Rc::clone(&vassal.source.fresh),
+        _ => {
+            let loaded = load_again(vassal, &vassal.source.inputs, true);
+            Rc::new(loaded.map_err(|(Unread::Mistake(why) | Unread::NeedsRespawn(why))| why)?.plan)
+        }
+    };
+    crate::log!("{}; running {phase} again and restarting the app", lost.what);
+    vassal.events.set_attention(Attention::Repairing);
+    for (path, daemon) in vassal.events.mountpoints.give_up(maker) {
+        // One that is stopped would never notice the end of its connection.
+        if let Some(daemon) = daemon {
+            let _ = signal::kill(daemon.as_raw_pid(), libc::SIGKILL);
+        }
+        unmount_by_force(vassal, path);
+    }
+    Ok(Remount { phase, plan, lost: lost.what.clone(), since })
+}
+
+/// In a child, as whatever touches a path. A failure is for the gate to find out: there may be nothing mounted any more.
+fn unmount_by_force(vassal: &mut Vassal, target: PathBuf) {
+    let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
+    let umount = Action::Umount(Umount { target, recursive: false, flags });
+    let work = || action::perform(&umount, &Walk::default()).map(|()| String::new());
+    match vassal.jail.worker(false).work(work) {
+        Ok(child) => {
+            let deadline = Instant::now() + vassal.source.plan.hook_timeout;
+            match vassal.events.wait_for(child.pid, deadline) {
+                Ok(_) | Err(Unfinished::Deadline) => {}
+                Err(Unfinished::Interrupted(interruption)) => {
+                    vassal.events.put_interruption_back(interruption)
                 }
-            },
-            MountpointLost::Destroy | MountpointLost::Hook(_) | MountpointLost::Remount => Survival::No,
+            }
         }
+        Err(error) => crate::log!("mountpoint-lost: {error}"),
     }
+}
 
-    /// Takes the dead mount away, and all that its phase had mounted.
-    fn begin_remount(&mut self, lost: &Lost) -> Result<Remount, String> {
-        let since = Instant::now();
-        let maker = self.events.mountpoints.maker(&lost.path);
-        let Maker::Phase(phase) = maker else {
-            return Err("its filesystem is older than the first phase or the change of root".into());
-        };
-        if lost.loss == Loss::Replaced {
-            return Err("what is mounted over it is not ours".into());
+/// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
+pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> {
+    let Remount { phase, plan, lost, since } = remount;
+    // It has ended, which must not end the phase.
+    vassal.events.app = None;
+    let result = match phase {
+        Phase::AsUser => Ok(()),
+        _ => {
+            vassal.source.plan = Rc::clone(&vassal.source.fresh);
+            run_phase(vassal, phase)
         }
-        if self.life.remounted.is_some_and(|at| since.saturating_duration_since(at) < LASTS) {
-            return Err(format!("that was done less than {} ago", Elapsed(LASTS)));
+    };
+    vassal.life.remounted = Some(Instant::now());
+    vassal.events.set_attention(Attention::All);
+    match result.and_then(|()| run_again(vassal, plan)) {
+        Ok(()) => {
+            crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));
+            Ok(())
         }
-        let plan = match phase {
-            // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
-            Phase::AsUser => Rc::clone(&self.source.fresh),
-            _ => {
-                let loaded = self.load_again(&self.source.inputs, true);
-                Rc::new(loaded.map_err(|(Unread::Mistake(why) | Unread::NeedsRespawn(why))| why)?.plan)
-            }
-        };
-        crate::log!("{}; running {phase} again and restarting the app", lost.what);
-        self.events.is_repairing = true;
-        for (path, daemon) in self.events.mountpoints.give_up(maker) {
-            // One that is stopped would never notice the end of its connection.
-            if let Some(daemon) = daemon {
-                let _ = signal::kill(daemon.as_raw_pid(), libc::SIGKILL);
-            }
-            self.unmount_by_force(path);
-        }
-        // Others are still a loss.
-        let mountpoints = &self.events.mountpoints;
-        self.events.lost.retain(|lost| mountpoints.maker(&lost.path) != Maker::Nobody);
-        Ok(Remount { phase, plan, lost: lost.what.clone(), since })
-    }
-
-    /// In a child, as whatever touches a path. A failure is for the gate to find out: there may be nothing mounted any more.
-    fn unmount_by_force(&mut self, target: PathBuf) {
-        let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
-        let umount = Action::Umount(Umount { target, recursive: false, flags });
-        let work = || action::perform(&umount, &Walk::default()).map(|()| String::new());
-        match self.jail.worker(false).work(work) {
-            Ok(child) => {
-                let deadline = Instant::now() + self.source.plan.hook_timeout;
-                let _ = self.events.wait_for(child.pid, deadline);
-            }
-            Err(error) => crate::log!("mountpoint-lost: {error}"),
-        }
-    }
-
-    /// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
-    pub(in crate::init) fn finish_remount(&mut self, remount: Remount) -> Result<(), End> {
-        let Remount { phase, plan, lost, since } = remount;
-        // It has ended, which must not end the phase.
-        self.events.app = None;
-        let result = match phase {
-            Phase::AsUser => Ok(()),
-            _ => {
-                self.source.plan = Rc::clone(&self.source.fresh);
-                self.phase(phase)
-            }
-        };
-        self.life.remounted = Some(Instant::now());
-        self.events.is_repairing = false;
-        match result.and_then(|()| self.run_again(plan)) {
-            Ok(()) => {
-                crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));
-                Ok(())
-            }
-            Err(End::Setup(failure, _)) => {
-                Err(End::Lost(format!("{lost}; mounting again failed in {failure}")))
-            }
-            Err(end) => Err(end),
-        }
+        Err(End::Setup(failure, _)) => Err(End::Lost(format!("{lost}; mounting again failed in {failure}"))),
+        Err(end) => Err(end),
     }
 }

@@ -5,21 +5,22 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::config::plan::{App, Phase, VassalPlan};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
-use crate::init::child::failure::Failure;
+use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::job::Job;
 use crate::init::child::launch::{Launch, Progress};
 use crate::init::child::listen_fds::{self, Socket};
-use crate::init::entrypoint;
+use crate::init::child::notices::{self, COMMAND};
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
+use crate::init::event_loop::wakeup::Interruption;
 use crate::init::jail::Jail;
-use crate::init::outcome::{End, interrupted, step};
+use crate::init::outcome::{End, step};
 use crate::log::Elapsed;
-use crate::protocol::{FromVassal, SetupFailure};
+use crate::protocol::{FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
@@ -30,9 +31,7 @@ pub fn start(
     plan: &VassalPlan,
     sockets: &[Socket],
 ) -> Result<(), End> {
-    if events.stop.is_some() {
-        return Err(End::Stopped);
-    }
+    events.check()?;
     if let Some(path) = &plan.chdir {
         jail.workdir.change(&path.value);
     }
@@ -40,46 +39,70 @@ pub fn start(
         events.helper_pids = jail.procfs.below_us(&[]);
     }
     let stand = events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
-    let app = step("app", launch(events, jail, plan, sockets, stand.as_ref()))?;
+    let launched = launch(events, jail, plan, sockets, stand.as_ref());
+    let app = match (launched, &events.entry) {
+        (Err(error), Some(entry)) => return Err(unborn(&error, entry.unexecutable.unborn)),
+        (launched, _) => step("app", launched)?,
+    };
     if let (Some(entry), Some(stand)) = (&events.entry, stand) {
-        let mut job = Job::of(Rc::clone(entry), app.launched.pid, stand);
-        for number in std::mem::take(&mut events.early_signals) {
-            let _ = job.forward(number);
-        }
-        events.job = Some(job);
+        events.job = Some(Job::of(Rc::clone(entry), app.launched.pid, stand));
     }
     events.app = Some(app);
+    events.hand_on_early_signals();
     Ok(())
 }
 
 /// Waits until the process of the app has executed its program, and says so.
 pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), End> {
     loop {
-        let Some(app) = &events.app else { return Ok(()) };
+        let Some(app) = &mut events.app else { return Ok(()) };
         match (app.launched.progress(), app.status) {
             (Progress::AtWork | Progress::Said(_), _) => break,
+            (Progress::Failed(failure), _) if events.entry.is_some() && failure.step == Step::Work => {
+                crate::log!("{}", failure.error);
+                return Err(End::App(WaitStatus::Exited(failure.status)));
+            }
             (Progress::Failed(failure), _) => return Err(not_started(plan, &failure)),
             (Progress::Preparing, Some(status)) => return Err(End::App(status)),
-            (Progress::Preparing, None) if !events.lost.is_empty() => return Err(interrupted(events)),
-            // Its program is on a filesystem that hangs: the main loop knows what to do.
-            (Progress::Preparing, None) if events.stop.is_some() => return Ok(()),
             (Progress::Preparing, None) => {}
         }
-        events.wait(None, None);
+        app.is_awaited = true;
+        let paused = events.pause(None, None);
+        if let Some(app) = &mut events.app {
+            app.is_awaited = false;
+        }
+        match paused {
+            Ok(()) => {}
+            // Its program is on a filesystem that hangs: the main loop knows what to do.
+            Err(interruption @ Interruption::Stop(_)) => {
+                events.put_interruption_back(interruption);
+                return Ok(());
+            }
+            Err(interruption) => return Err(interruption.into()),
+        }
     }
     if let Some(app) = &mut events.app {
         app.is_started = true;
         let (pid, program) = (app.launched.pid, plan.app.program().display());
         let since = app.since;
-        if events.is_talkative() {
-            crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(since.elapsed()));
+        match &events.entry {
+            Some(entry) => notices::say(entry, COMMAND, format_args!("the command runs, pid {pid}")),
+            None => {
+                crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(since.elapsed()))
+            }
         }
     }
     events.send(&FromVassal::Running);
     if let Some(number) = events.entry.as_ref().and_then(|entry| entry.ready_fd) {
-        entrypoint::tell_ready(number);
+        notices::tell_ready(number);
     }
     Ok(())
+}
+
+/// There is no process for the command.
+fn unborn(error: &Error, status: i32) -> End {
+    let (what, errno) = (error.to_string(), error.errno());
+    End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), status)
 }
 
 /// The app could not be executed, or not even prepared for it: told with the key that is to blame.
@@ -113,7 +136,13 @@ fn launch(
     let since = Instant::now();
     let above = listen_fds::above(sockets);
     let (listener, offer) = offer(events, jail, plan, above)?;
-    let mut environment = [&jail.environment[..], &offer.variables, &listen_fds::variables(sockets)].concat();
+    let mut environment = jail.environment.clone();
+    if !sockets.is_empty() {
+        environment.has_sockets();
+    }
+    for (name, value) in offer.variables.into_iter().chain(listen_fds::variables(sockets)) {
+        environment.set(&name, Some(value));
+    }
     let mut passed: Vec<_> = offer.pipe.iter().map(AsFd::as_fd).collect();
     let uwsgi_ini;
     let argv = match &plan.app {
@@ -124,7 +153,7 @@ fn launch(
                 .context("keep free for the app", "its descriptors")?;
             passed.push(uwsgi_ini.as_fd());
             // They are in the ini. Read twice, a socket would be bound twice.
-            environment.retain(|(name, _)| world::environment_option(name).is_none());
+            environment.remove(|name| world::environment_option(name).is_some());
             vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
         }
     };
@@ -134,8 +163,11 @@ fn launch(
         confinement: as_user.then(|| Confinement::of(plan)),
         environment: &environment,
         own_group: false,
-        dies_with_us: !rustix::process::getpid().is_init(),
+        // A command outlives us, as it would outlive any other init that is killed.
+        dies_with_us: !jail.is_command && !rustix::process::getpid().is_init(),
+        workdir: jail.workdir_of_app(),
         stand,
+        unexecutable: events.entry.as_ref().map(|entry| entry.unexecutable),
         passed: &passed,
         sockets,
         resources: Some(&plan.resources),
@@ -143,15 +175,5 @@ fn launch(
         heard: is_uwsgi.then(|| plan.signal_to_stop()),
         ..jail.helper(as_user)
     };
-    Ok(RunningApp {
-        launched: launch.program(&argv)?,
-        listener,
-        announced: Vec::new(),
-        beat: None,
-        reloaded: None,
-        said: (None, None),
-        since,
-        is_started: false,
-        status: None,
-    })
+    Ok(RunningApp::new(launch.program(&argv)?, listener, since))
 }

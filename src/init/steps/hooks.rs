@@ -7,22 +7,34 @@ use rustix::io::Errno;
 use crate::config::plan::{Action, Hook, Phase, Touched, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::{Launched, Progress};
-use crate::init::event_loop::event_loop::{EventLoop, Interrupted};
+use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::event_loop::wakeup::{Interruption, Unfinished};
 use crate::init::jail::Jail;
+use crate::init::outcome::End;
 use crate::init::steps::{action, root};
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
-use crate::protocol::{SetupFailure, WaitStatus};
+use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 use crate::sys::signal;
 
 /// Why a phase ended before its end.
 pub enum Failed {
     /// A hook failed.
     Hook(Box<SetupFailure>),
-    /// We were told to stop, or a mountpoint was lost, while it ran.
-    Interrupted,
+    /// Something came up that makes the rest of the phase pointless.
+    Interrupted(Interruption),
     /// A hook asked for the end, with this exit status.
     Exit(i32),
+}
+
+impl From<Failed> for End {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Hook(failure) => Self::Setup(failure, EXIT_SETUP),
+            Failed::Interrupted(interruption) => interruption.into(),
+            Failed::Exit(status) => Self::Hook(status),
+        }
+    }
 }
 
 /// Why a hook did not succeed.
@@ -32,7 +44,7 @@ enum Trouble {
         error: Error,
         key: Option<String>,
     },
-    Interrupted,
+    Interrupted(Interruption),
     Exit(i32),
 }
 
@@ -69,15 +81,13 @@ pub const SLOW: Duration = Duration::from_secs(5);
 /// The failed action's own, with where it was written; or a request to stop came first.
 pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Phase) -> Result<(), Failed> {
     for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
-        if events.is_interrupted() {
-            return Err(Failed::Interrupted);
-        }
+        events.check().map_err(Failed::Interrupted)?;
         let start = Instant::now();
         let text = &hook.source.value;
         match run_one(events, jail, plan, hook).map_err(|trouble| trouble.concealed(hook)) {
             Ok(()) if matches!(hook.action, Action::Print(_)) => {}
             Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
-            Err(Trouble::Interrupted) => return Err(Failed::Interrupted),
+            Err(Trouble::Interrupted(interruption)) => return Err(Failed::Interrupted(interruption)),
             Err(Trouble::Exit(_)) if phase == Phase::AsUserAtexit => {
                 crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
             }
@@ -109,8 +119,8 @@ pub fn run_after_loss(
     let (start, text) = (Instant::now(), &hook.source.value);
     match run_one(events, jail, plan, hook) {
         Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
-        // The request to stop that came in between is seen to by the main loop.
-        Err(Trouble::Interrupted) => {}
+        // The main loop sees to what came in between.
+        Err(Trouble::Interrupted(interruption)) => events.put_interruption_back(interruption),
         Err(Trouble::Exit(status)) => return Some(status),
         Err(Trouble::Error { error, key }) => {
             let place = key.unwrap_or_else(|| hook.source.at.to_string());
@@ -137,7 +147,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             jail.workdir.change(path);
         }
         Action::Print(text) => crate::log!("{text}"),
-        Action::Putenv(name, value) => jail.set_variable(name, Some(value.clone())),
+        Action::Putenv(name, value) => jail.environment.set(name, Some(value.clone())),
         Action::Hostname(name) => jail.set_hostname(name)?,
         Action::Chroot(path) => {
             may_enter(events, jail, plan, hook)?;
@@ -192,19 +202,19 @@ fn wait_for_child(
     let pid = launched.pid;
     let start = Instant::now();
     let mut ended = events.wait_for(pid, start + timeout.min(SLOW));
-    if timeout > SLOW && matches!(ended, Err(Interrupted::Deadline)) {
+    if timeout > SLOW && matches!(ended, Err(Unfinished::Deadline)) {
         let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));
         crate::log!("{}: {text}: still running after {slow}; it is given {most}", hook.phase);
         ended = events.wait_for(pid, start + timeout);
     }
     let status = match ended {
         Ok(status) => status,
-        Err(interrupted) => {
+        Err(unfinished) => {
             // Its group has its number. ESRCH: it ended meanwhile.
             let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
-            return Err(match interrupted {
-                Interrupted::Stop => Trouble::Interrupted,
-                Interrupted::Deadline => {
+            return Err(match unfinished {
+                Unfinished::Interrupted(interruption) => Trouble::Interrupted(interruption),
+                Unfinished::Deadline => {
                     let reason = format!("still running after {}, killed", Elapsed(timeout));
                     Error::new("run", text, reason).into()
                 }

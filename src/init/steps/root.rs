@@ -132,13 +132,13 @@ fn await_answer(
         if let Some(reply) = probe.reply() {
             return Ok(reply.answer);
         }
-        if events.stop.is_some() {
-            return failed("told to stop while waiting for it");
-        }
         if Instant::now() >= deadline {
             return failed(mountpoints::HANGS);
         }
-        events.wait(Some(probe.descriptors()[0]), Some(deadline));
+        if let Err(interruption) = events.pause(Some(probe.descriptors()[0]), Some(deadline)) {
+            events.put_interruption_back(interruption);
+            return failed("interrupted while waiting for it");
+        }
         if events.mountpoints.probers().all(|pid| pid != probe.pid) {
             return failed(&probe.why_it_ended());
         }

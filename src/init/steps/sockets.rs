@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::accounts::Accounts;
@@ -18,7 +19,9 @@ use crate::config::plan::{Listen, Located, Place, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Progress;
 use crate::init::child::listen_fds::{self, Socket};
+use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
 use crate::log::Elapsed;
@@ -53,7 +56,7 @@ pub fn open(
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
     let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
     let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
-    let networks = events.sources.link().filter(|_| is_apart && plan.keep_sockets && has_file());
+    let networks = events.link().filter(|_| is_apart && plan.keep_sockets && has_file());
     let networks = networks.and_then(|link| Networks::of(link).ok());
     let outlives = |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
     kept.retain(|socket| {
@@ -93,7 +96,7 @@ pub fn open(
         return Ok(sockets);
     }
     let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
-    if !rest.is_empty() && events.sources.link().is_some() {
+    if !rest.is_empty() && events.link().is_some() {
         let rest = rest.iter().filter_map(|&index| sockets.get(index));
         let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
         let labels = labels.join(", ");
@@ -101,7 +104,7 @@ pub fn open(
     }
     events.send(&FromVassal::Sockets(keep));
     for socket in fresh.into_iter().filter_map(|index| sockets.get(index)) {
-        if let Some(link) = events.sources.link() {
+        if let Some(link) = events.link() {
             let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
         }
     }
@@ -124,7 +127,7 @@ fn open_patiently(
         let opened = open_one(events, jail, plan, socket, accounts, old, networks);
         let Err(error) = &opened else { return opened };
         let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
-        if !is_taken || events.sources.link().is_none() {
+        if !is_taken || events.link().is_none() {
             return opened;
         }
         let end = *until.get_or_insert_with(|| {
@@ -133,10 +136,13 @@ fn open_patiently(
         });
         let next = Instant::now() + PAUSE;
         while Instant::now() < next {
-            if next > end || events.is_interrupted() {
+            if next > end {
                 return opened;
             }
-            events.wait(None, Some(next));
+            if let Err(interruption) = events.pause(None, Some(next)) {
+                events.put_interruption_back(interruption);
+                return opened;
+            }
         }
     }
 }
@@ -180,8 +186,8 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         let file = file.to_owned();
         let looked = jail.worker(owner.is_none()).work(|| bind::look(path));
         let Ok(launched) = looked else { return false };
-        if events.wait_for(launched.pid, Instant::now() + PATIENCE).is_err() {
-            crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
+        if let Err(unfinished) = events.wait_for(launched.pid, Instant::now() + PATIENCE) {
+            give_up(events, launched.pid, unfinished);
         }
         match launched.progress() {
             Progress::Said(there) => there != file,
@@ -190,6 +196,15 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
             Progress::Preparing | Progress::AtWork => false,
         }
     })
+}
+
+/// Ends a child that is not waited for any longer.
+fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
+    reaper::kill(&[child], libc::SIGKILL);
+    match unfinished {
+        Unfinished::Interrupted(interruption) => events.put_interruption_back(interruption),
+        Unfinished::Deadline => {}
+    }
 }
 
 /// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
@@ -224,8 +239,8 @@ fn open_with_file(
         (Progress::Failed(failure), _) => return Err(failure.error),
         (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
         (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
-        (_, Err(_)) => {
-            crate::init::child::reaper::kill(&[launched.pid], libc::SIGKILL);
+        (_, Err(unfinished)) => {
+            give_up(events, launched.pid, unfinished);
             return Err(Error::new("listen on", name, "it takes too long"));
         }
     };

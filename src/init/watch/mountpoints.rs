@@ -11,14 +11,19 @@ use rustix::process::Pid;
 use crate::config::plan::{Located, MountpointPlan, Phase};
 use crate::error::{Described, Result};
 use crate::identity::Identity;
+use crate::init::child::reaper::Reaped;
 use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
+use crate::log::Elapsed;
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
 
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A loss that is noticed this soon after a death is put down to it.
+const ATTRIBUTED: Duration = Duration::from_millis(100);
 
 /// The trouble with a path that is none of ours yet.
 const NOTHING: &str = "nothing is mounted there";
@@ -43,6 +48,17 @@ pub struct Mountpoints {
     foreign: Vec<u64>,
     /// What was reported last, but for the times.
     reported: Vec<MountReport>,
+    /// The latest death of a child that is not ours by origin, such as a daemon.
+    last_death: Option<Death>,
+}
+
+/// The end of a child that we did not start ourselves.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    child: Reaped,
+    /// Whether it was there before the app, as the daemons of hooks are.
+    is_helper: bool,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -61,7 +77,10 @@ struct Watched {
     /// What has mounted it.
     maker: Maker,
     took: Option<Duration>,
+    /// The process that serves the filesystem, if that is known.
     daemon: Option<Pid>,
+    /// How and when that process ended.
+    daemon_death: Option<Death>,
     lost: u32,
     last: String,
 }
@@ -102,13 +121,14 @@ impl Mountpoints {
             maker: Maker::Nobody,
             took: None,
             daemon: None,
+            daemon_death: None,
             lost: 0,
             last: String::new(),
         });
         let rhythm = Rhythm { interval: plan.check_interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
         let (watched, others) = (watched.collect(), Vec::new());
-        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported }
+        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported, last_death: None }
     }
 
     /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
@@ -264,10 +284,14 @@ impl Mountpoints {
         true
     }
 
-    /// A child of ours has ended: if it was a daemon, its pid is somebody else's from now on.
-    pub fn child_died(&mut self, pid: Pid) {
-        for watched in &mut self.watched {
-            watched.daemon = watched.daemon.filter(|&daemon| daemon != pid);
+    /// A child has ended. If it was a daemon, its pid is another process's from now on. `is_helper` tells that it was not the
+    /// app's.
+    pub fn child_died(&mut self, child: Reaped, is_helper: bool, now: Instant) {
+        let death = Death { child, is_helper, at: now };
+        self.last_death = Some(death);
+        for watched in self.watched.iter_mut().filter(|watched| watched.daemon == Some(child.pid)) {
+            watched.daemon = None;
+            watched.daemon_death = Some(death);
         }
     }
 
@@ -278,7 +302,7 @@ impl Mountpoints {
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
             if let Some(loss) = watched.judge(self.rhythm, now) {
-                lost.push(watched.lose(loss));
+                lost.push(watched.lose(loss, self.last_death, now));
             }
         }
         if self.is_stale && self.watched.iter().any(|watched| watched.lost > 0 && !watched.dog.is_up()) {
@@ -376,12 +400,30 @@ impl Watched {
         }
     }
 
-    fn lose(&mut self, loss: Loss) -> Lost {
+    fn lose(&mut self, loss: Loss, last_death: Option<Death>, now: Instant) -> Lost {
+        let death = self.attribute(&loss, last_death, now);
         self.dog.forget_mount();
         self.trouble = loss.to_string();
         (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
-        let what = format!("mountpoint {} lost: {loss}", self.check.value.display());
+        let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
         Lost { path: self.check.value.clone(), loss, what }
+    }
+
+    /// What a loss is put down to: the death of the daemon, if it was noticed right before. Where the daemon is not known it
+    /// may have been a process that was there before the app, and a process of the app cannot be ruled out.
+    fn attribute(&mut self, loss: &Loss, last_death: Option<Death>, now: Instant) -> String {
+        let of_daemon = self.daemon_death.take();
+        let is_daemon = of_daemon.is_some() || last_death.is_some_and(|death| death.is_helper);
+        let death = of_daemon.or(last_death.filter(|_| self.daemon.is_none()));
+        let is_dead = matches!(loss, Loss::Dead(_) | Loss::NotMounted);
+        match death.map(|Death { child, at, .. }| (child, now.saturating_duration_since(at))) {
+            Some((child, time)) if is_dead && time <= ATTRIBUTED => {
+                let (time, what) =
+                    (Elapsed(time), if is_daemon { "the daemon" } else { "a process of the jail" });
+                format!(", {time} after {what} died (pid {}, {})", child.pid, child.status)
+            }
+            _ => String::new(),
+        }
     }
 
     fn report(&self) -> MountReport {

@@ -65,6 +65,17 @@ impl Procfs {
         text.split(|&byte| byte == b'\n').any(|line| line == b"NoNewPrivs:\t1")
     }
 
+    /// A process for the log: its pid, its name and its state, as far as that is known.
+    pub fn describe(&self, pid: Pid) -> String {
+        let text = self.read(&format!("{pid}/status")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        match (field("Name:"), field("State:")) {
+            (Some(name), Some(state)) => format!("pid {pid} ({name}, {state})"),
+            _ => format!("pid {pid}"),
+        }
+    }
+
     /// All processes below us, parents before children, without `spared` and what is below those.
     pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
         let own = rustix::process::getpid();

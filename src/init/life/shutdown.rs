@@ -1,0 +1,342 @@
+//! The end of a vassal.
+//!
+//! An orderly end goes outward in: the app is asked to stop and killed when its time is up, then the hooks for the exit
+//! run, then everything else is asked and killed. After a lost mountpoint everything is killed at once: a process that
+//! waits for the dead filesystem would wait for ever.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use crate::config::cmdline::entrypoint::Rest;
+use crate::config::plan::{Phase, VassalPlan};
+use crate::init::child::notices::{self, WARNINGS};
+use crate::init::child::reaper;
+use crate::init::event_loop::event_loop::EventLoop;
+use crate::init::event_loop::wakeup::{Attention, StopRequest, Wakeup};
+use crate::init::jail::Jail;
+use crate::init::outcome::End;
+use crate::init::steps::hooks;
+use crate::init::vassal::Vassal;
+use crate::log::Elapsed;
+use crate::mount::fusectl;
+use crate::mount::mountinfo::Mount;
+use crate::mount::ops::{self, Walk};
+use crate::mount::request::Umount;
+use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
+use crate::signal_names;
+
+/// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
+/// daemon.
+pub const SWEEP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.
+pub const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// After SIGKILL: how often processes are looked for that were born while others were killed.
+const KILL_AGAIN: Duration = Duration::from_millis(50);
+
+/// The exit status when a request to stop came before the app ran: as if SIGTERM had ended it.
+const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
+
+/// Ends everything, tells everybody, and returns the exit status.
+pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
+    let Vassal { events, jail, source, life } = vassal;
+    let plan = &source.plan;
+    events.mountpoints.stop();
+    let code = exit_status(events, &end);
+    if let Some(job) = &events.job {
+        job.give_terminal_back();
+    }
+    let (reason, request) = match end {
+        End::App(status) => match (status, events.oom.take()) {
+            (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => (ExitReason::OutOfMemory(kills), None),
+            _ => (ExitReason::App(status), None),
+        },
+        End::Hook(status) => (ExitReason::App(WaitStatus::Exited(status)), None),
+        End::Stopped(request) => (ExitReason::Stopped, request),
+        End::Setup(failure, _) => (ExitReason::Setup(*failure), None),
+        End::Invalid(mistake) => (ExitReason::Config(mistake), None),
+        End::Lost(what) => {
+            destroy(events, jail, plan, &what);
+            return code;
+        }
+    };
+    tell_reason(events, plan, &reason);
+    events.set_attention(Attention::Ending);
+    // The emperor must not lose its patience with a daemon that flushes.
+    events.send(&FromVassal::Stopping(longest_stop(plan)));
+    if life.had_app {
+        end_app(events, plan);
+        run_exit_hooks(events, jail, plan);
+    }
+    end_the_rest(events, jail, plan);
+    if let Some(request) = request {
+        crate::log!("stopped, {} after the request", Elapsed(request.since.elapsed()));
+    }
+    events.send(&FromVassal::Exiting(reason));
+    code
+}
+
+fn exit_status(events: &EventLoop, end: &End) -> i32 {
+    let status = events.app.as_ref().and_then(|app| app.status);
+    let code = match end {
+        End::App(status) => status.code(),
+        End::Stopped(_) => status.map_or(EXIT_STOPPED, WaitStatus::code),
+        End::Setup(_, code) | End::Hook(code) => *code,
+        End::Lost(_) => EXIT_MOUNT_LOST,
+        End::Invalid(_) => EXIT_CONFIG,
+    };
+    match (&events.entry, end) {
+        (Some(entry), End::App(_) | End::Stopped(_)) => entry.status_for(code),
+        _ => code,
+    }
+}
+
+/// A mountpoint was lost: ends everything at once.
+fn destroy(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, what: &str) {
+    // To the emperor first, so that it knows however long the kernel takes.
+    events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
+    crate::log!("{what}; destroying the instance");
+    events.set_attention(Attention::Ending);
+    if rustix::process::getpid().is_init() {
+        // The kernel ends the rest with us.
+        signal_rest(events, jail, libc::SIGKILL);
+    } else if !kill_rest(events, jail) {
+        tell_who_is_left(jail);
+    }
+    if !jail.has_namespace(libc::CLONE_NEWNS) {
+        // Nobody else takes the dead mount away, and the next instance needs the place.
+        detach_checked_mounts(plan);
+    }
+}
+
+/// Says why the vassal ends, if that is news.
+fn tell_reason(events: &EventLoop, plan: &VassalPlan, reason: &ExitReason) {
+    match reason {
+        ExitReason::Stopped | ExitReason::Config(_) => {}
+        // The starter of a command sees its status.
+        ExitReason::App(_) if events.entry.is_some() => {}
+        // Why, only the app can tell: whose lines to look for.
+        ExitReason::App(status) if status.code() != 0 => {
+            let source = &plan.app_source;
+            crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
+        }
+        ExitReason::Setup(failure) if events.entry.is_some() && failure.phase == "app" => {
+            crate::log!("{}", failure.what);
+        }
+        reason => crate::log!("{reason}"),
+    }
+}
+
+/// How long an orderly stop may take, everything included.
+pub fn longest_stop(plan: &VassalPlan) -> Duration {
+    plan.stop.timeout
+        + longest_phases(plan, &[Phase::AsUserAtexit])
+        + plan.stop.unmount_timeout * 2
+        + SWEEP_GRACE
+        + KILL_GRACE * 4
+}
+
+/// How long the hooks of these phases may take.
+pub fn longest_phases(plan: &VassalPlan, phases: &[Phase]) -> Duration {
+    let hooks = plan.hooks.iter().filter(|hook| phases.contains(&hook.phase)).count();
+    plan.hook_timeout.saturating_mul(hooks as u32)
+}
+
+/// Stops an app that is still alive, since a hook failed after its start: in order, as it may serve by now.
+fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
+    let mut first: Option<StopRequest> = None;
+    for (number, time) in [(plan.signal_to_stop(), plan.stop.timeout), (libc::SIGKILL, KILL_GRACE)] {
+        if let Some(app) = events.living_app() {
+            // A child that could not execute its program ends by itself, and was no app yet.
+            if app.is_started {
+                crate::log!("{} to the app", signal_names::name(number));
+            }
+            events.signal_app(number);
+        }
+        let deadline = Instant::now() + time;
+        while events.living_app().is_some() && Instant::now() < deadline {
+            // The end has begun: a loss or a new file changes nothing any more.
+            let Wakeup { stop, lost: _, reload: _, signals: _ } = events.wait(None, Some(deadline));
+            match (stop, &first) {
+                (Some(request), None) => first = Some(request),
+                (Some(later), Some(request)) if request.is_repeated_by(&later) => {
+                    crate::log!("{} insists: SIGKILL to the app", later.who);
+                    events.signal_app(libc::SIGKILL);
+                }
+                (Some(_), Some(_)) | (None, _) => {}
+            }
+        }
+    }
+}
+
+/// Runs the hooks for the exit, and gives a daemon they unmounted the time to write what it still holds. No failure is
+/// fatal: there is nothing left to save.
+fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
+    if !plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
+        return;
+    }
+    end_what_the_app_left(events, jail, plan);
+    // A hook that fails does not end this phase, and nothing interrupts it any more.
+    let _ = hooks::run(events, jail, plan, Phase::AsUserAtexit);
+    let deadline = Instant::now() + plan.stop.unmount_timeout;
+    while !events.is_childless() && Instant::now() < deadline {
+        events.pass_time(deadline);
+    }
+}
+
+/// Ends what the app has left behind, which may still use what the hooks are about to unmount.
+pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
+    for (number, time) in [(libc::SIGTERM, SWEEP_GRACE), (libc::SIGKILL, KILL_GRACE)] {
+        let deadline = Instant::now() + time;
+        let mut left = processes_of_the_app(events, jail, plan);
+        if !left.is_empty() {
+            let (count, name) = (left.len(), signal_names::name(number));
+            crate::log!("the app has left processes behind ({count}): {name}");
+            reaper::kill(&left, number);
+        }
+        while !left.is_empty() && Instant::now() < deadline {
+            let until = if number == libc::SIGKILL { Instant::now() + KILL_AGAIN } else { deadline };
+            events.pass_time(until.min(deadline));
+            left = processes_of_the_app(events, jail, plan);
+            if number == libc::SIGKILL {
+                // They may have started others before it reached them.
+                reaper::kill(&left, number);
+            }
+        }
+    }
+}
+
+/// The app's processes: all that are not ours, and not older than the app. Of those that are younger some may be of
+/// hooks, such as a daemon that `post-app` has started: they are known by what only the app is confined by, if it is.
+fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
+    let spared: Vec<_> = events.helper_pids.iter().copied().chain(events.mountpoints.probers()).collect();
+    let mut left = jail.procfs.below_us(&spared);
+    let is_marked = plan.privileges.no_new_privs && !plan.app.is_privileged();
+    // We were started like that: all of ours are.
+    if is_marked && rustix::thread::no_new_privs() == Ok(false) {
+        left.retain(|&pid| jail.procfs.has_no_new_privs(pid));
+    }
+    left
+}
+
+/// Sees to everything that is left: a vassal ends it; a command's starter may want it otherwise.
+fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
+    match events.entry.as_ref().map(|entry| (entry.rest, entry.rewritten(libc::SIGTERM))) {
+        Some((Rest::Leave, _)) => {}
+        Some((Rest::Terminate, number)) => {
+            if let Some(job) = events.job.as_ref().filter(|_| number != 0) {
+                job.signal_group(number);
+            }
+        }
+        Some((Rest::Sweep(grace), _)) => sweep(events, jail, grace),
+        // A FUSE daemon unmounts at SIGTERM, and then may have much to write.
+        None if plan.starts_daemons() => sweep(events, jail, plan.stop.unmount_timeout),
+        None => sweep(events, jail, SWEEP_GRACE),
+    }
+}
+
+/// Ends whatever is left below us: SIGTERM, and SIGKILL when the grace is over. Returns the moment nothing is left.
+fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
+    if events.is_childless() {
+        return;
+    }
+    signal_rest(events, jail, libc::SIGTERM);
+    // A process that is stopped has to run for that.
+    signal_rest(events, jail, libc::SIGCONT);
+    if is_over_within(events, jail, grace, None) {
+        return;
+    }
+    let left = format!("processes are left {} after SIGTERM: SIGKILL", Elapsed(grace));
+    match &events.entry {
+        Some(entry) => notices::say(entry, WARNINGS, format_args!("{left}")),
+        None => crate::log!("{left}"),
+    }
+    if kill_rest(events, jail) || abort_own_fuse(jail) && kill_rest(events, jail) {
+        return;
+    }
+    tell_who_is_left(jail);
+}
+
+/// Kills whatever is left below us, again and again: others may be born meanwhile. Whether it worked in time.
+fn kill_rest(events: &mut EventLoop, jail: &Jail) -> bool {
+    is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL))
+}
+
+/// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether it is over when
+/// the time is up.
+fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: Option<i32>) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        if events.is_childless() {
+            return true;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return false;
+        }
+        let mut until = deadline;
+        if let Some(number) = number {
+            signal_rest(events, jail, number);
+            until = deadline.min(now + KILL_AGAIN);
+        }
+        // The end has begun. What signals a command that has ended means what it has left behind.
+        let Wakeup { stop: _, lost: _, reload: _, signals } = events.wait(None, Some(until));
+        for number in signals {
+            match events.entry.as_ref().map_or(0, |entry| entry.rewritten(number)) {
+                0 => {}
+                rewritten => signal_rest(events, jail, rewritten),
+            }
+        }
+    }
+}
+
+/// Signals everything below us. Where /proc does not tell what that is, the command's own group is known.
+fn signal_rest(events: &EventLoop, jail: &Jail, number: i32) {
+    if !reaper::kill_all(&jail.procfs, number)
+        && let Some(job) = &events.job
+    {
+        job.signal_group(number);
+    }
+}
+
+/// Says which processes SIGKILL has not ended, as far as that is known.
+fn tell_who_is_left(jail: &Jail) {
+    let left: Vec<_> = jail.procfs.below_us(&[]).into_iter().map(|pid| jail.procfs.describe(pid)).collect();
+    let time = Elapsed(KILL_GRACE);
+    match left.is_empty() {
+        true => crate::log!("processes are left that no signal reaches: /proc does not show them"),
+        false => crate::log!("processes are left {time} after SIGKILL: {}", left.join(", ")),
+    }
+}
+
+/// Frees whoever waits for a FUSE filesystem that was mounted here and never answers: not even SIGKILL does. What was
+/// mounted before us, or where others see it, is not ours to break. Once PID 1 has given up the right to do it, the
+/// emperor may. Whether there was something to free.
+fn abort_own_fuse(jail: &Jail) -> bool {
+    let (Some(foreign), true) = (&jail.foreign_fuse, jail.has_namespace(libc::CLONE_NEWNS)) else {
+        return false;
+    };
+    let mut own: Vec<_> =
+        jail.procfs.mounts().unwrap_or_default().iter().filter_map(Mount::connection).collect();
+    own.retain(|connection| !foreign.contains(connection));
+    own.dedup();
+    if own.is_empty() {
+        return false;
+    }
+    match fusectl::abort(&own) {
+        Ok(()) => crate::log!("aborted FUSE connections: {}", own.len()),
+        Err(error) => crate::log!("{error}"),
+    }
+    true
+}
+
+fn detach_checked_mounts(plan: &VassalPlan) {
+    for check in &plan.mountpoints.checks {
+        let umount = Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
+        if let Err(error) = ops::umount(&umount, &Walk::default()) {
+            crate::log!("{error}");
+        }
+    }
+}
