@@ -163,8 +163,8 @@ pub(super) fn claim(emperor: &mut Emperor, changes: usize, now: Instant) {
     let is_late = now.saturating_duration_since(since) >= CLAIMING;
     if is_late || changes == 0 {
         let discovery = &emperor.discovery;
-        let would_be = |file: &VassalFile| is_late && discovery.looked_for(file);
-        let left = emperor.supervisor.drop_unclaimed(would_be, now);
+        let given_up = |file: &VassalFile| discovery.given_up(file, is_late);
+        let left = emperor.supervisor.drop_unclaimed(given_up, now);
         emperor.upgrades.unclaimed_since = left.then_some(since);
     }
 }

@@ -11,6 +11,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::stat;
+use rustix::io::Errno;
+
 use super::directories::Directories;
 use super::scan::{Change, Rules};
 use crate::config::plan::{Located, Source};
@@ -94,9 +97,18 @@ impl Discovery {
         self.found.is_empty()
     }
 
-    /// Whether the last look would have found this file, if it were in one of the directories.
-    pub fn looked_for(&self, file: &Path) -> bool {
-        self.directories.looked_for(file)
+    /// Why a file that no look has found is given up; `None` while it may still be found. A file that is there is given
+    /// up when it `is_late` and no directory has it.
+    pub fn given_up(&self, file: &Path, is_late: bool) -> Option<&'static str> {
+        let is_there = !matches!(stat(file), Err(Errno::NOENT));
+        let has_directory = file.parent().is_some_and(|directory| stat(directory).is_ok());
+        if !is_there && has_directory {
+            Some("file removed")
+        } else if is_there && is_late && self.directories.looked_for(file) {
+            Some("its directory is not watched any more")
+        } else {
+            None
+        }
     }
 
     /// Looks for nothing any more.

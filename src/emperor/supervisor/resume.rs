@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use rustix::io::Errno;
-
 use super::supervisor::Supervisor;
 use crate::emperor::core::saved::SavedVassal;
 use crate::emperor::core::vassal_file::VassalFile;
@@ -44,22 +42,20 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// After a scan: ends vassals that were taken over and whose files are not there any more, or that the
-    /// scan `would` have found if their directories were watched. Returns whether there are others whose
-    /// files no scan has found yet.
-    pub fn drop_unclaimed(&mut self, would: impl Fn(&VassalFile) -> bool, now: Instant) -> bool {
+    /// After a scan: ends vassals that were taken over and whose files are `given_up`, for the reason that this
+    /// tells. Returns whether there are others whose files no scan has found yet.
+    pub fn drop_unclaimed(
+        &mut self,
+        given_up: impl Fn(&VassalFile) -> Option<&'static str>,
+        now: Instant,
+    ) -> bool {
         let unclaimed = self.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
         let unclaimed: Vec<_> = unclaimed.map(|(file, _)| Rc::clone(file)).collect();
         let mut are_left = false;
         for file in unclaimed {
-            let is_there = !matches!(rustix::fs::stat(&**file), Err(Errno::NOENT));
-            let has_directory = file.parent().is_some_and(|directory| rustix::fs::stat(directory).is_ok());
-            if !is_there && has_directory {
-                self.removed(&file, "file removed", now);
-            } else if is_there && would(&file) {
-                self.removed(&file, "its directory is not watched any more", now);
-            } else {
-                are_left = true;
+            match given_up(&file) {
+                Some(why) => self.removed(&file, why, now),
+                None => are_left = true,
             }
         }
         are_left
