@@ -76,6 +76,12 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// The keys of a JSON text, for tests that look them up in the documents.
+#[cfg(test)]
+pub fn keys(json: &str) -> Vec<&str> {
+    json.match_indices("\":").filter_map(|(end, _)| json.get(..end)?.rsplit('"').next()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -342,15 +342,20 @@ pub fn print_error(text: &str) {
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }
 
-/// Appends `text` with control characters made visible, so that no name or value can forge a line.
+/// Appends `text` with characters made visible that could forge a line, or change the direction of a terminal's text.
 pub fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() {
+        if c.is_control() || turns_direction(c) {
             let _ = write!(out, "{}", c.escape_default());
         } else {
             out.push(c);
         }
     }
+}
+
+/// Whether a character changes the direction of the text behind it (Unicode's explicit directional formatting).
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Logs one line, formatted like [`format!`].
@@ -396,8 +401,8 @@ mod tests {
     #[test]
     fn control_characters_cannot_forge_a_line() {
         let mut out = String::new();
-        push_printable(&mut out, "a\nemperor: b\x1b[0m — ü");
-        assert_eq!(out, "a\\nemperor: b\\u{1b}[0m — ü");
+        push_printable(&mut out, "a\nemperor: b\x1b[0m — ü\u{202e}x\u{2066}");
+        assert_eq!(out, "a\\nemperor: b\\u{1b}[0m — ü\\u{202e}x\\u{2066}");
     }
 
     #[test]

@@ -147,7 +147,14 @@ fn any_name_gives_valid_json_and_metrics() {
         }
         assert!(!body.contains("vassal_next_try_seconds{"), "{body}");
         let answer = from_tcp("[::1]:9193", b"POST /metrics HTTP/1.1\n\n");
-        assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.0 405 ") && answer.contains("\r\nAllow: GET, HEAD\r\n"),
+            "{answer}"
+        );
+        let nonsense = from_tcp("[::1]:9193", b"metrics\n\n");
+        assert!(nonsense.starts_with("HTTP/1.0 400 "), "{nonsense}");
+        let only_head = from_tcp("[::1]:9193", b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(only_head.starts_with("HTTP/1.0 200 ") && only_head.ends_with("\r\n\r\n"), "{only_head}");
         emperor.stop();
         assert!(!socket.exists(), "the socket is left");
     });

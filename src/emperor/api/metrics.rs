@@ -1,8 +1,11 @@
-//! Metrics in Prometheus's text format, over as much of HTTP as it takes to be asked for them.
+//! Metrics in Prometheus's text format.
+//!
+//! A metric is one row of [`METRICS`], and one line of docs/reference.md, which a test compares with it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::http;
 use crate::emperor::core::status::Status;
 
 /// The answer to a request, whatever its path. `vassals` gives all of them, each time that it is asked.
@@ -11,89 +14,125 @@ pub fn answer<'a, V: Iterator<Item = Status<'a>>>(
     vassals: impl Fn() -> V,
     uptime: Duration,
 ) -> Vec<u8> {
-    let (status, body) = if request.starts_with(b"GET /") {
-        ("200 OK", text(vassals, uptime))
-    } else {
-        ("400 Bad Request", "only GET is understood\n".to_owned())
-    };
-    let length = body.len();
-    format!(
-        "HTTP/1.0 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    http::respond(request, content_type, || text(vassals, uptime))
 }
 
-/// What is told of each vassal.
+/// One metric.
 struct Metric {
     name: &'static str,
+    /// Its type, in the words of Prometheus.
     kind: &'static str,
+    /// A sentence.
     help: &'static str,
-    /// Whether the state is a label as well.
-    by_state: bool,
-    /// What it is for one; `None` where there is nothing to tell.
-    value: fn(&Status<'_>) -> Option<Duration>,
+    value: Source,
 }
 
-const fn metric(
-    name: &'static str,
-    help: &'static str,
-    value: fn(&Status<'_>) -> Option<Duration>,
-) -> Metric {
-    Metric { name, kind: "gauge", help, by_state: false, value }
+/// Where a value comes from.
+enum Source {
+    /// The emperor: how long it is up.
+    Emperor(fn(Duration) -> Value),
+    /// Each vassal for which there is one.
+    Vassal(fn(&Status<'_>) -> Option<Value>),
+    /// Each vassal, with its state as a label.
+    VassalInState(fn(&Status<'_>) -> Option<Value>),
 }
 
-static METRICS: [Metric; 5] = [
-    metric("vassal_up", "Whether the app runs.", |vassal| Some(number(u64::from(vassal.uptime.is_some())))),
-    Metric { by_state: true, ..metric("vassal_state", "What the vassal does.", |_| Some(number(1))) },
+/// A value.
+enum Value {
+    Number(u64),
+    Seconds(Duration),
+}
+
+static METRICS: [Metric; 6] = [
     Metric {
-        kind: "counter",
-        ..metric("vassal_restarts_total", "Instances after the first one.", |vassal| {
-            Some(number(vassal.history.restarts()))
-        })
+        name: "emperor_uptime_seconds",
+        kind: "gauge",
+        help: "How long the emperor is up.",
+        value: Source::Emperor(Value::Seconds),
     },
-    metric("vassal_uptime_seconds", "How long the app is up.", |vassal| vassal.uptime),
-    metric("vassal_next_try_seconds", "How long until the next try.", |vassal| vassal.next_try),
+    Metric {
+        name: "vassal_up",
+        kind: "gauge",
+        help: "Whether the app runs.",
+        value: Source::Vassal(|vassal| Some(Value::Number(u64::from(vassal.uptime.is_some())))),
+    },
+    Metric {
+        name: "vassal_state",
+        kind: "gauge",
+        help: "What the vassal does.",
+        value: Source::VassalInState(|_| Some(Value::Number(1))),
+    },
+    Metric {
+        name: "vassal_restarts_total",
+        kind: "counter",
+        help: "Instances after the first one.",
+        value: Source::Vassal(|vassal| Some(Value::Number(vassal.history.restarts()))),
+    },
+    Metric {
+        name: "vassal_uptime_seconds",
+        kind: "gauge",
+        help: "How long the app is up.",
+        value: Source::Vassal(|vassal| vassal.uptime.map(Value::Seconds)),
+    },
+    Metric {
+        name: "vassal_next_try_seconds",
+        kind: "gauge",
+        help: "How long until the next try.",
+        value: Source::Vassal(|vassal| vassal.next_try.map(Value::Seconds)),
+    },
 ];
-
-/// Every value is a time, so that there is one way to write it.
-fn number(number: u64) -> Duration {
-    Duration::from_secs(number)
-}
 
 fn text<'a, V: Iterator<Item = Status<'a>>>(vassals: impl Fn() -> V, uptime: Duration) -> String {
     let mut text = String::new();
-    push_head(&mut text, "emperor_uptime_seconds", "gauge", "How long the emperor is up.");
-    text.push_str("emperor_uptime_seconds");
-    push_value(&mut text, uptime);
-    for Metric { name, kind, help, by_state, value } in &METRICS {
-        push_head(&mut text, name, kind, help);
-        for vassal in vassals() {
-            let Some(value) = value(&vassal) else { continue };
-            text.push_str(name);
-            text.push_str("{vassal=\"");
-            push_label(&mut text, &vassal.name);
-            if *by_state {
-                text.push_str("\",state=\"");
-                text.push_str(vassal.state);
+    for Metric { name, kind, help, value } in &METRICS {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        match value {
+            Source::Emperor(value) => {
+                text.push_str(name);
+                push_value(&mut text, &value(uptime));
             }
-            text.push_str("\"}");
-            push_value(&mut text, value);
+            Source::Vassal(value) => {
+                for vassal in vassals() {
+                    push_sample(&mut text, name, &vassal, None, value(&vassal));
+                }
+            }
+            Source::VassalInState(value) => {
+                for vassal in vassals() {
+                    push_sample(&mut text, name, &vassal, Some(vassal.state), value(&vassal));
+                }
+            }
         }
     }
     text
 }
 
-fn push_head(text: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+/// The line of one vassal, if there is a value.
+fn push_sample(
+    text: &mut String,
+    name: &str,
+    vassal: &Status<'_>,
+    state: Option<&str>,
+    value: Option<Value>,
+) {
+    let Some(value) = value else { return };
+    text.push_str(name);
+    text.push_str("{vassal=\"");
+    push_label(text, &vassal.name);
+    if let Some(state) = state {
+        text.push_str("\",state=\"");
+        text.push_str(state);
+    }
+    text.push_str("\"}");
+    push_value(text, &value);
 }
 
-fn push_value(text: &mut String, value: Duration) {
-    let _ = write!(text, " {}", value.as_secs());
-    if value.subsec_millis() > 0 {
-        let _ = write!(text, ".{:03}", value.subsec_millis());
-    }
-    text.push('\n');
+fn push_value(text: &mut String, value: &Value) {
+    let _ = match value {
+        Value::Number(number) => writeln!(text, " {number}"),
+        Value::Seconds(time) if time.subsec_millis() == 0 => writeln!(text, " {}", time.as_secs()),
+        Value::Seconds(time) => writeln!(text, " {}.{:03}", time.as_secs(), time.subsec_millis()),
+    };
 }
 
 /// A label's value may hold anything but these three.
@@ -103,6 +142,36 @@ fn push_label(text: &mut String, value: &str) {
             '\n' => text.push_str("\\n"),
             '"' | '\\' => text.extend(['\\', c]),
             _ => text.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/reference.md");
+
+    #[test]
+    fn each_metric_has_a_line_in_the_reference_and_a_name_of_its_type() {
+        for Metric { name, kind, help, .. } in &METRICS {
+            assert!(
+                REFERENCE.lines().any(|line| line.starts_with(&format!("| `{name}` | "))),
+                "docs/reference.md lacks a line '| `{name}` | ... |' in its table of metrics"
+            );
+            assert!(["gauge", "counter"].contains(kind), "{name}: there is no type '{kind}'");
+            assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(help.ends_with('.'), "{name}: its help is no sentence: {help}");
+        }
+    }
+
+    #[test]
+    fn the_reference_has_no_metric_that_there_is_not() {
+        for prefix in ["| `vassal_", "| `emperor_"] {
+            for line in REFERENCE.lines().filter(|line| line.starts_with(prefix)) {
+                let name = line.split('`').nth(1).unwrap();
+                assert!(METRICS.iter().any(|metric| metric.name == name), "there is no metric '{name}'");
+            }
         }
     }
 }

@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::fields::{FIELDS, Field, LAST, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
 use crate::emperor::core::status::Status;
-use crate::emperor::core::text::readable;
 use crate::json::Json;
 use crate::log::push_printable;
 use crate::protocol::MountReport;
-
-const COLUMNS: [&str; 8] = ["NAME", "STATE", "PID", "UPTIME", "RESTARTS", "NEXT TRY", "MOUNTS", "LAST"];
 
 /// A cell that is wider than this pushes the rest of its own line aside, not that of all others.
 const WIDTH_MAX: usize = 40;
@@ -18,17 +16,19 @@ const WIDTH_MAX: usize = 40;
 /// A table for people, with a line for each vassal; and one behind it if the configuration is a `stale` one,
 /// for this reason.
 pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>) -> String {
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(vassals.map(|vassal| cells(&vassal)));
-    let mut widths = [0; COLUMNS.len()];
+    let headings = FIELDS.iter().filter_map(|field| field.column).chain([LAST]);
+    let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).collect()];
+    rows.extend(by_name(vassals).iter().map(cells));
+    let mut widths = Vec::new();
     for row in &rows {
+        widths.resize(row.len(), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count()).min(WIDTH_MAX);
         }
     }
     let mut text = String::new();
     for row in rows {
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             text.push_str(cell);
             text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
         }
@@ -52,13 +52,30 @@ pub fn json<'a>(vassals: impl Iterator<Item = Status<'a>>, uptime: Duration, sta
     json.seconds("uptime", Some(uptime));
     json.text("configuration_refused", stale);
     json.open("vassals", '[');
-    for vassal in vassals {
-        push_json(&vassal, &mut json);
+    for vassal in &by_name(vassals) {
+        json.open("", '{');
+        for Field { key, value, .. } in &FIELDS {
+            match value(vassal) {
+                Value::Text(text) => json.text(key, text.as_deref()),
+                Value::Number(number) => json.number(key, number),
+                Value::Seconds(time) => json.seconds(key, time),
+                Value::Flag(flag) => json.raw(key, if flag { "true" } else { "false" }),
+                Value::Mountpoints(mountpoints) => push_mountpoints(key, mountpoints, &mut json),
+            }
+        }
+        json.close('}');
     }
     json.close(']');
     json.close('}');
     json.0.push('\n');
     json.0
+}
+
+/// In the order of their names; that of the files is another one where there are several directories.
+fn by_name<'a>(vassals: impl Iterator<Item = Status<'a>>) -> Vec<Status<'a>> {
+    let mut all: Vec<_> = vassals.collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
 }
 
 /// A time as short as it gets, the two largest units: `12s`, `4m5s`, `3d4h`.
@@ -77,58 +94,43 @@ fn rounded(time: Duration) -> String {
     text
 }
 
-fn cells(vassal: &Status<'_>) -> [String; COLUMNS.len()] {
+fn cells(vassal: &Status<'_>) -> Vec<String> {
     let none = || "-".to_owned();
-    let mut last = String::new();
-    if let Some(said) = vassal.said {
-        push_printable(&mut last, said);
-        last.push_str("; before: ");
-    }
-    push_printable(&mut last, vassal.history.last_end.as_deref().unwrap_or("-"));
-    if let Some(why) = &vassal.history.refused {
-        last.push_str("; reload refused: ");
-        push_printable(&mut last, why);
-    }
-    let losses = vassal.mountpoints.losses();
-    if !losses.is_empty() {
-        last.push_str("; mountpoint ");
-        push_printable(&mut last, &losses);
-    }
-    let mut name = String::new();
-    push_printable(&mut name, &vassal.name);
-    [
-        name,
-        vassal.state.to_owned(),
-        vassal.pid.map_or_else(none, |pid| pid.to_string()),
-        vassal.uptime.map_or_else(none, rounded),
-        vassal.history.restarts().to_string(),
-        vassal.next_try.map_or_else(none, rounded),
-        vassal.mountpoints.counts(),
-        last,
-    ]
+    let columns = FIELDS.iter().filter(|field| field.column.is_some());
+    let cells = columns.map(|field| match (field.value)(vassal) {
+        Value::Text(text) => text.map_or_else(none, |text| printable(&text)),
+        Value::Number(number) => number.map_or_else(none, |number| number.to_string()),
+        Value::Seconds(time) => time.map_or_else(none, rounded),
+        Value::Flag(flag) => if flag { "yes" } else { "no" }.to_owned(),
+        Value::Mountpoints(mountpoints) => mountpoints.counts(),
+    });
+    cells.chain([last(vassal)]).collect()
 }
 
-fn push_json(vassal: &Status<'_>, json: &mut Json) {
-    json.open("", '{');
-    json.text("name", Some(&vassal.name));
-    json.text("file", Some(&readable(vassal.path.as_os_str())));
-    json.text("state", Some(vassal.state));
-    json.number("pid", vassal.pid.map(i32::unsigned_abs));
-    json.seconds("uptime", vassal.uptime);
-    json.number("restarts", Some(vassal.history.restarts()));
-    json.seconds("next_try", vassal.next_try);
-    json.raw("ready", if vassal.ready.is_some() { "true" } else { "false" });
-    json.text("on_demand", vassal.on_demand);
-    json.text("status", vassal.said);
-    json.text("last", vassal.history.last_end.as_deref());
-    json.text("reload_refused", vassal.history.refused.as_deref());
-    push_mountpoints(vassal.mountpoints, json);
-    json.close('}');
+/// What the app says, why the last instance ended, why a reload was refused, and which mountpoints were lost.
+fn last(vassal: &Status<'_>) -> String {
+    let ended = vassal.history.last_end.as_deref();
+    let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
+    let before = if vassal.said.is_some() { "before: " } else { "" };
+    let parts = [
+        ("", vassal.said),
+        (before, ended),
+        ("reload refused: ", vassal.history.refused.as_deref()),
+        ("mountpoint ", losses.as_deref()),
+    ];
+    let told: Vec<_> = parts.into_iter().filter_map(|(what, text)| Some(what.to_owned() + text?)).collect();
+    if told.is_empty() { "-".to_owned() } else { printable(&told.join("; ")) }
+}
+
+fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    push_printable(&mut printable, text);
+    printable
 }
 
 /// Everything about them.
-fn push_mountpoints(mountpoints: &Mountpoints, json: &mut Json) {
-    json.open("mountpoints", '[');
+fn push_mountpoints(key: &str, mountpoints: &Mountpoints, json: &mut Json) {
+    json.open(key, '[');
     for (report, lost) in mountpoints.all() {
         let MountReport { path, fs_type, daemon, state, round_trip, last, .. } = report;
         json.open("", '{');
@@ -211,7 +213,8 @@ mod tests {
         assert_eq!(
             table(vassals(&files).into_iter(), None),
             "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
-             app         running  42   1h2m    1         -         -       stopped; reload refused: app.ini:1: no\n\
+             app         running  42   1h2m    1         -         -       \
+             stopped; reload refused: app.ini:1: no\n\
              long\\nname  backoff  -    -       0         59s       -       -\n"
         );
     }
@@ -231,8 +234,48 @@ mod tests {
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
-        let vassals = r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"restarts":1,"next_try":null,"ready":false,"on_demand":"127.0.0.1:80","status":null,"last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"restarts":0,"next_try":59.000,"ready":false,"on_demand":null,"status":null,"last":null,"reload_refused":null,"mountpoints":[]}]}"#;
+        let vassals = [
+            r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"#,
+            r#""restarts":1,"next_try":null,"ready":false,"on_demand":"127.0.0.1:80","status":null,"#,
+            r#""last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},"#,
+            r#"{"name":"long\nname","file":"/v/long\nname.ini","state":"backoff","pid":null,"uptime":null,"#,
+            r#""restarts":0,"next_try":59.000,"ready":false,"on_demand":null,"status":null,"last":null,"#,
+            r#""reload_refused":null,"mountpoints":[]}]}"#,
+        ]
+        .concat();
         assert_eq!(text, format!("{head}{vassals}\n"));
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_their_names_and_tell_only_what_there_is() {
+        let files = files();
+        let [up, down] = vassals(&files);
+        let reversed = table([down.clone(), up.clone()].into_iter(), None);
+        assert_eq!(reversed, table([up.clone(), down.clone()].into_iter(), None));
+        assert!(json([down.clone(), up].into_iter(), Duration::ZERO, None).contains(r#"[{"name":"app""#));
+        assert_eq!(last(&down), "-");
+        assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
+        let [up, _] = vassals(&files);
+        let said = Status { said: Some("at\nwork"), ..up };
+        assert_eq!(last(&said), "at\\nwork; before: stopped; reload refused: app.ini:1: no");
+        let refused = History { refused: Some("no".to_owned()), ..History::default() };
+        assert_eq!(last(&Status { history: &refused, ..down }), "reload refused: no");
+    }
+
+    #[test]
+    fn each_key_is_in_the_reference() {
+        let files = files();
+        let [up, _] = vassals(&files);
+        let mut all = Mountpoints::none();
+        all.report(vec![report("/a", 1, "hung")]);
+        let vassal = Status { mountpoints: &all, ..up };
+        let reference = include_str!("../../../docs/reference.md");
+        for key in crate::json::keys(&json([vassal].into_iter(), Duration::ZERO, None)) {
+            assert!(
+                reference.contains(&format!("`{key}`")),
+                "docs/reference.md lacks the key `{key}` of status"
+            );
+        }
     }
 
     #[test]
@@ -262,13 +305,18 @@ mod tests {
         all.report(vec![report("/a", 1, "hung")]);
         let mut json = Json::default();
         json.open("", '{');
-        push_mountpoints(&all, &mut json);
+        push_mountpoints("mountpoints", &all, &mut json);
         all.instance_ended();
-        push_mountpoints(&all, &mut json);
+        push_mountpoints("mountpoints", &all, &mut json);
         json.close('}');
         assert_eq!(
             json.0,
-            r#"{"mountpoints":[{"path":"/a","type":"fuse.x","daemon":6,"state":"up","round_trip_us":31,"lost":1,"last":"hung"}],"mountpoints":[{"path":"/a","type":"fuse.x","daemon":null,"state":"awaited","round_trip_us":null,"lost":1,"last":"hung"}]}"#
+            [
+                r#"{"mountpoints":[{"path":"/a","type":"fuse.x","daemon":6,"state":"up","round_trip_us":31,"#,
+                r#""lost":1,"last":"hung"}],"mountpoints":[{"path":"/a","type":"fuse.x","daemon":null,"#,
+                r#""state":"awaited","round_trip_us":null,"lost":1,"last":"hung"}]}"#,
+            ]
+            .concat()
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with some of ours.
+//! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with
+//! some of ours.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -114,4 +115,47 @@ fn close(json: &mut Json, vassal: &Status<'_>) {
     json.text("state", Some(vassal.state));
     json.text("last", vassal.history.last_end.as_deref());
     json.close('}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emperor::core::history::History;
+    use crate::emperor::core::mountpoints::Mountpoints;
+    use crate::emperor::core::vassal_file::VassalFile;
+
+    #[test]
+    fn each_key_is_in_the_reference() {
+        let (file, history, none) =
+            (VassalFile::new("/v/a.ini".into(), 3), History::default(), Mountpoints::none());
+        let up = Status {
+            name: "a".into(),
+            path: &file,
+            state: "running",
+            stopping: None,
+            pid: None,
+            uptime: None,
+            next_try: None,
+            history: &history,
+            modified: 0,
+            mountpoints: &none,
+            since: None,
+            ready: None,
+            loyal: None,
+            heartbeat: None,
+            said: None,
+            born: None,
+            owner: None,
+            on_demand: None,
+        };
+        let waits = Status { next_try: Some(Duration::ZERO), ..up.clone() };
+        let text = json(&[], false, [up, waits].into_iter(), Instant::now());
+        let reference = include_str!("../../../docs/reference.md");
+        for key in crate::json::keys(&text) {
+            assert!(
+                reference.contains(&format!("`{key}`")),
+                "docs/reference.md lacks the key `{key}` of emperor-stats"
+            );
+        }
+    }
 }

@@ -1,0 +1,82 @@
+//! What `status` tells of a vassal.
+//!
+//! Whatever is told is one row of [`FIELDS`], and one line of docs/reference.md, which a test compares with
+//! it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::emperor::core::mountpoints::Mountpoints;
+use crate::emperor::core::status::Status;
+use crate::emperor::core::text::readable;
+
+/// One of the things that are told of a vassal.
+pub(super) struct Field {
+    /// Its key in JSON.
+    pub(super) key: &'static str,
+    /// The heading of its column in the table; `None` if it has none of its own.
+    pub(super) column: Option<&'static str>,
+    pub(super) value: for<'a> fn(&'a Status<'a>) -> Value<'a>,
+}
+
+/// The value of a field.
+pub(super) enum Value<'a> {
+    Text(Option<Cow<'a, str>>),
+    Number(Option<u64>),
+    Seconds(Option<Duration>),
+    Flag(bool),
+    Mountpoints(&'a Mountpoints),
+}
+
+const fn field(
+    key: &'static str,
+    column: Option<&'static str>,
+    value: for<'a> fn(&'a Status<'a>) -> Value<'a>,
+) -> Field {
+    Field { key, column, value }
+}
+
+/// The order is that of the keys in JSON, and that of the columns.
+pub(super) static FIELDS: [Field; 13] = [
+    field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
+    field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
+    field("state", Some("STATE"), |vassal| Value::Text(Some(vassal.state.into()))),
+    field("pid", Some("PID"), |vassal| Value::Number(vassal.pid.map(|pid| pid.unsigned_abs().into()))),
+    field("uptime", Some("UPTIME"), |vassal| Value::Seconds(vassal.uptime)),
+    field("restarts", Some("RESTARTS"), |vassal| Value::Number(Some(vassal.history.restarts()))),
+    field("next_try", Some("NEXT TRY"), |vassal| Value::Seconds(vassal.next_try)),
+    field("ready", None, |vassal| Value::Flag(vassal.ready.is_some())),
+    field("on_demand", None, |vassal| text(vassal.on_demand)),
+    field("status", None, |vassal| text(vassal.said)),
+    field("last", None, |vassal| text(vassal.history.last_end.as_deref())),
+    field("reload_refused", None, |vassal| text(vassal.history.refused.as_deref())),
+    field("mountpoints", Some("MOUNTS"), |vassal| Value::Mountpoints(vassal.mountpoints)),
+];
+
+fn text(text: Option<&str>) -> Value<'_> {
+    Value::Text(text.map(Cow::Borrowed))
+}
+
+/// The heading of the last column, which has several fields: what the app says, why the last instance ended,
+/// why a reload was refused, and which mountpoints were lost.
+pub(super) const LAST: &str = "LAST";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_has_a_line_in_the_reference() {
+        let reference = include_str!("../../../docs/reference.md");
+        for Field { key, column, .. } in &FIELDS {
+            let line = format!("| `{key}` | {} |", column.unwrap_or_default());
+            let line = line.replace("|  |", "| |");
+            // The fields of the last column have none of their own.
+            let last = format!("| `{key}` | {LAST} |");
+            assert!(
+                reference.lines().any(|known| known.starts_with(&line) || known.starts_with(&last)),
+                "docs/reference.md lacks a line '{line} ... |' in its table of what status tells"
+            );
+        }
+    }
+}
