@@ -17,6 +17,7 @@
 //! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
 //! | [`signal_names`] | signals by name and by number |
+//! | [`place`] | where a socket listens |
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
@@ -38,6 +39,7 @@ pub mod json;
 pub mod log;
 pub mod mount;
 pub mod path;
+pub mod place;
 pub mod protocol;
 pub mod retry;
 pub mod signal_names;

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::mount::request::{Mount, PivotRoot, Umount};
+use crate::place::Place;
 
 /// Where in a configuration something was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -594,17 +594,6 @@ pub struct Address {
     pub name: String,
     /// What that means.
     pub place: Place,
-}
-
-/// What can be listened on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A unix socket in the file system.
-    File(PathBuf),
-    /// A unix socket that has only a name (unix(7)).
-    Abstract(Vec<u8>),
-    /// TCP.
-    Internet(SocketAddr),
 }
 
 impl Address {

@@ -267,7 +267,7 @@ fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>, Vec<KeptSocket>)> {
                 // They were sent together with it.
                 let kept = (0..hello.kept).map_while(|_| match protocol::receive(&link) {
                     Ok(Received::Packet(packet, Some(fd))) => match ToVassal::decode(&packet) {
-                        Some(ToVassal::Kept(label)) => Some(KeptSocket { label, fd }),
+                        Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd }),
                         _ => None,
                     },
                     _ => None,

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
-use super::{
+use super::messages::{
     Announcement, ExitReason, FileOwner, FromVassal, Hello, MountReport, MountState, OPTIONS_MAX,
     REPORTS_MAX, SetupFailure, ToVassal, VERSION, WaitStatus,
 };
+use super::socket::{FileId, SocketId};
+use crate::place::Place;
 
 /// Longer texts are cut: a packet must fit the socket's buffer.
 const TEXT_MAX: usize = 4096;
@@ -37,7 +39,7 @@ impl ToVassal {
                 .done(),
             Self::Stop => Packet::new(1).done(),
             Self::Reload => Packet::new(2).done(),
-            Self::Kept(label) => Packet::new(3).text(label.as_bytes()).done(),
+            Self::Kept(socket) => Packet::new(3).socket(socket).done(),
             Self::Mountpoints => Packet::new(4).done(),
         }
     }
@@ -61,7 +63,7 @@ impl ToVassal {
             }),
             1 => Self::Stop,
             2 => Self::Reload,
-            3 => Self::Kept(fields.string()?),
+            3 => Self::Kept(fields.socket()?),
             4 => Self::Mountpoints,
             _ => return None,
         };
@@ -108,11 +110,11 @@ impl FromVassal {
             Self::Announced(Announcement::Reloading) => Packet::new(21).done(),
             Self::Announced(Announcement::Stopping) => Packet::new(22).done(),
             Self::Announced(Announcement::Stuck) => Packet::new(23).done(),
-            Self::Sockets(labels) => {
-                let count = Packet::new(14).u64(labels.len() as u64);
-                labels.iter().fold(count, |packet, label| packet.text(label.as_bytes())).done()
+            Self::Sockets(sockets) => {
+                let count = Packet::new(14).u64(sockets.len() as u64);
+                sockets.iter().fold(count, Packet::socket).done()
             }
-            Self::Keep(label) => Packet::new(15).text(label.as_bytes()).done(),
+            Self::Keep(socket) => Packet::new(15).socket(socket).done(),
             Self::Mountpoints(reports) => {
                 let reports = reports.get(..REPORTS_MAX).unwrap_or(reports);
                 reports.iter().fold(Packet::new(16).u64(reports.len() as u64), Packet::report).done()
@@ -143,8 +145,8 @@ impl FromVassal {
             11 => Self::NeedsRespawn(fields.string()?),
             12 => Self::Announced(Announcement::Ready),
             13 => Self::Announced(Announcement::Loyal),
-            14 => Self::Sockets((0..fields.u64()?).map(|_| fields.string()).collect::<Option<_>>()?),
-            15 => Self::Keep(fields.string()?),
+            14 => Self::Sockets((0..fields.u64()?).map(|_| fields.socket()).collect::<Option<_>>()?),
+            15 => Self::Keep(fields.socket()?),
             16 => Self::Mountpoints(fields.reports()?),
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),
@@ -156,6 +158,20 @@ impl FromVassal {
             _ => return None,
         };
         fields.end().then_some(message)
+    }
+}
+
+impl SocketId {
+    /// Its bytes, as messages have them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        Packet(Vec::new()).socket(self).done()
+    }
+
+    /// Reads what [`SocketId::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let socket = fields.socket()?;
+        fields.end().then_some(socket)
     }
 }
 
@@ -215,6 +231,19 @@ impl Packet {
                 self.u64(1 + u64::from(initgroups)).u64(uid.into()).u64(gid.into())
             }
         }
+    }
+
+    fn socket(self, socket: &SocketId) -> Self {
+        let packet = match &socket.place {
+            Place::File(path) => self.u64(0).text(path.as_os_str().as_bytes()),
+            Place::Abstract(name) => self.u64(1).text(name),
+            Place::Internet(address) => self.u64(2).text(address.to_string().as_bytes()),
+        };
+        let packet = match socket.file {
+            None => packet.u64(0),
+            Some(FileId { device, inode }) => packet.u64(1).u64(device).u64(inode),
+        };
+        packet.u64(socket.is_on_demand.into())
     }
 
     fn uncut(mut self, text: &[u8]) -> Self {
@@ -299,6 +328,29 @@ impl<'a> Fields<'a> {
         };
         let (uid, gid) = (self.u64()?.try_into().ok()?, self.u64()?.try_into().ok()?);
         Some(Some(FileOwner { uid, gid, initgroups }))
+    }
+
+    fn socket(&mut self) -> Option<SocketId> {
+        let place = match self.u64()? {
+            0 => Place::File(OsString::from_vec(self.text()?.to_vec()).into()),
+            1 => Place::Abstract(self.text()?.to_vec()),
+            2 => Place::Internet(self.string()?.parse().ok()?),
+            _ => return None,
+        };
+        let file = match self.u64()? {
+            0 => None,
+            1 => Some(FileId { device: self.u64()?, inode: self.u64()? }),
+            _ => return None,
+        };
+        Some(SocketId { place, file, is_on_demand: self.flag()? })
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.u64()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
     }
 
     fn end(&self) -> bool {

@@ -476,3 +476,34 @@ fn an_abstract_name_is_the_same_as_uwsgis() {
         emperor.stop();
     });
 }
+
+#[test]
+fn an_address_that_begins_like_another_keeps_its_own_socket() {
+    sandboxed(|sandbox| {
+        let sockets = ["/run/scratch/a b", "/run/scratch/a"];
+        let app = |order: [usize; 2]| {
+            let [first, second] = order.map(|index| sockets[index]);
+            let lines = format!("listen = {first}\nlisten = {second}\nchmod-socket = 666");
+            sandbox.vassal("app", &server(sandbox, &lines));
+        };
+        app([0, 1]);
+        let emperor = sandbox.emperor(&[]);
+        let served = |n: usize| {
+            emperor.wait_for_nth(n, "serving ");
+            sockets.map(|path| answer(UnixStream::connect(path).unwrap()).0)
+        };
+        served(1);
+        let files = || sockets.map(|path| fs::metadata(path).unwrap().ino());
+        let before = files();
+        // A change of the lines' order, a crash, and a change back.
+        app([1, 0]);
+        served(2);
+        run("kill", &["-KILL", &emperor.pid_of("app").to_string()]);
+        served(3);
+        app([0, 1]);
+        served(4);
+        assert_eq!(files(), before, "a socket was bound anew");
+        assert!(emperor.lines("Address already in use").is_empty(), "{}", emperor.log());
+        emperor.stop();
+    });
+}

@@ -6,8 +6,9 @@
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::sockets::Common;
 use crate::config::keys::values;
-use crate::config::plan::{Address, Listen, Located, Place};
+use crate::config::plan::{Address, Listen, Located};
 use crate::config::setting::{Setting, State};
+use crate::place::Place;
 
 /// Connections that wait to be accepted, where `listen` gives no number. More than come while an app is replaced.
 const BACKLOG: u32 = 1024;

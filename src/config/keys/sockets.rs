@@ -2,8 +2,9 @@
 
 use super::values::{self, Parsed};
 use crate::config::bytes::split_once;
-use crate::config::plan::{Address, Owner, Place};
+use crate::config::plan::{Address, Owner};
 use crate::config::setting::Setting;
+use crate::place::Place;
 
 /// What all sockets of a vassal have in common.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::split_once;
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id, Place};
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id};
 use crate::mount::request::PivotRoot;
+use crate::place::Place;
 use crate::signal_names;
 
 /// A value, or what is wrong with it.

@@ -163,7 +163,7 @@ impl Server {
             let service = SERVICES.get(*service as usize).copied();
             if let (Some(service), Ok(socket)) = (service, fd::inherited(*socket)) {
                 let name = String::from_utf8_lossy(name).into_owned();
-                let file = SocketFile::resume(&name, *file);
+                let file = SocketFile::resume(name.as_ref(), *file);
                 self.inherited.push(Listener { service, socket, name, file });
             }
         }

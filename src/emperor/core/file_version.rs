@@ -1,15 +1,7 @@
 //! Identity and version of files.
 
 use super::owner::Owner;
-
-/// A file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
-    /// Device number.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
-}
+pub use crate::protocol::FileId;
 
 /// A version of a vassal's file. The default one stands for a file that cannot be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -20,10 +20,10 @@ use super::owner::Owner;
 use super::vassal::Vassal;
 use super::vassal_file::VassalFile;
 use crate::config::{self, PlainSetting};
-use crate::protocol::{self, ExitReason, FromVassal};
+use crate::protocol::{self, ExitReason, FromVassal, SocketId};
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 13;
+const VERSION: u8 = 14;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,15 +116,13 @@ pub struct SavedSockets {
     pub sockets: Vec<SavedSocket>,
     /// The user who has bound those that are the vassal's.
     pub owner: Owner,
-    /// The file of the on-demand socket, if it has one.
-    pub demand_file: Option<FileId>,
 }
 
 /// A socket that is held for a vassal.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedSocket {
-    /// Its label.
-    pub label: String,
+    /// Which one it is.
+    pub id: SocketId,
     /// Its descriptor.
     pub socket: i32,
 }
@@ -215,11 +213,10 @@ impl Writer {
         self.vassal(&saved.vassal);
         self.maybe(saved.process.as_ref(), Self::process);
         self.list(&saved.sockets.sockets, |out, socket| {
-            out.bytes(socket.label.as_bytes());
+            out.bytes(&socket.id.to_bytes());
             out.descriptor(socket.socket);
         });
         self.owner(&saved.sockets.owner);
-        self.maybe(saved.sockets.demand_file.as_ref(), Self::file_id);
     }
 
     fn process(&mut self, process: &SavedProcess) {
@@ -447,10 +444,13 @@ impl Reader<'_> {
             vassal: self.vassal()?,
             process: self.maybe(Self::process)?,
             sockets: SavedSockets {
-                sockets: self
-                    .list(|input| Some(SavedSocket { label: input.text()?, socket: input.descriptor()? }))?,
+                sockets: self.list(|input| {
+                    Some(SavedSocket {
+                        id: SocketId::from_bytes(&input.bytes()?)?,
+                        socket: input.descriptor()?,
+                    })
+                })?,
                 owner: self.owner()?,
-                demand_file: self.maybe(Self::file_id)?,
             },
         })
     }

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::socket_file::SocketFile;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
-use crate::protocol::{self, KeptSocket, ON_DEMAND, SOCKETS_MAX, ToVassal};
+use crate::place::Place;
+use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
 use crate::sys::fd;
 
 /// What is kept for one vassal.
@@ -23,16 +24,15 @@ pub struct Kept {
 impl Kept {
     /// Keeps one more. PID 1 asks for no more than there may be, and has said so.
     pub fn keep(&mut self, socket: KeptSocket) {
-        self.sockets.retain(|other| other.label != socket.label);
-        if self.sockets.len() < SOCKETS_MAX && !socket.label.starts_with(ON_DEMAND) {
+        self.sockets.retain(|other| other.id != socket.id);
+        if self.sockets.len() < SOCKETS_MAX && !socket.id.is_on_demand {
             self.sockets.push(socket);
         }
     }
 
-    /// The address of the socket that we listen on ourselves, and the socket.
-    pub fn demand(&self) -> Option<(&str, BorrowedFd<'_>)> {
-        let socket = self.demand.as_ref()?;
-        Some((socket.label.strip_prefix(ON_DEMAND)?, socket.fd.as_fd()))
+    /// Where the emperor itself listens, and the socket.
+    pub fn demand(&self) -> Option<(&Place, BorrowedFd<'_>)> {
+        self.demand.as_ref().map(|socket| (&socket.id.place, socket.fd.as_fd()))
     }
 
     /// Whether nobody can connect to that socket any more: its file, if it has one, is gone, or an instance has shut it down.
@@ -42,18 +42,19 @@ impl Kept {
     }
 
     /// Listens there ourselves from now on, or not any more.
-    pub fn set_demand(&mut self, socket: Option<(&str, OwnedFd, Option<SocketFile>)>) {
+    pub fn set_demand(&mut self, socket: Option<(Place, OwnedFd, Option<SocketFile>)>) {
         (self.demand, self.file) = match socket {
-            Some((address, fd, file)) => {
-                (Some(KeptSocket { label: format!("{ON_DEMAND}{address}"), fd }), file)
+            Some((place, fd, file)) => {
+                let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
+                (Some(KeptSocket { id, fd }), file)
             }
             None => (None, None),
         };
     }
 
-    /// Closes all but those with these labels.
-    pub fn retain(&mut self, labels: &[String]) {
-        self.sockets.retain(|socket| labels.contains(&socket.label));
+    /// Closes all but these.
+    pub fn retain(&mut self, ids: &[SocketId]) {
+        self.sockets.retain(|socket| ids.contains(&socket.id));
     }
 
     /// The next instance is this user's: what somebody else has bound is not for it, and closed.
@@ -84,32 +85,29 @@ impl Kept {
     /// As [`protocol::send`].
     pub fn send(&self, link: &OwnedFd) -> rustix::io::Result<()> {
         let send = |socket: &KeptSocket| {
-            protocol::send(link, &ToVassal::Kept(socket.label.clone()).encode(), Some(&socket.fd))
+            protocol::send(link, &ToVassal::Kept(socket.id.clone()).encode(), Some(&socket.fd))
         };
         self.all().try_for_each(send)
     }
 
     /// For a program that takes our place.
     pub fn save(&self) -> SavedSockets {
-        let save =
-            |socket: &KeptSocket| SavedSocket { label: socket.label.clone(), socket: socket.fd.as_raw_fd() };
-        SavedSockets {
-            sockets: self.all().map(save).collect(),
-            owner: self.owner,
-            demand_file: self.file.as_ref().map(SocketFile::id),
-        }
+        let save = |socket: &KeptSocket| SavedSocket { id: socket.id.clone(), socket: socket.fd.as_raw_fd() };
+        SavedSockets { sockets: self.all().map(save).collect(), owner: self.owner }
     }
 
     /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
     pub fn resume(saved: &SavedSockets) -> Self {
-        let taken = saved.sockets.iter().filter_map(|SavedSocket { label, socket }| {
-            Some(KeptSocket { label: label.clone(), fd: fd::inherited(*socket).ok()? })
+        let taken = saved.sockets.iter().filter_map(|SavedSocket { id, socket }| {
+            Some(KeptSocket { id: id.clone(), fd: fd::inherited(*socket).ok()? })
         });
         let (mut demand, sockets): (Vec<_>, Vec<_>) =
-            taken.partition(|socket: &KeptSocket| socket.label.starts_with(ON_DEMAND));
+            taken.partition(|socket: &KeptSocket| socket.id.is_on_demand);
         let demand = demand.pop();
-        let path = demand.as_ref().and_then(|socket| socket.label.strip_prefix(ON_DEMAND));
-        let file = path.and_then(|path| SocketFile::resume(path, saved.demand_file));
+        let file = demand.as_ref().and_then(|socket| match &socket.id.place {
+            Place::File(path) => SocketFile::resume(path, socket.id.file),
+            Place::Abstract(_) | Place::Internet(_) => None,
+        });
         Self { demand, file, sockets, owner: saved.owner }
     }
 }

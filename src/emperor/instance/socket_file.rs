@@ -11,10 +11,11 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
-use crate::config::plan::{Address, Place};
+use crate::config::plan::Address;
 use crate::emperor::core::file_version::FileId;
 use crate::error::{Context, Error, Result};
 use crate::log;
+use crate::place::Place;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -28,7 +29,7 @@ pub struct SocketFile {
 
 impl SocketFile {
     /// That of the program in whose place we are; `None` if that had none.
-    pub fn resume(path: &str, id: Option<FileId>) -> Option<Self> {
+    pub fn resume(path: &Path, id: Option<FileId>) -> Option<Self> {
         Some(Self { path: path.into(), id: id? })
     }
 

@@ -124,7 +124,7 @@ impl Supervisor {
                 kept.set_demand(None);
                 if let Some(address) = &address {
                     let (socket, socket_file) = on_demand::open(address)?;
-                    kept.set_demand(Some((&address.name, socket, socket_file)));
+                    kept.set_demand(Some((address.place.clone(), socket, socket_file)));
                 }
             }
             Ok(())
@@ -184,6 +184,6 @@ impl Supervisor {
 
 /// Whether the on-demand socket is the one that is to be there.
 fn listens_at(kept: &Kept, address: Option<&Address>) -> bool {
-    let wanted = address.map(|address| address.name.as_str());
-    wanted == kept.demand().map(|(address, _)| address) && !kept.is_lost()
+    let wanted = address.map(|address| &address.place);
+    wanted == kept.demand().map(|(place, _)| place) && !kept.is_lost()
 }

@@ -10,7 +10,7 @@ use crate::emperor::core::event::Event;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::process::Packet;
 use crate::log_of;
-use crate::protocol::{FromVassal, KeptSocket};
+use crate::protocol::{FromVassal, KeptSocket, SocketId};
 
 /// How many packets of one vassal are read before it is another one's turn: more than a socket's buffer
 /// holds, so that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends
@@ -33,20 +33,20 @@ impl Supervisor {
         for _ in 0..PACKETS_PER_TURN {
             match self.handles.receive(file) {
                 Packet::Nothing => return,
-                Packet::Message(FromVassal::Sockets(labels), _) => {
-                    self.handles.with_kept(file, |kept| kept.retain(&labels));
+                Packet::Message(FromVassal::Sockets(ids), _) => {
+                    self.handles.with_kept(file, |kept| kept.retain(&ids));
                 }
-                Packet::Message(FromVassal::Keep(label), Some(fd)) => self.keep_socket(file, label, fd),
+                Packet::Message(FromVassal::Keep(id), Some(fd)) => self.keep_socket(file, id, fd),
                 Packet::Message(message, _) => self.apply(file, Event::Said(message), now),
                 Packet::End(mistake) => self.apply(file, Event::LinkClosed(mistake), now),
             }
         }
     }
 
-    fn keep_socket(&mut self, file: &Rc<VassalFile>, label: String, fd: OwnedFd) {
+    fn keep_socket(&mut self, file: &Rc<VassalFile>, id: SocketId, fd: OwnedFd) {
         let (processes, sockets) = (self.handles.processes(), self.handles.sockets() + 1);
-        match self.spawner.has_room("keep", &label, processes, sockets) {
-            Ok(()) => self.handles.with_kept(file, |kept| kept.keep(KeptSocket { label, fd })),
+        match self.spawner.has_room("keep", &id.to_string(), processes, sockets) {
+            Ok(()) => self.handles.with_kept(file, |kept| kept.keep(KeptSocket { id, fd })),
             Err(error) => log_of!(file, "{error}: it is not kept"),
         }
     }

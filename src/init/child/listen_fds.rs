@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 
 use crate::error::{Context, Result};
+use crate::protocol::SocketId;
 use crate::sys::fd;
 
 /// The descriptor of the first socket (`SD_LISTEN_FDS_START`).
@@ -13,8 +14,8 @@ pub const FIRST: i32 = 3;
 /// A socket that is listening.
 #[derive(Debug)]
 pub struct Socket {
-    /// What it is known by to the next instance.
-    pub label: String,
+    /// Which one it is, for the next instance.
+    pub id: SocketId,
     /// Its key, the name of it for the app.
     pub name: String,
     /// The socket. Its number is above those at which the app gets its sockets.
@@ -41,12 +42,12 @@ pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
 /// In the child: puts the sockets at their descriptors.
 ///
 /// # Errors
-/// As dup2(2), with the label of the socket.
+/// As dup2(2), with the place of the socket.
 pub fn place(sockets: &[Socket]) -> Result<()> {
     for (number, socket) in (FIRST..).zip(sockets) {
         // An earlier app or the emperor may have made the socket non-blocking, and the flag is shared.
         let blocks = rustix::io::ioctl_fionbio(&socket.fd, false);
-        blocks.and_then(|()| fd::place(&socket.fd, number)).context("pass on", &socket.label)?;
+        blocks.and_then(|()| fd::place(&socket.fd, number)).context("pass on", &socket.id)?;
     }
     Ok(())
 }

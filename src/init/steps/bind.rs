@@ -14,6 +14,7 @@ use crate::config::plan::Listen;
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
+use crate::protocol::FileId;
 use crate::sys::fd;
 
 /// A socket that a child is to bind to a file.
@@ -27,17 +28,17 @@ pub struct Binding<'a> {
     pub listen: &'a Listen,
     /// User and group of the file, `None` to leave it to the child's; only root can choose.
     pub owner: Option<(Option<u32>, Option<u32>)>,
-    /// The socket of an earlier instance that was kept, and the device and inode of its file.
-    pub kept: Option<(&'a str, BorrowedFd<'a>)>,
+    /// The socket of an earlier instance that was kept, and its file.
+    pub kept: Option<(FileId, BorrowedFd<'a>)>,
 }
 
 impl Binding<'_> {
     /// In the child: binds the socket, unless the file at the path is that of the socket that was kept.
-    /// Returns device and inode of the file.
+    /// Returns the file.
     ///
     /// # Errors
     /// Something else is at the path, or bind(2), chmod(2), chown(2) fails.
-    pub fn perform(&self) -> Result<String> {
+    pub fn perform(&self) -> Result<FileId> {
         let (path, name) = (self.path, self.path.display());
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
         let mut socket = None;
@@ -100,11 +101,11 @@ impl Binding<'_> {
     }
 }
 
-/// In a child: device and inode of the file at a path.
+/// In a child: the file at a path.
 ///
 /// # Errors
 /// As lstat(2).
-pub fn look(path: &Path) -> Result<String> {
+pub fn look(path: &Path) -> Result<FileId> {
     lstat(path).map(|there| file_id(&there)).context("look at", path.display())
 }
 
@@ -112,8 +113,8 @@ fn no_socket(name: &dyn Display) -> Error {
     Error::new("listen on", name, "something that is no socket is there")
 }
 
-fn file_id(there: &Stat) -> String {
-    format!("{}:{}", there.st_dev, there.st_ino)
+fn file_id(there: &Stat) -> FileId {
+    FileId { device: there.st_dev, inode: there.st_ino }
 }
 
 /// The length of the queue, for listen(2).

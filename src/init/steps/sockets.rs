@@ -14,8 +14,7 @@ use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::accounts::Accounts;
-use crate::config;
-use crate::config::plan::{Listen, Located, Place, VassalPlan};
+use crate::config::plan::{Listen, Located, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::Progress;
 use crate::init::child::listen_fds::{self, Socket};
@@ -25,7 +24,8 @@ use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
 use crate::log::Elapsed;
-use crate::protocol::{FromVassal, KeptSocket, ON_DEMAND, SOCKETS_MAX, WaitStatus, send};
+use crate::place::Place;
+use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
 use crate::sys::fd;
 
 /// How long an address that is another's is waited for, and how often it is tried.
@@ -49,8 +49,7 @@ pub fn open(
     let move_up = |fd: &OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
-    let (demand, mut kept): (Vec<_>, Vec<_>) =
-        kept.into_iter().partition(|socket| socket.label.starts_with(ON_DEMAND));
+    let (demand, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|socket| socket.id.is_on_demand);
     // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
     // one with a file, which is not of that namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
@@ -60,25 +59,25 @@ pub fn open(
     let networks = networks.and_then(|link| Networks::of(link).ok());
     let outlives = |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
     kept.retain(|socket| {
-        let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.label);
+        let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.id);
         plan.listen.iter().any(|listen| is_its(&listen.value))
     });
     // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
-    let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.label.clone());
+    let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.id.clone());
     let mut keep: Vec<_> = stay.collect();
     events.send(&FromVassal::Sockets(keep.clone()));
     // The emperor listens there already, and goes on when we are gone.
     let mut on_demand = None;
-    for KeptSocket { label, fd } in demand {
-        on_demand = label.strip_prefix(ON_DEMAND).and_then(|name| config::address(name.as_bytes()).ok());
-        sockets.push(Socket { fd: move_up(&fd)?, label, name: "on-demand".to_owned() });
+    for KeptSocket { id, fd } in demand {
+        on_demand = Some(id.place.clone());
+        sockets.push(Socket { fd: move_up(&fd)?, id, name: "on-demand".to_owned() });
     }
     let mut fresh = Vec::new();
     for listen in &plan.listen {
-        if on_demand.as_ref().is_some_and(|address| address.place == listen.value.address.place) {
+        if on_demand.as_ref() == Some(&listen.value.address.place) {
             continue;
         }
-        let old = kept.iter().position(|socket| is_for(&listen.value, &socket.label));
+        let old = kept.iter().position(|socket| is_for(&listen.value, &socket.id));
         let old = old.map(|index| kept.swap_remove(index));
         let opened =
             open_patiently(events, jail, plan, &listen.value, accounts, old.as_ref(), networks.as_ref());
@@ -87,10 +86,10 @@ pub fn open(
             fresh.push(sockets.len());
         }
         if let (Some(_), Some(old)) = (&opened, &old) {
-            keep.retain(|label| *label != old.label);
+            keep.retain(|id| *id != old.id);
         }
-        let Some(KeptSocket { label, fd }) = opened.or(old) else { continue };
-        sockets.push(Socket { fd: move_up(&fd)?, label, name: listen.key.to_string() });
+        let Some(KeptSocket { id, fd }) = opened.or(old) else { continue };
+        sockets.push(Socket { fd: move_up(&fd)?, id, name: listen.key.to_string() });
     }
     if fresh.is_empty() {
         return Ok(sockets);
@@ -98,14 +97,14 @@ pub fn open(
     let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
     if !rest.is_empty() && events.link().is_some() {
         let rest = rest.iter().filter_map(|&index| sockets.get(index));
-        let labels: Vec<_> = rest.map(|socket| socket.label.as_str()).collect();
-        let labels = labels.join(", ");
-        crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {labels}");
+        let places: Vec<_> = rest.map(|socket| socket.id.to_string()).collect();
+        let places = places.join(", ");
+        crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {places}");
     }
     events.send(&FromVassal::Sockets(keep));
     for socket in fresh.into_iter().filter_map(|index| sockets.get(index)) {
         if let Some(link) = events.link() {
-            let _ = send(link, &FromVassal::Keep(socket.label.clone()).encode(), Some(&socket.fd));
+            let _ = send(link, &FromVassal::Keep(socket.id.clone()).encode(), Some(&socket.fd));
         }
     }
     Ok(sockets)
@@ -171,7 +170,8 @@ fn open_one(
             listener(family, address, socket)
         }
     };
-    Ok(Some(KeptSocket { label: name.clone(), fd: fd.context("listen on", name)? }))
+    let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
+    Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
 }
 
 /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
@@ -179,18 +179,15 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
     plan.listen.iter().any(|listen| {
         let Listen { address, owner, .. } = &listen.value;
         let Place::File(path) = &address.place else { return false };
-        let socket = sockets.iter().find(|socket| is_for(&listen.value, &socket.label));
-        let Some((_, file)) = socket.and_then(|socket| socket.label.rsplit_once(' ')) else {
-            return false;
-        };
-        let file = file.to_owned();
-        let looked = jail.worker(owner.is_none()).work(|| bind::look(path));
+        let socket = sockets.iter().find(|socket| is_for(&listen.value, &socket.id));
+        let Some(file) = socket.and_then(|socket| socket.id.file) else { return false };
+        let looked = jail.worker(owner.is_none()).work(|| bind::look(path).map(|file| file.to_string()));
         let Ok(launched) = looked else { return false };
         if let Err(unfinished) = events.wait_for(launched.pid, Instant::now() + PATIENCE) {
             give_up(events, launched.pid, unfinished);
         }
         match launched.progress() {
-            Progress::Said(there) => there != file,
+            Progress::Said(there) => FileId::parse(&there) != Some(file),
             Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
             // That is not known.
             Progress::Preparing | Progress::AtWork => false,
@@ -231,20 +228,22 @@ fn open_with_file(
         // Its file gets it: by the path somebody could lead us to another one.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
     }
-    let kept = old.and_then(|old| Some((old.label.rsplit_once(' ')?.1, old.fd.as_fd())));
+    let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
     let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
-    let launched = jail.worker(owner.is_none()).work(|| binding.perform())?;
+    let launched = jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
     let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
     let file = match (launched.progress(), ended) {
         (Progress::Failed(failure), _) => return Err(failure.error),
-        (Progress::Said(file), Ok(WaitStatus::Exited(0))) => file,
+        (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
         (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
         (_, Err(unfinished)) => {
             give_up(events, launched.pid, unfinished);
             return Err(Error::new("listen on", name, "it takes too long"));
         }
     };
-    Ok(kept.is_none_or(|(kept, _)| kept != file).then(|| KeptSocket { label: format!("{name} {file}"), fd }))
+    let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
+    let place = socket.address.place.clone();
+    Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
 }
 
 /// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that when the instance
@@ -277,10 +276,9 @@ fn unix_socket() -> rustix::io::Result<OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
-/// Whether a socket of this label is one that was kept for this address.
-fn is_for(plan: &Listen, label: &str) -> bool {
-    let rest = label.strip_prefix(&*plan.address.name);
-    is_kept(plan) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+/// Whether a socket is one that was kept for this address.
+fn is_for(plan: &Listen, socket: &SocketId) -> bool {
+    is_kept(plan) && socket.place == plan.address.place
 }
 
 /// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from them the

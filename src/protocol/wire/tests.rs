@@ -1,6 +1,20 @@
 use super::*;
 use crate::protocol::{Received, receive, send};
 
+fn socket_ids() -> Vec<SocketId> {
+    let places = [
+        Place::File("/run/s/a b".into()),
+        Place::File("/run/s/a".into()),
+        Place::Abstract(b"x\xff y".to_vec()),
+        Place::Internet("[::1]:80".parse().unwrap()),
+    ];
+    let id = |(index, place)| {
+        let file = (index % 2 == 0).then_some(FileId { device: 7, inode: index as u64 });
+        SocketId { place, file, is_on_demand: index == 2 }
+    };
+    places.into_iter().enumerate().map(id).collect()
+}
+
 fn from_vassal() -> Vec<FromVassal> {
     let failure =
         SetupFailure { phase: "as-user".into(), index: 2, what: "exec fuse-zip: no".into(), errno: 2 };
@@ -26,8 +40,9 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Announced(Announcement::Stuck),
         FromVassal::Announced(Announcement::Heartbeat),
         FromVassal::Announced(Announcement::Status("busy".into())),
-        FromVassal::Sockets(vec![":80".into(), "/run/x 1:2".into()]),
-        FromVassal::Keep(":80".into()),
+        FromVassal::Sockets(socket_ids()),
+        FromVassal::Sockets(Vec::new()),
+        FromVassal::Keep(socket_ids().remove(1)),
         FromVassal::Mountpoints(vec![report()]),
     ]
 }
@@ -73,7 +88,8 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Hello(nobodys),
         ToVassal::Stop,
         ToVassal::Reload,
-        ToVassal::Kept("@x".into()),
+        ToVassal::Kept(socket_ids().remove(0)),
+        ToVassal::Kept(socket_ids().remove(2)),
         ToVassal::Mountpoints,
     ]
 }

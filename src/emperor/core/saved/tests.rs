@@ -2,7 +2,13 @@
 
 use super::*;
 use crate::config::address;
+use crate::place::Place;
 use crate::protocol::{MountReport, MountState, WaitStatus};
+
+fn socket_id(number: i32, is_on_demand: bool) -> SocketId {
+    let file = is_on_demand.then_some(FileId { device: 8, inode: number as u64 });
+    SocketId { place: Place::File(format!("/run/{number} 1:2").into()), file, is_on_demand }
+}
 
 /// Each state, in a vassal whose other values differ from vassal to vassal.
 fn saved(now: Instant) -> Saved {
@@ -125,10 +131,9 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         }),
         sockets: SavedSockets {
             sockets: (0..index as i32 % 3)
-                .map(|socket| SavedSocket { label: ":80".into(), socket })
+                .map(|socket| SavedSocket { id: socket_id(socket, has_process), socket })
                 .collect(),
             owner,
-            demand_file: has_process.then_some(FileId { device: 8, inode: index as u64 }),
         },
     }
 }

@@ -1,0 +1,27 @@
+//! Where a socket listens.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What can be listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A unix socket in the file system.
+    File(PathBuf),
+    /// A unix socket that has only a name (unix(7)).
+    Abstract(Vec<u8>),
+    /// TCP.
+    Internet(SocketAddr),
+}
+
+/// As a configuration names it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Abstract(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
+            Self::Internet(address) => address.fmt(f),
+        }
+    }
+}

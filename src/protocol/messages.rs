@@ -1,0 +1,312 @@
+//! The messages, and what they are made of.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::socket::SocketId;
+
+/// Exit status: the configuration is invalid.
+pub const EXIT_CONFIG: i32 = 78;
+/// Exit status: a fatal phase failed.
+pub const EXIT_SETUP: i32 = 71;
+/// Exit status: a checked mountpoint was lost and the instance destroyed.
+pub const EXIT_MOUNT_LOST: i32 = 75;
+/// Exit status: the app was not found.
+pub const EXIT_NOT_FOUND: i32 = 127;
+/// Exit status: the app was found but could not be executed.
+pub const EXIT_NOT_EXECUTABLE: i32 = 126;
+
+/// The environment variable that names the vassal's end of the link, a descriptor number.
+pub const LINK_VARIABLE: &str = "VASSAL_LINK";
+
+/// The first byte of every message. Both programs come from one build, so a difference is a mistake.
+pub const VERSION: u8 = 10;
+
+/// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They are never cut,
+/// since half a command is another command.
+pub const OPTIONS_MAX: usize = 8192;
+
+/// So many mountpoints are reported on, their texts cut: a report fits its packet.
+pub const REPORTS_MAX: usize = 16;
+
+/// From the emperor to a vassal's PID 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToVassal {
+    /// The first message; the file's bytes come along as a sealed memfd.
+    Hello(Hello),
+    /// Shut down in order; also in the middle of a reload.
+    Stop,
+    /// The file has changed: run the app as it says now. Its bytes come along as a sealed memfd.
+    Reload,
+    /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that says.
+    Kept(SocketId),
+    /// How are the checked mountpoints? Answered with [`FromVassal::Mountpoints`].
+    Mountpoints,
+}
+
+/// Who the vassal is and where it finds itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The vassal's name, its file name without the suffix.
+    pub name: OsString,
+    /// The path of its file as the emperor knows it: what `%p` and error messages show.
+    pub path: PathBuf,
+    /// The `CLONE_NEW*` bits of the namespaces it was created in.
+    pub namespaces: u64,
+    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all options here
+    /// [fit](Self::options_fit).
+    pub as_vassal: Vec<(String, OsString)>,
+    /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing is in the
+    /// descriptor that comes along.
+    pub is_program: bool,
+    /// Whether it is only to read the configuration: it then ends with [`ExitReason::Stopped`], or says why that cannot be
+    /// done.
+    pub is_check: bool,
+    /// How many [`ToVassal::Kept`] follow.
+    pub kept: u64,
+    /// Whom to become before the file is read (`emperor-tyrant`).
+    pub owner: Option<FileOwner>,
+    /// The cgroup that the emperor has made for it; empty for none.
+    pub cgroup: PathBuf,
+    /// Options to be read before the vassal's file.
+    pub before: Vec<(String, OsString)>,
+    /// Options to be read behind it.
+    pub behind: Vec<(String, OsString)>,
+}
+
+/// Whom a vassal of tyrant mode runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileOwner {
+    /// The file's user.
+    pub uid: u32,
+    /// The file's group.
+    pub gid: u32,
+    /// Whether the user's groups from the group database are taken on as well.
+    pub initgroups: bool,
+}
+
+impl Hello {
+    /// Whether the options for all vassals stay within [`OPTIONS_MAX`].
+    pub fn options_fit<'a>(options: impl IntoIterator<Item = &'a (String, OsString)>) -> bool {
+        options.into_iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>() <= OPTIONS_MAX
+    }
+}
+
+/// From a vassal's PID 1 to the emperor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromVassal {
+    /// The app was started.
+    Running,
+    /// It is shutting down and will be gone within this time.
+    Stopping(Duration),
+    /// The new file is valid and the app is being restarted; the answer to the reload comes within this time. Counts
+    /// once per reload. Unasked, the app is restarted on a new mount, and [`FromVassal::Running`] follows.
+    Reloading(Duration),
+    /// Answer to a reload: the app runs as the new file says, in the same jail.
+    Reloaded,
+    /// Answer to a reload: the new file cannot be used, for this reason; the app was not touched.
+    Refused(String),
+    /// Answer to a reload: the new file asks for another jail, by this difference; the app was not touched. The emperor
+    /// will stop this instance.
+    NeedsRespawn(String),
+    /// The last message: why PID 1 is about to exit.
+    Exiting(ExitReason),
+    /// The app told us something of itself.
+    Announced(Announcement),
+    /// The sockets that are in use: any other that is kept can be closed.
+    Sockets(Vec<SocketId>),
+    /// A socket to be kept for the next instance comes along.
+    Keep(SocketId),
+    /// The checked mountpoints, in the file's order, at most [`REPORTS_MAX`]: when something about them has changed, and as
+    /// the answer to the question for them.
+    Mountpoints(Vec<MountReport>),
+}
+
+/// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announcement {
+    /// It accepts requests.
+    Ready,
+    /// It has served: whatever was wrong with its last instances is over.
+    Loyal,
+    /// It is alive.
+    Heartbeat,
+    /// What it does at present, in its own words.
+    Status(String),
+    /// It has nothing to do, and wants to be stopped.
+    Leave,
+    /// It reads its own configuration again, and says when it accepts requests again.
+    Reloading,
+    /// It is about to end.
+    Stopping,
+    /// It wants to be restarted at once, as if it had given no heartbeat in time.
+    Stuck,
+}
+
+impl Announcement {
+    /// Reads a message of uWSGI's emperor protocol; `None` for one that says nothing to us.
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        match byte {
+            5 => Some(Self::Ready),
+            17 => Some(Self::Loyal),
+            22 => Some(Self::Leave),
+            26 => Some(Self::Heartbeat),
+            _ => None,
+        }
+    }
+
+    /// Reads a line of an sd_notify(3) message; `None` for one that says nothing to us.
+    pub fn of_line(line: &[u8]) -> Option<Self> {
+        match line {
+            b"READY=1" => Some(Self::Ready),
+            b"WATCHDOG=1" => Some(Self::Heartbeat),
+            b"WATCHDOG=trigger" => Some(Self::Stuck),
+            b"RELOADING=1" => Some(Self::Reloading),
+            b"STOPPING=1" => Some(Self::Stopping),
+            _ => {
+                let text = line.strip_prefix(b"STATUS=")?;
+                Some(Self::Status(String::from_utf8_lossy(text).into_owned()))
+            }
+        }
+    }
+}
+
+/// What PID 1 knows of a checked mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountReport {
+    /// Where it is, as the vassal sees it.
+    pub path: PathBuf,
+    /// The filesystem's type (`fuse.fuse-zip`), empty before one is mounted.
+    pub fs_type: String,
+    /// The process that serves it, by its pid in the vassal; 0 where that is not known.
+    pub daemon: i32,
+    /// How it is.
+    pub state: MountState,
+    /// How long the filesystem took for its last answer that PID 1 was told of.
+    pub round_trip: Option<Duration>,
+    /// How many times it was lost since this PID 1 started.
+    pub lost: u32,
+    /// Why it was lost last, empty if it never was.
+    pub last: String,
+}
+
+/// The states of a checked mountpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountState {
+    /// Not mounted, or not answering, yet.
+    Awaited,
+    /// It is the mount that it was, and answers.
+    Up,
+    /// It cannot be judged at the moment.
+    Blind,
+    /// It was lost, and is not back.
+    Lost,
+}
+
+impl MountState {
+    /// All of them; a state's place is its number on the wire.
+    pub const ALL: [Self; 4] = [Self::Awaited, Self::Up, Self::Blind, Self::Lost];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Awaited => "awaited",
+            Self::Up => "up",
+            Self::Blind => "cannot be judged",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// Why a vassal's PID 1 ended, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The app ended, with this wait status.
+    App(WaitStatus),
+    /// It was told to stop, and did.
+    Stopped,
+    /// The configuration is invalid; the text is the first mistake.
+    Config(String),
+    /// A fatal phase failed.
+    Setup(SetupFailure),
+    /// A checked mountpoint was lost; the text says which and how it was noticed.
+    MountLost(String),
+    /// The app was killed by the kernel for want of memory: so many processes of its cgroup were.
+    OutOfMemory(u64),
+}
+
+/// Where in the plan setting up failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupFailure {
+    /// The phase by its name, such as `as-user`.
+    pub phase: String,
+    /// The operation's place within its phase, from 1; 0 for a step that is no hook.
+    pub index: u32,
+    /// Operation, object and cause.
+    pub what: String,
+    /// The kernel's error number, 0 where the reason is none of its own.
+    pub errno: i32,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitStatus {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+}
+
+impl WaitStatus {
+    /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked for.
+    pub fn of(status: rustix::process::WaitStatus) -> Option<Self> {
+        let signaled = || status.terminating_signal().map(Self::Signaled);
+        status.exit_status().map(Self::Exited).or_else(signaled)
+    }
+
+    /// The status a shell would show: its own, or 128+n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+impl fmt::Display for WaitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exited with status {status}"),
+            Self::Signaled(signal) => write!(f, "killed by {}", crate::signal_names::name(*signal)),
+        }
+    }
+}
+
+impl fmt::Display for SetupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            0 => write!(f, "{}: {}", self.phase, self.what),
+            index => write!(f, "{} #{index}: {}", self.phase, self.what),
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(status) => write!(f, "app {status}"),
+            Self::Stopped => write!(f, "stopped"),
+            Self::Config(mistake) => write!(f, "invalid configuration: {mistake}"),
+            Self::Setup(failure) => write!(f, "setup failed in {failure}"),
+            Self::MountLost(what) => write!(f, "{what}"),
+            Self::OutOfMemory(kills) => {
+                write!(
+                    f,
+                    "app killed by SIGKILL: out of memory (processes of its cgroup that the kernel has killed: {kills})"
+                )
+            }
+        }
+    }
+}
