@@ -18,6 +18,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::emperor::core::saved::Saved;
+use crate::emperor::core::saved::decode::decode;
 use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -58,7 +59,7 @@ impl Handover {
             let number = number.to_str().and_then(|number| number.parse().ok()).unwrap_or(-1);
             let file = fd::inherited(number).context("take", failed)?;
             let bytes = files::read_to_end(file).context("read", failed)?;
-            let saved = Saved::decode(&bytes, now);
+            let saved = decode(&bytes, now);
             let saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
             return Ok(Some(Self { saved, is_trial }));
         }

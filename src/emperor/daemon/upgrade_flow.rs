@@ -10,6 +10,7 @@ use super::upgrade::{self, Tried};
 use super::upgrades::{HANGING_UP, Reason, UnderWay, Upgrades};
 use crate::emperor::api::control;
 use crate::emperor::core::saved::Saved;
+use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
@@ -40,7 +41,7 @@ pub(super) fn begin(emperor: &mut Emperor, client: Option<u64>, now: Instant) ->
 }
 
 fn try_out(emperor: &mut Emperor, reason: Reason, now: Instant) -> Result<(), String> {
-    let state = save(emperor, None).encode(now);
+    let state = encode(&save(emperor, None), now);
     let tried = emperor.upgrades.upgrade.try_out(&state, now);
     tried.map_err(|error| upgrade::refused(&error.to_string()))?;
     emperor.upgrades.under_way = Some(UnderWay { reason, accepted: None });
@@ -68,7 +69,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         let saved = save(emperor, client);
         let kept = saved.descriptors();
         log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
-        let error = emperor.upgrades.upgrade.exec(&saved.encode(Instant::now()), &kept);
+        let error = emperor.upgrades.upgrade.exec(&encode(&saved, Instant::now()), &kept);
         refuse(emperor, &error.to_string(), now);
     }
 }
