@@ -260,6 +260,20 @@ fn a_command_that_cannot_be_done_says_why() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_written_is_an_error_that_is_told() {
+    sandboxed(|sandbox| {
+        let emperor = sandbox.emperor(&[]);
+        until("the emperor listens", || fs::exists(SOCKET).unwrap());
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = sandbox.program("emperor").arg("status").stdout(full).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        let why = "emperor: write to standard output: No space left on device (ENOSPC)\n";
+        assert_eq!((output.status.code(), error.as_str()), (Some(1), why));
+        emperor.stop();
+    });
+}
+
+#[test]
 fn no_client_keeps_the_emperor_from_its_work() {
     sandboxed(|sandbox| {
         // So many that their table fills the buffer of a socket.
@@ -313,7 +327,7 @@ fn the_socket_is_for_root_and_the_emperors_own_user() {
             let output = command.arg("status").output().unwrap();
             (output.status.code(), String::from_utf8(output.stderr).unwrap())
         };
-        let refused = "emperor: no emperor answers at /run/emperor.sock: Permission denied (EACCES)\n";
+        let refused = "emperor: ask the emperor at /run/emperor.sock: only root, or its own user, may\n";
         assert_eq!(as_user(), (Some(1), refused.to_owned()));
         fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o666)).unwrap();
         let (status, error) = as_user();

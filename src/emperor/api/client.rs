@@ -1,13 +1,14 @@
 //! The client's side of the commands for a running emperor.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lexopt::Arg;
 use rustix::fd::AsFd;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
@@ -20,58 +21,90 @@ use crate::config::cmdline::args::{Mistake, note_place};
 use crate::config::diagnostic::{Misuse, misuse};
 use crate::emperor::core::text::later;
 use crate::error::{Context, Error, Result};
+use crate::log;
 use crate::sys::fd::write_all;
 
 /// An emperor that does not answer for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long `--wait` waits if nobody says otherwise, and how long from one question to the next.
+/// How long `--wait` waits without a time of its own.
 const WAIT: Duration = Duration::from_secs(60);
+/// The pause between two questions of `--wait`.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs a command line that begins with a command for a running emperor, to the exit status; `None` if it does not.
+/// What a command line asks.
+struct Request {
+    /// Where the emperor's socket is.
+    path: PathBuf,
+    /// The words of the command, as the emperor takes them.
+    question: Vec<u8>,
+    /// How long the emperor may take to answer.
+    patience: Duration,
+    /// How long to wait for what becomes of an order.
+    wait: Option<Duration>,
+}
+
+/// What the emperor answers.
+struct Answer {
+    /// [`DONE`], [`FAILED`] or [`PENDING`].
+    status: u8,
+    text: Vec<u8>,
+}
+
+/// Runs a command line that begins with a command for a running emperor, to the exit status; `None` if it
+/// does not.
 pub fn command(words: &[OsString]) -> Option<i32> {
     let (_, kind) = COMMANDS.iter().find(|(name, _)| words.first().is_some_and(|word| word == name))?;
-    let patience = if *kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
     let mut at = 0;
-    let (path, question, wait) = match parse(words, *kind, &mut at) {
-        Ok(parsed) => parsed,
+    let request = match parse(words, *kind, &mut at) {
+        Ok(request) => request,
         Err(Mistake(message, hint)) => {
             let report = misuse("emperor", words, Misuse { word: at, message, hint });
             return Some(cli::invalid(&report));
         }
     };
-    let (mut status, mut text) = ask(&path, &question, patience);
-    if let (Some(wait), DONE) = (wait, status) {
-        let until = later(Instant::now(), wait);
-        let question = [OUTCOME, &question].concat();
-        loop {
-            (status, text) = ask(&path, &question, patience);
-            if status != PENDING || Instant::now() >= until {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        if status == PENDING {
-            text = [b"not done in time: ", &text[..]].concat();
-        }
+    let mut answer = ask(&request, &request.question);
+    if let (Some(wait), DONE) = (request.wait, answer.status) {
+        answer = wait_for_outcome(&request, wait);
     }
-    let is_done = status == DONE;
-    let written = if is_done {
-        write_all(rustix::stdio::stdout(), &text)
-    } else {
-        write_all(rustix::stdio::stderr(), &[b"emperor: ", &text[..]].concat())
-    };
-    // A reader that went away is no failure.
-    Some(if is_done && matches!(written, Ok(()) | Err(rustix::io::Errno::PIPE)) { 0 } else { 1 })
+    Some(show(answer))
 }
 
-/// The socket's path, the question, and how long to wait for what becomes of it.
-fn parse(
-    words: &[OsString],
-    kind: Kind,
-    at: &mut usize,
-) -> Result<(PathBuf, Vec<u8>, Option<Duration>), Mistake> {
+/// Asks on what has become of an order until that is known, or the time is over.
+fn wait_for_outcome(request: &Request, wait: Duration) -> Answer {
+    let until = later(Instant::now(), wait);
+    let question = [OUTCOME, &request.question].concat();
+    loop {
+        let answer = ask(request, &question);
+        if answer.status != PENDING {
+            return answer;
+        }
+        if Instant::now() >= until {
+            return Answer { text: [b"not done in time: ", &answer.text[..]].concat(), ..answer };
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Prints an answer; returns the exit status.
+fn show(Answer { status, text }: Answer) -> i32 {
+    if status != DONE {
+        log::print_error(&format!("emperor: {}", String::from_utf8_lossy(&text)));
+        return 1;
+    }
+    match write_all(rustix::stdio::stdout(), &text) {
+        // A reader that went away is no failure.
+        Ok(()) | Err(Errno::PIPE) => 0,
+        Err(errno) => {
+            let error = Error::os("write to", "standard output", errno);
+            log::print_error(&format!("emperor: {error}\n"));
+            1
+        }
+    }
+}
+
+/// Reads a command line; `at` becomes the number of the word that is wrong.
+fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<Request, Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();
@@ -97,53 +130,53 @@ fn parse(
         (Kind::Order(_), 1) => return Err("the name of a vassal is missing".into()),
         _ => return Err("that is too much for this command".into()),
     }
-    Ok((path, question.join(&0), wait))
+    let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
+    Ok(Request { path, question: question.join(&0), patience, wait })
 }
 
-/// The answer: how it begins, and what it says.
-fn ask(path: &Path, question: &[u8], patience: Duration) -> (u8, Vec<u8>) {
-    match try_to_ask(path, question, patience) {
-        Ok(mut answer) if !answer.is_empty() => (answer.remove(0), answer),
-        Ok(_) => (FAILED, b"the emperor has hung up without an answer\n".to_vec()),
-        Err(error) => (FAILED, format!("{error}\n").into_bytes()),
+/// The answer to a question; why there is none, where there is none.
+fn ask(request: &Request, question: &[u8]) -> Answer {
+    match try_to_ask(request, question) {
+        Ok(mut text) if !text.is_empty() => Answer { status: text.remove(0), text },
+        Ok(_) => Answer { status: FAILED, text: b"the emperor has hung up without an answer\n".to_vec() },
+        Err(error) => Answer { status: FAILED, text: format!("{error}\n").into_bytes() },
     }
 }
 
-fn try_to_ask(path: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>> {
-    let failed = || path.display();
-    let address = SocketAddrUnix::new(path).context("no emperor answers at", failed())?;
+fn try_to_ask(Request { path, patience, .. }: &Request, question: &[u8]) -> Result<Vec<u8>> {
+    let failed = |errno| match errno {
+        Errno::ACCESS => Error::new("ask the emperor at", path.display(), "only root, or its own user, may"),
+        Errno::AGAIN => {
+            let reason = format_args!("no answer within {} s", patience.as_secs());
+            Error::new("no emperor answers at", path.display(), reason)
+        }
+        errno => Error::os("no emperor answers at", path.display(), errno),
+    };
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .context("create", "socket")?;
     for side in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(&socket, side, Some(patience)).context("set up", "socket")?;
+        set_socket_timeout(&socket, side, Some(*patience)).context("set up", "socket")?;
     }
-    let mut answer = Vec::new();
-    let mut buffer = [0; 4096];
-    let asked = retry_on_intr(|| connect(&socket, &address))
-        .and_then(|()| write_all(socket.as_fd(), question))
-        .and_then(|()| shutdown(&socket, Shutdown::Write));
-    let heard = match asked {
-        // Who is refused is told so before he has asked.
-        Err(rustix::io::Errno::PIPE) => Ok(()),
-        asked => asked,
-    };
-    let heard = heard.and_then(|()| {
-        loop {
-            match retry_on_intr(|| rustix::io::read(&socket, &mut buffer)) {
-                Ok(0) => return Ok(()),
-                Ok(count) => answer.extend(buffer.iter().take(count)),
-                // It has hung up on what we asked, with an answer.
-                Err(rustix::io::Errno::CONNRESET) if !answer.is_empty() => return Ok(()),
-                Err(errno) => return Err(errno),
-            }
+    retry_on_intr(|| connect(&socket, &address)).map_err(failed)?;
+    let asked = write_all(socket.as_fd(), question).and_then(|()| shutdown(&socket, Shutdown::Write));
+    match asked {
+        // A client that may not ask is told so before it has asked.
+        Ok(()) | Err(Errno::PIPE) => read_answer(&socket).map_err(failed),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// All that the emperor sends before it hangs up.
+fn read_answer(socket: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match retry_on_intr(|| rustix::io::read(socket, &mut buffer)) {
+            Ok(0) => return Ok(answer),
+            Ok(count) => answer.extend(buffer.iter().take(count)),
+            // The question was not read to its end, but answered.
+            Err(Errno::CONNRESET) if !answer.is_empty() => return Ok(answer),
+            Err(errno) => return Err(errno),
         }
-    });
-    match heard {
-        Err(rustix::io::Errno::AGAIN) => Err(Error::new(
-            "no emperor answers at",
-            failed(),
-            format_args!("no answer within {} s", patience.as_secs()),
-        )),
-        heard => heard.map(|()| answer).context("no emperor answers at", failed()),
     }
 }

@@ -1,10 +1,12 @@
 //! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`.
 //!
-//! A question is the command's words, separated by NUL bytes, which no file's name contains; it ends with the client's side
-//! of the connection. The answer is `0` or `1`, whether it went well or not, and then what there is to say.
+//! A question is the words of the command, separated by NUL bytes, which no name of a file contains; it ends
+//! with the client's side of the connection. The answer begins with `0` or `1`, whether it went well or not;
+//! a text follows.
 //!
-//! An order is answered at once. `--wait` has the client ask on, with `outcome` ahead of the same words, until the answer
-//! is no `2` any more. The order has been taken in by then, so that what was before it is not mistaken for its outcome.
+//! An order is answered at once. With `--wait` the client asks on, with `outcome` ahead of the same words,
+//! until the answer does not begin with `2` any more. The order has taken effect by then, so that an earlier
+//! state of the vassal is not mistaken for its outcome.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,13 +14,13 @@ use std::time::Duration;
 
 use crate::emperor::core::order::{Order, Outcome};
 
-/// Where the socket is if nobody says otherwise.
+/// Where the socket is unless `control` says otherwise.
 pub const DEFAULT: &str = "/run/emperor.sock";
 
 /// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
 pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
 
-/// What stands ahead of an order that was given, to ask what has become of it.
+/// What stands ahead of the words of an order to ask what has become of it.
 pub(super) const OUTCOME: &[u8] = b"outcome\0";
 
 /// How an answer begins: it went well.
@@ -45,7 +47,7 @@ pub(super) const COMMANDS: [(&str, Kind); 5] = [
     ("upgrade", Kind::Upgrade),
 ];
 
-/// A command as it came.
+/// A command, as it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
     /// How the vassals are, as a table or as JSON.
@@ -57,14 +59,14 @@ pub enum Command<'a> {
     },
     /// A vassal is to do something.
     Order(Order, &'a OsStr),
-    /// What has become of such an order?
+    /// What has become of such an order is asked.
     Outcome(Order, &'a OsStr),
     /// The emperor is to become its new program.
     Upgrade,
 }
 
 impl<'a> Command<'a> {
-    /// Reads a question; `None` if it is no command that we know.
+    /// Reads a question; `None` if that is no command of these.
     pub fn read(question: &'a [u8]) -> Option<Self> {
         let outcome = question.strip_prefix(OUTCOME);
         let mut words = outcome.unwrap_or(question).split(|&byte| byte == 0);
@@ -83,7 +85,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// An answer: what there is to say, and whether it went well.
+/// An answer: a text, and whether it went well.
 pub fn answer(told: Result<String, String>) -> Vec<u8> {
     match told {
         Ok(text) => reply(DONE, text),
@@ -101,7 +103,7 @@ pub fn outcome(outcome: Outcome, text: String) -> Vec<u8> {
     reply(status, text)
 }
 
-/// The same by how it begins.
+/// An answer by how it begins.
 fn reply(status: u8, mut text: String) -> Vec<u8> {
     if !text.ends_with('\n') {
         text.push('\n');

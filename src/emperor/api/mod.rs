@@ -9,6 +9,7 @@
 //! May not be done here: know the supervisor, or change a vassal. The main loop answers the questions.
 
 pub mod client;
+mod connection;
 pub mod control;
 mod fields;
 mod http;

@@ -1,8 +1,8 @@
 //! The emperor's own sockets (control, stats, metrics): clients that ask one question and get one answer.
 //!
-//! No client can hold the emperor up or make it grow. Sockets never block; a question is short; there are only so many
-//! clients at a time, one of them making room for a new one; and each has only so much time, to ask and to take its answer.
-//! What they ask comes out of [`Server::turn`], what they are told goes in at [`Server::answer`].
+//! No client can hold the emperor up or make it grow. Sockets never block; a question is short; there are
+//! only so many clients at a time, one of which makes room for a new one; and each has only so much time, to
+//! ask and to take its answer. Questions come out of [`Server::turn`], answers go in at [`Server::answer`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
+use rustix::net::{SendFlags, SocketFlags, accept_with, send};
 
+pub use super::connection::Service;
+use super::connection::{Connection, Progress};
 use super::control;
 use crate::config::plan::Address;
 use crate::emperor::core::saved::SavedListener;
@@ -20,44 +22,33 @@ use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::sys::{fd, peer};
 
-/// More clients than anybody needs at a time.
+/// More clients than are needed at a time.
 const CLIENTS_MAX: usize = 16;
-/// A question is a word or two and a file's name, or the head of a request.
-const QUESTION_MAX: usize = 8192;
 /// How long a client may take to ask.
 const ASKING: Duration = Duration::from_secs(5);
 /// How long a client may take to read its answer.
 const ANSWERING: Duration = Duration::from_secs(30);
 /// Where there is no descriptor for one more client, the next try is after this time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many things are done before it is somebody else's turn.
+/// So many events are served before other things get their turn.
 const EVENTS_PER_TURN: usize = 32;
-/// The events of listening sockets carry their places, those of clients their numbers, which begin above.
+/// Events of listening sockets carry their places in the list, those of clients their numbers, which begin
+/// above these.
 const FIRST_CLIENT: u64 = 16;
 
-/// What a socket is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// Commands; only root and we may use it. A question ends with the client's side of the connection.
-    Control,
-    /// uWSGI's JSON, for whoever connects: there is nothing to ask.
-    Stats,
-    /// Metrics over HTTP. A question is the head of a request.
-    Metrics,
-}
-
+/// The services by the numbers that the saved state has for them.
 const SERVICES: [Service; 3] = [Service::Control, Service::Stats, Service::Metrics];
 
 /// The listening sockets and their clients.
 pub struct Server {
     events: OwnedFd,
     listeners: Vec<Listener>,
-    /// Those of the program in whose place we are, until they are asked for.
+    /// Listeners of the program before this one, until they are asked for.
     inherited: Vec<Listener>,
     /// The oldest first.
-    clients: Vec<Client>,
+    clients: Vec<Connection>,
     last_id: u64,
-    /// Until when nobody is accepted.
+    /// Until when no client is accepted, for want of descriptors.
     paused: Option<Instant>,
 }
 
@@ -69,29 +60,10 @@ struct Listener {
     file: Option<SocketFile>,
 }
 
-struct Client {
-    id: u64,
-    service: Service,
-    socket: OwnedFd,
-    /// When it is given up.
-    until: Instant,
-    question: Vec<u8>,
-    /// Whether the question is complete.
-    asked: bool,
-    answer: Option<Answer>,
-}
-
-/// What a client is told.
-struct Answer {
-    text: Vec<u8>,
-    /// How much of it was taken.
-    sent: usize,
-}
-
 /// What a client has asked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Whom to answer.
+    /// The client that is to be answered.
     pub client: u64,
     /// Which socket it came to.
     pub service: Service,
@@ -119,7 +91,7 @@ impl Server {
     /// Listens at an address. A socket that a dead process has left in the file system is replaced.
     ///
     /// # Errors
-    /// Somebody listens there, or something else is there; as socket(2), bind(2).
+    /// Another process listens there, or something else is there; as socket(2), bind(2).
     pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
         let name = address.name.clone();
         let known = |known: &Listener| known.service == service && known.name == name;
@@ -133,7 +105,7 @@ impl Server {
         self.listen(self.listeners.len() - 1)
     }
 
-    /// Makes the files of our sockets somebody's.
+    /// Gives the files of the sockets to a user and a group.
     ///
     /// # Errors
     /// open(2), chown(2).
@@ -144,7 +116,7 @@ impl Server {
         })
     }
 
-    /// What a program that takes our place needs to know.
+    /// What the next program needs to know.
     pub fn save(&self) -> Vec<SavedListener> {
         let save = |listener: &Listener| SavedListener {
             service: SERVICES.iter().position(|service| *service == listener.service).unwrap_or_default()
@@ -156,7 +128,7 @@ impl Server {
         self.listeners.iter().map(save).collect()
     }
 
-    /// Takes over the sockets of the program in whose place we are. Those that are not [asked for](Self::add) again
+    /// Takes over the sockets of the program before this one. Those that are not [asked for](Self::add) again
     /// are closed by [`Server::settle`].
     pub fn inherit(&mut self, saved: &[SavedListener]) {
         for SavedListener { service, socket, name, file } in saved {
@@ -174,28 +146,21 @@ impl Server {
         self.inherited.clear();
     }
 
-    /// The socket of a client that waits, to be kept for it.
+    /// The socket of a client, for the next program to answer it.
     pub fn descriptor_of(&self, client: u64) -> Option<i32> {
         let client = self.clients.iter().find(|known| known.id == client)?;
         Some(client.socket.as_raw_fd())
     }
 
-    /// A client of the program in whose place we are, who is told `text`.
-    pub fn tell(&mut self, client: i32, text: Vec<u8>, now: Instant) {
+    /// Answers a client of the program before this one.
+    pub fn answer_inherited(&mut self, client: i32, text: Vec<u8>, now: Instant) {
         let Ok(socket) = fd::inherited(client) else { return };
         self.last_id += 1;
         let (id, service, until) = (self.last_id, Service::Control, now + ANSWERING);
         if epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), epoll::EventFlags::OUT).is_ok() {
-            let answer = Some(Answer { text, sent: 0 });
-            self.clients.push(Client {
-                id,
-                service,
-                socket,
-                until,
-                question: Vec::new(),
-                asked: true,
-                answer,
-            });
+            let mut client = Connection::new(id, service, socket, until);
+            client.answer(text);
+            self.clients.push(client);
         }
     }
 
@@ -208,11 +173,9 @@ impl Server {
         }
     }
 
-    /// Whether everybody who has come with a command was told, but for those who [wait](Self::wait).
+    /// Whether every client that came with a command was answered, but for those that [wait](Self::wait).
     pub fn has_answered(&self) -> bool {
-        let is_served =
-            |client: &Client| client.service != Service::Control || (client.asked && client.answer.is_none());
-        self.clients.iter().all(is_served)
+        !self.clients.iter().any(Connection::is_being_served)
     }
 
     /// When [`Server::time`] has something to do.
@@ -220,7 +183,7 @@ impl Server {
         self.clients.iter().map(|client| client.until).chain(self.paused).min()
     }
 
-    /// Gives up clients whose time is over.
+    /// Closes clients whose time is over, and accepts new ones again after a pause.
     pub fn time(&mut self, now: Instant) {
         self.clients.retain(|client| client.until > now);
         if self.paused.is_some_and(|until| until <= now) {
@@ -229,7 +192,7 @@ impl Server {
         }
     }
 
-    /// Takes what is there without waiting and returns what was asked.
+    /// Serves the clients that are ready, and returns what they have asked.
     pub fn turn(&mut self, now: Instant) -> Vec<Question> {
         let mut ready = Vec::with_capacity(EVENTS_PER_TURN);
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -246,18 +209,18 @@ impl Server {
         questions
     }
 
-    /// A client's answer will take until then.
+    /// The answer to a client takes until then.
     pub fn wait(&mut self, client: u64, until: Instant) {
         if let Some(client) = self.clients.iter_mut().find(|known| known.id == client) {
             client.until = until;
         }
     }
 
-    /// Tells a client, if it is still there.
+    /// Answers a client, if it is still there.
     pub fn answer(&mut self, client: u64, text: Vec<u8>, now: Instant) {
         let Some(index) = self.clients.iter().position(|known| known.id == client) else { return };
         if let Some(client) = self.clients.get_mut(index) {
-            client.answer = Some(Answer { text, sent: 0 });
+            client.answer(text);
             client.until = now + ANSWERING;
             let writable = epoll::EventFlags::OUT;
             let _ =
@@ -265,7 +228,7 @@ impl Server {
         }
     }
 
-    /// Takes a client in. One that has nothing to ask has asked already.
+    /// Accepts a client. Where there is nothing to ask, it has asked already.
     fn accept(&mut self, index: usize, now: Instant) -> Option<Question> {
         let listener = self.listeners.get(index)?;
         let service = listener.service;
@@ -274,7 +237,7 @@ impl Server {
             // It has left already.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
             Err(errno) => {
-                // It would be ready again at once, for ever.
+                // The socket would be ready again at once, for ever.
                 let _ = epoll::delete(&self.events, &listener.socket);
                 self.paused = Some(now + PAUSE);
                 log!("accept a client at {}: {}", listener.name, Described(errno));
@@ -285,46 +248,50 @@ impl Server {
             return None;
         }
         self.last_id += 1;
-        let (id, asked) = (self.last_id, service == Service::Stats);
+        let id = self.last_id;
+        let client = Connection::new(id, service, socket, now + ASKING);
+        let asked = client.has_asked();
         let wanted = if asked { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
-        epoll::add(&self.events, &socket, epoll::EventData::new_u64(id), wanted).ok()?;
-        if self.clients.len() == CLIENTS_MAX {
-            let (index, least) = self.clients.iter().enumerate().min_by_key(|(_, client)| client.worth())?;
-            if least.service == Service::Control && service != Service::Control {
-                return None;
-            }
-            self.clients.remove(index);
+        epoll::add(&self.events, &client.socket, epoll::EventData::new_u64(id), wanted).ok()?;
+        if !self.make_room(service) {
+            return None;
         }
-        let (until, text) = (now + ASKING, Vec::new());
-        self.clients.push(Client { id, service, socket, until, question: text, asked, answer: None });
+        self.clients.push(client);
         asked.then(|| Question { client: id, service, text: Vec::new() })
+    }
+
+    /// Closes the oldest client of the least worth if there are as many as there may be; whether there is
+    /// room now.
+    fn make_room(&mut self, service: Service) -> bool {
+        if self.clients.len() < CLIENTS_MAX {
+            return true;
+        }
+        let least = self.clients.iter().enumerate().min_by_key(|(_, client)| client.worth());
+        let Some((index, least)) = least else { return true };
+        if least.service == Service::Control && service != Service::Control {
+            return false;
+        }
+        self.clients.remove(index);
+        true
     }
 
     /// Goes on with a client that is ready.
     fn serve(&mut self, id: u64) -> Option<Question> {
         let index = self.clients.iter().position(|client| client.id == id)?;
         let client = self.clients.get_mut(index)?;
-        let goes_on = match &mut client.answer {
-            Some(answer) => answer.send(&client.socket),
-            // It has left without waiting for its answer.
-            None if client.asked => false,
-            None => match client.read() {
-                Read::All => {
-                    // From now on only its leaving makes it ready.
-                    let data = epoll::EventData::new_u64(id);
-                    let _ = epoll::modify(&self.events, &client.socket, data, epoll::EventFlags::empty());
-                    client.asked = true;
-                    let text = std::mem::take(&mut client.question);
-                    return Some(Question { client: id, service: client.service, text });
-                }
-                Read::Part => true,
-                Read::Nonsense => false,
-            },
-        };
-        if !goes_on {
-            self.clients.remove(index);
+        match client.go_on() {
+            Progress::Open => None,
+            Progress::Asked(text) => {
+                // From now on only its leaving makes it ready.
+                let data = epoll::EventData::new_u64(id);
+                let _ = epoll::modify(&self.events, &client.socket, data, epoll::EventFlags::empty());
+                Some(Question { client: id, service: client.service, text })
+            }
+            Progress::Over => {
+                self.clients.remove(index);
+                None
+            }
         }
-        None
     }
 }
 
@@ -334,60 +301,8 @@ impl AsFd for Server {
     }
 }
 
-/// How far a question has come.
-enum Read {
-    All,
-    Part,
-    Nonsense,
-}
-
-impl Client {
-    /// Who makes room for a new client is the oldest of the least worth: whoever may only look makes room for commands, and
-    /// of these one that has not been given yet for one that waits for its answer.
-    fn worth(&self) -> (bool, bool) {
-        let commands = self.service == Service::Control;
-        (commands, commands && self.asked)
-    }
-
-    /// Reads on, until the question is complete.
-    fn read(&mut self) -> Read {
-        let mut buffer = [0; QUESTION_MAX];
-        match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-            Ok((0, _)) => Read::All,
-            Ok((count, _)) if self.question.len() + count <= QUESTION_MAX => {
-                self.question.extend(buffer.iter().take(count));
-                let has_ended = |end: &[u8]| self.question.windows(end.len()).any(|part| part == end);
-                match self.service {
-                    Service::Metrics if has_ended(b"\r\n\r\n") || has_ended(b"\n\n") => Read::All,
-                    _ => Read::Part,
-                }
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Read::Part,
-            Ok(_) | Err(_) => Read::Nonsense,
-        }
-    }
-}
-
-impl Answer {
-    /// Sends on; whether there is more.
-    fn send(&mut self, socket: &OwnedFd) -> bool {
-        let rest = self.text.get(self.sent..).unwrap_or_default();
-        match send(socket, rest, SendFlags::NOSIGNAL) {
-            Ok(count) => self.sent += count,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => return false,
-        }
-        if self.sent < self.text.len() {
-            return true;
-        }
-        // What was never asked for must not be left unread: TCP would take back the end of the answer.
-        let _ = recv(socket, &mut [0; 4096], RecvFlags::empty());
-        false
-    }
-}
-
-/// Only root and our own user may command us. The socket's mode says so already; but it may have been changed, or the
-/// connection may have been handed on.
+/// Whether a client may command the emperor: root and the emperor's own user may. The socket's mode says so
+/// already; but that can be changed, and a connection can be handed to another process.
 fn may_command(socket: &OwnedFd) -> bool {
     match peer::of_connection(socket) {
         Ok(peer) if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() => true,

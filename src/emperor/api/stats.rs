@@ -1,5 +1,5 @@
 //! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with
-//! some of ours.
+//! some more.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,7 +50,7 @@ pub fn json<'a>(
     json.0
 }
 
-/// What our clock says, and the calendar.
+/// What the monotonic clock says, and the calendar.
 struct Clock {
     now: Instant,
     since_1970: Duration,

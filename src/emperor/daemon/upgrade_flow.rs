@@ -149,7 +149,7 @@ pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale
     let (Ok(text) | Err(text)) = &told;
     log!("upgrade: {text}");
     if let Some(client) = client {
-        emperor.server.tell(client, control::answer(told), now);
+        emperor.server.answer_inherited(client, control::answer(told), now);
     }
     emperor.upgrades.stale = stale;
     emperor.upgrades.unclaimed_since = Some(now);
