@@ -446,6 +446,20 @@ mod tests {
     }
 
     #[test]
+    fn a_prober_that_ends_before_it_reads_the_question_has_said_why() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap();
+        let probe = Probe { pid: Pid::INIT, socket: ours, alarm, failure: OnceCell::new() };
+        let rhythm = Rhythm { interval: Duration::from_secs(1), patience: Duration::from_secs(1) };
+        probe.ask(Path::new("/"), rhythm).unwrap();
+        let failure = Word::Failure(Error::os("become", "the owner", Errno::PERM)).encode();
+        rustix::net::send(&theirs, &failure, SendFlags::NOSIGNAL).unwrap();
+        drop(theirs);
+        assert!(probe.why_it_ended().contains("the owner"), "{}", probe.why_it_ended());
+    }
+
+    #[test]
     fn a_failure_survives_the_wire() {
         let failure = Word::Failure(Error::os("become", "the owner", Errno::PERM));
         let Some(Word::Failure(error)) = Word::decode(&failure.encode()) else { panic!("no failure") };
