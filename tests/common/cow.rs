@@ -96,7 +96,6 @@ impl Sandbox {
         let mut vassal: Daemon = self.vassal_init("vassal", lines);
         let status = vassal.wait();
         let log = vassal.log();
-        fs::remove_file(self.path("vassal.log")).unwrap();
         assert_eq!(self::mounts(), mounts, "the mounts outside changed: {lines}");
         (status, log)
     }

@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{eventually, process, until};
+use super::{NOTICED, eventually, process, until};
 
 /// A program that was started, with its output in a file. It is killed when the test is done with it.
 pub struct Daemon {
@@ -16,9 +17,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`; standard output and error go to the file `log`.
+    /// Starts `command`; standard output and error go to a file of its own, `log` or, where that is another one's,
+    /// `log` with a number.
     pub fn start(mut command: Command, log: PathBuf) -> Self {
-        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let numbered = (2..).map(|number| log.with_extension(format!("{number}.log")));
+        let unused = |log: &PathBuf| !log.exists();
+        let log = std::iter::once(log.clone()).chain(numbered).find(unused).unwrap();
+        let file = File::options().create_new(true).append(true).open(&log).unwrap();
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -51,6 +56,15 @@ impl Daemon {
     /// Waits for the `n`th line that contains `text`.
     pub fn wait_for_nth(&self, n: usize, text: &str) -> String {
         eventually(format_args!("log line #{n} with '{text}'"), || self.lines(text).into_iter().nth(n - 1))
+    }
+
+    /// Waits for a line that names a time behind `text`, and checks it: the program has waited for so long, and then
+    /// noticed. Returns the line.
+    pub fn wait_for_time(&self, text: &str, time: Duration) -> String {
+        let line = self.wait_for(text);
+        let named = time_behind(&line, text);
+        assert!(named >= time && named < time + NOTICED, "{named:?} instead of {time:?}: {line}");
+        line
     }
 
     /// Waits until the `n`th instance of a vassal runs, and returns the pid of its PID 1.
@@ -94,6 +108,19 @@ impl Daemon {
         self.signal(Signal::TERM);
         assert_eq!(self.wait(), 0, "the emperor's exit status");
         until("no vassal is left", || process::all().iter().all(process::Process::is_of_sandbox));
+    }
+}
+
+/// The time that a line names behind `text`: `0.99 ms`, `12 ms`, `1.5 s`.
+pub fn time_behind(line: &str, text: &str) -> Duration {
+    let (_, rest) = line.split_once(text).unwrap_or_else(|| panic!("'{text}' is not in {line}"));
+    let mut words = rest.trim_start().split([' ', ';', ':', ',', ')']);
+    let number: f64 =
+        words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no time: {line}"));
+    match words.next() {
+        Some("ms") => Duration::from_secs_f64(number / 1000.0),
+        Some("s") => Duration::from_secs_f64(number),
+        _ => panic!("no unit: {line}"),
     }
 }
 

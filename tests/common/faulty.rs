@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Sandbox;
 
@@ -10,6 +11,9 @@ pub const CHECKED: &str = "\
 mountpoint-check = /app
 mountpoint-check-interval = 50ms
 mountpoint-check-timeout = 800ms";
+
+/// The timeout in it.
+pub const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Its program, for all users of a sandbox, and the file that tells it what to do.
 pub struct Faulty {

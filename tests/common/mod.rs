@@ -28,6 +28,13 @@ pub use self::{daemon::Daemon, sandbox::Sandbox, sandbox::sandboxed};
 /// Far more than anything here takes, also beside a compiler.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than our programs take to notice that a time is up, also on a busy machine; shorter than the time to the next
+/// thing that they would try.
+pub const NOTICED: Duration = Duration::from_secs(5);
+
+/// How long a vassal must have run to be respawned at once.
+pub const UP: Duration = Duration::from_secs(1);
+
 /// Polls until `look` finds something.
 pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -43,6 +50,12 @@ pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) ->
 /// Polls until `holds` does.
 pub fn until(what: impl Display, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));
+}
+
+/// Waits until so much time has passed since `start`. For times that a program is told or promises, such as the second that
+/// an app must have run; never for something to have happened by then.
+pub fn until_passed(start: Instant, time: Duration) {
+    std::thread::sleep(time.saturating_sub(start.elapsed()));
 }
 
 /// Runs a tool of the machine to its end and returns what it printed.

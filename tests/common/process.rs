@@ -72,6 +72,28 @@ pub fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
+/// Whether a process waits for the answer to a FUSE request.
+pub fn waits_for_fuse(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default() == "request_wait_answer"
+}
+
+/// Waits until a process sleeps: a loop that waits for events has done what there was to do.
+pub fn wait_asleep(pid: i32) {
+    until(format_args!("process {pid} sleeps"), || read(pid).is_some_and(|process| process.state == 'S'));
+}
+
+/// Waits until a process has gone to sleep that often from now on: a loop that waits for events, or for its next turn, has
+/// gone round.
+pub fn wait_for_turns(pid: i32, turns: u64) {
+    let slept = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    let enough = slept() + turns;
+    until(format_args!("{turns} turns of process {pid}"), || slept() >= enough);
+}
+
 /// A handle that tells when a process has ended, whoever gets its number.
 pub struct Handle(OwnedFd);
 

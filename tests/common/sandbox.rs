@@ -19,9 +19,15 @@ const SCRATCH: &str = "/run/scratch";
 /// A hang must not last for ever.
 const LIMIT: &str = "120";
 
-/// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not.
+/// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not. What a
+/// process inherits from its starter is the same in every sandbox, however the tests were started.
 const FURNISH: &str = r#"
     set -e
+    umask 022
+    ulimit -c 0
+    ulimit -n 4096
+    ulimit -Sn 1024
+    renice -n 0 $$ >/dev/null
     ip link set lo up
     mkdir -p /etc/uwsgi
     for directory in /etc/uwsgi /var/www /run; do
@@ -52,13 +58,15 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
     let name = name.unwrap_or_else(|| panic!("{path} is no closure of a test")).0;
     let output = Command::new("timeout")
         .args(["--signal=KILL", LIMIT, "unshare", "--mount", "--propagation", "private", "--pid", "--net"])
-        .args(["--ipc", "--fork", "--kill-child=KILL", "--mount-proc", "bash", "-c", FURNISH, "sandbox"])
+        .args(["--ipc", "--fork", "--kill-child=KILL", "--mount-proc"])
+        .args(["env", "--default-signal", "bash", "-c", FURNISH, "sandbox"])
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8")
+        .env("VASSAL_DIST", &sandbox.bin)
         .env(INSIDE, "1")
-        .env("RUST_BACKTRACE", "0")
-        // With it Python writes a line in pieces, between which other apps write theirs.
-        .env_remove("PYTHONUNBUFFERED")
         .output()
         .expect("timeout and unshare");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -78,14 +86,11 @@ fn binaries() -> PathBuf {
 impl Sandbox {
     fn live(&self, test: impl FnOnce(&Self)) {
         let mounts = mount_table();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(self))) {
-            self.show_logs();
-            resume_unwind(panic);
-        }
-        let rest =
-            || process::all().into_iter().filter(|process| !process.is_of_sandbox()).collect::<Vec<_>>();
-        if let Err(panic) = catch_unwind(|| until("no process is left", || rest().is_empty())) {
-            println!("left: {:#?}", rest());
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            test(self);
+            until("no process is left", || process::all().iter().all(process::Process::is_of_sandbox));
+        }));
+        if let Err(panic) = ended {
             self.show_logs();
             resume_unwind(panic);
         }
@@ -99,6 +104,9 @@ impl Sandbox {
     }
 
     fn show_logs(&self) {
+        for process in process::all().iter().filter(|process| !process.is_of_sandbox()) {
+            println!("left: {process:?}");
+        }
         let mut logs: Vec<_> = fs::read_dir(SCRATCH).unwrap().map(|entry| entry.unwrap().path()).collect();
         logs.sort();
         for log in logs.iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "log")) {

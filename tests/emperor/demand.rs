@@ -76,7 +76,6 @@ fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again
             assert_eq!(emperor.lines("wants to be stopped").len(), if how == "ask" { 2 } else { 0 });
             emperor.stop();
             assert!(TcpStream::connect("127.0.0.1:8081").is_err());
-            fs::remove_file(sandbox.path("emperor.log")).unwrap();
         }
     });
 }

@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::process;
 use crate::common::sandbox::vassal_path;
 use crate::common::tutorial::{get, wait_for_page};
-use crate::common::{run, sandboxed, until};
+use crate::common::{UP, run, sandboxed, until, until_passed};
 use rustix::process::Signal;
 
 /// Says what it was given, and answers each connection on all its sockets with its pid and its user.
@@ -131,6 +131,7 @@ fn nobody_is_refused_while_the_filesystem_dies_and_comes_back() {
                     });
                     let counter = if request.is_ok() { &answered } else { &refused };
                     counter.fetch_add(1, Ordering::Relaxed);
+                    // Leaves the CPUs to those who are to serve.
                     std::thread::sleep(Duration::from_millis(2));
                 }
             };
@@ -158,9 +159,10 @@ fn sockets_with_a_file_outlive_the_instance_too() {
         sandbox.vassal("app", &server(sandbox, lines));
         let emperor = sandbox.emperor(&["--emperor-throttle", "3000"]);
         let init = emperor.wait_running(1, "app");
+        let began = Instant::now();
         emperor.wait_for("serving ");
         let inode = fs::metadata("/run/scratch/app.sock").unwrap().ino();
-        std::thread::sleep(Duration::from_secs(1)); // up for a second, it is respawned at once
+        until_passed(began, UP);
         process::signal(init, Signal::KILL);
         // Until its processes are gone too they would still answer, or die over it.
         emperor.wait_for("killed by SIGKILL");

@@ -365,7 +365,7 @@ fn who_is_being_answered_is_not_hung_up_on() {
         let program = installed(sandbox);
         sandbox.vassal("app", STEADY);
         let emperor = start(sandbox, &program, &[]);
-        emperor.wait_running(1, "app");
+        let init = emperor.wait_running(1, "app");
         let real = wrap(&program, "REAL \"$@\"\ns=$?\necho > /run/tried\nexit $s");
         let connect = || UnixStream::connect("/run/emperor.sock").unwrap();
         let (mut client, silent) = (connect(), connect());
@@ -374,8 +374,10 @@ fn who_is_being_answered_is_not_hung_up_on() {
         emperor.signal(Signal::USR2);
         until("the new program is tried", || fs::exists("/run/tried").unwrap());
         replace(&program, &fs::read(&real).unwrap());
-        // One that hangs up would have done it by then.
-        std::thread::sleep(Duration::from_millis(100));
+        // An emperor that hangs up has done so once it knows how the trial went, and sleeps.
+        let is_trial = |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
+        until("the trial is reaped", || !process::all().iter().any(is_trial));
+        process::wait_asleep(emperor.pid());
         client.write_all(b"status").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();

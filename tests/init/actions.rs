@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use crate::common::{process, run, sandboxed, until};
+use crate::common::{eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 use vassal::config::keys::actions::{functions, names};
 
@@ -171,14 +171,16 @@ fn waiting_for_each_kind_of_thing() {
         }
         sandbox.fails(&format!("{wait}fs:/run/none"), &["wait_for_fs:/run/none: still running"]);
         // What comes late is found.
-        let start = Instant::now();
-        let maker = std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_millis(300));
-            fs::write("/run/late", "").unwrap();
+        let mut vassal = sandbox.vassal_init("late", "hook-asap = wait_for_file:/run/late\ncommand = true");
+        // A child of PID 1, which is one of the process that has made its namespaces.
+        let waiting = eventually("the action", || {
+            let all = process::named("vassal-init");
+            let parent = |process: &process::Process| all.iter().find(|it| it.pid == process.parent);
+            all.iter().find(|process| parent(process).and_then(parent).is_some()).cloned()
         });
-        sandbox.said("hook-asap = wait_for_file:/run/late\ncommand = true");
-        assert!(start.elapsed() >= Duration::from_millis(300));
-        maker.join().unwrap();
+        process::wait_for_turns(waiting.pid, 3);
+        fs::write("/run/late", "").unwrap();
+        assert_eq!(vassal.wait(), 0);
     });
 }
 

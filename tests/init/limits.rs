@@ -226,7 +226,7 @@ fn what_cannot_be_limited_is_an_error_or_a_warning() {
         emperor.wait_for("emperor: b: cannot start: command line: cgroup-opt: write ");
         emperor.stop();
         let emperor = sandbox.emperor(&[&options[..], &["--cgroup-optional"]].concat());
-        emperor.wait_running(2, "b");
+        emperor.wait_running(1, "b");
         emperor.wait_for("emperor: b: command line: cgroup-opt: write ");
         emperor.stop();
 
