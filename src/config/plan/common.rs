@@ -1,0 +1,85 @@
+//! What the plans of vassals and emperors have in common: values with their places, users, addresses.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::place::Place;
+
+/// Where in a configuration something was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file as it was named, or what stands for one, such as `command line`.
+    pub file: Rc<str>,
+    /// Line, from 1; 0 where the source has no lines.
+    pub line: u32,
+    /// Column in bytes, from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
+    }
+}
+
+/// A value with the place it came from and the key it was given under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Its key, as written.
+    pub key: Rc<str>,
+    /// Where it was written.
+    pub at: Location,
+}
+
+/// A user and groups to become, as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunAs {
+    /// The user; `None` stays what we are.
+    pub uid: Option<Located<Id>>,
+    /// The group; `None` is the user's primary group.
+    pub gid: Option<Located<Id>>,
+    /// Further supplementary groups (`add-gid`).
+    pub add_gids: Vec<Located<Id>>,
+    /// Whether the groups that the group database gives the user are left out.
+    pub no_initgroups: bool,
+}
+
+/// What is to be written to a file of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupOption {
+    /// The file's name.
+    pub file: String,
+    /// What.
+    pub value: Vec<u8>,
+}
+
+/// A user or group as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// A number.
+    Number(u32),
+    /// A name, resolved when the vassal runs.
+    Name(String),
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// As it was written.
+    pub name: String,
+    /// What that means.
+    pub place: Place,
+}
+
+impl Address {
+    /// A unix socket in the file system.
+    pub fn file(path: PathBuf) -> Self {
+        Self { name: path.to_string_lossy().into_owned(), place: Place::File(path) }
+    }
+}

@@ -1,0 +1,159 @@
+//! The plan of an emperor, and its parts.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::common::{Address, CgroupOption, Located, RunAs};
+
+/// How an emperor is to be run. Its default is what holds where the file says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmperorPlan {
+    /// Where vassals are looked for, and when.
+    pub discovery: DiscoveryPlan,
+    /// What all vassals are started with.
+    pub vassals: VassalsPlan,
+    /// The cgroups of the vassals.
+    pub cgroups: CgroupsPlan,
+    /// Whom it becomes once it has what only its starter could open.
+    pub run_as: RunAs,
+    /// The capabilities that it keeps then (`cap`, bits as in capabilities(7)); `None` if that is not said.
+    pub capabilities: Option<u64>,
+    /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
+    pub tyrant: Option<Tyrant>,
+    /// First backoff after a vassal that failed early; doubles with every failure (`emperor-throttle`).
+    pub throttle: Duration,
+    /// Longest backoff (`emperor-max-throttle`).
+    pub max_throttle: Duration,
+    /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
+    pub as_emperor: Vec<Located<OsString>>,
+    /// Where commands for it are taken (`control`); `None` for the usual place, if that is free.
+    pub control: Option<Located<PathBuf>>,
+    /// Where its state is told as uWSGI's emperor tells it (`emperor-stats`).
+    pub stats: Option<Located<Address>>,
+    /// Where its metrics are (`metrics`).
+    pub metrics: Option<Located<Address>>,
+    /// Where what the emperor and the vassals write goes (`logto`); `None` for where it goes anyway.
+    pub log: Option<Located<PathBuf>>,
+    /// Whether the lines of the emperor and of `vassal-init` are JSON (`log-format`).
+    pub json_log: bool,
+    /// Where the emperor's pid is written (`emperor-pidfile`).
+    pub pid_file: Option<Located<PathBuf>>,
+}
+
+/// Where an emperor looks for vassals, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveryPlan {
+    /// Where the vassals' files are (`emperor`).
+    pub sources: Vec<Located<Source>>,
+    /// Ends of names that make a file a vassal's, besides `.ini` (`emperor-extra-extension`).
+    pub extra_suffixes: Vec<OsString>,
+    /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
+    pub nofollow: bool,
+    /// Time between two scans of the directories when no event asks for one (`emperor-freq`).
+    pub scan_interval: Duration,
+}
+
+/// What all vassals of an emperor are started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VassalsPlan {
+    /// What runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's own file.
+    pub program: Option<Located<PathBuf>>,
+    /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
+    pub namespaces: u64,
+    /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them first.
+    pub as_vassal: Vec<(String, OsString)>,
+    /// What every vassal is told before its own file is read: options as text (`KEY`, `VALUE`), in order.
+    pub before: Vec<(String, OsString)>,
+    /// The same behind its file.
+    pub behind: Vec<(String, OsString)>,
+    /// Which vassals are only started when somebody connects, and to which address (`emperor-on-demand-*`).
+    pub on_demand: Option<Located<OnDemand>>,
+    /// Whether a vassal's file that is executable is run, and what it prints is the configuration.
+    pub magic_exec: bool,
+    /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that was said.
+    pub heartbeat: Option<Duration>,
+}
+
+/// The cgroups of an emperor's vassals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupsPlan {
+    /// The directory that each vassal gets a cgroup in (`emperor-cgroup`).
+    pub directory: Option<Located<PathBuf>>,
+    /// What is written to each of them (`cgroup-opt`, `memory-max`, …).
+    pub options: Vec<Located<CgroupOption>>,
+    /// Whether vassals also start without (`cgroup-optional`).
+    pub is_optional: bool,
+}
+
+impl Default for EmperorPlan {
+    fn default() -> Self {
+        Self {
+            discovery: DiscoveryPlan::default(),
+            vassals: VassalsPlan::default(),
+            cgroups: CgroupsPlan::default(),
+            run_as: RunAs::default(),
+            capabilities: None,
+            tyrant: None,
+            throttle: Duration::from_millis(1000),
+            max_throttle: Duration::from_millis(180_000),
+            as_emperor: Vec::new(),
+            control: None,
+            stats: None,
+            metrics: None,
+            log: None,
+            json_log: false,
+            pid_file: None,
+        }
+    }
+}
+
+impl Default for DiscoveryPlan {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            extra_suffixes: Vec::new(),
+            nofollow: false,
+            scan_interval: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What is particular about tyrant mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tyrant {
+    /// Whether a symbolic link's own owner counts, and not that of the file it leads to (`emperor-tyrant-nofollow`).
+    pub nofollow: bool,
+    /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
+    pub initgroups: bool,
+}
+
+/// How the address of a vassal on demand is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDemand {
+    /// It is in the file beside the vassal's whose name is longer by this, if there is one
+    /// (`emperor-on-demand-extension`).
+    Extension(OsString),
+    /// It is `NAME.socket` in this directory (`emperor-on-demand-directory`).
+    Directory(PathBuf),
+    /// This shell command prints it when it gets the vassal's file as an argument (`emperor-on-demand-exec`).
+    Command(OsString),
+}
+
+/// Where vassals' files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// All vassal files of this directory.
+    Directory(PathBuf),
+    /// The vassal files that match this pattern (glob(7)).
+    Pattern(PathBuf),
+}
+
+impl Source {
+    /// The directory or the pattern.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Directory(path) | Self::Pattern(path) => path,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The hooks of a vassal: phases and actions.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::common::{Id, Located};
+use crate::mount::request::{Mount, Umount};
+
+/// A phase of a vassal's life, in the order they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// In the new process before anything else; configured in the emperor.
+    AsVassal,
+    /// As soon as the configuration is read.
+    Asap,
+    /// Before the root changes, all privileges.
+    PreJail,
+    /// After the root changed.
+    PostJail,
+    /// Inside the jail.
+    InJail,
+    /// Last chance with root's privileges.
+    AsRoot,
+    /// After the privilege drop.
+    AsUser,
+    /// Right before the app starts.
+    PreApp,
+    /// When the app was started.
+    PostApp,
+    /// When the app says that it accepts requests.
+    Accepting,
+    /// After the app ended, as its user.
+    AsUserAtexit,
+    /// When a checked mountpoint was lost, as the user; has no keys but `mountpoint-lost`.
+    MountpointLost,
+}
+
+/// One action in one phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// When it runs.
+    pub phase: Phase,
+    /// What it does.
+    pub action: Action,
+    /// Whether its failure is logged and forgotten (`safeexec`, `call`).
+    pub tolerant: bool,
+    /// Whether its text is kept out of the log (`!exec:...`).
+    pub private: bool,
+    /// Its text, key and place, for errors.
+    pub source: Located<String>,
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Runs `/bin/sh -c COMMAND` and waits; a status other than 0 is a failure.
+    Exec(OsString),
+    /// Changes the working directory of everything that comes later.
+    Chdir(PathBuf),
+    /// Writes a line to the log (`print`, `log`, `alarm`).
+    Print(String),
+    /// Mounts a filesystem.
+    Mount(Mount),
+    /// Unmounts one, or all below it.
+    Umount(Umount),
+    /// Creates a directory; one that is there is no failure.
+    Mkdir(PathBuf),
+    /// Removes an empty directory.
+    Rmdir(PathBuf),
+    /// Removes a file.
+    Unlink(PathBuf),
+    /// Creates an empty file, or empties one.
+    Create(PathBuf),
+    /// Writes to a file.
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// All of it, a line break included where the action adds one.
+        text: OsString,
+        /// Whether it is added at the end; else it replaces what was there.
+        append: bool,
+    },
+    /// Writes to a named pipe that somebody reads.
+    WriteFifo {
+        /// Which.
+        path: PathBuf,
+        /// What.
+        text: OsString,
+        /// Whether to wait for a pipe or a reader that is not there yet (`spinningfifo`).
+        wait: bool,
+    },
+    /// Changes a file's mode.
+    Chmod {
+        /// Which.
+        path: PathBuf,
+        /// The mode bits.
+        mode: u32,
+    },
+    /// Changes a file's owner.
+    Chown {
+        /// Which.
+        path: PathBuf,
+        /// The new owner.
+        user: Id,
+        /// The new group; `None` leaves it.
+        group: Option<Id>,
+    },
+    /// Sets the sticky bit.
+    Sticky(PathBuf),
+    /// Sets an environment variable for everything that comes later.
+    Putenv(OsString, OsString),
+    /// Sets the host name.
+    Hostname(OsString),
+    /// Changes the root directory of everything that comes later.
+    Chroot(PathBuf),
+    /// Sets the file mode creation mask of everything that comes later.
+    Umask(u32),
+    /// Waits until something is there.
+    WaitFor {
+        /// What.
+        kind: WaitKind,
+        /// Where.
+        path: PathBuf,
+    },
+    /// Ends the vassal with this status.
+    Exit(i32),
+}
+
+/// What an action touches, as far as a symbolic link of a tenant could lead root to something else; with the operation,
+/// for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched<'a> {
+    /// Nothing that it changes or enters by a path.
+    Nothing,
+    /// A file or directory: the path must not be a link, nor lead through one.
+    File(&'static str, &'a Path),
+    /// The entry of a directory: it may be a link, but its path must not lead through one.
+    Entry(&'static str, &'a Path),
+    /// A directory that PID 1 itself enters: the path must not be a link, nor lead through one.
+    Directory(&'static str, &'a Path),
+    /// A mountpoint: [`mount::ops`](crate::mount::ops) has rules of its own for the way to it.
+    Mountpoint,
+}
+
+impl Action {
+    /// What it touches. There is no arm for the rest: a new action does not compile before it is decided here.
+    pub fn touched(&self) -> Touched<'_> {
+        use Touched::{Directory, Entry, File, Mountpoint, Nothing};
+        match self {
+            Self::Mkdir(path) => File("mkdir", path),
+            Self::Rmdir(path) => File("rmdir", path),
+            Self::Create(path) => File("create", path),
+            Self::Write { path, .. } => File("write", path),
+            Self::WriteFifo { path, .. } => File("writefifo", path),
+            Self::Chmod { path, .. } => File("chmod", path),
+            Self::Chown { path, .. } => File("chown", path),
+            Self::Sticky(path) => File("sticky", path),
+            Self::Unlink(path) => Entry("unlink", path),
+            Self::Chdir(path) => Directory("chdir", path),
+            Self::Chroot(path) => Directory("chroot", path),
+            Self::Mount(_) | Self::Umount(_) => Mountpoint,
+            Self::Print(_) | Self::Putenv(..) | Self::Hostname(_) | Self::Umask(_) | Self::Exit(_) => Nothing,
+            // A command goes where it likes.
+            Self::Exec(_) => Nothing,
+            // Only looked at.
+            Self::WaitFor { .. } => Nothing,
+        }
+    }
+}
+
+/// What [`Action::WaitFor`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitKind {
+    /// Anything.
+    Any,
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A socket.
+    Socket,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsVassal => "as-vassal",
+            Self::Asap => "asap",
+            Self::PreJail => "pre-jail",
+            Self::PostJail => "post-jail",
+            Self::InJail => "in-jail",
+            Self::AsRoot => "as-root",
+            Self::AsUser => "as-user",
+            Self::PreApp => "pre-app",
+            Self::PostApp => "post-app",
+            Self::Accepting => "accepting",
+            Self::AsUserAtexit => "as-user-atexit",
+            Self::MountpointLost => "mountpoint-lost",
+        })
+    }
+}

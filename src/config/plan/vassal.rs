@@ -1,0 +1,254 @@
+//! The plan of a vassal, and its parts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
+use super::hooks::{Action, Hook};
+use crate::mount::request::PivotRoot;
+
+/// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file says
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VassalPlan {
+    /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the order of
+    /// the file. Run them as they come.
+    pub hooks: Vec<Hook>,
+    /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
+    pub hook_timeout: Duration,
+    /// The namespaces and the root that the vassal gets.
+    pub jail: JailPlan,
+    /// The user and groups to become.
+    pub run_as: RunAs,
+    /// What the app may do beyond what its user may.
+    pub privileges: Privileges,
+    /// Changes to the environment, in order.
+    pub environment: Vec<EnvChange>,
+    /// The app's working directory.
+    pub chdir: Option<Located<PathBuf>>,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+    /// What to run.
+    pub app: App,
+    /// Where it says so, and under which key: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as a
+    /// whole (line 0) where no line does.
+    pub app_source: Located<()>,
+    /// The mountpoints that are checked.
+    pub mountpoints: MountpointPlan,
+    /// How the app and what hooks left running are stopped.
+    pub stop: StopPlan,
+    /// The signal that makes the app read its own configuration again.
+    pub reload_signal: Option<i32>,
+    /// The sockets that PID 1 binds for the app.
+    pub listen: Vec<Located<Listen>>,
+    /// Whether they outlive the instance, in the emperor's keeping (not `keep-sockets = false`).
+    pub keep_sockets: bool,
+    /// How much it may use.
+    pub resources: ResourcePlan,
+}
+
+/// Which mountpoints are checked, how often, and what follows when one is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountpointPlan {
+    /// Paths that must be answering mounts for as long as the app runs (`mountpoint-check`).
+    pub checks: Vec<Located<PathBuf>>,
+    /// How long a checked path may take to become an answering mount before the app starts.
+    pub timeout: Duration,
+    /// Time between two probes of the checked paths.
+    pub check_interval: Duration,
+    /// How long a probe may go unanswered.
+    pub check_timeout: Duration,
+    /// What happens when one of them is lost while the app runs (`mountpoint-lost`).
+    pub lost: MountpointLost,
+}
+
+/// How the app and what hooks left running are stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopPlan {
+    /// What asks the app to stop; `None` leaves it to the app's kind ([`VassalPlan::signal_to_stop`]).
+    pub signal: Option<i32>,
+    /// How long the app may take to stop before SIGKILL.
+    pub timeout: Duration,
+    /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
+    /// exit have run (`unmount-timeout`).
+    pub unmount_timeout: Duration,
+}
+
+/// The namespaces and the root of a vassal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JailPlan {
+    /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
+    pub unshare: u64,
+    /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
+    pub chroot: Option<Located<PathBuf>>,
+    /// The new root and where the old one goes (`pivot_root`), at the same place in the order.
+    pub pivot_root: Option<Located<PivotRoot>>,
+    /// The host name in the vassal's uts namespace (`hostname`).
+    pub hostname: Option<Located<OsString>>,
+}
+
+/// What an app may do beyond what its user may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privileges {
+    /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
+    pub capabilities: Vec<Located<u32>>,
+    /// Capabilities that are taken from the app, as bits (`cap-drop`).
+    pub cap_drop: Option<Located<u64>>,
+    /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
+    pub no_new_privs: bool,
+}
+
+/// How much of the machine a vassal and its app may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResourcePlan {
+    /// Cgroups that PID 1 enters before anything else (`cgroup`).
+    pub cgroups: Vec<Located<PathBuf>>,
+    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`, `memory-max`, …).
+    pub cgroup_options: Vec<Located<CgroupOption>>,
+    /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
+    pub cgroup_optional: bool,
+    /// Limits of the app (`limit-*`).
+    pub limits: Vec<Located<Limit>>,
+    /// The app's nice value, -20 to 19 (`nice`, setpriority(2)).
+    pub nice: Option<Located<i32>>,
+    /// How soon the kernel ends it when memory runs out, -1000 to 1000 (`oom-score-adj`, proc(5)).
+    pub oom_score_adj: Option<Located<i32>>,
+}
+
+impl Default for VassalPlan {
+    fn default() -> Self {
+        Self {
+            hooks: Vec::new(),
+            hook_timeout: Duration::from_secs(60),
+            jail: JailPlan::default(),
+            run_as: RunAs::default(),
+            privileges: Privileges { capabilities: Vec::new(), cap_drop: None, no_new_privs: true },
+            environment: Vec::new(),
+            chdir: None,
+            umask: None,
+            app: App::Uwsgi { binary: "uwsgi".into(), ini: Vec::new() },
+            app_source: Located {
+                value: (),
+                key: "binary-path".into(),
+                at: Location { file: "".into(), line: 0, column: 0 },
+            },
+            mountpoints: MountpointPlan {
+                checks: Vec::new(),
+                timeout: Duration::from_secs(30),
+                check_interval: Duration::from_secs(2),
+                check_timeout: Duration::from_secs(5),
+                lost: MountpointLost::Destroy,
+            },
+            stop: StopPlan {
+                signal: None,
+                timeout: Duration::from_secs(10),
+                unmount_timeout: Duration::from_secs(10),
+            },
+            reload_signal: None,
+            listen: Vec::new(),
+            keep_sockets: true,
+            resources: ResourcePlan::default(),
+        }
+    }
+}
+
+/// What follows the loss of a checked mountpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountpointLost {
+    /// The end of the instance.
+    Destroy,
+    /// The commands of the phase that mounted it run again, and the app is restarted.
+    Remount,
+    /// This runs, and the app goes on.
+    Hook(Box<Hook>),
+}
+
+/// A limit of the app's (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Of what.
+    pub resource: Limited,
+    /// How much, in bytes or pieces.
+    pub value: u64,
+}
+
+/// What can be limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limited {
+    /// Address space (`limit-as`).
+    AddressSpace,
+    /// The highest descriptor, and one (`limit-nofile`).
+    Descriptors,
+    /// The user's processes (`limit-nproc`).
+    Processes,
+}
+
+/// One change to the environment of hooks and app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvChange {
+    /// `env = NAME=VALUE`.
+    Set(OsString, OsString),
+    /// `unenv = NAME`.
+    Unset(OsString),
+}
+
+/// What PID 1 runs and waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum App {
+    /// A program and its arguments (`command`, `*-binary-patch`).
+    Program {
+        /// Program and arguments; never empty.
+        argv: Vec<OsString>,
+        /// Whether it keeps our privileges (`privileged-binary-patch`).
+        privileged: bool,
+    },
+    /// Real uWSGI, configured by an ini that holds the options we do not consume, already expanded.
+    Uwsgi {
+        /// The program (`binary-path`, default `uwsgi`).
+        binary: OsString,
+        /// The ini's bytes.
+        ini: Vec<u8>,
+    },
+}
+
+/// One socket that PID 1 binds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: Address,
+    /// How many connections may wait to be accepted.
+    pub backlog: u32,
+    /// The mode of a unix socket's file (`chmod-socket`).
+    pub mode: Option<u32>,
+    /// Whose that file is (`chown-socket`); the app's user binds it otherwise.
+    pub owner: Option<Owner>,
+    /// Whether others may bind the same port (`reuse-port`).
+    pub reuse_port: bool,
+}
+
+/// A user and a group as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user, if it is to be another one than root.
+    pub user: Option<Id>,
+    /// The group, if it is to be another one.
+    pub group: Option<Id>,
+}
+
+impl VassalPlan {
+    /// Whether hooks run commands, which may leave daemons behind that filesystems depend on.
+    pub fn starts_daemons(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
+    }
+}
+
+impl App {
+    /// The program, for messages.
+    pub fn program(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::Program { argv, .. } => argv.first().map(OsString::as_os_str).unwrap_or_default(),
+            Self::Uwsgi { binary, .. } => binary,
+        }
+    }
+}
