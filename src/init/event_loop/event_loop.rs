@@ -241,7 +241,7 @@ impl EventLoop {
         let now = Instant::now();
         let deadlines = [
             deadline,
-            self.app.as_ref().and_then(RunningApp::status_due),
+            self.app.as_ref().and_then(RunningApp::due),
             self.mountpoints.deadline(now),
             self.report_asked.map(|asked| asked + REPORT_TIME),
             self.oom.deadline(now),

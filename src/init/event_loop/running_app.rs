@@ -8,8 +8,11 @@ use crate::init::event_loop::notify::Listener;
 use crate::log::Elapsed;
 use crate::protocol::{Announcement, WaitStatus};
 
-/// Heartbeats, and reloads of its own, that come faster say nothing more.
-const BEAT: Duration = Duration::from_millis(500);
+/// Reloads of its own that come faster say nothing more.
+const RELOADS: Duration = Duration::from_millis(500);
+
+/// Heartbeats are passed on this often at most.
+const HEARTBEATS: Duration = Duration::from_millis(500);
 
 /// The status is passed on this often at most: an app may talk as much as it likes.
 const STATUS: Duration = Duration::from_secs(1);
@@ -34,8 +37,7 @@ pub struct RunningApp {
     announced: Vec<Announcement>,
     /// Whether it has said that it is ready since `take_ready` was asked last.
     is_newly_ready: bool,
-    /// When its last heartbeat was passed on.
-    last_heartbeat: Option<Instant>,
+    heartbeat: Heartbeat,
     /// When a reload of its own was passed on last.
     last_reload: Option<Instant>,
     /// When its status was passed on last.
@@ -57,7 +59,7 @@ impl RunningApp {
             status: None,
             announced: Vec::new(),
             is_newly_ready: false,
-            last_heartbeat: None,
+            heartbeat: Heartbeat::default(),
             last_reload: None,
             last_status: None,
             next_status: None,
@@ -85,8 +87,12 @@ impl RunningApp {
         self.announced.clear();
     }
 
-    /// When its status, if it has changed, is to be passed on.
-    pub fn status_due(&self) -> Option<Instant> {
+    /// When something is to be passed on that was told too early for that.
+    pub fn due(&self) -> Option<Instant> {
+        self.status_due().into_iter().chain(self.heartbeat.due()).min()
+    }
+
+    fn status_due(&self) -> Option<Instant> {
         self.next_status.as_ref().map(|_| self.last_status.map_or(self.since, |last| last + STATUS))
     }
 
@@ -95,14 +101,18 @@ impl RunningApp {
     pub fn hear(&mut self) -> Vec<Announcement> {
         let mut news = Vec::new();
         for announcement in self.listener.news() {
-            let is_recent = |last: Option<Instant>| last.is_some_and(|last| last.elapsed() < BEAT);
+            let is_recent = |last: Option<Instant>| last.is_some_and(|last| last.elapsed() < RELOADS);
             match &announcement {
                 Announcement::Status(text) => {
                     self.next_status = Some(text.clone());
                     continue;
                 }
-                Announcement::Heartbeat if is_recent(self.last_heartbeat) => continue,
-                Announcement::Heartbeat => self.last_heartbeat = Some(Instant::now()),
+                Announcement::Heartbeat => {
+                    self.heartbeat.is_new = true;
+                    if !self.heartbeat.pass_on(Instant::now()) {
+                        continue;
+                    }
+                }
                 Announcement::Reloading if is_recent(self.last_reload) => continue,
                 Announcement::Reloading => {
                     self.last_reload = Some(Instant::now());
@@ -117,6 +127,8 @@ impl RunningApp {
                         continue;
                     }
                     self.announced.push(announcement.clone());
+                    // An app that is stopping need not say that it is alive, and what it has said before is over.
+                    self.heartbeat.is_new &= announcement != Announcement::Stopping;
                 }
             }
             if announcement == Announcement::Ready {
@@ -125,10 +137,59 @@ impl RunningApp {
             }
             news.push(announcement);
         }
+        if self.heartbeat.pass_on(Instant::now()) {
+            news.push(Announcement::Heartbeat);
+        }
         if self.status_due().is_some_and(|due| due <= Instant::now()) {
             self.last_status = Some(Instant::now());
             news.extend(self.next_status.take().map(Announcement::Status));
         }
         news
+    }
+}
+
+/// The heartbeats of an app, which may give them as often as it likes.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    /// When one was passed on last.
+    last: Option<Instant>,
+    /// Whether there was one since.
+    is_new: bool,
+}
+
+impl Heartbeat {
+    /// When the new one, if there is one, is to be passed on. It must not be dropped: the next one may be as late as the
+    /// emperor allows after this one.
+    fn due(&self) -> Option<Instant> {
+        Some(self.last? + HEARTBEATS).filter(|_| self.is_new)
+    }
+
+    /// Whether one is to be passed on now.
+    fn pass_on(&mut self, now: Instant) -> bool {
+        let is_due = self.is_new && self.due().is_none_or(|due| due <= now);
+        if is_due {
+            (self.last, self.is_new) = (Some(now), false);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_comes_early_is_passed_on_later_and_not_dropped() {
+        let (mut heartbeat, now) = (Heartbeat::default(), Instant::now());
+        assert!(!heartbeat.pass_on(now));
+        heartbeat.is_new = true;
+        assert!(heartbeat.pass_on(now));
+        assert_eq!(heartbeat.due(), None);
+        heartbeat.is_new = true;
+        assert!(!heartbeat.pass_on(now + HEARTBEATS / 2));
+        assert_eq!(heartbeat.due(), Some(now + HEARTBEATS));
+        assert!(heartbeat.pass_on(now + HEARTBEATS));
+        assert!(!heartbeat.pass_on(now + HEARTBEATS * 2));
+        assert_eq!(heartbeat.due(), None);
     }
 }
