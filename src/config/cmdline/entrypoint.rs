@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::args::Command;
 use super::getopt::{self, Options, Step};
+use crate::config::bytes::leading_integer;
 use crate::config::diagnostic::{Diagnostics, Report};
 use crate::config::input::Input;
 use crate::config::keys::values;
@@ -223,7 +224,7 @@ impl Entrypoint {
             b'g' => self.to_group = true,
             b'e' => {
                 // As strtol(3): nothing at all is 0.
-                let status = match number(value.as_bytes()) {
+                let status = match leading_integer(value.as_bytes()) {
                     (status, []) => u8::try_from(status.unwrap_or(0)).ok(),
                     _ => None,
                 };
@@ -246,7 +247,7 @@ impl Entrypoint {
         self.to_group |= env("TINI_KILL_PROCESS_GROUP").is_some();
         if let Some(verbosity) = env("TINI_VERBOSITY") {
             // As atoi(3), into an unsigned number.
-            self.verbosity = number(verbosity.as_bytes()).0.unwrap_or(0) as u32;
+            self.verbosity = leading_integer(verbosity.as_bytes()).0.unwrap_or(0) as u32;
         }
     }
 
@@ -394,8 +395,8 @@ fn rewrite(text: &OsStr) -> Result<(i32, i32), String> {
 
 /// `s:r` as sscanf(3) reads it: what follows is ignored.
 fn dumb_rewrite(text: &[u8]) -> Option<(i32, i32)> {
-    let (from, rest) = number(text);
-    let (to, _) = number(rest.strip_prefix(b":")?);
+    let (from, rest) = leading_integer(text);
+    let (to, _) = leading_integer(rest.strip_prefix(b":")?);
     let within = |number: Option<i64>, least| number.filter(|number| (least..=31).contains(number));
     Some((within(from, 1)? as i32, within(to, 0)? as i32))
 }
@@ -455,20 +456,6 @@ fn said(text: String) -> Call {
 
 fn refused(text: String) -> Call {
     Call::Say { text, is_error: true, status: 1 }
-}
-
-/// The number that a text starts with, after blanks, and what follows it; with no number, the whole text does.
-fn number(text: &[u8]) -> (Option<i64>, &[u8]) {
-    let start = text.trim_ascii_start();
-    let digits = start.strip_prefix(b"-").or_else(|| start.strip_prefix(b"+")).unwrap_or(start);
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    let (digits, rest) = digits.split_at(end);
-    if digits.is_empty() {
-        return (None, text);
-    }
-    let add = |sum: i64, digit: &u8| sum.saturating_mul(10).saturating_add((digit - b'0').into());
-    let sum = digits.iter().fold(0, add);
-    (Some(if start.starts_with(b"-") { -sum } else { sum }), rest)
 }
 
 #[cfg(test)]

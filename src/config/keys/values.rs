@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::suggest;
-use crate::config::bytes::split_once;
+use crate::config::bytes::{integer, split_once};
 use crate::config::plan::{Address, CgroupOption, EnvChange, Id};
 use crate::mount::request::PivotRoot;
 use crate::place::Place;
@@ -147,7 +147,8 @@ pub(crate) fn signal(text: &[u8]) -> Parsed<i32> {
 
 /// File mode bits in octal, up to `max`.
 pub(crate) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    // A sign would be taken.
+    let digits = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
     let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
     bits.filter(|&bits| bits <= max)
         .ok_or_else(|| format!("{} is not an octal mode: write 022", quoted(text)))
@@ -333,12 +334,6 @@ pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
 /// A text in quotes, fit for a message.
 pub(crate) fn quoted(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(text))
-}
-
-/// Digits only.
-fn integer<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::glob;
 use super::index::Settings;
 use super::placeholder::Budget;
+use crate::config::bytes::leading_integer;
 use crate::config::plan::Location;
 use crate::config::setting::Setting;
 use crate::config::world::World;
@@ -141,7 +142,8 @@ impl Block {
                 words.take(ENOUGH).for_each(add);
             }
             Condition::ForTimes => {
-                let times = leading_number(argument).min(ENOUGH);
+                let times = leading_integer(argument).0.unwrap_or(0);
+                let times = usize::try_from(times).unwrap_or(0).min(ENOUGH);
                 (1..=times).for_each(|number| add(number.to_string().as_bytes()));
             }
             Condition::ForReadline => {
@@ -253,10 +255,4 @@ fn compare(argument: &[u8], value_of: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (boo
         (value, _) => value.is_some(),
     };
     (holds, value)
-}
-
-/// The number a text starts with, as atoi(3) reads it; nothing below 0.
-fn leading_number(text: &[u8]) -> usize {
-    let digits = text.trim_ascii_start().iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number: usize, byte| number.saturating_mul(10).saturating_add((byte - b'0').into()))
 }

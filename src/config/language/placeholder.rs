@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 
+use crate::config::bytes::leading_integer;
+
 /// Bytes that one configuration may make us look at; stops values that refer to themselves, and patterns that match
 /// half the machine.
 const WORK_MAX: usize = 64 << 20;
@@ -155,19 +157,9 @@ pub(super) fn evaluate<'a>(
     Ok(result)
 }
 
-/// The number a text starts with, as strtoll(3) reads it: blanks, a sign, digits; 0 if there is none.
+/// The number a text starts with; 0 if there is none.
 fn number(text: &[u8]) -> i64 {
-    let text = text.trim_ascii_start();
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, text),
-    };
-    digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |number: i64, byte| {
-        let digit = i64::from(byte - b'0');
-        let number = number.saturating_mul(10);
-        if negative { number.saturating_sub(digit) } else { number.saturating_add(digit) }
-    })
+    leading_integer(text).0.unwrap_or(0)
 }
 
 #[cfg(test)]
