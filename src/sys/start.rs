@@ -54,13 +54,14 @@ fn protect_relocated() {
             return;
         }
         let headers = std::slice::from_raw_parts(headers, libc::getauxval(libc::AT_PHNUM) as usize);
-        let of_type = |kind| headers.iter().find(|header| header.p_type == kind);
-        if let (Some(table), Some(relro)) = (of_type(libc::PT_PHDR), of_type(libc::PT_GNU_RELRO)) {
-            let address_of = |offset: u64| {
-                let address = (headers.as_ptr() as u64).wrapping_sub(table.p_vaddr).wrapping_add(offset);
-                address & !(libc::getauxval(libc::AT_PAGESZ) - 1)
-            };
-            let (start, end) = (address_of(relro.p_vaddr), address_of(relro.p_vaddr + relro.p_memsz));
+        let first = headers.iter().find(|header| header.p_type == libc::PT_LOAD && header.p_offset == 0);
+        let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
+        if let (Some(first), Some(relro)) = (first, relro) {
+            // The table stands behind the file's header, with which the first segment begins.
+            let file = headers.as_ptr() as u64 - size_of::<libc::Elf64_Ehdr>() as u64;
+            let page_of =
+                |address: u64| (file - first.p_vaddr + address) & !(libc::getauxval(libc::AT_PAGESZ) - 1);
+            let (start, end) = (page_of(relro.p_vaddr), page_of(relro.p_vaddr + relro.p_memsz));
             libc::mprotect(start as *mut libc::c_void, (end - start) as usize, libc::PROT_READ);
         }
     }
