@@ -8,13 +8,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitOptions, getpid, setpgid, waitpid};
+use rustix::process::{WaitOptions, setpgid, waitpid};
 
 use crate::error::Cause;
 use crate::files::FILE_MAX;
-use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
-use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec_inheriting};
+use crate::protocol::WaitStatus;
+use crate::shell::Shell;
 use crate::sys::{fd, signal};
 
 /// How long a command may take, and a pipe may take to be closed at its other end.
@@ -27,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// No process or pipe to be had; more than [`FILE_MAX`] bytes; it is not done in time, and was killed with its group.
 pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
-    run(&[command]).map(|(text, _)| text)
+    run(command, &[]).map(|(text, _)| text)
 }
 
 /// The same for a program in the working directory; without `#!` the shell is to read it, as execvp(3) has it.
@@ -35,50 +34,38 @@ pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
 /// # Errors
 /// As [`output`]; also if it fails.
 pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
-    match run(&[OsStr::new("exec \"./$0\""), program])? {
+    match run(OsStr::new("exec \"./$0\""), &[program])? {
         (text, Some(WaitStatus::Exited(0))) => Ok(text),
         (_, Some(status)) => Err(Cause::Because(status.to_string())),
         (_, None) => Err(Errno::CHILD.into()),
     }
 }
 
-/// Runs `/bin/sh -c` with these words.
-fn run(words: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
-    let shell = c"/bin/sh".to_owned();
-    let argv = Strings::new([OsStr::new("/bin/sh"), OsStr::new("-c")].iter().chain(words));
+/// Runs a command of the shell with these arguments.
+fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;
-    let parent = getpid();
-    match clone3(0)? {
-        Side::Parent(child) => {
-            drop(to);
-            // Here too: it may have to be killed before it comes to it.
-            let _ = setpgid(Some(child.pid), Some(child.pid));
-            let deadline = Instant::now() + TIMEOUT;
-            let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
-            let text = read_until(&from, deadline).and_then(|text| match ends_in_time() {
-                true => Ok(text),
-                false => Err(late()),
-            });
-            if text.is_err() {
-                let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
-            }
-            // Ends at once: it has ended or was killed.
-            let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
-            let status = ended.ok().flatten().and_then(|(_, status)| WaitStatus::of(status));
-            text.map(|text| (text, status))
-        }
-        Side::Child => {
-            // Nothing is allocated here.
-            let _ = clone::die_with(parent);
-            let _ = setpgid(None, None);
-            fd::cloexec_from(3);
-            if rustix::stdio::dup2_stdout(&to).is_ok() {
-                signal::set_defaults();
-                exec_inheriting(&shell, &argv);
-            }
-            clone::exit(EXIT_NOT_EXECUTABLE)
-        }
+    let shell = Shell { command, arguments, output: Some(to.as_fd()), ..Shell::default() };
+    let child = shell.start(|| {
+        let _ = setpgid(None, None);
+        fd::cloexec_from(3);
+        signal::set_defaults();
+    })?;
+    drop(to);
+    // Here too: it may have to be killed before it comes to it.
+    let _ = setpgid(Some(child.pid), Some(child.pid));
+    let deadline = Instant::now() + TIMEOUT;
+    let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
+    let text = read_until(&from, deadline).and_then(|text| match ends_in_time() {
+        true => Ok(text),
+        false => Err(late()),
+    });
+    if text.is_err() {
+        let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
     }
+    // Ends at once: it has ended or was killed.
+    let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
+    let status = ended.ok().flatten().and_then(|(_, status)| WaitStatus::of(status));
+    text.map(|text| (text, status))
 }
 
 /// Reads a pipe to its end, for as long as a command may take.

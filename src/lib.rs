@@ -21,7 +21,7 @@
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
-//! | [`world`], [`command`] | what a configuration may ask of the machine: files, what commands print |
+//! | [`world`], [`command`], [`shell`] | what a configuration may ask of the machine: files, what commands print |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 
@@ -42,6 +42,7 @@ pub mod path;
 pub mod place;
 pub mod protocol;
 pub mod retry;
+pub mod shell;
 pub mod signal_names;
 pub mod sys;
 pub mod world;

@@ -71,13 +71,6 @@ pub fn exec(path: &CStr, argv: &Strings, envp: &Strings) -> Errno {
     last_errno()
 }
 
-/// The same with the environment that this process was started with.
-pub fn exec_inheriting(path: &CString, argv: &Strings) -> Errno {
-    // SAFETY: as for `exec`; nothing in this program changes the C library's environment.
-    unsafe { libc::execv(path.as_ptr(), argv.pointers.as_ptr()) };
-    last_errno()
-}
-
 /// Replaces the program by the file that `fd` refers to (AT_EMPTY_PATH); returns only on failure.
 pub fn exec_fd(fd: impl AsFd, argv: &Strings, envp: &Strings) -> Errno {
     // SAFETY: as for `exec`, with a live descriptor and an empty path.

@@ -138,6 +138,10 @@ pub fn set_default(number: i32) {
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
+/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and then the group
+/// that it is in, and a Ctrl-C can arrive by two ways.
+pub const SAME_REQUEST: Duration = Duration::from_secs(1);
+
 /// What stops a job from its terminal, or asks it to stop.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::shell::{Shell, kill_group};
+use super::shell::{self, kill_group};
 use crate::config::plan::Located;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::origin::Origin;
@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::log::Elapsed;
 use crate::log_of;
 use crate::protocol::WaitStatus;
+use crate::shell::Shell;
 
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -148,7 +149,7 @@ impl Commands {
 
     fn start(&self, command: &OsStr, job: &Job) -> Result<Pid> {
         let variables = &job.variables;
-        Shell { command, argument: None, variables, directory: None, output: None }.start(&self.origin)
+        shell::start(Shell { command, ..Shell::default() }, variables, &self.origin)
     }
 }
 

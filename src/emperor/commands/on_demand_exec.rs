@@ -2,8 +2,8 @@
 //!
 //! Nobody waits for the answer. A few commands run at a time; with hundreds of vassals the others' turn comes later.
 
-use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use rustix::io::read;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use super::shell::{Shell, kill_group};
+use super::shell::{self, kill_group};
 use crate::config::plan::{Address, OnDemand};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::on_demand;
 use crate::emperor::instance::origin::Origin;
 use crate::error::{Context, Error, Result};
 use crate::protocol::WaitStatus;
+use crate::shell::Shell;
 
 /// How many commands run at the same time.
 const AT_ONCE: usize = 8;
@@ -175,14 +176,15 @@ impl Questions {
     fn start(&self, path: &Path) -> Result<(Pid, OwnedFd)> {
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK).context("create", "a pipe")?;
+        let arguments = [OsStr::new("sh"), path.file_name().unwrap_or_default()];
         let shell = Shell {
             command: self.command.as_deref().unwrap_or_default(),
-            argument: path.file_name(),
-            variables: &[],
+            arguments: &arguments,
             directory: path.parent(),
-            output: Some(&to),
+            output: Some(to.as_fd()),
+            ..Shell::default()
         };
-        Ok((shell.start(&self.origin)?, from))
+        Ok((shell::start(shell, &[], &self.origin)?, from))
     }
 }
 

@@ -19,14 +19,10 @@ use crate::log;
 use crate::log::Elapsed;
 use crate::log_of;
 use crate::signal_names;
-use crate::sys::signal::Signal;
+use crate::sys::signal::{SAME_REQUEST, Signal};
 
 /// So many changed files are acted on before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
-
-/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and
-/// then the group that it is in, and a Ctrl-C can arrive by two ways.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long the loop rests where it cannot wait for events: everything is looked at then.
 const BLIND_REST: Duration = Duration::from_millis(100);

@@ -1,15 +1,12 @@
 //! What the event loop hands to its caller: the events of one wake-up, or the one that interrupts a step.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::init::event_loop::sources::NewFile;
 use crate::init::watch::mountpoints::Lost;
 use crate::protocol::WaitStatus;
 use crate::signal_names;
 use crate::sys::signal;
-
-/// Requests to stop that come within this time are one.
-const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The events of one wake-up. The caller takes it apart and decides about each of them; what it cannot deal with now it
 /// gives back ([`EventLoop::put_back`](super::event_loop::EventLoop::put_back)).
@@ -69,7 +66,7 @@ impl StopRequest {
     /// Whether `later` is a demand, and not the same request once more: a terminal signals a whole process group, and so
     /// does timeout(1), so one request can arrive twice.
     pub fn is_repeated_by(&self, later: &Self) -> bool {
-        later.since.saturating_duration_since(self.since) >= SAME_REQUEST
+        later.since.saturating_duration_since(self.since) >= signal::SAME_REQUEST
     }
 }
 

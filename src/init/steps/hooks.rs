@@ -1,5 +1,6 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use crate::init::steps::{action, root};
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
+use crate::shell;
 use crate::sys::signal;
 
 /// Why a phase ended before its end.
@@ -133,7 +135,7 @@ pub fn run_after_loss(
 fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     match &hook.action {
         Action::Exec(command) => {
-            let argv = ["/bin/sh".into(), "-c".into(), command.clone()];
+            let argv = shell::words(command).map(OsStr::to_owned);
             let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
         }
