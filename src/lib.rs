@@ -17,7 +17,7 @@
 //! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
 //! | [`signal_names`] | signals by name and by number |
-//! | [`place`] | where a socket listens |
+//! | [`place`], [`listen`] | where a socket listens, and one that does |
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
@@ -36,6 +36,7 @@ pub mod files;
 pub mod identity;
 pub mod init;
 pub mod json;
+pub mod listen;
 pub mod log;
 pub mod mount;
 pub mod path;

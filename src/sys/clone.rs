@@ -29,6 +29,9 @@ pub struct Child {
 
 /// Creates a process like `fork(2)`, in the new namespaces that `namespaces` (`CLONE_NEW*` bits) names.
 ///
+/// The C library does not know of the child: musl keeps the parent's thread ID in it. So the child must not call
+/// abort(3) or raise(3), which would send the signal to the parent; [`super::signal::abort`] does not.
+///
 /// The child is a copy of the caller, so it may run any code; what it must not do is return into the caller's
 /// main loop. It gets SIGCHLD semantics: the parent is told of its end.
 ///

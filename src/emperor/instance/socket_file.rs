@@ -5,20 +5,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, lstat, open};
 use rustix::io::Errno;
-use rustix::net::addr::SocketAddrArg;
-use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::net::SocketFlags;
 
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::FileId;
 use crate::error::{Context, Error, Result};
+use crate::listen::{Listening, is_left_over, listen_at};
 use crate::log;
 use crate::place::Place;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+/// How the sockets of the emperor listen.
+const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
 
 /// The file of a socket that we have bound. It goes with the socket, unless somebody else has taken its name.
 #[derive(Debug)]
@@ -82,40 +79,18 @@ pub fn id(file: &Stat) -> FileId {
 /// # Errors
 /// Somebody listens there, or something else is there; as socket(2), bind(2).
 pub fn listen_on(address: &Address, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
-    let bound = match &address.place {
-        Place::File(path) => return listen_at(path, private),
-        Place::Abstract(name) => SocketAddrUnix::new_abstract_name(name)
-            .and_then(|address| new_listener(AddressFamily::UNIX, &address)),
-        Place::Internet(address) => {
-            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            new_listener(family, address)
-        }
-    };
-    Ok((bound.context("listen on", &address.name)?, None))
-}
-
-fn new_listener(family: AddressFamily, address: &impl SocketAddrArg) -> Result<OwnedFd, Errno> {
-    let socket = new_socket(family)?;
-    if family != AddressFamily::UNIX {
-        // Connections of the emperor before us may still be in the kernel's memory.
-        set_socket_reuseaddr(&socket, true)?;
+    match &address.place {
+        Place::File(path) => listen_at_file(path, &address.place, private),
+        place => Ok((listen_at(place, HOW).context("listen on", &address.name)?, None)),
     }
-    bind(&socket, address)?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket)
 }
 
-fn new_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
-}
-
-fn listen_at(path: &Path, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
+fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
     let failed = || path.display();
-    let address = SocketAddrUnix::new(path).context("listen on", failed())?;
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
-    let mut bound = new_listener(AddressFamily::UNIX, &address);
-    if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(path, &address) {
-        bound = rustix::fs::unlink(path).and_then(|()| new_listener(AddressFamily::UNIX, &address));
+    let mut bound = listen_at(place, HOW);
+    if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(path) {
+        bound = rustix::fs::unlink(path).and_then(|()| listen_at(place, HOW));
     }
     if let Some(before) = before {
         rustix::process::umask(before);
@@ -135,13 +110,6 @@ fn listen_at(path: &Path, private: bool) -> Result<(OwnedFd, Option<SocketFile>)
             Ok((socket, file))
         }
     }
-}
-
-/// Whether a socket is there that nobody listens on.
-fn is_left_over(path: &Path, address: &SocketAddrUnix) -> bool {
-    let is_socket = lstat(path).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Socket);
-    let connected = new_socket(AddressFamily::UNIX).and_then(|socket| connect(socket, address));
-    is_socket && connected == Err(Errno::CONNREFUSED)
 }
 
 /// Removes a file of ours.

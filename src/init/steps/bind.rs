@@ -5,15 +5,13 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::net::{SocketAddrUnix, bind, listen};
 
 use crate::config::plan::Listen;
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
+use crate::listen::is_left_over;
 use crate::protocol::FileId;
 use crate::sys::fd;
 
@@ -49,12 +47,8 @@ impl Binding<'_> {
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
             socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(&there));
-            // A client of another type is refused if no process listens, and is never a connection to accept.
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
-            // No process listens on a file that another instance, or another emperor, has left behind.
-            let is_left = || client().and_then(|client| connect(client, &address)) == Err(Errno::CONNREFUSED);
-            if socket.is_none() && (kept.is_some() || is_left()) {
+            // Another instance, or another emperor, may have left the file behind.
+            if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
             }
         }

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::addr::SocketAddrArg;
-use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, listen, socket_with};
 use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -23,6 +21,7 @@ use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::Unfinished;
 use crate::init::jail::Jail;
 use crate::init::steps::bind::{self, Binding, backlog};
+use crate::listen::{Listening, listen_at};
 use crate::log::Elapsed;
 use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
@@ -163,11 +162,10 @@ fn open_one(
         (_, Some(old)) => {
             return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
         }
-        (Place::Abstract(abstract_name), None) => SocketAddrUnix::new_abstract_name(abstract_name)
-            .and_then(|address| listener(AddressFamily::UNIX, &address, socket)),
-        (Place::Internet(address), None) => {
-            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            listener(family, address, socket)
+        (place, None) => {
+            let flags = SocketFlags::empty();
+            let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
+            listen_at(place, how)
         }
     };
     let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
@@ -285,22 +283,6 @@ fn is_for(plan: &Listen, socket: &SocketId) -> bool {
 /// connections that they can serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
-}
-
-fn listener(
-    family: AddressFamily,
-    address: &impl SocketAddrArg,
-    plan: &Listen,
-) -> rustix::io::Result<OwnedFd> {
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    if family != AddressFamily::UNIX {
-        // Else connections of the last instance that are not quite over would keep the port.
-        set_socket_reuseaddr(&socket, true)?;
-        set_socket_reuseport(&socket, plan.reuse_port)?;
-    }
-    bind(&socket, address)?;
-    listen(&socket, backlog(plan))?;
-    Ok(socket)
 }
 
 fn written(error: &Error, listen: &Located<Listen>) -> Error {

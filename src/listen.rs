@@ -1,0 +1,87 @@
+//! Sockets that listen, for the emperor and for apps.
+
+use std::path::Path;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, lstat};
+use rustix::io::{Errno, Result};
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+use crate::place::Place;
+
+/// How a socket listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// How many connections may wait to be accepted.
+    pub backlog: i32,
+    /// Whether other sockets may be bound to the same port.
+    pub reuse_port: bool,
+    /// Further flags of the socket; it is close-on-exec anyway.
+    pub flags: SocketFlags,
+}
+
+/// A new socket that listens at a place.
+///
+/// # Errors
+/// EADDRINUSE if a socket, or a file, is there; as socket(2), bind(2).
+pub fn listen_at(place: &Place, how: Listening) -> Result<OwnedFd> {
+    match place {
+        Place::File(path) => open(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, how),
+        Place::Abstract(name) => open(AddressFamily::UNIX, &SocketAddrUnix::new_abstract_name(name)?, how),
+        Place::Internet(address) if address.is_ipv4() => open(AddressFamily::INET, address, how),
+        Place::Internet(address) => open(AddressFamily::INET6, address, how),
+    }
+}
+
+fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> Result<OwnedFd> {
+    let socket = socket_with(family, SocketType::STREAM, how.flags | SocketFlags::CLOEXEC, None)?;
+    if family != AddressFamily::UNIX {
+        // Otherwise connections of the last process, which the kernel has not forgotten yet, would keep the port.
+        set_socket_reuseaddr(&socket, true)?;
+        set_socket_reuseport(&socket, how.reuse_port)?;
+    }
+    bind(&socket, address)?;
+    listen(&socket, how.backlog)?;
+    Ok(socket)
+}
+
+/// Whether the file at a path is a socket on which no process listens: a dead one has left it.
+pub fn is_left_over(path: &Path) -> bool {
+    let is_socket = lstat(path).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Socket);
+    // A client of another type is refused if no process listens, and is never a connection to accept.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+    let refused = || connect(client()?, &SocketAddrUnix::new(path)?);
+    is_socket && refused() == Err(Errno::CONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn only_a_socket_without_a_listener_is_left_over() {
+        let path = std::env::temp_dir().join(format!("vassal-listen-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let how = Listening { backlog: 1, reuse_port: false, flags: SocketFlags::empty() };
+        let place = Place::File(path.clone());
+        assert!(!is_left_over(&path));
+        let socket = listen_at(&place, how).unwrap();
+        assert!(!is_left_over(&path));
+        // No connection waits to be accepted.
+        rustix::io::ioctl_fionbio(&socket, true).unwrap();
+        assert_eq!(rustix::net::accept(&socket).err(), Some(Errno::AGAIN));
+        assert_eq!(listen_at(&place, how).err(), Some(Errno::ADDRINUSE));
+        drop(socket);
+        assert!(is_left_over(&path));
+        fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap();
+        assert!(!is_left_over(&path));
+        fs::remove_file(&path).unwrap();
+    }
+}
