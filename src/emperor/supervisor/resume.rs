@@ -42,8 +42,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// After a scan: ends vassals that were taken over and whose files are `given_up`, for the reason that this
-    /// tells. Returns whether there are others whose files no scan has found yet.
+    /// After a scan: ends vassals that were taken over and whose files are `given_up`, for the reason that
+    /// this tells. Returns whether there are others whose files no scan has found yet.
     pub fn drop_unclaimed(
         &mut self,
         given_up: impl Fn(&VassalFile) -> Option<&'static str>,
