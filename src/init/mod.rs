@@ -7,6 +7,7 @@
 //! | room | job |
 //! |---|---|
 //! | [`start`] | from a configuration to a vassal, for the emperor or from a shell |
+//! | [`greeting`] | what the emperor tells a vassal over the link at the start |
 //! | [`unshare`] | `--unshare` from a shell: makes the namespaces, waits for the PID 1 inside |
 //! | [`vassal`] | the parts of a vassal |
 //! | [`outcome`] | how a life ends, and how an error becomes its end |
@@ -20,6 +21,7 @@
 
 pub mod child;
 pub mod event_loop;
+pub mod greeting;
 pub mod jail;
 pub mod life;
 pub mod outcome;

@@ -1,12 +1,10 @@
 //! From a configuration to a vassal: whom it comes from, and in which process it is lived.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::cli;
@@ -14,22 +12,16 @@ use crate::command;
 use crate::config::cmdline::args::Command;
 use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
-use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::error::{Context, Result};
 use crate::init::child::notices;
+use crate::init::greeting::{self, Greeting};
 use crate::init::life::pause::pause;
 use crate::init::life::run::run;
 use crate::init::unshare;
-use crate::init::vassal::Setup;
-use crate::protocol::{
-    self, EXIT_CONFIG, EXIT_SETUP, ExitReason, Hello, KeptSocket, LINK_VARIABLE, Received, SetupFailure,
-    ToVassal,
-};
+use crate::init::vassal::{Setup, start_failed};
+use crate::protocol::{self, EXIT_CONFIG, EXIT_SETUP, ExitReason, LINK_VARIABLE};
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
-
-/// The greeting is sent before we are created; if it is not there after this time, it never comes.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a vassal, or a command, that a shell or another program asked for; returns the exit status.
 pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
@@ -134,23 +126,19 @@ pub fn from_emperor() -> Option<i32> {
     let number = std::env::var(LINK_VARIABLE).ok()?;
     let signals = signal::block_all();
     name_process();
-    Some(greeted(&number).map_or_else(
-        |error| {
-            crate::log!("{error}");
-            EXIT_SETUP
-        },
-        |(link, hello, text, kept)| obey(link, &hello, text, kept, signals),
-    ))
+    let link = match greeting::take_link(&number) {
+        Ok(link) => link,
+        Err(error) => return Some(start_failed(None, "greeting", &error)),
+    };
+    Some(match greeting::read(&link) {
+        Ok(greeting) => obey(link, greeting, signals),
+        Err(error) => start_failed(Some(&link), "greeting", &error),
+    })
 }
 
 /// Lives the vassal whose file the emperor sent.
-fn obey(
-    link: OwnedFd,
-    hello: &Hello,
-    text: Vec<u8>,
-    kept: Vec<KeptSocket>,
-    signals: signal::Inherited,
-) -> i32 {
+fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
+    let Greeting { hello, text, kept } = greeting;
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
     if hello.is_check {
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
@@ -159,13 +147,7 @@ fn obey(
         false => text,
         true => match configuration_of(&hello.path) {
             Ok(text) => text,
-            Err(error) => {
-                crate::log!("{error}");
-                let (what, errno) = (error.to_string(), error.errno());
-                let failure = SetupFailure { phase: "configuration".into(), index: 0, what, errno };
-                let _ = protocol::send(&link, &ExitReason::Setup(failure).encode(), None);
-                return EXIT_SETUP;
-            }
+            Err(error) => return start_failed(Some(&link), "configuration", &error),
         },
     };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
@@ -247,47 +229,6 @@ fn live(mut setup: Setup) -> i32 {
         crate::log!("unshare: {error}");
         EXIT_SETUP
     })
-}
-
-/// The link, the emperor's greeting on it, and the vassal's file that came along.
-fn greeted(number: &str) -> Result<(OwnedFd, Hello, Vec<u8>, Vec<KeptSocket>)> {
-    let bad = |why: &str| Error::new("take the emperor's link from", LINK_VARIABLE, why);
-    let number = number.parse().map_err(|_| bad("not a number"))?;
-    let link = fd::inherited(number).context("take the emperor's link from", LINK_VARIABLE)?;
-    // Nothing else that was left open may keep something of the host reachable from the jail.
-    let link = fd::keep_only(link).context("keep only", "the emperor's link")?;
-    let deadline = Instant::now() + GREETING_TIMEOUT;
-    loop {
-        match protocol::receive(&link).context("read", "the emperor's link")? {
-            Received::Packet(packet, Some(file)) => {
-                let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
-                    return Err(bad("its first message is no greeting of this version"));
-                };
-                let text = files::read_all(file).context("read", hello.path.display())?;
-                // They were sent together with it.
-                let kept = (0..hello.kept).map_while(|_| match protocol::receive(&link) {
-                    Ok(Received::Packet(packet, Some(fd))) => match ToVassal::decode(&packet) {
-                        Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd }),
-                        _ => None,
-                    },
-                    _ => None,
-                });
-                let kept = kept.collect();
-                return Ok((link, hello, text, kept));
-            }
-            Received::Packet(_, None) => return Err(bad("its first message carries no file")),
-            Received::Closed => return Err(bad("the emperor is gone")),
-            Received::Nothing => {}
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(bad("no greeting came"));
-        }
-        let timeout = Timespec::try_from(left).ok();
-        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
-        // ENOMEM is a wake-up without news.
-        let _ = poll(&mut fds, timeout.as_ref());
-    }
 }
 
 /// What people see in ps, also when we were started from a memory file.

@@ -10,6 +10,7 @@ mod confinement;
 mod containers;
 mod entrypoint;
 mod exit_status;
+mod greeting;
 mod identity;
 mod jail;
 mod launch;

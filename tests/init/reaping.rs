@@ -1,6 +1,7 @@
 //! Orphans come to `vassal-init`, however many, and none stays a zombie.
 
-use crate::common::{Sandbox, process, sandboxed, until};
+use crate::common::command::{LIVES, ended, init};
+use crate::common::{Sandbox, process, run, sandboxed, until};
 
 const ORPHANS: usize = 2000;
 
@@ -53,4 +54,67 @@ fn two_thousand_orphans_that_die_at_once_are_reaped() {
 #[test]
 fn two_thousand_orphans_are_reaped_without_a_pid_namespace() {
     sandboxed(|sandbox| reaps(sandbox, &[]));
+}
+
+/// Processes that start another one and end, all the time, so that no list of them is ever complete. They ignore SIGTERM, and
+/// end by themselves after 20 s.
+const HOP: &str = r#"
+use Time::HiRes 'time';
+my $end = time + 20;
+$SIG{TERM} = 'IGNORE';
+for (1 .. 16) {
+    next if fork;
+    $0 = 'hop';
+    while (time < $end) {
+        exit if fork;
+    }
+    exit;
+}
+"#;
+
+#[test]
+fn processes_that_are_born_while_others_are_killed_do_not_outlive_their_command() {
+    sandboxed(|sandbox| {
+        let hop = sandbox.file("hop.pl", HOP).display().to_string();
+        for options in LIVES {
+            let arguments = [options, &["--grace", "300ms", "--", "perl", &hop]].concat();
+            let (status, _, err) = ended(&mut init(sandbox, &arguments));
+            assert_eq!(status, 0, "{options:?}: {err}");
+            assert!(err.contains("processes are left 300 ms after SIGTERM: SIGKILL"), "{options:?}: {err}");
+            assert!(!err.contains("after SIGKILL"), "{options:?}: {err}");
+            assert!(process::named("hop").is_empty(), "{options:?}: {err}");
+        }
+    });
+}
+
+#[test]
+fn processes_that_are_born_while_others_are_killed_do_not_outlive_their_vassal() {
+    sandboxed(|sandbox| {
+        let hop = sandbox.file("hop.pl", HOP).display().to_string();
+        let mut vassal =
+            sandbox.vassal_init("vassal", &format!("command = sh -c 'perl {hop}; exec sleep 1000'"));
+        until("they hop", || !process::named("hop").is_empty());
+        vassal.signal(rustix::process::Signal::TERM);
+        assert_eq!(vassal.wait(), 143);
+        assert!(process::named("hop").is_empty(), "{}", vassal.log());
+    });
+}
+
+#[test]
+fn processes_that_are_born_while_others_are_killed_do_not_outlive_a_lost_mountpoint() {
+    sandboxed(|sandbox| {
+        let hop = sandbox.file("hop.pl", HOP).display().to_string();
+        let place = sandbox.path("mount").display().to_string();
+        std::fs::create_dir(&place).unwrap();
+        run("mount", &["-t", "tmpfs", "none", &place]);
+        let script = format!("perl {hop}; exec sleep 1000");
+        let arguments = ["--mountpoint-check", &place, "--", "sh", "-c", &script];
+        let mut init = sandbox.start("init", init(sandbox, &arguments));
+        until("they hop", || !process::named("hop").is_empty());
+        run("umount", &[&place]);
+        assert_eq!(init.wait(), 75);
+        assert!(process::named("hop").is_empty(), "{}", init.log());
+        // Nothing is left to be taken away.
+        assert!(init.lines("umount").is_empty(), "{}", init.log());
+    });
 }

@@ -2,9 +2,12 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
+use crate::common::command::Running;
 use crate::common::process;
 use crate::common::sandbox::VASSALS;
-use crate::common::{Sandbox, run, sandboxed};
+use crate::common::{Sandbox, eventually, run, sandboxed, until};
 
 /// A starter: `env` with what it is to block and to ignore, and the bits that shows as (n-1 for signal n).
 type Starter = (&'static [&'static str], u64, u64);
@@ -80,6 +83,66 @@ fn the_app_has_those_of_the_emperors_starter() {
             let status = fs::read_to_string(format!("/proc/{app}/status")).unwrap();
             assert_eq!(masks(&status), expected(starter, SHOW), "{starter:?}");
             emperor.stop();
+        }
+    });
+}
+
+/// A command on a mount that a hook makes, and makes again when it is lost: then the hook waits for the file `go`.
+fn on_a_mount(sandbox: &Sandbox) -> (Running, i32) {
+    let place = sandbox.path("mount");
+    fs::create_dir(&place).unwrap();
+    let (place, dir) = (place.display(), sandbox.path(""));
+    let dir = dir.display();
+    let hook = format!(
+        "mount -t tmpfs none {place}; if [ -e {dir}/first ]; then touch {dir}/again; \
+         until [ -e {dir}/go ]; do sleep 0.01; done; fi; touch {dir}/first"
+    );
+    let script = format!(
+        "trap 'echo WINCH >>{dir}/got' WINCH; trap 'exit 9' TERM; echo up >>{dir}/got; while :; do sleep 0.05; done"
+    );
+    let mut command = sandbox.wrapped(&["unshare", "--mount"], "vassal-init");
+    let check = format!("{place}");
+    command.args(["--exec-as-user", &hook, "--mountpoint-check", &check, "--mountpoint-lost", "remount"]);
+    let running = Running::start(command.args(["--", "sh", "-c", &script]));
+    let got = sandbox.path("got");
+    until("the command runs", || fs::read_to_string(&got).is_ok_and(|text| text == "up\n"));
+    let app = eventually("the command", || {
+        process::named("sh").into_iter().find(|process| process.parent == running.pid())
+    });
+    run("nsenter", &["-t", &app.pid.to_string(), "-m", "umount", &check]);
+    until("the hook runs again", || sandbox.path("again").exists());
+    (running, app.pid)
+}
+
+#[test]
+fn a_signal_while_a_lost_mount_is_made_anew_does_not_end_the_command() {
+    sandboxed(|sandbox| {
+        let (mut running, _) = on_a_mount(sandbox);
+        for signal in [Signal::WINCH, Signal::CONT, Signal::URG] {
+            process::signal(running.pid(), signal);
+        }
+        sandbox.file("go", "");
+        let got = sandbox.path("got");
+        until("it runs again", || fs::read_to_string(&got).is_ok_and(|text| text == "up\nup\n"));
+        process::signal(running.pid(), Signal::WINCH);
+        until("it has its signals", || fs::read_to_string(&got).is_ok_and(|text| text.ends_with("WINCH\n")));
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 9);
+    });
+}
+
+#[test]
+fn a_request_to_stop_while_a_lost_mount_is_made_anew_is_one() {
+    sandboxed(|sandbox| {
+        for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+            let (mut running, _) = on_a_mount(sandbox);
+            process::signal(running.pid(), signal);
+            assert_eq!(running.wait(), 143, "{signal:?}");
+            assert_eq!(fs::read_to_string(sandbox.path("got")).unwrap(), "up\n");
+            for file in ["first", "again", "got"] {
+                fs::remove_file(sandbox.path(file)).unwrap();
+            }
+            fs::remove_dir(sandbox.path("mount")).unwrap();
         }
     });
 }

@@ -335,8 +335,11 @@ fn abort_own_fuse(jail: &Jail) -> bool {
 fn detach_checked_mounts(plan: &VassalPlan) {
     for check in &plan.mountpoints.checks {
         let umount = Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
-        if let Err(error) = ops::umount(&umount, &Walk::default()) {
-            crate::log!("{error}");
+        match ops::umount(&umount, &Walk::default()) {
+            Ok(()) => {}
+            // Nothing is mounted there any more.
+            Err(error) if error.errno() == libc::EINVAL => {}
+            Err(error) => crate::log!("{error}"),
         }
     }
 }

@@ -1,0 +1,79 @@
+//! The emperor's greeting: what a vassal is told over the link before anything else.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::protocol::{self, Hello, KeptSocket, LINK_VARIABLE, Received, ToVassal};
+use crate::sys::fd;
+
+/// The greeting is sent before the vassal is created. If it is not there after this time, it never comes.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the emperor has to say at the start.
+pub struct Greeting {
+    /// The message itself.
+    pub hello: Hello,
+    /// The content of the vassal's file.
+    pub text: Vec<u8>,
+    /// Sockets of an earlier instance.
+    pub kept: Vec<KeptSocket>,
+}
+
+/// Takes over the link, by the number that the emperor has put into the environment. Everything else that was left open is
+/// closed: it could keep something of the host reachable from the jail.
+///
+/// # Errors
+/// There is no such descriptor.
+pub fn take_link(number: &str) -> Result<OwnedFd> {
+    let number = number.parse().map_err(|_| bad("not a number"))?;
+    let link = fd::inherited(number).context("take the emperor's link from", LINK_VARIABLE)?;
+    fd::keep_only(link).context("keep only", "the emperor's link")
+}
+
+/// Waits for the greeting and reads it.
+///
+/// # Errors
+/// It does not come, or it is not one of this version, or the file cannot be read.
+pub fn read(link: &OwnedFd) -> Result<Greeting> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match protocol::receive(link).context("read", "the emperor's link")? {
+            Received::Packet(packet, Some(file)) => {
+                let Some(ToVassal::Hello(hello)) = ToVassal::decode(&packet) else {
+                    return Err(bad("its first message is no greeting of this version"));
+                };
+                let text = files::read_all(file).context("read", hello.path.display())?;
+                // The sockets were sent together with the greeting.
+                let kept = (0..hello.kept).map_while(|_| next_kept(link)).collect();
+                return Ok(Greeting { hello, text, kept });
+            }
+            Received::Packet(_, None) => return Err(bad("its first message carries no file")),
+            Received::Closed => return Err(bad("the emperor is gone")),
+            Received::Nothing => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(bad("no greeting came"));
+        }
+        let timeout = Timespec::try_from(left).ok();
+        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
+        // ENOMEM is a wake-up without news.
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+}
+
+fn next_kept(link: &OwnedFd) -> Option<KeptSocket> {
+    let Ok(Received::Packet(packet, Some(fd))) = protocol::receive(link) else { return None };
+    match ToVassal::decode(&packet) {
+        Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd }),
+        _ => None,
+    }
+}
+
+fn bad(why: &str) -> Error {
+    Error::new("take the emperor's link from", LINK_VARIABLE, why)
+}
