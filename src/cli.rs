@@ -1,4 +1,4 @@
-//! What both programs do with a command line before their own work begins.
+//! The part of a command line that both programs carry out alike.
 
 use std::ffi::{OsStr, OsString};
 
@@ -16,8 +16,8 @@ use crate::protocol::EXIT_CONFIG;
 use crate::sys::fd::write_all;
 use crate::world::{self, Machine, NoCommands};
 
-/// Answers what can be answered at once (help, checks, …; `check` says all there is to say about a file) and leaves the
-/// rest to `run`.
+/// Carries out help, checks and the like (`check` returns the mistakes of a file), and leaves the rest to
+/// `run`.
 pub fn main(
     program: &Program,
     words: &[OsString],
@@ -38,7 +38,7 @@ pub fn main(
     }
 }
 
-/// Does what another program's command line asks for, and returns the exit status.
+/// Carries out a command line of another program, and returns the exit status.
 pub fn answer(call: Call, run: fn(Entrypoint) -> i32) -> i32 {
     match call {
         Call::Run(entry) => run(entry),
@@ -50,13 +50,13 @@ pub fn answer(call: Call, run: fn(Entrypoint) -> i32) -> i32 {
     }
 }
 
-/// Shows everything that is wrong with a configuration.
+/// Prints the mistakes of a configuration. Returns the exit status.
 pub fn invalid(report: &Report) -> i32 {
     print_error(&report.to_string());
     EXIT_CONFIG
 }
 
-/// Shows the options as a run would have them: those of the environment come first.
+/// Prints the options as a run would have them: those of the environment come first.
 fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
     let environment = if program.runs_commands() { world::environment_options() } else { Vec::new() };
     let option = |(key, value)| Input::Option { key, value: Some(value) };
@@ -67,12 +67,12 @@ fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
     }
 }
 
-/// Says what is wrong with files: to people, or as one JSON array on standard output.
+/// Prints the mistakes of files: as text, or as one JSON array on standard output.
 fn check_all(files: &[OsString], json: bool, check: fn(&OsStr, &dyn World) -> Report) -> i32 {
     let mut errors = 0;
     let mut findings = Json::default();
     findings.open("", '[');
-    // A file may be checked by somebody who would not run it.
+    // Whoever checks a file need not trust it: no command of it is run.
     for file in files {
         let report = check(file, &NoCommands::LeftOpen);
         errors += report.errors();
@@ -89,7 +89,7 @@ fn check_all(files: &[OsString], json: bool, check: fn(&OsStr, &dyn World) -> Re
     if errors == 0 { 0 } else { EXIT_CONFIG }
 }
 
-/// Writes to standard output; a reader that went away is no failure.
+/// Writes to standard output. A closed pipe is no failure.
 fn print(text: &[u8]) -> i32 {
     match write_all(rustix::stdio::stdout(), text) {
         Ok(()) | Err(Errno::PIPE) => 0,

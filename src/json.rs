@@ -1,9 +1,10 @@
-//! JSON, written. Commas are put where they belong; texts may hold anything.
+//! A writer of JSON. It places the commas and escapes texts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A JSON text that grows. Keys are ours and need no escaping; the key of an array's element is empty.
+/// A JSON text in the making. Keys are constants and need no escaping; the key of an element of an array is
+/// empty.
 #[derive(Debug, Default)]
 pub struct Json(pub String);
 
@@ -14,7 +15,7 @@ impl Json {
         self.0.push(bracket);
     }
 
-    /// Ends what was begun, with the other bracket.
+    /// Ends an object or an array with its closing bracket.
     pub fn close(&mut self, bracket: char) {
         self.0.push(bracket);
     }
@@ -58,14 +59,14 @@ impl Json {
     }
 }
 
-/// A text as JSON has it.
+/// A text as a JSON string.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
-            // Beyond what JSON asks for: DEL and the C1 controls can drive a terminal as well.
+            // More than JSON requires: DEL and the C1 controls have effects on a terminal, too.
             _ if c.is_control() => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
@@ -101,7 +102,8 @@ mod tests {
         json.close('}');
         assert_eq!(
             json.0,
-            "{\"a\":18446744073709551615,\"list\":[\"q\\\"\\\\\\n\\u0001\\u007f ü\u{fffd}\",null,{}],\"t\":12.034}"
+            "{\"a\":18446744073709551615,\
+             \"list\":[\"q\\\"\\\\\\n\\u0001\\u007f ü\u{fffd}\",null,{}],\"t\":12.034}"
         );
     }
 }

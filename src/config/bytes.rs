@@ -1,4 +1,4 @@
-//! What `str` has and byte strings lack.
+//! Splitting and replacing in byte strings, as `str` has it.
 
 use std::str::FromStr;
 
@@ -42,8 +42,8 @@ pub(super) fn integer<T: FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok().filter(|_| is_plain)?.parse().ok()
 }
 
-/// The number that a text starts with, as strtoll(3) reads it (blanks, a sign, digits), and what follows it. Without a
-/// digit there is none, and the whole text follows.
+/// The number that a text starts with, as strtoll(3) reads it (blanks, a sign, digits), and what follows it.
+/// Without a digit there is none, and the whole text follows.
 pub(super) fn leading_integer(text: &[u8]) -> (Option<i64>, &[u8]) {
     let start = text.trim_ascii_start();
     let (sign, digits) = match start {

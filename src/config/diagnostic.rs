@@ -18,7 +18,7 @@ pub enum Severity {
     Warning,
 }
 
-/// More findings than this help nobody: of what comes later only the last one is kept.
+/// The most findings that are kept. Of later ones only the last is kept.
 const FINDINGS_MAX: usize = 100;
 
 /// One finding, complete with what is needed to show it.
@@ -78,12 +78,13 @@ impl fmt::Display for Diagnostic {
 
 /// The line fit for a terminal, and the blanks that put a caret under its `column`-th byte.
 fn with_caret(line: &[u8], column: u32) -> (String, String) {
-    /// Longer lines are cut around the place: a caret is of no use in a wrapped one. The indent makes it 80.
+    /// Longer lines are cut around the place, since a caret cannot point into a wrapped line. With the indent
+    /// it is 80.
     const WIDTH: usize = 76;
     const CUT: &str = "...";
     let offset = (column as usize).saturating_sub(1);
     let before = line.get(..offset).unwrap_or(line);
-    // What is missing is missing behind a blank, which the line does not end with any more.
+    // A missing value belongs behind a blank, and the blanks at the end of the line were trimmed.
     let mut caret = String::from_utf8_lossy(before).chars().count() + usize::from(offset > line.len());
     let line = String::from_utf8_lossy(line);
     let mut shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -154,17 +155,17 @@ fn write_place(at: &Location, json: &mut Json) {
     json.number("column", Some(at.column));
 }
 
-/// What options of the command line have for a file's name.
+/// The file name in locations on the command line.
 const COMMAND_LINE: &str = "command line";
 
-/// Where what is named on the command line is said to be.
+/// The location of the command line as a whole.
 pub(super) fn command_line() -> Location {
     Location { file: COMMAND_LINE.into(), line: 0, column: 0 }
 }
 
-/// What is wrong with a word of a program's command line, or with what is missing behind all of them.
+/// A mistake in a word of a program's command line, or a word that is missing behind the last one.
 pub struct Misuse {
-    /// Which word; their number for what is missing.
+    /// The index of the word; the number of words if one is missing.
     pub word: usize,
     /// What is wrong.
     pub message: String,
@@ -190,7 +191,7 @@ pub fn misuse(program: &str, words: &[OsString], wrong: Misuse) -> Report {
     found.into_report()
 }
 
-/// A word, without the arguments of a hook that are to be shown nowhere.
+/// A word, without the arguments of a private hook.
 fn shown(word: &OsStr) -> &[u8] {
     let word = word.as_bytes();
     let secret = word.windows(2).position(|pair| pair == b"=!").map(|at| at + 2);
@@ -222,12 +223,12 @@ impl Diagnostics {
         name
     }
 
-    /// Takes in a file that is named on the command line. Returns its place.
+    /// Adds a file that is named on the command line. Returns its place.
     pub fn add_operand(&mut self, name: &[u8]) -> Location {
         Location { file: self.add_source(COMMAND_LINE, name, None), line: 0, column: 1 }
     }
 
-    /// Takes in an option of the command line, as it would be written there. Returns the places of key and value.
+    /// Adds an option of the command line, as it would be written there. Returns the places of key and value.
     pub fn add_option(&mut self, key: &[u8], value: Option<&[u8]>) -> (Location, Location) {
         let equals: &[u8] = if value.is_some() { b"=" } else { b"" };
         // A letter and its value, as in `-e 3`, or a name.
@@ -278,7 +279,7 @@ impl Diagnostics {
         let full = self.found.len() >= FINDINGS_MAX;
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
         if self.found.len() > FINDINGS_MAX {
-            // An error must not give way to a warning: the report would say that nothing is wrong.
+            // An error is not replaced by a warning: the report would say that nothing is wrong.
             let gives_way = self.found.iter().position(|other| other.severity == Severity::Warning);
             self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));
         }
@@ -303,7 +304,7 @@ impl Diagnostics {
         let text = self.source(at).map_or(&[][..], |source| &source.text);
         let line = match at.line.checked_sub(1) {
             Some(before) => text.split(|&byte| byte == b'\n').nth(before as usize),
-            // A command line is one, whatever its words hold.
+            // A command line is one line, even if a word has a line break.
             None => Some(text),
         };
         line.unwrap_or_default().trim_ascii_end().to_vec()
@@ -335,7 +336,8 @@ mod tests {
         let report = found.into_report();
         assert_eq!(
             report.to_string(),
-            "b.ini:2:17: 'stop-timeout': 'x' is not a duration\n     stop-timeout = x\n                    ^\n  \
+            "b.ini:2:17: 'stop-timeout': 'x' is not a duration\n     stop-timeout = x\n\
+             \x20                   ^\n  \
              included from a.ini:2:1\n  hint: write 5, 250ms, 5s or 2m\n"
         );
         assert_eq!(report.first(), "b.ini:2:17: 'stop-timeout': 'x' is not a duration");
@@ -365,7 +367,8 @@ mod tests {
         let expected = |caret: usize| {
             let caret = " ".repeat(caret);
             format!(
-                "command line: no\\u{{1b}}\n    prog --command=a b --hook-asap ! --exec-asap=!\n    {caret}^\n  hint: try 'prog --help'\n"
+                "command line: no\\u{{1b}}\n    prog --command=a b --hook-asap ! --exec-asap=!\n\
+                 \x20   {caret}^\n  hint: try 'prog --help'\n"
             )
         };
         for (word, caret) in [(0, 5), (1, 19), (2, 31), (3, 33), (4, 47)] {

@@ -1,9 +1,9 @@
-//! What options come from: files, texts, options of the command line, hooks of the emperor's.
+//! The sources of options: files, texts, the command line, and the hooks of the emperor.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// One thing that options come from. Several are read in order; the later one has the last word.
+/// One source of options. Several are read in order, and a later one overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A file, as `FILE` or `FILE:SECTION`.
@@ -24,7 +24,8 @@ pub enum Input {
         /// Its value, if it was given one.
         value: Option<OsString>,
     },
-    /// A hook that an emperor has for its vassals (`hook-as-vassal` and its kin), already expanded by the emperor.
+    /// A hook that an emperor has for its vassals (`hook-as-vassal` and its kin), already expanded by the
+    /// emperor.
     FromEmperor {
         /// Its name.
         key: String,

@@ -1,4 +1,4 @@
-//! The way through the rooms: inputs → settings → plan, with everything there is to say about them.
+//! The way through the rooms: inputs → settings → plan, with all mistakes and warnings.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::world::World;
 pub struct Loaded<P> {
     /// What it says.
     pub plan: P,
-    /// What is probably not meant as it is written.
+    /// Warnings: what is probably not meant as it is written.
     pub warnings: Report,
     /// The settings that an emperor's plan was made of, for [`load_emperor_again`]; empty for a vassal's.
     pub settings: Vec<PlainSetting>,

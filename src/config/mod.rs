@@ -1,18 +1,20 @@
 //! uWSGI's ini dialect: a file's bytes → entries with their places → expanded settings → a typed plan.
 //!
-//! In: [`Input`]s (files, options of the command line), and a [`World`] that answers for the machine. Out: a [`plan`]
-//! or a [`diagnostic::Report`]. What may not be done here: no system call, no import of `sys`, `init` or `emperor`.
-//! Text passes the rooms in this order, and a room imports only from those before it and from the files beside this one:
+//! In: [`Input`]s (files, options of the command line), and a [`World`] that answers for the machine. Out: a
+//! [`plan`] or a [`diagnostic::Report`]. What may not be done here: no system call, no import of `sys`,
+//! `init` or `emperor`. Text passes the rooms in this order, and a room imports only from those before it and
+//! from the files beside this one:
 //!
 //! | room | job |
 //! |---|---|
 //! | [`language`] | inputs → [`Setting`]s: the ini dialect, includes, `if`/`for`, placeholders |
-//! | [`keys`] | the tables: which keys, phases, actions and capabilities there are, and how one value is read |
-//! | [`build`] | settings → [`plan`] |
+//! | [`keys`] | the tables of keys, phases, actions and capabilities, and how one value is read |
+//! | `build` | settings → [`plan`] |
 //! | [`cmdline`] | the command line of both programs, their help, and the init under other programs' names |
 //!
-//! [`load_vassal`] and its kin lead through all of them; [`diagnostic`] shows mistakes where they were written;
-//! `reload` says whether a new plan fits the jail of the old one, `rights` what PID 1 needs to start a plan's app.
+//! [`load_vassal`] and its kin lead through all of them; [`diagnostic`] shows mistakes where they were
+//! written; `reload` says whether a new plan fits the jail of the old one, `rights` what PID 1 needs to start
+//! a plan's app.
 
 pub mod cmdline;
 pub mod diagnostic;

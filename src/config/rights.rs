@@ -1,24 +1,24 @@
-//! The rights that starting an app takes, in one place.
+//! The capabilities that PID 1 needs to start an app, in one place.
 //!
-//! PID 1 gives up all others before the first start, and a reload starts the next app with the rights that are left. So a
-//! plan that takes other rights needs a fresh jail.
+//! PID 1 gives up all others before the first start, and a reload starts the next app with those that are
+//! left. So a plan that needs others needs a fresh jail.
 
 use super::plan::{Privileges, ResourcePlan, VassalPlan};
 
 /// Bits of capabilities(7): to become another user and group, and to drop capabilities from the bounding set.
 const BECOME_USER: u64 = 1 << 6 | 1 << 7 | 1 << 8;
-/// A nice value below the present one, which may be any.
+/// To set a nice value that may be below that of PID 1.
 const SYS_NICE: u64 = 1 << 23;
 
 impl VassalPlan {
     /// The capabilities that PID 1 needs to start the app as an ordinary user, as bits (capabilities(7)).
     pub fn start_rights(&self) -> u64 {
-        // Each part of the plan is named: a new one does not compile before it is decided here whether the start of the
-        // app takes a right for it.
+        // Each part of the plan is named, so that a new part does not compile until it is decided here
+        // whether the start of the app needs a capability for it.
         let Self {
             privileges,
             resources,
-            // Done before the rights are given up, or nothing that takes one.
+            // Done before the capabilities are given up, or needs none.
             hooks: _,
             hook_timeout: _,
             jail: _,
@@ -34,7 +34,7 @@ impl VassalPlan {
             listen: _,
             keep_sockets: _,
         } = self;
-        // A limit is one that any process may set: none is above the hard limit of PID 1.
+        // Limits need none: they are not above the hard limit of PID 1.
         let ResourcePlan {
             cgroups: _,
             cgroup_options: _,

@@ -1,11 +1,11 @@
-//! One option as the language leaves it: key, value, place, and what is left to do with it.
+//! One expanded option: key, value, place, and what is left to do with it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use super::plan::{Located, Location};
 
-/// How many bytes all files together, and all values together, may have.
+/// The most bytes of all files together, and of all values together.
 pub(super) const BYTES_MAX: usize = 4 << 20;
 
 /// One option, expanded.
@@ -30,14 +30,14 @@ pub struct Setting {
 pub(super) enum State {
     /// To be expanded and read.
     Open,
-    /// To be read as it is: what an emperor says, after its own expansion. Were it expanded again, a vassal's file could
-    /// define a placeholder that was left in a command of root's.
+    /// To be read as it is: an option of the emperor, which has expanded it. A second expansion would let a
+    /// vassal's file define a placeholder that was left in a command that root runs.
     Verbatim,
-    /// It has done its work while it was read (`include`, `if-*`, `set`, …): only shown.
+    /// It took effect while it was read (`include`, `if-*`, `set`, …), and is only shown.
     Done,
     /// A placeholder: never an option, never expanded.
     Placeholder,
-    /// Its value is only known once a command is run, which a check does not do.
+    /// Its value is the output of a command, and a check runs none.
     LeftOpen,
     /// Inside a block that only uWSGI can decide (`if-plugin`): handed on as it is.
     ForUwsgi,
@@ -79,12 +79,12 @@ impl Setting {
         Self { key, value, at, value_at, state: State::Open, used }
     }
 
-    /// The key as text, to match it with the names of keys; empty if it is not UTF-8, as no key of ours is.
+    /// The key as text, to compare it with the names of keys; empty if it is not UTF-8, since all names are.
     pub(super) fn name(&self) -> &str {
         std::str::from_utf8(&self.key).unwrap_or_default()
     }
 
-    /// A value that this setting was read as, with its key and place.
+    /// A value with the key and place of this setting.
     pub(super) fn locate<T>(&self, value: T) -> Located<T> {
         let key: Rc<str> = String::from_utf8_lossy(&self.key).into();
         Located { value, key, at: self.value_at.clone() }

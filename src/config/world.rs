@@ -1,4 +1,4 @@
-//! What a configuration may ask of the machine. The caller passes it in: nothing in `config` makes a system call.
+//! What a configuration may ask of the machine. The caller passes it in, since `config` makes no system call.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ pub trait World {
     /// The content of a file.
     ///
     /// # Errors
-    /// As open(2) and read(2); also for what is no regular file, and for a file that is too large.
+    /// As open(2) and read(2); it is no regular file, or too large.
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause>;
-    /// What a command of the shell prints (`exec://COMMAND`), or what is behind a descriptor (`fd://N`); `None` where the
-    /// configuration is only looked at, and nothing is to be run or used up.
+    /// The output of a shell command (`exec://COMMAND`), or what can be read from a descriptor (`fd://N`);
+    /// `None` for a check, which runs no command and reads no descriptor.
     ///
     /// # Errors
-    /// No such scheme or descriptor, or one that is neither a file nor a pipe; no process to be had; too much, or it does not
-    /// end in time; commands are refused.
+    /// The scheme or the descriptor does not exist; the descriptor is neither a file nor a pipe; no process
+    /// can be created; the output is too long or does not end in time; commands are refused.
     fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
     /// The names in a directory, in any order; none if it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString>;
-    /// What a path is, links followed; `None` if there is nothing.
+    /// The type of a file, links followed; `None` if there is none.
     fn status(&self, path: &Path) -> Option<Status>;
-    /// The path without links and dots (realpath(3)).
+    /// The path without links, `.` and `..` (realpath(3)).
     fn real_path(&self, path: &Path) -> Option<PathBuf>;
     /// The working directory.
     fn cwd(&self) -> PathBuf;
@@ -32,17 +32,17 @@ pub trait World {
     fn env(&self, name: &OsStr) -> Option<OsString>;
     /// The host's name.
     fn hostname(&self) -> OsString;
-    /// The number of processors we may run on.
+    /// The number of processors that this process may use.
     fn cpus(&self) -> usize;
     /// The time since 1970.
     fn now(&self) -> Duration;
-    /// Our user's number.
+    /// The user ID of this process.
     fn uid(&self) -> u32;
-    /// Our group's number.
+    /// The group ID of this process.
     fn gid(&self) -> u32;
-    /// Our user's name, empty if it has none.
+    /// The name of the user, empty if it has none.
     fn user_name(&self) -> OsString;
-    /// Our group's name, empty if it has none.
+    /// The name of the group, empty if it has none.
     fn group_name(&self) -> OsString;
 }
 

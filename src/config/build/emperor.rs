@@ -14,7 +14,7 @@ use crate::config::keys::values;
 use crate::config::plan::{EmperorPlan, Located, Tyrant};
 use crate::config::setting::{Setting, State};
 
-/// The plan of an emperor; what is wrong goes to `found`, and then the plan is not to be used.
+/// The plan of an emperor. Mistakes go to `found`; a plan with mistakes must not be used.
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut draft = EmperorDraft::default();
     let is_meant = |setting: &Setting| lookalike(&setting.key, &EMPEROR) == Some("emperor");
@@ -26,7 +26,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         return draft.plan;
     }
     let strict = strict(settings);
-    // Hooks for vassals on the command line are not expanded, but read all the same.
+    // Hooks for vassals on the command line are not expanded, but they are read.
     let read = |setting: &&Setting| matches!(setting.state, State::Open | State::Verbatim);
     for setting in settings.iter().filter(read) {
         let mut reader = Reader { setting, found };
@@ -45,18 +45,19 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         && !is_tyrant
         && tyrant != Tyrant::default()
     {
-        // Left out by mistake, it would run the users' files as root.
+        // If `emperor-tyrant` was forgotten, the files of users would run as root.
         found.error(&kind.at, format!("'{}' without 'emperor-tyrant'", kind.key));
     }
     if plan.tyrant.is_some() && plan.vassals.magic_exec {
         let at = found.start();
-        let message = "'emperor-tyrant' with 'emperor-magic-exec': between a look at whose a file is and its execution \
-                       another one could take its place";
+        let message = "'emperor-tyrant' with 'emperor-magic-exec': between a look at whose a file is and its \
+                       execution another one could take its place";
         found.error(&at, message).hint("a file may hold '@(exec://COMMAND)', which its owner runs");
     }
     if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
-        let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has an owner's user ID";
+        let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has \
+                       an owner's user ID";
         found.error(&at, message);
     }
     if let (None, Some(Located { key, at, .. })) = (&plan.cgroups.directory, plan.cgroups.options.first()) {
@@ -65,18 +66,18 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             .error(&at, format!("'{key}' without 'emperor-cgroup'"))
             .hint("add 'emperor-cgroup = DIR', where each vassal gets a cgroup of its own");
     }
-    // In the order in which uWSGI's emperor puts them on the command line of a vassal, whatever the order here.
+    // In the order of a vassal's command line under uWSGI's emperor, whatever the order in the file.
     plan.vassals.before = [draft.inherit_before, draft.include_before, draft.set].concat();
     plan.vassals.behind = [draft.inherit, draft.include].concat();
     plan
 }
 
-/// Keys of uWSGI's emperor that take rights away from it, or from its vassals. `emperor-cap` and `emperor-tyrant` have
-/// variants.
+/// Keys of uWSGI's emperor that take rights away from it, or from its vassals. `emperor-cap` and
+/// `emperor-tyrant` have variants.
 const CONFINING: &[&str] =
     &["chroot", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "vassal-cap", "vassals-cap"];
 
-/// What there is to say about a key that nobody reads. Nothing if it is a placeholder that somebody uses.
+/// Warns of a key that the emperor does not read, unless it is a placeholder that is used.
 fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     let key = setting.key.escape_ascii();
     let starts = |prefix: &str| setting.key.starts_with(prefix.as_bytes());
@@ -96,7 +97,8 @@ fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     }
 }
 
-/// A hook that the vassals run. It is taken apart there again; here so that a mistake is the emperor's, not every vassal's.
+/// A hook that the vassals run. They parse it again; it is parsed here so that a mistake is reported for the
+/// emperor's file, and not for every vassal.
 fn for_vassals(it: &mut Reader<'_>) -> Option<(String, OsString)> {
     let HookKey::Ours(_, family) = HookKey::of(&it.setting.key) else { return None };
     it.checked(FAMILIES.get(family)?.parse(it.text()))?;

@@ -1,7 +1,7 @@
 //! The sockets that PID 1 binds: those of `listen`, and uWSGI's own where it can take them over.
 //!
-//! uWSGI takes over whatever sockets it inherits, but all with one protocol. So PID 1 binds them only where they all speak
-//! the same, and nothing else asks for uWSGI's own way of binding.
+//! uWSGI takes over the sockets it inherits, but uses one protocol for all of them. So PID 1 binds them only
+//! if they have the same protocol, and if no other option makes uWSGI bind sockets itself.
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::sockets::Common;
@@ -10,10 +10,12 @@ use crate::config::plan::{Address, Listen, Located};
 use crate::config::setting::{Setting, State};
 use crate::place::Place;
 
-/// Connections that wait to be accepted, where `listen` gives no number. More than come while an app is replaced.
+/// The length of the queue unless `listen` gives a number: more connections than come while an app is
+/// replaced.
 const BACKLOG: u32 = 1024;
 
-/// uWSGI's options for sockets that it could take over, with their protocols; that of `socket` is `protocol`'s.
+/// uWSGI's options for sockets that it could take over, with their protocols; `socket` has that of
+/// `protocol`.
 const PROTOCOLS: &[(&str, &str)] = &[
     ("fastcgi-socket", "fastcgi"),
     ("http-socket", "http"),
@@ -24,7 +26,7 @@ const PROTOCOLS: &[(&str, &str)] = &[
     ("uwsgi-socket", "uwsgi"),
 ];
 
-/// Options of uWSGI for sockets that only it can bind, which keep it from taking over others.
+/// uWSGI's options for sockets that only it can bind. With one of them it takes over none.
 const ITS_SOCKETS: &[&str] = &[
     "fastcgi-nph-socket",
     "https-socket",
@@ -37,14 +39,14 @@ const ITS_SOCKETS: &[&str] = &[
     "undeferred-shared-socket",
 ];
 
-/// Options of uWSGI that count only for what it binds itself.
+/// uWSGI's options that count only for sockets that it binds itself.
 const ITS_OWN: &[&str] = &["abstract-socket", "freebind", "map-socket", "zerg", "zerg-pool"];
 
-/// Options of uWSGI for sockets of other processes of its.
+/// uWSGI's options for sockets of its routers, which are other processes.
 const ROUTERS: &[&str] =
     &["fastrouter", "http", "http-to-https", "httprouter", "https", "https2", "rawrouter", "sslrouter"];
 
-/// A socket with what all of them have in common.
+/// A socket with the settings of all sockets.
 fn socket(common: &Common, address: Address) -> Listen {
     Listen {
         address,
@@ -55,13 +57,13 @@ fn socket(common: &Common, address: Address) -> Listen {
     }
 }
 
-/// A socket of the app's, as `listen` names it.
+/// A socket of the app, from `listen`.
 pub(super) fn listen(common: &Common, address: Located<Address>) -> Located<Listen> {
     Located { value: socket(common, address.value), key: address.key, at: address.at }
 }
 
-/// The sockets among uWSGI's options, which are taken out, and the protocol of those that it takes over; no sockets
-/// where it has to bind them itself.
+/// Takes the sockets out of uWSGI's options, and returns them with the protocol that uWSGI uses for sockets
+/// that it inherits; no sockets if uWSGI has to bind them itself.
 pub(super) fn take_over(
     common: &Common,
     options: &mut Vec<&Setting>,
@@ -100,7 +102,8 @@ pub(super) fn take_over(
             found.warning(&setting.value_at, message).hint(hint);
         }
     }
-    // One that it inherits on demand speaks it, too, if that changes nothing for what it binds itself.
+    // A socket that it inherits for a start on demand has the same protocol, if this changes nothing for the
+    // sockets that it binds itself.
     let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
     if bound.is_some() {
         options.retain(|setting| named(setting).is_none());
@@ -108,7 +111,7 @@ pub(super) fn take_over(
     (bound.unwrap_or_default(), Some(spoken).filter(|spoken| is_common && !spoken.is_empty()))
 }
 
-/// Whether it is a socket that only uWSGI would bind.
+/// Whether it is an option of uWSGI for a socket.
 pub(super) fn is_uwsgis(setting: &Setting) -> bool {
     let name = setting.name();
     PROTOCOLS.iter().any(|(known, _)| *known == name)
@@ -116,12 +119,12 @@ pub(super) fn is_uwsgis(setting: &Setting) -> bool {
         || ROUTERS.contains(&name)
 }
 
-/// An address that means the same to us as to uWSGI. A relative path depends on where it would be, a port 0 is for it to
-/// say, and `=0` is another socket of its.
+/// An address that PID 1 can bind in place of uWSGI. A relative path depends on the directory of uWSGI, it
+/// chooses the number for port 0, and `=0` is one of its shared sockets.
 fn takeable(text: &[u8]) -> Option<Address> {
     let mut address = values::address(text).ok()?;
     if let Place::Abstract(name) = &mut address.place {
-        // As its own clients have it, it ends with a NUL byte.
+        // uWSGI's clients expect a NUL byte at the end.
         name.push(0);
     }
     let depends = match &address.place {

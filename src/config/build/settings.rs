@@ -1,11 +1,11 @@
-//! What is asked of all settings together for both programs, and what is said about keys that nobody reads.
+//! Questions about all settings together, for both programs; and unknown keys.
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::options::Program;
 use crate::config::keys::{suggest, values};
 use crate::config::setting::{Setting, State};
 
-/// Names of uWSGI's that are close to one of ours: no warning for them.
+/// Options of uWSGI whose names are close to an option of these programs: they are not warned of.
 const UWSGI_LOOKALIKES: &[&str] = &[
     "call-as-vassal1",
     "call-as-vassal3",
@@ -17,7 +17,7 @@ const UWSGI_LOOKALIKES: &[&str] = &[
     "vassal-sos",
 ];
 
-/// The settings that are options still to be read.
+/// The settings that are still to be read.
 pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
     settings.iter().filter(|setting| setting.state == State::Open)
 }
@@ -33,8 +33,8 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
     last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
 }
 
-/// Says what there is to say about a key that the program does not read: it is a placeholder for all we know, unless nobody uses
-/// it and it looks like a slip. `refused` makes it a mistake in any case.
+/// Warns of a key that the program does not read. It may be a placeholder, unless it is not used and looks
+/// like a misspelt option. `refused` makes it a mistake in any case.
 pub(super) fn unknown(
     setting: &Setting,
     program: &Program,
@@ -53,7 +53,7 @@ pub(super) fn unknown(
     }
 }
 
-/// The option of ours that a key looks like.
+/// The option that a key was probably meant to be.
 pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<&'static str> {
     if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
         return None;

@@ -1,15 +1,16 @@
-//! The ini that real uWSGI gets: our expanded options, written so that its own expansion changes nothing.
+//! The ini for real uWSGI: the expanded options, written so that uWSGI's own expansion changes nothing.
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::setting::{Setting, State};
 
 /// A placeholder that stands for an opening parenthesis.
 ///
-/// uWSGI would look up a `$(NAME)`, `@(FILE)` or `%(NAME)` that was left because it has no value here, but may have one there.
-/// The last of its passes puts the parenthesis back, after those for `$` and `@` and where it does not look again.
+/// A `$(NAME)`, `@(FILE)` or `%(NAME)` that has no value here is left in the text, and uWSGI would look it up
+/// again and might find a value. The last of uWSGI's passes puts the parenthesis back, after those for `$`
+/// and `@`, at a place that it does not scan again.
 const PARENTHESIS: &str = "vassal-parenthesis";
 
-/// The ini's bytes; `protocol` is that of the sockets it takes over, if an option has named it.
+/// The ini's bytes. `protocol` is that of the sockets uWSGI takes over, if an option named it.
 pub(super) fn uwsgi_ini(options: &[&Setting], protocol: Option<&str>, found: &mut Diagnostics) -> Vec<u8> {
     let mut ini = b"[uwsgi]\n".to_vec();
     if options.iter().any(|setting| setting.state == State::Open && has_reference(setting.text())) {

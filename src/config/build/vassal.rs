@@ -25,8 +25,9 @@ const PROGRAM_KEYS: &[&str] = &[
     "unprivileged-binary-patch-arg",
 ];
 
-/// The plan of a vassal; what is wrong goes to `found`, and then the plan is not to be used. A `command` of the
-/// command line is the app, whatever else the settings say. It keeps what its starter has, unless they say otherwise.
+/// The plan of a vassal. Mistakes go to `found`; a plan with mistakes must not be used. A `command` of the
+/// command line is the app, whatever the settings say, and keeps the privileges of its starter unless they
+/// say otherwise.
 pub(crate) fn plan(
     settings: &[Setting],
     command: Option<&[OsString]>,
@@ -36,7 +37,7 @@ pub(crate) fn plan(
     draft.plan.app_source.at = Location { line: 0, ..found.start() };
     draft.plan.privileges.no_new_privs = command.is_none();
     if let Some(setting) = emperor_key(settings) {
-        // Whatever else is in it, there is nothing to say about it here.
+        // Nothing else in that file is checked.
         found.error(&setting.at, "this is an emperor's file: run 'emperor FILE'");
         return draft.plan;
     }
@@ -135,7 +136,7 @@ fn uwsgi(
     listen: &mut Vec<Located<Listen>>,
     found: &mut Diagnostics,
 ) -> App {
-    // Where something else is wrong, that is the mistake: it may be what kept the options from being read.
+    // Another mistake may have kept the options of uWSGI from being read.
     if !found.failed() && options.iter().all(|setting| setting.key == b"strict") {
         let at = found.start();
         let message = "there is no app: neither 'command' nor an option for uWSGI";
@@ -146,12 +147,12 @@ fn uwsgi(
     App::Uwsgi { binary, ini: uwsgi_ini(&options, protocol, found) }
 }
 
-/// Warns of what looks like a slip, and of what nobody will read.
+/// Warns of keys that look misspelt, and of keys that are not read.
 fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, found: &mut Diagnostics) {
     let strict = strict(settings);
     for setting in left_over.iter().filter(|setting| setting.key != b"strict") {
         if with_uwsgi {
-            // What uWSGI does not know is for uWSGI to say: it is strict too then.
+            // uWSGI reports its own unknown options: `strict` is handed on to it.
             unknown(setting, &VASSAL_INIT, strict, false, found);
         } else if setting.key.ends_with(b"-as-vassal") || setting.key.ends_with(b"-as-emperor") {
             let message = format!("'{}' only counts in the emperor's file", setting.key.escape_ascii());
@@ -169,18 +170,18 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
     }
 }
 
-/// Whether we run a hook of a phase we have, and not uWSGI.
+/// Whether `vassal-init` runs a hook, and not uWSGI.
 fn is_ours(setting: &Setting, phase: Phase, family: usize, with_uwsgi: bool) -> bool {
     match phase {
-        // The emperor's word for root's commands: what a vassal's file says under these keys has no effect.
+        // Only the emperor may give these, since they run as root: they have no effect in a vassal's file.
         Phase::AsVassal => setting.state == State::Verbatim,
-        // uWSGI runs them in its workers. The other families it does not have.
+        // uWSGI runs these hooks in its workers. It does not have the other families.
         Phase::Accepting => !(with_uwsgi && FAMILIES.get(family).is_some_and(Family::is_hook)),
         _ => true,
     }
 }
 
-/// Whether uWSGI reads it too, for the sockets that it binds itself.
+/// Whether uWSGI also reads it, for the sockets that it binds itself.
 fn is_also_uwsgis(setting: &Setting) -> bool {
     match setting.name() {
         "chmod-socket" | "chown-socket" | "reuse-port" => true,

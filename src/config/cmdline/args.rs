@@ -19,13 +19,13 @@ pub enum Invocation {
     HelpOn(&'static Row),
     /// The version.
     Version,
-    /// What is wrong with these files; as JSON or not.
+    /// The mistakes of these files; as JSON or not.
     Check(Vec<OsString>, bool),
     /// The expanded options.
     ShowConfig(Vec<Input>),
     /// The program's work.
     Run(Vec<Input>),
-    /// The same for a command, which is the app.
+    /// The program's work, with a command as the app.
     Command(Vec<Input>, Command),
     /// The licence.
     Licence,
@@ -40,13 +40,14 @@ pub struct Command {
     pub words: Vec<OsString>,
 }
 
-/// The options that say what is to be done, and are no keys of files.
+/// The options that choose what to do, and are not keys of files.
 pub const MODES: &[&str] = &["check", "help", "json", "show-config", "version"];
 
-/// Reads the words behind the program's name. Options and files keep their order: the later one has the last word.
+/// Reads the words behind the program's name. Options and files keep their order: the later one has the last
+/// word.
 ///
-/// A program that runs commands takes its options only before the command. The command begins behind `--`, or with
-/// the first word that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
+/// A program that runs commands takes its options only before the command. The command begins behind `--`, or
+/// with the first word that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
 ///
 /// # Errors
 /// What is wrong with the command line.
@@ -62,12 +63,12 @@ pub struct Mistake(pub String, pub Option<String>);
 
 impl From<lexopt::Error> for Mistake {
     fn from(error: lexopt::Error) -> Self {
-        // Its own words for these show values as `Debug` does, which the programs are built without.
+        // The messages of lexopt use `Debug`, which the programs are built without.
         Self::from(match error {
             lexopt::Error::MissingValue { option: Some(option) } => format!("'{option}' needs a value"),
             lexopt::Error::UnexpectedValue { option, .. } => format!("'{option}' takes no value"),
             lexopt::Error::UnexpectedOption(option) => format!("invalid option '{option}'"),
-            // There are others for what we do not ask of it.
+            // The other errors come from functions that are not used.
             _ => "it cannot be read".to_owned(),
         })
     }
@@ -97,7 +98,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
     let mut inputs = Vec::new();
     let mut command = Command::default();
     let (mut show, mut json, mut check) = (false, false, None::<Vec<OsString>>);
-    // What is no file for a check.
+    // The last word that `--check` does not take.
     let mut other = 0;
     loop {
         note_place(&mut parser, words.len(), at);

@@ -1,7 +1,7 @@
-//! Entrypoint mode: what the init does for one command, and the names it can do that under.
+//! Entrypoint mode: how the init runs one command, under its own name and under others.
 //!
-//! There is one [`Entrypoint`]. A personality (tini, dumb-init, catatonit) is only a mapping of that program's flags
-//! and environment variables onto it; nothing else in the program knows these names.
+//! There is one [`Entrypoint`]. A personality (tini, dumb-init, catatonit) is only a mapping of that
+//! program's flags and environment variables onto it; nothing else in the program knows these names.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -24,64 +24,65 @@ pub struct Entrypoint {
     pub name: &'static str,
     /// The program and its arguments. Empty: there is none, and we wait for SIGTERM or SIGINT.
     pub command: Vec<OsString>,
-    /// Where the command stands.
+    /// The process group or session of the command.
     pub standing: Standing,
     /// Whether signals go to its whole process group.
     pub to_group: bool,
-    /// Signals that become others, and what they become; 0 is nothing. The last one counts.
+    /// Signals that are replaced, and their replacements; 0 for none. The last entry for a signal counts.
     pub rewrites: Vec<(i32, i32)>,
-    /// Whether a signal of job control that reaches us suspends us as well.
+    /// Whether a signal of job control suspends the init as well.
     pub suspends: bool,
-    /// What we are to orphans when we are not PID 1.
+    /// What becomes of orphans if the init is not PID 1.
     pub orphans: Orphans,
-    /// What we get when our parent dies.
+    /// The signal that the init gets when its parent dies.
     pub parent_death: Option<i32>,
     /// What becomes of the rest when the command has ended.
     pub rest: Rest,
-    /// Statuses of the command that we end with 0 for.
+    /// Exit statuses of the command that are replaced by 0.
     pub forgiven: Vec<u8>,
-    /// Our exit status when the command cannot be executed.
+    /// The exit status of the init when the command cannot be executed.
     pub unexecutable: Unexecutable,
-    /// How much is said: 0 only errors, 1 warnings, 2 start and end of the command, 3 each signal and child.
+    /// What is logged: 0 errors only, 1 warnings, 2 start and end of the command, 3 each signal and child.
     pub verbosity: u32,
-    /// Whether what is no error or warning goes to standard output.
+    /// Whether lines other than errors and warnings go to standard output.
     pub chats_on_stdout: bool,
-    /// Whether each orphan that is reaped is worth a warning.
+    /// Whether each orphan that is reaped is warned of.
     pub warns_of_orphans: bool,
     /// A descriptor that gets a line break when the command has been started.
     pub ready_fd: Option<i32>,
 }
 
-/// Where the command stands.
+/// The process group or session of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// In our process group.
+    /// In the process group of the init.
     Shared,
-    /// In a process group of its own, which is in the foreground of the terminal whenever ours would be.
+    /// In a process group of its own, which is in the foreground of the terminal whenever that of the init
+    /// would be.
     Group,
     /// In a session of its own, which takes over the terminal if it is free.
     Session,
 }
 
-/// What we are to orphans when we are not PID 1.
+/// What becomes of orphans if the init is not PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
-    /// Their subreaper.
+    /// The init is their subreaper.
     Adopt,
-    /// Nothing, which is worth a warning.
+    /// They are not adopted, which is warned of.
     Warn,
-    /// Nothing.
+    /// They are not adopted.
     Leave,
 }
 
 /// What becomes of the rest when the command has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// Nothing of our doing.
+    /// It is left alone.
     Leave,
-    /// The command's process group gets SIGTERM, and we leave.
+    /// The command's process group gets SIGTERM, and the init exits.
     Terminate,
-    /// Everything gets SIGTERM, and SIGKILL after this time. We leave when nothing is left.
+    /// All processes get SIGTERM, and SIGKILL after this time. The init exits when none is left.
     Sweep(Duration),
 }
 
@@ -96,7 +97,7 @@ pub struct Unexecutable {
     pub denied: i32,
     /// Anything else.
     pub other: i32,
-    /// There is no process to be had for it.
+    /// No process could be created for it.
     pub unborn: i32,
 }
 
@@ -106,14 +107,14 @@ impl Unexecutable {
     }
 }
 
-/// What a call asks for.
+/// The meaning of a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
     /// To run a command.
     Run(Entrypoint),
-    /// To be told something, and the exit status that goes with it.
+    /// To print a text and to exit.
     Say {
-        /// What.
+        /// The text.
         text: String,
         /// Whether it goes to standard error.
         is_error: bool,
@@ -128,7 +129,7 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// How a program reads its command line.
 type Personality = fn(&[OsString], Env<'_>) -> Call;
 
-/// Names we answer to, and how.
+/// The names of other programs, and how their command lines are read.
 const PERSONALITIES: &[(&str, Personality)] = &[
     ("tini", tini),
     ("tini-static", tini),
@@ -137,14 +138,15 @@ const PERSONALITIES: &[(&str, Personality)] = &[
     ("catatonit", catatonit),
 ];
 
-/// What a call under another program's name asks for: `words` start with that name. `None` for any other name.
+/// The meaning of a command line under another program's name, which is the first of `words`. `None` for any
+/// other name.
 pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
     let name = Path::new(words.first()?).file_name()?;
     let (_, read) = PERSONALITIES.iter().find(|(known, _)| name == *known)?;
     Some(read(words.get(1..).unwrap_or_default(), env))
 }
 
-/// What each personality starts from: nothing special.
+/// The defaults of all personalities.
 const PLAIN: Entrypoint = Entrypoint {
     name: "vassal-init",
     command: Vec::new(),
@@ -163,12 +165,12 @@ const PLAIN: Entrypoint = Entrypoint {
     ready_fd: None,
 };
 
-/// How long what the command leaves behind may take to end, under our own name.
+/// How long processes that the command leaves running may take to end, under the name `vassal-init`.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Entrypoint {
-    /// The one of our own name. tini's environment variables count; what is for the configuration (`--user`) goes to
-    /// `inputs`.
+    /// The one under the name `vassal-init`. tini's environment variables count. Options for the
+    /// configuration (`--user`) go to `inputs`.
     ///
     /// # Errors
     /// What is wrong with a flag.
@@ -193,7 +195,7 @@ impl Entrypoint {
                 self.rest = Rest::Sweep(grace.map_err(|error| format!("--grace: {error}"))?);
             }
             "ready-fd" => {
-                // The first ones are the command's.
+                // The first three descriptors belong to the command.
                 let number = value.to_str().and_then(|text| text.parse().ok()).filter(|&number| number > 2);
                 let wrong = || format!("--ready-fd: '{}' is no number from 3 up", value.display());
                 self.ready_fd = Some(number.ok_or_else(wrong)?);
@@ -210,7 +212,7 @@ impl Entrypoint {
         Ok(())
     }
 
-    /// Takes on a flag of tini's that has an effect on the command.
+    /// Applies a flag of tini.
     ///
     /// # Errors
     /// What is wrong with its value.
@@ -223,7 +225,7 @@ impl Entrypoint {
             b'w' => self.warns_of_orphans = true,
             b'g' => self.to_group = true,
             b'e' => {
-                // As strtol(3): nothing at all is 0.
+                // As strtol(3): an empty text is 0.
                 let status = match leading_integer(value.as_bytes()) {
                     (status, []) => u8::try_from(status.unwrap_or(0)).ok(),
                     _ => None,
@@ -251,12 +253,12 @@ impl Entrypoint {
         }
     }
 
-    /// Our exit status for one of the command's.
+    /// The exit status of the init for one of the command.
     pub fn status_for(&self, status: i32) -> i32 {
         if self.forgiven.iter().any(|&forgiven| i32::from(forgiven) == status) { 0 } else { status }
     }
 
-    /// What a signal becomes, 0 for nothing.
+    /// The replacement of a signal, 0 for none.
     pub fn rewritten(&self, number: i32) -> i32 {
         self.rewrites.iter().rev().find(|(from, _)| *from == number).map_or(number, |(_, to)| *to)
     }
@@ -374,8 +376,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
     }
     if entry.standing == Standing::Session {
         entry.to_group = true;
-        // The kernel lets no process group stop that nobody in its session could resume: of these signals only
-        // SIGSTOP has an effect.
+        // The kernel does not stop an orphaned process group by these signals, so they become SIGSTOP.
         let stops = [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, libc::SIGSTOP));
         entry.rewrites = [&stops[..], &entry.rewrites].concat();
     }
@@ -393,7 +394,7 @@ fn rewrite(text: &OsStr) -> Result<(i32, i32), String> {
     })
 }
 
-/// `s:r` as sscanf(3) reads it: what follows is ignored.
+/// `s:r` as sscanf(3) reads it: the rest is ignored.
 fn dumb_rewrite(text: &[u8]) -> Option<(i32, i32)> {
     let (from, rest) = leading_integer(text);
     let (to, _) = leading_integer(rest.strip_prefix(b":")?);
@@ -412,7 +413,7 @@ fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
         name: "catatonit",
         unexecutable: Unexecutable::always(1),
         verbosity: if env("CATATONIT_DEBUG").is_some() { 3 } else { 0 },
-        // They are about us, and not about the command.
+        // They have an effect on the init only.
         rewrites: [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, 0)).into(),
         ..PLAIN
     };
@@ -447,7 +448,7 @@ fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
     Call::Run(entry)
 }
 
-/// What is said of the licence.
+/// The text about the licence.
 pub const LICENCE: &str = "vassal-init: MIT or Apache-2.0, as you like. There is no warranty.\n";
 
 fn said(text: String) -> Call {

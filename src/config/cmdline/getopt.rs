@@ -1,15 +1,15 @@
-//! getopt(3) as the C library of the programs has it whose names we answer to.
+//! getopt(3) as the C library of the other programs has it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What options there are.
+/// The options of a program.
 pub(super) struct Options {
-    /// The letters; one with `:` behind it takes a value.
+    /// The letters. One that takes a value is followed by `:`.
     pub(super) short: &'static [u8],
-    /// Long names and the letters they stand for. They may be cut short as long as they stay unique.
+    /// Long names and the letters they stand for. They may be abbreviated as long as they are unambiguous.
     pub(super) long: &'static [(&'static str, u8)],
-    /// Whether options are taken from behind the first operand too.
+    /// Whether options may follow the first operand.
     pub(super) permutes: bool,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Options {
 pub(super) enum Step {
     /// An option, with its value if it takes one.
     Option(u8, OsString),
-    /// What is wrong. Nothing comes after it.
+    /// A mistake. It is the last step.
     Wrong(String),
 }
 

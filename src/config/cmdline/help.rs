@@ -4,16 +4,16 @@ use crate::config::keys::options::{Group, Program, Row, Takes};
 
 /// The column where descriptions start.
 const COLUMN: usize = 34;
-/// Where long texts are broken.
+/// The width of lines.
 const WIDTH: usize = 80;
 
 /// The overview: how to call the program, and a line for each option.
 pub fn overview(program: &Program) -> String {
     let mut text = program.usage.to_owned();
     for group in Group::ALL {
-        // Gone with the first option, if there is one.
+        // Printed before the first option of the group.
         let mut heading = format!("\n{}:\n", group.title());
-        // Other names of a key are told by '--help NAME', and in the manual.
+        // Other names of a key are listed by '--help NAME' and in the manual only.
         let listed = |row: &&Row| row.group == group && !row.doc().starts_with("the same as ");
         for row in program.options().filter(listed) {
             text += &std::mem::take(&mut heading);
@@ -28,7 +28,7 @@ pub fn overview(program: &Program) -> String {
     text
 }
 
-/// All there is to say about one option.
+/// The whole help of one option.
 pub fn entry(row: &Row) -> String {
     let mut text = format!("{}\n", synopsis(row));
     push_wrapped(&mut text, row.doc(), 4);

@@ -14,13 +14,13 @@ use crate::mount::request::{Mount, Umount};
 pub(crate) struct Step {
     /// What to do.
     pub action: Action,
-    /// Whether its failure is let pass.
+    /// Whether a failure is only logged.
     pub tolerant: bool,
     /// The action's name instead of its text, if that is not to be shown.
     pub private: Option<String>,
 }
 
-/// What an action takes, and what becomes of it.
+/// How the arguments of an action are parsed.
 #[derive(Clone, Copy)]
 enum Kind {
     Alarm,
@@ -39,7 +39,7 @@ enum Kind {
     },
     Hostname,
     Mount,
-    /// One path, blanks and all.
+    /// One path. Blanks are part of it.
     Path(fn(PathBuf) -> Action),
     Print,
     Putenv,
@@ -58,7 +58,7 @@ struct ActionRow {
     /// Its arguments, for help.
     form: &'static str,
     kind: Kind,
-    /// Whether uWSGI lets it fail: it does not look at how the action ended.
+    /// Whether a failure is only logged: uWSGI ignores the result of the action.
     tolerant: bool,
 }
 
@@ -72,7 +72,7 @@ impl ActionRow {
     }
 }
 
-/// uWSGI's actions, as far as they make sense outside its process, and `chroot`, `rmdir` and `umask`.
+/// Those of uWSGI's actions that make sense outside its process, and `chroot`, `rmdir` and `umask`.
 #[rustfmt::skip]
 const ACTIONS: &[ActionRow] = &[
     row("alarm", "NAME TEXT", Kind::Alarm),
@@ -135,7 +135,8 @@ pub fn functions() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|(name, _)| *name)
 }
 
-/// All actions with their arguments, for help: `exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS] [DATA]), …`.
+/// All actions with their arguments, for help: `exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS]
+/// [DATA]), …`.
 pub(crate) fn list() -> String {
     let mut forms: Vec<&str> = Vec::new();
     for row in ACTIONS {
@@ -150,7 +151,7 @@ pub(crate) fn list() -> String {
     forms.iter().map(of_form).collect::<Vec<_>>().join(", ")
 }
 
-/// `action:argument`, with a `!` before it if the argument is not to be logged.
+/// Parses `action:argument`. A `!` in front makes it private: the argument is not logged.
 pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
     let Some((name, argument)) = split_once(value, b':') else {
         return Err(format!("{} is not action:argument", quoted(value)));
@@ -172,7 +173,7 @@ pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
 }
 
 fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
-    // Words are copied only once all of them are known to be good.
+    // Words are copied only when all of them have been parsed.
     let mut rest = argument;
     Ok(match kind {
         Kind::Alarm => {
@@ -207,7 +208,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
         }
         Kind::Hostname => Action::Hostname(values::hostname(argument)?),
         Kind::Mount => {
-            // uWSGI takes no filesystem at all (a blank comes first) as none.
+            // As in uWSGI, an empty filesystem type (the argument begins with a blank) is `none`.
             let fs_type = take(&mut rest);
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
@@ -240,7 +241,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             Action::Write { path: os(path).into(), text: os(text), append }
         }
         Kind::Write { append, line_break: true } => {
-            // A line break alone is something to write too.
+            // The text may be empty: then a line break is written.
             let path = word(&mut rest, "path")?;
             let text = OsString::from_vec([rest, b"\n"].concat());
             Action::Write { path: os(path).into(), text, append }
@@ -248,12 +249,12 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
     })
 }
 
-/// `FUNCTION ARGUMENT`. uWSGI calls whatever has that name in its process; here there is a table.
+/// Parses `FUNCTION ARGUMENT`. uWSGI calls any function of its process; here there is a table.
 fn call(argument: &[u8], number: bool) -> Parsed<Action> {
     let mut rest = argument;
     let name = take(&mut rest);
     let kind = pick("function", FUNCTIONS, name).map_err(|message| {
-        // One call drops a part of the privileges, and nobody sees to the rest.
+        // One such call drops only a part of the privileges.
         message + "; who we are is only changed by 'uid', 'gid' and 'add-gid'"
     })?;
     match (matches!(kind, Kind::Umask), number) {
@@ -293,7 +294,7 @@ fn word<'a>(rest: &mut &'a [u8], what: &str) -> Parsed<&'a [u8]> {
     }
 }
 
-/// What stands before the next blank, which goes too.
+/// Takes the text up to the next blank, and the blank.
 fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let (word, after) = split_once(rest, b' ').unwrap_or((rest, b""));
     *rest = after;

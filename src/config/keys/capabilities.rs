@@ -2,16 +2,19 @@
 
 use super::values::{self, Parsed, quoted};
 
-/// All names without `cap_`, each at the place of its number, up to Linux 6.
-const NAMES: &str = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
-    net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace \
-    sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control \
-    setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore";
+/// All names without `cap_` up to Linux 6. The index of each is its number.
+const NAMES: &str = "\
+    chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
+    net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot \
+    sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease \
+    audit_write audit_control setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read \
+    perfmon bpf checkpoint_restore";
 
 /// The kernel keeps sets of capabilities in 64 bits.
 const MAX: u32 = 63;
 
-/// A list of capabilities, separated by commas, as numbers: names in any case, with or without `cap_`, or numbers.
+/// A list of capabilities, separated by commas, as numbers: names in any case, with or without `cap_`, or
+/// numbers.
 pub(crate) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     let mut numbers = Vec::new();
     for name in values::list(text) {

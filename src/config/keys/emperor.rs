@@ -60,7 +60,8 @@ static OF_EMPERORS: &[Row] = &[
         |to, it| it.set(&mut to.plan.discovery.nofollow, values::boolean)),
     key(Vassals, "emperor-on-demand-dir", Value("DIR"), "the same as emperor-on-demand-directory",
         |to, it| on_demand(to, it, on_demand_directory)),
-    key(Vassals, "emperor-on-demand-directory", Value("DIR"), "start each vassal on demand at DIR/NAME.socket\n\
+    key(Vassals, "emperor-on-demand-directory", Value("DIR"), "\
+        start each vassal on demand at DIR/NAME.socket\n\
         When somebody connects. The socket is the emperor's, open to everybody, and handed to the app. An \
         app that leaves after a while is waited for again.",
         |to, it| on_demand(to, it, on_demand_directory)),
@@ -128,7 +129,8 @@ static OF_EMPERORS: &[Row] = &[
         Before all else. As vassal-init --help hook-PHASE says; also exec-, mount-, umount- and \
         call-as-vassal."),
 
-    key(Limits, "cgroup-opt", Value("FILE=VALUE"), "write VALUE to FILE of each one's cgroup; may be repeated",
+    key(Limits, "cgroup-opt", Value("FILE=VALUE"), "\
+        write VALUE to FILE of each one's cgroup; may be repeated",
         |to, it| cgroup_option(to, it)),
     key(Limits, "cgroup-optional", Flag, "go on without limits that cannot be had",
         |to, it| it.set(&mut to.plan.cgroups.is_optional, values::boolean)),
@@ -171,7 +173,8 @@ static OF_EMPERORS: &[Row] = &[
         |to, it| it.set(&mut to.plan.discovery.scan_interval, seconds)),
     key(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay (default: 180000)",
         |to, it| it.set(&mut to.plan.max_throttle, milliseconds)),
-    key(Timing, "emperor-required-heartbeat", Value("SECONDS"), "longest time between heartbeats (default: 30)\n\
+    key(Timing, "emperor-required-heartbeat", Value("SECONDS"), "\
+        longest time between heartbeats (default: 30)\n\
         An app that has stopped giving them is restarted. Only after its first one: by uWSGI's heartbeat, \
         or WATCHDOG=1 to NOTIFY_SOCKET. Given here, it is also in the app's WATCHDOG_USEC.",
         |to, it| it.set_some(&mut to.plan.vassals.heartbeat, seconds)),
@@ -199,7 +202,7 @@ fn cgroup_option(to: &mut EmperorDraft, it: &mut Reader<'_>) {
     to.plan.cgroups.options.extend(option.map(|option| it.setting.locate(option)));
 }
 
-/// A flag about the kind of tyrant mode.
+/// A flag of a variant of tyrant mode.
 fn tyrant(to: &mut EmperorDraft, it: &mut Reader<'_>, flag: fn(&mut Tyrant) -> &mut bool) {
     it.set(flag(&mut to.tyrant), values::boolean);
     to.tyrant_kind = Some(Located { at: it.setting.at.clone(), ..it.setting.locate(()) });
@@ -234,7 +237,7 @@ fn on_demand_extension(text: &[u8]) -> Parsed<OnDemand> {
     }
 }
 
-/// `exec:COMMAND`: all else would change the emperor itself.
+/// `exec:COMMAND`: any other action would change the emperor itself.
 fn command(text: &[u8]) -> Parsed<OsString> {
     match text.strip_prefix(b"exec:") {
         Some(command) => values::text(command),
@@ -242,7 +245,8 @@ fn command(text: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// `dir://DIR` or `glob://PATTERN`; without a scheme what has a wildcard, or ends in `.ini`, is a pattern.
+/// `dir://DIR` or `glob://PATTERN`; without a scheme, text with a wildcard, or that ends in `.ini`, is a
+/// pattern.
 fn source(text: &[u8]) -> Parsed<Source> {
     let path = |text: &[u8]| PathBuf::from(OsStr::from_bytes(text));
     let source = if let Some(directory) = text.strip_prefix(b"dir://") {

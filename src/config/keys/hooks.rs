@@ -6,7 +6,7 @@ use super::suggest;
 use super::values::Parsed;
 use crate::config::plan::{Hook, Phase};
 
-/// The phases by name, in the order they come. The kinds of `accepting` differ only where an app has workers.
+/// The phases by name, in their order. The kinds of `accepting` differ only for an app with workers.
 pub(crate) const PHASES: &[(&str, Phase)] = &[
     ("as-vassal", Phase::AsVassal),
     ("asap", Phase::Asap),
@@ -24,7 +24,7 @@ pub(crate) const PHASES: &[(&str, Phase)] = &[
     ("as-user-atexit", Phase::AsUserAtexit),
 ];
 
-/// Phases that only uWSGI can run, inside the app or as an emperor of its own.
+/// Phases that only uWSGI can run, in the app or in its own emperor.
 const UWSGI_PHASES: &[&str] = &[
     "as-emperor",
     "as-emperor1",
@@ -55,11 +55,11 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family { prefix: "call-", action: "call" },
 ];
 
-/// Keys that start alike and take a phase.
+/// Keys with the same prefix, followed by a phase.
 pub(crate) struct Family {
-    /// What the keys start with.
+    /// The prefix.
     pub prefix: &'static str,
-    /// What their values are arguments of; empty if a value names its action itself.
+    /// The action that their values are the arguments of; empty if a value names its action itself.
     action: &'static str,
 }
 
@@ -69,7 +69,7 @@ impl Family {
         self.action.is_empty()
     }
 
-    /// A value as it is shown: with its action, but for a command, which speaks for itself.
+    /// A value as messages show it: with its action, except for a command.
     pub fn text(&self, value: &[u8]) -> String {
         let value = String::from_utf8_lossy(value);
         match self.action {
@@ -85,7 +85,7 @@ impl Family {
         Some(as_hook(it, phase, step, self.text(it.text())))
     }
 
-    /// What a value says.
+    /// Parses a value.
     pub fn parse(&self, value: &[u8]) -> Parsed<Step> {
         match self.action {
             "" => actions::parse(value),
@@ -124,11 +124,11 @@ fn as_hook(it: &Reader<'_>, phase: Phase, step: Step, text: String) -> Hook {
 pub(crate) enum HookKey {
     /// Nothing: it belongs to no family.
     No,
-    /// A phase of ours, and the family's place in [`FAMILIES`].
+    /// A phase of `vassal-init`, and the index of the family in [`FAMILIES`].
     Ours(Phase, usize),
     /// A phase that uWSGI runs.
     Uwsgi,
-    /// A phase that nobody has, with the key it was probably meant to be.
+    /// An unknown phase, with the key that was probably meant.
     Unknown {
         /// The phase as written.
         phase: String,
@@ -138,9 +138,9 @@ pub(crate) enum HookKey {
 }
 
 impl HookKey {
-    /// Takes a key apart.
+    /// Splits a key into family and phase.
     pub fn of(key: &[u8]) -> Self {
-        // The one option that starts like a family of hooks.
+        // The only other option with the prefix of a family.
         if key == b"hook-timeout" {
             return Self::No;
         }
@@ -156,7 +156,7 @@ impl HookKey {
         }
         let close = suggest::closest(phase, &mut PHASES.iter().map(|(name, _)| *name));
         if close.is_none() && !matches!(family.prefix, "hook-" | "exec-") {
-            // 'mount-check' is an option of uWSGI's, 'mount-dir' may be somebody's placeholder.
+            // 'mount-check' is another option, and 'mount-dir' may be a placeholder.
             return Self::No;
         }
         Self::Unknown {

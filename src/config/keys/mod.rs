@@ -1,10 +1,11 @@
 //! The tables: which keys, phases, actions and capabilities there are, and how one value is read.
 //!
-//! [`options`] has a row for each key: its name, what it takes, its help. `hooks` has the phases and the families of
-//! keys that fill them, `actions` what a hook can do, `capabilities` their names. `values` reads one value and knows
-//! no key; `suggest` finds the name that a misspelt one was probably meant to be.
+//! [`options`] has a row for each key: its name, what it takes, its help. `hooks` has the phases and the
+//! families of keys that fill them, `actions` what a hook can do, `capabilities` their names. `values` reads
+//! one value and knows no key; `suggest` finds the name that a misspelt one was probably meant to be.
 //!
-//! In: one key or one value as bytes. Out: a row, a typed value, or the text of the mistake: the caller adds the place.
+//! In: one key or one value as bytes. Out: a row, a typed value, or the text of the mistake: the caller adds
+//! the place.
 //!
 //! May not be done here: to see more than one setting at a time. What several say together is for `build`.
 

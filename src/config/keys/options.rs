@@ -1,7 +1,7 @@
-//! What a key is: one row for each, with its name, form, help, how it is read, and what a reload does with a change.
+//! The row of a key: its name, form, help, how it is read, and what a reload does with a change.
 //!
-//! The rows are in [`vassal`](super::vassal) and [`emperor`](super::emperor). Parser, help, man pages, completions, the
-//! reload's verdict and its documentation are made from them.
+//! The rows are in [`vassal`](super::vassal) and [`emperor`](super::emperor). Parser, help, man pages,
+//! completions, the reload's verdict and its documentation are made from them.
 
 use super::actions;
 use super::draft::{EmperorDraft, VassalDraft};
@@ -16,24 +16,24 @@ pub struct Row {
     pub name: &'static str,
     /// What it takes.
     pub takes: Takes,
-    /// The heading it is listed under.
+    /// The heading that help lists it under.
     pub group: Group,
-    /// What it does, in one line; what else there is to say in a second one.
+    /// What it does, in one line; further help in a second line.
     pub(super) text: &'static str,
-    /// What a reload of a vassal does with a change of it; `None` for what is no key of a vassal's plan.
+    /// What a reload of a vassal does with a change of it; `None` for keys that are not in a vassal's plan.
     pub reload: Option<Reload>,
     /// How its value is read.
     pub(crate) read: Read,
 }
 
-/// What a reload does with a key that says something else than before.
+/// What a reload does with a changed key.
 #[derive(Debug, Clone, Copy)]
 pub enum Reload {
     /// The new value counts as soon as the vassal is reloaded, also for what the reload leaves running.
     Live,
     /// The new value counts for the app that the reload starts, and for the hooks that run with it.
     NextApp,
-    /// Where this part of the jail differs, only a fresh instance can be what the file says.
+    /// If this part of the jail differs, only a fresh instance can follow the file.
     FreshJail(JailPart),
 }
 
@@ -72,12 +72,13 @@ pub enum Takes {
     Value(&'static str),
 }
 
-/// One of the two programs, as far as its options differ. What a program does not name is not linked into it.
+/// One of the two programs, as far as its options differ. A program that does not name a table does not
+/// contain it.
 #[derive(Debug)]
 pub struct Program {
     /// Its name.
     pub name: &'static str,
-    /// What it is for, and how to call it.
+    /// Its purpose, and how to call it.
     pub usage: &'static str,
     /// The options that only it reads.
     pub(super) own: &'static [Row],
@@ -96,11 +97,11 @@ pub enum Group {
     App,
     /// Which vassals, and how they are started.
     Vassals,
-    /// As whom, and what that may do.
+    /// The user, and its privileges.
     User,
-    /// What it sees of the machine.
+    /// Namespaces and root directory.
     Jail,
-    /// What runs around it.
+    /// Hooks.
     Hooks,
     /// Checked mountpoints.
     Mountpoints,
@@ -108,11 +109,11 @@ pub enum Group {
     Sockets,
     /// How it stops.
     Stop,
-    /// How much it may use.
+    /// How much the vassal and the app may use.
     Limits,
-    /// How it is seen and told what to do.
+    /// Logs, status and commands.
     Operation,
-    /// When the emperor looks and tries again.
+    /// Intervals and delays.
     Timing,
     /// The language of the files.
     Language,
@@ -167,7 +168,7 @@ impl Program {
         self.own.iter()
     }
 
-    /// What its command line takes: all of that, and what is for commands only.
+    /// The options of its command line: those of [`Program::rows`], and those for commands only.
     pub fn options(&self) -> impl Iterator<Item = &'static Row> {
         self.of_commands.iter().chain(self.rows())
     }
@@ -210,14 +211,14 @@ impl Row {
         self.parts().0
     }
 
-    /// The rest of what there is to say, with what a reload does; may be empty.
+    /// The rest of the help, with what a reload does; may be empty.
     pub fn more(&self) -> String {
         let more = self.parts().1;
         let actions = match self.read {
             Read::Hook if self.name == "hook-PHASE" => format!("The actions are {}.", actions::list()),
             _ => String::new(),
         };
-        // What counts for the next app, as most keys do, is not said.
+        // Most keys count for the next app; that is not repeated for each.
         let reload = match self.reload {
             Some(Reload::Live) => "A reload changes it at once.".to_owned(),
             Some(Reload::FreshJail(JailPart { which: "", .. })) => "A change takes a fresh jail.".to_owned(),

@@ -1,4 +1,5 @@
-//! Reading one setting into its place in a plan: the value is parsed, and a mistake is noted with key and place.
+//! Reading one setting into its place in a plan: the value is parsed, and a mistake is noted with key and
+//! place.
 
 use std::ffi::OsString;
 
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
         self.setting.text()
     }
 
-    /// What the value was parsed to, or `None` after its mistake was noted.
+    /// The parsed value, or `None` after its mistake was noted.
     pub fn checked<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
         parsed.map_err(|message| self.refuse(&message)).ok()
     }

@@ -1,4 +1,4 @@
-//! What keys say of sockets: addresses, and what all sockets of a vassal have in common.
+//! The keys of sockets: addresses, and the settings of all sockets of a vassal.
 
 use super::values::{self, Parsed};
 use crate::config::bytes::split_once;
@@ -6,7 +6,7 @@ use crate::config::plan::{Address, Owner};
 use crate::config::setting::Setting;
 use crate::place::Place;
 
-/// What all sockets of a vassal have in common.
+/// The settings of all sockets of a vassal.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Common {
     /// How many connections may wait to be accepted (`listen = NUMBER`).
@@ -19,12 +19,12 @@ pub(crate) struct Common {
     pub reuse_port: bool,
 }
 
-/// A socket's mode, octal; nothing at all is 666, as to uWSGI.
+/// A socket's mode, octal; an empty value is 666, as in uWSGI.
 pub(crate) fn mode(text: &[u8]) -> Parsed<u32> {
     if text.is_empty() { Ok(0o666) } else { values::octal(text, 0o777) }
 }
 
-/// `USER[:GROUP]`; as to uWSGI, one of them may be empty.
+/// `USER[:GROUP]`; as in uWSGI, one of them may be empty.
 pub(crate) fn owner(text: &[u8]) -> Parsed<Owner> {
     let (user, group) = split_once(text, b':').unwrap_or((text, b""));
     let one = |text: &[u8]| Some(text).filter(|text| !text.is_empty()).map(values::id).transpose();
@@ -34,7 +34,7 @@ pub(crate) fn owner(text: &[u8]) -> Parsed<Owner> {
     }
 }
 
-/// What `listen` gives: an address, or, as to uWSGI, the length of the queue.
+/// Whether `listen` has a number: the length of the queue, as in uWSGI.
 pub(crate) fn is_backlog(setting: &Setting) -> bool {
     !setting.text().is_empty() && setting.text().iter().all(u8::is_ascii_digit)
 }

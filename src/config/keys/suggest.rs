@@ -1,9 +1,9 @@
 //! "Did you mean …?": the known name that a misspelt one is closest to.
 
-/// The candidate that `name` was most probably meant to be, if any is close enough.
+/// The candidate that was probably meant by `name`, if one is close enough.
 ///
-/// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in names of five
-/// letters or more, two in names of ten or more.
+/// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in
+/// names of five letters or more, two in names of ten or more.
 pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match name.len() {
         0..5 => return None,
@@ -11,7 +11,7 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a 
         10..64 => 2,
         _ => return None,
     };
-    // Nothing longer or shorter than that can be as near; this is most of them.
+    // A name whose length differs by more cannot be close enough. This excludes most candidates.
     let candidates = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= allowed);
     let near = candidates.map(|candidate| (distance(name, candidate.as_bytes()), candidate));
     near.filter(|(distance, _)| *distance > 0 && *distance <= allowed).min().map(|(_, candidate)| candidate)

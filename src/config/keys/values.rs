@@ -1,4 +1,4 @@
-//! Leaf parsers: one value each. They do not know the key they read for; the caller adds it, and the place.
+//! Parsers of one value each. They do not know the key: the caller adds it, with the place.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -32,7 +32,8 @@ pub(crate) fn text(text: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// A duration of our own keys: seconds, with a fraction if need be, or with a unit (`250ms`, `5s`, `2m`, `1h`).
+/// A duration of keys that uWSGI does not have: seconds, fractions allowed, or with a unit (`250ms`, `5s`,
+/// `2m`, `1h`).
 pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
     let wrong = || format!("{} is not a duration: write 5, 1.5, 250ms, 5s or 2m", quoted(text));
     let unit = text.iter().position(|&byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
@@ -45,7 +46,7 @@ pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
         _ => return Err(wrong()),
     };
     let (whole, fraction) = split_once(number, b'.').unwrap_or((number, b"0"));
-    // Six digits of a fraction are more than anybody needs, and keep what follows far from overflow.
+    // At most six digits, so that the calculation below cannot overflow.
     if whole.is_empty() || fraction.is_empty() || fraction.len() > 6 {
         return Err(wrong());
     }
@@ -53,7 +54,7 @@ pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
     let parts: u64 = integer(fraction).ok_or_else(wrong)?;
     let scale = fraction.iter().fold(1, |scale, _| scale * 10);
     let nanoseconds = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts * unit / scale));
-    // A century is as good as for ever, and far from any overflow of a clock.
+    // A century, so that no clock overflows.
     const MAX: u64 = 100 * 365 * 86_400 * 1_000_000_000;
     let nanoseconds = nanoseconds.filter(|&nanoseconds| nanoseconds <= MAX);
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| format!("{} is too long", quoted(text)))
@@ -64,8 +65,9 @@ pub(crate) fn count(text: &[u8]) -> Parsed<u32> {
     integer(text).ok_or_else(|| format!("{} is not a whole number", quoted(text)))
 }
 
-/// What an option writes to which file of a cgroup: `cgroup-opt = FILE=VALUE`, `memory-max` a size, `pids-max` a count,
-/// `cpu-max` a share in percent or as the kernel has it (`QUOTA PERIOD`, microseconds); these three also `max`.
+/// The file of a cgroup and the value that an option writes to it: `cgroup-opt = FILE=VALUE`, `memory-max` a
+/// size, `pids-max` a count, `cpu-max` a share in percent or as the kernel takes it (`QUOTA PERIOD`,
+/// microseconds); the last three also `max`.
 pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
     let (file, value, wanted) = match key {
         "memory-max" => ("memory.max", size(text), "a size: write 512M, or max"),
@@ -89,7 +91,7 @@ pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
     Ok(CgroupOption { file: file.to_owned(), value: value.into_bytes() })
 }
 
-/// In bytes.
+/// A size in bytes.
 fn size(text: &[u8]) -> Option<String> {
     let (number, unit) = text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
     let factor = match unit {
@@ -102,7 +104,7 @@ fn size(text: &[u8]) -> Option<String> {
     integer::<u64>(number)?.checked_mul(factor).map(|bytes| bytes.to_string())
 }
 
-/// Of a tenth of a second, the kernel's own period, where there is no other.
+/// A share of processor time. In percent it is a share of 100 ms, the kernel's default period.
 fn share(text: &[u8]) -> Option<String> {
     let (quota, period) = match text.strip_suffix(b"%") {
         Some(percent) => (integer::<u64>(percent)?.checked_mul(1000)?, 100_000),
@@ -165,8 +167,8 @@ pub(crate) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
     if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
 }
 
-/// Where to listen: a unix socket's path, `@name` for an abstract one, or `HOST:PORT`, where an empty host is every one of
-/// ours. Names are not looked up.
+/// An address to listen at: the path of a unix socket, `@name` for an abstract one, or `HOST:PORT`, where an
+/// empty host is every address of this machine. Names are not looked up.
 pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     let name = String::from_utf8_lossy(text).into_owned();
     let place = match text {
@@ -186,7 +188,7 @@ pub(crate) fn address(text: &[u8]) -> Parsed<Address> {
     Ok(Address { name, place })
 }
 
-/// A host name, as long as sethostname(2) takes it.
+/// A host name, at most as long as sethostname(2) takes it.
 pub(crate) fn hostname(text: &[u8]) -> Parsed<OsString> {
     if text.len() > 64 {
         return Err(format!("{} is longer than 64 bytes", quoted(text)));
@@ -234,7 +236,7 @@ pub(crate) fn assignment(value: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// Namespaces by the names that uWSGI has for them (and `cgroup`), as `CLONE_NEW*` bits.
+/// The names that uWSGI has for namespaces (and `cgroup`), with their `CLONE_NEW*` bits.
 const NAMESPACES: &[(&str, u64)] = &[
     ("cgroup", libc::CLONE_NEWCGROUP as u64),
     ("fs", libc::CLONE_NEWNS as u64),
@@ -256,8 +258,8 @@ pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
     }
 }
 
-/// A list of names, separated by commas, as the bits they stand for in a table. A bit of the upper half takes its
-/// counterpart in the lower half away, as flags of mounts do: the last word wins.
+/// A list of names of a table, separated by commas, as bits. A bit of the upper half clears its counterpart
+/// in the lower half, as mount flags do: the last name wins.
 pub(crate) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
     let mut bits: u64 = 0;
     for name in list(names) {
@@ -272,7 +274,7 @@ pub(crate) fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
 }
 
-/// What a name stands for in a table.
+/// The entry of a name in a table.
 pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Parsed<T> {
     match table.iter().find(|(known, _)| known.as_bytes() == name) {
         Some((_, meaning)) => Ok(*meaning),
@@ -280,14 +282,15 @@ pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Par
     }
 }
 
-/// The mistake of a name that is none of these, with the one that was probably meant.
+/// The message about an unknown name, with the name that was probably meant.
 pub(crate) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
     let close = suggest::closest(name, &mut names.iter().copied());
     let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
     format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))
 }
 
-/// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is expanded.
+/// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is
+/// expanded.
 pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
@@ -331,7 +334,7 @@ pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
     Ok(words.into_iter().map(OsString::from_vec).collect())
 }
 
-/// A text in quotes, fit for a message.
+/// A text in quotes, for a message.
 pub(crate) fn quoted(text: &[u8]) -> String {
     format!("'{}'", String::from_utf8_lossy(text))
 }

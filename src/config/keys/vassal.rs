@@ -43,14 +43,15 @@ pub static VASSAL_INIT: Program = Program {
     of_commands: OF_COMMANDS,
 };
 
-/// What only counts for a command.
+/// The options that count only for a command.
 #[rustfmt::skip]
 static OF_COMMANDS: &[Row] = &[
     of_command("grace", Value("TIME"), "time for what it leaves running (default: 10s)\n\
         What the command leaves running gets SIGTERM when the command has ended, and SIGKILL after this \
         time. It is not waited for any longer than it lives."),
     of_command("ready-fd", Value("NUMBER"), "gets a line break when the command has begun"),
-    of_command("rewrite", Value("SIGNAL:REPLACEMENT"), "hand on another signal, or none (0); may be repeated"),
+    of_command("rewrite", Value("SIGNAL:REPLACEMENT"), "\
+        hand on another signal, or none (0); may be repeated"),
     of_command("user", Value("UID[:GID]"), "--uid and --gid in one"),
 ];
 
@@ -116,7 +117,8 @@ static OF_VASSALS: &[Row] = &[
         |to, it| it.set_located(&mut to.plan.jail.hostname, values::hostname)),
     key(Jail, "pivot-root", Value("NEW_ROOT PUT_OLD"), "the same as pivot_root",
         PIVOT_ROOT, |to, it| it.set_located(&mut to.plan.jail.pivot_root, values::pivot_root)),
-    key(Jail, "pivot_root", Value("NEW_ROOT PUT_OLD"), "make the mount NEW_ROOT the root, the old one PUT_OLD\n\
+    key(Jail, "pivot_root", Value("NEW_ROOT PUT_OLD"), "\
+        make the mount NEW_ROOT the root, the old one PUT_OLD\n\
         Both as seen before the change, PUT_OLD at or beneath NEW_ROOT. umount-as-root can then drop the \
         old root.",
         PIVOT_ROOT, |to, it| it.set_located(&mut to.plan.jail.pivot_root, values::pivot_root)),
@@ -131,8 +133,8 @@ static OF_VASSALS: &[Row] = &[
         is let pass."),
     family("hook-PHASE", Value("ACTION:ARGS"), "do something in PHASE; may be repeated\n\
         The phases are asap, pre-jail, post-jail, in-jail, as-root, as-user, pre-app, post-app, accepting, \
-        as-user-atexit; in each, hook- comes before mount-, umount-, exec- and call-. After '!' the arguments \
-        are not logged. What happens inside uWSGI, as hook-post-fork, is left to it."),
+        as-user-atexit; in each, hook- comes before mount-, umount-, exec- and call-. After '!' the \
+        arguments are not logged. What happens inside uWSGI, as hook-post-fork, is left to it."),
     key(Hooks, "hook-timeout", Value("TIME"), "time for a command of a hook (default: 60s)",
         NextApp, |to, it| it.set(&mut to.plan.hook_timeout, period)),
     family("mount-PHASE", Value("FS SOURCE DIR [FLAGS]"), "mount something in PHASE; may be repeated\n\
@@ -142,7 +144,8 @@ static OF_VASSALS: &[Row] = &[
 
     key(Mountpoints, "mount-check", Value("PATH"), "the same as mountpoint-check",
         CHECKS, |to, it| mountpoint_check(to, it)),
-    key(Mountpoints, "mountpoint-check", Value("PATH"), "end the instance when PATH does not answer; may be repeated\n\
+    key(Mountpoints, "mountpoint-check", Value("PATH"), "\
+        end the instance when PATH does not answer; may be repeated\n\
         PATH must be a mount that answers: before the app starts, and for as long as it runs. What else \
         can follow says mountpoint-lost.",
         CHECKS, |to, it| mountpoint_check(to, it)),
@@ -220,7 +223,9 @@ static OF_VASSALS: &[Row] = &[
     key(Limits, "oom-score-adj", Value("NUMBER"), "rank for out-of-memory kills, -1000 to 1000\n\
         The process with the highest one is killed first.",
         fresh("oom-score-adj", |old, new| differ(&old.resources.oom_score_adj, &new.resources.oom_score_adj)),
-        |to, it| it.set_located(&mut to.plan.resources.oom_score_adj, |text| values::between(text, -1000, 1000))),
+        |to, it| {
+            it.set_located(&mut to.plan.resources.oom_score_adj, |text| values::between(text, -1000, 1000));
+        }),
     key(Limits, "pids-max", Value("COUNT"), "processes and threads; needs a cgroup",
         CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
 ];
@@ -273,17 +278,17 @@ const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to a
     !jail_hooks(old).eq(jail_hooks(new))
 });
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
-/// They are bound with rights that PID 1 gives up afterwards.
+/// Binding them takes capabilities that PID 1 gives up afterwards.
 const SOCKETS: Reload = fresh("a socket", |old, new| differ(&old.listen, &new.listen));
 
-/// PID 1 has given up all others.
+/// PID 1 has given up all other capabilities.
 const KEPT_CAPABILITIES: Reload = fresh_for(
     "of what the app keeps in the end",
     "what the app keeps of the capabilities (cap, cap-drop)",
     |old, new| old.privileges.kept() != new.privileges.kept(),
 );
 
-/// What counts of the hooks that a reload skips.
+/// The parts of the hooks that a reload skips, without their places.
 fn jail_hooks(plan: &VassalPlan) -> impl Iterator<Item = (Phase, &Action, bool)> {
     let of_jail = |hook: &&Hook| hook.phase <= Phase::AsRoot;
     plan.hooks.iter().filter(of_jail).map(|hook| (hook.phase, &hook.action, hook.tolerant))
@@ -309,7 +314,7 @@ fn cgroup_option(to: &mut VassalDraft, it: &mut Reader<'_>) {
     to.plan.resources.cgroup_options.extend(option.map(|option| it.setting.locate(option)));
 }
 
-/// An address, or, as to uWSGI, the length of the queue.
+/// An address, or the length of the queue, as in uWSGI.
 fn listen(to: &mut VassalDraft, it: &mut Reader<'_>) {
     if sockets::is_backlog(it.setting) {
         it.set_some(&mut to.sockets.backlog, values::count);
@@ -318,7 +323,7 @@ fn listen(to: &mut VassalDraft, it: &mut Reader<'_>) {
     }
 }
 
-/// Warns of a path that no mount will ever be found under: the kernel tells where mounts are without such parts.
+/// Adds a path. It is warned of if no mount can be found there: the kernel's mount table has no `..`.
 fn mountpoint_check(to: &mut VassalDraft, it: &mut Reader<'_>) {
     it.add_located(&mut to.plan.mountpoints.checks, values::absolute);
     if it.text().split(|&byte| byte == b'/').any(|part| part == b"..") {
@@ -344,10 +349,10 @@ fn mountpoint_lost(to: &mut VassalDraft, it: &mut Reader<'_>) {
     }
 }
 
-/// uWSGI counts address space in these.
+/// uWSGI's unit of address space.
 const MEGABYTE: u64 = 1 << 20;
 
-/// A limit of the app, in pieces of `unit`.
+/// A limit of the app, a multiple of `unit`.
 fn limit(to: &mut VassalDraft, it: &mut Reader<'_>, resource: Limited, unit: u64) {
     let limit = it.located(values::count);
     to.plan.resources.limits.extend(limit.map(|Located { value, key, at }| Located {
@@ -367,7 +372,7 @@ fn one_word(text: &[u8], privileged: bool) -> Parsed<App> {
     values::text(text).map(|program| App::Program { argv: vec![program], privileged })
 }
 
-/// A duration that something is repeated or given up after: never 0.
+/// An interval or a timeout: longer than 0.
 fn period(text: &[u8]) -> Parsed<Duration> {
     match values::duration(text)? {
         Duration::ZERO => Err("it must be longer than 0".to_owned()),

@@ -1,8 +1,9 @@
 //! Files and options → the flat list of expanded options, in uWSGI's order.
 //!
-//! Options are added one by one as they are read. Logic (`if-*`, `for*`) applies to each line as it is added, and the
-//! immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has seen yet. Then come
-//! the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds without passes.
+//! Options are added one by one as they are read. Logic (`if-*`, `for*`) applies to each line as it is added,
+//! and the immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has
+//! seen yet. Then come the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds
+//! without passes.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -29,8 +30,8 @@ const DEPTH_MAX: usize = 16;
 const OPTIONS_MAX: usize = 10_000;
 /// How many files may be read for one configuration.
 const FILES_MAX: usize = 1000;
-/// How many commands may be run, and descriptors read, for one configuration. Each takes seconds at most, and keeps a
-/// start waiting.
+/// How many commands may be run, and descriptors read, for one configuration. Each may take seconds, and
+/// delays a start.
 const RESOURCES_MAX: usize = 20;
 /// Expands what the caller was given, in order.
 pub(crate) fn expand(
@@ -39,7 +40,7 @@ pub(crate) fn expand(
     world: &dyn World,
     found: &mut Diagnostics,
 ) -> Vec<Setting> {
-    // A vassal's own file, also where a template is read ahead of it.
+    // The vassal's own file, even if a template is read before it.
     let first = inputs.iter().find_map(|input| match input {
         Input::Text { path, section, .. } => {
             let section = section.as_deref().map_or(&b""[..], OsStr::as_bytes);
@@ -88,9 +89,10 @@ struct Expander<'a> {
     settings: Settings,
     /// The open `if-*` or `for*`.
     block: Option<Block>,
-    /// The file that was named first, or the vassal's own: what the upper-case magic variables tell of.
+    /// The file that the upper-case magic variables describe: the vassal's own, or the one that was named
+    /// first.
     first: Option<FileMagic>,
-    /// The file that was read last: what `ini = :section` means.
+    /// The file that was read last, which `ini = :section` refers to.
     last_file: Vec<u8>,
     /// Files read for their options so far, and the bytes of all files.
     files: usize,
@@ -101,12 +103,12 @@ struct Expander<'a> {
     resources: Cell<usize>,
     /// How much work is left.
     budget: Budget,
-    /// A limit was passed: reported once, then nothing more is read or added.
+    /// A limit was exceeded. It is reported once, and nothing more is read or added.
     overflown: bool,
 }
 
 impl Expander<'_> {
-    /// An option that stands in no file.
+    /// An option that comes from no file.
     fn option(&mut self, key: &str, value: Option<&std::ffi::OsString>, state: State) {
         let value = value.map(|value| value.as_bytes());
         let (at, value_at) = self.found.add_option(key.as_bytes(), value);
@@ -122,7 +124,7 @@ impl Expander<'_> {
 
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
-        // The colon of a scheme is none before a section.
+        // The colon of a scheme does not separate a section.
         let (scheme, rest) = match has_scheme(name).then(|| rsplit_once(name, b'/')).flatten() {
             Some((scheme, rest)) => (name.get(..=scheme.len()).unwrap_or_default(), rest),
             None => (&b""[..], name),
@@ -211,7 +213,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Adds one line: under the open block, if there is one, else as it is.
+    /// Adds one line: under the open block if there is one, otherwise as it is.
     fn add(&mut self, setting: Setting) {
         let closes = matches!(setting.name(), "end" | "endif" | "end-if" | "endfor" | "end-for");
         let is_else = setting.key == b"else";
@@ -231,7 +233,7 @@ impl Expander<'_> {
                     self.stray(&setting);
                     State::Done
                 }
-                // To uWSGI it is nothing at all.
+                // uWSGI ignores it.
                 (None, false) => {
                     let message =
                         format!("'{}' without a block that it could end", setting.key.escape_ascii());
@@ -243,7 +245,8 @@ impl Expander<'_> {
         }
         let Some(mut block) = self.block.take() else { return self.act(setting) };
         block.ask_again(&self.settings);
-        // While the block's lines act it is set aside: what a file included here says is not under it again.
+        // The block is set aside while its lines take effect, so that it does not apply again to a file that
+        // they include.
         self.repeat(&block, setting);
         self.block = Some(block);
     }
@@ -275,8 +278,8 @@ impl Expander<'_> {
         self.found.error(&setting.at, "'else' without a block that it could turn around");
     }
 
-    /// Closes a block that is open at the end of its file. In uWSGI it would go on in what is read next: there a file could
-    /// switch off what its includer, or the emperor, says behind it.
+    /// Closes a block that is open at the end of its file. In uWSGI it continues in the next file: there a
+    /// file could disable the lines behind its `include`, or those of the emperor.
     fn close_block(&mut self) {
         if let Some(block) = self.block.take() {
             let message = format!("'{}' is never closed: it ends with its file", block.key.escape_ascii());
@@ -285,7 +288,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Adds one option and lets it act if it acts at once.
+    /// Adds one option, and carries it out if it takes effect at once.
     fn act(&mut self, setting: Setting) {
         if let Some(condition) = Condition::of(&setting.key) {
             self.push(Setting { state: State::Done, ..setting.clone() });
@@ -332,7 +335,7 @@ impl Expander<'_> {
         }
     }
 
-    /// `set = KEY=VALUE` adds an option like a line of its own, but opens no block.
+    /// `set = KEY=VALUE` adds an option as a line `KEY = VALUE` would, but opens no block.
     fn act_unless_logic(&mut self, setting: Setting) {
         if Condition::of(&setting.key).is_some() || setting.key == b"set" {
             let message = format!("'{}' cannot be set", setting.key.escape_ascii());
@@ -379,7 +382,7 @@ impl Expander<'_> {
                         left_open |= matches!(value, Ok(None));
                         value
                     }
-                    // One that refers to itself sees what has become of it so far.
+                    // A value that refers to itself sees its own text as expanded so far.
                     _ => placeholder::evaluate(name, &self.budget, |name| match self.settings.find(name) {
                         Some(place) if place == index => Some(current),
                         _ => self.settings.value_of(name),
@@ -421,7 +424,7 @@ impl Expander<'_> {
         }
     }
 
-    /// The files of `inherit`, behind everything else; they may name further ones.
+    /// Reads the files of `inherit` behind everything else. They may name further ones.
     fn inherit(&mut self) {
         let mut index = 0;
         while let Some(setting) = self.settings.list().get(index) {
@@ -437,7 +440,7 @@ impl Expander<'_> {
         }
     }
 
-    /// What `@(name)` stands for: the file without its last line break; `None` as of [`Self::read`].
+    /// The value of `@(name)`: the file without its last line break; `None` as for [`Self::read`].
     fn file_value(&self, name: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let path = Path::new(OsStr::from_bytes(name));
         let text = self.read(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
@@ -449,7 +452,7 @@ impl Expander<'_> {
         Ok(Some(text))
     }
 
-    /// The content of a file, or of what a scheme names; `None` as of [`World::resource`].
+    /// The content of a file, or of a resource with a scheme; `None` as for [`World::resource`].
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Cause> {
         if !has_scheme(path.as_os_str().as_bytes()) {
             return self.read_file(path).map(Some);
@@ -461,7 +464,7 @@ impl Expander<'_> {
         self.world.resource(path.as_os_str())
     }
 
-    /// The content of a file; all files together have their limit.
+    /// The content of a file. The size of all files together is limited.
     fn read_file(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         let before = self.file_bytes.get();
         if before > BYTES_MAX {

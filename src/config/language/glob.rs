@@ -1,5 +1,5 @@
-//! Names that match a pattern, as the shell matches them (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, and `\` before a
-//! character that stands for itself.
+//! Names that match a pattern, as the shell matches them (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, and `\`
+//! before a character that stands for itself.
 //!
 //! A wildcard stands for no `/` and for no `.` at the beginning of a name.
 
@@ -10,15 +10,15 @@ use std::path::Path;
 use super::placeholder::Budget;
 use crate::config::world::World;
 
-/// More paths than this are cut off: they never fit the limit on options.
+/// The most paths that are returned. More would exceed the limit on options anyway.
 const PATHS_MAX: usize = 10_001;
-/// What a system call is taken for, and a byte of a path in it, in bytes of work.
+/// The cost of a system call, and of a byte of a path in it, in bytes of the budget.
 const COST: usize = 32;
 
-/// The paths that match, in order, a directory with a slash behind it; the pattern itself if there are none. As glob(3) with
-/// GLOB_MARK and GLOB_NOCHECK.
+/// The paths that match, in order, directories with a slash at the end; the pattern itself if none matches.
+/// As glob(3) with GLOB_MARK and GLOB_NOCHECK.
 ///
-/// Every name and every path that has to be looked at is taken off the budget; `None` when that is spent.
+/// Every name and path that is looked at is charged to the budget; `None` when it is spent.
 pub(super) fn paths(pattern: &[u8], world: &dyn World, budget: &Budget) -> Option<Vec<Vec<u8>>> {
     let spend = |length: usize| budget.spend(COST * (COST + length)).then_some(());
     let mut found = vec![Vec::new()];
@@ -44,7 +44,7 @@ pub(super) fn paths(pattern: &[u8], world: &dyn World, budget: &Budget) -> Optio
             }
             next.truncate(PATHS_MAX);
         }
-        // What was read from a directory is there, even if it is a link that leads nowhere.
+        // A name that was read from a directory exists, even if it is a dangling link.
         if !is_last || !has_wildcard(name) {
             next.retain(|path| status(path).is_some());
         }
@@ -73,9 +73,9 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     !hidden && rest_matches(pattern, name)
 }
 
-/// Takes time in proportion to both lengths: only the last star is ever tried again.
+/// Takes time proportional to the product of both lengths at most, because only the last star is tried again.
 fn rest_matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
-    // Behind the last star, and what it has not swallowed yet.
+    // The pattern behind the last star, and the part of the name that the star has not matched yet.
     let mut star: Option<(&[u8], &[u8])> = None;
     loop {
         if let Some((b'*', rest)) = pattern.split_first() {
@@ -106,7 +106,7 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
         [b'\\', literal, rest @ ..] => (*literal == byte).then_some(rest),
         [b'[', rest @ ..] => match set(rest, byte) {
             Some((found, rest)) => found.then_some(rest),
-            // Without its end it is a bracket.
+            // A `[` without its `]` stands for itself.
             None => (byte == b'[').then_some(rest),
         },
         [literal, rest @ ..] => (*literal == byte).then_some(rest),
@@ -114,7 +114,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// Whether a byte is in the set that begins here, and what comes behind the set; `None` if it does not end.
+/// Whether a byte is in the set that begins here, and the pattern behind the set; `None` if the set does not
+/// end.
 fn set(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, mut rest) = match pattern {
         [b'!' | b'^', rest @ ..] => (true, rest),

@@ -38,7 +38,7 @@ impl Settings {
         &self.list
     }
 
-    /// All of them, to change anything but their keys.
+    /// All of them, mutable. Their keys must not be changed.
     pub fn list_mut(&mut self) -> &mut [Setting] {
         &mut self.list
     }

@@ -1,7 +1,7 @@
 //! Bytes → entries: uWSGI's line-based ini dialect (its `core/ini.c`), with the place of every key and value.
 //!
-//! Blanks (space, tab, carriage return) around sections, keys and values mean nothing; a comment is a whole line;
-//! everything after the first `=` is the value, quotes and comment signs included.
+//! Blanks (space, tab, carriage return) around sections, keys and values mean nothing; a comment is a whole
+//! line; everything after the first `=` is the value, quotes and comment signs included.
 
 use super::magic::Substituted;
 use crate::config::bytes::split_once;
@@ -9,9 +9,9 @@ use crate::config::bytes::split_once;
 /// One `key = value` line of the section that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
-    /// What stands before the first `=`.
+    /// The text before the first `=`.
     pub key: &'a [u8],
-    /// What stands behind it; empty for a bare key, as in uWSGI.
+    /// The text behind the first `=`; empty for a bare key, as in uWSGI.
     pub value: &'a [u8],
     /// Line and column of the key, both from 1.
     pub key_at: (u32, u32),
@@ -22,7 +22,7 @@ pub(super) struct Entry<'a> {
 /// The entries of one section, in order; `None` where the section does not exist or is empty.
 pub(super) fn entries<'a>(text: &'a Substituted, section: &[u8]) -> Option<Vec<Entry<'a>>> {
     let mut entries = Vec::new();
-    // What stands before the first header belongs to a section without a name.
+    // Lines before the first header belong to a section without a name.
     let mut inside = section.is_empty();
     let mut places = Places { text, line: 1, line_start: 0, counted: 0 };
     let mut start = 0;
@@ -31,7 +31,7 @@ pub(super) fn entries<'a>(text: &'a Substituted, section: &[u8]) -> Option<Vec<E
         start += line.len() + 1;
         match stripped.first() {
             None | Some(b';' | b'#') => {}
-            // uWSGI takes the last byte for the bracket, whatever it is.
+            // As in uWSGI, the last byte counts as the bracket, whatever it is.
             Some(b'[') => {
                 inside = stripped.get(1..).and_then(<[u8]>::split_last).is_some_and(|l| l.1 == section)
             }
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn sections_are_matched_as_uwsgi_matches_them() {
-        let text = "before = 1\n[uwsgi]\na = 1\n[foo]x\nb = 2\n [uwsgi] \nc = 3\n[ uwsgi ]\nd = 4\n[\ne = 5\n[uwsgi\nf = 6";
+        let text = "before = 1\n[uwsgi]\na = 1\n[foo]x\nb = 2\n [uwsgi] \nc = 3\n\
+                    [ uwsgi ]\nd = 4\n[\ne = 5\n[uwsgi\nf = 6";
         let keys = |section| lex(text, section).into_iter().map(|found| found.0).collect::<Vec<_>>();
         assert_eq!(keys("uwsgi"), ["a", "c"]);
         assert_eq!(keys(" uwsgi "), ["d"]);

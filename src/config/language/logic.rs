@@ -13,12 +13,12 @@ use crate::config::setting::Setting;
 use crate::config::world::World;
 use crate::error::Cause;
 
-/// More repetitions than this never fit the limit on options.
+/// More repetitions than this exceed the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
 /// One more is enough to be refused.
 const ENOUGH: usize = REPETITIONS_MAX + 1;
 
-/// What a block asks.
+/// The condition of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     /// Holds or not; the flag is what it is compared with.
@@ -27,7 +27,7 @@ pub(super) enum Condition {
     ForTimes,
     ForReadline,
     ForGlob,
-    /// Only uWSGI knows: what plugins it has loaded, and what matches its regular expressions.
+    /// Only uWSGI can decide it: which plugins are loaded, and whether its regular expressions match.
     ForUwsgi,
 }
 
@@ -88,7 +88,8 @@ pub(super) struct Block {
     /// Where it was opened.
     pub at: Location,
     lines: Lines,
-    /// For `if-opt` and `if-not-opt`: what to ask again before each line, since the block's own lines count too.
+    /// For `if-opt` and `if-not-opt`: the question, asked again before each line because the block's own
+    /// lines count too.
     asks_again: Option<(Vec<u8>, bool)>,
     /// The length of the option's name in it.
     name: usize,
@@ -172,20 +173,20 @@ impl Block {
         Ok(block)
     }
 
-    /// Decides again, for the next line, what the block's own lines can change.
+    /// Decides the condition again for the next line, if the block's own lines can change it.
     pub fn ask_again(&mut self, settings: &Settings) {
         let Some((argument, expected)) = &self.asks_again else { return };
         let name = argument.get(..self.name).unwrap_or_default();
         let new = settings.list().get(self.seen..).unwrap_or_default();
         self.seen = settings.list().len();
-        // The first of a name counts, whatever comes later, and to look at a long value for each line takes long.
+        // Only the first option of a name counts, and comparing a long value for each line would take long.
         if new.iter().any(|setting| setting.key == name) {
             let (holds, item) = option(argument, settings);
             self.lines = Lines::Repeated(if holds == *expected { vec![item] } else { Vec::new() });
         }
     }
 
-    /// A block whose lines are all left out.
+    /// A block that skips all its lines.
     pub fn skipped(setting: &Setting) -> Self {
         Self::new(setting, Lines::Repeated(Vec::new()))
     }
@@ -194,7 +195,7 @@ impl Block {
         Self { key: setting.key.clone(), at: setting.at.clone(), lines, asks_again: None, name: 0, seen: 0 }
     }
 
-    /// The block that `else` makes of this one; `None` where there can be no `else`.
+    /// The block with the opposite condition, for `else`; `None` if it cannot have an `else`.
     pub fn otherwise(self) -> Option<Self> {
         if !self.key.starts_with(b"if") {
             return None;
@@ -241,12 +242,12 @@ impl Test {
     }
 }
 
-/// Whether there is such an option so far; the line that asks is one of them, as in uWSGI.
+/// Whether there is such an option so far. As in uWSGI, the line that asks counts as one.
 fn option(argument: &[u8], settings: &Settings) -> (bool, Option<Vec<u8>>) {
     compare(argument, |name| settings.value_of(name).map(<[u8]>::to_vec))
 }
 
-/// `NAME` exists, or `NAME=VALUE` is so; with the value there is.
+/// Whether the variable `NAME` exists, or has the value in `NAME=VALUE`; and its value.
 fn compare(argument: &[u8], value_of: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (bool, Option<Vec<u8>>) {
     let mut parts = argument.splitn(2, |&byte| byte == b'=');
     let value = value_of(parts.next().unwrap_or_default());

@@ -1,8 +1,8 @@
 //! Magic variables (`%n`, `%p`, …): replaced in a file's text before anything else looks at it.
 //!
-//! As in uWSGI the percent sign and the byte behind it always go: `%%` gives `%`, and a pair without a meaning gives
-//! nothing; only the one at the end of a `cpu-max = 50%` stays. Lower case tells of the file at hand, upper case of the
-//! file that was named first.
+//! As in uWSGI the percent sign and the byte behind it are always replaced: `%%` by `%`, and a pair without a
+//! meaning by nothing. Only the one at the end of `cpu-max = 50%` stays. A lower-case letter refers to the
+//! file at hand, an upper-case one to the file that was named first.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +12,7 @@ use crate::config::bytes::rsplit_once;
 use crate::config::setting::BYTES_MAX;
 use crate::config::world::World;
 
-/// More stray percent signs than this are not worth a warning each.
+/// The most stray percent signs that are warned of.
 const STRAYS_MAX: usize = 20;
 
 /// A text with its magic variables replaced, and the way back to what was written.
@@ -26,11 +26,11 @@ pub(super) struct Substituted {
 }
 
 impl Substituted {
-    /// Replaces every `%c` by what `value` has for it. A text that gets longer than [`BYTES_MAX`] is cut off behind that.
+    /// Replaces every `%c` by its `value`. The result is cut off when it exceeds [`BYTES_MAX`].
     pub fn new(original: &[u8], value: impl Fn(u8) -> Option<Vec<u8>>) -> Self {
         let mut bytes = Vec::with_capacity(original.len());
         let (mut anchors, mut strays) = (Vec::new(), Vec::new());
-        // Each is asked for once: some come from files.
+        // Each value is asked for once, because some are read from files.
         let mut known: Vec<(u8, Option<Vec<u8>>)> = Vec::new();
         let mut rest = original.iter().copied().enumerate();
         while let Some((offset, byte)) = rest.next() {
@@ -44,7 +44,7 @@ impl Substituted {
             match rest.next() {
                 // The start of a placeholder, which is for a later pass.
                 Some((_, b'(')) => bytes.extend(b"%("),
-                // uWSGI drops one that nothing follows.
+                // As in uWSGI, a percent sign at the end of the text is dropped.
                 None => strays.push(offset),
                 Some((_, name)) => {
                     let at = known.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
@@ -73,7 +73,8 @@ impl Substituted {
         &self.original
     }
 
-    /// Where in the original a byte of the result comes from; the middle of a replacement comes from its start.
+    /// The offset in the original that a byte of the result comes from. Every byte of a replacement comes
+    /// from its start.
     pub fn original_offset(&self, offset: usize) -> usize {
         let after = self.anchors.partition_point(|(end, _)| *end <= offset);
         let (base, original) =
@@ -94,7 +95,8 @@ impl Substituted {
     }
 }
 
-/// Whether this percent sign is the last of a line about `cpu-max`, as in `cpu-max = 50%`: uWSGI, which does not have that key, would drop it with the line break.
+/// Whether this percent sign ends a line with `cpu-max`, as in `cpu-max = 50%`. uWSGI, which does not know
+/// that key, would drop it together with the line break.
 fn is_share(text: &[u8], offset: usize) -> bool {
     let (before, after) =
         (text.get(..offset).unwrap_or_default(), text.get(offset + 1..).unwrap_or_default());
@@ -106,7 +108,7 @@ fn is_share(text: &[u8], offset: usize) -> bool {
             .is_some_and(|line| line.windows(7).any(|part| part == b"cpu-max"))
 }
 
-/// What a file's name gives for magic variables.
+/// The values of magic variables that come from a file's name.
 #[derive(Clone, Default)]
 pub(super) struct FileMagic {
     given: Vec<u8>,
@@ -116,10 +118,10 @@ pub(super) struct FileMagic {
 }
 
 impl FileMagic {
-    /// For a file as it was named, and the section asked of it (empty for the default one).
+    /// For a file by the name that was given, and a section of it (empty for the default one).
     pub fn new(given: &Path, section: &[u8], world: &dyn World) -> Self {
         let status = world.status(given);
-        // A symbolic link keeps its own name: many vassals may be links to one file.
+        // A symbolic link keeps its own name, because many vassals may be links to one file.
         let path = match status {
             Some(status) if !status.symlink => world.real_path(given).unwrap_or_else(|| given.to_path_buf()),
             _ => world.cwd().join(given),
@@ -155,12 +157,12 @@ impl FileMagic {
     }
 }
 
-/// uWSGI's `djb33x`, which `%j` shows of the path, byte by byte as it lies in a little-endian memory.
+/// uWSGI's `djb33x`. `%j` shows that of the path, byte by byte in little-endian order.
 fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(5381, |hash: u32, &byte| hash.wrapping_mul(33) ^ u32::from(byte))
 }
 
-/// What `%name` stands for in `file`, read on behalf of `first`.
+/// The value of `%name` in `file`, where `first` was named first.
 pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn World) -> Option<Vec<u8>> {
     let text = |text: &OsStr| Some(text.as_bytes().to_vec());
     let number = |number: u64| Some(number.to_string().into_bytes());

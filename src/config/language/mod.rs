@@ -1,13 +1,14 @@
 //! The language of the files: inputs → a flat list of expanded settings, in uWSGI's order.
 //!
-//! In: [`Input`](crate::config::input::Input)s, and a [`World`](crate::config::world::World) for what they name. Out of
-//! `expand`: [`Setting`](crate::config::setting::Setting)s with the places they were written at, and diagnostics.
+//! In: [`Input`](crate::config::input::Input)s, and a [`World`](crate::config::world::World) for what they
+//! name. Out of `expand`: [`Setting`](crate::config::setting::Setting)s with the places they were written at,
+//! and diagnostics.
 //!
-//! `magic` replaces `%n` and its kin in a text, `ini` takes the text apart into entries, `expand` adds them one by one
-//! under `logic` (`if-*`, `for*`) and runs the passes of `placeholder`; `index` finds settings by name, [`glob`] paths
-//! by pattern.
+//! `magic` replaces `%n` and its kin in a text, `ini` takes the text apart into entries, `expand` adds them
+//! one by one under `logic` (`if-*`, `for*`) and runs the passes of `placeholder`; `index` finds settings by
+//! name, `glob` paths by pattern.
 //!
-//! May not be done here: to know a key of ours. What a setting means is for `keys` and `build`.
+//! May not be done here: to know a key of the programs. The meaning of a setting is for `keys` and `build`.
 
 pub(super) mod expand;
 pub(crate) mod glob;

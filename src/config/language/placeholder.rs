@@ -1,21 +1,22 @@
 //! The passes over finished options: `$(ENV)`, then `@(file)`, then `%(name)` with uWSGI's arithmetic.
 //!
-//! What uWSGI does is kept to the letter (its `uwsgi_apply_config_pass`), oddities included: a pass goes over the options
-//! in order, so a placeholder sees earlier options expanded and later ones as written; after each replacement the
-//! scan starts again at the value's second byte; what has no value stays as it is.
+//! It does exactly what uWSGI's `uwsgi_apply_config_pass` does, oddities included: a pass goes over the
+//! options in order, so a placeholder sees earlier options expanded and later ones as written; after each
+//! replacement the scan starts again at the value's second byte; a placeholder without a value stays as it
+//! is.
 
 use std::cell::Cell;
 
 use crate::config::bytes::leading_integer;
 
-/// Bytes that one configuration may make us look at; stops values that refer to themselves, and patterns that match
-/// half the machine.
+/// Bytes that one configuration may make us look at; stops values that refer to themselves, and patterns that
+/// match half the machine.
 const WORK_MAX: usize = 64 << 20;
 
 /// The largest value.
 pub(super) const VALUE_MAX: usize = 1 << 20;
 
-/// What is left of [`WORK_MAX`].
+/// The rest of [`WORK_MAX`].
 pub(super) struct Budget(Cell<usize>);
 
 impl Budget {
@@ -28,7 +29,7 @@ impl Budget {
         self.0.get() == 0
     }
 
-    /// Takes `amount` off; `false` when there is not enough left.
+    /// Subtracts `amount`; `false` when there is not enough left.
     pub fn spend(&self, amount: usize) -> bool {
         let left = self.0.get().checked_sub(amount);
         self.0.set(left.unwrap_or(0));
@@ -36,7 +37,8 @@ impl Budget {
     }
 }
 
-/// `value` with every `symbol(name)` replaced by what `lookup` finds for the name, given the value as it is by then.
+/// `value` with every `symbol(name)` replaced by what `lookup` finds for the name, given the value as
+/// expanded so far.
 ///
 /// `Ok(None)` when there was nothing to replace.
 pub(super) fn expand(
@@ -70,7 +72,7 @@ fn replace_one(
     from: usize,
     lookup: &mut impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
-    /// How much of a reference has been seen.
+    /// How far a reference has been read.
     enum State {
         Text,
         Symbol,
@@ -101,10 +103,11 @@ fn replace_one(
     Ok(None)
 }
 
-/// The value of what stands between `%(` and `)`: a name, or words that are worked off from left to right.
+/// The value of the text between `%(` and `)`: a name, or words that are evaluated from left to right.
 ///
-/// Words are joined as text; `+`, `-`, `*` and `/` calculate with the word behind them; `++` and `--` add and subtract one.
-/// A name without a value is an empty word there. Unlike uWSGI, an overflow and a division by zero are errors.
+/// Words are joined as text; `+`, `-`, `*` and `/` calculate with the word behind them; `++` and `--` add and
+/// subtract one. A name without a value is an empty word there. Unlike uWSGI, an overflow and a division by
+/// zero are errors.
 pub(super) fn evaluate<'a>(
     expression: &[u8],
     budget: &Budget,
@@ -114,7 +117,7 @@ pub(super) fn evaluate<'a>(
         return Ok(value_of(expression).map(<[u8]>::to_vec));
     }
     let failed = |what: &str| {
-        // As much of it as anybody reads.
+        // The part of it that a message shows.
         let expression = String::from_utf8_lossy(expression.get(..80).unwrap_or(expression));
         format!("'%({expression})': {what}")
     };

@@ -9,7 +9,7 @@ use crate::place::Place;
 /// Where in a configuration something was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The file as it was named, or what stands for one, such as `command line`.
+    /// The file as it was named, or `command line`.
     pub file: Rc<str>,
     /// Line, from 1; 0 where the source has no lines.
     pub line: u32,
@@ -40,13 +40,13 @@ pub struct Located<T> {
 /// A user and groups to become, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RunAs {
-    /// The user; `None` stays what we are.
+    /// The user; `None` for no change.
     pub uid: Option<Located<Id>>,
     /// The group; `None` is the user's primary group.
     pub gid: Option<Located<Id>>,
     /// Further supplementary groups (`add-gid`).
     pub add_gids: Vec<Located<Id>>,
-    /// Whether the groups that the group database gives the user are left out.
+    /// Whether the user's groups in the group database are left out (`no-initgroups`).
     pub no_initgroups: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct RunAs {
 pub struct CgroupOption {
     /// The file's name.
     pub file: String,
-    /// What.
+    /// The value.
     pub value: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ pub enum Id {
 pub struct Address {
     /// As it was written.
     pub name: String,
-    /// What that means.
+    /// The parsed place.
     pub place: Place,
 }
 

@@ -15,9 +15,9 @@ pub struct EmperorPlan {
     pub vassals: VassalsPlan,
     /// The cgroups of the vassals.
     pub cgroups: CgroupsPlan,
-    /// Whom it becomes once it has what only its starter could open.
+    /// The user and groups that it changes to, once it has opened what only root can open.
     pub run_as: RunAs,
-    /// The capabilities that it keeps then (`cap`, bits as in capabilities(7)); `None` if that is not said.
+    /// The capabilities that it keeps then (`cap`, bits as in capabilities(7)); `None` without the key.
     pub capabilities: Option<u64>,
     /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
     pub tyrant: Option<Tyrant>,
@@ -27,17 +27,17 @@ pub struct EmperorPlan {
     pub max_throttle: Duration,
     /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
     pub as_emperor: Vec<Located<OsString>>,
-    /// Where commands for it are taken (`control`); `None` for the usual place, if that is free.
+    /// The socket for commands (`control`); `None` for the default path, if that is free.
     pub control: Option<Located<PathBuf>>,
-    /// Where its state is told as uWSGI's emperor tells it (`emperor-stats`).
+    /// The address of the stats in the format of uWSGI's emperor (`emperor-stats`).
     pub stats: Option<Located<Address>>,
-    /// Where its metrics are (`metrics`).
+    /// The address of the metrics (`metrics`).
     pub metrics: Option<Located<Address>>,
-    /// Where what the emperor and the vassals write goes (`logto`); `None` for where it goes anyway.
+    /// The file for all output of the emperor and the vassals (`logto`); `None` to leave it as it is.
     pub log: Option<Located<PathBuf>>,
     /// Whether the lines of the emperor and of `vassal-init` are JSON (`log-format`).
     pub json_log: bool,
-    /// Where the emperor's pid is written (`emperor-pidfile`).
+    /// The file for the emperor's pid (`emperor-pidfile`).
     pub pid_file: Option<Located<PathBuf>>,
 }
 
@@ -46,7 +46,7 @@ pub struct EmperorPlan {
 pub struct DiscoveryPlan {
     /// Where the vassals' files are (`emperor`).
     pub sources: Vec<Located<Source>>,
-    /// Ends of names that make a file a vassal's, besides `.ini` (`emperor-extra-extension`).
+    /// Suffixes of vassal files besides `.ini` (`emperor-extra-extension`).
     pub extra_suffixes: Vec<OsString>,
     /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
     pub nofollow: bool,
@@ -57,21 +57,24 @@ pub struct DiscoveryPlan {
 /// What all vassals of an emperor are started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VassalsPlan {
-    /// What runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's own file.
+    /// The program that runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's
+    /// own file.
     pub program: Option<Located<PathBuf>>,
     /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
     pub namespaces: u64,
-    /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them first.
+    /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them
+    /// first.
     pub as_vassal: Vec<(String, OsString)>,
-    /// What every vassal is told before its own file is read: options as text (`KEY`, `VALUE`), in order.
+    /// Options for every vassal, read before its own file, as text (`KEY`, `VALUE`), in order.
     pub before: Vec<(String, OsString)>,
-    /// The same behind its file.
+    /// Options for every vassal, read after its own file.
     pub behind: Vec<(String, OsString)>,
     /// Which vassals are only started when somebody connects, and to which address (`emperor-on-demand-*`).
     pub on_demand: Option<Located<OnDemand>>,
     /// Whether a vassal's file that is executable is run, and what it prints is the configuration.
     pub magic_exec: bool,
-    /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that was said.
+    /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that
+    /// was said.
     pub heartbeat: Option<Duration>,
 }
 
@@ -119,10 +122,11 @@ impl Default for DiscoveryPlan {
     }
 }
 
-/// What is particular about tyrant mode.
+/// The variants of tyrant mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tyrant {
-    /// Whether a symbolic link's own owner counts, and not that of the file it leads to (`emperor-tyrant-nofollow`).
+    /// Whether a symbolic link's own owner counts, and not that of the file it leads to
+    /// (`emperor-tyrant-nofollow`).
     pub nofollow: bool,
     /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
     pub initgroups: bool,
@@ -131,7 +135,7 @@ pub struct Tyrant {
 /// How the address of a vassal on demand is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnDemand {
-    /// It is in the file beside the vassal's whose name is longer by this, if there is one
+    /// The file with the vassal's name and this suffix holds it, if there is one
     /// (`emperor-on-demand-extension`).
     Extension(OsString),
     /// It is `NAME.socket` in this directory (`emperor-on-demand-directory`).
@@ -140,7 +144,7 @@ pub enum OnDemand {
     Command(OsString),
 }
 
-/// Where vassals' files are.
+/// A place of vassal files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// All vassal files of this directory.

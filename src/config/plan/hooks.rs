@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::common::{Id, Located};
 use crate::mount::request::{Mount, Umount};
 
-/// A phase of a vassal's life, in the order they come.
+/// The phases of a vassal's life, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// In the new process before anything else; configured in the emperor.
@@ -32,7 +32,7 @@ pub enum Phase {
     Accepting,
     /// After the app ended, as its user.
     AsUserAtexit,
-    /// When a checked mountpoint was lost, as the user; has no keys but `mountpoint-lost`.
+    /// After the loss of a checked mountpoint, as the user. Its only key is `mountpoint-lost`.
     MountpointLost,
 }
 
@@ -74,7 +74,7 @@ pub enum Action {
     Create(PathBuf),
     /// Writes to a file.
     Write {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// All of it, a line break included where the action adds one.
         text: OsString,
@@ -83,23 +83,23 @@ pub enum Action {
     },
     /// Writes to a named pipe that somebody reads.
     WriteFifo {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What.
+        /// The text.
         text: OsString,
         /// Whether to wait for a pipe or a reader that is not there yet (`spinningfifo`).
         wait: bool,
     },
     /// Changes a file's mode.
     Chmod {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// The mode bits.
         mode: u32,
     },
     /// Changes a file's owner.
     Chown {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// The new owner.
         user: Id,
@@ -116,19 +116,19 @@ pub enum Action {
     Chroot(PathBuf),
     /// Sets the file mode creation mask of everything that comes later.
     Umask(u32),
-    /// Waits until something is there.
+    /// Waits until a file exists.
     WaitFor {
-        /// What.
+        /// The type of the file.
         kind: WaitKind,
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
     /// Ends the vassal with this status.
     Exit(i32),
 }
 
-/// What an action touches, as far as a symbolic link of a tenant could lead root to something else; with the operation,
-/// for errors.
+/// What an action touches, as far as a tenant's symbolic link could lead root to something else; with the
+/// operation, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched<'a> {
     /// Nothing that it changes or enters by a path.
@@ -144,7 +144,8 @@ pub enum Touched<'a> {
 }
 
 impl Action {
-    /// What it touches. There is no arm for the rest: a new action does not compile before it is decided here.
+    /// What it touches. There is no arm for the rest: a new action does not compile before it is decided
+    /// here.
     pub fn touched(&self) -> Touched<'_> {
         use Touched::{Directory, Entry, File, Mountpoint, Nothing};
         match self {
@@ -161,9 +162,9 @@ impl Action {
             Self::Chroot(path) => Directory("chroot", path),
             Self::Mount(_) | Self::Umount(_) => Mountpoint,
             Self::Print(_) | Self::Putenv(..) | Self::Hostname(_) | Self::Umask(_) | Self::Exit(_) => Nothing,
-            // A command goes where it likes.
+            // The check cannot see what a command does.
             Self::Exec(_) => Nothing,
-            // Only looked at.
+            // It only looks.
             Self::WaitFor { .. } => Nothing,
         }
     }

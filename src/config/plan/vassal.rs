@@ -8,12 +8,12 @@ use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
 use super::hooks::{Action, Hook};
 use crate::mount::request::PivotRoot;
 
-/// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file says
-/// nothing.
+/// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file
+/// says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VassalPlan {
-    /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the order of
-    /// the file. Run them as they come.
+    /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the
+    /// order of the file. Run them as they come.
     pub hooks: Vec<Hook>,
     /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
     pub hook_timeout: Duration,
@@ -31,8 +31,8 @@ pub struct VassalPlan {
     pub umask: Option<u32>,
     /// What to run.
     pub app: App,
-    /// Where it says so, and under which key: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as a
-    /// whole (line 0) where no line does.
+    /// The key and place of the app: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as
+    /// a whole (line 0) if no line names the app.
     pub app_source: Located<()>,
     /// The mountpoints that are checked.
     pub mountpoints: MountpointPlan,
@@ -42,9 +42,9 @@ pub struct VassalPlan {
     pub reload_signal: Option<i32>,
     /// The sockets that PID 1 binds for the app.
     pub listen: Vec<Located<Listen>>,
-    /// Whether they outlive the instance, in the emperor's keeping (not `keep-sockets = false`).
+    /// Whether the emperor keeps the sockets between instances (not `keep-sockets = false`).
     pub keep_sockets: bool,
-    /// How much it may use.
+    /// How much the vassal and the app may use.
     pub resources: ResourcePlan,
 }
 
@@ -66,12 +66,13 @@ pub struct MountpointPlan {
 /// How the app and what hooks left running are stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopPlan {
-    /// What asks the app to stop; `None` leaves it to the app's kind ([`VassalPlan::signal_to_stop`]).
+    /// The signal that asks the app to stop; `None` for that of the app's kind
+    /// ([`VassalPlan::signal_to_stop`]).
     pub signal: Option<i32>,
     /// How long the app may take to stop before SIGKILL.
     pub timeout: Duration,
-    /// How long what hooks left running may take to flush and exit by itself once the app is gone and the hooks for the
-    /// exit have run (`unmount-timeout`).
+    /// How long processes that hooks left running may take to flush and exit by themselves, once the app has
+    /// ended and the hooks for the exit have run (`unmount-timeout`).
     pub unmount_timeout: Duration,
 }
 
@@ -104,7 +105,8 @@ pub struct Privileges {
 pub struct ResourcePlan {
     /// Cgroups that PID 1 enters before anything else (`cgroup`).
     pub cgroups: Vec<Located<PathBuf>>,
-    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`, `memory-max`, …).
+    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`,
+    /// `memory-max`, …).
     pub cgroup_options: Vec<Located<CgroupOption>>,
     /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
     pub cgroup_optional: bool,
@@ -153,23 +155,23 @@ impl Default for VassalPlan {
     }
 }
 
-/// What follows the loss of a checked mountpoint.
+/// What happens when a checked mountpoint is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountpointLost {
     /// The end of the instance.
     Destroy,
     /// The commands of the phase that mounted it run again, and the app is restarted.
     Remount,
-    /// This runs, and the app goes on.
+    /// This hook runs, and the app continues.
     Hook(Box<Hook>),
 }
 
-/// A limit of the app's (setrlimit(2)).
+/// A resource limit of the app (setrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// Of what.
+    /// The resource.
     pub resource: Limited,
-    /// How much, in bytes or pieces.
+    /// The limit, in bytes or as a count.
     pub value: u64,
 }
 
@@ -178,7 +180,7 @@ pub struct Limit {
 pub enum Limited {
     /// Address space (`limit-as`).
     AddressSpace,
-    /// The highest descriptor, and one (`limit-nofile`).
+    /// Open files: one more than the highest descriptor (`limit-nofile`).
     Descriptors,
     /// The user's processes (`limit-nproc`).
     Processes,
@@ -200,10 +202,10 @@ pub enum App {
     Program {
         /// Program and arguments; never empty.
         argv: Vec<OsString>,
-        /// Whether it keeps our privileges (`privileged-binary-patch`).
+        /// Whether it keeps the privileges of PID 1 (`privileged-binary-patch`).
         privileged: bool,
     },
-    /// Real uWSGI, configured by an ini that holds the options we do not consume, already expanded.
+    /// Real uWSGI, configured by an ini with the options that `vassal-init` does not read, already expanded.
     Uwsgi {
         /// The program (`binary-path`, default `uwsgi`).
         binary: OsString,
@@ -215,13 +217,13 @@ pub enum App {
 /// One socket that PID 1 binds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Where.
+    /// The address.
     pub address: Address,
     /// How many connections may wait to be accepted.
     pub backlog: u32,
     /// The mode of a unix socket's file (`chmod-socket`).
     pub mode: Option<u32>,
-    /// Whose that file is (`chown-socket`); the app's user binds it otherwise.
+    /// The owner of that file (`chown-socket`); without one, the app's user binds the socket.
     pub owner: Option<Owner>,
     /// Whether others may bind the same port (`reuse-port`).
     pub reuse_port: bool,
@@ -230,14 +232,14 @@ pub struct Listen {
 /// A user and a group as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The user, if it is to be another one than root.
+    /// The user; `None` for root.
     pub user: Option<Id>,
-    /// The group, if it is to be another one.
+    /// The group; `None` for that of root.
     pub group: Option<Id>,
 }
 
 impl VassalPlan {
-    /// Whether hooks run commands, which may leave daemons behind that filesystems depend on.
+    /// Whether hooks run commands: these may leave the daemons of filesystems running.
     pub fn starts_daemons(&self) -> bool {
         self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
     }
