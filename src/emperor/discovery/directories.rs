@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::inotify::{Watch, Watched};
-use super::patterns::{Wanted, below, places};
+use super::patterns::{Place, Places, Wanted, below, places};
 use super::scan::{self, Change, Entry, Listing, Rules};
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::text::later;
@@ -17,24 +17,23 @@ use crate::log::Elapsed;
 
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
 const SPACING: Duration = Duration::from_millis(50);
-/// Nor faster than so many times as long as one takes, where that is longer.
+/// Scans follow each other no faster than so many times as long as one takes, where that is longer.
 const REST: u32 = 4;
 
-/// What happens is taken in no more often than this.
+/// Events are taken in no more often than this.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A scan that nothing asked for is put off while it would take more than one part in this many of the time:
-/// with thousands of files it would be most of what an idle emperor does.
+/// A scan that no event asked for is put off while scans would take more than one part in this many of the
+/// time: with thousands of files, an idle emperor would do little else.
 const SHARE: u32 = 1000;
-/// It is put off to no more than so many intervals.
+/// A scan is put off to no more than so many intervals.
 const PUT_OFF: u32 = 10;
 
 /// All directories of an emperor.
 pub struct Directories {
-    /// What tells us of changes.
+    /// What tells of changes.
     pub watch: Watch,
-    /// With why the last look for directories failed.
-    sources: Vec<(Located<Source>, Option<Error>)>,
+    sources: Vec<SourceState>,
     directories: Vec<Directory>,
     rules: Rc<Rules>,
     interval: Duration,
@@ -43,23 +42,31 @@ pub struct Directories {
     took: Duration,
 }
 
+/// A directory or a pattern, as configured.
+struct SourceState {
+    source: Located<Source>,
+    /// Why the last look for its directories failed, if it did.
+    trouble: Option<Error>,
+}
+
+/// A directory with files of vassals.
 struct Directory {
     path: Rc<Path>,
     /// Where in the paths of its files the vassals' names begin.
     names_at: usize,
-    /// The line it comes from.
+    /// The line of the configuration that it comes from.
     source: Located<()>,
     /// Which of its names count.
     wanted: Vec<Wanted>,
-    /// The same at the scan before.
+    /// Which of its names counted at the scan before.
     before: Vec<Wanted>,
     listing: Listing,
     watched: Watched,
-    /// Why the last look failed, so that it is said once and not with every scan.
+    /// Why the last look failed, so that it is logged once and not with every scan.
     trouble: Option<Error>,
-    /// The same for the watch.
+    /// Why it cannot be watched, likewise.
     blind: Option<Error>,
-    /// Whether it has links, which lead to what is not watched.
+    /// Whether it has links: what these lead to is not watched.
     has_links: bool,
 }
 
@@ -69,11 +76,11 @@ impl Directories {
         let rules = Rc::new(rules);
         let anchored = |source: &Located<Source>| {
             let value = match &source.value {
-                // However it is written, it is the same one.
+                // Without dots and double slashes, which would make the same directory another one.
                 Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
                 Source::Pattern(path) => Source::Pattern(cwd.join(path)),
             };
-            (Located { value, ..source.clone() }, None)
+            SourceState { source: Located { value, ..source.clone() }, trouble: None }
         };
         Self {
             watch: Watch::new(Rc::clone(&rules)),
@@ -89,11 +96,11 @@ impl Directories {
     /// When the next scan is due; `now` if there was none.
     pub fn due(&self, now: Instant) -> Instant {
         let Some(last) = self.last_scan else { return now };
-        // Where nothing tells of changes, scans are the only way to find them.
-        let told = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
-        let told = self.directories.iter().all(told);
+        // Where no event tells of changes, scans are the only way to find them.
+        let tells = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
+        let all_tell = self.directories.iter().all(tells);
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
-        let regular = later(last, if told { rarely } else { self.interval });
+        let regular = later(last, if all_tell { rarely } else { self.interval });
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
         wanted.max(self.rested(last))
     }
@@ -103,22 +110,21 @@ impl Directories {
         last + SPACING.max((self.took * REST).min(self.interval))
     }
 
-    /// Until then what happens need not be taken in: it could not have us scan, or was preceded by something
-    /// else just now.
+    /// Until when events can be left alone: no scan is possible before, or others were taken in just now.
     pub fn quiet_until(&self) -> Option<Instant> {
         let scan = self.last_scan.map(|last| self.rested(last));
         scan.max(self.watch.read_at().map(|read| read + PAUSE))
     }
 
-    /// Whether the last scan would have found this file, if it were anybody's.
+    /// Whether the last scan would have found this file, if it were in one of the directories.
     pub fn looked_for(&self, file: &Path) -> bool {
         let failed =
             |directory: &Directory| directory.trouble.is_some() && file.parent() == Some(&*directory.path);
-        self.sources.iter().all(|(_, trouble)| trouble.is_none()) && !self.directories.iter().any(failed)
+        self.sources.iter().all(|source| source.trouble.is_none()) && !self.directories.iter().any(failed)
     }
 
-    /// Looks at every directory and returns what changed, by path. What cannot be read is logged, and stays
-    /// as it was.
+    /// Looks at every directory and returns what has changed. A directory that cannot be read is logged, and
+    /// its files stay as they were.
     pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
@@ -127,12 +133,12 @@ impl Directories {
             let path = &Rc::clone(&directory.path);
             let watched = self.watch.refresh(path, &mut directory.watched);
             let listed = scan::list(path, &self.rules, |name| directory.wants(name));
-            // What happened up to here may or may not be in the listing: these names are held until the next
-            // scan.
+            // Whether the listing has a change that has happened up to here is not known: such names are held
+            // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
                 log!("{error}");
             }
-            directory.say_trouble(watched, &listed, self.interval);
+            directory.log_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
             directory.has_links = new.iter().any(|(_, entry)| match entry {
                 Entry::File(stamp) => stamp.elsewhere,
@@ -145,42 +151,23 @@ impl Directories {
         changes
     }
 
-    /// Brings the set of directories up to date, and returns the end of the vassals in those that went out of
-    /// it.
+    /// Brings the set of directories up to date, and returns the end of the vassals in those that are in it
+    /// no more.
     fn find_directories(&mut self) -> Vec<(Rc<VassalFile>, Change)> {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
         }
-        let mut whole = true;
-        for (Located { value, key, at }, trouble) in &mut self.sources {
-            let places = match value {
-                Source::Directory(path) => Ok((below(path), vec![(path.clone(), Wanted::All)])),
-                Source::Pattern(pattern) => places(pattern),
-            };
-            match places {
-                Ok((names_at, places)) => {
+        let mut is_whole = true;
+        for SourceState { source, trouble } in &mut self.sources {
+            let Located { value, key, at } = source;
+            match places_of(value) {
+                Ok(places) => {
                     *trouble = None;
-                    let mut next = 0;
-                    for (path, wanted) in places {
-                        let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
-                        // Most come in the order of the last time: thousands are not each looked for among
-                        // all.
-                        if !self.directories.get(next).is_some_and(is_it) {
-                            let all = self.directories.len();
-                            next = self.directories.iter().position(is_it).unwrap_or(all);
-                        }
-                        match self.directories.get_mut(next) {
-                            Some(known) => known.wanted.push(wanted),
-                            None => {
-                                let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
-                                self.directories.push(Directory::new(path.into(), names_at, source, wanted));
-                            }
-                        }
-                        next += 1;
-                    }
+                    let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
+                    add(&mut self.directories, places, &source);
                 }
                 Err(error) => {
-                    whole = false;
+                    is_whole = false;
                     if trouble.as_ref() != Some(&error) {
                         log!("{at}: {key}: {error}; its vassals stay as they are");
                         *trouble = Some(error);
@@ -188,9 +175,14 @@ impl Directories {
                 }
             }
         }
+        self.drop_unwanted(is_whole)
+    }
+
+    /// Drops the directories of which no name counts any more; none, if the set is not a whole one.
+    fn drop_unwanted(&mut self, is_whole: bool) -> Vec<(Rc<VassalFile>, Change)> {
         let mut changes = Vec::new();
         self.directories.retain_mut(|directory| {
-            let stays = !directory.wanted.is_empty() || !whole;
+            let stays = !directory.wanted.is_empty() || !is_whole;
             if !stays {
                 let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
                 changes.extend(gone.into_iter().map(|(name, change)| (directory.file(&name), change)));
@@ -201,6 +193,34 @@ impl Directories {
             stays
         });
         changes
+    }
+}
+
+/// The places of a source, as they are now.
+fn places_of(source: &Source) -> Result<Places> {
+    match source {
+        Source::Directory(path) => {
+            let place = Place { path: path.clone(), wanted: Wanted::All };
+            Ok(Places { names_at: below(path), all: vec![place] })
+        }
+        Source::Pattern(pattern) => places(pattern),
+    }
+}
+
+/// Adds the places of a source to the directories.
+fn add(directories: &mut Vec<Directory>, Places { names_at, all }: Places, source: &Located<()>) {
+    let mut next = 0;
+    for Place { path, wanted } in all {
+        let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
+        // Most come in the order of the last time, so that thousands are not each searched for among all.
+        if !directories.get(next).is_some_and(is_it) {
+            next = directories.iter().position(is_it).unwrap_or(directories.len());
+        }
+        match directories.get_mut(next) {
+            Some(known) => known.wanted.push(wanted),
+            None => directories.push(Directory::new(path.into(), names_at, source.clone(), wanted)),
+        }
+        next += 1;
     }
 }
 
@@ -229,8 +249,8 @@ impl Directory {
         self.wanted.iter().any(|wanted| wanted.includes(name))
     }
 
-    /// One line when looking or watching begins to fail, fails differently, or works again.
-    fn say_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
+    /// Logs a line when looking or watching begins to fail, fails differently, or works again.
+    fn log_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
         let Located { key, at, .. } = &self.source;
         let trouble = listed.as_ref().err().cloned();
         if trouble != self.trouble {
@@ -244,7 +264,7 @@ impl Directory {
                 None => log!("{at}: {key}: {} can be read again", self.path.display()),
             }
         }
-        // A directory that cannot be read cannot be watched either; once is enough.
+        // A directory that cannot be read cannot be watched either: one line is enough.
         let blind = watched.err().filter(|_| trouble.is_none());
         if blind != self.blind
             && let Some(error) = &blind

@@ -35,15 +35,31 @@ impl Wanted {
     }
 }
 
-/// The directories that a pattern concerns, and which of their names: those with its files, and those on the
-/// way to them where it has wildcards, since other ones can appear there. And where in the paths the names of
-/// vassals begin: with the first part that is not the same for all.
+/// The directories of a source.
+pub struct Places {
+    /// Where in the paths of files the names of vassals begin.
+    pub names_at: usize,
+    /// All of them.
+    pub all: Vec<Place>,
+}
+
+/// A directory of a source.
+pub struct Place {
+    /// Its path.
+    pub path: PathBuf,
+    /// Which of its names count.
+    pub wanted: Wanted,
+}
+
+/// The directories that a pattern concerns: those with its files, and those on the way to them where it has
+/// wildcards, since other directories can appear there. The names of vassals begin with the first part of the
+/// paths that is not the same for all.
 ///
 /// # Errors
-/// A directory on the way that is there but cannot be read; or there are too many.
-pub fn places(pattern: &Path) -> Result<(usize, Vec<(PathBuf, Wanted)>)> {
+/// A directory on the way is there but cannot be read; there are too many directories.
+pub fn places(pattern: &Path) -> Result<Places> {
     let file = pattern.file_name().unwrap_or_default().to_owned();
-    let mut places = Vec::new();
+    let mut all = Vec::new();
     let mut reached = vec![PathBuf::new()];
     let mut names_at = None;
     for part in pattern.parent().into_iter().flat_map(Path::components) {
@@ -55,33 +71,35 @@ pub fn places(pattern: &Path) -> Result<(usize, Vec<(PathBuf, Wanted)>)> {
         let mut next = Vec::new();
         for path in reached {
             names_at.get_or_insert(below(&path));
-            subdirectories(&path, part, &mut next)?;
-            places.push((path, Wanted::Below));
+            matching(&path, part, &mut next)?;
+            all.push(Place { path, wanted: Wanted::Below });
         }
         reached = next;
     }
-    places.extend(reached.into_iter().map(|path| (path, Wanted::Matching(file.clone()))));
-    // What a wildcard has led to may lack the rest of the path; a directory that is written out is missed.
+    all.extend(reached.into_iter().map(|path| Place { path, wanted: Wanted::Matching(file.clone()) }));
+    // A directory that a wildcard stands for may lack the rest of the path. One that is written out in full
+    // is missed.
     if names_at.is_some() {
-        places.retain(|(path, _)| is_directory(path));
+        all.retain(|place| is_directory(&place.path));
     }
-    if places.len() > MATCHES_MAX {
+    if all.len() > MATCHES_MAX {
         let reason = format!("more than {MATCHES_MAX} directories match");
         return Err(Error::new("expand", pattern.display(), reason));
     }
-    Ok((names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern))), places))
+    let names_at = names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern)));
+    Ok(Places { names_at, all })
 }
 
-/// Where in the path of something in a directory its name begins.
+/// Where in the path of a file in a directory its name begins.
 pub fn below(directory: &Path) -> usize {
     directory.join("x").as_os_str().len() - 1
 }
 
-/// Adds the subdirectories, or links to some, whose names match; other files as well.
+/// Adds the paths of the names in a directory that match, whatever they are.
 ///
 /// # Errors
 /// open(2), getdents(2); a directory that is not there has none.
-fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+fn matching(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -99,7 +117,8 @@ fn subdirectories(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Res
     Ok(())
 }
 
-/// Whether it is one, as far as can be known: one that cannot be looked at is no reason to end its vassals.
+/// Whether a path is that of a directory, or may be: one that cannot be looked at is no reason to end its
+/// vassals.
 fn is_directory(path: &Path) -> bool {
     match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
         Ok(status) => FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory,

@@ -97,8 +97,8 @@ impl Discovery {
         self.found.is_empty()
     }
 
-    /// Why a file that no look has found is given up; `None` while it may still be found. A file that is there is given
-    /// up when it `is_late` and no directory has it.
+    /// Why a file that no look has found is given up; `None` while it may still be found. A file that is
+    /// there is given up when it `is_late` and no directory has it.
     pub fn given_up(&self, file: &Path, is_late: bool) -> Option<&'static str> {
         let is_there = !matches!(stat(file), Err(Errno::NOENT));
         let has_directory = file.parent().is_some_and(|directory| stat(directory).is_ok());

@@ -1,13 +1,14 @@
-//! What lies in a vassal directory, and what changed since the last look.
+//! What is in a vassal directory, and what has changed since the last look.
 //!
-//! A look that failed half-way changes nothing: only a complete listing is compared, so that a read error never
-//! looks like the deletion of running vassals.
+//! A look that fails half-way changes nothing: only a complete listing is compared, so that a read error
+//! never looks like the deletion of running vassals.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::emperor::core::file_version::FileVersion;
@@ -23,9 +24,9 @@ pub type Listing = SortedMap<OsString, Entry>;
 pub enum Entry {
     /// A regular file.
     File(Stamp),
-    /// Something that cannot be a vassal, and why.
+    /// It cannot be a vassal, for this reason.
     Refused(&'static str),
-    /// The kernel would not say what it is.
+    /// It could not be looked at.
     Unknown(Errno),
 }
 
@@ -34,41 +35,44 @@ pub enum Entry {
 pub struct Stamp {
     /// Its version.
     pub version: FileVersion,
-    /// Whether the file may be somewhere else, by a symbolic link: then the watch of the directory does not tell of it.
+    /// Whether the file may be elsewhere, by a symbolic link: then the watch of the directory does not tell
+    /// of it.
     pub elsewhere: bool,
-    /// Whether the last listing has had a link to nothing there.
+    /// Whether the last listing had a link to nothing in its place.
     pub lost: bool,
 }
 
-/// What is refused where a link leads nowhere.
+/// Why a link is refused that leads nowhere.
 const NOTHING: &str = "a symbolic link to nothing";
 
 /// What happened to a name between two listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A vassal's file is there that was not.
+    /// The file of a vassal is there now.
     Appeared,
-    /// It is another version of the file.
+    /// The file is another version.
     Changed,
-    /// It is gone, or is no vassal's file any more.
+    /// The file is gone, or not a vassal's any more.
     Removed,
-    /// It is there but cannot be a vassal, for this reason.
+    /// What is there cannot be a vassal, for this reason.
     Refused(String),
 }
 
-/// What makes a file a vassal's, and what makes it another version.
+/// Which files are those of vassals, and what makes a file another version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
     /// Ends of names that count besides `.ini` (`emperor-extra-extension`).
     pub extra_suffixes: Vec<OsString>,
-    /// Whether a symbolic link's own time counts, and not that of what it leads to (`emperor-nofollow`).
+    /// Whether the time of a symbolic link itself counts, and not that of the file it leads to
+    /// (`emperor-nofollow`).
     pub nofollow: bool,
-    /// Whose file it is, where that matters (`emperor-tyrant`).
+    /// Whose a file is, where that matters (`emperor-tyrant`).
     pub owners: Owners,
 }
 
 impl Rules {
-    /// Whether a file of that name is a vassal's: `*.ini`, but none of the names editors give their temporary files.
+    /// Whether a file of that name is a vassal's: `*.ini`, but not one of the names that editors give their
+    /// temporary files.
     pub fn is_vassal(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
         let ends = |suffix: &[u8]| name.len() > suffix.len() && name.ends_with(suffix);
@@ -78,10 +82,10 @@ impl Rules {
     }
 }
 
-/// Reads `directory` to its end and looks at the files that `wanted` names.
+/// Reads a directory to its end and looks at the files whose names are `wanted`.
 ///
 /// # Errors
-/// Whatever open(2) and getdents(2) have to say; then nothing is known about any file.
+/// open(2), getdents(2); then nothing is known about any file.
 pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) -> Result<Listing> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = || directory.display();
@@ -94,38 +98,41 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
         if !rules.is_vassal(name) || !wanted(name) {
             continue;
         }
-        let look = |flags| rustix::fs::statx(&fd, entry.file_name(), flags, StatxFlags::BASIC_STATS);
-        let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
-        let found = match look(AtFlags::empty()) {
-            Err(Errno::NOENT | Errno::NOTDIR) if entry.file_type() == FileType::Symlink => {
-                Entry::Refused(NOTHING)
-            }
-            Err(Errno::LOOP) => Entry::Refused("symbolic links in a circle"),
-            // Deleted in between.
-            Err(Errno::NOENT) => continue,
-            Err(errno) => Entry::Unknown(errno),
-            Ok(stat) => match FileType::from_raw_mode(stat.stx_mode.into()) {
-                FileType::RegularFile => {
-                    let version = if rules.nofollow { itself() } else { Ok(stat) };
-                    let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(stat) };
-                    match (version, owner) {
-                        (Ok(version), Ok(owner)) => {
-                            let elsewhere = !rules.nofollow && entry.file_type() != FileType::RegularFile;
-                            Entry::File(stamp(&version, &owner, rules.owners, elsewhere))
-                        }
-                        // Deleted in between.
-                        (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => continue,
-                        (Err(errno), _) | (_, Err(errno)) => Entry::Unknown(errno),
-                    }
-                }
-                other => Entry::Refused(kind(other)),
-            },
-        };
-        files.push((name.to_owned(), found));
+        if let Some(found) = look(&fd, &entry, rules) {
+            files.push((name.to_owned(), found));
+        }
     }
     let mut listing = Listing::default();
     listing.add(files);
     Ok(listing)
+}
+
+/// Looks at a name of a directory; `None` if it was deleted meanwhile.
+fn look(directory: &OwnedFd, entry: &DirEntry, rules: &Rules) -> Option<Entry> {
+    let look = |flags| statx(directory, entry.file_name(), flags, StatxFlags::BASIC_STATS);
+    let is_link = entry.file_type() == FileType::Symlink;
+    let file = match look(AtFlags::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) if is_link => return Some(Entry::Refused(NOTHING)),
+        Err(Errno::LOOP) => return Some(Entry::Refused("symbolic links in a circle")),
+        Err(Errno::NOENT) => return None,
+        Err(errno) => return Some(Entry::Unknown(errno)),
+        Ok(file) => file,
+    };
+    let kind = FileType::from_raw_mode(file.stx_mode.into());
+    if kind != FileType::RegularFile {
+        return Some(Entry::Refused(not_a_file(kind)));
+    }
+    let itself = || look(AtFlags::SYMLINK_NOFOLLOW);
+    let version = if rules.nofollow { itself() } else { Ok(file) };
+    let owner = if rules.owners == Owners::OfLinks { itself() } else { Ok(file) };
+    match (version, owner) {
+        (Ok(version), Ok(owner)) => {
+            let elsewhere = !rules.nofollow && entry.file_type() != FileType::RegularFile;
+            Some(Entry::File(stamp(&version, &owner, rules.owners, elsewhere)))
+        }
+        (Err(Errno::NOENT), _) | (_, Err(Errno::NOENT)) => None,
+        (Err(errno), _) | (_, Err(errno)) => Some(Entry::Unknown(errno)),
+    }
 }
 
 fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
@@ -141,9 +148,9 @@ fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Sta
     Stamp { version, elsewhere, lost: false }
 }
 
-/// Brings `old` up to date with a complete listing and returns what changed.
+/// Brings `old` up to date with a complete listing and returns what has changed.
 ///
-/// A name for which `held` says so stays as it was, whatever the listing has: it is being written. So does a
+/// A name that is `held` stays as it was, whatever the listing has: its file is being written. So does a
 /// known file that could not be looked at this time.
 pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
     let mut changes = Vec::new();
@@ -163,7 +170,8 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
             continue;
         }
         let mut known = old.get_mut(&name);
-        // Some editors move the old file away before they write the new one; what a link leads to has no watch that tells.
+        // Some editors move the old file away before they write the new one. Of a file that a link leads to
+        // no event tells.
         if let (Some(Entry::File(stamp)), Entry::Refused(NOTHING)) = (&mut known, &entry)
             && !stamp.lost
         {
@@ -171,25 +179,11 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
             continue;
         }
         let before = known.as_deref();
-        if before == Some(&entry) {
+        let is_known_file = matches!(before, Some(Entry::File(_)));
+        if before == Some(&entry) || is_known_file && matches!(entry, Entry::Unknown(_)) {
             continue;
         }
-        match (before, &entry) {
-            (Some(Entry::File(_)), Entry::File(_)) => changes.push((name.clone(), Change::Changed)),
-            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::File(_)) => {
-                changes.push((name.clone(), Change::Appeared));
-            }
-            (Some(Entry::File(_)), Entry::Unknown(_)) => continue,
-            (None | Some(Entry::Refused(_) | Entry::Unknown(_)), Entry::Unknown(errno)) => {
-                changes.push((name.clone(), Change::Refused(Described(*errno).to_string())));
-            }
-            (_, Entry::Refused(why)) => {
-                if matches!(before, Some(Entry::File(_))) {
-                    changes.push((name.clone(), Change::Removed));
-                }
-                changes.push((name.clone(), Change::Refused((*why).to_owned())));
-            }
-        }
+        changes.extend(changes_to(&entry, is_known_file).into_iter().map(|change| (name.clone(), change)));
         match known {
             Some(known) => *known = entry,
             None => fresh.push((name, entry)),
@@ -199,8 +193,19 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
     changes
 }
 
-/// What stands where a file was expected.
-fn kind(kind: FileType) -> &'static str {
+/// What a new entry means for a name which may have been that of a known file.
+fn changes_to(entry: &Entry, is_known_file: bool) -> Vec<Change> {
+    match entry {
+        Entry::File(_) if is_known_file => vec![Change::Changed],
+        Entry::File(_) => vec![Change::Appeared],
+        Entry::Unknown(errno) => vec![Change::Refused(Described(*errno).to_string())],
+        Entry::Refused(why) if is_known_file => vec![Change::Removed, Change::Refused((*why).to_owned())],
+        Entry::Refused(why) => vec![Change::Refused((*why).to_owned())],
+    }
+}
+
+/// What is there in the place of a file.
+fn not_a_file(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
         FileType::Directory => "a directory, not a file",
