@@ -1,4 +1,4 @@
-//! The files that an emperor writes: the log, and its pid.
+//! The files that an emperor writes: its log, and its pid file.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +11,9 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::sys::fd::write_all;
 
-/// Makes a file our standard output and error, and thereby that of the vassals: ours, theirs and their apps' lines are
-/// appended to it. A file that is truncated by somebody else (logrotate's `copytruncate`) goes on from its beginning.
+/// Makes a file the standard output and error of the emperor, and thereby of the vassals: the lines of both
+/// programs and of the apps are appended to it. When another program truncates the file (logrotate's
+/// `copytruncate`), the next line is at its beginning.
 ///
 /// # Errors
 /// open(2); ENXIO for a fifo that nobody reads.
@@ -20,7 +21,7 @@ pub fn log_to(path: &Path) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
-    // Nothing is waited for while opening; but apps expect a descriptor that waits.
+    // A fifo is opened without waiting for a reader; but apps expect a descriptor that waits.
     let file = open(path, flags | OFlags::NONBLOCK, mode).context("open", failed())?;
     let blocking = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
     blocking.context("open", failed())?;
@@ -28,22 +29,24 @@ pub fn log_to(path: &Path) -> Result<()> {
     rustix::stdio::dup2_stderr(&file).context("log to", failed())
 }
 
-/// Whether that file is our log already, as in an emperor that was upgraded: another user than at first, it may not be
-/// able to open it again.
+/// Whether a file is the log already, as in an emperor that was upgraded: as another user than at first, it
+/// may not be able to open the file again.
 pub fn is_log(path: &Path) -> bool {
     let (log, there) = (fstat(rustix::stdio::stdout()), stat(path));
     log.and_then(|log| there.map(|there| (log.st_dev, log.st_ino) == (there.st_dev, there.st_ino)))
         == Ok(true)
 }
 
-/// The file with our pid; it goes with us.
+/// The file with the pid of the emperor; it is removed when the emperor ends.
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes it, over whatever was there. One that says so already was ours before an upgrade, and maybe root's.
+    /// Writes the file, over whatever is there. One with the right pid is from before an upgrade, and may be
+    /// root's.
     ///
     /// # Errors
-    /// open(2), write(2); something else has its name: a fifo would have us wait for a reader.
+    /// open(2), write(2); what is there is not a regular file: a fifo would have the emperor wait for a
+    /// reader.
     pub fn new(path: &Path) -> Result<Self> {
         let file = Self(path.to_owned());
         if file.is_ours() {
@@ -60,13 +63,13 @@ impl PidFile {
         Ok(file)
     }
 
-    /// Another emperor may have written its own into it.
+    /// Whether the file has the emperor's pid: another emperor may have written its own.
     fn is_ours(&self) -> bool {
         let text = files::open_file(&self.0).and_then(files::read_all);
         text.is_ok_and(|text| text == content().as_bytes())
     }
 
-    /// Removes the one that the program in whose place we are has written, if it is to be somewhere else now.
+    /// Removes the file that the program before this one has written, if it is to be elsewhere now.
     pub fn moves(before: &[u8], now: Option<&Path>) {
         let before = Path::new(OsStr::from_bytes(before));
         if now != Some(before) {
@@ -74,7 +77,7 @@ impl PidFile {
         }
     }
 
-    /// Its path, for a program that takes our place.
+    /// Its path, for the next program.
     pub fn save(&self) -> Vec<u8> {
         self.0.as_os_str().as_bytes().to_vec()
     }

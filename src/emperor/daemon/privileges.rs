@@ -1,8 +1,8 @@
-//! Who the emperor is: whom it was started as, or a user that it becomes once it has what only root could
-//! open.
+//! The user of the emperor: the one that it was started as, or one that it becomes once everything is open
+//! that only root can open.
 //!
-//! The capabilities that it keeps are also ambient: those that a vassal-init needs for a jail, or to become
-//! another user, it has from here. It leaves nothing of them to an app that does not ask for it.
+//! The capabilities that it keeps are also ambient: from here a vassal-init has those that it needs for a
+//! jail, or to become another user. It hands none of them on to an app that does not ask for it.
 
 use rustix::thread::CapabilitySet;
 
@@ -12,23 +12,23 @@ use crate::emperor::api::server::Server;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity, held};
 
-/// What is taken to run vassals as the owners of their files, and to end them.
+/// What it takes to run vassals as the owners of their files, and to end them.
 const OF_TYRANTS: CapabilitySet =
     CapabilitySet::KILL.union(CapabilitySet::SETGID).union(CapabilitySet::SETUID);
 
-/// A user to become, with nothing left to look up.
+/// A user to become: everything about it is known.
 pub struct User {
     identity: Identity,
     confinement: Confinement,
 }
 
 impl User {
-    /// The plan's; `None` for an emperor that is it already. A program that was started by an upgrade has to
-    /// be: it would not be root any more, or leave vassals behind that are.
+    /// The user of the plan; `None` if the emperor is that user already. A program that was started by an
+    /// upgrade has to be: either it is not root any more, or it would leave vassals behind that are.
     ///
     /// # Errors
-    /// An unknown name; capabilities that the plan cannot do without; we are somebody else, and cannot change
-    /// that.
+    /// An unknown name; the plan cannot do without capabilities that it does not keep; the emperor is another
+    /// user, and cannot change that.
     pub fn of(plan: &EmperorPlan, upgraded: bool) -> Result<Option<Self>> {
         let identity = Identity::resolve(&plan.run_as, &Accounts::read())?;
         let has = held()?.permitted;
@@ -38,7 +38,7 @@ impl User {
             None if identity.is_ordinary() => (CapabilitySet::empty(), CapabilitySet::empty()),
             None => (has, CapabilitySet::empty()),
         };
-        insist(plan, kept)?;
+        suffice(plan, kept)?;
         if identity.is_ours() && kept == has {
             return Ok(None);
         }
@@ -55,7 +55,7 @@ impl User {
         }))
     }
 
-    /// Becomes the user for good; the emperor's sockets are its own from then on.
+    /// Becomes the user for good. The files of the emperor's sockets are given to that user first.
     ///
     /// # Errors
     /// The step that failed. The caller must exit.
@@ -78,9 +78,12 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
     crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")
 }
 
-/// Without these not one vassal would start.
-fn insist(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
-    // In a user namespace of its own a vassal may make the others.
+/// Whether the capabilities that are kept suffice to start vassals at all.
+///
+/// # Errors
+/// They do not.
+fn suffice(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
+    // In a user namespace of its own a vassal needs no capability to make the other ones.
     let is_privileged =
         plan.vassals.namespaces != 0 && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 == 0;
     let (key, reason) = if plan.tyrant.is_some() && !kept.contains(OF_TYRANTS) {

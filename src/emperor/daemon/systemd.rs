@@ -1,4 +1,4 @@
-//! What systemd wants to hear (sd_notify(3)): that we are ready, how it goes, and that we are alive.
+//! What systemd is told (sd_notify(3)): that the emperor is ready, what its status is, and that it is alive.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -13,26 +13,37 @@ use crate::sys::clock;
 /// The status is sent no more often than this.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
-/// Whoever has asked for a reload is not kept waiting for longer, whatever becomes of the vassals.
+/// A reload counts as done after this time, whatever becomes of the vassals.
 const RELOADING: Duration = Duration::from_secs(60);
 
-/// Who is to be told, if anybody, and what is due.
+/// Where systemd listens, if it does, and what it is to be told when.
 #[derive(Default)]
 pub struct Notifier {
     socket: Option<(OwnedFd, SocketAddrUnix)>,
-    /// How often to say that we are alive, and when next.
-    watchdog: Option<(Duration, Instant)>,
-    /// What was said last, and when.
-    status: Option<(String, Instant)>,
-    /// Whether there may be another status since, which could not be sent yet.
+    watchdog: Option<Watchdog>,
+    /// The status that was told last.
+    status: Option<Told>,
+    /// Whether the status may have changed since, and it was too early to tell that.
     status_waits: bool,
     ready: bool,
-    /// By when a reload counts as done.
+    /// When a reload counts as done.
     reloaded_by: Option<Instant>,
 }
 
+/// When to tell that the emperor is alive.
+struct Watchdog {
+    interval: Duration,
+    next: Instant,
+}
+
+/// A status, and when it was told.
+struct Told {
+    text: String,
+    at: Instant,
+}
+
 impl Notifier {
-    /// Whom the environment names. Nobody is no mistake, and neither is somebody who cannot be told.
+    /// Reads the environment. It is no mistake if that names no socket, or one that cannot be reached.
     pub fn new(environment: &[(OsString, OsString)], now: Instant) -> Self {
         let value = |wanted: &str| {
             let variable = environment.iter().find(|(name, _)| name == wanted);
@@ -46,57 +57,56 @@ impl Notifier {
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
-        let for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let interval = number("WATCHDOG_USEC").filter(|&usec| usec > 0 && for_us);
-        // At twice the rate that is asked for, as sd_watchdog_enabled(3) recommends.
-        let watchdog = interval.map(|usec| (Duration::from_micros(usec / 2), now));
+        let is_for_emperor = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let interval = number("WATCHDOG_USEC").filter(|&usec| usec > 0 && is_for_emperor);
+        // Twice as often as is asked for, as sd_watchdog_enabled(3) recommends.
+        let watchdog = interval.map(|usec| Watchdog { interval: Duration::from_micros(usec / 2), next: now });
         Self { socket: socket.ok().zip(address.ok()), watchdog, ..Self::default() }
     }
 
     /// When [`Notifier::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let status = self.status_due().filter(|_| self.status_waits);
-        self.watchdog.map(|(_, next)| next).into_iter().chain(self.reloaded_by).chain(status).min()
+        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
+        watchdog.into_iter().chain(self.reloaded_by).chain(status).min()
     }
 
     /// When the next status may be sent.
     fn status_due(&self) -> Option<Instant> {
-        self.status.as_ref().map(|(_, sent)| *sent + STATUS_EVERY)
+        self.status.as_ref().map(|told| told.at + STATUS_EVERY)
     }
 
-    /// Says that we are alive when it is time.
+    /// Tells that the emperor is alive, when it is time for that.
     pub fn time(&mut self, now: Instant) {
-        if let Some((interval, next)) = self.watchdog
-            && next <= now
-        {
-            self.watchdog = Some((interval, later(now, interval)));
-            self.say("WATCHDOG=1");
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.next <= now) {
+            watchdog.next = later(now, watchdog.interval);
+            self.send("WATCHDOG=1");
         }
     }
 
-    /// Everything there was to start has been started, and what was to reload has, unless it `is_reloading`.
-    /// Only the first time is news.
+    /// Tells that the emperor is ready, once: everything that there was to start has been started, and no
+    /// vassal `is_reloading` any more after a reload.
     pub fn ready(&mut self, now: Instant, is_reloading: impl FnOnce() -> bool) {
         let waits = self.reloaded_by.is_some_and(|until| now < until);
         if !(self.ready || waits && is_reloading()) {
             self.ready = true;
             self.reloaded_by = None;
-            self.say("READY=1");
+            self.send("READY=1");
         }
     }
 
-    /// All vassals are told to reload.
+    /// Tells that all vassals are reloaded.
     pub fn reloading(&mut self, now: Instant) {
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_micros()));
         self.ready = false;
         self.reloaded_by = Some(now + RELOADING);
     }
 
-    /// We are on our way out, and will not be ready any more.
+    /// Tells that the emperor is stopping, and will not be ready any more.
     pub fn stopping(&mut self) {
         self.ready = true;
         self.reloaded_by = None;
-        self.say("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
     /// Whether the present status is to be sent. Where it is too early for that, [`Notifier::deadline`] tells
@@ -107,16 +117,16 @@ impl Notifier {
         self.socket.is_some() && is_due
     }
 
-    /// How it goes, in one line. The same as before is no news.
+    /// Tells the status, a line; not if it is the same as before.
     pub fn status(&mut self, status: String, now: Instant) {
-        if self.status.as_ref().is_none_or(|(before, _)| *before != status) {
-            self.say(&format!("STATUS={status}"));
+        if self.status.as_ref().is_none_or(|told| told.text != status) {
+            self.send(&format!("STATUS={status}"));
         }
-        self.status = Some((status, now));
+        self.status = Some(Told { text: status, at: now });
     }
 
-    /// Never waits: whoever does not read misses it.
-    fn say(&self, text: &str) {
+    /// Never waits: what does not fit into the socket is lost.
+    fn send(&self, text: &str) {
         if let Some((socket, address)) = &self.socket {
             let _ = sendto(socket, text.as_bytes(), SendFlags::NOSIGNAL, address);
         }

@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: u64 = 0x6367_7270;
 
-/// All that limits are there for: what the files of vassals ask for is not known yet.
+/// Every controller that has limits: which ones the files of vassals ask for is not known yet.
 const CONTROLLERS: [&[u8]; 8] =
     [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
 
@@ -31,7 +31,7 @@ pub struct Cgroups {
     is_prepared: Cell<bool>,
 }
 
-/// The cgroup of one instance, which ends with it: what is left in it is killed, and it is removed.
+/// The cgroup of one instance. It ends with the instance: what is left in it is killed, and it is removed.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -39,7 +39,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// One that was made, here or by the program before this one.
+    /// A cgroup that was made, by this program or by the one before it.
     pub fn new(path: PathBuf, removals: &Rc<Removals>) -> Self {
         Self { path, removals: Rc::clone(removals) }
     }
@@ -62,7 +62,7 @@ impl Drop for Cgroup {
 }
 
 impl Cgroups {
-    /// The plan's, if it wants any. The directory is not looked at before the first instance.
+    /// Those of the plan, if it has any. The directory is not looked at before the first instance.
     pub fn of(plan: &CgroupsPlan) -> Option<Self> {
         Some(Self {
             directory: plan.directory.as_ref()?.value.clone(),
@@ -72,10 +72,11 @@ impl Cgroups {
         })
     }
 
-    /// The plan's, if it wants any; the directory is created if it is not there.
+    /// Those of the plan, if it has any; the directory is created if it is not there.
     ///
     /// # Errors
-    /// It is not there, and cannot be created, or is no cgroup of version 2; not if cgroups are optional.
+    /// The directory is not there and cannot be created, or is no cgroup of version 2; not if cgroups are
+    /// optional.
     pub fn new(plan: &CgroupsPlan) -> Result<Option<Self>> {
         let (Some(cgroups), Some(Located { key, at, .. })) = (Self::of(plan), &plan.directory) else {
             return Ok(None);
@@ -101,21 +102,21 @@ impl Cgroups {
             return Err(Error::new("use", directory.display(), reason));
         }
         for controller in CONTROLLERS {
-            // Those that are not to be had are missed by the limit that needs one, and it says so.
+            // A controller that cannot be had is named in the error of the limit that needs it.
             let _ = cgroup::write(&directory.join("cgroup.subtree_control"), controller);
         }
         self.is_prepared.set(true);
         Ok(())
     }
 
-    /// Makes the cgroup of an instance to be, and opens it for clone3(2).
+    /// Makes the cgroup of an instance that is about to be created, and opens it for clone3(2).
     ///
     /// # Errors
-    /// What was in an earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if
+    /// An earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if
     /// cgroups are optional.
     pub fn make(&self, vassal: &OsStr, removals: &Rc<Removals>) -> Result<Option<(Cgroup, OwnedFd)>> {
         let (name, path) = (readable(vassal), self.path(vassal));
-        // Never one that there was: it has limits and counts of its own, and where cgroup.kill has been
+        // An earlier one is never used again: it has limits and counts of its own, and once cgroup.kill was
         // written to, newer kernels kill at once what clone3(2) creates there.
         removals.remove_now(&path)?;
         match self.try_make(path, &name, removals) {
@@ -135,14 +136,15 @@ impl Cgroups {
         Ok((cgroup, fd))
     }
 
-    /// Marked, as a vassal may be named like one of the files that the kernel puts there; and in one part.
+    /// The path of a vassal's cgroup. Its name is marked, as a vassal may be named like a file that the
+    /// kernel puts there, and has no slash.
     fn path(&self, vassal: &OsStr) -> PathBuf {
         let mut name = b"v-".to_vec();
         for &byte in vassal.as_bytes() {
             match byte {
                 b'/' => name.extend(b"%2f"),
                 b'%' => name.extend(b"%25"),
-                // The kernel takes no such name.
+                // The kernel refuses it in a name.
                 b'\n' => name.extend(b"%0a"),
                 _ => name.push(byte),
             }

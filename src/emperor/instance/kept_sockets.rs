@@ -12,17 +12,18 @@ use crate::sys::fd;
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The one that we listen on ourselves. It is not the vassal's: whatever becomes of that, it stays.
+    /// The on-demand socket, on which the emperor itself listens. Whatever becomes of the vassal's sockets,
+    /// it stays.
     demand: Option<KeptSocket>,
-    /// Its file.
+    /// The file of the on-demand socket.
     file: Option<SocketFile>,
     sockets: Vec<KeptSocket>,
-    /// Who has bound them; root where nobody else does.
+    /// Who has bound the others: root, if not the owner of the vassal's file.
     owner: Owner,
 }
 
 impl Kept {
-    /// Keeps one more. PID 1 asks for no more than there may be, and has said so.
+    /// Keeps one more. PID 1 does not ask for more than there may be, and logs that.
     pub fn keep(&mut self, socket: KeptSocket) {
         self.sockets.retain(|other| other.id != socket.id);
         if self.sockets.len() < SOCKETS_MAX && !socket.id.is_on_demand {
@@ -35,13 +36,14 @@ impl Kept {
         self.demand.as_ref().map(|socket| (&socket.id.place, socket.fd.as_fd()))
     }
 
-    /// Whether nobody can connect to that socket any more: its file, if it has one, is gone, or an instance has shut it down.
+    /// Whether no client can connect to the on-demand socket any more: its file, if it has one, is gone, or
+    /// an instance has shut it down.
     pub fn is_lost(&self) -> bool {
         self.file.as_ref().is_some_and(|file| !file.is_there())
             || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
     }
 
-    /// Listens there ourselves from now on, or not any more.
+    /// Takes another on-demand socket, or none.
     pub fn set_demand(&mut self, socket: Option<(Place, OwnedFd, Option<SocketFile>)>) {
         (self.demand, self.file) = match socket {
             Some((place, fd, file)) => {
@@ -52,12 +54,12 @@ impl Kept {
         };
     }
 
-    /// Closes all but these.
+    /// Closes all but these; the on-demand socket stays.
     pub fn retain(&mut self, ids: &[SocketId]) {
         self.sockets.retain(|socket| ids.contains(&socket.id));
     }
 
-    /// The next instance is this user's: what somebody else has bound is not for it, and closed.
+    /// The next instance is this user's. Sockets that another user has bound are not for it, and are closed.
     pub fn belong_to(&mut self, owner: Owner) {
         if self.owner != owner {
             self.close();
@@ -65,7 +67,7 @@ impl Kept {
         }
     }
 
-    /// Closes all that are the vassal's. How many there were.
+    /// Closes all but the on-demand socket; returns how many there were.
     pub fn close(&mut self) -> usize {
         std::mem::take(&mut self.sockets).len()
     }
@@ -90,13 +92,13 @@ impl Kept {
         self.all().try_for_each(send)
     }
 
-    /// For a program that takes our place.
+    /// For the next program.
     pub fn save(&self) -> SavedSockets {
         let save = |socket: &KeptSocket| SavedSocket { id: socket.id.clone(), socket: socket.fd.as_raw_fd() };
         SavedSockets { sockets: self.all().map(save).collect(), owner: self.owner }
     }
 
-    /// Those of the program in whose place we are. One that is not there was lost: it is bound anew.
+    /// Takes over those of the program before this one. One that is not there was lost: it is bound anew.
     pub fn resume(saved: &SavedSockets) -> Self {
         let taken = saved.sockets.iter().filter_map(|SavedSocket { id, socket }| {
             Some(KeptSocket { id: id.clone(), fd: fd::inherited(*socket).ok()? })

@@ -1,9 +1,11 @@
 //! Instances as processes.
 //!
-//! [`spawner`] creates one, [`process`] holds its descriptors and speaks over its link; the other files
-//! are what it needs: cgroups, sockets, the file of its owner.
+//! In: the file of a vassal, and the sockets that are kept for it. Out: a [`process::Process`], which has the descriptors
+//! and the messages of an instance. [`spawner`] creates it, with the rights of the file's owner ([`owned_file`]), in a
+//! cgroup ([`cgroups`], taken down by [`cgroup_removal`]), with what the emperor itself was started with ([`origin`]).
+//! [`kept_sockets`] and [`on_demand`] hold the sockets of a vassal between its instances, over [`socket_file`].
 //!
-//! Nothing here decides whether an instance is wanted: the supervisor asks for one, and for its end.
+//! May not be done here: decide whether an instance is wanted. The supervisor asks for one, and for its end.
 
 pub mod cgroup_removal;
 pub mod cgroups;

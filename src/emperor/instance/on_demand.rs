@@ -1,6 +1,7 @@
 //! Vassals on demand: at which address the first connection is waited for, and the socket that is there.
 //!
-//! We only ever listen. The connection itself is the instance's: it inherits the socket, and accepts what waits there.
+//! The emperor only listens. It accepts nothing: the instance inherits the socket, and the app accepts the
+//! connections that wait there.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,14 +23,14 @@ const BACKLOG: i32 = 1024;
 /// More than an address needs.
 pub const ADDRESS_MAX: usize = 4096;
 
-/// The address of the vassal whose file is at `path`; `None` for one that is not on demand. In tyrant mode
-/// (`trusts_root_only`) a user does not get to name where we, who are root, bind a socket.
+/// The address of the vassal whose file is at `path`; `None` if it is not on demand. In tyrant mode
+/// (`trusts_root_only`) no user may say where the emperor, which is root, binds a socket.
 ///
 /// # Errors
 /// The file that names it cannot be read, is not root's, or holds no address.
 pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<Option<Address>> {
     let text = match rule {
-        // It takes its time: see [`crate::emperor::commands::on_demand_exec`].
+        // A command takes its time: see [`crate::emperor::commands::on_demand_exec`].
         OnDemand::Command(_) => return Ok(None),
         OnDemand::Directory(directory) => {
             let mut name = vassal_name(path.file_name().unwrap_or_default()).to_owned();
@@ -45,7 +46,8 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
                 file => file.context("open", beside.display())?,
             };
             let opened = fstat(&file).context("look at", beside.display())?;
-            // A link of a user's would have us read, and quote, what only we may.
+            // A link of a user's would have the emperor read, and quote in its log, a file that the user may
+            // not read.
             let is_itself =
                 lstat(beside).is_ok_and(|there| socket_file::id(&there) == socket_file::id(&opened));
             if trusts_root_only && !(opened.st_uid == 0 && is_itself) {
@@ -58,22 +60,24 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
     parse(&text, path).map(Some)
 }
 
-/// The address in the first line of what a file or a command says of the vassal whose file is at `path`.
+/// The address in the first line that a file or a command has for the vassal whose file is at `path`.
 ///
 /// # Errors
-/// There is none.
+/// The line is not an address.
 pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     let line = line.get(..ADDRESS_MAX).unwrap_or(line);
     config::address(line).map_err(|why| Error::new("take an address for", path.display(), why))
 }
 
-/// A socket that listens there, and its file. Whoever may reach that may connect: the vassal's user is not ours.
+/// A socket that listens at an address, and its file. Any user may connect that may reach the file: the
+/// clients of the vassal are not the emperor's user.
 ///
 /// # Errors
-/// Somebody listens there, or something else is there; as socket(2), bind(2).
+/// Another process listens there, or something else is there; as socket(2), bind(2).
 pub fn open(address: &Address) -> Result<(OwnedFd, Option<SocketFile>)> {
-    // Not by its path afterwards: in a user's directory that may lead to another file by then.
+    // The mode is not changed by the path afterwards: in a user's directory that may lead to another file by
+    // then.
     let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
     let opened = socket_file::listen_on(address, false);
     rustix::process::umask(before);

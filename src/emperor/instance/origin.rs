@@ -18,7 +18,7 @@ pub const TRIAL_VARIABLE: &str = "EMPEROR_TRIAL";
 
 /// What this program was started with, and what those that it starts get back.
 pub struct Origin {
-    /// The environment variables.
+    /// The environment variables, without those between programs of ours.
     pub environment: Vec<(OsString, OsString)>,
     inherited: Inherited,
     nofile: Rlimit,
@@ -58,13 +58,13 @@ impl Origin {
         }
     }
 
-    /// What we do with signals ourselves is undone; but all of them stay blocked.
+    /// Undoes what this program has changed about signals for itself; all of them stay blocked.
     pub fn restore_dispositions(&self) {
         self.inherited.restore_dispositions();
     }
 
-    /// In a child about to exec; allocates nothing. It leads its own session: the Ctrl-C that stops an
-    /// emperor on a terminal must not reach it directly.
+    /// For a child that is about to exec; allocates nothing. The child leads a session of its own: the Ctrl-C
+    /// that stops an emperor on a terminal must not reach it directly.
     pub fn restore(&self) {
         // This can only fail for a process group leader, which a new process is not.
         let _ = rustix::process::setsid();

@@ -1,10 +1,11 @@
-//! Tyrant mode: a vassal runs as the owner of its file, so that users may be given their own.
+//! Tyrant mode: a vassal runs as the owner of its file, so that users may be given vassals of their own.
 //!
-//! Whoever can put a file, or a link, into a vassal directory chooses what is opened there. So a file is opened and read
-//! with its owner's rights, not ours: nobody gets to see, by way of a vassal, what he could not read himself. Its owner
-//! never is root, nor ourselves, as such a vassal could do to all others what we can.
+//! A user who can put a file, or a link, into a vassal directory chooses what is opened there. So a file is
+//! opened and read with the rights of its owner, not with the emperor's: no user can see, by way of a vassal,
+//! a file that the user could not read otherwise. The owner is never root, nor the emperor's user: such a
+//! vassal could do to all others what the emperor can.
 //!
-//! The process itself becomes the owner before anything looks at the file's content (`init::steps::owner`).
+//! The process itself becomes the owner before it looks at the content of the file (`init::steps::owner`).
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
@@ -26,11 +27,12 @@ const LINKS_MAX: u32 = 40;
 /// Opens a vassal's file as its owner; `owners` says what a symbolic link means.
 ///
 /// # Errors
-/// open(2) and the like; an owner that may have no vassal, or a file that others may write to. Then nothing was read.
+/// open(2) and the like; the owner may have no vassal, or others may write to the file. Then nothing was
+/// read.
 pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let look = || path.display();
     let follows = owners != Owners::OfLinks;
-    // Gone a second time, the way could lead to another place.
+    // The way is gone once only: a second time it could lead elsewhere.
     let way = if follows { None } else { Some(Way::along(path).context("look at", look())?) };
     let status = match &way {
         Some(way) => fstat(&way.end),
@@ -72,12 +74,12 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
 
 /// The way to a vassal's file, gone once.
 struct Way {
-    /// The directory that it is in.
+    /// The directory of the file.
     directory: OwnedFd,
     name: CString,
-    /// The file, or the symbolic link, itself; not opened for reading.
+    /// The file itself, or the symbolic link in its place; not opened for reading.
     end: OwnedFd,
-    /// Who owns the directories and links on the way: each of them could have it lead elsewhere.
+    /// The owners of the directories and links on the way: each of them could have it lead elsewhere.
     owners: Vec<u32>,
 }
 
@@ -118,7 +120,8 @@ impl Way {
         Ok(Self { directory, name, end, owners })
     }
 
-    /// Opens the file. A link is followed as it was when it was looked at; from there on its owner's rights tell how far.
+    /// Opens the file. A link is followed as it was when the way was gone; from there on the rights of its
+    /// owner decide how far.
     fn open(&self) -> Result<OwnedFd, Cause> {
         let is_link = FileType::from_raw_mode(fstat(&self.end)?.st_mode) == FileType::Symlink;
         let (text, flags) = if is_link {

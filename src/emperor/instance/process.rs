@@ -25,9 +25,9 @@ pub struct Process {
     pub pid: Pid,
     /// A handle to signal it by.
     pub pidfd: OwnedFd,
-    /// Our end of its link; `None` once it is closed.
+    /// The emperor's end of its link; `None` once it is closed.
     pub link: Option<OwnedFd>,
-    /// Whose its vassal's file is.
+    /// The owner of the vassal's file.
     pub owner: Owner,
     /// Whether it runs as the owner.
     pub owned: bool,
@@ -42,12 +42,12 @@ pub enum Packet {
     Nothing,
     /// A message, with the descriptor that came along.
     Message(FromVassal, Option<OwnedFd>),
-    /// The link's end: it is closed now, for this mistake if there was one.
+    /// The end of the link: it is closed now; because of this mistake, if there was one.
     End(Option<String>),
 }
 
 impl Process {
-    /// For a program that takes our place.
+    /// For the next program.
     pub fn save(&self) -> SavedProcess {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path().as_os_str().as_bytes().to_vec());
         SavedProcess {
@@ -58,7 +58,7 @@ impl Process {
         }
     }
 
-    /// Goes on with a process of the program in whose place we are.
+    /// Goes on with a process of the program before this one.
     ///
     /// # Errors
     /// EBADF: its descriptors are not there.
@@ -109,16 +109,16 @@ impl Process {
         Packet::End(mistake)
     }
 
-    /// Closes our end. The registration is taken back by hand: a child that has not reached its exec yet
-    /// holds a copy of the descriptor, which would keep the registration alive.
+    /// Closes the emperor's end. The registration is taken back by hand: a child that has not reached its
+    /// exec yet holds a copy of the descriptor, which would keep the registration alive.
     pub fn close_link(&mut self, links: &OwnedFd) {
         if let Some(link) = self.link.take() {
             let _ = epoll::delete(links, &link);
         }
     }
 
-    /// Sends a message. A process that does not read, or is gone, does not answer either: whoever waits for
-    /// an answer has a deadline.
+    /// Sends a message. A process that does not read, or is gone, does not answer either: every wait for an
+    /// answer has a deadline.
     pub fn send(&self, message: &ToVassal, file: Option<&OwnedFd>) {
         if let Some(link) = &self.link {
             let _ = protocol::send(link, &message.encode(), file);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_process_that_cannot_be_taken_over_leaves_no_descriptor_open() {
         for (has_pidfd, has_link, pid) in [(true, false, 7), (false, true, 7), (true, true, 0)] {
-            // The end of a pipe tells that nobody has the other end any more.
+            // The end of a pipe tells that the other end is closed.
             let pipe = || pipe_with(PipeFlags::NONBLOCK).unwrap();
             let ((first, pidfd), (second, link)) = (pipe(), pipe());
             let number = |wanted: bool, fd: OwnedFd| if wanted { fd.into_raw_fd() } else { NONE };

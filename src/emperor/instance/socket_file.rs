@@ -42,7 +42,8 @@ impl SocketFile {
     pub fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> Result<(), Errno> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let there = fstat(&file)?;
-        // Whoever may write to the directory may have put something else there, which is not to be given away.
+        // Whoever may write to the directory may have put something else there, which is not to be given
+        // away.
         if id(&there) != self.id || FileType::from_raw_mode(there.st_mode) != FileType::Socket {
             return Ok(());
         }
@@ -73,8 +74,8 @@ pub fn id(file: &Stat) -> FileId {
     FileId { device: file.st_dev, inode: file.st_ino }
 }
 
-/// A socket that listens at an address, and its file. One that a dead process has left in the file system is replaced; a `private` one is
-/// nobody else's from its first moment on.
+/// A socket that listens at an address, and its file. One that a dead process has left in the file system is
+/// replaced; a `private` one is nobody else's from its first moment on.
 ///
 /// # Errors
 /// Somebody listens there, or something else is there; as socket(2), bind(2).

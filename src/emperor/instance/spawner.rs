@@ -34,12 +34,13 @@ use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
 
-/// How the names of variables begin that the emperor has for its vassals.
+/// How the names of the variables begin that are meant for vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
 
-/// What an instance takes of our limit of open files.
+/// How many descriptors of the emperor's an instance takes.
 const FILES_PER_INSTANCE: u64 = 2;
-/// What is left for ourselves: sockets and their clients, directories, an instance that is being created.
+/// How many are left for the emperor itself: its sockets and their clients, directories, an instance that is
+/// being created.
 const FILES_OF_OUR_OWN: u64 = 40;
 
 /// The files that every instance is created with.
@@ -48,8 +49,8 @@ pub struct InstanceFiles {
     /// vassal-init, as a sealed memory file: all instances run the same one, also while its file is being
     /// replaced.
     pub vassal_init: Rc<OwnedFd>,
-    /// `/dev/null`: the standard input of vassals, as uWSGI has it. Ours may be a terminal or another
-    /// program's pipe.
+    /// `/dev/null`: the standard input of vassals, as uWSGI has it. The emperor's may be a terminal or
+    /// another program's pipe.
     pub null: Rc<OwnedFd>,
 }
 
@@ -128,8 +129,8 @@ impl Spawner {
         &self.removals
     }
 
-    /// Whether so many instances, and sockets kept for vassals, fit into our limit of open files. The last
-    /// ones are not for vassals: without any, nobody could even ask how we are.
+    /// Whether so many instances, and sockets kept for vassals, fit into the emperor's limit of open files.
+    /// The last ones are not for vassals: without any, no client could even ask for the status.
     ///
     /// # Errors
     /// They do not; the error says that this is why `operation` cannot be done with `object`.
@@ -145,7 +146,7 @@ impl Spawner {
 
     /// Creates an instance of the vassal whose file is at `path`.
     ///
-    /// What goes wrong from exec on comes back over the link.
+    /// A failure from the exec on comes back over the link.
     ///
     /// # Errors
     /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
@@ -187,7 +188,7 @@ impl Spawner {
         Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
     }
 
-    /// A vassal's file, whose it is, and what there is to be said with it.
+    /// What a new process is sent: the vassal's file, its owner, and the greeting.
     fn greeting(&self, path: &VassalFile) -> Result<(OwnedFd, Owner, Hello)> {
         let is_program = self.is_program(path);
         let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
@@ -211,7 +212,7 @@ impl Spawner {
         Ok((file, owner, hello))
     }
 
-    /// The process, with its end of the link.
+    /// Creates the process, with its end of the link.
     fn create(
         &self,
         path: &VassalFile,
@@ -223,7 +224,7 @@ impl Spawner {
         let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
-        // Where relative paths in it begin.
+        // Relative paths in the file begin there.
         let directory = c_string(path.parent().unwrap_or(path).as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         match clone3_into(namespaces, cgroup).context("create", process)? {
@@ -274,7 +275,7 @@ impl Spawner {
         self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok()
     }
 
-    /// In the place of a copy of such a file.
+    /// What is sent in the place of a copy of such a file.
     fn nothing_of(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
         let status = rustix::fs::stat(path).context("look at", path.display())?;
         let nothing = rustix::io::fcntl_dupfd_cloexec(&*self.files.null, 0).context("open", "/dev/null")?;
@@ -291,13 +292,14 @@ impl Spawner {
 
     /// The child: nothing is allocated before exec, and it never returns.
     fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
-        // One that went away in between is no reason to fail.
+        // A directory that is gone by now is no reason to fail.
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.restore();
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
-        // It failed; from here on allocating is fine, as we are a full copy of a process with one thread.
+        // The exec has failed. From here on allocating is fine: this is a full copy of a process with one
+        // thread.
         let what = Error::os("execute", "vassal-init", errno).to_string();
         let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
         let _ = send(link, &ExitReason::Setup(failure).encode(), None);
@@ -305,8 +307,8 @@ impl Spawner {
     }
 }
 
-/// A link, with the greeting and the file on it before there is anybody to read them: if that fails, no
-/// process has to be taken back.
+/// A link with the greeting and the file on it, before there is a process to read them: if that fails, no
+/// process has to be ended.
 fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context("create", "link")?;
@@ -314,8 +316,8 @@ fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// The environment of vassals, as uWSGI's emperor makes it from its own: `UWSGI_VASSAL_X` is a vassal's
-/// `UWSGI_X`, and what is between the emperor and its own starter is left out.
+/// The environment of vassals, made of the emperor's as uWSGI does it: `UWSGI_VASSAL_X` is a vassal's
+/// `UWSGI_X`, and variables between the emperor and its own starter are left out.
 fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let (meant, other): (Vec<_>, Vec<_>) =
         environment.iter().cloned().partition(|(name, _)| name.as_bytes().starts_with(FOR_VASSALS));
@@ -336,8 +338,8 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
     result
 }
 
-/// Opening does not wait, whatever has taken the file's place: it is a regular file, and not larger than 1
-/// MiB.
+/// Copies a file into a sealed memory file. Opening does not wait, whatever is there: only a regular file of
+/// at most 1 MiB is taken.
 fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let (file, owner) = if owners == Owners::Ignored {
         let file = files::open_file(path).context("open", path.display())?;
