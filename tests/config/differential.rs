@@ -1,4 +1,5 @@
-//! Configurations made up by a generator, expanded by the installed uWSGI and by us: both must come to the same.
+//! Configurations made up by a generator, expanded by the installed uWSGI and by us: both must come to the
+//! same.
 //!
 //! A run covers a fixed range of seeds. `VASSAL_SEEDS=1000..5000` covers others; a failure names its seed.
 
@@ -10,7 +11,8 @@ use crate::common::random::Random;
 use vassal::config::{Input, expanded, show_config};
 use vassal::world::Machine;
 
-/// What we refuse and uWSGI does not; docs/reference.md ("Where it differs from uWSGI") has the reason for each.
+/// What we refuse and uWSGI does not; docs/reference.md ("Where it differs from uWSGI") has the reason for
+/// each.
 const STRICTER: &[&str] = &[
     "blocks cannot be nested",
     "division by zero",

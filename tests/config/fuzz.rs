@@ -1,8 +1,10 @@
-//! Everything that is read from outside, fed with what nobody would write: no panic, bounded time, and what it says is so.
+//! Everything that is read from outside, fed with what nobody would write: no panic, bounded time, and what
+//! it says is so.
 //!
-//! Inputs are those of tests/corpus and mutations of them, from seeds: a run is the same every time, in seconds.
-//! `VASSAL_FUZZ=600 cargo test --release --test config fuzz::` goes on for 600 seconds with seeds of its own. What fails is written to
-//! tests/corpus/TARGET/found-SEED; left there it is run every time from then on.
+//! Inputs are those of tests/corpus and mutations of them, from seeds: a run is the same every time, in
+//! seconds. `VASSAL_FUZZ=600 cargo test --release --test config fuzz::` goes on for 600 seconds with seeds of
+//! its own. What fails is written to tests/corpus/TARGET/found-SEED; left there it is run every time from
+//! then on.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -19,8 +21,8 @@ use vassal::protocol::{Announcement, ExitReason, FromVassal, Hello, SetupFailure
 
 /// Mutations of each corpus file in an ordinary run.
 const ROUNDS: u64 = 25;
-/// No input, however hostile, may take more time of the processor. What is allowed is many times what it takes, as this is no
-/// optimized build.
+/// No input, however hostile, may take more time of the processor. What is allowed is many times what it
+/// takes, as this is no optimized build.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A machine that has what is asked for most, and on which nothing happens.
@@ -147,7 +149,8 @@ fn is_plain(shown: &[u8]) -> bool {
     lines.all(plain_line)
 }
 
-/// A place that is told must exist: line and column count from 1, and one column behind the end is where something is missing.
+/// A place that is told must exist: line and column count from 1, and one column behind the end is where
+/// something is missing.
 fn assert_inside(at: &Location, world: &Toy) {
     let file = match &*at.file {
         "self.ini" => world.text.clone(),
@@ -180,7 +183,8 @@ fn mountinfo(bytes: &[u8]) {
     }
 }
 
-/// Both directions of the link between emperor and vassal-init: what is understood is understood alike when it is sent on.
+/// Both directions of the link between emperor and vassal-init: what is understood is understood alike when
+/// it is sent on.
 fn packets(bytes: &[u8]) {
     if let Some(message) = ToVassal::decode(bytes) {
         assert_eq!(ToVassal::decode(&message.encode()), Some(message));

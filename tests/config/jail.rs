@@ -1,5 +1,5 @@
-//! Hooks and the keys that shape a vassal's jail: what the tutorial's second file comes to, what emperor and vassal may
-//! say, and which changes need a fresh jail.
+//! Hooks and the keys that shape a vassal's jail: what the tutorial's second file comes to, what emperor and
+//! vassal may say, and which changes need a fresh jail.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -85,7 +85,8 @@ fn the_tutorials_cow_vassal_gives_its_plan() {
     );
     assert_eq!(
         ini(plan),
-        "[uwsgi]\nplugins-dir = /ns/precise/opt/uwsgi/plugins\nplugins-dir = /opt/uwsgi/plugins\nplugin = psgi\n\
+        "[uwsgi]\nplugins-dir = /ns/precise/opt/uwsgi/plugins\nplugins-dir = /opt/uwsgi/plugins\n\
+         plugin = psgi\n\
          psgi = /var/www/myapp.pl\nprotocol = http\n"
     );
 }
@@ -93,8 +94,10 @@ fn the_tutorials_cow_vassal_gives_its_plan() {
 #[test]
 fn within_a_phase_the_families_come_in_uwsgis_order() {
     let plan = vassal(
-        "command = x\ncall-asap = chdir /5\nexec-asap = 4\numount-asap = /3 lazy\nmount-asap = tmpfs none /2 nosuid\n\
-         hook-asap = cd:/1\nhook-as-user-atexit = exec:fusermount -u /app\nmount-accepting1 = tmpfs x /y\nhook-asap = cd:/1b",
+        "command = x\ncall-asap = chdir /5\nexec-asap = 4\numount-asap = /3 lazy\n\
+         mount-asap = tmpfs none /2 nosuid\n\
+         hook-asap = cd:/1\nhook-as-user-atexit = exec:fusermount -u /app\nmount-accepting1 = tmpfs x /y\n\
+         hook-asap = cd:/1b",
     );
     let hooks: Vec<_> = plan.hooks.iter().map(|hook| (hook.phase, &hook.action, hook.tolerant)).collect();
     let umount = Umount { target: "/3".into(), recursive: false, flags: libc::MNT_DETACH.cast_unsigned() };
@@ -123,7 +126,8 @@ fn a_private_hook_keeps_its_text_to_itself() {
 #[test]
 fn keys_of_the_jail_reach_the_plan() {
     let plan = vassal(
-        "command = x\nchroot = /c\npivot-root = /n  /n\nhostname = %n\ncap = NET_RAW\ncap = cap_kill,21\nno-new-privs = false\n\
+        "command = x\nchroot = /c\npivot-root = /n  /n\nhostname = %n\ncap = NET_RAW\ncap = cap_kill,21\n\
+         no-new-privs = false\n\
          hook-timeout = 2m\nunmount-timeout = 0\nmount-check = /m\nmountpoint-check = /n",
     );
     assert_eq!(plan.jail.chroot.unwrap().value.to_str(), Some("/c"));
@@ -218,7 +222,8 @@ fn only_the_emperor_speaks_as_vassal() {
 #[test]
 fn what_the_emperor_has_vassals_do_and_does_itself() {
     let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Machine);
-    let lines = "name = v\nhook-as-vassal = mkdir:/%(name)\nmount-as-vassal = tmpfs none /v\nexec-as-emperor = a b\n\
+    let lines = "name = v\nhook-as-vassal = mkdir:/%(name)\nmount-as-vassal = tmpfs none /v\n\
+                 exec-as-emperor = a b\n\
                  call-as-vassal = chdir /\nhook-as-emperor = exec:c";
     let plan = load(lines).unwrap().plan;
     let expected =
@@ -241,8 +246,10 @@ fn what_shapes_the_jail_needs_a_fresh_one() {
     let change = |more: &str| plan.jail_change(&vassal(more));
     assert_eq!(change(base), None);
     // Elsewhere in the file, other text around it, and what a reload can change.
-    let same = "stop-timeout = 3\numask = 022\nchdir = /a\nenv = A=b\n; moved\nmount-check = /a\nexec-as-user = other\n\
-                hook-as-root = mkdir:/a\nuid = a\ncommand = y z\nexec-as-user-atexit = bye\nno-new-privs = false";
+    let same = "stop-timeout = 3\numask = 022\nchdir = /a\nenv = A=b\n; moved\nmount-check = /a\n\
+                exec-as-user = other\n\
+                hook-as-root = mkdir:/a\nuid = a\ncommand = y z\nexec-as-user-atexit = bye\n\
+                no-new-privs = false";
     assert_eq!(change(same), None);
     for (line, expected) in [
         ("hook-asap = print:x", "a hook up to as-root"),

@@ -7,7 +7,8 @@ use vassal::config::plan::{EmperorPlan, VassalPlan};
 use vassal::config::{Input, load_emperor, load_vassal};
 use vassal::world::Machine;
 
-/// What each key is tried with. A value has to differ from the default, and, for a key that shapes the jail, to shape it.
+/// What each key is tried with. A value has to differ from the default, and, for a key that shapes the jail,
+/// to shape it.
 const OF_VASSALS: &[(&str, &str)] = &[
     ("add-gid", "7"),
     ("binary-path", "/u"),

@@ -1,5 +1,6 @@
-//! What a configuration may cost: every way to ask for more than that ends in a mistake that is explained, soon and in little
-//! memory. Against the static binary, under a limit on address space and processor time that the kernel keeps.
+//! What a configuration may cost: every way to ask for more than that ends in a mistake that is explained,
+//! soon and in little memory. Against the static binary, under a limit on address space and processor time
+//! that the kernel keeps.
 
 use std::process::Command;
 
@@ -166,7 +167,8 @@ fn a_check_for_programs_is_json() {
         let expected = concat!(
             r#"[{"file":"outer.ini","line":2,"column":11,"severity":"error","#,
             r#""message":"'command': a quote \" is not closed","hint":null,"included_from":[]},"#,
-            r#"{"file":"inner.ini","line":2,"column":1,"severity":"error","message":"'uid': the value is missing","#,
+            r#"{"file":"inner.ini","line":2,"column":1,"severity":"error","#,
+            r#""message":"'uid': the value is missing","#,
             r#""hint":null,"included_from":[{"file":"outer.ini","line":3,"column":11}]}]"#,
             "\n"
         );

@@ -1,6 +1,8 @@
-//! The language of configurations and command lines: what a file means, what it may cost, and that uWSGI reads it alike.
+//! The language of configurations and command lines: what a file means, what it may cost, and that uWSGI
+//! reads it alike.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+// To fail is a test's job.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -25,53 +25,70 @@ const SAME: &[(&str, &str)] = &[
     ("percent", "[uwsgi]\na = 100%% %%n\nb = 1%\nc = 2\nd = %z|%w|%=|\n"),
     (
         "magic of a file",
-        "[uwsgi]\na = %n|%s|%p|%d|%e|%c|%o|%x|%v|%h|%k|%i|%j|%[x\nb = %N|%S|%P|%D|%E|%C|%O|%X|%I|%J\nc = %0|%1|%2|%9\n",
+        "[uwsgi]\na = %n|%s|%p|%d|%e|%c|%o|%x|%v|%h|%k|%i|%j|%[x\nb = %N|%S|%P|%D|%E|%C|%O|%X|%I|%J\n\
+         c = %0|%1|%2|%9\n",
     ),
     ("magic of a user", "[uwsgi]\na = %u %U %g %G\n"),
     (
         "placeholders",
-        "[uwsgi]\na = %(b)%(b)-%(b\nb = 7\nc = %(nope) %() x\nd = %%(b)\ne = %(a%(b))\nf = %(g)\ng = %(b)\nh = x%(g)\n",
+        "[uwsgi]\na = %(b)%(b)-%(b\nb = 7\nc = %(nope) %() x\nd = %%(b)\ne = %(a%(b))\nf = %(g)\ng = %(b)\n\
+         h = x%(g)\n",
     ),
     ("first wins", "[uwsgi]\na = 1\na = 2\nb = %(a)\n"),
     (
         "arithmetic",
-        "[uwsgi]\nfoo = 7\nbar = 3\na = %(foo + 1) %(foo bar) %(foo bar + 2 * 2) %(foo ++) %(foo -- --)\nb = %(foo - bar) %(foo / bar) %(nope + 1) %(foo + nope) %( foo ) %(1 + 2) %(foo+1) %(foo +1) %(foo * -3) %(- 3)\nneg = -5\nc = %(neg * neg) %(neg / 2) %(neg + 3)\n",
+        "[uwsgi]\nfoo = 7\nbar = 3\na = %(foo + 1) %(foo bar) %(foo bar + 2 * 2) %(foo ++) %(foo -- --)\n\
+         b = %(foo - bar) %(foo / bar) %(nope + 1) %(foo + nope) %( foo ) %(1 + 2) %(foo+1) %(foo +1) %(foo \
+         * -3) %(- 3)\nneg = -5\nc = %(neg * neg) %(neg / 2) %(neg + 3)\n",
     ),
     (
         "environment",
-        "[uwsgi]\na = $(ORACLE) x$(ORACLE)y$(ORACLE) $(NOPE) $() $ORACLE\nb = $(a$(ORACLE))\nc = x$(ORACLE_REF)\nORACLEX = found\n",
+        "[uwsgi]\na = $(ORACLE) x$(ORACLE)y$(ORACLE) $(NOPE) $() $ORACLE\nb = $(a$(ORACLE))\n\
+         c = x$(ORACLE_REF)\nORACLEX = found\n",
     ),
     ("files", "[uwsgi]\nfoo = 9\na = @(DIR/one.txt)|x\nb = $(ORACLE)@(DIR/one.txt)\n"),
     (
         "conditions",
-        "[uwsgi]\nif-not-reload =\n a = 1\nendif =\nif-reload\n b = 1\nendif\nif-env = ORACLE\n c = %(_)%(_)\nend-if\nif-env = ORACLE=no\n d = 1\nendif\nif-not-env = NOPE\n e = %(_)\nendif\nif-exists = /etc/passwd\n f = %(_)\nendif\nif-not-exists = /etc/passwd\n g = 1\nend\nif-file = /etc\n h = 1\nendif\nif-dir = /etc\n i = %(_)\nendif\nif-opt = a=1\n j = %(_)\nendif\nif-not-opt = a=2\n k = %(_)\nendif\nif-opt = nope\n l = 1\nendif\n",
+        "[uwsgi]\nif-not-reload =\n a = 1\nendif =\nif-reload\n b = 1\nendif\n\
+         if-env = ORACLE\n c = %(_)%(_)\nend-if\nif-env = ORACLE=no\n d = 1\nendif\n\
+         if-not-env = NOPE\n e = %(_)\nendif\nif-exists = /etc/passwd\n f = %(_)\nendif\n\
+         if-not-exists = /etc/passwd\n g = 1\nend\nif-file = /etc\n h = 1\nendif\nif-dir = /etc\n i = %(_)\n\
+         endif\nif-opt = a=1\n j = %(_)\nendif\nif-not-opt = a=2\n k = %(_)\nendif\nif-opt = nope\n l = 1\n\
+         endif\n",
     ),
     (
         "conditions see raw text",
-        "[uwsgi]\npw = passwd\nif-exists = /etc/%(pw)\n a = 1\nendif\nif-not-hostname = $(NOPE)\n b = %(_)\nendif\n",
+        "[uwsgi]\npw = passwd\nif-exists = /etc/%(pw)\n a = 1\nendif\nif-not-hostname = $(NOPE)\n b = %(_)\n\
+         endif\n",
     ),
     (
         "loops",
-        "[uwsgi]\nfor = a b  c\n x%(_) = %(_)-%(_)\n y = 1\nendfor\nfor-times = 3\n z = n%(_)\nend-for\nfor =\n no = 1\nendfor\nfor-times = x\n no = 1\nendfor\nfor-readline = DIR/lines.txt\n r = %(_)\nendfor\nfor = $(ORACLE) %(y)\n s = %(_)\nendfor\n",
+        "[uwsgi]\nfor = a b  c\n x%(_) = %(_)-%(_)\n y = 1\nendfor\nfor-times = 3\n z = n%(_)\nend-for\n\
+         for =\n no = 1\nendfor\nfor-times = x\n no = 1\nendfor\nfor-readline = DIR/lines.txt\n r = %(_)\n\
+         endfor\nfor = $(ORACLE) %(y)\n s = %(_)\nendfor\n",
     ),
     (
         "set",
-        "[uwsgi]\nset = a=%(b)\nset-placeholder = b=1\nset-ph = c=%(b)\nd = %(a) %(b) %(c) %(x.y)\nset-ph = x.y=2\nset = e=1=2\n",
+        "[uwsgi]\nset = a=%(b)\nset-placeholder = b=1\nset-ph = c=%(b)\nd = %(a) %(b) %(c) %(x.y)\n\
+         set-ph = x.y=2\nset = e=1=2\n",
     ),
     (
         "include",
-        "[uwsgi]\nx = %n\ninclude = DIR/inc.ini\ny = %n\nini = DIR/inc.ini:foo\nfrom-inc = 1\nz = %(in-inc)\n",
+        "[uwsgi]\nx = %n\ninclude = DIR/inc.ini\ny = %n\nini = DIR/inc.ini:foo\nfrom-inc = 1\n\
+         z = %(in-inc)\n",
     ),
     (
         "own lines count",
-        "[uwsgi]\nif-not-opt = b\n b = 1\n c = 2\nendif\nif-opt = b=1\n b = %(_)\n d = 3\nendif\nif-opt = e\n e = 1\n f = 1\nendif\n",
+        "[uwsgi]\nif-not-opt = b\n b = 1\n c = 2\nendif\nif-opt = b=1\n b = %(_)\n d = 3\nendif\n\
+         if-opt = e\n e = 1\n f = 1\nendif\n",
     ),
     ("same file", "[uwsgi]\na = 1\nini = :other\nb = %(o)\n[other]\no = %x\n"),
     ("inherit", "[uwsgi]\ninherit = DIR/inc.ini\na = %(in-inc)\n"),
     ("include in a loop", "[uwsgi]\nfor = a b\n include = DIR/inc.ini\nendfor\n"),
     (
         "tutorial",
-        "[uwsgi]\nuid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\nendif =\nmountpoint-check = /app\nhook-pre-jail = exec:unionfs-fuse /cow/%(uid)=RW /ufs\n",
+        "[uwsgi]\nuid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\n\
+         endif =\nmountpoint-check = /app\nhook-pre-jail = exec:unionfs-fuse /cow/%(uid)=RW /ufs\n",
     ),
 ];
 
@@ -155,8 +172,10 @@ fn options_are_expanded_as_uwsgi_expands_them() {
 #[test]
 fn what_uwsgi_gets_is_what_we_expanded() {
     let scratch = Scratch::new("handed-on");
-    let text = b"[uwsgi]\nuid = user001\nfoo = 7\na = 100%% %%n %%(foo)\nb = x$(NOPE) @[x] %(nope)\nc = $(NOPE)\n\
-        d = %(nope)\ne = %(ref)\nref = %(foo)\nhttp-socket = :%(foo)\nset-ph = p=1\nf = %(p) (x)\nif-reload\ng = 1\n\
+    let text = b"[uwsgi]\nuid = user001\nfoo = 7\na = 100%% %%n %%(foo)\nb = x$(NOPE) @[x] %(nope)\n\
+                 c = $(NOPE)\n\
+        d = %(nope)\ne = %(ref)\nref = %(foo)\nhttp-socket = :%(foo)\nset-ph = p=1\nf = %(p) (x)\nif-reload\n\
+        g = 1\n\
         endif\nhook-post-fork = print:%(foo)\nh = \xff\nif-plugin = nope\ni = 50%% %(_)\nendif\nend = here\n";
     let text = String::from_utf8_lossy(text).replace("end = here\n", "");
     let file = scratch.file("app.ini", text.as_bytes());
@@ -228,7 +247,8 @@ fn no_option_of_uwsgi_is_taken_for_a_slip() {
 #[test]
 fn a_tutorial_file_gives_its_plan() {
     let scratch = Scratch::new("plan");
-    let text = "[uwsgi]\nuid = user001\nif-not-reload =\nexec-as-user = fuse-zip /app\nendif =\nhttp-socket = :9090\n\
+    let text = "[uwsgi]\nuid = user001\nif-not-reload =\nexec-as-user = fuse-zip /app\nendif =\n\
+                http-socket = :9090\n\
         psgi = /app/myapp.pl\nmountpoint-check = /app\n";
     let file: OsString = scratch.file("app001.ini", text.as_bytes()).into();
     for (reload, hooks) in [(false, 1), (true, 0)] {

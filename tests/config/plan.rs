@@ -107,9 +107,12 @@ fn a_bare_command_takes_the_defaults() {
 #[test]
 fn every_key_reaches_the_plan() {
     let plan = vassal(
-        "uid = user001\ngid = 33\nadd-gid = 4\nadd-gid = audio\nno-initgroups\nenv = A=$(HOME)\nunenv = B\nchdir = /srv\n\
-         umask = 027\nprivileged-binary-patch-arg = prog -x\nmountpoint-check = /%n\nmountpoint-timeout = 2m\n\
-         mountpoint-check-interval = 250ms\nmountpoint-check-timeout = 1.5\nstop-timeout = 0\nstop-signal = quit\nunshare = fs,pid",
+        "uid = user001\ngid = 33\nadd-gid = 4\nadd-gid = audio\nno-initgroups\nenv = A=$(HOME)\nunenv = B\n\
+         chdir = /srv\n\
+         umask = 027\nprivileged-binary-patch-arg = prog -x\nmountpoint-check = /%n\n\
+         mountpoint-timeout = 2m\n\
+         mountpoint-check-interval = 250ms\nmountpoint-check-timeout = 1.5\nstop-timeout = 0\n\
+         stop-signal = quit\nunshare = fs,pid",
     )
     .plan;
     let uid = plan.run_as.uid.unwrap();
@@ -151,7 +154,8 @@ fn a_policy_for_losses_is_a_word_or_a_hook() {
 #[test]
 fn hooks_come_by_phase_then_family_then_line() {
     let plan = vassal(
-        "command = x\nexec-as-user = b\nhook-as-user = print:a\nexec-asap = c\nhook-as-user = cd:/\nexec-as-user = d",
+        "command = x\nexec-as-user = b\nhook-as-user = print:a\nexec-asap = c\nhook-as-user = cd:/\n\
+         exec-as-user = d",
     )
     .plan;
     let hooks: Vec<_> = plan.hooks.into_iter().map(|hook| (hook.phase, hook.action)).collect();
@@ -227,9 +231,8 @@ fn every_mistake_is_found_in_one_pass() {
         ("command = x\nuid =\nemperor = /x", &["4:1: this is an emperor's file: run 'emperor FILE'"]),
         (
             "command = x\nmountpoint-check = /a/../b\nmount-check = /a..b",
-            &[
-                "3:20: warning: 'mountpoint-check': no mount is at a path with '..' in it | write where the mount is from the root down",
-            ],
+            &["3:20: warning: 'mountpoint-check': no mount is at a path with '..' in it | write where the \
+                 mount is from the root down"],
         ),
         (
             "command = x\nhook-post-fork = print:x",
@@ -237,29 +240,25 @@ fn every_mistake_is_found_in_one_pass() {
         ),
         (
             "command = x\nhttp-socket = :80",
-            &[
-                "3:1: warning: 'http-socket' is for uWSGI, and the app is another program | 'listen = ADDRESS' binds a socket for any app",
-            ],
+            &["3:1: warning: 'http-socket' is for uWSGI, and the app is another program | 'listen = \
+                 ADDRESS' binds a socket for any app"],
         ),
         ("socket = :80\ncommand = x %(socket)", &[]),
         (
             "uid = 1",
-            &[
-                "1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM ARGS', or uWSGI's own options",
-            ],
+            &["1:1: there is no app: neither 'command' nor an option for uWSGI | add 'command = PROGRAM \
+                 ARGS', or uWSGI's own options"],
         ),
         ("command = x\nendif", &["3:1: warning: 'endif' without a block that it could end"]),
         (
             "command = x\nfor = a",
-            &[
-                "3:1: warning: 'for' is never closed: it ends with its file | add 'endfor =' behind its last line",
-            ],
+            &["3:1: warning: 'for' is never closed: it ends with its file | add 'endfor =' behind its last \
+                 line"],
         ),
         (
             "command = x\nif-env = A\n if-env = B\nendif",
-            &[
-                "4:2: 'if-env' inside the block that was opened at 3:1 | blocks cannot be nested in uWSGI's dialect",
-            ],
+            &["4:2: 'if-env' inside the block that was opened at 3:1 | blocks cannot be nested in uWSGI's \
+                 dialect"],
         ),
         ("command = x\ninclude = nope", &["3:11: cannot read 'nope': No such file or directory (ENOENT)"]),
         ("command = x\na = %(b / 0)\nb = 1", &["3:5: 'a': '%(b / 0)': division by zero"]),
@@ -271,9 +270,8 @@ fn every_mistake_is_found_in_one_pass() {
         ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
         (
             "command = x\na = 5 %",
-            &[
-                "3:7: warning: a percent sign and the character behind it are dropped here | write '%%' for a percent sign",
-            ],
+            &["3:7: warning: a percent sign and the character behind it are dropped here | write '%%' for \
+                 a percent sign"],
         ),
         ("http-socket = :1\nset = [x=1", &["3:7: '[x' cannot be the name of an option"]),
     ];
@@ -312,7 +310,8 @@ fn mistakes_in_included_files_show_the_way_there() {
     let report = load_vassal(&[file("command = x\ninclude = bad.ini")], false, &Fake).unwrap_err();
     assert_eq!(
         report.to_string(),
-        "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022\n     umask = 9\n             ^\n  included from /v/app001.ini:3:11\n"
+        "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022\n     umask = 9\n             ^\n  \
+         included from /v/app001.ini:3:11\n"
     );
     assert_eq!(report.first(), "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022");
 }
@@ -328,7 +327,8 @@ fn files_that_include_themselves_end_soon() {
 
 #[test]
 fn emperor_options_reach_the_plan() {
-    let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\nemperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
+    let lines = "emperor = /etc/vassals\nemperor = dir:///more\nemperor-use-clone = fs,pid\n\
+                 emperor-freq = 5\nemperor-throttle = 10\nvassal-init = /x";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
     let sources: Vec<_> = plan.discovery.sources.iter().map(|source| source.value.clone()).collect();
     assert_eq!(sources, [Source::Directory("/etc/vassals".into()), Source::Directory("/more".into())]);
@@ -366,8 +366,10 @@ fn where_vassals_are_is_guessed_as_uwsgi_does() {
 
 #[test]
 fn templates_come_in_the_order_of_uwsgi() {
-    let lines = "emperor = /x\nvassals-include = i\nvassals-inherit = h\nvassal-set = a=%%n\nvassals-set = b=%(c)\n\
-                 vassals-include-before = ib\nvassals-inherit-before = hb\nc = 3\nemperor-extra-ext = .conf\nemperor-nofollow";
+    let lines = "emperor = /x\nvassals-include = i\nvassals-inherit = h\nvassal-set = a=%%n\n\
+                 vassals-set = b=%(c)\n\
+                 vassals-include-before = ib\nvassals-inherit-before = hb\nc = 3\nemperor-extra-ext = .conf\n\
+                 emperor-nofollow";
     let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
     let pairs = |pairs: &[(String, OsString)]| -> Vec<String> {
         pairs.iter().map(|(key, value)| format!("{key} {}", value.display())).collect()
@@ -404,7 +406,8 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     let slip = load("emperor-use-clon = fs").unwrap_err().first();
     assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
     // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.
-    let lines = "base = /v\nvassal-init = %(base)/init\nset-ph = x=1\nif-env = HOME\n endless = 1\nendif\nmaster = true";
+    let lines = "base = /v\nvassal-init = %(base)/init\nset-ph = x=1\nif-env = HOME\n endless = 1\nendif\n\
+                 master = true";
     let loaded = load(lines).unwrap();
     assert_eq!(loaded.plan.vassals.program.unwrap().value, Path::new("/v/init"));
     let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();

@@ -1,6 +1,7 @@
 //! Man pages and completions are made from the table of options, and the reference names each of its rows.
 //!
-//! `VASSAL_WRITE=1 cargo test --test docs documents::` writes them anew. It costs the programs nothing: only this test has the code.
+//! `VASSAL_WRITE=1 cargo test --test docs documents::` writes them anew. It costs the programs nothing: only
+//! this test has the code.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -28,7 +29,8 @@ fn ending(program: &Program) -> &'static str {
     match program.name {
         "emperor" => {
             ".SH SIGNALS\n\
-             TERM, INT and QUIT stop all vassals, HUP reloads them, USR1 logs their state, URG clears the delays, USR2 upgrades.\n\
+             TERM, INT and QUIT stop all vassals, HUP reloads them, USR1 logs their state, URG clears the \
+             delays, USR2 upgrades.\n\
              .SH EXIT STATUS\n\
              0 when it was stopped, 78 when the configuration is invalid, 1 when it could not do its work.\n\
              .SH SEE ALSO\n\
@@ -36,10 +38,13 @@ fn ending(program: &Program) -> &'static str {
         }
         _ => {
             ".SH SIGNALS\n\
-             TERM, INT and QUIT stop the app, with SIGKILL after stop\\-timeout; HUP reloads it in the same jail.\n\
+             TERM, INT and QUIT stop the app, with SIGKILL after stop\\-timeout; HUP reloads it in the same \
+             jail.\n\
              .SH EXIT STATUS\n\
-             The app's own; 128+n when signal n killed it. 71: a fatal phase failed. 75: destroyed because a checked\n\
-             mountpoint was lost. 78: the configuration is invalid. 126, 127: the app could not be executed, was not found.\n\
+             The app's own; 128+n when signal n killed it. 71: a fatal phase failed. 75: destroyed because a \
+             checked\n\
+             mountpoint was lost. 78: the configuration is invalid. 126, 127: the app could not be executed, \
+             was not found.\n\
              .SH SEE ALSO\n\
              .BR emperor (1)\n"
         }
@@ -51,7 +56,8 @@ fn description(program: &Program) -> &'static str {
     match program.name {
         "emperor" => {
             ".SH DESCRIPTION\n\
-             Each NAME.ini in a directory is a vassal: an app with namespaces of its own. A new file starts one, a touched one\n\
+             Each NAME.ini in a directory is a vassal: an app with namespaces of its own. A new file starts \
+             one, a touched one\n\
              reloads it, a removed one stops it. What ends is started again.\n\
              .PP\n\
              .EX\n\
@@ -62,7 +68,8 @@ fn description(program: &Program) -> &'static str {
         }
         _ => {
             ".SH DESCRIPTION\n\
-             In front of a command it is the init of a container. With a file it is process 1 of a vassal: it runs the hooks that\n\
+             In front of a command it is the init of a container. With a file it is process 1 of a vassal: \
+             it runs the hooks that\n\
              mount things, drops privileges, starts the app, reaps, and watches mountpoints.\n\
              .PP\n\
              .EX\n\
@@ -107,9 +114,11 @@ fn man(program: &Program) -> String {
     let _ = writeln!(page, ".SH SYNOPSIS\n.nf\n{}\n.fi\n{}", troff(usage), description(program));
     let heading = if program.runs_commands() { "FLAGS" } else { "COMMANDS" };
     let _ = write!(page, ".SH {heading}\n{}:\n.PP\n.nf\n{}\n.fi\n", troff(title), troff(others.trim_end()));
-    page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals sign: KEY = VALUE.\n";
+    page += ".SH OPTIONS\nEach is also a key of configuration files, without the dashes and with an equals \
+             sign: KEY = VALUE.\n";
     if program.runs_commands() {
-        page += "A reload starts the app anew in the same jail, and most keys count for that app; where it says that a change\n\
+        page += "A reload starts the app anew in the same jail, and most keys count for that app; where it \
+                 says that a change\n\
                  takes a fresh jail, the emperor starts a fresh instance.\n";
     }
     for (group, rows) in groups(program) {
@@ -235,7 +244,8 @@ fn bash(program: &Program) -> String {
             let call = if kind == Kind::Other { reply.to_owned() } else { format!("{reply} -- \"$word\"") };
             let _ = writeln!(
                 cases,
-                "        {})\n            mapfile -t COMPREPLY < <({call})\n            return\n            ;;",
+                "        {})\n            mapfile -t COMPREPLY < <({call})\n            return\n            \
+                 ;;",
                 of(kind)
             );
         }
@@ -243,8 +253,10 @@ fn bash(program: &Program) -> String {
     format!(
         "# Completions of {name} for bash. Made by tests/docs/documents.rs from src/config/keys/.\n\
          # shellcheck shell=bash\n\n\
-         {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}}\n    case ${{COMP_WORDS[COMP_CWORD - 1]}} in\n{cases}    esac\n    \
-         if [[ $word == -* ]]; then\n        mapfile -t COMPREPLY < <(compgen -W '{all}' -- \"$word\")\n    else\n        \
+         {function}() {{\n    local word=${{COMP_WORDS[COMP_CWORD]}}\n    case ${{COMP_WORDS[COMP_CWORD - \
+         1]}} in\n{cases}    esac\n    \
+         if [[ $word == -* ]]; then\n        mapfile -t COMPREPLY < <(compgen -W '{all}' -- \"$word\")\n    \
+         else\n        \
          mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n    fi\n}}\n\n\
          complete -o filenames -F {function} {name}\n",
         name = program.name,

@@ -73,7 +73,8 @@ fn app_files(sandbox: &Sandbox) {
     }
 }
 
-/// The page is served; a reload keeps the mount; a killed daemon takes the instance along, and a new one serves.
+/// The page is served; a reload keeps the mount; a killed daemon takes the instance along, and a new one
+/// serves.
 fn serves_and_recovers(sandbox: &Sandbox, recipe: &str, daemon: &str) {
     let emperor = emperor_of(sandbox, recipe);
     wait_for_page();
@@ -145,7 +146,8 @@ fn tree(sandbox: &Sandbox) {
     }
 }
 
-/// The app runs as its user and sees no old root; a reload starts it again in the same jail. Returns what it reported.
+/// The app runs as its user and sees no old root; a reload starts it again in the same jail. Returns what it
+/// reported.
 fn keeps_its_jail(emperor: &Daemon, layer: &str) -> String {
     let init = emperor.wait_running(1, "recipe");
     let user = user001();

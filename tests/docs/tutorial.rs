@@ -60,7 +60,8 @@ fn a_killed_filesystem_takes_the_instance_along_and_a_new_one_serves() {
     });
 }
 
-/// Path, cause and time: `mountpoint /app lost: ... (ENOTCONN), 0.4 ms after the daemon died (pid 3, killed by SIGKILL)`.
+/// Path, cause and time: `mountpoint /app lost: ... (ENOTCONN), 0.4 ms after the daemon died (pid 3, killed
+/// by SIGKILL)`.
 fn assert_names_daemons_death(line: &str) {
     let (_, rest) = line.split_once("mountpoint /app lost: ").expect(line);
     let (_, rest) = rest.split_once(" (ENOTCONN), ").expect(line);

@@ -43,7 +43,8 @@ fn a_daemon_that_pauses_for_less_is_forgiven() {
         for _ in 0..2 {
             process::signal(daemon, Signal::STOP);
             until("the prober waits for an answer", || process::waits_for_fuse(prober));
-            // Longer than the prober is patient before it raises the alarm, which is three quarters of the timeout.
+            // Longer than the prober is patient before it raises the alarm, which is three quarters of the
+            // timeout.
             until_passed(Instant::now(), Duration::from_millis(1600));
             process::signal(daemon, Signal::CONT);
             process::wait_for_turns(prober, 3);
@@ -80,7 +81,8 @@ fn a_mount_over_it_is_a_loss() {
 #[test]
 fn a_healthy_private_mount_is_left_alone() {
     sandboxed(|sandbox| {
-        // Another mount comes and goes meanwhile, and a child of PID 1 dies: reasons to look, no reasons to act.
+        // Another mount comes and goes meanwhile, and a child of PID 1 dies: reasons to look, no reasons to
+        // act.
         let (mut vassal, init) = mounted(sandbox, "");
         inside(init, &[], &["mount", "-t", "tmpfs", "other", "/mnt"]);
         inside(init, &[], &["umount", "/mnt"]);
@@ -164,7 +166,8 @@ fn reloaded(sandbox: &Sandbox, mount: &str, first: &str, then: &str) -> Daemon {
 /// Keys for checks with these times.
 fn checked(interval: &str, timeout: &str) -> String {
     format!(
-        "mountpoint-check = /app\nmountpoint-check-interval = {interval}\nmountpoint-check-timeout = {timeout}"
+        "mountpoint-check = /app\nmountpoint-check-interval = {interval}\n\
+         mountpoint-check-timeout = {timeout}"
     )
 }
 
@@ -212,7 +215,8 @@ fn after_a_reload_a_path_that_is_missing_is_told_with_the_line_it_has_in_the_new
         sandbox.zip();
         let lines = |checks: &str| {
             format!(
-                "uid = user001\n{hook}\nif-not-reload =\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\nendif =\n\
+                "uid = user001\n{hook}\nif-not-reload =\n\
+                 exec-as-user = fuse-zip -r /var/www/app001.zip /app\nendif =\n\
                  {checks}\ncommand = sleep 1000"
             )
         };

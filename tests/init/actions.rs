@@ -24,7 +24,8 @@ fn actions_on_files_do_what_they_say() {
         hooks("hook-asap = mkdir:@/new\nhook-asap = mkdir:@/new");
         assert!(at("new").is_dir(), "and one that is there is no failure");
         hooks(
-            "hook-as-root = create:@/file\nhook-as-root = writen:@/n one  two\nhook-as-root = write:@/w a=b; c",
+            "hook-as-root = create:@/file\nhook-as-root = writen:@/n one  two\n\
+             hook-as-root = write:@/w a=b; c",
         );
         assert_eq!(
             (read("file"), read("n"), read("w")),
@@ -39,17 +40,21 @@ fn actions_on_files_do_what_they_say() {
         let owner =
             |name: &str| (fs::metadata(at(name)).unwrap().uid(), fs::metadata(at(name)).unwrap().gid());
         hooks(
-            "hook-asap = chown:@/w user001 nogroup\nhook-asap = chown:@/n user001\nhook-asap = chown2:@/file 12 34",
+            "hook-asap = chown:@/w user001 nogroup\nhook-asap = chown:@/n user001\n\
+             hook-asap = chown2:@/file 12 34",
         );
         assert_eq!((owner("w").0, owner("n"), owner("file")), (user, (user, 0), (12, 34)));
         hooks(
-            "hook-asap = unlink:@/w\nhook-asap = rmdir:@/new\nhook-asap = callret:unlink @/n\nhook-asap = callret:mkdir @/called\nhook-asap = callret:rmdir @/called",
+            "hook-asap = unlink:@/w\nhook-asap = rmdir:@/new\nhook-asap = callret:unlink @/n\n\
+             hook-asap = callret:mkdir @/called\nhook-asap = callret:rmdir @/called",
         );
         for name in ["w", "new", "n", "called"] {
             assert!(!at(name).exists(), "{name}");
         }
         hooks(
-            "hook-asap = create:@/mask0\nhook-asap = umask:077\nhook-asap = create:@/mask1\nhook-asap = callint:umask 0\nhook-asap = create:@/mask2\nhook-asap = callintret:umask 18\nhook-asap = mkdir:@/mask3",
+            "hook-asap = create:@/mask0\nhook-asap = umask:077\nhook-asap = create:@/mask1\n\
+             hook-asap = callint:umask 0\nhook-asap = create:@/mask2\nhook-asap = callintret:umask 18\n\
+             hook-asap = mkdir:@/mask3",
         );
         assert_eq!(
             (mode("mask0"), mode("mask1"), mode("mask2"), mode("mask3")),
@@ -188,8 +193,10 @@ fn waiting_for_each_kind_of_thing() {
 fn what_an_action_changes_lasts() {
     sandboxed(|sandbox| {
         fs::create_dir_all("/run/root/bin").unwrap();
-        let lines = "uid = user001\nhook-asap = putenv:A=1 2\nhook-as-user = putenv:A=3\nexec-asap = echo asap $A\n\
-                     hook-as-root = chdir:/run\nhook-as-user = umask:027\ncommand = sh -c 'echo \"app $A\"; pwd; umask'";
+        let lines = "uid = user001\nhook-asap = putenv:A=1 2\nhook-as-user = putenv:A=3\n\
+                     exec-asap = echo asap $A\n\
+                     hook-as-root = chdir:/run\nhook-as-user = umask:027\n\
+                     command = sh -c 'echo \"app $A\"; pwd; umask'";
         let lines = lines.replace("$A", "\"`printenv A`\"");
         let said = sandbox.said(&lines.replace("echo \"app \"`printenv A`\"\"", "echo app `printenv A`"));
         assert_eq!(said, ["asap 1 2", "app 3", "/run", "0027"]);
@@ -240,9 +247,12 @@ fn a_hook_that_takes_too_long_is_killed_with_its_group() {
             lines,
             &["as-root #1: run sleep 1000 & sleep 1001 & wait: still running after 400 ms, killed"],
         );
-        // At the exit it is not fatal, and the next one has its turn. What is left then is the group's: nothing.
-        let lines = "uid = user001\nhook-timeout = 400ms\nunmount-timeout = 20s\nexec-as-user-atexit = sleep 1000 & sleep 1001 & wait\n\
-                     exec-as-user-atexit = sleep 0.2; grep -ls '^sleep' /proc/[0-9]*/comm 2>/dev/null || echo none\ncommand = true";
+        // At the exit it is not fatal, and the next one has its turn. What is left then is the group's:
+        // nothing.
+        let lines = "uid = user001\nhook-timeout = 400ms\nunmount-timeout = 20s\n\
+                     exec-as-user-atexit = sleep 1000 & sleep 1001 & wait\n\
+                     exec-as-user-atexit = sleep 0.2; grep -ls '^sleep' /proc/[0-9]*/comm 2>/dev/null || \
+                     echo none\ncommand = true";
         let start = Instant::now();
         assert_eq!(sandbox.said(lines), ["none"]);
         assert!(start.elapsed() < Duration::from_secs(5), "its group was waited for");
@@ -386,8 +396,9 @@ fn a_link_of_the_tenants_leads_root_to_no_file_of_the_host() {
     });
 }
 
-/// An action with arguments that lead to one of these paths; `None` for one that neither changes nor enters anything by a
-/// path. `file` is for actions on files, `dir` for those on directories, `new` for what is yet to be made.
+/// An action with arguments that lead to one of these paths; `None` for one that neither changes nor enters
+/// anything by a path. `file` is for actions on files, `dir` for those on directories, `new` for what is yet
+/// to be made.
 fn led(name: &str, file: &str, dir: &str, new: &str) -> Option<String> {
     let arguments = match name {
         "alarm" | "callint" | "callintret" | "exec" | "exit" | "hostname" | "log" | "print" | "putenv"
@@ -438,13 +449,15 @@ fn no_action_of_roots_is_led_out_of_the_jail_by_a_link_of_the_tenants() {
         symlink("/ns/host/dir", "/ns/precise/dir").unwrap();
         symlink("/.old_root/ns/host/file", "/ns/precise/old_file").unwrap();
         symlink("/.old_root/ns/host/dir", "/ns/precise/old_dir").unwrap();
-        let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind\npivot_root = /ufs /ufs/.old_root\ncommand = /none";
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind\npivot_root = /ufs /ufs/.old_root\n\
+                    command = /none";
         let all = |file: &str, dir: &str, new: &str| {
             let actions = names().filter_map(|name| led(name, file, dir, new));
             let functions = functions().filter_map(|name| called(name, file, dir, new));
             actions.chain(functions).collect::<Vec<_>>()
         };
-        // A link; what is behind one; what a '..' behind one leads to; the same by a path without a beginning.
+        // A link; what is behind one; what a '..' behind one leads to; the same by a path without a
+        // beginning.
         for (phase, first, [file, dir, new]) in [
             ("pre-jail", "", ["/ufs/file", "/ufs/dir", "/ufs/dir"]),
             ("pre-jail", "", ["/ufs/dir/file", "/ufs/dir/empty", "/ufs/dir/new"]),

@@ -1,8 +1,10 @@
-//! A child that fails between its creation and its work: the key that asked for what failed is told, and no other.
+//! A child that fails between its creation and its work: the key that asked for what failed is told, and no
+//! other.
 
 use crate::common::{Sandbox, sandboxed};
 
-/// A vassal whose start fails, run by `wrapper`; the line that says so ends with the place of `line` and its key.
+/// A vassal whose start fails, run by `wrapper`; the line that says so ends with the place of `line` and its
+/// key.
 fn blames(sandbox: &Sandbox, wrapper: &[&str], lines: &[&str], line: &str, says: &str) {
     let mut command = sandbox.wrapped(wrapper, "vassal-init");
     command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines.join("\n")));

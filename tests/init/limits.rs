@@ -253,7 +253,8 @@ fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
     sandboxed(|sandbox| {
         let (group, limit) = memory("oom");
         let lines = format!(
-            "cgroup = {}/inner\ncgroup-opt = {limit}\ncommand = perl -e 'my $x = \"x\" x 400_000_000; sleep 1000'",
+            "cgroup = {}/inner\ncgroup-opt = {limit}\n\
+             command = perl -e 'my $x = \"x\" x 400_000_000; sleep 1000'",
             group.path()
         );
         let mut vassal = sandbox.vassal_init("hungry", &lines);
@@ -275,7 +276,8 @@ fn only_what_the_app_itself_dies_of_is_its_end() {
         // Its worker is killed for want of memory; it itself goes on.
         let lines = format!(
             "cgroup = {}/inner\ncgroup-opt = {limit}\n\
-             command = perl -e 'if (fork == 0) {{ my @x; push @x, \"x\" x 1_000_000 for 1..400; exit }} wait; sleep 1000'",
+             command = perl -e 'if (fork == 0) {{ my @x; push @x, \"x\" x 1_000_000 for 1..400; exit }} \
+             wait; sleep 1000'",
             group.path()
         );
         let mut vassal = sandbox.vassal_init("master", &lines);
@@ -327,7 +329,8 @@ fn each_option_goes_to_the_cgroups_that_have_it() {
 #[test]
 fn limits_of_the_app_are_set_before_it_starts() {
     sandboxed(|sandbox| {
-        let lines = "uid = user001\ngid = user001\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\noom-score-adj = 321\n\
+        let lines = "uid = user001\ngid = user001\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\n\
+                     oom-score-adj = 321\n\
                      exec-as-user = ulimit -n | sed 's/^/hook /'\ncommand = sleep 1000";
         let vassal = sandbox.vassal_init("limited", lines);
         vassal.wait_for("app started");
