@@ -1,8 +1,9 @@
-//! The commands of as-emperor: run by us, in our own namespaces, for every instance that was created.
+//! The commands of as-emperor: run by the emperor, in its own namespaces, for every instance that was
+//! created.
 //!
-//! As in uWSGI they come one after another, each when the one before has ended, and the failure of one does not keep the
-//! next from running. Nothing waits for them, neither the vassal nor the main loop; those of different instances run at
-//! the same time. The text of a command is not logged: it may hold what the log is not to hold.
+//! As in uWSGI they run one after another, each when the one before has ended, and the next one runs also
+//! when one has failed. Nothing waits for them, neither the vassal nor the main loop; those of different
+//! instances run at the same time. The text of a command is not logged: it may contain a password.
 
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
@@ -28,16 +29,21 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Commands {
     commands: Vec<Located<OsString>>,
     origin: Rc<Origin>,
-    /// With the process of the command that runs.
-    jobs: Vec<(Pid, Job)>,
+    running: Vec<Running>,
+}
+
+/// A command that runs.
+struct Running {
+    pid: Pid,
+    job: Job,
 }
 
 /// The commands for one instance.
 struct Job {
     path: Rc<VassalFile>,
     instance: Pid,
-    variables: [(OsString, OsString); 5],
-    /// Which command runs.
+    variables: Vec<(OsString, OsString)>,
+    /// Which of the commands runs.
     index: usize,
     began: Instant,
     /// `None` once it was killed.
@@ -49,13 +55,13 @@ struct Job {
 impl Commands {
     /// Nothing runs yet.
     pub fn new(commands: Vec<Located<OsString>>, origin: Rc<Origin>) -> Self {
-        Self { commands, origin, jobs: Vec::new() }
+        Self { commands, origin, running: Vec::new() }
     }
 
     /// Begins the commands for an instance of the vassal whose file is at `path`.
     pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
         let number = |number: u32| OsString::from(number.to_string());
-        // uWSGI's four, and the name, which its commands have to cut out of the path.
+        // uWSGI's four, and the name of the vassal, so that commands need not cut it out of the path.
         let variables = [
             ("UWSGI_VASSAL_CONFIG", path.as_os_str().to_owned()),
             ("UWSGI_VASSAL_PID", number(process.pid.as_raw_pid().unsigned_abs())),
@@ -66,7 +72,7 @@ impl Commands {
         self.run(Job {
             path: Rc::clone(path),
             instance: process.pid,
-            variables: variables.map(|(name, value)| (name.into(), value)),
+            variables: variables.into_iter().map(|(name, value)| (name.into(), value)).collect(),
             index: 0,
             began: now,
             kill_at: Some(now + TIMEOUT),
@@ -76,13 +82,13 @@ impl Commands {
 
     /// Whether none of them runs.
     pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
+        self.running.is_empty()
     }
 
-    /// A child has ended that is no instance; whether it was one of ours.
+    /// A child has ended that is not an instance. Returns whether it was one of these.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
-        let Some(index) = self.jobs.iter().position(|(running, _)| *running == pid) else { return false };
-        let (_, mut job) = self.jobs.swap_remove(index);
+        let Some(index) = self.running.iter().position(|running| running.pid == pid) else { return false };
+        let Running { mut job, .. } = self.running.swap_remove(index);
         if let (Some(_), Some(command)) = (job.kill_at, self.commands.get(job.index)) {
             let took = Elapsed(now.saturating_duration_since(job.began));
             log_of!(job.path, "{} ({}): {status} after {took}", command.key, command.at);
@@ -96,21 +102,22 @@ impl Commands {
         true
     }
 
-    /// The instance has ended and its pid is free: what runs for it goes on, but nothing more is begun.
+    /// The instance has ended and its pid is free: the command that runs for it goes on, but no other one is
+    /// begun.
     pub fn instance_ended(&mut self, instance: Pid) {
-        for (_, job) in &mut self.jobs {
+        for Running { job, .. } in &mut self.running {
             job.last |= job.instance == instance;
         }
     }
 
     /// When [`Commands::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.jobs.iter().filter_map(|(_, job)| job.kill_at).min()
+        self.running.iter().filter_map(|running| running.job.kill_at).min()
     }
 
-    /// Kills what has run for too long.
+    /// Kills commands that have run for too long.
     pub fn time(&mut self, now: Instant) {
-        for (pid, job) in &mut self.jobs {
+        for Running { pid, job } in &mut self.running {
             if job.kill_at.is_some_and(|deadline| deadline <= now)
                 && let Some(command) = self.commands.get(job.index)
             {
@@ -122,10 +129,10 @@ impl Commands {
         }
     }
 
-    /// Kills everything; nothing more is begun.
+    /// Kills all commands; no other one is begun.
     pub fn stop(&mut self) {
         self.commands.clear();
-        for (pid, job) in &mut self.jobs {
+        for Running { pid, job } in &mut self.running {
             if job.kill_at.take().is_some() {
                 log_of!(job.path, "as-emperor commands cut short");
                 kill_group(*pid);
@@ -138,7 +145,7 @@ impl Commands {
         while let Some(command) = self.commands.get(job.index) {
             match self.start(&command.value, &job) {
                 Ok(pid) => {
-                    self.jobs.push((pid, job));
+                    self.running.push(Running { pid, job });
                     return;
                 }
                 Err(error) => log_of!(job.path, "{} ({}): {error}", command.key, command.at),
@@ -180,9 +187,9 @@ mod tests {
         }
     }
 
-    /// Waits for the command that runs, and tells.
+    /// Waits for the command that runs, and reports its end.
     fn reap(commands: &mut Commands) -> WaitStatus {
-        let pid = commands.jobs[0].0;
+        let pid = commands.running[0].pid;
         let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         let status = WaitStatus::of(status).unwrap();
         commands.ended(pid, status, Instant::now());
@@ -229,10 +236,10 @@ mod tests {
         commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
         commands.instance_ended(getpid());
         reap(&mut commands);
-        assert!(commands.jobs.is_empty());
+        assert!(commands.running.is_empty());
         commands.begin(&Rc::new(VassalFile::new("/v/a.ini".into(), 3)), &process(), Instant::now());
         commands.stop();
         reap(&mut commands);
-        assert!(commands.jobs.is_empty());
+        assert!(commands.running.is_empty());
     }
 }

@@ -1,5 +1,6 @@
-//! Whether a changed configuration can be read at all, where only a fresh start can tell: below another root, or from a
-//! program's output. A process that does nothing else is asked before the app that runs is stopped.
+//! Whether a changed configuration can be read at all, where only a fresh start can tell: it is below another
+//! root, or a program's output. Before the running app is stopped for it, a process that does nothing else
+//! reads it.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -14,10 +15,11 @@ use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
 use crate::sys::signal;
 
-/// One that takes longer is not waited for. Programs are given less ([`crate::command`]).
+/// A check that takes longer is not waited for. Programs in a configuration are given less
+/// ([`crate::command`]).
 pub const TIMEOUT: Duration = Duration::from_secs(11);
 
-/// Those that run.
+/// The checks that run.
 #[derive(Default)]
 pub struct Checks(Vec<Check>);
 
@@ -25,20 +27,28 @@ struct Check {
     pid: Pid,
     link: OwnedFd,
     path: Rc<VassalFile>,
-    /// Why a fresh start is needed; `None` when nobody wants to know any more.
+    /// Why a fresh start is needed; `None` when the answer is not needed any more.
     why: Option<String>,
 }
 
-/// What one has found.
+/// A check that has ended.
 pub struct Checked {
     /// The vassal's file.
     pub path: Rc<VassalFile>,
-    /// The answer to the reload and the reason for it; `None` when nobody wants to know any more.
-    pub answer: Option<(Answer, String)>,
+    /// What it has found; `None` when that is not needed any more.
+    pub verdict: Option<Verdict>,
+}
+
+/// What a check has found.
+pub struct Verdict {
+    /// The answer to the reload.
+    pub answer: Answer,
+    /// The reason for it.
+    pub reason: String,
 }
 
 impl Checks {
-    /// Begins with the configuration of a vassal that needs a fresh start because of `why`.
+    /// Begins to check the configuration of a vassal that needs a fresh start because of `why`.
     ///
     /// # Errors
     /// As [`Spawner::check`].
@@ -49,7 +59,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Nobody wants to know of this vassal any more.
+    /// The check of this vassal is not needed any more.
     pub fn forget(&mut self, path: &VassalFile) {
         for check in self.0.iter_mut().filter(|check| *check.path == *path) {
             if check.why.take().is_some() {
@@ -63,8 +73,8 @@ impl Checks {
         self.0.len()
     }
 
-    /// A child has ended that is no instance: what it has found, if it was one of ours. One that could not say anything leaves
-    /// it to the fresh start.
+    /// A child has ended that is not an instance. Returns what it has found, if it was a check. One that has
+    /// not said anything leaves it to the fresh start.
     pub fn ended(&mut self, pid: Pid) -> Option<Checked> {
         let index = self.0.iter().position(|check| check.pid == pid)?;
         let Check { link, path, why, .. } = self.0.swap_remove(index);
@@ -72,11 +82,15 @@ impl Checks {
             Ok(Received::Packet(packet, _)) => FromVassal::decode(&packet),
             Ok(Received::Nothing | Received::Closed) | Err(_) => None,
         };
-        let answer = why.map(|why| match said {
-            Some(FromVassal::Exiting(ExitReason::Config(mistake))) => (Answer::Refused, mistake),
-            Some(FromVassal::Exiting(ExitReason::Setup(failure))) => (Answer::Refused, failure.to_string()),
-            _ => (Answer::NeedsRespawn, why),
+        let verdict = why.map(|why| match said {
+            Some(FromVassal::Exiting(ExitReason::Config(reason))) => {
+                Verdict { answer: Answer::Refused, reason }
+            }
+            Some(FromVassal::Exiting(ExitReason::Setup(failure))) => {
+                Verdict { answer: Answer::Refused, reason: failure.to_string() }
+            }
+            _ => Verdict { answer: Answer::NeedsRespawn, reason: why },
         });
-        Some(Checked { path, answer })
+        Some(Checked { path, verdict })
     }
 }

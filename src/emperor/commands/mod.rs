@@ -1,11 +1,10 @@
-//! Processes that are none of the instances: what the configuration has the emperor run.
+//! Processes that are not instances: what the configuration has the emperor run.
 //!
-//! [`as_emperor`] runs the commands of as-emperor, [`on_demand_exec`] asks a command for an address,
-//! [`config_check`] has a configuration read before a restart; [`shell`] starts what is a shell's. The
-//! supervisor begins them and hands on the children that have ended; what they have found goes back to it as
-//! values.
+//! In: a vassal to run commands for ([`as_emperor`]), to find the address of ([`on_demand_exec`]), or to read
+//! the changed configuration of ([`config_check`]); and each child that has ended. Out: what they have found,
+//! as values. [`shell`] starts the processes that are a shell's.
 //!
-//! Nothing here waits for a process, or touches a vassal.
+//! May not be done here: wait for a process, or touch a vassal.
 
 pub mod as_emperor;
 pub mod config_check;

@@ -1,6 +1,7 @@
-//! What the operator's command (`emperor-on-demand-exec`) is asked: where a vassal is waited for.
+//! The command of `emperor-on-demand-exec`: it is asked at which address a vassal is waited for.
 //!
-//! Nobody waits for the answer. A few commands run at a time; with hundreds of vassals the others' turn comes later.
+//! Nothing waits for the answer. A few commands run at a time; with hundreds of vassals the others are asked
+//! for later.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +28,7 @@ const AT_ONCE: usize = 8;
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which vassals the command was not asked for yet, and for which it runs.
+/// The vassals that the command was not asked for yet, and those that it runs for.
 pub struct Questions {
     command: Option<OsString>,
     origin: Rc<Origin>,
@@ -43,29 +44,29 @@ struct Question {
 
 struct Running {
     pid: Pid,
-    /// `None` when nobody wants to know any more.
+    /// `None` when the answer is not needed any more.
     question: Option<Question>,
     output: OwnedFd,
     /// `None` once it was killed.
     kill_at: Option<Instant>,
 }
 
-/// What the command said.
+/// What the command has said.
 pub struct Reply {
     /// The vassal's file.
     pub path: Rc<VassalFile>,
-    /// Why it was asked, as a log line has it.
+    /// Why it was asked, for the log.
     pub why: String,
-    /// Where the vassal is waited for; `None` where it is not.
+    /// Where the vassal is waited for; `None` if it is not.
     pub address: Result<Option<Address>>,
 }
 
 impl Questions {
-    /// Where `rule` has no command nothing can be asked.
+    /// Without a command in `rule` nothing can be asked.
     pub fn new(rule: Option<&OnDemand>, origin: Rc<Origin>) -> Self {
         let command = match rule {
             Some(OnDemand::Command(command)) => {
-                // As uWSGI has it: the file is one more word behind the command.
+                // As in uWSGI, the file is one more word behind the command.
                 let mut command = command.clone();
                 command.push(" \"$1\"");
                 Some(command)
@@ -75,8 +76,8 @@ impl Questions {
         Self { command, origin, waiting: Vec::new(), running: Vec::new(), replies: Vec::new() }
     }
 
-    /// Asks for the vassal whose file is at `path`; `false` if nothing can be asked. What was asked for it before is not
-    /// answered any more.
+    /// Asks for the vassal whose file is at `path`; `false` if nothing can be asked. An earlier question for
+    /// it is not answered any more.
     pub fn ask(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) -> bool {
         if self.command.is_none() {
             return false;
@@ -87,7 +88,7 @@ impl Questions {
         true
     }
 
-    /// Nobody wants to know it of this vassal any more.
+    /// The answer for this vassal is not needed any more.
     pub fn forget(&mut self, path: &VassalFile) {
         self.waiting.retain(|question| *question.path != *path);
         self.replies.retain(|reply| *reply.path != *path);
@@ -98,7 +99,7 @@ impl Questions {
         }
     }
 
-    /// Nobody wants to know anything any more.
+    /// No answer is needed any more.
     pub fn stop(&mut self) {
         self.command = None;
         self.waiting.clear();
@@ -109,18 +110,18 @@ impl Questions {
         }
     }
 
-    /// Whether it was asked for this vassal, and has not answered yet.
+    /// Whether the command was asked for this vassal, and has not answered yet.
     pub fn concern(&self, path: &VassalFile) -> bool {
         let running = self.running.iter().filter_map(|running| running.question.as_ref());
         self.waiting.iter().chain(running).any(|question| *question.path == *path)
     }
 
-    /// Whether nothing is to be answered.
+    /// Whether no answer is outstanding.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.replies.is_empty()
     }
 
-    /// A child has ended that is no instance; whether it was one of ours.
+    /// A child has ended that is not an instance. Returns whether it was one of these.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
         let Some(index) = self.running.iter().position(|running| running.pid == pid) else { return false };
         let Running { question, output, kill_at, .. } = self.running.swap_remove(index);
@@ -137,7 +138,7 @@ impl Questions {
         true
     }
 
-    /// What was answered since the last time.
+    /// The answers since the last time.
     pub fn replies(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.replies)
     }
@@ -147,7 +148,7 @@ impl Questions {
         self.running.iter().filter_map(|running| running.kill_at).min()
     }
 
-    /// Kills what has run for too long.
+    /// Kills commands that have run for too long.
     pub fn time(&mut self, now: Instant) {
         for running in &mut self.running {
             if running.kill_at.is_some_and(|deadline| deadline <= now) {
@@ -156,7 +157,7 @@ impl Questions {
         }
     }
 
-    /// Begins as many as may run.
+    /// Begins as many commands as may run.
     fn begin(&mut self, now: Instant) {
         while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
             let question = self.waiting.remove(0);
@@ -196,8 +197,8 @@ impl Running {
     }
 }
 
-/// The address that a command which has ended has printed; `None` if it has printed nothing. Somebody whom it has left
-/// behind may still have the pipe: its end is not waited for.
+/// The address that a command which has ended has printed; `None` if it has printed nothing. A process that
+/// it has left behind may still have the pipe, the end of which is not waited for.
 fn address(output: &OwnedFd, path: &Path) -> Result<Option<Address>> {
     let mut text = [0; on_demand::ADDRESS_MAX];
     match read(output, &mut text) {

@@ -1,4 +1,4 @@
-//! Commands of the emperor's own configuration: processes of `/bin/sh`, in our own namespaces.
+//! Commands of the emperor's own configuration: processes of `/bin/sh`, in the emperor's namespaces.
 
 use std::ffi::OsString;
 
@@ -10,11 +10,11 @@ use crate::shell::Shell;
 use crate::sys::exec::Strings;
 use crate::sys::signal::kill;
 
-/// Starts a command in a session of its own, with `variables` besides the environment of the emperor. If the emperor is
-/// killed, so is the command; processes that it has started are not.
+/// Starts a command in a session of its own, with `variables` besides the environment of the emperor. If the
+/// emperor is killed, so is the command; processes that it has started are not.
 ///
 /// # Errors
-/// There is no process to be had.
+/// EAGAIN at the limit of processes, ENOMEM (clone(2)).
 pub fn start(shell: Shell<'_>, variables: &[(OsString, OsString)], origin: &Origin) -> Result<Pid> {
     // An emperor may itself have been started by such a command.
     let ours = |name: &OsString| variables.iter().any(|(our, _)| our == name);
@@ -24,10 +24,11 @@ pub fn start(shell: Shell<'_>, variables: &[(OsString, OsString)], origin: &Orig
     Ok(started.context("start", "/bin/sh")?.pid)
 }
 
-/// SIGKILL for a command and what it has started. Not reaped yet, so the pid is still its own.
+/// Sends SIGKILL to a command and to what it has started. The command was not reaped yet, so the pid is still
+/// its own.
 pub fn kill_group(pid: Pid) {
     let pid = pid.as_raw_pid();
-    // One that was created just now may not lead its group yet.
+    // A process that was created just now may not lead its group yet.
     let _ = kill(pid, libc::SIGKILL);
     let _ = kill(-pid, libc::SIGKILL);
 }

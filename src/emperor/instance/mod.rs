@@ -1,9 +1,10 @@
 //! Instances as processes.
 //!
-//! In: the file of a vassal, and the sockets that are kept for it. Out: a [`process::Process`], which has the descriptors
-//! and the messages of an instance. [`spawner`] creates it, with the rights of the file's owner ([`owned_file`]), in a
-//! cgroup ([`cgroups`], taken down by [`cgroup_removal`]), with what the emperor itself was started with ([`origin`]).
-//! [`kept_sockets`] and [`on_demand`] hold the sockets of a vassal between its instances, over [`socket_file`].
+//! In: the file of a vassal, and the sockets that are kept for it. Out: a [`process::Process`], which has the
+//! descriptors and the messages of an instance. [`spawner`] creates it, with the rights of the file's owner
+//! ([`owned_file`]), in a cgroup ([`cgroups`], taken down by [`cgroup_removal`]), with what the emperor
+//! itself was started with ([`origin`]). [`kept_sockets`] and [`on_demand`] hold the sockets of a vassal
+//! between its instances, over [`socket_file`].
 //!
 //! May not be done here: decide whether an instance is wanted. The supervisor asks for one, and for its end.
 

@@ -9,7 +9,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use super::handles::Handles;
 use crate::emperor::commands::as_emperor::Commands;
-use crate::emperor::commands::config_check::{Checked, Checks};
+use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
 use crate::emperor::commands::on_demand_exec::{Questions, Reply};
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::event::Event;
@@ -155,9 +155,9 @@ impl Supervisor {
             let Some(status) = WaitStatus::of(status) else { continue };
             if let Some(file) = self.handles.file_of(pid.as_raw_pid()).cloned() {
                 self.reaped(&file, status, now);
-            } else if let Some(Checked { path, answer }) = self.checks.ended(pid) {
-                if let Some((answer, why)) = answer {
-                    self.apply(&path, Event::Checked(answer, why), now);
+            } else if let Some(Checked { path, verdict }) = self.checks.ended(pid) {
+                if let Some(Verdict { answer, reason }) = verdict {
+                    self.apply(&path, Event::Checked(answer, reason), now);
                 }
             } else if !self.commands.ended(pid, status, now) && !self.questions.ended(pid, status, now) {
                 self.strangers.push((pid, status));
