@@ -1,5 +1,5 @@
-//! Users and groups by name: the jail's own `/etc/passwd` and `/etc/group`, else as the host knew them before the root
-//! changed.
+//! Users and groups by name: the jail's own `/etc/passwd` and `/etc/group`, else as the host knew them before
+//! the root changed.
 
 use std::path::Path;
 

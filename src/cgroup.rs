@@ -12,11 +12,11 @@ use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Context, Described, Error, Result};
 use crate::files;
 
-/// Writes options to the files of a vassal's cgroups: each wherever there is a file for it, since of the hierarchies of
-/// version 1 each has its own. With `optional` what cannot be had is only logged, as `vassal`'s if it is not empty.
+/// Writes each option to its file in all cgroups of a vassal that have that file: each hierarchy of version 1
+/// has files of its own. With `optional` a failure is only logged, as one of `vassal` if that is not empty.
 ///
 /// # Errors
-/// open(2) and write(2); no cgroup has a file for it: a controller that is not there is named.
+/// As open(2) and write(2). No cgroup has the file; the missing controller is named.
 pub fn set(
     vassal: &str,
     directories: &[&Path],
@@ -43,10 +43,10 @@ pub fn set(
     Ok(())
 }
 
-/// Logs the failure of what is optional, as `vassal`'s if it is not empty.
+/// Logs a failure if it is `optional`, as one of `vassal` if that is not empty.
 ///
 /// # Errors
-/// That of what is not.
+/// The failure, if it is not optional.
 pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()> {
     match result {
         Err(error) if optional => {
@@ -64,7 +64,7 @@ pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()
 pub fn enter(directory: &Path) -> Result<()> {
     create(directory)?;
     let procs = directory.join("cgroup.procs");
-    // 0 is the writer, whatever its pid is in whichever namespace.
+    // 0 stands for the writing process, in every pid namespace.
     match write(&procs, b"0") {
         Err(Errno::NOENT) => {
             Err(Error::new("enter", directory.display(), "it is no cgroup: it lacks cgroup.procs"))
@@ -73,7 +73,7 @@ pub fn enter(directory: &Path) -> Result<()> {
     }
 }
 
-/// Creates a cgroup; one that is there is fine.
+/// Creates a cgroup. It may exist already.
 ///
 /// # Errors
 /// mkdir(2).
@@ -93,8 +93,9 @@ pub fn write(path: &Path, value: &[u8]) -> Result<(), Errno> {
     rustix::io::write(file, value).map(drop)
 }
 
-/// The file that counts processes killed for want of memory, and whether it tells of changes (poll(2)); `None` where
-/// memory is not accounted for.
+/// The file that counts the processes that were killed for lack of memory, and whether poll(2) reports its
+/// changes.
+/// `None` where the cgroup does not account for memory.
 pub fn oom_counter(directory: &Path) -> Option<(OwnedFd, bool)> {
     let open = |file: &str| open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
     // Version 2, then 1.

@@ -1,4 +1,4 @@
-//! What a command prints: `exec://` in a configuration, or a program in the place of one.
+//! The output of a command: of `exec://` in a configuration, or of a program in the place of a configuration.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,20 +16,23 @@ use crate::protocol::WaitStatus;
 use crate::shell::Shell;
 use crate::sys::{fd, signal};
 
-/// How long a command may take, and a pipe may take to be closed at its other end.
+/// How long a command may take, and how long a pipe may stay open.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs `/bin/sh -c COMMAND` and returns what it writes to its standard output. How it ends does not matter, as in uWSGI.
+/// Runs `/bin/sh -c COMMAND` and returns what it writes to its standard output. How it ends does not matter,
+/// as in uWSGI.
 ///
-/// Nobody may be waiting for our children meanwhile.
+/// No other code may reap children meanwhile.
 ///
 /// # Errors
-/// No process or pipe to be had; more than [`FILE_MAX`] bytes; it is not done in time, and was killed with its group.
+/// No process or pipe could be created; the output is larger than [`FILE_MAX`]; the command did not end in
+/// time, and was killed with its process group.
 pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
     run(command, &[]).map(|(text, _)| text)
 }
 
-/// The same for a program in the working directory; without `#!` the shell is to read it, as execvp(3) has it.
+/// As [`output`], for a program in the working directory. A file without `#!` is read by the shell, as with
+/// execvp(3).
 ///
 /// # Errors
 /// As [`output`]; also if it fails.
@@ -51,7 +54,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
         signal::set_defaults();
     })?;
     drop(to);
-    // Here too: it may have to be killed before it comes to it.
+    // In the parent, too: the child may have to be killed before it makes the group itself.
     let _ = setpgid(Some(child.pid), Some(child.pid));
     let deadline = Instant::now() + TIMEOUT;
     let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
@@ -62,7 +65,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
     if text.is_err() {
         let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
     }
-    // Ends at once: it has ended or was killed.
+    // Does not wait: the child has ended or was killed.
     let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
     let status = ended.ok().flatten().and_then(|(_, status)| WaitStatus::of(status));
     text.map(|text| (text, status))
@@ -95,7 +98,7 @@ fn read_until(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>, Cause> {
     }
 }
 
-/// Waits until there is something to read; `false` when it is too late for it.
+/// Waits until there is something to read. `false` at the deadline.
 fn wait(fd: impl AsFd, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -103,7 +106,7 @@ fn wait(fd: impl AsFd, deadline: Instant) -> bool {
         match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
             Ok(1..) => return true,
             _ if left.is_zero() => return false,
-            // EINTR and ENOMEM are wake-ups without news.
+            // EINTR, ENOMEM: poll again.
             _ => {}
         }
     }

@@ -124,7 +124,8 @@ impl<T> Context<T> for std::io::Result<T> {
     }
 }
 
-/// The kernel's number of an error of std. Only a NUL byte in a path, or bytes that are no UTF-8, fail without one (EINVAL).
+/// The kernel's number of an error of std. Only a NUL byte in a path, or bytes that are no UTF-8, fail
+/// without one (EINVAL).
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::INVAL)
 }

@@ -75,8 +75,8 @@ pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> 
 /// The mounts of our namespace as the present root shows them.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name: a fifo is not
-/// waited for, and what is not of procfs is refused.
+/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name:
+/// a fifo is not waited for, and what is not of procfs is refused.
 ///
 /// # Errors
 /// As open(2); ENOENT if it is somebody else's.

@@ -1,6 +1,7 @@
-//! Who a process is, and the privilege drop: of the apps, and of the emperor itself.
+//! The user and groups of a process, and the privilege drop of apps and of the emperor.
 //!
-//! Everything here that fails is fatal to the process it happens in: a half-dropped privilege is worse than none.
+//! Everything here that fails is fatal to the process it happens in: a half-dropped privilege is worse than
+//! none.
 
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -10,7 +11,7 @@ use crate::config::plan::{RunAs, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::sys::creds;
 
-/// An identity with nothing left to look up.
+/// User, group and supplementary groups, as numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// User ID, `None` to stay.
@@ -40,7 +41,7 @@ impl Confinement {
         Self { capabilities, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
 
-    /// Whether it takes nothing from a process that stays who it is.
+    /// Whether it takes nothing from a process that keeps its user and groups.
     pub fn is_none(&self) -> bool {
         self.dropped.is_empty() && !self.no_new_privs
     }
@@ -75,8 +76,8 @@ pub struct DropError {
 impl Identity {
     /// Looks the user and groups up.
     ///
-    /// Without `gid` the user's primary group is taken: uWSGI would stay in root's group. Supplementary groups are
-    /// those of the user (unless `no-initgroups`), the primary group and `add-gid`.
+    /// Without `gid` the user's primary group is taken: uWSGI would stay in root's group. Supplementary
+    /// groups are those of the user (unless `no-initgroups`), the primary group and `add-gid`.
     ///
     /// # Errors
     /// A name that does not exist, or a database that cannot be read.
@@ -118,21 +119,21 @@ impl Identity {
         Err(Error::new("become", "another user or group", reason))
     }
 
-    /// Whether a process that becomes this stays who it is.
+    /// Whether a process that becomes this keeps its user and groups.
     pub fn is_unchanged(&self) -> bool {
         self.uid.is_none() && self.gid.is_none() && self.groups.is_none()
     }
 
-    /// Whether this is an ordinary user, who has no privileges but those it is given.
+    /// Whether the user is not root, and so has only the capabilities that it is given.
     pub fn is_ordinary(&self) -> bool {
         self.uid.is_some_and(|uid| uid != 0)
     }
 
     /// Becomes this identity for good.
     ///
-    /// The order is forced: the bounding set and the groups need capabilities that the change of user takes away, kept
-    /// capabilities can be raised only after it, and no_new_privs comes last because nothing may follow it. The result
-    /// is verified, including that the old user cannot be had back.
+    /// The order is forced: the bounding set and the groups need capabilities that the change of user takes
+    /// away, kept capabilities can be raised only after it, and no_new_privs comes last because nothing may
+    /// follow it. The result is verified; also that the process cannot become root again.
     ///
     /// # Errors
     /// The step that failed. The caller must exit.
@@ -140,7 +141,7 @@ impl Identity {
         self.assume_by_parts(confinement).map_err(|failed| failed.error)
     }
 
-    /// The same, for a caller that wants to know which part of it failed.
+    /// As [`Identity::assume`], for a caller that needs to know which part has failed.
     ///
     /// # Errors
     /// As [`Identity::assume`], with the part.
@@ -157,11 +158,11 @@ impl Identity {
         if stays {
             kept &= has.permitted;
         } else if self.is_ordinary() && no_new_privs {
-            // Without no_new_privs set-user-id programs shall work, and those need the bounding set.
+            // Without no_new_privs, set-user-id programs are to work, and they need the bounding set.
             let set = drop_bounding_set(kept).context("privilege drop:", "bounding set");
             set.map_err(failed(Part::User))?;
         }
-        // A process that stays what it is and may not change its groups keeps them.
+        // A process that keeps its user and may not change its groups keeps these, too.
         let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
             match creds::set_groups(groups) {
@@ -203,7 +204,8 @@ impl Identity {
         is(uids, self.uid) && is(gids, self.gid)
     }
 
-    /// The capabilities that becoming this identity takes, from what the process is now: none for what is so already.
+    /// The capabilities that this process needs to become this identity: none for a part that is as it should
+    /// be.
     pub fn needs(&self) -> CapabilitySet {
         let (uids, gids) = creds::ids();
         let has_groups = self.groups.as_ref().is_none_or(|groups| self.has_groups(groups));
@@ -217,7 +219,8 @@ impl Identity {
         needed
     }
 
-    /// Whether the supplementary groups are these. The group itself counts as one of them wherever it is listed.
+    /// Whether the supplementary groups are these. The group itself counts as one of them wherever it is
+    /// listed.
     fn has_groups(&self, groups: &[u32]) -> bool {
         let Ok(own) = rustix::process::getgroups() else { return false };
         let own: Vec<_> = own.into_iter().map(rustix::process::Gid::as_raw).collect();
@@ -252,7 +255,8 @@ pub fn held() -> Result<CapabilitySets> {
     rustix::thread::capabilities(None).context("read", "our capabilities")
 }
 
-/// Takes these from the permitted, effective, inheritable and, with that, ambient capabilities.
+/// Removes these from the permitted, effective and inheritable capabilities; the kernel removes them from the
+/// ambient ones.
 fn drop_from_all_sets(dropped: CapabilitySet) -> Result<()> {
     let has = held()?;
     let left = |set: CapabilitySet| set.difference(dropped);
@@ -264,7 +268,7 @@ fn drop_from_all_sets(dropped: CapabilitySet) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).context("privilege drop: drop", "capabilities")
 }
 
-/// Takes everything but `kept` from what can ever be gained by executing a file.
+/// Removes all but `kept` from the bounding set: no program that is executed can have them.
 fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
     for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
         if kept.contains(capability) {
@@ -288,7 +292,7 @@ fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Exactly these, also across exec: permitted, effective, inheritable and ambient.
+/// Sets the permitted, effective, inheritable and ambient capabilities to `kept`, which then survive an exec.
 fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     rustix::thread::set_capabilities(None, sets)?;

@@ -40,7 +40,8 @@ pub fn listen_at(place: &Place, how: Listening) -> Result<OwnedFd> {
 fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, how.flags | SocketFlags::CLOEXEC, None)?;
     if family != AddressFamily::UNIX {
-        // Otherwise connections of the last process, which the kernel has not forgotten yet, would keep the port.
+        // Otherwise connections of the last process, which the kernel has not forgotten yet, would keep the
+        // port.
         set_socket_reuseaddr(&socket, true)?;
         set_socket_reuseport(&socket, how.reuse_port)?;
     }

@@ -1,9 +1,10 @@
 //! The only place that writes log lines: one event, one line, one `write(2)` to standard error.
 //!
-//! A log line must never stop its writer. PID 1 shares standard error with whoever started it, so the descriptor
-//! cannot be made non-blocking; instead a line is written only while the reader has room for it. Apps write to the same
-//! pipe, as much as they like: lines that find it full wait here, to be written together when there is a gap. What
-//! had to be dropped is counted and said with the next line that fits.
+//! A log line must never stop its writer. PID 1 shares standard error with whoever started it, so the
+//! descriptor cannot be made non-blocking; instead a line is written only while the reader has room for it.
+//! Apps write to the same pipe, as much as they like: a line that finds the pipe full is kept and written
+//! with others when there is room. Lines that had to be dropped are counted, and the next line that fits
+//! tells how many.
 
 use std::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
@@ -24,30 +25,30 @@ pub const VARIABLE: &str = "VASSAL_LOG";
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
-/// So much waits for room.
+/// How many bytes of lines are kept while there is no room.
 const WAITING_MAX: usize = 32 << 10;
-/// How often room is looked for where there was none.
+/// The time between two tries to write the lines that are kept.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the last line of a process waits for room.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
-/// Lines that there was no room for yet.
+/// Lines that are kept until there is room.
 static WAITING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static DROPPED: AtomicU32 = AtomicU32::new(0);
-/// Whether the last line that was written has no end.
+/// Whether the end of the last line could not be written.
 static TORN: AtomicBool = AtomicBool::new(false);
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Who writes.
 struct Speaker {
     program: &'static str,
-    /// Whom everything is about; empty if it is not always the same.
+    /// The vassal that all lines are about; empty in the emperor.
     vassal: String,
 }
 
-/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts. The environment says
-/// whether lines are JSON.
+/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts. The
+/// environment says whether lines are JSON.
 pub fn init(program: &'static str, vassal: &str) {
     let _ = SPEAKER.set(Speaker { program, vassal: vassal.to_owned() });
     if std::env::var_os(VARIABLE).is_some_and(|format| format == "json") {
@@ -63,7 +64,7 @@ pub fn as_json() {
 /// Writes one line about a vassal, or about none in particular (empty); use it through [`crate::log!`] and
 /// [`crate::log_of!`].
 pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
-    // There is one thread: it is free.
+    // There is one thread, so the lock is free unless a panic interrupted its holder.
     let Ok(mut waiting) = WAITING.try_lock() else { return };
     let (text, lines) = compose(vassal, message);
     if waiting.len() < WAITING_MAX {
@@ -89,7 +90,7 @@ pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     }
 }
 
-/// A line, behind another one that says how many were lost; and how many lines that makes.
+/// The text of a line, with a line in front if some were lost before; and how many lines that makes.
 fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     let mut text = String::with_capacity(160);
     text.push_str(new_line());
@@ -101,7 +102,7 @@ fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     (text, dropped.saturating_add(1))
 }
 
-/// One line where there is no memory: nothing is allocated for it. A name that would need care is left out.
+/// Writes one line without allocating. The vassal's name is left out if it would have to be escaped.
 fn line_without_memory(message: &str) {
     let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
@@ -125,7 +126,7 @@ fn line_without_memory(message: &str) {
     }
 }
 
-/// A text that needs no memory; what does not fit is left out.
+/// A text of fixed size, on the stack. What does not fit is left out.
 struct Fixed {
     bytes: [u8; 384],
     length: usize,
@@ -140,8 +141,8 @@ impl fmt::Write for Fixed {
     }
 }
 
-/// From now on a wait for memory is a line of the log; and so is a panic, with the file and the line of the source, which
-/// then ends this process by SIGABRT.
+/// From now on a wait for memory is a line of the log; and so is a panic, with the file and the line of the
+/// source, which then ends this process by SIGABRT.
 pub fn report_failures() {
     memory::report_with(line_without_memory);
     std::panic::set_hook(Box::new(|panic| {
@@ -157,7 +158,7 @@ pub fn report_failures() {
     }));
 }
 
-/// Writes one line behind those that wait, for which it waits itself: nobody would write it later.
+/// Writes one line behind those that are kept. It waits a short time for room, since no line comes later.
 fn last_line(message: fmt::Arguments<'_>) {
     let fd = rustix::stdio::stderr();
     let limit = Timespec { tv_sec: 0, tv_nsec: LAST_WAIT.as_nanos() as _ };
@@ -167,7 +168,7 @@ fn last_line(message: fmt::Arguments<'_>) {
     put(fd, text.as_bytes(), lines);
 }
 
-/// Writes lines that wait for room, if there is some by now.
+/// Writes the lines that are kept, if there is room by now.
 pub fn flush() {
     if let Ok(mut waiting) = WAITING.try_lock() {
         flush_to(rustix::stdio::stderr(), &mut waiting, 1);
@@ -179,11 +180,11 @@ pub fn deadline(now: Instant) -> Option<Instant> {
     WAITING.try_lock().is_ok_and(|waiting| !waiting.is_empty()).then(|| now + RETRY)
 }
 
-/// `lines` is what is lost with the first piece. What fails later is not for a full disk, but for a reader that is gone:
-/// nobody counts.
+/// Writes as much of `waiting` as there is room for. `lines` are counted as lost if the first piece fails. A
+/// later piece fails only where the reader is gone, and is not counted.
 fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
     while !waiting.is_empty() {
-        // As many whole lines as fit into one piece; or a piece of one that a name has made too long.
+        // As many whole lines as fit into one write; or a part of a line that is longer than one write.
         let piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
         let whole = piece.iter().rposition(|&byte| byte == b'\n');
         let piece = whole.and_then(|end| piece.get(..=end)).unwrap_or(piece);
@@ -192,7 +193,7 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
         }
         waiting.drain(..piece.len());
     }
-    // It may have been much, and PID 1 has many sisters.
+    // Gives the memory back: it may be much, and many vassals have a PID 1.
     *waiting = Vec::new();
     tell_lost(fd);
 }
@@ -214,13 +215,13 @@ fn lost(lines: u32) -> String {
     format!("{lines} log lines lost: they could not be written")
 }
 
-/// What a line begins with where the one before has no end.
+/// What a line begins with: a line break if the end of the one before is missing.
 fn new_line() -> &'static str {
     if TORN.load(Ordering::Relaxed) { "\n" } else { "" }
 }
 
-/// Writes so many lines, or counts them as lost; whether there was room. A full disk may take a part: what comes next begins
-/// on a line of its own.
+/// Writes so many lines, or counts them as lost. Returns whether there was room. Of a full disk, a part of
+/// the text may be written; then the next line begins with a line break.
 fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
@@ -228,7 +229,7 @@ fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
         return false;
     }
     let written = match write_now(fd, text) {
-        // Another writer was faster.
+        // Another process has filled the pipe since the poll.
         Err(Errno::AGAIN) => return false,
         result => result.unwrap_or(0),
     };
@@ -241,7 +242,7 @@ fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
     true
 }
 
-/// Writes without waiting for a reader. (A file has none, and may have to be waited for.)
+/// Writes without waiting for a reader. (A regular file has no reader; the write may wait for the disk.)
 fn write_now(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<usize> {
     if matches!(FileType::from_raw_mode(fstat(fd)?.st_mode), FileType::Fifo | FileType::Socket) {
         match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
@@ -253,7 +254,7 @@ fn write_now(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<usize> {
     rustix::io::write(fd, text)
 }
 
-/// Appends a line that leaves room in [`LINE_MAX`] for its end; of a longer message only the beginning.
+/// Appends a line that is shorter than [`LINE_MAX`]. Of a longer message only the beginning is kept.
 fn push_line(out: &mut String, vassal: &str, message: &str) {
     let (start, mut message) = (out.len(), message);
     let mut cut = "";
@@ -267,7 +268,7 @@ fn push_line(out: &mut String, vassal: &str, message: &str) {
         if out.len() < LINE_MAX || message.is_empty() {
             return;
         }
-        // By what is too much, at least: escaping makes it grow by up to six times.
+        // Cut by the excess, and by more in the next turn: escaping makes a text up to six times as long.
         let keep = message.len().saturating_sub((out.len() - LINE_MAX) / 6 + 8);
         let end = (0..=keep).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
         message = message.get(..end).unwrap_or_default();
@@ -336,13 +337,14 @@ impl fmt::Display for Date {
     }
 }
 
-/// Writes a text of several lines as it is, for whoever sits at the terminal. Whether it arrives is not our business:
-/// `eprint!` would abort us where standard error is full or closed.
+/// Writes a text of several lines as it is, for a user at a terminal. Errors are ignored; `eprint!` would
+/// panic where standard error is full or closed.
 pub fn print_error(text: &str) {
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }
 
-/// Appends `text` with characters made visible that could forge a line, or change the direction of a terminal's text.
+/// Appends `text` with characters made visible that could forge a line, or change the direction of a
+/// terminal's text.
 pub fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
         if c.is_control() || turns_direction(c) {
@@ -353,7 +355,8 @@ pub fn push_printable(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a character changes the direction of the text behind it (Unicode's explicit directional formatting).
+/// Whether a character changes the direction of the text behind it (Unicode's explicit directional
+/// formatting).
 fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -364,7 +367,8 @@ macro_rules! log {
     ($($arg:tt)*) => { $crate::log::line("", format_args!($($arg)*)) };
 }
 
-/// Logs one line about the vassal of a [file](crate::emperor::core::vassal_file::VassalFile): its name, then as [`log!`](crate::log!).
+/// Logs one line about the vassal of a [file](crate::emperor::core::vassal_file::VassalFile): its name, then
+/// as [`log!`](crate::log!).
 #[macro_export]
 macro_rules! log_of {
     ($vassal:expr, $($arg:tt)*) => { $vassal.log(format_args!($($arg)*)) };

@@ -1,9 +1,10 @@
 //! Paths that may not be trusted: walked below a root that no symbolic link leads out of.
 //!
-//! The kernel does it (openat2(2), RESOLVE_IN_ROOT), but gives up with EAGAIN when anything on the machine is renamed
-//! or mounted while it walks over a `..`: it can no longer tell whether the directory above is still below the root.
-//! It is called again for a short time; then the path is walked here, one component at a time. A `..` goes back to the
-//! directory that the walk came from, which is held open, so a rename has no influence on it.
+//! The kernel does it (openat2(2), RESOLVE_IN_ROOT), but gives up with EAGAIN when anything on the machine is
+//! renamed or mounted while it walks over a `..`: it can no longer tell whether the directory above is still
+//! below the root. It is called again for a short time; then the path is walked here, one component at a
+//! time. A `..` goes back to the directory that the walk came from, which is held open, so a rename has no
+//! influence on it.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
@@ -25,8 +26,8 @@ const LINKS_MAX: u32 = 40;
 /// The longest path that the kernel takes, with its terminating NUL (PATH_MAX).
 const PATH_MAX: usize = 4096;
 
-/// Opens a path (O_PATH) as a process sees it whose root directory is `root`: absolute paths and links begin at `root`,
-/// and `..` stops there. Magic links of procfs are not followed.
+/// Opens a path (O_PATH) as a process sees it whose root directory is `root`: absolute paths and links begin
+/// at `root`, and `..` stops there. Magic links of procfs are not followed.
 ///
 /// # Errors
 /// As openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, but never EAGAIN.
@@ -175,9 +176,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Asks the kernel about links that are not to be followed: magic ones and those of a mount with `nosymfollow`
-    /// (ELOOP); at the end of the path, those of other users in a sticky directory (EACCES, `fs.protected_symlinks` in
-    /// proc_sys_fs(5)).
+    /// Asks the kernel about links that are not to be followed: magic ones and those of a mount with
+    /// `nosymfollow` (ELOOP); at the end of the path, those of other users in a sticky directory (EACCES,
+    /// `fs.protected_symlinks` in proc_sys_fs(5)).
     fn may_follow(&self, name: &CStr) -> Result<()> {
         let is_last = self.rest.iter().all(|part| matches!(part, Part::Slash));
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -308,7 +309,8 @@ mod tests {
         symlink("x".repeat(4000), at("long")).unwrap();
         symlink("/../../dir/..//../file", at("climb")).unwrap();
         let root = root(&tree.0);
-        // In a directory where everybody may write, links of others are not followed (`fs.protected_symlinks`).
+        // In a directory where everybody may write, links of others are not followed
+        // (`fs.protected_symlinks`).
         fs::create_dir(at("sticky")).unwrap();
         fs::set_permissions(at("sticky"), fs::Permissions::from_mode(0o1777)).unwrap();
         symlink("../dir", at("sticky/link")).unwrap();

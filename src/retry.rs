@@ -4,17 +4,17 @@
 //!
 //! | call | error | state |
 //! |---|---|---|
-//! | openat2(2) with RESOLVE_IN_ROOT or RESOLVE_BENEATH | EAGAIN | a rename or a mount anywhere on the machine |
-//! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends still holds it |
-//! | mount(2), mount_setattr(2) | EBUSY | a write to the mount that becomes read-only; a device that is being looked at |
+//! | openat2(2), RESOLVE_IN_ROOT or RESOLVE_BENEATH | EAGAIN | a rename or a mount anywhere on the machine |
+//! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends holds it |
+//! | mount(2), mount_setattr(2) | EBUSY | a write to what becomes read-only; a device being looked at |
 //!
-//! So does EBUSY from rmdir(2) of a cgroup, until killed processes have ended: that takes too long to wait for here, and
-//! [`cgroup_removal`](crate::emperor::instance::cgroup_removal) tries again later.
+//! So does EBUSY from rmdir(2) of a cgroup, until killed processes have ended: that takes too long to wait
+//! for here, and [`cgroup_removal`](crate::emperor::instance::cgroup_removal) tries again later.
 //!
-//! These do not pass, and are not called again: pivot_root(2) says EBUSY of a new root that is on the present one;
-//! mkdir(2) of a cgroup says EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs` or
-//! `cgroup.subtree_control` says EBUSY where processes and controllers exclude each other. ESTALE has been retried by
-//! the kernel before anybody sees it. EINTR needs a signal handler, or a stop: all signals are blocked in both programs.
+//! These do not pass, and are not called again: pivot_root(2) says EBUSY of a new root that is on the present
+//! one; mkdir(2) of a cgroup says EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs` or
+//! `cgroup.subtree_control` says EBUSY where processes and controllers exclude each other. The kernel itself
+//! retries on ESTALE. EINTR needs a signal handler, or a stop, and all signals are blocked in both programs.
 
 use std::time::{Duration, Instant};
 

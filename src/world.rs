@@ -14,8 +14,8 @@ use crate::config::{Status, World};
 use crate::error::Cause;
 use crate::files::{open_file, read_all, read_file};
 
-/// What an inherited descriptor leads to: a file is read from its beginning, a pipe to its end. Nothing else is touched: one
-/// may be the link to the emperor, another a terminal that nobody types on.
+/// Reads an inherited descriptor: a file from its beginning, a pipe to its end. Other kinds are refused: one
+/// may be the link to the emperor, or a terminal on which nothing is typed.
 fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
     let number: u32 = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()).ok_or(Errno::BADF)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -72,7 +72,7 @@ impl World for Machine {
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        // The kernel's own word for it; realpath(3) would walk the path again by itself.
+        // The kernel knows the path of an open file; realpath(3) would walk the path a second time.
         let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let path = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
         Some(PathBuf::from(OsString::from_vec(path.into_bytes())))
@@ -116,12 +116,12 @@ impl World for Machine {
     }
 }
 
-/// The same machine where no command of a configuration may be run, and no descriptor read.
+/// The machine, but commands of a configuration are not run and descriptors not read.
 #[derive(Debug, Clone, Copy)]
 pub enum NoCommands {
-    /// The configuration is only looked at: what a command would print is left open.
+    /// The configuration is only checked: the output of a command is left open.
     LeftOpen,
-    /// To ask for one is a mistake.
+    /// A command is an error.
     Refused,
 }
 
@@ -186,7 +186,7 @@ impl World for NoCommands {
     }
 }
 
-/// Words between uWSGI's own processes, besides those of its emperor.
+/// Variables that uWSGI's processes pass to each other, besides those that begin with `EMPEROR_`.
 const INTERNAL: [&str; 5] = ["BROODLORD_NUM", "JAIL_PID", "ORIGINAL_PROC_NAME", "RELOADS", "VASSALS_DIR"];
 
 /// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
@@ -203,7 +203,8 @@ pub fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
-/// The option that a variable of this name is, if it is one and not a word between uWSGI's own processes.
+/// The option that a variable of this name sets. `None` for a variable that uWSGI's processes pass to each
+/// other.
 pub fn environment_option(name: &OsStr) -> Option<String> {
     let option = name.to_str()?.strip_prefix("UWSGI_")?;
     let internal = option.starts_with("EMPEROR_") || INTERNAL.contains(&option);

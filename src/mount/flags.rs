@@ -21,8 +21,8 @@ pub fn taken_away(flags: u64) -> u64 {
     flags >> 32
 }
 
-/// The flags of mount(2), as `MS_*` bits. The opposite of a flag takes it away, where there is a mount to take
-/// it from (`remount,bind`); else it is the default, and says nothing.
+/// The flags of mount(2), as `MS_*` bits. The opposite of a flag takes it away, where there is a mount to
+/// take it from (`remount,bind`); else it is the default, and says nothing.
 #[rustfmt::skip]
 pub const MOUNT: &[(&str, u64)] = &[
     ("async", 0),

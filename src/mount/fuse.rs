@@ -1,16 +1,17 @@
 //! FUSE connections that keep a dying vassal alive, aborted from outside.
 //!
-//! A pid namespace is gone when its last process is. One that waits for an answer that a FUSE daemon has begun to prepare
-//! cannot be killed, and the daemon may be out of reach: stopped outside the namespace, or dead with its end of the connection
-//! held open by somebody else. Then only an abort of the connection through fusectl frees it (kernel:
-//! filesystems/fuse/fuse, "Aborting a filesystem connection").
+//! A pid namespace ends with its last process. A process that waits for an answer which a FUSE daemon has
+//! begun to prepare cannot be killed, and the daemon may be out of reach: stopped outside the namespace, or
+//! dead while another process holds its end of the connection open. Then only an abort of the connection
+//! through fusectl ends the process (kernel: filesystems/fuse/fuse, "Aborting a filesystem connection").
 //!
 //! # Whose connection it is
 //!
-//! An abort breaks the filesystem for everybody, so the connection must be the dying vassal's alone. Nobody is believed
-//! about that, least of all the vassal: the kernel is asked, process by process, when it comes to it. One function judges.
-//! A connection that the host has mounted is in the mount table of all vassals, since theirs began as copies of the host's:
-//! it is never aborted, also where only one vassal uses it.
+//! An abort breaks the filesystem for all that use it, so the connection must be the dying vassal's alone.
+//! What vassals say about that does not count: the mount tables of all processes are read when a connection
+//! is to be aborted, and `private` judges. A connection that the host has mounted is never aborted, also
+//! where only one vassal uses it: it is in the mount tables of all vassals, which began as copies of the
+//! host's.
 
 use rustix::fs::{Dir, Mode, OFlags, open, readlink, stat};
 use rustix::io::Errno;
@@ -34,15 +35,15 @@ struct View {
     connections: Vec<u64>,
 }
 
-/// Aborts the FUSE connections that only the processes in the pid namespace of one of `inits` have. Returns their numbers,
-/// each with the process that it was aborted for.
+/// Aborts the FUSE connections that only the processes in the pid namespace of one of `inits` have. Returns
+/// their numbers, each with the process that it was aborted for.
 ///
-/// Looks at all processes of the machine, and if one of `inits` may have such a connection, at all mount tables: a tenth of a
-/// millisecond for each, once for all `inits`.
+/// Looks at all processes of the machine, and if one of `inits` may have such a connection, at all mount
+/// tables: a tenth of a millisecond for each, once for all `inits`.
 ///
 /// # Errors
-/// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is. fusectl cannot be
-/// had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
+/// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is.
+/// fusectl cannot be had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
 pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
     let own = rustix::process::getpid();
     let (Some(own_pids), Some(own_mounts)) = (namespace(own, "pid")?, namespace(own, "mnt")?) else {
@@ -76,10 +77,10 @@ pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
     Ok(found)
 }
 
-/// The connections that are in the mount table of a process of the `dying` pid namespace, and in no mount namespace but
-/// those of that vassal. What is in `own`, the mount namespace of the emperor, is never private, also where a vassal
-/// shares it. Who else is in a mount namespace of the vassal, such as a daemon that entered it from outside, is no reason
-/// to spare its connections.
+/// The connections that are in the mount table of a process of the `dying` pid namespace, and in no mount
+/// namespace but those of that vassal. What is in `own`, the mount namespace of the emperor, is never
+/// private, also where a vassal shares it. A process of another pid namespace that has entered a mount
+/// namespace of the vassal, such as a daemon from outside, does not make its connections shared.
 fn private(views: &[View], dying: u64, own: u64) -> Vec<u64> {
     let is_dying = |view: &&View| view.pid_namespace == dying && view.mount_namespace != own;
     let is_its = |view: &View| {
@@ -97,7 +98,8 @@ fn private(views: &[View], dying: u64, own: u64) -> Vec<u64> {
     found
 }
 
-/// The views of all processes whose pid namespace is wanted, each different one once: a mount table takes longest to read.
+/// The views of all processes whose pid namespace is wanted, each different one once: a mount table takes
+/// longest to read.
 fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
     let mut views: Vec<View> = Vec::new();
     let directory = open(c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -110,7 +112,7 @@ fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
         };
         let Some(pid_namespace) = namespace(pid, "pid")?.filter(|&pids| is_wanted(pids)) else { continue };
         let Some(mount_namespace) = namespace(pid, "mnt")? else { continue };
-        // Where the link leads is not touched: it may hang.
+        // Only the link is read. Its target may be on a filesystem that hangs.
         let path = format!("/proc/{pid}/root");
         let Some(root) = of_living(&path, readlink(&path, Vec::new()))? else { continue };
         let root = root.into_bytes();

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 use super::ops;
 use crate::error::{Context, Result};
 
-/// Aborts connections by their numbers, as [`super::mountinfo::Mount::connection`] has them: whoever waits for an answer
-/// gets an error instead, and can be killed. No path is walked.
+/// Aborts connections by their numbers, as [`super::mountinfo::Mount::connection`] has them: whoever waits
+/// for an answer gets an error instead, and can be killed. No path is walked.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, ENODEV without FUSE.

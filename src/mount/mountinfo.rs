@@ -31,8 +31,9 @@ pub struct Owner {
 impl Mount {
     /// The identity under which this mount can be judged.
     ///
-    /// FUSE answers only processes whose real, effective and saved ids are those of the user who mounted it, unless
-    /// it was mounted with `allow_other`; everybody else gets EACCES, dead or alive. Other filesystems answer root.
+    /// FUSE answers only processes whose real, effective and saved ids are those of the user who mounted it,
+    /// unless it was mounted with `allow_other`; everybody else gets EACCES, dead or alive. Other filesystems
+    /// answer root.
     pub fn owner(&self) -> Owner {
         let root = Owner { uid: 0, gid: 0 };
         if !self.is_fuse() || self.option("allow_other").is_some() {
@@ -65,8 +66,8 @@ impl Mount {
     }
 }
 
-/// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not parse are
-/// left out.
+/// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not
+/// parse are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
@@ -85,8 +86,8 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 pub fn below<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Path> {
     let points = mounts.iter().map(|mount| mount.mount_point.as_path());
     let mut points: Vec<_> = points.filter(|point| *point != path && point.starts_with(path)).collect();
-    // The kernel lists them in the order they were made, and one that was moved may be on a younger one. What is deeper has
-    // the longer path than what it is on.
+    // The kernel lists them in the order they were made, and one that was moved may be on a younger one. What
+    // is deeper has the longer path than what it is on.
     points.sort_unstable_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     points
 }

@@ -1,7 +1,7 @@
 //! Mounting, unmounting and changing the root.
 //!
-//! Every target is opened first, by a walk that no symbolic link can lead astray, and then used by descriptor: what was
-//! checked is what is mounted on.
+//! Every target is opened first, by a walk that no symbolic link leads out of its tree, and then used by
+//! descriptor. So the kernel mounts on the directory that was checked.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -43,10 +43,10 @@ pub struct Walk {
 impl Walk {
     /// Opens a target without following a link out of the tree it lies in.
     ///
-    /// Below the coming root, links are followed as they will be seen from inside it. While the old root can be
-    /// reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
+    /// Below the coming root, links are followed as they will be seen from inside it. While the old root can
+    /// be reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
     fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
-        // Else another spelling of the same path would be trusted.
+        // Otherwise another spelling of a path below the new root would be trusted.
         let target = lexical(target);
         let target = target.as_path();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -79,8 +79,8 @@ impl Walk {
 }
 
 impl Walk {
-    /// Refuses a path of a tree that is not the operator's if it is, or leads through, a symbolic link: root writes and
-    /// changes files by it, and the link may point to a file of the host.
+    /// Refuses a path of a tree that is not the operator's if it is, or leads through, a symbolic link: root
+    /// writes and changes files by it, and the link may point to a file of the host.
     ///
     /// # Errors
     /// The link; or the way does not exist.
@@ -93,7 +93,7 @@ impl Walk {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         // As it is written, as it will be used: a '..' behind a link leads elsewhere than its text says.
         match openat2(CWD, c_string(path.as_os_str()), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            // What is not there yet cannot be a link; a link on the way to it is told by another error.
+            // What does not exist cannot be a link. A link on the way gives another error.
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(Errno::LOOP) => {
                 let reason = "a symbolic link, or behind one: refused, since it may lead out of the jail";
@@ -138,7 +138,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     })
 }
 
-/// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never writable.
+/// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never
+/// writable.
 fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -173,7 +174,7 @@ fn unless_busy(call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Resu
     retry::while_passing(Errno::BUSY, BUSY_LIMIT, call)
 }
 
-/// Does something with this working directory, and goes back.
+/// Runs `work` in another working directory, and goes back.
 fn within(directory: &OwnedFd, work: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     rustix::process::fchdir(directory)?;
@@ -184,7 +185,8 @@ fn within(directory: &OwnedFd, work: impl FnOnce() -> rustix::io::Result<()>) ->
 
 /// The flags of a bind mount in the terms of mount_setattr(2).
 ///
-/// What is not named stays as it is, as mount(8) has it: else a remount would lift a lock by accident.
+/// Flags that are not named stay as they are, as with mount(8): a remount must not lift a restriction by
+/// accident.
 fn attributes(flags: u64) -> Attributes {
     const PAIRS: [(u64, u64); 6] = [
         (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
@@ -208,7 +210,7 @@ fn attributes(flags: u64) -> Attributes {
             change.clear |= attribute;
         }
     }
-    // A field of its own: it has to be cleared to be set.
+    // The time flags are one field, which is cleared before it is set.
     if let Some((_, attribute)) = ATIME.iter().find(|(ms, _)| flags & ms != 0) {
         change.clear |= libc::MOUNT_ATTR__ATIME;
         change.set |= attribute;
@@ -226,7 +228,7 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let flags = UnmountFlags::from_bits_retain(umount.flags) | UnmountFlags::NOFOLLOW;
     let target = &umount.target;
     let unmount = |path: &Path| unmount_at(path, flags, walk);
-    // A detached mount takes all below it along, in one piece. That also works without /proc.
+    // MNT_DETACH takes the mounts below along, and works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
         let mounts = mountinfo::parse(&files::read_mountinfo().context("umount: read", files::MOUNTINFO)?);
         for below in mountinfo::below(&mounts, &lexical(target)) {
@@ -236,8 +238,8 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     unmount(target)
 }
 
-/// umount2(2) from inside the directory that the mount point lies in, which is opened like any target: no link on the way
-/// can lead to another mount. A mount that was the working directory itself would be busy.
+/// umount2(2) from inside the directory that the mount point lies in, which is opened like any target: no
+/// link on the way can lead to another mount. A mount that was the working directory itself would be busy.
 fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     let target = lexical(target);
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
@@ -248,8 +250,8 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     within(&parent, || unless_busy(|| unmount(&name, flags))).context("umount", target.display())
 }
 
-/// Makes `pivot.new_root` the root. The working directory must be the present root: the kernel takes a process that is
-/// there along to the new one, which it does not even look at.
+/// Makes `pivot.new_root` the root. The working directory must be the present root: the kernel takes a
+/// process that is there along to the new one, which it does not even look at.
 ///
 /// # Errors
 /// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)).
@@ -262,7 +264,7 @@ pub fn pivot_root(pivot: &PivotRoot) -> Result<()> {
     })
 }
 
-/// What the kernel meant.
+/// The reason for an error of pivot_root(2), if it can be told.
 fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
     let (new, old) = (&pivot.new_root, &pivot.put_old);
     for path in [new, old] {
@@ -275,7 +277,7 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
         }
     }
     match errno {
-        // A plain directory of the present root is "busy".
+        // Of a plain directory of the present root the kernel says EBUSY.
         Errno::INVAL | Errno::BUSY if !is_mount_root(new) => {
             Some(format!("{} is not a mount point", new.display()))
         }
@@ -305,7 +307,8 @@ pub fn make_all_private() -> Result<()> {
     let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", flags).map_err(|errno| match errno {
         Errno::INVAL => {
-            let reason = "the root directory is not a mount point, it was entered by chroot: bind it onto itself first \
+            let reason = "the root directory is not a mount point, it was entered by chroot: \
+                bind it onto itself first \
                 (mount --bind DIR DIR)";
             Error::new("make private", "all mounts", reason)
         }
@@ -323,7 +326,7 @@ pub fn detached(fs_type: &str) -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// The absolute path that is meant, by its text alone: from the root, without `.` and `..`.
+/// The absolute path without `.` and `..`, computed from its text alone.
 pub fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     if path.is_relative() {

@@ -1,4 +1,5 @@
-//! What may be asked of the mount table: a mount, an unmount, another root. Values only; `ops` carries them out.
+//! What may be asked of the mount table: a mount, an unmount, another root. Values only; `ops` carries them
+//! out.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

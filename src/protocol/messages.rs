@@ -24,8 +24,8 @@ pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
 pub const VERSION: u8 = 10;
 
-/// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They are never cut,
-/// since half a command is another command.
+/// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They
+/// are never cut, since half a command is another command.
 pub const OPTIONS_MAX: usize = 8192;
 
 /// So many mountpoints are reported on, their texts cut: a report fits its packet.
@@ -40,7 +40,8 @@ pub enum ToVassal {
     Stop,
     /// The file has changed: run the app as it says now. Its bytes come along as a sealed memfd.
     Reload,
-    /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that says.
+    /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that
+    /// says.
     Kept(SocketId),
     /// How are the checked mountpoints? Answered with [`FromVassal::Mountpoints`].
     Mountpoints,
@@ -55,14 +56,14 @@ pub struct Hello {
     pub path: PathBuf,
     /// The `CLONE_NEW*` bits of the namespaces it was created in.
     pub namespaces: u64,
-    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all options here
-    /// [fit](Self::options_fit).
+    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all
+    /// options here [fit](Self::options_fit).
     pub as_vassal: Vec<(String, OsString)>,
-    /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing is in the
-    /// descriptor that comes along.
+    /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing
+    /// is in the descriptor that comes along.
     pub is_program: bool,
-    /// Whether it is only to read the configuration: it then ends with [`ExitReason::Stopped`], or says why that cannot be
-    /// done.
+    /// Whether it is only to read the configuration: it then ends with [`ExitReason::Stopped`], or says why
+    /// that cannot be done.
     pub is_check: bool,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
@@ -101,15 +102,16 @@ pub enum FromVassal {
     Running,
     /// It is shutting down and will be gone within this time.
     Stopping(Duration),
-    /// The new file is valid and the app is being restarted; the answer to the reload comes within this time. Counts
-    /// once per reload. Unasked, the app is restarted on a new mount, and [`FromVassal::Running`] follows.
+    /// The new file is valid and the app is being restarted; the answer to the reload comes within this time.
+    /// Counts once per reload. Unasked, the app is restarted on a new mount, and [`FromVassal::Running`]
+    /// follows.
     Reloading(Duration),
     /// Answer to a reload: the app runs as the new file says, in the same jail.
     Reloaded,
     /// Answer to a reload: the new file cannot be used, for this reason; the app was not touched.
     Refused(String),
-    /// Answer to a reload: the new file asks for another jail, by this difference; the app was not touched. The emperor
-    /// will stop this instance.
+    /// Answer to a reload: the new file asks for another jail, by this difference; the app was not touched.
+    /// The emperor will stop this instance.
     NeedsRespawn(String),
     /// The last message: why PID 1 is about to exit.
     Exiting(ExitReason),
@@ -119,8 +121,8 @@ pub enum FromVassal {
     Sockets(Vec<SocketId>),
     /// A socket to be kept for the next instance comes along.
     Keep(SocketId),
-    /// The checked mountpoints, in the file's order, at most [`REPORTS_MAX`]: when something about them has changed, and as
-    /// the answer to the question for them.
+    /// The checked mountpoints, in the file's order, at most [`REPORTS_MAX`]: when something about them has
+    /// changed, and as the answer to the question for them.
     Mountpoints(Vec<MountReport>),
 }
 
@@ -260,7 +262,8 @@ pub enum WaitStatus {
 }
 
 impl WaitStatus {
-    /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked for.
+    /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked
+    /// for.
     pub fn of(status: rustix::process::WaitStatus) -> Option<Self> {
         let signaled = || status.terminating_signal().map(Self::Signaled);
         status.exit_status().map(Self::Exited).or_else(signaled)
@@ -304,7 +307,8 @@ impl fmt::Display for ExitReason {
             Self::OutOfMemory(kills) => {
                 write!(
                     f,
-                    "app killed by SIGKILL: out of memory (processes of its cgroup that the kernel has killed: {kills})"
+                    "app killed by SIGKILL: out of memory \
+                     (processes of its cgroup that the kernel has killed: {kills})"
                 )
             }
         }

@@ -1,4 +1,4 @@
-//! The clock that systemd compares with. (rustix's way of asking it carries a parser of the vDSO, which std has already.)
+//! The clock that systemd compares with. (rustix's function for it has a parser of the vDSO of its own.)
 #![allow(unsafe_code)]
 
 /// Microseconds of CLOCK_MONOTONIC (clock_gettime(2)).

@@ -22,24 +22,24 @@ pub enum Side {
 pub struct Child {
     /// Its pid in the caller's pid namespace.
     pub pid: Pid,
-    /// A handle that cannot be confused with a later process of the same number. `None` if the kernel has no such handles
-    /// (before Linux 5.2, and gVisor): until the child is reaped its pid is as good.
+    /// A handle that cannot be confused with a later process of the same number. `None` if the kernel has no
+    /// such handles (before Linux 5.2, and gVisor): until the child is reaped its pid is as good.
     pub pidfd: Option<OwnedFd>,
 }
 
 /// Creates a process like `fork(2)`, in the new namespaces that `namespaces` (`CLONE_NEW*` bits) names.
 ///
-/// The C library does not know of the child: musl keeps the parent's thread ID in it. So the child must not call
-/// abort(3) or raise(3), which would send the signal to the parent; [`super::signal::abort`] does not.
+/// The C library does not know of the child: musl keeps the parent's thread ID in it. So the child must not
+/// call abort(3) or raise(3), which would send the signal to the parent; [`super::signal::abort`] does not.
 ///
 /// The child is a copy of the caller, so it may run any code; what it must not do is return into the caller's
 /// main loop. It gets SIGCHLD semantics: the parent is told of its end.
 ///
-/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM; then the older clone(2) has the last word.
+/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM. clone(2) is tried then.
 ///
 /// # Errors
-/// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at the
-/// process limit.
+/// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at
+/// the process limit.
 pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     clone3_into(namespaces, None)
 }
@@ -47,7 +47,8 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
 /// The same, with the child in another cgroup (version 2) from its first instant.
 ///
 /// # Errors
-/// As [`clone3`], ENOSYS without it, since clone(2) knows no cgroups; EBADF for what is no cgroup, EACCES, EBUSY, EOPNOTSUPP for one that takes no processes.
+/// As [`clone3`]. ENOSYS where there is no clone3, since clone(2) knows no cgroups. EBADF if the descriptor
+/// is no cgroup; EACCES, EBUSY, EOPNOTSUPP if the cgroup takes no processes.
 pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
     let into = if cgroup.is_some() { INTO_CGROUP } else { 0 };
     let mut pidfd: RawFd = -1;
@@ -65,9 +66,10 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         set_tid_size: 0,
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
-    // SAFETY: `args` is a valid clone_args of the size passed and outlives the call. Without CLONE_VM the child works
-    // on its own copy of the address space; with one thread no lock can be held by somebody who is not there
-    // in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd through its third argument.
+    // SAFETY: `args` is a valid clone_args of the size passed and outlives the call. Without CLONE_VM the
+    // child works on its own copy of the address space; with one thread no lock can be held by somebody who
+    // is not there in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd
+    // through its third argument.
     let pid = unsafe {
         let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
         if pid == -1 && cgroup.is_none() && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
@@ -80,7 +82,8 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         0 => Ok(Side::Child),
         pid if pid > 0 => {
             let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
-            // SAFETY: the kernel has stored a new descriptor in `pidfd`, which nobody else owns, or has left it alone.
+            // SAFETY: the kernel has stored a new descriptor in `pidfd`, which nobody else owns, or has left
+            // it alone.
             let pidfd = unsafe { handle_of(pid, pidfd) };
             Ok(Side::Parent(Child { pid, pidfd }))
         }
@@ -88,7 +91,8 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
     }
 }
 
-/// The handle on a child that clone has stored; -1 from a kernel that does not know CLONE_PIDFD, which clone(2) ignores then.
+/// The handle on a child that clone has stored; -1 from a kernel that does not know CLONE_PIDFD, which
+/// clone(2) ignores then.
 ///
 /// # Safety
 /// `stored` is -1, or a descriptor that nobody else owns.
@@ -100,22 +104,21 @@ unsafe fn handle_of(pid: Pid, stored: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// In a child of `parent`: has the kernel kill it when that ends. If that has ended already, nobody would tell; then it ends
-/// here.
+/// In a child of `parent`: has the kernel kill the child when the parent ends. If the parent has ended
+/// already, the kernel sends nothing, and the child exits here.
 ///
 /// # Errors
 /// As prctl(2).
 pub fn die_with(parent: Pid) -> Result<(), Errno> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // In a pid namespace of its own it does not see its parent.
+    // A child in a pid namespace of its own does not see its parent.
     if rustix::process::getppid().is_some_and(|now| now != parent) {
         exit(128 + libc::SIGKILL);
     }
     Ok(())
 }
 
-/// Ends a child of [`clone3`] that could not exec: at once, running nothing that its parent registered for its own end
-/// (_exit(2)).
+/// Ends a child of [`clone3`] that could not exec. Exit handlers of the parent are not run (_exit(2)).
 pub fn exit(status: i32) -> ! {
     // SAFETY: a system call on a plain integer that does not return.
     unsafe { libc::_exit(status) }

@@ -33,13 +33,14 @@ pub fn set_uid(uid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
-/// Runs `work` with the rights that this user and group have on files, without supplementary groups of theirs; ours are to
-/// be dropped by then (setfsuid(2)). Powers to get past the rights on files are gone as long, all others stay.
+/// Runs `work` with the rights that this user and group have on files (setfsuid(2)). Supplementary groups
+/// stay what they are: the caller has dropped its own. The capabilities that override rights on files are off
+/// meanwhile.
 ///
 /// # Errors
 /// EPERM without CAP_SETUID and CAP_SETGID; `work` was not run then.
 pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
-    // Only root loses these with his id, and not under every securebit.
+    // The kernel takes these away when the file system user id changes from 0, but not under every securebit.
     let powers = capabilities(None)?;
     let past_rights = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     set_capabilities(None, CapabilitySets { effective: powers.effective - past_rights, ..powers })?;
@@ -50,7 +51,8 @@ pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result
 fn with_ids_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
     let (uids, gids) = ids();
     let (own_uid, own_gid) = (uids[1], gids[1]);
-    // Returns the ID before; the only way to learn whether it was changed is to ask again with one that cannot be.
+    // setfsuid(2) returns the former id. Whether it has changed is learnt by a second call with an id that is
+    // invalid.
     // SAFETY: system calls on plain integers. They change this thread only: there is no other.
     let set = |call, id: u32| unsafe {
         libc::syscall(call, id);
@@ -58,7 +60,7 @@ fn with_ids_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Err
     };
     let taken = set(libc::SYS_setfsgid, gid).and_then(|()| set(libc::SYS_setfsuid, uid));
     let result = taken.map(|()| work());
-    // Back to what we are is always allowed.
+    // A process may always go back to its effective ids.
     let back = set(libc::SYS_setfsuid, own_uid).and(set(libc::SYS_setfsgid, own_gid));
     result.and_then(|result| back.map(|()| result))
 }

@@ -9,7 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::clone::last_errno;
 
-/// Takes over a descriptor that this process was started with and that its starter named to us.
+/// Takes over a descriptor that this process was started with, and whose number its starter has named.
 ///
 /// # Errors
 /// EBADF if there is no such descriptor.
@@ -18,8 +18,8 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
     if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
         return Err(Errno::BADF);
     }
-    // SAFETY: the descriptor is open, and by the contract with the starter it is ours alone: no code in this process
-    // opened it.
+    // SAFETY: the descriptor is open, and by the contract with the starter it is ours alone: no code in this
+    // process opened it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -36,7 +36,8 @@ pub fn network_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Whether a listening socket was shut down (shutdown(2)), which whoever has it can do for all: nobody can connect any more.
+/// Whether a listening socket was shut down (shutdown(2)). A process that shares the socket can do that, and
+/// no client can connect from then on.
 pub fn is_shut_down(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -61,7 +62,8 @@ pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Sets or clears the close-on-exec flag of a descriptor that somebody else owns; on what is none, nothing happens.
+/// Sets or clears the close-on-exec flag of a descriptor that other code owns. A number that is not open is
+/// left alone.
 pub fn set_cloexec(fd: RawFd, cloexec: bool) {
     // SAFETY: F_SETFD changes a flag of whatever the number refers to, and nothing in memory.
     unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
@@ -84,8 +86,8 @@ pub fn cloexec_from(first: RawFd) {
     unsafe { close_range(first, libc::CLOSE_RANGE_CLOEXEC as i32) }
 }
 
-/// The descriptors that this process was started with, but for the standard ones: they are for a child, and this process
-/// neither knows nor uses them.
+/// The descriptors that this process was started with, but for the standard ones: they are for a child, and
+/// this process neither knows nor uses them.
 #[derive(Debug)]
 pub enum Inherited {
     /// All that are open: this process opens none.
@@ -128,8 +130,8 @@ impl Inherited {
         match self {
             Self::All => close_inherited(),
             Self::Listed(all) => all.into_iter().for_each(|fd| {
-                // SAFETY: by the contract, nothing in this process uses it; and as it was open all the time, nothing that
-                // this process has opened can have its number.
+                // SAFETY: by the contract, nothing in this process uses it; and as it was open all the time,
+                // nothing that this process has opened can have its number.
                 unsafe { libc::close(fd) };
             }),
         }
@@ -138,7 +140,8 @@ impl Inherited {
 
 /// close_range(2) from `first` to the last one.
 ///
-/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is open.
+/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is
+/// open.
 ///
 /// # Safety
 /// Unless `flags` says that they are only flagged, nobody may use them any more.
@@ -161,7 +164,7 @@ unsafe fn close_range(first: RawFd, flags: i32) {
 /// Calls `visit` with every descriptor from `first` up. poll(2) tells which are open, for many at once.
 fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
     const BATCH: RawFd = 256;
-    // Far more than the system lets anybody have by default (nr_open).
+    // Far more than a process may have by default (fs.nr_open).
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let limit = limit.map_or(1 << 20, |limit| limit.min(1 << 20)) as RawFd;
     for batch in (first..limit).step_by(BATCH as usize) {
@@ -176,14 +179,14 @@ fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
     }
 }
 
-/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers. With `is_ours`, a
-/// program that is executed finds them closed again.
+/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers. With
+/// `is_ours`, a program that is executed finds them closed again.
 pub fn fill_standard(is_ours: bool) {
     for fd in 0..3 {
         // SAFETY: F_GETFD on any number is harmless.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
-            // Without a /dev: one that can be neither read nor written.
+            // Without a /dev, a descriptor that can be neither read nor written.
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
             set_cloexec(fd, is_ours);
         }
@@ -203,12 +206,12 @@ pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives the program that a child is about to execute a copy of `fd` as descriptor `number`, whatever that is now.
+/// In a child about to exec: makes `number` a copy of `fd`. What was open at that number is closed.
 ///
 /// # Errors
 /// EBADF for a number beyond the limit (dup2(2)).
 pub fn place(fd: impl AsFd, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: what was at `number` is closed. Its owner in this process is a copy that ends with the exec, or with the
-    // child, and touches it no more.
+    // SAFETY: what was at `number` is closed. Its owner in this process is a copy that ends with the exec, or
+    // with the child, and touches it no more.
     if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } == -1 { Err(last_errno()) } else { Ok(()) }
 }

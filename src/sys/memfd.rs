@@ -1,4 +1,5 @@
-//! Sealed memory files: bytes that whoever gets the descriptor can read, map or execute, and nobody can change.
+//! Sealed memory files: bytes that whoever gets the descriptor can read, map or execute, and nobody can
+//! change.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,8 +17,8 @@ pub enum Use {
     Execute,
 }
 
-/// Copies `bytes` into a sealed, close-on-exec memory file that stands at its beginning; `name` is what `/proc`
-/// shows (memfd_create(2)).
+/// Copies `bytes` into a sealed, close-on-exec memory file that stands at its beginning; `name` is what
+/// `/proc` shows (memfd_create(2)).
 ///
 /// # Errors
 /// EMFILE, ENFILE, ENOMEM; EACCES for a program where `vm.memfd_noexec` is 2.

@@ -1,8 +1,9 @@
-//! Memory: where there is none, we wait for some.
+//! An allocator that waits while there is no memory.
 //!
-//! Rust ends a program whose allocation fails. PID 1 would take its app with it, and an emperor all its vassals; waiting
-//! loses nothing. It comes to that at a limit (RLIMIT_AS, setrlimit(2)) or where the system promises no more than it has
-//! (`vm.overcommit_memory`). Nobody else needs what we hold meanwhile, and SIGKILL ends it.
+//! Rust ends a program whose allocation fails: PID 1 with its app, an emperor with all its vassals. Waiting
+//! loses nothing. An allocation fails at a limit (RLIMIT_AS, setrlimit(2)), or where the system promises no
+//! more memory than it has (`vm.overcommit_memory`). While the program waits it holds nothing that others
+//! need, and SIGKILL ends it.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -13,19 +14,19 @@ use std::time::Duration;
 
 use super::clock::monotonic_micros;
 
-/// Nothing that we do takes so much: it is a mistake, and must not have us wait for ever.
+/// No allocation is as large as this. One that is, is a mistake, and fails instead of waiting for ever.
 const HUGE: usize = 64 << 20;
-/// The first wait; each is twice the one before.
+/// The first wait. Each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-/// The longest one.
+/// The longest wait.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// It is said no more often than this, in microseconds.
+/// Waits are logged no more often than this, in microseconds.
 const QUIET: u64 = 60_000_000;
 
-/// Who says that there is no memory, and when there is again.
+/// Logs that there is no memory, and that there is some again.
 static REPORT: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Sets the function that says so; it must not need memory. Only the first call counts.
+/// Sets the function that logs a wait; it must not allocate. Only the first call counts.
 pub fn report_with(report: fn(&str)) {
     let _ = REPORT.set(report);
 }
@@ -33,8 +34,8 @@ pub fn report_with(report: fn(&str)) {
 /// The C library's memory, for the `#[global_allocator]` of a program.
 pub struct Patient;
 
-// SAFETY: all of it is the C library's, which aligns it for every type of C. A call that has failed has done nothing,
-// and may be made again.
+// SAFETY: all of it is the C library's, which aligns it for every type of C. A call that has failed has done
+// nothing, and may be made again.
 unsafe impl GlobalAlloc for Patient {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: any size is right.

@@ -31,7 +31,8 @@ pub fn set_attributes(mount: impl AsFd, recursive: bool, attributes: Attributes)
     };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let fd = mount.as_fd().as_raw_fd();
-    // SAFETY: an open descriptor, an empty path, and a valid mount_attr of the size passed, all outliving the call.
+    // SAFETY: an open descriptor, an empty path, and a valid mount_attr of the size passed, all outliving the
+    // call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -1,5 +1,5 @@
-//! Who is at the other end of a socket: pid and user, vouched for by the kernel. (rustix takes the pid for one that is never
-//! 0, which is undefined behaviour; it is 0 for a process outside our pid namespace.)
+//! Who is at the other end of a socket: pid and user, vouched for by the kernel. (rustix takes the pid for
+//! one that is never 0, which is undefined behaviour; it is 0 for a process outside our pid namespace.)
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::clone::last_errno;
 
-/// Room for one `SCM_CREDENTIALS` message and no more: descriptors that come along find none, and the kernel closes them.
+/// Room for one `SCM_CREDENTIALS` message and no more: descriptors that come along find none, and the kernel
+/// closes them.
 #[repr(C)]
 struct Control {
     header: libc::cmsghdr,
@@ -57,7 +58,8 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Option<Pee
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>() as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: `message` points to the buffer, the vector and the control block, with their lengths; all outlive the call.
+    // SAFETY: `message` points to the buffer, the vector and the control block, with their lengths; all
+    // outlive the call.
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let Ok(count) = usize::try_from(count) else { return Err(last_errno()) };
     let is_credentials =

@@ -1,4 +1,5 @@
-//! Signals: blocked and read from a descriptor by us, handed on to children exactly as we got them.
+//! Signals: this program blocks all of them and reads them from a descriptor; children get mask and
+//! dispositions as this program got them.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -20,7 +21,7 @@ pub(super) fn ignore_pipe() {
     SIGPIPE_WAS_IGNORED.store(before == libc::SIG_IGN, Ordering::Relaxed);
 }
 
-/// What this program was started with, as far as it changes it for itself: the mask, and whether SIGCHLD was ignored.
+/// The signal mask that this program was started with, and whether SIGCHLD was ignored.
 #[derive(Clone, Copy)]
 pub struct Inherited {
     mask: Mask,
@@ -29,9 +30,9 @@ pub struct Inherited {
 
 /// Blocks every signal that can be blocked and returns what was set before.
 ///
-/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their status would
-/// be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send them; a fault of our own
-/// ends us all the same, since the kernel does not let a process block that.
+/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their
+/// status would be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send
+/// them; a fault of our own ends us all the same, since the kernel does not let a process block that.
 pub fn block_all() -> Inherited {
     let mask = set_mask(EVERY_SIGNAL);
     // SAFETY: SIG_DFL is no handler.
@@ -39,8 +40,8 @@ pub fn block_all() -> Inherited {
     Inherited { mask, ignores_children }
 }
 
-/// Sets the dispositions that both programs have for themselves, as they are from the start on: SIGPIPE is ignored,
-/// SIGCHLD is not. [`Inherited::restore_dispositions`] undoes it.
+/// Sets the dispositions that both programs have for themselves, as they are from the start on: SIGPIPE is
+/// ignored, SIGCHLD is not. [`Inherited::restore_dispositions`] undoes it.
 pub fn set_own_dispositions() {
     // SAFETY: SIG_IGN and SIG_DFL are not handlers.
     unsafe {
@@ -49,8 +50,9 @@ pub fn set_own_dispositions() {
     }
 }
 
-/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the real-time
-/// signals that it means to use itself (32 to 34), so that they would be neither blocked nor handed on.
+/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the
+/// real-time signals that it means to use itself (32 to 34), so that they would be neither blocked nor handed
+/// on.
 type Mask = u64;
 
 const EVERY_SIGNAL: Mask = Mask::MAX;
@@ -74,9 +76,9 @@ impl Inherited {
         set_mask(self.mask);
     }
 
-    /// The same in a child of [`super::spawn`], whose parent sleeps until it has executed: a stop before that would hold
-    /// up both, and nobody would be awake to continue it. So requests to stop go to the parent, which hands them on
-    /// to the program.
+    /// As [`Inherited::restore`], in a child of [`super::spawn`]. The parent sleeps until the child has
+    /// executed its program: if the child were stopped before, no process would be awake to continue it. So
+    /// the child passes signals that stop on to the parent, which hands them to the program later.
     pub fn restore_beside_parent(&self) {
         extern "C" fn hand_back(number: i32) {
             // SAFETY: getppid(2) and kill(2) may be called in a handler.
@@ -89,8 +91,8 @@ impl Inherited {
             }
         }
         for number in STOPS {
-            // SAFETY: the handler calls what may be called in one; exec undoes it. What was ignored stays ignored. Without
-            // CLONE_SIGHAND the parent's dispositions are its own.
+            // SAFETY: the handler calls what may be called in one; exec undoes it. What was ignored stays
+            // ignored. Without CLONE_SIGHAND the parent's dispositions are its own.
             unsafe {
                 if libc::signal(number, hand_back as *const () as libc::sighandler_t) == libc::SIG_IGN {
                     libc::signal(number, libc::SIG_IGN);
@@ -100,12 +102,12 @@ impl Inherited {
         self.restore();
     }
 
-    /// The mask, to be handed to a program that takes our place.
+    /// The mask, for the program that an upgrade executes.
     pub fn mask(&self) -> u64 {
         self.mask
     }
 
-    /// The same with a mask that was handed to us: ours is that of the program in whose place we are.
+    /// As this one, with the mask that the program before an upgrade was started with.
     pub fn with_mask(self, mask: u64) -> Self {
         Self { mask, ..self }
     }
@@ -121,28 +123,30 @@ impl Inherited {
     }
 }
 
-/// In a child about to exec a program that is not part of what we were started for: nothing blocked, nothing ignored.
+/// In a child about to exec a program of the configuration's own (`exec://`): no signal is blocked or
+/// ignored.
 pub fn set_defaults() {
     // SAFETY: SIG_DFL is no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     set_mask(0);
 }
 
-/// In a child about to exec: a signal that was ignored is not any more.
+/// In a child about to exec: a signal gets its default disposition.
 pub fn set_default(number: i32) {
     // SAFETY: SIG_DFL is no handler.
     unsafe { libc::signal(number, libc::SIG_DFL) };
 }
 
-/// A descriptor that becomes readable when a blocked signal is pending (signalfd(2)); close-on-exec, non-blocking.
+/// A descriptor that becomes readable when a blocked signal is pending (signalfd(2)); close-on-exec,
+/// non-blocking.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
-/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and then the group
-/// that it is in, and a Ctrl-C can arrive by two ways.
+/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and
+/// then the group that it is in, and a Ctrl-C can arrive by two ways.
 pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// What stops a job from its terminal, or asks it to stop.
+/// The signals by which a terminal stops a job.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 /// Whether a signal asks a process to stop.
@@ -155,21 +159,23 @@ pub fn asks_to_stop(number: i32) -> bool {
 pub struct Signal {
     /// Its number.
     pub number: i32,
-    /// Who sent it, 0 for the kernel or a sender outside our pid namespace; for SIGCHLD of the kernel's, the child.
+    /// Who sent it, 0 for the kernel or a sender outside our pid namespace; for SIGCHLD of the kernel's, the
+    /// child.
     pub sender: u32,
     /// Whether a process sent it, and not the kernel.
     pub is_sent: bool,
 }
 
 impl Signal {
-    /// Whether it is the answer to a write of our own to a pipe that nobody reads. (An ignored SIGPIPE is queued all
-    /// the same while it is blocked.)
+    /// Whether this process has caused it by a write to a pipe without a reader. (While SIGPIPE is blocked it
+    /// is queued even if it is ignored.)
     pub fn is_own_pipe(&self) -> bool {
         self.number == libc::SIGPIPE && self.sender == std::process::id()
     }
 }
 
-/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when the time is up, or for no reason.
+/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when the time is up, or for no
+/// reason.
 ///
 /// # Errors
 /// ENOSYS, EPERM where a filter refuses the call (seccomp(2)).
@@ -180,8 +186,9 @@ pub fn wait(time: Option<Duration>) -> Result<Option<Signal>, Errno> {
         tv_nsec: time.subsec_nanos() as _,
     });
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A siginfo
-    // is plain data. For a signal of whatever origin, the place of si_pid can be read: it is within the siginfo.
+    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A
+    // siginfo is plain data. For a signal of whatever origin, the place of si_pid can be read: it is within
+    // the siginfo.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let (set, size) = (&raw const all, size_of::<Mask>());
@@ -206,7 +213,7 @@ pub fn is_pending(number: i32) -> bool {
     pending & (1 << (number - 1)) != 0
 }
 
-/// Lets a pending signal have its effect on us, as SIGTSTP has, and blocks it again.
+/// Lets a pending signal take effect on this process, as SIGTSTP stops it, and blocks the signal again.
 pub fn let_through(number: i32) {
     set_mask(EVERY_SIGNAL & !(1 << (number - 1)));
     set_mask(EVERY_SIGNAL);
@@ -253,7 +260,8 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Sends `signal` to every process the caller may signal in its pid namespace, except itself (kill(2) with -1).
+/// Sends `signal` to every process the caller may signal in its pid namespace, except itself (kill(2) with
+/// -1).
 ///
 /// # Errors
 /// ESRCH when there is none.
@@ -270,9 +278,9 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Ends this process by SIGABRT, as abort(3) does. That cannot be called: in a child of [`super::clone::clone3`] musl still has
-/// its parent's thread ID, and would send the signal there. To PID 1 of a namespace the kernel does not deliver it; PID 1
-/// exits with the status that a shell shows for it.
+/// Ends this process by SIGABRT, as abort(3) does. That cannot be called: in a child of
+/// [`super::clone::clone3`] musl still has its parent's thread ID, and would send the signal there. To PID 1
+/// of a namespace the kernel does not deliver it; PID 1 exits with the status that a shell shows for it.
 pub fn abort() -> ! {
     const ALL_BUT_ABORT: Mask = EVERY_SIGNAL & !(1 << (libc::SIGABRT - 1));
     // SAFETY: SIG_DFL is no handler, the rest are plain integers.

@@ -1,5 +1,5 @@
-//! A child that shares our memory until it executes a program (vfork(2)): nothing is copied for it, and it can leave
-//! word of what kept it from executing.
+//! A child that shares the parent's memory until it executes a program (vfork(2)): no memory is copied for
+//! the child, and it can store there why it could not execute.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -10,14 +10,15 @@ use rustix::process::Pid;
 
 use super::clone::{exit, last_errno};
 
-/// For a child that looks a program up and executes it.
+/// Enough for a child that looks a program up and executes it.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// Runs `life` in a new process and returns when it has executed a program, or ended; what `life` returns is its exit
-/// status then.
+/// Runs `life` in a new process and returns when it has executed a program, or ended; what `life` returns is
+/// its exit status then.
 ///
-/// It is `clone` and not `clone3`, which older seccomp filters refuse. Our signals are blocked, so no handler of ours runs
-/// meanwhile; whoever unblocks them in `life` must not stop before the exec ([`super::signal::Inherited::restore_beside_parent`]).
+/// clone(2) is used since older seccomp filters refuse clone3(2). All signals are blocked, so no handler runs
+/// meanwhile. Where `life` unblocks them, the child must not stop before the exec
+/// ([`super::signal::Inherited::restore_beside_parent`]).
 ///
 /// # Errors
 /// EAGAIN at the process limit, ENOMEM.
@@ -26,10 +27,10 @@ pub fn spawn<F: FnMut() -> i32>(mut life: F) -> Result<Pid, Errno> {
         // SAFETY: it is the `life` below, whose owner sleeps for as long as we use it.
         exit(unsafe { (*life.cast::<F>())() })
     }
-    // SAFETY: a mapping of our own. The child runs on it, so that it leaves our stack alone, and with CLONE_VFORK we
-    // sleep until it has ended or has a memory of its own: then nobody uses the mapping any more. In between it is
-    // the only user of our memory: to us, it is as if we had called `life` ourselves. Descriptors, signal
-    // dispositions and the working directory are its own.
+    // SAFETY: a mapping of our own. The child runs on it, so that it leaves our stack alone, and with
+    // CLONE_VFORK we sleep until it has ended or has a memory of its own: then nobody uses the mapping any
+    // more. In between it is the only user of our memory: to us, it is as if we had called `life` ourselves.
+    // Descriptors, signal dispositions and the working directory are its own.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let stack = libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);

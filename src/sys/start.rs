@@ -1,8 +1,8 @@
-//! The entry of a program that takes its standing as it finds it.
+//! The entry of both programs, in the place of Rust's own runtime.
 //!
-//! Rust's own runtime opens `/dev/null` for closed standard descriptors, aborts where that cannot be had, and sets up
-//! what reports stack overflows. An init that hands everything on to its command as it got it does without; an emperor
-//! fills them itself.
+//! That runtime opens `/dev/null` for closed standard descriptors, aborts where it cannot, and sets up a
+//! report of stack overflows. vassal-init hands its descriptors and signals on to its command as it got them,
+//! so it must not change them; the emperor fills the standard descriptors itself.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString};
@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use super::signal;
 use crate::error::{Context, Result};
 
-/// Makes `fn(Vec<OsString>) -> i32` the program's entry: the words of the command line, the program's name first, to the
-/// exit status. The crate needs `#![no_main]`.
+/// Makes `fn(Vec<OsString>) -> i32` the program's entry: it gets the words of the command line, the program's
+/// name first, and returns the exit status. The crate needs `#![no_main]`.
 #[macro_export]
 macro_rules! entry {
     ($run:path) => {
@@ -43,11 +43,11 @@ pub unsafe fn words(argc: i32, argv: *const *const std::ffi::c_char) -> Vec<OsSt
     (0..usize::try_from(argc).unwrap_or(0)).map(word).collect()
 }
 
-/// Makes the part of our memory read-only that only relocation writes to (PT_GNU_RELRO, elf(5)). musl does it for programs
-/// with a dynamic loader, and not for a static PIE. Where it fails, all else works.
+/// Makes the part of our memory read-only that only relocation writes to (PT_GNU_RELRO, elf(5)). musl does it
+/// for programs with a dynamic loader, and not for a static PIE. Where it fails, all else works.
 fn protect_relocated() {
-    // SAFETY: the kernel's table of our own segments, of the length that it says. The pages that become read-only are ours,
-    // and the linker has put nothing on them that is written to after relocation.
+    // SAFETY: the kernel's table of our own segments, of the length that it says. The pages that become
+    // read-only are ours, and the linker has put nothing on them that is written to after relocation.
     unsafe {
         let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
         if headers.is_null() {

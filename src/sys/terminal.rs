@@ -16,8 +16,8 @@ pub fn foreground(terminal: impl AsFd) -> Result<i32, Errno> {
     check(unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) })
 }
 
-/// Brings a process group of our session to the foreground (tcsetpgrp(3)). SIGTTOU must be blocked: it would stop
-/// whoever does that from the background.
+/// Brings a process group of our session to the foreground (tcsetpgrp(3)). SIGTTOU must be blocked: it would
+/// stop whoever does that from the background.
 ///
 /// # Errors
 /// As [`foreground`]; EPERM for a group of another session.
@@ -38,8 +38,8 @@ pub fn leads_session() -> bool {
     unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-/// Lets go of the terminal on `fd`, if it is our controlling one (TIOCNOTTY, ioctl_tty(2)). The kernel sends the
-/// foreground group of a session whose leader does so SIGHUP and SIGCONT.
+/// Lets go of the terminal on `fd`, if it is our controlling one (TIOCNOTTY, ioctl_tty(2)). The kernel sends
+/// the foreground group of a session whose leader does so SIGHUP and SIGCONT.
 ///
 /// # Errors
 /// ENOTTY if it is none.
