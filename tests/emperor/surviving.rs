@@ -164,7 +164,8 @@ fn an_emperor_that_cannot_wait_for_events_goes_on() {
         let init = emperor.wait_running(1, "app");
         limit(emperor.pid(), "--nofile=3:");
         emperor.signal(Signal::USR1);
-        emperor.wait_for("emperor: wait for events: Invalid argument (EINVAL): trying again in 1.0 s");
+        emperor
+            .wait_for("emperor: wait for events: Invalid argument (EINVAL): looking for them every 100 ms");
         limit(emperor.pid(), "--nofile=1024:");
         until("it answers", || status(sandbox).contains("running"));
         assert_eq!(emperor.pid_of("app"), init);
