@@ -52,7 +52,7 @@ pub struct About {
 }
 
 impl Emperor {
-    /// An emperor that nobody has noticed yet.
+    /// An emperor that others cannot see yet.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (signalfd(2), epoll_create1(2)).

@@ -16,7 +16,7 @@ use crate::sys::fd::write_all;
 /// `copytruncate`), the next line is at its beginning.
 ///
 /// # Errors
-/// open(2); ENXIO for a fifo that nobody reads.
+/// open(2); ENXIO for a fifo without a reader.
 pub fn log_to(path: &Path) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;

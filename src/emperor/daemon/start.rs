@@ -161,7 +161,7 @@ fn make_again(basis: Basis, origin: &Rc<Origin>, now: Instant) -> Result<(Empero
     Ok((make(&plan, basis, cgroups, origin, now)?, plan))
 }
 
-/// An emperor that nobody has noticed yet.
+/// An emperor that others cannot see yet.
 fn make(
     plan: &EmperorPlan,
     basis: Basis,

@@ -84,8 +84,8 @@ impl Program {
     /// There is no `/proc`.
     fn find() -> Result<Self> {
         let here = this_program()?;
-        // A descriptor's name is not that of a file (execveat(2)). A relative path stays right: so does our
-        // directory.
+        // The name of a descriptor is not that of a file (execveat(2)). A relative path stays right, as the
+        // working directory does.
         let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
         let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
         let command_line = files::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
@@ -151,8 +151,8 @@ impl Upgrade {
         let program = self.program.as_ref().map_err(Error::clone)?;
         let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
         let (program, mut failed) = (program.path(), None);
-        // Nothing is allocated in the child, which we sleep for until it has executed. Nobody stops it
-        // meanwhile: it leads a session of its own, where the signals of terminals do nothing.
+        // Nothing is allocated in the child; this process sleeps until the child has executed. The child
+        // cannot be stopped meanwhile: it leads a session of its own, where signals of terminals do nothing.
         let parent = rustix::process::getpid();
         let child = spawn(|| {
             let _ = clone::die_with(parent);

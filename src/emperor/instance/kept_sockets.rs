@@ -18,7 +18,7 @@ pub struct Kept {
     /// The file of the on-demand socket.
     file: Option<SocketFile>,
     sockets: Vec<KeptSocket>,
-    /// Who has bound the others: root, if not the owner of the vassal's file.
+    /// The user who has bound the others: root, if not the owner of the vassal's file.
     owner: Owner,
 }
 

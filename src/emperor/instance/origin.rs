@@ -18,7 +18,7 @@ pub const TRIAL_VARIABLE: &str = "EMPEROR_TRIAL";
 
 /// What this program was started with, and what those that it starts get back.
 pub struct Origin {
-    /// The environment variables, without those between programs of ours.
+    /// The environment variables, without those by which our programs pass things on.
     pub environment: Vec<(OsString, OsString)>,
     inherited: Inherited,
     nofile: Rlimit,

@@ -17,7 +17,8 @@ use crate::place::Place;
 /// How the sockets of the emperor listen.
 const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
 
-/// The file of a socket that we have bound. It goes with the socket, unless somebody else has taken its name.
+/// The file of a socket that the emperor has bound. It is removed with the socket, unless another file has
+/// its name by then.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -25,24 +26,24 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// That of the program in whose place we are; `None` if that had none.
+    /// The file of the program before this one; `None` if that had none.
     pub fn resume(path: &Path, id: Option<FileId>) -> Option<Self> {
         Some(Self { path: path.into(), id: id? })
     }
 
-    /// Whether it is still the one of that name.
+    /// Whether its name is still that of this file.
     pub fn is_there(&self) -> bool {
         lstat(&self.path).is_ok_and(|there| id(&there) == self.id)
     }
 
-    /// Makes it somebody's, if it still is the one of that name.
+    /// Gives it to a user and a group, if its name is still that of this file.
     ///
     /// # Errors
     /// open(2), chown(2).
     pub fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> Result<(), Errno> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let there = fstat(&file)?;
-        // Whoever may write to the directory may have put something else there, which is not to be given
+        // A user who may write to the directory may have put another file there, which is not to be given
         // away.
         if id(&there) != self.id || FileType::from_raw_mode(there.st_mode) != FileType::Socket {
             return Ok(());
@@ -74,11 +75,11 @@ pub fn id(file: &Stat) -> FileId {
     FileId { device: file.st_dev, inode: file.st_ino }
 }
 
-/// A socket that listens at an address, and its file. One that a dead process has left in the file system is
-/// replaced; a `private` one is nobody else's from its first moment on.
+/// A socket that listens at an address, and its file. A file that a dead process has left there is replaced.
+/// The file of a `private` socket is for the emperor's user alone from its first moment on.
 ///
 /// # Errors
-/// Somebody listens there, or something else is there; as socket(2), bind(2).
+/// Another process listens there, or something else is there; as socket(2), bind(2).
 pub fn listen_on(address: &Address, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
     match &address.place {
         Place::File(path) => listen_at_file(path, &address.place, private),
@@ -113,7 +114,7 @@ fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<(OwnedFd,
     }
 }
 
-/// Removes a file of ours.
+/// Removes a file that the emperor has made; a failure is logged.
 pub fn remove(path: &Path) {
     if let Err(error) = rustix::fs::unlink(path).context("remove", path.display()) {
         log!("{error}");
