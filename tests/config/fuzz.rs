@@ -193,9 +193,13 @@ fn packets(bytes: &[u8]) {
         assert_eq!(FromVassal::decode(&message.encode()), Some(message));
     }
     // What apps say: uWSGI's bytes, and the lines of sd_notify.
-    for (&byte, line) in bytes.iter().zip(bytes.split(|&byte| byte == b'\n')) {
-        assert!(Announcement::of_byte(byte).is_none() || matches!(byte, 5 | 17));
-        assert!(Announcement::of_line(line).is_none() || line.starts_with(b"READY="));
+    for &byte in bytes {
+        assert_eq!(Announcement::of_byte(byte).is_some(), matches!(byte, 5 | 17 | 22 | 26), "{byte}");
+    }
+    let known: [&[u8]; 5] = [b"READY=1", b"WATCHDOG=", b"RELOADING=1", b"STOPPING=1", b"STATUS="];
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let is_known = known.iter().any(|known| line.starts_with(known));
+        assert!(is_known || Announcement::of_line(line).is_none(), "{}", line.escape_ascii());
     }
 }
 
