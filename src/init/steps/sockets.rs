@@ -231,7 +231,13 @@ fn open_with_file(
     let launched = jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
     let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
     let file = match (launched.progress(), ended) {
-        (Progress::Failed(failure), _) => return Err(failure.error),
+        (Progress::Failed(failure), _) => {
+            // The child may not even have become the user: another key than `listen` asked for that.
+            return Err(match failure.key(plan) {
+                Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
+                None => failure.error,
+            });
+        }
         (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
         (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
         (_, Err(unfinished)) => {
