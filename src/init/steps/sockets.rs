@@ -1,5 +1,5 @@
-//! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and kept by the
-//! emperor while there is no instance, so that connections wait instead of being refused.
+//! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and
+//! kept by the emperor while there is no instance, so that connections wait instead of being refused.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -49,8 +49,8 @@ pub fn open(
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
     let (demand, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|socket| socket.id.is_on_demand);
-    // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
-    // one with a file, which is not of that namespace.
+    // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was
+    // kept: only one with a file, which is not of that namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
     let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
     let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
@@ -71,6 +71,7 @@ pub fn open(
         on_demand = Some(id.place.clone());
         sockets.push(Socket { fd: move_up(&fd)?, id, name: "on-demand".to_owned() });
     }
+    let opener = Opener { jail, plan, accounts, networks: networks.as_ref() };
     let mut fresh = Vec::new();
     for listen in &plan.listen {
         if on_demand.as_ref() == Some(&listen.value.address.place) {
@@ -78,8 +79,7 @@ pub fn open(
         }
         let old = kept.iter().position(|socket| is_for(&listen.value, &socket.id));
         let old = old.map(|index| kept.swap_remove(index));
-        let opened =
-            open_patiently(events, jail, plan, &listen.value, accounts, old.as_ref(), networks.as_ref());
+        let opened = opener.open_patiently(events, &listen.value, old.as_ref());
         let opened = opened.map_err(|error| written(&error, listen))?;
         if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
             fresh.push(sockets.len());
@@ -109,67 +109,117 @@ pub fn open(
     Ok(sockets)
 }
 
-/// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that
-/// of a vassal that is stopping, or is about to give it up. Without an emperor there is none.
-fn open_patiently(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let mut until = None;
-    loop {
-        let opened = open_one(events, jail, plan, socket, accounts, old, networks);
-        let Err(error) = &opened else { return opened };
-        let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
-        if !is_taken || events.link().is_none() {
-            return opened;
-        }
-        let end = *until.get_or_insert_with(|| {
-            crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
-            Instant::now() + PATIENCE
-        });
-        let next = Instant::now() + PAUSE;
-        while Instant::now() < next {
-            if next > end {
+/// What is needed to open the sockets of a plan.
+struct Opener<'a> {
+    jail: &'a Jail,
+    plan: &'a VassalPlan,
+    accounts: &'a Accounts,
+    networks: Option<&'a Networks>,
+}
+
+impl Opener<'_> {
+    /// Opens a socket anew; `None` if the one that was kept goes on. An address that is in use is waited for,
+    /// under an emperor: another vassal may be stopping, or about to give the address up.
+    fn open_patiently(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let mut until = None;
+        loop {
+            let opened = self.open(events, socket, old);
+            let Err(error) = &opened else { return opened };
+            let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
+            if !is_taken || events.link().is_none() {
                 return opened;
             }
-            if let Err(interruption) = events.pause(None, Some(next)) {
-                events.put_interruption_back(interruption);
-                return opened;
+            let end = *until.get_or_insert_with(|| {
+                crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
+                Instant::now() + PATIENCE
+            });
+            let next = Instant::now() + PAUSE;
+            while Instant::now() < next {
+                if next > end {
+                    return opened;
+                }
+                if let Err(interruption) = events.pause(None, Some(next)) {
+                    events.put_interruption_back(interruption);
+                    return opened;
+                }
             }
         }
     }
-}
 
-fn open_one(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let name = &socket.address.name;
-    let fd = match (&socket.address.place, old) {
-        (Place::File(path), old) => {
-            return open_with_file(events, jail, plan, socket, path, accounts, old, networks);
+    fn open(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let name = &socket.address.name;
+        let fd = match (&socket.address.place, old) {
+            (Place::File(path), old) => {
+                return self.open_with_file(events, socket, path, old);
+            }
+            (_, Some(old)) => {
+                return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
+            }
+            (place, None) => {
+                let flags = SocketFlags::empty();
+                let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
+                listen_at(place, how)
+            }
+        };
+        let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
+        Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
+    }
+
+    /// A socket with a file is bound by a child: the way to the file may hang. The child is the user's,
+    /// unless the file is to belong to another one.
+    fn open_with_file(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        path: &Path,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let name = path.display();
+        let owner = socket.owner.as_ref().map(|owner| {
+            let group = owner.group.as_ref().map(|group| self.accounts.group(group)).transpose()?;
+            let user = owner.user.as_ref().map(|user| Ok(self.accounts.user(user)?.uid)).transpose()?;
+            Ok((user, group))
+        });
+        let owner = owner.transpose()?;
+        let fd = self.networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
+        if let Some(mode) = socket.mode {
+            // Its file gets it: by the path somebody could lead us to another one.
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
         }
-        (_, Some(old)) => {
-            return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
-        }
-        (place, None) => {
-            let flags = SocketFlags::empty();
-            let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
-            listen_at(place, how)
-        }
-    };
-    let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
-    Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
+        let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
+        let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
+        let launched =
+            self.jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
+        let ended = events.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
+        let file = match (launched.progress(), ended) {
+            (Progress::Failed(failure), _) => {
+                // The child may not even have become the user: another key than `listen` asked for that.
+                return Err(match failure.key(self.plan) {
+                    Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
+                    None => failure.error,
+                });
+            }
+            (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
+            (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
+            (_, Err(unfinished)) => {
+                give_up(events, launched.pid, unfinished);
+                return Err(Error::new("listen on", name, "it takes too long"));
+            }
+        };
+        let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
+        let place = socket.address.place.clone();
+        Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
+    }
 }
 
 /// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
@@ -202,56 +252,8 @@ fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     }
 }
 
-/// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
-/// another's.
-fn open_with_file(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    path: &Path,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let name = path.display();
-    let owner = socket.owner.as_ref().map(|owner| {
-        let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
-        let user = owner.user.as_ref().map(|user| Ok(accounts.user(user)?.uid)).transpose()?;
-        Ok((user, group))
-    });
-    let owner = owner.transpose()?;
-    let fd = networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
-    if let Some(mode) = socket.mode {
-        // Its file gets it: by the path somebody could lead us to another one.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
-    }
-    let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
-    let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
-    let launched = jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
-    let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
-    let file = match (launched.progress(), ended) {
-        (Progress::Failed(failure), _) => {
-            // The child may not even have become the user: another key than `listen` asked for that.
-            return Err(match failure.key(plan) {
-                Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
-                None => failure.error,
-            });
-        }
-        (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
-        (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
-        (_, Err(unfinished)) => {
-            give_up(events, launched.pid, unfinished);
-            return Err(Error::new("listen on", name, "it takes too long"));
-        }
-    };
-    let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
-    let place = socket.address.place.clone();
-    Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
-}
-
-/// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that when the instance
-/// has ended, and the interfaces in it, which the next one is to get.
+/// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that
+/// when the instance has ended, and the interfaces in it, which the next one is to get.
 struct Networks {
     emperors: OwnedFd,
     ours: OwnedFd,
@@ -285,8 +287,8 @@ fn is_for(plan: &Listen, socket: &SocketId) -> bool {
     is_kept(plan) && socket.place == plan.address.place
 }
 
-/// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from them the
-/// connections that they can serve.
+/// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from
+/// them the connections that they can serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }
