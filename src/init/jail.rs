@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use rustix::process::Pid;
+
 use crate::config::plan::VassalPlan;
 use crate::error::Context;
 use crate::error::Error;
@@ -34,6 +36,8 @@ pub struct Jail {
     /// File mode creation mask of everything that comes later.
     pub(in crate::init) umask: Option<u32>,
     pub(in crate::init) environment: Environment,
+    /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
+    pub(in crate::init) started: Pid,
     /// Whether the app is the command of an entrypoint, which gets what its starter gave to it.
     pub(in crate::init) is_command: bool,
     /// What a command gets that its starter has opened for it, until it has it; `None` where nothing else can be open.
@@ -71,7 +75,7 @@ impl Jail {
     /// vassal. A command's starter says it to the command, which has everything that is not changed.
     pub(in crate::init) fn set_environment(&mut self, plan: &VassalPlan) {
         self.environment = match self.is_command {
-            true => Environment::inherited(),
+            true => Environment::inherited(self.started),
             false => {
                 let mut environment = Environment::default();
                 environment.remove(|name| NOT_INHERITED.iter().any(|known| name == *known));

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use rustix::process::Pid;
+
 use crate::config::plan::EnvChange;
 use crate::sys::exec::Strings;
 use crate::world;
@@ -24,13 +26,13 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// What this process was started with. A variable that names this process names the child instead: a command stands in
-    /// for the process that its starter has started.
-    pub fn inherited() -> Self {
+    /// What this process was started with. A variable that names `started`, the process that the starter has started, names
+    /// the child instead: a command stands in for that process.
+    pub fn inherited(started: Pid) -> Self {
         let mut new = Self::default();
-        let own = std::process::id().to_string();
+        let started = started.to_string();
         for name in PID_VARIABLES {
-            if std::env::var_os(name).is_some_and(|pid| pid == *own) {
+            if std::env::var_os(name).is_some_and(|pid| pid == *started) {
                 new.set(OsStr::new(name), None);
                 new.set(OsStr::new(LISTEN_PIDFDID), None);
                 new.pid_variables.push(name);

@@ -1,0 +1,229 @@
+//! A command notices nothing of the life that the init has: what it gets and how it is ended is the same whether options
+//! are given or not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use crate::common::command::{IN_NAMESPACES, LIVES, Running, ended, init};
+use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// All lives, with the arguments that follow the options.
+fn lives<'a>(command: &'a [&str]) -> impl Iterator<Item = Vec<&'a str>> {
+    LIVES.into_iter().map(move |options| [options, &["--"], command].concat())
+}
+
+/// The path of our program, for a shell.
+fn program(sandbox: &Sandbox) -> String {
+    init(sandbox, &[]).get_program().display().to_string()
+}
+
+#[test]
+fn a_command_has_the_environment_of_its_starter() {
+    sandboxed(|sandbox| {
+        let variables = [
+            "A=1",
+            "LISTEN_FDNAMES=web",
+            "LISTEN_FDS=1",
+            "LISTEN_PID=4000000",
+            "NOTIFY_SOCKET=/run/starter",
+            "PATH=/usr/bin:/bin",
+            "UWSGI_EMPEROR_FD=77",
+            "UWSGI_VASSAL_X=1",
+            "VASSAL_LOG=text",
+            "WATCHDOG_PID=4000000",
+            "WATCHDOG_USEC=1",
+        ];
+        let wrapper = [&["env", "-i"][..], &variables].concat();
+        for mut arguments in lives(&["env"]).chain([[IN_NAMESPACES, &["--", "env"]].concat()]) {
+            let mut expected = variables.to_vec();
+            for options in [&[][..], &["--env", "A=2", "--unenv", "WATCHDOG_USEC"]] {
+                if !options.is_empty() {
+                    expected[0] = "A=2";
+                    expected.retain(|variable| *variable != "WATCHDOG_USEC=1");
+                }
+                arguments.splice(0..0, options.iter().copied());
+                let (status, out, err) = ended(sandbox.wrapped(&wrapper, "vassal-init").args(&arguments));
+                let mut has: Vec<_> = out.lines().collect();
+                has.sort_unstable();
+                assert_eq!((status, has), (0, expected.clone()), "{arguments:?}: {err}");
+            }
+        }
+    });
+}
+
+#[test]
+fn variables_that_name_the_init_name_the_command() {
+    sandboxed(|sandbox| {
+        let show = ["sh", "-c", "echo $LISTEN_PID $WATCHDOG_PID $$"];
+        for arguments in lives(&show).chain([[IN_NAMESPACES, &["--"], &show].concat()]) {
+            // As the starter of the init sets them: sockets for it, and a heartbeat of another process, or the other way.
+            for (set, expected) in [
+                ("LISTEN_PID=$$ WATCHDOG_PID=4000000", [true, false]),
+                ("LISTEN_PID=4000000 WATCHDOG_PID=$$", [false, true]),
+                ("LISTEN_PID=$$ WATCHDOG_PID=$$", [true, true]),
+            ] {
+                let line = format!("{set} exec \"$@\"");
+                let wrapper = ["sh", "-c", &line, "starter"];
+                let (status, out, err) = ended(sandbox.wrapped(&wrapper, "vassal-init").args(&arguments));
+                let said: Vec<_> = out.split_whitespace().collect();
+                let expected = expected.map(|is_its| if is_its { said[2] } else { "4000000" });
+                assert_eq!((status, &said[..2]), (0, &expected[..]), "{set} {arguments:?}: {err}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_init_holds_nothing_that_the_command_has_closed() {
+    sandboxed(|sandbox| {
+        let pipe = sandbox.path("pipe");
+        run("mkfifo", &[pipe.to_str().unwrap()]);
+        let script = "exec 7>&-; exec sleep 1000";
+        for arguments in
+            lives(&["sh", "-c", script]).chain([[IN_NAMESPACES, &["--", "sh", "-c", script]].concat()])
+        {
+            let line = format!("exec \"$@\" 7>{}", pipe.display());
+            let mut command = Command::new("bash");
+            command.args(["-c", &line, "starter", &program(sandbox)]).args(&arguments).stdin(Stdio::null());
+            let mut running = Running::start(&mut command);
+            // It ends when nobody has the other end of the pipe any more.
+            assert_eq!(Running::start(Command::new("cat").arg(&pipe)).wait(), 0, "{arguments:?}");
+            until("the command runs", || !process::named("sleep").is_empty());
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143, "{arguments:?}");
+        }
+    });
+}
+
+#[test]
+fn a_command_that_is_started_again_has_its_descriptors_again() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount");
+        fs::create_dir(&place).unwrap();
+        let place = place.to_str().unwrap();
+        let ini = sandbox.ini("mount", &format!("exec-as-user = mount -t tmpfs none {place}"));
+        let out = sandbox.path("out");
+        let options = ["--unshare", "fs,pid", "--mountpoint-check", place, "--mountpoint-lost", "remount"];
+        let script = "echo again >&7; exec sleep 1000";
+        let line = format!("exec \"$@\" 7>>{}", out.display());
+        let mut command = Command::new("bash");
+        command.args(["-c", &line, "starter", &program(sandbox)]).args(options);
+        command.args(["--ini", ini.to_str().unwrap(), "--", "sh", "-c", script]).stdin(Stdio::null());
+        let mut running = Running::start(&mut command);
+        let starts = || fs::read_to_string(&out).map_or(0, |text| text.lines().count());
+        until("the first start", || starts() == 1);
+        let pid = eventually("the command", || process::named("sleep").first().map(|process| process.pid));
+        run("nsenter", &["-t", &pid.to_string(), "-m", "umount", place]);
+        until("the second start", || starts() == 2);
+        process::signal(running.pid(), Signal::TERM);
+        assert_eq!(running.wait(), 143);
+    });
+}
+
+#[test]
+fn a_starter_that_waits_at_the_ready_fd_sees_its_end() {
+    sandboxed(|sandbox| {
+        for options in LIVES.into_iter().chain([IN_NAMESPACES]) {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let line = "exec \"$@\" 7>&1 >/dev/null";
+            let mut command = Command::new("bash");
+            command.args(["-c", line, "starter", &program(sandbox)]).args(options);
+            command.args(["--ready-fd", "7", "--", "sleep", "1000"]);
+            let mut running = Running::start(command.stdin(Stdio::null()).stdout(writer));
+            drop(command);
+            let said = fs::File::create(sandbox.path("said")).unwrap();
+            let mut reading = Running::start(Command::new("cat").stdin(reader).stdout(said));
+            assert_eq!(reading.wait(), 0, "{options:?}");
+            assert_eq!(fs::read_to_string(sandbox.path("said")).unwrap(), "\n", "{options:?}");
+            assert_eq!(process::named("sleep").len(), 1, "{options:?}");
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
+    });
+}
+
+#[test]
+fn filters_that_refuse_to_wait_do_not_hold_up_the_end() {
+    sandboxed(|sandbox| {
+        // Profiles that were recorded with another init have only the call that it uses.
+        for calls in [&[libc::SYS_waitid][..], &[libc::SYS_rt_sigtimedwait], &[libc::SYS_signalfd4]] {
+            for errno in [libc::ENOSYS, libc::EPERM] {
+                for arguments in lives(&["sh", "-c", "exit 5"]) {
+                    let arguments = [&["--grace", "1000"][..], &arguments].concat();
+                    let (status, _, err) =
+                        ended(sandbox.filtered(calls, errno, "vassal-init").args(&arguments));
+                    let is_told = err.contains("signal") && err.contains("(E");
+                    assert!(
+                        status == 5 || (status != 0 && is_told),
+                        "{calls:?} {arguments:?}: {status} {err}"
+                    );
+                    assert!(calls != [libc::SYS_waitid] || status == 5, "{arguments:?}: {status} {err}");
+                    assert!(!err.contains("stuck"), "{err}");
+                }
+            }
+        }
+    });
+}
+
+/// A program that becomes root, whoever starts it, and runs `sleep` as such.
+fn root_for_all(sandbox: &Sandbox) -> String {
+    let program = sandbox.path("setpriv");
+    fs::copy("/usr/bin/setpriv", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    program.display().to_string()
+}
+
+#[test]
+fn a_signal_that_does_not_reach_the_command_is_told() {
+    sandboxed(|sandbox| {
+        let root = root_for_all(sandbox);
+        let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
+        for options in [&[][..], &["--umask", "022"], &["--chdir", "/"]] {
+            let mut command = sandbox.wrapped(&user, "vassal-init");
+            command.args(options).args([
+                "--",
+                &root,
+                "--reuid",
+                "0",
+                "--regid",
+                "0",
+                "--clear-groups",
+                "sleep",
+                "1000",
+            ]);
+            let daemon = sandbox.start("init", command);
+            let app = eventually("the command", || {
+                process::named("sleep").first().filter(|process| process.uid == 0).map(|process| process.pid)
+            });
+            process::signal(daemon.pid(), Signal::TERM);
+            daemon.wait_for("hand on SIGTERM: Operation not permitted (EPERM)");
+            process::signal(app, Signal::KILL);
+            let mut daemon = daemon;
+            assert_eq!(daemon.wait(), 137, "{options:?}");
+            fs::remove_file(sandbox.path("init.log")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn processes_that_cannot_be_found_are_not_called_stuck() {
+    sandboxed(|sandbox| {
+        // Nobody but PID 1 finds what has left its session where /proc shows nothing.
+        let script = "setsid sh -c 'trap \"\" TERM; echo $$ >/run/scratch/left; exec sleep 1000' >/dev/null 2>&1 & \
+                      while ! [ -s /run/scratch/left ]; do sleep 0.01; done";
+        let wrapper =
+            ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "starter"];
+        for options in [&[][..], &["--umask", "022"]] {
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            let (status, _, err) =
+                ended(command.args(options).args(["--grace", "50ms", "--", "sh", "-c", script]));
+            assert_eq!(status, 0, "{options:?}: {err}");
+            assert!(!err.contains("stuck in the kernel"), "{options:?}: {err}");
+            let left = fs::read_to_string("/run/scratch/left").unwrap().trim().parse().unwrap();
+            process::kill_if_there(left);
+            fs::remove_file("/run/scratch/left").unwrap();
+        }
+    });
+}
