@@ -1,7 +1,10 @@
 //! Dead children, and the end of all living ones.
 
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open};
 
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::WaitStatus;
@@ -32,6 +35,25 @@ pub fn drain() -> (Vec<Reaped>, bool) {
             Err(_) => return (reaped, false),
         }
     }
+}
+
+/// Whether a process is a child of ours, as far as the kernel tells.
+pub fn is_child(pid: Pid) -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    !matches!(rustix::process::waitid(WaitId::Pid(pid), looking), Err(Errno::CHILD))
+}
+
+/// How a child has ended that is not reaped yet; waits up to `time` for its end.
+pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
+    if let (false, Ok(pidfd)) = (time.is_zero(), pidfd_open(pid, PidfdFlags::empty())) {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        // An error is as good as no end: the look below tells.
+        let _ = poll(&mut fds, Timespec::try_from(time).ok().as_ref());
+    }
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::Pid(pid), looking).ok()??;
+    let exited = status.exit_status().map(WaitStatus::Exited);
+    exited.or(status.terminating_signal().map(WaitStatus::Signaled))
 }
 
 /// Signals everything that is left below us; false if that is nobody we know of.

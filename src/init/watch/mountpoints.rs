@@ -11,19 +11,25 @@ use rustix::process::Pid;
 use crate::config::plan::{Located, MountpointPlan, Phase};
 use crate::error::{Described, Result};
 use crate::identity::Identity;
-use crate::init::child::reaper::Reaped;
+use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::{self, Mount};
-use crate::protocol::{MountReport, MountState};
+use crate::protocol::{MountReport, MountState, WaitStatus};
 
 /// How often a path that is not mounted yet is looked for, besides every change of the mount table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A loss that is noticed this soon after a death is put down to it.
-const ATTRIBUTED: Duration = Duration::from_millis(100);
+/// A loss that is noticed within this time after the death of the daemon is put down to it.
+const AFTER_DAEMON: Duration = Duration::from_secs(1);
+
+/// The same after the death of a process that may have been the daemon.
+const AFTER_HELPER: Duration = Duration::from_millis(100);
+
+/// How long the end of a daemon is waited for whose connection has ended.
+const DYING: Duration = Duration::from_millis(2);
 
 /// The trouble with a path that is none of ours yet.
 const NOTHING: &str = "nothing is mounted there";
@@ -48,17 +54,8 @@ pub struct Mountpoints {
     foreign: Vec<u64>,
     /// What was reported last, but for the times.
     reported: Vec<MountReport>,
-    /// The latest death of a child that is not ours by origin, such as a daemon.
-    last_death: Option<Death>,
-}
-
-/// The end of a child that we did not start ourselves.
-#[derive(Debug, Clone, Copy)]
-struct Death {
-    child: Reaped,
-    /// Whether it was there before the app, as the daemons of hooks are.
-    is_helper: bool,
-    at: Instant,
+    /// The latest death of a process that a hook had left behind.
+    helper_death: Option<Death>,
 }
 
 #[derive(Debug)]
@@ -96,6 +93,13 @@ pub enum Maker {
     Phase(Phase),
 }
 
+/// How a process ended, and when that was noticed.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    child: Reaped,
+    at: Instant,
+}
+
 /// A path that was lost, and why.
 #[derive(Debug, Clone)]
 pub struct Lost {
@@ -128,7 +132,7 @@ impl Mountpoints {
         let rhythm = Rhythm { interval: plan.check_interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
         let (watched, others) = (watched.collect(), Vec::new());
-        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported, last_death: None }
+        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported, helper_death: None }
     }
 
     /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
@@ -284,11 +288,13 @@ impl Mountpoints {
         true
     }
 
-    /// A child has ended. If it was a daemon, its pid is another process's from now on. `is_helper` tells that it was not the
-    /// app's.
-    pub fn child_died(&mut self, child: Reaped, is_helper: bool, now: Instant) {
-        let death = Death { child, is_helper, at: now };
-        self.last_death = Some(death);
+    /// A child has ended; `is_helper` if a hook had left it behind. If it was a daemon, its pid is another process's from
+    /// now on.
+    pub fn child_died(&mut self, child: Reaped, is_helper: bool, at: Instant) {
+        let death = Death { child, at };
+        if is_helper {
+            self.helper_death = Some(death);
+        }
         for watched in self.watched.iter_mut().filter(|watched| watched.daemon == Some(child.pid)) {
             watched.daemon = None;
             watched.daemon_death = Some(death);
@@ -302,7 +308,7 @@ impl Mountpoints {
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
             if let Some(loss) = watched.judge(self.rhythm, now) {
-                lost.push(watched.lose(loss, self.last_death, now));
+                lost.push(watched.lose(loss, self.helper_death, now));
             }
         }
         if self.is_stale && self.watched.iter().any(|watched| watched.lost > 0 && !watched.dog.is_up()) {
@@ -367,7 +373,9 @@ impl Watched {
     /// Takes the answers that are there; the loss, if they come to one.
     fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
         while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
-            (self.took, self.daemon) = (Some(reply.took), reply.daemon.or(self.daemon));
+            self.took = Some(reply.took);
+            // The prober is a process of the tenant's user: its word is not enough.
+            self.daemon = reply.daemon.filter(|pid| reaper::is_child(*pid)).or(self.daemon);
             let was_up = self.dog.is_up();
             match self.dog.answer(reply.answer, now) {
                 Judgement::Alive => {
@@ -400,8 +408,8 @@ impl Watched {
         }
     }
 
-    fn lose(&mut self, loss: Loss, last_death: Option<Death>, now: Instant) -> Lost {
-        let death = self.attribute(&loss, last_death, now);
+    fn lose(&mut self, loss: Loss, helper_death: Option<Death>, now: Instant) -> Lost {
+        let death = self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default();
         self.dog.forget_mount();
         self.trouble = loss.to_string();
         (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
@@ -409,21 +417,34 @@ impl Watched {
         Lost { path: self.check.value.clone(), loss, what }
     }
 
-    /// What a loss is put down to: the death of the daemon, if it was noticed right before. Where the daemon is not known it
-    /// may have been a process that was there before the app, and a process of the app cannot be ruled out.
-    fn attribute(&mut self, loss: &Loss, last_death: Option<Death>, now: Instant) -> String {
-        let of_daemon = self.daemon_death.take();
-        let is_daemon = of_daemon.is_some() || last_death.is_some_and(|death| death.is_helper);
-        let death = of_daemon.or(last_death.filter(|_| self.daemon.is_none()));
-        let is_dead = matches!(loss, Loss::Dead(_) | Loss::NotMounted);
-        match death.map(|Death { child, at, .. }| (child, now.saturating_duration_since(at))) {
-            Some((child, time)) if is_dead && time <= ATTRIBUTED => {
-                let (time, what) =
-                    (Elapsed(time), if is_daemon { "the daemon" } else { "a process of the jail" });
-                format!(", {time} after {what} died (pid {}, {})", child.pid, child.status)
+    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process that a hook had
+    /// left behind may have been it. A process of the app never is.
+    fn attribute_to_daemon(
+        &mut self,
+        loss: &Loss,
+        helper_death: Option<Death>,
+        now: Instant,
+    ) -> Option<String> {
+        let (what, Death { child, at }, time) = match (self.daemon_death.take(), self.daemon) {
+            (Some(death), _) => ("the daemon", death, AFTER_DAEMON),
+            // Its connection ends a little before itself.
+            (None, Some(pid)) => {
+                let time = if matches!(loss, Loss::Dead(_)) { DYING } else { Duration::ZERO };
+                let status = reaper::end_of(pid, time)?;
+                ("the daemon", Death { child: Reaped { pid, status }, at: now }, AFTER_DAEMON)
             }
-            _ => String::new(),
-        }
+            (None, None) => ("a process that a hook had left behind", helper_death?, AFTER_HELPER),
+        };
+        let is_cause = match loss {
+            Loss::Dead(_) => true,
+            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the cause only if
+            // another process unmounts for it (the option `auto_unmount` of fusermount).
+            Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
+            Loss::Replaced | Loss::NoAnswer(_) => false,
+        };
+        let after = now.saturating_duration_since(at);
+        (is_cause && after <= time)
+            .then(|| format!(", {} after {what} died (pid {}, {})", Elapsed(after), child.pid, child.status))
     }
 
     fn report(&self) -> MountReport {

@@ -65,6 +65,9 @@ const SLOW: Duration = Duration::from_millis(50);
 /// How many descriptors of a process are searched for `/dev/fuse`, which daemons have among their first.
 const DESCRIPTORS: u32 = 64;
 
+/// How many children of PID 1 are searched, the oldest first: a daemon is older than the app and its orphans.
+const CHILDREN: usize = 256;
+
 /// A running prober.
 #[derive(Debug)]
 pub struct Probe {
@@ -253,13 +256,10 @@ pub fn serve() -> ! {
         // PID 1 may have asked meanwhile. Told now, it need not wait as long again.
         let is_slow = took >= rhythm.patience.min(SLOW);
         if is_asked || is_new || is_slow {
-            tell(socket, Reply { answer, took, daemon: None });
+            let is_mounted = matches!(answer, Answer::Found(Found { is_mount_root: true, .. }));
+            let daemon = if is_new && is_mounted { daemon_of(device) } else { None };
+            tell(socket, Reply { answer, took, daemon });
             told = Some(answer);
-        }
-        if let (true, Answer::Found(Found { is_mount_root: true, .. })) = (is_new, answer)
-            && let Some(daemon) = daemon_of(device)
-        {
-            tell(socket, Reply { answer, took, daemon: Some(daemon) });
         }
     }
 }
@@ -349,7 +349,7 @@ fn daemon_of(connection: u32) -> Option<Pid> {
     let parent = number_in("/proc/self/status", "PPid:")?;
     let children = read_text(&format!("/proc/{parent}/task/{parent}/children"))?;
     let line = format!("fuse_connection:\t{connection}");
-    let daemon = children.split_ascii_whitespace().find(|pid| {
+    let daemon = children.split_ascii_whitespace().take(CHILDREN).find(|pid| {
         (0..DESCRIPTORS).any(|fd| {
             let mut target = [0; 16];
             let link = readlinkat_raw(CWD, format!("/proc/{pid}/fd/{fd}"), &mut target[..]);
