@@ -208,22 +208,30 @@ fn a_signal_that_does_not_reach_the_command_is_told() {
 }
 
 #[test]
-fn processes_that_cannot_be_found_are_not_called_stuck() {
+fn what_leaves_its_session_is_found_without_proc_or_not_called_stuck() {
     sandboxed(|sandbox| {
-        // Nobody but PID 1 finds what has left its session where /proc shows nothing.
+        let left = sandbox.path("left");
+        fs::write(&left, "").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
         let script = "setsid sh -c 'trap \"\" TERM; echo $$ >/run/scratch/left; exec sleep 1000' >/dev/null 2>&1 & \
                       while ! [ -s /run/scratch/left ]; do sleep 0.01; done";
-        let wrapper =
+        let without_proc =
             ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "starter"];
+        let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
         for options in [&[][..], &["--umask", "022"]] {
-            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
-            let (status, _, err) =
-                ended(command.args(options).args(["--grace", "50ms", "--", "sh", "-c", script]));
-            assert_eq!(status, 0, "{options:?}: {err}");
-            assert!(!err.contains("stuck in the kernel"), "{options:?}: {err}");
-            let left = fs::read_to_string("/run/scratch/left").unwrap().trim().parse().unwrap();
-            process::kill_if_there(left);
-            fs::remove_file("/run/scratch/left").unwrap();
+            for (user, is_found) in [(&[][..], true), (&user, false)] {
+                let mut command = sandbox.wrapped(&[&without_proc, user].concat(), "vassal-init");
+                let (status, _, err) =
+                    ended(command.args(options).args(["--grace", "50ms", "--", "sh", "-c", script]));
+                assert_eq!(status, 0, "{options:?}: {err}");
+                assert!(!err.contains("stuck"), "{options:?}: {err}");
+                let what = "processes are left that no signal reaches: /proc does not show them";
+                assert_eq!(err.contains(what), !is_found, "{options:?}: {err}");
+                let pid = fs::read_to_string(&left).unwrap().trim().parse().unwrap();
+                assert_eq!(process::read(pid).is_none(), is_found, "{options:?}: {err}");
+                process::kill_if_there(pid);
+                fs::write(&left, "").unwrap();
+            }
         }
     });
 }
