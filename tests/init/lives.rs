@@ -235,3 +235,27 @@ fn what_leaves_its_session_is_found_without_proc_or_not_called_stuck() {
         }
     });
 }
+
+#[test]
+fn an_app_that_no_signal_reaches_is_not_called_stuck_either() {
+    sandboxed(|sandbox| {
+        let root = root_for_all(sandbox);
+        let app = format!("{root} --reuid 0 --regid 0 --clear-groups sleep 1000");
+        let ini =
+            sandbox.ini("vassal", &format!("command = {app}\nno-new-privs = false\nstop-timeout = 50ms"));
+        let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
+        let mut command = sandbox.wrapped(&user, "vassal-init");
+        let mut vassal = sandbox.start("vassal", {
+            command.arg(ini);
+            command
+        });
+        let is_app = |process: &process::Process| process.uid == 0;
+        let app = eventually("the app", || process::named("sleep").into_iter().find(is_app)).pid;
+        process::signal(vassal.pid(), Signal::TERM);
+        let left = format!("after SIGKILL, and is left: pid {app} (sleep, S (sleeping))");
+        vassal.wait_for(&left);
+        assert_eq!(vassal.wait(), 143);
+        assert!(vassal.lines("stuck").is_empty(), "{}", vassal.log());
+        process::signal(app, Signal::KILL);
+    });
+}
