@@ -25,8 +25,8 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
             drop(life);
             let pid = child.pid;
             drop(child);
-            // What the starter has opened is for the command, which has its copies. A directory of ours would keep a
-            // filesystem from being unmounted.
+            // What the starter has opened is for the command, which has its copies. A directory of ours would
+            // keep a filesystem from being unmounted.
             fd::close_inherited();
             let _ = rustix::process::chdir("/");
             wait(pid)

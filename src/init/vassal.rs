@@ -40,7 +40,8 @@ pub struct Setup {
     pub namespaces: u64,
     /// The cgroup that the emperor has made for us; empty for none.
     pub cgroup: PathBuf,
-    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to say.
+    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to
+    /// say.
     pub owner: Option<FileOwner>,
     /// The link to the emperor, if one started us.
     pub link: Option<OwnedFd>,
