@@ -108,3 +108,18 @@ fn where_the_daemon_is_not_known_a_death_is_not_called_its() {
         assert!(!line.contains("daemon died"), "{line}");
     });
 }
+
+#[test]
+fn a_daemon_of_root_is_known_although_its_prober_may_not_look_at_it() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let lines = "exec-as-root = fuse-zip -r -o allow_other /var/www/app001.zip /app\nuid = user001\n\
+                     mountpoint-check = /app\ncommand = sleep 1000";
+        let mut vassal = sandbox.vassal_init("vassal", lines);
+        vassal.wait_for("app started");
+        let pid = daemon();
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
+        let line = loss(sandbox, &mut vassal);
+        assert!(line.contains(&format!(" after the daemon died (pid {pid}, killed by SIGKILL)")), "{line}");
+    });
+}

@@ -92,6 +92,7 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
+    vassal.events.mountpoints.note_daemons();
     if identity.is_ordinary() && !vassal.source.plan.app.is_privileged() {
         step(
             "privilege drop",

@@ -7,6 +7,7 @@
 //!
 //! Not here: what follows from a loss (`life`).
 
+pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;
 pub mod probe;

@@ -54,6 +54,8 @@ pub struct Mountpoints {
     foreign: Vec<u64>,
     /// What was reported last, but for the times.
     reported: Vec<MountReport>,
+    /// The daemons that were seen while PID 1 could look at all processes, with their connections.
+    daemons: Vec<(u32, Pid)>,
     /// The latest death of a process that a hook had left behind.
     helper_death: Option<Death>,
 }
@@ -132,7 +134,18 @@ impl Mountpoints {
         let rhythm = Rhythm { interval: plan.check_interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
         let (watched, others) = (watched.collect(), Vec::new());
-        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported, helper_death: None }
+        Self {
+            watched,
+            procfs,
+            rhythm,
+            others,
+            user,
+            is_stale: true,
+            foreign,
+            reported,
+            daemons: Vec::new(),
+            helper_death: None,
+        }
     }
 
     /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
@@ -229,6 +242,11 @@ impl Mountpoints {
                     watched.dog.suspect(now);
                 }
                 watched.mount = mount.cloned();
+                // The number of a connection is the minor number of its device.
+                let is_its = |(connection, _): &&(u32, Pid)| {
+                    mount.is_some_and(|mount| mount.is_fuse() && mount.device.1 == *connection)
+                };
+                watched.daemon = self.daemons.iter().find(is_its).map(|(_, pid)| *pid);
             }
         }
         self.ask(now)?;
@@ -288,6 +306,14 @@ impl Mountpoints {
         true
     }
 
+    /// Looks for the daemons that hooks have left behind, before PID 1 gives up the right to: a prober may not look at those
+    /// that have more capabilities.
+    pub fn note_daemons(&mut self) {
+        if !self.watched.is_empty() {
+            self.daemons = self.procfs.fuse_daemons();
+        }
+    }
+
     /// A child has ended; `is_helper` if a hook had left it behind. If it was a daemon, its pid is another process's from
     /// now on.
     pub fn child_died(&mut self, child: Reaped, is_helper: bool, at: Instant) {
@@ -295,6 +321,7 @@ impl Mountpoints {
         if is_helper {
             self.helper_death = Some(death);
         }
+        self.daemons.retain(|(_, pid)| *pid != child.pid);
         for watched in self.watched.iter_mut().filter(|watched| watched.daemon == Some(child.pid)) {
             watched.daemon = None;
             watched.daemon_death = Some(death);

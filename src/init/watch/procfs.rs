@@ -1,13 +1,14 @@
 //! What the kernel tells through procfs: the mounts, and the processes below us.
 
 use std::cell::OnceCell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::Pid;
 
 use crate::error::{Context, Result};
 use crate::files;
+use crate::init::watch::fuse_daemon;
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 
@@ -26,7 +27,7 @@ impl Procfs {
     /// most of it when it is closed.
     pub fn open(is_lasting: bool) -> Self {
         let own = if is_lasting && proc_is_ours(rustix::process::getpid()) {
-            open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+            open_proc().ok()
         } else {
             ops::detached("proc").ok()
         };
@@ -88,6 +89,23 @@ impl Procfs {
         self.descendants(own, spared)
     }
 
+    /// The daemons among our children, each with the number of its FUSE connection, as far as this process may look at them.
+    pub fn fuse_daemons(&self) -> Vec<(u32, Pid)> {
+        let own = rustix::process::getpid();
+        let proc = match self.own.get() {
+            Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
+            None if proc_is_ours(own) => open_proc().ok(),
+            None => None,
+        };
+        let Some(proc) = proc else { return Vec::new() };
+        let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
+        let each = |(pid, connections): (i32, Vec<u32>)| {
+            let pid = Pid::from_raw(pid);
+            connections.into_iter().filter_map(move |connection| Some((connection, pid?)))
+        };
+        daemons.flat_map(each).collect()
+    }
+
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
         match self.own.get() {
             Some(proc) => files::read_file_at(proc, path),
@@ -111,6 +129,10 @@ impl Procfs {
         found.remove(0);
         found
     }
+}
+
+fn open_proc() -> rustix::io::Result<OwnedFd> {
+    open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn proc_is_ours(own: Pid) -> bool {
