@@ -75,6 +75,8 @@ struct Watched {
     is_blind: bool,
     /// What has mounted it.
     maker: Maker,
+    /// Whether its mount was given up: the end of that is no loss, up to the next mount.
+    is_given_up: bool,
     took: Option<Duration>,
     /// The process that serves the filesystem, if that is known.
     daemon: Option<Pid>,
@@ -125,6 +127,7 @@ impl Mountpoints {
             trouble: NOTHING.into(),
             is_blind: false,
             maker: Maker::Nobody,
+            is_given_up: false,
             took: None,
             daemon: None,
             daemon_death: None,
@@ -184,7 +187,12 @@ impl Mountpoints {
             match mountinfo::topmost(&mounts, &watched.check.value) {
                 None => watched.maker = Maker::Nobody,
                 Some(mount) if is_foreign(mount) => watched.maker = Maker::Outside,
-                Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => watched.maker = maker,
+                Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => {
+                    watched.maker = maker;
+                    if std::mem::take(&mut watched.is_given_up) {
+                        self.others.extend(watched.begin_anew());
+                    }
+                }
                 Some(_) => {}
             }
         }
@@ -209,14 +217,14 @@ impl Mountpoints {
 
     /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are known.
     pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
-        let of_phase = self.watched.iter_mut().filter(|watched| watched.maker == maker);
-        of_phase
-            .map(|watched| {
-                watched.dog.forget_mount();
-                watched.maker = Maker::Nobody;
-                (watched.check.value.clone(), watched.daemon.take())
-            })
-            .collect()
+        let mut given_up = Vec::new();
+        for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
+            watched.maker = Maker::Nobody;
+            watched.is_given_up = true;
+            self.others.extend(watched.begin_anew());
+            given_up.push((watched.check.value.clone(), watched.daemon.take()));
+        }
+        given_up
     }
 
     /// Looks for the mounts of the paths that are not up; true when all are.
@@ -238,6 +246,7 @@ impl Mountpoints {
                 // Another prober: this one may be another user, or hang in what was there before.
                 if let Some(probe) = watched.probe.take() {
                     probe.kill();
+                    self.others.push(probe.pid);
                     watched.dog.forget_question(now);
                     watched.dog.suspect(now);
                 }
@@ -334,7 +343,10 @@ impl Mountpoints {
     /// A prober cannot be started.
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            if let Some(loss) = watched.judge(self.rhythm, now) {
+            let loss = watched.judge(self.rhythm, now);
+            if watched.is_given_up && loss.is_some() {
+                watched.dog.forget_mount();
+            } else if let Some(loss) = loss {
                 lost.push(watched.lose(loss, self.helper_death, now));
             }
         }
@@ -397,6 +409,17 @@ impl Mountpoints {
 }
 
 impl Watched {
+    /// Forgets the mount and the question that is out; returns the prober, which was told to end.
+    fn begin_anew(&mut self) -> Option<Pid> {
+        let now = Instant::now();
+        self.dog.forget_mount();
+        self.dog.forget_question(now);
+        self.dog.suspect(now);
+        let probe = self.probe.take()?;
+        probe.kill();
+        Some(probe.pid)
+    }
+
     /// Takes the answers that are there; the loss, if they come to one.
     fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
         while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
