@@ -259,3 +259,24 @@ fn an_app_that_no_signal_reaches_is_not_called_stuck_either() {
         process::signal(app, Signal::KILL);
     });
 }
+
+#[test]
+fn a_command_that_unmounts_is_blamed_for_nothing_else() {
+    sandboxed(|sandbox| {
+        let place = sandbox.path("mount");
+        fs::create_dir(&place).unwrap();
+        let place = place.to_str().unwrap();
+        for script in
+            [format!("umount {place}; exec sleep 1000"), format!("(umount {place} &); exec sleep 1000")]
+        {
+            run("mount", &["-t", "tmpfs", "none", place]);
+            let arguments = ["--mountpoint-check", place, "--", "sh", "-c", &script];
+            let (status, _, err) = ended(&mut init(sandbox, &arguments));
+            assert_eq!(status, 75, "{err}");
+            let lost =
+                format!("vassal-init: mountpoint {place} lost: no longer mounted; destroying the instance");
+            // There is no mount to be taken away any more, which is no error.
+            assert_eq!(err.lines().skip(1).collect::<Vec<_>>(), [lost], "{err}");
+        }
+    });
+}

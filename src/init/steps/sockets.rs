@@ -27,14 +27,14 @@ use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
 use crate::sys::fd;
 
-/// How long an address that is another's is waited for, and how often it is tried.
+/// How long an address is waited for that is in use, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Binds the plan's sockets, or takes back those that were kept, and gives the emperor what it is to keep.
+/// Binds the plan's sockets, or takes over those that the emperor has kept, and gives it new ones to keep.
 ///
 /// # Errors
-/// The address, where it was written, and why nobody can listen there.
+/// The address, where it was written, and why it is not possible to listen there.
 pub fn open(
     events: &mut EventLoop,
     jail: &Jail,
@@ -43,14 +43,14 @@ pub fn open(
     kept: Vec<KeptSocket>,
 ) -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
-    // Above the descriptors at which the app gets them all.
+    // Above the descriptors at which the app gets its sockets.
     let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
     let move_up = |fd: &OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
     let (demand, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|socket| socket.id.is_on_demand);
-    // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was
-    // kept: only one with a file, which is not of that namespace.
+    // A network namespace of its own ends with the instance, so a socket in it cannot be reached any more. A
+    // socket with a file can: the file is not of that namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
     let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
     let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
@@ -61,11 +61,11 @@ pub fn open(
         let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.id);
         plan.listen.iter().any(|listen| is_its(&listen.value))
     });
-    // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
+    // Sockets that are not wanted any more are closed now: they may be in the way of this vassal or another.
     let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.id.clone());
     let mut keep: Vec<_> = stay.collect();
     events.send(&FromVassal::Sockets(keep.clone()));
-    // The emperor listens there already, and goes on when we are gone.
+    // The emperor listens there already, and goes on after the end of this instance.
     let mut on_demand = None;
     for KeptSocket { id, fd } in demand {
         on_demand = Some(id.place.clone());
@@ -193,7 +193,7 @@ impl Opener<'_> {
         let owner = owner.transpose()?;
         let fd = self.networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
         if let Some(mode) = socket.mode {
-            // Its file gets it: by the path somebody could lead us to another one.
+            // The file gets the mode of the socket. A chmod of the path could hit another file.
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
         }
         let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
@@ -203,7 +203,7 @@ impl Opener<'_> {
         let ended = events.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(failure), _) => {
-                // The child may not even have become the user: another key than `listen` asked for that.
+                // Another key than `listen` is to blame if the child could not become the user.
                 return Err(match failure.key(self.plan) {
                     Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
                     None => failure.error,
@@ -222,7 +222,7 @@ impl Opener<'_> {
     }
 }
 
-/// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
+/// Whether the file of a socket is gone, or another file is in its place: then no client can connect any more.
 pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
     plan.listen.iter().any(|listen| {
         let Listen { address, owner, .. } = &listen.value;
@@ -237,13 +237,13 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         match launched.progress() {
             Progress::Said(there) => FileId::parse(&there) != Some(file),
             Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
-            // That is not known.
+            // It is not known.
             Progress::Preparing | Progress::AtWork => false,
         }
     })
 }
 
-/// Ends a child that is not waited for any longer.
+/// Kills a child that is not waited for any longer.
 fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill(&[child], libc::SIGKILL);
     match unfinished {
@@ -252,8 +252,8 @@ fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     }
 }
 
-/// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that
-/// when the instance has ended, and the interfaces in it, which the next one is to get.
+/// The network namespaces of the emperor and of this process. A socket of this one's that is kept would keep
+/// the namespace beyond the end of the instance, and the interfaces in it, which the next instance is to get.
 struct Networks {
     emperors: OwnedFd,
     ours: OwnedFd,
@@ -264,7 +264,7 @@ impl Networks {
         Ok(Self { emperors: fd::network_of(link)?, ours: fd::network_of(unix_socket()?)? })
     }
 
-    /// A socket of the emperor's.
+    /// Creates a socket in the emperor's namespace, if that is possible.
     fn socket(&self) -> rustix::io::Result<OwnedFd> {
         let enter =
             |network: &OwnedFd| move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
@@ -272,7 +272,7 @@ impl Networks {
             return unix_socket();
         }
         let socket = unix_socket();
-        // An error is the end of the instance.
+        // An error ends the instance: it would go on in the wrong namespace.
         enter(&self.ours)?;
         socket
     }
@@ -287,8 +287,8 @@ fn is_for(plan: &Listen, socket: &SocketId) -> bool {
     is_kept(plan) && socket.place == plan.address.place
 }
 
-/// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from
-/// them the connections that they can serve.
+/// Whether the socket outlives the instance. Where others listen on the same port it does not: the connections
+/// that wait at it are ones that the others could serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }
