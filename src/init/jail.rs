@@ -13,7 +13,7 @@ use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
 use crate::identity::Identity;
-use crate::init::child::environment::Environment;
+use crate::init::child::environment::{self, Environment};
 use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
@@ -62,12 +62,13 @@ pub struct Jail {
 }
 
 /// Variables by which the starter of a vassal talks to PID 1. The app gets its own, if any.
-const NOT_INHERITED: [&str; 7] = [
+const NOT_INHERITED: [&str; 8] = [
     protocol::LINK_VARIABLE,
     log::VARIABLE,
     notify::EMPEROR_FD,
     notify::NOTIFY_SOCKET,
-    "LISTEN_PID",
+    environment::LISTEN_PID,
+    environment::LISTEN_PIDFDID,
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
 ];
@@ -134,6 +135,7 @@ impl Jail {
             confinement: None,
             workdir: Some(&self.workdir),
             environment: &self.environment,
+            is_named: false,
             umask: self.umask,
             own_group: true,
             dies_with_us: false,

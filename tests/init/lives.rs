@@ -27,6 +27,7 @@ fn a_command_has_the_environment_of_its_starter() {
             "LISTEN_FDNAMES=web",
             "LISTEN_FDS=1",
             "LISTEN_PID=4000000",
+            "LISTEN_PIDFDID=4000",
             "NOTIFY_SOCKET=/run/starter",
             "PATH=/usr/bin:/bin",
             "UWSGI_EMPEROR_FD=77",
@@ -56,6 +57,11 @@ fn a_command_has_the_environment_of_its_starter() {
 #[test]
 fn variables_that_name_the_init_name_the_command() {
     sandboxed(|sandbox| {
+        let ini = sandbox.ini("hook", "exec-asap = echo hook: ${LISTEN_PID-none} ${WATCHDOG_PID-none}");
+        let hook = ["--ini", ini.to_str().unwrap(), "--", "true"];
+        let wrapper = ["sh", "-c", "LISTEN_PID=$$ WATCHDOG_PID=4000000 exec \"$@\"", "starter"];
+        let (_, out, err) = ended(sandbox.wrapped(&wrapper, "vassal-init").args(hook));
+        assert_eq!(out, "hook: none 4000000\n", "the sockets are not for a hook: {err}");
         let show = ["sh", "-c", "echo $LISTEN_PID $WATCHDOG_PID $SYSTEMD_EXEC_PID $$"];
         for arguments in lives(&show).chain([[IN_NAMESPACES, &["--"], &show].concat()]) {
             // As the starter of the init sets them: sockets for it, and a heartbeat of another process, or the other way.

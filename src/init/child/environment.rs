@@ -11,11 +11,13 @@ use crate::world;
 /// Variables that name the process they are for, by its pid: the one that gets the sockets (sd_listen_fds(3)), the
 /// one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd has started (systemd.exec(5)).
 const PID_VARIABLES: [&str; 3] = [LISTEN_PID, "WATCHDOG_PID", "SYSTEMD_EXEC_PID"];
-const LISTEN_PID: &str = "LISTEN_PID";
+
+/// The process that gets the sockets.
+pub const LISTEN_PID: &str = "LISTEN_PID";
 
 /// The same as `LISTEN_PID`, as the inode of a pidfd. It is removed with it, as the child's is not known
 /// before the child exists.
-const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
+pub const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 
 /// The environment of a child. That of this process is not copied as long as nothing is changed.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +36,7 @@ impl Environment {
         let started = started.to_string();
         for name in PID_VARIABLES {
             if std::env::var_os(name).is_some_and(|pid| pid == *started) {
-                new.set(OsStr::new(name), None);
-                new.set(OsStr::new(LISTEN_PIDFDID), None);
-                new.pid_variables.push(name);
+                new.name_child(name);
             }
         }
         new
@@ -44,8 +44,15 @@ impl Environment {
 
     /// Adds `LISTEN_PID` for sockets that this process passes to the child.
     pub fn has_sockets(&mut self) {
-        self.set(OsStr::new(LISTEN_PID), None);
-        self.pid_variables.push(LISTEN_PID);
+        self.name_child(LISTEN_PID);
+    }
+
+    fn name_child(&mut self, name: &'static str) {
+        if name == LISTEN_PID {
+            self.set(OsStr::new(LISTEN_PIDFDID), None);
+        }
+        self.set(OsStr::new(name), None);
+        self.pid_variables.push(name);
     }
 
     /// Removes variables.

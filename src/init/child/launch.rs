@@ -68,6 +68,8 @@ pub struct Launch<'a> {
     pub workdir: Option<&'a Workdir>,
     /// The environment of a program.
     pub environment: &'a Environment,
+    /// Whether the variables that name a process by its pid name this child. For other children they are not set.
+    pub is_named: bool,
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,
     /// Whether it leads a process group of its own, so that it can be ended with all it started.
@@ -276,7 +278,7 @@ impl Launch<'_> {
         let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
         self.heard.into_iter().for_each(signal::set_default);
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
-        let of_child = self.environment.strings_of_child();
+        let of_child = if self.is_named { self.environment.strings_of_child() } else { None };
         exec_in_path(program, path, script, argv, of_child.as_ref().unwrap_or(envp))
     }
 }

@@ -164,6 +164,7 @@ fn launch(
     let launch = Launch {
         confinement: as_user.then(|| Confinement::of(plan)),
         environment: &environment,
+        is_named: true,
         own_group: false,
         // A command outlives an init that is killed, as with any other init.
         dies_with_us: !jail.is_command && !rustix::process::getpid().is_init(),
