@@ -396,17 +396,17 @@ fn assert_holds(run: fn(&[u8]), bytes: &[u8], name: impl FnOnce() -> String) {
 }
 
 #[test]
-fn configurations() {
+fn no_configuration_panics_or_takes_long() {
     fuzz("config", Vec::new(), config);
 }
 
 #[test]
-fn mount_tables() {
+fn no_mount_table_panics_or_takes_long() {
     fuzz("mountinfo", Vec::new(), mountinfo);
 }
 
 #[test]
-fn messages() {
+fn no_message_panics_and_each_survives_being_sent_on() {
     fuzz("packets", samples(), packets);
 }
 

@@ -118,7 +118,7 @@ fn real_uwsgi_is_started_on_demand_and_leaves_when_it_is_idle() {
 }
 
 #[test]
-fn a_directory_of_sockets_that_everybody_may_connect_to() {
+fn everybody_may_connect_to_the_sockets_of_a_directory() {
     sandboxed(|sandbox| {
         let sockets = sandbox.path("sockets");
         fs::create_dir(&sockets).unwrap();
@@ -263,7 +263,7 @@ fn a_crash_loop_with_a_connection_waiting_backs_off() {
 }
 
 #[test]
-fn commands_changes_and_an_upgrade_of_one_that_waits() {
+fn one_that_waits_obeys_commands_and_changes_and_survives_an_upgrade() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "1000 exit"));
         let address = address_file();

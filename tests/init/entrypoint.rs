@@ -146,7 +146,7 @@ fn a_stop_before_the_exec_holds_nobody_up() {
 }
 
 #[test]
-fn rewrites_and_groups() {
+fn signals_are_rewritten_and_reach_the_group_as_asked() {
     sandboxed(|sandbox| {
         let script = "trap 'echo quit; exit 3' QUIT; echo ready; sleep 1000 & wait";
         for (flags, sent) in [
@@ -335,7 +335,7 @@ fn a_starter_that_reads_nothing_holds_nobody_up() {
 }
 
 #[test]
-fn without_proc_and_as_an_ordinary_user() {
+fn a_command_runs_without_proc_and_as_an_ordinary_user() {
     sandboxed(|sandbox| {
         let script =
             "mount -t tmpfs none /proc && exec setpriv --reuid user001 --regid user001 --clear-groups \"$@\"";
