@@ -1,4 +1,5 @@
-//! What a loss is put down to: the death of the daemon, if it was that, and never the death of another process.
+//! What a loss is put down to: the death of the daemon, if it was that, and never the death of another
+//! process.
 
 use std::fs;
 
@@ -6,7 +7,8 @@ use crate::common::tutorial::MOUNTED;
 use crate::common::{Daemon, Sandbox, process, run, sandboxed};
 use rustix::process::Signal;
 
-/// A vassal over a zip whose app is a script; it goes on when it finds the file `go`. No question is due for an hour.
+/// A vassal over a zip whose app is a script; it goes on when it finds the file `go`. No question is due for
+/// an hour.
 fn over_zip(sandbox: &Sandbox, options: &str, app: &str) -> Daemon {
     sandbox.zip();
     let script = format!("{app}; exec sleep 1000");

@@ -1,5 +1,5 @@
-//! A command notices nothing of the life that the init has: what it gets and how it is ended is the same whether options
-//! are given or not.
+//! A command notices nothing of the life that the init has: what it gets and how it is ended is the same
+//! whether options are given or not.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,7 +64,8 @@ fn variables_that_name_the_init_name_the_command() {
         assert_eq!(out, "hook: none 4000000\n", "the sockets are not for a hook: {err}");
         let show = ["sh", "-c", "echo $LISTEN_PID $WATCHDOG_PID $SYSTEMD_EXEC_PID $$"];
         for arguments in lives(&show).chain([[IN_NAMESPACES, &["--"], &show].concat()]) {
-            // As the starter of the init sets them: sockets for it, and a heartbeat of another process, or the other way.
+            // As the starter of the init sets them: sockets for it, and a heartbeat of another process, or
+            // the other way.
             for (set, expected) in [
                 ("LISTEN_PID=$$ WATCHDOG_PID=4000000 SYSTEMD_EXEC_PID=$$", [true, false, true]),
                 ("LISTEN_PID=4000000 WATCHDOG_PID=$$ SYSTEMD_EXEC_PID=4000000", [false, true, false]),

@@ -8,8 +8,9 @@ use crate::config::plan::EnvChange;
 use crate::sys::exec::Strings;
 use crate::world;
 
-/// Variables that name the process they are for, by its pid: the one that gets the sockets (sd_listen_fds(3)), the
-/// one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd has started (systemd.exec(5)).
+/// Variables that name the process they are for, by its pid: the one that gets the sockets
+/// (sd_listen_fds(3)), the one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd
+/// has started (systemd.exec(5)).
 const PID_VARIABLES: [&str; 3] = [LISTEN_PID, "WATCHDOG_PID", "SYSTEMD_EXEC_PID"];
 
 /// The process that gets the sockets.

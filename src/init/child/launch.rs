@@ -68,7 +68,8 @@ pub struct Launch<'a> {
     pub workdir: Option<&'a Workdir>,
     /// The environment of a program.
     pub environment: &'a Environment,
-    /// Whether the variables that name a process by its pid name this child. For other children they are not set.
+    /// Whether the variables that name a process by its pid name this child. For other children they are not
+    /// set.
     pub is_named: bool,
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,

@@ -222,7 +222,8 @@ impl Opener<'_> {
     }
 }
 
-/// Whether the file of a socket is gone, or another file is in its place: then no client can connect any more.
+/// Whether the file of a socket is gone, or another file is in its place: then no client can connect any
+/// more.
 pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
     plan.listen.iter().any(|listen| {
         let Listen { address, owner, .. } = &listen.value;
@@ -287,8 +288,8 @@ fn is_for(plan: &Listen, socket: &SocketId) -> bool {
     is_kept(plan) && socket.place == plan.address.place
 }
 
-/// Whether the socket outlives the instance. Where others listen on the same port it does not: the connections
-/// that wait at it are ones that the others could serve.
+/// Whether the socket outlives the instance. Where others listen on the same port it does not: the
+/// connections that wait at it are ones that the others could serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }

@@ -1,4 +1,5 @@
-//! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects judgements.
+//! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects
+//! judgements.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -151,8 +152,9 @@ impl Mountpoints {
         }
     }
 
-    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
-    /// a change of them takes a fresh jail. All are asked at once, which tells the probers the new times.
+    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are
+    /// the same ones: a change of them takes a fresh jail. All are asked at once, which tells the probers the
+    /// new times.
     pub fn set_plan(&mut self, plan: &MountpointPlan, now: Instant) {
         for (watched, check) in self.watched.iter_mut().zip(&plan.checks) {
             (watched.check.key, watched.check.at) = (Rc::clone(&check.key), check.at.clone());
@@ -172,8 +174,8 @@ impl Mountpoints {
         self.watched.is_empty()
     }
 
-    /// Puts what was mounted since the last time down to `maker`. A filesystem from outside stays one when a phase binds it
-    /// to another place: to unmount it by force would break it for everybody.
+    /// Puts what was mounted since the last time down to `maker`. A filesystem from outside stays one when a
+    /// phase binds it to another place: to unmount it by force would break it for everybody.
     ///
     /// # Errors
     /// The mount table cannot be read.
@@ -215,7 +217,8 @@ impl Mountpoints {
         watched.map_or(Maker::Nobody, |watched| watched.maker)
     }
 
-    /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are known.
+    /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are
+    /// known.
     pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
         let mut given_up = Vec::new();
         for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
@@ -315,16 +318,16 @@ impl Mountpoints {
         true
     }
 
-    /// Looks for the daemons that hooks have left behind, before PID 1 gives up the right to: a prober may not look at those
-    /// that have more capabilities.
+    /// Looks for the daemons that hooks have left behind, before PID 1 gives up the right to: a prober may
+    /// not look at those that have more capabilities.
     pub fn note_daemons(&mut self) {
         if !self.watched.is_empty() {
             self.daemons = self.procfs.fuse_daemons();
         }
     }
 
-    /// A child has ended; `is_helper` if a hook had left it behind. If it was a daemon, its pid is another process's from
-    /// now on.
+    /// A child has ended; `is_helper` if a hook had left it behind. If it was a daemon, its pid is another
+    /// process's from now on.
     pub fn child_died(&mut self, child: Reaped, is_helper: bool, at: Instant) {
         let death = Death { child, at };
         if is_helper {
@@ -467,8 +470,8 @@ impl Watched {
         Lost { path: self.check.value.clone(), loss, what }
     }
 
-    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process that a hook had
-    /// left behind may have been it. A process of the app never is.
+    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process
+    /// that a hook had left behind may have been it. A process of the app never is.
     fn attribute_to_daemon(
         &mut self,
         loss: &Loss,
@@ -487,8 +490,8 @@ impl Watched {
         };
         let is_cause = match loss {
             Loss::Dead(_) => true,
-            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the cause only if
-            // another process unmounts for it (the option `auto_unmount` of fusermount).
+            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
+            // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
             Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
             Loss::Replaced | Loss::NoAnswer(_) => false,
         };

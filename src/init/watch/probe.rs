@@ -163,7 +163,8 @@ impl Probe {
     fn word(&self) -> Option<Word> {
         let mut packet = [0; WORD_MAX];
         let mut next = || recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
-        // A prober that has ended without reading its question: that is told once, before the prober's last words.
+        // A prober that has ended without reading its question: that is told once, before the prober's last
+        // words.
         let (_, length) =
             next().or_else(|errno| if errno == Errno::CONNRESET { next() } else { Err(errno) }).ok()?;
         Word::decode(packet.get(..length)?)

@@ -12,9 +12,9 @@ use crate::init::watch::fuse_daemon;
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 
-/// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere, so no
-/// filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at `/proc`, or with the
-/// `/proc` of an outer pid namespace, where the same numbers are other processes.
+/// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere,
+/// so no filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at
+/// `/proc`, or with the `/proc` of an outer pid namespace, where the same numbers are other processes.
 #[derive(Debug)]
 pub struct Procfs {
     own: OnceCell<OwnedFd>,
@@ -23,8 +23,8 @@ pub struct Procfs {
 impl Procfs {
     /// Opens one while the process may mount. Otherwise `/proc` is used, if that is of the right namespace.
     ///
-    /// `/proc` is as good in a tree that stays as it is (`is_lasting`), and cheaper: another procfs takes the kernel 0.1 ms,
-    /// most of it when it is closed.
+    /// `/proc` is as good in a tree that stays as it is (`is_lasting`), and cheaper: another procfs takes the
+    /// kernel 0.1 ms, most of it when it is closed.
     pub fn open(is_lasting: bool) -> Self {
         let own = if is_lasting && proc_is_ours(rustix::process::getpid()) {
             open_proc().ok()
@@ -60,8 +60,8 @@ impl Procfs {
         Ok(mountinfo::parse(&text))
     }
 
-    /// Whether a process can never gain privileges by executing a file (`NoNewPrivs` in proc_pid_status(5)). That holds for
-    /// ever, also for what it starts.
+    /// Whether a process can never gain privileges by executing a file (`NoNewPrivs` in proc_pid_status(5)).
+    /// That holds for ever, also for what it starts.
     pub fn has_no_new_privs(&self, pid: Pid) -> bool {
         let text = self.read(&format!("{pid}/status")).unwrap_or_default();
         text.split(|&byte| byte == b'\n').any(|line| line == b"NoNewPrivs:\t1")
@@ -89,7 +89,8 @@ impl Procfs {
         self.descendants(own, spared)
     }
 
-    /// The daemons among our children, each with the number of its FUSE connection, as far as this process may look at them.
+    /// The daemons among our children, each with the number of its FUSE connection, as far as this process
+    /// may look at them.
     pub fn fuse_daemons(&self) -> Vec<(u32, Pid)> {
         let own = rustix::process::getpid();
         let proc = match self.own.get() {
@@ -113,8 +114,9 @@ impl Procfs {
         }
     }
 
-    /// All descendants of `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
-    /// the first are not listed; they become children of this process when their parent has gone.
+    /// All descendants of `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other
+    /// threads than the first are not listed; they become children of this process when their parent has
+    /// gone.
     fn descendants(&self, root: Pid, spared: &[Pid]) -> Vec<Pid> {
         let mut found = vec![root];
         let mut next = 0;
