@@ -225,7 +225,8 @@ fn what_leaves_its_session_is_found_without_proc_or_not_called_stuck() {
         let left = sandbox.path("left");
         fs::write(&left, "").unwrap();
         fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
-        let script = "setsid sh -c 'trap \"\" TERM; echo $$ >/run/scratch/left; exec sleep 1000' >/dev/null 2>&1 & \
+        let script = "setsid sh -c 'trap \"\" TERM; echo $$ >/run/scratch/left; exec sleep 1000' \
+                      >/dev/null 2>&1 & \
                       while ! [ -s /run/scratch/left ]; do sleep 0.01; done";
         let without_proc =
             ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "starter"];

@@ -17,7 +17,7 @@ use crate::init::life::shutdown::{
 use crate::init::outcome::End;
 use crate::init::steps::hooks::{self, Failed};
 use crate::init::vassal::Vassal;
-use crate::init::watch::mountpoints::{Lost, Maker};
+use crate::init::watch::checked_path::{Lost, Maker};
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, WaitStatus};
 use crate::signal_names;

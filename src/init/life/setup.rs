@@ -19,7 +19,7 @@ use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
 use crate::init::steps::{app, cgroups, hooks, owner, root, sockets};
 use crate::init::vassal::Vassal;
-use crate::init::watch::mountpoints::Maker;
+use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops::{self};

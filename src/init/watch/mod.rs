@@ -9,6 +9,7 @@
 //!
 //! Not here: what follows from a loss (`life`).
 
+pub mod checked_path;
 pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;

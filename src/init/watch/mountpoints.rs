@@ -1,7 +1,6 @@
-//! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects
-//! judgements.
+//! The checked mountpoints of a vassal: finds the owner of each, asks through the owner's prober, and
+//! collects judgements.
 
-use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,43 +8,32 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::plan::{Located, MountpointPlan, Phase};
-use crate::error::{Described, Result};
+use crate::config::plan::{Located, MountpointPlan};
+use crate::error::Result;
 use crate::identity::Identity;
-use crate::init::child::reaper::{self, Reaped};
+use crate::init::child::reaper::Reaped;
+use crate::init::watch::checked_path::{CheckedPath, Death, Lost, Maker, NOTHING};
 use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
-use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
-use crate::log::Elapsed;
+use crate::init::watch::watchdog::Watchdog;
 use crate::mount::mountinfo::{self, Mount};
-use crate::protocol::{MountReport, MountState, WaitStatus};
+use crate::protocol::MountReport;
 
-/// How often a path that is not mounted yet is looked for, besides every change of the mount table.
+/// How often the mount of a path is looked for that is not there yet, besides at every change of the mount
+/// table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A loss that is noticed within this time after the death of the daemon is put down to it.
-const AFTER_DAEMON: Duration = Duration::from_secs(1);
-
-/// The same after the death of a process that may have been the daemon.
-const AFTER_HELPER: Duration = Duration::from_millis(100);
-
-/// How long the end of a daemon is waited for whose connection has ended.
-const DYING: Duration = Duration::from_millis(2);
-
-/// The trouble with a path that is none of ours yet.
-const NOTHING: &str = "nothing is mounted there";
-
-/// What a filesystem that does not answer most often is.
-pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
-    mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
+/// The most common reasons why a filesystem does not answer.
+pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
+                         through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
 
 /// All checked paths and their probers.
 #[derive(Debug)]
 pub struct Mountpoints {
-    watched: Vec<Watched>,
+    watched: Vec<CheckedPath>,
     procfs: Rc<Procfs>,
     rhythm: Rhythm,
-    /// Probers that ask for somebody else, or were told to end.
+    /// Probers of other callers, and those that were told to end.
     others: Vec<Pid>,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
@@ -53,7 +41,7 @@ pub struct Mountpoints {
     is_stale: bool,
     /// The FUSE connections that are older than the phases or the change of root. Others may use them.
     foreign: Vec<u64>,
-    /// What was reported last, but for the times.
+    /// The last report, without the times.
     reported: Vec<MountReport>,
     /// The daemons that were seen while PID 1 could look at all processes, with their connections.
     daemons: Vec<(u32, Pid)>,
@@ -61,66 +49,11 @@ pub struct Mountpoints {
     helper_death: Option<Death>,
 }
 
-#[derive(Debug)]
-struct Watched {
-    /// Its path, normalized, and where it was configured.
-    check: Located<PathBuf>,
-    dog: Watchdog,
-    /// What is mounted there, as the table has it: whom to ask as. Unknown until something is.
-    mount: Option<Mount>,
-    /// Who asks. One for each path, since behind a hung one another would seem hung too.
-    probe: Option<Probe>,
-    /// What is known of a path that is not up, for the day the gate gives up.
-    trouble: String,
-    /// Whether the last answer said nothing; it is logged when that changes.
-    is_blind: bool,
-    /// What has mounted it.
-    maker: Maker,
-    /// Whether its mount was given up: the end of that is no loss, up to the next mount.
-    is_given_up: bool,
-    took: Option<Duration>,
-    /// The process that serves the filesystem, if that is known.
-    daemon: Option<Pid>,
-    /// How and when that process ended.
-    daemon_death: Option<Death>,
-    lost: u32,
-    last: String,
-}
-
-/// Where a mount came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maker {
-    /// Nothing is mounted yet.
-    Nobody,
-    /// It was there before the first phase, or before the change of root.
-    Outside,
-    /// A hook of this phase.
-    Phase(Phase),
-}
-
-/// How a process ended, and when that was noticed.
-#[derive(Debug, Clone, Copy)]
-struct Death {
-    child: Reaped,
-    at: Instant,
-}
-
-/// A path that was lost, and why.
-#[derive(Debug, Clone)]
-pub struct Lost {
-    /// Which.
-    pub path: PathBuf,
-    /// Why.
-    pub loss: Loss,
-    /// All of it for the log, and how it was noticed.
-    pub what: String,
-}
-
 impl Mountpoints {
-    /// Watches the plan's paths. Nothing is asked yet.
+    /// Watches the paths of a plan. Nothing is asked yet.
     pub fn new(plan: &MountpointPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
         let dog = Watchdog::new(plan.check_interval, plan.check_timeout, now);
-        let watched = plan.checks.iter().map(|check| Watched {
+        let watched = plan.checks.iter().map(|check| CheckedPath {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
             mount: None,
@@ -201,7 +134,7 @@ impl Mountpoints {
         Ok(())
     }
 
-    /// Who has mounted what is at all the paths.
+    /// What has mounted the filesystems at all paths.
     pub fn makers(&self) -> impl Iterator<Item = Maker> {
         self.watched.iter().map(|watched| watched.maker)
     }
@@ -211,13 +144,13 @@ impl Mountpoints {
         self.watched.iter().any(|watched| watched.dog.is_asking())
     }
 
-    /// Who has mounted what is at this path.
+    /// What has mounted the filesystem at this path.
     pub fn maker(&self, path: &Path) -> Maker {
         let watched = self.watched.iter().find(|watched| watched.check.value == path);
         watched.map_or(Maker::Nobody, |watched| watched.maker)
     }
 
-    /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are
+    /// Gives up all mounts of a phase: their end is no loss. Returns their paths, and the daemons that are
     /// known.
     pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
         let mut given_up = Vec::new();
@@ -246,7 +179,7 @@ impl Mountpoints {
                 watched.trouble = NOTHING.into();
             }
             if watched.mount.as_ref() != mount {
-                // Another prober: this one may be another user, or hang in what was there before.
+                // It takes another prober: this one may be another user, or hang in the earlier mount.
                 if let Some(probe) = watched.probe.take() {
                     probe.kill();
                     self.others.push(probe.pid);
@@ -265,7 +198,7 @@ impl Mountpoints {
         Ok(false)
     }
 
-    /// Why the first path that is not up is not.
+    /// The first path that is not up, and why.
     pub fn trouble(&self) -> Option<(&Located<PathBuf>, &str)> {
         let watched = self.watched.iter().find(|watched| !watched.dog.is_up())?;
         Some((&watched.check, &watched.trouble))
@@ -276,27 +209,27 @@ impl Mountpoints {
         self.watched.iter().filter_map(|watched| watched.probe.as_ref()).flat_map(Probe::descriptors)
     }
 
-    /// The probers' processes, those that are about to end included.
+    /// All probers, those that are about to end included.
     pub fn probers(&self) -> impl Iterator<Item = Pid> {
         let own = self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid);
         own.chain(self.others.iter().copied())
     }
 
-    /// Counts a prober that asks for somebody else among ours until it has ended.
+    /// Counts the prober of another caller among the probers until it has ended.
     pub fn add_prober(&mut self, pid: Pid) {
         self.others.push(pid);
     }
 
-    /// When to come back at the latest.
+    /// When to call [`Mountpoints::look`] or [`Mountpoints::judge`] at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadline = |watched: &Watched| match watched.dog.is_up() || watched.lost > 0 {
+        let deadline = |watched: &CheckedPath| match watched.dog.is_up() || watched.lost > 0 {
             true => watched.dog.deadline(),
             false => Some(now + LOOK_AGAIN),
         };
         self.watched.iter().filter_map(deadline).min()
     }
 
-    /// Something happened that may have killed any of them: ask all as soon as possible.
+    /// Has all paths asked as soon as possible, since something happened that may have ended a mount.
     pub fn suspect(&mut self, now: Instant) {
         self.is_stale = true;
         for watched in &mut self.watched {
@@ -304,13 +237,14 @@ impl Mountpoints {
         }
     }
 
-    /// Whether `pid` was one of our probers; its open question is asked again, by another.
+    /// Whether a process that has ended was a prober. Another one asks its open question again.
     pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
         if self.others.contains(&pid) {
             self.others.retain(|&other| other != pid);
             return true;
         }
-        let is_its = |watched: &&mut Watched| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
+        let is_its =
+            |watched: &&mut CheckedPath| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
         let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
         let why = watched.probe.take().map_or(String::new(), |probe| probe.why_it_ended());
         watched.dog.forget_question(now);
@@ -369,7 +303,7 @@ impl Mountpoints {
             let probe = match watched.probe.take() {
                 Some(probe) => probe,
                 None => {
-                    // A question that cannot be asked is no question that goes unanswered.
+                    // A question that was not asked does not wait for an answer.
                     let user = self.user.as_ref();
                     Probe::start(mount.owner(), user).inspect_err(|_| watched.dog.forget_question(now))?
                 }
@@ -378,23 +312,23 @@ impl Mountpoints {
                 watched.trouble = HANGS.into();
             }
             watched.dog.ask(now);
-            // A prober that is gone is reaped soon, and its question is asked again.
+            // An error means that the prober has ended. When it is reaped the question is asked again.
             let _ = probe.ask(&watched.check.value, self.rhythm);
             watched.probe = Some(probe);
         }
         Ok(())
     }
 
-    /// What there is to know of each.
+    /// The state of each path.
     pub fn report(&self) -> Vec<MountReport> {
-        self.watched.iter().map(Watched::report).collect()
+        self.watched.iter().map(CheckedPath::report).collect()
     }
 
-    /// The same, if there is more that is new than how long an answer took.
+    /// The same, if more has changed than the times of answers.
     pub fn news(&mut self) -> Option<Vec<MountReport>> {
         let mut timeless = self.report();
         timeless.iter_mut().for_each(|report| report.round_trip = None);
-        // Those that are not watched any more, at the end, are no news.
+        // At the end there are no paths any more, which is no news.
         if timeless.is_empty() || timeless == self.reported {
             return None;
         }
@@ -407,114 +341,6 @@ impl Mountpoints {
         for probe in self.watched.drain(..).filter_map(|watched| watched.probe) {
             probe.kill();
             self.others.push(probe.pid);
-        }
-    }
-}
-
-impl Watched {
-    /// Forgets the mount and the question that is out; returns the prober, which was told to end.
-    fn begin_anew(&mut self) -> Option<Pid> {
-        let now = Instant::now();
-        self.dog.forget_mount();
-        self.dog.forget_question(now);
-        self.dog.suspect(now);
-        let probe = self.probe.take()?;
-        probe.kill();
-        Some(probe.pid)
-    }
-
-    /// Takes the answers that are there; the loss, if they come to one.
-    fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
-        while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
-            self.took = Some(reply.took);
-            // The prober is a process of the tenant's user: its word is not enough.
-            self.daemon = reply.daemon.filter(|pid| reaper::is_child(*pid)).or(self.daemon);
-            let was_up = self.dog.is_up();
-            match self.dog.answer(reply.answer, now) {
-                Judgement::Alive => {
-                    if self.is_blind || (self.lost > 0 && !was_up) {
-                        crate::log!("mountpoint {} is there, and answers", self.check.value.display());
-                    }
-                    self.is_blind = false;
-                }
-                Judgement::Unclear(errno) => self.blind(Described(errno)),
-                Judgement::Lost(loss) if was_up => return Some(loss),
-                // Not lost but not there yet; its prober goes on asking.
-                Judgement::Lost(loss) => self.trouble = loss.to_string(),
-            }
-        }
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
-            && self.dog.late(now)
-        {
-            // If it comes back to life, it is to say so.
-            let _ = probe.ask(&self.check.value, rhythm);
-        }
-        self.dog.overdue(now).filter(|_| self.dog.is_up())
-    }
-
-    /// The path cannot be judged, for this reason. That is no loss, but nobody shall think it is watched.
-    fn blind(&mut self, why: impl fmt::Display) {
-        self.trouble = format!("cannot judge it: {why}");
-        if self.dog.is_up() && !self.is_blind {
-            self.is_blind = true;
-            crate::log!("mountpoint {}: {}", self.check.value.display(), self.trouble);
-        }
-    }
-
-    fn lose(&mut self, loss: Loss, helper_death: Option<Death>, now: Instant) -> Lost {
-        let death = self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default();
-        self.dog.forget_mount();
-        self.trouble = loss.to_string();
-        (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
-        let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
-        Lost { path: self.check.value.clone(), loss, what }
-    }
-
-    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process
-    /// that a hook had left behind may have been it. A process of the app never is.
-    fn attribute_to_daemon(
-        &mut self,
-        loss: &Loss,
-        helper_death: Option<Death>,
-        now: Instant,
-    ) -> Option<String> {
-        let (what, Death { child, at }, time) = match (self.daemon_death.take(), self.daemon) {
-            (Some(death), _) => ("the daemon", death, AFTER_DAEMON),
-            // Its connection ends a little before itself.
-            (None, Some(pid)) => {
-                let time = if matches!(loss, Loss::Dead(_)) { DYING } else { Duration::ZERO };
-                let status = reaper::end_of(pid, time)?;
-                ("the daemon", Death { child: Reaped { pid, status }, at: now }, AFTER_DAEMON)
-            }
-            (None, None) => ("a process that a hook had left behind", helper_death?, AFTER_HELPER),
-        };
-        let is_cause = match loss {
-            Loss::Dead(_) => true,
-            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
-            // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
-            Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
-            Loss::Replaced | Loss::NoAnswer(_) => false,
-        };
-        let after = now.saturating_duration_since(at);
-        (is_cause && after <= time)
-            .then(|| format!(", {} after {what} died (pid {}, {})", Elapsed(after), child.pid, child.status))
-    }
-
-    fn report(&self) -> MountReport {
-        let state = match (self.dog.is_up(), self.is_blind) {
-            (true, false) => MountState::Up,
-            (true, true) => MountState::Blind,
-            (false, _) if self.lost > 0 => MountState::Lost,
-            (false, _) => MountState::Awaited,
-        };
-        MountReport {
-            path: self.check.value.clone(),
-            fs_type: self.mount.as_ref().map(|mount| mount.fs_type.clone()).unwrap_or_default(),
-            daemon: self.daemon.map_or(0, |pid| pid.as_raw_pid()),
-            state,
-            round_trip: self.took,
-            lost: self.lost,
-            last: self.last.clone(),
         }
     }
 }
