@@ -9,7 +9,8 @@ use super::{
     Saved, SavedBasis, SavedListener, SavedOrigin, SavedProcess, SavedSocket, SavedSockets, SavedVassal,
     VERSION,
 };
-use crate::config::{self, PlainSetting};
+use crate::config::PlainSetting;
+use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::{Failures, History, Runs};
@@ -107,7 +108,7 @@ impl Reader<'_> {
 
     fn vassal(&mut self) -> Option<Vassal> {
         let file_version = self.file_version()?;
-        let on_demand = self.maybe(|input| config::address(&input.bytes()?).ok())?;
+        let on_demand = self.maybe(Self::address)?;
         let history = self.history()?;
         let mountpoints = Mountpoints(self.list(Self::mountpoint)?);
         let mut machine = self.machine()?;
@@ -116,6 +117,10 @@ impl Reader<'_> {
         let instance = Instance { machine, process, is_checking: false };
         let (is_unclaimed, is_asking) = (true, false);
         Some(Vassal { file_version, is_unclaimed, on_demand, is_asking, history, mountpoints, instance })
+    }
+
+    fn address(&mut self) -> Option<Address> {
+        Some(Address { name: self.text()?, place: SocketId::from_bytes(&self.bytes()?)?.place })
     }
 
     fn file_id(&mut self) -> Option<FileId> {

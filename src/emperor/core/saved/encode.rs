@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::{Saved, SavedBasis, SavedListener, SavedOrigin, SavedProcess, SavedVassal, VERSION};
 use crate::config::PlainSetting;
+use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::history::History;
 use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
-use crate::protocol::{self, FromVassal};
+use crate::protocol::{self, FromVassal, SocketId};
 
 /// The state as bytes. `now` is the time that others are counted from.
 pub fn encode(saved: &Saved, now: Instant) -> Vec<u8> {
@@ -82,7 +83,7 @@ impl Writer {
     fn vassal(&mut self, vassal: &Vassal) {
         let Vassal { file_version, is_unclaimed: _, on_demand, is_asking: _, .. } = vassal;
         self.file_version(file_version);
-        self.maybe(on_demand.as_ref(), |out, address| out.bytes(address.name.as_bytes()));
+        self.maybe(on_demand.as_ref(), Self::address);
         self.history(&vassal.history);
         self.list(&vassal.mountpoints.0, |out, mountpoint| {
             out.bytes(&FromVassal::Mountpoints(vec![mountpoint.report.clone()]).encode());
@@ -90,6 +91,13 @@ impl Writer {
         });
         self.machine(&vassal.instance.machine);
         self.maybe(vassal.instance.process.as_ref(), Self::facts);
+    }
+
+    /// The place is written besides the name: a path that is not UTF-8 cannot be read from its name.
+    fn address(&mut self, Address { name, place }: &Address) {
+        self.bytes(name.as_bytes());
+        let id = SocketId { place: place.clone(), file: None, is_on_demand: true };
+        self.bytes(&id.to_bytes());
     }
 
     fn file_id(&mut self, file: &FileId) {

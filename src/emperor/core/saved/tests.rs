@@ -1,11 +1,13 @@
 //! Everything that is written is read again, and other bytes are refused.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::decode::decode;
 use super::encode::encode;
 use super::*;
-use crate::config::address;
+use crate::config::plan::Address;
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::history::{Failures, History, Runs};
@@ -72,7 +74,10 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
     let owner = Owner { uid: 1000, gid: u32::MAX };
     let delay = Duration::from_millis(1500);
     let mut machine = Machine::resume(state, Backoff::new(delay, delay), Some(future));
-    let on_demand = index.is_multiple_of(3).then(|| address(b"/run/x y").unwrap());
+    // Neither can be read from the text that names it.
+    let path = [&b"/run/caf\xe9 y"[..], b"relative"][index % 2];
+    let path = || OsStr::from_bytes(path).into();
+    let on_demand = index.is_multiple_of(3).then(|| Address::file(path()));
     machine.set_on_demand(on_demand.is_some());
     let report = |path: &str| MountReport {
         path: path.into(),
