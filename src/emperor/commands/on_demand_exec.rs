@@ -110,12 +110,6 @@ impl Questions {
         }
     }
 
-    /// Whether the command was asked for this vassal, and has not answered yet.
-    pub fn concern(&self, path: &VassalFile) -> bool {
-        let running = self.running.iter().filter_map(|running| running.question.as_ref());
-        self.waiting.iter().chain(running).any(|question| *question.path == *path)
-    }
-
     /// Whether no answer is outstanding.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty() && self.replies.is_empty()

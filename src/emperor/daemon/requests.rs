@@ -22,7 +22,7 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
                 let uptime = now.saturating_duration_since(emperor.about.began);
                 Some(metrics::answer(&question.text, || emperor.supervisor.registry().statuses(now), uptime))
             }
-            Service::Control => obey(emperor, &question, now),
+            Service::Control => answer_command(emperor, &question, now),
         };
         if let Some(text) = text {
             emperor.server.answer(question.client, text, now);
@@ -31,7 +31,7 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
 }
 
 /// The answer to a command; `None` where that comes later.
-fn obey(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
+fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
     let told = match Command::read(&question.text) {
         Some(Command::Status { json, of }) => {
             emperor.supervisor.ask_for_mountpoints();
