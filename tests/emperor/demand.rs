@@ -118,7 +118,7 @@ fn real_uwsgi_is_started_on_demand_and_leaves_when_it_is_idle() {
 }
 
 #[test]
-fn everybody_may_connect_to_the_sockets_of_a_directory() {
+fn a_directory_of_sockets_that_everybody_may_connect_to() {
     sandboxed(|sandbox| {
         let sockets = sandbox.path("sockets");
         fs::create_dir(&sockets).unwrap();
@@ -263,7 +263,7 @@ fn a_crash_loop_with_a_connection_waiting_backs_off() {
 }
 
 #[test]
-fn one_that_waits_obeys_commands_and_changes_and_survives_an_upgrade() {
+fn commands_changes_and_an_upgrade_of_one_that_waits() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "1000 exit"));
         let address = address_file();
@@ -280,6 +280,7 @@ fn one_that_waits_obeys_commands_and_changes_and_survives_an_upgrade() {
         assert_eq!(state(sandbox, "app"), "waiting");
         answer(TcpStream::connect("127.0.0.1:8084").unwrap());
         emperor.wait_running(1, "app");
+        assert_eq!(emperor.lines("file is back"), [""; 0], "it was there all the time");
         // Stopped by command nobody listens; started by command nobody has to connect.
         command("stop");
         until("it is stopped", || state(sandbox, "app") == "stopped");

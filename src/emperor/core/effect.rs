@@ -19,7 +19,7 @@ pub enum Effect {
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,
-    /// Listen on the on-demand socket: `Listening` or `ListenFailed`.
+    /// Listen on the on-demand socket: `Reading`, then `Listening` or `ListenFailed`.
     Listen,
     /// Wait for the first connection to the on-demand socket: `Connected`, or `ListenFailed` at once.
     Poll,

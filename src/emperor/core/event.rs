@@ -28,7 +28,7 @@ pub enum Event {
         /// The answer.
         address: Result<Option<Address>, Error>,
     },
-    /// The file is about to be read, in this version.
+    /// The file is about to be read, or was asked about, in this version.
     Reading(FileVersion),
     /// A process was created.
     Spawned {

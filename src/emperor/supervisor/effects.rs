@@ -39,7 +39,7 @@ impl Supervisor {
                     self.commands.begin(file, process, now);
                 }
             }
-            Effect::Listen => return self.listen(file),
+            Effect::Listen => return self.listen(file, now),
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
                 self.handles.stop_polling(file);
@@ -96,7 +96,9 @@ impl Supervisor {
         Ok(created)
     }
 
-    fn listen(&mut self, file: &Rc<VassalFile>) -> Option<Event> {
+    fn listen(&mut self, file: &Rc<VassalFile>, now: Instant) -> Option<Event> {
+        // After an upgrade the same version is no reason to find out the address again.
+        self.note_version(file, now);
         match self.open_demand(file, "wait for", "a connection", 0) {
             Ok(()) => self.demand_of(file).map(|address| Event::Listening(address.name.clone())),
             Err(error) => Some(Event::ListenFailed(error)),
