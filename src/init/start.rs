@@ -1,5 +1,4 @@
-//! From a configuration to a vassal: reads it, from the emperor or from a shell, and runs the vassal in the
-//! right process.
+//! From a configuration to a vassal: whom it comes from, and in which process it is lived.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -40,10 +39,10 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
     name_process();
     crate::log::init("vassal-init", &name_of(&inputs).to_string());
     if entry.is_none() {
-        // A directory that was left open would keep the old root reachable from the jail. A command gets what
-        // its starter has opened for it.
+        // A directory that was left open would keep the old root reachable from the jail. A command gets what its
+        // starter opened for it.
         fd::close_inherited();
-        // Options of the environment are for a vassal. A command leaves them to its program.
+        // A command finds them where they are.
         let mut all = Vec::new();
         add_options(&mut all, &world::environment_options());
         all.append(&mut inputs);
@@ -64,7 +63,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
             }
             let stop = loaded.plan.signal_to_stop();
             if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
-                // A container is stopped by SIGTERM.
+                // Whoever stops a container sends SIGTERM.
                 entry.rewrites.insert(0, (libc::SIGTERM, stop));
             }
             let inputs = anchored(&inputs);
@@ -72,7 +71,6 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
                 plan: Rc::new(loaded.plan),
                 inputs,
                 entry: entry.map(Rc::new),
-                started: rustix::process::getpid(),
                 namespaces: 0,
                 cgroup: PathBuf::new(),
                 owner: None,
@@ -104,7 +102,6 @@ pub fn command_alone(entry: Entrypoint) -> i32 {
         plan: Rc::new(config::command_alone(&entry.command)),
         inputs: Vec::new(),
         entry: Some(Rc::new(entry)),
-        started: rustix::process::getpid(),
         namespaces: 0,
         cgroup: PathBuf::new(),
         owner: None,
@@ -115,7 +112,7 @@ pub fn command_alone(entry: Entrypoint) -> i32 {
     })
 }
 
-/// The descriptors that the starter has opened for its command: all but the one that is for the init.
+/// What a command gets that its starter has opened for it: all but the descriptor that is for us.
 fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
     let inherited = fd::Inherited::list();
     match entry.ready_fd {
@@ -124,7 +121,7 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
     }
 }
 
-/// Runs a vassal for an emperor and returns the exit status; `None` if no emperor has started this process.
+/// Runs a vassal for the emperor whose link we were started with, if we were; returns the exit status.
 pub fn from_emperor() -> Option<i32> {
     let number = std::env::var(LINK_VARIABLE).ok()?;
     let signals = signal::block_all();
@@ -155,7 +152,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = Vec::new();
-    // In tyrant mode the file is not read before PID 1 is its owner. The emperor's own hooks run before that.
+    // In tyrant mode nothing of the file is looked at before we are its owner, yet root's hooks come before that.
     if hello.owner.is_none() {
         add_hooks(&mut inputs, &hello.as_vassal);
     }
@@ -178,7 +175,6 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
                 plan: Rc::new(loaded.plan),
                 inputs,
                 entry: None,
-                started: rustix::process::getpid(),
                 namespaces: hello.namespaces,
                 cgroup: hello.cgroup.clone(),
                 owner: hello.owner,
@@ -198,13 +194,12 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     }
 }
 
-/// Runs a program that is in the place of a vassal's file, and returns what it prints. It is in the directory
-/// that the emperor has started this process in.
+/// What a program in the place of a vassal's file prints. It is in the directory that the emperor has started us in.
 fn configuration_of(program: &Path) -> Result<Vec<u8>> {
     command::output_of(program.file_name().unwrap_or_default()).context("run", program.display())
 }
 
-/// Inputs with only the emperor's hooks, and an app that is never started, as a plan needs one.
+/// The emperor's hooks alone. A plan has an app, too; this one is never started.
 fn only_hooks(hooks: &[(String, OsString)]) -> Vec<Input> {
     let mut inputs = vec![Input::Option { key: "command".into(), value: Some("true".into()) }];
     add_hooks(&mut inputs, hooks);
@@ -223,7 +218,7 @@ fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
     inputs.extend(options.iter().map(option));
 }
 
-/// Runs the plan, in new namespaces if it asks for some that this process is not in.
+/// Runs the plan, in namespaces of its own where it asks for more than there are.
 fn live(mut setup: Setup) -> i32 {
     let missing = setup.plan.jail.unshare & !setup.namespaces;
     setup.namespaces |= missing;
@@ -236,12 +231,12 @@ fn live(mut setup: Setup) -> i32 {
     })
 }
 
-/// Sets the name that ps(1) shows, also for a program in a memory file.
+/// What people see in ps, also when we were started from a memory file.
 fn name_process() {
     let _ = rustix::thread::set_name(c"vassal-init");
 }
 
-/// The inputs with absolute paths, as PID 1 does not stay in the directory it was started in.
+/// The inputs as they can be read again: PID 1 does not stay in the directory it was started in.
 fn anchored(inputs: &[Input]) -> Vec<Input> {
     let cwd = Machine.cwd();
     let anchor = |input: &Input| match input {

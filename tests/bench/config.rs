@@ -1,8 +1,7 @@
-//! What it costs to read a vassal's file: time, and memory at the peak. Prints one JSON array, for
-//! scripts/bench.
+//! What it costs to read a vassal's file: time, and memory at the peak. Prints one JSON array, for scripts/bench.
 
 #![allow(unsafe_code)] // an allocator that counts is one
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is its job, too
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
@@ -39,8 +38,7 @@ static ALLOCATOR: Counting = Counting;
 
 const ROUNDS: usize = 200;
 
-/// A vassal's file as people have it, with `lines` lines: hooks, placeholders, comments, a block, options for
-/// uWSGI.
+/// A vassal's file as people have it, with `lines` lines: hooks, placeholders, comments, a block, options for uWSGI.
 fn vassal(lines: usize) -> Vec<u8> {
     const BLOCK: &[&str] = &[
         "; what belongs together",

@@ -4,14 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, run, sandboxed, until};
+use crate::common::{Daemon, PATIENCE, Sandbox, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -522,6 +522,45 @@ fn a_reload_that_is_asked_for_before_the_first_scan_is_not_put_off() {
         emperor.wait_for("emperor: app: reload: reloading");
         emperor.wait_for("emperor: app: reloaded after ");
         assert_eq!(emperor.lines("file is back"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn who_was_ready_is_ready_after_an_upgrade() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        let app = "import os, socket, time; to = os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1); \
+                   socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', to); time.sleep(1000)";
+        sandbox.vassal("app", &format!("command = python3 -c \"{app}\""));
+        let systemd = UnixDatagram::bind("/run/notify").unwrap();
+        systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+        let hear = |wanted: &str| {
+            let mut buffer = [0; 4096];
+            until(wanted, || {
+                let count = systemd.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+                buffer[..count].starts_with(wanted.as_bytes())
+            });
+        };
+        let mut new = Command::new(&program);
+        new.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]).env("NOTIFY_SOCKET", "/run/notify");
+        let emperor = sandbox.start("emperor", new);
+        emperor.wait_for("emperor: app: ready to accept requests after ");
+        hear("READY=1");
+        let is_ready = || command(sandbox, &["status", "--json"]).1.contains("\"ready\":true");
+        assert!(is_ready());
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        assert!(is_ready());
+        hear("READY=1");
+        // The reload that systemd waits for is not answered by the program that began it.
+        let init = emperor.pid_of("app");
+        process::signal(init, Signal::STOP);
+        emperor.signal(Signal::HUP);
+        hear("RELOADING=1");
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        hear("READY=1");
+        process::signal(init, Signal::CONT);
+        emperor.wait_for_nth(2, "emperor: app: ready to accept requests after ");
         emperor.stop();
     });
 }

@@ -1,6 +1,8 @@
 //! An upgrade during which something breaks: the vassals are supervised on all the same.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use crate::common::process::{self, Handle};
@@ -74,7 +76,7 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
         until("the status tells the other one", || command(sandbox, &["status"]).1.contains("'seldom'"));
 
         fs::write(MORE, format!("[uwsgi]\n{COUNTED}\nmetrics = 127.0.0.1:9191\n")).unwrap();
-        until("the configuration is taken", || std::net::TcpStream::connect("127.0.0.1:9191").is_ok());
+        until("the configuration is taken", || TcpStream::connect("127.0.0.1:9191").is_ok());
         assert!(!command(sandbox, &["status"]).1.contains(STALE));
         assert!(command(sandbox, &["status", "--json"]).1.contains("\"configuration_refused\":null"));
         assert_eq!(emperor.lines("emperor: app: started (pid ").len(), 2);
@@ -237,6 +239,88 @@ fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
         assert_eq!(command(sandbox, &["reload", "--wait", "app"]).0, 0);
         replace(&program, &good);
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.stop();
+    });
+}
+
+/// Executes its arguments without the sockets for which WANTED is true.
+const LOSE: &str = r#"
+import os, socket, sys
+for number in map(int, os.listdir("/proc/self/fd")):
+    try:
+        s = socket.socket(fileno=number)
+    except OSError:
+        continue
+    if WANTED:
+        s.close()
+    else:
+        s.detach()
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// Lets the new program find only the sockets for which `wanted`, an expression about the socket `s`, is
+/// false.
+fn lose_sockets(sandbox: &Sandbox, program: &Path, wanted: &str) {
+    let lose = sandbox.file("lose.py", &LOSE.replace("WANTED", wanted));
+    let lose = format!("[ -z \"$EMPEROR_STATE\" ] || exec python3 {} REAL \"$@\"", lose.display());
+    wrap(program, &format!("{lose}\nexec REAL \"$@\""));
+}
+
+#[test]
+fn a_socket_on_demand_that_an_upgrade_has_lost_is_bound_anew() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        // An instance that was up for a second is waited for again at once.
+        let app = "import socket, time; c = socket.socket(fileno=3).accept()[0]; c.send(b'served'); c.close(); \
+                   time.sleep(1.1)";
+        let path = sandbox.vassal("app", &format!("command = python3 -c \"{app}\""));
+        fs::write(path.with_extension("ini.sock"), "127.0.0.1:8090").unwrap();
+        let emperor = start(sandbox, &program, &["--emperor-on-demand-ext", ".sock"]);
+        let served = || {
+            let mut text = String::new();
+            TcpStream::connect("127.0.0.1:8090").unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "served");
+        };
+        let waits = "emperor: app: waiting for a connection to 127.0.0.1:8090";
+        emperor.wait_for_nth(1, waits);
+        served();
+        // From now on the emperor knows the version of the file, which is no news for the next program.
+        emperor.wait_for_nth(2, waits);
+        lose_sockets(sandbox, &program, "s.getsockname() == ('127.0.0.1', 8090)");
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_for("emperor: app: wait for a connection: the socket is lost; next try in ");
+        emperor.wait_for_nth(3, waits);
+        served();
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_vassal_whose_link_an_upgrade_has_lost_is_started_anew_and_leaves_no_descriptor() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", &format!("{STEADY}\nlisten = /run/kept.sock"));
+        let emperor = start(sandbox, &program, &[]);
+        let init = Handle::of(emperor.wait_running(1, "app"));
+        // Without their numbers, which are other ones in the new program; and without what the test has left
+        // open to the emperor, which the upgrade closes.
+        let descriptors = || {
+            let entries = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
+            let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            let kinds = targets.map(|path| path.display().to_string().split('[').next().unwrap().to_owned());
+            let mut ours: Vec<_> =
+                kinds.filter(|kind| kind == "socket:" || kind.starts_with("anon_inode:")).collect();
+            ours.sort();
+            ours
+        };
+        until("it watches", || descriptors().iter().any(|kind| kind == "anon_inode:inotify"));
+        let before = descriptors();
+        lose_sockets(sandbox, &program, "s.type == socket.SOCK_SEQPACKET");
+        emperor.signal(Signal::USR2);
+        emperor.wait_for("take over a descriptor: Bad file descriptor (EBADF): starting it anew");
+        emperor.wait_running(2, "app");
+        init.wait();
+        until("no descriptor of the first instance is left", || descriptors() == before);
         emperor.stop();
     });
 }

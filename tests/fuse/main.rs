@@ -5,7 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod attribution;
 mod faults;
 mod flush;
 mod lost;

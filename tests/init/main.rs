@@ -15,7 +15,6 @@ mod identity;
 mod jail;
 mod launch;
 mod limits;
-mod lives;
 mod mounts;
 mod personalities;
 mod reaping;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, Signal, SignalFd};
@@ -26,8 +26,6 @@ pub struct Sources {
     /// Opened when something else is to be waited for at the same time: a command that needs nothing prepared does
     /// without, and has no descriptor that could keep anything busy.
     signals: Option<SignalFd>,
-    /// Whether it was told that no call to wait for signals works.
-    is_deaf: bool,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
@@ -62,7 +60,7 @@ pub enum NewFile {
 impl Sources {
     /// Starts listening; signals are blocked already.
     pub fn new(link: Option<OwnedFd>) -> Self {
-        Self { signals: None, is_deaf: false, link, mounts: None, mounts_quiet_until: None }
+        Self { signals: None, link, mounts: None, mounts_quiet_until: None }
     }
 
     /// From now on reports changes of the mount table, as seen from the present root.
@@ -108,16 +106,9 @@ impl Sources {
                     return heard;
                 }
             }
-            match SignalFd::new().context("create", "the signal descriptor") {
-                Ok(signals) => self.signals = Some(signals),
-                Err(error) if !self.is_deaf => {
-                    crate::log!("{error}: signals are not heard");
-                    self.is_deaf = true;
-                }
-                Err(_) => {}
-            }
+            self.signals = SignalFd::new().ok();
         }
-        // A deaf process neither hangs nor spins: it looks for dead children every now and then.
+        // Without signals neither hangs nor spins: then children are looked for every now and then.
         let time =
             if self.signals.is_some() { time } else { Some(time.map_or(BLIND, |time| time.min(BLIND))) };
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
