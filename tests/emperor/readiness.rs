@@ -287,6 +287,58 @@ fn an_app_that_stops_giving_heartbeats_is_restarted() {
     });
 }
 
+/// Gives a heartbeat, tells of it in the file `beat`, and is silent from then on.
+const BEAT: &str = "command = perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; \
+    send $s, q(WATCHDOG=1), 0, pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+    open my $file, q(>), q(/run/scratch/beat); sleep 1000'";
+
+const NO_HEARTBEAT: &str = "emperor: app: killed: the app has given no heartbeat for 1.0 s; up ";
+
+#[test]
+fn an_app_that_gives_its_only_heartbeat_at_once_is_watched() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        sandbox.vassal(
+            "app",
+            &format!(
+                "uid = user001\nexec-as-user = {}\nexec-pre-app = until [ -e /run/scratch/go ]; do sleep 0.02; done\n\
+                 chdir = /app\n{BEAT}",
+                faulty.command("/app", "")
+            ),
+        );
+        let emperor = sandbox.emperor(&["--emperor-required-heartbeat", "1"]);
+        emperor.wait_for("as-user #1");
+        // Between fork and exec it waits for the filesystem. PID 1 sees the exec and the heartbeat at the same time.
+        faulty.behave("hold");
+        sandbox.file("go", "");
+        let init = emperor.pid_of("app");
+        let is_held =
+            |process: &process::Process| process.parent == init && process::waits_for_fuse(process.pid);
+        until("the app waits", || process::all().iter().any(is_held));
+        process::signal(init, Signal::STOP);
+        faulty.behave("");
+        until("the heartbeat", || fs::exists("/run/scratch/beat").unwrap());
+        process::signal(init, Signal::CONT);
+        emperor.wait_for(NO_HEARTBEAT);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_app_that_gives_its_only_heartbeat_before_its_reload_is_through_is_watched() {
+    sandboxed(|sandbox| {
+        let hook = "exec-post-app = until [ -e /run/scratch/beat ]; do sleep 0.02; done; sleep 0.2";
+        let lines = format!("if-reload =\n{hook}\n{BEAT}\nelse =\ncommand = sleep 1000\nendif =");
+        let path = sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-required-heartbeat", "1"]);
+        emperor.wait_running(1, "app");
+        run("touch", &[path.to_str().unwrap()]);
+        emperor.wait_for("emperor: app: reloaded after ");
+        emperor.wait_for(NO_HEARTBEAT);
+        emperor.stop();
+    });
+}
+
 #[test]
 fn an_app_may_trigger_its_watchdog_and_need_not_feed_it_while_it_stops() {
     sandboxed(|sandbox| {

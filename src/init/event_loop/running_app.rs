@@ -69,7 +69,7 @@ impl RunningApp {
     /// Readable when there is news, or when a step that waits for its program may go on.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let launched = self.launched.report().filter(|_| self.is_awaited);
-        self.listener.descriptors().chain(launched)
+        self.listener.descriptors().filter(|_| self.is_started).chain(launched)
     }
 
     /// Whether it has said that it is ready to serve.
@@ -87,6 +87,11 @@ impl RunningApp {
         self.announced.clear();
     }
 
+    /// Heartbeats that were passed on so far may have been taken for those of the app before: another one is passed on.
+    pub fn repeat_heartbeat(&mut self) {
+        self.heartbeat.is_new |= self.heartbeat.last.is_some();
+    }
+
     /// When something is to be passed on that was told too early for that.
     pub fn due(&self) -> Option<Instant> {
         self.status_due().into_iter().chain(self.heartbeat.due()).min()
@@ -99,6 +104,10 @@ impl RunningApp {
     /// Takes in what the app tells of itself, and returns what is to be passed on: only what is new, as an app may say the
     /// same as often as it likes.
     pub fn hear(&mut self) -> Vec<Announcement> {
+        // The emperor must hear first that the app runs: it takes what was said before for the last app's words.
+        if !self.is_started {
+            return Vec::new();
+        }
         let mut news = Vec::new();
         for announcement in self.listener.news() {
             let is_recent = |last: Option<Instant>| last.is_some_and(|last| last.elapsed() < RELOADS);

@@ -157,6 +157,9 @@ fn after_the_app(
             end_what_the_app_left(&mut vassal.events, &vassal.jail, &vassal.source.plan);
             run_again(vassal, plan)?;
             vassal.events.send(&FromVassal::Reloaded);
+            if let Some(app) = &mut vassal.events.app {
+                app.repeat_heartbeat();
+            }
         }
         (Stage::Remounting { remount, .. }, None) => {
             // It may have said on its way out that it is alive.
