@@ -93,7 +93,8 @@ fn the_stats_have_every_key_that_uwsgi_has() {
         let restarts = "next(v for v in it['vassals'] if v['name'] == 'app')['restarts']";
         assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
         // One that does not want to go.
-        sandbox.vassal("stuck", "stop-timeout = 2s\ncommand = sh -c 'trap : TERM; while :; do sleep 1; done'");
+        sandbox
+            .vassal("stuck", "stop-timeout = 2s\ncommand = sh -c 'trap : TERM; while :; do sleep 1; done'");
         emperor.wait_running(1, "stuck");
         run("rm", &[&format!("{VASSALS}/stuck.ini")]);
         let cursed = eventually("it is being stopped", || {
