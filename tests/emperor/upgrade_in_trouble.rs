@@ -189,7 +189,20 @@ fn state_of(pid: i32) -> Vec<String> {
     let place = Path::new("/proc").join(pid.to_string());
     let text = |name: &str| fs::read_to_string(place.join(name)).unwrap();
     let link = |name: &str| fs::read_link(place.join(name)).unwrap().display().to_string();
-    let wanted = ["Sig", "Cap", "Uid", "Gid", "Groups", "Umask", "NoNewPrivs", "Seccomp"];
+    // Not SigQ: that counts what is queued for all processes of root on the machine.
+    let wanted = [
+        "SigBlk",
+        "SigCgt",
+        "SigIgn",
+        "SigPnd",
+        "Cap",
+        "Uid",
+        "Gid",
+        "Groups",
+        "Umask",
+        "NoNewPrivs",
+        "Seccomp",
+    ];
     let status = text("status");
     let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
     let mut state: Vec<_> = lines.map(str::to_owned).collect();
@@ -321,6 +334,33 @@ fn a_vassal_whose_link_an_upgrade_has_lost_is_started_anew_and_leaves_no_descrip
         emperor.wait_running(2, "app");
         init.wait();
         until("no descriptor of the first instance is left", || descriptors() == before);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_program_that_is_replaced_after_its_trial_does_not_cost_the_vassals() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        // The upgrade waits for the command, and so does the trial's end for the program that comes next.
+        let waits = "[ ! -e /run/hold ] || touch /run/begun; while [ -e /run/hold ]; do sleep 0.02; done";
+        let emperor = start(sandbox, &program, &["--exec-as-emperor", waits]);
+        let init = emperor.wait_running(1, "app");
+        let good = fs::read(&program).unwrap();
+        fs::write("/run/hold", "").unwrap();
+        sandbox.vassal("other", STEADY);
+        until("the command runs", || Path::new("/run/begun").exists());
+        wrap(&program, "[ -z \"$EMPEROR_TRIAL\" ] || touch /run/tried\nexec REAL \"$@\"");
+        emperor.signal(Signal::USR2);
+        until("the program is tried", || Path::new("/run/tried").exists());
+        replace(&program, b"#!/bin/sh\nexit 1\n");
+        fs::remove_file("/run/hold").unwrap();
+        let refused = format!("execute {}: it has changed since it was tried", program.display());
+        emperor.wait_for(&format!("emperor: upgrade refused: {refused}; everything stays as it is"));
+        assert!(process::read(init).is_some(), "the vassal has ended");
+        replace(&program, &good);
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         emperor.stop();
     });
 }
