@@ -343,7 +343,7 @@ fn a_program_that_is_replaced_after_its_trial_does_not_cost_the_vassals() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);
         sandbox.vassal("app", STEADY);
-        // The upgrade waits for the command, and so does the trial's end for the program that comes next.
+        // An upgrade waits for such commands between the trial and the exec.
         let waits = "[ ! -e /run/hold ] || touch /run/begun; while [ -e /run/hold ]; do sleep 0.02; done";
         let emperor = start(sandbox, &program, &["--exec-as-emperor", waits]);
         let init = emperor.wait_running(1, "app");

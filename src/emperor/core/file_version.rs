@@ -1,5 +1,7 @@
 //! Identity and version of files.
 
+use rustix::fs::Stat;
+
 use super::owner::Owner;
 pub use crate::protocol::FileId;
 
@@ -18,4 +20,18 @@ pub struct FileVersion {
     pub size: u64,
     /// The owner, in tyrant mode only: a change of owner makes another version there.
     pub owner: Option<Owner>,
+}
+
+impl FileVersion {
+    /// The version of a file by what stat(2) says of it.
+    pub fn of(file: &Stat, owner: Option<Owner>) -> Self {
+        Self {
+            modified: file.st_mtime,
+            modified_nanos: file.st_mtime_nsec as u32,
+            device: file.st_dev,
+            inode: file.st_ino,
+            size: file.st_size as u64,
+            owner,
+        }
+    }
 }

@@ -12,11 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, OFlags, access, fcntl_setfl};
+use rustix::fs::{Access, OFlags, access, fcntl_setfl, stat};
 use rustix::io::{FdFlags, fcntl_setfd, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
+use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::core::saved::decode::decode;
 use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
@@ -97,6 +98,11 @@ impl Program {
         if access(&self.invoked, Access::EXISTS).is_ok() { &self.invoked } else { &self.file }
     }
 
+    /// The version of the file at that path; `None` if it cannot be looked at.
+    fn version(&self) -> Option<FileVersion> {
+        stat(self.path()).ok().map(|file| FileVersion::of(&file, None))
+    }
+
     /// The same path, for messages.
     fn name(&self) -> String {
         self.path().to_string_lossy().into_owned()
@@ -113,6 +119,8 @@ pub struct Upgrade {
     program: Result<Program>,
     origin: Rc<Origin>,
     trial: Option<Trial>,
+    /// The version of the program that was tried last.
+    tried: Option<FileVersion>,
 }
 
 /// A child that tries the new program.
@@ -135,7 +143,7 @@ pub struct Tried {
 impl Upgrade {
     /// To be called before the program's file can have been replaced.
     pub fn new(origin: Rc<Origin>) -> Self {
-        Self { program: Program::find(), origin, trial: None }
+        Self { program: Program::find(), origin, trial: None, tried: None }
     }
 
     /// Has a child try whether the program that is there now understands `state`. An earlier trial is
@@ -149,6 +157,7 @@ impl Upgrade {
         let (output, written) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         fcntl_setfl(&output, OFlags::NONBLOCK).context("create", "a pipe")?;
         let program = self.program.as_ref().map_err(Error::clone)?;
+        self.tried = program.version();
         let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
         let (program, mut failed) = (program.path(), None);
         // Nothing is allocated in the child; this process sleeps until the child has executed. The child
@@ -205,13 +214,18 @@ impl Upgrade {
         }
     }
 
-    /// Becomes the new program. Returns only on failure, with everything as it was.
+    /// Becomes the program that was tried. Returns only on failure, with everything as it was: also if there
+    /// is another program by now.
     pub fn exec(&self, state: &[u8], kept: &[i32]) -> Error {
         let (program, file) = match (&self.program, memory_file(state)) {
             (Ok(program), Ok(file)) => (program, file),
             (Err(error), _) => return error.clone(),
             (_, Err(error)) => return error,
         };
+        let version = program.version();
+        if version.is_some() && version != self.tried {
+            return Error::new("execute", program.name(), "it has changed since it was tried");
+        }
         let (argv, envp) = (program.argv(), self.environment(STATE_VARIABLE, &file));
         let program = program.path();
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);

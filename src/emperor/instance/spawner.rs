@@ -260,14 +260,7 @@ impl Spawner {
             Owners::OfLinks => rustix::fs::lstat(path).ok(),
         };
         let owner = owner.map(|status| Owner { uid: status.st_uid, gid: status.st_gid });
-        rustix::fs::stat(path).map_or(FileVersion::default(), |status| FileVersion {
-            modified: status.st_mtime,
-            modified_nanos: status.st_mtime_nsec as u32,
-            device: status.st_dev,
-            inode: status.st_ino,
-            size: status.st_size as u64,
-            owner,
-        })
+        rustix::fs::stat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, owner))
     }
 
     /// Whether a vassal's file is a program that prints the configuration.
