@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::build::{emperor, vassal};
-use super::diagnostic::{Diagnostics, Report};
+use super::diagnostic::{Diagnostics, Report, command_line};
 use super::input::Input;
 use super::keys::{sockets, values};
 use super::language::expand;
-use super::plan::{Address, EmperorPlan, VassalPlan};
+use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
 use super::world::World;
 
@@ -43,9 +43,16 @@ pub fn load_command(
     load_app(inputs, Some(command), false, world)
 }
 
-/// The plan of a command alone, without options.
+/// The plan of a command alone: what [`load_command`] makes of no inputs, without the way there, which is most of what a
+/// short command would cost.
 pub fn command_alone(command: &[OsString]) -> VassalPlan {
-    vassal::plan(&[], Some(command), &mut Diagnostics::default())
+    let mut plan = VassalPlan {
+        app: App::Program { argv: command.to_vec(), privileged: false },
+        app_source: Located { value: (), key: "command".into(), at: command_line() },
+        ..VassalPlan::default()
+    };
+    plan.privileges.no_new_privs = false;
+    plan
 }
 
 fn load_app(
@@ -151,4 +158,16 @@ fn finish<P>(plan: P, settings: Vec<PlainSetting>, found: Diagnostics) -> Result
     let failed = found.failed();
     let report = found.into_report();
     if failed { Err(report) } else { Ok(Loaded { plan, warnings: report, settings }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_of_a_command_alone_is_that_of_a_command_without_options() {
+        let command = ["true".into(), "--umask".into()];
+        let plan = vassal::plan(&[], Some(&command), &mut Diagnostics::default());
+        assert_eq!(command_alone(&command), plan);
+    }
 }

@@ -1,8 +1,8 @@
 //! `vassal-init`: PID 1 of a vassal, or of a container.
 //!
-//! A vassal lives through namespaces, phases, privilege drop, mountpoint gate, app, main loop and shutdown, in this
-//! order ([`life`]). It waits at one place only ([`event_loop`]), so signals, the emperor and dead children are heard
-//! at any time.
+//! A vassal lives through namespaces, phases, privilege drop, mountpoint gate, app, main loop and shutdown,
+//! in this order ([`life`]). It waits at one place only ([`event_loop`]), so signals, the emperor and dead
+//! children are heard at any time.
 //!
 //! | room | job |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Waiting, for a child or for whatever comes next, and the facts that follow from what was heard.
+//! Waiting, for a child or for any event, and the facts that are kept up to date meanwhile.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -26,23 +26,24 @@ use crate::sys::signal::{self, Signal};
 /// How long the answers of the mountpoints are waited for when the emperor asks for a report.
 const REPORT_TIME: Duration = Duration::from_millis(100);
 
-/// What a vassal waits for, and the facts that follow from what it has heard.
+/// What a vassal waits for, and the facts that follow from the events so far.
 pub struct EventLoop {
     sources: Sources,
-    /// For a command that is the app: what we are to it.
+    /// What the init is to do for a command, if the app is one.
     pub(in crate::init) entry: Option<Rc<Entrypoint>>,
-    /// The app, if it is the command of an entrypoint.
+    /// The running command, if the app is one.
     pub(in crate::init) job: Option<Job>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
     pub(in crate::init) oom: OomKills,
-    /// Processes that ran when the app was started, such as the daemons of hooks: they are not the app's.
+    /// Processes that were there when the app was started, such as the daemons of hooks. They are not the
+    /// app's.
     pub(in crate::init) helper_pids: Vec<Pid>,
-    /// What interrupts a step.
+    /// Which events interrupt a step.
     attention: Attention,
     /// The child that a step waits for.
     awaited: Option<Awaited>,
-    /// Events that nobody has dealt with yet: the next caller of `wait` gets them.
+    /// Events that no caller has dealt with yet. The next caller of `wait` gets them.
     put_back: Wakeup,
     /// Since when the emperor waits for a report on the mountpoints.
     report_asked: Option<Instant>,
@@ -55,17 +56,17 @@ struct Awaited {
     status: Option<WaitStatus>,
 }
 
-/// What was found when dead children were reaped.
+/// What reaping dead children has shown.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deaths {
-    /// Whether one was something else than a prober.
+    /// Whether one of them was not a prober.
     any: bool,
-    /// Whether children are left, living ones.
+    /// Whether there are living children.
     has_children: bool,
 }
 
 impl EventLoop {
-    /// Starts listening; signals are blocked already. `entry` is what we are to a command, `link` leads to the emperor.
+    /// All signals are blocked already. `entry` says what to do for a command, `link` leads to the emperor.
     pub fn new(entry: Option<Rc<Entrypoint>>, link: Option<OwnedFd>, mountpoints: Mountpoints) -> Self {
         Self {
             sources: Sources::new(link),
@@ -82,7 +83,7 @@ impl EventLoop {
         }
     }
 
-    /// From now on hears of changes of the mount table, as seen from the present root.
+    /// From now on waits for changes of the mount table too, as it is seen from the present root.
     ///
     /// # Errors
     /// Without procfs there is nothing to watch.
@@ -95,18 +96,19 @@ impl EventLoop {
         self.sources.link()
     }
 
-    /// Waits for the next events: until something happens, `other` becomes readable, or the deadline has come.
+    /// Waits until an event happens, `other` becomes readable, or the deadline has come.
     pub fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
         let earlier = std::mem::take(&mut self.put_back);
         let deadline = if earlier.is_empty() { deadline } else { Some(Instant::now()) };
         earlier.followed_by(self.collect(other, deadline))
     }
 
-    /// Waits as a step does, which deals only with what interrupts it; the other events are put back. The caller looks by
-    /// itself for what it waits for. An interruption that comes together with that is told by the next call.
+    /// Waits as a step does, which deals with nothing but interruptions: all other events are put back. The
+    /// caller checks by itself whether what it waits for has happened. An interruption that comes at the same
+    /// time is told by the next call.
     ///
     /// # Errors
-    /// What makes the step pointless.
+    /// An event that makes the step pointless.
     pub fn pause(
         &mut self,
         other: Option<BorrowedFd<'_>>,
@@ -118,7 +120,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Waits without dealing with any event: all are put back.
+    /// Waits without dealing with any event: all of them are put back.
     pub fn pass_time(&mut self, deadline: Instant) {
         let wakeup = self.collect(None, Some(deadline));
         self.put_back(wakeup);
@@ -145,27 +147,27 @@ impl EventLoop {
         result
     }
 
-    /// Gives back events that the caller cannot deal with now: the next `wait` returns them, and an interruption among them
-    /// interrupts the next step.
+    /// Puts back events that the caller cannot deal with now. The next `wait` returns them, and an
+    /// interruption among them interrupts the next step.
     pub fn put_back(&mut self, wakeup: Wakeup) {
         self.put_back = std::mem::take(&mut self.put_back).followed_by(wakeup);
     }
 
-    /// Gives back an interruption: the next caller that waits hears of it.
+    /// Puts back an interruption. The next caller that waits gets it.
     pub fn put_interruption_back(&mut self, interruption: Interruption) {
         match interruption {
             Interruption::Stop(request) => self.put_back.stop = Some(request),
             Interruption::Lost(lost) => self.put_back.lost.insert(0, lost),
-            // A fact, which stays one.
+            // That fact is still known.
             Interruption::AppEnded(_) => {}
         }
     }
 
-    /// Whether something came up that makes further preparations pointless. The end of an app that was ready to serve does;
-    /// one that does its work and ends at once may well do so before its hooks have run.
+    /// Whether an event makes further preparations pointless. The end of an app that was ready to serve does;
+    /// an app that does its work and ends at once may do so before its hooks have run.
     ///
     /// # Errors
-    /// What came up.
+    /// That event.
     pub fn check(&mut self) -> Result<(), Interruption> {
         if self.attention == Attention::Ending {
             return Ok(());
@@ -174,7 +176,7 @@ impl EventLoop {
         if self.attention == Attention::All && !lost.is_empty() {
             return Err(Interruption::Lost(lost.remove(0)));
         }
-        // A command that does not run cannot be asked to stop: it does not start.
+        // A command that does not run yet is not started after a request to stop.
         let request = StopRequest::among(signals);
         if let Some(request) = stop.take().or(request) {
             return Err(Interruption::Stop(request));
@@ -185,12 +187,12 @@ impl EventLoop {
         }
     }
 
-    /// From now on, this is what interrupts a step.
+    /// Sets which events interrupt a step from now on.
     pub fn set_attention(&mut self, attention: Attention) {
         self.attention = attention;
     }
 
-    /// Whether there are no children, neither living nor dead ones.
+    /// Whether there are no children; dead ones are reaped.
     pub fn is_childless(&mut self) -> bool {
         let deaths = self.reap(Instant::now());
         if deaths.any {
@@ -199,14 +201,15 @@ impl EventLoop {
         !deaths.has_children
     }
 
-    /// Hands the signals on that came before the command ran.
+    /// Hands on the signals that came before the command ran.
     pub fn hand_on_early_signals(&mut self) {
         for number in std::mem::take(&mut self.put_back.signals) {
             self.hand_on(number);
         }
     }
 
-    /// Tells the emperor, if there is one. It learns of our end anyway, so a full or closed link is no failure.
+    /// Sends a message to the emperor, if there is one. A full or closed link is no failure: the emperor sees
+    /// the end of this process anyway.
     pub fn send(&self, message: &FromVassal) {
         if let Some(link) = self.link() {
             let _ = protocol::send(link, &message.encode(), None);
@@ -226,17 +229,17 @@ impl EventLoop {
     /// Signals the app, if it is alive.
     pub fn signal_app(&self, number: i32) {
         if let Some(app) = self.living_app() {
-            // Not reaped yet, so the pid is still its own.
+            // It is not reaped yet, so the pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
         }
     }
 
-    /// Whether what goes as it should is worth a line. The starter of a command did not ask for it.
+    /// Whether a line is written for what goes as it should. The starter of a command has to ask for that.
     pub fn is_talkative(&self) -> bool {
         self.entry.as_ref().is_none_or(|entry| entry.verbosity >= COMMAND)
     }
 
-    /// Waits, and keeps the facts: who died, what may have happened to the mounts, what the app says.
+    /// Waits, and keeps the facts up to date: dead children, mounts, what the app says.
     fn collect(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
         let now = Instant::now();
         let deadlines = [
@@ -261,7 +264,7 @@ impl EventLoop {
             self.mountpoints.suspect(now);
         }
         if let Err(error) = self.mountpoints.judge(&mut wakeup.lost, now) {
-            // The watch is broken, the mounts may be fine. It is tried again at the next interval.
+            // The mounts may be all right. They are asked again at the next interval.
             crate::log!("mountpoint-check: {error}");
         }
         self.report_mountpoints(asks_for_report, now);
@@ -305,16 +308,17 @@ impl EventLoop {
         Deaths { any, has_children }
     }
 
-    /// What a signal means. To a command that runs every signal is handed on, as it came. To a vassal some are requests.
+    /// Decides what a signal means. A running command gets every signal. For a vassal some are requests.
     fn hear_signal(&mut self, signal: Signal, wakeup: &mut Wakeup) {
         let number = signal.number;
-        // One of the kernel's has been seen to; one that a process sent is for the command.
+        // The kernel's SIGCHLD has been dealt with. One that a process has sent is for the command.
         let is_seen_to = number == libc::SIGCHLD && !(signal.is_sent && self.entry.is_some());
         if is_seen_to || signal.is_own_pipe() {
             return;
         }
         if self.entry.is_some() {
-            // A request to stop that meets an app which is restarted is no longer about that app.
+            // While the app is being restarted a request to stop is about the vassal, and not about the old
+            // app.
             match self.living_app() {
                 Some(app) if !(app.is_leaving && signal::asks_to_stop(number)) => self.hand_on(number),
                 _ => wakeup.signals.push(number),
@@ -354,7 +358,7 @@ impl EventLoop {
         let Some(app) = &mut self.app else { return };
         let news = app.hear();
         if news.contains(&Announcement::Leave) && self.link().is_none() {
-            // There is no emperor that could decide on it, and uWSGI does not exit by itself then.
+            // There is no emperor to decide on it, and uWSGI does not exit by itself then.
             wakeup.stop.get_or_insert(StopRequest::now("the app itself".to_owned()));
         }
         for announcement in news {
@@ -362,8 +366,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells the emperor of the mountpoints: what is new at once, the rest when it asks and they have answered, or soon in
-    /// any case.
+    /// Reports the mountpoints to the emperor: news at once; all, when it asks, as soon as they have answered
+    /// or `REPORT_TIME` is over.
     fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
         if self.link().is_none() {
             return;

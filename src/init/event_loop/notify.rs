@@ -1,5 +1,5 @@
 //! What the app tells of itself: over uWSGI's emperor protocol (`UWSGI_EMPEROR_FD`), or by sd_notify(3)
-//! (`NOTIFY_SOCKET`). Both are only ever heard here; what it means is for the vassal and the emperor to say.
+//! (`NOTIFY_SOCKET`). This file only reads it; what it means is decided elsewhere.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,14 +14,15 @@ use crate::error::{Context, Result};
 use crate::protocol::Announcement;
 use crate::sys::peer::{self, Peer};
 
-/// Names the app's end of uWSGI's emperor protocol, a descriptor number.
+/// The variable with the descriptor number of the app's end of uWSGI's emperor protocol.
 pub const EMPEROR_FD: &str = "UWSGI_EMPEROR_FD";
-/// Names the socket of sd_notify(3).
+/// The variable with the socket of sd_notify(3).
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// How much is read at one wake-up: an app that talks without end must not keep us from everything else.
+/// How many messages are read at one wake-up: an app that sends without end must not keep us from everything
+/// else.
 const MESSAGES_PER_TURN: usize = 16;
-/// The longest datagram of sd_notify that is read; more of it is cut off.
+/// The longest datagram of sd_notify; a longer one is cut off.
 const DATAGRAM_MAX: usize = 2048;
 
 /// Our ends of both protocols, for one run of the app.
@@ -31,18 +32,19 @@ pub struct Listener {
     notify: Option<OwnedFd>,
     /// The app's user.
     user: u32,
-    /// Whether the app speaks uWSGI's protocol, and so hears it. Others may only say at the pipe that they are ready.
+    /// Whether the app has begun to speak uWSGI's protocol: then it also reads it. Other apps may only write
+    /// that they are ready.
     speaks: bool,
 }
 
-/// What uWSGI's emperor may ask of an app that speaks its protocol, by the byte for it.
+/// What uWSGI's emperor may ask of an app that speaks its protocol: the byte that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Stop.
     Stop = 0,
     /// Read your configuration again.
     Reload = 1,
-    /// Stop when the requests are answered that you have accepted.
+    /// Stop when the accepted requests are answered.
     StopGracefully = 2,
 }
 
@@ -55,19 +57,17 @@ impl fmt::Display for Request {
 /// The first byte of an app that speaks the protocol, when it is up.
 const SPEAKS: u8 = 1;
 
-/// The app's ends.
+/// The app's ends of both.
 #[derive(Debug, Default)]
 pub struct Offer {
     /// What the app inherits.
     pub pipe: Option<OwnedFd>,
-    /// What its environment says about both.
+    /// The variables for it.
     pub variables: Vec<(OsString, OsString)>,
 }
 
-/// Opens what the app may use, unless the plan takes the variable away (`unenv`). uWSGI gets its own protocol only, as
-/// from its own emperor. The app runs as `user`.
-///
-/// The app's descriptor is `above` or more.
+/// Opens what the app may use, unless the plan sets or removes the variable (`env`, `unenv`). uWSGI gets its
+/// own protocol only, as from its own emperor. The app runs as `user`, and its descriptor is `above` or more.
 ///
 /// # Errors
 /// EMFILE and the like.
@@ -95,8 +95,9 @@ pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer
     Ok((listener, offer))
 }
 
-/// A socket with an abstract name that the kernel chooses: seen alike from every root, and gone with us. Anybody in the
-/// network namespace can send to it, so the kernel is asked to say who did.
+/// A socket with an abstract name that the kernel chooses: it is the same from every root directory, and goes
+/// with this process. Every process of the network namespace can send to it, so the kernel is asked for the
+/// sender.
 fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -113,14 +114,15 @@ impl Listener {
         self.pipe.iter().chain(&self.notify).map(AsFd::as_fd)
     }
 
-    /// Asks something of the app, by the protocol that it speaks; `false` if it does not.
+    /// Asks something of the app; `false` if it does not speak the protocol.
     pub fn ask(&self, request: Request) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let pipe = self.pipe.as_ref().filter(|_| self.speaks);
         pipe.is_some_and(|pipe| rustix::net::send(pipe, &[request as u8], flags).is_ok())
     }
 
-    /// All that was said since the last time, or a part of it: the rest is still there to be read.
+    /// What the app has said since the last time; the rest of it, if there is too much for one wake-up, next
+    /// time.
     pub fn news(&mut self) -> Vec<Announcement> {
         let mut news = Vec::new();
         if let Some(pipe) = &self.pipe {
@@ -132,7 +134,7 @@ impl Listener {
                     news.extend(said().filter_map(Announcement::of_byte));
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // It closed its end, as a program does that knows nothing of it.
+                // The app has closed its end, as a program does that does not know the protocol.
                 Ok(_) | Err(_) => self.pipe = None,
             }
         }
@@ -146,7 +148,7 @@ impl Listener {
     }
 }
 
-/// The next datagram, empty if it is nobody's of ours.
+/// The next datagram; an empty one if its sender is not of the vassal.
 fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0; DATAGRAM_MAX];
     let (length, sender) = peer::receive(socket, &mut buffer).ok()?;
@@ -154,8 +156,9 @@ fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Whether a process is one of the vassal's. In a pid namespace of our own the kernel knows no other by a number. Elsewhere the
-/// user decides: whose child a sender was cannot be found out any more when it has ended, as systemd-notify(1) does at once.
+/// Whether a process is of the vassal. In a pid namespace of its own the kernel has no number for any other
+/// process. Elsewhere the user decides: the parent of a sender is not known when it has ended, as
+/// systemd-notify(1) does at once.
 fn is_ours(sender: Peer, user: u32) -> bool {
     if rustix::process::getpid().is_init() { sender.pid != 0 } else { [0, user].contains(&sender.uid) }
 }

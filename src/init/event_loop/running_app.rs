@@ -14,7 +14,7 @@ const RELOADS: Duration = Duration::from_millis(500);
 /// Heartbeats are passed on this often at most.
 const HEARTBEATS: Duration = Duration::from_millis(500);
 
-/// The status is passed on this often at most: an app may talk as much as it likes.
+/// The shortest time between two statuses that are passed on: an app may send as many as it likes.
 const STATUS: Duration = Duration::from_secs(1);
 
 /// The app, once it was started.
@@ -33,9 +33,9 @@ pub struct RunningApp {
     pub is_leaving: bool,
     /// How it ended, once it has.
     pub status: Option<WaitStatus>,
-    /// What it has told already, but for heartbeats and its status.
+    /// What it has said already, without heartbeats and statuses.
     announced: Vec<Announcement>,
-    /// Whether it has said that it is ready since `take_ready` was asked last.
+    /// Whether it has become ready since the last call of `take_ready`.
     is_newly_ready: bool,
     heartbeat: Heartbeat,
     /// When a reload of its own was passed on last.
@@ -66,7 +66,8 @@ impl RunningApp {
         }
     }
 
-    /// Readable when there is news, or when a step that waits for its program may go on.
+    /// Descriptors that are readable when it has said something, or when a step that waits for its program
+    /// may go on.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let launched = self.launched.report().filter(|_| self.is_awaited);
         self.listener.descriptors().filter(|_| self.is_started).chain(launched)
@@ -77,12 +78,12 @@ impl RunningApp {
         self.announced.contains(&Announcement::Ready)
     }
 
-    /// Whether it has become ready since this was asked last.
+    /// Whether it has become ready since the last call.
     pub fn take_ready(&mut self) -> bool {
         std::mem::take(&mut self.is_newly_ready)
     }
 
-    /// It was told to reload itself, and may say everything again.
+    /// Forgets what it has said: it was told to reload itself, and may say everything again.
     pub fn forget_announced(&mut self) {
         self.announced.clear();
     }
@@ -101,8 +102,8 @@ impl RunningApp {
         self.next_status.as_ref().map(|_| self.last_status.map_or(self.since, |last| last + STATUS))
     }
 
-    /// Takes in what the app tells of itself, and returns what is to be passed on: only what is new, as an app may say the
-    /// same as often as it likes.
+    /// Reads what the app says, and returns what is to be passed on. What it has said before is left out: an
+    /// app may repeat itself as often as it likes.
     pub fn hear(&mut self) -> Vec<Announcement> {
         // The emperor must hear first that the app runs: it takes what was said before for the last app's words.
         if !self.is_started {
@@ -136,7 +137,8 @@ impl RunningApp {
                         continue;
                     }
                     self.announced.push(announcement.clone());
-                    // An app that is stopping need not say that it is alive, and what it has said before is over.
+                    // An app that is stopping need not say that it is alive, and what it has said before is
+                    // over.
                     self.heartbeat.is_new &= announcement != Announcement::Stopping;
                 }
             }
@@ -167,8 +169,8 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// When the new one, if there is one, is to be passed on. It must not be dropped: the next one may be as late as the
-    /// emperor allows after this one.
+    /// When the new one, if there is one, is to be passed on. It must not be dropped: the next one may be as
+    /// late as the emperor allows after this one.
     fn due(&self) -> Option<Instant> {
         Some(self.last? + HEARTBEATS).filter(|_| self.is_new)
     }

@@ -1,7 +1,7 @@
 //! The one place where PID 1 waits.
 //!
-//! Whatever it is waiting for (a hook, a mount, the app), it hears signals, dead children, the emperor and the mount
-//! table meanwhile. Nothing here blocks on anything but `poll`.
+//! Whatever it waits for (a hook, a mount, the app), it hears signals, dead children, the emperor and changes
+//! of the mount table meanwhile. Nothing here blocks but the one wait.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, Signal, SignalFd};
 
-/// After a change of the mount table further changes are not looked at for this long: a storm of mounts elsewhere in the
-/// namespace must not keep us busy.
+/// How long further changes of the mount table are not looked at after one: a storm of mounts elsewhere in
+/// the namespace must not keep this process busy.
 const MOUNTS_QUIET: Duration = Duration::from_millis(20);
 
 /// How long a wait lasts at most while there is no way to wait for signals.
@@ -23,8 +23,8 @@ const BLIND: Duration = Duration::from_millis(50);
 /// Where events come from.
 #[derive(Debug)]
 pub struct Sources {
-    /// Opened when something else is to be waited for at the same time: a command that needs nothing prepared does
-    /// without, and has no descriptor that could keep anything busy.
+    /// Opened when something else is to be waited for at the same time. The init of a command that needs
+    /// nothing prepared has no descriptor of its own.
     signals: Option<SignalFd>,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
@@ -34,9 +34,9 @@ pub struct Sources {
 /// All that was there to be known at one wake-up.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Who wants us to stop.
+    /// Who asks the vassal to stop.
     pub stop: Option<String>,
-    /// A new file of the emperor's.
+    /// A new file that the emperor has sent.
     pub reload: Option<NewFile>,
     /// Signals, in the order in which they were taken from the queue.
     pub signals: Vec<Signal>,
@@ -58,12 +58,12 @@ pub enum NewFile {
 }
 
 impl Sources {
-    /// Starts listening; signals are blocked already.
+    /// All signals are blocked already; `link` leads to the emperor.
     pub fn new(link: Option<OwnedFd>) -> Self {
         Self { signals: None, link, mounts: None, mounts_quiet_until: None }
     }
 
-    /// From now on reports changes of the mount table, as seen from the present root.
+    /// From now on waits for changes of the mount table too, as it is seen from the present root.
     ///
     /// # Errors
     /// Without procfs there is nothing to watch.
@@ -77,8 +77,8 @@ impl Sources {
         self.link.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits until something happens, one of `others` becomes readable, one of `changing` has changed (`POLLPRI`), or the
-    /// deadline has come.
+    /// Waits until something happens, one of `others` becomes readable, one of `changing` has changed
+    /// (`POLLPRI`), or the deadline has come.
     pub fn wait<'a>(
         &mut self,
         others: impl IntoIterator<Item = BorrowedFd<'a>>,
@@ -99,7 +99,8 @@ impl Sources {
             if more.is_empty() && self.link.is_none() && mounts.is_none() {
                 // An error (a filter refuses the call) leaves it to poll.
                 if let Ok(first) = signal::wait(time) {
-                    // All of them: the kernel hands out low numbers first, and those could come without end.
+                    // Takes all of them: the kernel hands out low numbers first, and these could come without
+                    // end.
                     let more = || signal::wait(Some(Duration::ZERO)).ok().flatten();
                     heard.signals = std::iter::successors(first, |_| more()).collect();
                     heard.child_changed = heard.signals.iter().any(|signal| signal.number == libc::SIGCHLD);
@@ -108,7 +109,8 @@ impl Sources {
             }
             self.signals = SignalFd::new().ok();
         }
-        // Without signals neither hangs nor spins: then children are looked for every now and then.
+        // Where there is no way to wait for signals, it neither hangs nor spins: dead children are looked for
+        // regularly.
         let time =
             if self.signals.is_some() { time } else { Some(time.map_or(BLIND, |time| time.min(BLIND))) };
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -134,7 +136,8 @@ impl Sources {
         heard
     }
 
-    /// The end of the link is the end of the emperor, and no vassal survives it.
+    /// Reads the messages of the emperor. The end of the link is the end of the emperor, and no vassal
+    /// survives that.
     fn take_messages(&mut self, heard: &mut Heard) {
         while let Some(link) = &self.link {
             match protocol::receive(link) {
@@ -143,7 +146,7 @@ impl Sources {
                     (Some(ToVassal::Stop), _) => heard.stop = Some("the emperor".into()),
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
-                    // A second greeting, or another version: the emperor is ours, but guessing helps nobody.
+                    // A second greeting, or another version of the protocol: nothing is guessed.
                     (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
                         crate::log!("a message of the emperor made no sense");
                     }

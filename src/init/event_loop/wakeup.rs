@@ -8,9 +8,9 @@ use crate::protocol::WaitStatus;
 use crate::signal_names;
 use crate::sys::signal;
 
-/// The events of one wake-up. The caller takes it apart and decides about each of them; what it cannot deal with now it
-/// gives back ([`EventLoop::put_back`](super::event_loop::EventLoop::put_back)).
-#[must_use = "nobody else hears of these events"]
+/// The events of one wake-up. The caller takes it apart and decides about each event. An event that it cannot
+/// deal with now is put back ([`EventLoop::put_back`](super::event_loop::EventLoop::put_back)).
+#[must_use = "these events are told once"]
 #[derive(Debug, Default)]
 pub struct Wakeup {
     /// The first request to stop.
@@ -19,7 +19,8 @@ pub struct Wakeup {
     pub lost: Vec<Lost>,
     /// A new file, or a request to read the old one again; the latest.
     pub reload: Option<NewFile>,
-    /// Signals for a command that does not run yet, or no more. The signals for one that runs are handed on already.
+    /// Signals for a command that does not run yet, or has ended. Signals for a running command are handed on
+    /// already.
     pub signals: Vec<i32>,
 }
 
@@ -30,7 +31,7 @@ impl Wakeup {
         stop.is_none() && lost.is_empty() && reload.is_none() && signals.is_empty()
     }
 
-    /// These events, and then others that came later.
+    /// These events, followed by others that came later.
     pub fn followed_by(mut self, later: Self) -> Self {
         let Self { stop, lost, reload, signals } = later;
         self.stop = self.stop.or(stop);
@@ -56,21 +57,21 @@ impl StopRequest {
         Self { who, since: Instant::now() }
     }
 
-    /// Takes the requests to stop out of signals that a command does not get; the first of them counts.
+    /// Takes the requests to stop out of the signals that no command gets. The first of them counts.
     pub fn among(signals: &mut Vec<i32>) -> Option<Self> {
         let first = signals.iter().copied().find(|number| signal::asks_to_stop(*number))?;
         signals.retain(|number| !signal::asks_to_stop(*number));
         Some(Self::now(signal_names::name(first)))
     }
 
-    /// Whether `later` is a demand, and not the same request once more: a terminal signals a whole process group, and so
-    /// does timeout(1), so one request can arrive twice.
+    /// Whether `later` is another request, a demand. One request can arrive twice within a short time, as
+    /// terminals and timeout(1) signal a whole process group.
     pub fn is_repeated_by(&self, later: &Self) -> bool {
         later.since.saturating_duration_since(self.since) >= signal::SAME_REQUEST
     }
 }
 
-/// What makes the rest of a step pointless.
+/// An event that makes the rest of a step pointless.
 #[derive(Debug)]
 pub enum Interruption {
     /// A request to stop.
@@ -84,19 +85,19 @@ pub enum Interruption {
 /// Why a child was not waited for to its end.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// Something came up that makes the child's work pointless.
+    /// An event makes its work pointless.
     Interrupted(Interruption),
     /// The deadline has come.
     Deadline,
 }
 
-/// What interrupts a step, by the stage of life.
+/// Which events interrupt a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attention {
-    /// The app is being started, or runs: whatever makes that pointless.
+    /// All: the app is being started, or runs.
     All,
-    /// A loss is being dealt with that the app survives: not another loss.
+    /// All but a loss: another loss is being dealt with, and the app is to survive it.
     Repairing,
-    /// The end has begun: nothing.
+    /// None: the end has begun.
     Ending,
 }

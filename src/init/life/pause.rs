@@ -1,4 +1,4 @@
-//! catatonit's pause: holds the namespaces of a pod open, and reaps.
+//! The pause of catatonit (`-P`): holds the namespaces of a pod open, and reaps.
 
 use std::rc::Rc;
 use std::time::Instant;

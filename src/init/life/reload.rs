@@ -1,4 +1,4 @@
-//! Whether a new configuration can be taken on in the same jail. It is judged before anything is touched.
+//! A reload: judges whether a new configuration can be taken on in the same jail, before anything is changed.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -21,11 +21,16 @@ use crate::signal_names;
 
 /// What a request to reload comes to.
 enum Verdict {
-    /// The app is started anew by this plan; a fresh start would follow the other.
-    Accepted(Rc<VassalPlan>, Rc<VassalPlan>),
+    /// The app is started anew.
+    Accepted {
+        /// The plan that it is started by.
+        plan: Rc<VassalPlan>,
+        /// The plan that a fresh start would follow.
+        fresh: Rc<VassalPlan>,
+    },
     /// The app goes on as it is.
     Refused(String),
-    /// Only a fresh jail can be what the file says now.
+    /// What the file says now needs a fresh jail.
     NeedsRespawn(String),
 }
 
@@ -33,7 +38,7 @@ enum Verdict {
 pub enum Unread {
     /// There is a mistake in it.
     Mistake(String),
-    /// It asks for what only a fresh start may look at.
+    /// It asks for what only a fresh start can look at.
     NeedsRespawn(String),
 }
 
@@ -46,11 +51,11 @@ impl From<Unread> for Verdict {
     }
 }
 
-/// The plan to restart the app by, if somebody asked for a reload and it can be done.
+/// The plan to restart the app by; `None` if there is nothing to restart, which the emperor has been told.
 pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPlan>> {
     let inputs = match file {
         NewFile::Same if vassal.jail.is_inside => {
-            // Below the new root the path is the tenant's, and so would be the configuration.
+            // In the jail that path leads to a file of the tenant's.
             refuse(vassal, "its file cannot be read from inside the jail".into());
             return None;
         }
@@ -68,7 +73,7 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
         },
     };
     let verdict = match verdict(vassal, &inputs) {
-        Verdict::Accepted(..)
+        Verdict::Accepted { .. }
             if vassal.events.link().is_some()
                 && sockets::has_lost_one(
                     &mut vassal.events,
@@ -82,14 +87,14 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
         verdict => verdict,
     };
     match verdict {
-        Verdict::Accepted(plan, fresh)
+        Verdict::Accepted { plan, fresh }
             if vassal.source.fresh.is_same(&plan, &fresh) && app_reloads_itself(vassal, &plan) =>
         {
             vassal.source.inputs = inputs;
             vassal.events.send(&FromVassal::Reloaded);
             None
         }
-        Verdict::Accepted(plan, fresh) => {
+        Verdict::Accepted { plan, fresh } => {
             crate::log!("reloading: the app is restarted in the same jail");
             (vassal.source.fresh, vassal.source.inputs) = (fresh, inputs);
             Some(plan)
@@ -106,8 +111,8 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
     }
 }
 
-/// Has the app read its own configuration again, if there is a way to tell it; whether there is. uWSGI with our options
-/// cannot: it closes the file that they are in.
+/// Asks the app to read its own configuration again; whether there is a way to ask it. uWSGI with options
+/// from us cannot do it, since it closes the file that they are in.
 fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
     let how = match plan.reload_signal {
         Some(number) => {
@@ -121,7 +126,7 @@ fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
     };
     crate::log!("reloading: the file says what it said before; {how} to the app");
     if let Some(app) = &mut vassal.events.app {
-        // It may say so again.
+        // It may say once more that it is ready.
         app.forget_announced();
     }
     true
@@ -146,14 +151,14 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         Ok(loaded) if let Some(missing) = missing(vassal, &loaded.plan) => Verdict::Refused(missing),
         Ok(loaded) => {
             crate::log::lines(&loaded.warnings);
-            Verdict::Accepted(Rc::new(loaded.plan), Rc::new(fresh))
+            Verdict::Accepted { plan: Rc::new(loaded.plan), fresh: Rc::new(fresh) }
         }
         Err(unread) => unread.into(),
     }
 }
 
-/// What a plan names for the app and is not there, which is worth to know before the old app is stopped. A hook may make it
-/// first; and what cannot be looked at may be there.
+/// A file that the plan names for the app and that does not exist: then the old app need not be stopped in
+/// vain. Where a hook may create it, or the place cannot be looked at, it counts as existing.
 fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     let program = Path::new(plan.app.program());
     let source = &plan.app_source;
@@ -167,13 +172,16 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
 }
 
-/// What may be looked at where we are now.
+/// The part of the machine that may be looked at from where the process is now.
 fn world(vassal: &Vassal) -> Careful<'_> {
     let mounts = if vassal.jail.is_inside { None } else { vassal.jail.procfs.mounts().ok() };
     Careful::new(&vassal.source.start, mounts, vassal.jail.owner.is_some())
 }
 
-/// Reads the configuration where we are now.
+/// Reads the configuration again, from where the process is now.
+///
+/// # Errors
+/// A mistake in it, or that only a fresh start can read it.
 pub(in crate::init) fn load_again(
     vassal: &Vassal,
     inputs: &[Input],
@@ -192,7 +200,7 @@ fn refuse(vassal: &Vassal, why: String) {
     vassal.events.send(&FromVassal::Refused(why));
 }
 
-/// The same inputs, with another text for the file.
+/// The inputs, with another text for the file.
 fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
     let replace = |input: &Input| match input {
         Input::Text { path, section, .. } => {
@@ -203,7 +211,7 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
     inputs.iter().map(replace).collect()
 }
 
-/// Whether files of the emperor's are to be read besides the vassal's own.
+/// Whether the emperor's files are read besides the file of the vassal.
 fn has_templates(inputs: &[Input]) -> bool {
     inputs
         .iter()

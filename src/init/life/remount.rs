@@ -2,14 +2,20 @@
 //!
 //! # Mounting again
 //!
-//! First the dead mount is unmounted by force, which aborts its connection: from then on nobody hangs in it, and the app can
-//! be stopped in order. Then the phase that had mounted it runs again, all of it, since nobody knows which of its commands
-//! belong together; so whatever else of the checked paths that phase had mounted is unmounted before, too. The app is
-//! started as after a reload. Files that something kept open stay broken.
+//! First the dead mount is unmounted by force. That aborts its connection, so no process hangs in it any
+//! longer, and the app can be stopped in order. Then the phase that had mounted it runs again as a whole,
+//! since it is not known which of its commands belong together; the other checked paths that this phase had
+//! mounted are unmounted before. The app is started as after a reload. Files that a process kept open stay
+//! broken.
 //!
-//! It is not tried where it cannot work or would harm others: a filesystem that is older than the phases or the change of root,
-//! though a phase has bound it to its place, or a mount that another was put over. Nor where the configuration cannot be read again, as at a reload. A mount that does not last, or a step that fails, is the end of the instance as ever: the emperor makes a
-//! clean one.
+//! It is not tried where it cannot work or would harm others:
+//!
+//! - the filesystem is older than the phases or the change of root, and a phase has only bound it to its
+//!   place;
+//! - another mount was put over it;
+//! - the configuration cannot be read again, as at a reload.
+//!
+//! If the new mount does not last, or a step fails, the instance ends, and the emperor makes a clean one.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -29,33 +35,35 @@ use crate::mount::ops::Walk;
 use crate::mount::request::Umount;
 use crate::sys::signal;
 
-/// A mount that is lost again this soon after it was made anew is not worth a third try.
+/// A mount that is lost again within this time after it was made anew is not made a third time.
 const LASTS: Duration = Duration::from_secs(10);
 
-/// How the app fares after a loss.
+/// What becomes of the app after a loss.
 pub enum Survival {
     /// The instance ends.
     No,
     /// A hook asked for the end, with this exit status.
     Exit(i32),
-    /// It goes on.
+    /// The app goes on.
     Yes,
-    /// It is to be stopped, and started on a new mount.
+    /// The app is to be stopped, and started on a new mount.
     Remount(Remount),
 }
 
-/// A remount that has begun: the old mounts are gone.
+/// A remount that has begun: the old mounts are unmounted.
 pub struct Remount {
     /// The phase that is to run again.
     phase: Phase,
     /// The plan that the app is started by afterwards.
     plan: Rc<VassalPlan>,
+    /// The loss, for the log.
     lost: String,
+    /// When the loss was noticed.
     since: Instant,
 }
 
-/// Does what the plan says about a loss. Only a running app survives one: while it is being started or stopped there
-/// is nothing to be saved.
+/// Does what the plan says about a loss. Only a running app survives a loss: while it is being started or
+/// stopped there is nothing to be saved.
 pub fn survive(vassal: &mut Vassal, lost: &Lost, is_running: bool) -> Survival {
     let plan = Rc::clone(&vassal.source.plan);
     match &plan.mountpoints.lost {
@@ -77,7 +85,7 @@ pub fn survive(vassal: &mut Vassal, lost: &Lost, is_running: bool) -> Survival {
     }
 }
 
-/// Takes the dead mount away, and all that its phase had mounted.
+/// Unmounts the dead mount, and all that its phase had mounted; says why not if it cannot be made anew.
 fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     let since = Instant::now();
     let maker = vassal.events.mountpoints.maker(&lost.path);
@@ -91,7 +99,8 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
         return Err(format!("that was done less than {} ago", Elapsed(LASTS)));
     }
     let plan = match phase {
-        // This phase runs on the way to the app: with what `if-not-reload` guards, which has mounted it.
+        // This phase runs on the way to the app. `if-not-reload` may guard its mounts, so a fresh plan is
+        // followed.
         Phase::AsUser => Rc::clone(&vassal.source.fresh),
         _ => {
             let loaded = load_again(vassal, &vassal.source.inputs, true);
@@ -101,7 +110,7 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     crate::log!("{}; running {phase} again and restarting the app", lost.what);
     vassal.events.set_attention(Attention::Repairing);
     for (path, daemon) in vassal.events.mountpoints.give_up(maker) {
-        // One that is stopped would never notice the end of its connection.
+        // A daemon that is stopped would never notice the end of its connection.
         if let Some(daemon) = daemon {
             let _ = signal::kill(daemon.as_raw_pid(), libc::SIGKILL);
         }
@@ -110,7 +119,8 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })
 }
 
-/// In a child, as whatever touches a path. A failure is for the gate to find out: there may be nothing mounted any more.
+/// Unmounts in a child, since everything that touches a path may hang. A failure is ignored, as there may be
+/// nothing mounted any more; the gate before the app checks what is there.
 fn unmount_by_force(vassal: &mut Vassal, target: PathBuf) {
     let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
     let umount = Action::Umount(Umount { target, recursive: false, flags });
@@ -129,10 +139,13 @@ fn unmount_by_force(vassal: &mut Vassal, target: PathBuf) {
     }
 }
 
-/// The app is gone: mounts again, and starts it. What fails here is what the loss comes to in the end.
+/// Mounts again and starts the app, once the old app has ended.
+///
+/// # Errors
+/// The end of the instance: the loss, with what failed.
 pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> {
     let Remount { phase, plan, lost, since } = remount;
-    // It has ended, which must not end the phase.
+    // The end of the old app must not interrupt the phase.
     vassal.events.app = None;
     let result = match phase {
         Phase::AsUser => Ok(()),

@@ -1,6 +1,6 @@
 //! The life of a vassal from the first phase to the running app, in order.
 //!
-//! The process may be PID 1 of a namespace: it does not leave on an error, every error becomes an end.
+//! The process may be PID 1 of a namespace, so no error makes it leave: every error becomes an end.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -22,16 +22,37 @@ use crate::init::vassal::Vassal;
 use crate::init::watch::mountpoints::Maker;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
-use crate::mount::ops::{self};
+use crate::mount::ops;
 
-/// Everything up to the running app.
+/// Does everything up to the running app.
+///
+/// # Errors
+/// The end that a failed step or an interruption comes to.
 pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
+    take_on_surroundings(vassal)?;
+    // In tyrant mode the hooks of the emperor's file have run already, and the plan of the owner's file has
+    // none of them.
+    for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
+        run_phase(vassal, phase)?;
+    }
+    let accounts = HostAccounts::read(vassal);
+    change_root(vassal)?;
+    for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
+        run_phase(vassal, phase)?;
+    }
+    drop_privileges(vassal, accounts)?;
+    run_app(vassal)
+}
+
+/// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
+/// name.
+fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
-        // Before the first hook: nothing that is mounted here may turn up where we come from.
+        // Nothing that a hook mounts may show in the namespace that we come from.
         step("namespaces", ops::make_all_private())?;
     }
-    // The kernel keeps it from a process that has become another user; what may be written to it, it decides anew. What an
-    // owner's file asks for is not known yet.
+    // Opened before the change of identity, after which the kernel refuses it. What may be written is decided
+    // at the write. The file of an owner is not read yet, so it may ask for it.
     let may_be_wanted = vassal.jail.owner.is_some() || vassal.source.plan.resources.oom_score_adj.is_some();
     let oom_score = may_be_wanted.then(|| open(OOM_SCORE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
     if let Some(owner) = vassal.jail.owner {
@@ -43,15 +64,28 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     if let Some(name) = &vassal.source.plan.jail.hostname {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
     }
-    note_maker(vassal, Maker::Outside)?;
-    for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
-        run_phase(vassal, phase)?;
+    note_maker(vassal, Maker::Outside)
+}
+
+/// The accounts of the host, before the root changes; `None` if the plan names no account.
+struct HostAccounts(Option<Accounts>);
+
+impl HostAccounts {
+    fn read(vassal: &Vassal) -> Self {
+        let plan = &vassal.source.plan;
+        let is_wanted = vassal.jail.owner.is_some()
+            || plan.run_as != RunAs::default()
+            || plan.listen.iter().any(|listen| listen.value.owner.is_some());
+        Self(is_wanted.then(Accounts::read))
     }
-    // Where nobody asks for an account, none is read.
-    let names_accounts = vassal.jail.owner.is_some()
-        || vassal.source.plan.run_as != RunAs::default()
-        || vassal.source.plan.listen.iter().any(|listen| listen.value.owner.is_some());
-    let host = if names_accounts { Accounts::read() } else { Accounts::none() };
+
+    /// Those of the jail, which come first.
+    fn in_jail(self) -> Accounts {
+        self.0.map_or_else(Accounts::none, Accounts::read_in_jail)
+    }
+}
+
+fn change_root(vassal: &mut Vassal) -> Result<(), End> {
     let plan = Rc::clone(&vassal.source.plan);
     if let Some(path) = &plan.jail.chroot {
         let changed = root::change(&mut vassal.events, &mut vassal.jail, &plan, "new root:", &path.value);
@@ -61,68 +95,70 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
         let changed = root::pivot(&mut vassal.events, &mut vassal.jail, &plan, &pivot.value);
         unless_interrupted(vassal, step_of("jail", pivot, changed))?;
     }
-    if plan.jail.chroot.is_some() || plan.jail.pivot_root.is_some() {
-        // What was mounted before cannot be mounted again from in here.
+    if root::coming_root(&plan).is_some() {
+        // What was mounted before the change cannot be mounted again from inside.
         note_maker(vassal, Maker::Outside)?;
     }
-    for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
-        run_phase(vassal, phase)?;
-    }
-    // Under the root that the app will see, if that answers at all.
-    if root::coming_root(&vassal.source.plan).is_some() {
+    Ok(())
+}
+
+/// Finds out whom the app runs as, opens its sockets while there are rights to, and gives up the rights of
+/// PID 1.
+fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), End> {
+    let plan = Rc::clone(&vassal.source.plan);
+    if root::coming_root(&plan).is_some() {
+        // Reading the accounts must not hang with the filesystem of the new root.
         let answer =
             root::ask_about(&mut vassal.events, &vassal.jail, &plan, "read", Path::new("/etc/passwd"));
         unless_interrupted(vassal, step("privilege drop", answer))?;
     }
-    let accounts = if names_accounts { Accounts::read_in_jail(host) } else { host };
-    let mut identity = step("privilege drop", Identity::resolve(&vassal.source.plan.run_as, &accounts))?;
+    let accounts = accounts.in_jail();
+    let mut identity = step("privilege drop", Identity::resolve(&plan.run_as, &accounts))?;
     if let Some(owner) = vassal.jail.owner {
         step("privilege drop", identity.must_be(owner.uid, owner.gid))?;
     }
     let own = rustix::process::geteuid();
-    if identity.uid.is_none()
-        && !own.is_root()
-        && vassal.events.link().is_some()
-        && !vassal.jail.has_namespace(libc::CLONE_NEWUSER)
-    {
+    let is_of_emperor = vassal.events.link().is_some() && !vassal.jail.has_namespace(libc::CLONE_NEWUSER);
+    if identity.uid.is_none() && !own.is_root() && is_of_emperor {
         // An emperor that is not root leaves us capabilities for the jail. They are not for the app.
         identity.uid = Some(own.as_raw());
     }
+    let changes_user = !identity.is_unchanged();
     vassal.jail.identity = Some(identity.clone());
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
-    if identity.is_ordinary() && !vassal.source.plan.app.is_privileged() {
-        step(
-            "privilege drop",
-            capabilities::reduce_pid1(vassal.source.plan.start_rights(), mount_power(vassal)),
-        )?;
+    if identity.is_ordinary() && !plan.app.is_privileged() {
+        let reduced = capabilities::reduce_pid1(plan.start_rights(), mount_power(vassal));
+        step("privilege drop", reduced)?;
     }
-    let changes_user = !identity.is_unchanged();
     vassal.events.mountpoints.set_user(identity);
-    // A working directory would pin whatever is mounted there. A command starts where we are; it may have no name for that.
-    vassal.jail.is_at_start &= matches!(vassal.jail.workdir, Workdir::Inherited(_)) && !changes_user;
+    // A command starts in the directory that its starter was in, which need not have a name any more.
+    // Everything else leaves it now: a working directory keeps its filesystem from being unmounted.
+    let is_chosen = matches!(vassal.jail.workdir, Workdir::Chosen(_));
+    vassal.jail.is_at_start &= !is_chosen && !changes_user && !plan.remounts();
     if !vassal.jail.is_at_start {
         let gone = root::go_to_root(&mut vassal.events, &vassal.jail, &plan, "working directory:");
         unless_interrupted(vassal, step("privilege drop", gone))?;
     }
     vassal.jail.jail_workdir = vassal.jail.workdir.clone();
-    run_app(vassal)
+    Ok(())
 }
 
-/// What is left to do about mounts. By now it is known which of them root has made.
+/// What PID 1 may still have to do about mounts. It is known by now which of them were made with the rights
+/// of root.
 fn mount_power(vassal: &Vassal) -> MountPower {
     let by_root = |maker| matches!(maker, Maker::Phase(phase) if phase <= Phase::AsRoot);
     match vassal.source.plan.remounts() {
         true if vassal.events.mountpoints.makers().any(by_root) => MountPower::All,
         true => MountPower::Unmount,
-        // Nobody else takes the dead mount away, and the next instance needs the place.
+        // The next instance needs the place of a dead mount, and only we take it away.
         false if !vassal.jail.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
         false => MountPower::None,
     }
 }
 
-/// From the privilege drop to the running app: what a reload does again, in the same jail.
+/// Does everything from the privilege drop to the running app. A reload does it again, in the same jail.
 fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     run_phase(vassal, Phase::AsUser)?;
     pass_gate(vassal)?;
@@ -130,7 +166,7 @@ fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     app::start(&mut vassal.events, &mut vassal.jail, &vassal.source.plan, &vassal.life.sockets)?;
     vassal.life.had_app = true;
     let started = app::await_program(&mut vassal.events, &vassal.source.plan);
-    // A command that is started again, after a lost mount was made anew, needs them once more.
+    // A command that may be started again, after a lost mount was made anew, needs the descriptors once more.
     if !vassal.source.plan.remounts() {
         vassal.jail.let_go();
     }
@@ -139,7 +175,7 @@ fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     match hooks::run(events, jail, &source.plan, Phase::PostApp) {
         // Only a running app survives a loss.
         Err(Failed::Interrupted(Interruption::Lost(lost))) => return Err(End::Lost(lost.what)),
-        // The app runs, or has ended: the main loop knows what follows.
+        // The app runs, or has ended. The main loop deals with that.
         Err(Failed::Interrupted(interruption)) => {
             events.put_interruption_back(interruption);
             return Ok(());
@@ -149,17 +185,20 @@ fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     note_maker(vassal, Maker::Phase(Phase::PostApp))
 }
 
-/// Runs the app as another plan says, once the old one is gone.
+/// Runs the app as another plan says, once the old app is gone.
+///
+/// # Errors
+/// The end that a failed step or an interruption comes to.
 pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
     vassal.jail.umask = plan.umask;
     vassal.source.plan = plan;
-    // What was copied from the old plan at the start.
+    // The watch has copied its times from the old plan.
     vassal.events.mountpoints.set_plan(&vassal.source.plan.mountpoints, Instant::now());
     note_foreign_fuse(vassal);
     vassal.events.app = None;
     vassal.jail.workdir = vassal.jail.jail_workdir.clone();
     vassal.jail.set_environment(&vassal.source.plan);
-    // What the hooks of the jail have set lasts, though they do not run again.
+    // The hooks of the jail do not run again, but the variables and the umask that they have set stay.
     for hook in Rc::clone(&vassal.source.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
         match &hook.action {
             Action::Putenv(name, value) => vassal.jail.environment.set(name, Some(value.clone())),
@@ -170,7 +209,8 @@ pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
     run_app(vassal)
 }
 
-/// Notes which FUSE connections are older than the first hook: at the start, or at the first reload that brings hooks.
+/// Notes which FUSE connections are older than the first hook: at the start, or at the first reload that
+/// brings hooks.
 fn note_foreign_fuse(vassal: &mut Vassal) {
     if vassal.jail.foreign_fuse.is_none() && !vassal.source.plan.hooks.is_empty() {
         let mounts = vassal.jail.procfs.mounts().ok();
@@ -188,12 +228,15 @@ pub fn run_phase(vassal: &mut Vassal, phase: Phase) -> Result<(), End> {
     note_maker(vassal, Maker::Phase(phase))
 }
 
-/// A step that failed while something came up which makes it pointless: that is the end, and not the failure.
+/// Puts an interruption in the place of the failure of a step that was interrupted.
 fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, End>) -> Result<T, End> {
     result.map_err(|end| vassal.events.check().err().map_or(end, End::from))
 }
 
-/// Keeps in mind who has mounted what, where that decides whether it can be mounted again.
+/// Notes which phase has mounted what, where that decides whether it can be mounted again.
+///
+/// # Errors
+/// The end, because the mount table cannot be read.
 pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
     if !vassal.source.plan.remounts() || vassal.events.mountpoints.is_empty() {
         return Ok(());
@@ -201,7 +244,7 @@ pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
     step("mountpoint-lost", vassal.events.mountpoints.note_maker(maker))
 }
 
-/// The app starts only when every checked path is a mount that answers.
+/// Waits until every checked path is a mount that answers. The app starts only then.
 fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());
@@ -222,7 +265,7 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
                 .map(|path| path.value.display().to_string())
                 .collect();
             crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
-            // What a hook of as-user has left to a process in the background counts as made by as-user.
+            // A mount that a background process of an as-user hook has made counts as made by as-user.
             return note_maker(vassal, Maker::Phase(Phase::AsUser));
         }
         if let (true, Some((check, trouble))) = (now >= deadline, vassal.events.mountpoints.trouble()) {

@@ -1,8 +1,8 @@
 //! The end of a vassal.
 //!
-//! An orderly end goes outward in: the app is asked to stop and killed when its time is up, then the hooks for the exit
-//! run, then everything else is asked and killed. After a lost mountpoint everything is killed at once: a process that
-//! waits for the dead filesystem would wait for ever.
+//! An orderly end goes outward in: the app is asked to stop and killed when its time is up, then the hooks
+//! for the exit run, then everything else is asked and killed. After a lost mountpoint everything is killed
+//! at once: a process that waits for the dead filesystem would wait for ever.
 
 use std::time::{Duration, Instant};
 
@@ -26,17 +26,17 @@ use crate::mount::request::Umount;
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::signal_names;
 
-/// How long what is left after the app may take to end after SIGTERM, before SIGKILL, if no hook can have started a
-/// daemon.
+/// How long the processes that are left after the app have between SIGTERM and SIGKILL, if no hook can have
+/// started a daemon.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
-/// How long SIGKILL may take. Only a process stuck in the kernel outlives it, and PID 1 cannot help that one.
+/// How long SIGKILL may take. A process that outlives it is stuck in the kernel, or was not reached.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// After SIGKILL: how often processes are looked for that were born while others were killed.
 const KILL_AGAIN: Duration = Duration::from_millis(50);
 
-/// The exit status when a request to stop came before the app ran: as if SIGTERM had ended it.
+/// The exit status after a request to stop that came before the app ran: as if SIGTERM had ended it.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 
 /// Ends everything, tells everybody, and returns the exit status.
@@ -95,29 +95,29 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
 
 /// A mountpoint was lost: ends everything at once.
 fn destroy(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, what: &str) {
-    // To the emperor first, so that it knows however long the kernel takes.
+    // The emperor is told first, as the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     crate::log!("{what}; destroying the instance");
     events.set_attention(Attention::Ending);
     if rustix::process::getpid().is_init() {
-        // The kernel ends the rest with us.
+        // With PID 1 the kernel ends all that is left.
         signal_rest(events, jail, libc::SIGKILL);
     } else if !kill_rest(events, jail) {
         tell_who_is_left(jail);
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
-        // Nobody else takes the dead mount away, and the next instance needs the place.
+        // The next instance needs the place of the dead mount, and only we take it away.
         detach_checked_mounts(plan);
     }
 }
 
-/// Says why the vassal ends, if that is news.
+/// Writes why the vassal ends, where that is not obvious.
 fn tell_reason(events: &EventLoop, plan: &VassalPlan, reason: &ExitReason) {
     match reason {
         ExitReason::Stopped | ExitReason::Config(_) => {}
         // The starter of a command sees its status.
         ExitReason::App(_) if events.entry.is_some() => {}
-        // Why, only the app can tell: whose lines to look for.
+        // Only the lines of the app itself tell why.
         ExitReason::App(status) if status.code() != 0 => {
             let source = &plan.app_source;
             crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
@@ -144,12 +144,13 @@ pub fn longest_phases(plan: &VassalPlan, phases: &[Phase]) -> Duration {
     plan.hook_timeout.saturating_mul(hooks as u32)
 }
 
-/// Stops an app that is still alive, since a hook failed after its start: in order, as it may serve by now.
+/// Stops an app that is still alive because a hook has failed after its start. It may serve by now, so it is
+/// stopped in order.
 fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
     let mut first: Option<StopRequest> = None;
     for (number, time) in [(plan.signal_to_stop(), plan.stop.timeout), (libc::SIGKILL, KILL_GRACE)] {
         if let Some(app) = events.living_app() {
-            // A child that could not execute its program ends by itself, and was no app yet.
+            // A child that could not execute its program ends by itself and never was the app.
             if app.is_started {
                 crate::log!("{} to the app", signal_names::name(number));
             }
@@ -171,8 +172,8 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
     }
 }
 
-/// Runs the hooks for the exit, and gives a daemon they unmounted the time to write what it still holds. No failure is
-/// fatal: there is nothing left to save.
+/// Runs the hooks for the exit, and gives a daemon they unmounted the time to write what it still holds. No
+/// failure is fatal: there is nothing left to save.
 fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
     if !plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
         return;
@@ -201,27 +202,28 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
             events.pass_time(until.min(deadline));
             left = processes_of_the_app(events, jail, plan);
             if number == libc::SIGKILL {
-                // They may have started others before it reached them.
+                // Some may have started others before the signal reached them.
                 reaper::kill(&left, number);
             }
         }
     }
 }
 
-/// The app's processes: all that are not ours, and not older than the app. Of those that are younger some may be of
-/// hooks, such as a daemon that `post-app` has started: they are known by what only the app is confined by, if it is.
+/// The processes of the app: all but probers and those that are older than the app. Of the younger ones some
+/// may be of hooks, such as a daemon that `post-app` has started. If the app is confined by no_new_privs,
+/// these are told apart by that.
 fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
     let spared: Vec<_> = events.helper_pids.iter().copied().chain(events.mountpoints.probers()).collect();
     let mut left = jail.procfs.below_us(&spared);
     let is_marked = plan.privileges.no_new_privs && !plan.app.is_privileged();
-    // We were started like that: all of ours are.
+    // If this process is confined itself, all of its children are.
     if is_marked && rustix::thread::no_new_privs() == Ok(false) {
         left.retain(|&pid| jail.procfs.has_no_new_privs(pid));
     }
     left
 }
 
-/// Sees to everything that is left: a vassal ends it; a command's starter may want it otherwise.
+/// Ends everything that is left, unless the starter of a command wants it otherwise.
 fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     match events.entry.as_ref().map(|entry| (entry.rest, entry.rewritten(libc::SIGTERM))) {
         Some((Rest::Leave, _)) => {}
@@ -237,7 +239,8 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     }
 }
 
-/// Ends whatever is left below us: SIGTERM, and SIGKILL when the grace is over. Returns the moment nothing is left.
+/// Ends whatever is left below us: SIGTERM, and SIGKILL when the grace is over. Returns the moment nothing is
+/// left.
 fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
     if events.is_childless() {
         return;
@@ -264,8 +267,8 @@ fn kill_rest(events: &mut EventLoop, jail: &Jail) -> bool {
     is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL))
 }
 
-/// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether it is over when
-/// the time is up.
+/// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether
+/// it is over when the time is up.
 fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: Option<i32>) -> bool {
     let deadline = Instant::now() + time;
     loop {
@@ -311,9 +314,9 @@ fn tell_who_is_left(jail: &Jail) {
     }
 }
 
-/// Frees whoever waits for a FUSE filesystem that was mounted here and never answers: not even SIGKILL does. What was
-/// mounted before us, or where others see it, is not ours to break. Once PID 1 has given up the right to do it, the
-/// emperor may. Whether there was something to free.
+/// Aborts the FUSE connections of this vassal: a process that waits for such a filesystem outlives even
+/// SIGKILL. Filesystems that are older than the vassal, or that others see, are left alone. Where PID 1 has
+/// given up the right to abort, the emperor may do it. Whether there was a connection.
 fn abort_own_fuse(jail: &Jail) -> bool {
     let (Some(foreign), true) = (&jail.foreign_fuse, jail.has_namespace(libc::CLONE_NEWNS)) else {
         return false;
