@@ -1,6 +1,7 @@
 //! The way through the rooms: inputs → settings → plan, with all mistakes and warnings.
 
 use std::ffi::{OsStr, OsString};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::build::{emperor, vassal};
@@ -45,14 +46,15 @@ pub fn load_command(
 
 /// The plan of a command alone: what [`load_command`] makes of no inputs, without the way there, which is most of what a
 /// short command would cost.
-pub fn command_alone(command: &[OsString]) -> VassalPlan {
+#[inline(never)] // its copies of the plan would stay on the stack of the init
+pub fn command_alone(command: &[OsString]) -> Rc<VassalPlan> {
     let mut plan = VassalPlan {
         app: App::Program { argv: command.to_vec(), privileged: false },
         app_source: Located { value: (), key: "command".into(), at: command_line() },
         ..VassalPlan::default()
     };
     plan.privileges.no_new_privs = false;
-    plan
+    Rc::new(plan)
 }
 
 fn load_app(
@@ -168,6 +170,6 @@ mod tests {
     fn the_plan_of_a_command_alone_is_that_of_a_command_without_options() {
         let command = ["true".into(), "--umask".into()];
         let plan = vassal::plan(&[], Some(&command), &mut Diagnostics::default());
-        assert_eq!(command_alone(&command), plan);
+        assert_eq!(*command_alone(&command), plan);
     }
 }

@@ -69,21 +69,17 @@ pub struct Life {
 }
 
 impl Vassal {
-    /// Takes on what the process is to its parent, to orphans and to the emperor.
-    ///
-    /// # Errors
-    /// The exit status; the reason has been told.
-    pub fn new(setup: Setup) -> Result<Self, i32> {
-        if let Err(error) = adopt_orphans(setup.entry.as_deref()) {
-            return Err(start_failed(setup.link.as_ref(), "subreaper", &error));
-        }
+    /// A vassal before its first step.
+    #[inline(never)] // as `start::with_options`
+    pub fn new(setup: Setup) -> Self {
         let procfs = Rc::new(match setup.inherited {
             // Such a command needs nothing prepared, so /proc stays what it is.
             Some(fd::Inherited::All) => Procfs::at_proc(),
             // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
             _ => Procfs::open(setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none()),
         });
-        let workdir = Workdir::Inherited(std::env::current_dir().unwrap_or_else(|_| "/".into()));
+        let start = Start::of(&setup.inputs);
+        let workdir = Workdir::Inherited(start.cwd().to_owned());
         let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now());
         let is_command = setup.entry.is_some();
         let mut vassal = Self {
@@ -106,21 +102,19 @@ impl Vassal {
                 procfs,
                 foreign_fuse: None,
             },
-            source: Source {
-                fresh: Rc::clone(&setup.plan),
-                plan: setup.plan,
-                start: Start::of(&setup.inputs),
-                inputs: setup.inputs,
-            },
+            source: Source { fresh: Rc::clone(&setup.plan), plan: setup.plan, start, inputs: setup.inputs },
             life: Life { had_app: false, remounted: None, sockets: Vec::new(), kept: setup.kept },
         };
         vassal.jail.set_environment(&vassal.source.plan);
-        Ok(vassal)
+        vassal
     }
 }
 
-/// What we are to orphans when we are not PID 1: a vassal adopts them, as PID 1 would.
-fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
+/// Makes the process what it is to be for orphans if it is not PID 1: a vassal adopts them, as PID 1 would.
+///
+/// # Errors
+/// EINVAL before Linux 3.4.
+pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
     let own = rustix::process::getpid();
     if own.is_init() {
         return Ok(());

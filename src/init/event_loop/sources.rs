@@ -99,10 +99,13 @@ impl Sources {
             if more.is_empty() && self.link.is_none() && mounts.is_none() {
                 // An error (a filter refuses the call) leaves it to poll.
                 if let Ok(first) = signal::wait(time) {
-                    // Takes all of them: the kernel hands out low numbers first, and these could come without
-                    // end.
-                    let more = || signal::wait(Some(Duration::ZERO)).ok().flatten();
-                    heard.signals = std::iter::successors(first, |_| more()).collect();
+                    // The kernel hands out low numbers first, and these may come without end: all of them are
+                    // taken, up to a SIGCHLD.
+                    let next = |last: &Signal| match last.number {
+                        libc::SIGCHLD => None,
+                        _ => signal::wait(Some(Duration::ZERO)).ok().flatten(),
+                    };
+                    heard.signals = std::iter::successors(first, next).collect();
                     heard.child_changed = heard.signals.iter().any(|signal| signal.number == libc::SIGCHLD);
                     return heard;
                 }

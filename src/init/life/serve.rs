@@ -144,6 +144,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
 }
 
 /// The app has ended: the end of the vassal, or the next app.
+#[inline(never)] // as `start::with_options`
 fn after_the_app(
     vassal: &mut Vassal,
     stage: Stage,
@@ -182,6 +183,7 @@ fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
 
 /// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the app's own end interrupts
 /// them, and is seen to by the main loop.
+#[inline(never)] // as `start::with_options`
 fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), End> {
     let Vassal { events, jail, source, .. } = vassal;
     match hooks::run(events, jail, &source.plan, Phase::Accepting) {

@@ -24,10 +24,11 @@ use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops;
 
-/// Does everything up to the running app.
+/// Does everything up to the privilege drop.
 ///
 /// # Errors
 /// The end that a failed step or an interruption comes to.
+#[inline(never)] // as `start::with_options`
 pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     take_on_surroundings(vassal)?;
     // In tyrant mode the hooks of the emperor's file have run already, and the plan of the owner's file has
@@ -40,8 +41,7 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
         run_phase(vassal, phase)?;
     }
-    drop_privileges(vassal, accounts)?;
-    run_app(vassal)
+    drop_privileges(vassal, accounts)
 }
 
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
@@ -159,7 +159,10 @@ fn mount_power(vassal: &Vassal) -> MountPower {
 }
 
 /// Does everything from the privilege drop to the running app. A reload does it again, in the same jail.
-fn run_app(vassal: &mut Vassal) -> Result<(), End> {
+///
+/// # Errors
+/// The end that a failed step or an interruption comes to.
+pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     run_phase(vassal, Phase::AsUser)?;
     pass_gate(vassal)?;
     run_phase(vassal, Phase::PreApp)?;
@@ -245,6 +248,7 @@ pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
 }
 
 /// Waits until every checked path is a mount that answers. The app starts only then.
+#[inline(never)] // as `start::with_options`
 fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());

@@ -35,6 +35,11 @@ impl Start {
         });
         Self { cwd: Machine.cwd(), file }
     }
+
+    /// The working directory at the start.
+    pub fn cwd(&self) -> &Path {
+        &self.cwd
+    }
 }
 
 /// The machine, as far as it may be looked at.
