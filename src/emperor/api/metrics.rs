@@ -1,6 +1,6 @@
 //! Metrics in Prometheus's text format.
 //!
-//! A metric is one row of [`METRICS`], and one line of docs/reference.md, which a test compares with it.
+//! A metric is one row of `METRICS`, and one line of docs/reference.md, which a test compares with it.
 
 use std::fmt::Write as _;
 use std::time::Duration;

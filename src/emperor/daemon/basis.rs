@@ -11,7 +11,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 
 use crate::command::read_pipe;
-
 use crate::config::PlainSetting;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::core::saved::SavedBasis;

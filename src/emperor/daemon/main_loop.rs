@@ -24,7 +24,7 @@ use crate::sys::signal::{SAME_REQUEST, Signal};
 /// So many changed files are acted on before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
 
-/// How long the loop rests where it cannot wait for events: everything is looked at then.
+/// The pause between two turns where poll(2) fails: each turn looks at everything then.
 const BLIND_REST: Duration = Duration::from_millis(100);
 
 /// What has happened while the loop was waiting.
@@ -97,7 +97,7 @@ fn turn(emperor: &mut Emperor) {
 fn wait(emperor: &mut Emperor) -> Ready {
     let now = Instant::now();
     let timeout = timeout(emperor, now);
-    // A descriptor that stands for nothing else takes the place of one that there is nothing to hear from.
+    // The list has a fixed length: without an inotify descriptor, that of the signals is in it twice.
     let signals = emperor.signals.as_fd();
     let changes = emperor.discovery.descriptor(now);
     let listens = changes.is_some();
@@ -199,6 +199,7 @@ fn stop(emperor: &mut Emperor, signal: Signal, now: Instant) {
     emperor.notifier.stopping();
     emperor.supervisor.end(kill, now);
 }
+
 /// What a signal to stop means.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::log;
 
-/// How often the new configuration is tried again.
+/// The pause between two tries of the new configuration.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the configuration is that of before the upgrade, and when the new one is tried again.
@@ -28,7 +28,7 @@ impl Stale {
         self.try_at
     }
 
-    /// It is being tried, for the first time after `now` that is not this one.
+    /// The new configuration is tried at `now`; the next try is after the pause.
     pub fn put_off(&mut self, now: Instant) {
         self.try_at = now + AGAIN;
     }

@@ -32,7 +32,7 @@ use crate::sys::fd;
 use crate::sys::signal::{self, Inherited};
 use crate::world::Machine;
 
-/// The pause between two tries of what no event loop can do without.
+/// The pause between two tries to set up the event loop.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs an emperor with the configuration of `inputs` until a signal ends it; returns the exit status.
@@ -77,7 +77,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
         user.assume(&emperor.server)?;
     }
     drop_groups(&plan)?;
-    greet(&emperor);
+    log_start(&emperor);
     main_loop::run(emperor)
 }
 
@@ -222,8 +222,8 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     Ok(())
 }
 
-/// Tells the log that it has begun.
-fn greet(emperor: &Emperor) {
+/// Logs what is watched.
+fn log_start(emperor: &Emperor) {
     if let [first, others @ ..] = &*emperor.about.sources {
         let others = if others.is_empty() { "" } else { " and others" };
         log!("version {VERSION}: watching {}{others}", first.display());

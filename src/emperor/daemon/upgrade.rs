@@ -3,8 +3,7 @@
 //! An exec keeps the pid, and with it every child; the descriptors that are to stay are let through, and
 //! everything else that is known goes along in a memory file. A child tries first what the new program makes
 //! of that: it reads everything and does nothing. A program that is broken, of another version or has a
-//! configuration that it cannot read is found out by that, and the old one goes on: nothing is given up
-//! before the child has understood.
+//! configuration that it cannot read is found out by that, and the old one goes on.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,11 +27,10 @@ use crate::sys::clone;
 use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
 use crate::sys::spawn::spawn;
-use crate::sys::start::executed_path;
-use crate::sys::start::this_program;
+use crate::sys::start::{executed_path, this_program};
 use crate::sys::{fd, signal};
 
-/// The exit status of a child that has understood. No program ends with it by chance.
+/// The exit status of a trial whose program is fit to take over. No program ends with it by chance.
 pub const UNDERSTOOD: i32 = 119;
 /// A new program that has not read the state after this time is not fit for it.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
@@ -44,7 +42,7 @@ const OUTPUT_MAX: usize = 64 << 10;
 pub struct Handover {
     /// What the program before it knew.
     pub saved: Saved,
-    /// Whether it is only to be understood.
+    /// Whether this program is only tried: it reads the state and ends.
     pub is_trial: bool,
 }
 

@@ -52,7 +52,7 @@ fn try_out(emperor: &mut Emperor, reason: Reason, now: Instant) -> Result<(), St
 pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     try_again(emperor, now);
     emperor.upgrades.upgrade.time(now);
-    for (pid, status) in emperor.supervisor.take_strangers() {
+    for (pid, status) in emperor.supervisor.take_other_children() {
         if let Some(tried) = emperor.upgrades.upgrade.ended(pid, status) {
             take_verdict(emperor, tried, now);
         }

@@ -28,7 +28,7 @@ pub struct Upgrades {
 pub struct UnderWay {
     /// Why it is tried.
     pub reason: Reason,
-    /// When the new program has understood.
+    /// When its trial has succeeded.
     pub accepted: Option<Instant>,
 }
 

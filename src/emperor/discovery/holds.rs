@@ -3,7 +3,7 @@
 //! While a file is being written it is not acted on: creating an empty file or writing to one holds its name
 //! until it is closed, renamed or deleted, or until [`WRITER_MAX`] after the last write. A name that has an
 //! event during a scan is held as well, since the scan may have seen it before or after that; the next scan
-//! follows at once. Neither goes on for longer than [`HOLD_MAX`]: a file that is written or touched without a
+//! follows at once. Neither goes on for longer than `HOLD_MAX`: a file that is written or touched without a
 //! pause is then taken as each scan finds it.
 
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! The supervisor: the registry's hands and ears.
+//! The supervisor: tells the registry what happens, and carries out what the registry decides.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,8 +38,8 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     /// Instances that were just sent SIGKILL.
     pub(super) killed: Vec<Pid>,
-    /// Children that have ended and belong to nothing here.
-    strangers: Vec<(Pid, WaitStatus)>,
+    /// Children that have ended and are no instance, command or check: the trial of an upgrade is one.
+    other_children: Vec<(Pid, WaitStatus)>,
 }
 
 impl Supervisor {
@@ -57,7 +57,7 @@ impl Supervisor {
             questions,
             checks: Checks::default(),
             killed: Vec::new(),
-            strangers: Vec::new(),
+            other_children: Vec::new(),
         })
     }
 
@@ -160,7 +160,7 @@ impl Supervisor {
                     self.apply(&path, Event::Checked(answer, reason), now);
                 }
             } else if !self.commands.ended(pid, status, now) && !self.questions.ended(pid, status, now) {
-                self.strangers.push((pid, status));
+                self.other_children.push((pid, status));
             }
         }
         self.take_replies(now);
@@ -202,9 +202,9 @@ impl Supervisor {
         }
     }
 
-    /// Children that have ended and belong to nothing here.
-    pub fn take_strangers(&mut self) -> Vec<(Pid, WaitStatus)> {
-        std::mem::take(&mut self.strangers)
+    /// Children that have ended and are no instance, command or check.
+    pub fn take_other_children(&mut self) -> Vec<(Pid, WaitStatus)> {
+        std::mem::take(&mut self.other_children)
     }
 
     /// Whether nothing that instances have left is still being removed.
