@@ -10,6 +10,9 @@ MUSL=x86_64-unknown-linux-musl
 # Not the `python3` of PATH: a pyenv shim costs 50 ms a start and may be any version.
 PYTHON=/usr/bin/python3
 
+# What is built or staged is used by other users as well, whatever the caller's umask is.
+umask 022
+
 # One line of progress, on stderr, so that stdout stays free for results.
 say() {
     printf '==> %s\n' "$*" >&2

@@ -1,7 +1,8 @@
 //! `vassal`: a tiny init and a supervisor for apps in their own namespaces.
 //!
-//! Two programs share this library. `vassal-init` is PID 1 of one app's namespaces ([`init`]); `emperor` keeps many of
-//! them running ([`emperor`]). The two modules never import each other: what they tell each other is [`protocol`].
+//! Two programs share this library. `vassal-init` is PID 1 of one app's namespaces ([`init`]); `emperor`
+//! keeps many of them running ([`emperor`]). The two modules never import each other: what they tell each
+//! other is [`protocol`].
 //!
 //! Data flows one way. A vassal: text → entries → options → plan ([`config`]) → operations and the main loop
 //! ([`init`]). The emperor: files and events → pure state machine → actions ([`emperor`]).
@@ -21,7 +22,7 @@
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
-//! | [`world`], [`command`], [`shell`] | what a configuration may ask of the machine: files, what commands print |
+//! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 

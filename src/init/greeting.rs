@@ -23,8 +23,8 @@ pub struct Greeting {
     pub kept: Vec<KeptSocket>,
 }
 
-/// Takes over the link, by the number that the emperor has put into the environment. Everything else that was left open is
-/// closed: it could keep something of the host reachable from the jail.
+/// Takes over the link, by the number that the emperor has put into the environment. Everything else that was
+/// left open is closed: it could keep something of the host reachable from the jail.
 ///
 /// # Errors
 /// There is no such descriptor.

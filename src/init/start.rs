@@ -1,4 +1,5 @@
-//! From a configuration to a vassal: whom it comes from, and in which process it is lived.
+//! From a configuration to a vassal: reads it, from the emperor or from a shell, and runs the vassal in the
+//! right process.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -47,10 +48,10 @@ fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     name_process();
     crate::log::init("vassal-init", &name_of(&inputs).to_string());
     if entry.is_none() {
-        // A directory that was left open would keep the old root reachable from the jail. A command gets what its
-        // starter opened for it.
+        // A directory that was left open would keep the old root reachable from the jail. A command gets what
+        // its starter has opened for it.
         fd::close_inherited();
-        // A command finds them where they are.
+        // Options of the environment are for a vassal. A command leaves them to its program.
         let mut all = Vec::new();
         add_options(&mut all, &world::environment_options());
         all.append(&mut inputs);
@@ -71,7 +72,7 @@ fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
             }
             let stop = loaded.plan.signal_to_stop();
             if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
-                // Whoever stops a container sends SIGTERM.
+                // A container is stopped by SIGTERM.
                 entry.rewrites.insert(0, (libc::SIGTERM, stop));
             }
             let inputs = anchored(&inputs);
@@ -79,6 +80,7 @@ fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
                 plan: Rc::new(loaded.plan),
                 inputs,
                 entry: entry.map(Rc::new),
+                started: rustix::process::getpid(),
                 namespaces: 0,
                 cgroup: PathBuf::new(),
                 owner: None,
@@ -110,6 +112,7 @@ pub fn command_alone(entry: Entrypoint) -> i32 {
         plan: config::command_alone(&entry.command),
         inputs: Vec::new(),
         entry: Some(Rc::new(entry)),
+        started: rustix::process::getpid(),
         namespaces: 0,
         cgroup: PathBuf::new(),
         owner: None,
@@ -120,7 +123,7 @@ pub fn command_alone(entry: Entrypoint) -> i32 {
     })
 }
 
-/// What a command gets that its starter has opened for it: all but the descriptor that is for us.
+/// The descriptors that the starter has opened for its command: all but the one that is for the init.
 fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
     let inherited = fd::Inherited::list();
     match entry.ready_fd {
@@ -129,7 +132,7 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
     }
 }
 
-/// Runs a vassal for the emperor whose link we were started with, if we were; returns the exit status.
+/// Runs a vassal for an emperor and returns the exit status; `None` if no emperor has started this process.
 #[inline(never)] // as `with_options`
 pub fn from_emperor() -> Option<i32> {
     let number = std::env::var(LINK_VARIABLE).ok()?;
@@ -161,7 +164,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = Vec::new();
-    // In tyrant mode nothing of the file is looked at before we are its owner, yet root's hooks come before that.
+    // In tyrant mode the file is not read before PID 1 is its owner. The emperor's own hooks run before that.
     if hello.owner.is_none() {
         add_hooks(&mut inputs, &hello.as_vassal);
     }
@@ -184,6 +187,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
                 plan: Rc::new(loaded.plan),
                 inputs,
                 entry: None,
+                started: rustix::process::getpid(),
                 namespaces: hello.namespaces,
                 cgroup: hello.cgroup.clone(),
                 owner: hello.owner,
@@ -203,12 +207,13 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     }
 }
 
-/// What a program in the place of a vassal's file prints. It is in the directory that the emperor has started us in.
+/// Runs a program that is in the place of a vassal's file, and returns what it prints. It is in the directory
+/// that the emperor has started this process in.
 fn configuration_of(program: &Path) -> Result<Vec<u8>> {
     command::output_of(program.file_name().unwrap_or_default()).context("run", program.display())
 }
 
-/// The emperor's hooks alone. A plan has an app, too; this one is never started.
+/// Inputs with only the emperor's hooks, and an app that is never started, as a plan needs one.
 fn only_hooks(hooks: &[(String, OsString)]) -> Vec<Input> {
     let mut inputs = vec![Input::Option { key: "command".into(), value: Some("true".into()) }];
     add_hooks(&mut inputs, hooks);
@@ -227,7 +232,7 @@ fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
     inputs.extend(options.iter().map(option));
 }
 
-/// Runs the plan, in namespaces of its own where it asks for more than there are.
+/// Runs the plan, in new namespaces if it asks for some that this process is not in.
 fn live(mut setup: Setup) -> i32 {
     let missing = setup.plan.jail.unshare & !setup.namespaces;
     setup.namespaces |= missing;
@@ -240,12 +245,12 @@ fn live(mut setup: Setup) -> i32 {
     })
 }
 
-/// What people see in ps, also when we were started from a memory file.
+/// Sets the name that ps(1) shows, also for a program in a memory file.
 fn name_process() {
     let _ = rustix::thread::set_name(c"vassal-init");
 }
 
-/// The inputs as they can be read again: PID 1 does not stay in the directory it was started in.
+/// The inputs with absolute paths, as PID 1 does not stay in the directory it was started in.
 fn anchored(inputs: &[Input]) -> Vec<Input> {
     let cwd = Machine.cwd();
     let anchor = |input: &Input| match input {

@@ -4,11 +4,12 @@
 //! It takes a child because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, WaitOptions};
 
 use crate::error::{Context, Error, Result};
 use crate::protocol::{EXIT_SETUP, WaitStatus};
-use crate::sys::clone::{self, Child, Side, clone3};
+use crate::sys::clone::{self, Side, clone3};
+use crate::sys::fd;
 use crate::sys::signal::{self, SignalFd};
 
 /// Runs `life` in new namespaces (`CLONE_NEW*` bits) and returns its exit status.
@@ -22,7 +23,13 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
             // This closes our copy of the emperor's link: the emperor must see the end of the vassal, not
             // ours.
             drop(life);
-            wait(&child)
+            let pid = child.pid;
+            drop(child);
+            // What the starter has opened is for the command, which has its copies. A directory of ours would
+            // keep a filesystem from being unmounted.
+            fd::close_inherited();
+            let _ = rustix::process::chdir("/");
+            wait(pid)
         }
         Side::Child => {
             // The vassal is killed when we are. It never changes its own identity, which would clear this.
@@ -32,26 +39,26 @@ pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
 }
 
 /// Waits for the end of the child, and hands every signal on to it.
-fn wait(child: &Child) -> Result<i32> {
+fn wait(child: Pid) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
-    let inner = child.pid.as_raw_pid() as u32;
+    let inner = child.as_raw_pid();
     loop {
         while let Some(signal) = signals.next() {
             // The kernel may tell the sender's pid as the sender sees it: 1.
-            if signal::STOPS.contains(&signal.number) && [1, inner].contains(&signal.sender) {
+            if signal::STOPS.contains(&signal.number) && [1, inner as u32].contains(&signal.sender) {
                 // The PID 1 inside cannot be stopped with its job. The shell sees us in its place, so we
                 // stop.
                 let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);
                 signal::let_through(signal.number);
             } else if signal.number != libc::SIGCHLD {
                 // ESRCH: the child has just ended, which is noticed below.
-                let _ = signal::kill(child.pid.as_raw_pid(), signal.number);
+                let _ = signal::kill(inner, signal.number);
             }
         }
-        let ended = rustix::process::waitpid(Some(child.pid), WaitOptions::NOHANG);
-        if let Some((_, status)) = ended.context("wait for", child.pid)? {
+        let ended = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+        if let Some((_, status)) = ended.context("wait for", child)? {
             let status = WaitStatus::of(status).map(WaitStatus::code);
-            return status.ok_or_else(|| Error::new("wait for", child.pid, "it ended in an unknown way"));
+            return status.ok_or_else(|| Error::new("wait for", child, "it ended in an unknown way"));
         }
         // SIGCHLD tells of the child's end. ENOMEM is a wake-up without news.
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];

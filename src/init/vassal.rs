@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
+use rustix::process::Pid;
+
 use crate::config::Input;
 use crate::config::cmdline::entrypoint::{Entrypoint, Orphans};
 use crate::config::plan::VassalPlan;
@@ -32,11 +34,14 @@ pub struct Setup {
     pub inputs: Vec<Input>,
     /// For a command that is the app: what we are to it.
     pub entry: Option<Rc<Entrypoint>>,
+    /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
+    pub started: Pid,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
     /// The cgroup that the emperor has made for us; empty for none.
     pub cgroup: PathBuf,
-    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to say.
+    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to
+    /// say.
     pub owner: Option<FileOwner>,
     /// The link to the emperor, if one started us.
     pub link: Option<OwnedFd>,
@@ -92,6 +97,7 @@ impl Vassal {
                 cgroup: setup.cgroup,
                 signals: setup.signals,
                 environment: Environment::default(),
+                started: setup.started,
                 is_command,
                 is_at_start: is_command,
                 inherited: setup.inherited,

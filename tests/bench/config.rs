@@ -1,7 +1,8 @@
-//! What it costs to read a vassal's file: time, and memory at the peak. Prints one JSON array, for scripts/bench.
+//! What it costs to read a vassal's file: time, and memory at the peak. Prints one JSON array, for
+//! scripts/bench.
 
 #![allow(unsafe_code)] // an allocator that counts is one
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is its job, too
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write as _;
@@ -38,7 +39,8 @@ static ALLOCATOR: Counting = Counting;
 
 const ROUNDS: usize = 200;
 
-/// A vassal's file as people have it, with `lines` lines: hooks, placeholders, comments, a block, options for uWSGI.
+/// A vassal's file as people have it, with `lines` lines: hooks, placeholders, comments, a block, options for
+/// uWSGI.
 fn vassal(lines: usize) -> Vec<u8> {
     const BLOCK: &[&str] = &[
         "; what belongs together",

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::{Sandbox, eventually, process};
 
-/// The lives that a command can have: with nothing for the init to prepare, and with an option that makes it prepare
-/// something. The init is the process that was started in each of them. What a command and its starter notice of the init
-/// is the same in all, so tests of that go through all.
+/// The lives that a command can have: with nothing for the init to prepare, and with an option that makes it
+/// prepare something. The init is the process that was started in each of them. What a command and its
+/// starter notice of the init is the same in all, so tests of that go through all.
 pub const LIVES: [&[&str]; 3] = [&[], &["--umask", "022"], &["--user", "0", "--mountpoint-check", "/proc"]];
 
 /// The life in which the process that was started waits outside, for the init in namespaces.

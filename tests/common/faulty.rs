@@ -1,6 +1,7 @@
 //! The FUSE daemon that misbehaves when told to (tests/programs/faulty_fuse.rs).
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl Sandbox {
         let program = self.path("faulty-fuse");
         if !program.exists() {
             fs::copy(&built, &program).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let mode = self.file("mode", "");
         Faulty { program, mode }

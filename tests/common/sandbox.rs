@@ -25,8 +25,7 @@ const FURNISH: &str = r#"
     set -e
     umask 022
     ulimit -c 0
-    ulimit -n 4096
-    ulimit -Sn 1024
+    ulimit -n 1024
     renice -n 0 $$ >/dev/null
     ip link set lo up
     mkdir -p /etc/uwsgi

@@ -4,6 +4,7 @@
 //! A run covers a fixed range of seeds. `VASSAL_SEEDS=1000..5000` covers others; a failure names its seed.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -335,31 +336,47 @@ fn ours() -> Result<Vec<u8>, String> {
     Ok(text[find(&text, b"\n[uwsgi]\n").unwrap() + 1..end].to_vec())
 }
 
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(range) = std::env::var("VASSAL_SEEDS") else { return 0..150 };
-    let (from, to) = range.split_once("..").expect("VASSAL_SEEDS is FROM..TO");
+/// `FROM..TO`.
+fn seeds(range: &str) -> Range<u64> {
+    let (from, to) = range.split_once("..").expect("seeds are FROM..TO");
     from.parse().unwrap()..to.parse().unwrap()
 }
 
-/// Runs in a process of its own, since it changes directory and environment.
+/// The processes that compare, each its part of the seeds.
+const PROCESSES: usize = 4;
+
+/// Runs in processes of its own, since it changes directory and environment.
 #[test]
 fn generated_configurations_are_expanded_as_uwsgi_expands_them() {
-    if std::env::var_os("VASSAL_DIFFERENTIAL").is_none() {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let name = "differential::generated_configurations_are_expanded_as_uwsgi_expands_them";
-        command.args(["--exact", name, "--nocapture"]);
-        environment(&mut command);
-        let output = command.env("VASSAL_DIFFERENTIAL", "1").output().unwrap();
+    if let Ok(part) = std::env::var("VASSAL_DIFFERENTIAL") {
+        return compare(seeds(&part));
+    }
+    let all = seeds(std::env::var("VASSAL_SEEDS").as_deref().unwrap_or("0..150"));
+    let size = (all.end - all.start).div_ceil(PROCESSES as u64) as usize;
+    let parts = all.clone().step_by(size).map(|from| from..all.end.min(from + size as u64));
+    let children: Vec<_> = parts
+        .map(|part| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            let name = "differential::generated_configurations_are_expanded_as_uwsgi_expands_them";
+            command.args(["--exact", name, "--nocapture"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            environment(&mut command);
+            command.env("VASSAL_DIFFERENTIAL", format!("{}..{}", part.start, part.end)).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
-        return;
     }
+}
+
+/// Compares the two, in the process's own directory.
+fn compare(seeds: Range<u64>) {
     let scratch = Scratch::new();
     std::env::set_current_dir(&scratch.0).unwrap();
     let (mut same, mut refused, mut stricter) = (0, 0, 0);
     let mut differences = String::new();
-    let seeds = seeds();
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let text = configuration(&mut Random::new(seed));

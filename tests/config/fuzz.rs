@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::common::random::Random;
@@ -21,6 +22,8 @@ use vassal::protocol::{Announcement, ExitReason, FromVassal, Hello, SetupFailure
 
 /// Mutations of each corpus file in an ordinary run.
 const ROUNDS: u64 = 25;
+/// How many inputs are tried at the same time.
+const THREADS: usize = 4;
 /// No input, however hostile, may take more time of the processor. What is allowed is many times what it
 /// takes, as this is no optimized build.
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -193,9 +196,13 @@ fn packets(bytes: &[u8]) {
         assert_eq!(FromVassal::decode(&message.encode()), Some(message));
     }
     // What apps say: uWSGI's bytes, and the lines of sd_notify.
-    for (&byte, line) in bytes.iter().zip(bytes.split(|&byte| byte == b'\n')) {
-        assert!(Announcement::of_byte(byte).is_none() || matches!(byte, 5 | 17));
-        assert!(Announcement::of_line(line).is_none() || line.starts_with(b"READY="));
+    for &byte in bytes {
+        assert_eq!(Announcement::of_byte(byte).is_some(), matches!(byte, 5 | 17 | 22 | 26), "{byte}");
+    }
+    let known: [&[u8]; 5] = [b"READY=1", b"WATCHDOG=", b"RELOADING=1", b"STOPPING=1", b"STATUS="];
+    for line in bytes.split(|&byte| byte == b'\n') {
+        let is_known = known.iter().any(|known| line.starts_with(known));
+        assert!(is_known || Announcement::of_line(line).is_none(), "{}", line.escape_ascii());
     }
 }
 
@@ -351,11 +358,9 @@ fn fuzz(target: &str, samples: Vec<Vec<u8>>, run: fn(&[u8])) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let first = if longer.is_some() { now } else { 0 };
     let begin = Instant::now();
-    for number in first.. {
-        let done = longer.map_or(number >= ROUNDS * seeds.len() as u64, |longer| begin.elapsed() > longer);
-        if done {
-            break;
-        }
+    let is_done =
+        |number| longer.map_or(number >= ROUNDS * seeds.len() as u64, |longer| begin.elapsed() > longer);
+    let one = |number| {
         let mut random = Random::new(number);
         let mut text = seeds[random.below(seeds.len())].clone();
         mutate(&mut random, &seeds, &mut text);
@@ -365,7 +370,14 @@ fn fuzz(target: &str, samples: Vec<Vec<u8>>, run: fn(&[u8])) {
             fs::write(&file, &text).unwrap();
             file.display().to_string()
         });
-    }
+    };
+    let next = AtomicU64::new(first);
+    let some = || {
+        std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed))
+            .take_while(|&number| !is_done(number))
+            .for_each(one);
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(some))));
 }
 
 fn processor_time() -> Duration {
@@ -384,17 +396,17 @@ fn assert_holds(run: fn(&[u8]), bytes: &[u8], name: impl FnOnce() -> String) {
 }
 
 #[test]
-fn configurations() {
+fn no_configuration_panics_or_takes_long() {
     fuzz("config", Vec::new(), config);
 }
 
 #[test]
-fn mount_tables() {
+fn no_mount_table_panics_or_takes_long() {
     fuzz("mountinfo", Vec::new(), mountinfo);
 }
 
 #[test]
-fn messages() {
+fn no_message_panics_and_each_survives_being_sent_on() {
     fuzz("packets", samples(), packets);
 }
 

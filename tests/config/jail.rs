@@ -146,7 +146,7 @@ fn keys_of_the_jail_reach_the_plan() {
 }
 
 #[test]
-fn mistakes_about_the_jail() {
+fn mistakes_about_the_jail_are_found_before_anything_is_done() {
     assert_eq!(wrong("command = x\npivot_root = /ufs"), "it takes two paths: NEW_ROOT PUT_OLD");
     assert_eq!(wrong("command = x\npivot_root = ufs /ufs"), "'ufs' is not an absolute path");
     assert_eq!(
@@ -220,7 +220,7 @@ fn only_the_emperor_speaks_as_vassal() {
 }
 
 #[test]
-fn what_the_emperor_has_vassals_do_and_does_itself() {
+fn hooks_of_an_emperors_file_reach_its_plan() {
     let load = |lines: &str| load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Machine);
     let lines = "name = v\nhook-as-vassal = mkdir:/%(name)\nmount-as-vassal = tmpfs none /v\n\
                  exec-as-emperor = a b\n\

@@ -51,7 +51,7 @@ fn changed_tutorial(sandbox: &Sandbox, from: &str, to: &str) {
 }
 
 #[test]
-fn broken_syntax() {
+fn broken_syntax_is_shown_with_its_line() {
     let lines = "command = sh -c \"no end\nuid = user001";
     sandboxed(|sandbox| {
         assert_mistake(lines, "2:11: ", &["invalid configuration", "'command'", "a quote \" is not closed"])(
@@ -61,7 +61,7 @@ fn broken_syntax() {
 }
 
 #[test]
-fn no_app_at_all() {
+fn a_file_without_an_app_is_told() {
     sandboxed(|sandbox| {
         assert_mistake("", "1:1: ", &["invalid configuration", "there is no app: neither 'command'"])(
             sandbox,
@@ -70,7 +70,7 @@ fn no_app_at_all() {
 }
 
 #[test]
-fn an_unknown_user() {
+fn an_unknown_user_is_told_with_its_line() {
     let lines = "command = true\nuid = nobody-knows";
     sandboxed(|sandbox| {
         let parts = &[
@@ -83,7 +83,7 @@ fn an_unknown_user() {
 }
 
 #[test]
-fn an_unknown_phase() {
+fn an_unknown_phase_is_told_with_its_line() {
     sandboxed(|sandbox| {
         let parts = &["invalid configuration", "unknown phase 'as-usr' in 'exec-as-usr'"];
         assert_mistake("command = true\nexec-as-usr = true", "3:1: ", parts)(sandbox);
@@ -91,7 +91,7 @@ fn an_unknown_phase() {
 }
 
 #[test]
-fn an_unknown_action() {
+fn an_unknown_action_is_told_with_its_line() {
     sandboxed(|sandbox| {
         let parts = &["invalid configuration", "'hook-as-user': unknown action 'mout'"];
         assert_mistake("command = true\nhook-as-user = mout:x", "3:16: ", parts)(sandbox);
@@ -99,7 +99,7 @@ fn an_unknown_action() {
 }
 
 #[test]
-fn a_file_that_is_none() {
+fn what_is_no_file_is_ignored_with_one_line() {
     sandboxed(|sandbox| {
         let path = vassal_path("bad");
         let shown = path.display().to_string();
@@ -118,7 +118,7 @@ fn a_file_that_is_none() {
 }
 
 #[test]
-fn a_file_that_is_too_large() {
+fn a_file_that_is_too_large_is_refused_with_one_line() {
     sandboxed(|sandbox| {
         // In one step: what is written bit by bit may be read, and refused, twice.
         let make = || {
@@ -132,7 +132,7 @@ fn a_file_that_is_too_large() {
 }
 
 #[test]
-fn a_missing_zip() {
+fn a_missing_zip_is_told_with_the_hook_that_wanted_it() {
     sandboxed(|sandbox| {
         let make = || changed_tutorial(sandbox, "app001.zip", "missing.zip");
         let place = format!("{}:7:18: exec-as-user", vassal_path("bad").display());
@@ -142,7 +142,7 @@ fn a_missing_zip() {
 }
 
 #[test]
-fn a_missing_dev_fuse() {
+fn without_dev_fuse_the_words_of_fuse_zip_get_through() {
     sandboxed(|sandbox| {
         // A /dev with null and nothing else.
         let dev = sandbox.path("dev");
@@ -161,7 +161,7 @@ fn a_missing_dev_fuse() {
 }
 
 #[test]
-fn a_missing_uwsgi() {
+fn a_missing_uwsgi_is_told_by_its_path() {
     sandboxed(|sandbox| {
         let make = || changed_tutorial(sandbox, "plugin = psgi", "binary-path = /nonexistent/uwsgi");
         let cause = "execute /nonexistent/uwsgi: No such file or directory (ENOENT)";
@@ -170,7 +170,7 @@ fn a_missing_uwsgi() {
 }
 
 #[test]
-fn a_port_in_use() {
+fn a_port_in_use_is_told_with_the_line_that_asks_for_it() {
     sandboxed(|sandbox| {
         let _taken = TcpListener::bind("0.0.0.0:9090").unwrap();
         let make = || changed_tutorial(sandbox, "app001", "app001");
@@ -180,7 +180,7 @@ fn a_port_in_use() {
 }
 
 #[test]
-fn a_mount_that_never_comes() {
+fn a_mount_that_never_comes_is_told_when_its_time_is_up() {
     sandboxed(|sandbox| {
         let lines = "command = true\nmountpoint-check = /app\nmountpoint-timeout = 100ms";
         let parts =

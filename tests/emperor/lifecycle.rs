@@ -20,7 +20,7 @@ fn starts(emperor: &Daemon, name: &str) -> usize {
 
 /// What the emperor's own file says for every vassal: in its PID 1 first of all, and beside it.
 #[test]
-fn hooks_of_the_emperor_for_its_vassals() {
+fn hooks_of_the_emperor_run_at_each_start_of_a_vassal() {
     sandboxed(|sandbox| {
         sandbox.vassal(
             "app",

@@ -145,7 +145,7 @@ fn who_says_without_end_that_it_reloads_is_not_listened_to_each_time() {
 }
 
 #[test]
-fn nobody_else_can_say_it() {
+fn nobody_but_the_app_can_say_that_it_is_ready() {
     sandboxed(|sandbox| {
         let stranger = sandbox.file("stranger.pl", STRANGER);
         // With a pid namespace it keeps everybody out, root too. Without one only the app's user and root count.

@@ -58,7 +58,7 @@ fn a_daemon_that_takes_two_seconds_to_flush_loses_nothing() {
 }
 
 #[test]
-fn the_same_under_the_emperor() {
+fn under_the_emperor_a_slow_flush_loses_nothing_either() {
     sandboxed(|sandbox| {
         sandbox.zip();
         let path = sandbox.file("companion", COMPANION);
@@ -107,7 +107,7 @@ fn what_the_app_leaves_in_the_mount_goes_before_the_unmount() {
 }
 
 #[test]
-fn one_that_ignores_everything_is_killed_when_its_time_is_up() {
+fn a_daemon_that_ignores_everything_is_killed_when_its_time_is_up() {
     sandboxed(|sandbox| {
         let mut vassal = mounted(sandbox, STUBBORN, &format!("unmount-timeout = 1s\n{UNMOUNT}"));
         let start = Instant::now();

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attribution;
 mod faults;
 mod flush;
 mod lost;

@@ -154,7 +154,7 @@ fn pipes_are_written_to_when_somebody_reads() {
 }
 
 #[test]
-fn waiting_for_each_kind_of_thing() {
+fn waiting_ends_with_the_kind_of_thing_that_was_asked_for() {
     sandboxed(|sandbox| {
         fs::create_dir("/run/dir").unwrap();
         fs::write("/run/file", "").unwrap();
@@ -261,7 +261,7 @@ fn a_hook_that_takes_too_long_is_killed_with_its_group() {
 }
 
 #[test]
-fn a_hook_that_dies_of_a_signal() {
+fn a_hook_that_dies_of_a_signal_fails_the_start_and_is_named() {
     sandboxed(|sandbox| {
         sandbox.fails(
             "exec-pre-jail = kill -SEGV $$",

@@ -11,7 +11,7 @@ use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 #[test]
-fn filters_that_do_not_know_newer_calls() {
+fn filters_that_do_not_know_newer_calls_do_not_stop_a_start() {
     sandboxed(|sandbox| {
         let ini = sandbox.ini("hooks", "exec-asap = true\nexec-as-user-atexit = true");
         for errno in [libc::ENOSYS, libc::EPERM] {
@@ -128,7 +128,7 @@ fn runc(bundle: &PathBuf, name: &str) -> Command {
 }
 
 #[test]
-fn a_container_runtime_runs_it() {
+fn vassal_init_is_the_entrypoint_of_a_real_container() {
     sandboxed(|sandbox| {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
         let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E 'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
@@ -152,7 +152,7 @@ fn a_container_runtime_runs_it() {
 }
 
 #[test]
-fn a_container_runtime_stops_it() {
+fn a_container_runtime_stops_the_command_in_order() {
     sandboxed(|sandbox| {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
         let script = "trap 'exit 4' TERM; while :; do sleep 0.01; done";

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::common::command::{Running, as_pid1, ended, init};
+use crate::common::command::{LIVES, Running, as_pid1, ended, init};
 use crate::common::{eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -28,14 +28,15 @@ fn it_ends_with_the_commands_status() {
             (&["--", "x.ini"], 127),
         ];
         for (arguments, status) in cases {
-            for mut command in [init(sandbox, arguments), as_pid1(sandbox, arguments)] {
-                let (ended, out, err) = ended(&mut command);
-                assert_eq!((ended, &*out), (*status, ""), "{arguments:?}: {err}");
-                assert_eq!(
-                    err.lines().count(),
-                    usize::from([126, 127].contains(status)),
-                    "{arguments:?}: {err}"
-                );
+            for life in LIVES {
+                // In front of the others, as `--` may be among them.
+                let arguments = [life, arguments].concat();
+                for mut command in [init(sandbox, &arguments), as_pid1(sandbox, &arguments)] {
+                    let (ended, out, err) = ended(&mut command);
+                    assert_eq!((ended, &*out), (*status, ""), "{arguments:?}: {err}");
+                    let said = err.lines().filter(|line| !line.contains("mountpoint /proc answers")).count();
+                    assert_eq!(said, usize::from([126, 127].contains(status)), "{arguments:?}: {err}");
+                }
             }
         }
     });
@@ -89,27 +90,33 @@ fn every_signal_is_handed_on_and_none_kills_the_init() {
     sandboxed(|sandbox| {
         let listener = sandbox.file("listener.py", LISTENER);
         let out = sandbox.path("out");
-        let mut command = init(sandbox, &["/usr/bin/python3", listener.to_str().unwrap()]);
-        let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
-        let lines = || fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
-        until("it listens", || !lines().is_empty());
-        let mut expected = vec!["ready".to_owned()];
-        // The last one ends it.
-        for number in forwardable().into_iter().filter(|&number| number != 15).chain([15]) {
-            run("/bin/kill", &[&format!("-{number}"), &running.pid().to_string()]);
-            expected.push(number.to_string());
-            until(format_args!("signal {number}: {:?}", lines()), || lines().len() == expected.len());
+        for life in LIVES {
+            let arguments = [life, &["/usr/bin/python3", listener.to_str().unwrap()]].concat();
+            let mut command = init(sandbox, &arguments);
+            let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
+            let lines = || fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+            until("it listens", || !lines().is_empty());
+            let mut expected = vec!["ready".to_owned()];
+            // The last one ends it.
+            for number in forwardable().into_iter().filter(|&number| number != 15).chain([15]) {
+                run("/bin/kill", &[&format!("-{number}"), &running.pid().to_string()]);
+                expected.push(number.to_string());
+                until(format_args!("signal {number}: {:?}", lines()), || lines().len() == expected.len());
+            }
+            assert_eq!(running.wait(), 0, "{life:?}");
+            assert_eq!(lines(), expected, "{life:?}");
         }
-        assert_eq!(running.wait(), 0);
-        assert_eq!(lines(), expected);
     });
 }
 
 #[test]
 fn no_signal_is_lost_between_start_and_exec() {
     sandboxed(|sandbox| {
-        for _ in 0..200 {
-            let mut running = Running::start(init(sandbox, &["sleep", "1000"]).stdin(Stdio::null()));
+        // Those that take a start apart have tests of their own for what comes before the command.
+        for number in 0..200 {
+            let life = LIVES[number % 2];
+            let mut command = init(sandbox, &[life, &["sleep", "1000"]].concat());
+            let mut running = Running::start(command.stdin(Stdio::null()));
             // Wherever it is now: in our own start, before the exec, or after it.
             process::signal(running.pid(), Signal::TERM);
             assert_eq!(running.wait(), 143);
@@ -122,8 +129,9 @@ fn a_stop_before_the_exec_holds_nobody_up() {
     sandboxed(|sandbox| {
         // So many directories to look in that the stop comes before the right one.
         let path = format!("{}/usr/bin:/bin", "/proc/self/task/..:".repeat(5000));
-        for _ in 0..5 {
-            let mut running = Running::start(init(sandbox, &["sleep", "1000"]).env("PATH", &path));
+        for life in [LIVES[0], LIVES[0], LIVES[1], LIVES[1]] {
+            let mut command = init(sandbox, &[life, &["sleep", "1000"]].concat());
+            let mut running = Running::start(command.env("PATH", &path));
             let child = || process::all().into_iter().find(|process| process.parent == running.pid());
             let child = eventually("the child", child).pid;
             process::signal(child, Signal::TSTP);
@@ -138,7 +146,7 @@ fn a_stop_before_the_exec_holds_nobody_up() {
 }
 
 #[test]
-fn rewrites_and_groups() {
+fn signals_are_rewritten_and_reach_the_group_as_asked() {
     sandboxed(|sandbox| {
         let script = "trap 'echo quit; exit 3' QUIT; echo ready; sleep 1000 & wait";
         for (flags, sent) in [
@@ -146,13 +154,16 @@ fn rewrites_and_groups() {
             (&["--stop-signal", "QUIT"], Signal::TERM),
             (&["-g"], Signal::QUIT),
         ] {
-            let out = sandbox.path("out");
-            let mut command = init(sandbox, &[flags, &["--grace", "0", "--", "bash", "-c", script]].concat());
-            let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
-            until("it is ready", || fs::read_to_string(&out).unwrap().contains("ready"));
-            process::signal(running.pid(), sent);
-            assert_eq!(running.wait(), 3, "{flags:?}");
-            assert!(fs::read_to_string(&out).unwrap().contains("quit"));
+            for life in LIVES {
+                let out = sandbox.path("out");
+                let line = ["--grace", "0", "--", "bash", "-c", script];
+                let mut command = init(sandbox, &[flags, life, &line].concat());
+                let mut running = Running::start(command.stdout(fs::File::create(&out).unwrap()));
+                until("it is ready", || fs::read_to_string(&out).unwrap().contains("ready"));
+                process::signal(running.pid(), sent);
+                assert_eq!(running.wait(), 3, "{life:?} {flags:?}");
+                assert!(fs::read_to_string(&out).unwrap().contains("quit"));
+            }
         }
     });
 }
@@ -174,10 +185,12 @@ fn the_command_has_the_signals_of_our_starter() {
             &["env", "--ignore-signal=CHLD,TSTP,TTOU"],
         ] {
             let show = ["cat", "/proc/self/status"];
-            let mut command = sandbox.wrapped(wrapper, "vassal-init");
-            let (status, ours, _) = ended(command.args(show));
             let (_, plain, _) = ended(Command::new(wrapper[0]).args(&wrapper[1..]).args(show));
-            assert_eq!((status, masks(&ours)), (0, masks(&plain)), "{wrapper:?}");
+            for life in LIVES {
+                let mut command = sandbox.wrapped(wrapper, "vassal-init");
+                let (status, ours, _) = ended(command.args(life).args(show));
+                assert_eq!((status, masks(&ours)), (0, masks(&plain)), "{life:?} {wrapper:?}");
+            }
         }
     });
 }
@@ -190,10 +203,8 @@ fn orphans_are_reaped_and_the_rest_is_ended() {
             setsid sleep 1000 &\n\
             setsid sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.01; done' &\n\
             read -r _; exit 4";
-        for mut command in [
-            init(sandbox, &["--grace", "200ms", "bash", "-c", script]),
-            as_pid1(sandbox, &["--grace", "200ms", "bash", "-c", script]),
-        ] {
+        let lines = LIVES.map(|life| [life, &["--grace", "200ms", "bash", "-c", script]].concat());
+        for mut command in lines.iter().flat_map(|line| [init(sandbox, line), as_pid1(sandbox, line)]) {
             let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
             let mut ready = [0; 6];
             running.0.stdout.take().unwrap().read_exact(&mut ready).unwrap();
@@ -210,10 +221,8 @@ fn orphans_are_reaped_and_the_rest_is_ended() {
 fn the_grace_ends_with_the_last_process() {
     sandboxed(|sandbox| {
         for script in ["true", "setsid sleep 1000 & sleep 0.05"] {
-            for mut command in [
-                init(sandbox, &["--grace", "1000", "sh", "-c", script]),
-                as_pid1(sandbox, &["--grace", "1000", "sh", "-c", script]),
-            ] {
+            let lines = LIVES.map(|life| [life, &["--grace", "1000", "sh", "-c", script]].concat());
+            for mut command in lines.iter().flat_map(|line| [init(sandbox, line), as_pid1(sandbox, line)]) {
                 let began = Instant::now();
                 assert_eq!(ended(&mut command).0, 0);
                 assert!(began.elapsed() < crate::common::PATIENCE, "{script}: the grace was sat out");
@@ -227,21 +236,27 @@ fn nothing_of_the_starter_is_held() {
     sandboxed(|sandbox| {
         let cwd = sandbox.path("cwd");
         fs::create_dir(&cwd).unwrap();
-        let line = format!("exec {} sleep 1000 77>/dev/null", init(sandbox, &[]).get_program().display());
-        let mut command = Command::new("bash");
-        let mut running = Running::start(command.args(["-c", &line]).current_dir(&cwd).stdin(Stdio::null()));
-        let app = running.command("sleep");
-        let has = |pid: i32, what: &str| Path::new(&format!("/proc/{pid}/{what}")).exists();
-        until("the init lets go", || !has(running.pid(), "fd/77"));
-        assert!(has(app, "fd/77"));
-        assert_eq!(fs::read_link(format!("/proc/{app}/cwd")).unwrap(), cwd);
-        until("the init leaves", || {
-            fs::read_link(format!("/proc/{}/cwd", running.pid())).unwrap() == Path::new("/")
-        });
-        let held = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
-        assert_eq!(held, 3, "only the standard descriptors");
-        process::signal(running.pid(), Signal::TERM);
-        assert_eq!(running.wait(), 143);
+        let program = init(sandbox, &[]).get_program().display().to_string();
+        for life in LIVES {
+            let mut command = Command::new("bash");
+            command.args(["-c", "exec \"$@\" 77>/dev/null", "starter", &program]).args(life);
+            command.args(["sleep", "1000"]).current_dir(&cwd).stdin(Stdio::null());
+            let mut running = Running::start(&mut command);
+            let app = running.command("sleep");
+            let has = |pid: i32, what: &str| Path::new(&format!("/proc/{pid}/{what}")).exists();
+            until("the init lets go", || !has(running.pid(), "fd/77"));
+            assert!(has(app, "fd/77"));
+            assert_eq!(fs::read_link(format!("/proc/{app}/cwd")).unwrap(), cwd);
+            until("the init leaves", || {
+                fs::read_link(format!("/proc/{}/cwd", running.pid())).unwrap() == Path::new("/")
+            });
+            if life.is_empty() {
+                let held = fs::read_dir(format!("/proc/{}/fd", running.pid())).unwrap().count();
+                assert_eq!(held, 3, "only the standard descriptors");
+            }
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
     });
 }
 
@@ -253,7 +268,8 @@ fn closed_standard_descriptors_stay_closed() {
             let out = sandbox.path("out");
             // The shell of the command tells which of the three it has.
             let script = r#"for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && set -- "$@" $fd; done; echo "$*" >"$OUT"; exit 7"#;
-            for name in [binary.clone(), format!("{}", sandbox.personality("tini").get_program().display())] {
+            let tini = sandbox.personality("tini").get_program().display().to_string();
+            for name in LIVES.map(|life| format!("{binary} {}", life.join(" "))).into_iter().chain([tini]) {
                 let line =
                     format!("exec env OUT={} {name} -- bash -c '{script}' {redirections}", out.display());
                 let status = Command::new("bash").args(["-c", &line]).stdin(Stdio::null()).status().unwrap();
@@ -272,11 +288,14 @@ fn a_reader_that_went_away_is_no_signal_for_the_command() {
     sandboxed(|sandbox| {
         // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps.
         let script = "trap 'exit 9' PIPE; for _ in 1 2 3; do setsid sh -c 'exit 0' 2>/dev/null; (sleep 0.01 &); done; sleep 0.2; exit 5";
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let mut command = init(sandbox, &["-wvvv", "bash", "-c", script]);
-        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer));
-        assert_eq!(running.wait(), 5);
+        for life in LIVES {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut command = init(sandbox, &[life, &["-wvvv", "bash", "-c", script]].concat());
+            let mut running =
+                Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer));
+            assert_eq!(running.wait(), 5, "{life:?}");
+        }
     });
 }
 
@@ -284,12 +303,15 @@ fn a_reader_that_went_away_is_no_signal_for_the_command() {
 fn the_starter_learns_that_the_command_runs() {
     sandboxed(|sandbox| {
         for (command, told) in [("sleep", "\n"), ("nonexistent", "")] {
-            let line = format!(
-                "{} --ready-fd 5 -- {command} 0 5>&1 >/dev/null",
-                init(sandbox, &[]).get_program().display()
-            );
-            let (_, out, _) = ended(Command::new("bash").args(["-c", &line]));
-            assert_eq!(out, told);
+            for life in LIVES {
+                let line = format!(
+                    "{} {} --ready-fd 5 -- {command} 0 5>&1 >/dev/null",
+                    init(sandbox, &[]).get_program().display(),
+                    life.join(" ")
+                );
+                let (_, out, _) = ended(Command::new("bash").args(["-c", &line]));
+                assert_eq!(out, told, "{life:?}");
+            }
         }
     });
 }
@@ -313,7 +335,7 @@ fn a_starter_that_reads_nothing_holds_nobody_up() {
 }
 
 #[test]
-fn without_proc_and_as_an_ordinary_user() {
+fn a_command_runs_without_proc_and_as_an_ordinary_user() {
     sandboxed(|sandbox| {
         let script =
             "mount -t tmpfs none /proc && exec setpriv --reuid user001 --regid user001 --clear-groups \"$@\"";
@@ -359,19 +381,22 @@ import time
 time.sleep(1000)
 "#;
         let script = sandbox.file("orphans.py", script);
-        let mut command = init(sandbox, &["/usr/bin/python3", script.to_str().unwrap()]);
-        let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
-        let mut out = running.0.stdout.take().unwrap();
-        let mut line = [0; 6];
-        out.read_exact(&mut line).unwrap();
-        let list = format!("/proc/{0}/task/{0}/children", running.pid());
-        let children = || fs::read_to_string(&list).unwrap().split(' ').count();
-        assert!(children() > 10_000, "{}", children());
-        drop(running.0.stdin.take());
-        // The command itself, and the end of the list.
-        until("they are reaped", || children() == 2);
-        process::signal(running.pid(), Signal::TERM);
-        assert_eq!(running.wait(), 143);
+        for life in &LIVES[..2] {
+            let mut command =
+                init(sandbox, &[life, &["/usr/bin/python3", script.to_str().unwrap()][..]].concat());
+            let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+            let mut out = running.0.stdout.take().unwrap();
+            let mut line = [0; 6];
+            out.read_exact(&mut line).unwrap();
+            let list = format!("/proc/{0}/task/{0}/children", running.pid());
+            let children = || fs::read_to_string(&list).unwrap().split(' ').count();
+            assert!(children() > 10_000, "{}", children());
+            drop(running.0.stdin.take());
+            // The command itself, and the end of the list.
+            until("they are reaped", || children() == 2);
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143);
+        }
     });
 }
 

@@ -32,7 +32,7 @@ fn identity(sandbox: &Sandbox, lines: &str) -> (u32, u32, Vec<u32>) {
 }
 
 #[test]
-fn users_and_groups_by_name_and_number() {
+fn the_app_is_the_user_and_groups_that_its_file_names() {
     sandboxed(|sandbox| {
         sandbox.append_to("/etc/group", GROUPS);
         let user: u32 = run("id", &["-u", "user001"]).trim().parse().unwrap();

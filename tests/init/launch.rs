@@ -53,7 +53,9 @@ fn a_user_that_pid_1_may_not_become_is_the_fault_of_uid() {
             let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
             blames(sandbox, &wrapper, &lines, lines[1], says);
             let hooks = ["chdir = /", "uid = user001", "no-new-privs = false", "exec-as-user = true", APP];
+            let sockets = ["listen = /run/scratch/socket", "uid = user001", "no-new-privs = false", APP];
             if capability != "setpcap" {
+                blames(sandbox, &wrapper, &sockets, sockets[1], says);
                 blames(sandbox, &wrapper, &hooks, hooks[1], says);
             }
         }

@@ -15,6 +15,7 @@ mod identity;
 mod jail;
 mod launch;
 mod limits;
+mod lives;
 mod mounts;
 mod personalities;
 mod reaping;

@@ -20,7 +20,7 @@ fn table(sandbox: &Sandbox, lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn filesystems_by_type_with_flags_and_data() {
+fn filesystems_are_mounted_by_type_with_flags_and_data() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         for (lines, place, parts) in [
@@ -210,7 +210,7 @@ fn below_a_plain_chroot_the_way_out_is_said() {
 }
 
 #[test]
-fn umount_with_all_below() {
+fn umount_rec_takes_all_below_along() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         // A place with a blank and a line break, which mountinfo escapes.
@@ -248,7 +248,7 @@ fn umount_finds_what_was_moved_and_what_is_named_from_the_working_directory() {
 }
 
 #[test]
-fn unmounting_what_is_not_mounted() {
+fn unmounting_what_is_not_mounted_fails_the_start() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         sandbox.fails("umount-asap = /ns/cow", &["asap #1: umount /ns/cow: ", "vassal.ini:2:"]);

@@ -105,7 +105,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 #[test]
-fn tini() {
+fn as_tini_it_does_what_tini_does() {
     sandboxed(|sandbox| {
         assert_same(sandbox, "tini", COMMANDS);
         assert_same(sandbox, "tini-static", COMMANDS);
@@ -182,7 +182,7 @@ fn tini() {
 }
 
 #[test]
-fn dumb_init() {
+fn as_dumb_init_it_does_what_dumb_init_does() {
     sandboxed(|sandbox| {
         assert_same(sandbox, "dumb-init", COMMANDS);
         assert_same(
@@ -239,7 +239,7 @@ fn dumb_init() {
 }
 
 #[test]
-fn catatonit() {
+fn as_catatonit_it_does_what_catatonit_does() {
     sandboxed(|sandbox| {
         assert_same(sandbox, "catatonit", COMMANDS);
         assert_same(
@@ -429,7 +429,7 @@ fn the_parents_death_reaches_tini() {
 }
 
 #[test]
-fn at_the_process_limit() {
+fn at_the_process_limit_it_fails_as_the_real_ones_do() {
     const LIMITED: &[&str] =
         &["setpriv", "--reuid", "user001", "--regid", "user001", "--clear-groups", "prlimit", "--nproc=1:1"];
     sandboxed(|sandbox| {
@@ -455,7 +455,7 @@ fn at_the_process_limit() {
 }
 
 #[test]
-fn catatonit_pauses() {
+fn as_catatonit_it_pauses_where_catatonit_does() {
     sandboxed(|sandbox| {
         for signal in [libc::SIGTERM, libc::SIGINT] {
             for program in [Command::new("catatonit"), sandbox.personality("catatonit")] {

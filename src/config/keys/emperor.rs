@@ -131,20 +131,20 @@ static OF_EMPERORS: &[Row] = &[
 
     key(Limits, "cgroup-opt", Value("FILE=VALUE"), "\
         write VALUE to FILE of each one's cgroup; may be repeated",
-        |to, it| cgroup_option(to, it)),
+        cgroup_option),
     key(Limits, "cgroup-optional", Flag, "go on without limits that cannot be had",
         |to, it| it.set(&mut to.plan.cgroups.is_optional, values::boolean)),
     key(Limits, "cpu-max", Value("PERCENT"), "processor time of each vassal, as 50% or 200%\n\
         Or QUOTA PERIOD.",
-        |to, it| cgroup_option(to, it)),
+        cgroup_option),
     key(Limits, "emperor-cgroup", Value("DIR"), "a directory of cgroups (v2), one per vassal\n\
         Each vassal gets one in it and starts there. What is left of a vassal in it is killed when it \
         ends. A vassal's own memory-max and the like apply to it as well.",
         |to, it| it.set_located(&mut to.plan.cgroups.directory, values::absolute)),
     key(Limits, "memory-max", Value("SIZE"), "memory of each vassal, as 512M or 2G",
-        |to, it| cgroup_option(to, it)),
+        cgroup_option),
     key(Limits, "pids-max", Value("COUNT"), "processes and threads of each vassal",
-        |to, it| cgroup_option(to, it)),
+        cgroup_option),
 
     key(Operation, "control", Value("PATH"), "command socket (default: /run/emperor.sock)\n\
         For 'emperor status', reload, stop and start; only root and the emperor's own user can use it.",

@@ -88,7 +88,7 @@ static OF_VASSALS: &[Row] = &[
     key(User, "cap", Value("LIST"), "capabilities that the app keeps\n\
         Where it runs as another user. Names as in capabilities(7), with or without cap_, or numbers, \
         separated by commas.",
-        KEPT_CAPABILITIES, |to, it| capabilities(to, it)),
+        KEPT_CAPABILITIES, capabilities),
     key(User, "cap-drop", Value("LIST"), "capabilities that the app cannot have; or all\n\
         Whoever it is. They are taken from all its sets, the bounding set too, so that no program it \
         executes brings them back.",
@@ -143,12 +143,12 @@ static OF_VASSALS: &[Row] = &[
         The flags are rec, detach (or lazy), force and nofollow."),
 
     key(Mountpoints, "mount-check", Value("PATH"), "the same as mountpoint-check",
-        CHECKS, |to, it| mountpoint_check(to, it)),
+        CHECKS, mountpoint_check),
     key(Mountpoints, "mountpoint-check", Value("PATH"), "\
         end the instance when PATH does not answer; may be repeated\n\
         PATH must be a mount that answers: before the app starts, and for as long as it runs. What else \
         can follow says mountpoint-lost.",
-        CHECKS, |to, it| mountpoint_check(to, it)),
+        CHECKS, mountpoint_check),
     key(Mountpoints, "mountpoint-check-interval", Value("TIME"), "time between two checks (default: 2s)\n\
         A dead daemon and an unmount are noticed at once, whatever it is; only a filesystem that hangs \
         waits for it.",
@@ -159,7 +159,7 @@ static OF_VASSALS: &[Row] = &[
         destroy ends the instance. remount runs the commands of the phase that mounted it again and \
         restarts the app. hook:ACTION does something, as in hook-PHASE, and the app goes on.",
         fresh_for("from or to remount", "mountpoint-lost", |old, new| old.remounts() != new.remounts()),
-        |to, it| mountpoint_lost(to, it)),
+        mountpoint_lost),
     key(Mountpoints, "mountpoint-timeout", Value("TIME"), "time to appear at the start (default: 30s)",
         NextApp, |to, it| it.set(&mut to.plan.mountpoints.timeout, values::duration)),
 
@@ -176,7 +176,7 @@ static OF_VASSALS: &[Row] = &[
         host; :PORT is every host of ours. The app gets it as descriptor 3 and so on (LISTEN_FDS). A \
         number is the length of the queue, as in uWSGI (default: 1024). uWSGI's own sockets are handled \
         alike where it can take them over: all with one protocol.",
-        SOCKETS, |to, it| listen(to, it)),
+        SOCKETS, listen),
     key(Sockets, "reuse-port", Flag, "let others bind the same ports",
         SOCKETS, |to, it| it.set(&mut to.sockets.reuse_port, values::boolean)),
 
@@ -199,13 +199,13 @@ static OF_VASSALS: &[Row] = &[
         fresh("cgroup", |old, new| differ(&old.resources.cgroups, &new.resources.cgroups)),
         |to, it| it.add_located(&mut to.plan.resources.cgroups, values::absolute)),
     key(Limits, "cgroup-opt", Value("FILE=VALUE"), "write VALUE to FILE of its cgroups; may be repeated",
-        CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
+        CGROUP_OPTIONS, cgroup_option),
     key(Limits, "cgroup-optional", Flag, "go on without limits that cannot be had",
         fresh("cgroup-optional", |old, new| old.resources.cgroup_optional != new.resources.cgroup_optional),
         |to, it| it.set(&mut to.plan.resources.cgroup_optional, values::boolean)),
     key(Limits, "cpu-max", Value("PERCENT"), "processor time, as 50% or 200%; needs a cgroup\n\
         Or QUOTA PERIOD.",
-        CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
+        CGROUP_OPTIONS, cgroup_option),
     key(Limits, "limit-as", Value("MEGABYTES"), "limit of the app's address space",
         NextApp, |to, it| limit(to, it, Limited::AddressSpace, MEGABYTE)),
     key(Limits, "limit-nofile", Value("COUNT"), "limit of the app's open files",
@@ -213,7 +213,7 @@ static OF_VASSALS: &[Row] = &[
     key(Limits, "limit-nproc", Value("COUNT"), "limit of the processes of the app's user",
         NextApp, |to, it| limit(to, it, Limited::Processes, 1)),
     key(Limits, "memory-max", Value("SIZE"), "memory of the vassal, as 512M; needs a cgroup",
-        CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
+        CGROUP_OPTIONS, cgroup_option),
     key(Limits, "nice", Value("NUMBER"), "the app's nice value, -20 (first) to 19 (last)\n\
         Of the app and what it starts, not of hooks.",
         fresh_for("from or to none", "nice", |old, new| {
@@ -227,7 +227,7 @@ static OF_VASSALS: &[Row] = &[
             it.set_located(&mut to.plan.resources.oom_score_adj, |text| values::between(text, -1000, 1000));
         }),
     key(Limits, "pids-max", Value("COUNT"), "processes and threads; needs a cgroup",
-        CGROUP_OPTIONS, |to, it| cgroup_option(to, it)),
+        CGROUP_OPTIONS, cgroup_option),
 ];
 
 const fn of_command(name: &'static str, takes: Takes, text: &'static str) -> Row {

@@ -2,47 +2,58 @@
 
 use std::ffi::{OsStr, OsString};
 
+use rustix::process::Pid;
+
 use crate::config::plan::EnvChange;
 use crate::sys::exec::Strings;
 use crate::world;
 
-/// Variables that name the process which they are for, by its pid: sockets it was started with (sd_listen_fds(3)), and how
-/// often it is to say that it is alive (sd_watchdog_enabled(3)).
-const PID_VARIABLES: [&str; 2] = [LISTEN_PID, "WATCHDOG_PID"];
-const LISTEN_PID: &str = "LISTEN_PID";
+/// Variables that name the process they are for, by its pid: the one that gets the sockets
+/// (sd_listen_fds(3)), the one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd
+/// has started (systemd.exec(5)).
+const PID_VARIABLES: [&str; 3] = [LISTEN_PID, "WATCHDOG_PID", "SYSTEMD_EXEC_PID"];
 
-/// Says the same as `LISTEN_PID` of the same process in another way, and cannot be known before that process is there.
-const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
+/// The process that gets the sockets.
+pub const LISTEN_PID: &str = "LISTEN_PID";
 
-/// The environment of a child. What this process was started with is not even copied as long as nothing is changed.
+/// The same as `LISTEN_PID`, as the inode of a pidfd. It is removed with it, as the child's is not known
+/// before the child exists.
+pub const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
+
+/// The environment of a child. That of this process is not copied as long as nothing is changed.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// All variables; `None` for those that this process was started with.
+    /// All variables; `None` for the environment that this process was started with.
     changed: Option<Vec<(OsString, OsString)>>,
-    /// Variables whose value is the pid of the child.
+    /// Names of variables whose value is the pid of the child.
     pid_variables: Vec<&'static str>,
 }
 
 impl Environment {
-    /// What this process was started with. A variable that names this process names the child instead: a command stands in
-    /// for the process that its starter has started.
-    pub fn inherited() -> Self {
+    /// The environment that this process was started with. A variable that names `started`, the process that
+    /// the starter has started, names the child instead: a command stands in for that process.
+    pub fn inherited(started: Pid) -> Self {
         let mut new = Self::default();
-        let own = std::process::id().to_string();
+        let started = started.to_string();
         for name in PID_VARIABLES {
-            if std::env::var_os(name).is_some_and(|pid| pid == *own) {
-                new.set(OsStr::new(name), None);
-                new.set(OsStr::new(LISTEN_PIDFDID), None);
-                new.pid_variables.push(name);
+            if std::env::var_os(name).is_some_and(|pid| pid == *started) {
+                new.name_child(name);
             }
         }
         new
     }
 
-    /// From now on the child has its sockets from us: `LISTEN_PID` is its own pid.
+    /// Adds `LISTEN_PID` for sockets that this process passes to the child.
     pub fn has_sockets(&mut self) {
-        self.set(OsStr::new(LISTEN_PID), None);
-        self.pid_variables.push(LISTEN_PID);
+        self.name_child(LISTEN_PID);
+    }
+
+    fn name_child(&mut self, name: &'static str) {
+        if name == LISTEN_PID {
+            self.set(OsStr::new(LISTEN_PIDFDID), None);
+        }
+        self.set(OsStr::new(name), None);
+        self.pid_variables.push(name);
     }
 
     /// Removes variables.
@@ -58,7 +69,7 @@ impl Environment {
         all.extend(value.map(|value| (name.to_owned(), value)));
     }
 
-    /// Makes changes of the configuration, in order.
+    /// Makes the changes that the configuration asks for, in order.
     pub fn change(&mut self, changes: &[EnvChange]) {
         for change in changes {
             match change {
@@ -68,7 +79,7 @@ impl Environment {
         }
     }
 
-    /// Where programs are looked for, if that is said.
+    /// The directories in which programs are searched for, if there is a `PATH`.
     pub fn path(&self) -> Option<OsString> {
         match &self.changed {
             None => std::env::var_os("PATH"),
@@ -76,7 +87,7 @@ impl Environment {
         }
     }
 
-    /// The environment block, before the child is created.
+    /// The environment block, built before the child is created.
     pub fn strings(&self) -> Strings {
         match &self.changed {
             None => Strings::inherited_environment(),
@@ -84,7 +95,7 @@ impl Environment {
         }
     }
 
-    /// In the child: the environment block with the child's own pid, where that differs.
+    /// In the child: the environment block with the child's pid; `None` if no variable has it.
     pub fn strings_of_child(&self) -> Option<Strings> {
         if self.pid_variables.is_empty() {
             return None;

@@ -1,4 +1,5 @@
-//! What keeps a child from its work: the step that failed, and the key of the configuration that asked for it.
+//! What keeps a child from its work: the step that failed, and the key of the configuration that asked for
+//! it.
 
 use crate::config::plan::{Action, Hook, Limited, Located, Location, Phase, VassalPlan};
 use crate::error::Error;
@@ -73,7 +74,8 @@ impl Failure {
         Some(Self { step, error: Error::from_bytes(error)?, status: status.into() })
     }
 
-    /// The key that asked for the step that failed, with its place; `None` for the work itself, and where no key did.
+    /// The key that asked for the step that failed, with its place; `None` for the work itself, and where no
+    /// key did.
     pub fn key(&self, plan: &VassalPlan) -> Option<String> {
         let (key, at) = self.step.asked_for_by(plan)?;
         Some(format!("{at}: {key}"))

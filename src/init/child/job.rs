@@ -1,8 +1,9 @@
-//! The command of an entrypoint as a job: how it is started, and how signals and the terminal reach it.
+//! The command of an entrypoint as a job: how signals and the terminal reach it.
 //!
-//! In a process group of its own ([`Standing::Group`]) it is to its terminal what a job is to a shell's. It is
-//! brought to the foreground if that is where we are. When the terminal stops it (Ctrl-Z), we stop too, with our own
-//! process group, so that the shell that waits for us sees it; `fg` then continues us, and we it.
+//! In a process group of its own ([`Standing::Group`]) the command is a job, as a shell has jobs. It is
+//! brought to the foreground if we are in the foreground. When the terminal stops the command (Ctrl-Z), we
+//! stop too, with our own process group, so that the shell that waits for us sees it; `fg` continues us, and
+//! we continue the command.
 
 use std::rc::Rc;
 
@@ -13,20 +14,21 @@ use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::init::child::foreground::{Stand, Terminal};
 use crate::sys::{signal, terminal};
 
-/// A command that was started: how it is reached.
+/// A command that was started.
 pub struct Job {
     entry: Rc<Entrypoint>,
     pid: Pid,
-    /// Whether it can be stopped from a terminal.
+    /// Whether a terminal can stop it.
     has_terminal: bool,
-    /// Whether we handed on a request to stop: then nobody but who sent it continues it.
+    /// Whether a stop signal was handed on. Then we do not continue the command: the sender of the signal
+    /// does.
     stop_was_sent: bool,
-    /// Signals that came from our letting go of the terminal, and are for nobody.
+    /// Signals that the kernel sends us for letting go of the terminal. They are not for the command.
     unwanted: Vec<i32>,
 }
 
 impl Job {
-    /// A process that has taken this stand.
+    /// The command, once its process exists.
     pub fn of(entry: Rc<Entrypoint>, pid: Pid, stand: Stand) -> Self {
         let has_terminal = stand.terminal.is_some();
         Self { entry, pid, has_terminal, stop_was_sent: false, unwanted: stand.unwanted }
@@ -36,10 +38,11 @@ impl Job {
         self.pid.as_raw_pid()
     }
 
-    /// Hands a signal on, as the rewrites have it; returns what it became.
+    /// Hands a signal on, rewritten if the starter asked for that; returns the signal that was sent, 0 for
+    /// none.
     ///
     /// # Errors
-    /// ESRCH when the process has just ended, EPERM when it became somebody else's.
+    /// ESRCH when the process has just ended, EPERM when it is another user's by now.
     pub fn forward(&mut self, number: i32) -> Result<i32, Errno> {
         if let Some(at) = self.unwanted.iter().position(|&unwanted| unwanted == number) {
             self.unwanted.swap_remove(at);
@@ -50,27 +53,27 @@ impl Job {
         let mut whole_group = self.entry.to_group;
         if rewritten == libc::SIGCONT {
             self.stop_was_sent = false;
-            // The terminal stopped all of it.
+            // The terminal has stopped the whole group.
             whole_group |= self.has_terminal;
             self.come_to_foreground();
         }
         let target = if whole_group { -self.raw_pid() } else { self.raw_pid() };
         let result = if rewritten == 0 { Ok(()) } else { signal::kill(target, rewritten) };
         if self.entry.suspends && signal::STOPS.contains(&number) {
-            // Has no effect on a PID 1.
+            // This has no effect on a PID 1.
             let _ = signal::kill(rustix::process::getpid().as_raw_pid(), libc::SIGSTOP);
         }
         result.map(|()| rewritten)
     }
 
-    /// A shell has brought us to the foreground: the command is what it means.
+    /// Brings the command to the foreground if a shell has brought us there.
     fn come_to_foreground(&self) {
         if self.has_terminal {
             Terminal::open().hand_over(terminal::own_group(), self.raw_pid());
         }
     }
 
-    /// After a SIGCHLD: if the terminal has stopped the command, we stop as well.
+    /// After a SIGCHLD: stops this process, too, if the terminal has stopped the command.
     pub fn look_for_stop(&self) {
         if !self.has_terminal {
             return;
@@ -82,26 +85,27 @@ impl Job {
         };
         let terminal = Terminal::open();
         if number != libc::SIGTSTP && terminal.has_in_foreground(terminal::own_group()) {
-            // A shell brings a running job to the foreground without a signal: the first that the command hears of it
-            // is that it may not read yet.
+            // A shell brings a running job to the foreground without a signal. The command then is stopped at
+            // its first read, since it is not in the foreground yet.
             terminal.hand_over(terminal::own_group(), self.raw_pid());
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
             return;
         }
         drop(terminal);
-        // For our whole job. The kernel decides whether it stops us: not if we are PID 1, nor if nobody could continue us.
+        // To our whole process group. The kernel does not stop us if we are PID 1, or if no process could
+        // continue us.
         let _ = signal::kill(0, number);
         signal::let_through(number);
         let is_resumed = signal::is_pending(libc::SIGCONT);
-        // Nor will anybody continue the command then: without us the kernel would not have let it stop. From a
-        // terminal of another pid namespace we were called by a process outside, which did stop.
+        // If it did not stop us, no process will continue the command, which only our being there has let the
+        // kernel stop. On a terminal of another pid namespace the process that waits outside has stopped.
         let is_alone = !is_resumed && terminal::own_group() != 0;
         if is_alone && number == libc::SIGTSTP && !self.stop_was_sent {
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
         }
     }
 
-    /// When the command has ended: the terminal comes back to us, for whoever comes after us in a script.
+    /// Takes the terminal back when the command has ended, for the commands that follow in a script.
     pub fn give_terminal_back(&self) {
         let own = terminal::own_group();
         if self.has_terminal && own != 0 {
@@ -109,10 +113,10 @@ impl Job {
         }
     }
 
-    /// Signals the command's process group; ours is spared.
+    /// Signals the command's process group, unless it is ours, too.
     pub fn signal_group(&self, number: i32) {
         if self.entry.standing != Standing::Shared {
-            // ESRCH: nobody is left in it.
+            // ESRCH: the group has no process any more.
             let _ = signal::kill(-self.raw_pid(), number);
         }
     }

@@ -32,7 +32,8 @@ const REPORT_MAX: usize = 1024;
 /// Where children run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Workdir {
-    /// Where we were started. Nobody chose it, so a user who may not go there runs in the root directory.
+    /// Where PID 1 was started. The configuration does not ask for it, so a user who may not go there runs in
+    /// the root directory.
     Inherited(PathBuf),
     /// Where the configuration says.
     Chosen(PathBuf),
@@ -57,39 +58,44 @@ impl Workdir {
     }
 }
 
-/// What a child is to be before it does its work.
+/// The state that a child takes on before it does its work.
 pub struct Launch<'a> {
     /// Whom to become; `None` stays.
     pub identity: Option<&'a Identity>,
-    /// What limits it from then on, and all it will ever execute.
+    /// The limits of its privileges, which also hold for every program that it executes.
     pub confinement: Option<Confinement>,
     /// Where to run; `None` stays where we are.
     pub workdir: Option<&'a Workdir>,
     /// The environment of a program.
     pub environment: &'a Environment,
+    /// Whether the variables that name a process by its pid name this child. For other children they are not
+    /// set.
+    pub is_named: bool,
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,
     /// Whether it leads a process group of its own, so that it can be ended with all it started.
     pub own_group: bool,
-    /// Whether it dies when we do. In a pid namespace the kernel sees to that.
+    /// Whether the kernel kills it when PID 1 dies. In a pid namespace of its own PID 1 takes everything
+    /// along anyway.
     pub dies_with_us: bool,
-    /// For the command of an entrypoint: where it stands. Such a child has all descriptors that we were started with.
+    /// For the command of an entrypoint: its process group or session. Such a child inherits all descriptors
+    /// that this process was started with.
     pub stand: Option<&'a Stand>,
-    /// The exit statuses of a child that cannot execute its program, where they are not those of a shell.
+    /// The exit statuses for a program that cannot be executed; `None` for those of a shell.
     pub unexecutable: Option<Unexecutable>,
     /// Descriptors it inherits under the same numbers.
     pub passed: &'a [BorrowedFd<'a>],
-    /// Listening sockets it gets from descriptor 3 on; these, and what is passed, have higher numbers.
+    /// Listening sockets it gets from descriptor 3 on. They and `passed` have higher numbers in this process.
     pub sockets: &'a [Socket],
-    /// How much it may use; `None` for as much as we.
+    /// Its resource limits; `None` to keep ours.
     pub resources: Option<&'a ResourcePlan>,
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
-    /// A signal that it must not ignore because we did.
+    /// A signal whose disposition is set to the default, also if we were started with that signal ignored.
     pub heard: Option<i32>,
 }
 
-/// A child that was created; whether it got to its program is known when it has ended.
+/// A child that was created.
 #[derive(Debug)]
 pub struct Launched {
     /// Its process.
@@ -97,16 +103,16 @@ pub struct Launched {
     report: Report,
 }
 
-/// How a child tells how far it has come.
+/// How a child reports its progress.
 #[derive(Debug)]
 enum Report {
     /// By this pipe, which is closed when its program takes over.
     Pipe(OwnedFd),
-    /// It executed its program before we went on, or failed.
+    /// Its progress is known: it had executed its program, or had failed, before its creation returned.
     Known(Result<(), Failure>),
 }
 
-/// In a child: what it has to say, or its failure.
+/// The result of a child's work, or its failure.
 type Outcome = Result<String, Failure>;
 
 /// Makes an error the failure of a step.
@@ -118,7 +124,7 @@ impl Launch<'_> {
     /// Creates a child that executes a program, which is searched for in PATH.
     ///
     /// # Errors
-    /// No process or pipe to be had. What fails later, in the child, is told by [`Launched::progress`].
+    /// There is no process or pipe. [`Launched::progress`] tells what fails later, in the child.
     pub fn program(&self, argv: &[OsString]) -> Result<Launched> {
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let (argv, envp) = (Strings::new(argv), self.environment.strings());
@@ -132,7 +138,7 @@ impl Launch<'_> {
         })
     }
 
-    /// Whether there is nothing to be done in the child that may fail or wait for something.
+    /// Whether the child does nothing before the exec that may fail or wait.
     fn needs_nothing(&self) -> bool {
         self.identity.is_none_or(Identity::is_unchanged)
             && self.confinement.is_none_or(|confinement| confinement.is_none())
@@ -144,7 +150,8 @@ impl Launch<'_> {
             && !self.dies_with_us
     }
 
-    /// A child that shares our memory until it executes its program: copying it would be most of what a start costs.
+    /// Creates a child that shares our memory until it executes its program. A copy of the memory would be
+    /// most of the cost of a start.
     fn spawn(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Result<Launched> {
         let mut known = Ok(());
         let pid = spawn::spawn(|| {
@@ -177,7 +184,8 @@ impl Launch<'_> {
         }
     }
 
-    /// Creates a child that does `work` and ends. What the work returns is told by [`Launched::progress`].
+    /// Creates a child that does `work` and ends. [`Launched::progress`] tells the text that the work
+    /// returns.
     ///
     /// # Errors
     /// As [`Launch::program`].
@@ -197,7 +205,8 @@ impl Launch<'_> {
         match clone3(0).context("start", name.display())? {
             Side::Parent(child) => {
                 if self.own_group {
-                    // Here too: it may have to be killed before it comes to it. Later (EACCES) it has done it.
+                    // Also here, as the group may have to be killed before the child creates it. EACCES means
+                    // that it has.
                     let _ = rustix::process::setpgid(Some(child.pid), Some(child.pid));
                 }
                 Ok(Launched { pid: child.pid, report: Report::Pipe(report) })
@@ -216,7 +225,7 @@ impl Launch<'_> {
         }
     }
 
-    /// In the child: everything up to its work.
+    /// In the child: takes on its state.
     fn prepare(&self, parent: Pid) -> Result<(), Failure> {
         if self.own_group {
             // Cannot fail for a process that has just been created.
@@ -231,11 +240,12 @@ impl Launch<'_> {
             dropped.map_err(|DropError { part, error }| Failure::of_setup(Step::Drop(part), error))?;
         }
         if self.dies_with_us {
-            // After the last change of identity, which would clear it.
+            // After the last change of identity, which would clear it (prctl(2)).
             let set = clone::die_with(parent).context("set", "the parent death signal");
             set.map_err(of_step(Step::ParentDeath))?;
         }
-        // As the user: root must not be led where the user may not go, nor into a mount only the user can enter.
+        // As the user: root could be led to where the user may not go, and cannot enter a mount of the
+        // user's.
         if let Some(workdir) = self.workdir {
             workdir.enter().map_err(of_step(Step::Workdir))?;
         }
@@ -263,13 +273,13 @@ impl Launch<'_> {
         }
     }
 
-    /// Returns only if that fails.
+    /// Executes the program; returns only on failure.
     fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
         let path = self.environment.path();
         let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
         self.heard.into_iter().for_each(signal::set_default);
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
-        let of_child = self.environment.strings_of_child();
+        let of_child = if self.is_named { self.environment.strings_of_child() } else { None };
         exec_in_path(program, path, script, argv, of_child.as_ref().unwrap_or(envp))
     }
 }
@@ -283,7 +293,8 @@ impl Launched {
         }
     }
 
-    /// How far the child has come. It says nothing and closes the pipe when its program takes over.
+    /// How far the child has come. Its end of the pipe is closed without a report when it executes its
+    /// program.
     pub fn progress(&self) -> Progress {
         let pipe = match &self.report {
             Report::Known(Ok(())) => return Progress::AtWork,
@@ -302,15 +313,15 @@ impl Launched {
     }
 }
 
-/// What a child has come to.
+/// How far a child has come.
 #[derive(Debug)]
 pub enum Progress {
     /// It has not executed its program yet.
     Preparing,
-    /// Its program runs, or its action was done.
+    /// Its program runs, or its work is done without a result.
     AtWork,
     /// Its work is done, with this result.
     Said(String),
-    /// What kept it from that.
+    /// It failed before its program, or in its work.
     Failed(Failure),
 }

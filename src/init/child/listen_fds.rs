@@ -1,5 +1,5 @@
-//! Listening sockets of the app, passed by the protocol of sd_listen_fds(3): descriptors from 3 on, and variables that say
-//! how many there are and whose they are.
+//! Listening sockets of the app, passed by the protocol of sd_listen_fds(3): descriptors from 3 on, and
+//! variables that say how many there are and whose they are.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! What the starter of a command is told: warnings, and what happens if it wants to know that much.
+//! Lines for the starter of a command: warnings, and more where it asks for that (`-v`).
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub const COMMAND: u32 = 2;
 /// The verbosity from which on each signal and each child is told.
 pub const EVERYTHING: u32 = 3;
 
-/// We are told of our parent's death, if that was asked for.
+/// Has the kernel send a signal when the parent dies, if the starter asked for one.
 pub fn follow_parent(entry: &Entrypoint) {
     if let Some(number) = entry.parent_death {
         let set = rustix::process::set_parent_process_death_signal(Signal::from_named_raw(number));
@@ -26,8 +26,8 @@ pub fn follow_parent(entry: &Entrypoint) {
     }
 }
 
-/// Tells the starter that the command runs, and closes the descriptor it waits at. Where there is no room for that, nobody
-/// listens: we do not wait.
+/// Tells the starter that the command runs, and closes the descriptor for that. A pipe without room is not
+/// waited for.
 pub fn tell_ready(number: i32) {
     let told = fd::inherited(number).and_then(|fd| {
         let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
@@ -41,20 +41,20 @@ pub fn tell_ready(number: i32) {
     }
 }
 
-/// An orphan has ended.
+/// Tells of the end of an orphan.
 pub fn say_reaped(entry: &Entrypoint, child: &Reaped) {
     let level = if entry.warns_of_orphans { WARNINGS } else { EVERYTHING };
     say(entry, level, format_args!("reaped pid {}: {}", child.pid, child.status));
 }
 
-/// A failure that is no reason to end.
+/// Tells of a failure after which the life goes on.
 pub fn warn_of<T>(entry: &Entrypoint, result: Result<T>) {
     if let Err(error) = result {
         say(entry, WARNINGS, format_args!("{error}"));
     }
 }
 
-/// A line for whoever wants to know that much.
+/// Writes a line if the verbosity is at least `level`.
 pub fn say(entry: &Entrypoint, level: u32, message: fmt::Arguments<'_>) {
     if entry.verbosity >= level {
         if entry.chats_on_stdout && level > WARNINGS {

@@ -1,7 +1,10 @@
-//! Dead children, and the end of all living ones.
+//! Reaping dead children, and signalling living ones.
 
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open};
 
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::WaitStatus;
@@ -10,15 +13,14 @@ use crate::sys::signal;
 /// A child that has ended and was reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
-    /// Which one.
+    /// Its pid.
     pub pid: Pid,
     /// How it ended.
     pub status: WaitStatus,
 }
 
-/// Reaps every child that has ended by now. One SIGCHLD can stand for many deaths.
-///
-/// The flag tells whether children are left, living ones.
+/// Reaps every child that has ended by now, as one SIGCHLD can stand for many deaths. The flag tells whether
+/// living children are left.
 pub fn drain() -> (Vec<Reaped>, bool) {
     let mut reaped = Vec::new();
     loop {
@@ -34,14 +36,33 @@ pub fn drain() -> (Vec<Reaped>, bool) {
     }
 }
 
-/// Signals everything that is left below us; false if that is nobody we know of.
+/// Whether a process is a child of ours, as far as the kernel tells.
+pub fn is_child(pid: Pid) -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    !matches!(rustix::process::waitid(WaitId::Pid(pid), looking), Err(Errno::CHILD))
+}
+
+/// How a child that is not reaped yet has ended; waits up to `time` for its end.
+pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
+    if let (false, Ok(pidfd)) = (time.is_zero(), pidfd_open(pid, PidfdFlags::empty())) {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        // An error means the same as no end, which is seen below.
+        let _ = poll(&mut fds, Timespec::try_from(time).ok().as_ref());
+    }
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let status = rustix::process::waitid(WaitId::Pid(pid), looking).ok()??;
+    let exited = status.exit_status().map(WaitStatus::Exited);
+    exited.or(status.terminating_signal().map(WaitStatus::Signaled))
+}
+
+/// Signals all descendants; false if none was found.
 ///
-/// As PID 1 that is every process of the pid namespace. Otherwise it is our descendants: we are their subreaper, so those
-/// that were missed turn up as our children later.
+/// For a PID 1 that is every process of the pid namespace. Another process is a subreaper, so descendants
+/// that were missed become its children later.
 pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
     let own = rustix::process::getpid();
     if own.is_init() {
-        // ESRCH: nobody is left.
+        // ESRCH: there is no process any more.
         return signal::kill_everyone(signal).is_ok();
     }
     let below = procfs.below_us(&[]);
@@ -49,7 +70,7 @@ pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
     !below.is_empty()
 }
 
-/// Signals processes that [`Procfs`] found.
+/// Signals processes that [`Procfs`] has found.
 pub fn kill(pids: &[Pid], signal: i32) {
     for pid in pids {
         // ESRCH: it has just ended.

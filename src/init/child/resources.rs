@@ -1,4 +1,4 @@
-//! How much the app alone may use: its resource limits and its nice value.
+//! The resource limits and the nice value of the app.
 
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
 
@@ -6,11 +6,11 @@ use crate::config::plan::{Limit, Limited, ResourcePlan};
 use crate::error::{Context, Result};
 use crate::init::child::failure::{Failure, Step};
 
-/// Takes it on for the calling process, which is to become the app.
+/// Sets them for the calling process, which is to become the app.
 ///
 /// # Errors
-/// EPERM for more than our own hard limit (setrlimit(2)); EACCES for a lower nice value without `CAP_SYS_NICE`
-/// (setpriority(2)).
+/// EPERM for more than the present hard limit (setrlimit(2)); EACCES for a lower nice value without
+/// `CAP_SYS_NICE` (setpriority(2)).
 pub fn take_on(plan: &ResourcePlan) -> Result<(), Failure> {
     for limit in &plan.limits {
         let limit = limit.value;
@@ -23,7 +23,7 @@ pub fn take_on(plan: &ResourcePlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A limit of 0 is none, as for uWSGI.
+/// Sets one resource limit. A value of 0 sets none, as in uWSGI.
 fn limit_to(Limit { resource, value }: Limit) -> Result<()> {
     let (resource, what) = match resource {
         Limited::AddressSpace => (Resource::As, "address space"),

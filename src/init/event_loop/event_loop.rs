@@ -287,6 +287,7 @@ impl EventLoop {
                 continue;
             }
             any = true;
+            // Before there is an app, everything is left behind by hooks.
             let is_helper = self.app.is_none() || self.helper_pids.contains(&child.pid);
             self.helper_pids.retain(|&pid| pid != child.pid);
             match (&mut self.app, &mut self.awaited) {

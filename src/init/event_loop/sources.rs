@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
 use crate::sys::signal::{self, Signal, SignalFd};
@@ -26,6 +26,8 @@ pub struct Sources {
     /// Opened when something else is to be waited for at the same time. The init of a command that needs
     /// nothing prepared has no descriptor of its own.
     signals: Option<SignalFd>,
+    /// Whether it was told that no call to wait for signals works.
+    is_deaf: bool,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
@@ -60,7 +62,7 @@ pub enum NewFile {
 impl Sources {
     /// All signals are blocked already; `link` leads to the emperor.
     pub fn new(link: Option<OwnedFd>) -> Self {
-        Self { signals: None, link, mounts: None, mounts_quiet_until: None }
+        Self { signals: None, is_deaf: false, link, mounts: None, mounts_quiet_until: None }
     }
 
     /// From now on waits for changes of the mount table too, as it is seen from the present root.
@@ -110,10 +112,16 @@ impl Sources {
                     return heard;
                 }
             }
-            self.signals = SignalFd::new().ok();
+            match SignalFd::new().context("create", "the signal descriptor") {
+                Ok(signals) => self.signals = Some(signals),
+                Err(error) if !self.is_deaf => {
+                    crate::log!("{error}: signals are not heard");
+                    self.is_deaf = true;
+                }
+                Err(_) => {}
+            }
         }
-        // Where there is no way to wait for signals, it neither hangs nor spins: dead children are looked for
-        // regularly.
+        // A deaf process neither hangs nor spins: it looks for dead children every now and then.
         let time =
             if self.signals.is_some() { time } else { Some(time.map_or(BLIND, |time| time.min(BLIND))) };
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();

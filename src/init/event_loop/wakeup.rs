@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::init::event_loop::sources::NewFile;
-use crate::init::watch::mountpoints::Lost;
+use crate::init::watch::checked_path::Lost;
 use crate::protocol::WaitStatus;
 use crate::signal_names;
 use crate::sys::signal;

@@ -28,7 +28,7 @@ use crate::init::life::setup::{run_again, run_phase};
 use crate::init::outcome::End;
 use crate::init::steps::{action, hooks};
 use crate::init::vassal::Vassal;
-use crate::init::watch::mountpoints::{Lost, Maker};
+use crate::init::watch::checked_path::{Lost, Maker};
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;

@@ -17,7 +17,7 @@ use crate::init::life::shutdown::{
 use crate::init::outcome::End;
 use crate::init::steps::hooks::{self, Failed};
 use crate::init::vassal::Vassal;
-use crate::init::watch::mountpoints::{Lost, Maker};
+use crate::init::watch::checked_path::{Lost, Maker};
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, WaitStatus};
 use crate::signal_names;
@@ -39,7 +39,7 @@ enum Stage {
 enum Patience {
     /// It is killed.
     KillAt(Instant),
-    /// It was killed, and is stuck in the kernel.
+    /// It was killed, and is given up when it has not ended by then.
     GiveUpAt(Instant),
 }
 
@@ -116,7 +116,14 @@ pub fn serve(vassal: &mut Vassal) -> End {
             }
         }
         if stage.patience().is_some_and(|patience| is_out_of_patience(vassal, patience)) {
-            crate::log!("the app survives SIGKILL: it is stuck in the kernel, and left there");
+            if let Some(app) = vassal.events.living_app() {
+                // Its state tells why: stuck in the kernel (D), or another user's by now.
+                let app = vassal.jail.procfs.describe(app.launched.pid);
+                crate::log!(
+                    "the app has not ended {} after SIGKILL, and is left: {app}",
+                    Elapsed(KILL_GRACE)
+                );
+            }
             return End::Stopped(match stage {
                 Stage::Stopping { request, .. } => Some(request),
                 Stage::Running | Stage::Restarting { .. } | Stage::Remounting { .. } => None,

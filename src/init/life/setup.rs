@@ -19,7 +19,7 @@ use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
 use crate::init::steps::{app, cgroups, hooks, owner, root, sockets};
 use crate::init::vassal::Vassal;
-use crate::init::watch::mountpoints::Maker;
+use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops;
@@ -128,6 +128,7 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
+    vassal.events.mountpoints.note_daemons();
     if identity.is_ordinary() && !plan.app.is_privileged() {
         let reduced = capabilities::reduce_pid1(plan.start_rights(), mount_power(vassal));
         step("privilege drop", reduced)?;

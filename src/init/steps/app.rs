@@ -1,4 +1,4 @@
-//! The app of a vassal: how it is started, and what it tells of itself.
+//! The start of the app.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -24,7 +24,8 @@ use crate::protocol::{FromVassal, SetupFailure, WaitStatus};
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
-/// Creates the process of the app. It is not the app before it has executed its program: see [`await_program`].
+/// Creates the process of the app. It is not the app before it has executed its program: see
+/// [`await_program`].
 pub fn start(
     events: &mut EventLoop,
     jail: &mut Jail,
@@ -73,7 +74,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         }
         match paused {
             Ok(()) => {}
-            // Its program is on a filesystem that hangs: the main loop knows what to do.
+            // Its program may be on a filesystem that hangs. The main loop stops it.
             Err(interruption @ Interruption::Stop(_)) => {
                 events.put_interruption_back(interruption);
                 return Ok(());
@@ -99,13 +100,13 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
     Ok(())
 }
 
-/// There is no process for the command.
+/// The end of a command for which there is no process.
 fn unborn(error: &Error, status: i32) -> End {
     let (what, errno) = (error.to_string(), error.errno());
     End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), status)
 }
 
-/// The app could not be executed, or not even prepared for it: told with the key that is to blame.
+/// The end of an app that could not be executed, or not be prepared for that, with the key that is to blame.
 fn not_started(plan: &VassalPlan, failure: &Failure) -> End {
     let app = || format!("{}: {}", plan.app_source.at, plan.app_source.key);
     let error = &failure.error;
@@ -114,7 +115,8 @@ fn not_started(plan: &VassalPlan, failure: &Failure) -> End {
     End::Setup(Box::new(setup), failure.status)
 }
 
-/// What the app can announce itself with. A command keeps what its starter gave it for that, unless a hook waits for it.
+/// Opens the channels by which the app can say that it is ready. A command has those of its starter, unless a
+/// hook waits for it to be ready.
 fn offer(events: &EventLoop, jail: &Jail, plan: &VassalPlan, above: i32) -> Result<(Listener, Offer)> {
     let is_awaited = plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
     if events.entry.is_some() && !is_awaited {
@@ -152,7 +154,7 @@ fn launch(
             uwsgi_ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
                 .context("keep free for the app", "its descriptors")?;
             passed.push(uwsgi_ini.as_fd());
-            // They are in the ini. Read twice, a socket would be bound twice.
+            // The options are in the ini. If uWSGI read them twice, it would bind a socket twice.
             environment.remove(|name| world::environment_option(name).is_some());
             vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
         }
@@ -162,8 +164,9 @@ fn launch(
     let launch = Launch {
         confinement: as_user.then(|| Confinement::of(plan)),
         environment: &environment,
+        is_named: true,
         own_group: false,
-        // A command outlives us, as it would outlive any other init that is killed.
+        // A command outlives an init that is killed, as with any other init.
         dies_with_us: !jail.is_command && !rustix::process::getpid().is_init(),
         workdir: jail.workdir_of_app(),
         stand,
@@ -171,7 +174,8 @@ fn launch(
         passed: &passed,
         sockets,
         resources: Some(&plan.resources),
-        // A shell has what it starts in the background ignore SIGINT, and uWSGI leaves it at that until it is up.
+        // A shell starts programs in the background with SIGINT ignored, which uWSGI does not change until it
+        // is up.
         heard: is_uwsgi.then(|| plan.signal_to_stop()),
         ..jail.helper(as_user)
     };

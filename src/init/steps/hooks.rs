@@ -41,7 +41,8 @@ impl From<Failed> for End {
 
 /// Why a hook did not succeed.
 enum Trouble {
-    /// It failed. The key, with its place, is another than that of the hook where its child could not be prepared for it.
+    /// It failed. `key`, with its place, is the key that is to blame if it is not the hook: the child could
+    /// not be prepared.
     Error {
         error: Error,
         key: Option<String>,
@@ -51,8 +52,8 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// Without what a private hook does not want to be seen: an action names what it was done to. A command names
-    /// nothing but itself.
+    /// Removes what a private hook hides: the error of an action names its object. That of a command names
+    /// only the command.
     fn concealed(self, hook: &Hook) -> Self {
         match self {
             Self::Error { error, key } if hook.private && !matches!(hook.action, Action::Exec(_)) => {
@@ -110,8 +111,8 @@ pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Ph
     Ok(())
 }
 
-/// Runs what `mountpoint-lost` says. The app goes on, so a failure is only logged; unless the hook asks for the end,
-/// with this exit status.
+/// Runs the hook of `mountpoint-lost`. The app goes on, so a failure is only logged. Returns an exit status
+/// if the hook asks for the end.
 pub fn run_after_loss(
     events: &mut EventLoop,
     jail: &mut Jail,
@@ -139,7 +140,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
         }
-        // While we have root's view of the tree, we go there too. Later it is for our children only: PID 1 must not sit in,
+        // Before the privilege drop PID 1 goes there, too. Later only its children do: PID 1 must not enter,
         // or even look at, a directory of a filesystem that can hang.
         Action::Chdir(path) => {
             may_enter(events, jail, plan, hook)?;
@@ -178,14 +179,14 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
     Ok(())
 }
 
-/// In a child, since whatever touches a filesystem can hang with it. Where no filesystem can, mounts are made right
-/// here: a process each would be most of what they cost.
+/// Performs an action in a child, since a process that touches a filesystem can hang with it. Where no
+/// filesystem can hang, PID 1 mounts by itself: a process for each mount would be most of the cost.
 fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail, plan) {
         return Ok(action::perform(&hook.action, &jail.walk)?);
     }
-    // The user may go wherever it may go: links are dangerous to root only.
+    // Links are dangerous for root only: the user may go wherever they lead it.
     let walk = if hook.phase < Phase::AsUser { jail.walk.clone() } else { Walk::default() };
     let worker = jail.worker(hook.phase >= Phase::AsUser);
     let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
@@ -212,7 +213,7 @@ fn wait_for_child(
     let status = match ended {
         Ok(status) => status,
         Err(unfinished) => {
-            // Its group has its number. ESRCH: it ended meanwhile.
+            // Its process group has the same number. ESRCH: it has ended meanwhile.
             let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
             return Err(match unfinished {
                 Unfinished::Interrupted(interruption) => Trouble::Interrupted(interruption),
@@ -233,7 +234,8 @@ fn wait_for_child(
     }
 }
 
-/// Before PID 1 enters a directory as root: it must answer, and not be reached through a link of the tenant's.
+/// Checks a directory that PID 1 is about to enter as root: it must answer, and the way must not lead through
+/// a link of the tenant's.
 fn may_enter(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<()> {
     if let Touched::Directory(operation, path) = hook.action.touched()
         && hook.phase < Phase::AsUser

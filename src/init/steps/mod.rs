@@ -1,11 +1,11 @@
-//! The steps of a setup: hooks and their actions, cgroups and limits, the change of root, the owner's identity, sockets,
-//! the start of the app.
+//! The steps of a setup: hooks and their actions, cgroups and limits, the change of root, the owner's
+//! identity, sockets, the start of the app.
 //!
-//! In: the plan, and the parts of the vassal that a step reads or changes. Out: success, or an error that names operation,
-//! object and cause.
+//! In: the plan, and the parts of the vassal that a step reads or changes. Out: success, or an error that
+//! names operation, object and cause.
 //!
-//! A step that touches a filesystem runs in a child, because the filesystem may hang; the step waits for the child in the
-//! event loop, so a request to stop interrupts it.
+//! A step that touches a filesystem runs in a child, because the filesystem may hang; the step waits for the
+//! child in the event loop, so a request to stop interrupts it.
 //!
 //! Not here: the order of the steps (`life`).
 

@@ -30,11 +30,11 @@ pub fn change(
     chroot(jail, path)
 }
 
-/// The change of root by `pivot_root`. Afterwards nothing of ours is left in the old one: the working directory is the new
-/// root, and the only directory we hold open is a procfs that is mounted nowhere.
+/// The change of root by `pivot_root`. Afterwards PID 1 holds nothing of the old root: its working directory
+/// is the new root, and the only open directory is a procfs that is mounted nowhere.
 ///
-/// A filesystem that becomes the root can hang from that moment on: a union whose branches are reached through its own
-/// mountpoint then waits for itself. So it is asked again before anybody uses it.
+/// A filesystem that becomes the root can hang from that moment on: a union whose branches are reached
+/// through its own mountpoint then waits for itself. So it is asked again before a process uses it.
 ///
 /// # Errors
 /// The step that failed, with a sentence for the many things that can be wrong with a new root.
@@ -46,7 +46,7 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     jail.workdir = Workdir::Chosen("/".into());
     jail.is_inside = true;
     jail.walk.new_root = None;
-    // At the new root itself it is covered by it, and unreachable.
+    // If it is put at the new root itself, the new root covers it.
     let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
     jail.walk.old_root = old.map(|rest| Path::new("/").join(rest));
     if may_hang {
@@ -55,7 +55,7 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     Ok(())
 }
 
-/// Leaves the working directory for the root directory. If we are there already it is not touched, as it may hang.
+/// Goes to the root directory. A process that is there already does not touch it, as it may hang.
 pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operation: &str) -> Result<()> {
     if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
         return Ok(());
@@ -64,7 +64,7 @@ pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operat
     rustix::process::chdir("/").context(&format!("{operation} chdir"), "/")
 }
 
-/// chroot(2), and nothing of the old root stays behind.
+/// Changes the root directory (chroot(2)) and goes there.
 fn chroot(jail: &mut Jail, path: &Path) -> Result<()> {
     rustix::process::chroot(path).context("chroot", path.display())?;
     jail.is_inside = true;
@@ -74,7 +74,8 @@ fn chroot(jail: &mut Jail, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a directory that we are about to enter if its filesystem fails or hangs; returns whether it is one that can.
+/// Refuses a directory that PID 1 is about to enter if its filesystem fails or hangs. Returns whether the
+/// filesystem is one that can hang.
 pub fn must_answer(
     events: &mut EventLoop,
     jail: &Jail,
@@ -89,8 +90,8 @@ pub fn must_answer(
     }
 }
 
-/// Asks the filesystem that holds a path, before the kernel asks it in our name and for as long as it likes. Only one
-/// that a process answers for; `None` for all others.
+/// Asks the filesystem that holds a path before PID 1 uses the path and may wait for ever. `None` for a
+/// filesystem that the kernel answers for.
 ///
 /// # Errors
 /// It does not answer.
@@ -104,9 +105,9 @@ pub fn ask_about(
     if !may_meet_fuse(events, jail, plan) {
         return Ok(None);
     }
-    // Without procfs nobody knows, and nobody can be asked.
+    // Without procfs it is not known which filesystem that is.
     let Ok(mounts) = jail.procfs.mounts() else { return Ok(None) };
-    // Others answer from the kernel.
+    // For other filesystems the kernel answers.
     let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
     let Some(mount) = mount else { return Ok(None) };
     let probe = Probe::start(mount.owner(), None)?;
@@ -145,14 +146,14 @@ fn await_answer(
     }
 }
 
-/// Whether a filesystem that a process answers for can be on the way of a hook: one that a hook has started, that is to
-/// be watched, or that was there before us.
+/// Whether a filesystem that a process answers for can be in the way of a hook: a hook has mounted it, it is
+/// to be checked, or it was there before the first hook.
 pub fn may_meet_fuse(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> bool {
     let is_known_to_be_free = jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
     plan.starts_daemons() || !events.mountpoints.is_empty() || !is_known_to_be_free
 }
 
-/// The directory that targets of mounts before the jail may lie in.
+/// The directory that becomes the root, and below which hooks may mount before that.
 pub fn coming_root(plan: &VassalPlan) -> Option<PathBuf> {
     match (&plan.jail.pivot_root, &plan.jail.chroot) {
         (Some(pivot), _) => Some(pivot.value.new_root.clone()),

@@ -1,5 +1,5 @@
-//! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and kept by the
-//! emperor while there is no instance, so that connections wait instead of being refused.
+//! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and
+//! kept by the emperor while there is no instance, so that connections wait instead of being refused.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -27,14 +27,14 @@ use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
 use crate::sys::fd;
 
-/// How long an address that is another's is waited for, and how often it is tried.
+/// How long an address is waited for that is in use, and how often it is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Binds the plan's sockets, or takes back those that were kept, and gives the emperor what it is to keep.
+/// Binds the plan's sockets, or takes over those that the emperor has kept, and gives it new ones to keep.
 ///
 /// # Errors
-/// The address, where it was written, and why nobody can listen there.
+/// The address, where it was written, and why it is not possible to listen there.
 pub fn open(
     events: &mut EventLoop,
     jail: &Jail,
@@ -43,14 +43,14 @@ pub fn open(
     kept: Vec<KeptSocket>,
 ) -> Result<Vec<Socket>> {
     let mut sockets = Vec::new();
-    // Above the descriptors at which the app gets them all.
+    // Above the descriptors at which the app gets its sockets.
     let above = listen_fds::FIRST + plan.listen.len() as i32 + 1;
     let move_up = |fd: &OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
     let (demand, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|socket| socket.id.is_on_demand);
-    // In a network namespace of its own, which ends with the instance, nobody could reach a socket that was kept: only
-    // one with a file, which is not of that namespace.
+    // A network namespace of its own ends with the instance, so a socket in it cannot be reached any more. A
+    // socket with a file can: the file is not of that namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
     let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
     let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
@@ -61,16 +61,17 @@ pub fn open(
         let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.id);
         plan.listen.iter().any(|listen| is_its(&listen.value))
     });
-    // What is not wanted any more is closed now: it may be in our way, or in that of another vassal.
+    // Sockets that are not wanted any more are closed now: they may be in the way of this vassal or another.
     let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.id.clone());
     let mut keep: Vec<_> = stay.collect();
     events.send(&FromVassal::Sockets(keep.clone()));
-    // The emperor listens there already, and goes on when we are gone.
+    // The emperor listens there already, and goes on after the end of this instance.
     let mut on_demand = None;
     for KeptSocket { id, fd } in demand {
         on_demand = Some(id.place.clone());
         sockets.push(Socket { fd: move_up(&fd)?, id, name: "on-demand".to_owned() });
     }
+    let opener = Opener { jail, plan, accounts, networks: networks.as_ref() };
     let mut fresh = Vec::new();
     for listen in &plan.listen {
         if on_demand.as_ref() == Some(&listen.value.address.place) {
@@ -78,8 +79,7 @@ pub fn open(
         }
         let old = kept.iter().position(|socket| is_for(&listen.value, &socket.id));
         let old = old.map(|index| kept.swap_remove(index));
-        let opened =
-            open_patiently(events, jail, plan, &listen.value, accounts, old.as_ref(), networks.as_ref());
+        let opened = opener.open_patiently(events, &listen.value, old.as_ref());
         let opened = opened.map_err(|error| written(&error, listen))?;
         if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
             fresh.push(sockets.len());
@@ -109,70 +109,121 @@ pub fn open(
     Ok(sockets)
 }
 
-/// A socket that is new; `None` if the old one goes on. An address that is another's is waited for: it may be that
-/// of a vassal that is stopping, or is about to give it up. Without an emperor there is none.
-fn open_patiently(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let mut until = None;
-    loop {
-        let opened = open_one(events, jail, plan, socket, accounts, old, networks);
-        let Err(error) = &opened else { return opened };
-        let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
-        if !is_taken || events.link().is_none() {
-            return opened;
-        }
-        let end = *until.get_or_insert_with(|| {
-            crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
-            Instant::now() + PATIENCE
-        });
-        let next = Instant::now() + PAUSE;
-        while Instant::now() < next {
-            if next > end {
+/// What is needed to open the sockets of a plan.
+struct Opener<'a> {
+    jail: &'a Jail,
+    plan: &'a VassalPlan,
+    accounts: &'a Accounts,
+    networks: Option<&'a Networks>,
+}
+
+impl Opener<'_> {
+    /// Opens a socket anew; `None` if the one that was kept goes on. An address that is in use is waited for,
+    /// under an emperor: another vassal may be stopping, or about to give the address up.
+    fn open_patiently(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let mut until = None;
+        loop {
+            let opened = self.open(events, socket, old);
+            let Err(error) = &opened else { return opened };
+            let is_taken = error.errno() == Errno::ADDRINUSE.raw_os_error();
+            if !is_taken || events.link().is_none() {
                 return opened;
             }
-            if let Err(interruption) = events.pause(None, Some(next)) {
-                events.put_interruption_back(interruption);
-                return opened;
+            let end = *until.get_or_insert_with(|| {
+                crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
+                Instant::now() + PATIENCE
+            });
+            let next = Instant::now() + PAUSE;
+            while Instant::now() < next {
+                if next > end {
+                    return opened;
+                }
+                if let Err(interruption) = events.pause(None, Some(next)) {
+                    events.put_interruption_back(interruption);
+                    return opened;
+                }
             }
         }
     }
+
+    fn open(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let name = &socket.address.name;
+        let fd = match (&socket.address.place, old) {
+            (Place::File(path), old) => {
+                return self.open_with_file(events, socket, path, old);
+            }
+            (_, Some(old)) => {
+                return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
+            }
+            (place, None) => {
+                let flags = SocketFlags::empty();
+                let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
+                listen_at(place, how)
+            }
+        };
+        let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
+        Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
+    }
+
+    /// A socket with a file is bound by a child: the way to the file may hang. The child is the user's,
+    /// unless the file is to belong to another one.
+    fn open_with_file(
+        &self,
+        events: &mut EventLoop,
+        socket: &Listen,
+        path: &Path,
+        old: Option<&KeptSocket>,
+    ) -> Result<Option<KeptSocket>> {
+        let name = path.display();
+        let owner = socket.owner.as_ref().map(|owner| {
+            let group = owner.group.as_ref().map(|group| self.accounts.group(group)).transpose()?;
+            let user = owner.user.as_ref().map(|user| Ok(self.accounts.user(user)?.uid)).transpose()?;
+            Ok((user, group))
+        });
+        let owner = owner.transpose()?;
+        let fd = self.networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
+        if let Some(mode) = socket.mode {
+            // The file gets the mode of the socket. A chmod of the path could hit another file.
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
+        }
+        let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
+        let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
+        let launched =
+            self.jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
+        let ended = events.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
+        let file = match (launched.progress(), ended) {
+            (Progress::Failed(failure), _) => {
+                // Another key than `listen` is to blame if the child could not become the user.
+                return Err(match failure.key(self.plan) {
+                    Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
+                    None => failure.error,
+                });
+            }
+            (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
+            (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
+            (_, Err(unfinished)) => {
+                give_up(events, launched.pid, unfinished);
+                return Err(Error::new("listen on", name, "it takes too long"));
+            }
+        };
+        let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
+        let place = socket.address.place.clone();
+        Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
+    }
 }
 
-fn open_one(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let name = &socket.address.name;
-    let fd = match (&socket.address.place, old) {
-        (Place::File(path), old) => {
-            return open_with_file(events, jail, plan, socket, path, accounts, old, networks);
-        }
-        (_, Some(old)) => {
-            return listen(&old.fd, backlog(socket)).context("listen on", name).map(|()| None);
-        }
-        (place, None) => {
-            let flags = SocketFlags::empty();
-            let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
-            listen_at(place, how)
-        }
-    };
-    let id = SocketId { place: socket.address.place.clone(), file: None, is_on_demand: false };
-    Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
-}
-
-/// Whether somebody else's file, or none, is where that of a socket was: nobody can connect to it any more.
+/// Whether the file of a socket is gone, or another file is in its place: then no client can connect any
+/// more.
 pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
     plan.listen.iter().any(|listen| {
         let Listen { address, owner, .. } = &listen.value;
@@ -187,13 +238,13 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         match launched.progress() {
             Progress::Said(there) => FileId::parse(&there) != Some(file),
             Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
-            // That is not known.
+            // It is not known.
             Progress::Preparing | Progress::AtWork => false,
         }
     })
 }
 
-/// Ends a child that is not waited for any longer.
+/// Kills a child that is not waited for any longer.
 fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill(&[child], libc::SIGKILL);
     match unfinished {
@@ -202,50 +253,8 @@ fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     }
 }
 
-/// A socket with a file is bound by a child: the way to it may hang, and it is the user's way, unless the file is to be
-/// another's.
-fn open_with_file(
-    events: &mut EventLoop,
-    jail: &Jail,
-    plan: &VassalPlan,
-    socket: &Listen,
-    path: &Path,
-    accounts: &Accounts,
-    old: Option<&KeptSocket>,
-    networks: Option<&Networks>,
-) -> Result<Option<KeptSocket>> {
-    let name = path.display();
-    let owner = socket.owner.as_ref().map(|owner| {
-        let group = owner.group.as_ref().map(|group| accounts.group(group)).transpose()?;
-        let user = owner.user.as_ref().map(|user| Ok(accounts.user(user)?.uid)).transpose()?;
-        Ok((user, group))
-    });
-    let owner = owner.transpose()?;
-    let fd = networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
-    if let Some(mode) = socket.mode {
-        // Its file gets it: by the path somebody could lead us to another one.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
-    }
-    let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
-    let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
-    let launched = jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
-    let ended = events.wait_for(launched.pid, Instant::now() + plan.hook_timeout);
-    let file = match (launched.progress(), ended) {
-        (Progress::Failed(failure), _) => return Err(failure.error),
-        (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
-        (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
-        (_, Err(unfinished)) => {
-            give_up(events, launched.pid, unfinished);
-            return Err(Error::new("listen on", name, "it takes too long"));
-        }
-    };
-    let is_new = kept.is_none_or(|(kept, _)| Some(kept) != file);
-    let place = socket.address.place.clone();
-    Ok(is_new.then(|| KeptSocket { id: SocketId { place, file, is_on_demand: false }, fd }))
-}
-
-/// The network namespaces of the emperor and of ours. Were a socket that is kept of ours, it would keep that when the instance
-/// has ended, and the interfaces in it, which the next one is to get.
+/// The network namespaces of the emperor and of this process. A socket of this one's that is kept would keep
+/// the namespace beyond the end of the instance, and the interfaces in it, which the next instance is to get.
 struct Networks {
     emperors: OwnedFd,
     ours: OwnedFd,
@@ -256,7 +265,7 @@ impl Networks {
         Ok(Self { emperors: fd::network_of(link)?, ours: fd::network_of(unix_socket()?)? })
     }
 
-    /// A socket of the emperor's.
+    /// Creates a socket in the emperor's namespace, if that is possible.
     fn socket(&self) -> rustix::io::Result<OwnedFd> {
         let enter =
             |network: &OwnedFd| move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
@@ -264,7 +273,7 @@ impl Networks {
             return unix_socket();
         }
         let socket = unix_socket();
-        // An error is the end of the instance.
+        // An error ends the instance: it would go on in the wrong namespace.
         enter(&self.ours)?;
         socket
     }
@@ -279,8 +288,8 @@ fn is_for(plan: &Listen, socket: &SocketId) -> bool {
     is_kept(plan) && socket.place == plan.address.place
 }
 
-/// Whether it outlives the instance: where others listen on the same port, what waited for us would keep from them the
-/// connections that they can serve.
+/// Whether the socket outlives the instance. Where others listen on the same port it does not: the
+/// connections that wait at it are ones that the others could serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }

@@ -1,12 +1,16 @@
 //! Watching: the checked mountpoints, and what the kernel tells about mounts, processes and memory.
 //!
-//! In: the paths to check, the mount table, answers of the probers. Out: judgements (up, lost, unclear) and reports.
+//! In: the paths to check, the mount table, answers of the probers. Out: judgements (up, lost, unclear) and
+//! reports.
 //!
-//! PID 1 itself never touches a checked path, because the path may hang: a prober, a process with the identity of the
-//! mount's owner, asks in its place. The judgement of answers and times ([`watchdog`]) is pure.
+//! PID 1 itself never touches a checked path, because the path may hang: a prober, a process with the
+//! identity of the mount's owner, asks in its place. The judgement of answers and times ([`watchdog`]) is
+//! pure.
 //!
 //! Not here: what follows from a loss (`life`).
 
+pub mod checked_path;
+pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;
 pub mod probe;

@@ -1,6 +1,6 @@
-//! The checked mountpoints of a vassal: finds each one's owner, asks through the owner's prober, collects judgements.
+//! The checked mountpoints of a vassal: finds the owner of each, asks through the owner's prober, and
+//! collects judgements.
 
-use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -8,37 +8,32 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::plan::{Located, MountpointPlan, Phase};
-use crate::error::{Described, Result};
+use crate::config::plan::{Located, MountpointPlan};
+use crate::error::Result;
 use crate::identity::Identity;
 use crate::init::child::reaper::Reaped;
+use crate::init::watch::checked_path::{CheckedPath, Death, Lost, Maker, NOTHING};
 use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
-use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
-use crate::log::Elapsed;
+use crate::init::watch::watchdog::Watchdog;
 use crate::mount::mountinfo::{self, Mount};
-use crate::protocol::{MountReport, MountState};
+use crate::protocol::MountReport;
 
-/// How often a path that is not mounted yet is looked for, besides every change of the mount table.
+/// How often the mount of a path is looked for that is not there yet, besides at every change of the mount
+/// table.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// A loss that is noticed this soon after a death is put down to it.
-const ATTRIBUTED: Duration = Duration::from_millis(100);
-
-/// The trouble with a path that is none of ours yet.
-const NOTHING: &str = "nothing is mounted there";
-
-/// What a filesystem that does not answer most often is.
-pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
-    mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
+/// The most common reasons why a filesystem does not answer.
+pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
+                         through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
 
 /// All checked paths and their probers.
 #[derive(Debug)]
 pub struct Mountpoints {
-    watched: Vec<Watched>,
+    watched: Vec<CheckedPath>,
     procfs: Rc<Procfs>,
     rhythm: Rhythm,
-    /// Probers that ask for somebody else, or were told to end.
+    /// Probers of other callers, and those that were told to end.
     others: Vec<Pid>,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
@@ -46,72 +41,19 @@ pub struct Mountpoints {
     is_stale: bool,
     /// The FUSE connections that are older than the phases or the change of root. Others may use them.
     foreign: Vec<u64>,
-    /// What was reported last, but for the times.
+    /// The last report, without the times.
     reported: Vec<MountReport>,
-    /// The latest death of a child that is not ours by origin, such as a daemon.
-    last_death: Option<Death>,
-}
-
-/// The end of a child that we did not start ourselves.
-#[derive(Debug, Clone, Copy)]
-struct Death {
-    child: Reaped,
-    /// Whether it was there before the app, as the daemons of hooks are.
-    is_helper: bool,
-    at: Instant,
-}
-
-#[derive(Debug)]
-struct Watched {
-    /// Its path, normalized, and where it was configured.
-    check: Located<PathBuf>,
-    dog: Watchdog,
-    /// What is mounted there, as the table has it: whom to ask as. Unknown until something is.
-    mount: Option<Mount>,
-    /// Who asks. One for each path, since behind a hung one another would seem hung too.
-    probe: Option<Probe>,
-    /// What is known of a path that is not up, for the day the gate gives up.
-    trouble: String,
-    /// Whether the last answer said nothing; it is logged when that changes.
-    is_blind: bool,
-    /// What has mounted it.
-    maker: Maker,
-    took: Option<Duration>,
-    /// The process that serves the filesystem, if that is known.
-    daemon: Option<Pid>,
-    /// How and when that process ended.
-    daemon_death: Option<Death>,
-    lost: u32,
-    last: String,
-}
-
-/// Where a mount came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maker {
-    /// Nothing is mounted yet.
-    Nobody,
-    /// It was there before the first phase, or before the change of root.
-    Outside,
-    /// A hook of this phase.
-    Phase(Phase),
-}
-
-/// A path that was lost, and why.
-#[derive(Debug, Clone)]
-pub struct Lost {
-    /// Which.
-    pub path: PathBuf,
-    /// Why.
-    pub loss: Loss,
-    /// All of it for the log, and how it was noticed.
-    pub what: String,
+    /// The daemons that were seen while PID 1 could look at all processes, with their connections.
+    daemons: Vec<(u32, Pid)>,
+    /// The latest death of a process that a hook had left behind.
+    helper_death: Option<Death>,
 }
 
 impl Mountpoints {
-    /// Watches the plan's paths. Nothing is asked yet.
+    /// Watches the paths of a plan. Nothing is asked yet.
     pub fn new(plan: &MountpointPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
         let dog = Watchdog::new(plan.check_interval, plan.check_timeout, now);
-        let watched = plan.checks.iter().map(|check| Watched {
+        let watched = plan.checks.iter().map(|check| CheckedPath {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
             mount: None,
@@ -119,6 +61,7 @@ impl Mountpoints {
             trouble: NOTHING.into(),
             is_blind: false,
             maker: Maker::Nobody,
+            is_given_up: false,
             took: None,
             daemon: None,
             daemon_death: None,
@@ -128,11 +71,23 @@ impl Mountpoints {
         let rhythm = Rhythm { interval: plan.check_interval, patience: dog.patience() };
         let (user, foreign, reported) = (None, Vec::new(), Vec::new());
         let (watched, others) = (watched.collect(), Vec::new());
-        Self { watched, procfs, rhythm, others, user, is_stale: true, foreign, reported, last_death: None }
+        Self {
+            watched,
+            procfs,
+            rhythm,
+            others,
+            user,
+            is_stale: true,
+            foreign,
+            reported,
+            daemons: Vec::new(),
+            helper_death: None,
+        }
     }
 
-    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same ones:
-    /// a change of them takes a fresh jail. All are asked at once, which tells the probers the new times.
+    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are
+    /// the same ones: a change of them takes a fresh jail. All are asked at once, which tells the probers the
+    /// new times.
     pub fn set_plan(&mut self, plan: &MountpointPlan, now: Instant) {
         for (watched, check) in self.watched.iter_mut().zip(&plan.checks) {
             (watched.check.key, watched.check.at) = (Rc::clone(&check.key), check.at.clone());
@@ -152,8 +107,8 @@ impl Mountpoints {
         self.watched.is_empty()
     }
 
-    /// Puts what was mounted since the last time down to `maker`. A filesystem from outside stays one when a phase binds it
-    /// to another place: to unmount it by force would break it for everybody.
+    /// Puts what was mounted since the last time down to `maker`. A filesystem from outside stays one when a
+    /// phase binds it to another place: to unmount it by force would break it for everybody.
     ///
     /// # Errors
     /// The mount table cannot be read.
@@ -167,14 +122,19 @@ impl Mountpoints {
             match mountinfo::topmost(&mounts, &watched.check.value) {
                 None => watched.maker = Maker::Nobody,
                 Some(mount) if is_foreign(mount) => watched.maker = Maker::Outside,
-                Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => watched.maker = maker,
+                Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => {
+                    watched.maker = maker;
+                    if std::mem::take(&mut watched.is_given_up) {
+                        self.others.extend(watched.begin_anew());
+                    }
+                }
                 Some(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Who has mounted what is at all the paths.
+    /// What has mounted the filesystems at all paths.
     pub fn makers(&self) -> impl Iterator<Item = Maker> {
         self.watched.iter().map(|watched| watched.maker)
     }
@@ -184,22 +144,23 @@ impl Mountpoints {
         self.watched.iter().any(|watched| watched.dog.is_asking())
     }
 
-    /// Who has mounted what is at this path.
+    /// What has mounted the filesystem at this path.
     pub fn maker(&self, path: &Path) -> Maker {
         let watched = self.watched.iter().find(|watched| watched.check.value == path);
         watched.map_or(Maker::Nobody, |watched| watched.maker)
     }
 
-    /// Gives up all mounts of a phase: they are no loss from now on. Their paths, and the daemons that are known.
+    /// Gives up all mounts of a phase: their end is no loss. Returns their paths, and the daemons that are
+    /// known.
     pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
-        let of_phase = self.watched.iter_mut().filter(|watched| watched.maker == maker);
-        of_phase
-            .map(|watched| {
-                watched.dog.forget_mount();
-                watched.maker = Maker::Nobody;
-                (watched.check.value.clone(), watched.daemon.take())
-            })
-            .collect()
+        let mut given_up = Vec::new();
+        for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
+            watched.maker = Maker::Nobody;
+            watched.is_given_up = true;
+            self.others.extend(watched.begin_anew());
+            given_up.push((watched.check.value.clone(), watched.daemon.take()));
+        }
+        given_up
     }
 
     /// Looks for the mounts of the paths that are not up; true when all are.
@@ -218,20 +179,26 @@ impl Mountpoints {
                 watched.trouble = NOTHING.into();
             }
             if watched.mount.as_ref() != mount {
-                // Another prober: this one may be another user, or hang in what was there before.
+                // It takes another prober: this one may be another user, or hang in the earlier mount.
                 if let Some(probe) = watched.probe.take() {
                     probe.kill();
+                    self.others.push(probe.pid);
                     watched.dog.forget_question(now);
                     watched.dog.suspect(now);
                 }
                 watched.mount = mount.cloned();
+                // The number of a connection is the minor number of its device.
+                let is_its = |(connection, _): &&(u32, Pid)| {
+                    mount.is_some_and(|mount| mount.is_fuse() && mount.device.1 == *connection)
+                };
+                watched.daemon = self.daemons.iter().find(is_its).map(|(_, pid)| *pid);
             }
         }
         self.ask(now)?;
         Ok(false)
     }
 
-    /// Why the first path that is not up is not.
+    /// The first path that is not up, and why.
     pub fn trouble(&self) -> Option<(&Located<PathBuf>, &str)> {
         let watched = self.watched.iter().find(|watched| !watched.dog.is_up())?;
         Some((&watched.check, &watched.trouble))
@@ -242,27 +209,27 @@ impl Mountpoints {
         self.watched.iter().filter_map(|watched| watched.probe.as_ref()).flat_map(Probe::descriptors)
     }
 
-    /// The probers' processes, those that are about to end included.
+    /// All probers, those that are about to end included.
     pub fn probers(&self) -> impl Iterator<Item = Pid> {
         let own = self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid);
         own.chain(self.others.iter().copied())
     }
 
-    /// Counts a prober that asks for somebody else among ours until it has ended.
+    /// Counts the prober of another caller among the probers until it has ended.
     pub fn add_prober(&mut self, pid: Pid) {
         self.others.push(pid);
     }
 
-    /// When to come back at the latest.
+    /// When to call [`Mountpoints::look`] or [`Mountpoints::judge`] at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadline = |watched: &Watched| match watched.dog.is_up() || watched.lost > 0 {
+        let deadline = |watched: &CheckedPath| match watched.dog.is_up() || watched.lost > 0 {
             true => watched.dog.deadline(),
             false => Some(now + LOOK_AGAIN),
         };
         self.watched.iter().filter_map(deadline).min()
     }
 
-    /// Something happened that may have killed any of them: ask all as soon as possible.
+    /// Has all paths asked as soon as possible, since something happened that may have ended a mount.
     pub fn suspect(&mut self, now: Instant) {
         self.is_stale = true;
         for watched in &mut self.watched {
@@ -270,13 +237,14 @@ impl Mountpoints {
         }
     }
 
-    /// Whether `pid` was one of our probers; its open question is asked again, by another.
+    /// Whether a process that has ended was a prober. Another one asks its open question again.
     pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
         if self.others.contains(&pid) {
             self.others.retain(|&other| other != pid);
             return true;
         }
-        let is_its = |watched: &&mut Watched| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
+        let is_its =
+            |watched: &&mut CheckedPath| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
         let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
         let why = watched.probe.take().map_or(String::new(), |probe| probe.why_it_ended());
         watched.dog.forget_question(now);
@@ -284,11 +252,22 @@ impl Mountpoints {
         true
     }
 
-    /// A child has ended. If it was a daemon, its pid is another process's from now on. `is_helper` tells that it was not the
-    /// app's.
-    pub fn child_died(&mut self, child: Reaped, is_helper: bool, now: Instant) {
-        let death = Death { child, is_helper, at: now };
-        self.last_death = Some(death);
+    /// Looks for the daemons that hooks have left behind, before PID 1 gives up the right to: a prober may
+    /// not look at those that have more capabilities.
+    pub fn note_daemons(&mut self) {
+        if !self.watched.is_empty() {
+            self.daemons = self.procfs.fuse_daemons();
+        }
+    }
+
+    /// A child has ended; `is_helper` if a hook had left it behind. If it was a daemon, its pid is another
+    /// process's from now on.
+    pub fn child_died(&mut self, child: Reaped, is_helper: bool, at: Instant) {
+        let death = Death { child, at };
+        if is_helper {
+            self.helper_death = Some(death);
+        }
+        self.daemons.retain(|(_, pid)| *pid != child.pid);
         for watched in self.watched.iter_mut().filter(|watched| watched.daemon == Some(child.pid)) {
             watched.daemon = None;
             watched.daemon_death = Some(death);
@@ -301,8 +280,11 @@ impl Mountpoints {
     /// A prober cannot be started.
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            if let Some(loss) = watched.judge(self.rhythm, now) {
-                lost.push(watched.lose(loss, self.last_death, now));
+            let loss = watched.judge(self.rhythm, now);
+            if watched.is_given_up && loss.is_some() {
+                watched.dog.forget_mount();
+            } else if let Some(loss) = loss {
+                lost.push(watched.lose(loss, self.helper_death, now));
             }
         }
         if self.is_stale && self.watched.iter().any(|watched| watched.lost > 0 && !watched.dog.is_up()) {
@@ -321,7 +303,7 @@ impl Mountpoints {
             let probe = match watched.probe.take() {
                 Some(probe) => probe,
                 None => {
-                    // A question that cannot be asked is no question that goes unanswered.
+                    // A question that was not asked does not wait for an answer.
                     let user = self.user.as_ref();
                     Probe::start(mount.owner(), user).inspect_err(|_| watched.dog.forget_question(now))?
                 }
@@ -330,23 +312,23 @@ impl Mountpoints {
                 watched.trouble = HANGS.into();
             }
             watched.dog.ask(now);
-            // A prober that is gone is reaped soon, and its question is asked again.
+            // An error means that the prober has ended. When it is reaped the question is asked again.
             let _ = probe.ask(&watched.check.value, self.rhythm);
             watched.probe = Some(probe);
         }
         Ok(())
     }
 
-    /// What there is to know of each.
+    /// The state of each path.
     pub fn report(&self) -> Vec<MountReport> {
-        self.watched.iter().map(Watched::report).collect()
+        self.watched.iter().map(CheckedPath::report).collect()
     }
 
-    /// The same, if there is more that is new than how long an answer took.
+    /// The same, if more has changed than the times of answers.
     pub fn news(&mut self) -> Option<Vec<MountReport>> {
         let mut timeless = self.report();
         timeless.iter_mut().for_each(|report| report.round_trip = None);
-        // Those that are not watched any more, at the end, are no news.
+        // At the end there are no paths any more, which is no news.
         if timeless.is_empty() || timeless == self.reported {
             return None;
         }
@@ -359,88 +341,6 @@ impl Mountpoints {
         for probe in self.watched.drain(..).filter_map(|watched| watched.probe) {
             probe.kill();
             self.others.push(probe.pid);
-        }
-    }
-}
-
-impl Watched {
-    /// Takes the answers that are there; the loss, if they come to one.
-    fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
-        while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
-            (self.took, self.daemon) = (Some(reply.took), reply.daemon.or(self.daemon));
-            let was_up = self.dog.is_up();
-            match self.dog.answer(reply.answer, now) {
-                Judgement::Alive => {
-                    if self.is_blind || (self.lost > 0 && !was_up) {
-                        crate::log!("mountpoint {} is there, and answers", self.check.value.display());
-                    }
-                    self.is_blind = false;
-                }
-                Judgement::Unclear(errno) => self.blind(Described(errno)),
-                Judgement::Lost(loss) if was_up => return Some(loss),
-                // Not lost but not there yet; its prober goes on asking.
-                Judgement::Lost(loss) => self.trouble = loss.to_string(),
-            }
-        }
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
-            && self.dog.late(now)
-        {
-            // If it comes back to life, it is to say so.
-            let _ = probe.ask(&self.check.value, rhythm);
-        }
-        self.dog.overdue(now).filter(|_| self.dog.is_up())
-    }
-
-    /// The path cannot be judged, for this reason. That is no loss, but nobody shall think it is watched.
-    fn blind(&mut self, why: impl fmt::Display) {
-        self.trouble = format!("cannot judge it: {why}");
-        if self.dog.is_up() && !self.is_blind {
-            self.is_blind = true;
-            crate::log!("mountpoint {}: {}", self.check.value.display(), self.trouble);
-        }
-    }
-
-    fn lose(&mut self, loss: Loss, last_death: Option<Death>, now: Instant) -> Lost {
-        let death = self.attribute(&loss, last_death, now);
-        self.dog.forget_mount();
-        self.trouble = loss.to_string();
-        (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
-        let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
-        Lost { path: self.check.value.clone(), loss, what }
-    }
-
-    /// What a loss is put down to: the death of the daemon, if it was noticed right before. Where the daemon is not known it
-    /// may have been a process that was there before the app, and a process of the app cannot be ruled out.
-    fn attribute(&mut self, loss: &Loss, last_death: Option<Death>, now: Instant) -> String {
-        let of_daemon = self.daemon_death.take();
-        let is_daemon = of_daemon.is_some() || last_death.is_some_and(|death| death.is_helper);
-        let death = of_daemon.or(last_death.filter(|_| self.daemon.is_none()));
-        let is_dead = matches!(loss, Loss::Dead(_) | Loss::NotMounted);
-        match death.map(|Death { child, at, .. }| (child, now.saturating_duration_since(at))) {
-            Some((child, time)) if is_dead && time <= ATTRIBUTED => {
-                let (time, what) =
-                    (Elapsed(time), if is_daemon { "the daemon" } else { "a process of the jail" });
-                format!(", {time} after {what} died (pid {}, {})", child.pid, child.status)
-            }
-            _ => String::new(),
-        }
-    }
-
-    fn report(&self) -> MountReport {
-        let state = match (self.dog.is_up(), self.is_blind) {
-            (true, false) => MountState::Up,
-            (true, true) => MountState::Blind,
-            (false, _) if self.lost > 0 => MountState::Lost,
-            (false, _) => MountState::Awaited,
-        };
-        MountReport {
-            path: self.check.value.clone(),
-            fs_type: self.mount.as_ref().map(|mount| mount.fs_type.clone()).unwrap_or_default(),
-            daemon: self.daemon.map_or(0, |pid| pid.as_raw_pid()),
-            state,
-            round_trip: self.took,
-            lost: self.lost,
-            last: self.last.clone(),
         }
     }
 }

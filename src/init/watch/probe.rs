@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fstatfs, open, readlink, readlinkat_raw,
-    statx,
+    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fstatfs, open, readlink, statx,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
@@ -30,6 +29,7 @@ use rustix::time::{
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::identity::{Identity, held};
+use crate::init::watch::fuse_daemon;
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
@@ -61,9 +61,6 @@ const EXIT_NOT_OWNER: i32 = 1;
 
 /// A filesystem that takes this long to answer is slow: PID 1 is told each time that it has.
 const SLOW: Duration = Duration::from_millis(50);
-
-/// How many descriptors of a process are searched for `/dev/fuse`, which daemons have among their first.
-const DESCRIPTORS: u32 = 64;
 
 /// A running prober.
 #[derive(Debug)]
@@ -166,7 +163,8 @@ impl Probe {
     fn word(&self) -> Option<Word> {
         let mut packet = [0; WORD_MAX];
         let mut next = || recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
-        // A prober that has ended without reading its question: that is told once, before the prober's last words.
+        // A prober that has ended without reading its question: that is told once, before the prober's last
+        // words.
         let (_, length) =
             next().or_else(|errno| if errno == Errno::CONNRESET { next() } else { Err(errno) }).ok()?;
         Word::decode(packet.get(..length)?)
@@ -253,13 +251,10 @@ pub fn serve() -> ! {
         // PID 1 may have asked meanwhile. Told now, it need not wait as long again.
         let is_slow = took >= rhythm.patience.min(SLOW);
         if is_asked || is_new || is_slow {
-            tell(socket, Reply { answer, took, daemon: None });
+            let is_mounted = matches!(answer, Answer::Found(Found { is_mount_root: true, .. }));
+            let daemon = if is_new && is_mounted { daemon_of(device) } else { None };
+            tell(socket, Reply { answer, took, daemon });
             told = Some(answer);
-        }
-        if let (true, Answer::Found(Found { is_mount_root: true, .. })) = (is_new, answer)
-            && let Some(daemon) = daemon_of(device)
-        {
-            tell(socket, Reply { answer, took, daemon: Some(daemon) });
         }
     }
 }
@@ -330,7 +325,9 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
     let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     fstatfs(&place)?;
     let number = place.as_raw_fd();
-    let id = number_in(&format!("/proc/self/fdinfo/{number}"), "mnt_id:").ok_or(refused)?;
+    let proc = open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let info = format!("self/fdinfo/{number}");
+    let id = fuse_daemon::number_in(proc.as_fd(), &info, "mnt_id:").ok_or(refused)?;
     let name = readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
     let mounts = mountinfo::parse(&files::read_mountinfo()?);
     // `None` if it was unmounted just now.
@@ -341,36 +338,16 @@ fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer
     Ok((Answer::Found(found), mount.map_or(0, |mount| mount.device.1)))
 }
 
-/// The daemon: the child of PID 1 that has this FUSE connection open, left behind by a hook. `None` where the
-/// kernel does not tell (`fuse_connection` in fdinfo is recent), or where the prober may not look.
+/// The daemon of a FUSE connection; `None` where the kernel does not tell, or where the prober may not look.
 ///
 /// /proc may be that of an outer pid namespace, with other numbers than those of PID 1.
 fn daemon_of(connection: u32) -> Option<Pid> {
-    let parent = number_in("/proc/self/status", "PPid:")?;
-    let children = read_text(&format!("/proc/{parent}/task/{parent}/children"))?;
-    let line = format!("fuse_connection:\t{connection}");
-    let daemon = children.split_ascii_whitespace().find(|pid| {
-        (0..DESCRIPTORS).any(|fd| {
-            let mut target = [0; 16];
-            let link = readlinkat_raw(CWD, format!("/proc/{pid}/fd/{fd}"), &mut target[..]);
-            // No other file of the process is touched: it may be on a filesystem that hangs.
-            link.is_ok_and(|length| target.get(..length) == Some(b"/dev/fuse"))
-                && read_text(&format!("/proc/{pid}/fdinfo/{fd}"))
-                    .is_some_and(|info| info.lines().any(|known| known == line))
-        })
-    })?;
-    Pid::from_raw(number_in(&format!("/proc/{daemon}/status"), "NSpid:")?)
-}
-
-/// The last number in a line of a file of /proc. In `NSpid` that is the pid in the process's own namespace.
-fn number_in(path: &str, field: &str) -> Option<i32> {
-    let text = read_text(path)?;
-    text.lines().find_map(|line| line.strip_prefix(field))?.split_ascii_whitespace().last()?.parse().ok()
-}
-
-/// A file of /proc.
-fn read_text(path: &str) -> Option<String> {
-    Some(String::from_utf8_lossy(&files::read_file(path).ok()?).into_owned())
+    let proc = open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let proc = proc.as_fd();
+    let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
+    let has_it = |(_, connections): &(i32, Vec<u32>)| connections.contains(&connection);
+    let (daemon, _) = fuse_daemon::among_children(proc, parent).find(has_it)?;
+    Pid::from_raw(fuse_daemon::number_in(proc, &format!("{daemon}/status"), "NSpid:")?)
 }
 
 impl Word {

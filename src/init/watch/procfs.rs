@@ -1,40 +1,42 @@
 //! What the kernel tells through procfs: the mounts, and the processes below us.
 
-use std::os::fd::OwnedFd;
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::process::Pid;
 
 use crate::error::{Context, Result};
 use crate::files;
+use crate::init::watch::fuse_daemon;
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 
-/// By a descriptor, most often of an instance of our own that is mounted nowhere. No filesystem of the tree has to be walked to get at it, which may hang; and
-/// what a tenant puts at `/proc`, or the `/proc` of the namespace we come from, where the same numbers are other processes,
-/// is not taken for it.
+/// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere,
+/// so no filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at
+/// `/proc`, or with the `/proc` of an outer pid namespace, where the same numbers are other processes.
 #[derive(Debug)]
 pub struct Procfs {
-    own: Option<OwnedFd>,
+    own: OnceCell<OwnedFd>,
 }
 
 impl Procfs {
-    /// While we may mount. Without the right to there may be `/proc`, or nothing will be found.
+    /// Opens one while the process may mount. Otherwise `/proc` is used, if that is of the right namespace.
     ///
-    /// A tree that stays as it is (`is_lasting`) can be trusted with `/proc` if that is of our namespace: an instance of our
-    /// own takes the kernel 0.1 ms, most of it when it is closed.
+    /// `/proc` is as good in a tree that stays as it is (`is_lasting`), and cheaper: another procfs takes the
+    /// kernel 0.1 ms, most of it when it is closed.
     pub fn open(is_lasting: bool) -> Self {
         let own = if is_lasting && proc_is_ours(rustix::process::getpid()) {
-            open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+            open_proc().ok()
         } else {
             ops::detached("proc").ok()
         };
-        Self { own }
+        Self { own: own.map(OnceCell::from).unwrap_or_default() }
     }
 
-    /// What is at `/proc`, whenever something is asked.
+    /// Uses `/proc`, and opens nothing before that turns out to be missing.
     pub fn at_proc() -> Self {
-        Self { own: None }
+        Self { own: OnceCell::new() }
     }
 
     /// The mounts of our namespace as the present root shows them, to be read, or watched for changes.
@@ -42,7 +44,7 @@ impl Procfs {
     /// # Errors
     /// As open(2); ENOENT if what is at `/proc` is no procfs.
     pub fn mountinfo(&self) -> Result<OwnedFd> {
-        let file = match &self.own {
+        let file = match self.own.get() {
             Some(proc) => openat(proc, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()),
             None => files::open_mountinfo(),
         };
@@ -58,8 +60,8 @@ impl Procfs {
         Ok(mountinfo::parse(&text))
     }
 
-    /// Whether a process can never gain privileges by executing a file (`NoNewPrivs` in proc_pid_status(5)). It keeps that
-    /// for ever, and so does whatever it starts.
+    /// Whether a process can never gain privileges by executing a file (`NoNewPrivs` in proc_pid_status(5)).
+    /// That holds for ever, also for what it starts.
     pub fn has_no_new_privs(&self, pid: Pid) -> bool {
         let text = self.read(&format!("{pid}/status")).unwrap_or_default();
         text.split(|&byte| byte == b'\n').any(|line| line == b"NoNewPrivs:\t1")
@@ -76,25 +78,45 @@ impl Procfs {
         }
     }
 
-    /// All processes below us, parents before children, without `spared` and what is below those.
+    /// All descendants of this process, parents before children, without `spared` and their descendants.
     pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
         let own = rustix::process::getpid();
-        // It calls us by another number if it is not of our namespace.
-        if self.own.is_none() && !proc_is_ours(own) {
-            return Vec::new();
+        // Of another namespace, it calls this process by another number.
+        if self.own.get().is_none() && !proc_is_ours(own) {
+            let Ok(proc) = ops::detached("proc") else { return Vec::new() };
+            let _ = self.own.set(proc);
         }
         self.descendants(own, spared)
     }
 
+    /// The daemons among our children, each with the number of its FUSE connection, as far as this process
+    /// may look at them.
+    pub fn fuse_daemons(&self) -> Vec<(u32, Pid)> {
+        let own = rustix::process::getpid();
+        let proc = match self.own.get() {
+            Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
+            None if proc_is_ours(own) => open_proc().ok(),
+            None => None,
+        };
+        let Some(proc) = proc else { return Vec::new() };
+        let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
+        let each = |(pid, connections): (i32, Vec<u32>)| {
+            let pid = Pid::from_raw(pid);
+            connections.into_iter().filter_map(move |connection| Some((connection, pid?)))
+        };
+        daemons.flat_map(each).collect()
+    }
+
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
-        match &self.own {
+        match self.own.get() {
             Some(proc) => files::read_file_at(proc, path),
             None => files::read_file(&format!("/proc/{path}")),
         }
     }
 
-    /// All processes below `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other threads than
-    /// the first are not listed; they turn up as ours when their parent has gone.
+    /// All descendants of `root` (`PID/task/TID/children` in procfs, CONFIG_PROC_CHILDREN). Children of other
+    /// threads than the first are not listed; they become children of this process when their parent has
+    /// gone.
     fn descendants(&self, root: Pid, spared: &[Pid]) -> Vec<Pid> {
         let mut found = vec![root];
         let mut next = 0;
@@ -109,6 +131,10 @@ impl Procfs {
         found.remove(0);
         found
     }
+}
+
+fn open_proc() -> rustix::io::Result<OwnedFd> {
+    open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn proc_is_ours(own: Pid) -> bool {

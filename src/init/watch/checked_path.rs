@@ -1,0 +1,193 @@
+//! One checked path: its mount, its prober, its daemon, and what the answers come to.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use crate::config::plan::{Located, Phase};
+use crate::error::Described;
+use crate::init::child::reaper::{self, Reaped};
+use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
+use crate::log::Elapsed;
+use crate::mount::mountinfo::Mount;
+use crate::protocol::{MountReport, MountState, WaitStatus};
+
+/// A loss that is noticed within this time after the death of the daemon is put down to it.
+const AFTER_DAEMON: Duration = Duration::from_secs(1);
+
+/// The same after the death of a process that may have been the daemon.
+const AFTER_HELPER: Duration = Duration::from_millis(100);
+
+/// How long the end of a daemon is waited for whose connection has ended.
+const DYING: Duration = Duration::from_millis(2);
+
+/// The trouble with a path where no filesystem is mounted.
+pub(super) const NOTHING: &str = "nothing is mounted there";
+
+/// One checked path, with its prober.
+#[derive(Debug)]
+pub(super) struct CheckedPath {
+    /// Its path, normalized, and where it was configured.
+    pub(super) check: Located<PathBuf>,
+    pub(super) dog: Watchdog,
+    /// The mount, as the mount table has it, whose owner the prober becomes.
+    pub(super) mount: Option<Mount>,
+    /// The prober. Each path has its own: behind a path that hangs others would seem to hang, too.
+    pub(super) probe: Option<Probe>,
+    /// Why the path is not up, for a gate that gives up.
+    pub(super) trouble: String,
+    /// Whether the last answer said nothing about the filesystem. A change of that is logged.
+    pub(super) is_blind: bool,
+    /// What has mounted it.
+    pub(super) maker: Maker,
+    /// Whether its mount was given up: the end of that is no loss, up to the next mount.
+    pub(super) is_given_up: bool,
+    pub(super) took: Option<Duration>,
+    /// The process that serves the filesystem, if that is known.
+    pub(super) daemon: Option<Pid>,
+    /// How and when that process ended.
+    pub(super) daemon_death: Option<Death>,
+    pub(super) lost: u32,
+    pub(super) last: String,
+}
+
+/// Where a mount came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Nothing is mounted yet.
+    Nobody,
+    /// It was there before the first phase, or before the change of root.
+    Outside,
+    /// A hook of this phase.
+    Phase(Phase),
+}
+
+/// How a process ended, and when that was noticed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Death {
+    pub(super) child: Reaped,
+    pub(super) at: Instant,
+}
+
+/// A path that was lost, and why.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub loss: Loss,
+    /// The path, the reason and the cause, for the log.
+    pub what: String,
+}
+
+impl CheckedPath {
+    /// Forgets the mount and the question that is out; returns the prober, which was told to end.
+    pub(super) fn begin_anew(&mut self) -> Option<Pid> {
+        let now = Instant::now();
+        self.dog.forget_mount();
+        self.dog.forget_question(now);
+        self.dog.suspect(now);
+        let probe = self.probe.take()?;
+        probe.kill();
+        Some(probe.pid)
+    }
+
+    /// Takes the answers that are there; returns the loss, if they tell of one.
+    pub(super) fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
+        while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
+            self.took = Some(reply.took);
+            // The prober is a process of the tenant's user: its word is not enough.
+            self.daemon = reply.daemon.filter(|pid| reaper::is_child(*pid)).or(self.daemon);
+            let was_up = self.dog.is_up();
+            match self.dog.answer(reply.answer, now) {
+                Judgement::Alive => {
+                    if self.is_blind || (self.lost > 0 && !was_up) {
+                        crate::log!("mountpoint {} is there, and answers", self.check.value.display());
+                    }
+                    self.is_blind = false;
+                }
+                Judgement::Unclear(errno) => self.blind(Described(errno)),
+                Judgement::Lost(loss) if was_up => return Some(loss),
+                // It is not there yet. Its prober goes on asking.
+                Judgement::Lost(loss) => self.trouble = loss.to_string(),
+            }
+        }
+        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
+            && self.dog.late(now)
+        {
+            // An answer after all tells that it has come back to life.
+            let _ = probe.ask(&self.check.value, rhythm);
+        }
+        self.dog.overdue(now).filter(|_| self.dog.is_up())
+    }
+
+    /// Notes that the path cannot be judged, for this reason. That is no loss, but it is told, as the path is
+    /// not watched.
+    pub(super) fn blind(&mut self, why: impl fmt::Display) {
+        self.trouble = format!("cannot judge it: {why}");
+        if self.dog.is_up() && !self.is_blind {
+            self.is_blind = true;
+            crate::log!("mountpoint {}: {}", self.check.value.display(), self.trouble);
+        }
+    }
+
+    pub(super) fn lose(&mut self, loss: Loss, helper_death: Option<Death>, now: Instant) -> Lost {
+        let death = self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default();
+        self.dog.forget_mount();
+        self.trouble = loss.to_string();
+        (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
+        let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
+        Lost { path: self.check.value.clone(), loss, what }
+    }
+
+    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process
+    /// that a hook had left behind may have been it. A process of the app never is.
+    fn attribute_to_daemon(
+        &mut self,
+        loss: &Loss,
+        helper_death: Option<Death>,
+        now: Instant,
+    ) -> Option<String> {
+        let (what, Death { child, at }, time) = match (self.daemon_death.take(), self.daemon) {
+            (Some(death), _) => ("the daemon", death, AFTER_DAEMON),
+            // The connection of a process that is killed ends a little before the process.
+            (None, Some(pid)) => {
+                let time = if matches!(loss, Loss::Dead(_)) { DYING } else { Duration::ZERO };
+                let status = reaper::end_of(pid, time)?;
+                ("the daemon", Death { child: Reaped { pid, status }, at: now }, AFTER_DAEMON)
+            }
+            (None, None) => ("a process that a hook had left behind", helper_death?, AFTER_HELPER),
+        };
+        let is_cause = match loss {
+            Loss::Dead(_) => true,
+            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
+            // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
+            Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
+            Loss::Replaced | Loss::NoAnswer(_) => false,
+        };
+        let after = now.saturating_duration_since(at);
+        (is_cause && after <= time)
+            .then(|| format!(", {} after {what} died (pid {}, {})", Elapsed(after), child.pid, child.status))
+    }
+
+    pub(super) fn report(&self) -> MountReport {
+        let state = match (self.dog.is_up(), self.is_blind) {
+            (true, false) => MountState::Up,
+            (true, true) => MountState::Blind,
+            (false, _) if self.lost > 0 => MountState::Lost,
+            (false, _) => MountState::Awaited,
+        };
+        MountReport {
+            path: self.check.value.clone(),
+            fs_type: self.mount.as_ref().map(|mount| mount.fs_type.clone()).unwrap_or_default(),
+            daemon: self.daemon.map_or(0, |pid| pid.as_raw_pid()),
+            state,
+            round_trip: self.took,
+            lost: self.lost,
+            last: self.last.clone(),
+        }
+    }
+}
