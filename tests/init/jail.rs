@@ -126,6 +126,8 @@ fn nothing_of_the_old_root_stays_reachable() {
         let emperor = sandbox.emperor(&[]);
         let init = emperor.wait_running(1, "app");
         let app = process::only("sleep").pid;
+        // Until then it loads its libraries.
+        process::wait_asleep(app);
         for pid in [init, app] {
             let at = |name: &str| fs::metadata(format!("/proc/{pid}/{name}")).unwrap();
             let root = at("root");
