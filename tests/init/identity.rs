@@ -10,8 +10,8 @@ const GROUPS: &str =
 fn output(sandbox: &Sandbox, lines: &str) -> String {
     let mut vassal = sandbox.vassal_init("vassal", lines);
     assert_eq!(vassal.wait(), 0, "{lines}");
-    let log = vassal.log();
-    log
+
+    vassal.log()
 }
 
 /// A field of /proc/self/status as the app prints it, its numbers in order.

@@ -334,9 +334,8 @@ fn said_with_faults(sandbox: &Sandbox, inject: &str, lines: &str) -> Vec<String>
     let mut vassal = sandbox.start("vassal", command);
     assert_eq!(vassal.wait(), 0, "{inject}\n{lines}\n{}", vassal.log());
     until("a call has failed", || fs::read_to_string(&trace).unwrap().contains("(INJECTED)"));
-    let said =
-        vassal.log().lines().filter(|line| !line.starts_with("vassal-init")).map(str::to_owned).collect();
-    said
+
+    vassal.log().lines().filter(|line| !line.starts_with("vassal-init")).map(str::to_owned).collect()
 }
 
 #[test]
