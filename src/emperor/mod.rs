@@ -4,18 +4,18 @@
 //! inotify, timer ─ discovery ─ changes ──┐
 //! signals ───────────────────────────────┼─▶ supervisor ─ events ─▶ core (pure) ─ effects ─▶ supervisor
 //! links, deaths ─────────────────────────┤      └▶ instance (processes), commands (as-emperor and others)
-//! clients ─ api ─ commands to us ────────┘
+//! clients ─ api ─ commands ──────────────┘
 //! ```
 //!
-//! `daemon::main_loop` waits for the next of these and never sleeps: every delay is a deadline. A vassal
+//! `daemon::main_loop` waits for the next of these, and for nothing else: every delay is a deadline. A vassal
 //! that fails or hangs delays none of the others.
 //!
 //! # Without a pid namespace
 //!
 //! Only the end of a pid namespace ends every process in it. Without one (`emperor-use-clone` lacks `pid`)
-//! what a vassal has started outlives a vassal-init that is killed before it could clean up, and a line at
-//! the start warns of that. As a subreaper we would get such processes as our children, but could not tell
-//! them from the daemons that the commands of as-emperor have left running, which are not ours to kill.
+//! the processes of a vassal outlive a vassal-init that is killed before it could clean up; a line at the
+//! start warns of that. As a subreaper the emperor would become the parent of such processes, but could not
+//! tell them from daemons that the commands of as-emperor have left running, which it may not kill.
 
 pub mod api;
 pub mod commands;

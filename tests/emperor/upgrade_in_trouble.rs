@@ -65,6 +65,8 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
         assert!(status.ends_with(&format!("{STALE}{mistake}\n")), "{status}");
         let one = command(sandbox, &["status", "app"]).1;
         assert_eq!(one.lines().count(), 2, "{one}");
+        emperor.signal(Signal::USR1);
+        emperor.wait_for(&format!("emperor: the configuration is that of before the upgrade: {mistake}"));
         let json = command(sandbox, &["status", "--json"]).1;
         assert!(json.contains(&format!("\"configuration_refused\":\"{mistake}\"")), "{json}");
         // It is tried again, and told once, until it is another mistake.

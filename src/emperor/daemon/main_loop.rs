@@ -27,6 +27,9 @@ const CHANGES_PER_TURN: usize = 32;
 /// The pause between two turns where poll(2) fails: each turn looks at everything then.
 const BLIND_REST: Duration = Duration::from_millis(100);
 
+/// What the log and systemd are told of an emperor that could not take its new configuration.
+const OLD_CONFIGURATION: &str = "the configuration is that of before the upgrade";
+
 /// What has happened while the loop was waiting.
 struct Ready {
     signals: bool,
@@ -89,7 +92,12 @@ fn turn(emperor: &mut Emperor) {
     }
     upgrade_flow::go_on(emperor, now);
     if emperor.notifier.wants_status(now) {
-        emperor.notifier.status(emperor.supervisor.registry().summary(), now);
+        let summary = emperor.supervisor.registry().summary();
+        let status = match emperor.upgrades.refused() {
+            Some(why) => format!("{summary}; {OLD_CONFIGURATION}: {why}"),
+            None => summary,
+        };
+        emperor.notifier.status(status, now);
     }
 }
 
@@ -165,7 +173,12 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
         match signal.number {
             libc::SIGCHLD => emperor.supervisor.reap(now),
             libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => stop(emperor, signal, now),
-            libc::SIGUSR1 => emperor.supervisor.log_statuses(now),
+            libc::SIGUSR1 => {
+                emperor.supervisor.log_statuses(now);
+                if let Some(why) = emperor.upgrades.refused() {
+                    log!("{OLD_CONFIGURATION}: {why}");
+                }
+            }
             libc::SIGUSR2 if emperor.stopping.is_none() => {
                 if let Err(why) = upgrade_flow::begin(emperor, None, now) {
                     log!("{}: {why}", sent(signal));
