@@ -55,6 +55,9 @@ pub struct Jail {
     pub(in crate::init) cgroup: PathBuf,
     /// Signal mask and dispositions for the app.
     pub(in crate::init) signals: signal::Inherited,
+    /// Whether a hook has run a command: it may have left the daemon of a filesystem. The plan does not tell,
+    /// because that of a reload lacks the hooks that only a fresh start runs.
+    pub(in crate::init) has_run_commands: bool,
     /// The FUSE connections that were there before the first hook, if they are known. Other processes may use
     /// them.
     pub(in crate::init) foreign_fuse: Option<Vec<u64>>,

@@ -106,6 +106,7 @@ impl Vassal {
                 is_inside: false,
                 identity: None,
                 procfs,
+                has_run_commands: false,
                 foreign_fuse: None,
             },
             source: Source { fresh: Rc::clone(&setup.plan), plan: setup.plan, start, inputs: setup.inputs },

@@ -30,7 +30,8 @@ fn mounted(sandbox: &Sandbox, companion: &str, more: &str) -> Daemon {
         &format!(
             "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n\
              exec-as-user = setsid {} </dev/null &\nmountpoint-check = /app\n\
-             command = sh -c 'trap \"sleep 0.3; echo ended >/run/scratch/app; exit 0\" TERM; cd /app; echo ready; while :; do sleep 0.01; done'\n{more}",
+             command = sh -c 'trap \"sleep 0.3; echo ended >/run/scratch/app; exit 0\" TERM; cd /app; echo \
+             ready; while :; do sleep 0.01; done'\n{more}",
             path.display()
         ),
     );
@@ -66,7 +67,8 @@ fn under_the_emperor_a_slow_flush_loses_nothing_either() {
             "app",
             &format!(
                 "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n\
-                 exec-as-user = setsid sh {} </dev/null &\nmountpoint-check = /app\n{UNMOUNT}\ncommand = sleep 1000",
+                 exec-as-user = setsid sh {} </dev/null &\nmountpoint-check = /app\n{UNMOUNT}\n\
+                 command = sleep 1000",
                 path.display()
             ),
         );
@@ -75,6 +77,26 @@ fn under_the_emperor_a_slow_flush_loses_nothing_either() {
         until("the companion", || process::named("companion").len() + process::named("sh").len() > 0);
         emperor.stop();
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
+    });
+}
+
+/// The hooks that have started the daemon are not in the plan of a reload.
+#[test]
+fn after_a_reload_a_daemon_has_its_time_to_flush_as_well() {
+    const FLUSHES: &str = "#!/bin/sh\ntrap 'sleep 3; echo flushed >>/run/scratch/flushed; exit 0' TERM\n\
+                           while :; do sleep 0.05; done\n";
+    sandboxed(|sandbox| {
+        let path = sandbox.file("companion", FLUSHES);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let hook = format!("exec-as-user = setsid {} </dev/null &", path.display());
+        let lines = format!("uid = user001\nif-not-reload =\n{hook}\nendif =\ncommand = tail -f /dev/null");
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        process::signal(process::only("tail").parent, Signal::HUP);
+        vassal.wait_for_nth(2, "app started");
+        vassal.signal(Signal::TERM);
+        assert_eq!(vassal.wait(), 143);
+        assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n", "{}", vassal.log());
     });
 }
 
@@ -136,7 +158,8 @@ fn a_failed_unmount_is_logged_and_the_end_comes_anyway() {
 }
 
 /// Takes longer after SIGTERM than an emperor waits for one that says nothing.
-const SLOW: &str = "#!/bin/sh\ntrap 'sleep 6; echo flushed >/run/scratch/flushed; exit' TERM\necho >/run/scratch/up\n\
+const SLOW: &str = "#!/bin/sh\ntrap 'sleep 6; echo flushed >/run/scratch/flushed; exit' TERM\n\
+                    echo >/run/scratch/up\n\
     while :; do sleep 0.05; done\n";
 
 #[test]
@@ -168,7 +191,8 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
                 "vassal",
                 &format!(
                     "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\n{hook}\n{UNMOUNT}\n\
-                     command = sh -c 'setsid sleep 1000 & echo >/run/scratch/up; echo ended >/run/scratch/app; wait'"
+                     command = sh -c 'setsid sleep 1000 & echo >/run/scratch/up; echo ended \
+                     >/run/scratch/app; wait'"
                 ),
             );
             vassal.wait_for("started");

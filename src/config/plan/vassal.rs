@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
-use super::hooks::{Action, Hook};
+use super::hooks::Hook;
 use crate::mount::request::PivotRoot;
 
 /// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file
@@ -236,13 +236,6 @@ pub struct Owner {
     pub user: Option<Id>,
     /// The group; `None` for that of root.
     pub group: Option<Id>,
-}
-
-impl VassalPlan {
-    /// Whether hooks run commands: these may leave the daemons of filesystems running.
-    pub fn starts_daemons(&self) -> bool {
-        self.hooks.iter().any(|hook| matches!(hook.action, Action::Exec(_)))
-    }
 }
 
 impl App {

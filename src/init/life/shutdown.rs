@@ -234,7 +234,7 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
         }
         Some((Rest::Sweep(grace), _)) => sweep(events, jail, grace),
         // A FUSE daemon unmounts at SIGTERM, and then may have much to write.
-        None if plan.starts_daemons() => sweep(events, jail, plan.stop.unmount_timeout),
+        None if jail.has_run_commands => sweep(events, jail, plan.stop.unmount_timeout),
         None => sweep(events, jail, SWEEP_GRACE),
     }
 }

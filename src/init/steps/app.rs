@@ -36,7 +36,7 @@ pub fn start(
     if let Some(path) = &plan.chdir {
         jail.workdir.change(&path.value);
     }
-    if plan.starts_daemons() {
+    if jail.has_run_commands {
         events.helper_pids = jail.procfs.below_us(&[]);
     }
     let stand = events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));

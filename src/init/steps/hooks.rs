@@ -136,6 +136,7 @@ pub fn run_after_loss(
 fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     match &hook.action {
         Action::Exec(command) => {
+            jail.has_run_commands = true;
             let argv = shell::words(command).map(OsStr::to_owned);
             let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
@@ -183,7 +184,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
 /// filesystem can hang, PID 1 mounts by itself: a process for each mount would be most of the cost.
 fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
-    if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail, plan) {
+    if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail) {
         return Ok(action::perform(&hook.action, &jail.walk)?);
     }
     // Links are dangerous for root only: the user may go wherever they lead it.

@@ -102,7 +102,7 @@ pub fn ask_about(
     operation: &str,
     path: &Path,
 ) -> Result<Option<Answer>> {
-    if !may_meet_fuse(events, jail, plan) {
+    if !may_meet_fuse(events, jail) {
         return Ok(None);
     }
     // Without procfs it is not known which filesystem that is.
@@ -148,9 +148,9 @@ fn await_answer(
 
 /// Whether a filesystem that a process answers for can be in the way of a hook: a hook has mounted it, it is
 /// to be checked, or it was there before the first hook.
-pub fn may_meet_fuse(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> bool {
+pub fn may_meet_fuse(events: &EventLoop, jail: &Jail) -> bool {
     let is_known_to_be_free = jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
-    plan.starts_daemons() || !events.mountpoints.is_empty() || !is_known_to_be_free
+    jail.has_run_commands || !events.mountpoints.is_empty() || !is_known_to_be_free
 }
 
 /// The directory that becomes the root, and below which hooks may mount before that.
