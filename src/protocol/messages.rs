@@ -194,6 +194,22 @@ pub struct MountReport {
     pub last: String,
 }
 
+#[cfg(test)]
+impl MountReport {
+    /// For tests: a mountpoint that is up.
+    pub fn sample(path: &str, lost: u32, last: &str) -> Self {
+        Self {
+            path: path.into(),
+            fs_type: "fuse.x".into(),
+            daemon: 6,
+            state: MountState::Up,
+            round_trip: Some(Duration::from_nanos(31_415)),
+            lost,
+            last: last.into(),
+        }
+    }
+}
+
 /// The states of a checked mountpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountState {

@@ -153,7 +153,6 @@ mod tests {
     use super::*;
     use crate::emperor::core::history::History;
     use crate::emperor::core::vassal_file::VassalFile;
-    use crate::protocol::MountState;
 
     static NONE: Mountpoints = Mountpoints::none();
 
@@ -170,35 +169,14 @@ mod tests {
 
     fn vassals([first, second]: &[(VassalFile, History); 2]) -> [Status<'_>; 2] {
         let down = Status {
-            name: "long\nname".into(),
-            path: &second.0,
-            state: "backoff",
-            stopping: None,
-            pid: None,
-            uptime: None,
             next_try: Some(Duration::from_secs(59)),
-            history: &second.1,
-            modified: 0,
-            mountpoints: &NONE,
-            since: None,
-            ready: None,
-            loyal: None,
-            heartbeat: None,
-            said: None,
-            born: None,
-            owner: None,
-            on_demand: None,
+            ..Status::down(&second.0, "backoff", &second.1, &NONE)
         };
         let up = Status {
-            name: "app".into(),
-            path: &first.0,
-            state: "running",
             pid: Some(42),
             uptime: Some(Duration::from_millis(3_725_500)),
-            next_try: None,
-            history: &first.1,
             on_demand: Some("127.0.0.1:80"),
-            ..down.clone()
+            ..Status::down(&first.0, "running", &first.1, &NONE)
         };
         [up, down]
     }
@@ -267,7 +245,7 @@ mod tests {
         let files = files();
         let [up, _] = vassals(&files);
         let mut all = Mountpoints::none();
-        all.report(vec![report("/a", 1, "hung")]);
+        all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
         for key in crate::json::keys(&json([vassal].into_iter(), Duration::ZERO, None)) {
@@ -287,22 +265,10 @@ mod tests {
         }
     }
 
-    fn report(path: &str, lost: u32, last: &str) -> MountReport {
-        MountReport {
-            path: path.into(),
-            fs_type: "fuse.x".into(),
-            daemon: 6,
-            state: MountState::Up,
-            round_trip: Some(Duration::from_nanos(31_415)),
-            lost,
-            last: last.into(),
-        }
-    }
-
     #[test]
     fn json_shows_each_and_nothing_that_is_not_known() {
         let mut all = Mountpoints::none();
-        all.report(vec![report("/a", 1, "hung")]);
+        all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let mut json = Json::default();
         json.open("", '{');
         push_mountpoints("mountpoints", &all, &mut json);

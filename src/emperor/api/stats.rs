@@ -128,26 +128,7 @@ mod tests {
     fn each_key_is_in_the_reference() {
         let (file, history, none) =
             (VassalFile::new("/v/a.ini".into(), 3), History::default(), Mountpoints::none());
-        let up = Status {
-            name: "a".into(),
-            path: &file,
-            state: "running",
-            stopping: None,
-            pid: None,
-            uptime: None,
-            next_try: None,
-            history: &history,
-            modified: 0,
-            mountpoints: &none,
-            since: None,
-            ready: None,
-            loyal: None,
-            heartbeat: None,
-            said: None,
-            born: None,
-            owner: None,
-            on_demand: None,
-        };
+        let up = Status::down(&file, "running", &history, &none);
         let waits = Status { next_try: Some(Duration::ZERO), ..up.clone() };
         let text = json(&[], false, [up, waits].into_iter(), Instant::now());
         let reference = include_str!("../../../docs/reference.md");

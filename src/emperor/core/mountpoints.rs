@@ -98,36 +98,23 @@ impl Mountpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    fn report(path: &str, lost: u32, last: &str) -> MountReport {
-        MountReport {
-            path: path.into(),
-            fs_type: "fuse.x".into(),
-            daemon: 6,
-            state: MountState::Up,
-            round_trip: Some(Duration::from_nanos(31_415)),
-            lost,
-            last: last.into(),
-        }
-    }
 
     #[test]
     fn losses_add_up_over_instances() {
         let mut all = Mountpoints::none();
         assert!(all.is_empty() && all.losses().is_empty() && all.counts() == "-");
-        all.report(vec![report("/a", 0, ""), report("/b", 0, "")]);
-        all.report(vec![report("/a", 1, "hung"), report("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/a", 0, ""), MountReport::sample("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/a", 1, "hung"), MountReport::sample("/b", 0, "")]);
         all.instance_ended();
         assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 1 time", "2 awaited"));
-        all.report(vec![report("/a", 0, ""), report("/b", 0, "")]);
-        all.report(vec![report("/a", 2, "dead"), report("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/a", 0, ""), MountReport::sample("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/a", 2, "dead"), MountReport::sample("/b", 0, "")]);
         assert_eq!((all.losses().as_str(), all.counts().as_str()), ("/a lost 3 times", "2 up"));
-        all.report(vec![report("/a", 1, "dead"), report("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/a", 1, "dead"), MountReport::sample("/b", 0, "")]);
         assert_eq!(all.losses(), "/a lost 2 times");
         all.instance_ended();
         assert_eq!(all.losses(), "/a lost 2 times");
-        all.report(vec![report("/b", 0, "")]);
+        all.report(vec![MountReport::sample("/b", 0, "")]);
         assert_eq!(all.losses(), "");
     }
 }

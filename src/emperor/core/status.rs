@@ -82,3 +82,35 @@ impl Status<'_> {
         line
     }
 }
+
+#[cfg(test)]
+impl<'a> Status<'a> {
+    /// For tests: the status of a vassal without a process.
+    pub fn down(
+        path: &'a VassalFile,
+        state: &'static str,
+        history: &'a History,
+        mountpoints: &'a Mountpoints,
+    ) -> Self {
+        Self {
+            name: path.shown(),
+            path,
+            state,
+            stopping: None,
+            pid: None,
+            uptime: None,
+            next_try: None,
+            history,
+            modified: 0,
+            mountpoints,
+            since: None,
+            ready: None,
+            loyal: None,
+            heartbeat: None,
+            said: None,
+            born: None,
+            owner: None,
+            on_demand: None,
+        }
+    }
+}

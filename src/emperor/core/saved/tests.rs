@@ -15,7 +15,7 @@ use crate::emperor::core::instance::{Instance, ProcessFacts};
 use crate::emperor::core::machine::{End, Machine, State, Then};
 use crate::emperor::core::mountpoints::{Mountpoint, Mountpoints};
 use crate::place::Place;
-use crate::protocol::{ExitReason, MountReport, MountState, WaitStatus};
+use crate::protocol::{ExitReason, MountReport, WaitStatus};
 
 fn socket_id(number: i32, is_on_demand: bool) -> SocketId {
     let file = is_on_demand.then_some(FileId { device: 8, inode: number as u64 });
@@ -79,17 +79,10 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
     let path = || OsStr::from_bytes(path).into();
     let on_demand = index.is_multiple_of(3).then(|| Address::file(path()));
     machine.set_on_demand(on_demand.is_some());
-    let report = |path: &str| MountReport {
-        path: path.into(),
-        fs_type: "fuse.x".into(),
-        daemon: 6,
-        state: MountState::Up,
-        round_trip: Some(Duration::from_nanos(31_415)),
-        lost: 2,
-        last: "hung".into(),
+    let mountpoint = |number: usize| Mountpoint {
+        report: MountReport::sample(&format!("/{number}"), 2, "hung"),
+        before: number as u64,
     };
-    let mountpoint =
-        |number: usize| Mountpoint { report: report(&format!("/{number}")), before: number as u64 };
     let facts = ProcessFacts {
         pid: 42,
         owner,
