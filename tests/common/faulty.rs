@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Sandbox;
+use super::{Sandbox, built};
 
 /// Checks that find a hang within a second, and often.
 pub const CHECKED: &str = "\
@@ -25,8 +25,7 @@ pub struct Faulty {
 impl Sandbox {
     /// The daemon, which behaves at first.
     pub fn faulty(&self) -> Faulty {
-        let here = std::env::current_exe().unwrap();
-        let built = here.ancestors().nth(2).unwrap().join("examples/faulty-fuse");
+        let built = built("faulty-fuse");
         let program = self.path("faulty-fuse");
         if !program.exists() {
             fs::copy(&built, &program).unwrap_or_else(|error| panic!("{}: {error}", built.display()));

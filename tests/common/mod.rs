@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod tutorial;
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[allow(unused_imports)] // as above
@@ -56,6 +57,12 @@ pub fn until(what: impl Display, mut holds: impl FnMut() -> bool) {
 /// an app must have run; never for something to have happened by then.
 pub fn until_passed(start: Instant, time: Duration) {
     std::thread::sleep(time.saturating_sub(start.elapsed()));
+}
+
+/// A program of tests/programs, which cargo has built along with this one.
+pub fn built(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    here.ancestors().nth(2).unwrap().join("examples").join(name)
 }
 
 /// Runs a tool of the machine to its end and returns what it printed.

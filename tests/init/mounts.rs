@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cow::PIVOTED;
-use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::common::{Sandbox, built, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// The options of what is mounted at a place, and the rest of its line of mountinfo.
@@ -194,7 +195,7 @@ fn below_a_plain_chroot_the_way_out_is_said() {
         fs::copy(sandbox.ini("vassal", "command = true"), "/run/tree/vassal.ini").unwrap();
         let program = sandbox.program("vassal-init");
         fs::copy(program.get_program(), "/run/tree/vassal-init").unwrap();
-        let output = std::process::Command::new("chroot")
+        let output = Command::new("chroot")
             .args(["/run/tree", "/vassal-init", "--unshare", "fs,pid", "/vassal.ini"])
             .output()
             .unwrap();
@@ -321,6 +322,27 @@ fn a_link_in_the_coming_root_leads_nowhere_outside() {
             "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = tmpfs trap /ufs/dangling\npivot_root = /ufs /ufs/.old_root",
             &["pre-jail #2: mount: open /ufs/dangling: No such file"],
         );
+    });
+}
+
+#[test]
+fn no_start_fails_because_others_mount_and_rename() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/precise/ns/cow").unwrap();
+        symlink("../../../../../../ns/cow", "/ns/precise/climb").unwrap();
+        fs::create_dir("/run/load").unwrap();
+        let mut load = Command::new("unshare");
+        load.args(["--mount", "--propagation", "private"]).arg(built("load")).arg("/run/load");
+        let _load = sandbox.start("load", load);
+        until("others mount", || fs::exists("/run/load/count").unwrap());
+        let mount = "mount-pre-jail = tmpfs trap /ufs/climb\n".repeat(300);
+        let lines = format!(
+            "mount-pre-jail = none /ns/precise /ufs rbind\n{mount}\
+             exec-pre-jail = grep -c ' /ufs/ns/cow ' /proc/self/mountinfo\n\
+             pivot_root = /ufs /ufs/.old_root\ncommand = true"
+        );
+        assert_eq!(sandbox.said(&lines), ["300"]);
     });
 }
 
