@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::init::event_loop::wakeup::{Interruption, StopRequest};
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 
-/// How the vassal's life ended.
+/// How the life of a vassal ends.
 pub enum End {
     /// The app ended by itself.
     App(WaitStatus),
@@ -13,7 +13,7 @@ pub enum End {
     Stopped(Option<StopRequest>),
     /// A hook ended it with this exit status.
     Hook(i32),
-    /// A fatal step failed; with the exit status that says so.
+    /// A step failed; with the exit status for that.
     Setup(Box<SetupFailure>, i32),
     /// A checked mountpoint was lost.
     Lost(String),
@@ -31,12 +31,12 @@ impl From<Interruption> for End {
     }
 }
 
-/// Makes the error of a step that is no hook the vassal's end.
+/// Makes the error of a step the end of the vassal. Hooks have an end of their own.
 pub fn step<T>(phase: &str, result: Result<T>) -> Result<T, End> {
     result.map_err(|error| setup_failure(phase, 0, error.to_string(), error.errno()))
 }
 
-/// The same for what one line of the file asks for: where that is.
+/// The same for a step that a line of the file asks for: tells which line.
 pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> Result<T, End> {
     result.map_err(|error| {
         let what = format!("{error} ({}: {})", source.at, source.key);
@@ -44,7 +44,7 @@ pub fn step_of<T, S>(phase: &str, source: &Located<S>, result: Result<T>) -> Res
     })
 }
 
-/// The end by a step of the setup that failed, with what it was about.
+/// The end because a step of the setup has failed.
 pub fn setup_failure(phase: &str, index: u32, what: String, errno: i32) -> End {
     End::Setup(Box::new(SetupFailure { phase: phase.to_owned(), index, what, errno }), EXIT_SETUP)
 }

@@ -20,7 +20,7 @@ use crate::init::life::pause::pause;
 use crate::init::life::run::run;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
-use crate::protocol::{self, EXIT_CONFIG, EXIT_SETUP, ExitReason, LINK_VARIABLE};
+use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
 
@@ -38,8 +38,8 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
 
 /// Runs what the configuration says, around a command if there is one.
 ///
-/// Not inlined, like others on the way to a command that needs nothing prepared: what they keep on the stack would be
-/// part of its init for good (28 KB of stack instead of 12).
+/// Not inlined, as other functions on the way to a plain command: its frame would stay on the stack of the
+/// init for good, where each page counts.
 #[inline(never)]
 fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     let signals = signal::block_all();
@@ -239,9 +239,9 @@ fn live(mut setup: Setup) -> i32 {
     if missing == 0 {
         return run(setup);
     }
-    unshare::run_in(missing, || run(setup)).unwrap_or_else(|error| {
-        crate::log!("unshare: {error}");
-        EXIT_SETUP
+    unshare::run_in(missing, setup, run).unwrap_or_else(|(error, setup)| {
+        let link = setup.as_ref().and_then(|setup| setup.link.as_ref());
+        start_failed(link, "unshare", &error)
     })
 }
 

@@ -12,28 +12,30 @@ use crate::sys::clone::{self, Side, clone3};
 use crate::sys::fd;
 use crate::sys::signal::{self, SignalFd};
 
-/// Runs `life` in new namespaces (`CLONE_NEW*` bits) and returns its exit status.
+/// Runs `life` in new namespaces (`CLONE_NEW*` bits), with what it is given, and returns its exit status.
 ///
 /// # Errors
-/// There are no namespaces: EPERM without CAP_SYS_ADMIN.
-pub fn run_in(namespaces: u64, life: impl FnOnce() -> i32) -> Result<i32> {
+/// There are no namespaces (EPERM without CAP_SYS_ADMIN), with what `life` would have been given; or the
+/// child cannot be waited for.
+pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Result<i32, (Error, Option<T>)> {
     let parent = rustix::process::getpid();
-    match clone3(namespaces).context("create", "the namespaces")? {
-        Side::Parent(child) => {
+    match clone3(namespaces).context("create", "the namespaces") {
+        Err(error) => Err((error, Some(given))),
+        Ok(Side::Parent(child)) => {
             // This closes our copy of the emperor's link: the emperor must see the end of the vassal, not
             // ours.
-            drop(life);
+            drop(given);
             let pid = child.pid;
             drop(child);
             // What the starter has opened is for the command, which has its copies. A directory of ours would
             // keep a filesystem from being unmounted.
             fd::close_inherited();
             let _ = rustix::process::chdir("/");
-            wait(pid)
+            wait(pid).map_err(|error| (error, None))
         }
-        Side::Child => {
+        Ok(Side::Child) => {
             // The vassal is killed when we are. It never changes its own identity, which would clear this.
-            clone::exit(if clone::die_with(parent).is_ok() { life() } else { EXIT_SETUP })
+            clone::exit(if clone::die_with(parent).is_ok() { life(given) } else { EXIT_SETUP })
         }
     }
 }

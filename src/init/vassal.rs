@@ -26,34 +26,33 @@ use crate::mount::ops::Walk;
 use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, SetupFailure};
 use crate::sys::{fd, signal};
 
-/// All that a vassal needs to live.
+/// Everything that a vassal starts from.
 pub struct Setup {
-    /// What to do.
+    /// The plan to follow.
     pub plan: Rc<VassalPlan>,
-    /// Where that was written, for a reload.
+    /// The inputs that the plan was read from, for a reload.
     pub inputs: Vec<Input>,
-    /// For a command that is the app: what we are to it.
+    /// What the init is to do for a command, if the app is one.
     pub entry: Option<Rc<Entrypoint>>,
     /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
     pub started: Pid,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
-    /// The cgroup that the emperor has made for us; empty for none.
+    /// The cgroup that the emperor has made; empty for none.
     pub cgroup: PathBuf,
-    /// Whom to become before the inputs are read; until then the plan is only what the emperor itself has to
-    /// say.
+    /// The owner to become before the inputs are read. Until then the plan has only the hooks of the emperor.
     pub owner: Option<FileOwner>,
-    /// The link to the emperor, if one started us.
+    /// The link to the emperor, if there is one.
     pub link: Option<OwnedFd>,
     /// Signal mask and dispositions for the app.
     pub signals: signal::Inherited,
-    /// What a command gets that its starter has opened for it; `None` where nothing else can be open.
+    /// The descriptors that the starter of a command has opened for it; `None` where there are none.
     pub inherited: Option<fd::Inherited>,
     /// Sockets of an earlier instance.
     pub kept: Vec<KeptSocket>,
 }
 
-/// A vassal, from its first phase to its end.
+/// A vassal, from its first step to its end.
 pub struct Vassal {
     pub(in crate::init) events: EventLoop,
     pub(in crate::init) jail: Jail,
@@ -61,15 +60,15 @@ pub struct Vassal {
     pub(in crate::init) life: Life,
 }
 
-/// What is only known in the course of a life.
+/// What becomes known in the course of a life.
 pub struct Life {
-    /// Whether an app ever ran in this jail: then the hooks for the exit have something to undo.
+    /// Whether an app was ever started: then the hooks for the exit have something to undo.
     pub(in crate::init) had_app: bool,
     /// When a lost mount was made anew the last time.
     pub(in crate::init) remounted: Option<Instant>,
-    /// What the app listens on.
+    /// The sockets that the app listens on.
     pub(in crate::init) sockets: Vec<Socket>,
-    /// Those of an earlier instance, until they are opened.
+    /// Sockets of an earlier instance, until the app's are opened.
     pub(in crate::init) kept: Vec<KeptSocket>,
 }
 
@@ -78,9 +77,9 @@ impl Vassal {
     #[inline(never)] // as `start::with_options`
     pub fn new(setup: Setup) -> Self {
         let procfs = Rc::new(match setup.inherited {
-            // Such a command needs nothing prepared, so /proc stays what it is.
+            // A command that needs nothing prepared does not change what is at /proc.
             Some(fd::Inherited::All) => Procfs::at_proc(),
-            // No hook and no change of root: nobody puts anything else at /proc, or in front of it.
+            // Without hooks and change of root, /proc stays what it is.
             _ => Procfs::open(setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none()),
         });
         let start = Start::of(&setup.inputs);
@@ -117,7 +116,7 @@ impl Vassal {
     }
 }
 
-/// Makes the process what it is to be for orphans if it is not PID 1: a vassal adopts them, as PID 1 would.
+/// Makes the process adopt orphans as PID 1 does, unless the starter of a command wants it otherwise.
 ///
 /// # Errors
 /// EINVAL before Linux 3.4.
@@ -139,13 +138,13 @@ pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
     Ok(())
 }
 
-/// Tells the log and the emperor why there is no vassal; returns the exit status.
+/// Tells the log and the emperor why the vassal does not start; returns the exit status.
 pub fn start_failed(link: Option<&OwnedFd>, phase: &str, error: &Error) -> i32 {
     crate::log!("{error}");
     if let Some(link) = link {
         let failure =
             SetupFailure { phase: phase.into(), index: 0, what: error.to_string(), errno: error.errno() };
-        // The emperor sees our exit status in any case.
+        // If the link is full, the emperor still sees the exit status.
         let _ = protocol::send(link, &ExitReason::Setup(failure).encode(), None);
     }
     EXIT_SETUP

@@ -88,7 +88,8 @@ impl RunningApp {
         self.announced.clear();
     }
 
-    /// Heartbeats that were passed on so far may have been taken for those of the app before: another one is passed on.
+    /// Heartbeats that were passed on so far may have been taken for those of the app before: another one is
+    /// passed on.
     pub fn repeat_heartbeat(&mut self) {
         self.heartbeat.is_new |= self.heartbeat.last.is_some();
     }
@@ -105,7 +106,8 @@ impl RunningApp {
     /// Reads what the app says, and returns what is to be passed on. What it has said before is left out: an
     /// app may repeat itself as often as it likes.
     pub fn hear(&mut self) -> Vec<Announcement> {
-        // The emperor must hear first that the app runs: it takes what was said before for the last app's words.
+        // The emperor must hear first that the app runs: it takes what was said before for the last app's
+        // words.
         if !self.is_started {
             return Vec::new();
         }

@@ -22,7 +22,7 @@ use crate::log::Elapsed;
 use crate::protocol::{FromVassal, WaitStatus};
 use crate::signal_names;
 
-/// What the main loop is about.
+/// What the main loop waits for.
 enum Stage {
     /// The app runs.
     Running,
@@ -34,7 +34,7 @@ enum Stage {
     Remounting { remount: Remount, patience: Patience },
 }
 
-/// How long the app is waited for, and what then.
+/// How long the end of the app is waited for, and what follows then.
 #[derive(Clone, Copy)]
 enum Patience {
     /// It is killed.
@@ -60,7 +60,7 @@ impl Stage {
     }
 }
 
-/// What was heard and has to wait for its turn.
+/// Events that wait for their turn.
 #[derive(Default)]
 struct Requests {
     stop: Option<StopRequest>,
@@ -68,7 +68,7 @@ struct Requests {
     reload: Option<NewFile>,
 }
 
-/// Waits for the end of the app, of a mountpoint, or of our patience.
+/// Waits until the app has ended, a mountpoint is lost for good, or the app does not end in time.
 pub fn serve(vassal: &mut Vassal) -> End {
     let mut stage = Stage::Running;
     let mut requests = Requests::default();
@@ -78,7 +78,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
                 Ok(stage) => stage,
                 Err(end) => return end,
             };
-            // The new app may have ended already, which nothing would wake us up for any more.
+            // The new app may have ended already, which would not wake this loop any more.
             continue;
         }
         if !requests.lost.is_empty() {
@@ -134,7 +134,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
         requests.lost.extend(lost);
         requests.reload = reload.or(requests.reload);
         let stop = match &stage {
-            // Signals that a command did not get because it has just ended are for what it has left behind.
+            // Signals that came too late for a command that has just ended are for the processes it has left.
             Stage::Running => stop,
             _ => stop.or_else(|| StopRequest::among(&mut signals)),
         };
@@ -150,7 +150,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
     }
 }
 
-/// The app has ended: the end of the vassal, or the next app.
+/// Decides what follows the end of the app: the end of the vassal, or the next app.
 #[inline(never)] // as `start::with_options`
 fn after_the_app(
     vassal: &mut Vassal,
@@ -170,7 +170,7 @@ fn after_the_app(
             }
         }
         (Stage::Remounting { remount, .. }, None) => {
-            // It may have said on its way out that it is alive.
+            // The old app may have sent a heartbeat meanwhile.
             tell_of_restart(vassal);
             end_what_the_app_left(&mut vassal.events, &vassal.jail, &vassal.source.plan);
             finish_remount(vassal, remount)?;
@@ -183,13 +183,13 @@ fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
     let how = ask_to_leave(vassal, Request::Stop);
     crate::log!("stopping for {}: {how} to the app", request.who);
     vassal.events.send(&FromVassal::Stopping(longest_stop(&vassal.source.plan)));
-    // From here a dying mount only delays the app, and the deadline covers that.
+    // From now on a dead mount can only delay the end of the app, which has a deadline.
     vassal.events.mountpoints.stop();
     Stage::Stopping { request, patience: patience(vassal) }
 }
 
-/// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the app's own end interrupts
-/// them, and is seen to by the main loop.
+/// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the end of the
+/// app interrupts them; the main loop deals with that.
 #[inline(never)] // as `start::with_options`
 fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), End> {
     let Vassal { events, jail, source, .. } = vassal;
@@ -205,12 +205,12 @@ fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), End> {
     }
 }
 
-/// The app has as long as the plan says.
+/// The time that the plan gives the app to end.
 fn patience(vassal: &Vassal) -> Patience {
     Patience::KillAt(Instant::now() + vassal.source.plan.stop.timeout)
 }
 
-/// Kills the app when its time is up; whether that was in vain.
+/// Kills the app when its time is up; whether it has not ended in time after that.
 fn is_out_of_patience(vassal: &Vassal, patience: &mut Patience) -> bool {
     let now = Instant::now();
     match *patience {
@@ -226,12 +226,13 @@ fn is_out_of_patience(vassal: &Vassal, patience: &mut Patience) -> bool {
     }
 }
 
-/// Tells the emperor that no app is alive or ready for as long as a mount is made anew.
+/// Tells the emperor that there is no app while a mount is made anew.
 fn tell_of_restart(vassal: &Vassal) {
     vassal.events.send(&FromVassal::Reloading(longest_reload(vassal, &vassal.source.plan)));
 }
 
-/// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal was chosen for it. Says by what.
+/// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal is configured. Returns how it
+/// was asked.
 fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
     if let Some(app) = &mut vassal.events.app {
         app.is_leaving = true;
