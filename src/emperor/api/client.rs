@@ -32,7 +32,7 @@ const WAIT: Duration = Duration::from_secs(60);
 /// The pause between two questions of `--wait`.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a command line asks.
+/// The request of a command line.
 struct Request {
     /// Where the emperor's socket is.
     path: PathBuf,
@@ -44,7 +44,7 @@ struct Request {
     wait: Option<Duration>,
 }
 
-/// What the emperor answers.
+/// The answer of the emperor.
 struct Answer {
     /// [`DONE`], [`FAILED`] or [`PENDING`].
     status: u8,
@@ -134,7 +134,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     Ok(Request { path, question: question.join(&0), patience, wait })
 }
 
-/// The answer to a question; why there is none, where there is none.
+/// Asks, and returns the answer; if none comes, the reason as a failure.
 fn ask(request: &Request, question: &[u8]) -> Answer {
     match try_to_ask(request, question) {
         Ok(mut text) if !text.is_empty() => Answer { status: text.remove(0), text },

@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 /// A question is a word or two and the name of a file, or the head of a request.
 const QUESTION_MAX: usize = 8192;
 
-/// What a socket is for.
+/// The purposes of the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// Commands; only root and the emperor's own user may use it. A question ends with the client's side of
@@ -41,7 +41,7 @@ enum Stage {
     Answering { text: Vec<u8>, sent: usize },
 }
 
-/// What has come of a client that was ready.
+/// The result of going on with a client that was ready.
 pub(super) enum Progress {
     /// It goes on.
     Open,
@@ -126,7 +126,8 @@ fn send_on(socket: &OwnedFd, text: &[u8], sent: &mut usize) -> Progress {
     if *sent < text.len() {
         return Progress::Open;
     }
-    // What was sent beyond the question must not be left unread: TCP would take back the end of the answer.
+    // If bytes behind the question were left unread, TCP would reset the connection, and the client would
+    // lose the end of the answer.
     let _ = recv(socket, &mut [0; 4096], RecvFlags::empty());
     Progress::Over
 }

@@ -20,7 +20,7 @@ pub const DEFAULT: &str = "/run/emperor.sock";
 /// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
 pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
 
-/// What stands ahead of the words of an order to ask what has become of it.
+/// Stands ahead of the words of an order in a question for its outcome.
 pub(super) const OUTCOME: &[u8] = b"outcome\0";
 
 /// How an answer begins: it went well.
@@ -30,7 +30,7 @@ pub const FAILED: u8 = b'1';
 /// It is not known yet.
 pub const PENDING: u8 = b'2';
 
-/// What can be asked for.
+/// The kinds of commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Status,
@@ -59,7 +59,7 @@ pub enum Command<'a> {
     },
     /// A vassal is to do something.
     Order(Order, &'a OsStr),
-    /// What has become of such an order is asked.
+    /// A question for the outcome of such an order.
     Outcome(Order, &'a OsStr),
     /// The emperor is to become its new program.
     Upgrade,
@@ -93,7 +93,7 @@ pub fn answer(told: Result<String, String>) -> Vec<u8> {
     }
 }
 
-/// What has become of an order.
+/// The answer to a question for the outcome of an order.
 pub fn outcome(outcome: Outcome, text: String) -> Vec<u8> {
     let status = match outcome {
         Outcome::Done => DONE,

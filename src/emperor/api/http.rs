@@ -16,7 +16,7 @@ pub fn respond(request: &[u8], content_type: &str, body: impl FnOnce() -> String
     }
 }
 
-/// What a mistake is told in.
+/// The content type of error messages.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// The method of a request: its first word, if a path or a URI follows.

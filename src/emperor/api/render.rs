@@ -43,7 +43,7 @@ pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>)
     text
 }
 
-/// The same for programs, times in seconds. `uptime` is that of the emperor.
+/// All vassals as JSON for programs, times in seconds. `uptime` is that of the emperor.
 pub fn json<'a>(vassals: impl Iterator<Item = Status<'a>>, uptime: Duration, stale: Option<&str>) -> String {
     let mut json = Json::default();
     json.open("", '{');

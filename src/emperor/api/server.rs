@@ -48,7 +48,7 @@ pub struct Server {
     /// The oldest first.
     clients: Vec<Connection>,
     last_id: u64,
-    /// Until when no client is accepted, for want of descriptors.
+    /// Until when no client is accepted, because there are no descriptors left.
     paused: Option<Instant>,
 }
 
@@ -60,7 +60,7 @@ struct Listener {
     file: Option<SocketFile>,
 }
 
-/// What a client has asked.
+/// The question of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
     /// The client that is to be answered.
@@ -116,7 +116,7 @@ impl Server {
         })
     }
 
-    /// What the next program needs to know.
+    /// The listening sockets, for the next program.
     pub fn save(&self) -> Vec<SavedListener> {
         let save = |listener: &Listener| SavedListener {
             service: SERVICES.iter().position(|service| *service == listener.service).unwrap_or_default()

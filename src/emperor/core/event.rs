@@ -71,7 +71,7 @@ pub enum Event {
     Died {
         /// How.
         status: WaitStatus,
-        /// Whether the kernel has killed processes of its cgroup for want of memory.
+        /// Whether the kernel has killed processes of its cgroup because memory ran out.
         out_of_memory: bool,
     },
 }

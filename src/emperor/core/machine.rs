@@ -75,7 +75,7 @@ pub enum State {
     },
     /// The file is invalid: another try is in vain until it changes.
     Invalid {
-        /// When it is tried all the same: a file that it includes may have changed.
+        /// When it is tried again: a file that it includes may have changed.
         until: Instant,
     },
     /// Stopped by command: there is no process until a command starts it, whatever happens to the file.

@@ -30,7 +30,7 @@ pub struct Saved {
     pub began: Instant,
     /// The descriptor of the client that has asked for the upgrade by command.
     pub client: Option<i32>,
-    /// The file with our pid; empty if there is none.
+    /// The emperor's pid file; empty if there is none.
     pub pid_file: Vec<u8>,
     /// The settings and files that the emperor runs with.
     pub basis: SavedBasis,

@@ -1,5 +1,5 @@
-//! What an emperor runs with, read once: after an upgrade it can go on with what the program before it has
-//! read.
+//! The settings and files of an emperor, read once: after an upgrade it can go on with those that the program
+//! before it has read.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Basis {
     pub settings: Vec<PlainSetting>,
     /// Where relative paths of the plan begin; empty if it has none.
     pub cwd: PathBuf,
-    /// What instances are created with.
+    /// The files that instances are created with.
     pub files: InstanceFiles,
 }
 
@@ -106,7 +106,7 @@ impl Basis {
         }
     }
 
-    /// What the next program needs to know of it.
+    /// The same, for the next program.
     pub fn save(&self) -> SavedBasis {
         SavedBasis {
             settings: self.settings.clone(),

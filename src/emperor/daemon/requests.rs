@@ -1,4 +1,4 @@
-//! What clients ask on the emperor's sockets, answered.
+//! Answers to the questions that clients ask on the emperor's sockets.
 
 use std::time::Instant;
 

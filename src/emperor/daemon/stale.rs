@@ -11,13 +11,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Why the configuration is that of before the upgrade, and when the new one is tried again.
 #[derive(Debug)]
 pub struct Stale {
-    /// What is wrong with the new one: lines, as they were logged.
+    /// The mistake in the new one: lines, as they were logged.
     mistake: String,
     try_at: Instant,
 }
 
 impl Stale {
-    /// What is wrong, in one line.
+    /// The mistake, in one line.
     pub fn reason(&self) -> &str {
         let line = self.mistake.lines().next().unwrap_or_default();
         line.strip_prefix(PREFIX).unwrap_or(line)

@@ -62,7 +62,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
         Err(report) => return Ok(cli::invalid(&report)),
     };
     log::print_error(&warnings.to_string());
-    // What the starter has left open is not for the vassals.
+    // Descriptors that the starter has left open are not for the vassals.
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, None)?);
     if plan.json_log {
@@ -256,7 +256,7 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// What a first start cannot do without, and an emperor that has taken over vassals can.
+/// Fails at a first start; an emperor that has taken over vassals logs the failure and goes on without.
 ///
 /// # Errors
 /// At a first start, what has failed.

@@ -38,16 +38,16 @@ const TRIAL_MAX: Duration = Duration::from_secs(5);
 /// killed.
 const OUTPUT_MAX: usize = 64 << 10;
 
-/// What a program that was started by an upgrade finds.
+/// The state that a program takes over in an upgrade.
 pub struct Handover {
-    /// What the program before it knew.
+    /// The state of the program before it.
     pub saved: Saved,
     /// Whether this program is only tried: it reads the state and ends.
     pub is_trial: bool,
 }
 
 impl Handover {
-    /// What this program was handed; `None` for an emperor that starts afresh.
+    /// Reads the state that this program was handed; `None` for an emperor that starts afresh.
     ///
     /// # Errors
     /// EBADF, read(2); it is of another version.
@@ -126,15 +126,15 @@ struct Trial {
     pid: Pid,
     /// When it is killed.
     until: Instant,
-    /// What it writes to its standard error.
+    /// Its standard error.
     output: OwnedFd,
 }
 
-/// What has come of a trial.
+/// The result of a trial.
 pub struct Tried {
     /// Whether the new program is fit; why not otherwise.
     pub verdict: Result<(), String>,
-    /// What it has written to its standard error.
+    /// Its output to standard error.
     pub output: String,
 }
 
@@ -246,7 +246,8 @@ fn memory_file(state: &[u8]) -> Result<OwnedFd> {
     memfd::sealed("emperor-state", state, Use::Read).context("create", "memory file")
 }
 
-/// What a pipe holds. A process that was left behind may still have its other end, which is not waited for.
+/// Reads the bytes that are in a pipe. It does not wait for the end: a process that was left behind may still
+/// have the other end.
 fn read_all(pipe: &OwnedFd) -> String {
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
     while text.len() < OUTPUT_MAX
@@ -257,7 +258,7 @@ fn read_all(pipe: &OwnedFd) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// What is said of an upgrade that does not come about.
+/// The message about an upgrade that is refused.
 pub fn refused(why: &str) -> String {
     format!("upgrade refused: {why}; everything stays as it is")
 }

@@ -26,7 +26,7 @@ const CLAIMING: Duration = Duration::from_secs(10);
 /// One is under way; it cannot be tried.
 pub(super) fn begin(emperor: &mut Emperor, client: Option<u64>, now: Instant) -> Result<(), String> {
     match &emperor.upgrades.under_way {
-        // What is asked for has precedence over what is tried unasked.
+        // An upgrade that is asked for ends a trial that the emperor has begun by itself.
         None | Some(UnderWay { reason: Reason::Stale, .. }) => {}
         Some(_) => return Err("an upgrade is under way".to_owned()),
     }

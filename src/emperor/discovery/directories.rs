@@ -31,7 +31,7 @@ const PUT_OFF: u32 = 10;
 
 /// All directories of an emperor.
 pub struct Directories {
-    /// What tells of changes.
+    /// Reports changes.
     pub watch: Watch,
     sources: Vec<SourceState>,
     directories: Vec<Directory>,

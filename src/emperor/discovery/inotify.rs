@@ -38,7 +38,7 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
 
 /// Watches directories for changes.
 pub struct Watch {
-    /// `None` while there is none to be had.
+    /// `None` while none could be created.
     inotify: Option<OwnedFd>,
     /// The directories by the numbers of their watches, and by their addresses: two paths to one directory
     /// share its watch.
@@ -174,7 +174,7 @@ impl Watch {
     }
 }
 
-/// What tells a directory from others for as long as it is watched.
+/// Identifies a directory for as long as it is watched.
 fn address(directory: &Rc<Path>) -> usize {
     Rc::as_ptr(directory).cast::<u8>() as usize
 }
@@ -281,7 +281,7 @@ mod tests {
             fixture.watch.read(now + Duration::from_millis(1)).unwrap();
             let is_held = fixture.watch.holds(&fixture.path, OsStr::new("a.ini"));
             assert_eq!(is_held, !(101..115).contains(&tenths), "{tenths}");
-            // What nobody is kept from acting on is looked for once a second.
+            // An event of a name that is not held is looked for once a second.
             if (101..105).contains(&tenths) {
                 assert_eq!(fixture.watch.scan_wanted(), Some(now + WRITER_MAX), "{tenths}");
             }

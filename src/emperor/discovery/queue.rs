@@ -20,7 +20,7 @@ use crate::config::plan::{Located, Source};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
 
-/// What was found.
+/// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// What happened to a file.
@@ -87,7 +87,7 @@ impl Discovery {
         self.found.push_back(complete);
     }
 
-    /// What was found next.
+    /// The next result.
     pub fn take(&mut self) -> Option<Found> {
         self.found.pop_front()
     }

@@ -204,7 +204,7 @@ fn changes_to(entry: &Entry, is_known_file: bool) -> Vec<Change> {
     }
 }
 
-/// What is there in the place of a file.
+/// The kind of a file that is not a regular one.
 fn not_a_file(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",

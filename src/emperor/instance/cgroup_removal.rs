@@ -28,7 +28,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A cgroup that is not gone after this time is left: its processes are stuck in the kernel.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// The cgroups that are to be removed. One for all: it is shared by those who have something to remove.
+/// The cgroups that are to be removed: one list for the whole emperor.
 #[derive(Debug, Default)]
 pub struct Removals(RefCell<Vec<Removal>>);
 
@@ -193,7 +193,7 @@ impl Removal {
 struct Walk {
     /// Where it is.
     directory: OwnedFd,
-    /// The names on the way there from the top, which is none of them.
+    /// The names on the way there from the top, without that of the top.
     names: Vec<CString>,
 }
 
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn what_others_are_in_is_tried_again_and_not_for_ever() {
         let top = tree("busy", 1, 0);
-        // It cannot be removed with what is no directory.
+        // A directory with a file in it cannot be removed.
         fs::write(top.join("a name that is not short/file"), "").unwrap();
         let removals = Removals::default();
         removals.add(top.clone());

@@ -49,7 +49,7 @@ impl Cgroup {
         &self.path
     }
 
-    /// How many of its processes the kernel has killed for want of memory.
+    /// How many of its processes the kernel has killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         cgroup::oom_counter(&self.path).map_or(0, |(counter, _)| cgroup::oom_kills(counter))
     }

@@ -132,7 +132,7 @@ impl Process {
         let _ = kill_pidfd(&self.pidfd, libc::SIGKILL);
     }
 
-    /// How many processes of its cgroup the kernel has killed for want of memory.
+    /// How many processes of its cgroup the kernel has killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         self.cgroup.as_ref().map_or(0, Cgroup::oom_kills)
     }

@@ -247,7 +247,7 @@ impl Spawner {
         self.tyrant.is_some()
     }
 
-    /// Whether a process may run what is `owner`'s now.
+    /// Whether a process may go on with a file that now belongs to `owner`.
     pub fn may_run(&self, process: &Process, owner: Owner) -> bool {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }

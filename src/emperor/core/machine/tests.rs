@@ -351,7 +351,7 @@ fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
     let mut vassal = machine(Running { since: now });
     vassal.step(Input::Stop, now);
     assert_eq!(vassal.step(Input::GiveUp, now + ANSWER), Output::Kill);
-    // However often somebody asks again.
+    // However often a command asks again.
     assert_eq!(vassal.step(Input::Kill, now + ANSWER + seconds(9)), Output::Kill);
     assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
     assert_eq!(vassal.step(Input::GiveUp, now + ANSWER + KILL_AGAIN), Output::Forget);
