@@ -679,6 +679,8 @@ fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
             (wide, false, 0, all),
             ("limit-nofile = 100", false, 0, 0),
             ("limit-nofile = 300", false, 0, 0),
+            ("if-reload =\ncap = net_raw\nendif =", true, 0, 0),
+            ("if-reload =\nnice = -5\nendif =", true, 0, 0),
         ] {
             sandbox.vassal("app", &vassal(lines));
             let next = another(app);

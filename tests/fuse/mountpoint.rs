@@ -195,6 +195,20 @@ fn a_shorter_timeout_counts_from_a_reload_on() {
     });
 }
 
+/// The whole block of a mount may be behind `if-not-reload`: the check and its times stay as they are.
+#[test]
+fn checks_that_only_a_fresh_start_reads_stay_as_they_are() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", "");
+        let guarded = format!("if-not-reload =\n{}\nendif =", checked("50ms", "300ms"));
+        let mut vassal = reloaded(sandbox, &mount, &guarded, &format!("; changed\n{guarded}"));
+        faulty.behave("hold");
+        assert_eq!(vassal.wait(), 75);
+        vassal.wait_for("mountpoint /app lost: no answer for 3");
+    });
+}
+
 /// A daemon that only stops to answer wakes nobody: the prober has to ask.
 #[test]
 fn a_shorter_interval_counts_from_a_reload_on() {

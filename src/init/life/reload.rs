@@ -149,6 +149,10 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         return Verdict::NeedsRespawn(format!("{what} changed"));
     }
     match load_again(vassal, inputs, true) {
+        // Lines behind `if-reload` may ask for what a fresh start does not.
+        Ok(loaded) if loaded.plan.start_rights() & !fresh.start_rights() != 0 => {
+            Verdict::NeedsRespawn("the app needs a capability that PID 1 has given up".to_owned())
+        }
         Ok(loaded) if let Some(missing) = missing(vassal, &loaded.plan) => Verdict::Refused(missing),
         Ok(loaded) => {
             crate::log::lines(&loaded.warnings);

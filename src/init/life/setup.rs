@@ -197,7 +197,7 @@ pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
     vassal.jail.umask = plan.umask;
     vassal.source.plan = plan;
     // The watch has copied its times from the old plan.
-    vassal.events.mountpoints.set_plan(&vassal.source.plan.mountpoints, Instant::now());
+    vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, Instant::now());
     note_foreign_fuse(vassal);
     vassal.events.app = None;
     vassal.jail.workdir = vassal.jail.jail_workdir.clone();

@@ -58,7 +58,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         End::Setup(failure, _) => (ExitReason::Setup(*failure), None),
         End::Invalid(mistake) => (ExitReason::Config(mistake), None),
         End::Lost(what) => {
-            destroy(events, jail, plan, &what);
+            destroy(events, jail, &source.fresh, &what);
             return code;
         }
     };
@@ -94,7 +94,7 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
 }
 
 /// A mountpoint was lost: ends everything at once.
-fn destroy(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, what: &str) {
+fn destroy(events: &mut EventLoop, jail: &Jail, fresh: &VassalPlan, what: &str) {
     // The emperor is told first, as the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     crate::log!("{what}; destroying the instance");
@@ -107,7 +107,7 @@ fn destroy(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, what: &str) {
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
         // The next instance needs the place of the dead mount, and only we take it away.
-        detach_checked_mounts(plan);
+        detach_checked_mounts(fresh);
     }
 }
 
