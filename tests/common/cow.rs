@@ -74,8 +74,8 @@ impl Sandbox {
         fs::create_dir_all(VASSALS).unwrap();
     }
 
-    /// The same with copies of the few programs that are needed. A tree below a daemon's `chroot=` must be one mount:
-    /// when the old root is detached, the kernel takes apart what is mounted in it.
+    /// The same with copies of the few programs that are needed. A tree below a daemon's `chroot=` must be
+    /// one mount: when the old root is detached, the kernel takes apart what is mounted in it.
     pub fn copied_tree(&self) {
         self.namespace_tree();
         for dir in ["etc", "usr"] {
@@ -90,7 +90,8 @@ impl Sandbox {
         fs::write(vassal_path("cow001"), VASSAL_INI).unwrap();
     }
 
-    /// Runs a vassal to its end, returns its status and what it and its app wrote. The mounts here stay as they are.
+    /// Runs a vassal to its end, returns its status and what it and its app wrote. The mounts here stay as
+    /// they are.
     pub fn outcome(&self, lines: &str) -> (i32, String) {
         let mounts = mounts();
         let mut vassal: Daemon = self.vassal_init("vassal", lines);

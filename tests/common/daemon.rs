@@ -17,8 +17,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command`; standard output and error go to a file of its own, `log` or, where that is another one's,
-    /// `log` with a number.
+    /// Starts `command`; standard output and error go to a file of its own, `log` or, where that is another
+    /// one's, `log` with a number.
     pub fn start(mut command: Command, log: PathBuf) -> Self {
         let numbered = (2..).map(|number| log.with_extension(format!("{number}.log")));
         let unused = |log: &PathBuf| !log.exists();
@@ -58,8 +58,8 @@ impl Daemon {
         eventually(format_args!("log line #{n} with '{text}'"), || self.lines(text).into_iter().nth(n - 1))
     }
 
-    /// Waits for a line that names a time behind `text`, and checks it: the program has waited for so long, and then
-    /// noticed. Returns the line.
+    /// Waits for a line that names a time behind `text`, and checks it: the program has waited for so long,
+    /// and then noticed. Returns the line.
     pub fn wait_for_time(&self, text: &str, time: Duration) -> String {
         let line = self.wait_for(text);
         let named = time_behind(&line, text);

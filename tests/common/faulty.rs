@@ -47,8 +47,8 @@ impl Faulty {
         format!("{} {place} {} {options}", self.program.display(), mode.display())
     }
 
-    /// Whether it has read a request, and does not answer it, that is more than a question for the status: one of the app.
-    /// Who waits for the answer to that cannot be killed.
+    /// Whether it has read a request, and does not answer it, that is more than a question for the status:
+    /// one of the app. Who waits for the answer to that cannot be killed.
     pub fn holds_the_app(&self) -> bool {
         holds_an_app(&self.mode)
     }

@@ -1,13 +1,15 @@
-//! What the integration tests stand on: a sandbox for each, the static binaries started in it, and a way to wait.
+//! What the integration tests stand on: a sandbox for each, the static binaries started in it, and a way to
+//! wait.
 //!
-//! A test is a closure given to [`sandboxed`]. It runs as root in mount, pid, network and IPC namespaces of its own, so
-//! it may mount, kill and listen as it likes, and run beside any other. When it is over, nothing may be left: no
-//! process, no mount. When it fails, the logs of everything it started are shown.
+//! A test is a closure given to [`sandboxed`]. It runs as root in mount, pid, network and IPC namespaces of
+//! its own, so it may mount, kill and listen as it likes, and run beside any other. When it is over, nothing
+//! may be left: no process, no mount. When it fails, the logs of everything it started are shown.
 //!
 //! Nobody sleeps for luck: [`eventually`] polls until a deadline that only a broken program misses.
 
 #![allow(dead_code)] // each test program uses a part of it
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+// Failing is a test's job.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod command;
 pub mod cow;
@@ -29,8 +31,8 @@ pub use self::{daemon::Daemon, sandbox::Sandbox, sandbox::sandboxed};
 /// Far more than anything here takes, also beside a compiler.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than our programs take to notice that a time is up, also on a busy machine; shorter than the time to the next
-/// thing that they would try.
+/// Longer than our programs take to notice that a time is up, also on a busy machine; shorter than the time
+/// to the next thing that they would try.
 pub const NOTICED: Duration = Duration::from_secs(5);
 
 /// How long a vassal must have run to be respawned at once.
@@ -53,8 +55,8 @@ pub fn until(what: impl Display, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));
 }
 
-/// Waits until so much time has passed since `start`. For times that a program is told or promises, such as the second that
-/// an app must have run; never for something to have happened by then.
+/// Waits until so much time has passed since `start`. For times that a program is told or promises, such as
+/// the second that an app must have run; never for something to have happened by then.
 pub fn until_passed(start: Instant, time: Duration) {
     std::thread::sleep(time.saturating_sub(start.elapsed()));
 }

@@ -82,8 +82,8 @@ pub fn wait_asleep(pid: i32) {
     until(format_args!("process {pid} sleeps"), || read(pid).is_some_and(|process| process.state == 'S'));
 }
 
-/// Waits until a process has gone to sleep that often from now on: a loop that waits for events, or for its next turn, has
-/// gone round.
+/// Waits until a process has gone to sleep that often from now on: a loop that waits for events, or for its
+/// next turn, has gone round.
 pub fn wait_for_turns(pid: i32, turns: u64) {
     let slept = || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -19,8 +19,8 @@ const SCRATCH: &str = "/run/scratch";
 /// A hang must not last for ever.
 const LIMIT: &str = "120";
 
-/// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not. What a
-/// process inherits from its starter is the same in every sandbox, however the tests were started.
+/// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not.
+/// What a process inherits from its starter is the same in every sandbox, however the tests were started.
 const FURNISH: &str = r#"
     set -e
     umask 022
@@ -46,7 +46,8 @@ pub struct Sandbox {
     mounted: RefCell<Vec<String>>,
 }
 
-/// Runs the calling test in a sandbox. It must be the test's only statement: the closure's name tells the test's.
+/// Runs the calling test in a sandbox. It must be the test's only statement: the closure's name tells the
+/// test's.
 pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
     let sandbox = Sandbox { bin: binaries(), mounted: RefCell::default() };
     if std::env::var_os(INSIDE).is_some() {
@@ -148,7 +149,8 @@ impl Sandbox {
         command
     }
 
-    /// `vassal-init` running `NAME.ini` with these lines below `[uwsgi]`, in pid and mount namespaces of its own.
+    /// `vassal-init` running `NAME.ini` with these lines below `[uwsgi]`, in pid and mount namespaces of its
+    /// own.
     pub fn vassal_init(&self, name: &str, lines: &str) -> Daemon {
         let mut command = self.program("vassal-init");
         command.args(["--unshare", "fs,pid"]).arg(self.ini(name, lines));

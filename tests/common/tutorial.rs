@@ -46,7 +46,8 @@ mountpoint-check-interval = 50ms";
 
 /// The app reads its page from the zip for each request: a page says that the filesystem answers.
 const APP: &str = r#"sub {
-    open(my $page, '<', '/app/page.html') or return [500, ['Content-Type' => 'text/plain'], ["page.html: $!\n"]];
+    open(my $page, '<', '/app/page.html')
+        or return [500, ['Content-Type' => 'text/plain'], ["page.html: $!\n"]];
     return [200, ['Content-Type' => 'text/html'], [<$page>]];
 }
 "#;

@@ -8,8 +8,8 @@ use crate::common::tutorial::VASSAL_INI;
 use crate::common::{Sandbox, process, run, sandboxed};
 use rustix::process::Signal;
 
-/// Puts the mistake in place beside a good vassal, and checks what the emperor says of it: exactly one line of the
-/// emperor's own that has all the parts, and a good vassal that goes on.
+/// Puts the mistake in place beside a good vassal, and checks what the emperor says of it: exactly one line
+/// of the emperor's own that has all the parts, and a good vassal that goes on.
 fn assert_one_line(sandbox: &Sandbox, make: impl FnOnce(), parts: &[&str]) {
     sandbox.vassal("good", "command = sleep 1000");
     // No second try, so that nothing is said twice.

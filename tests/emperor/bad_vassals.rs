@@ -1,4 +1,5 @@
-//! What can lie in a vassal directory, and what can happen to one: nothing of it disturbs the vassals that are in order.
+//! What can lie in a vassal directory, and what can happen to one: nothing of it disturbs the vassals that
+//! are in order.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};

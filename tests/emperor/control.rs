@@ -304,7 +304,8 @@ fn no_client_keeps_the_emperor_from_its_work() {
             assert!(matches!(answer.first(), Some(b'0' | b'1')) && answer.ends_with(b"\n"), "{answer:?}");
         }
         let mut endless = connect();
-        // More than a question can be: it is hung up on, which the writer may learn by an error or by the end.
+        // More than a question can be: it is hung up on, which the writer may learn by an error or by the
+        // end.
         while endless.write_all(&[b'x'; 4096]).is_ok() {}
         drop((silent, slow));
         sandbox.vassal("real", STEADY);

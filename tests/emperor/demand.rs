@@ -1,4 +1,5 @@
-//! Vassals on demand: the emperor listens, the first connection starts the app, and one that leaves is waited for again.
+//! Vassals on demand: the emperor listens, the first connection starts the app, and one that leaves is waited
+//! for again.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,8 +12,8 @@ use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
 
-/// Answers each connection on its first socket with its pid, and leaves when there was none for the given time: by its
-/// exit, or by asking for it.
+/// Answers each connection on its first socket with its pid, and leaves when there was none for the given
+/// time: by its exit, or by asking for it.
 const SERVER: &str = r#"
 import os, select, socket, sys, time
 s = socket.socket(fileno=3)
@@ -155,7 +156,8 @@ fn root_gives_a_file_its_mode_without_looking_for_it_by_its_path() {
 #[test]
 fn a_socket_that_the_app_has_shut_down_is_bound_anew() {
     sandboxed(|sandbox| {
-        let app = "import socket, time; s = socket.socket(fileno=3); c = s.accept()[0]; c.send(b'served'); c.close(); \
+        let app = "import socket, time; s = socket.socket(fileno=3); c = s.accept()[0]; c.send(b'served'); \
+            c.close(); \
                    time.sleep(1.1); s.shutdown(2)";
         for (name, address) in [("app", "/run/scratch/socket"), ("tcp", "127.0.0.1:7000")] {
             let path = sandbox.vassal(name, &format!("command = python3 -c \"{app}\""));
@@ -200,12 +202,13 @@ fn a_socket_that_cannot_be_watched_is_tried_again() {
 #[test]
 fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
     sandboxed(|sandbox| {
-        // Two files with an address in the first one's own text; one for which nothing is printed; one that fails; one that
-        // hangs, and has left somebody behind with the pipe.
+        // Two files with an address in the first one's own text; one for which nothing is printed; one that
+        // fails; one that hangs, and has left somebody behind with the pipe.
         let hanging = "slow.ini) sleep 1000 & sleep 1000;;";
         let asked = sandbox.path("asked");
         let script = format!(
-            "echo \"$1\" >> {}; case $1 in none.ini) ;; bad.ini) echo 127.0.0.1:1; exit 3;; {hanging} *) sleep 5 & sed -n 's/^# //p' \"$1\";; esac",
+            "echo \"$1\" >> {}; case $1 in none.ini) ;; bad.ini) echo 127.0.0.1:1; exit 3;; {hanging} *) \
+             sleep 5 & sed -n 's/^# //p' \"$1\";; esac",
             asked.display()
         );
         let script = sandbox.file("where.sh", &format!("{script}\n"));
@@ -352,7 +355,8 @@ fn in_tyrant_mode_a_users_link_has_no_file_of_roots_quoted() {
 #[test]
 fn an_app_that_wants_to_be_stopped_stays_so_until_its_file_changes_or_a_command_starts_it() {
     sandboxed(|sandbox| {
-        let text = "command = perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; syswrite $fd, \"\\x16\"; sleep 1000'";
+        let text = "command = perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; syswrite \
+            $fd, \"\\x16\"; sleep 1000'";
         sandbox.vassal("app", text);
         let emperor = sandbox.emperor(&CONTROL);
         let said = "stopping until its file changes, or 'emperor start'";

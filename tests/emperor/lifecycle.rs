@@ -347,8 +347,8 @@ fn a_vassal_that_cannot_be_killed_does_not_keep_the_emperor() {
         let mut emperor = sandbox.emperor(&[]);
         let init = emperor.wait_running(1, "stuck");
         emperor.wait_running(1, "good");
-        // A process in the vassal's pid namespace with a parent outside that does not reap it: the namespace's PID 1
-        // waits for it in the kernel, whatever signal it gets (pid_namespaces(7)).
+        // A process in the vassal's pid namespace with a parent outside that does not reap it: the
+        // namespace's PID 1 waits for it in the kernel, whatever signal it gets (pid_namespaces(7)).
         let mut command = Command::new("nsenter");
         command.args(["--target", &init.to_string(), "--pid", "sleep", "1001"]);
         let mut outsider = sandbox.start("outsider", command);

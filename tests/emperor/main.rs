@@ -1,6 +1,7 @@
 //! The emperor: vassals that come, change, fail and go, and what operators and tools see of them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+// Failing is a test's job.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../common/mod.rs"]
 mod common;

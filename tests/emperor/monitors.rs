@@ -60,7 +60,8 @@ fn a_pattern_may_find_files_of_one_name_in_many_directories() {
         for user in ["alice", "bob"] {
             saying(&format!("/run/scratch/home/{user}/app.ini"), "%n of $(UWSGI_VASSAL_NAME)");
         }
-        let lines = "emperor = /run/scratch/home/*/*.ini\ncontrol = control\nexec-as-emperor = echo of $UWSGI_VASSAL_NAME";
+        let lines = "emperor = /run/scratch/home/*/*.ini\ncontrol = control\nexec-as-emperor = echo of \
+            $UWSGI_VASSAL_NAME";
         let emperor = emperor(sandbox, lines);
         let order = |words: &[&str]| {
             let mut command = sandbox.program("emperor");
@@ -116,7 +117,8 @@ fn thousands_of_directories_are_looked_at_and_not_for_each_other() {
 #[test]
 fn a_config_map_is_swapped_as_a_whole() {
     sandboxed(|sandbox| {
-        // As the kubelet lays it out: files are links through ..data, which is a link to a directory of the version.
+        // As the kubelet lays it out: files are links through ..data, which is a link to a directory of the
+        // version.
         let version = |name: &str, says: &str, files: &[&str]| {
             files.iter().for_each(|file| saying(&format!("{VASSALS}/..{name}/{file}.ini"), says));
             symlink(format!("..{name}"), format!("{VASSALS}/..data_tmp")).unwrap();
@@ -191,7 +193,8 @@ fn templates_are_read_around_the_file_in_uwsgis_order() {
         };
         ["inc.ini", "incb.ini", "inh.ini", "inhb.ini"].iter().for_each(|name| template(name));
         saying("/run/scratch/v/app.ini", "own: %(who), %(where)");
-        let lines = "emperor = v\nwhat = me\nvassals-inherit-before = ../inhb.ini\nvassals-include-before = ../incb.ini\n\
+        let lines = "emperor = v\nwhat = me\nvassals-inherit-before = ../inhb.ini\nvassals-include-before = \
+            ../incb.ini\n\
                      vassal-set = who=%(what)\nvassals-include = ../inc.ini\nvassals-inherit = ../inh.ini";
         let mut command = sandbox.program("emperor");
         command.current_dir("/run/scratch").arg(sandbox.ini("emperor", lines));

@@ -148,7 +148,8 @@ fn who_says_without_end_that_it_reloads_is_not_listened_to_each_time() {
 fn nobody_but_the_app_can_say_that_it_is_ready() {
     sandboxed(|sandbox| {
         let stranger = sandbox.file("stranger.pl", STRANGER);
-        // With a pid namespace it keeps everybody out, root too. Without one only the app's user and root count.
+        // With a pid namespace it keeps everybody out, root too. Without one only the app's user and root
+        // count.
         for (unshare, name, who) in
             [("fs,pid", "inside", "0"), ("fs,pid", "other", "4001"), ("fs", "beside", "4001")]
         {
@@ -239,7 +240,9 @@ fn what_the_old_app_says_on_its_way_out_does_not_count_for_the_new_one() {
                 sleep 1000;
             }
             open my $old, ">", "/run/scratch/old" or die;
-            $SIG{TERM} = sub { ready; rest 0.02 until `cat /run/scratch/vassal.log` =~ /the app is ready/; exit };
+            $SIG{TERM} = sub {
+                ready; rest 0.02 until `cat /run/scratch/vassal.log` =~ /the app is ready/; exit
+            };
             $| = 1;
             print "up\n";
             rest 1 while 1;"#;
@@ -260,9 +263,12 @@ fn what_the_old_app_says_on_its_way_out_does_not_count_for_the_new_one() {
 fn an_app_that_stops_giving_heartbeats_is_restarted() {
     sandboxed(|sandbox| {
         // uWSGI's way and systemd's: twice, and then no more. One that never gave any is left alone.
-        let byte = "perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; for (1..2) { syswrite $fd, \"\\x1a\"; sleep 1 } sleep 1000'";
-        let notify = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
-             print STDERR \"within $ENV{WATCHDOG_USEC}\\n\"; for (1..2) { send $s, \"WATCHDOG=1\\nSTATUS=turn $_\", 0, $to; sleep 1 } sleep 1000'";
+        let byte = "perl -e 'open my $fd, \">&=\", $ENV{UWSGI_EMPEROR_FD}; for (1..2) { syswrite \
+            $fd, \"\\x1a\"; sleep 1 } sleep 1000'";
+        let notify = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = \
+            pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+             print STDERR \"within $ENV{WATCHDOG_USEC}\\n\"; for (1..2) { send $s, \"WATCHDOG=1\\n\
+                 STATUS=turn $_\", 0, $to; sleep 1 } sleep 1000'";
         for (name, app) in [("byte", byte), ("notify", notify), ("silent", "sleep 1000")] {
             sandbox.vassal(name, &format!("command = {app}"));
         }
@@ -301,14 +307,16 @@ fn an_app_that_gives_its_only_heartbeat_at_once_is_watched() {
         sandbox.vassal(
             "app",
             &format!(
-                "uid = user001\nexec-as-user = {}\nexec-pre-app = until [ -e /run/scratch/go ]; do sleep 0.02; done\n\
+                "uid = user001\nexec-as-user = {}\nexec-pre-app = until [ -e /run/scratch/go ]; do sleep \
+                 0.02; done\n\
                  chdir = /app\n{BEAT}",
                 faulty.command("/app", "")
             ),
         );
         let emperor = sandbox.emperor(&["--emperor-required-heartbeat", "1"]);
         emperor.wait_for("as-user #1");
-        // Between fork and exec it waits for the filesystem. PID 1 sees the exec and the heartbeat at the same time.
+        // Between fork and exec it waits for the filesystem. PID 1 sees the exec and the heartbeat at the
+        // same time.
         faulty.behave("hold");
         sandbox.file("go", "");
         let init = emperor.pid_of("app");
@@ -344,8 +352,10 @@ fn an_app_may_trigger_its_watchdog_and_need_not_feed_it_while_it_stops() {
     sandboxed(|sandbox| {
         let say = |words: &str| {
             format!(
-                "command = perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{{NOTIFY_SOCKET}}, 1); \
-                 send $s, $_, 0, $to for qw({words}); select undef, undef, undef, 0.02 until -e q(/run/scratch/go)'"
+                "command = perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = \
+                 pack_sockaddr_un(\"\\0\" . substr $ENV{{NOTIFY_SOCKET}}, 1); \
+                 send $s, $_, 0, $to for qw({words}); select undef, undef, undef, 0.02 until -e \
+                     q(/run/scratch/go)'"
             )
         };
         sandbox.vassal("stuck", &say("WATCHDOG=trigger"));
@@ -369,7 +379,8 @@ fn an_app_may_trigger_its_watchdog_and_need_not_feed_it_while_it_stops() {
 fn an_app_that_is_restarted_on_a_new_mount_is_not_asked_for_heartbeats_meanwhile() {
     sandboxed(|sandbox| {
         sandbox.zip();
-        let beat = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+        let beat = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = \
+            pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
              for (@ARGV) { send $s, $_, 0, $to } sleep 1000'";
         let wait = "until [ ! -e /run/scratch/wait ]; do sleep 0.02; done; ";
         let mounted = MOUNTED.replace("fuse-zip", &format!("{wait}fuse-zip"));
@@ -407,7 +418,8 @@ fn an_app_that_is_restarted_on_a_new_mount_is_not_asked_for_heartbeats_meanwhile
 #[test]
 fn an_app_that_ends_does_not_wait_for_the_hooks_of_its_start() {
     sandboxed(|sandbox| {
-        let ready = "open my $fd, q(>&=), $ENV{UWSGI_EMPEROR_FD}; syswrite $fd, chr 5; sleep 1 until -e q(/run/scratch/hook); exit 7";
+        let ready = "open my $fd, q(>&=), $ENV{UWSGI_EMPEROR_FD}; syswrite $fd, chr 5; sleep 1 until -e \
+            q(/run/scratch/hook); exit 7";
         for phase in ["post-app", "accepting"] {
             let lines = format!(
                 "exec-{phase} = touch /run/scratch/hook; exec sleep 1000\ncommand = perl -e '{}'",

@@ -1,4 +1,5 @@
-//! A changed file: the app is restarted in the same jail, or kept, or everything is made anew; and each is said.
+//! A changed file: the app is restarted in the same jail, or kept, or everything is made anew; and each is
+//! said.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -16,8 +17,10 @@ use rustix::process::Signal;
 /// A vassal with the zip mounted; each start of the app leaves a mark with its kind.
 fn lines(app: &str) -> String {
     format!(
-        "uid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\n  exec-as-user = echo first time\n\
-         endif =\nif-reload =\n  exec-as-user = echo once more\nendif =\nmountpoint-check = /app\nexec-as-root = echo as root\n\
+        "uid = user001\nif-not-reload =\n  exec-as-user = fuse-zip -r /var/www/app001.zip /app\n  \
+         exec-as-user = echo first time\n\
+         endif =\nif-reload =\n  exec-as-user = echo once more\nendif =\nmountpoint-check = /app\n\
+             exec-as-root = echo as root\n\
          exec-pre-app = echo about to start\n{app}"
     )
 }
@@ -85,7 +88,8 @@ fn a_file_that_cannot_be_checked_does_not_keep_the_old_app_for_ever() {
         let init = emperor.wait_running(1, "program");
         // The first time, which is the check, it hangs.
         program(
-            "[ -e /run/again ] || { touch /run/again; exec sleep 2500; }; echo '[uwsgi]'; echo 'command = sleep 3000'",
+            "[ -e /run/again ] || { touch /run/again; exec sleep 2500; }; echo '[uwsgi]'; echo 'command = \
+             sleep 3000'",
         );
         until("it is checked", || process::named("sleep").len() == 2);
         let inits = process::named("vassal-init");
@@ -257,7 +261,8 @@ fn what_shapes_the_jail_asks_for_a_fresh_one() {
             ("mountpoint-check = /app\n", "", "mountpoint-check"),
             ("uid = user001", "uid = root", "uid"),
         ]) {
-            // Each differs from the one before in its own change and the way back of the last: the first one found counts.
+            // Each differs from the one before in its own change and the way back of the last: the first one
+            // found counts.
             let instance = Handle::of(init);
             sandbox.vassal("app", &base.replace(from, to));
             instance.wait();
@@ -279,9 +284,11 @@ fn a_stop_during_a_reload_wins() {
         // While the old app takes its time, and while the new one is prepared.
         for stubborn in [true, false] {
             let app = if stubborn {
-                "stop-timeout = 60s\ncommand = sh -c 'trap \"sleep 0.5; exit 0\" TERM; echo ready; while :; do sleep 0.01; done'"
+                "stop-timeout = 60s\ncommand = sh -c 'trap \"sleep 0.5; exit 0\" TERM; echo ready; while :; \
+                 do sleep 0.01; done'"
             } else {
-                "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep 1000'"
+                "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep \
+                 1000'"
             };
             let mut vassal = sandbox
                 .vassal_init("vassal", &format!("uid = user001\nexec-as-user-atexit = echo bye\n{app}"));
@@ -307,7 +314,8 @@ fn a_stop_during_a_reload_wins() {
 fn a_stop_that_comes_with_the_end_of_the_old_app_starts_no_other() {
     sandboxed(|sandbox| {
         let app = "perl -e '$| = 1; $SIG{TERM} = sub { print qq(asked\\n); \
-                   select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; print qq(up\\n); sleep 1 while 1'";
+                   select undef, undef, undef, 0.02 until -e q(/run/scratch/go); exit }; print qq(up\\n); \
+                       sleep 1 while 1'";
         let mut vassal = sandbox.vassal_init("vassal", &format!("command = {app}"));
         vassal.wait_for("up");
         let old = process::only("perl");
@@ -368,7 +376,8 @@ fn hup_reloads_a_vassal_of_no_emperor() {
 #[test]
 fn what_hooks_of_the_jail_have_set_lasts_through_a_reload() {
     sandboxed(|sandbox| {
-        let lines = "uid = user001\nif-not-reload =\nhook-asap = putenv:A=kept\nendif =\nhook-as-root = putenv:B=2\n\
+        let lines = "uid = user001\nif-not-reload =\nhook-asap = putenv:A=kept\nendif =\nhook-as-root = \
+            putenv:B=2\n\
                      hook-as-root = umask:027\nhook-as-root = chdir:/var\nhook-as-user = putenv:B=3\n\
                      exec-pre-app = echo `printenv A B; umask; pwd`\ncommand = sleep 1000";
         let vassal = sandbox.vassal_init("vassal", lines);
@@ -449,7 +458,8 @@ fn a_reload_does_not_wait_for_a_filesystem_that_hangs() {
         // Over the file itself, as this vassal sees it, and where the app's data is.
         let lines = |more: &str| {
             format!(
-                "exec-asap = fuse-zip -r -o nonempty /var/www/app001.zip {place}\nexec-asap = fuse-zip -r /var/www/app001.zip /app\n\
+                "exec-asap = fuse-zip -r -o nonempty /var/www/app001.zip {place}\nexec-asap = fuse-zip -r \
+                 /var/www/app001.zip /app\n\
                  unmount-timeout = 200ms\nchdir = /\n{more}\ncommand = sleep 1000"
             )
         };
@@ -552,7 +562,8 @@ fn an_app_that_speaks_uwsgis_protocol_is_asked_over_it() {
     sandboxed(|sandbox| {
         let psgi = sandbox.file("app.psgi", "sub { [200, [], [$$]] }");
         let own = format!(
-            "http-socket = 127.0.0.1:8102\nmaster = true\nplugin = psgi\npsgi = {}\nprocname-master = the master",
+            "http-socket = 127.0.0.1:8102\nmaster = true\nplugin = psgi\npsgi = {}\nprocname-master = the \
+             master",
             psgi.display()
         );
         let lines = format!("uid = user001\ncommand = uwsgi --ini {}", sandbox.ini("own", &own).display());
@@ -648,7 +659,8 @@ fn what_is_missing_is_said_before_the_old_app_is_stopped() {
     });
 }
 
-/// What PID 1 has given up it cannot give an app, and what it has not it can: with and without `cap`, in both directions.
+/// What PID 1 has given up it cannot give an app, and what it has not it can: with and without `cap`, in both
+/// directions.
 #[test]
 fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
     const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -666,7 +678,8 @@ fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
         let bound = "cap = net_bind_service";
         let dropped = "cap = net_bind_service\ncap-drop = net_bind_service";
         let wide = "no-new-privs = false";
-        // What the file says, whether that takes a fresh jail; then what the app keeps, and what it could gain.
+        // What the file says, whether that takes a fresh jail; then what the app keeps, and what it could
+        // gain.
         for (lines, is_fresh, kept, bounding) in [
             (bound, true, NET_BIND_SERVICE, NET_BIND_SERVICE),
             (dropped, true, 0, 0),

@@ -45,13 +45,15 @@ fn answer(mut stream: impl Read) -> (u32, u32) {
 #[test]
 fn the_app_gets_what_its_file_asks_for() {
     sandboxed(|sandbox| {
-        let lines = "listen = 127.0.0.1:80\nlisten = [::1]:8080\nlisten = @name\nlisten = /run/scratch/app.sock\n\
+        let lines = "listen = 127.0.0.1:80\nlisten = [::1]:8080\nlisten = @name\nlisten = \
+            /run/scratch/app.sock\n\
                      chmod-socket = 606\nlisten = 7";
         let mut vassal = sandbox.vassal_init("vassal", &server(sandbox, lines));
         let said = vassal.wait_for("serving ");
         assert_eq!(
             said,
-            "serving listen:listen:listen:listen [\"('127.0.0.1', 80)\", \"('::1', 8080, 0, 0)\", \"b'\\\\x00name'\", \
+            "serving listen:listen:listen:listen [\"('127.0.0.1', 80)\", \"('::1', 8080, 0, \
+             0)\", \"b'\\\\x00name'\", \
              '/run/scratch/app.sock']"
         );
         let user: u32 = run("id", &["-u", "user001"]).trim().parse().unwrap();
@@ -79,7 +81,8 @@ fn the_app_gets_what_its_file_asks_for() {
 #[test]
 fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
     sandboxed(|sandbox| {
-        let app = "import os, time; was = os.get_blocking(3); os.set_blocking(3, False); print('blocking:', was, flush=True); time.sleep(1000)";
+        let app = "import os, time; was = os.get_blocking(3); os.set_blocking(3, False); print('blocking:', \
+            was, flush=True); time.sleep(1000)";
         let lines = format!("command = python3 -c \"{app}\"\nlisten = 127.0.0.1:80");
         sandbox.vassal("app", &lines);
         let emperor = sandbox.emperor(&["--emperor-throttle", "1"]);
@@ -96,8 +99,10 @@ fn whatever_the_last_app_has_made_of_a_socket_it_blocks() {
 #[test]
 fn a_socket_that_the_last_app_has_shut_down_serves_the_next_one() {
     sandboxed(|sandbox| {
-        let app = "import select, socket, sys; s = [socket.socket(fileno=n) for n in (3, 4)]; print('serving', flush=True); \
-                   c = select.select(s, [], [])[0][0].accept()[0]; c.send(b'1 1'); c.close(); [x.shutdown(2) for x in s]";
+        let app = "import select, socket, sys; s = [socket.socket(fileno=n) for n in (3, 4)]; \
+            print('serving', flush=True); \
+                   c = select.select(s, [], [])[0][0].accept()[0]; c.send(b'1 1'); c.close(); \
+                       [x.shutdown(2) for x in s]";
         let lines =
             format!("command = python3 -c \"{app}\"\nlisten = /run/scratch/app.sock\nlisten = 127.0.0.1:80");
         sandbox.vassal("app", &lines);
@@ -426,7 +431,8 @@ fn what_uwsgi_cannot_take_over_it_binds_itself() {
         sandbox.zip();
         sandbox.vassal(
             "app",
-            "uid = user001\nplugin = psgi\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\npsgi = /app/myapp.pl\n\
+            "uid = user001\nplugin = psgi\nexec-as-user = fuse-zip -r /var/www/app001.zip /app\npsgi = \
+             /app/myapp.pl\n\
              http-socket = :9090\nsocket = 127.0.0.1:9091\nmountpoint-check = /app",
         );
         let emperor = sandbox.emperor(&[]);
@@ -448,9 +454,8 @@ fn more_sockets_than_can_be_kept_are_named_once() {
         emperor.wait_for("serving ");
         assert_eq!(
             emperor.lines(" sockets are kept, and not: "),
-            [
-                "vassal-init[app]: of one vassal no more than 32 sockets are kept, and not: 127.0.0.1:7032, 127.0.0.1:7033"
-            ]
+            ["vassal-init[app]: of one vassal no more than 32 sockets are kept, and not: 127.0.0.1:7032, \
+                 127.0.0.1:7033"]
         );
         assert!(!emperor.log().contains("not kept"));
         until("the emperor has its copies", || holds(emperor.pid(), 7031));

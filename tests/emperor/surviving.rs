@@ -1,4 +1,5 @@
-//! What an emperor must survive: vassals that crash all the time, no descriptors left, more events than a queue takes.
+//! What an emperor must survive: vassals that crash all the time, no descriptors left, more events than a
+//! queue takes.
 
 use std::fs;
 use std::os::unix::net::UnixStream;

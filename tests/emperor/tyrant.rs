@@ -143,7 +143,8 @@ fn files_of_root_and_of_everybody_are_refused_by_name_and_rule() {
         let refused = |name: &str, owner: &str, rule: &str| {
             let path = vassal_path(name);
             emperor.wait_for(&format!(
-                "emperor: {name}: cannot start: run {}: it belongs to {owner}, and emperor-tyrant {rule}; next try in ",
+                "emperor: {name}: cannot start: run {}: it belongs to {owner}, and emperor-tyrant {rule}; \
+                 next try in ",
                 path.display()
             ));
         };
@@ -338,7 +339,8 @@ fn nobody_leads_to_a_file_of_another_user() {
         let emperor = tyrant(sandbox, &[&["--emperor", &pattern], &nofollow[..]].concat());
         for name in ["attacker/vassals/stolen", "sharer/vassals/shared"] {
             emperor.wait_for(&format!(
-                "emperor: {name}: cannot start: run {}: it belongs to user 4242, group 4242, and emperor-tyrant \
+                "emperor: {name}: cannot start: run {}: it belongs to user 4242, group 4242, and \
+                 emperor-tyrant \
                  runs no file that a directory or link of another user's leads to; ",
                 home.join(format!("{name}.ini")).display()
             ));
@@ -390,7 +392,10 @@ fn an_emperor_without_root_needs_four_capabilities() {
         for key in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
             assert_eq!(status(pid, key), "0000000000000000", "{key}");
         }
-        emperor.wait_for("own.ini: it belongs to user 9000, group 9000, and emperor-tyrant runs nothing as the emperor's own user");
+        emperor.wait_for(
+            "own.ini: it belongs to user 9000, group 9000, and emperor-tyrant runs nothing as \
+            the emperor's own user",
+        );
         // It can end one, too, that does not answer.
         run("kill", &["-STOP", &pid.to_string()]);
         fs::remove_file(vassal_path("a")).unwrap();

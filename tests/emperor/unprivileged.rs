@@ -1,4 +1,5 @@
-//! An emperor that is not root for longer than it has to be, with the capabilities that its vassals need and no others.
+//! An emperor that is not root for longer than it has to be, with the capabilities that its vassals need and
+//! no others.
 
 use std::fs;
 use std::io::Read;
@@ -211,7 +212,8 @@ fn mistakes_end_it_at_its_start() {
             emperor.wait_for(why);
             assert!(!fs::exists("/run/emperor.sock").unwrap(), "{lines}");
         }
-        let become_what = "become what 'uid', 'gid' and 'cap' say: it takes capabilities that the emperor was not started with";
+        let become_what = "become what 'uid', 'gid' and 'cap' say: it takes capabilities that the emperor \
+            was not started with";
         let user = &["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"][..];
         // Root without capabilities has no more power than any other user.
         let bare_root = &["setpriv", "--inh-caps", "-all", "--bounding-set", "-all,+setuid"];

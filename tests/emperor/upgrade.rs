@@ -237,7 +237,8 @@ fn what_an_upgraded_emperor_cannot_have_does_not_cost_its_vassals() {
         let emperor = start(sandbox, &program, &["--ini", "/etc/uwsgi/more.ini"]);
         let init = emperor.wait_running(1, "app");
         let _taken = std::net::TcpListener::bind("127.0.0.1:9191").unwrap();
-        let more = "[uwsgi]\nmetrics = 127.0.0.1:9191\nlogto = /nonexistent/log\nemperor-pidfile = /nonexistent/pid\n";
+        let more = "[uwsgi]\nmetrics = 127.0.0.1:9191\nlogto = /nonexistent/log\nemperor-pidfile = \
+            /nonexistent/pid\n";
         fs::write("/etc/uwsgi/more.ini", more).unwrap();
         assert_eq!(command(sandbox, &["upgrade"]).0, 0);
         for what in [
@@ -401,7 +402,8 @@ fn vassals_of_an_upgraded_emperor_start_as_those_of_the_first() {
         command_line.args(["-c", &shell, "bash", "--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
         let emperor = sandbox.start("emperor", command_line);
         until("the emperor listens", || command(sandbox, &["status"]).0 == 0);
-        let look = "command = sh -c 'ulimit -Sn; grep Sig[BI] /proc/self/status; env | grep -v ^NOTIFY_SOCKET; exec sleep 1000'";
+        let look = "command = sh -c 'ulimit -Sn; grep Sig[BI] /proc/self/status; env | grep -v \
+            ^NOTIFY_SOCKET; exec sleep 1000'";
         let said = |name: &str, emperor: &Daemon| {
             let before = emperor.log().len();
             sandbox.vassal(name, look);
@@ -495,7 +497,8 @@ fn vassals_of_a_directory_that_cannot_be_read_stay() {
 fn who_has_given_heartbeats_is_watched_on() {
     sandboxed(|sandbox| {
         let program = installed(sandbox);
-        let app = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
+        let app = "perl -MSocket -e 'socket my $s, AF_UNIX, SOCK_DGRAM, 0; my $to = \
+            pack_sockaddr_un(\"\\0\" . substr $ENV{NOTIFY_SOCKET}, 1); \
              send $s, \"WATCHDOG=1\\nSTATUS=at work\", 0, $to; sleep 1000'";
         sandbox.vassal("app", &format!("command = {app}"));
         let emperor = start(sandbox, &program, &["--emperor-required-heartbeat", "10"]);

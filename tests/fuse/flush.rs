@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::common::{Daemon, Sandbox, process, sandboxed, until};
 use rustix::process::Signal;
 
-/// Stands in for a daemon that commits on unmount: a real FUSE mount, whose companion sees it go, takes two seconds, and
-/// then writes what it held. It has left its hook's process group, as daemons do.
+/// Stands in for a daemon that commits on unmount: a real FUSE mount, whose companion sees it go, takes two
+/// seconds, and then writes what it held. It has left its hook's process group, as daemons do.
 const COMPANION: &str = r#"#!/bin/sh
 while grep -q ' /app ' /proc/self/mountinfo; do sleep 0.05; done
 echo "gone, app: $(cat /run/scratch/app)" >>/run/scratch/order
@@ -181,7 +181,8 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
         sandbox.zip();
         let path = sandbox.file("companion", COMPANION);
         let companion = format!("setsid sh {} </dev/null", path.display());
-        // One that is there only once the app runs, by a hook after it, and one whose starter is gone by then.
+        // One that is there only once the app runs, by a hook after it, and one whose starter is gone by
+        // then.
         let late = "until [ -e /run/scratch/up ]; do sleep 0.02; done";
         for hook in [
             format!("exec-post-app = {companion} & echo started"),

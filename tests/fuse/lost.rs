@@ -80,7 +80,8 @@ fn a_clean_unmount_is_undone_with_all_that_its_phase_had_mounted() {
         let faulty = sandbox.faulty();
         let second = sandbox.file("second", "");
         let lines = format!(
-            "exec-asap = mkdir -p /run/b && chown user001 /run/b\nuid = user001\nif-not-reload =\nexec-as-user = {}\n\
+            "exec-asap = mkdir -p /run/b && chown user001 /run/b\nuid = user001\nif-not-reload =\n\
+             exec-as-user = {}\n\
              exec-as-user = {}\nendif =\n{CHECKED}\nmountpoint-check = /run/b\nmountpoint-lost = remount\n\
              command = sleep 1000",
             faulty.command("/app", ""),
@@ -122,7 +123,8 @@ fn a_filesystem_from_outside_is_not_unmounted_by_force() {
         crate::common::run("mkdir", &["/run/shared"]);
         crate::common::run("sh", &["-c", &faulty.command("/run/shared", "direct")]);
         let lines = format!(
-            "mount-as-root = none /run/shared /app bind\nuid = user001\n{CHECKED}\nmountpoint-lost = remount\n\
+            "mount-as-root = none /run/shared /app bind\nuid = user001\n{CHECKED}\nmountpoint-lost = \
+             remount\n\
              command = sleep 1000"
         );
         let mut vassal = sandbox.vassal_init("vassal", &lines);
@@ -145,7 +147,10 @@ fn a_mount_that_cannot_be_made_again_is_the_end() {
         fs::remove_file("/var/www/app001.zip").unwrap();
         process::signal(process::only("fuse-zip").pid, Signal::KILL);
         assert_eq!(vassal.wait(), 75);
-        vassal.wait_for("; mounting again failed in as-user #1: run fuse-zip -r /var/www/app001.zip /app: exited with status");
+        vassal.wait_for(
+            "; mounting again failed in as-user #1: run fuse-zip -r /var/www/app001.zip /app: \
+            exited with status",
+        );
     });
 }
 
@@ -292,7 +297,8 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
         let faulty = sandbox.faulty();
         let mount = faulty.command("/app", "");
         let lines = format!(
-            "uid = user001\nexec-as-user = {mount}\n{CHECKED}\nmountpoint-lost = hook:log:seen\ncommand = sleep 1000"
+            "uid = user001\nexec-as-user = {mount}\n{CHECKED}\nmountpoint-lost = hook:log:seen\ncommand = \
+             sleep 1000"
         );
         let (link, vassal) = Link::start(sandbox, &lines);
         link.next(|message| (message == FromVassal::Running).then_some(()));

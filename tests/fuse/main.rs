@@ -1,6 +1,7 @@
 //! FUSE filesystems: found broken, replaced, and unmounted without losing what the app has written.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+// Failing is a test's job.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../common/mod.rs"]
 mod common;

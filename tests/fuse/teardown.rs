@@ -9,12 +9,12 @@ use crate::common::sandbox::vassal_path;
 use crate::common::{NOTICED, sandboxed, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
-/// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the file's status, as
-/// cat would: such a question, held, is taken for the probe's.
+/// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the
+/// file's status, as cat would: such a question, held, is taken for the probe's.
 const READER: &str = "command = sh -c 'while :; do read line </app/file; done'";
 
-/// The daemon, as a process of the sandbox that was started in the mount namespace of the instance but is none of its
-/// processes.
+/// The daemon, as a process of the sandbox that was started in the mount namespace of the instance but is
+/// none of its processes.
 fn enter_and_mount(init: i32, mount: &str) {
     let init = init.to_string();
     let mut words = vec!["--target", &init, "--mount"];
@@ -42,7 +42,8 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
         let took = lost.elapsed();
         emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
         emperor.wait_for_time("emperor: a: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
-        // Half a second of it is the time that the kernel gets first; the next thing it tries comes after ten.
+        // Half a second of it is the time that the kernel gets first; the next thing it tries comes after
+        // ten.
         assert!(took < NOTICED, "took {took:?}");
         process::signal(daemon, Signal::CONT);
         until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());

@@ -75,7 +75,8 @@ fn named_capabilities_are_kept_and_no_other() {
         // One that PID 1 keeps too must not mean more.
         assert_eq!(printed(sandbox, &lines("kill")), kept(1 << 5));
         // And it works: a port that is root's.
-        let bind = r#"perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); print bind(S, sockaddr_in(80, INADDR_ANY)) ? "bound" : "refused: $!", "\n"'"#;
+        let perl = r#"print bind(S, sockaddr_in(80, INADDR_ANY)) ? "bound" : "refused: $!", "\n""#;
+        let bind = format!("perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); {perl}'");
         let lines = |cap: &str| format!("uid = user001\n{cap}\ncommand = {bind}");
         assert_eq!(sandbox.said(&lines("cap = net_bind_service")), ["bound"]);
         assert_eq!(sandbox.said(&lines("")), ["refused: Permission denied"]);
@@ -170,7 +171,9 @@ fn pid_1_keeps_only_what_its_remaining_plan_needs() {
 #[test]
 fn a_tenant_cannot_touch_pid_1() {
     sandboxed(|sandbox| {
-        let app = "perl -e 'print kill(0, 1) ? \"may signal it\\n\" : \"may not: $!\\n\"; print -r \"/proc/1/root/\" ? \"sees its root\\n\" : \"does not\\n\"; print open(F, \"+<\", \"/proc/1/mem\") ? \"reads it\\n\" : \"nor read\\n\"'";
+        let app = "perl -e 'print kill(0, 1) ? \"may signal it\\n\" : \"may not: $!\\n\"; print \
+            -r \"/proc/1/root/\" ? \"sees its root\\n\" : \"does not\\n\"; print \
+            open(F, \"+<\", \"/proc/1/mem\") ? \"reads it\\n\" : \"nor read\\n\"'";
         let said = sandbox.said(&format!("uid = user001\nmount-as-root = proc none /proc\ncommand = {app}"));
         assert_eq!(said, ["may not: Operation not permitted", "does not", "nor read"]);
     });
@@ -192,7 +195,8 @@ fn nothing_that_the_starter_left_open_leads_out_of_the_jail() {
     });
 }
 
-/// What `vassal-init` with these arguments, started by a wrapper, came to: its status and all that was written.
+/// What `vassal-init` with these arguments, started by a wrapper, came to: its status and all that was
+/// written.
 fn wrapped(sandbox: &Sandbox, wrapper: &[&str], arguments: &[&str]) -> (Option<i32>, String) {
     let output = sandbox.wrapped(wrapper, "vassal-init").args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

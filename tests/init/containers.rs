@@ -77,13 +77,16 @@ fn without_close_range_nothing_is_held_either() {
 const CONFIG: &str = r#"{
   "ociVersion": "1.0.2",
   "process": {
-    "terminal": false, "user": {"uid": 1234, "gid": 1234}, "cwd": "/", "args": ARGS, "env": ["PATH=/bin"], "noNewPrivileges": true,
+    "terminal": false, "user": {"uid": 1234, "gid": 1234}, "cwd": "/", "args": ARGS,
+    "env": ["PATH=/bin"], "noNewPrivileges": true,
     "capabilities": {"bounding": [], "effective": [], "permitted": [], "ambient": []}
   },
   "root": {"path": "rootfs", "readonly": true},
   "hostname": "inner",
   "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-  "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}]}
+  "linux": {"namespaces": [
+    {"type": "pid"}, {"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}
+  ]}
 }"#;
 
 /// An OCI bundle whose process is vassal-init, under some name, with these arguments.
@@ -131,7 +134,8 @@ fn runc(bundle: &PathBuf, name: &str) -> Command {
 fn vassal_init_is_the_entrypoint_of_a_real_container() {
     sandboxed(|sandbox| {
         sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
-        let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E 'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
+        let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E \
+            'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
         for name in ["vassal-init", "tini", "dumb-init", "catatonit"] {
             let output =
                 runc(&bundle(sandbox, name, &["--", "sh", "-c", show]), &unused_name()).output().unwrap();

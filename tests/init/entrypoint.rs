@@ -267,7 +267,8 @@ fn closed_standard_descriptors_stay_closed() {
         for (redirections, open) in [("<&-", "1 2"), (">&-", "0 2"), ("2>&-", "0 1"), ("<&- >&- 2>&-", "")] {
             let out = sandbox.path("out");
             // The shell of the command tells which of the three it has.
-            let script = r#"for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && set -- "$@" $fd; done; echo "$*" >"$OUT"; exit 7"#;
+            let script = r#"for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ] && set -- "$@" $fd; done
+                echo "$*" >"$OUT"; exit 7"#;
             let tini = sandbox.personality("tini").get_program().display().to_string();
             for name in LIVES.map(|life| format!("{binary} {}", life.join(" "))).into_iter().chain([tini]) {
                 let line =
@@ -287,7 +288,8 @@ fn closed_standard_descriptors_stay_closed() {
 fn a_reader_that_went_away_is_no_signal_for_the_command() {
     sandboxed(|sandbox| {
         // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps.
-        let script = "trap 'exit 9' PIPE; for _ in 1 2 3; do setsid sh -c 'exit 0' 2>/dev/null; (sleep 0.01 &); done; sleep 0.2; exit 5";
+        let script = "trap 'exit 9' PIPE; for _ in 1 2 3; do setsid sh -c 'exit 0' 2>/dev/null; (sleep 0.01 \
+            &); done; sleep 0.2; exit 5";
         for life in LIVES {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
@@ -322,7 +324,8 @@ fn a_starter_that_reads_nothing_holds_nobody_up() {
         let (_reader, writer) = std::io::pipe().unwrap();
         // As much as it takes: the init gets it as its standard input, and the shell as descriptor 5.
         let line = format!(
-            "dd if=/dev/zero of=/dev/stdout oflag=nonblock bs=4096 >&5 2>/dev/null; exec {} --ready-fd 5 -- sleep 1000",
+            "dd if=/dev/zero of=/dev/stdout oflag=nonblock bs=4096 >&5 2>/dev/null; exec {} --ready-fd 5 -- \
+             sleep 1000",
             init(sandbox, &[]).get_program().display()
         );
         let mut command = Command::new("bash");
@@ -486,7 +489,8 @@ fn hooks_run_around_a_command_and_its_signals_are_its_own() {
                 .join("\n");
         let ini = sandbox.ini("hooks", &lines);
         let script = format!(
-            "for s in HUP USR1 INT TERM; do trap \"echo $s >>{0}\" $s; done; trap 'exit 6' QUIT; echo ready >>{0}; while :; do sleep 0.01; done",
+            "for s in HUP USR1 INT TERM; do trap \"echo $s >>{0}\" $s; done; trap 'exit 6' QUIT; echo ready \
+             >>{0}; while :; do sleep 0.01; done",
             log.display()
         );
         for options in [&["--grace", "0"][..], &["--unshare", "fs,pid", "-e", "6"]] {

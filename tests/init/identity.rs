@@ -60,7 +60,8 @@ fn the_app_is_the_user_and_groups_that_its_file_names() {
 fn as_user_hooks_have_the_users_identity_and_as_root_hooks_do_not() {
     sandboxed(|sandbox| {
         let lines = "uid = user001\nexec-as-root = echo root:$(id -un)\nexec-as-user = echo user:$(id -un)\n\
-                     exec-pre-app = echo pre:$(id -un)\nexec-as-user-atexit = echo exit:$(id -un)\ncommand = true";
+                     exec-pre-app = echo pre:$(id -un)\nexec-as-user-atexit = echo exit:$(id -un)\ncommand \
+                         = true";
         let log = output(sandbox, &lines.replace("$(", "`").replace("-un)", "-un`"));
         for line in ["root:root", "user:user001", "pre:user001", "exit:user001"] {
             assert!(log.lines().any(|found| found == line), "{line}");
@@ -108,8 +109,10 @@ fn root_is_given_up_for_good() {
 #[test]
 fn environment_directory_and_mask_are_as_configured() {
     sandboxed(|sandbox| {
-        let lines = "env = ADDED=a b=c\nunenv = GONE\nenv = TWICE=1\nenv = TWICE=2\nchdir = /var\numask = 027\n\
-                     uid = user001\nunenv = UWSGI_EMPEROR_FD\nunenv = NOTIFY_SOCKET\nexec-pre-app = env\ncommand = ";
+        let lines = "env = ADDED=a b=c\nunenv = GONE\nenv = TWICE=1\nenv = TWICE=2\nchdir = /var\numask = \
+            027\n\
+                     uid = user001\nunenv = UWSGI_EMPEROR_FD\nunenv = NOTIFY_SOCKET\nexec-pre-app = env\n\
+                         command = ";
         for (app, expected) in [
             ("env", &["ADDED=a b=c", "KEPT=1", "PATH=/usr/bin:/bin", "TWICE=2"][..]),
             ("sh -c 'pwd; umask'", &["/var", "0027"]),

@@ -238,9 +238,11 @@ fn a_vassal_init_inside_the_tree_works_too() {
 fn a_union_over_itself_is_no_hang_but_a_sentence() {
     sandboxed(|sandbox| {
         sandbox.copied_tree();
-        let hangs = "it does not answer: its daemon hangs, or it is a union whose branches are reached through its own \
+        let hangs = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
+            through its own \
                      mountpoint, which waits for itself";
-        let jail = "mountpoint-timeout = 500ms\nunmount-timeout = 500ms\npivot_root = /ufs /ufs/mnt\nmountpoint-check = /";
+        let jail = "mountpoint-timeout = 500ms\nunmount-timeout = 500ms\npivot_root = /ufs /ufs/mnt\n\
+            mountpoint-check = /";
         for (daemon, says) in [
             (
                 "unionfs-fuse -ocow,default_permissions,allow_other /run=RW:/=RO /ufs",

@@ -1,6 +1,7 @@
 //! `vassal-init`: one instance, from the first mount to the last process, and a command in a container.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // failing is a test's job
+// Failing is a test's job.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../common/mod.rs"]
 mod common;

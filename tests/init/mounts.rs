@@ -216,7 +216,8 @@ fn umount_rec_takes_all_below_along() {
         sandbox.namespace_tree();
         // A place with a blank and a line break, which mountinfo escapes.
         fs::create_dir_all("/ns/t/a b").unwrap();
-        let mounts = "exec-asap = mount -t tmpfs x /ns/t; mkdir '/ns/t/a b' /ns/t/c; mount -t tmpfs y '/ns/t/a b'; \
+        let mounts = "exec-asap = mount -t tmpfs x /ns/t; mkdir '/ns/t/a b' /ns/t/c; mount -t tmpfs y \
+            '/ns/t/a b'; \
                       mkdir '/ns/t/a b/d'; mount -t tmpfs z '/ns/t/a b/d'; mount -t tmpfs w /ns/t/c";
         for flags in ["rec", "rec,detach", "recursive,lazy", "detach"] {
             let said = table(sandbox, &format!("{mounts}\numount-as-root = /ns/t {flags}"));
@@ -224,7 +225,8 @@ fn umount_rec_takes_all_below_along() {
         }
         sandbox.fails(&format!("{mounts}\numount-as-root = /ns/t"), &["as-root #1: umount /ns/t: ", "busy"]);
         let busy = format!(
-            "{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root = sleep 0.2\nexec-as-root = true"
+            "{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root \
+             = sleep 0.2\nexec-as-root = true"
         );
         let busy = format!("{busy}\nhook-post-jail = print:x\nhook-as-user = umount:/ns/t rec");
         sandbox.fails(&busy, &["as-user #1: umount /ns/t/a b/d: ", "busy"]);
@@ -236,7 +238,8 @@ fn umount_finds_what_was_moved_and_what_is_named_from_the_working_directory() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
         // The one at the bottom is the oldest.
-        let moved = "exec-asap = mkdir /ns/old /ns/t; mount -t tmpfs a /ns/old; mount -t tmpfs b /ns/t; mkdir /ns/t/c; \
+        let moved = "exec-asap = mkdir /ns/old /ns/t; mount -t tmpfs a /ns/old; mount -t tmpfs b /ns/t; \
+            mkdir /ns/t/c; \
                      mount -t tmpfs c /ns/t/c; mkdir /ns/t/c/d; mount --move /ns/old /ns/t/c/d; \
                      grep -c ' /ns/t' /proc/self/mountinfo";
         for umount in ["umount-as-root = /ns/t rec", "hook-as-root = cd:/ns\numount-as-root = t rec"] {
@@ -308,7 +311,8 @@ fn a_link_in_the_coming_root_leads_nowhere_outside() {
             for what in ["tmpfs trap", "none /mnt"] {
                 let flags = if what == "none /mnt" { " bind" } else { "" };
                 let lines = format!(
-                    "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = {what} /ufs/{link}{flags}\n\
+                    "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = {what} \
+                     /ufs/{link}{flags}\n\
                      exec-pre-jail = grep -c ' /ns/cow ' /proc/self/mountinfo || true\n\
                      exec-pre-jail = grep -c ' /ufs/ns/cow ' /proc/self/mountinfo\n\
                      pivot_root = /ufs /ufs/.old_root\ncommand = true"
@@ -319,7 +323,8 @@ fn a_link_in_the_coming_root_leads_nowhere_outside() {
         // A link to nothing inside, though it leads somewhere outside.
         symlink("/ns/cow/user001", "/ns/precise/dangling").unwrap();
         sandbox.fails(
-            "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = tmpfs trap /ufs/dangling\npivot_root = /ufs /ufs/.old_root",
+            "mount-pre-jail = none /ns/precise /ufs rbind\nmount-pre-jail = tmpfs trap /ufs/dangling\n\
+             pivot_root = /ufs /ufs/.old_root",
             &["pre-jail #2: mount: open /ufs/dangling: No such file"],
         );
     });
@@ -369,7 +374,8 @@ fn a_walk_that_the_kernel_gives_up_again_and_again_is_finished_all_the_same() {
         symlink("../../../../../../ns/cow", "/ns/precise/climb").unwrap();
         for link in ["escape", "climb"] {
             let lines = format!(
-                "hook-pre-jail = exec:mount --rbind /ns/precise /ufs\nmount-pre-jail = tmpfs trap /ufs/{link}\n\
+                "hook-pre-jail = exec:mount --rbind /ns/precise /ufs\nmount-pre-jail = tmpfs trap \
+                 /ufs/{link}\n\
                  exec-pre-jail = grep -c ' /ns/cow ' /proc/self/mountinfo || true\n\
                  exec-pre-jail = grep -c ' /ufs/ns/cow ' /proc/self/mountinfo\n\
                  pivot_root = /ufs /ufs/.old_root\ncommand = true"
@@ -422,13 +428,15 @@ fn a_link_is_refused_while_the_old_root_can_be_reached() {
         }
         // When it is gone, links only lead to where the tenant is anyway.
         let lines = format!(
-            "{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nhook-as-root = mount:tmpfs none /harmless"
+            "{PIVOTED}\nhook-as-root = umount:/.old_root rec,detach\nhook-as-root = mount:tmpfs none \
+             /harmless"
         );
         assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"));
         // It may be unmounted under another name for it.
         for name in ["/.old_root/", "//.old_root", "/./.old_root"] {
             let lines = format!(
-                "{PIVOTED}\nhook-as-root = umount:{name} rec,detach\nhook-as-root = mount:tmpfs none /harmless"
+                "{PIVOTED}\nhook-as-root = umount:{name} rec,detach\nhook-as-root = mount:tmpfs none \
+                 /harmless"
             );
             assert!(mount_at(&table(sandbox, &lines), "/plain").contains("tmpfs"), "{name}");
         }

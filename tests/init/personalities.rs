@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use crate::common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a call came to: its exit status, what the command wrote, and whether the init itself said something on either
-/// stream.
+/// What a call came to: its exit status, what the command wrote, and whether the init itself said something
+/// on either stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     status: i32,
@@ -231,7 +231,8 @@ fn as_dumb_init_it_does_what_dumb_init_does() {
                 "-r ' 15: 3' true",
                 "-r 15:3x true",
                 "-r 15 :3 true",
-                "-c sh -c 'ps -o pid= | wc -l >/dev/null; echo said: $(test $(ps -o sess= $$) = $(ps -o sess= $PPID) && echo same)'",
+                "-c sh -c 'ps -o pid= | wc -l >/dev/null; echo said: $(test $(ps -o sess= $$) = $(ps -o \
+                 sess= $PPID) && echo same)'",
                 "sh -c 'echo said: $(test $(ps -o sess= $$) = $$ && echo leader)'",
             ],
         );
@@ -370,7 +371,8 @@ fn dumb_init_ends_the_group_with_its_child() {
         for program in [Command::new("dumb-init"), sandbox.personality("dumb-init")] {
             let out = sandbox.path("out");
             let script = format!(
-                "sh -c 'trap \"echo said: TERM >>{0}; exit\" TERM; echo ready >>{0}; while :; do sleep 0.1; done' &\n\
+                "sh -c 'trap \"echo said: TERM >>{0}; exit\" TERM; echo ready >>{0}; while :; do sleep 0.1; \
+                 done' &\n\
                 until grep -q ready {0}; do :; done; exit 3",
                 out.display()
             );
@@ -408,7 +410,8 @@ fn the_parents_death_reaches_tini() {
         for program in [Command::new("tini"), sandbox.personality("tini")] {
             let program = program.get_program().to_str().unwrap();
             let script = format!(
-                "{program} -s -p SIGUSR1 -- sh -c 'trap \"echo said; exit\" USR1; echo ready; while :; do sleep 0.1; done'& sleep 1000"
+                "{program} -s -p SIGUSR1 -- sh -c 'trap \"echo said; exit\" USR1; echo ready; while :; do \
+                 sleep 0.1; done'& sleep 1000"
             );
             let mut shell =
                 Command::new("bash").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();

@@ -5,7 +5,8 @@ use crate::common::{Sandbox, process, run, sandboxed, until};
 
 const ORPHANS: usize = 2000;
 
-/// An app that leaves 2,000 orphans, all waiting for the same end of file; it comes when the file `go` is there.
+/// An app that leaves 2,000 orphans, all waiting for the same end of file; it comes when the file `go` is
+/// there.
 const APP: &str = r#"
 use POSIX ();
 my ($go) = @ARGV;
@@ -56,8 +57,8 @@ fn two_thousand_orphans_are_reaped_without_a_pid_namespace() {
     sandboxed(|sandbox| reaps(sandbox, &[]));
 }
 
-/// Processes that start another one and end, all the time, so that no list of them is ever complete. They ignore SIGTERM, and
-/// end by themselves after 20 s.
+/// Processes that start another one and end, all the time, so that no list of them is ever complete. They
+/// ignore SIGTERM, and end by themselves after 20 s.
 const HOP: &str = r#"
 use Time::HiRes 'time';
 my $end = time + 20;

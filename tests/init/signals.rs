@@ -87,7 +87,8 @@ fn the_app_has_those_of_the_emperors_starter() {
     });
 }
 
-/// A command on a mount that a hook makes, and makes again when it is lost: then the hook waits for the file `go`.
+/// A command on a mount that a hook makes, and makes again when it is lost: then the hook waits for the file
+/// `go`.
 fn on_a_mount(sandbox: &Sandbox) -> (Running, i32) {
     let place = sandbox.path("mount");
     fs::create_dir(&place).unwrap();
@@ -98,7 +99,8 @@ fn on_a_mount(sandbox: &Sandbox) -> (Running, i32) {
          until [ -e {dir}/go ]; do sleep 0.01; done; fi; touch {dir}/first"
     );
     let script = format!(
-        "trap 'echo WINCH >>{dir}/got' WINCH; trap 'exit 9' TERM; echo up >>{dir}/got; while :; do sleep 0.05; done"
+        "trap 'echo WINCH >>{dir}/got' WINCH; trap 'exit 9' TERM; echo up >>{dir}/got; while :; do sleep \
+         0.05; done"
     );
     let mut command = sandbox.wrapped(&["unshare", "--mount"], "vassal-init");
     let check = format!("{place}");

@@ -166,7 +166,8 @@ fn leftovers_get_term_then_kill(sandbox: &Sandbox, options: &[&str]) {
         sandbox.file("stubborn", "trap 'echo stubborn got TERM' TERM; : >$1; while :; do sleep 0.01; done\n");
     let dir = sandbox.path("").display().to_string();
     let app = format!(
-        "setsid sh {} {dir}/p & setsid sh {} {dir}/s & until [ -e {dir}/p -a -e {dir}/s ]; do sleep 0.01; done; echo ready; \
+        "setsid sh {} {dir}/p & setsid sh {} {dir}/s & until [ -e {dir}/p -a -e {dir}/s ]; do sleep 0.01; \
+         done; echo ready; \
          exec sleep 1000",
         polite.display(),
         stubborn.display()

@@ -10,9 +10,9 @@ const CTRL_C: &str = r"\x03";
 const CTRL_Z: &str = r"\x1a";
 const CTRL_D: &str = r"\x04";
 
-/// A command that says when it is continued; without print(), which its own signal handler may interrupt. (A shell that
-/// starts one program after the other will not do: stopped between vfork and exec, such a program keeps its shell from
-/// being stopped.)
+/// A command that says when it is continued; without print(), which its own signal handler may interrupt. (A
+/// shell that starts one program after the other will not do: stopped between vfork and exec, such a program
+/// keeps its shell from being stopped.)
 const JOB: &str = r#"
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -135,7 +135,12 @@ fn bg_goes_on_in_the_background() {
 fn a_background_job_leaves_the_terminal_to_the_shell() {
     sandboxed(|sandbox| {
         // It says when it is in the foreground: its starter's process group is that of the terminal.
-        let line = r#"INIT -- sh -c 'echo it runs; while :; do sleep 0.01; read -r _ _ _ _ group _ _ front _ </proc/$PPID/stat; [ $group != $front ] || echo goes on; done' &\r"#;
+        let line = concat!(
+            "INIT -- sh -c 'echo it runs; while :; do sleep 0.01; ",
+            "read -r _ _ _ _ group _ _ front _ </proc/$PPID/stat; ",
+            "[ $group != $front ] || echo goes on; done' &",
+            r"\r"
+        );
         let shell = [r"echo the shell $((40 + 2))\r", "?the shell 42\r", PROMPT];
         let steps = [
             &[line, "?it runs\r"],
@@ -150,8 +155,12 @@ fn a_background_job_leaves_the_terminal_to_the_shell() {
 #[test]
 fn a_job_of_the_background_can_read_in_the_foreground() {
     sandboxed(|sandbox| {
-        // It runs when the shell brings it to the foreground, so it is not told: it reads, and is stopped for it.
-        let line = r#"INIT -- sh -c 'echo it runs; until [ -e /run/scratch/go ]; do sleep 0.01; done; read x; echo got $x' &\r"#;
+        // It runs when the shell brings it to the foreground, so it is not told: it reads, and is stopped for
+        // it.
+        let line = concat!(
+            "INIT -- sh -c 'echo it runs; until [ -e /run/scratch/go ]; do sleep 0.01; done; ",
+            r"read x; echo got $x' &\r"
+        );
         let steps = [
             line,
             "?it runs\r",

@@ -1,11 +1,11 @@
-//! `faulty-fuse`: a FUSE daemon for tests, which misbehaves when told to. It speaks the kernel's protocol itself
-//! (linux/fuse.h), so that nothing answers in its place.
+//! `faulty-fuse`: a FUSE daemon for tests, which misbehaves when told to. It speaks the kernel's protocol
+//! itself (linux/fuse.h), so that nothing answers in its place.
 //!
 //! usage: faulty-fuse MOUNTPOINT MODE_FILE [OPTION]...
 //!
-//! It has one file, `file`, leaves itself in the background, and looks at MODE_FILE all the time: the mode is the first word in
-//! it. Requests that are held are answered when the mode changes; the file MODE_FILE.held has the opcodes of those that were
-//! read and not answered.
+//! It has one file, `file`, leaves itself in the background, and looks at MODE_FILE all the time: the mode is
+//! the first word in it. Requests that are held are answered when the mode changes; the file MODE_FILE.held
+//! has the opcodes of those that were read and not answered.
 //!
 //!   (empty)       answer everything
 //!   hold          read every request, answer none

@@ -2,10 +2,10 @@
 //!
 //! usage: load DIRECTORY
 //!
-//! As many threads as there are CPUs never wait: one renames a directory below DIRECTORY, the others compute. One more
-//! mounts and unmounts there. Every mount and rename on a machine, in whatever namespace, disturbs a walk over a path in
-//! the kernel that has to stay below a directory (openat2, RESOLVE_BENEATH and RESOLVE_IN_ROOT). Run it in a mount
-//! namespace of its own.
+//! As many threads as there are CPUs never wait: one renames a directory below DIRECTORY, the others compute.
+//! One more mounts and unmounts there. Every mount and rename on a machine, in whatever namespace, disturbs a
+//! walk over a path in the kernel that has to stay below a directory (openat2, RESOLVE_BENEATH and
+//! RESOLVE_IN_ROOT). Run it in a mount namespace of its own.
 //!
 //! The file DIRECTORY/count tells how many mounts there have been so far.
 

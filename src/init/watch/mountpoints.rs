@@ -85,10 +85,12 @@ impl Mountpoints {
         }
     }
 
-    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are the same: a
-    /// change of them takes a fresh jail. All are asked at once, which tells the probers the new times.
+    /// Takes on the times of a reloaded plan, and the lines where its paths are written now. The paths are
+    /// the same: a change of them takes a fresh jail. All are asked at once, which tells the probers the new
+    /// times.
     ///
-    /// `plan` is that of a fresh start, since the mounts are: a reload's own plan lacks what `if-not-reload` guards.
+    /// `plan` is that of a fresh start, since the mounts are: a reload's own plan lacks what `if-not-reload`
+    /// guards.
     pub fn set_plan(&mut self, plan: &MountpointPlan, now: Instant) {
         for (watched, check) in self.watched.iter_mut().zip(&plan.checks) {
             (watched.check.key, watched.check.at) = (Rc::clone(&check.key), check.at.clone());
