@@ -17,7 +17,7 @@ use super::connection::{Connection, Progress};
 use super::control;
 use crate::config::plan::Address;
 use crate::emperor::core::saved::SavedListener;
-use crate::emperor::instance::socket_file::{SocketFile, listen_on};
+use crate::emperor::instance::socket_file::{Bound, SocketFile, listen_on};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::sys::{fd, peer};
@@ -100,7 +100,7 @@ impl Server {
             self.listeners.push(listener);
             return self.listen(self.listeners.len() - 1);
         }
-        let (socket, file) = listen_on(address, service == Service::Control)?;
+        let Bound { socket, file } = listen_on(address, service == Service::Control)?;
         self.listeners.push(Listener { service, socket, name, file });
         self.listen(self.listeners.len() - 1)
     }

@@ -12,6 +12,7 @@ use super::requests;
 use super::upgrade_flow;
 use crate::emperor::core::text::Count;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::discovery::directories::FileChange;
 use crate::emperor::discovery::queue::Found;
 use crate::emperor::discovery::scan::Change;
 use crate::error::{Error, Result};
@@ -150,7 +151,7 @@ fn discover(emperor: &mut Emperor, now: Instant) {
     emperor.discovery.time(now);
     for _ in 0..CHANGES_PER_TURN {
         match emperor.discovery.take() {
-            Some(Found::Change(path, change)) => act_on(emperor, &path, change, now),
+            Some(Found::Changed(FileChange { file, change })) => act_on(emperor, &file, change, now),
             Some(Found::Complete { changes }) => upgrade_flow::claim(emperor, changes, now),
             None => return,
         }

@@ -1,6 +1,6 @@
 //! The vassal directories: scanned when something happened in them, and now and then anyway.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -40,6 +40,15 @@ pub struct Directories {
     last_scan: Option<Instant>,
     /// How long the last scan took.
     took: Duration,
+}
+
+/// What has happened to a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// The file.
+    pub file: Rc<VassalFile>,
+    /// What has happened.
+    pub change: Change,
 }
 
 /// A directory or a pattern, as configured.
@@ -125,7 +134,7 @@ impl Directories {
 
     /// Looks at every directory and returns what has changed. A directory that cannot be read is logged, and
     /// its files stay as they were.
-    pub fn scan(&mut self, now: Instant) -> Vec<(Rc<VassalFile>, Change)> {
+    pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
         let mut changes = self.find_directories();
@@ -145,7 +154,7 @@ impl Directories {
                 Entry::Refused(_) | Entry::Unknown(_) => true,
             });
             let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
-            changes.extend(found.into_iter().map(|(name, change)| (directory.file(&name), change)));
+            changes.extend(directory.changes_of(found));
         }
         self.took = now.elapsed();
         changes
@@ -153,7 +162,7 @@ impl Directories {
 
     /// Brings the set of directories up to date, and returns the end of the vassals in those that are in it
     /// no more.
-    fn find_directories(&mut self) -> Vec<(Rc<VassalFile>, Change)> {
+    fn find_directories(&mut self) -> Vec<FileChange> {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
         }
@@ -179,13 +188,13 @@ impl Directories {
     }
 
     /// Drops the directories of which no name counts any more; none, if the set is not a whole one.
-    fn drop_unwanted(&mut self, is_whole: bool) -> Vec<(Rc<VassalFile>, Change)> {
+    fn drop_unwanted(&mut self, is_whole: bool) -> Vec<FileChange> {
         let mut changes = Vec::new();
         self.directories.retain_mut(|directory| {
             let stays = !directory.wanted.is_empty() || !is_whole;
             if !stays {
                 let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
-                changes.extend(gone.into_iter().map(|(name, change)| (directory.file(&name), change)));
+                changes.extend(directory.changes_of(gone));
                 self.watch.forget(&directory.path, &directory.watched);
             } else if directory.wanted.is_empty() {
                 directory.wanted = std::mem::take(&mut directory.before);
@@ -241,8 +250,12 @@ impl Directory {
         }
     }
 
-    fn file(&self, name: &OsStr) -> Rc<VassalFile> {
-        Rc::new(VassalFile::new(self.path.join(name), self.names_at))
+    /// The changes of its names, as changes of files.
+    fn changes_of(&self, names: Vec<(OsString, Change)>) -> impl Iterator<Item = FileChange> {
+        names.into_iter().map(|(name, change)| {
+            let file = Rc::new(VassalFile::new(self.path.join(name), self.names_at));
+            FileChange { file, change }
+        })
     }
 
     fn wants(&self, name: &OsStr) -> bool {
@@ -323,7 +336,7 @@ mod tests {
             self.directories.watch.read(Instant::now()).unwrap();
             let changes = self.directories.scan(Instant::now());
             let below = |path: &Path| path.strip_prefix(&self.path).unwrap().to_str().unwrap().to_owned();
-            changes.into_iter().map(|(path, change)| (below(&path), change)).collect()
+            changes.into_iter().map(|FileChange { file, change }| (below(&file), change)).collect()
         }
     }
 

@@ -8,23 +8,21 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::stat;
 use rustix::io::Errno;
 
-use super::directories::Directories;
-use super::scan::{Change, Rules};
+use super::directories::{Directories, FileChange};
+use super::scan::Rules;
 use crate::config::plan::{Located, Source};
-use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
 
 /// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// What happened to a file.
-    Change(Rc<VassalFile>, Change),
+    /// A file has changed.
+    Changed(FileChange),
     /// A look at all directories is complete: every change that it has found was told before.
     Complete {
         /// How many changes that were.
@@ -83,7 +81,7 @@ impl Discovery {
         }
         let changes = self.directories.scan(now);
         let complete = Found::Complete { changes: changes.len() };
-        self.found.extend(changes.into_iter().map(|(file, change)| Found::Change(file, change)));
+        self.found.extend(changes.into_iter().map(Found::Changed));
         self.found.push_back(complete);
     }
 

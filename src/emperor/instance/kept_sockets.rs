@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::socket_file::SocketFile;
+use super::socket_file::{Bound, SocketFile};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
 use crate::place::Place;
@@ -43,15 +43,15 @@ impl Kept {
             || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
     }
 
-    /// Takes another on-demand socket, or none.
-    pub fn set_demand(&mut self, socket: Option<(Place, OwnedFd, Option<SocketFile>)>) {
-        (self.demand, self.file) = match socket {
-            Some((place, fd, file)) => {
-                let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
-                (Some(KeptSocket { id, fd }), file)
-            }
-            None => (None, None),
-        };
+    /// Takes another on-demand socket, which listens at `place`.
+    pub fn set_demand(&mut self, place: Place, Bound { socket, file }: Bound) {
+        let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
+        (self.demand, self.file) = (Some(KeptSocket { id, fd: socket }), file);
+    }
+
+    /// Closes the on-demand socket.
+    pub fn close_demand(&mut self) {
+        (self.demand, self.file) = (None, None);
     }
 
     /// Closes all but these; the on-demand socket stays.

@@ -3,14 +3,13 @@
 //! The emperor only listens. It accepts nothing: the instance inherits the socket, and the app accepts the
 //! connections that wait there.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, fstat, lstat};
 use rustix::io::Errno;
 use rustix::net::listen;
 
-use super::socket_file::{self, SocketFile};
+use super::socket_file::{self, Bound};
 use crate::config;
 use crate::config::plan::{Address, OnDemand};
 use crate::emperor::core::vassal_file::vassal_name;
@@ -75,13 +74,13 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
 ///
 /// # Errors
 /// Another process listens there, or something else is there; as socket(2), bind(2).
-pub fn open(address: &Address) -> Result<(OwnedFd, Option<SocketFile>)> {
+pub fn open(address: &Address) -> Result<Bound> {
     // The mode is not changed by the path afterwards: in a user's directory that may lead to another file by
     // then.
     let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
-    let opened = socket_file::listen_on(address, false);
+    let bound = socket_file::listen_on(address, false);
     rustix::process::umask(before);
-    let (socket, file) = opened?;
-    listen(&socket, BACKLOG).context("listen on", &address.name)?;
-    Ok((socket, file))
+    let bound = bound?;
+    listen(&bound.socket, BACKLOG).context("listen on", &address.name)?;
+    Ok(bound)
 }

@@ -17,6 +17,14 @@ use crate::place::Place;
 /// How the sockets of the emperor listen.
 const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
 
+/// A socket that listens.
+pub struct Bound {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Its file, if it has one.
+    pub file: Option<SocketFile>,
+}
+
 /// The file of a socket that the emperor has bound. It is removed with the socket, unless another file has
 /// its name by then.
 #[derive(Debug)]
@@ -80,14 +88,17 @@ pub fn id(file: &Stat) -> FileId {
 ///
 /// # Errors
 /// Another process listens there, or something else is there; as socket(2), bind(2).
-pub fn listen_on(address: &Address, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
+pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
     match &address.place {
         Place::File(path) => listen_at_file(path, &address.place, private),
-        place => Ok((listen_at(place, HOW).context("listen on", &address.name)?, None)),
+        place => {
+            let socket = listen_at(place, HOW).context("listen on", &address.name)?;
+            Ok(Bound { socket, file: None })
+        }
     }
 }
 
-fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<(OwnedFd, Option<SocketFile>)> {
+fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<Bound> {
     let failed = || path.display();
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
     let mut bound = listen_at(place, HOW);
@@ -109,7 +120,7 @@ fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<(OwnedFd,
         (bound, there) => {
             let socket = bound.context("listen on", failed())?;
             let file = there.ok().map(|there| SocketFile { path: path.to_owned(), id: id(&there) });
-            Ok((socket, file))
+            Ok(Bound { socket, file })
         }
     }
 }

@@ -43,7 +43,7 @@ impl Supervisor {
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
                 self.handles.stop_polling(file);
-                self.handles.with_kept(file, |kept| kept.set_demand(None));
+                self.handles.with_kept(file, Kept::close_demand);
             }
             Effect::CloseSockets { for_good } => {
                 if self.handles.with_kept(file, Kept::close) > 0 {
@@ -123,10 +123,9 @@ impl Supervisor {
         self.spawner.has_room(operation, object, processes, sockets)?;
         self.handles.with_kept(file, |kept| {
             if !listens_at(kept, address.as_ref()) {
-                kept.set_demand(None);
+                kept.close_demand();
                 if let Some(address) = &address {
-                    let (socket, socket_file) = on_demand::open(address)?;
-                    kept.set_demand(Some((address.place.clone(), socket, socket_file)));
+                    kept.set_demand(address.place.clone(), on_demand::open(address)?);
                 }
             }
             Ok(())
