@@ -287,8 +287,7 @@ fn a_socket_on_demand_that_an_upgrade_has_lost_is_bound_anew() {
         let program = installed(sandbox);
         // An instance that was up for a second is waited for again at once.
         let app = "import socket, time; c = socket.socket(fileno=3).accept()[0]; c.send(b'served'); \
-            c.close(); \
-                   time.sleep(1.1)";
+                   c.close(); time.sleep(1.1)";
         let path = sandbox.vassal("app", &format!("command = python3 -c \"{app}\""));
         fs::write(path.with_extension("ini.sock"), "127.0.0.1:8090").unwrap();
         let emperor = start(sandbox, &program, &["--emperor-on-demand-ext", ".sock"]);
