@@ -567,3 +567,31 @@ fn who_was_ready_is_ready_after_an_upgrade() {
         emperor.stop();
     });
 }
+
+#[test]
+fn a_vassal_that_waits_is_waited_for_where_the_new_configuration_says() {
+    sandboxed(|sandbox| {
+        let program = installed(sandbox);
+        sandbox.vassal("app", STEADY);
+        let more = sandbox.path("more.ini");
+        let configure = |line: &str| fs::write(&more, format!("[uwsgi]\n{line}\n")).unwrap();
+        let waits = |place: &str| format!("emperor: app: waiting for a connection to {place}");
+        configure("emperor-on-demand-directory = /run/scratch");
+        let emperor = start(sandbox, &program, &["--ini", more.to_str().unwrap()]);
+        emperor.wait_for(&waits("/run/scratch/app.socket"));
+        configure("emperor-on-demand-directory = /run");
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_for(&waits("/run/app.socket"));
+        assert!(!Path::new("/run/scratch/app.socket").exists());
+        // A command may say something else than the one before.
+        for place in ["/run/one", "/run/two"] {
+            configure(&format!("emperor-on-demand-exec = echo {place}; :"));
+            assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+            emperor.wait_for(&waits(place));
+        }
+        configure("");
+        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+        emperor.wait_running(1, "app");
+        emperor.stop();
+    });
+}

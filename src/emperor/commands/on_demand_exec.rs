@@ -76,10 +76,15 @@ impl Questions {
         Self { command, origin, waiting: Vec::new(), running: Vec::new(), replies: Vec::new() }
     }
 
+    /// Whether there is a command that can be asked.
+    pub fn can_ask(&self) -> bool {
+        self.command.is_some()
+    }
+
     /// Asks for the vassal whose file is at `path`; `false` if nothing can be asked. An earlier question for
     /// it is not answered any more.
     pub fn ask(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) -> bool {
-        if self.command.is_none() {
+        if !self.can_ask() {
             return false;
         }
         self.forget(path);

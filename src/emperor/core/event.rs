@@ -16,6 +16,8 @@ pub enum Event {
     Found {
         /// The present version of the file, for a vassal that was taken over and not found since.
         version: Option<FileVersion>,
+        /// Whether the vassal waits for a connection to an address that may not be the right one any more.
+        has_old_address: bool,
     },
     /// The file has changed, or a reload is asked for; why, for the log.
     Changed(&'static str),

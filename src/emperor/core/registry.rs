@@ -130,7 +130,7 @@ impl Registry {
     /// Takes in an event of the vassal of a file.
     pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         match event {
-            Event::Found { version } => self.found(file, version),
+            Event::Found { version, has_old_address } => self.found(file, version, has_old_address),
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
@@ -202,12 +202,14 @@ impl Registry {
         }
     }
 
-    fn found(&mut self, file: &Rc<VassalFile>, version: Option<FileVersion>) {
+    fn found(&mut self, file: &Rc<VassalFile>, version: Option<FileVersion>, has_old_address: bool) {
         let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
             std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
         });
-        if !is_known {
-            self.refresh(file, "file is back");
+        match (is_known, has_old_address) {
+            (false, _) => self.refresh(file, "file is back"),
+            (true, true) => self.refresh(file, "its address may have changed"),
+            (true, false) => {}
         }
     }
 

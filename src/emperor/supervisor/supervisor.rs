@@ -13,8 +13,10 @@ use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
 use crate::emperor::commands::on_demand_exec::{Questions, Reply};
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::event::Event;
+use crate::emperor::core::machine::State;
 use crate::emperor::core::order::Order;
 use crate::emperor::core::registry::{Registry, Rules};
+use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::Result;
@@ -77,9 +79,20 @@ impl Supervisor {
 
     /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
     pub fn found(&mut self, file: &Rc<VassalFile>, now: Instant) {
-        let vassal = self.registry.vassal(file);
-        let version = vassal.filter(|vassal| vassal.is_unclaimed()).map(|_| self.spawner.version(file));
-        self.apply(file, Event::Found { version }, now);
+        let unclaimed = self.registry.vassal(file).filter(|vassal| vassal.is_unclaimed());
+        let version = unclaimed.map(|_| self.spawner.version(file));
+        let has_old_address = unclaimed.is_some_and(|vassal| self.has_old_address(file, vassal));
+        self.apply(file, Event::Found { version, has_old_address }, now);
+    }
+
+    /// Whether a vassal waits for a connection to another address than the present configuration says. The
+    /// address that a command says is not known before it is asked.
+    fn has_old_address(&self, file: &VassalFile, vassal: &Vassal) -> bool {
+        let is_right = || {
+            let address = self.spawner.demand(file);
+            !self.questions.can_ask() && address.is_ok_and(|address| address.as_ref() == vassal.on_demand())
+        };
+        vassal.state() == State::Waiting && !is_right()
     }
 
     /// A scan has found another version of a file.

@@ -80,7 +80,10 @@ impl Story {
 
     /// A vassal is found, and its process created.
     fn start(&mut self, name: &str) {
-        assert_eq!(self.event(name, Event::Found { version: None }), [find(name, "file is back")]);
+        assert_eq!(
+            self.event(name, Event::Found { version: None, has_old_address: false }),
+            [find(name, "file is back")]
+        );
         assert_eq!(self.no_address(name, "file is back"), [format!("{name}: Spawn")]);
         self.spawned(name);
     }
@@ -118,7 +121,7 @@ fn failed(what: &str) -> Error {
 fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     let mut story = Story::new();
     assert_eq!(
-        story.event("a", Event::Found { version: None }),
+        story.event("a", Event::Found { version: None, has_old_address: false }),
         ["a: FindAddress { why: \"file is back\" }"]
     );
     assert_eq!(story.no_address("a", "file is back"), ["a: Spawn"]);
@@ -162,10 +165,19 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
     let mut story = Story::new();
     story.run("a");
     let waits = |path: &str| [format!("a| {path} has to wait: /v/a.ini has the same name")];
-    assert_eq!(story.event("/w/a.ini", Event::Found { version: None }), waits("/w/a.ini"));
+    assert_eq!(
+        story.event("/w/a.ini", Event::Found { version: None, has_old_address: false }),
+        waits("/w/a.ini")
+    );
     assert_eq!(story.event("/w/a.ini", Event::Changed("file changed")), [""; 0]);
-    assert_eq!(story.event("/x/a.ini", Event::Found { version: None }), waits("/x/a.ini"));
-    assert_eq!(story.event("/y/a.ini", Event::Found { version: None }), waits("/y/a.ini"));
+    assert_eq!(
+        story.event("/x/a.ini", Event::Found { version: None, has_old_address: false }),
+        waits("/x/a.ini")
+    );
+    assert_eq!(
+        story.event("/y/a.ini", Event::Found { version: None, has_old_address: false }),
+        waits("/y/a.ini")
+    );
     assert_eq!(story.event("/w/a.ini", Event::Removed("file removed")), [""; 0]);
     story.event("a", Event::Removed("file removed"));
     let next = |path: &str| format!("a| {path}: its turn has come");
@@ -188,7 +200,7 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
 #[test]
 fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let mut story = Story::new();
-    story.event("a", Event::Found { version: None });
+    story.event("a", Event::Found { version: None, has_old_address: false });
     story.no_address("a", "");
     let error = || Event::SpawnFailed(failed("it"));
     assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
@@ -371,7 +383,7 @@ fn a_reload_that_nobody_answers_becomes_a_restart() {
 #[test]
 fn a_vassal_on_demand_is_created_for_the_first_client() {
     let mut story = Story::new();
-    story.event("a", Event::Found { version: None });
+    story.event("a", Event::Found { version: None, has_old_address: false });
     let at = |text: &str| Event::Address { why: "x".to_owned(), address: Ok(Some(address(text))) };
     assert_eq!(story.event("a", at("/run/a")), ["a: Listen"]);
     let listening = || Event::Listening("/run/a".to_owned());
@@ -468,7 +480,7 @@ fn a_reload_of_all_leaves_out_what_is_on_its_way_out() {
 fn everything_ends_and_what_cannot_be_killed_is_given_up() {
     let mut story = Story::new();
     story.run("a");
-    story.event("b", Event::Found { version: None });
+    story.event("b", Event::Found { version: None, has_old_address: false });
     story.no_address("b", "");
     story.event("b", Event::SpawnFailed(failed("it")));
     story.registry.end(false, story.now);
@@ -493,7 +505,7 @@ fn everything_ends_and_what_cannot_be_killed_is_given_up() {
 fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
     let version = FileVersion { modified: 5, ..FileVersion::default() };
     let mut before = Story::new();
-    for name in ["a", "b", "c"] {
+    for name in ["a", "b", "c", "d"] {
         before.run(name);
         before.event(name, Event::Reading(version));
     }
@@ -502,10 +514,15 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
         story.registry.take_over(file, Vassal { is_unclaimed: true, ..vassal.clone() });
     }
     assert_eq!(story.effects(), [""; 0]);
-    assert_eq!(story.event("a", Event::Found { version: Some(version) }), [""; 0]);
+    assert_eq!(story.event("a", Event::Found { version: Some(version), has_old_address: false }), [""; 0]);
     let other = FileVersion { modified: 6, ..version };
-    assert_eq!(story.event("b", Event::Found { version: Some(other) }), [find("b", "file is back")]);
+    assert_eq!(
+        story.event("b", Event::Found { version: Some(other), has_old_address: false }),
+        [find("b", "file is back")]
+    );
     assert_eq!(story.no_address("b", "file is back"), ["b| file is back: reloading", "b: Reload"]);
+    let moved = Event::Found { version: Some(version), has_old_address: true };
+    assert_eq!(story.event("d", moved), [find("d", "its address may have changed")]);
     let unclaimed = story.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
     assert_eq!(unclaimed.count(), 1);
     let gone = "its directory is not watched any more";
@@ -530,7 +547,9 @@ fn whatever_happens_in_whatever_order_fits_together() {
         let file = file(names[random.below(4) as usize]);
         let has_process = processes.contains(&file);
         match random.below(16) {
-            0 => story.registry.apply(&file, Event::Found { version: None }, story.now),
+            0 => {
+                story.registry.apply(&file, Event::Found { version: None, has_old_address: false }, story.now)
+            }
             1 => story.registry.apply(&file, Event::Changed("file changed"), story.now),
             2 => story.registry.apply(&file, Event::Removed("file removed"), story.now),
             3 => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),
