@@ -5,7 +5,7 @@
 
 use super::actions;
 use super::draft::{EmperorDraft, VassalDraft};
-use super::hooks::{HookKey, PHASES};
+use super::hooks::{FAMILIES, HookKey, PHASES};
 use super::read::Reader;
 use crate::config::plan::{Phase, VassalPlan};
 
@@ -186,14 +186,14 @@ impl Program {
 
     /// The row of a key, if this program reads it.
     pub fn find(&self, key: &[u8]) -> Option<&'static Row> {
-        let hook = HookKey::of(key);
-        let key = match hook {
-            HookKey::Ours(Phase::AsVassal, _) if self.hooks_for_vassals => b"hook-as-vassal",
-            _ => key,
-        };
-        self.rows().find(|row| match row.name.strip_suffix("PHASE") {
-            Some(prefix) => key.starts_with(prefix.as_bytes()) && matches!(hook, HookKey::Ours(..)),
-            None => row.name.as_bytes() == key,
+        let named = |name: &[u8]| self.rows().find(|row| row.name.as_bytes() == name);
+        named(key).or_else(|| match HookKey::of(key) {
+            HookKey::Ours(Phase::AsVassal, _) if self.hooks_for_vassals => named(b"hook-as-vassal"),
+            HookKey::Ours(_, family) => {
+                let prefix = FAMILIES.get(family)?.prefix;
+                self.rows().find(|row| row.name.strip_suffix("PHASE") == Some(prefix))
+            }
+            _ => None,
         })
     }
 

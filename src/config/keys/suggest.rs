@@ -13,12 +13,14 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a 
     };
     // A name whose length differs by more cannot be close enough. This excludes most candidates.
     let candidates = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= allowed);
-    let near = candidates.map(|candidate| (distance(name, candidate.as_bytes()), candidate));
-    near.filter(|(distance, _)| *distance > 0 && *distance <= allowed).min().map(|(_, candidate)| candidate)
+    let near =
+        candidates.filter_map(|candidate| Some((distance(name, candidate.as_bytes(), allowed)?, candidate)));
+    near.filter(|(distance, _)| *distance > 0).min().map(|(_, candidate)| candidate)
 }
 
-/// The number of slips between two names (optimal string alignment).
-fn distance(a: &[u8], b: &[u8]) -> usize {
+/// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which most
+/// pairs of names exceed after a few letters.
+fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();
     let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
@@ -37,10 +39,14 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
             }
             row.push(best);
         }
+        // A later row follows from these two, and is not below both.
+        if row.iter().chain(&above).all(|&slips| slips > allowed) {
+            return None;
+        }
         previous = Some(x);
         before = std::mem::replace(&mut above, row);
     }
-    at(&above, b.len())
+    Some(at(&above, b.len())).filter(|&slips| slips <= allowed)
 }
 
 #[cfg(test)]
@@ -57,7 +63,10 @@ mod tests {
             ("umask", "umaks", 1),
             ("ca", "abc", 3),
         ] {
-            assert_eq!(distance(a.as_bytes(), b.as_bytes()), expected, "{a} {b}");
+            for allowed in 0..=3 {
+                let found = distance(a.as_bytes(), b.as_bytes(), allowed);
+                assert_eq!(found, Some(expected).filter(|&slips| slips <= allowed), "{a} {b} {allowed}");
+            }
         }
     }
 
