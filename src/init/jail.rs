@@ -3,12 +3,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::process::Pid;
 
-use crate::config::plan::VassalPlan;
+use crate::config::plan::{Action, Phase, VassalPlan};
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
@@ -18,6 +18,7 @@ use crate::init::child::launch::{Launch, Workdir};
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
 use crate::log;
+use crate::mount::mountinfo::Mount;
 use crate::mount::ops::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
@@ -80,7 +81,7 @@ impl Jail {
     /// Sets the environment of hooks and app: ours, with the changes of the plan. The starter of a vassal
     /// talks to PID 1 by some variables, which are removed. The starter of a command talks to the command,
     /// which gets all of them.
-    pub(in crate::init) fn set_environment(&mut self, plan: &VassalPlan) {
+    fn set_environment(&mut self, plan: &VassalPlan) {
         self.environment = match self.is_command {
             true => Environment::inherited(self.started),
             false => {
@@ -92,8 +93,91 @@ impl Jail {
         self.environment.change(&plan.environment);
     }
 
+    /// Takes on what a plan says, before anything has been done for it.
+    pub fn take_on(&mut self, plan: &VassalPlan) {
+        self.walk = Walk { new_root: plan.jail.new_root().map(Path::to_owned), old_root: None };
+        self.umask = plan.umask;
+        self.set_environment(plan);
+    }
+
+    /// Goes back to what the jail was at the privilege drop, for an app by another plan. The hooks of the
+    /// jail do not run again, but the variables and the umask that they have set stay: `fresh` is the plan of
+    /// a fresh start.
+    pub fn start_over(&mut self, plan: &VassalPlan, fresh: &VassalPlan) {
+        self.umask = plan.umask;
+        self.workdir = self.jail_workdir.clone();
+        self.set_environment(plan);
+        for hook in fresh.hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
+            match &hook.action {
+                Action::Putenv(name, value) => self.set_variable(name, value),
+                Action::Umask(mask) => self.set_umask(*mask),
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes the FUSE connections that are older than the first hook: at the start, or at the first reload
+    /// that brings hooks.
+    pub fn note_foreign_fuse(&mut self, plan: &VassalPlan) {
+        if self.foreign_fuse.is_none() && !plan.hooks.is_empty() {
+            let mounts = self.procfs.mounts().ok();
+            self.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
+        }
+    }
+
+    /// Notes that a hook has run a command, which may have left a daemon behind.
+    pub fn note_command(&mut self) {
+        self.has_run_commands = true;
+    }
+
+    /// The root directory has changed; the old one, if it is still there, is at `old_root`.
+    pub fn root_changed(&mut self, old_root: Option<PathBuf>) {
+        self.is_inside = true;
+        self.workdir = Workdir::Chosen("/".into());
+        self.walk = Walk { new_root: None, old_root };
+    }
+
+    /// The old root directory is unmounted.
+    pub fn forget_old_root(&mut self) {
+        self.walk.old_root = None;
+    }
+
+    /// Sets the identity of children from `as-user` on.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+    }
+
+    /// Sets the file mode creation mask of everything that comes later.
+    pub fn set_umask(&mut self, mask: u32) {
+        self.umask = Some(mask);
+    }
+
+    /// Sets a variable in the environment of everything that comes later.
+    pub fn set_variable(&mut self, name: &OsStr, value: &OsStr) {
+        self.environment.set(name, Some(value.to_owned()));
+    }
+
+    /// Changes where children run.
+    pub fn change_workdir(&mut self, path: &Path) {
+        self.workdir.change(path);
+    }
+
+    /// Notes the working directory at the privilege drop.
+    pub fn note_workdir(&mut self) {
+        self.jail_workdir = self.workdir.clone();
+    }
+
+    /// Whether PID 1 stays in the directory that it was started in, because a command starts there as the
+    /// same user.
+    pub fn stays_at_start(&mut self, plan: &VassalPlan) -> bool {
+        let changes_user = self.identity.as_ref().is_some_and(|identity| !identity.is_unchanged());
+        let is_chosen = matches!(self.workdir, Workdir::Chosen(_));
+        self.is_at_start &= !is_chosen && !changes_user && !plan.remounts();
+        self.is_at_start
+    }
+
     /// Where the app is to start; `None` for where PID 1 is.
-    pub(in crate::init) fn workdir_of_app(&self) -> Option<&Workdir> {
+    pub fn workdir_of_app(&self) -> Option<&Workdir> {
         let stays = self.is_at_start && matches!(self.workdir, Workdir::Inherited(_));
         Some(&self.workdir).filter(|_| !stays)
     }
@@ -101,7 +185,7 @@ impl Jail {
     /// Lets go of everything that was only for the command. The working directory of PID 1 would keep a
     /// filesystem from being unmounted, and an open descriptor would keep the other end of a pipe from seeing
     /// the end.
-    pub(in crate::init) fn let_go(&mut self) {
+    pub fn let_go(&mut self) {
         if std::mem::take(&mut self.is_at_start) {
             let _ = rustix::process::chdir("/");
         }
@@ -111,17 +195,17 @@ impl Jail {
     }
 
     /// Whether this process was created in a new namespace of this kind.
-    pub(in crate::init) fn has_namespace(&self, kind: i32) -> bool {
+    pub fn has_namespace(&self, kind: i32) -> bool {
         self.namespaces & kind as u64 != 0
     }
 
     /// Namespaces that the plan asks for and this process is not in.
-    pub(in crate::init) fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
+    pub fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
         plan.jail.unshare & !self.namespaces
     }
 
     /// Sets the host name, unless that would rename the host.
-    pub(in crate::init) fn set_hostname(&self, name: &OsStr) -> Result<()> {
+    pub fn set_hostname(&self, name: &OsStr) -> Result<()> {
         if !self.has_namespace(libc::CLONE_NEWUTS) {
             let reason = "needs a uts namespace (unshare = uts, or uts in emperor-use-clone): without one it \
                           renames the host";
@@ -132,7 +216,7 @@ impl Jail {
 
     /// A child for a command of a hook, as the app's user or with the identity of PID 1. It leads a process
     /// group and has only the standard descriptors.
-    pub(in crate::init) fn helper(&self, as_user: bool) -> Launch<'_> {
+    pub fn helper(&self, as_user: bool) -> Launch<'_> {
         Launch {
             identity: self.identity.as_ref().filter(|_| as_user),
             confinement: None,
@@ -153,7 +237,7 @@ impl Jail {
     }
 
     /// A child for a part of the setup. It dies with PID 1, as it may wait for a filesystem that hangs.
-    pub(in crate::init) fn worker(&self, as_user: bool) -> Launch<'_> {
+    pub fn worker(&self, as_user: bool) -> Launch<'_> {
         Launch { dies_with_us: !rustix::process::getpid().is_init(), ..self.helper(as_user) }
     }
 }

@@ -19,7 +19,6 @@ use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::source::careful_world::Start;
 use crate::init::source::source::Source;
-use crate::init::steps::root;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::procfs::Procfs;
 use crate::mount::ops::Walk;
@@ -80,7 +79,7 @@ impl Vassal {
             // A command that needs nothing prepared does not change what is at /proc.
             Some(fd::Inherited::All) => Procfs::at_proc(),
             // Without hooks and change of root, /proc stays what it is.
-            _ => Procfs::open(setup.plan.hooks.is_empty() && root::coming_root(&setup.plan).is_none()),
+            _ => Procfs::open(setup.plan.hooks.is_empty() && setup.plan.jail.new_root().is_none()),
         });
         let start = Start::of(&setup.inputs);
         let workdir = Workdir::Inherited(start.cwd().to_owned());
@@ -89,8 +88,8 @@ impl Vassal {
         let mut vassal = Self {
             events: EventLoop::new(setup.entry, setup.link, mountpoints),
             jail: Jail {
-                walk: Walk { new_root: root::coming_root(&setup.plan), old_root: None },
-                umask: setup.plan.umask,
+                walk: Walk::default(),
+                umask: None,
                 namespaces: setup.namespaces,
                 owner: setup.owner,
                 cgroup: setup.cgroup,
@@ -111,7 +110,7 @@ impl Vassal {
             source: Source { fresh: Rc::clone(&setup.plan), plan: setup.plan, start, inputs: setup.inputs },
             life: Life { had_app: false, remounted: None, sockets: Vec::new(), kept: setup.kept },
         };
-        vassal.jail.set_environment(&vassal.source.plan);
+        vassal.jail.take_on(&vassal.source.plan);
         vassal
     }
 }

@@ -1,7 +1,7 @@
 //! The plan of a vassal, and its parts.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
@@ -87,6 +87,17 @@ pub struct JailPlan {
     pub pivot_root: Option<Located<PivotRoot>>,
     /// The host name in the vassal's uts namespace (`hostname`).
     pub hostname: Option<Located<OsString>>,
+}
+
+impl JailPlan {
+    /// The new root directory, by whichever of the two.
+    pub fn new_root(&self) -> Option<&Path> {
+        match (&self.pivot_root, &self.chroot) {
+            (Some(pivot), _) => Some(&pivot.value.new_root),
+            (None, Some(chroot)) => Some(&chroot.value),
+            (None, None) => None,
+        }
+    }
 }
 
 /// What an app may do beyond what its user may.

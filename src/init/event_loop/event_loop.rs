@@ -35,7 +35,7 @@ pub struct EventLoop {
     pub(in crate::init) job: Option<Job>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
-    pub(in crate::init) oom: OomKills,
+    oom: OomKills,
     /// Processes that were there when the app was started, such as the daemons of hooks. They are not the
     /// app's.
     pub(in crate::init) helper_pids: Vec<Pid>,
@@ -201,19 +201,41 @@ impl EventLoop {
         !deaths.has_children
     }
 
-    /// Hands on the signals that came before the command ran.
-    pub fn hand_on_early_signals(&mut self) {
-        for number in std::mem::take(&mut self.put_back.signals) {
-            self.hand_on(number);
-        }
-    }
-
     /// Sends a message to the emperor, if there is one. A full or closed link is no failure: the emperor sees
     /// the end of this process anyway.
     pub fn send(&self, message: &FromVassal) {
         if let Some(link) = self.link() {
             let _ = protocol::send(link, &message.encode(), None);
         }
+    }
+
+    /// The app was started; it is a command if there is a job. `helpers` are the processes that were there
+    /// before.
+    pub fn app_started(&mut self, app: RunningApp, job: Option<Job>, helpers: Vec<Pid>) {
+        (self.app, self.job, self.helper_pids) = (Some(app), job, helpers);
+        for number in std::mem::take(&mut self.put_back.signals) {
+            self.hand_on(number);
+        }
+    }
+
+    /// Forgets an app that has ended, before the next one is started.
+    pub fn forget_app(&mut self) {
+        self.app = None;
+    }
+
+    /// From now on counts the processes that were killed because memory ran out.
+    pub fn count_oom_kills(&mut self, oom: OomKills) {
+        self.oom = oom;
+    }
+
+    /// How many processes were killed because memory ran out, since it was told last.
+    pub fn take_oom_kills(&mut self) -> u64 {
+        self.oom.take()
+    }
+
+    /// From now on checks other mountpoints.
+    pub fn check_mountpoints(&mut self, mountpoints: Mountpoints) {
+        self.mountpoints = mountpoints;
     }
 
     /// The app, while it is alive.

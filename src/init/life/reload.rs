@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::sources::NewFile;
 use crate::init::source::careful_world::Careful;
-use crate::init::steps::{root, sockets};
+use crate::init::steps::sockets;
 use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
 use crate::signal_names;
@@ -139,7 +139,7 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         Err(unread) => return unread.into(),
     };
     if let Some(what) = vassal.source.fresh.jail_change(&fresh) {
-        let is_known = !vassal.jail.is_inside && root::coming_root(&fresh).is_none();
+        let is_known = !vassal.jail.is_inside && fresh.jail.new_root().is_none();
         if is_known
             && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
             && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
@@ -187,11 +187,7 @@ fn world(vassal: &Vassal) -> Careful<'_> {
 ///
 /// # Errors
 /// A mistake in it, or that only a fresh start can read it.
-pub(in crate::init) fn load_again(
-    vassal: &Vassal,
-    inputs: &[Input],
-    reload: bool,
-) -> Result<Loaded<VassalPlan>, Unread> {
+pub fn load_again(vassal: &Vassal, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
     let world = world(vassal);
     let loaded = config::load_vassal(inputs, reload, &world);
     match world.refused() {

@@ -147,7 +147,7 @@ fn unmount_by_force(vassal: &mut Vassal, target: PathBuf) {
 pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> {
     let Remount { phase, plan, lost, since } = remount;
     // The end of the old app must not interrupt the phase.
-    vassal.events.app = None;
+    vassal.events.forget_app();
     let result = match phase {
         Phase::AsUser => Ok(()),
         _ => {

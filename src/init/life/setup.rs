@@ -9,9 +9,8 @@ use std::time::Instant;
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::accounts::Accounts;
-use crate::config::plan::{Action, Phase, RunAs, VassalPlan};
+use crate::config::plan::{Phase, RunAs, VassalPlan};
 use crate::identity::Identity;
-use crate::init::child::launch::Workdir;
 use crate::init::event_loop::wakeup::Interruption;
 use crate::init::outcome::{End, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
@@ -21,7 +20,6 @@ use crate::init::steps::{app, cgroups, hooks, owner, root, sockets};
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
-use crate::mount::mountinfo::Mount;
 use crate::mount::ops;
 
 /// Does everything up to the privilege drop.
@@ -59,8 +57,9 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
         run_phase(vassal, Phase::AsVassal)?;
         owner::become_owner(&mut vassal.events, &mut vassal.jail, &mut vassal.source, owner)?;
     }
-    vassal.events.oom = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
-    note_foreign_fuse(vassal);
+    let oom = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
+    vassal.events.count_oom_kills(oom);
+    vassal.jail.note_foreign_fuse(&vassal.source.plan);
     if let Some(name) = &vassal.source.plan.jail.hostname {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
     }
@@ -95,7 +94,7 @@ fn change_root(vassal: &mut Vassal) -> Result<(), End> {
         let changed = root::pivot(&mut vassal.events, &mut vassal.jail, &plan, &pivot.value);
         unless_interrupted(vassal, step_of("jail", pivot, changed))?;
     }
-    if root::coming_root(&plan).is_some() {
+    if plan.jail.new_root().is_some() {
         // What was mounted before the change cannot be mounted again from inside.
         note_maker(vassal, Maker::Outside)?;
     }
@@ -106,7 +105,7 @@ fn change_root(vassal: &mut Vassal) -> Result<(), End> {
 /// PID 1.
 fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), End> {
     let plan = Rc::clone(&vassal.source.plan);
-    if root::coming_root(&plan).is_some() {
+    if plan.jail.new_root().is_some() {
         // Reading the accounts must not hang with the filesystem of the new root.
         let answer =
             root::ask_about(&mut vassal.events, &vassal.jail, &plan, "read", Path::new("/etc/passwd"));
@@ -123,8 +122,7 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
         // An emperor that is not root leaves us capabilities for the jail. They are not for the app.
         identity.uid = Some(own.as_raw());
     }
-    let changes_user = !identity.is_unchanged();
-    vassal.jail.identity = Some(identity.clone());
+    vassal.jail.set_identity(identity.clone());
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
@@ -136,13 +134,11 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
     vassal.events.mountpoints.set_user(identity);
     // A command starts in the directory that its starter was in, which need not have a name any more.
     // Everything else leaves it now: a working directory keeps its filesystem from being unmounted.
-    let is_chosen = matches!(vassal.jail.workdir, Workdir::Chosen(_));
-    vassal.jail.is_at_start &= !is_chosen && !changes_user && !plan.remounts();
-    if !vassal.jail.is_at_start {
+    if !vassal.jail.stays_at_start(&plan) {
         let gone = root::go_to_root(&mut vassal.events, &vassal.jail, &plan, "working directory:");
         unless_interrupted(vassal, step("privilege drop", gone))?;
     }
-    vassal.jail.jail_workdir = vassal.jail.workdir.clone();
+    vassal.jail.note_workdir();
     Ok(())
 }
 
@@ -194,32 +190,13 @@ pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
 /// # Errors
 /// The end that a failed step or an interruption comes to.
 pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
-    vassal.jail.umask = plan.umask;
     vassal.source.plan = plan;
     // The watch has copied its times from the old plan.
     vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, Instant::now());
-    note_foreign_fuse(vassal);
-    vassal.events.app = None;
-    vassal.jail.workdir = vassal.jail.jail_workdir.clone();
-    vassal.jail.set_environment(&vassal.source.plan);
-    // The hooks of the jail do not run again, but the variables and the umask that they have set stay.
-    for hook in Rc::clone(&vassal.source.fresh).hooks.iter().filter(|hook| hook.phase <= Phase::AsRoot) {
-        match &hook.action {
-            Action::Putenv(name, value) => vassal.jail.environment.set(name, Some(value.clone())),
-            Action::Umask(mask) => vassal.jail.umask = Some(*mask),
-            _ => {}
-        }
-    }
+    vassal.jail.note_foreign_fuse(&vassal.source.plan);
+    vassal.events.forget_app();
+    vassal.jail.start_over(&vassal.source.plan, &vassal.source.fresh);
     run_app(vassal)
-}
-
-/// Notes which FUSE connections are older than the first hook: at the start, or at the first reload that
-/// brings hooks.
-fn note_foreign_fuse(vassal: &mut Vassal) {
-    if vassal.jail.foreign_fuse.is_none() && !vassal.source.plan.hooks.is_empty() {
-        let mounts = vassal.jail.procfs.mounts().ok();
-        vassal.jail.foreign_fuse = mounts.map(|mounts| mounts.iter().filter_map(Mount::connection).collect());
-    }
 }
 
 /// Runs the hooks of a phase.

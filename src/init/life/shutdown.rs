@@ -49,7 +49,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         job.give_terminal_back();
     }
     let (reason, request) = match end {
-        End::App(status) => match (status, events.oom.take()) {
+        End::App(status) => match (status, events.take_oom_kills()) {
             (WaitStatus::Signaled(libc::SIGKILL), kills @ 1..) => (ExitReason::OutOfMemory(kills), None),
             _ => (ExitReason::App(status), None),
         },

@@ -17,3 +17,11 @@ pub struct Source {
     /// What the machine told when the inputs were read first.
     pub(in crate::init) start: Start,
 }
+
+impl Source {
+    /// Takes on the plan that was read after the change of identity.
+    pub fn take_on(&mut self, plan: VassalPlan) {
+        self.plan = Rc::new(plan);
+        self.fresh = Rc::clone(&self.plan);
+    }
+}

@@ -34,22 +34,18 @@ pub fn start(
 ) -> Result<(), End> {
     events.check()?;
     if let Some(path) = &plan.chdir {
-        jail.workdir.change(&path.value);
+        jail.change_workdir(&path.value);
     }
-    if jail.has_run_commands {
-        events.helper_pids = jail.procfs.below_us(&[]);
-    }
+    let helpers = if jail.has_run_commands { jail.procfs.below_us(&[]) } else { Vec::new() };
     let stand = events.entry.as_ref().map(|entry| Stand::prepare(entry.standing));
     let launched = launch(events, jail, plan, sockets, stand.as_ref());
     let app = match (launched, &events.entry) {
         (Err(error), Some(entry)) => return Err(unborn(&error, entry.unexecutable.unborn)),
         (launched, _) => step("app", launched)?,
     };
-    if let (Some(entry), Some(stand)) = (&events.entry, stand) {
-        events.job = Some(Job::of(Rc::clone(entry), app.launched.pid, stand));
-    }
-    events.app = Some(app);
-    events.hand_on_early_signals();
+    let job = events.entry.as_ref().zip(stand);
+    let job = job.map(|(entry, stand)| Job::of(Rc::clone(entry), app.launched.pid, stand));
+    events.app_started(app, job, helpers);
     Ok(())
 }
 

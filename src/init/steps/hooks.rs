@@ -136,7 +136,7 @@ pub fn run_after_loss(
 fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     match &hook.action {
         Action::Exec(command) => {
-            jail.has_run_commands = true;
+            jail.note_command();
             let argv = shell::words(command).map(OsStr::to_owned);
             let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
@@ -148,16 +148,16 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             if hook.phase < Phase::AsUser {
                 rustix::process::chdir(path).context("chdir", path.display())?;
             }
-            jail.workdir.change(path);
+            jail.change_workdir(path);
         }
         Action::Print(text) => crate::log!("{text}"),
-        Action::Putenv(name, value) => jail.environment.set(name, Some(value.clone())),
+        Action::Putenv(name, value) => jail.set_variable(name, value),
         Action::Hostname(name) => jail.set_hostname(name)?,
         Action::Chroot(path) => {
             may_enter(events, jail, plan, hook)?;
             root::change(events, jail, plan, "chroot", path)?;
         }
-        Action::Umask(mask) => jail.umask = Some(*mask),
+        Action::Umask(mask) => jail.set_umask(*mask),
         Action::Exit(status) => return Err(Trouble::Exit(*status)),
         Action::Mount(_)
         | Action::Mkdir(_)
@@ -173,7 +173,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
         Action::Umount(umount) => {
             run_action(events, jail, plan, hook)?;
             if jail.walk.old_root.as_ref() == Some(&umount.target) {
-                jail.walk.old_root = None;
+                jail.forget_old_root();
             }
         }
     }

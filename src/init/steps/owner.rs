@@ -16,9 +16,7 @@ use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::outcome::{End, step};
 use crate::init::source::source::Source;
-use crate::init::steps::root;
 use crate::init::watch::mountpoints::Mountpoints;
-use crate::mount::ops::Walk;
 use crate::protocol::FileOwner;
 use crate::world::NoCommands;
 
@@ -37,12 +35,10 @@ pub fn become_owner(
         })?;
     crate::log::lines(&warnings);
     step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
-    events.mountpoints = Mountpoints::new(&plan.mountpoints, Rc::clone(&jail.procfs), Instant::now());
-    jail.walk = Walk { new_root: root::coming_root(&plan), old_root: None };
-    jail.umask = plan.umask;
-    source.plan = Rc::new(plan);
-    source.fresh = Rc::clone(&source.plan);
-    jail.set_environment(&source.plan);
+    let procfs = Rc::clone(&jail.procfs);
+    events.check_mountpoints(Mountpoints::new(&plan.mountpoints, procfs, Instant::now()));
+    jail.take_on(&plan);
+    source.take_on(plan);
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error, Result};
-use crate::init::child::launch::Workdir;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::watch::mountpoints;
@@ -43,12 +42,9 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     let may_hang = must_answer(events, jail, plan, "new root:", put_old)?;
     go_to_root(events, jail, plan, "pivot_root:")?;
     ops::pivot_root(roots)?;
-    jail.workdir = Workdir::Chosen("/".into());
-    jail.is_inside = true;
-    jail.walk.new_root = None;
     // If it is put at the new root itself, the new root covers it.
     let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
-    jail.walk.old_root = old.map(|rest| Path::new("/").join(rest));
+    jail.root_changed(old.map(|rest| Path::new("/").join(rest)));
     if may_hang {
         must_answer(events, jail, plan, "new root:", Path::new("/"))?;
     }
@@ -67,11 +63,8 @@ pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operat
 /// Changes the root directory (chroot(2)) and goes there.
 fn chroot(jail: &mut Jail, path: &Path) -> Result<()> {
     rustix::process::chroot(path).context("chroot", path.display())?;
-    jail.is_inside = true;
-    rustix::process::chdir("/").context("chroot: chdir", "/")?;
-    jail.workdir = Workdir::Chosen("/".into());
-    jail.walk.new_root = None;
-    Ok(())
+    jail.root_changed(jail.walk.old_root.clone());
+    rustix::process::chdir("/").context("chroot: chdir", "/")
 }
 
 /// Refuses a directory that PID 1 is about to enter if its filesystem fails or hangs. Returns whether the
@@ -151,13 +144,4 @@ fn await_answer(
 pub fn may_meet_fuse(events: &EventLoop, jail: &Jail) -> bool {
     let is_known_to_be_free = jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
     jail.has_run_commands || !events.mountpoints.is_empty() || !is_known_to_be_free
-}
-
-/// The directory that becomes the root, and below which hooks may mount before that.
-pub fn coming_root(plan: &VassalPlan) -> Option<PathBuf> {
-    match (&plan.jail.pivot_root, &plan.jail.chroot) {
-        (Some(pivot), _) => Some(pivot.value.new_root.clone()),
-        (None, Some(chroot)) => Some(chroot.value.clone()),
-        (None, None) => None,
-    }
 }
