@@ -6,7 +6,6 @@
 //! time. A `..` goes back to the directory that the walk came from, which is held open, so a rename has no
 //! influence on it.
 
-use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -53,9 +52,9 @@ fn walk_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
         PATH_MAX.. => return Err(Errno::NAMETOOLONG),
         _ => {}
     }
-    let mut walk = Walk { root, directories: Vec::new(), rest: VecDeque::new(), links: 0 };
+    let mut walk = Walk { root, directories: Vec::new(), rest: Vec::new(), links: 0 };
     walk.enter(path.as_bytes());
-    while let Some(part) = walk.rest.pop_front() {
+    while let Some(part) = walk.rest.pop() {
         match part {
             Part::Root => walk.directories.clear(),
             Part::Here => walk.may_search()?,
@@ -82,8 +81,8 @@ struct Walk<'a> {
     root: BorrowedFd<'a>,
     /// From below the root to where the walk is, which can be a file only at its end.
     directories: Vec<OwnedFd>,
-    /// What is left to walk.
-    rest: VecDeque<Part>,
+    /// What is left to walk, the next part last.
+    rest: Vec<Part>,
     /// How many links were followed.
     links: u32,
 }
@@ -126,9 +125,7 @@ impl Walk<'_> {
         if path.ends_with(b"/") {
             parts.push(Part::Slash);
         }
-        for part in parts.into_iter().rev() {
-            self.rest.push_front(part);
-        }
+        self.rest.extend(parts.into_iter().rev());
     }
 
     fn directory(&self) -> BorrowedFd<'_> {
