@@ -18,8 +18,8 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a 
     near.filter(|(distance, _)| *distance > 0).min().map(|(_, candidate)| candidate)
 }
 
-/// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which most
-/// pairs of names exceed after a few letters.
+/// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which
+/// most pairs of names exceed after a few letters.
 fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();
