@@ -40,13 +40,15 @@ pub const UP: Duration = Duration::from_secs(1);
 
 /// Polls until `look` finds something.
 pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(3));
+        let waited = start.elapsed();
+        assert!(waited < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        // What takes long is looked at less often: a look may cost as much as what it waits for.
+        std::thread::sleep((waited / 50).clamp(Duration::from_millis(3), Duration::from_millis(20)));
     }
 }
 
