@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::common::process::{self, Handle};
@@ -104,6 +105,33 @@ fn an_emperor_whose_configuration_broke_can_be_stopped_and_upgraded() {
         let before = emperor.lines("trying the new program").len();
         assert_eq!(command(sandbox, &["upgrade"]).0, 1);
         assert_eq!(emperor.lines("trying the new program").len(), before + 1);
+        assert!(process::read(init).is_some());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn an_exec_that_fails_again_and_again_is_told_once() {
+    sandboxed(|sandbox| {
+        let (emperor, program, init) = spoilt(sandbox, &format!("echo 'emperor-freq = often' >> {MORE}"));
+        emperor.wait_for("but its configuration is that of before: ");
+        // It can be executed for the trial only.
+        let real = program.with_extension("kept");
+        fs::copy(&program, &real).unwrap();
+        let script = format!("#!/bin/sh\nchmod 644 \"$0\"\nexec {} \"$@\"\n", real.display());
+        replace(&program, script.as_bytes());
+        fs::write(MORE, format!("[uwsgi]\n{COUNTED}\n")).unwrap();
+        let refused = format!("upgrade refused: execute {}: Permission denied", program.display());
+        for _ in 0..3 {
+            let before = readings();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            until("it is tried", || readings() > before);
+            let is_trial =
+                |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
+            until("the trial is reaped", || !process::all().iter().any(is_trial));
+            process::wait_asleep(emperor.pid());
+        }
+        assert_eq!(emperor.lines(&refused).len(), 1);
         assert!(process::read(init).is_some());
         emperor.stop();
     });

@@ -68,7 +68,10 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         };
         let saved = save(emperor, client);
         let kept = saved.descriptors();
-        log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
+        // What is tried every second is not logged every second.
+        if reason != Reason::Stale {
+            log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
+        }
         let error = emperor.upgrades.upgrade.exec(&encode(&saved, Instant::now()), &kept);
         refuse(emperor, &error.to_string(), now);
     }
@@ -106,9 +109,13 @@ fn take_verdict(emperor: &mut Emperor, Tried { verdict, output }: Tried, now: In
 /// The upgrade that is under way does not come about.
 fn refuse(emperor: &mut Emperor, why: &str, now: Instant) {
     let text = upgrade::refused(why);
-    log!("{text}");
-    if let Some(UnderWay { reason: Reason::Command(client), .. }) = emperor.upgrades.under_way.take() {
-        emperor.server.answer(client, control::answer(Err(text)), now);
+    match emperor.upgrades.under_way.take().map(|under_way| under_way.reason) {
+        Some(Reason::Stale) => stale::tell(&mut emperor.upgrades.stale, text),
+        Some(Reason::Command(client)) => {
+            log!("{text}");
+            emperor.server.answer(client, control::answer(Err(text)), now);
+        }
+        Some(Reason::Signal) | None => log!("{text}"),
     }
 }
 
