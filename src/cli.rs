@@ -16,37 +16,42 @@ use crate::protocol::EXIT_CONFIG;
 use crate::sys::fd::write_all;
 use crate::world::{self, Machine, NoCommands};
 
-/// Carries out help, checks and the like (`check` returns the mistakes of a file), and leaves the rest to
-/// `run`.
-pub fn main(
+/// Carries out help, checks and the like (`check` returns the mistakes of a file), and returns what is to be
+/// run otherwise.
+///
+/// # Errors
+/// The exit status, where there is nothing to run.
+pub fn parse(
     program: &Program,
     words: &[OsString],
     check: fn(&OsStr, &dyn World) -> Report,
-    run: fn(Vec<Input>, Command) -> i32,
-) -> i32 {
+) -> Result<(Vec<Input>, Command), i32> {
     let name = program.name;
-    match args::parse(program, words) {
+    Err(match args::parse(program, words) {
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
         Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
         Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
         Ok(Invocation::ShowConfig(inputs)) => show_config(program, inputs),
-        Ok(Invocation::Run(inputs)) => run(inputs, Command::default()),
-        Ok(Invocation::Command(inputs, command)) => run(inputs, command),
+        Ok(Invocation::Run(inputs)) => return Ok((inputs, Command::default())),
+        Ok(Invocation::Command(inputs, command)) => return Ok((inputs, command)),
         Ok(Invocation::Licence) => print(LICENCE.as_bytes()),
         Err(report) => invalid(&report),
-    }
+    })
 }
 
-/// Carries out a command line of another program, and returns the exit status.
-pub fn answer(call: Call, run: fn(Entrypoint) -> i32) -> i32 {
+/// Carries out a command line of another program, and returns what is to be run otherwise.
+///
+/// # Errors
+/// The exit status, where there is nothing to run.
+pub fn answer(call: Call) -> Result<Entrypoint, i32> {
     match call {
-        Call::Run(entry) => run(entry),
+        Call::Run(entry) => Ok(entry),
         Call::Say { text, is_error: true, status } => {
             print_error(&text);
-            status
+            Err(status)
         }
-        Call::Say { text, is_error: false, status } => status.max(print(text.as_bytes())),
+        Call::Say { text, is_error: false, status } => Err(status.max(print(text.as_bytes()))),
     }
 }
 

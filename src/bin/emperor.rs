@@ -3,9 +3,8 @@
 
 use std::ffi::OsString;
 
-use vassal::config::cmdline::args::Command;
+use vassal::config;
 use vassal::config::keys::emperor::EMPEROR;
-use vassal::config::{self, Input};
 use vassal::sys::memory::Patient;
 use vassal::sys::{fd, signal};
 use vassal::{cli, emperor, log};
@@ -24,11 +23,12 @@ fn main_of(words: Vec<OsString>) -> i32 {
     if let Some(status) = emperor::api::client::command(words) {
         return status;
     }
-    cli::main(&EMPEROR, words, config::check_emperor, run)
-}
-
-fn run(inputs: Vec<Input>, _no_command: Command) -> i32 {
-    let inherited = signal::block_all();
-    log::init("emperor", "");
-    emperor::run(&inputs, inherited)
+    match cli::parse(&EMPEROR, words, config::check_emperor) {
+        Ok((inputs, _no_command)) => {
+            let inherited = signal::block_all();
+            log::init("emperor", "");
+            emperor::run(&inputs, inherited)
+        }
+        Err(status) => status,
+    }
 }

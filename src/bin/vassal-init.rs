@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use vassal::config::cmdline::entrypoint::personality;
 use vassal::config::keys::vassal::VASSAL_INIT;
-use vassal::init::start;
+use vassal::init::start::{self, Task};
 use vassal::init::watch::probe;
 use vassal::sys::memory::Patient;
 use vassal::{cli, config, log};
@@ -25,11 +25,20 @@ fn main_of(words: Vec<OsString>) -> i32 {
     if let Some(status) = start::from_emperor() {
         return status;
     }
-    match personality(&words, &|name| std::env::var_os(name)) {
-        Some(call) => cli::answer(call, start::command_alone),
-        None => {
-            let words = words.get(1..).unwrap_or_default();
-            cli::main(&VASSAL_INIT, words, config::check_vassal, start::from_command_line)
-        }
+    match task(&words) {
+        Ok(Task::CommandAlone(entry)) => start::command_alone(entry),
+        Ok(Task::WithOptions(inputs, entry)) => start::with_options(inputs, entry),
+        Err(status) => status,
     }
+}
+
+/// What the command line asks for, or the exit status where that is done already.
+#[inline(never)] // as `start::with_options`
+fn task(words: &[OsString]) -> Result<Task, i32> {
+    if let Some(call) = personality(words, &|name| std::env::var_os(name)) {
+        return cli::answer(call).map(Task::CommandAlone);
+    }
+    let (inputs, command) =
+        cli::parse(&VASSAL_INIT, words.get(1..).unwrap_or_default(), config::check_vassal)?;
+    start::task(inputs, command)
 }

@@ -24,15 +24,26 @@ use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
 use crate::sys::{fd, signal};
 use crate::world::{self, Machine};
 
-/// Runs a vassal, or a command, that a shell or another program asked for; returns the exit status.
-pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
+/// What a shell or another program asks for.
+pub enum Task {
+    /// A command that needs nothing prepared.
+    CommandAlone(Entrypoint),
+    /// A vassal, or a command, as these inputs say.
+    WithOptions(Vec<Input>, Option<Entrypoint>),
+}
+
+/// The task of a command line.
+///
+/// # Errors
+/// The exit status for a mistake, which has been told.
+pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
     if command.words.is_empty() {
-        return with_options(inputs, None);
+        return Ok(Task::WithOptions(inputs, None));
     }
     match Entrypoint::own(command, &mut inputs, &|name| std::env::var_os(name)) {
-        Ok(entry) if inputs.is_empty() => command_alone(entry),
-        Ok(entry) => with_options(inputs, Some(entry)),
-        Err(report) => cli::invalid(&report),
+        Ok(entry) if inputs.is_empty() => Ok(Task::CommandAlone(entry)),
+        Ok(entry) => Ok(Task::WithOptions(inputs, Some(entry))),
+        Err(report) => Err(cli::invalid(&report)),
     }
 }
 
@@ -41,7 +52,7 @@ pub fn from_command_line(mut inputs: Vec<Input>, command: Command) -> i32 {
 /// Not inlined, as other functions on the way to a plain command: its frame would stay on the stack of the
 /// init for good, where each page counts.
 #[inline(never)]
-fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
+pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     let signals = signal::block_all();
     let inherited = entry.as_ref().map(inherited_descriptors);
     fd::fill_standard(entry.is_some());

@@ -26,7 +26,6 @@ use crate::mount::ops;
 ///
 /// # Errors
 /// The end that a failed step or an interruption comes to.
-#[inline(never)] // as `start::with_options`
 pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     take_on_surroundings(vassal)?;
     // In tyrant mode the hooks of the emperor's file have run already, and the plan of the owner's file has
@@ -44,6 +43,7 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
 
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
 /// name.
+#[inline(never)] // as `start::with_options`
 fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
@@ -84,6 +84,7 @@ impl HostAccounts {
     }
 }
 
+#[inline(never)] // as `start::with_options`
 fn change_root(vassal: &mut Vassal) -> Result<(), End> {
     let plan = Rc::clone(&vassal.source.plan);
     if let Some(path) = &plan.jail.chroot {
@@ -103,6 +104,7 @@ fn change_root(vassal: &mut Vassal) -> Result<(), End> {
 
 /// Finds out whom the app runs as, opens its sockets while there are rights to, and gives up the rights of
 /// PID 1.
+#[inline(never)] // as `start::with_options`
 fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), End> {
     let plan = Rc::clone(&vassal.source.plan);
     if plan.jail.new_root().is_some() {
