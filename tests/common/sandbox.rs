@@ -59,7 +59,9 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
     let output = Command::new("timeout")
         .args(["--signal=KILL", LIMIT, "unshare", "--mount", "--propagation", "private", "--pid", "--net"])
         .args(["--ipc", "--fork", "--kill-child=KILL", "--mount-proc"])
-        .args(["env", "--default-signal", "bash", "-c", FURNISH, "sandbox"])
+        // A session of its own: where the kernel shares the CPUs out among sessions (autogroup, sched(7)),
+        // thousands of processes in one sandbox leave the others their share.
+        .args(["setsid", "env", "--default-signal", "bash", "-c", FURNISH, "sandbox"])
         .arg(std::env::current_exe().expect("this program"))
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env_clear()

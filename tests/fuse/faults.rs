@@ -138,8 +138,8 @@ fn a_daemon_that_keeps_its_answers_is_lost_and_pid_1_goes_on_meanwhile() {
 fn a_slow_daemon_is_not_destroyed() {
     sandboxed(|sandbox| {
         // Four fifths of the timeout, which is more than the prober is patient for.
-        let (faulty, mut vassal, _) = over_faulty(sandbox, "", "mountpoint-check-timeout = 2s");
-        faulty.behave("slow 1600");
+        let (faulty, mut vassal, _) = over_faulty(sandbox, "", "mountpoint-check-timeout = 4s");
+        faulty.behave("slow 3200");
         for _ in 0..2 {
             until("a question is out", || faulty.holds_anything());
             until("it is answered", || !faulty.holds_anything());
@@ -225,18 +225,18 @@ fn a_filesystem_that_is_everybodys_and_hangs_is_lost_too() {
     });
 }
 
-/// Mounts and unmounts for two seconds, as fast as it can, and says how many times.
+/// Mounts and unmounts, for two seconds or more, and says how long.
 const STORM: &str = "
 import ctypes, time
 libc = ctypes.CDLL(None)
-end = time.monotonic() + 2
+start = time.monotonic()
 count = 0
-while time.monotonic() < end:
+while time.monotonic() < start + 2 or count < 400:
     assert libc.mount(b'storm', b'/mnt', b'tmpfs', 0, None) == 0
     assert libc.umount2(b'/mnt', 0) == 0
     count += 2
     time.sleep(0.0005)
-print(count)
+print(time.monotonic() - start)
 ";
 
 /// The time that a process has spent on a CPU.
@@ -252,13 +252,12 @@ fn a_storm_of_mounts_elsewhere_costs_next_to_nothing() {
         let probe = process::only("vassal-probe").pid;
         let before = [cpu_time(init), cpu_time(probe)];
         let target = init.to_string();
-        let mounts = run("nsenter", &["-t", &target, "-m", "/usr/bin/python3", "-c", STORM]);
-        let mounts: u32 = mounts.trim().parse().unwrap();
+        let storm = run("nsenter", &["-t", &target, "-m", "/usr/bin/python3", "-c", STORM]);
+        let storm = Duration::from_secs_f64(storm.trim().parse().unwrap());
         let [init_took, probe_took] = [cpu_time(init) - before[0], cpu_time(probe) - before[1]];
-        assert!(mounts > 400, "no storm: {mounts} mounts");
         // At most fifty looks a second. A tenth of a CPU would be ten times of what is measured.
         let took = init_took + probe_took;
-        assert!(took < Duration::from_millis(200), "{mounts} mounts cost {init_took:?} and {probe_took:?}");
+        assert!(took < storm / 10, "{storm:?} cost {init_took:?} and {probe_took:?}");
         assert!(vassal.is_running() && vassal.lines("lost").is_empty());
         process::signal(process::only("fuse-zip").pid, Signal::KILL);
         is_destroyed(&mut vassal, "after the daemon died");

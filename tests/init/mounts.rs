@@ -337,9 +337,11 @@ fn no_start_fails_because_others_mount_and_rename() {
         fs::create_dir_all("/ns/precise/ns/cow").unwrap();
         symlink("../../../../../../ns/cow", "/ns/precise/climb").unwrap();
         fs::create_dir("/run/load").unwrap();
-        let mut load = Command::new("unshare");
-        load.args(["--mount", "--propagation", "private"]).arg(built("load")).arg("/run/load");
-        let _load = sandbox.start("load", load);
+        let load = ["mount", "rename"].map(|task| {
+            let mut load = Command::new("unshare");
+            load.args(["--mount", "--propagation", "private"]).arg(built("load")).args([task, "/run/load"]);
+            sandbox.start(task, load)
+        });
         until("others mount", || fs::exists("/run/load/count").unwrap());
         let mount = "mount-pre-jail = tmpfs trap /ufs/climb\n".repeat(300);
         let lines = format!(
@@ -348,6 +350,7 @@ fn no_start_fails_because_others_mount_and_rename() {
              pivot_root = /ufs /ufs/.old_root\ncommand = true"
         );
         assert_eq!(sandbox.said(&lines), ["300"]);
+        drop(load);
     });
 }
 

@@ -1,31 +1,33 @@
-//! `load`: makes a busy machine, for `scripts/test --repeat`. Runs until it is killed.
+//! `load`: keeps a machine busy, for `scripts/test --repeat`. Runs until it is killed.
 //!
-//! usage: load DIRECTORY
+//! usage: load compute|rename|mount DIRECTORY
 //!
-//! As many threads as there are CPUs never wait: one renames a directory below DIRECTORY, the others compute.
-//! One more mounts and unmounts there. Every mount and rename on a machine, in whatever namespace, disturbs a
-//! walk over a path in the kernel that has to stay below a directory (openat2, RESOLVE_BENEATH and
-//! RESOLVE_IN_ROOT). Run it in a mount namespace of its own.
+//!   compute  only computes
+//!   rename   renames a directory below DIRECTORY
+//!   mount    mounts and unmounts below DIRECTORY; the file DIRECTORY/count tells how often so far
 //!
-//! The file DIRECTORY/count tells how many mounts there have been so far.
+//! Every mount and rename on a machine, in whatever namespace, disturbs a walk over a path in the kernel that has
+//! to stay below a directory (openat2, RESOLVE_BENEATH and RESOLVE_IN_ROOT). Run it in a mount namespace of its
+//! own, and each in a session of its own: the kernel shares the CPUs out among sessions (autogroup, sched(7)).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's tool
 
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::thread::{available_parallelism, spawn};
+use std::path::Path;
 
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 fn main() {
-    let directory = PathBuf::from(std::env::args_os().nth(1).expect("usage: load DIRECTORY"));
-    for _ in 1..available_parallelism().unwrap().get() {
-        spawn(compute);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [task, directory] = arguments.as_slice() else { panic!("usage: load TASK DIRECTORY") };
+    let directory = Path::new(directory);
+    match task.as_str() {
+        "compute" => compute(),
+        "rename" => rename(directory),
+        "mount" => mount(directory),
+        _ => panic!("no such task: {task}"),
     }
-    let renamed = directory.clone();
-    spawn(move || rename(&renamed));
-    mount(&directory);
 }
 
 fn compute() {
