@@ -7,8 +7,8 @@
 //!   mount    mounts and unmounts below DIRECTORY; the file DIRECTORY/count tells how often so far
 //!
 //! Every mount and rename on a machine, in whatever namespace, disturbs a walk over a path in the kernel that
-//! has to stay below a directory (openat2, RESOLVE_BENEATH and RESOLVE_IN_ROOT). Run it in a mount namespace of
-//! its own, and each in a session of its own: the kernel shares the CPUs out among sessions (autogroup,
+//! has to stay below a directory (openat2, RESOLVE_BENEATH and RESOLVE_IN_ROOT). Run it in a mount namespace
+//! of its own, and each in a session of its own: the kernel shares the CPUs out among sessions (autogroup,
 //! sched(7)).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's tool
