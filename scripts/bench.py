@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+import bare
 import crowd
 import entrypoint
 import faults
@@ -204,8 +205,8 @@ def entrypoint_section(bench):
 
 
 def recovery_section(bench):
-    """kill -9 of fuse-zip: until the instance is gone, until a new one serves."""
-    return kill_rounds(bench, "recovery", "fuse-zip", bench.zip_supervisors())
+    """kill -9 of fuse-zip: until the instance is gone, until a new one serves; and what that is made of."""
+    return kill_rounds(bench, "recovery", "fuse-zip", bench.zip_supervisors(), bare.Parts(9098))
 
 
 def connects_section(bench):
@@ -231,9 +232,13 @@ def cow_section(bench):
     return kill_rounds(bench, "cow", "unionfs-fuse", bench.cow_supervisors())
 
 
-def kill_rounds(bench, section, daemon, supervisors):
+def kill_rounds(bench, section, daemon, supervisors, parts=None):
     rounds = {name: [] for name in supervisors}
+    part_rounds = []
     for number in range(1, bench.rounds + 1):
+        if parts:
+            progress(f"{section}: round {number} of {bench.rounds}, the bare parts")
+            part_rounds.append(parts.start())
         for name, supervisor in supervisors.items():
             progress(f"{section}: round {number} of {bench.rounds}, {name}")
             rounds[name].append(supervisor.recover())
@@ -252,6 +257,19 @@ def kill_rounds(bench, section, daemon, supervisors):
                 rows.append([label, name, *figures_of(summary, 1)])
     for name in supervisors:
         raw[name]["rounds"] = rounds[name]
+    if part_rounds:
+        raw["bare parts"] = {"rounds": part_rounds}
+        for figure, label in [
+            ("mount_ms", "fuse-zip's mount"),
+            ("first_byte_ms", "uWSGI's first byte, then"),
+            ("sum_ms", "both"),
+        ]:
+            raw["bare parts"][figure] = summarize([figures[figure] for figures in part_rounds])
+            rows.append([label, "by a shell script", *figures_of(raw["bare parts"][figure], 1)])
+        for name in supervisors:
+            share = raw[name]["serving_ms"]["p50"] / raw["bare parts"]["sum_ms"]["p50"]
+            raw[name]["serving_by_bare_parts"] = share
+            rows.append(["serving again, by both", name, f"{share:.2f}", "", ""])
     title = f"Recovery after kill -9 of {daemon}, {bench.rounds} rounds each, in ms"
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
@@ -323,33 +341,40 @@ def faults_section(bench):
 
 
 def watch_section(bench):
-    """What it costs to watch the filesystems of idle vassals, at the default interval."""
+    """What it costs to watch the filesystems of idle vassals, at the default interval, beside a bare program that asks."""
     size, seconds = 100, 20
     directory = "/etc/uwsgi/crowd"
     os.makedirs(directory)
     for number in range(size):
         with open(f"{directory}/v{number}.ini", "w", encoding="utf-8") as file:
             file.write(faults.Crowd.VASSAL)
-    log = "/run/bench-crowd.log"
+    log, program = "/run/bench-crowd.log", "/run/statx-loop"
+    jail.compile_file("statx-loop.c", program)
     options = ["--emperor-use-clone", "fs,pid", "--control", "/run/bench-crowd.sock"]
     command = [os.path.join(bench.dist, "emperor"), "--emperor", directory, *options]
-    with running(command, log) as process:
+    interval_s = faults.Crowd.INTERVAL_S
+    with running(command, log) as process, bare.probes(program, size, interval_s) as probing:
         crowd = faults.Crowd(size, process.pid, log)
-        progress(f"watch: {size} vassals")
+        progress(f"watch: {size} vassals, and {size} bare probes")
         crowd.wait_until_running()
         time.sleep(recovery.SETTLE_S)
-        used = crowd.cpu_seconds(seconds)
+        used, used_bare = faults.cpu_seconds([crowd.processes(), bare.probing(probing)], seconds)
         memory = [faults.private_kb(pid) for pid in crowd.processes()["vassal-probe"]]
-    probes = size * seconds / crowd.INTERVAL_S
+    probes = size * seconds / interval_s
     ours = {name: used.get(name, 0.0) for name in ("vassal-probe", "vassal-init", "emperor", "fuse-zip")}
-    rows = [["CPU of one probe, us", name, f"{value * 1e6 / probes:.1f}"] for name, value in ours.items()]
-    total = sum(ours.values())
+    theirs = {f"bare {name}": used_bare[name] for name in ("statx-loop", "fuse-zip")}
+    rows = [["CPU of one probe, us", name, f"{value * 1e6 / probes:.1f}"] for name, value in {**ours, **theirs}.items()]
+    total, total_bare = sum(ours.values()), sum(theirs.values())
     rows.append(["CPU of one probe, us", "all", f"{total * 1e6 / probes:.1f}"])
+    rows.append(["CPU of one probe, us", "all of the bare ones", f"{total_bare * 1e6 / probes:.1f}"])
+    rows.append(["CPU of a probe, by a bare one", "all", f"{total / total_bare:.2f}"])
     share = total / seconds * 1000 / size * 100
     rows.append(["1,000 such vassals, % of a core", "all", f"{share:.2f}"])
     rows.append(["private memory, KB", "vassal-probe", f"{max(memory)}"])
-    raw = {"vassals": size, "seconds": seconds, "cpu_seconds": used, "thousand_percent": share, "private_kb": memory}
-    title = f"Watching a FUSE filesystem: {size} idle vassals for {seconds} s, one probe in {crowd.INTERVAL_S:.0f} s each"
+    raw = {"vassals": size, "seconds": seconds, "cpu_seconds": used, "bare_cpu_seconds": used_bare,
+           "thousand_percent": share, "private_kb": memory}
+    title = (f"Watching a FUSE filesystem: {size} idle vassals for {seconds} s, one probe in {interval_s:.0f} s each;\n"
+             "at the same time as many filesystems, each asked by a C program with one forced statx in that time")
     return Table(title, ["", "process", "figure"], rows, raw)
 
 

@@ -100,12 +100,15 @@ command = sleep infinity
             found.setdefault(recovery.name_of(pid), []).append(pid)
         return found
 
-    def cpu_seconds(self, seconds):
-        """What each kind of process has used of the CPUs meanwhile."""
-        processes = self.processes()
-        before = {name: sum(map(cpu_time, pids)) for name, pids in processes.items()}
-        time.sleep(seconds)
-        return {name: sum(map(cpu_time, pids)) - before[name] for name, pids in processes.items()}
+
+def cpu_seconds(crowds, seconds):
+    """What each kind of process of each crowd has used of the CPUs meanwhile. A crowd is its pids by their names."""
+    def used():
+        return [{name: sum(map(cpu_time, pids)) for name, pids in crowd.items()} for crowd in crowds]
+
+    before = used()
+    time.sleep(seconds)
+    return [{name: now[name] - then[name] for name in now} for now, then in zip(used(), before)]
 
 
 def cpu_time(pid):

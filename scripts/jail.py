@@ -40,6 +40,18 @@ class Contender:
     remark: str = ""
 
 
+def compile_c(source, program):
+    """A static program."""
+    command = ["musl-gcc", "-O2", "-static", "-s", "-x", "c", "-o", program, "-"]
+    subprocess.run(command, input=source, text=True, check=True)
+
+
+def compile_file(name, program):
+    """A static program from a file beside this one."""
+    with open(os.path.join(HERE, name), encoding="utf-8") as source:
+        compile_c(source.read(), program)
+
+
 class Jail:
     """The root, the programs and the configuration files, in a new directory."""
 
@@ -50,14 +62,9 @@ class Jail:
         for name in ("proc", "dev", ".old_root"):
             os.makedirs(os.path.join(self.root, name))
         self.timer = os.path.join(directory, "spawn-time")
-        with open(os.path.join(HERE, "spawn-time.c"), encoding="utf-8") as source:
-            self.compile(source.read(), self.timer)
-        self.compile(TRUE_C, os.path.join(self.root, "true"))
-        self.compile(PAUSE_C, os.path.join(self.root, "pause"))
-
-    def compile(self, source, program):
-        command = ["musl-gcc", "-O2", "-static", "-s", "-x", "c", "-o", program, "-"]
-        subprocess.run(command, input=source, text=True, check=True)
+        compile_file("spawn-time.c", self.timer)
+        compile_c(TRUE_C, os.path.join(self.root, "true"))
+        compile_c(PAUSE_C, os.path.join(self.root, "pause"))
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)
