@@ -141,8 +141,8 @@ impl fmt::Write for Fixed {
     }
 }
 
-/// From now on a wait for memory is a line of the log; and so is a panic, with the file and the line of the
-/// source, which then ends this process by SIGABRT.
+/// From now on a wait for memory is a line of the log; and so is a panic, which then ends this process by SIGABRT. A
+/// build that keeps the file and the line of the source (scripts/build leaves them out) tells those, too.
 pub fn report_failures() {
     memory::report_with(line_without_memory);
     std::panic::set_hook(Box::new(|panic| {
@@ -150,10 +150,11 @@ pub fn report_failures() {
         let text = payload.downcast_ref::<&str>().copied();
         let text =
             text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        let (file, line) = panic.location().map_or(("?", 0), |location| (location.file(), location.line()));
-        last_line(format_args!(
-            "panic at {file}:{line}: {text}; this is a mistake in the program, which aborts"
-        ));
+        const MISTAKE: &str = "this is a mistake in the program, which aborts";
+        match panic.location().filter(|place| place.line() > 0) {
+            Some(place) => last_line(format_args!("panic at {place}: {text}; {MISTAKE}")),
+            None => last_line(format_args!("panic: {text}; {MISTAKE}")),
+        }
         signal::abort()
     }));
 }

@@ -45,6 +45,7 @@ fn ending(program: &Program) -> &'static str {
              checked\n\
              mountpoint was lost. 78: the configuration is invalid. 126, 127: the app could not be executed, \
              was not found.\n\
+             134, or SIGABRT: a mistake in the program, which the last line of its log tells.\n\
              .SH SEE ALSO\n\
              .BR emperor (1)\n"
         }

@@ -220,3 +220,32 @@ fn closed_standard_descriptors_are_filled() {
         emperor.stop();
     });
 }
+
+#[test]
+fn a_panic_of_the_emperor_is_in_its_log_with_file_and_line() {
+    sandboxed(|sandbox| {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
+        let group =
+            format!("{}/vassal-test-panic-{}", unified.split(' ').nth(1).unwrap(), std::process::id());
+        sandbox.vassal("a", "command = sleep 1000");
+        // The cgroup of an instance that has ended is busy; std's sleep panics when the kernel fails it.
+        let faults = ["inject=unlinkat:error=EBUSY:when=2+", "inject=clock_nanosleep,nanosleep:error=EINVAL"];
+        let strace = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", faults[0], "-e", faults[1]];
+        let mut command = sandbox.wrapped(&strace, "emperor");
+        command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-use-clone", "fs,pid"]);
+        command.args(["--emperor-cgroup", &group]);
+        let mut emperor = sandbox.start("emperor", command);
+        let pid = emperor.wait_running(1, "a");
+        run("kill", &["-KILL", &pid.to_string()]);
+        assert_eq!(emperor.wait(), 134);
+        let line = emperor.wait_for("emperor: panic at ");
+        let (_, place) = line.split_once("/sys/thread/unix.rs:").expect("the file");
+        let number = place.split(':').next().unwrap();
+        assert!(number.parse::<u32>().is_ok_and(|number| number > 1), "{line}");
+        until("the cgroups are gone", || {
+            run("find", &[&group, "-depth", "-type", "d", "-delete"]);
+            !std::path::Path::new(&group).exists()
+        });
+    });
+}

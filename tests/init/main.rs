@@ -19,6 +19,7 @@ mod limits;
 mod lives;
 mod mounts;
 mod personalities;
+mod program;
 mod reaping;
 mod signals;
 mod stop;

@@ -1,0 +1,51 @@
+// What a static PIE needs beside musl: its first instructions, which relocate it, and an unwinder that is never used.
+//
+// musl has the first (rcrt1.o), but only since 1.2.4 one that knows packed relocations (DT_RELR), which are 21 kB shorter.
+// scripts/build compiles this file for the binaries for which it compiles std.
+#include <elf.h>
+#include <stddef.h>
+
+int main(int, char **, char **);
+_Noreturn int __libc_start_main(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
+                                void (*)(void));
+
+// The beginning of the file in memory, and its table of what the linker has left to do. Hidden, so that their addresses are
+// known before anything is relocated.
+extern __attribute__((visibility("hidden"))) const char __ehdr_start[];
+extern __attribute__((visibility("hidden"))) const Elf64_Dyn _DYNAMIC[];
+
+__asm__(".globl _start\n"
+        "_start:\n"
+        "xor %ebp, %ebp\n"
+        "mov %rsp, %rdi\n"
+        "and $-16, %rsp\n"
+        "call start_in_c\n");
+
+// Adds the place where the file is to the pointers in it (gABI, "Relocation": R_X86_64_RELATIVE, and SHT_RELR: the address of
+// a pointer, then bitmaps of which of the next 63 words are pointers, too).
+__attribute__((visibility("hidden"), used)) _Noreturn void start_in_c(long *stack) {
+    size_t base = (size_t)__ehdr_start, table[64] = {0};
+    for (const Elf64_Dyn *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++)
+        if (entry->d_tag < 64) table[entry->d_tag] = entry->d_un.d_val;
+    const Elf64_Rela *rela = (const void *)(base + table[DT_RELA]);
+    for (size_t count = table[DT_RELASZ] / sizeof *rela; count; count--, rela++)
+        if (ELF64_R_TYPE(rela->r_info) == R_X86_64_RELATIVE) *(size_t *)(base + rela->r_offset) = base + rela->r_addend;
+    enum { RELRSZ = 35, RELR = 36 };
+    const size_t *relr = (const void *)(base + table[RELR]);
+    size_t *place = NULL;
+    for (size_t count = table[RELRSZ] / sizeof *relr; count; count--, relr++) {
+        if (*relr % 2 == 0) {
+            place = (size_t *)(base + *relr);
+            *place++ += base;
+            continue;
+        }
+        for (size_t bits = *relr >> 1, *word = place; bits; bits >>= 1, word++)
+            if (bits % 2) *word += base;
+        place += 63;
+    }
+    __libc_start_main(main, (int)*stack, (char **)(stack + 1), NULL, NULL, NULL);
+}
+
+// std asks for a backtrace in its own report of a panic, in whose place is ours (src/log.rs).
+int _Unwind_Backtrace(void *trace, void *argument) { return 5; }
+size_t _Unwind_GetIP(void *context) { return 0; }
