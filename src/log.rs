@@ -141,8 +141,9 @@ impl fmt::Write for Fixed {
     }
 }
 
-/// From now on a wait for memory is a line of the log; and so is a panic, which then ends this process by SIGABRT. A
-/// build that keeps the file and the line of the source (scripts/build leaves them out) tells those, too.
+/// From now on a wait for memory is a line of the log; and so is a panic, which then ends this process by
+/// SIGABRT. A build that keeps the file and the line of the source (scripts/build leaves them out) tells
+/// those, too.
 pub fn report_failures() {
     memory::report_with(line_without_memory);
     std::panic::set_hook(Box::new(|panic| {
