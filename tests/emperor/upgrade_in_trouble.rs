@@ -179,7 +179,9 @@ fn vassals_of_a_relative_directory_stay_when_the_working_directory_is_gone() {
         let emperor = sandbox.start("emperor", command_line);
         let init = emperor.wait_running(1, "app");
         wrap(&program, &format!("[ -z \"$EMPEROR_STATE\" ] || rmdir {}\nexec REAL \"$@\"", away.display()));
-        emperor.signal(Signal::USR2);
+        let (status, text) = command(sandbox, &["upgrade"]);
+        let told = "has taken over 1 vassal, but its configuration is that of before: ";
+        assert!(status == 1 && text.contains(told), "{status}: {text}");
         emperor.wait_for("find the working directory: No such file or directory (ENOENT)");
         emperor.wait_for("its vassals stay as they are, next look in 1.0 s");
         fs::create_dir(&away).unwrap();
