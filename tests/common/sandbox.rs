@@ -66,7 +66,6 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LANG", "C.UTF-8")
         .env("VASSAL_DIST", &sandbox.bin)
         .env(INSIDE, "1")
         .output()

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use super::sandbox::{Sandbox, VASSALS, vassal_path};
 use super::{PATIENCE, eventually, run};
@@ -72,7 +71,8 @@ impl Sandbox {
 /// One request to port 9090; `None` unless the answer is a page.
 pub fn get() -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", 9090)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    // Whoever comes while there is no instance is answered by the next one.
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
