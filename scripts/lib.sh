@@ -47,11 +47,11 @@ debian_rust_works() {
 }
 
 # in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, and ends the whole of it when we
-# are told to end. Job control gives it a process group of its own, so that Ctrl-C comes to us alone.
+# are told to end, or are killed. Job control gives it a process group of its own, so that Ctrl-C comes to us alone.
 in_namespaces() {
     local child status=0
     set -m
-    unshare --mount --propagation private --pid --fork --kill-child=KILL "$@" &
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child=KILL "$@" &
     set +m
     child=$!
     trap 'kill -KILL $child 2>/dev/null; say "stopped; its processes and mounts went with it"; exit 130' INT TERM HUP
