@@ -56,7 +56,8 @@ fn mappings(pid: i32, file: &str) -> Vec<Mapping> {
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
             ["Anonymous:", count, "kB"] if is_wanted => {
-                found.last_mut().map(|mapping: &mut Mapping| mapping.written = count.parse().unwrap());
+                let mapping: &mut Mapping = found.last_mut().unwrap();
+                mapping.written = count.parse().unwrap();
             }
             [range, rights, _, _, _, ..] if !range.ends_with(':') => {
                 is_wanted = line.ends_with(file);
