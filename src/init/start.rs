@@ -49,8 +49,8 @@ pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
 
 /// Runs what the configuration says, around a command if there is one.
 ///
-/// Not inlined, as other functions on the way to a plain command: what they keep on the stack would stay there
-/// for as long as the init waits (5 KB instead of 20 at the exec, three pages of memory).
+/// Not inlined, as other functions on the way to a plain command: what they keep on the stack would stay
+/// there for as long as the init waits (5 KB instead of 20 at the exec, three pages of memory).
 #[inline(never)]
 pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     let signals = signal::block_all();
