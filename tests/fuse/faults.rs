@@ -240,7 +240,7 @@ print(time.monotonic() - start)
 ";
 
 /// The time that a process has spent on a CPU.
-fn cpu_time(pid: i32) -> Duration {
+pub fn cpu_time(pid: i32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
 }

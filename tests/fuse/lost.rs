@@ -9,6 +9,7 @@ use crate::common::faulty::CHECKED;
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::MOUNTED;
 use crate::common::{Daemon, Sandbox, eventually, sandboxed, until, until_passed};
+use crate::faults::cpu_time;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
@@ -202,6 +203,24 @@ fn a_hook_runs_once_for_each_loss_and_the_app_goes_on() {
         assert_eq!(vassal.lines("mountpoint /app lost: ").len(), 2);
         assert_eq!(vassal.log().lines().filter(|line| *line == "hook").count(), 2);
         assert_eq!(process::only("sh").pid, app);
+        stop(vassal);
+    });
+}
+
+#[test]
+fn a_lost_mountpoint_that_stays_empty_costs_nothing() {
+    sandboxed(|sandbox| {
+        sandbox.zip();
+        let lines = format!("{MOUNTED}\nmountpoint-lost = hook:log:seen\ncommand = sleep 1000");
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        let init = process::only("sleep").parent;
+        crate::common::run("nsenter", &["-t", &init.to_string(), "-m", "umount", "/app"]);
+        vassal.wait_for("log:seen: done");
+        let (start, before) = (Instant::now(), cpu_time(init));
+        until_passed(start, Duration::from_secs(1));
+        let (time, took) = (start.elapsed(), cpu_time(init) - before);
+        assert!(took < time / 50, "{took:?} of {time:?}");
         stop(vassal);
     });
 }

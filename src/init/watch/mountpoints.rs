@@ -226,6 +226,8 @@ impl Mountpoints {
     /// When to call [`Mountpoints::look`] or [`Mountpoints::judge`] at the latest.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         let deadline = |watched: &CheckedPath| match watched.dog.is_up() || watched.lost > 0 {
+            // There is nothing to ask before the mount table changes.
+            true if watched.mount.is_none() => None,
             true => watched.dog.deadline(),
             false => Some(now + LOOK_AGAIN),
         };
