@@ -33,6 +33,8 @@ pub struct EventLoop {
     pub(in crate::init) entry: Option<Rc<Entrypoint>>,
     /// The running command, if the app is one.
     pub(in crate::init) job: Option<Job>,
+    /// The descriptor by which the starter is told that the command runs, until it was told.
+    ready_fd: Option<i32>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
     oom: OomKills,
@@ -70,6 +72,7 @@ impl EventLoop {
     pub fn new(entry: Option<Rc<Entrypoint>>, link: Option<OwnedFd>, mountpoints: Mountpoints) -> Self {
         Self {
             sources: Sources::new(link),
+            ready_fd: entry.as_ref().and_then(|entry| entry.ready_fd),
             entry,
             job: None,
             app: None,
@@ -215,6 +218,14 @@ impl EventLoop {
         (self.app, self.job, self.helper_pids) = (Some(app), job, helpers);
         for number in std::mem::take(&mut self.put_back.signals) {
             self.hand_on(number);
+        }
+    }
+
+    /// Tells the starter that the command runs, if the starter wants to know. It is told once: when a command is
+    /// started again, a descriptor of this process may have the number.
+    pub fn tell_ready(&mut self) {
+        if let Some(number) = self.ready_fd.take() {
+            notices::tell_ready(number);
         }
     }
 

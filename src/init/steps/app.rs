@@ -90,9 +90,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         }
     }
     events.send(&FromVassal::Running);
-    if let Some(number) = events.entry.as_ref().and_then(|entry| entry.ready_fd) {
-        notices::tell_ready(number);
-    }
+    events.tell_ready();
     Ok(())
 }
 
