@@ -215,9 +215,15 @@ impl EventLoop {
     /// The app was started; it is a command if there is a job. `helpers` are the processes that were there
     /// before.
     pub fn app_started(&mut self, app: RunningApp, job: Option<Job>, helpers: Vec<Pid>) {
+        let is_again = self.job.is_some();
         (self.app, self.job, self.helper_pids) = (Some(app), job, helpers);
         for number in std::mem::take(&mut self.put_back.signals) {
-            self.hand_on(number);
+            if is_again {
+                // It was meant for the command before, which may have had a handler. The new one has none yet.
+                self.say_not_handed_on(number);
+            } else {
+                self.hand_on(number);
+            }
         }
     }
 
@@ -376,7 +382,7 @@ impl EventLoop {
         let (Some(entry), Some(job)) = (&self.entry, &mut self.job) else { return };
         let name = || signal_names::name(number);
         match job.forward(number) {
-            Ok(0) => notices::say(entry, EVERYTHING, format_args!("{}: not handed on", name())),
+            Ok(0) => self.say_not_handed_on(number),
             Ok(rewritten) => {
                 notices::say(entry, EVERYTHING, format_args!("{}: {rewritten} to the command", name()));
             }
@@ -384,6 +390,13 @@ impl EventLoop {
                 notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
             }
             Err(errno) => notices::warn_of::<()>(entry, Err(errno).context("hand on", name())),
+        }
+    }
+
+    fn say_not_handed_on(&self, number: i32) {
+        if let Some(entry) = &self.entry {
+            let name = signal_names::name(number);
+            notices::say(entry, EVERYTHING, format_args!("{name}: not handed on"));
         }
     }
 
