@@ -102,8 +102,8 @@ fn destroy(events: &mut EventLoop, jail: &Jail, fresh: &VassalPlan, what: &str) 
     if rustix::process::getpid().is_init() {
         // With PID 1 the kernel ends all that is left.
         signal_rest(events, jail, libc::SIGKILL);
-    } else if !kill_rest(events, jail) {
-        tell_who_is_left(jail);
+    } else {
+        kill_rest(events, jail);
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
         // The next instance needs the place of the dead mount, and only we take it away.
@@ -256,15 +256,29 @@ fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
         Some(entry) => notices::say(entry, WARNINGS, format_args!("{left}")),
         None => crate::log!("{left}"),
     }
-    if kill_rest(events, jail) || abort_own_fuse(jail) && kill_rest(events, jail) {
-        return;
-    }
-    tell_who_is_left(jail);
+    kill_rest(events, jail);
 }
 
-/// Kills whatever is left below us, again and again: others may be born meanwhile. Whether it worked in time.
-fn kill_rest(events: &mut EventLoop, jail: &Jail) -> bool {
-    is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL))
+/// Kills everything below us, again and again: other processes may be born meanwhile. If some outlive that,
+/// frees them from FUSE filesystems that hang, and gives a busy machine time once more. Tells which processes
+/// are left after that.
+fn kill_rest(events: &mut EventLoop, jail: &Jail) {
+    let start = Instant::now();
+    if is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
+        return;
+    }
+    let is_known = !jail.procfs.below_us(&[]).is_empty();
+    if (abort_own_fuse(jail) || is_known) && is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
+        return;
+    }
+    let left: Vec<_> = jail.procfs.below_us(&[]).into_iter().map(|pid| jail.procfs.describe(pid)).collect();
+    match left.is_empty() {
+        true => crate::log!("processes are left that no signal reaches: /proc does not show them"),
+        false => {
+            let time = Elapsed(start.elapsed());
+            crate::log!("processes are left {time} after SIGKILL: {}", left.join(", "));
+        }
+    }
 }
 
 /// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether
@@ -301,16 +315,6 @@ fn signal_rest(events: &EventLoop, jail: &Jail, number: i32) {
         && let Some(job) = &events.job
     {
         job.signal_group(number);
-    }
-}
-
-/// Says which processes SIGKILL has not ended, as far as that is known.
-fn tell_who_is_left(jail: &Jail) {
-    let left: Vec<_> = jail.procfs.below_us(&[]).into_iter().map(|pid| jail.procfs.describe(pid)).collect();
-    let time = Elapsed(KILL_GRACE);
-    match left.is_empty() {
-        true => crate::log!("processes are left that no signal reaches: /proc does not show them"),
-        false => crate::log!("processes are left {time} after SIGKILL: {}", left.join(", ")),
     }
 }
 
