@@ -52,7 +52,8 @@ fn wait(child: Pid) -> Result<i32> {
                 // stop.
                 let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);
                 signal::let_through(signal.number);
-            } else if signal.number != libc::SIGCHLD {
+            } else if signal.number != libc::SIGCHLD || signal.is_sent {
+                // The kernel's SIGCHLD is for this process. One that a process has sent is for the command.
                 // ESRCH: the child has just ended, which is noticed below.
                 let _ = signal::kill(inner, signal.number);
             }

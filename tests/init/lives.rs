@@ -83,6 +83,24 @@ fn variables_that_name_the_init_name_the_command() {
 }
 
 #[test]
+fn a_sigchld_that_a_process_sends_reaches_the_command() {
+    sandboxed(|sandbox| {
+        let out = sandbox.path("out");
+        let program =
+            "import signal, sys; print('up', flush=True); sys.exit(signal.sigwait([signal.SIGCHLD]))";
+        let command = ["env", "--block-signal=CHLD", "python3", "-c", program];
+        for arguments in lives(&command).chain([[IN_NAMESPACES, &["--"], &command].concat()]) {
+            let mut starter = init(sandbox, &arguments);
+            starter.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap());
+            let mut running = Running::start(&mut starter);
+            until("the command runs", || fs::read_to_string(&out).is_ok_and(|text| text == "up\n"));
+            process::signal(running.pid(), Signal::CHILD);
+            assert_eq!(running.wait(), Signal::CHILD.as_raw(), "{arguments:?}");
+        }
+    });
+}
+
+#[test]
 fn the_init_holds_nothing_that_the_command_has_closed() {
     sandboxed(|sandbox| {
         let pipe = sandbox.path("pipe");
