@@ -222,7 +222,7 @@ fn closed_standard_descriptors_are_filled() {
 }
 
 #[test]
-fn a_panic_of_the_emperor_is_in_its_log_with_file_and_line() {
+fn a_panic_of_the_emperor_is_in_its_log() {
     sandboxed(|sandbox| {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
@@ -239,10 +239,8 @@ fn a_panic_of_the_emperor_is_in_its_log_with_file_and_line() {
         let pid = emperor.wait_running(1, "a");
         run("kill", &["-KILL", &pid.to_string()]);
         assert_eq!(emperor.wait(), 134);
-        let line = emperor.wait_for("emperor: panic at ");
-        let (_, place) = line.split_once("/sys/thread/unix.rs:").expect("the file");
-        let number = place.split(':').next().unwrap();
-        assert!(number.parse::<u32>().is_ok_and(|number| number > 1), "{line}");
+        let line = emperor.wait_for("emperor: panic");
+        assert!(line.contains("assertion") && line.contains("; this is a mistake in the program"), "{line}");
         until("the cgroups are gone", || {
             run("find", &[&group, "-depth", "-type", "d", "-delete"]);
             !std::path::Path::new(&group).exists()
