@@ -389,8 +389,8 @@ fn compare(seeds: Range<u64>) {
         let agree = |(theirs, ours): &(Option<Vec<u8>>, Result<Vec<u8>, String>)| {
             theirs.is_none() || ours.is_err() || theirs.as_ref() == ours.as_ref().ok()
         };
-        let tries = std::iter::repeat_with(both).take(TRIES);
-        let (theirs, ours) = tries.skip_while(|both| !agree(both)).next().unwrap_or_else(both);
+        let mut tries = std::iter::repeat_with(both).take(TRIES);
+        let (theirs, ours) = tries.find(agree).unwrap_or_else(both);
         match (&theirs, &ours) {
             (Some(theirs), Ok(ours)) if theirs == ours => same += 1,
             (None, Err(_)) => refused += 1,
