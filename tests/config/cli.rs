@@ -225,7 +225,8 @@ fn the_programs_are_static() {
     sandboxed(|sandbox| {
         for program in ["vassal-init", "emperor"] {
             let path = sandbox.program(program).get_program().to_owned();
-            // A static PIE has a dynamic section, for its own relocations, but asks for no loader and no library.
+            // A static PIE has a dynamic section, for its own relocations, but asks for no loader and no
+            // library.
             let headers = run("readelf", &["-ldW", path.to_str().unwrap()]);
             assert!(headers.contains("LOAD") && !headers.contains("INTERP"), "{headers}");
             assert!(!headers.contains("(NEEDED)"), "{headers}");

@@ -219,7 +219,8 @@ impl EventLoop {
         (self.app, self.job, self.helper_pids) = (Some(app), job, helpers);
         for number in std::mem::take(&mut self.put_back.signals) {
             if is_again {
-                // It was meant for the command before, which may have had a handler. The new one has none yet.
+                // It was meant for the command before, which may have had a handler. The new one has none
+                // yet.
                 self.say_not_handed_on(number);
             } else {
                 self.hand_on(number);
@@ -227,8 +228,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells the starter that the command runs, if the starter wants to know. It is told once: when a command is
-    /// started again, a descriptor of this process may have the number.
+    /// Tells the starter that the command runs, if the starter wants to know. It is told once: when a command
+    /// is started again, a descriptor of this process may have the number.
     pub fn tell_ready(&mut self) {
         if let Some(number) = self.ready_fd.take() {
             notices::tell_ready(number);
