@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::cli;
@@ -13,7 +14,7 @@ use crate::command;
 use crate::config::cmdline::args::Command;
 use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::config::{self, Input, World};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::init::child::notices;
 use crate::init::greeting::{self, Greeting};
 use crate::init::life::pause::pause;
@@ -75,11 +76,9 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
     match loaded {
         Ok(loaded) => {
             crate::log::print_error(&loaded.warnings.to_string());
-            if let Some(entry) = &entry {
+            if let Some(entry) = &mut entry {
                 notices::follow_parent(entry);
-                if let Some(number) = entry.ready_fd {
-                    fd::set_cloexec(number, true);
-                }
+                keep_ready_fd(entry);
             }
             let stop = loaded.plan.signal_to_stop();
             if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
@@ -109,13 +108,11 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
 }
 
 /// Runs a command that needs nothing prepared; returns the exit status.
-pub fn command_alone(entry: Entrypoint) -> i32 {
+pub fn command_alone(mut entry: Entrypoint) -> i32 {
     let signals = signal::block_all();
     crate::log::init(entry.name, "");
     notices::follow_parent(&entry);
-    if let Some(number) = entry.ready_fd {
-        fd::set_cloexec(number, true);
-    }
+    keep_ready_fd(&mut entry);
     if entry.command.is_empty() {
         return pause(Rc::new(entry));
     }
@@ -132,6 +129,18 @@ pub fn command_alone(entry: Entrypoint) -> i32 {
         inherited: Some(fd::Inherited::All),
         kept: Vec::new(),
     })
+}
+
+/// Keeps the descriptor of `--ready-fd` from the command. One that is not open is forgotten: by the time the
+/// command runs, a descriptor of this process may have its number.
+fn keep_ready_fd(entry: &mut Entrypoint) {
+    let Some(number) = entry.ready_fd else { return };
+    if fd::is_open(number) {
+        fd::set_cloexec(number, true);
+    } else {
+        entry.ready_fd = None;
+        crate::log!("{}", Error::os("write to", format_args!("ready-fd {number}"), Errno::BADF));
+    }
 }
 
 /// The descriptors that the starter has opened for its command: all but the one that is for the init.

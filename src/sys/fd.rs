@@ -14,13 +14,18 @@ use super::clone::last_errno;
 /// # Errors
 /// EBADF if there is no such descriptor.
 pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
-    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+    if !is_open(fd) {
         return Err(Errno::BADF);
     }
     // SAFETY: the descriptor is open, and by the contract with the starter it is ours alone: no code in this
     // process opened it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether there is a descriptor of this number.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
 /// The network namespace that a socket was made in.
@@ -112,8 +117,7 @@ impl Inherited {
             each_open(3, |fd| open.push(fd));
             open
         });
-        // SAFETY: F_GETFD on any number is harmless and tells whether it is open.
-        all.retain(|&fd| fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } != -1);
+        all.retain(|&fd| fd > 2 && is_open(fd));
         Self::Listed(all)
     }
 
@@ -183,8 +187,7 @@ fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
 /// `is_ours`, a program that is executed finds them closed again.
 pub fn fill_standard(is_ours: bool) {
     for fd in 0..3 {
-        // SAFETY: F_GETFD on any number is harmless.
-        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        if !is_open(fd) {
             let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
             // Without a /dev, a descriptor that can be neither read nor written.
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);

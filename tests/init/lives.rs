@@ -155,6 +155,20 @@ fn a_command_that_is_started_again_has_its_descriptors_again() {
 }
 
 #[test]
+fn a_ready_fd_that_is_not_open_is_no_descriptor_of_the_init() {
+    sandboxed(|sandbox| {
+        let expected = "vassal-init: write to ready-fd 3: Bad file descriptor (EBADF)";
+        for options in LIVES.into_iter().chain([IN_NAMESPACES]) {
+            let line = "exec \"$@\" 3>&-";
+            let mut command = Command::new("bash");
+            command.args(["-c", line, "starter", &program(sandbox)]).args(options);
+            let (status, _, err) = ended(command.args(["--ready-fd", "3", "--", "sh", "-c", "exit 5"]));
+            assert_eq!((status, err.lines().next()), (5, Some(expected)), "{options:?}: {err}");
+        }
+    });
+}
+
+#[test]
 fn a_starter_that_waits_at_the_ready_fd_sees_its_end() {
     sandboxed(|sandbox| {
         for options in LIVES.into_iter().chain([IN_NAMESPACES]) {
