@@ -72,9 +72,10 @@ pub fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Whether a process waits for the answer to a FUSE request.
+/// Whether a process waits for the answer to a FUSE request, or for the first one to be answered.
 pub fn waits_for_fuse(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default() == "request_wait_answer"
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    ["request_wait_answer", "fuse_get_req"].contains(&place.as_str())
 }
 
 /// Waits until a process sleeps: a loop that waits for events has done what there was to do.
