@@ -33,8 +33,12 @@ pub const SWEEP_GRACE: Duration = Duration::from_secs(2);
 /// How long SIGKILL may take. A process that outlives it is stuck in the kernel, or was not reached.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
+/// How long SIGKILL may take in all while processes go on ending: on a busy machine thousands need more than
+/// [`KILL_GRACE`].
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
 /// After SIGKILL: how often processes are looked for that were born while others were killed.
-const KILL_AGAIN: Duration = Duration::from_millis(50);
+const KILL_AGAIN: Duration = Duration::from_millis(2);
 
 /// The exit status after a request to stop that came before the app ran: as if SIGTERM had ended it.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
@@ -136,6 +140,7 @@ pub fn longest_stop(plan: &VassalPlan) -> Duration {
         + plan.stop.unmount_timeout * 2
         + SWEEP_GRACE
         + KILL_GRACE * 4
+        + KILL_LIMIT
 }
 
 /// How long the hooks of these phases may take.
@@ -260,18 +265,23 @@ fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
 }
 
 /// Kills everything below us, again and again: other processes may be born meanwhile. If some outlive that,
-/// frees them from FUSE filesystems that hang, and gives a busy machine time once more. Tells which processes
-/// are left after that.
+/// frees them from FUSE filesystems that hang, and gives a busy machine time once more, and on as long as
+/// some of them end. Tells which processes are left after that.
 fn kill_rest(events: &mut EventLoop, jail: &Jail) {
     let start = Instant::now();
     if is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
         return;
     }
-    let is_known = !jail.procfs.below_us(&[]).is_empty();
-    if (abort_own_fuse(jail) || is_known) && is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
-        return;
+    let mut left = jail.procfs.below_us(&[]);
+    let mut is_worth_it = abort_own_fuse(jail) || !left.is_empty();
+    while is_worth_it {
+        if is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
+            return;
+        }
+        let before = std::mem::replace(&mut left, jail.procfs.below_us(&[]));
+        is_worth_it = before.iter().any(|pid| !left.contains(pid)) && start.elapsed() < KILL_LIMIT;
     }
-    let left: Vec<_> = jail.procfs.below_us(&[]).into_iter().map(|pid| jail.procfs.describe(pid)).collect();
+    let left: Vec<_> = left.into_iter().map(|pid| jail.procfs.describe(pid)).collect();
     match left.is_empty() {
         true => crate::log!("processes are left that no signal reaches: /proc does not show them"),
         false => {
