@@ -397,6 +397,7 @@ fn a_reload_changes_a_nice_value_or_asks_for_a_fresh_jail() {
         let emperor = sandbox.emperor(&[]);
         let mut init = emperor.wait_running(1, "a");
         let mut app = process::only("sleep").pid;
+        let (mut starts, mut reloads) = (1, 0);
         for (line, nice, is_fresh) in [
             ("nice = 5", 5, true),
             ("nice = -5", -5, false),
@@ -409,6 +410,14 @@ fn a_reload_changes_a_nice_value_or_asks_for_a_fresh_jail() {
                 [next] if next.pid != app => Some(next.pid),
                 _ => None,
             });
+            // An edit that meets an instance which still starts would not be a reload.
+            if is_fresh {
+                starts += 1;
+                emperor.wait_running(starts, "a");
+            } else {
+                reloads += 1;
+                emperor.wait_for_nth(reloads, "emperor: a: reloaded after ");
+            }
             assert_eq!((nice_of(next), emperor.pid_of("a") != init), (nice, is_fresh), "{line}");
             (app, init) = (next, emperor.pid_of("a"));
         }

@@ -25,7 +25,7 @@ pub enum Step {
     Work,
 }
 
-/// Every step, each at the place of its number in the report of a child.
+/// Every step, each at the place of its [number](Step::number).
 const STEPS: [Step; 14] = [
     Step::Limit(Limited::AddressSpace),
     Step::Limit(Limited::Descriptors),
@@ -62,9 +62,7 @@ impl Failure {
 
     /// For the report of the child to its parent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let last = STEPS.len() - 1;
-        let number = STEPS.iter().position(|step| *step == self.step).unwrap_or(last);
-        [&[self.status as u8, number as u8], &self.error.to_bytes()[..]].concat()
+        [&[self.status as u8, self.step.number()], &self.error.to_bytes()[..]].concat()
     }
 
     /// Reads what [`Failure::to_bytes`] wrote; `None` for anything else.
@@ -83,6 +81,26 @@ impl Failure {
 }
 
 impl Step {
+    /// In the report of a child: the place in [`STEPS`], where a new step is added, too.
+    fn number(self) -> u8 {
+        match self {
+            Self::Limit(Limited::AddressSpace) => 0,
+            Self::Limit(Limited::Descriptors) => 1,
+            Self::Limit(Limited::Processes) => 2,
+            Self::Nice => 3,
+            Self::Drop(Part::Dropped) => 4,
+            Self::Drop(Part::Groups) => 5,
+            Self::Drop(Part::Group) => 6,
+            Self::Drop(Part::User) => 7,
+            Self::Drop(Part::Kept) => 8,
+            Self::Drop(Part::NoNewPrivs) => 9,
+            Self::ParentDeath => 10,
+            Self::Workdir => 11,
+            Self::Descriptors => 12,
+            Self::Work => 13,
+        }
+    }
+
     fn asked_for_by(self, plan: &VassalPlan) -> Option<(&str, &Location)> {
         let privileges = &plan.privileges;
         let (run_as, limits) = (&plan.run_as, &plan.resources.limits);
@@ -114,4 +132,18 @@ fn first<'a, T: 'a>(of: impl IntoIterator<Item = &'a Located<T>>) -> Option<(&'a
 
 fn source<T>(of: &Located<T>) -> (&str, &Location) {
     (&of.key, &of.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_survives_its_report() {
+        for (place, step) in STEPS.into_iter().enumerate() {
+            assert_eq!(usize::from(step.number()), place);
+            let failure = Failure::of_setup(step, Error::new("do", "it", "it cannot be done"));
+            assert_eq!(Failure::from_bytes(&failure.to_bytes()).map(|failure| failure.step), Some(step));
+        }
+    }
 }
