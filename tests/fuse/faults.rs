@@ -137,8 +137,10 @@ fn a_daemon_that_keeps_its_answers_is_lost_and_pid_1_goes_on_meanwhile() {
 #[test]
 fn a_slow_daemon_is_not_destroyed() {
     sandboxed(|sandbox| {
-        // Four fifths of the timeout, which is more than the prober is patient for.
-        let (faulty, mut vassal, _) = over_faulty(sandbox, "", "mountpoint-check-timeout = 4s");
+        // Four fifths of the timeout, which is more than the prober is patient for. The interval is the time
+        // in which it can be seen that a question is answered and the next one not yet out.
+        let times = "mountpoint-check-timeout = 4s\nmountpoint-check-interval = 1s";
+        let (faulty, mut vassal, _) = over_faulty(sandbox, "", times);
         faulty.behave("slow 3200");
         for _ in 0..2 {
             until("a question is out", || faulty.holds_anything());
