@@ -345,6 +345,13 @@ pub fn print_error(text: &str) {
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }
 
+/// The text as a terminal may show it: see [`push_printable`].
+pub fn printable(text: impl AsRef<str>) -> String {
+    let mut printable = String::new();
+    push_printable(&mut printable, text.as_ref());
+    printable
+}
+
 /// Appends `text` with characters made visible that could forge a line, or change the direction of a
 /// terminal's text.
 pub fn push_printable(out: &mut String, text: &str) {

@@ -7,7 +7,7 @@ use super::fields::{FIELDS, Field, LAST, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
 use crate::emperor::core::status::Status;
 use crate::json::Json;
-use crate::log::push_printable;
+use crate::log::{printable, push_printable};
 use crate::protocol::MountReport;
 
 /// A cell that is wider than this pushes the rest of its own line aside, not that of all others.
@@ -98,7 +98,7 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
     let none = || "-".to_owned();
     let columns = FIELDS.iter().filter(|field| field.column.is_some());
     let cells = columns.map(|field| match (field.value)(vassal) {
-        Value::Text(text) => text.map_or_else(none, |text| printable(&text)),
+        Value::Text(text) => text.map_or_else(none, printable),
         Value::Number(number) => number.map_or_else(none, |number| number.to_string()),
         Value::Seconds(time) => time.map_or_else(none, rounded),
         Value::Flag(flag) => if flag { "yes" } else { "no" }.to_owned(),
@@ -119,13 +119,7 @@ fn last(vassal: &Status<'_>) -> String {
         ("mountpoint ", losses.as_deref()),
     ];
     let told: Vec<_> = parts.into_iter().filter_map(|(what, text)| Some(what.to_owned() + text?)).collect();
-    if told.is_empty() { "-".to_owned() } else { printable(&told.join("; ")) }
-}
-
-fn printable(text: &str) -> String {
-    let mut printable = String::new();
-    push_printable(&mut printable, text);
-    printable
+    if told.is_empty() { "-".to_owned() } else { printable(told.join("; ")) }
 }
 
 /// Everything about them.

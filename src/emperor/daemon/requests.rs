@@ -7,7 +7,7 @@ use super::upgrade_flow;
 use crate::emperor::api::control::{self, Command};
 use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
-use crate::log::push_printable;
+use crate::log::printable;
 
 /// Takes in what was asked, and answers it.
 pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
@@ -58,11 +58,4 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
         },
     };
     Some(control::answer(told))
-}
-
-/// A line for a terminal: the name of a file may hold anything.
-fn printable(line: String) -> String {
-    let mut printable = String::new();
-    push_printable(&mut printable, &line);
-    printable
 }
