@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, memfd_create, seek};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, SeekFrom, fchmod, fcntl_add_seals, memfd_create, seek};
 use rustix::io::Errno;
 
 use super::fd::write_all;
@@ -16,6 +16,9 @@ pub enum Use {
     /// A program.
     Execute,
 }
+
+/// `F_SEAL_EXEC` (Linux 6.3): the permissions to execute cannot be changed. rustix has no name for it.
+const SEAL_EXEC: SealFlags = SealFlags::from_bits_retain(0x20);
 
 /// Copies `bytes` into a sealed, close-on-exec memory file that stands at its beginning; `name` is what
 /// `/proc` shows (memfd_create(2)).
@@ -32,7 +35,17 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     };
     write_all(fd.as_fd(), bytes)?;
     seek(&fd, SeekFrom::Start(0))?;
-    fcntl_add_seals(&fd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    if usage == Use::Execute {
+        // Who may not read a program can neither trace a process that runs it nor get at the file through it,
+        // from its first instruction on (PR_SET_DUMPABLE); and who may not write it cannot open it for that,
+        // which would keep it from being executed (ETXTBSY).
+        fchmod(&fd, Mode::XUSR | Mode::XGRP | Mode::XOTH)?;
+        if fcntl_add_seals(&fd, seals | SEAL_EXEC).is_ok() {
+            return Ok(fd);
+        }
+    }
+    fcntl_add_seals(&fd, seals)?;
     Ok(fd)
 }
 
@@ -41,6 +54,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn can_be_read_but_not_changed() {
@@ -50,5 +64,13 @@ mod tests {
         assert_eq!(text, "bytes");
         assert!(file.write_all(b"x").is_err());
         assert!(file.set_len(0).is_err());
+    }
+
+    #[test]
+    fn a_program_can_only_be_executed() {
+        let file = File::from(sealed("test", b"bytes", Use::Execute).unwrap());
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o111);
+        let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
+        assert!(seals.contains(SealFlags::WRITE | SealFlags::SEAL), "{seals:?}");
     }
 }
