@@ -19,6 +19,11 @@ impl World for Fake {
             Some("loop.ini") => Ok(b"[uwsgi]\ninclude = loop.ini\ninclude = loop.ini\n".to_vec()),
             Some("inc.ini") => Ok(b"[uwsgi]\nif-env = HOME\n inc = %n\nendif\n".to_vec()),
             Some("bad.ini") => Ok(b"[uwsgi]\n\n umask = 9\n".to_vec()),
+            // The name is the content.
+            Some(path) if path.starts_with("/lines/") => {
+                Ok(format!("[uwsgi]\n{}\n", path[7..].replace('|', "\n")).into_bytes())
+            }
+            Some(path) if path.starts_with("/raw/") => Ok(path[5..].into()),
             _ => Err(rustix::io::Errno::NOENT.into()),
         }
     }
@@ -181,6 +186,143 @@ fn the_later_input_has_the_last_word() {
     assert_eq!((plan.run_as.uid.unwrap().value, plan.run_as.no_initgroups), (Id::Number(3), true));
     let plan = load_vassal(&inputs[..2], false, &Fake).unwrap().plan;
     assert_eq!(plan.run_as.uid.unwrap().value, Id::Number(2));
+}
+
+/// What a vassal's file can say to have a key, with `K` and `V` for key and value: each way round the lines
+/// of a policy behind it.
+const WAYS_ROUND: &[&str] = &[
+    "K = V",
+    "set = K=V",
+    "K = V\nstrict = false",
+    "include = /lines/K = V",
+    "ini = /lines/K = V",
+    "inherit = /lines/K = V",
+    "inherit = /lines/inherit = /lines/K = V",
+    "include = /lines/inherit = /lines/K = V",
+    "inherit = /lines/include = /lines/K = V",
+    "inherit = /lines/set = K=V",
+    "inherit = /lines/if-env = HOME|K = V",
+    "inherit = /lines/if-not-opt = nothing|K = V",
+    "set = inherit=/lines/K = V",
+    "where = /lines/K = V\ninherit = %(where)",
+    "inherit = @(/raw//lines/K = V)",
+    "inherit = /lines/K = V\ninherit = /lines/K = V",
+    "if-env = HOME\ninherit = /lines/K = V",
+    "if-env = HOME\nK = V",
+    "if-plugin = nothing\nx = y",
+    "if-not-plugin = nothing\nx = y\nelse\nx = y",
+    "for = V\nK = %(_)",
+    "for-readline = /raw/V\nK = %(_)\nendfor",
+    "for-times = 1\nK = V",
+    "x = V\nK = %(x)",
+    "K = V\n[other]\nK = V",
+    "x = V\\\nK = V\nK = V\ny = \\",
+    "set-ph = K=V",
+    "set-placeholder = K=V",
+    "inherit = /lines/set-ph = K=V",
+    "yaml = /lines/K = V\njson = /lines/K = V\nxml = /lines/K = V",
+];
+
+/// The effective value of a variable of the app.
+fn variable(plan: &VassalPlan, name: &str) -> String {
+    let mut value = "none".to_owned();
+    for change in &plan.environment {
+        match change {
+            EnvChange::Set(one, to) if one == name => value = to.display().to_string(),
+            EnvChange::Unset(one) if one == name => value = "none".to_owned(),
+            _ => {}
+        }
+    }
+    value
+}
+
+#[test]
+fn the_operators_policy_has_the_last_word_whatever_a_vassals_file_says() {
+    type Effect = fn(&VassalPlan) -> String;
+    let umask: Effect = |plan| format!("{:o}", plan.umask.unwrap());
+    // What the tenant tries to say, the policy, and what holds.
+    let kinds: &[(&str, &str, &str, Effect, &str)] = &[
+        ("umask", "0", "umask = 077", umask, "77"),
+        ("stop-timeout", "5h", "stop-timeout = 1", |plan| format!("{:?}", plan.stop.timeout), "1s"),
+        ("no-new-privs", "no", "no-new-privs", |plan| plan.privileges.no_new_privs.to_string(), "true"),
+        ("no-initgroups", "no", "no-initgroups", |plan| plan.run_as.no_initgroups.to_string(), "true"),
+        ("env", "P=eve", "env = P=root", |plan| variable(plan, "P"), "root"),
+        ("env", "P=eve", "unenv = P", |plan| variable(plan, "P"), "none"),
+        ("unenv", "P", "env = P=root", |plan| variable(plan, "P"), "root"),
+        (
+            "uid",
+            "0",
+            "uid = 77",
+            |plan| format!("{:?}", plan.run_as.uid.as_ref().unwrap().value),
+            "Number(77)",
+        ),
+        ("cap", "sys_admin", "cap = kill", |plan| plan.privileges.kept().to_string(), "32"),
+        ("limit-nofile", "0", "limit-nofile = 77", limit, "77"),
+        ("limit-nofile", "5", "limit-nofile = 77", limit, "77"),
+        ("limit-nofile", "99", "limit-nofile = 77", limit, "77"),
+        (
+            "chroot",
+            "/eve",
+            "chroot = /jail",
+            |plan| plan.jail.chroot.as_ref().unwrap().value.display().to_string(),
+            "/jail",
+        ),
+        // A placeholder that the policy has for itself.
+        ("mask", "0", "mask = 077\numask = %(mask)", umask, "77"),
+        ("mask", "0", "set-ph = mask=077\numask = 0%(mask)", umask, "77"),
+        ("mask", "0", "mask = 1\nif-not-opt = mask=0\numask = 077\nendif", umask, "77"),
+        // An option that is left to uWSGI: its last one counts there.
+        ("harakiri", "0", "harakiri = 30", |plan| left_to_uwsgi(plan, "harakiri"), "30"),
+    ];
+    fn limit(plan: &VassalPlan) -> String {
+        let values: Vec<_> =
+            plan.resources.limits.iter().map(|limit| limit.value.value.to_string()).collect();
+        values.join(" ")
+    }
+    for (key, value, policy, effect, expected) in kinds {
+        for way in WAYS_ROUND {
+            let lines = way.replace('K', key).replace('V', value);
+            for behind in [
+                vec![option("include", Some(&format!("/lines/{}", policy.replace('\n', "|"))))],
+                vec![
+                    option("inherit", Some("/lines/")),
+                    option("include", Some(&format!("/lines/{}", policy.replace('\n', "|")))),
+                ],
+            ] {
+                let inputs = [vec![option("set", Some("before=1")), file(&lines)], behind].concat();
+                let loaded = load_vassal(&inputs, false, &Fake)
+                    .unwrap_or_else(|report| panic!("{policy:?} behind {lines:?}: {report}"));
+                assert_eq!(effect(&loaded.plan), *expected, "{policy:?} behind {lines:?}");
+            }
+        }
+    }
+}
+
+/// The value that uWSGI gets for one of its options: the last one outside of blocks that only it can decide.
+fn left_to_uwsgi(plan: &VassalPlan, key: &str) -> String {
+    let App::Uwsgi { ini, .. } = &plan.app else { panic!("not uwsgi") };
+    let (mut value, mut block) = ("none", false);
+    for (name, text) in std::str::from_utf8(ini).unwrap().lines().filter_map(|line| line.split_once(" = ")) {
+        match name {
+            "if-plugin" | "if-not-plugin" => block = true,
+            "endif" => block = false,
+            name if name == key && !block => value = text,
+            _ => {}
+        }
+    }
+    value.to_owned()
+}
+
+#[test]
+fn what_an_operator_has_all_vassals_inherit_comes_behind_what_they_inherit() {
+    for key in ["before", "behind"] {
+        let inherit = [option("inherit", Some("/lines/umask = 077|inherit = /lines/stop-timeout = 1"))];
+        let own =
+            [file("command = x\ninherit = /lines/umask = 0|stop-timeout = 9|inherit = /lines/umask = 0")];
+        let inputs = if key == "before" { [inherit, own].concat() } else { [own, inherit].concat() };
+        let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
+        assert_eq!((plan.umask, plan.stop.timeout), (Some(0o77), Duration::from_secs(1)), "{key}");
+    }
 }
 
 #[test]

@@ -220,6 +220,25 @@ fn sockets_are_the_owners_and_no_other_owner_gets_them() {
 }
 
 #[test]
+fn nothing_that_a_users_file_inherits_beats_the_policy() {
+    sandboxed(|sandbox| {
+        let own = sandbox.file("own.ini", "[uwsgi]\numask = 000\nno-new-privs = false\nenv = POLICY=eve\n");
+        let policy = "[uwsgi]\numask = 077\nno-new-privs = true\nenv = POLICY=root\nlimit-nofile = 77\n";
+        let policy = sandbox.file("policy.ini", policy);
+        let lines = format!(
+            "inherit = {}\nlimit-nofile = 0\n\
+             command = sh -c 'echo has `umask` $POLICY `ulimit -n` `grep NoNew /proc/self/status`; \
+             exec sleep 9'",
+            own.display()
+        );
+        vassal(sandbox, "a", (OWNER, OWNER), &lines);
+        let emperor = tyrant(sandbox, &["--vassals-include", policy.to_str().unwrap()]);
+        assert_eq!(emperor.wait_for("has "), "has 0077 root 77 NoNewPrivs: 1");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn no_command_is_run_for_what_a_file_says() {
     sandboxed(|sandbox| {
         vassal(sandbox, "a", (OWNER, OWNER), "env = WHO=@(exec://id -u)\ncommand = sleep 1000");

@@ -352,14 +352,13 @@ fn mountpoint_lost(to: &mut VassalDraft, it: &mut Reader<'_>) {
 /// uWSGI's unit of address space.
 const MEGABYTE: u64 = 1 << 20;
 
-/// A limit of the app, a multiple of `unit`.
+/// A limit of the app, a multiple of `unit`. The last one counts: a lower one before it could not be raised.
 fn limit(to: &mut VassalDraft, it: &mut Reader<'_>, resource: Limited, unit: u64) {
-    let limit = it.located(values::count);
-    to.plan.resources.limits.extend(limit.map(|Located { value, key, at }| Located {
-        value: Limit { resource, value: u64::from(value) * unit },
-        key,
-        at,
-    }));
+    if let Some(Located { value, key, at }) = it.located(values::count) {
+        let limits = &mut to.plan.resources.limits;
+        limits.retain(|earlier| earlier.value.resource != resource);
+        limits.push(Located { value: Limit { resource, value: u64::from(value) * unit }, key, at });
+    }
 }
 
 /// A command line as the app.

@@ -4,6 +4,10 @@
 //! and the immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has
 //! seen yet. Then come the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds
 //! without passes.
+//!
+//! What an emperor has for its vassals behind their files is its policy, and has the last word: the files
+//! that a vassal inherits go in front of it, and a placeholder that the policy defines is for the policy what
+//! it says.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -63,6 +67,8 @@ pub(crate) fn expand(
         budget: Budget::new(),
         overflown: false,
     };
+    // Where the settings of the vassal's own file are.
+    let mut own = None;
     for input in inputs {
         match input {
             Input::Option { key, value } => expander.option(key, value.as_ref(), State::Open),
@@ -72,13 +78,18 @@ pub(crate) fn expand(
                 expander.load(name.as_bytes(), &at);
             }
             Input::Text { path, section, text } => {
+                let start = expander.settings.list().len();
                 expander.read_text(path, section.as_deref(), text, None);
+                expander.close_block();
+                let policy = expander.settings.list().len();
+                expander.settings.set_policy(Some(policy));
+                own = Some((start, policy));
             }
         }
         expander.close_block();
     }
     expander.passes();
-    expander.inherit();
+    expander.inherit(own);
     expander.settings.into_list()
 }
 
@@ -282,6 +293,11 @@ impl Expander<'_> {
     /// file could disable the lines behind its `include`, or those of the emperor.
     fn close_block(&mut self) {
         if let Some(block) = self.block.take() {
+            if block.for_uwsgi() {
+                let (key, state) = (b"endif".to_vec(), State::ForUwsgi);
+                let (at, value_at, used) = (block.at.clone(), block.at.clone(), Cell::default());
+                self.push(Setting { key, value: Some(Vec::new()), at, value_at, state, used });
+            }
             let message = format!("'{}' is never closed: it ends with its file", block.key.escape_ascii());
             let closing = if block.key.starts_with(b"for") { "endfor" } else { "endif" };
             self.found.warning(&block.at, message).hint(format!("add '{closing} =' behind its last line"));
@@ -383,9 +399,11 @@ impl Expander<'_> {
                         value
                     }
                     // A value that refers to itself sees its own text as expanded so far.
-                    _ => placeholder::evaluate(name, &self.budget, |name| match self.settings.find(name) {
-                        Some(place) if place == index => Some(current),
-                        _ => self.settings.value_of(name),
+                    _ => placeholder::evaluate(name, &self.budget, |name| {
+                        match self.settings.find(name, index) {
+                            Some(place) if place == index => Some(current),
+                            _ => self.settings.value_of(name, index),
+                        }
                     }),
                 };
                 let expanded = placeholder::expand(setting.text(), symbol, &self.budget, lookup);
@@ -424,10 +442,29 @@ impl Expander<'_> {
         }
     }
 
-    /// Reads the files of `inherit` behind everything else. They may name further ones.
-    fn inherit(&mut self) {
-        let mut index = 0;
-        while let Some(setting) = self.settings.list().get(index) {
+    /// Reads the files of `inherit` behind everything else, but those of a vassal in front of the policy.
+    fn inherit(&mut self, own: Option<(usize, usize)>) {
+        let end = self.settings.list().len();
+        let (start, policy) = own.unwrap_or((0, end));
+        self.settings.set_policy(None);
+        self.inherit_in(start, policy);
+        let inherited = self.settings.list().len();
+        self.settings.set_policy(Some(policy));
+        self.inherit_in(0, start);
+        self.inherit_in(policy, end);
+        if let Some(behind) = self.settings.list_mut().get_mut(policy..inherited) {
+            behind.rotate_left(end - policy);
+        }
+    }
+
+    /// Reads the files that the settings from `index` to `end` inherit, and those that these inherit.
+    fn inherit_in(&mut self, mut index: usize, end: usize) {
+        let added = self.settings.list().len();
+        loop {
+            if index == end {
+                index = added;
+            }
+            let Some(setting) = self.settings.list().get(index) else { return };
             if setting.key == b"inherit" && setting.state == State::Open {
                 let (name, at) = (setting.text().to_vec(), setting.value_at.clone());
                 if let Some(setting) = self.settings.list_mut().get_mut(index) {

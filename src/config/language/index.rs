@@ -8,27 +8,40 @@ use crate::config::setting::Setting;
 #[derive(Default)]
 pub(super) struct Settings {
     list: Vec<Setting>,
-    /// The index in `list` of the first setting of each name.
-    first: HashMap<Vec<u8>, usize>,
+    /// The index in `list` of the first setting of each name: of those before the policy, and of the policy.
+    first: [HashMap<Vec<u8>, usize>; 2],
+    /// The index in `list` where the operator's policy begins.
+    policy: Option<usize>,
 }
 
 impl Settings {
     /// Adds a setting behind all others.
     pub fn push(&mut self, setting: Setting) {
-        if !self.first.contains_key(&setting.key) {
-            self.first.insert(setting.key.clone(), self.list.len());
+        let [vassals, policys] = &mut self.first;
+        let first = if self.policy.is_some() { policys } else { vassals };
+        if !first.contains_key(&setting.key) {
+            first.insert(setting.key.clone(), self.list.len());
         }
         self.list.push(setting);
     }
 
-    /// The value of the first setting of that name; the setting counts as used.
-    pub fn value_of(&self, name: &[u8]) -> Option<&[u8]> {
-        self.list.get(self.find(name)?)?.value.as_deref()
+    /// Marks where the policy begins: behind all settings so far. `None`: what is added now is none of it.
+    pub fn set_policy(&mut self, at: Option<usize>) {
+        self.policy = at;
     }
 
-    /// The index in the list of the first setting of that name; the setting counts as used.
-    pub fn find(&self, name: &[u8]) -> Option<usize> {
-        let index = *self.first.get(name)?;
+    /// The value that a name has for the setting at the index `asker`; the setting it is of counts as used.
+    pub fn value_of(&self, name: &[u8], asker: usize) -> Option<&[u8]> {
+        self.list.get(self.find(name, asker)?)?.value.as_deref()
+    }
+
+    /// The index in the list of the first setting of that name; the setting counts as used. What the policy
+    /// calls by a name of its own, a vassal cannot redefine.
+    pub fn find(&self, name: &[u8], asker: usize) -> Option<usize> {
+        let [vassals, policys] = &self.first;
+        let is_policy = self.policy.is_some_and(|policy| policy <= asker);
+        let (one, other) = if is_policy { (policys, vassals) } else { (vassals, policys) };
+        let index = *one.get(name).or_else(|| other.get(name))?;
         self.list.get(index)?.used.set(true);
         Some(index)
     }

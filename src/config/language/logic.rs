@@ -244,7 +244,7 @@ impl Test {
 
 /// Whether there is such an option so far. As in uWSGI, the line that asks counts as one.
 fn option(argument: &[u8], settings: &Settings) -> (bool, Option<Vec<u8>>) {
-    compare(argument, |name| settings.value_of(name).map(<[u8]>::to_vec))
+    compare(argument, |name| settings.value_of(name, settings.list().len()).map(<[u8]>::to_vec))
 }
 
 /// Whether the variable `NAME` exists, or has the value in `NAME=VALUE`; and its value.
