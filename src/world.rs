@@ -133,6 +133,10 @@ impl World for NoCommands {
         }
     }
 
+    fn trusts_cwd(&self) -> bool {
+        matches!(self, Self::LeftOpen)
+    }
+
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         Machine.read(path)
     }

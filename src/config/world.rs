@@ -20,6 +20,11 @@ pub trait World {
     /// The scheme or the descriptor does not exist; the descriptor is neither a file nor a pipe; no process
     /// can be created; the output is too long or does not end in time; commands are refused.
     fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
+    /// Whether the operator's policy may name files that begin in the working directory; not where that is a
+    /// tenant's.
+    fn trusts_cwd(&self) -> bool {
+        true
+    }
     /// The names in a directory, in any order; none if it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString>;
     /// The type of a file, links followed; `None` if there is none.

@@ -157,6 +157,13 @@ impl Jail {
         self.environment.set(name, Some(value.to_owned()));
     }
 
+    /// Sets where children run unless a hook has said otherwise.
+    pub fn begin_in(&mut self, directory: &Path) {
+        if let Workdir::Inherited(_) = self.workdir {
+            self.workdir = Workdir::Inherited(directory.to_owned());
+        }
+    }
+
     /// Changes where children run.
     pub fn change_workdir(&mut self, path: &Path) {
         self.workdir.change(path);

@@ -239,6 +239,65 @@ fn nothing_that_a_users_file_inherits_beats_the_policy() {
 }
 
 #[test]
+fn no_command_of_the_emperors_stands_in_a_users_directory() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        fs::write(Path::new(VASSALS).join("trap.sh"), "echo trapped as `id -u`\n").unwrap();
+        fs::write(Path::new(VASSALS).join("own.inc"), "[uwsgi]\nenv = OWN=included\n").unwrap();
+        let lines = "include = own.inc\nexec-asap = echo asap in `pwd`\n\
+                     command = sh -c 'echo app in `pwd` $OWN; exec sleep 1000'";
+        vassal(sandbox, "a", (OWNER, OWNER), lines);
+        let trap = "if [ -e trap.sh ]; then . ./trap.sh; fi; ";
+        let asked = sandbox.path("asked");
+        let question = format!("{trap} f() {{ echo `pwd` $1 > {}; }}; f", asked.display());
+        let emperor = tyrant(
+            sandbox,
+            &[
+                "--exec-as-vassal",
+                &format!("{trap} echo hook in `pwd`"),
+                "--emperor-on-demand-exec",
+                &question,
+            ],
+        );
+        emperor.wait_running(1, "a");
+        assert_eq!(emperor.wait_for("hook in "), "hook in /");
+        assert_eq!(fs::read_to_string(asked).unwrap(), format!("/ {}\n", vassal_path("a").display()));
+        // The owner's own relative paths begin there, also when the file is read again.
+        assert_eq!(emperor.wait_for("asap in "), format!("asap in {VASSALS}"));
+        assert_eq!(emperor.wait_for("app in "), format!("app in {VASSALS} included"));
+        fs::write(Path::new(VASSALS).join("own.inc"), "[uwsgi]\nenv = OWN=again\n").unwrap();
+        fs::write(vassal_path("a"), format!("[uwsgi]\n{lines}\n")).unwrap();
+        emperor.wait_for("app in /etc/uwsgi/vassals again");
+        assert_eq!(emperor.lines("trapped"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_policy_is_never_read_from_a_users_directory() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        fs::write(Path::new(VASSALS).join("policy.ini"), "[uwsgi]\numask = 0\n").unwrap();
+        vassal(sandbox, "a", (OWNER, OWNER), "command = sleep 1000");
+        let nested = sandbox.file("nested.ini", "[uwsgi]\ninclude = policy.ini\n");
+        let value = sandbox.file("value.ini", "[uwsgi]\nenv = A=@(policy.ini)\n");
+        for policy in ["policy.ini", nested.to_str().unwrap(), value.to_str().unwrap()] {
+            for key in ["--vassals-include", "--vassals-inherit", "--vassals-inherit-before"] {
+                if policy.contains("value") && key.contains("inherit") {
+                    // What is inherited has no placeholders.
+                    continue;
+                }
+                let emperor = tyrant(sandbox, &[key, policy, "--emperor-throttle", "100000"]);
+                emperor.wait_for(
+                    "cannot read 'policy.ini': in a policy it would be a file of the vassal's owner",
+                );
+                emperor.stop();
+            }
+        }
+    });
+}
+
+#[test]
 fn no_command_is_run_for_what_a_file_says() {
     sandboxed(|sandbox| {
         vassal(sandbox, "a", (OWNER, OWNER), "env = WHO=@(exec://id -u)\ncommand = sleep 1000");

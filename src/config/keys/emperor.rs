@@ -66,7 +66,8 @@ static OF_EMPERORS: &[Row] = &[
         app that leaves after a while is waited for again.",
         |to, it| on_demand(to, it, on_demand_directory)),
     key(Vassals, "emperor-on-demand-exec", Value("COMMAND"), "on demand, where COMMAND NAME.ini says\n\
-        Run as root in the directory of the file, for 10 s at most. A vassal for which it prints nothing \
+        Run as root in the directory of the file, with emperor-tyrant in / with the whole path, for 10 s at \
+        most. A vassal for which it prints nothing \
         is started like any other.",
         |to, it| on_demand(to, it, on_demand_command)),
     key(Vassals, "emperor-on-demand-ext", Value("SUFFIX"), "the same as emperor-on-demand-extension",

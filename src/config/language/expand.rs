@@ -155,7 +155,7 @@ impl Expander<'_> {
             self.overflow(at, message, "look for a file that includes itself");
             return;
         }
-        match self.read(path) {
+        match self.read(path, self.settings.list().len()) {
             Ok(None) => self.not_run(at),
             Ok(Some(text)) => {
                 self.files += 1;
@@ -394,7 +394,7 @@ impl Expander<'_> {
                         Ok(self.world.env(OsStr::from_bytes(name)).map(|value| value.as_bytes().to_vec()))
                     }
                     b'@' => {
-                        let value = self.file_value(name);
+                        let value = self.file_value(name, index);
                         left_open |= matches!(value, Ok(None));
                         value
                     }
@@ -478,9 +478,10 @@ impl Expander<'_> {
     }
 
     /// The value of `@(name)`: the file without its last line break; `None` as for [`Self::read`].
-    fn file_value(&self, name: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    fn file_value(&self, name: &[u8], asker: usize) -> Result<Option<Vec<u8>>, String> {
         let path = Path::new(OsStr::from_bytes(name));
-        let text = self.read(path).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
+        let text =
+            self.read(path, asker).map_err(|error| format!("cannot read '{}': {error}", path.display()))?;
         let Some(mut text) = text else { return Ok(None) };
         if text.contains(&0) {
             return Err(format!("'{}' holds a NUL byte", path.display()));
@@ -489,9 +490,14 @@ impl Expander<'_> {
         Ok(Some(text))
     }
 
-    /// The content of a file, or of a resource with a scheme; `None` as for [`World::resource`].
-    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, Cause> {
+    /// The content of a file, or of a resource with a scheme, for the setting at the index `asker`; `None` as
+    /// for [`World::resource`].
+    fn read(&self, path: &Path, asker: usize) -> Result<Option<Vec<u8>>, Cause> {
         if !has_scheme(path.as_os_str().as_bytes()) {
+            if path.is_relative() && self.settings.is_policy(asker) && !self.world.trusts_cwd() {
+                let why = "in a policy it would be a file of the vassal's owner: write an absolute path";
+                return Err(Cause::Because(why.to_owned()));
+            }
             return self.read_file(path).map(Some);
         }
         self.resources.set(self.resources.get() + 1);

@@ -30,6 +30,11 @@ impl Settings {
         self.policy = at;
     }
 
+    /// Whether the setting at an index, or the next one to be added, is part of the policy.
+    pub fn is_policy(&self, index: usize) -> bool {
+        self.policy.is_some_and(|policy| policy <= index)
+    }
+
     /// The value that a name has for the setting at the index `asker`; the setting it is of counts as used.
     pub fn value_of(&self, name: &[u8], asker: usize) -> Option<&[u8]> {
         self.list.get(self.find(name, asker)?)?.value.as_deref()
@@ -39,7 +44,7 @@ impl Settings {
     /// calls by a name of its own, a vassal cannot redefine.
     pub fn find(&self, name: &[u8], asker: usize) -> Option<usize> {
         let [vassals, policys] = &self.first;
-        let is_policy = self.policy.is_some_and(|policy| policy <= asker);
+        let is_policy = self.is_policy(asker);
         let (one, other) = if is_policy { (policys, vassals) } else { (vassals, policys) };
         let index = *one.get(name).or_else(|| other.get(name))?;
         self.list.get(index)?.used.set(true);

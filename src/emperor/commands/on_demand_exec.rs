@@ -31,6 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The vassals that the command was not asked for yet, and those that it runs for.
 pub struct Questions {
     command: Option<OsString>,
+    /// Whether the files are in directories of users, where nothing of the emperor's is to run.
+    is_tyrant: bool,
     origin: Rc<Origin>,
     waiting: Vec<Question>,
     running: Vec<Running>,
@@ -63,7 +65,7 @@ pub struct Reply {
 
 impl Questions {
     /// Without a command in `rule` nothing can be asked.
-    pub fn new(rule: Option<&OnDemand>, origin: Rc<Origin>) -> Self {
+    pub fn new(rule: Option<&OnDemand>, is_tyrant: bool, origin: Rc<Origin>) -> Self {
         let command = match rule {
             Some(OnDemand::Command(command)) => {
                 // As in uWSGI, the file is one more word behind the command.
@@ -73,7 +75,7 @@ impl Questions {
             }
             Some(OnDemand::Directory(_) | OnDemand::Extension(_)) | None => None,
         };
-        Self { command, origin, waiting: Vec::new(), running: Vec::new(), replies: Vec::new() }
+        Self { command, is_tyrant, origin, waiting: Vec::new(), running: Vec::new(), replies: Vec::new() }
     }
 
     /// Whether there is a command that can be asked.
@@ -176,11 +178,15 @@ impl Questions {
     fn start(&self, path: &Path) -> Result<(Pid, OwnedFd)> {
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK).context("create", "a pipe")?;
-        let arguments = [OsStr::new("sh"), path.file_name().unwrap_or_default()];
+        let (directory, name) = match self.is_tyrant {
+            true => (Some(Path::new("/")), path.as_os_str()),
+            false => (path.parent(), path.file_name().unwrap_or_default()),
+        };
+        let arguments = [OsStr::new("sh"), name];
         let shell = Shell {
             command: self.command.as_deref().unwrap_or_default(),
             arguments: &arguments,
-            directory: path.parent(),
+            directory,
             output: Some(to.as_fd()),
             ..Shell::default()
         };

@@ -64,8 +64,8 @@ impl Emperor {
         now: Instant,
     ) -> Result<Self> {
         let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
-        let questions =
-            Questions::new(plan.vassals.on_demand.as_ref().map(|rule| &rule.value), Rc::clone(origin));
+        let rule = plan.vassals.on_demand.as_ref().map(|rule| &rule.value);
+        let questions = Questions::new(rule, plan.tyrant.is_some(), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);
         let rules = Rules {
             extra_suffixes: plan.discovery.extra_suffixes.clone(),

@@ -224,8 +224,10 @@ impl Spawner {
         let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
-        // Relative paths in the file begin there.
-        let directory = c_string(path.parent().unwrap_or(path).as_os_str());
+        // Relative paths in the file begin there. In tyrant mode it is a user's directory, which is no place
+        // for the commands of the emperor's file: PID 1 goes there once it is the owner.
+        let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
+        let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         match clone3_into(namespaces, cgroup).context("create", process)? {
             Side::Child => self.become_vassal_init(link, &directory, &argv, &envp),

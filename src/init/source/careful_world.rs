@@ -36,6 +36,11 @@ impl Start {
         Self { cwd: Machine.cwd(), file }
     }
 
+    /// Takes another working directory for that of the start.
+    pub fn begin_in(&mut self, directory: &Path) {
+        self.cwd = directory.to_owned();
+    }
+
     /// The working directory at the start.
     pub fn cwd(&self) -> &Path {
         &self.cwd
@@ -134,6 +139,10 @@ impl World for Careful<'_> {
             Some((.., real_path)) => real_path.clone(),
             None => Machine.real_path(&self.path(path)?),
         }
+    }
+
+    fn trusts_cwd(&self) -> bool {
+        !self.is_owned
     }
 
     fn cwd(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Located, VassalPlan};
-use crate::config::{self, Loaded};
+use crate::config::{self, Input, Loaded};
 use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::init::event_loop::event_loop::EventLoop;
@@ -28,6 +28,7 @@ pub fn become_owner(
     owner: FileOwner,
 ) -> Result<(), End> {
     step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
+    go_to_file(jail, source);
     let Loaded { plan, warnings, .. } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
         .map_err(|report| {
             crate::log::lines(&report);
@@ -40,6 +41,22 @@ pub fn become_owner(
     jail.take_on(&plan);
     source.take_on(plan);
     Ok(())
+}
+
+/// Goes to the directory of the file, where relative paths in it begin. An owner who may not go there stays
+/// in the root directory, as behind a root that the emperor's hooks have changed.
+fn go_to_file(jail: &mut Jail, source: &mut Source) {
+    let file = source.inputs.iter().find_map(|input| match input {
+        Input::Text { path, .. } => path.parent(),
+        _ => None,
+    });
+    if let Some(directory) = file
+        && !jail.is_inside
+        && rustix::process::chdir(directory).is_ok()
+    {
+        jail.begin_in(directory);
+        source.start.begin_in(directory);
+    }
 }
 
 fn identity(owner: FileOwner) -> Result<Identity> {
