@@ -288,7 +288,8 @@ fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
     });
 }
 
-/// Executes its arguments without the sockets for which WANTED is true.
+/// Executes its arguments without the sockets for which WANTED is true. Their numbers are the first that are
+/// free, so that what the new program opens would get them.
 const LOSE: &str = r#"
 import os, socket, sys
 for number in map(int, os.listdir("/proc/self/fd")):
@@ -297,6 +298,9 @@ for number in map(int, os.listdir("/proc/self/fd")):
     except OSError:
         continue
     if WANTED:
+        while (spare := os.dup(0)) < number:
+            os.set_inheritable(spare, True)
+        os.close(spare)
         s.close()
     else:
         s.detach()
@@ -347,8 +351,8 @@ fn a_vassal_whose_link_an_upgrade_has_lost_is_started_anew_and_leaves_no_descrip
         sandbox.vassal("app", &format!("{STEADY}\nlisten = /run/kept.sock"));
         let emperor = start(sandbox, &program, &[]);
         let init = Handle::of(emperor.wait_running(1, "app"));
-        // Without their numbers, which are other ones in the new program; and without what the test has left
-        // open to the emperor, which the upgrade closes.
+        // Without their numbers, which are other ones in the new program; and without the files and pipes that
+        // the test has left open to it.
         let descriptors = || {
             let entries = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
             let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

@@ -123,20 +123,32 @@ pub struct SavedSocket {
     pub socket: i32,
 }
 
+/// In place of the number of a descriptor that is not there.
+const LOST: i32 = -1;
+
 impl Saved {
-    /// The descriptors that stay open.
-    pub fn descriptors(&self) -> Vec<i32> {
-        let mut all = vec![self.basis.vassal_init, self.basis.null];
-        for SavedVassal { process, sockets, .. } in &self.vassals {
+    /// Visits the number of each descriptor that stays open.
+    pub fn each_descriptor(&mut self, mut visit: impl FnMut(&mut i32)) {
+        visit(&mut self.basis.vassal_init);
+        visit(&mut self.basis.null);
+        for SavedVassal { process, sockets, .. } in &mut self.vassals {
             if let Some(process) = process {
-                all.push(process.pidfd);
-                all.extend(process.link);
+                visit(&mut process.pidfd);
+                process.link.iter_mut().for_each(&mut visit);
             }
-            all.extend(sockets.sockets.iter().map(|socket| socket.socket));
+            sockets.sockets.iter_mut().for_each(|socket| visit(&mut socket.socket));
         }
-        all.extend(self.listeners.iter().map(|listener| listener.socket));
-        all.extend(self.client);
-        all
+        self.listeners.iter_mut().for_each(|listener| visit(&mut listener.socket));
+        self.client.iter_mut().for_each(visit);
+    }
+
+    /// Forgets the descriptors that are not there, before anything else that is opened can get their numbers.
+    pub fn forget_lost(&mut self, is_open: impl Fn(i32) -> bool) {
+        self.each_descriptor(|number| {
+            if !is_open(*number) {
+                *number = LOST;
+            }
+        });
     }
 }
 

@@ -59,7 +59,8 @@ impl Handover {
             let file = fd::inherited(number).context("take", failed)?;
             let bytes = files::read_to_end(file).context("read", failed)?;
             let saved = decode(&bytes, now);
-            let saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
+            let mut saved = saved.ok_or_else(|| Error::new("read", failed, "it is of another version"))?;
+            saved.forget_lost(fd::is_open);
             return Ok(Some(Self { saved, is_trial }));
         }
         Ok(None)

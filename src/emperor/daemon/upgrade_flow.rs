@@ -66,8 +66,9 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
             Reason::Command(client) => emperor.server.descriptor_of(client),
             Reason::Signal | Reason::Stale => None,
         };
-        let saved = save(emperor, client);
-        let kept = saved.descriptors();
+        let mut saved = save(emperor, client);
+        let mut kept = Vec::new();
+        saved.each_descriptor(|number| kept.push(*number));
         // What is tried every second is not logged every second.
         if reason != Reason::Stale {
             log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
