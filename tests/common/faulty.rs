@@ -58,6 +58,13 @@ impl Faulty {
         fs::read_to_string(self.mode.with_extension("held")).is_ok_and(|held| !held.trim().is_empty())
     }
 
+    /// How many questions for attributes it has answered late.
+    pub fn answered_late(&self) -> u32 {
+        let count = fs::read_to_string(self.mode.with_extension("late"));
+        // Looked at while it is written, the file is empty.
+        count.map_or(0, |count| count.parse().unwrap_or_default())
+    }
+
     /// From now on it behaves like this; in one step, as it looks all the time.
     pub fn behave(&self, mode: &str) {
         let draft = self.mode.with_extension("draft");

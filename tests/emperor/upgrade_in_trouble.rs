@@ -351,8 +351,8 @@ fn a_vassal_whose_link_an_upgrade_has_lost_is_started_anew_and_leaves_no_descrip
         sandbox.vassal("app", &format!("{STEADY}\nlisten = /run/kept.sock"));
         let emperor = start(sandbox, &program, &[]);
         let init = Handle::of(emperor.wait_running(1, "app"));
-        // Without their numbers, which are other ones in the new program; and without the files and pipes that
-        // the test has left open to it.
+        // Without their numbers, which are other ones in the new program; and without what the test has left
+        // open to it, files and pipes.
         let descriptors = || {
             let entries = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
             let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

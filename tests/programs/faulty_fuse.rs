@@ -5,7 +5,8 @@
 //!
 //! It has one file, `file`, leaves itself in the background, and looks at MODE_FILE all the time: the mode is
 //! the first word in it. Requests that are held are answered when the mode changes; the file MODE_FILE.held
-//! has the opcodes of those that were read and not answered.
+//! has the opcodes of those that were read and not answered, MODE_FILE.late how many GETATTR were answered by
+//! `slow`.
 //!
 //!   (empty)       answer everything
 //!   hold          read every request, answer none
@@ -118,6 +119,7 @@ struct Request {
 
 fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
     let mut waiting: VecDeque<Request> = VecDeque::new();
+    let mut answered_late = 0;
     let mut buffer = vec![0; 1 << 17];
     loop {
         let mut fds = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN)];
@@ -149,11 +151,13 @@ fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
                 waiting.push_back(request);
             } else {
                 answer(connection, &request, cache);
+                answered_late += u32::from(!delay.is_zero() && request.opcode == GETATTR);
             }
         }
         if before > 0 {
             let opcodes: Vec<_> = waiting.iter().map(|request| request.opcode.to_string()).collect();
             fs::write(format!("{mode_file}.held"), opcodes.join(" ")).unwrap();
+            fs::write(format!("{mode_file}.late"), answered_late.to_string()).unwrap();
         }
     }
 }
