@@ -29,7 +29,7 @@ pub fn parse(
     let name = program.name;
     Err(match args::parse(program, words) {
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
-        Ok(Invocation::HelpOn(row)) => print(help::entry(row).as_bytes()),
+        Ok(Invocation::HelpOn(row)) => print(help::entry(&row).as_bytes()),
         Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
         Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
         Ok(Invocation::ShowConfig(inputs)) => show_config(program, inputs),

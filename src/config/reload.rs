@@ -1,6 +1,6 @@
 //! Whether a vassal can be reloaded with a new configuration, or needs a fresh jail.
 
-use super::keys::options::Reload;
+use super::keys::row::Reload;
 use super::keys::vassal::VASSAL_INIT;
 use super::plan::{App, MountpointLost, Phase, VassalPlan};
 
@@ -10,7 +10,7 @@ impl VassalPlan {
     /// Values are compared, not where they are written. Both plans must have been loaded with `reload` false:
     /// lines behind `if-not-reload` shape the jail too, and are not in a plan that was loaded for a reload.
     pub fn jail_change(&self, new: &Self) -> Option<&'static str> {
-        VASSAL_INIT.rows().find_map(|row| match row.reload {
+        VASSAL_INIT.rows().into_iter().find_map(|row| match row.reload {
             Some(Reload::FreshJail(part)) if (part.differs)(self, new) => Some(part.what),
             _ => None,
         })

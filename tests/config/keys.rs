@@ -1,7 +1,7 @@
 //! Every row of the tables of keys does what its columns say. A new key is asked for here.
 
 use vassal::config::keys::emperor::EMPEROR;
-use vassal::config::keys::options::Reload;
+use vassal::config::keys::row::Reload;
 use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::config::plan::{EmperorPlan, VassalPlan};
 use vassal::config::{Input, load_emperor, load_vassal};

@@ -10,7 +10,8 @@ use std::path::Path;
 use vassal::config::cmdline::args::{self, MODES};
 use vassal::config::keys::actions;
 use vassal::config::keys::emperor::EMPEROR;
-use vassal::config::keys::options::{Group, Program, Reload, Row, Takes};
+use vassal::config::keys::options::Program;
+use vassal::config::keys::row::{Group, Reload, Row, Takes};
 use vassal::config::keys::vassal::VASSAL_INIT;
 
 /// What MODES are: what each takes, and what it does.
@@ -81,8 +82,11 @@ fn description(program: &Program) -> &'static str {
     }
 }
 
-fn groups(program: &Program) -> impl Iterator<Item = (Group, Vec<&'static Row>)> {
-    let members = |group: Group| program.options().filter(move |row| row.group == group).collect::<Vec<_>>();
+fn groups(program: &Program) -> impl Iterator<Item = (Group, Vec<Row>)> {
+    let members = |group: Group| {
+        let rows = program.options().into_iter();
+        rows.filter(|row| row.group == group).collect::<Vec<_>>()
+    };
     let groups: Vec<_> = Group::ALL.iter().map(|&group| (group, members(group))).collect();
     groups.into_iter().filter(|(_, rows)| !rows.is_empty())
 }
@@ -125,7 +129,7 @@ fn man(program: &Program) -> String {
     for (group, rows) in groups(program) {
         let _ = writeln!(page, ".SS {}", group.title());
         for row in rows {
-            page += &entry(row.name, value_name(row), row.doc(), &row.more());
+            page += &entry(row.name, value_name(&row), row.doc(), &row.more());
         }
     }
     page += ".SS Without a file to run\n";
@@ -214,13 +218,13 @@ impl Kind {
 
 /// Every option with what it takes and what it does, modes included.
 fn options(program: &Program) -> Vec<(String, Kind, &'static str)> {
-    let of_row =
-        |row: &'static Row| program.keys(row).into_iter().map(move |key| (key, Kind::of(row), row.doc()));
+    let of_row = |row: Row| program.keys(&row).into_iter().map(move |key| (key, Kind::of(&row), row.doc()));
     let mode = |(name, value, doc): &(&str, &str, &'static str)| {
         let kind = if value.starts_with("FILE") { Kind::Path } else { Kind::Flag };
         ((*name).to_owned(), kind, *doc)
     };
-    let mut options: Vec<_> = program.options().flat_map(of_row).chain(MODE_DOCS.iter().map(mode)).collect();
+    let mut options: Vec<_> =
+        program.options().into_iter().flat_map(of_row).chain(MODE_DOCS.iter().map(mode)).collect();
     options.sort();
     options
 }
@@ -395,7 +399,7 @@ fn named(text: &str, beginning: &str) -> Vec<String> {
 fn behaviour_tells_what_a_reload_does_with_each_key() {
     let behaviour = fs::read_to_string(root().join("docs/behaviour.md")).unwrap();
     let rows = |is_it: fn(Reload) -> bool| {
-        let rows = VASSAL_INIT.rows().filter(|row| row.reload.is_some_and(is_it));
+        let rows = VASSAL_INIT.rows().into_iter().filter(|row| row.reload.is_some_and(is_it));
         let mut names: Vec<_> = rows.map(|row| row.name.to_owned()).collect();
         names.sort();
         names

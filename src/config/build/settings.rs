@@ -58,6 +58,7 @@ pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<&'static str> {
     if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
         return None;
     }
-    let mut names = program.rows().map(|row| row.name).filter(|name| !name.ends_with("PHASE"));
-    suggest::closest(key, &mut names)
+    let mut names = program.names();
+    names.retain(|name| !name.ends_with("PHASE"));
+    suggest::closest(key, &names)
 }

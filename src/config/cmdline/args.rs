@@ -7,7 +7,8 @@ use lexopt::Arg;
 
 use crate::config::diagnostic::{Misuse, Report, misuse};
 use crate::config::input::Input;
-use crate::config::keys::options::{Group, Program, Row, Takes};
+use crate::config::keys::options::Program;
+use crate::config::keys::row::{Group, Row, Takes};
 use crate::config::keys::suggest;
 
 /// What the command line asks for.
@@ -16,7 +17,7 @@ pub enum Invocation {
     /// The overview.
     Help,
     /// All about one option.
-    HelpOn(&'static Row),
+    HelpOn(Row),
     /// The version.
     Version,
     /// The mistakes of these files; as JSON or not.
@@ -202,13 +203,14 @@ fn help(program: &Program, parser: &mut lexopt::Parser, at: &mut usize) -> Resul
     };
     let name = name.to_string_lossy();
     let name = name.trim_start_matches('-');
-    let row = program.find_option(name).or_else(|| program.rows().find(|row| row.name == name));
+    let row = program.find_option(name);
     row.map(Invocation::HelpOn).ok_or_else(|| unknown(program, name))
 }
 
 fn unknown(program: &Program, name: &str) -> Mistake {
-    let mut names = program.options().map(|row| row.name).chain(MODES.iter().copied());
-    let close = suggest::closest(name.as_bytes(), &mut names);
+    let mut names: Vec<_> = program.options().iter().map(|row| row.name).collect();
+    names.extend(MODES);
+    let close = suggest::closest(name.as_bytes(), &names);
     Mistake(format!("unknown option '--{name}'"), close.map(|close| format!("did you mean '--{close}'?")))
 }
 

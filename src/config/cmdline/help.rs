@@ -1,6 +1,7 @@
 //! Help texts, made from the table of options.
 
-use crate::config::keys::options::{Group, Program, Row, Takes};
+use crate::config::keys::options::Program;
+use crate::config::keys::row::{Group, Row, Takes};
 
 /// The column where descriptions start.
 const COLUMN: usize = 34;
@@ -14,12 +15,12 @@ pub fn overview(program: &Program) -> String {
         // Printed before the first option of the group.
         let mut heading = format!("\n{}:\n", group.title());
         // Other names of a key are listed by '--help NAME' and in the manual only.
-        let listed = |row: &&Row| row.group == group && !row.doc().starts_with("the same as ");
-        for row in program.options().filter(listed) {
+        let listed = |row: &Row| row.group == group && !row.doc().starts_with("the same as ");
+        for row in program.options().into_iter().filter(listed) {
             text += &std::mem::take(&mut heading);
             match row.doc().strip_suffix("; may be repeated") {
-                Some(doc) => push_entry(&mut text, &(synopsis(row) + "..."), doc),
-                None => push_entry(&mut text, &synopsis(row), row.doc()),
+                Some(doc) => push_entry(&mut text, &(synopsis(&row) + "..."), doc),
+                None => push_entry(&mut text, &synopsis(&row), row.doc()),
             }
         }
     }

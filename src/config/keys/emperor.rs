@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::capabilities;
 use super::draft::EmperorDraft;
-use super::options::{Group, Program, Read, Row, Takes};
+use super::options::Program;
 use super::read::Reader;
+use super::row::{Group, Read, Row, Takes};
+use super::table::{self, Table, table};
 use super::values::{self, Parsed, quoted};
 use crate::config::bytes::has_scheme;
 use crate::config::plan::{Located, OnDemand, Source, Tyrant};
@@ -35,13 +37,13 @@ pub static EMPEROR: Program = Program {
             \x20 emperor start NAME               start what is not up, at once\n\
             \x20   --wait[=TIME]                  wait for the outcome (default: up to 60s)\n\
             \x20 emperor upgrade                  run its new program; keep all vassals\n",
-    own: OF_EMPERORS,
+    own: &OF_EMPERORS,
     hooks_for_vassals: true,
-    of_commands: &[],
+    of_commands: None,
 };
 
 #[rustfmt::skip]
-static OF_EMPERORS: &[Row] = &[
+static OF_EMPERORS: Table = table![
     key(Vassals, "emperor", Value("DIR"), "a directory or pattern of vassal files; may be repeated\n\
         Each file NAME.ini in it is one vassal. A new file starts it, a touched one reloads it, a removed \
         one stops it. dir://DIR and glob://PATTERN say which it is; else what has a wildcard or ends in \

@@ -154,7 +154,7 @@ impl HookKey {
         if UWSGI_PHASES.iter().any(|name| name.as_bytes() == phase) {
             return Self::Uwsgi;
         }
-        let close = suggest::closest(phase, &mut PHASES.iter().map(|(name, _)| *name));
+        let close = suggest::closest(phase, &PHASES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
         if close.is_none() && !matches!(family.prefix, "hook-" | "exec-") {
             // 'mount-check' is another option, and 'mount-dir' may be a placeholder.
             return Self::No;

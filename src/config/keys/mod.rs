@@ -1,8 +1,9 @@
 //! The tables: which keys, phases, actions and capabilities there are, and how one value is read.
 //!
-//! [`options`] has a row for each key: its name, what it takes, its help. `hooks` has the phases and the
-//! families of keys that fill them, `actions` what a hook can do, `capabilities` their names. `values` reads
-//! one value and knows no key; `suggest` finds the name that a misspelt one was probably meant to be.
+//! [`row`] says what a key has: its name, what it takes, its help. [`vassal`] and [`emperor`] have the rows,
+//! `table` keeps them, and [`options`] are those of a program. `hooks` has the phases and the families of
+//! keys that fill them, `actions` what a hook can do, `capabilities` their names. `values` reads one value
+//! and knows no key; `suggest` finds the name that a misspelt one was probably meant to be.
 //!
 //! In: one key or one value as bytes. Out: a row, a typed value, or the text of the mistake: the caller adds
 //! the place.
@@ -12,6 +13,7 @@
 pub mod actions;
 pub mod emperor;
 pub mod options;
+pub mod row;
 pub mod vassal;
 
 pub(super) mod capabilities;
@@ -20,6 +22,7 @@ pub(super) mod hooks;
 pub(super) mod read;
 pub(super) mod sockets;
 pub(super) mod suggest;
+mod table;
 pub(super) mod values;
 
 #[cfg(test)]

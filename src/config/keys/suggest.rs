@@ -4,18 +4,26 @@
 ///
 /// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in
 /// names of five letters or more, two in names of ten or more.
-pub(crate) fn closest<'a>(name: &[u8], candidates: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &[u8], candidates: &[&'a str]) -> Option<&'a str> {
     let allowed = match name.len() {
         0..5 => return None,
         5..10 => 1,
         10..64 => 2,
         _ => return None,
     };
-    // A name whose length differs by more cannot be close enough. This excludes most candidates.
-    let candidates = candidates.filter(|candidate| candidate.len().abs_diff(name.len()) <= allowed);
-    let near =
-        candidates.filter_map(|candidate| Some((distance(name, candidate.as_bytes(), allowed)?, candidate)));
-    near.filter(|(distance, _)| *distance > 0).min().map(|(_, candidate)| candidate)
+    let mut best = None;
+    for candidate in candidates {
+        // A name whose length differs by more cannot be close enough. This excludes most candidates.
+        if candidate.len().abs_diff(name.len()) > allowed {
+            continue;
+        }
+        if let Some(distance @ 1..) = distance(name, candidate.as_bytes(), allowed)
+            && best.is_none_or(|best| (distance, *candidate) < best)
+        {
+            best = Some((distance, *candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
 /// The number of slips between two names (optimal string alignment); `None` for more than `allowed`, which
@@ -73,7 +81,7 @@ mod tests {
     #[test]
     fn only_close_names_are_suggested() {
         let known = ["uid", "umask", "mountpoint-check", "mountpoint-timeout"];
-        let suggest = |name: &str| closest(name.as_bytes(), &mut known.into_iter());
+        let suggest = |name: &str| closest(name.as_bytes(), &known);
         assert_eq!(suggest("mountpoint-chek"), Some("mountpoint-check"));
         assert_eq!(suggest("mointpoint-timeuot"), Some("mountpoint-timeout"));
         assert_eq!(suggest("umaks"), Some("umask"));

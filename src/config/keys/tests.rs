@@ -1,23 +1,22 @@
 //! What holds of all rows of both programs.
 
 use super::emperor::EMPEROR;
-use super::options::{Group, Row, Takes};
+use super::row::{Group, Row, Takes};
 use super::vassal::VASSAL_INIT;
 
 #[test]
 fn the_table_is_in_order() {
     let place = |row: &Row| (Group::ALL.iter().position(|group| *group == row.group), row.name);
     for program in [&EMPEROR, &VASSAL_INIT] {
-        let rows: Vec<_> = program.options().collect();
-        for pair in rows.windows(2) {
-            assert!(place(pair[0]) < place(pair[1]), "{} before {}", pair[0].name, pair[1].name);
+        for pair in program.options().windows(2) {
+            assert!(place(&pair[0]) < place(&pair[1]), "{} before {}", pair[0].name, pair[1].name);
         }
     }
 }
 
 #[test]
 fn every_row_is_fit_for_help() {
-    for row in EMPEROR.options().chain(VASSAL_INIT.options()) {
+    for row in EMPEROR.options().into_iter().chain(VASSAL_INIT.options()) {
         let (doc, more) = (row.doc(), row.more());
         assert!(!doc.is_empty() && !doc.ends_with('.'), "{}: {doc}", row.name);
         assert!(doc.len() <= 80, "{}: {} is too long", row.name, doc.len());
@@ -33,7 +32,7 @@ fn every_row_is_fit_for_help() {
 #[test]
 fn names_are_unique() {
     for program in [&EMPEROR, &VASSAL_INIT] {
-        let mut names: Vec<_> = program.options().map(|row| row.name).collect();
+        let mut names: Vec<_> = program.options().iter().map(|row| row.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     }

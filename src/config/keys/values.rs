@@ -284,7 +284,7 @@ pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Par
 
 /// The message about an unknown name, with the name that was probably meant.
 pub(crate) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
-    let close = suggest::closest(name, &mut names.iter().copied());
+    let close = suggest::closest(name, names);
     let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
     format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))
 }

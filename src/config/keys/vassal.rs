@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::capabilities;
 use super::draft::VassalDraft;
 use super::hooks;
-use super::options::{Group, JailPart, Program, Read, Reload, Row, Takes};
+use super::options::Program;
 use super::read::Reader;
+use super::row::{Group, JailPart, Read, Reload, Row, Takes};
 use super::sockets;
+use super::table::{self, Table, table};
 use super::values::{self, Parsed};
 use crate::config::plan::{Action, App, Hook, Limit, Limited, Located, MountpointLost, Phase, VassalPlan};
 use Group::{App as OfApp, Command, Hooks, Jail, Limits, Mountpoints, Sockets, Stop, User};
@@ -38,14 +40,14 @@ pub static VASSAL_INIT: Program = Program {
             \x20 -w, -v     warn of reaped orphans; say more, up to three times\n\
             \x20 -s, -l     become a subreaper (it does so by itself); say the licence\n\
             Called tini, tini-static, docker-init, dumb-init or catatonit, it takes theirs.\n",
-    own: OF_VASSALS,
+    own: &OF_VASSALS,
     hooks_for_vassals: false,
-    of_commands: OF_COMMANDS,
+    of_commands: Some(&OF_COMMANDS),
 };
 
 /// The options that count only for a command.
 #[rustfmt::skip]
-static OF_COMMANDS: &[Row] = &[
+static OF_COMMANDS: Table = table![
     of_command("grace", Value("TIME"), "time for what it leaves running (default: 10s)\n\
         What the command leaves running gets SIGTERM when the command has ended, and SIGKILL after this \
         time. It is not waited for any longer than it lives."),
@@ -56,7 +58,7 @@ static OF_COMMANDS: &[Row] = &[
 ];
 
 #[rustfmt::skip]
-static OF_VASSALS: &[Row] = &[
+static OF_VASSALS: Table = table![
     key(OfApp, "binary-path", Value("PROGRAM"), "the uWSGI that is the app (default: uwsgi)\n\
         Where no other program is: see command.",
         NextApp, |to, it| it.set_located(&mut to.binary, values::text)),
