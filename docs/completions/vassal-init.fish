@@ -101,6 +101,7 @@ complete -c vassal-init -l ready-fd -x -d 'gets a line break when the command ha
 complete -c vassal-init -l reload-signal -x -a 'TERM INT QUIT HUP KILL USR1 USR2' -d 'has the app read its own configuration again'
 complete -c vassal-init -l reuse-port -d 'let others bind the same ports'
 complete -c vassal-init -l rewrite -x -d 'hand on another signal, or none (0); may be repeated'
+complete -c vassal-init -l seccomp -r -F -d 'system calls that the app cannot use (default: none)'
 complete -c vassal-init -l set -x -d 'set an option or a placeholder'
 complete -c vassal-init -l set-ph -x -d 'the same as set-placeholder'
 complete -c vassal-init -l set-placeholder -x -d 'set what %(NAME) stands for'

@@ -22,6 +22,7 @@ use crate::mount::mountinfo::Mount;
 use crate::mount::ops::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
+use crate::sys::seccomp::Instruction;
 use crate::sys::{fd, signal};
 
 /// The surroundings of the vassal's processes.
@@ -54,6 +55,8 @@ pub struct Jail {
     pub(in crate::init) owner: Option<FileOwner>,
     /// The cgroup that the emperor has made; empty for none.
     pub(in crate::init) cgroup: PathBuf,
+    /// The filter of the app's system calls.
+    pub(in crate::init) filter: Option<Vec<Instruction>>,
     /// Signal mask and dispositions for the app.
     pub(in crate::init) signals: signal::Inherited,
     /// Whether a hook has run a command: it may have left the daemon of a filesystem. The plan does not tell,
@@ -239,6 +242,7 @@ impl Jail {
             sockets: &[],
             resources: None,
             signals: &self.signals,
+            filter: None,
             heard: None,
         }
     }

@@ -94,6 +94,7 @@ impl Vassal {
                 owner: setup.owner,
                 cgroup: setup.cgroup,
                 signals: setup.signals,
+                filter: None,
                 environment: Environment::default(),
                 started: setup.started,
                 is_command,

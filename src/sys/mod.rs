@@ -11,6 +11,7 @@ pub mod memfd;
 pub mod memory;
 pub mod mount;
 pub mod peer;
+pub mod seccomp;
 pub mod signal;
 pub mod spawn;
 pub mod start;

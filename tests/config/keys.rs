@@ -54,6 +54,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("privileged-binary-patch-arg", "y z"),
     ("reload-signal", "HUP"),
     ("reuse-port", "true"),
+    ("seccomp", "default"),
     ("stop-signal", "INT"),
     ("stop-timeout", "1s"),
     ("uid", "7"),

@@ -13,7 +13,7 @@ use crate::config::keys::row::Read;
 use crate::config::keys::sockets::{self, Common};
 use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
-use crate::config::plan::{App, Listen, Located, Location, Phase, VassalPlan};
+use crate::config::plan::{App, Listen, Located, Location, Phase, Privileges, VassalPlan};
 use crate::config::setting::{Setting, State};
 
 /// The keys that make another program the app.
@@ -108,6 +108,7 @@ pub(crate) fn plan(
         }
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
+    bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
     let VassalDraft { mut plan, program, binary, sockets, addresses } = draft;
     plan.listen = addresses.into_iter().map(|address| listen::listen(&sockets, address)).collect();
     if let Some(argv) = command {
@@ -126,6 +127,16 @@ pub(crate) fn plan(
         plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
     }
     plan
+}
+
+/// The kernel takes a filter of system calls from a process that cannot gain privileges. A command has not
+/// said so by itself.
+fn bar_new_privileges(privileges: &mut Privileges, is_command: bool, found: &mut Diagnostics) {
+    let Some(Located { at, .. }) = privileges.filter() else { return };
+    if !privileges.no_new_privs && !is_command {
+        found.error(at, "'seccomp' and 'no-new-privs = false' exclude each other");
+    }
+    privileges.no_new_privs = true;
 }
 
 /// uWSGI as the app. The sockets that it can take over go to `listen`.

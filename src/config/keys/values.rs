@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::{integer, split_once};
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id};
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id, Seccomp};
 use crate::mount::request::PivotRoot;
 use crate::place::Place;
 use crate::signal_names;
@@ -165,6 +165,16 @@ pub(crate) fn path(text: &[u8]) -> Parsed<PathBuf> {
 pub(crate) fn absolute(text: &[u8]) -> Parsed<PathBuf> {
     let path = path(text)?;
     if path.is_absolute() { Ok(path) } else { Err(format!("'{}' is not an absolute path", path.display())) }
+}
+
+/// `default`, `none` or a file.
+pub(crate) fn seccomp(text: &[u8]) -> Parsed<Seccomp> {
+    match text {
+        b"none" => Ok(Seccomp::None),
+        b"default" => Ok(Seccomp::Default),
+        [b'/', ..] => path(text).map(Seccomp::File),
+        _ => Err(format!("{} is none of default, none and an absolute path", quoted(text))),
+    }
 }
 
 /// An address to listen at: the path of a unix socket, `@name` for an abstract one, or `HOST:PORT`, where an

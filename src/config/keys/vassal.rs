@@ -106,6 +106,12 @@ static OF_VASSALS: Table = table![
     key(User, "no-new-privs", Flag, "set-id programs give no rights (default: true)\n\
         For a command: false.",
         NextApp, |to, it| it.set(&mut to.plan.privileges.no_new_privs, values::boolean)),
+    key(User, "seccomp", Value("FILE"), "system calls that the app cannot use (default: none)\n\
+        FILE, none, or default, which refuses those that no app of a stranger's needs: keys of the kernel, \
+        its code, mounts and namespaces, other processes' memory, input for terminals. A file has a filter \
+        as seccomp_export_bpf(3) writes it. The app then has no-new-privs.",
+        fresh("seccomp", |old, new| differ(&old.privileges.seccomp, &new.privileges.seccomp)),
+        |to, it| it.set_located(&mut to.plan.privileges.seccomp, values::seccomp)),
     key(User, "uid", Value("USER"), "the user to become, by name or number",
         fresh("uid", |old, new| differ(&old.run_as.uid, &new.run_as.uid)),
         |to, it| it.set_located(&mut to.plan.run_as.uid, values::id)),

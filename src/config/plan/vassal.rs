@@ -109,6 +109,26 @@ pub struct Privileges {
     pub cap_drop: Option<Located<u64>>,
     /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
     pub no_new_privs: bool,
+    /// The filter of system calls that the app runs under (`seccomp`).
+    pub seccomp: Option<Located<Seccomp>>,
+}
+
+/// A filter of system calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seccomp {
+    /// None.
+    None,
+    /// The one that is built in.
+    Default,
+    /// The one in this file, as the kernel takes it.
+    File(PathBuf),
+}
+
+impl Privileges {
+    /// The filter that the app runs under, with the key that asks for it.
+    pub fn filter(&self) -> Option<&Located<Seccomp>> {
+        self.seccomp.as_ref().filter(|seccomp| seccomp.value != Seccomp::None)
+    }
 }
 
 /// How much of the machine a vassal and its app may use.
@@ -136,7 +156,12 @@ impl Default for VassalPlan {
             hook_timeout: Duration::from_secs(60),
             jail: JailPlan::default(),
             run_as: RunAs::default(),
-            privileges: Privileges { capabilities: Vec::new(), cap_drop: None, no_new_privs: true },
+            privileges: Privileges {
+                capabilities: Vec::new(),
+                cap_drop: None,
+                no_new_privs: true,
+                seccomp: None,
+            },
             environment: Vec::new(),
             chdir: None,
             umask: None,

@@ -17,6 +17,8 @@ pub enum Step {
     Drop(Part),
     /// The signal that it gets when PID 1 dies.
     ParentDeath,
+    /// The filter of its system calls.
+    Seccomp,
     /// The working directory.
     Workdir,
     /// The descriptors that it inherits.
@@ -26,7 +28,7 @@ pub enum Step {
 }
 
 /// Every step, each at the place of its [number](Step::number).
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step::Limit(Limited::AddressSpace),
     Step::Limit(Limited::Descriptors),
     Step::Limit(Limited::Processes),
@@ -41,6 +43,7 @@ const STEPS: [Step; 14] = [
     Step::Workdir,
     Step::Descriptors,
     Step::Work,
+    Step::Seccomp,
 ];
 
 /// A child that could not do its work.
@@ -98,6 +101,7 @@ impl Step {
             Self::Workdir => 11,
             Self::Descriptors => 12,
             Self::Work => 13,
+            Self::Seccomp => 14,
         }
     }
 
@@ -121,6 +125,7 @@ impl Step {
                 first(&plan.chdir).or_else(|| last.map(|hook| source(&hook.source)))
             }
             Self::Descriptors => first(&plan.listen),
+            Self::Seccomp => privileges.seccomp.as_ref().map(source),
             Self::ParentDeath | Self::Work => None,
         }
     }

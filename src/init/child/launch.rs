@@ -21,6 +21,7 @@ use crate::init::child::resources;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
+use crate::sys::seccomp::{self, Instruction};
 use crate::sys::{fd, signal, spawn};
 
 /// Where programs are looked for when the environment has no PATH.
@@ -91,6 +92,8 @@ pub struct Launch<'a> {
     pub resources: Option<&'a ResourcePlan>,
     /// Signal mask and dispositions it starts with.
     pub signals: &'a signal::Inherited,
+    /// The filter of its system calls.
+    pub filter: Option<&'a [Instruction]>,
     /// A signal whose disposition is set to the default, also if we were started with that signal ignored.
     pub heard: Option<i32>,
 }
@@ -148,6 +151,7 @@ impl Launch<'_> {
             && self.resources.is_none_or(|plan| *plan == ResourcePlan::default())
             && !self.own_group
             && !self.dies_with_us
+            && self.filter.is_none()
     }
 
     /// Creates a child that shares our memory until it executes its program. A copy of the memory would be
@@ -249,7 +253,10 @@ impl Launch<'_> {
         if let Some(workdir) = self.workdir {
             workdir.enter().map_err(of_step(Step::Workdir))?;
         }
-        self.pass_descriptors().map_err(of_step(Step::Descriptors))
+        self.pass_descriptors().map_err(of_step(Step::Descriptors))?;
+        // Last, as it may refuse what the other steps do.
+        let set = self.filter.map_or(Ok(()), seccomp::install).context("install", "the filter of seccomp");
+        set.map_err(of_step(Step::Seccomp))
     }
 
     fn pass_descriptors(&self) -> Result<()> {

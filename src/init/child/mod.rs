@@ -18,3 +18,4 @@ pub mod listen_fds;
 pub mod notices;
 pub mod reaper;
 pub mod resources;
+pub mod seccomp;

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use crate::accounts::Accounts;
 use crate::config::plan::{Phase, RunAs, VassalPlan};
 use crate::identity::Identity;
+use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
 use crate::init::outcome::{End, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
@@ -60,6 +61,10 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
     let oom = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
     vassal.events.count_oom_kills(oom);
     vassal.jail.note_foreign_fuse(&vassal.source.plan);
+    if let Some(wanted) = &vassal.source.plan.privileges.seccomp {
+        // Here, as the file is one of the host's.
+        vassal.jail.filter = step_of("seccomp", wanted, seccomp::filter(&wanted.value))?;
+    }
     if let Some(name) = &vassal.source.plan.jail.hostname {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
     }

@@ -168,6 +168,7 @@ fn launch(
         passed: &passed,
         sockets,
         resources: Some(&plan.resources),
+        filter: jail.filter.as_deref(),
         // A shell starts programs in the background with SIGINT ignored, which uWSGI does not change until it
         // is up.
         heard: is_uwsgi.then(|| plan.signal_to_stop()),
