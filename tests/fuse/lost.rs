@@ -76,6 +76,30 @@ fn a_stopped_daemon_is_replaced_too_and_not_left_behind() {
 }
 
 #[test]
+fn a_daemon_that_calls_itself_by_the_number_of_a_process_of_root_has_only_itself_killed() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let daemon = faulty.command("/app", "pid=`cat /run/scratch/victim`");
+        let victim = "exec-as-root = sleep 1000 & echo $! > /run/scratch/victim";
+        let lines = format!(
+            "{victim}\nuid = user001\nexec-as-user = {daemon}\n{CHECKED}\nmountpoint-check-timeout = 500ms\n\
+             mountpoint-lost = remount\nunmount-timeout = 1\ncommand = sleep 1000"
+        );
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        let victim = process::named("sleep").into_iter().find(|process| process.uid == 0).unwrap();
+        let (victim, liar) = (Handle::of(victim.pid), Handle::of(process::only("faulty-fuse").pid));
+        faulty.behave("hold");
+        vassal.wait_for("mountpoint /app lost: no answer for ");
+        liar.wait();
+        faulty.behave("");
+        vassal.wait_for("mounted again and running, ");
+        assert!(!victim.is_gone(), "a process of root was killed for a user");
+        stop(vassal);
+    });
+}
+
+#[test]
 fn a_clean_unmount_is_undone_with_all_that_its_phase_had_mounted() {
     sandboxed(|sandbox| {
         let faulty = sandbox.faulty();

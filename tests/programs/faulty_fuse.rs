@@ -18,6 +18,7 @@
 //!   direct        mount(2) it, as root and for everybody; else fusermount3 does it, for this user alone
 //!   cache         the kernel may keep attributes for an hour
 //!   held          a second process keeps the connection open
+//!   pid=PID       it is in user and pid namespaces of its own, where it has that number
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's tool
 
@@ -57,6 +58,15 @@ const FILE: u64 = 2;
 const CONTENT: &[u8] = b"content\n";
 const NAME: &[u8] = b"file";
 
+/// Leaves the program `$@` in a new pid namespace as number `$0`. The shell itself is outside, so its
+/// children are handed to the PID 1 there when it ends.
+const NESTED: &str = r#"
+    exec 3<&0
+    sleep 1000 3<&- &
+    sh -c "echo $(($0 - 1)) > /proc/sys/kernel/ns_last_pid"
+    "$@" <&3 3<&- &
+"#;
+
 #[allow(clippy::zombie_processes)] // those it starts are there to outlive it
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -69,7 +79,12 @@ fn main() {
     if has("held") {
         Command::new("sleep").arg("1000").stdin(input(&connection)).spawn().unwrap();
     }
-    let mut daemon = Command::new(std::env::current_exe().unwrap());
+    let program = std::env::current_exe().unwrap();
+    let nested = arguments.iter().find_map(|argument| argument.strip_prefix("pid="));
+    let mut daemon = Command::new(if nested.is_some() { "unshare".as_ref() } else { program.as_path() });
+    if let Some(pid) = nested {
+        daemon.args(["-U", "-r", "--pid", "sh", "-c", NESTED, pid]).arg(program);
+    }
     daemon.arg("--serve").args(&arguments[2..]).stdin(input(&connection));
     // Whoever reads what the mounting said is not to wait for the daemon.
     daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

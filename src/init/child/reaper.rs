@@ -66,14 +66,34 @@ pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
         return signal::kill_everyone(signal).is_ok();
     }
     let below = procfs.below_us(&[]);
-    kill(&below, signal);
+    kill_below_us(procfs, &below, signal);
     !below.is_empty()
 }
 
-/// Signals processes that [`Procfs`] has found.
-pub fn kill(pids: &[Pid], signal: i32) {
-    for pid in pids {
-        // ESRCH: it has just ended.
-        let _ = signal::kill(pid.as_raw_pid(), signal);
+/// Signals processes that [`Procfs::below_us`] has found, if they still are there: of those that are not
+/// children of ours, the pid may be another process's by now.
+pub fn kill_below_us(procfs: &Procfs, pids: &[Pid], signal: i32) {
+    for &pid in pids {
+        if is_child(pid) {
+            let _ = signal::kill(pid.as_raw_pid(), signal);
+            continue;
+        }
+        // Held before it is looked at: what is found out then is about the process that gets the signal.
+        let held = pidfd_open(pid, PidfdFlags::empty());
+        if matches!(held, Err(Errno::SRCH)) || !procfs.is_below_us(pid) {
+            continue;
+        }
+        let _ = match held {
+            Ok(pidfd) => signal::kill_pidfd(pidfd, signal),
+            // The kernel, or a filter, knows no pidfd.
+            Err(_) => signal::kill(pid.as_raw_pid(), signal),
+        };
+    }
+}
+
+/// Kills a child, unless it was reaped: then its pid may be another process's.
+pub fn kill_child(pid: Pid) {
+    if is_child(pid) {
+        let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
     }
 }

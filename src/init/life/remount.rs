@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::{Action, MountpointLost, Phase, VassalPlan};
+use crate::init::child::reaper;
 use crate::init::event_loop::wakeup::{Attention, Unfinished};
 use crate::init::life::reload::{Unread, load_again};
 use crate::init::life::setup::{run_again, run_phase};
@@ -33,7 +34,6 @@ use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops::Walk;
 use crate::mount::request::Umount;
-use crate::sys::signal;
 
 /// A mount that is lost again within this time after it was made anew is not made a third time.
 const LASTS: Duration = Duration::from_secs(10);
@@ -112,9 +112,7 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     vassal.events.set_attention(Attention::Repairing);
     for (path, daemon) in vassal.events.mountpoints.give_up(maker) {
         // A daemon that is stopped would never notice the end of its connection.
-        if let Some(daemon) = daemon {
-            let _ = signal::kill(daemon.as_raw_pid(), libc::SIGKILL);
-        }
+        daemon.into_iter().for_each(reaper::kill_child);
         unmount_by_force(vassal, path);
     }
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })

@@ -200,7 +200,7 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
         if !left.is_empty() {
             let (count, name) = (left.len(), signal_names::name(number));
             crate::log!("the app has left processes behind ({count}): {name}");
-            reaper::kill(&left, number);
+            reaper::kill_below_us(&jail.procfs, &left, number);
         }
         while !left.is_empty() && Instant::now() < deadline {
             let until = if number == libc::SIGKILL { Instant::now() + KILL_AGAIN } else { deadline };
@@ -208,7 +208,7 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
             left = processes_of_the_app(events, jail, plan);
             if number == libc::SIGKILL {
                 // Some may have started others before the signal reached them.
-                reaper::kill(&left, number);
+                reaper::kill_below_us(&jail.procfs, &left, number);
             }
         }
     }

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use crate::config::plan::{Action, Hook, Phase, Touched, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::child::launch::{Launched, Progress};
+use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::{Interruption, Unfinished};
 use crate::init::jail::Jail;
@@ -214,8 +215,10 @@ fn wait_for_child(
     let status = match ended {
         Ok(status) => status,
         Err(unfinished) => {
-            // Its process group has the same number. ESRCH: it has ended meanwhile.
-            let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
+            // Its process group has the same number, until the child is reaped.
+            if reaper::is_child(pid) {
+                let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
+            }
             return Err(match unfinished {
                 Unfinished::Interrupted(interruption) => Trouble::Interrupted(interruption),
                 Unfinished::Deadline => {

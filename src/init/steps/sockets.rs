@@ -246,7 +246,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
 
 /// Kills a child that is not waited for any longer.
 fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
-    reaper::kill(&[child], libc::SIGKILL);
+    reaper::kill_child(child);
     match unfinished {
         Unfinished::Interrupted(interruption) => events.put_interruption_back(interruption),
         Unfinished::Deadline => {}

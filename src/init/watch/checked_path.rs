@@ -10,6 +10,7 @@ use crate::config::plan::{Located, Phase};
 use crate::error::Described;
 use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::Mount;
@@ -96,11 +97,14 @@ impl CheckedPath {
     }
 
     /// Takes the answers that are there; returns the loss, if they tell of one.
-    pub(super) fn judge(&mut self, rhythm: Rhythm, now: Instant) -> Option<Loss> {
+    pub(super) fn judge(&mut self, procfs: &Procfs, rhythm: Rhythm, now: Instant) -> Option<Loss> {
         while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
             self.took = Some(reply.took);
-            // The prober is a process of the tenant's user: its word is not enough.
-            self.daemon = reply.daemon.filter(|pid| reaper::is_child(*pid)).or(self.daemon);
+            // The prober is a process of the mount's owner, who may have others lie: it can name a child of
+            // ours that the owner may kill, and no other process.
+            let owner = self.mount.as_ref().map_or(0, |mount| mount.owner().uid);
+            let is_its = |pid: &Pid| reaper::is_child(*pid) && (owner == 0 || procfs.is_of(*pid, owner));
+            self.daemon = reply.daemon.filter(is_its).or(self.daemon);
             let was_up = self.dog.is_up();
             match self.dog.answer(reply.answer, now) {
                 Judgement::Alive => {

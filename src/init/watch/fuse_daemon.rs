@@ -32,11 +32,24 @@ fn connections_of(proc: BorrowedFd<'_>, pid: i32) -> Vec<u32> {
     (0..DESCRIPTORS).filter_map(connection).collect()
 }
 
-/// The last number in a line of a file of a procfs. In `NSpid` that is the pid in the process's own
-/// namespace.
+/// The number in a line of a file of a procfs.
 pub fn number_in(proc: BorrowedFd<'_>, path: &str, field: &str) -> Option<i32> {
+    numbers_in(proc, path, field)?.first().copied()
+}
+
+/// The pid of a process in our pid namespace, which may be one within that of `proc`, and around that of the
+/// process: whoever has made a namespace chooses the numbers in it (`set_tid` in clone(2)).
+pub fn pid_with_us(proc: BorrowedFd<'_>, pid: i32) -> Option<i32> {
+    // From the namespace of `proc` inwards.
+    let pids = |pid: &str| numbers_in(proc, &format!("{pid}/status"), "NSpid:");
+    let our_level = pids("self")?.len();
+    pids(&pid.to_string())?.get(our_level.checked_sub(1)?).copied()
+}
+
+fn numbers_in(proc: BorrowedFd<'_>, path: &str, field: &str) -> Option<Vec<i32>> {
     let text = read_text(proc, path)?;
-    text.lines().find_map(|line| line.strip_prefix(field))?.split_ascii_whitespace().last()?.parse().ok()
+    let numbers = text.lines().find_map(|line| line.strip_prefix(field))?.split_ascii_whitespace();
+    numbers.map(|number| number.parse().ok()).collect()
 }
 
 fn read_text(proc: BorrowedFd<'_>, path: &str) -> Option<String> {

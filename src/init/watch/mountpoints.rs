@@ -285,7 +285,7 @@ impl Mountpoints {
     /// A prober cannot be started.
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            let loss = watched.judge(self.rhythm, now);
+            let loss = watched.judge(&self.procfs, self.rhythm, now);
             if watched.is_given_up && loss.is_some() {
                 watched.dog.forget_mount();
             } else if let Some(loss) = loss {

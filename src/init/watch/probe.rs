@@ -29,12 +29,13 @@ use rustix::time::{
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::identity::{Identity, held};
+use crate::init::child::reaper;
 use crate::init::watch::fuse_daemon;
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
-use crate::sys::{fd, signal};
+use crate::sys::fd;
 
 /// The name of the prober's process, by which the program knows that it is one when it is executed again.
 pub const NAME: &str = "vassal-probe";
@@ -182,7 +183,7 @@ impl Probe {
 
     /// Kills the prober. If it hangs in a dead mount, it ends with the mount's connection.
     pub fn kill(&self) {
-        let _ = signal::kill(self.pid.as_raw_pid(), libc::SIGKILL);
+        reaper::kill_child(self.pid);
     }
 }
 
@@ -347,7 +348,7 @@ fn daemon_of(connection: u32) -> Option<Pid> {
     let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
     let has_it = |(_, connections): &(i32, Vec<u32>)| connections.contains(&connection);
     let (daemon, _) = fuse_daemon::among_children(proc, parent).find(has_it)?;
-    Pid::from_raw(fuse_daemon::number_in(proc, &format!("{daemon}/status"), "NSpid:")?)
+    Pid::from_raw(fuse_daemon::pid_with_us(proc, daemon)?)
 }
 
 impl Word {

@@ -12,6 +12,10 @@ use crate::init::watch::fuse_daemon;
 use crate::mount::mountinfo::{self, Mount};
 use crate::mount::ops;
 
+/// How far a process that is signalled is followed up to us. Deeper ones become children of ours when those
+/// between have ended.
+const GENERATIONS: usize = 100;
+
 /// A procfs of the pid namespace of this process. It is held by a descriptor and most often mounted nowhere,
 /// so no filesystem that may hang is walked to get at it. It cannot be confused with what a tenant puts at
 /// `/proc`, or with the `/proc` of an outer pid namespace, where the same numbers are other processes.
@@ -65,6 +69,35 @@ impl Procfs {
     pub fn has_no_new_privs(&self, pid: Pid) -> bool {
         let text = self.read(&format!("{pid}/status")).unwrap_or_default();
         text.split(|&byte| byte == b'\n').any(|line| line == b"NoNewPrivs:\t1")
+    }
+
+    /// Whether a process is of a user (its real ID). `false` if it has ended.
+    pub fn is_of(&self, pid: Pid, uid: u32) -> bool {
+        self.numbers_of(pid, b"Uid:\t").first() == Some(&uid)
+    }
+
+    /// Whether a process is still below this one. A list of [`Procfs::below_us`] tells what was: the parent
+    /// of one in it may have reaped it since, and its pid be that of another process.
+    pub fn is_below_us(&self, pid: Pid) -> bool {
+        let own = rustix::process::getpid();
+        let mut next = pid;
+        for _ in 0..GENERATIONS {
+            let parent = self.numbers_of(next, b"PPid:\t").first().copied().unwrap_or_default();
+            match Pid::from_raw(parent as i32) {
+                Some(parent) if parent == own => return true,
+                Some(parent) => next = parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// The numbers in a line of a process's `status`.
+    fn numbers_of(&self, pid: Pid, field: &[u8]) -> Vec<u32> {
+        let text = self.read(&format!("{pid}/status")).unwrap_or_default();
+        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(field));
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        line.split_ascii_whitespace().map_while(|number| number.parse().ok()).collect()
     }
 
     /// A process for the log: its pid, its name and its state, as far as that is known.
