@@ -45,6 +45,23 @@ fn is(sandbox: &Sandbox, name: &str, state: &str) {
 }
 
 #[test]
+fn root_outside_the_emperors_pid_namespace_can_command_it() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        fs::write("/etc/uwsgi/emperor.ini", crate::common::tutorial::EMPEROR_INI).unwrap();
+        let mut emperor = sandbox.wrapped(&["unshare", "--pid", "--fork", "--kill-child"], "emperor");
+        emperor.arg("/etc/uwsgi/emperor.ini");
+        let mut emperor = sandbox.start("emperor", emperor);
+        emperor.wait_for("app started");
+        assert!(told(sandbox, &["status"]).contains("app"));
+        told(sandbox, &["stop", "app"]);
+        is(sandbox, "app", "stopped");
+        process::signal(process::only("emperor").pid, Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+    });
+}
+
+#[test]
 fn status_shows_every_vassal_as_a_table_and_as_json() {
     sandboxed(|sandbox| {
         sandbox.vassal("up", STEADY);

@@ -305,13 +305,11 @@ impl AsFd for Server {
 /// already; but that can be changed, and a connection can be handed to another process.
 fn may_command(socket: &OwnedFd) -> bool {
     match peer::of_connection(socket) {
-        Ok(peer) if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() => true,
-        Ok(peer) => {
-            log!("control socket: uid {} may not command us: refused", peer.uid);
-            let text = control::answer(Err("only root and the emperor's own user may command it".to_owned()));
-            let _ = send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-            false
-        }
-        Err(_) => false,
+        Ok(peer) if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() => return true,
+        Ok(peer) => log!("control socket: uid {} may not command us: refused", peer.uid),
+        Err(errno) => log!("control socket: who asks is not known: {}: refused", Described(errno)),
     }
+    let text = control::answer(Err("only root and the emperor's own user may command it".to_owned()));
+    let _ = send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    false
 }
