@@ -34,7 +34,8 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// What the plan says of the app. Hooks are not confined: they may need fusermount, which is set-user-id.
+    /// What the plan says of the app. Hooks are confined only where that is asked for: they may need
+    /// fusermount, which is set-user-id.
     pub fn of(plan: &VassalPlan) -> Self {
         let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());

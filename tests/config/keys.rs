@@ -23,6 +23,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("chown-socket", "a"),
     ("chroot", "/r"),
     ("command", "y"),
+    ("confine-hooks", "true"),
     ("cpu-max", "50%"),
     ("env", "A=b"),
     ("exec-PHASE", "true"),

@@ -132,6 +132,39 @@ fn hooks_have_no_capabilities_either_but_may_use_fusermount() {
 }
 
 #[test]
+fn hooks_of_the_user_are_confined_as_the_app_is_where_that_is_asked_for() {
+    sandboxed(|sandbox| {
+        let read = set_user_id(sandbox);
+        let policy = "uid = user001\ncap = net_bind_service\nlimit-nofile = 77\nnice = 7\nseccomp = default\n\
+                      confine-hooks = true";
+        let state = "ulimit -n; nice; grep Seccomp: /proc/self/status; cat /proc/self/status";
+        for phase in ["as-user", "pre-app", "post-app", "as-user-atexit"] {
+            let said = sandbox.said(&format!("{policy}\nexec-{phase} = {state}\ncommand = true"));
+            assert_eq!(&said[..3], ["77", "7", "Seccomp:\t2"], "{phase}");
+            let confined = exactly(NET_BIND_SERVICE, NET_BIND_SERVICE, 1);
+            assert_eq!(sets(&said.join("\n")), confined, "{phase}");
+            let lines = format!("uid = user001\nconfine-hooks\nexec-{phase} = {read}\ncommand = true");
+            assert_eq!(sandbox.said(&lines), ["refused"], "{phase}");
+        }
+        // Those of root are not.
+        let said = sandbox.said(&format!("{policy}\nexec-as-root = {state}\ncommand = true"));
+        assert_eq!(sets(&said.join("\n")), sets(&fs::read_to_string("/proc/self/status").unwrap()));
+        assert_eq!((said[0].as_str(), said[2].as_str()), ("1024", "Seccomp:\t0"));
+        // Root's own app, and its hooks, lose what is dropped.
+        let lines = format!("cap-drop = all\nconfine-hooks\nexec-as-user = {STATUS}\ncommand = true");
+        assert_eq!(printed(sandbox, &lines), exactly(0, 0, 1));
+        // A limit that cannot be had is the fault of its key, not of the hook's.
+        let lines = "uid = user001\nlimit-nofile = 4096\nconfine-hooks\nexec-as-user = true";
+        let mut command = sandbox.wrapped(&["prlimit", "--nofile=100"], "vassal-init");
+        command.arg(sandbox.ini("vassal", &format!("{lines}\ncommand = true")));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("setup failed in as-user #1: limit open files to 4096: "), "{said}");
+        assert!(said.contains("vassal.ini:3:16: limit-nofile)"), "{said}");
+    });
+}
+
+#[test]
 fn root_stays_root_where_nobody_says_otherwise() {
     sandboxed(|sandbox| {
         let own = sets(&fs::read_to_string("/proc/self/status").unwrap());

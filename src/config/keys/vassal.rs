@@ -95,6 +95,10 @@ static OF_VASSALS: Table = table![
         Whoever it is. They are taken from all its sets, the bounding set too, so that no program it \
         executes brings them back.",
         KEPT_CAPABILITIES, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
+    key(User, "confine-hooks", Flag, "confine commands of hooks as the app (default: false)\n\
+        Those from as-user on get its limits, nice value, capabilities, no-new-privs and seccomp. A FUSE \
+        program cannot use fusermount then.",
+        NextApp, |to, it| it.set(&mut to.plan.privileges.confine_hooks, values::boolean)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",
         fresh("gid", |old, new| differ(&old.run_as.gid, &new.run_as.gid)),

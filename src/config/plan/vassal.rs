@@ -111,6 +111,8 @@ pub struct Privileges {
     pub no_new_privs: bool,
     /// The filter of system calls that the app runs under (`seccomp`).
     pub seccomp: Option<Located<Seccomp>>,
+    /// Whether commands of the user's hooks are confined as the app is (`confine-hooks`).
+    pub confine_hooks: bool,
 }
 
 /// A filter of system calls.
@@ -161,6 +163,7 @@ impl Default for VassalPlan {
                 cap_drop: None,
                 no_new_privs: true,
                 seccomp: None,
+                confine_hooks: false,
             },
             environment: Vec::new(),
             chdir: None,

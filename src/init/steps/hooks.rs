@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use crate::config::plan::{Action, Hook, Phase, Touched, VassalPlan};
 use crate::error::{Context, Error, Result};
-use crate::init::child::launch::{Launched, Progress};
+use crate::identity::Confinement;
+use crate::init::child::launch::{Launch, Launched, Progress};
 use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::wakeup::{Interruption, Unfinished};
@@ -139,7 +140,7 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
         Action::Exec(command) => {
             jail.note_command();
             let argv = shell::words(command).map(OsStr::to_owned);
-            let child = jail.helper(hook.phase >= Phase::AsUser).program(&argv)?;
+            let child = child_for(jail, plan, hook.phase).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
         }
         // Before the privilege drop PID 1 goes there, too. Later only its children do: PID 1 must not enter,
@@ -179,6 +180,21 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
         }
     }
     Ok(())
+}
+
+/// A child for a command of a hook, confined as the app is where the plan says so.
+fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
+    let as_user = phase >= Phase::AsUser;
+    let plain = jail.helper(as_user);
+    if !as_user || !plan.privileges.confine_hooks {
+        return plain;
+    }
+    Launch {
+        confinement: Some(Confinement::of(plan)),
+        resources: Some(&plan.resources),
+        filter: jail.filter.as_deref(),
+        ..plain
+    }
 }
 
 /// Performs an action in a child, since a process that touches a filesystem can hang with it. Where no
