@@ -59,7 +59,7 @@ fn answer(mut stream: impl Read) -> String {
 fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again() {
     sandboxed(|sandbox| {
         for (how, lines) in [("exit", ""), ("ask", ""), ("exit", "\nlisten = 127.0.0.1:8081")] {
-            sandbox.vassal("app", &(server(sandbox, &format!("1.5 {how}")) + lines));
+            sandbox.vassal("app", &(server(sandbox, &format!("3 {how}")) + lines));
             fs::write(address_file(), "127.0.0.1:8081\n").unwrap();
             let emperor =
                 sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-extension", ".sock"]].concat());
@@ -140,7 +140,8 @@ fn root_gives_a_file_its_mode_without_looking_for_it_by_its_path() {
         sandbox.vassal("app", "command = sleep 1000");
         // Whose directory it is may have put a link to another file there by then.
         let (trace, socket) = (sandbox.path("trace"), sandbox.path("app.socket"));
-        let wrapper = ["strace", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=bind,/chmod"];
+        let wrapper =
+            ["strace", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=bind,chmod,fchmodat"];
         let mut command = sandbox.wrapped(&wrapper, "emperor");
         command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-on-demand-directory", "/run/scratch"]);
         let emperor = sandbox.start("emperor", command);
