@@ -87,6 +87,34 @@ impl Accounts {
         }
     }
 
+    /// The group that a file of a user's counts as: its own if it is a group of the user's, otherwise the
+    /// user's primary one. A user without an entry may be in another database than these two: then a group
+    /// that is not in these either is believed, and `None` is for any other.
+    pub fn group_of_file(&self, uid: u32, gid: u32) -> Option<u32> {
+        match self.passwd.user(&Id::Number(uid)) {
+            Some(User { name: Some(name), gid: Some(primary), .. }) => {
+                let is_in = gid == primary || self.group.memberships(&name).contains(&gid);
+                Some(if is_in { gid } else { primary })
+            }
+            _ => (!self.group.has(&mut |fields| id_at(fields, 2) == Some(gid))).then_some(gid),
+        }
+    }
+
+    /// Whether a group is a user's own: nobody else is in it.
+    pub fn is_own_group(&self, uid: u32, gid: u32) -> bool {
+        let user = self.passwd.user(&Id::Number(uid));
+        let name = user.as_ref().and_then(|user| user.name.as_deref()).unwrap_or_default();
+        let is_primary = user.as_ref().map_or(uid, |user| user.gid.unwrap_or(uid)) == gid;
+        let others = self
+            .passwd
+            .has(&mut |fields| id_at(fields, 3) == Some(gid) && id_at(fields, 2) != Some(uid))
+            || self.group.has(&mut |fields| {
+                let members = fields.get(3).copied().unwrap_or_default();
+                id_at(fields, 2) == Some(gid) && members.split(',').any(|one| !one.is_empty() && one != name)
+            });
+        is_primary && !others
+    }
+
     /// [`Self::user`] for a configured value: the error says where it was written.
     ///
     /// # Errors
@@ -102,6 +130,11 @@ impl Accounts {
     pub fn group_of(&self, id: &Located<Id>) -> Result<u32> {
         self.group(&id.value).map_err(|error| written(&error, id))
     }
+}
+
+/// The number in a field of an entry.
+fn id_at(fields: &[&str], index: usize) -> Option<u32> {
+    fields.get(index)?.parse().ok()
 }
 
 fn written(error: &Error, id: &Located<Id>) -> Error {
@@ -141,6 +174,16 @@ impl Database {
             found.is_some()
         });
         found
+    }
+
+    /// Whether there is such an entry.
+    fn has(&self, is_it: &mut dyn FnMut(&[&str]) -> bool) -> bool {
+        let mut has = false;
+        self.find(&mut |fields| {
+            has = is_it(fields);
+            has
+        });
+        has
     }
 
     fn group(&self, name: &str) -> Option<u32> {
@@ -217,6 +260,38 @@ mod tests {
         assert_eq!(jail.user(&name("bob")).unwrap().uid, 2);
         assert_eq!((jail.group(&name("web")), jail.group(&name("old"))), (Ok(80), Ok(9)));
         assert!(jail.group(&name("none")).is_err());
+    }
+
+    #[test]
+    fn a_file_gives_its_owner_no_group_of_others() {
+        let passwd = "ann:x:1000:1000::/:\nbob:x:1001:1001::/:\ncy:x:1002:50::/:\ndi:x:1003:50::/:\n";
+        let accounts = accounts(passwd, "ann:x:1000:\nbob:x:1001:ann,bob\nweb:x:7:bob\nsecret:x:8:\n", None);
+        for (uid, gid, expected) in [
+            (1000, 1000, Some(1000)),
+            (1000, 1001, Some(1001)),
+            (1000, 8, Some(1000)),
+            (1000, 7, Some(1000)),
+            (1000, 9999, Some(1000)),
+            (1001, 7, Some(7)),
+            // Of another database: what these two know is nobody's there.
+            (5000, 5000, Some(5000)),
+            (5000, 6000, Some(6000)),
+            (5000, 8, None),
+            (5000, 1000, None),
+        ] {
+            assert_eq!(accounts.group_of_file(uid, gid), expected, "{uid} {gid}");
+        }
+        for (uid, gid, expected) in [
+            (1000, 1000, true),
+            (1000, 8, false),
+            (1001, 1001, false),
+            (1002, 50, false),
+            (5000, 5000, true),
+            (5000, 6000, false),
+            (1000, 5000, false),
+        ] {
+            assert_eq!(accounts.is_own_group(uid, gid), expected, "{uid} {gid}");
+        }
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Mount {
         }
     }
 
+    /// The user who has mounted it, of a FUSE filesystem.
+    pub fn user(&self) -> Option<u32> {
+        self.option("user_id")?.parse().ok()
+    }
+
     /// Whether a process answers for it, which can die or hang.
     pub fn is_fuse(&self) -> bool {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")

@@ -356,23 +356,137 @@ fn a_link_shows_nobody_what_he_may_not_read() {
         };
         link("nosy", &secret);
         link("fine", &shared);
-        // What it leads to is root's: the file's owner counts.
-        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
-        for name in ["nosy", "fine"] {
-            emperor.wait_for(&format!(
-                "{name}.ini: it belongs to user 0, group 0, and emperor-tyrant runs nothing as root"
-            ));
+        // The link's owner counts, and that is how far it leads.
+        for nofollow in [&[][..], &["--emperor-tyrant-nofollow"]] {
+            let emperor = tyrant(sandbox, &[nofollow, &["--emperor-throttle", "100000"]].concat());
+            let pid = emperor.wait_running(1, "fine");
+            assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
+            emperor.wait_for("vassal-init[fine]: fine shared");
+            let refused = "/etc/uwsgi/vassals/nosy.ini: Permission denied (EACCES)";
+            emperor.wait_for(&format!("nosy: cannot start: open as its owner {refused}"));
+            assert_eq!(emperor.lines("the secret"), [""; 0]);
+            emperor.stop();
+        }
+    });
+}
+
+#[test]
+fn only_a_link_of_roots_runs_a_file_as_the_one_that_it_belongs_to() {
+    sandboxed(|sandbox| {
+        fs::create_dir_all(VASSALS).unwrap();
+        fs::set_permissions(VASSALS, Permissions::from_mode(0o1777)).unwrap();
+        let owned = |path: &Path, uid| lchown(path, Some(uid), Some(uid)).unwrap();
+        let own = sandbox.file("own.ini", "[uwsgi]\ncommand = sh -c 'echo %n as `id -u`; exec sleep 1000'\n");
+        owned(&own, OWNER);
+        let link = |name: &str, target: &Path, uid| {
+            symlink(target, vassal_path(name)).unwrap();
+            owned(&vassal_path(name), uid);
+        };
+        link("roots", &own, 0);
+        link("thiefs", &own, 5000);
+        // Through a link of root's, a link of a user's in the end.
+        let second = sandbox.path("second");
+        symlink(&own, &second).unwrap();
+        owned(&second, 5000);
+        link("both", &second, 0);
+        let throttle = ["--emperor-throttle", "100000"];
+        let emperor = tyrant(sandbox, &throttle);
+        for (name, uid) in [("roots", OWNER), ("thiefs", 5000), ("both", 5000)] {
+            emperor.wait_for(&format!("{name} as {uid}"));
         }
         emperor.stop();
-        // The link's owner counts, and that is how far it leads.
-        let emperor = tyrant(sandbox, &["--emperor-tyrant-nofollow", "--emperor-throttle", "100000"]);
-        let pid = emperor.wait_running(1, "fine");
-        assert_eq!(status(pid, "Uid:"), "4242 4242 4242 4242");
-        emperor.wait_for("vassal-init[fine]: fine shared");
-        emperor.wait_for(
-            "nosy: cannot start: open as its owner /etc/uwsgi/vassals/nosy.ini: Permission denied (EACCES)",
-        );
-        assert_eq!(emperor.lines("the secret"), [""; 0]);
+        let emperor = tyrant(sandbox, &[&["--emperor-tyrant-nofollow"], &throttle[..]].concat());
+        emperor.wait_for("thiefs as 5000");
+        for name in ["roots", "both"] {
+            emperor.wait_for(&format!("{name}.ini: it belongs to user 0, group 0, and emperor-tyrant runs"));
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_file_gives_its_owner_no_group_that_the_directory_has() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/group", "secret:x:7000:\nshared:x:7001:user001\n");
+        let [uid, gid] = ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().parse().unwrap());
+        for (name, group) in [("own", gid), ("listed", 7001), ("secret", 7000)] {
+            vassal(sandbox, name, (uid, group), "command = sh -c 'echo %n has `id -G`; exec sleep 1000'");
+        }
+        vassal(sandbox, "unknown", (OWNER, 7000), "command = sleep 1000");
+        let emperor = tyrant(sandbox, &["--emperor-throttle", "100000"]);
+        assert_eq!(emperor.wait_for("own has "), format!("own has {gid}"));
+        assert_eq!(emperor.wait_for("listed has "), "listed has 7001");
+        assert_eq!(emperor.wait_for("secret has "), format!("secret has {gid}"));
+        emperor.wait_for("user 4242, group 7000, and emperor-tyrant knows no group of that user");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn what_others_of_a_group_may_write_runs_as_nobody() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/group", "web:x:7000:user001,somebody\n");
+        let [uid, gid] = ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().parse().unwrap());
+        vassal(sandbox, "own", (uid, gid), "command = sleep 1000");
+        vassal(sandbox, "web", (uid, 7000), "command = sleep 1000");
+        for name in ["own", "web"] {
+            fs::set_permissions(vassal_path(name), Permissions::from_mode(0o664)).unwrap();
+        }
+        // In a directory of others, each could put a file of somebody else's there.
+        for (name, owner, mode) in
+            [("loose", (0, 7000), 0o775), ("sticky", (0, 7000), 0o1777), ("mine", (uid, gid), 0o775)]
+        {
+            let directory = sandbox.path("dirs").join(name);
+            fs::create_dir_all(&directory).unwrap();
+            lchown(&directory, Some(owner.0), Some(owner.1)).unwrap();
+            fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+            fs::copy(vassal_path("own"), directory.join(format!("{name}.ini"))).unwrap();
+            fs::set_permissions(directory.join(format!("{name}.ini")), Permissions::from_mode(0o644))
+                .unwrap();
+            lchown(directory.join(format!("{name}.ini")), Some(uid), Some(gid)).unwrap();
+        }
+        let pattern = format!("glob://{}/*/*.ini", sandbox.path("dirs").display());
+        let emperor = tyrant(sandbox, &["--emperor", &pattern, "--emperor-throttle", "100000"]);
+        for name in ["own", "sticky/sticky", "mine/mine"] {
+            emperor.wait_running(1, name);
+        }
+        emperor.wait_for("web.ini: it belongs to user");
+        emperor.wait_for("runs no file that others in its group may write to");
+        emperor.wait_for("loose/loose: cannot start: run ");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_filesystem_of_a_users_does_not_say_whose_a_file_is() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/fuse.conf", "user_allow_other\n");
+        let [uid, gid]: [u32; 2] =
+            ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().parse().unwrap());
+        let home = sandbox.path("home/eve");
+        for name in ["files", "v"] {
+            fs::create_dir_all(home.join(name)).unwrap();
+            lchown(home.join(name), Some(uid), Some(gid)).unwrap();
+        }
+        let text = "[uwsgi]\ncommand = sh -c 'echo %n as `id -u`; exec sleep 1000'\n";
+        fs::write(home.join("files/a.ini"), text).unwrap();
+        let (from, to) = (home.join("files"), home.join("v"));
+        let ids = [format!("--reuid={uid}"), format!("--regid={gid}")];
+        let claim =
+            ["--clear-groups", "bindfs", "-o", "allow_other", "--force-user=4242", "--force-group=4242"];
+        let mount = [&ids[0], &ids[1]].map(String::as_str);
+        run("setpriv", &[&mount[..], &claim, &[from.to_str().unwrap(), to.to_str().unwrap()]].concat());
+        assert_eq!(fs::metadata(to.join("a.ini")).unwrap().uid(), OWNER);
+        // Also by a link of root's.
+        fs::create_dir_all(VASSALS).unwrap();
+        symlink(to.join("a.ini"), vassal_path("link")).unwrap();
+        let pattern = format!("glob://{}/home/*/v/*.ini", sandbox.path("").display());
+        let emperor = tyrant(sandbox, &["--emperor", &pattern, "--emperor-throttle", "100000"]);
+        for name in ["a", "link"] {
+            emperor.wait_for(&format!("{name} as {uid}"));
+        }
+        // Its daemon ends with the last namespace that has it.
+        run("umount", &["-l", to.to_str().unwrap()]);
         emperor.stop();
     });
 }

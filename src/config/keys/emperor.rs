@@ -83,7 +83,7 @@ static OF_EMPERORS: Table = table![
         |to, it| it.set(&mut to.is_tyrant, values::boolean)),
     key(Vassals, "emperor-tyrant-initgroups", Flag, "with that user's supplementary groups",
         |to, it| tyrant(to, it, |tyrant| &mut tyrant.initgroups)),
-    key(Vassals, "emperor-tyrant-nofollow", Flag, "as the owner of a link, not of its target",
+    key(Vassals, "emperor-tyrant-nofollow", Flag, "as the owner of a link, also if that is root",
         |to, it| tyrant(to, it, |tyrant| &mut tyrant.nofollow)),
     key(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
         A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas.",

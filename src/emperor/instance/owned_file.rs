@@ -12,64 +12,79 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, stat};
+use rustix::fs::{
+    CWD, FileType, FsWord, Mode, OFlags, Stat, fstat, fstatfs, major, minor, openat, readlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::accounts::Accounts;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
+use crate::mount::mountinfo;
 use crate::sys::{creds, exec};
 
 /// As many links as the kernel follows in one path.
 const LINKS_MAX: u32 = 40;
+/// The type of FUSE filesystems in statfs(2).
+const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
 
-/// Opens a vassal's file as its owner; `owners` says what a symbolic link means.
+/// Opens a vassal's file as its owner; `owners` says what a symbolic link of root's means. Any other link
+/// counts as a file of its own owner's.
 ///
 /// # Errors
-/// open(2) and the like; the owner may have no vassal, or others may write to the file. Then nothing was
-/// read.
+/// open(2) and the like; the owner may have no vassal, or others may write to the file or lead to another
+/// one. Then nothing was read.
 pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let look = || path.display();
-    let follows = owners != Owners::OfLinks;
-    // The way is gone once only: a second time it could lead elsewhere.
-    let way = if follows { None } else { Some(Way::along(path).context("look at", look())?) };
-    let status = match &way {
-        Some(way) => fstat(&way.end),
-        None => stat(path),
-    };
-    let status = status.context("look at", look())?;
-    let owner = Owner { uid: status.st_uid, gid: status.st_gid };
-    let refused = |rule: &str| {
-        let Owner { uid, gid } = owner;
-        let whose = format!("it belongs to user {uid}, group {gid}, and emperor-tyrant {rule}");
-        Err(Error::new("run", look(), whose))
-    };
     let ours = geteuid().as_raw();
-    if owner.uid == 0 || owner.gid == 0 {
+    // The way is gone once only: a second time it could lead elsewhere.
+    let way = Way::along(path, owners == Owners::OfFiles, ours).context("look at", look())?;
+    let status = fstat(&way.end).context("look at", look())?;
+    let uid = way.end_owner;
+    let whose = |rule: &str| {
+        let whose = format!("it belongs to user {uid}, group {}, and emperor-tyrant {rule}", status.st_gid);
+        Error::new("run", look(), whose)
+    };
+    let refused = |rule| Err(whose(rule));
+    if uid == 0 || status.st_gid == 0 {
         return refused("runs nothing as root");
     }
-    if owner.uid == ours {
+    if uid == ours {
         return refused("runs nothing as the emperor's own user");
     }
-    let strangers = |way: &Way| way.owners.iter().any(|uid| ![0, ours, owner.uid].contains(uid));
-    if way.as_ref().is_some_and(strangers) {
+    // In a directory with the set-group-ID bit a file gets the group of the directory, which need not be one
+    // of the owner's.
+    let accounts = Accounts::read();
+    let gid = accounts.group_of_file(uid, status.st_gid).filter(|&gid| gid != 0);
+    let gid = gid.ok_or_else(|| whose("knows no group of that user: set its group (chgrp)"))?;
+    let is_strange = |step: &Step| {
+        // In a directory with the sticky bit nobody renames a file of another user's.
+        let shared = (Mode::WOTH | Mode::WGRP).intersection(step.mode);
+        let is_safe = shared.is_empty()
+            || step.mode.contains(Mode::SVTX)
+            || (shared == Mode::WGRP && (step.gid == 0 || accounts.is_own_group(uid, step.gid)));
+        ![0, ours, uid].contains(&step.uid) || !is_safe
+    };
+    if way.steps.iter().any(is_strange) {
         return refused("runs no file that a directory or link of another user's leads to");
     }
-    let opened = creds::with_rights_of(owner.uid, owner.gid, || match &way {
-        Some(way) => way.open(),
-        None => files::open_file(path),
-    });
-    let file = opened.context("take on the rights of", owner.uid)?.context("open as its owner", look())?;
-    let is_link = !follows && FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
-    let status = fstat(&file).context("look at", look())?;
-    if !is_link && (status.st_uid, status.st_gid) != (owner.uid, owner.gid) {
+    let opened = creds::with_rights_of(uid, gid, || way.open());
+    let file = opened.context("take on the rights of", uid)?.context("open as its owner", look())?;
+    let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
+    let opened = fstat(&file).context("look at", look())?;
+    if !is_link && (opened.st_uid, opened.st_gid) != (status.st_uid, status.st_gid) {
         return refused("runs no file that gets another owner just now");
     }
-    if Mode::from_raw_mode(status.st_mode).contains(Mode::WOTH) {
+    let mode = Mode::from_raw_mode(opened.st_mode);
+    if mode.contains(Mode::WOTH) {
         return refused("runs no file that everybody may write to");
     }
-    Ok((file, owner))
+    if !is_link && mode.contains(Mode::WGRP) && !accounts.is_own_group(uid, opened.st_gid) {
+        return refused("runs no file that others in its group may write to");
+    }
+    Ok((file, Owner { uid, gid }))
 }
 
 /// The way to a vassal's file, gone once.
@@ -79,29 +94,53 @@ struct Way {
     name: CString,
     /// The file itself, or the symbolic link in its place; not opened for reading.
     end: OwnedFd,
-    /// The owners of the directories and links on the way: each of them could have it lead elsewhere.
-    owners: Vec<u32>,
+    /// The owner of that.
+    end_owner: u32,
+    /// The directories and links on the way: the owner of each of them could have it lead elsewhere.
+    steps: Vec<Step>,
+}
+
+/// A directory or a link on the way.
+struct Step {
+    uid: u32,
+    gid: u32,
+    /// Empty for a link, which nobody can write to.
+    mode: Mode,
 }
 
 impl Way {
-    /// `path` is absolute.
-    fn along(path: &Path) -> rustix::io::Result<Self> {
+    /// `path` is absolute. `follows` a link of root's, or of the emperor's user (`ours`), also at the end, if
+    /// nobody else can have put it there.
+    fn along(path: &Path, follows: bool, ours: u32) -> rustix::io::Result<Self> {
         let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = || openat(CWD, "/", itself, Mode::empty());
-        let mut left = path.parent().unwrap_or(path).as_os_str().as_bytes().to_vec();
-        let (mut directory, mut owners, mut links) = (root()?, Vec::new(), 0);
-        while !left.is_empty() {
+        let mut left = path.as_os_str().as_bytes().to_vec();
+        let (mut directory, mut steps, mut links) = (root()?, Vec::new(), 0);
+        loop {
             let end = left.iter().position(|&byte| byte == b'/').unwrap_or(left.len());
             let rest = left.get(end + 1..).unwrap_or_default().to_vec();
             left.truncate(end);
             let word = std::mem::replace(&mut left, rest);
-            if word.is_empty() {
+            if word.is_empty() && !left.is_empty() {
                 continue;
             }
             let next = openat(&directory, &word[..], itself, Mode::empty())?;
             let status = fstat(&next)?;
-            owners.push(status.st_uid);
-            if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
+            let uid = owner_of(&next, &status)?;
+            let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
+            let in_place = |step: &Step| {
+                let is_shared = step.mode.intersects(Mode::WOTH | Mode::WGRP);
+                [0, ours].contains(&step.uid) && (!is_shared || step.mode.contains(Mode::SVTX))
+            };
+            let is_followed =
+                follows && is_link && [0, ours].contains(&uid) && steps.last().is_none_or(in_place);
+            if left.is_empty() && !is_followed {
+                let name = exec::c_string(OsStr::from_bytes(&word));
+                return Ok(Self { directory, name, end: next, end_owner: uid, steps });
+            }
+            let mode = if is_link { Mode::empty() } else { Mode::from_raw_mode(status.st_mode) };
+            steps.push(Step { uid, gid: status.st_gid, mode });
+            if !is_link {
                 directory = next;
                 continue;
             }
@@ -113,11 +152,8 @@ impl Way {
             if text.starts_with(b"/") {
                 directory = root()?;
             }
-            left = [&text[..], b"/", &left].concat();
+            left = if left.is_empty() { text } else { [&text[..], b"/", &left].concat() };
         }
-        let name = exec::c_string(path.file_name().unwrap_or_default());
-        let end = openat(&directory, &name, itself, Mode::empty())?;
-        Ok(Self { directory, name, end, owners })
     }
 
     /// Opens the file. A link is followed as it was when the way was gone; from there on the rights of its
@@ -131,6 +167,17 @@ impl Way {
         };
         files::open_file_at(&self.directory, OsStr::from_bytes(text.as_bytes()).as_ref(), flags)
     }
+}
+
+/// Whose a file is: on a FUSE filesystem of a user's, which says what it likes about owners, that user's.
+fn owner_of(file: &OwnedFd, status: &Stat) -> rustix::io::Result<u32> {
+    if fstatfs(file)?.f_type != FUSE_SUPER_MAGIC {
+        return Ok(status.st_uid);
+    }
+    let device = (major(status.st_dev), minor(status.st_dev));
+    let mounts = mountinfo::parse(&files::read_mountinfo()?);
+    let mount = mounts.iter().find(|mount| mount.device == device).ok_or(Errno::XDEV)?;
+    Ok(mount.user().filter(|&user| user != 0).unwrap_or(status.st_uid))
 }
 
 /// What a symbolic link that was opened itself leads to.
