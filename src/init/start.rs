@@ -22,7 +22,7 @@ use crate::init::life::run::run;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
 use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
-use crate::sys::{fd, signal};
+use crate::sys::{creds, fd, signal};
 use crate::world::{self, Machine};
 
 /// What a shell or another program asks for.
@@ -60,6 +60,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
     name_process();
     crate::log::init("vassal-init", &name_of(&inputs).to_string());
     if entry.is_none() {
+        creds::join_new_session_keyring();
         // A directory that was left open would keep the old root reachable from the jail. A command gets what
         // its starter has opened for it.
         fd::close_inherited();
@@ -157,6 +158,7 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
 pub fn from_emperor() -> Option<i32> {
     let number = std::env::var(LINK_VARIABLE).ok()?;
     let signals = signal::block_all();
+    creds::join_new_session_keyring();
     name_process();
     let link = match greeting::take_link(&number) {
         Ok(link) => link,

@@ -33,6 +33,14 @@ pub fn set_uid(uid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
+/// Leaves the session keyring for a new one (keyrings(7)): whoever has it possesses the keys in it, whatever
+/// its user. A kernel without keys, a filter or a quota that is used up is no reason not to start.
+pub fn join_new_session_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: an operation that takes a name, which may be null.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
+}
+
 /// Runs `work` with the rights that this user and group have on files (setfsuid(2)). Supplementary groups
 /// stay what they are: the caller has dropped its own. The capabilities that override rights on files are off
 /// meanwhile.

@@ -123,11 +123,18 @@ impl Inherited {
     }
 }
 
-/// In a child about to exec a program of the configuration's own (`exec://`): no signal is blocked or
-/// ignored.
+/// In a child about to exec: no signal is blocked or ignored, whatever this program was started with.
 pub fn set_defaults() {
-    // SAFETY: SIG_DFL is no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // The kernel's struct sigaction; all zero is SIG_DFL. The C library refuses its own real-time signals.
+    let default = [0_u64; 4];
+    for number in 1..=64 {
+        // SAFETY: a live struct of at least the kernel's size, and no place for the one before. SIGKILL and
+        // SIGSTOP are refused.
+        unsafe {
+            let (new, old) = (&raw const default, ptr::null_mut::<u64>());
+            libc::syscall(libc::SYS_rt_sigaction, number, new, old, size_of::<Mask>());
+        }
+    }
     set_mask(0);
 }
 

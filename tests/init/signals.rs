@@ -1,4 +1,5 @@
-//! What children inherit: exactly the signal mask and the dispositions that their starter had.
+//! What children inherit: from a shell exactly the signal mask and the dispositions that it had, under an
+//! emperor the defaults.
 
 use std::fs;
 
@@ -72,16 +73,24 @@ fn a_hook_has_those_of_the_shell() {
 }
 
 #[test]
-fn the_app_has_those_of_the_emperors_starter() {
+fn what_the_emperors_starter_ignored_or_blocked_is_not_ignored_by_apps_and_hooks() {
     sandboxed(|sandbox| {
-        sandbox.vassal("app", "command = sleep 1000\nstop-signal = QUIT");
+        let mut lines = String::from("command = sleep 1000\nstop-signal = QUIT\n");
+        lines += "exec-pre-app = exec cat /proc/self/status";
+        sandbox.vassal("app", &lines);
         for (index, starter) in STARTERS.into_iter().enumerate() {
             let mut program = sandbox.wrapped(starter.0, "emperor");
             program.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+            program.args(["--exec-as-emperor", "exec cat /proc/self/status"]);
             let emperor = sandbox.start(&format!("emperor-{index}"), program);
             let app = process::only("sleep").pid;
             let status = fs::read_to_string(format!("/proc/{app}/status")).unwrap();
-            assert_eq!(masks(&status), expected(starter, SHOW), "{starter:?}");
+            until("the hooks have shown theirs", || emperor.lines("SigCgt:").len() == 2);
+            let log = emperor.log();
+            let (first, second) = (log.find("SigBlk:").unwrap(), log.rfind("SigBlk:").unwrap());
+            for status in [&status, &log[first..], &log[second..]] {
+                assert_eq!(masks(status), [0; 3], "{starter:?}");
+            }
             emperor.stop();
         }
     });

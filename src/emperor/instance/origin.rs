@@ -8,7 +8,7 @@ use crate::emperor::core::saved::SavedOrigin;
 use crate::error::{Context, Result};
 use crate::log;
 use crate::protocol::LINK_VARIABLE;
-use crate::sys::signal::Inherited;
+use crate::sys::signal::{self, Inherited};
 use crate::world;
 
 /// The variable by which an upgrade names the memory file of the state to the new program.
@@ -70,5 +70,12 @@ impl Origin {
         let _ = rustix::process::setsid();
         let _ = setrlimit(Resource::Nofile, self.nofile);
         self.inherited.restore();
+    }
+
+    /// The same for a vassal or a command, with all signals as they are by default: whoever has started the
+    /// emperor, by nohup(1) or in the background of a script, meant the emperor by what it had ignored.
+    pub fn begin_anew(&self) {
+        self.restore();
+        signal::set_defaults();
     }
 }

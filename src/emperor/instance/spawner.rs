@@ -291,7 +291,7 @@ impl Spawner {
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
-        self.origin.restore();
+        self.origin.begin_anew();
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
         // The exec has failed. From here on allocating is fine: this is a full copy of a process with one
         // thread.
