@@ -7,5 +7,6 @@
 mod common;
 
 mod documents;
+mod links;
 mod recipes;
 mod tutorial;

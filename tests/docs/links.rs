@@ -1,0 +1,82 @@
+//! What a document points to is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The documents: those at the top level, and below `docs`.
+fn documents() -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut directories = vec![root().join("docs")];
+    let mut entries: Vec<_> = fs::read_dir(root()).unwrap().collect();
+    while let Some(directory) = directories.pop() {
+        entries.extend(fs::read_dir(directory).unwrap());
+        for entry in std::mem::take(&mut entries) {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                Some(extension) if extension == "md" => all.push(path),
+                _ if path.is_dir() && path.starts_with(root().join("docs")) => directories.push(path),
+                _ => {}
+            }
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A document without what stands in its blocks of code.
+fn prose(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut is_code = false;
+    let is_prose = |line: &&str| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code && !line.starts_with("    ")
+    };
+    text.lines().filter(is_prose).map(|line| format!("{line}\n")).collect()
+}
+
+/// The targets of the links in a document: `[text](target)`.
+fn links(path: &Path) -> Vec<String> {
+    let text = prose(path);
+    text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
+}
+
+/// The anchors of a document's headings, as web pages of repositories make them.
+fn anchors(path: &Path) -> Vec<String> {
+    let headings = prose(path);
+    let headings = headings.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        words.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_to_what_is_there() {
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for document in documents() {
+        for link in links(&document) {
+            count += 1;
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => document.clone(),
+                file => document.with_file_name(file),
+            };
+            let is_there =
+                target.exists() && (anchor.is_empty() || anchors(&target).contains(&anchor.into()));
+            if !is_there {
+                missing.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(count > 30, "only {count} links were found");
+}
