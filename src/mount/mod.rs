@@ -6,3 +6,4 @@ pub mod fusectl;
 pub mod mountinfo;
 pub mod ops;
 pub mod request;
+pub mod safe_proc;

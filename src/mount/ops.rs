@@ -45,7 +45,7 @@ impl Walk {
     ///
     /// Below the coming root, links are followed as they will be seen from inside it. While the old root can
     /// be reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
-    fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
+    pub(super) fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
         // Otherwise another spelling of a path below the new root would be trusted.
         let target = lexical(target);
         let target = target.as_path();
@@ -155,7 +155,7 @@ fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result
     attach(&tree, target).context("bind to", mount.target.display())
 }
 
-fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
+pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", target, c"", flags)
 }

@@ -53,6 +53,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("pivot_root", "/n /n/o"),
     ("privileged-binary-patch", "y"),
     ("privileged-binary-patch-arg", "y z"),
+    ("proc", "safe"),
     ("reload-signal", "HUP"),
     ("reuse-port", "true"),
     ("seccomp", "default"),

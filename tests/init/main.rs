@@ -21,6 +21,7 @@ mod mounts;
 mod personalities;
 mod program;
 mod reaping;
+mod safe_proc;
 mod seccomp;
 mod signals;
 mod stop;

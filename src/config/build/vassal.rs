@@ -1,6 +1,7 @@
 //! Expanded options → [`VassalPlan`].
 
 use std::ffi::OsString;
+use std::rc::Rc;
 
 use super::listen;
 use super::settings::{emperor_key, strict, unknown};
@@ -13,7 +14,7 @@ use crate::config::keys::row::Read;
 use crate::config::keys::sockets::{self, Common};
 use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
-use crate::config::plan::{App, Listen, Located, Location, Phase, Privileges, VassalPlan};
+use crate::config::plan::{Action, App, Hook, Listen, Located, Location, Phase, Privileges, VassalPlan};
 use crate::config::setting::{Setting, State};
 
 /// The keys that make another program the app.
@@ -109,7 +110,12 @@ pub(crate) fn plan(
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
-    let VassalDraft { mut plan, program, binary, sockets, addresses } = draft;
+    let VassalDraft { mut plan, program, binary, sockets, safe_proc, addresses } = draft;
+    if let Some(Located { value: true, key, at }) = safe_proc {
+        // Behind whatever mounts a /proc.
+        let place = plan.hooks.partition_point(|hook| hook.phase <= Phase::AsRoot);
+        plan.hooks.insert(place, safe_proc_hook(key, at));
+    }
     plan.listen = addresses.into_iter().map(|address| listen::listen(&sockets, address)).collect();
     if let Some(argv) = command {
         plan.app = App::Program { argv: argv.to_vec(), privileged: false };
@@ -127,6 +133,11 @@ pub(crate) fn plan(
         plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
     }
     plan
+}
+
+fn safe_proc_hook(key: Rc<str>, at: Location) -> Hook {
+    let source = Located { value: "proc = safe".to_owned(), key, at };
+    Hook { phase: Phase::AsRoot, action: Action::SafeProc, tolerant: false, private: false, source }
 }
 
 /// The kernel takes a filter of system calls from a process that cannot gain privileges. A command has not

@@ -16,6 +16,8 @@ pub(crate) struct VassalDraft {
     pub binary: Option<Located<OsString>>,
     /// The settings of all sockets.
     pub sockets: Common,
+    /// Whether `/proc` is to be a safe one.
+    pub safe_proc: Option<Located<bool>>,
     /// The addresses to listen at.
     pub addresses: Vec<Located<Address>>,
 }

@@ -134,6 +134,11 @@ static OF_VASSALS: Table = table![
         Both as seen before the change, PUT_OLD at or beneath NEW_ROOT. umount-as-root can then drop the \
         old root.",
         PIVOT_ROOT, |to, it| it.set_located(&mut to.plan.jail.pivot_root, values::pivot_root)),
+    key(Jail, "proc", Value("POLICY"), "safe: a /proc that changes nothing (default: full)\n\
+        For an app that is root in its jail: sys, irq, bus, fs and sysrq-trigger are read-only, and secrets \
+        as kcore and keys are empty, as runc has it, in what is mounted at /proc when as-root is over.",
+        fresh("proc", |old, new| has_safe_proc(old) != has_safe_proc(new)),
+        |to, it| it.set_located(&mut to.safe_proc, safe_proc)),
     key(Jail, "unshare", Value("LIST"), "make namespaces where no emperor made them\n\
         A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas.",
         fresh("unshare", |old, new| old.jail.unshare != new.jail.unshare),
@@ -319,6 +324,19 @@ fn capabilities(to: &mut VassalDraft, it: &mut Reader<'_>) {
         let located = numbers.into_iter().map(|number| it.setting.locate(number));
         to.plan.privileges.capabilities = located.collect();
     }
+}
+
+/// `safe` or `full`.
+fn safe_proc(text: &[u8]) -> Parsed<bool> {
+    match text {
+        b"safe" => Ok(true),
+        b"full" => Ok(false),
+        _ => Err(format!("{} is neither safe nor full", values::quoted(text))),
+    }
+}
+
+fn has_safe_proc(plan: &VassalPlan) -> bool {
+    plan.hooks.iter().any(|hook| hook.action == Action::SafeProc)
 }
 
 fn cgroup_option(to: &mut VassalDraft, it: &mut Reader<'_>) {

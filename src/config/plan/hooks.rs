@@ -125,6 +125,8 @@ pub enum Action {
     },
     /// Ends the vassal with this status.
     Exit(i32),
+    /// Makes what belongs to the machine read-only in `/proc`, or takes it away. Its key is `proc = safe`.
+    SafeProc,
 }
 
 /// What an action touches, as far as a tenant's symbolic link could lead root to something else; with the
@@ -160,7 +162,7 @@ impl Action {
             Self::Unlink(path) => Entry("unlink", path),
             Self::Chdir(path) => Directory("chdir", path),
             Self::Chroot(path) => Directory("chroot", path),
-            Self::Mount(_) | Self::Umount(_) => Mountpoint,
+            Self::Mount(_) | Self::Umount(_) | Self::SafeProc => Mountpoint,
             Self::Print(_) | Self::Putenv(..) | Self::Hostname(_) | Self::Umask(_) | Self::Exit(_) => Nothing,
             // The check cannot see what a command does.
             Self::Exec(_) => Nothing,

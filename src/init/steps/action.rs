@@ -13,6 +13,7 @@ use crate::accounts::Accounts;
 use crate::config::plan::{Action, Id, Touched, WaitKind};
 use crate::error::{Context, Error, Result};
 use crate::mount::ops::{self, Walk};
+use crate::mount::safe_proc;
 use crate::sys::exec::c_string;
 use crate::sys::fd::write_all;
 
@@ -33,6 +34,7 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
         Action::Umount(umount) => return ops::umount(umount, walk),
+        Action::SafeProc => return safe_proc::protect(walk),
         Action::Write { path, text, append } => return write(path, text, *append),
         Action::WriteFifo { path, text, wait } => return write_fifo(path, text, *wait),
         Action::Chown { path, user, group } => return chown(path, user, group.as_ref()),

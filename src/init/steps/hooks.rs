@@ -159,6 +159,10 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             may_enter(events, jail, plan, hook)?;
             root::change(events, jail, plan, "chroot", path)?;
         }
+        Action::SafeProc => {
+            needs_own_mounts(jail, "proc = safe")?;
+            run_action(events, jail, plan, hook)?;
+        }
         Action::Umask(mask) => jail.set_umask(*mask),
         Action::Exit(status) => return Err(Trouble::Exit(*status)),
         Action::Mount(_)
@@ -182,6 +186,16 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
     Ok(())
 }
 
+/// Refuses what would show in the mounts of the host.
+fn needs_own_mounts(jail: &Jail, what: &str) -> Result<()> {
+    if jail.has_namespace(libc::CLONE_NEWNS) {
+        return Ok(());
+    }
+    let reason = "needs a mount namespace (unshare = fs, or fs in emperor-use-clone): without one \
+                  it changes the host's mounts";
+    Err(Error::new("use", what, reason))
+}
+
 /// A child for a command of a hook, confined as the app is where the plan says so.
 fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
     let as_user = phase >= Phase::AsUser;
@@ -200,7 +214,7 @@ fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'
 /// Performs an action in a child, since a process that touches a filesystem can hang with it. Where no
 /// filesystem can hang, PID 1 mounts by itself: a process for each mount would be most of the cost.
 fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
-    let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_));
+    let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_) | Action::SafeProc);
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail) {
         return Ok(action::perform(&hook.action, &jail.walk)?);
     }

@@ -1,0 +1,66 @@
+//! `proc = safe`: a `/proc` by which root in a jail cannot change the machine, nor read its secrets.
+//!
+//! What belongs to the machine asks for the user id of root, and for no capability. The lists are those of
+//! runc's default specification.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::ops::{Walk, attach, detached};
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{Attributes, set_attributes};
+
+const PROC: &str = "/proc";
+/// What is mounted over a file that is to be empty.
+const NULL: &str = "/dev/null";
+
+const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// An empty file, or an empty directory, is mounted over these.
+const MASKED: &[&str] =
+    &["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+
+/// Makes the procfs at `/proc` a safe one, in the mount namespace of this process.
+///
+/// # Errors
+/// No procfs is there, or the mount that failed.
+pub fn protect(walk: &Walk) -> Result<()> {
+    let proc = walk.open("proc = safe", Path::new(PROC))?;
+    if fstatfs(&proc).context("look at", PROC)?.f_type != PROC_SUPER_MAGIC {
+        let reason =
+            "no procfs is mounted there: write 'mount-as-root = proc none /proc nosuid,nodev,noexec'";
+        return Err(Error::new("proc = safe:", PROC, reason));
+    }
+    let null = walk.open("proc = safe", Path::new(NULL))?;
+    let read_only = READ_ONLY.iter().map(|name| (name, false));
+    for (name, is_masked) in read_only.chain(MASKED.iter().map(|name| (name, true))) {
+        protect_entry(proc.as_fd(), null.as_fd(), name, is_masked).context("proc = safe: /proc", name)?;
+    }
+    Ok(())
+}
+
+/// An entry that this kernel does not have needs no protection.
+fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entry = match openat(proc, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        entry => entry?,
+    };
+    let is_directory = FileType::from_raw_mode(fstat(&entry)?.st_mode) == FileType::Directory;
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let cover = match (is_masked, is_directory) {
+        (false, _) => open_tree(&entry, c"", copy)?,
+        (true, false) => open_tree(null, c"", copy)?,
+        (true, true) => detached("tmpfs")?,
+    };
+    let set =
+        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    set_attributes(&cover, true, Attributes { set, ..Attributes::default() })?;
+    attach(&cover, &entry)
+}
