@@ -24,6 +24,7 @@ complete -c emperor -l emperor-pidfile -r -F -d 'write the emperor\'s pid to a f
 complete -c emperor -l emperor-required-heartbeat -x -d 'longest time between heartbeats (default: 30)'
 complete -c emperor -l emperor-stats -x -d 'serve uWSGI\'s stats, JSON, at ADDRESS'
 complete -c emperor -l emperor-stats-server -x -d 'the same as emperor-stats'
+complete -c emperor -l emperor-stop-timeout -x -d 'longest time a vassal may take to stop'
 complete -c emperor -l emperor-throttle -x -d 'first delay; doubles each time (default: 1000)'
 complete -c emperor -l emperor-tyrant -d 'run each vassal as the owner of its file'
 complete -c emperor -l emperor-tyrant-initgroups -d 'with that user\'s supplementary groups'

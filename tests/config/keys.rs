@@ -105,6 +105,7 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("emperor-required-heartbeat", "7"),
     ("emperor-stats", "/s"),
     ("emperor-stats-server", "/s"),
+    ("emperor-stop-timeout", "7"),
     ("emperor-throttle", "7"),
     ("emperor-tyrant", "true"),
     ("emperor-tyrant-initgroups", "true"),

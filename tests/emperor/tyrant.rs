@@ -298,6 +298,23 @@ fn a_policy_is_never_read_from_a_users_directory() {
 }
 
 #[test]
+fn no_user_decides_how_long_the_emperor_may_not_end() {
+    sandboxed(|sandbox| {
+        let lines = "stop-timeout = 50h\ncommand = sh -c 'trap : TERM; echo up; while :; do sleep 1; done'";
+        vassal(sandbox, "a", (OWNER, OWNER), lines);
+        vassal(sandbox, "b", (OWNER, OWNER), lines);
+        let emperor = tyrant(sandbox, &["--emperor-stop-timeout", "1"]);
+        emperor.wait_for_nth(2, "up");
+        // Also where its file is gone, and at the end.
+        fs::remove_file(vassal_path("b")).unwrap();
+        emperor.wait_for("emperor: b: not gone ");
+        process::signal(emperor.pid(), Signal::TERM);
+        emperor.wait_for("emperor: a: not gone ");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn no_command_is_run_for_what_a_file_says() {
     sandboxed(|sandbox| {
         vassal(sandbox, "a", (OWNER, OWNER), "env = WHO=@(exec://id -u)\ncommand = sleep 1000");

@@ -181,6 +181,9 @@ static OF_EMPERORS: Table = table![
         An app that has stopped giving them is restarted. Only after its first one: by uWSGI's heartbeat, \
         or WATCHDOG=1 to NOTIFY_SOCKET. Given here, it is also in the app's WATCHDOG_USEC.",
         |to, it| it.set_some(&mut to.plan.vassals.heartbeat, seconds)),
+    key(Timing, "emperor-stop-timeout", Value("TIME"), "longest time a vassal may take to stop\n\
+        Whatever its own stop-timeout is; SIGKILL follows. With emperor-tyrant 60s unless it is given.",
+        |to, it| it.set_some(&mut to.plan.vassals.stop_timeout, values::duration)),
     key(Timing, "emperor-throttle", Value("MILLISECONDS"), "first delay; doubles each time (default: 1000)\n\
         Between the end of an instance that failed and the next one.",
         |to, it| it.set(&mut to.plan.throttle, milliseconds)),

@@ -76,6 +76,8 @@ pub struct VassalsPlan {
     /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that
     /// was said.
     pub heartbeat: Option<Duration>,
+    /// The longest time to stop that a vassal is granted (`emperor-stop-timeout`), if that was said.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// The cgroups of an emperor's vassals.

@@ -42,6 +42,8 @@ pub struct Rules {
     pub backoff: Backoff,
     /// How long an app that has given a heartbeat may go without one.
     pub heartbeat: Duration,
+    /// The longest time to stop that is granted to an instance.
+    pub stop_timeout: Duration,
     /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In
     /// tyrant mode a file is only read with the rights of its owner.
     pub checks_config: bool,

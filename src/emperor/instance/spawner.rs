@@ -69,11 +69,15 @@ pub struct Spawner {
     removals: Rc<Removals>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
+    stop_timeout: Duration,
     origin: Rc<Origin>,
 }
 
 /// uWSGI's own default for `emperor-required-heartbeat`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How long a user's vassal may put off the end of the emperor.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Spawner {
     /// What `plan` says of instances.
@@ -115,6 +119,10 @@ impl Spawner {
             removals: Rc::default(),
             environment,
             heartbeat: vassals.heartbeat.unwrap_or(HEARTBEAT),
+            stop_timeout: vassals.stop_timeout.unwrap_or(match plan.tyrant {
+                Some(_) => STOP_TIMEOUT,
+                None => Duration::MAX,
+            }),
             origin,
         })
     }
@@ -122,6 +130,11 @@ impl Spawner {
     /// How long an app that has given a heartbeat may go without one.
     pub fn heartbeat(&self) -> Duration {
         self.heartbeat
+    }
+
+    /// The longest time to stop that is granted to an instance.
+    pub fn stop_timeout(&self) -> Duration {
+        self.stop_timeout
     }
 
     /// The cgroups that are to be removed.

@@ -50,7 +50,12 @@ impl Supervisor {
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
     pub fn new(spawner: Spawner, commands: Commands, questions: Questions, backoff: Backoff) -> Result<Self> {
-        let rules = Rules { backoff, heartbeat: spawner.heartbeat(), checks_config: !spawner.is_tyrant() };
+        let rules = Rules {
+            backoff,
+            heartbeat: spawner.heartbeat(),
+            stop_timeout: spawner.stop_timeout(),
+            checks_config: !spawner.is_tyrant(),
+        };
         Ok(Self {
             registry: Registry::new(rules),
             handles: Handles::new()?,

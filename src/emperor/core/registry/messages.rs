@@ -22,7 +22,10 @@ impl Registry {
                 }
                 self.step(file, Input::Running, now);
             }
-            FromVassal::Stopping(within) => self.step(file, Input::Leaving(within), now),
+            FromVassal::Stopping(within) => {
+                let within = within.min(self.rules.stop_timeout);
+                self.step(file, Input::Leaving(within), now);
+            }
             FromVassal::Exiting(reason) => process.exit_reason = Some(reason),
             FromVassal::Announced(announcement) => self.announced(file, announcement, now),
             FromVassal::Reloading(within) => {

@@ -23,6 +23,7 @@ impl Story {
         let rules = Rules {
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
             heartbeat: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(60),
             checks_config: true,
         };
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
@@ -411,6 +412,20 @@ fn a_vassal_on_demand_is_created_for_the_first_client() {
         story.event("a", Event::Address { why: "file changed".to_owned(), address: Err(failed("it")) });
     assert_eq!(effects[0], "a| do it: no luck: not on demand");
     assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+}
+
+#[test]
+fn no_vassal_puts_off_the_end_for_longer_than_the_emperor_grants() {
+    let mut story = Story::new();
+    for (name, seconds, last) in [("a", 180_000, 61), ("b", 3, 4)] {
+        story.run(name);
+        story.registry.end(false, story.now);
+        assert!(story.effects().contains(&format!("{name}: AskToStop")));
+        assert_eq!(story.said(name, FromVassal::Stopping(Duration::from_secs(seconds))), [""; 0]);
+        assert_eq!(story.pass(last - 1), [""; 0], "{name}");
+        assert!(story.pass(1).contains(&format!("{name}: Kill")), "{name}");
+        story.died(name);
+    }
 }
 
 #[test]
