@@ -1,4 +1,4 @@
-// What a static PIE needs beside musl: its first instructions, which relocate it, and an unwinder that is never used.
+// What a static PIE needs beside musl: its first instructions, which relocate it.
 //
 // musl has the first (rcrt1.o), but only since 1.2.4 one that knows packed relocations (DT_RELR), which are 21 kB shorter.
 // scripts/build compiles this file for the binaries for which it compiles std.
@@ -45,7 +45,3 @@ __attribute__((visibility("hidden"), used)) _Noreturn void start_in_c(long *stac
     }
     __libc_start_main(main, (int)*stack, (char **)(stack + 1), NULL, NULL, NULL);
 }
-
-// std asks for a backtrace in its own report of a panic, in whose place is ours (src/log.rs).
-int _Unwind_Backtrace(void *trace, void *argument) { return 5; }
-size_t _Unwind_GetIP(void *context) { return 0; }

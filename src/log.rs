@@ -18,7 +18,7 @@ use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2};
 
 use crate::json::Json;
 use crate::sys::fd::write_all;
-use crate::sys::{memory, signal};
+use crate::sys::{memory, signal, trap};
 
 /// The environment variable that makes both programs log JSON, when its value is `json`.
 pub const VARIABLE: &str = "VASSAL_LOG";
@@ -142,23 +142,29 @@ impl fmt::Write for Fixed {
 }
 
 /// From now on a wait for memory is a line of the log; and so is a panic, which then ends this process by
-/// SIGABRT. A build that keeps the file and the line of the source (scripts/build leaves them out) tells
-/// those, too.
+/// SIGABRT. In a build by scripts/build a panic is a trap, of which the line tells the address in the program
+/// file; in other builds it has its message.
 pub fn report_failures() {
     memory::report_with(line_without_memory);
+    trap::catch(|address| {
+        last_line(format_args!("panic at {address:#x}: {MISTAKE}"));
+        signal::abort()
+    });
+    if cfg!(panic = "immediate-abort") {
+        return;
+    }
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text =
             text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-        const MISTAKE: &str = "this is a mistake in the program, which aborts";
-        match panic.location().filter(|place| place.line() > 0) {
-            Some(place) => last_line(format_args!("panic at {place}: {text}; {MISTAKE}")),
-            None => last_line(format_args!("panic: {text}; {MISTAKE}")),
-        }
+        let place = panic.location().map_or(String::new(), ToString::to_string);
+        last_line(format_args!("panic at {place}: {MISTAKE}: {text}"));
         signal::abort()
     }));
 }
+
+const MISTAKE: &str = "this is a mistake in the program, which aborts";
 
 /// Writes one line behind those that are kept. It waits a short time for room, since no line comes later.
 fn last_line(message: fmt::Arguments<'_>) {

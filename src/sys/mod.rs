@@ -16,3 +16,4 @@ pub mod signal;
 pub mod spawn;
 pub mod start;
 pub mod terminal;
+pub mod trap;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::clone::last_errno;
+use super::trap;
 
 /// Whether SIGPIPE was ignored when this program was started.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -28,13 +29,14 @@ pub struct Inherited {
     ignores_children: bool,
 }
 
-/// Blocks every signal that can be blocked and returns what was set before.
+/// Blocks every signal but that of a trap, and returns what was set before.
 ///
 /// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their
 /// status would be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send
-/// them; a fault of our own ends us all the same, since the kernel does not let a process block that.
+/// them; a fault of our own ends us all the same, since the kernel does not let a process block that. A trap
+/// has a handler, which blocks its signal once somebody sends it.
 pub fn block_all() -> Inherited {
-    let mask = set_mask(EVERY_SIGNAL);
+    let mask = set_mask(BLOCKED);
     // SAFETY: SIG_DFL is no handler.
     let ignores_children = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN };
     Inherited { mask, ignores_children }
@@ -48,6 +50,7 @@ pub fn set_own_dispositions() {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
+    trap::set_handler();
 }
 
 /// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the
@@ -56,6 +59,8 @@ pub fn set_own_dispositions() {
 type Mask = u64;
 
 const EVERY_SIGNAL: Mask = Mask::MAX;
+/// What is blocked while this program runs.
+const BLOCKED: Mask = EVERY_SIGNAL & !(1 << (trap::SIGNAL - 1));
 
 /// Sets the mask of this thread and returns what it was (rt_sigprocmask(2)).
 fn set_mask(mask: Mask) -> Mask {
@@ -120,6 +125,7 @@ impl Inherited {
             libc::signal(libc::SIGPIPE, disposition(SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed)));
             libc::signal(libc::SIGCHLD, disposition(self.ignores_children));
         }
+        trap::restore();
     }
 }
 
@@ -222,8 +228,8 @@ pub fn is_pending(number: i32) -> bool {
 
 /// Lets a pending signal take effect on this process, as SIGTSTP stops it, and blocks the signal again.
 pub fn let_through(number: i32) {
-    set_mask(EVERY_SIGNAL & !(1 << (number - 1)));
-    set_mask(EVERY_SIGNAL);
+    set_mask(BLOCKED & !(1 << (number - 1)));
+    set_mask(BLOCKED);
 }
 
 impl SignalFd {

@@ -18,7 +18,11 @@ const STARTERS: [Starter; 5] = [
     (&["env", "--ignore-signal=PIPE"], 0, 1 << 12),
     (&["env", "--block-signal=INT"], 1 << 1, 0),
     (&["env", "--ignore-signal=CHLD"], 0, 1 << 16),
-    (&["env", "--ignore-signal=PIPE,HUP", "--block-signal=INT,TERM,CHLD"], 0x1_4002, 1 << 12 | 1),
+    (
+        &["env", "--ignore-signal=PIPE,HUP,ILL", "--block-signal=INT,TERM,CHLD"],
+        0x1_4002,
+        1 << 12 | 1 << 3 | 1,
+    ),
 ];
 
 /// Of a log that holds /proc/PID/status: blocked, ignored and caught signals.
