@@ -25,6 +25,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
     }
     match cli::parse(&EMPEROR, words, config::check_emperor) {
         Ok((inputs, _no_command)) => {
+            fd::make_terminals_write_only();
             let inherited = signal::block_all();
             log::init("emperor", "");
             emperor::run(&inputs, inherited)

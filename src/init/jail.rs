@@ -6,15 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::config::plan::{Action, Phase, VassalPlan};
 use crate::error::Context;
-use crate::error::Error;
 use crate::error::Result;
+use crate::error::{Described, Error};
 use crate::identity::Identity;
 use crate::init::child::environment::{self, Environment};
 use crate::init::child::launch::{Launch, Workdir};
+use crate::init::child::seccomp::NO_TYPING;
 use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
 use crate::log;
@@ -22,7 +24,7 @@ use crate::mount::mountinfo::Mount;
 use crate::mount::ops::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
-use crate::sys::seccomp::Instruction;
+use crate::sys::seccomp::{self, Instruction};
 use crate::sys::{fd, signal};
 
 /// The surroundings of the vassal's processes.
@@ -55,6 +57,8 @@ pub struct Jail {
     pub(in crate::init) owner: Option<FileOwner>,
     /// The cgroup that the emperor has made; empty for none.
     pub(in crate::init) cgroup: PathBuf,
+    /// Whether the vassal is on its starter's terminal.
+    pub(in crate::init) is_on_terminal: bool,
     /// The filter of the app's system calls.
     pub(in crate::init) filter: Option<Vec<Instruction>>,
     /// Signal mask and dispositions for the app.
@@ -172,6 +176,33 @@ impl Jail {
         self.workdir.change(path);
     }
 
+    /// Keeps what may do less than our starter from typing into the starter's terminal: the shell there would
+    /// execute it. Hooks have sessions of their own, without a terminal.
+    pub fn forbid_typing(&mut self, plan: &VassalPlan, identity: &Identity) {
+        let is_less = !identity.is_ours()
+            || plan.privileges.dropped() != 0
+            || self.namespaces != 0
+            || plan.jail.new_root().is_some();
+        if !self.is_on_terminal || !is_less {
+            return;
+        }
+        match seccomp::install(&NO_TYPING) {
+            Ok(()) => {}
+            // The app can, since it is to have no_new_privs.
+            Err(Errno::ACCESS) if plan.privileges.no_new_privs && !plan.app.is_privileged() => {
+                self.filter.get_or_insert_with(|| NO_TYPING.to_vec());
+            }
+            // Without a process that has started us no shell comes after us, as in a container.
+            Err(_) if self.started.is_init() => {}
+            Err(errno) => {
+                let why = Described(errno);
+                log!(
+                    "the app can type into this terminal, as a shell's input: {why}; no-new-privs prevents it"
+                );
+            }
+        }
+    }
+
     /// Notes the working directory at the privilege drop.
     pub fn note_workdir(&mut self) {
         self.jail_workdir = self.workdir.clone();
@@ -224,8 +255,8 @@ impl Jail {
         rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
     }
 
-    /// A child for a command of a hook, as the app's user or with the identity of PID 1. It leads a process
-    /// group and has only the standard descriptors.
+    /// A child for a command of a hook, as the app's user or with the identity of PID 1. It leads a
+    /// session and has only the standard descriptors.
     pub fn helper(&self, as_user: bool) -> Launch<'_> {
         Launch {
             identity: self.identity.as_ref().filter(|_| as_user),
@@ -234,7 +265,7 @@ impl Jail {
             environment: &self.environment,
             is_named: false,
             umask: self.umask,
-            own_group: true,
+            own_session: true,
             dies_with_us: false,
             stand: None,
             unexecutable: None,

@@ -12,6 +12,7 @@ use crate::config::cmdline::entrypoint::{Entrypoint, Orphans};
 use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error};
 use crate::init::child::environment::Environment;
+use crate::init::child::foreground::Terminal;
 use crate::init::child::launch::Workdir;
 use crate::init::child::listen_fds::Socket;
 use crate::init::child::notices::{self, WARNINGS};
@@ -85,6 +86,9 @@ impl Vassal {
         let workdir = Workdir::Inherited(start.cwd().to_owned());
         let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now());
         let is_command = setup.entry.is_some();
+        // An emperor's vassals lead sessions of their own.
+        let is_alone = matches!(setup.inherited, Some(fd::Inherited::All));
+        let is_on_terminal = setup.link.is_none() && !is_alone && Terminal::is_there();
         let mut vassal = Self {
             events: EventLoop::new(setup.entry, setup.link, mountpoints),
             jail: Jail {
@@ -94,6 +98,7 @@ impl Vassal {
                 owner: setup.owner,
                 cgroup: setup.cgroup,
                 signals: setup.signals,
+                is_on_terminal,
                 filter: None,
                 environment: Environment::default(),
                 started: setup.started,

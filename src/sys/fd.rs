@@ -196,6 +196,23 @@ pub fn fill_standard(is_ours: bool) {
     }
 }
 
+/// Opens the terminals anew that are standard output or error, to be written to alone: who inherits them is
+/// not to read what is typed there. One that cannot be opened again is of somebody else, and left as it is.
+pub fn make_terminals_write_only() {
+    for number in 1..3 {
+        // SAFETY: a number, for which this asks the kernel.
+        if unsafe { libc::isatty(number) } == 1
+            && let Ok(output) = rustix::fs::open(
+                format!("/proc/self/fd/{number}"),
+                OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        {
+            let _ = place(output, number);
+        }
+    }
+}
+
 /// Writes all of `text`.
 ///
 /// # Errors

@@ -319,3 +319,87 @@ fn the_end_of_input_is_the_commands() {
         );
     });
 }
+
+/// Tries to type into each terminal that it finds, also by a request with more bits than the kernel looks at;
+/// and to get one for its session.
+const TYPING: &str = r#"
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+places = [0, 1, 2] + ([] if sys.argv[1:] else [os.open("/dev/tty", os.O_RDWR)])
+for place in places:
+    for request in (0x5412, 0x1_0000_5412, 0x541c):
+        done = libc.syscall(NUMBER, place, ctypes.c_ulong(request), ctypes.c_char_p(b"X"))
+        assert done == -1, f"{place} {request:x}: typed"
+        if os.isatty(place) and request != 0x541c:
+            assert ctypes.get_errno() == errno.EPERM, os.strerror(ctypes.get_errno())
+if len(sys.argv) > 1:
+    assert not os.path.exists("/dev/tty") or libc.open(b"/dev/tty", 2) == -1, "a terminal"
+os.write(1, b"nothing " + b"typed\n")
+"#;
+
+#[test]
+fn an_app_of_another_user_cannot_type_into_roots_terminal() {
+    sandboxed(|sandbox| {
+        let script = TYPING.replace("NUMBER", &libc::SYS_ioctl.to_string());
+        let script = sandbox.file("typing.py", &script);
+        let typing = format!("python3 {}", script.display());
+        let user = "uid = user001\ncommand = ";
+        sandbox.ini("app", &format!("{user}{typing}"));
+        sandbox.ini("free", &format!("no-new-privs = false\n{user}{typing}"));
+        sandbox.ini("hook", &format!("exec-as-user = {typing} hook\n{user}true"));
+        sandbox.ini("root", &format!("cap-drop = all\ncommand = {typing}"));
+        let weak = "setpriv --bounding-set -sys_admin --inh-caps -sys_admin";
+        for line in [
+            format!("INIT --user user001 -- {typing}"),
+            format!("INIT --unshare fs,pid --user user001 -- {typing}"),
+            format!("INIT --cap-drop all -- {typing}"),
+            format!("{weak} INIT --user user001 --no-new-privs -- {typing}"),
+            "INIT --unshare fs,pid /run/scratch/app.ini".into(),
+            "INIT /run/scratch/free.ini".into(),
+            "INIT /run/scratch/hook.ini".into(),
+            format!("{weak} INIT /run/scratch/hook.ini"),
+            "INIT --unshare fs,pid /run/scratch/root.ini".into(),
+        ] {
+            let line = format!(r"{line}; echo status $?\r");
+            in_shell(sandbox, &["vassal-init"], &[&line, "?nothing typed", "?status 0\r"]);
+        }
+    });
+}
+
+#[test]
+fn a_command_of_another_user_is_a_job_like_any_other() {
+    sandboxed(|sandbox| {
+        let line = r"INIT --user user001 -- python3 /run/scratch/job\r";
+        let steps = [line, RUNS, CTRL_Z, "?Stopped", PROMPT, r"fg\r", "?goes on\r", CTRL_C, PROMPT, STATUS];
+        in_shell(sandbox, &["vassal-init"], &[&steps[..], &["?status 130\r"]].concat());
+    });
+}
+
+#[test]
+fn a_vassal_cannot_read_what_is_typed_at_the_terminal_of_its_emperor() {
+    sandboxed(|sandbox| {
+        let app = sandbox.file("reading.py", READING);
+        let vassals = sandbox.path("vassals");
+        std::fs::create_dir(&vassals).unwrap();
+        std::fs::write(
+            vassals.join("app.ini"),
+            format!("[uwsgi]\nuid = user001\ncommand = python3 {}\n", app.display()),
+        )
+        .unwrap();
+        let emperor = sandbox.program("emperor").get_program().display().to_string();
+        let line = format!(r"{emperor} --emperor {} & \r", vassals.display());
+        let steps = [PROMPT, &line, "?1: not open for reading\r", "?2: not open for reading\r"];
+        let end = [r"kill $!; wait; exit 7\r"];
+        assert_eq!(on_terminal(SHELL, &[&steps[..], &end].concat()), 7);
+    });
+}
+
+/// Tries to read from its standard output and error, and waits.
+const READING: &str = r#"
+import fcntl, os, time
+for place in (1, 2):
+    assert os.isatty(place)
+    mode = fcntl.fcntl(place, fcntl.F_GETFL) & os.O_ACCMODE
+    os.write(1, b"%d: %s for reading\n" % (place, b"not open" if mode == os.O_WRONLY else b"open"))
+time.sleep(1000)
+"#;

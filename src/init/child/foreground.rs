@@ -18,6 +18,11 @@ impl Terminal {
         Self(open("/dev/tty", flags, Mode::empty()).ok())
     }
 
+    /// Whether there is one.
+    pub fn is_there() -> bool {
+        terminal::foreground(Self::open()).is_ok()
+    }
+
     /// Brings the group `next` to the foreground if the group `now` is there. Errors mean that there is
     /// nothing to do: no terminal (ENOTTY, ENXIO, EBADF), not ours (EPERM), hung up (EIO).
     pub fn hand_over(&self, now: i32, next: i32) {

@@ -74,8 +74,8 @@ pub struct Launch<'a> {
     pub is_named: bool,
     /// File mode creation mask, `None` to keep ours.
     pub umask: Option<u32>,
-    /// Whether it leads a process group of its own, so that it can be ended with all it started.
-    pub own_group: bool,
+    /// Whether it leads a session of its own, without a terminal: all it started can be ended with it.
+    pub own_session: bool,
     /// Whether the kernel kills it when PID 1 dies. In a pid namespace of its own PID 1 takes everything
     /// along anyway.
     pub dies_with_us: bool,
@@ -149,7 +149,7 @@ impl Launch<'_> {
             && self.passed.is_empty()
             && self.sockets.is_empty()
             && self.resources.is_none_or(|plan| *plan == ResourcePlan::default())
-            && !self.own_group
+            && !self.own_session
             && !self.dies_with_us
             && self.filter.is_none()
     }
@@ -207,14 +207,7 @@ impl Launch<'_> {
         }
         let parent = rustix::process::getpid();
         match clone3(0).context("start", name.display())? {
-            Side::Parent(child) => {
-                if self.own_group {
-                    // Also here, as the group may have to be killed before the child creates it. EACCES means
-                    // that it has.
-                    let _ = rustix::process::setpgid(Some(child.pid), Some(child.pid));
-                }
-                Ok(Launched { pid: child.pid, report: Report::Pipe(report) })
-            }
+            Side::Parent(child) => Ok(Launched { pid: child.pid, report: Report::Pipe(report) }),
             Side::Child => {
                 let (status, message) = match self.prepare(parent).and_then(|()| life()) {
                     Ok(said) if said.is_empty() => (0, Vec::new()),
@@ -231,9 +224,9 @@ impl Launch<'_> {
 
     /// In the child: takes on its state.
     fn prepare(&self, parent: Pid) -> Result<(), Failure> {
-        if self.own_group {
+        if self.own_session {
             // Cannot fail for a process that has just been created.
-            let _ = rustix::process::setpgid(None, None);
+            let _ = rustix::process::setsid();
         }
         self.take_stand();
         if let Some(plan) = self.resources {

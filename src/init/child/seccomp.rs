@@ -104,6 +104,28 @@ const TAIL: [Instruction; 17] = [
     line(ANSWER, NOT_PERMITTED),
 ];
 
+/// ioctl(2) of x32, and of the other kind of programs that either architecture runs, that of 32 bits.
+const X32_IOCTL: u32 = X32 | 514;
+const OLD_IOCTL: u32 = 54;
+
+/// The filter of a vassal on its starter's terminal: nothing can be typed there for the shell that comes
+/// after it.
+pub const NO_TYPING: [Instruction; 12] = [
+    line(LOAD, KIND),
+    jump(EQUAL, ARCHITECTURE, 0, 3),
+    line(LOAD, NUMBER),
+    jump(EQUAL, libc::SYS_ioctl as u32, 3, 0),
+    jump(EQUAL, X32_IOCTL, 2, 5),
+    line(LOAD, NUMBER),
+    jump(EQUAL, OLD_IOCTL, 0, 3),
+    // The kernel looks at these 32 bits only.
+    line(LOAD, SECOND_ARGUMENT),
+    jump(EQUAL, libc::TIOCSTI as u32, 2, 0),
+    jump(EQUAL, libc::TIOCLINUX as u32, 1, 0),
+    line(ANSWER, libc::SECCOMP_RET_ALLOW),
+    line(ANSWER, NOT_PERMITTED),
+];
+
 const fn line(code: u32, value: u32) -> Instruction {
     jump(code, value, 0, 0)
 }

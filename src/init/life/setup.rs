@@ -134,6 +134,7 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
     vassal.events.mountpoints.note_daemons();
+    vassal.jail.forbid_typing(&plan, &identity);
     if identity.is_ordinary() && !plan.app.is_privileged() {
         let reduced = capabilities::reduce_pid1(plan.start_rights(), mount_power(vassal));
         step("privilege drop", reduced)?;

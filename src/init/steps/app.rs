@@ -159,7 +159,7 @@ fn launch(
         confinement: as_user.then(|| Confinement::of(plan)),
         environment: &environment,
         is_named: true,
-        own_group: false,
+        own_session: false,
         // A command outlives an init that is killed, as with any other init.
         dies_with_us: !jail.is_command && !rustix::process::getpid().is_init(),
         workdir: jail.workdir_of_app(),

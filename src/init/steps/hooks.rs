@@ -245,8 +245,10 @@ fn wait_for_child(
     let status = match ended {
         Ok(status) => status,
         Err(unfinished) => {
-            // Its process group has the same number, until the child is reaped.
+            // Its process group has the same number, until the child is reaped; one that was created just now
+            // may not lead it yet.
             if reaper::is_child(pid) {
+                let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
                 let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);
             }
             return Err(match unfinished {
