@@ -86,6 +86,15 @@ pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
     if fstatfs(&fd)?.f_type == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Errno::NOENT) }
 }
 
+/// Opens the directory `/proc`, if it is of procfs.
+///
+/// # Errors
+/// As open(2); ENOENT if it is somebody else's.
+pub fn open_proc() -> Result<OwnedFd, Errno> {
+    let proc = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NOENT) }
+}
+
 /// Reads [`MOUNTINFO`].
 ///
 /// # Errors

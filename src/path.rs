@@ -1,86 +1,246 @@
-//! Paths that may not be trusted: walked below a root that no symbolic link leads out of.
+//! The one walk to everything that root acts on by a path.
 //!
-//! The kernel does it (openat2(2), RESOLVE_IN_ROOT), but gives up with EAGAIN when anything on the machine is
-//! renamed or mounted while it walks over a `..`: it can no longer tell whether the directory above is still
-//! below the root. It is called again for a short time; then the path is walked here, one component at a
-//! time. A `..` goes back to the directory that the walk came from, which is held open, so a rename has no
-//! influence on it.
+//! Root must not be led to a place that its operator did not write. So a path is walked once, to a
+//! descriptor, and what is done is done by that, or to a name in the directory that was opened. Where no
+//! symbolic link is on the way the kernel walks (openat2(2), RESOLVE_NO_SYMLINKS). Where one is, the path is
+//! walked here, one component at a time:
+//!
+//! | met | done |
+//! |---|---|
+//! | a directory, whosever it is | entered by descriptor |
+//! | a link of root's or of our own user's, where nobody else can change the way to it | followed |
+//! | any other link | refused |
+//! | a link below the coming root | does not lead out of it; refused on the way to what is no mount |
+//! | a link while the old root can be reached | refused |
+//! | a file to be changed, where others can change the directory | refused with two names, or as a mount |
+//!
+//! Others can change what is below a directory that they own or may write to, and a FUSE filesystem, whose
+//! daemon says who owns what. In a directory with the sticky bit they cannot rename a directory of ours.
+//!
+//! A `..` goes back to the directory that the walk came from, which is held open, so a rename has no
+//! influence on it. Whoever has the rights of the user only ([`Walk::as_user`]) is led no further than the
+//! user could go anyway, and walks as the kernel does.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
-use rustix::io::{Errno, Result, fcntl_dupfd_cloexec};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatxFlags, fstat,
+    fstatfs, openat, openat2, readlinkat, statx,
+};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::geteuid;
 
-use crate::retry;
+use crate::error::Cause;
 use crate::sys::exec::c_string;
 
-/// How long the kernel is asked again before the path is walked here.
-const KERNEL_LIMIT: Duration = Duration::from_millis(5);
+type Result<T, E = Cause> = std::result::Result<T, E>;
+
 /// Symbolic links followed in one walk, as in the kernel (MAXSYMLINKS, path_resolution(7)).
 const LINKS_MAX: u32 = 40;
 /// The longest path that the kernel takes, with its terminating NUL (PATH_MAX).
 const PATH_MAX: usize = 4096;
+/// The type of a FUSE filesystem in statfs(2).
+const FUSE: FsWord = 0x6573_5546;
+/// The owner that a user namespace shows for root of the host, and for everybody else it has no number for.
+const OVERFLOW_UID: u32 = 65534;
+/// To walk on from a directory, or to act on it.
+pub const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
-/// Opens a path (O_PATH) as a process sees it whose root directory is `root`: absolute paths and links begin
-/// at `root`, and `..` stops there. Magic links of procfs are not followed.
-///
-/// # Errors
-/// As openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, but never EAGAIN.
-pub fn open_in_root(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
-    let root = root.as_fd();
-    let by_kernel = || openat2_in_root(root, path);
-    match retry::while_passing(Errno::AGAIN, KERNEL_LIMIT, by_kernel) {
-        Err(Errno::AGAIN) => walk_in_root(root, path),
-        result => result,
-    }
+/// Where links may not lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Walk {
+    /// Where the new root is prepared, before it is entered: what lies below it is the tenant's.
+    pub new_root: Option<PathBuf>,
+    /// Where the old root still is, after the new one was entered.
+    pub old_root: Option<PathBuf>,
+    /// Whether the new root was entered: it may be a filesystem of the tenant's.
+    pub is_inside: bool,
+    /// Whether the walker has the rights of the user only.
+    pub as_user: bool,
 }
 
-fn openat2_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, c_string(path.as_os_str()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// The walk of [`open_in_root`] without the kernel's RESOLVE_IN_ROOT.
-fn walk_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    let path = c_string(path.as_os_str());
-    match path.as_bytes().len() {
-        0 => return Err(Errno::NOENT),
-        PATH_MAX.. => return Err(Errno::NAMETOOLONG),
-        _ => {}
+impl Walk {
+    /// Opens what a path leads to, with O_PATH or for reading.
+    ///
+    /// # Errors
+    /// As open(2); a sentence for a link that is refused.
+    pub fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        self.find(path, flags, false)
     }
-    let mut walk = Walk { root, directories: Vec::new(), rest: Vec::new(), links: 0 };
-    walk.enter(path.as_bytes());
-    while let Some(part) = walk.rest.pop() {
-        match part {
-            Part::Root => walk.directories.clear(),
-            Part::Here => walk.may_search()?,
-            Part::Up => {
-                walk.may_search()?;
-                walk.directories.pop();
+
+    /// Opens where something is to be mounted, or what is to be bound there: a link below the coming root is
+    /// followed as it will be seen from inside.
+    ///
+    /// # Errors
+    /// As [`Walk::open`].
+    pub fn open_mount(&self, path: &Path) -> Result<OwnedFd> {
+        self.find(&lexical(path), OFlags::PATH, true)
+    }
+
+    /// Opens the directory that a name is to be made in, or removed from.
+    ///
+    /// # Errors
+    /// As [`Walk::open`]; EINVAL for a path that does not end in a name.
+    pub fn entry(&self, path: &Path) -> Result<(OwnedFd, CString)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::INVAL.into());
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        Ok((self.open(parent, DIRECTORY)?, c_string(name)))
+    }
+
+    /// Opens a file that is to be changed. In a directory that others can change, it must have no other name
+    /// and be no mount: it could be a file of somebody else's.
+    ///
+    /// # Errors
+    /// As [`Walk::open`].
+    pub fn open_to_change(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        if self.as_user {
+            return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?);
+        }
+        let (parent, file) = self.by_hand(path, flags, mode, false)?.end()?;
+        may_change(&parent, &file)?;
+        Ok(file)
+    }
+
+    /// Whether nobody else can change the way to a directory, or what names there are in it: then its path
+    /// leads there today and tomorrow.
+    pub fn is_safe(&self, directory: &Path) -> bool {
+        let walk = self.by_hand(directory, DIRECTORY, Mode::empty(), false);
+        walk.and_then(|walk| walk.stranger()).is_ok_and(|stranger| stranger.is_none())
+    }
+
+    fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
+        let (all, mode) = (flags | OFlags::CLOEXEC, Mode::empty());
+        if self.as_user {
+            return Ok(openat(CWD, path, all, mode)?);
+        }
+        let found = match self.below_new_root(path) {
+            Some((root, rest)) => {
+                let root = Self::default().open(root, DIRECTORY)?;
+                openat2(root, &rest, all, mode, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT)
             }
-            Part::Name(name) => match walk.look_up(&name)? {
-                Found::Link(link) => walk.follow(&name, &link)?,
-                Found::Other(file) => walk.directories.push(file),
-            },
-            Part::Slash if walk.is_in_directory()? => {}
-            Part::Slash => return Err(Errno::NOTDIR),
+            None => openat2(CWD, path, all, mode, ResolveFlags::NO_SYMLINKS),
+        };
+        match found {
+            // A link; renames or mounts elsewhere during a walk with a '..'; no openat2.
+            Err(Errno::LOOP | Errno::AGAIN | Errno::NOSYS | Errno::PERM) => {
+                Ok(self.by_hand(path, flags, mode, is_mount)?.end()?.1)
+            }
+            found => Ok(found?),
         }
     }
-    match walk.directories.pop() {
-        Some(file) => Ok(file),
-        None => fcntl_dupfd_cloexec(root, 0),
+
+    /// The coming root, and the rest of a path below it. Another spelling of the path counts, too.
+    fn below_new_root(&self, path: &Path) -> Option<(&Path, PathBuf)> {
+        let root = self.new_root.as_deref()?;
+        let (real_root, meant) = (lexical(root), lexical(path));
+        let rest = meant.strip_prefix(real_root).ok()?;
+        let absolute = absolute(path);
+        let rest = absolute.strip_prefix(root).unwrap_or(rest);
+        Some((root, if rest.as_os_str().is_empty() { ".".into() } else { rest.to_owned() }))
+    }
+
+    /// The walk without the kernel's help.
+    fn by_hand(&self, path: &Path, flags: OFlags, mode: Mode, is_mount: bool) -> Result<Walker> {
+        let below = self.below_new_root(path);
+        let refused = match &below {
+            Some(_) if !is_mount => Some("below a root that is not entered yet"),
+            None if self.old_root.is_some() => Some("while the old root can be reached through it"),
+            _ => None,
+        };
+        let (start, rest) = below.unwrap_or_else(|| (Path::new("/"), absolute(path)));
+        let root = match start == Path::new("/") {
+            true => openat(CWD, start, DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+            false => Self::default().open(start, DIRECTORY)?,
+        };
+        let walker = Walker {
+            root,
+            start: start.to_owned(),
+            trusts_root: !self.is_inside,
+            refused,
+            directories: Vec::new(),
+            rest: Vec::new(),
+            links: 0,
+        };
+        walker.walk(&rest, flags, mode)
     }
 }
 
-/// A walk by hand that has come to a directory.
-struct Walk<'a> {
-    root: BorrowedFd<'a>,
+/// Refuses a file that may be another than is meant, in a directory that others can change.
+fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
+    let Some(who) = stranger_in(&fstat(directory)?, true)? else { return Ok(()) };
+    let there = fstat(file)?;
+    if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
+        return Ok(());
+    }
+    let mount = |fd: &OwnedFd| {
+        statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .map(|stat| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
+    };
+    let what = match there.st_nlink {
+        0 | 1 if mount(directory)? == mount(file)? => return Ok(()),
+        0 | 1 => "is a mount".to_owned(),
+        names => format!("has {names} names"),
+    };
+    let why = "it may be a file of somebody else's: have it in a directory of root's";
+    Err(Cause::Because(format!("it {what}, in a directory that {who} can change: {why}")))
+}
+
+/// Who else can change the names in a directory. Where it is not the last of a way the next one is of
+/// interest, which the sticky bit keeps where it is.
+fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
+    let mode = directory.st_mode;
+    Ok(if !is_ours(directory.st_uid)? {
+        Some(format!("user {}", directory.st_uid))
+    } else if mode & 0o022 != 0 && (is_last || mode & libc::S_ISVTX == 0) {
+        Some("others".to_owned())
+    } else {
+        None
+    })
+}
+
+fn is_ours(uid: u32) -> Result<bool> {
+    let is_unmapped_root = || Ok::<_, Errno>(rustix::fs::stat("/")?.st_uid == OVERFLOW_UID);
+    Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    match path.is_absolute() {
+        true => path.to_owned(),
+        false => std::env::current_dir().unwrap_or_else(|_| "/".into()).join(path),
+    }
+}
+
+/// The absolute path without `.` and `..`, computed from its text alone.
+pub fn lexical(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in absolute(path).as_os_str().as_bytes().split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                out.pop();
+            }
+            part => out.push(OsStr::from_bytes(part)),
+        }
+    }
+    out
+}
+
+/// A walk by hand that has come to a directory, or to its end.
+struct Walker {
+    root: OwnedFd,
+    /// The path of the root, for errors.
+    start: PathBuf,
+    /// Whether the filesystem of the root is not the tenant's, though it may be FUSE.
+    trusts_root: bool,
+    /// Why no link is followed, if none is.
+    refused: Option<&'static str>,
     /// From below the root to where the walk is, which can be a file only at its end.
-    directories: Vec<OwnedFd>,
+    directories: Vec<(CString, OwnedFd)>,
     /// What is left to walk, the next part last.
     rest: Vec<Part>,
     /// How many links were followed.
@@ -107,7 +267,59 @@ enum Found {
     Other(OwnedFd),
 }
 
-impl Walk<'_> {
+impl Walker {
+    /// Walks as a process does whose root directory is `root`: absolute paths and links begin there, and
+    /// `..` stops there. What the path leads to is opened with `flags`.
+    fn walk(mut self, path: &Path, flags: OFlags, mode: Mode) -> Result<Self> {
+        let path = c_string(path.as_os_str());
+        match path.as_bytes().len() {
+            0 => return Err(Errno::NOENT.into()),
+            PATH_MAX.. => return Err(Errno::NAMETOOLONG.into()),
+            _ => {}
+        }
+        self.enter(path.as_bytes());
+        let mut is_opened = false;
+        while let Some(part) = self.rest.pop() {
+            is_opened = false;
+            match part {
+                Part::Root => self.directories.clear(),
+                Part::Here => self.may_search()?,
+                Part::Up => {
+                    self.may_search()?;
+                    self.directories.pop();
+                }
+                Part::Name(name) => match self.look_up(&name, flags, mode)? {
+                    Found::Link(link) => {
+                        if let Some(file) = self.follow(&name, &link, flags)? {
+                            self.directories.push((name, file));
+                            is_opened = true;
+                        }
+                    }
+                    Found::Other(file) => {
+                        self.directories.push((name, file));
+                        is_opened = self.rest.is_empty();
+                    }
+                },
+                Part::Slash if self.is_in_directory()? => {}
+                Part::Slash => return Err(Errno::NOTDIR.into()),
+            }
+        }
+        match is_opened || flags.contains(OFlags::PATH) {
+            true => Ok(self),
+            false => Err(Errno::ISDIR.into()),
+        }
+    }
+
+    /// What was found, and the directory that it is in.
+    fn end(mut self) -> Result<(OwnedFd, OwnedFd)> {
+        let file = self.directories.pop();
+        let (_, directory) = self.directories.pop().unwrap_or((CString::default(), self.root));
+        match file {
+            Some((_, file)) => Ok((directory, file)),
+            None => Ok((fcntl_dupfd_cloexec(&directory, 0)?, directory)),
+        }
+    }
+
     /// Puts the parts of a path in front of what is left.
     fn enter(&mut self, path: &[u8]) {
         let mut parts = Vec::new();
@@ -129,62 +341,101 @@ impl Walk<'_> {
     }
 
     fn directory(&self) -> BorrowedFd<'_> {
-        self.directories.last().map_or(self.root, AsFd::as_fd)
+        self.directories.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd())
     }
 
     /// Fails unless the walk is in a directory that may be searched, as `.` and `..` have it.
     fn may_search(&self) -> Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(self.directory(), c".", flags, Mode::empty()).map(drop)
+        openat(self.directory(), c".", DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(())
     }
 
     fn is_in_directory(&self) -> Result<bool> {
         Ok(FileType::from_raw_mode(fstat(self.directory())?.st_mode) == FileType::Directory)
     }
 
-    /// Opens a name of the directory that the walk is in, without following a link.
-    fn look_up(&self, name: &CStr) -> Result<Found> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let is_last = self.rest.is_empty();
-        if !is_last {
-            // O_DIRECTORY also mounts a filesystem that is mounted on demand (autofs).
-            match openat(self.directory(), name, flags | OFlags::DIRECTORY, Mode::empty()) {
-                Err(Errno::NOTDIR) => {}
-                opened => return opened.map(Found::Other),
-            }
-        }
-        let file = openat(self.directory(), name, flags, Mode::empty())?;
-        match FileType::from_raw_mode(fstat(&file)?.st_mode) {
-            FileType::Symlink => Ok(Found::Link(file)),
-            _ if !is_last => Err(Errno::NOTDIR),
-            _ => Ok(Found::Other(file)),
+    /// Opens a name of the directory that the walk is in, without following a link; with `flags` if it is the
+    /// last.
+    fn look_up(&self, name: &CStr, flags: OFlags, mode: Mode) -> Result<Found> {
+        // O_DIRECTORY also mounts a filesystem that is mounted on demand (autofs).
+        let flags = if self.rest.is_empty() { flags } else { DIRECTORY };
+        let open = |flags| openat(self.directory(), name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode);
+        let (file, failed) = match open(flags) {
+            Ok(file) if flags.contains(OFlags::PATH) && !flags.contains(OFlags::DIRECTORY) => (file, None),
+            // It may be a link.
+            Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => (open(OFlags::PATH)?, Some(errno)),
+            opened => return Ok(Found::Other(opened?)),
+        };
+        match (FileType::from_raw_mode(fstat(&file)?.st_mode), failed) {
+            (FileType::Symlink, _) => Ok(Found::Link(file)),
+            // Something else has the name by now.
+            (FileType::Directory, _) if flags.contains(OFlags::PATH) => Ok(Found::Other(file)),
+            (_, Some(errno)) => Err(errno.into()),
+            (_, None) => Ok(Found::Other(file)),
         }
     }
 
-    /// Puts the text of a link in front of what is left.
-    fn follow(&mut self, name: &CStr, link: &OwnedFd) -> Result<()> {
+    /// Puts the text of a link in front of what is left. A link of procfs to what a process has open has no
+    /// text that counts: it is opened, if it is the last and not for O_PATH (`/dev/stdout`).
+    fn follow(&mut self, name: &CStr, link: &OwnedFd, flags: OFlags) -> Result<Option<OwnedFd>> {
         self.links += 1;
         if self.links > LINKS_MAX {
-            return Err(Errno::LOOP);
+            return Err(Errno::LOOP.into());
         }
-        self.may_follow(name)?;
+        self.may_be_led(name, link)?;
+        if self.is_magic(name) {
+            let is_of_proc = fstatfs(link)?.f_type == PROC_SUPER_MAGIC;
+            if !is_of_proc || flags.contains(OFlags::PATH) || !self.rest.is_empty() {
+                return Err(Errno::LOOP.into());
+            }
+            return Ok(Some(openat(self.directory(), name, flags | OFlags::CLOEXEC, Mode::empty())?));
+        }
         let text = readlinkat(link, c"", Vec::new())?;
         self.enter(text.as_bytes());
-        Ok(())
+        Ok(None)
     }
 
-    /// Asks the kernel about links that are not to be followed: magic ones and those of a mount with
-    /// `nosymfollow` (ELOOP); at the end of the path, those of other users in a sticky directory (EACCES,
-    /// `fs.protected_symlinks` in proc_sys_fs(5)).
-    fn may_follow(&self, name: &CStr) -> Result<()> {
-        let is_last = self.rest.iter().all(|part| matches!(part, Part::Slash));
+    /// Refuses a link that others have made, or could have made.
+    fn may_be_led(&self, name: &CStr, link: &OwnedFd) -> Result<()> {
+        let owner = fstat(link)?.st_uid;
+        let names = self.directories.iter().map(|(name, _)| &**name).chain([name]);
+        let path: PathBuf =
+            names.fold(self.start.clone(), |path, name| path.join(OsStr::from_bytes(name.to_bytes())));
+        let path = path.display();
+        let why = match (self.refused, self.stranger()?) {
+            (Some(when), _) => {
+                format!("a symbolic link on the way: refused {when}; {path} is of user {owner}")
+            }
+            (None, Some(who)) => {
+                format!("{path} is a symbolic link of user {owner}, where {who} can change the way")
+            }
+            (None, None) if is_ours(owner)? => return Ok(()),
+            (None, None) => format!("{path} is a symbolic link of user {owner}"),
+        };
+        Err(Cause::Because(format!("{why}: write what it leads to instead")))
+    }
+
+    /// Who else can change the way to where the walk is, and the names there.
+    fn stranger(&self) -> Result<Option<String>> {
+        let ways = [&self.root].into_iter().chain(self.directories.iter().map(|(_, directory)| directory));
+        let roots = if self.trusts_root { Some(fstat(&self.root)?.st_dev) } else { None };
+        for (number, directory) in ways.enumerate() {
+            let stat = fstat(directory)?;
+            if let Some(who) = stranger_in(&stat, number == self.directories.len())? {
+                return Ok(Some(who));
+            }
+            if Some(stat.st_dev) != roots && fstatfs(directory)?.f_type == FUSE {
+                return Ok(Some("a FUSE daemon".to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a link has no text that counts, or is not to be followed (`nosymfollow`), as the kernel says.
+    fn is_magic(&self, name: &CStr) -> bool {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match openat2(self.directory(), name, flags, Mode::empty(), resolve) {
-            Err(Errno::LOOP) => Err(Errno::LOOP),
-            Err(Errno::ACCESS) if is_last => Err(Errno::ACCESS),
-            _ => Ok(()),
-        }
+        openat2(self.directory(), name, flags, Mode::empty(), resolve).err() == Some(Errno::LOOP)
     }
 }
 
@@ -192,10 +443,11 @@ impl Walk<'_> {
 mod tests {
     use super::*;
     use std::fs::{self, File};
-    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-    use std::path::PathBuf;
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
+
+    use crate::retry;
 
     /// An empty directory that is removed in the end.
     struct Tree(PathBuf);
@@ -220,16 +472,42 @@ mod tests {
     }
 
     /// Which file was found.
-    fn identity(found: Result<OwnedFd>) -> Result<(u64, u64)> {
+    fn identity(found: Result<OwnedFd, Errno>) -> Result<(u64, u64), Errno> {
         fstat(found?).map(|stat| (stat.st_dev, stat.st_ino))
     }
 
+    fn openat2_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(root, c_string(path.as_os_str()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
     /// The kernel's answer. Other tests rename and mount meanwhile: it is asked until it has one.
-    fn oracle(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    fn oracle(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
         retry::while_passing(Errno::AGAIN, Duration::from_secs(60), || openat2_in_root(root, path))
     }
 
-    fn compare(root: BorrowedFd<'_>, path: &Path) -> Result<(u64, u64)> {
+    fn walk_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+        let walker = Walker {
+            root: root.try_clone_to_owned().unwrap(),
+            start: "/".into(),
+            trusts_root: true,
+            refused: None,
+            directories: Vec::new(),
+            rest: Vec::new(),
+            links: 0,
+        };
+        let found = walker.walk(path, OFlags::PATH, Mode::empty()).and_then(Walker::end);
+        found.map(|(_, file)| file).map_err(errno)
+    }
+
+    fn errno(cause: Cause) -> Errno {
+        match cause {
+            Cause::Os(errno) => errno,
+            Cause::Because(why) => panic!("refused: {why}"),
+        }
+    }
+
+    fn compare(root: BorrowedFd<'_>, path: &Path) -> Result<(u64, u64), Errno> {
         let (kernel, ours) = (identity(oracle(root, path)), identity(walk_in_root(root, path)));
         assert_eq!(kernel, ours, "{}: the kernel, and the walk by hand", path.display());
         ours
@@ -306,18 +584,7 @@ mod tests {
         symlink("x".repeat(4000), at("long")).unwrap();
         symlink("/../../dir/..//../file", at("climb")).unwrap();
         let root = root(&tree.0);
-        // In a directory where everybody may write, links of others are not followed
-        // (`fs.protected_symlinks`).
-        fs::create_dir(at("sticky")).unwrap();
-        fs::set_permissions(at("sticky"), fs::Permissions::from_mode(0o1777)).unwrap();
-        symlink("../dir", at("sticky/link")).unwrap();
-        if rustix::process::geteuid().is_root() {
-            lchown(at("sticky/link"), Some(1), Some(1)).unwrap();
-        }
         let compare = |path: &str| compare(root.as_fd(), Path::new(path)).err();
-        compare("sticky/link");
-        compare("sticky/link/");
-        assert_eq!(compare("sticky/link/."), None);
         assert_eq!((compare("link-40"), compare("link-41")), (None, Some(Errno::LOOP)));
         assert_eq!((compare("link-40/."), compare("link-21/../link-21/")), (None, Some(Errno::LOOP)));
         assert_eq!((compare("link-20/../link-20"), compare("loop/..")), (None, Some(Errno::LOOP)));
@@ -372,14 +639,125 @@ mod tests {
         symlink("dir/../".repeat(500), tree.0.join("climb")).unwrap();
         let (root, path) = (root(&tree.0), Path::new("climb/dir"));
         let wanted = identity(oracle(root.as_fd(), path)).unwrap();
+        let walk = Walk { new_root: Some(tree.0.clone()), ..Walk::default() };
         among_renames(&elsewhere, || {
             let deadline = Instant::now() + Duration::from_secs(60);
             while openat2_in_root(root.as_fd(), path).err() != Some(Errno::AGAIN) {
                 assert!(Instant::now() < deadline, "the kernel never says EAGAIN: this test shows nothing");
             }
             for _ in 0..200 {
-                assert_eq!(identity(open_in_root(&root, path)), Ok(wanted));
+                let found = walk.open_mount(&tree.0.join(path)).map_err(errno);
+                assert_eq!(identity(found), Ok(wanted));
             }
         });
+    }
+
+    /// What becomes of a walk: nothing, an error number, or the reason of a refusal.
+    fn outcome(found: Result<OwnedFd>) -> String {
+        found.map_or_else(|cause| cause.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn a_link_is_followed_only_where_nobody_else_could_have_made_it() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let tree = Tree::new("links");
+        let at = |name: &str| tree.0.join(name);
+        File::create_new(at("file")).unwrap();
+        for (directory, owner, mode) in [
+            ("ours", 0, 0o755),
+            ("theirs", 7, 0o755),
+            ("open", 0, 0o777),
+            ("group", 0, 0o775),
+            ("sticky", 0, 0o1777),
+        ] {
+            fs::create_dir_all(at(directory).join("below")).unwrap();
+            for place in [directory.to_owned(), format!("{directory}/below")] {
+                for (name, owner) in [("link", 0), ("foreign", 7)] {
+                    let link = at(&place).join(name);
+                    symlink(at("file"), &link).unwrap();
+                    lchown(&link, Some(owner), None).unwrap();
+                }
+            }
+            chown(at(directory), Some(owner), None).unwrap();
+            fs::set_permissions(at(directory), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let walk = Walk::default();
+        for (path, says) in [
+            ("ours/link", ""),
+            ("ours/below/link", ""),
+            ("sticky/below/link", ""),
+            ("theirs/../ours/link", ""),
+            ("ours/foreign", "ours/foreign is a symbolic link of user 7: write what"),
+            ("sticky/below/foreign", "sticky/below/foreign is a symbolic link of user 7: write what"),
+            ("theirs/link", "theirs/link is a symbolic link of user 0, where user 7 can change the way"),
+            ("theirs/below/link", "theirs/below/link is a symbolic link of user 0, where user 7 can"),
+            ("open/link", "open/link is a symbolic link of user 0, where others can change the way"),
+            ("open/below/link", "open/below/link is a symbolic link of user 0, where others can"),
+            ("group/link", "group/link is a symbolic link of user 0, where others can"),
+            ("sticky/link", "sticky/link is a symbolic link of user 0, where others can"),
+        ] {
+            for outcome in [
+                outcome(walk.open(&at(path), OFlags::PATH)),
+                outcome(walk.open_to_change(&at(path), OFlags::RDONLY, Mode::empty())),
+            ] {
+                assert!(outcome.contains(says) && outcome.is_empty() == says.is_empty(), "{path}: {outcome}");
+            }
+        }
+        let user = Walk { as_user: true, ..Walk::default() };
+        assert_eq!(outcome(user.open(&at("theirs/link"), OFlags::PATH)), "");
+        let inside = Walk { old_root: Some("/old".into()), ..Walk::default() };
+        assert!(outcome(inside.open(&at("ours/link"), OFlags::PATH)).contains("refused while the old root"));
+        let below = Walk { new_root: Some(tree.0.clone()), ..Walk::default() };
+        assert!(outcome(below.open(&at("ours/link"), OFlags::PATH)).contains("refused below a root"));
+        assert_eq!(below.open_mount(&at("ours/link")).map_err(errno).err(), Some(Errno::NOENT));
+        for (path, is_safe) in
+            [("ours/below", true), ("theirs", false), ("theirs/below", false), ("sticky", false)]
+        {
+            assert_eq!(walk.is_safe(&at(path)), is_safe, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_not_changed_where_others_could_have_given_it_one() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let tree = Tree::new("names");
+        let at = |name: &str| tree.0.join(name);
+        for (directory, owner) in [("ours", 0), ("theirs", 7)] {
+            fs::create_dir(at(directory)).unwrap();
+            chown(at(directory), Some(owner), None).unwrap();
+            for name in ["one", "two"] {
+                File::create_new(at(directory).join(name)).unwrap();
+            }
+            fs::hard_link(at("ours/two"), at(directory).join("three")).unwrap();
+        }
+        let change = |path: &str| {
+            let flags = OFlags::WRONLY | OFlags::CREATE;
+            outcome(Walk::default().open_to_change(&at(path), flags, Mode::RUSR))
+        };
+        for path in ["ours/one", "ours/two", "theirs/one", "theirs/new"] {
+            assert_eq!(change(path), "", "{path}");
+        }
+        let refused = change("theirs/three");
+        assert!(refused.starts_with("it has 3 names, in a directory that user 7 can change"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_open_is_written_to_by_its_name_in_proc() {
+        let log = Walk::default().open_to_change(Path::new("/proc/self/fd/2"), OFlags::WRONLY, Mode::empty());
+        assert_eq!(fstat(log.unwrap()).unwrap().st_ino, fstat(rustix::stdio::stderr()).unwrap().st_ino);
+        let error = Walk::default().open(Path::new("/proc/self/fd/2"), OFlags::PATH);
+        assert_eq!(error.map_err(errno).err(), Some(Errno::LOOP));
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_is_the_same_path() {
+        for path in ["/ufs/x", "//ufs//x/", "/ns/../ufs/./x", "/../ufs/x"] {
+            assert_eq!(lexical(Path::new(path)), Path::new("/ufs/x"), "{path}");
+        }
+        assert!(lexical(Path::new("x")).is_absolute());
     }
 }

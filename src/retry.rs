@@ -4,7 +4,6 @@
 //!
 //! | call | error | state |
 //! |---|---|---|
-//! | openat2(2), RESOLVE_IN_ROOT or RESOLVE_BENEATH | EAGAIN | a rename or a mount anywhere on the machine |
 //! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends holds it |
 //! | mount(2), mount_setattr(2) | EBUSY | a write to what becomes read-only; a device being looked at |
 //!

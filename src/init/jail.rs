@@ -21,7 +21,7 @@ use crate::init::event_loop::notify;
 use crate::init::watch::procfs::Procfs;
 use crate::log;
 use crate::mount::mountinfo::Mount;
-use crate::mount::ops::Walk;
+use crate::path::Walk;
 use crate::protocol;
 use crate::protocol::FileOwner;
 use crate::sys::seccomp::{self, Instruction};
@@ -29,14 +29,12 @@ use crate::sys::{fd, signal};
 
 /// The surroundings of the vassal's processes.
 pub struct Jail {
-    /// The directories in which the links of a tenant must not redirect a mount.
+    /// Where the links of a tenant must not lead root.
     pub(in crate::init) walk: Walk,
     /// Where children run. PID 1 itself is in the root directory after the privilege drop.
     pub(in crate::init) workdir: Workdir,
     /// The working directory at the privilege drop, where a reload starts from.
     pub(in crate::init) jail_workdir: Workdir,
-    /// Whether the root directory is another than at the start.
-    pub(in crate::init) is_inside: bool,
     /// File mode creation mask of everything that comes later.
     pub(in crate::init) umask: Option<u32>,
     pub(in crate::init) environment: Environment,
@@ -102,7 +100,7 @@ impl Jail {
 
     /// Takes on what a plan says, before anything has been done for it.
     pub fn take_on(&mut self, plan: &VassalPlan) {
-        self.walk = Walk { new_root: plan.jail.new_root().map(Path::to_owned), old_root: None };
+        self.walk.new_root = plan.jail.new_root().map(Path::to_owned);
         self.umask = plan.umask;
         self.set_environment(plan);
     }
@@ -139,9 +137,8 @@ impl Jail {
 
     /// The root directory has changed; the old one, if it is still there, is at `old_root`.
     pub fn root_changed(&mut self, old_root: Option<PathBuf>) {
-        self.is_inside = true;
         self.workdir = Workdir::Chosen("/".into());
-        self.walk = Walk { new_root: None, old_root };
+        self.walk = Walk { old_root, is_inside: true, ..Walk::default() };
     }
 
     /// The old root directory is unmounted.
@@ -261,7 +258,8 @@ impl Jail {
         Launch {
             identity: self.identity.as_ref().filter(|_| as_user),
             confinement: None,
-            workdir: Some(&self.workdir),
+            // PID 1 is there already as long as it works as root, and must not go there again by a path.
+            workdir: Some(&self.workdir).filter(|_| as_user),
             environment: &self.environment,
             is_named: false,
             umask: self.umask,

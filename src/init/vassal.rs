@@ -22,7 +22,7 @@ use crate::init::source::careful_world::Start;
 use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::procfs::Procfs;
-use crate::mount::ops::Walk;
+use crate::path::Walk;
 use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, SetupFailure};
 use crate::sys::{fd, signal};
 
@@ -107,7 +107,6 @@ impl Vassal {
                 inherited: setup.inherited,
                 jail_workdir: workdir.clone(),
                 workdir,
-                is_inside: false,
                 identity: None,
                 procfs,
                 has_run_commands: false,

@@ -1,11 +1,10 @@
 //! Mounting, unmounting and changing the root.
 //!
-//! Every target is opened first, by a walk that no symbolic link leads out of its tree, and then used by
-//! descriptor. So the kernel mounts on the directory that was checked.
+//! Sources, targets and roots are opened first, by the [walk](crate::path) that nobody leads astray, and then
+//! used by descriptor. So the kernel mounts on the directory that was checked.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
@@ -14,13 +13,14 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsmount, fsopen, move_mount, open_tree, unmount,
 };
+use rustix::process::fchdir;
 
 use super::flags::taken_away;
 use super::mountinfo;
 use super::request::{Mount, PivotRoot, Umount};
-use crate::error::{Context, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
 use crate::files;
-use crate::path;
+use crate::path::{self, Walk, lexical};
 use crate::retry;
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
@@ -31,77 +31,12 @@ const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | l
 /// How long a mount may be busy before that is an error.
 const BUSY_LIMIT: Duration = Duration::from_millis(100);
 
-/// Which parts of the tree may not be trusted with the way to a target.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Walk {
-    /// Where the new root is prepared, before it is entered: what lies below it is the tenant's.
-    pub new_root: Option<PathBuf>,
-    /// Where the old root still is, after the new one was entered.
-    pub old_root: Option<PathBuf>,
-}
-
-impl Walk {
-    /// Opens a target without following a link out of the tree it lies in.
-    ///
-    /// Below the coming root, links are followed as they will be seen from inside it. While the old root can
-    /// be reached from the new one, no link is followed at all. Elsewhere the tree is the operator's.
-    pub(super) fn open(&self, operation: &str, target: &Path) -> Result<OwnedFd> {
-        // Otherwise another spelling of a path below the new root would be trusted.
-        let target = lexical(target);
-        let target = target.as_path();
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root_of = |path: &Path| rustix::fs::open(c_string(path.as_os_str()), flags, Mode::empty());
-        let (root, rest, resolve) = match &self.new_root {
-            Some(root) if target.starts_with(root) => {
-                let rest = target.strip_prefix(root).unwrap_or(target);
-                let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
-                (root_of(root), rest, None)
-            }
-            _ if self.old_root.is_some() => {
-                (root_of(Path::new(".")), target, Some(ResolveFlags::NO_SYMLINKS))
-            }
-            _ => (root_of(Path::new(".")), target, Some(ResolveFlags::NO_MAGICLINKS)),
-        };
-        let root = root.context("open the way to", target.display())?;
-        let opened = match resolve {
-            Some(resolve) => openat2(&root, c_string(rest.as_os_str()), flags, Mode::empty(), resolve),
-            None => path::open_in_root(&root, rest),
-        };
-        opened.map_err(|errno| match errno {
-            Errno::LOOP => Error::new(
-                operation,
-                target.display(),
-                "a symbolic link on the way: refused while the old root can be reached through it",
-            ),
-            errno => Error::os(&format!("{operation}: open"), target.display(), errno),
-        })
-    }
-}
-
-impl Walk {
-    /// Refuses a path of a tree that is not the operator's if it is, or leads through, a symbolic link: root
-    /// writes and changes files by it, and the link may point to a file of the host.
-    ///
-    /// # Errors
-    /// The link; or the way does not exist.
-    pub fn refuse_links(&self, operation: &str, path: &Path) -> Result<()> {
-        let meant = lexical(path);
-        let below_new_root = self.new_root.as_ref().is_some_and(|root| meant.starts_with(root));
-        if !below_new_root && self.old_root.is_none() {
-            return Ok(());
-        }
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        // As it is written, as it will be used: a '..' behind a link leads elsewhere than its text says.
-        match openat2(CWD, c_string(path.as_os_str()), flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            // What does not exist cannot be a link. A link on the way gives another error.
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-            Err(Errno::LOOP) => {
-                let reason = "a symbolic link, or behind one: refused, since it may lead out of the jail";
-                Err(Error::new(operation, meant.display(), reason))
-            }
-            Err(errno) => Err(Error::os(operation, meant.display(), errno)),
-        }
-    }
+/// Names the operation of a walk that failed: `mount: open` where the kernel refused, `mount` where we did.
+pub fn walked(opened: Result<OwnedFd, Cause>, operation: &str, path: &Path) -> Result<OwnedFd> {
+    opened.map_err(|cause| match cause {
+        Cause::Os(errno) => Error::os(&format!("{operation}: open"), path.display(), errno),
+        Cause::Because(why) => Error::new(operation, path.display(), why),
+    })
 }
 
 /// Mounts as mount(2) would, step by step.
@@ -109,7 +44,7 @@ impl Walk {
 /// # Errors
 /// The step that failed and its object.
 pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
-    let target = walk.open("mount", &mount.target)?;
+    let target = walked(walk.open_mount(&mount.target), "mount", &mount.target)?;
     let object = mount.target.display();
     let recursive = mount.flags & libc::MS_REC != 0;
     if mount.flags & libc::MS_REMOUNT != 0 {
@@ -123,8 +58,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
         return bind(mount, &target, walk, recursive);
     }
     if mount.flags & libc::MS_MOVE != 0 {
-        let tree = open_tree(CWD, c_string(&mount.source), OpenTreeFlags::OPEN_TREE_CLOEXEC)
-            .context("mount: open", mount.source.display())?;
+        let source = Path::new(&mount.source);
+        let tree = walked(walk.open_mount(source), "mount", source)?;
         return attach(&tree, &target).context("move a mount to", object);
     }
     if mount.flags & PROPAGATION != 0 {
@@ -146,7 +81,8 @@ fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let source = walk.open("bind", Path::new(&mount.source))?;
+    let source = Path::new(&mount.source);
+    let source = walked(walk.open_mount(source), "bind", source)?;
     let tree = open_tree(&source, c"", flags).context("bind: copy", mount.source.display())?;
     let change = attributes(mount.flags);
     if change != Attributes::default() {
@@ -177,9 +113,9 @@ fn unless_busy(call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Resu
 /// Runs `work` in another working directory, and goes back.
 fn within(directory: &OwnedFd, work: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::process::fchdir(directory)?;
+    fchdir(directory)?;
     let result = work();
-    rustix::process::fchdir(back)?;
+    fchdir(back)?;
     result
 }
 
@@ -245,23 +181,74 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         return unmount(c"/", flags).context("umount", "/");
     };
-    let parent = walk.open("umount", parent)?;
+    let parent = walked(walk.open_mount(parent), "umount", parent)?;
     let name = c_string(name);
     within(&parent, || unless_busy(|| unmount(&name, flags))).context("umount", target.display())
 }
 
-/// Makes `pivot.new_root` the root. The working directory must be the present root: the kernel takes a
-/// process that is there along to the new one, which it does not even look at.
+/// Unmounts the mount that was watched at a path. A mount of the table has no link on its way, so a path with
+/// one leads elsewhere by now.
 ///
 /// # Errors
-/// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)).
-pub fn pivot_root(pivot: &PivotRoot) -> Result<()> {
+/// EINVAL if that mount, by its ID, is not there any more. Nothing was unmounted then.
+pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
+    let opened = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let mount = match opened {
+        Err(Errno::LOOP) => {
+            let reason = "not unmounted: by now a symbolic link is on the way, to what was not watched";
+            return Err(Error::new("umount", path.display(), reason));
+        }
+        opened => opened.context("umount: open", path.display())?,
+    };
+    let unmounted = by_name(&mount, |name| {
+        // The filesystem itself is not asked, as it may hang.
+        let info = files::read_file(&name.replace("fd/", "fdinfo/"))?;
+        let is_it = |line: &[u8]| line == format!("mnt_id:\t{id}").as_bytes();
+        match info.split(|&byte| byte == b'\n').any(is_it) {
+            true => unmount(name, flags),
+            false => Err(Errno::INVAL),
+        }
+    });
+    unmounted.context("umount", path.display())
+}
+
+/// Runs `work` with a name of what a descriptor stands for. The name is one of procfs, and leads to nothing
+/// else, whatever anybody renames.
+///
+/// # Errors
+/// There is no procfs; that of `work`.
+pub fn by_name(fd: &OwnedFd, work: impl FnOnce(&str) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let proc = detached("proc").or_else(|_| files::open_proc())?;
+    within(&proc, || work(&format!("self/fd/{}", fd.as_raw_fd())))
+}
+
+/// Makes `pivot.new_root` the root, and the working directory.
+///
+/// # Errors
+/// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)); a link on the way is not
+/// followed.
+pub fn pivot_root(pivot: &PivotRoot, walk: &Walk) -> Result<()> {
     let object = format_args!("{} {}", pivot.new_root.display(), pivot.put_old.display()).to_string();
-    let (new, old) = (c_string(pivot.new_root.as_os_str()), c_string(pivot.put_old.as_os_str()));
-    rustix::process::pivot_root(new, old).map_err(|errno| match explain(pivot, errno) {
+    let failed = |errno| match explain(pivot, errno) {
         Some(reason) => Error::new("pivot_root", &object, reason),
         None => Error::os("pivot_root", &object, errno),
-    })
+    };
+    let open = |path: &Path| match walk.open(path, path::DIRECTORY) {
+        Err(Cause::Os(errno)) => Err(failed(errno)),
+        opened => opened.context("pivot_root", &object),
+    };
+    let (new, put_old, old) = (open(&pivot.new_root)?, open(&pivot.put_old)?, open(Path::new("/"))?);
+    // The old root is put over the new one, and moved from there: by their paths the two could be others by
+    // now.
+    let pivoted = fchdir(&new).and_then(|()| rustix::process::pivot_root(c".", c"."));
+    if let Err(errno) = pivoted {
+        let _ = fchdir(&old);
+        return Err(failed(errno));
+    }
+    match lexical(&pivot.put_old) == lexical(&pivot.new_root) {
+        true => Ok(()),
+        false => attach(&old, &put_old).context("pivot_root: move the old root to", pivot.put_old.display()),
+    }
 }
 
 /// The reason for an error of pivot_root(2), if it can be told.
@@ -324,35 +311,4 @@ pub fn detached(fs_type: &str) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
-/// The absolute path without `.` and `..`, computed from its text alone.
-pub fn lexical(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    if path.is_relative() {
-        out = std::env::current_dir().unwrap_or(out);
-    }
-    for part in path.as_os_str().as_bytes().split(|&byte| byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                out.pop();
-            }
-            part => out.push(std::ffi::OsStr::from_bytes(part)),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_spelling_of_a_path_is_the_same_path() {
-        for path in ["/ufs/x", "//ufs//x/", "/ns/../ufs/./x", "/../ufs/x"] {
-            assert_eq!(lexical(Path::new(path)), Path::new("/ufs/x"), "{path}");
-        }
-        assert!(lexical(Path::new("x")).is_absolute());
-    }
 }

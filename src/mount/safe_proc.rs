@@ -4,14 +4,14 @@
 //! runc's default specification.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::ops::{Walk, attach, detached};
+use super::ops::{attach, detached, walked};
 use crate::error::{Context, Error, Result};
+use crate::path::Walk;
 use crate::sys::mount::{Attributes, set_attributes};
 
 const PROC: &str = "/proc";
@@ -28,13 +28,14 @@ const MASKED: &[&str] =
 /// # Errors
 /// No procfs is there, or the mount that failed.
 pub fn protect(walk: &Walk) -> Result<()> {
-    let proc = walk.open("proc = safe", Path::new(PROC))?;
+    let open = |path: &str| walked(walk.open_mount(path.as_ref()), "proc = safe", path.as_ref());
+    let proc = open(PROC)?;
     if fstatfs(&proc).context("look at", PROC)?.f_type != PROC_SUPER_MAGIC {
         let reason =
             "no procfs is mounted there: write 'mount-as-root = proc none /proc nosuid,nodev,noexec'";
         return Err(Error::new("proc = safe:", PROC, reason));
     }
-    let null = walk.open("proc = safe", Path::new(NULL))?;
+    let null = open(NULL)?;
     let read_only = READ_ONLY.iter().map(|name| (name, false));
     for (name, is_masked) in read_only.chain(MASKED.iter().map(|name| (name, true))) {
         protect_entry(proc.as_fd(), null.as_fd(), name, is_masked).context("proc = safe: /proc", name)?;

@@ -28,6 +28,21 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
+/// Changes the mode of what a descriptor stands for, also one that was opened with O_PATH (fchmodat2(2)).
+///
+/// # Errors
+/// ENOSYS before Linux 6.6.
+pub fn chmod(fd: impl AsFd, mode: u32) -> Result<(), Errno> {
+    /// The same on all machines.
+    const FCHMODAT2: libc::c_long = 452;
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: a live descriptor, an empty path, and plain integers.
+    match unsafe { libc::syscall(FCHMODAT2, fd, c"".as_ptr(), mode, libc::AT_EMPTY_PATH) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
 /// The network namespace that a socket was made in.
 ///
 /// # Errors

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::common::cow::attempt;
 use crate::common::faulty::CHECKED;
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, Sandbox, eventually, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, until, until_passed};
 use crate::faults::cpu_time;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -145,8 +147,8 @@ fn what_root_had_mounted_is_mounted_by_root_again() {
 fn a_filesystem_from_outside_is_not_unmounted_by_force() {
     sandboxed(|sandbox| {
         let faulty = sandbox.faulty();
-        crate::common::run("mkdir", &["/run/shared"]);
-        crate::common::run("sh", &["-c", &faulty.command("/run/shared", "direct")]);
+        run("mkdir", &["/run/shared"]);
+        run("sh", &["-c", &faulty.command("/run/shared", "direct")]);
         let lines = format!(
             "mount-as-root = none /run/shared /app bind\nuid = user001\n{CHECKED}\nmountpoint-lost = \
              remount\n\
@@ -161,7 +163,7 @@ fn a_filesystem_from_outside_is_not_unmounted_by_force() {
         faulty.behave("");
         assert_eq!(vassal.wait(), 75);
         assert_eq!(fs::read_to_string("/run/shared/file").unwrap(), "content\n");
-        crate::common::run("umount", &["/run/shared"]);
+        run("umount", &["/run/shared"]);
     });
 }
 
@@ -195,7 +197,7 @@ fn a_mount_that_does_not_last_is_the_end() {
 fn what_nobody_here_has_mounted_is_not_mounted_again() {
     sandboxed(|sandbox| {
         let faulty = sandbox.faulty();
-        crate::common::run("sh", &["-c", &faulty.command("/app", "direct")]);
+        run("sh", &["-c", &faulty.command("/app", "direct")]);
         let lines = format!("uid = user001\n{CHECKED}\nmountpoint-lost = remount\ncommand = sleep 1000");
         let mut vassal = sandbox.vassal_init("vassal", &lines);
         vassal.wait_for("app started");
@@ -204,7 +206,7 @@ fn what_nobody_here_has_mounted_is_not_mounted_again() {
         vassal.wait_for(
             "/app: not mounted again: its filesystem is older than the first phase or the change of root",
         );
-        crate::common::run("umount", &["/app"]);
+        run("umount", &["/app"]);
     });
 }
 
@@ -239,7 +241,7 @@ fn a_lost_mountpoint_that_stays_empty_costs_nothing() {
         let vassal = sandbox.vassal_init("vassal", &lines);
         vassal.wait_for("app started");
         let init = process::only("sleep").parent;
-        crate::common::run("nsenter", &["-t", &init.to_string(), "-m", "umount", "/app"]);
+        run("nsenter", &["-t", &init.to_string(), "-m", "umount", "/app"]);
         vassal.wait_for("log:seen: done");
         let (start, before) = (Instant::now(), cpu_time(init));
         until_passed(start, Duration::from_secs(1));
@@ -461,5 +463,49 @@ fn emperor_status_shows_the_mountpoints_and_counts_losses_over_instances() {
         assert!(mountpoint(r#""lost":1,"last":""#), "{}", status(&["--json"]));
         assert!(status(&[]).contains("; mountpoint /app lost 1 time\n"), "{}", status(&[]));
         emperor.stop();
+    });
+}
+
+/// A FUSE filesystem of the host's that is in use by everybody, and a user's directory whose name comes to
+/// lead to it as soon as the user's own filesystem has stopped answering.
+fn led_to_the_hosts(sandbox: &Sandbox, mut command: Command, lines: &str) {
+    sandbox.zip();
+    fs::create_dir_all("/run/host/app").unwrap();
+    run("fuse-zip", &["-r", "-o", "allow_other", "/var/www/app001.zip", "/run/host/app"]);
+    let hosts = process::only("fuse-zip").pid;
+    run("install", &["-d", "-o", "user001", "/run/u", "/run/u/d", "/run/u/d/app"]);
+    let lines = format!(
+        "uid = user001\nexec-as-user = fuse-zip -r /var/www/app001.zip /run/u/d/app\n\
+         mountpoint-check = /run/u/d/app\nmountpoint-check-interval = 50ms\n\
+         mountpoint-check-timeout = 500ms\n{lines}\ncommand = sleep 1000"
+    );
+    command.arg(sandbox.ini("vassal", &lines));
+    let mut vassal = sandbox.start("vassal", command);
+    vassal.wait_for("app started");
+    let own = process::named("fuse-zip").into_iter().find(|daemon| daemon.pid != hosts).unwrap().pid;
+    process::signal(own, Signal::STOP);
+    // Else it would see the host's in time.
+    until("the prober hangs", || process::waits_for_fuse(process::only("vassal-probe").pid));
+    run("setpriv", &["--reuid=user001", "--clear-groups", "mv", "/run/u/d", "/run/u/d2"]);
+    run("setpriv", &["--reuid=user001", "--clear-groups", "ln", "-s", "/run/host", "/run/u/d"]);
+    vassal.wait_for("mountpoint /run/u/d/app lost: no answer for ");
+    vassal.wait();
+    assert!(fs::exists("/run/host/app/page.html").unwrap(), "the host's filesystem is gone");
+    process::kill_if_there(own);
+    let _ = attempt("umount", &["--lazy", "/run/u/d2/app"]);
+    run("umount", &["/run/host/app"]);
+}
+
+#[test]
+fn a_loss_never_unmounts_what_a_users_directory_leads_to_by_then() {
+    sandboxed(|sandbox| led_to_the_hosts(sandbox, sandbox.program("vassal-init"), ""));
+}
+
+#[test]
+fn a_remount_never_aborts_the_connection_that_a_users_directory_leads_to_by_then() {
+    sandboxed(|sandbox| {
+        let mut command = sandbox.program("vassal-init");
+        command.args(["--unshare", "fs,pid"]);
+        led_to_the_hosts(sandbox, command, "mountpoint-lost = remount");
     });
 }

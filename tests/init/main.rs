@@ -7,6 +7,7 @@
 mod common;
 
 mod actions;
+mod astray;
 mod confinement;
 mod containers;
 mod entrypoint;

@@ -1,9 +1,10 @@
 //! `load`: keeps a machine busy, for `scripts/test --repeat`. Runs until it is killed.
 //!
-//! usage: load compute|rename|mount DIRECTORY
+//! usage: load compute|rename|exchange|mount DIRECTORY
 //!
 //!   compute  only computes
 //!   rename   renames a directory below DIRECTORY
+//!   exchange exchanges DIRECTORY/d and DIRECTORY/l: a tenant who wants root to be led by one of them
 //!   mount    mounts and unmounts below DIRECTORY; the file DIRECTORY/count tells how often so far
 //!
 //! Every mount and rename on a machine, in whatever namespace, disturbs a walk over a path in the kernel that
@@ -17,6 +18,7 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 fn main() {
@@ -26,6 +28,7 @@ fn main() {
     match task.as_str() {
         "compute" => compute(),
         "rename" => rename(directory),
+        "exchange" => exchange(directory),
         "mount" => mount(directory),
         _ => panic!("no such task: {task}"),
     }
@@ -44,6 +47,13 @@ fn rename(directory: &Path) {
     loop {
         fs::rename(&from, &to).unwrap();
         fs::rename(&to, &from).unwrap();
+    }
+}
+
+fn exchange(directory: &Path) {
+    let [one, other] = ["d", "l"].map(|name| directory.join(name));
+    loop {
+        renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::common::{Id, Located};
 use crate::mount::request::{Mount, Umount};
@@ -127,49 +127,6 @@ pub enum Action {
     Exit(i32),
     /// Makes what belongs to the machine read-only in `/proc`, or takes it away. Its key is `proc = safe`.
     SafeProc,
-}
-
-/// What an action touches, as far as a tenant's symbolic link could lead root to something else; with the
-/// operation, for errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touched<'a> {
-    /// Nothing that it changes or enters by a path.
-    Nothing,
-    /// A file or directory: the path must not be a link, nor lead through one.
-    File(&'static str, &'a Path),
-    /// The entry of a directory: it may be a link, but its path must not lead through one.
-    Entry(&'static str, &'a Path),
-    /// A directory that PID 1 itself enters: the path must not be a link, nor lead through one.
-    Directory(&'static str, &'a Path),
-    /// A mountpoint: [`mount::ops`](crate::mount::ops) has rules of its own for the way to it.
-    Mountpoint,
-}
-
-impl Action {
-    /// What it touches. There is no arm for the rest: a new action does not compile before it is decided
-    /// here.
-    pub fn touched(&self) -> Touched<'_> {
-        use Touched::{Directory, Entry, File, Mountpoint, Nothing};
-        match self {
-            Self::Mkdir(path) => File("mkdir", path),
-            Self::Rmdir(path) => File("rmdir", path),
-            Self::Create(path) => File("create", path),
-            Self::Write { path, .. } => File("write", path),
-            Self::WriteFifo { path, .. } => File("writefifo", path),
-            Self::Chmod { path, .. } => File("chmod", path),
-            Self::Chown { path, .. } => File("chown", path),
-            Self::Sticky(path) => File("sticky", path),
-            Self::Unlink(path) => Entry("unlink", path),
-            Self::Chdir(path) => Directory("chdir", path),
-            Self::Chroot(path) => Directory("chroot", path),
-            Self::Mount(_) | Self::Umount(_) | Self::SafeProc => Mountpoint,
-            Self::Print(_) | Self::Putenv(..) | Self::Hostname(_) | Self::Umask(_) | Self::Exit(_) => Nothing,
-            // The check cannot see what a command does.
-            Self::Exec(_) => Nothing,
-            // It only looks.
-            Self::WaitFor { .. } => Nothing,
-        }
-    }
 }
 
 /// What [`Action::WaitFor`] waits for.

@@ -16,7 +16,7 @@ mod vassal;
 
 pub use common::{Address, CgroupOption, Id, Located, Location, RunAs};
 pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyrant, VassalsPlan};
-pub use hooks::{Action, Hook, Phase, Touched, WaitKind};
+pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{
     App, EnvChange, JailPlan, Limit, Limited, Listen, MountpointLost, MountpointPlan, Owner, Privileges,
     ResourcePlan, Seccomp, StopPlan, VassalPlan,

@@ -55,12 +55,12 @@ impl From<Unread> for Verdict {
 #[inline(never)] // as `start::with_options`
 pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPlan>> {
     let inputs = match file {
-        NewFile::Same if vassal.jail.is_inside => {
+        NewFile::Same if vassal.jail.walk.is_inside => {
             // In the jail that path leads to a file of the tenant's.
             refuse(vassal, "its file cannot be read from inside the jail".into());
             return None;
         }
-        NewFile::Sent(_) if vassal.jail.is_inside && has_templates(&vassal.source.inputs) => {
+        NewFile::Sent(_) if vassal.jail.walk.is_inside && has_templates(&vassal.source.inputs) => {
             vassal.events.send(&FromVassal::NeedsRespawn("its templates are not in the jail".to_owned()));
             return None;
         }
@@ -139,7 +139,7 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         Err(unread) => return unread.into(),
     };
     if let Some(what) = vassal.source.fresh.jail_change(&fresh) {
-        let is_known = !vassal.jail.is_inside && fresh.jail.new_root().is_none();
+        let is_known = !vassal.jail.walk.is_inside && fresh.jail.new_root().is_none();
         if is_known
             && !fresh.has_hooks(Phase::AsVassal, Phase::AsRoot)
             && let Err(error) = Identity::resolve(&fresh.run_as, &Accounts::read())
@@ -179,7 +179,7 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
 
 /// The part of the machine that may be looked at from where the process is now.
 fn world(vassal: &Vassal) -> Careful<'_> {
-    let mounts = if vassal.jail.is_inside { None } else { vassal.jail.procfs.mounts().ok() };
+    let mounts = if vassal.jail.walk.is_inside { None } else { vassal.jail.procfs.mounts().ok() };
     Careful::new(&vassal.source.start, mounts, vassal.jail.owner.is_some())
 }
 

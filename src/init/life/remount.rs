@@ -17,23 +17,25 @@
 //!
 //! If the new mount does not last, or a step fails, the instance ends, and the emperor makes a clean one.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::config::plan::{Action, MountpointLost, Phase, VassalPlan};
+use rustix::mount::UnmountFlags;
+
+use crate::config::plan::{MountpointLost, Phase, VassalPlan};
 use crate::init::child::reaper;
 use crate::init::event_loop::wakeup::{Attention, Unfinished};
 use crate::init::life::reload::{Unread, load_again};
 use crate::init::life::setup::{run_again, run_phase};
 use crate::init::outcome::End;
-use crate::init::steps::{action, hooks};
+use crate::init::steps::hooks;
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::{Lost, Maker};
+use crate::init::watch::mountpoints::GivenUp;
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
-use crate::mount::ops::Walk;
-use crate::mount::request::Umount;
+use crate::mount::ops;
 
 /// A mount that is lost again within this time after it was made anew is not made a third time.
 const LASTS: Duration = Duration::from_secs(10);
@@ -110,20 +112,21 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     };
     crate::log!("{}; running {phase} again and restarting the app", lost.what);
     vassal.events.set_attention(Attention::Repairing);
-    for (path, daemon) in vassal.events.mountpoints.give_up(maker) {
+    for GivenUp { path, mount, daemon } in vassal.events.mountpoints.give_up(maker) {
         // A daemon that is stopped would never notice the end of its connection.
         daemon.into_iter().for_each(reaper::kill_child);
-        unmount_by_force(vassal, path);
+        if let Some(mount) = mount {
+            unmount_by_force(vassal, &path, mount);
+        }
     }
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })
 }
 
-/// Unmounts in a child, since everything that touches a path may hang. A failure is ignored, as there may be
-/// nothing mounted any more; the gate before the app checks what is there.
-fn unmount_by_force(vassal: &mut Vassal, target: PathBuf) {
-    let flags = (libc::MNT_FORCE | libc::MNT_DETACH) as u32;
-    let umount = Action::Umount(Umount { target, recursive: false, flags });
-    let work = || action::perform(&umount, &Walk::default()).map(|()| String::new());
+/// Unmounts in a child, since everything that touches a path may hang. A failure is ignored, as the mount may
+/// not be there any more; the gate before the app checks what is there.
+fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
+    let work = || ops::umount_watched(path, mount, flags).map(|()| String::new());
     match vassal.jail.worker(false).work(work) {
         Ok(child) => {
             let deadline = Instant::now() + vassal.source.plan.hook_timeout;

@@ -4,8 +4,10 @@
 //! for the exit run, then everything else is asked and killed. After a lost mountpoint everything is killed
 //! at once: a process that waits for the dead filesystem would wait for ever.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::mount::UnmountFlags;
 use rustix::process::Pid;
 
 use crate::config::cmdline::entrypoint::Rest;
@@ -21,8 +23,7 @@ use crate::init::vassal::Vassal;
 use crate::log::Elapsed;
 use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
-use crate::mount::ops::{self, Walk};
-use crate::mount::request::Umount;
+use crate::mount::ops;
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
 use crate::signal_names;
 
@@ -47,7 +48,7 @@ const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let Vassal { events, jail, source, life } = vassal;
     let plan = &source.plan;
-    events.mountpoints.stop();
+    let watched = events.mountpoints.stop();
     let code = exit_status(events, &end);
     if let Some(job) = &events.job {
         job.give_terminal_back();
@@ -62,7 +63,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         End::Setup(failure, _) => (ExitReason::Setup(*failure), None),
         End::Invalid(mistake) => (ExitReason::Config(mistake), None),
         End::Lost(what) => {
-            destroy(events, jail, &source.fresh, &what);
+            destroy(events, jail, &watched, &what);
             return code;
         }
     };
@@ -98,7 +99,7 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
 }
 
 /// A mountpoint was lost: ends everything at once.
-fn destroy(events: &mut EventLoop, jail: &Jail, fresh: &VassalPlan, what: &str) {
+fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what: &str) {
     // The emperor is told first, as the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     crate::log!("{what}; destroying the instance");
@@ -111,7 +112,14 @@ fn destroy(events: &mut EventLoop, jail: &Jail, fresh: &VassalPlan, what: &str) 
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
         // The next instance needs the place of the dead mount, and only we take it away.
-        detach_checked_mounts(fresh);
+        for (path, mount) in watched {
+            match ops::umount_watched(path, *mount, UnmountFlags::DETACH) {
+                Ok(()) => {}
+                // It is not mounted there any more.
+                Err(error) if error.errno() == libc::EINVAL => {}
+                Err(error) => crate::log!("{error}"),
+            }
+        }
     }
 }
 
@@ -347,16 +355,4 @@ fn abort_own_fuse(jail: &Jail) -> bool {
         Err(error) => crate::log!("{error}"),
     }
     true
-}
-
-fn detach_checked_mounts(plan: &VassalPlan) {
-    for check in &plan.mountpoints.checks {
-        let umount = Umount { target: check.value.clone(), recursive: false, flags: libc::MNT_DETACH as u32 };
-        match ops::umount(&umount, &Walk::default()) {
-            Ok(()) => {}
-            // Nothing is mounted there any more.
-            Err(error) if error.errno() == libc::EINVAL => {}
-            Err(error) => crate::log!("{error}"),
-        }
-    }
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::config::{Input, Status, World};
 use crate::error::Cause;
 use crate::mount::mountinfo::{self, Mount};
-use crate::mount::ops;
+use crate::path;
 use crate::world::{Machine, NoCommands};
 
 /// What the machine told when the configuration was read first.
@@ -72,7 +72,7 @@ impl<'a> Careful<'a> {
 
     /// The path to look at for `path`, which may be relative to the directory of the start.
     fn path(&self, path: &Path) -> Option<PathBuf> {
-        let path = ops::lexical(&self.start.cwd.join(path));
+        let path = path::lexical(&self.start.cwd.join(path));
         let why = match &self.mounts {
             None => "it reads files, which cannot be seen from inside the jail".to_owned(),
             Some(mounts) if may_hang(mounts, &path) => {

@@ -6,16 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, fstat, ftruncate, mkdirat, readlinkat, unlinkat};
 use rustix::io::Errno;
 
 use crate::accounts::Accounts;
-use crate::config::plan::{Action, Id, Touched, WaitKind};
-use crate::error::{Context, Error, Result};
-use crate::mount::ops::{self, Walk};
+use crate::config::plan::{Action, Id, WaitKind};
+use crate::error::{Cause, Context, Error, Result};
+use crate::mount::ops::{self, walked};
 use crate::mount::safe_proc;
+use crate::path::{self, Walk};
 use crate::sys::exec::c_string;
-use crate::sys::fd::write_all;
+use crate::sys::fd::{self, write_all};
 
 /// The time between two looks at what an action waits for. Only the child that performs the action sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -25,28 +26,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// The operation that failed, its object, and the step of an action that has several.
 pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
-    match action.touched() {
-        Touched::File(operation, path) => walk.refuse_links(operation, path)?,
-        Touched::Entry(operation, path) => walk.refuse_links(operation, path.parent().unwrap_or(path))?,
-        // PID 1 looks at these itself before it enters them.
-        Touched::Directory(..) | Touched::Mountpoint | Touched::Nothing => {}
-    }
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
         Action::Umount(umount) => return ops::umount(umount, walk),
         Action::SafeProc => return safe_proc::protect(walk),
-        Action::Write { path, text, append } => return write(path, text, *append),
-        Action::WriteFifo { path, text, wait } => return write_fifo(path, text, *wait),
-        Action::Chown { path, user, group } => return chown(path, user, group.as_ref()),
-        Action::Mkdir(path) => ("mkdir", path, mkdir(&c_string(path.as_os_str()))),
-        Action::Rmdir(path) => ("rmdir", path, rustix::fs::rmdir(c_string(path.as_os_str()))),
-        Action::Unlink(path) => ("unlink", path, rustix::fs::unlink(c_string(path.as_os_str()))),
-        Action::Create(path) => ("create", path, open(path, OFlags::CREATE | OFlags::TRUNC).map(drop)),
-        Action::Chmod { path, mode } => ("chmod", path, chmod(path, *mode)),
-        Action::Sticky(path) => {
-            let done = mode(&c_string(path.as_os_str())).and_then(|mode| chmod(path, mode | libc::S_ISVTX));
-            ("sticky", path, done)
-        }
+        Action::Write { path, text, append } => return write(walk, path, text, *append),
+        Action::WriteFifo { path, text, wait } => return write_fifo(walk, path, text, *wait),
+        Action::Chown { path, user, group } => return chown(walk, path, user, group.as_ref()),
+        Action::Mkdir(path) => ("mkdir", path, mkdir(walk, path)),
+        Action::Rmdir(path) => ("rmdir", path, remove(walk, path, AtFlags::REMOVEDIR)),
+        Action::Unlink(path) => ("unlink", path, remove(walk, path, AtFlags::empty())),
+        Action::Create(path) => ("create", path, create(walk, path, OFlags::TRUNC).map(drop)),
+        Action::Chmod { path, mode } => ("chmod", path, chmod(walk, path, |_| *mode)),
+        Action::Sticky(path) => ("sticky", path, chmod(walk, path, |mode| mode | libc::S_ISVTX)),
+        // It only looks.
         Action::WaitFor { kind, path } => {
             wait_for(*kind, &c_string(path.as_os_str()));
             return Ok(());
@@ -65,56 +58,82 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
 }
 
 /// Creates a directory, or finds one there.
-fn mkdir(path: &CStr) -> rustix::io::Result<()> {
-    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
-        Err(Errno::EXIST) if FileType::from_raw_mode(mode(path)?) == FileType::Directory => Ok(()),
-        result => result,
+fn mkdir(walk: &Walk, path: &Path) -> Result<(), Cause> {
+    let (directory, name) = walk.entry(path)?;
+    match mkdirat(directory, name, Mode::from_raw_mode(0o777)) {
+        Err(Errno::EXIST) => match walk.open(path, path::DIRECTORY) {
+            Err(Cause::Os(_)) => Err(Errno::EXIST.into()),
+            found => found.map(drop),
+        },
+        result => Ok(result?),
     }
 }
 
-fn open(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = flags | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(c_string(path.as_os_str()), flags, Mode::from_raw_mode(0o666))
+fn remove(walk: &Walk, path: &Path, flags: AtFlags) -> Result<(), Cause> {
+    let (directory, name) = walk.entry(path)?;
+    match unlinkat(&directory, &name, flags) {
+        Err(Errno::NOTDIR) if readlinkat(&directory, &name, Vec::new()).is_ok() => {
+            Err(Cause::Because("it is a symbolic link".to_owned()))
+        }
+        result => Ok(result?),
+    }
 }
 
-fn chmod(path: &Path, mode: u32) -> rustix::io::Result<()> {
-    rustix::fs::chmod(c_string(path.as_os_str()), Mode::from_raw_mode(mode & 0o7777))
+/// Opens a file to write to it; creates it if it is not there. It is emptied only when it is known that it
+/// may be changed.
+fn create(walk: &Walk, path: &Path, how: OFlags) -> Result<OwnedFd, Cause> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOCTTY;
+    let file = walk.open_to_change(path, flags | (how - OFlags::TRUNC), Mode::from_raw_mode(0o666))?;
+    if how.contains(OFlags::TRUNC) && FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile
+    {
+        ftruncate(&file, 0)?;
+    }
+    Ok(file)
 }
 
-fn mode(path: &CStr) -> rustix::io::Result<u32> {
-    Ok(rustix::fs::stat(path)?.st_mode)
+fn chmod(walk: &Walk, path: &Path, mode: impl Fn(u32) -> u32) -> Result<(), Cause> {
+    let file = walk.open_to_change(path, OFlags::PATH, Mode::empty())?;
+    let mode = mode(fstat(&file)?.st_mode) & 0o7777;
+    match fd::chmod(&file, mode) {
+        // Before Linux 6.6.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            Ok(ops::by_name(&file, |name| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))?)
+        }
+        result => Ok(result?),
+    }
 }
 
-fn write(path: &Path, text: &OsStr, append: bool) -> Result<()> {
+fn write(walk: &Walk, path: &Path, text: &OsStr, append: bool) -> Result<()> {
     let how = if append { OFlags::APPEND } else { OFlags::TRUNC };
-    let file = open(path, OFlags::CREATE | how).context("write: open", path.display())?;
+    let file = walked(create(walk, path, how), "write", path)?;
     write_all(file.as_fd(), text.as_bytes()).context("write", path.display())
 }
 
 /// Writes to a named pipe; `wait` waits until it exists and a process reads it (ENXIO before that). Another
 /// kind of file is refused, as a write to it would not end.
-fn write_fifo(path: &Path, text: &OsStr, wait: bool) -> Result<()> {
+fn write_fifo(walk: &Walk, path: &Path, text: &OsStr, wait: bool) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     loop {
-        match open(path, OFlags::NONBLOCK) {
+        match walk.open_to_change(path, flags, Mode::empty()) {
             Ok(file) => {
-                let kind = rustix::fs::fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+                let kind = fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode));
                 if kind != Ok(FileType::Fifo) {
                     return Err(Error::new("writefifo", path.display(), "not a named pipe"));
                 }
                 return write_all(file.as_fd(), text.as_bytes()).context("writefifo", path.display());
             }
-            Err(Errno::NXIO | Errno::NOENT) if wait => std::thread::sleep(LOOK_AGAIN),
-            Err(errno) => return Err(Error::os("writefifo: open", path.display(), errno)),
+            Err(Cause::Os(Errno::NXIO | Errno::NOENT)) if wait => std::thread::sleep(LOOK_AGAIN),
+            refused => return walked(refused, "writefifo", path).map(drop),
         }
     }
 }
 
-fn chown(path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
+fn chown(walk: &Walk, path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
+    let file = walk.open_to_change(path, OFlags::PATH, Mode::empty()).context("chown", path.display())?;
     let accounts = Accounts::read();
     let uid = rustix::fs::Uid::from_raw(accounts.user(user)?.uid);
     let gid = group.map(|group| accounts.group(group)).transpose()?.map(rustix::fs::Gid::from_raw);
-    rustix::fs::chownat(CWD, c_string(path.as_os_str()), Some(uid), gid, AtFlags::empty())
-        .context("chown", path.display())
+    chownat(&file, c"", Some(uid), gid, AtFlags::EMPTY_PATH).context("chown", path.display())
 }
 
 fn wait_for(kind: WaitKind, path: &CStr) {
@@ -124,7 +143,7 @@ fn wait_for(kind: WaitKind, path: &CStr) {
         WaitKind::Directory => kind_there == FileType::Directory,
         WaitKind::Socket => kind_there == FileType::Socket,
     };
-    while !mode(path).is_ok_and(|mode| is_there(FileType::from_raw_mode(mode))) {
+    while !rustix::fs::stat(path).is_ok_and(|there| is_there(FileType::from_raw_mode(there.st_mode))) {
         std::thread::sleep(LOOK_AGAIN);
     }
 }

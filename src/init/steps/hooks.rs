@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::config::plan::{Action, Hook, Phase, Touched, VassalPlan};
-use crate::error::{Context, Error, Result};
+use crate::config::plan::{Action, Hook, Phase, VassalPlan};
+use crate::error::{Error, Result};
 use crate::identity::Confinement;
 use crate::init::child::launch::{Launch, Launched, Progress};
 use crate::init::child::reaper;
@@ -16,7 +16,7 @@ use crate::init::jail::Jail;
 use crate::init::outcome::End;
 use crate::init::steps::{action, root};
 use crate::log::Elapsed;
-use crate::mount::ops::Walk;
+use crate::path::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 use crate::shell;
 use crate::sys::signal;
@@ -146,19 +146,16 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
         // Before the privilege drop PID 1 goes there, too. Later only its children do: PID 1 must not enter,
         // or even look at, a directory of a filesystem that can hang.
         Action::Chdir(path) => {
-            may_enter(events, jail, plan, hook)?;
             if hook.phase < Phase::AsUser {
-                rustix::process::chdir(path).context("chdir", path.display())?;
+                root::must_answer(events, jail, plan, "chdir", path)?;
+                root::enter(jail, "chdir", path)?;
             }
             jail.change_workdir(path);
         }
         Action::Print(text) => crate::log!("{text}"),
         Action::Putenv(name, value) => jail.set_variable(name, value),
         Action::Hostname(name) => jail.set_hostname(name)?,
-        Action::Chroot(path) => {
-            may_enter(events, jail, plan, hook)?;
-            root::change(events, jail, plan, "chroot", path)?;
-        }
+        Action::Chroot(path) => root::change(events, jail, plan, "chroot", path)?,
         Action::SafeProc => {
             needs_own_mounts(jail, "proc = safe")?;
             run_action(events, jail, plan, hook)?;
@@ -218,9 +215,9 @@ fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hoo
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail) {
         return Ok(action::perform(&hook.action, &jail.walk)?);
     }
-    // Links are dangerous for root only: the user may go wherever they lead it.
-    let walk = if hook.phase < Phase::AsUser { jail.walk.clone() } else { Walk::default() };
-    let worker = jail.worker(hook.phase >= Phase::AsUser);
+    let as_user = hook.phase >= Phase::AsUser;
+    let walk = Walk { as_user, ..jail.walk.clone() };
+    let worker = jail.worker(as_user);
     let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
     wait_for_child(events, plan, hook, &child)
 }
@@ -268,17 +265,4 @@ fn wait_for_child(
         (_, WaitStatus::Exited(0)) => Ok(()),
         (_, status) => Err(Error::new("run", text, status).into()),
     }
-}
-
-/// Checks a directory that PID 1 is about to enter as root: it must answer, and the way must not lead through
-/// a link of the tenant's.
-fn may_enter(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<()> {
-    if let Touched::Directory(operation, path) = hook.action.touched()
-        && hook.phase < Phase::AsUser
-    {
-        let absolute = std::env::current_dir().unwrap_or_default().join(path);
-        root::must_answer(events, jail, plan, operation, &absolute)?;
-        jail.walk.refuse_links(operation, path)?;
-    }
-    Ok(())
 }

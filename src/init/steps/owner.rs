@@ -51,7 +51,7 @@ fn go_to_file(jail: &mut Jail, source: &mut Source) {
         _ => None,
     });
     if let Some(directory) = file
-        && !jail.is_inside
+        && !jail.walk.is_inside
         && rustix::process::chdir(directory).is_ok()
     {
         jail.begin_in(directory);

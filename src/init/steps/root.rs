@@ -13,6 +13,7 @@ use crate::init::watch::watchdog::Answer;
 use crate::mount::mountinfo;
 use crate::mount::ops;
 use crate::mount::request::PivotRoot;
+use crate::path;
 
 /// The change of root by `chroot`.
 ///
@@ -26,7 +27,19 @@ pub fn change(
     path: &Path,
 ) -> Result<()> {
     must_answer(events, jail, plan, operation, path)?;
-    chroot(jail, path)
+    enter(jail, "chroot", path)?;
+    rustix::process::chroot(c".").context("chroot", path.display())?;
+    jail.root_changed(jail.walk.old_root.clone());
+    Ok(())
+}
+
+/// Goes to a directory as root.
+///
+/// # Errors
+/// chdir(2), or a link on the way is not followed.
+pub fn enter(jail: &Jail, operation: &str, path: &Path) -> Result<()> {
+    let directory = jail.walk.open(path, path::DIRECTORY).context(operation, path.display())?;
+    rustix::process::fchdir(directory).context(operation, path.display())
 }
 
 /// The change of root by `pivot_root`. Afterwards PID 1 holds nothing of the old root: its working directory
@@ -40,8 +53,7 @@ pub fn change(
 pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: &PivotRoot) -> Result<()> {
     let PivotRoot { new_root, put_old } = roots;
     let may_hang = must_answer(events, jail, plan, "new root:", put_old)?;
-    go_to_root(events, jail, plan, "pivot_root:")?;
-    ops::pivot_root(roots)?;
+    ops::pivot_root(roots, &jail.walk)?;
     // If it is put at the new root itself, the new root covers it.
     let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
     jail.root_changed(old.map(|rest| Path::new("/").join(rest)));
@@ -58,13 +70,6 @@ pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operat
     }
     must_answer(events, jail, plan, operation, Path::new("/"))?;
     rustix::process::chdir("/").context(&format!("{operation} chdir"), "/")
-}
-
-/// Changes the root directory (chroot(2)) and goes there.
-fn chroot(jail: &mut Jail, path: &Path) -> Result<()> {
-    rustix::process::chroot(path).context("chroot", path.display())?;
-    jail.root_changed(jail.walk.old_root.clone());
-    rustix::process::chdir("/").context("chroot: chdir", "/")
 }
 
 /// Refuses a directory that PID 1 is about to enter if its filesystem fails or hangs. Returns whether the
@@ -98,6 +103,7 @@ pub fn ask_about(
     if !may_meet_fuse(events, jail) {
         return Ok(None);
     }
+    let path = &std::env::current_dir().unwrap_or_default().join(path);
     // Without procfs it is not known which filesystem that is.
     let Ok(mounts) = jail.procfs.mounts() else { return Ok(None) };
     // For other filesystems the kernel answers.

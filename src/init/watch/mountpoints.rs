@@ -49,6 +49,17 @@ pub struct Mountpoints {
     helper_death: Option<Death>,
 }
 
+/// A mount that is not watched any more.
+#[derive(Debug)]
+pub struct GivenUp {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Its ID in the mount table, as this process has read it.
+    pub mount: Option<u64>,
+    /// Its daemon, if that is known.
+    pub daemon: Option<Pid>,
+}
+
 impl Mountpoints {
     /// Watches the paths of a plan. Nothing is asked yet.
     pub fn new(plan: &MountpointPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
@@ -153,15 +164,18 @@ impl Mountpoints {
         watched.map_or(Maker::Nobody, |watched| watched.maker)
     }
 
-    /// Gives up all mounts of a phase: their end is no loss. Returns their paths, and the daemons that are
-    /// known.
-    pub fn give_up(&mut self, maker: Maker) -> Vec<(PathBuf, Option<Pid>)> {
+    /// Gives up all mounts of a phase: their end is no loss.
+    pub fn give_up(&mut self, maker: Maker) -> Vec<GivenUp> {
         let mut given_up = Vec::new();
         for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
             watched.maker = Maker::Nobody;
             watched.is_given_up = true;
             self.others.extend(watched.begin_anew());
-            given_up.push((watched.check.value.clone(), watched.daemon.take()));
+            given_up.push(GivenUp {
+                path: watched.check.value.clone(),
+                mount: watched.mount.as_ref().map(|mount| mount.id),
+                daemon: watched.daemon.take(),
+            });
         }
         given_up
     }
@@ -341,11 +355,16 @@ impl Mountpoints {
         Some(self.report())
     }
 
-    /// Ends all probers.
-    pub fn stop(&mut self) {
-        for probe in self.watched.drain(..).filter_map(|watched| watched.probe) {
-            probe.kill();
-            self.others.push(probe.pid);
+    /// Ends all probers. Returns the mounts that were watched, by their paths and IDs.
+    pub fn stop(&mut self) -> Vec<(PathBuf, u64)> {
+        let mut mounts = Vec::new();
+        for watched in self.watched.drain(..) {
+            mounts.extend(watched.mount.map(|mount| (watched.check.value, mount.id)));
+            if let Some(probe) = watched.probe {
+                probe.kill();
+                self.others.push(probe.pid);
+            }
         }
+        mounts
     }
 }

@@ -1,0 +1,230 @@
+//! What root does by a path is not led to another place by whoever owns a directory on the way.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::process::Command;
+
+use crate::actions::{called, led};
+use crate::common::{Sandbox, built, run, sandboxed, until};
+use vassal::config::keys::actions::{functions, names};
+
+/// The tenant of all tests.
+const TENANT: &str = "user001";
+
+fn tenant() -> u32 {
+    run("id", &["-u", TENANT]).trim().parse().unwrap()
+}
+
+/// A directory of the tenant's, and one of the host's with files that only root may change.
+fn home(_: &Sandbox) -> u32 {
+    let tenant = tenant();
+    for directory in ["/run/home/u/d", "/run/host/dir/empty"] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    for file in ["/run/host/x", "/run/host/dir/x", "/run/home/u/d/x"] {
+        fs::write(file, "as it was").unwrap();
+    }
+    for path in ["/run/home/u", "/run/home/u/d", "/run/home/u/d/x"] {
+        chown(path, Some(tenant), Some(tenant)).unwrap();
+    }
+    tenant
+}
+
+fn link(to: &str, at: &str, owner: u32) {
+    symlink(to, at).unwrap();
+    lchown(at, Some(owner), Some(owner)).unwrap();
+}
+
+/// All that can be seen of the host's files.
+fn host() -> (String, Vec<u8>, Vec<u8>) {
+    let listed = run("find", &["/run/host", "-printf", "%p %m %U %G %s %n\n"]);
+    (listed, fs::read("/run/host/x").unwrap(), fs::read("/run/host/dir/x").unwrap())
+}
+
+fn actions(file: &str, dir: &str, new: &str) -> Vec<String> {
+    let actions = names().filter_map(|name| led(name, file, dir, new));
+    actions.chain(functions().filter_map(|name| called(name, file, dir, new))).collect()
+}
+
+#[test]
+fn without_a_change_of_root_no_action_follows_a_link_of_the_tenants() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        link("/run/host/x", "/run/home/u/file", tenant);
+        link("/run/host/dir", "/run/home/u/dir", tenant);
+        // Root's own, but the tenant can have put it there.
+        link("/run/host/dir", "/run/home/u/roots", 0);
+        let before = host();
+        for [file, dir, new] in [
+            ["/run/home/u/file", "/run/home/u/dir", "/run/home/u/dir/new"],
+            ["/run/home/u/dir/x", "/run/home/u/dir/empty", "/run/home/u/dir/new"],
+            ["/run/home/u/roots/x", "/run/home/u/roots/empty", "/run/home/u/roots/new"],
+        ] {
+            for action in actions(file, dir, new) {
+                // The entry is the tenant's own; so is the mountpoint.
+                if action.contains("unlink") && file.ends_with("file") || action == format!("umount:{dir}") {
+                    continue;
+                }
+                let lines = format!("hook-pre-jail = {action}");
+                let (status, log) = sandbox.outcome(&format!("{lines}\ncommand = true"));
+                assert!(status == 71 && log.contains("a symbolic link"), "{lines}\n{log}");
+                assert_eq!(host(), before, "{lines}");
+            }
+        }
+        let source = "mount-pre-jail = none /run/home/u/dir /mnt bind";
+        sandbox.fails(source, &["bind /run/home/u/dir: /run/home/u/dir is a symbolic link of user"]);
+        let says = format!(
+            "chown /run/home/u/dir/x: /run/home/u/dir is a symbolic link of user {tenant}, where user \
+             {tenant} can change the way: write what it leads to instead"
+        );
+        sandbox.fails("hook-as-root = chown:/run/home/u/dir/x user001", &[&says]);
+        for key in ["chroot = /run/home/u/dir", "pivot_root = /run/home/u/dir /run/home/u/dir"] {
+            sandbox.fails(key, &["jail: ", "/run/home/u/dir is a symbolic link of user"]);
+        }
+    });
+}
+
+#[test]
+fn plain_directories_of_a_tenants_and_links_of_roots_are_walked() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        symlink("/run/home", "/run/homes").unwrap();
+        let lines = "hook-as-root = write:/run/homes/u/d/x hello\nhook-as-root = chown:/run/homes/u/d root\n\
+                     hook-as-root = create:/run/homes/u/new\nhook-as-root = chmod:/run/homes/u/new 640\n\
+                     hook-as-root = mkdir:/run/homes/u/made\nhook-as-root = chown:/run/homes/u/made user001\n\
+                     hook-as-root = mount:tmpfs none /run/homes/u/made\n\
+                     hook-as-root = chown:/run/homes/u/made user001\n\
+                     command = ls -ldn /run/home/u/made";
+        let said = sandbox.said(lines).concat();
+        assert!(said.contains(&format!(" {tenant} ")), "the new mount is still root's: {said}");
+        assert_eq!(fs::read_to_string("/run/home/u/d/x").unwrap(), "hello");
+        let there = |path: &str| fs::metadata(path).unwrap();
+        assert_eq!((there("/run/home/u/d").uid(), there("/run/home/u/made").uid()), (0, tenant));
+        assert_eq!(there("/run/home/u/new").permissions().mode() & 0o7777, 0o640);
+    });
+}
+
+#[test]
+fn a_name_that_a_tenant_gave_to_a_file_of_the_hosts_changes_nothing_of_it() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        fs::hard_link("/run/host/x", "/run/home/u/hard").unwrap();
+        fs::write("/run/home/u/bound", "").unwrap();
+        chown("/run/home/u/bound", Some(tenant), None).unwrap();
+        let before = host();
+        let lines = "hook-pre-jail = mount:none /run/host/dir/x /run/home/u/bound bind\n";
+        for (file, says) in [("hard", "it has 2 names"), ("bound", "it is a mount")] {
+            for action in [
+                "chown:@ user001",
+                "chmod:@ 666",
+                "sticky:@",
+                "write:@ x",
+                "append:@ x",
+                "create:@",
+                "writefifo:@ x",
+            ] {
+                let action = action.replace('@', &format!("/run/home/u/{file}"));
+                let says = format!("{says}, in a directory that user {tenant} can change");
+                sandbox.fails(&format!("{lines}hook-pre-jail = {action}"), &["pre-jail #2: ", &says]);
+                assert_eq!(host(), before, "{action}");
+            }
+        }
+    });
+}
+
+/// A tenant who exchanges a directory and a link for as long as this lives.
+fn exchange(sandbox: &Sandbox, to: &str, tenant: u32) -> crate::common::Daemon {
+    link(to, "/run/home/u/l", tenant);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", TENANT, "--regid", TENANT, "--clear-groups"]);
+    command.arg(built("load")).args(["exchange", "/run/home/u"]);
+    let exchanging = sandbox.start("exchange", command);
+    let is_link = || fs::symlink_metadata("/run/home/u/d").unwrap().file_type().is_symlink();
+    until("it is a link", is_link);
+    until("it is a directory", || !is_link());
+    exchanging
+}
+
+#[test]
+fn no_action_loses_a_race_against_a_tenant_who_exchanges_names() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        let before = host();
+        let exchanging = exchange(sandbox, "/run/host/dir", tenant);
+        let (mut done, mut refused) = (0, 0);
+        for action in [
+            "chown:/run/home/u/d/x user001",
+            "chmod:/run/home/u/d/x 666",
+            "write:/run/home/u/d/x owned",
+            "append:/run/home/u/d/x owned",
+            "create:/run/home/u/d/new",
+            "mkdir:/run/home/u/d/dir",
+            "unlink:/run/home/u/d/new",
+            "rmdir:/run/home/u/d/empty",
+        ] {
+            let lines = format!("hook-pre-jail = {action}\ncommand = true");
+            for _ in 0..30 {
+                match sandbox.outcome(&lines) {
+                    (0, _) => done += 1,
+                    (71, log) if log.contains("a symbolic link") => refused += 1,
+                    // Nothing to remove.
+                    (71, log) if log.contains("ENOENT") => {}
+                    (status, log) => panic!("{action}: {status}\n{log}"),
+                }
+                assert_eq!(host(), before, "{action}");
+            }
+        }
+        drop(exchanging);
+        assert!(done > 20 && refused > 20, "{done} done, {refused} refused: there was no race");
+    });
+}
+
+#[test]
+fn nothing_is_mounted_or_entered_where_a_tenant_exchanges_names() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        fs::write("/run/home/u/d/secret", "not\n").unwrap();
+        fs::write("/run/host/dir/secret", "host\n").unwrap();
+        let exchanging = exchange(sandbox, "/run/host/dir", tenant);
+        for (lines, says) in [
+            ("mount-pre-jail = none /run/home/u/d /mnt bind\ncommand = cat /mnt/secret", "not"),
+            ("hook-pre-jail = chdir:/run/home/u/d\nexec-pre-jail = cat secret\ncommand = true", "not"),
+            ("mount-pre-jail = tmpfs none /run/home/u/d\ncommand = cat /run/host/dir/secret", "host"),
+        ] {
+            for _ in 0..40 {
+                let (status, log) = sandbox.outcome(lines);
+                let said = log.lines().find(|line| !line.starts_with("vassal-init"));
+                assert!(
+                    status == 71 && log.contains("a symbolic link") || said == Some(says),
+                    "{lines}\n{log}"
+                );
+            }
+        }
+        drop(exchanging);
+    });
+}
+
+#[test]
+fn a_tree_leads_chdir_and_chroot_out_of_the_jail_by_no_link() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/precise/x").unwrap();
+        fs::create_dir("/run/hostdir").unwrap();
+        link("/run/hostdir", "/ns/precise/x/l", tenant());
+        link("/.old_root/run/hostdir", "/ns/precise/x/old", tenant());
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs rbind\npivot_root = /ufs /ufs/.old_root";
+        for (phase, path) in [("pre-jail", "/ufs/x/l"), ("as-root", "/x/old")] {
+            for action in ["chdir", "chroot"] {
+                let lines = format!("{jail}\nhook-{phase} = {action}:{path}");
+                sandbox.fails(
+                    &lines,
+                    &["a symbolic link on the way: refused", "write what it leads to instead"],
+                );
+            }
+        }
+        // Once the old root is gone links stay inside. The tenant's are not followed all the same.
+        let gone = format!("{jail}\nhook-as-root = umount:/.old_root rec,detach");
+        let lines = format!("{gone}\nhook-as-root = write:/x/l/y owned");
+        sandbox.fails(&lines, &["/x/l is a symbolic link of user"]);
+    });
+}
