@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Mount {
     /// Its ID, which the kernel reuses after an unmount.
     pub id: u64,
+    /// The ID of the mount that it is mounted on.
+    parent: u64,
     /// The device number of its filesystem, major and minor.
     pub device: (u32, u32),
     /// Where it is mounted, relative to the reader's root.
@@ -56,10 +58,9 @@ impl Mount {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
     }
 
-    /// The number of its FUSE connection, if it has one: the kernel's own form of the device number.
+    /// The number of its FUSE connection, if it has one.
     pub fn connection(&self) -> Option<u64> {
-        let (major, minor) = self.device;
-        self.is_fuse().then_some(u64::from(major) << 20 | u64::from(minor))
+        self.is_fuse().then(|| number(self.device))
     }
 
     /// The value of a filesystem option, empty for one without a value.
@@ -71,6 +72,11 @@ impl Mount {
     }
 }
 
+/// The kernel's own form of a device number, by which FUSE numbers its connections.
+pub fn number((major, minor): (u32, u32)) -> u64 {
+    u64::from(major) << 20 | u64::from(minor)
+}
+
 /// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not
 /// parse are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
@@ -80,6 +86,28 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 /// The topmost mount on exactly this path.
 pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts.iter().rev().find(|mount| mount.mount_point == path)
+}
+
+/// The mount on exactly this path that a walk arrives at: the topmost, if no later mount covers a directory
+/// above it.
+pub fn visible<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let mut reached: Option<&Mount> = None;
+    let places: Vec<_> = path.ancestors().collect();
+    for place in places.into_iter().rev() {
+        // Each of several on one mount point is mounted on the one before. A turn for each is enough.
+        for _ in mounts {
+            let is_next = |mount: &&Mount| match reached {
+                Some(below) => mount.parent == below.id && mount.id != below.id,
+                None => mounts.iter().all(|other| other.id != mount.parent || other.id == mount.id),
+            };
+            let next = mounts.iter().filter(|mount| mount.mount_point == place).find(is_next);
+            if next.is_none() {
+                break;
+            }
+            reached = next;
+        }
+    }
+    reached.filter(|mount| mount.mount_point == path)
 }
 
 /// The mount that a path lies on, if none of its parts is a link.
@@ -100,8 +128,9 @@ pub fn below<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Path> {
 /// `36 35 98:0 /root /mount\040point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let (major, minor) = std::str::from_utf8(fields.nth(1)?).ok()?.split_once(':')?;
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let (major, minor) = std::str::from_utf8(fields.next()?).ok()?.split_once(':')?;
     let device = (major.parse().ok()?, minor.parse().ok()?);
     let mount_point = fields.nth(1)?;
     // Mount options, then any number of optional fields up to a lone hyphen.
@@ -111,6 +140,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Some(Mount {
         id,
+        parent,
         device,
         mount_point: OsString::from_vec(unescape(mount_point)).into(),
         fs_type: text(fs_type),
@@ -181,6 +211,23 @@ mod tests {
         let mounts = parse(TEXT);
         assert_eq!(topmost(&mounts, Path::new("/app")).unwrap().id, 42);
         assert_eq!(topmost(&mounts, Path::new("/ap")), None);
+    }
+
+    #[test]
+    fn what_is_covered_is_not_visible() {
+        let text = b"1 0 0:1 / / rw - t t rw\n2 1 0:2 / /a/b rw - t t rw\n3 2 0:3 / /a/b rw - t t rw\n\
+            4 2 0:4 / /a/b/c rw - t t rw\n5 1 0:5 / /d/e rw - t t rw\n6 1 0:6 / /d rw - t t rw\n\
+            7 1 0:7 / /g rw - t t rw\n8 7 0:8 / /g/h rw - t t rw\n";
+        let mounts = parse(text);
+        let seen = |path: &str| visible(&mounts, Path::new(path)).map(|mount| mount.id);
+        let paths = ["/", "/a/b", "/a/b/c", "/d/e", "/d", "/g/h", "/a", "/g/h/i"];
+        let expected = [Some(1), Some(3), None, None, Some(6), Some(8), None, None];
+        assert_eq!(paths.map(seen), expected);
+        // Below another root, whose own mount is not listed.
+        assert_eq!(visible(&mounts[6..], Path::new("/g/h")).unwrap().id, 8);
+        assert!(
+            visible(&parse(b"1 2 0:1 / / rw - t t rw\n2 1 0:1 / / rw - t t rw\n"), Path::new("/")).is_none()
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod common;
 
 mod attribution;
+mod errors;
 mod faults;
 mod flush;
 mod lost;

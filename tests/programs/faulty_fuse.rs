@@ -12,6 +12,8 @@
 //!   hold          read every request, answer none
 //!   hold-status   the same for what asks for attributes or statistics: GETATTR and STATFS
 //!   slow MS       answer everything, that much later
+//!   errno NUMBER  answer GETATTR and STATFS of the root with this error
+//!   once NUMBER   answer the next such request with this error, and then as without a mode
 //!   exit          end at once
 //!
 //! Options:
@@ -135,6 +137,7 @@ struct Request {
 fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
     let mut waiting: VecDeque<Request> = VecDeque::new();
     let mut answered_late = 0;
+    let mut has_failed = false;
     let mut buffer = vec![0; 1 << 17];
     loop {
         let mut fds = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN)];
@@ -154,7 +157,9 @@ fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
         if mode == "exit" {
             return;
         }
-        let delay = Duration::from_millis(words.next().map_or(0, |word| word.parse().unwrap()));
+        let number: u64 = words.next().map_or(0, |word| word.parse().unwrap());
+        let delay = Duration::from_millis(if mode == "slow" { number } else { 0 });
+        let is_failing = mode == "errno" || (mode == "once" && !has_failed);
         let is_held = |request: &Request| match mode {
             "hold" => true,
             "hold-status" => [GETATTR, STATFS].contains(&request.opcode),
@@ -162,8 +167,12 @@ fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
         };
         let before = waiting.len();
         for request in std::mem::take(&mut waiting) {
+            let is_status = request.node == ROOT && [GETATTR, STATFS].contains(&request.opcode);
             if is_held(&request) {
                 waiting.push_back(request);
+            } else if is_failing && is_status {
+                has_failed = true;
+                reply(connection, request.unique, Err(Errno::from_raw_os_error(number as i32)));
             } else {
                 answer(connection, &request, cache);
                 answered_late += u32::from(!delay.is_zero() && request.opcode == GETATTR);
@@ -185,7 +194,7 @@ fn parse(packet: &[u8]) -> Request {
 }
 
 fn answer(connection: BorrowedFd<'_>, request: &Request, cache: u64) {
-    let reply = match request.opcode {
+    let result = match request.opcode {
         FORGET | BATCH_FORGET | INTERRUPT => return,
         // Version 7.31, no features; 4 KiB at a time.
         INIT => Ok(words(&[7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
@@ -204,11 +213,15 @@ fn answer(connection: BorrowedFd<'_>, request: &Request, cache: u64) {
         STATFS => Ok(vec![0; 80]),
         _ => Err(Errno::NOSYS),
     };
-    let (error, body) = match reply {
+    reply(connection, request.unique, result);
+}
+
+fn reply(connection: BorrowedFd<'_>, unique: u64, result: Result<Vec<u8>, Errno>) {
+    let (error, body) = match result {
         Ok(body) => (0, body),
         Err(errno) => (-errno.raw_os_error(), Vec::new()),
     };
-    let header = [words(&[16 + body.len() as u32, error as u32]), longs(&[request.unique])].concat();
+    let header = [words(&[16 + body.len() as u32, error as u32]), longs(&[unique])].concat();
     // One that was interrupted meanwhile is not waited for.
     let _ = rustix::io::write(connection, &[header, body].concat());
 }

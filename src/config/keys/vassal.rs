@@ -177,7 +177,8 @@ static OF_VASSALS: Table = table![
         restarts the app. hook:ACTION does something, as in hook-PHASE, and the app goes on.",
         fresh_for("from or to remount", "mountpoint-lost", |old, new| old.remounts() != new.remounts()),
         mountpoint_lost),
-    key(Mountpoints, "mountpoint-timeout", Value("TIME"), "time to appear at the start (default: 30s)",
+    key(Mountpoints, "mountpoint-timeout", Value("TIME"), "time to appear at the start (default: 30s)\n\
+        Later: how long it may answer with EACCES, EPERM and the like.",
         NextApp, |to, it| it.set(&mut to.plan.mountpoints.timeout, values::duration)),
 
     key(Sockets, "chmod-socket", Value("MODE"), "mode of unix sockets, octal (no value: 666)",

@@ -13,7 +13,7 @@ use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
-use crate::mount::mountinfo::Mount;
+use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState, WaitStatus};
 
 /// A loss that is noticed within this time after the death of the daemon is put down to it.
@@ -96,8 +96,15 @@ impl CheckedPath {
         Some(probe.pid)
     }
 
-    /// Takes the answers that are there; returns the loss, if they tell of one.
-    pub(super) fn judge(&mut self, procfs: &Procfs, rhythm: Rhythm, now: Instant) -> Option<Loss> {
+    /// Takes the answers that are there; returns the loss, if they tell of one. `goes_on` if the app does
+    /// after one, and no gate tells that the path is up again.
+    pub(super) fn judge(
+        &mut self,
+        procfs: &Procfs,
+        rhythm: Rhythm,
+        goes_on: bool,
+        now: Instant,
+    ) -> Option<Loss> {
         while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
             self.took = Some(reply.took);
             // The prober is a process of the mount's owner, who may have others lie: it can name a child of
@@ -106,14 +113,24 @@ impl CheckedPath {
             let is_its = |pid: &Pid| reaper::is_child(*pid) && (owner == 0 || procfs.is_of(*pid, owner));
             self.daemon = reply.daemon.filter(is_its).or(self.daemon);
             let was_up = self.dog.is_up();
-            match self.dog.answer(reply.answer, now) {
+            let judgement = self.dog.answer(reply.answer, now);
+            // Whether it is mounted is not asked of a daemon, whose errors are its own.
+            if let Judgement::Unclear(_) | Judgement::Lost(Loss::Failing(..)) = judgement
+                && let Some(loss) = self.missing(procfs)
+            {
+                return Some(loss);
+            }
+            match judgement {
                 Judgement::Alive => {
-                    if self.is_blind || (self.lost > 0 && !was_up) {
+                    if self.is_blind || (self.lost > 0 && !was_up && goes_on) {
                         crate::log!("mountpoint {} is there, and answers", self.check.value.display());
                     }
                     self.is_blind = false;
                 }
-                Judgement::Unclear(errno) => self.blind(Described(errno)),
+                Judgement::Unclear(errno) => {
+                    let most = Elapsed(self.dog.patience_with(errno));
+                    self.blind(format_args!("{}, which is a loss if it lasts {most}", Described(errno)));
+                }
                 Judgement::Lost(loss) if was_up => return Some(loss),
                 // It is not there yet. Its prober goes on asking.
                 Judgement::Lost(loss) => self.trouble = loss.to_string(),
@@ -126,6 +143,15 @@ impl CheckedPath {
             let _ = probe.ask(&self.check.value, rhythm);
         }
         self.dog.overdue(now).filter(|_| self.dog.is_up())
+    }
+
+    /// What the mount table says of a mount that was there: nothing if it still is.
+    fn missing(&self, procfs: &Procfs) -> Option<Loss> {
+        let (known, mounts) = (self.mount.as_ref()?, procfs.mounts().ok()?);
+        match mountinfo::visible(&mounts, &self.check.value) {
+            None => Some(Loss::NotMounted),
+            Some(mount) => ((mount.id, mount.device) != (known.id, known.device)).then_some(Loss::Replaced),
+        }
     }
 
     /// Notes that the path cannot be judged, for this reason. That is no loss, but it is told, as the path is
@@ -141,6 +167,7 @@ impl CheckedPath {
     pub(super) fn lose(&mut self, loss: Loss, helper_death: Option<Death>, now: Instant) -> Lost {
         let death = self.attribute_to_daemon(&loss, helper_death, now).unwrap_or_default();
         self.dog.forget_mount();
+        self.is_blind = false;
         self.trouble = loss.to_string();
         (self.lost, self.last) = (self.lost.saturating_add(1), self.trouble.clone());
         let what = format!("mountpoint {} lost: {loss}{death}", self.check.value.display());
@@ -170,7 +197,7 @@ impl CheckedPath {
             // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
             // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
             Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
-            Loss::Replaced | Loss::NoAnswer(_) => false,
+            Loss::Failing(..) | Loss::Replaced | Loss::NoAnswer(_) => false,
         };
         let after = now.saturating_duration_since(at);
         (is_cause && after <= time)

@@ -16,7 +16,7 @@ const CHILDREN: usize = 256;
 
 /// The children of a process, and the FUSE connections that each of them has open. All pids are those of
 /// `proc`, a procfs.
-pub fn among_children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = (i32, Vec<u32>)> {
+pub fn among_children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = (i32, Vec<u64>)> {
     let children = read_text(proc, &format!("{parent}/task/{parent}/children")).unwrap_or_default();
     let children: Vec<_> = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     children.into_iter().take(CHILDREN).map(move |pid| (pid, connections_of(proc, pid)))
@@ -24,10 +24,10 @@ pub fn among_children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item =
 
 /// Of any path: a device that was opened below another root has none. What fdinfo tells never touches the
 /// file itself, which may be on a filesystem that hangs.
-fn connections_of(proc: BorrowedFd<'_>, pid: i32) -> Vec<u32> {
+fn connections_of(proc: BorrowedFd<'_>, pid: i32) -> Vec<u64> {
     let connection = |fd| {
         let connection = number_in(proc, &format!("{pid}/fdinfo/{fd}"), "fuse_connection:")?;
-        u32::try_from(connection).ok()
+        u64::try_from(connection).ok()
     };
     (0..DESCRIPTORS).filter_map(connection).collect()
 }

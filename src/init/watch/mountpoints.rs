@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::config::plan::{Located, MountpointPlan};
+use crate::config::plan::{Located, MountpointLost, MountpointPlan};
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::init::child::reaper::Reaped;
@@ -27,6 +27,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
                          through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
 
+fn goes_on(plan: &MountpointPlan) -> bool {
+    matches!(plan.lost, MountpointLost::Hook(_))
+}
+
 /// All checked paths and their probers.
 #[derive(Debug)]
 pub struct Mountpoints {
@@ -37,6 +41,8 @@ pub struct Mountpoints {
     others: Vec<Pid>,
     /// The vassal's own user and its groups: a prober of that user has them too.
     user: Option<Identity>,
+    /// Whether the app goes on without a mount, and nothing else tells that it is there again.
+    goes_on: bool,
     /// Whether the mount table has changed since it was read.
     is_stale: bool,
     /// The FUSE connections that are older than the phases or the change of root. Others may use them.
@@ -44,7 +50,7 @@ pub struct Mountpoints {
     /// The last report, without the times.
     reported: Vec<MountReport>,
     /// The daemons that were seen while PID 1 could look at all processes, with their connections.
-    daemons: Vec<(u32, Pid)>,
+    daemons: Vec<(u64, Pid)>,
     /// The latest death of a process that a hook had left behind.
     helper_death: Option<Death>,
 }
@@ -63,7 +69,7 @@ pub struct GivenUp {
 impl Mountpoints {
     /// Watches the paths of a plan. Nothing is asked yet.
     pub fn new(plan: &MountpointPlan, procfs: Rc<Procfs>, now: Instant) -> Self {
-        let dog = Watchdog::new(plan.check_interval, plan.check_timeout, now);
+        let dog = Watchdog::new(plan, now);
         let watched = plan.checks.iter().map(|check| CheckedPath {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
@@ -88,6 +94,7 @@ impl Mountpoints {
             rhythm,
             others,
             user,
+            goes_on: goes_on(plan),
             is_stale: true,
             foreign,
             reported,
@@ -105,9 +112,10 @@ impl Mountpoints {
     pub fn set_plan(&mut self, plan: &MountpointPlan, now: Instant) {
         for (watched, check) in self.watched.iter_mut().zip(&plan.checks) {
             (watched.check.key, watched.check.at) = (Rc::clone(&check.key), check.at.clone());
-            watched.dog.set_times(plan.check_interval, plan.check_timeout);
+            watched.dog.set_times(plan);
             self.rhythm = Rhythm { interval: plan.check_interval, patience: watched.dog.patience() };
         }
+        self.goes_on = goes_on(plan);
         self.suspect(now);
     }
 
@@ -133,7 +141,7 @@ impl Mountpoints {
         }
         let is_foreign = |mount: &Mount| mount.connection().is_some_and(|it| self.foreign.contains(&it));
         for watched in &mut self.watched {
-            match mountinfo::topmost(&mounts, &watched.check.value) {
+            match mountinfo::visible(&mounts, &watched.check.value) {
                 None => watched.maker = Maker::Nobody,
                 Some(mount) if is_foreign(mount) => watched.maker = Maker::Outside,
                 Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => {
@@ -191,7 +199,7 @@ impl Mountpoints {
         let mounts = self.procfs.mounts()?;
         self.is_stale = false;
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
-            let mount = mountinfo::topmost(&mounts, &watched.check.value);
+            let mount = mountinfo::visible(&mounts, &watched.check.value);
             if mount.is_none() {
                 watched.trouble = NOTHING.into();
             }
@@ -204,10 +212,8 @@ impl Mountpoints {
                     watched.dog.suspect(now);
                 }
                 watched.mount = mount.cloned();
-                // The number of a connection is the minor number of its device.
-                let is_its = |(connection, _): &&(u32, Pid)| {
-                    mount.is_some_and(|mount| mount.is_fuse() && mount.device.1 == *connection)
-                };
+                let is_its =
+                    |(connection, _): &&(u64, Pid)| mount.and_then(Mount::connection) == Some(*connection);
                 watched.daemon = self.daemons.iter().find(is_its).map(|(_, pid)| *pid);
             }
         }
@@ -299,7 +305,7 @@ impl Mountpoints {
     /// A prober cannot be started.
     pub fn judge(&mut self, lost: &mut Vec<Lost>, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
-            let loss = watched.judge(&self.procfs, self.rhythm, now);
+            let loss = watched.judge(&self.procfs, self.rhythm, self.goes_on, now);
             if watched.is_given_up && loss.is_some() {
                 watched.dog.forget_mount();
             } else if let Some(loss) = loss {

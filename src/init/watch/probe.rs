@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fstatfs, open, readlink, statx,
+    AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fstatfs, open, readlinkat, statx,
 };
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair};
@@ -57,8 +57,8 @@ const REPLY_SIZE: usize = 4 + 8 + 1 + 8 + 4;
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): the mount ID that is never reused. rustix has no name for it.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// The exit status of a prober that could not become the owner.
-const EXIT_NOT_OWNER: i32 = 1;
+/// The exit status of a prober that cannot do its work.
+const EXIT_FAILED: i32 = 1;
 
 /// A filesystem that takes this long to answer is slow: PID 1 is told each time that it has.
 const SLOW: Duration = Duration::from_millis(50);
@@ -194,15 +194,11 @@ fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: 
     // With a copy of the link in the prober the emperor would not see the end of PID 1.
     fd::close_from(3);
     if places.is_err() {
-        clone::exit(EXIT_NOT_OWNER);
+        clone::exit(EXIT_FAILED);
     }
     // The descriptor was closed with the rest.
     std::mem::forget(socket);
-    if let Err(error) = become_owner(owner, user) {
-        let _ =
-            rustix::net::send(rustix::stdio::stdout(), &Word::Failure(error).encode(), SendFlags::NOSIGNAL);
-        clone::exit(EXIT_NOT_OWNER);
-    }
+    become_owner(owner, user).unwrap_or_else(|error| fail(error));
 }
 
 /// A prober that may not become the owner asks as what it is, and the filesystem answers or refuses it.
@@ -226,6 +222,11 @@ pub fn serve() -> ! {
     let mut question = [0; QUESTION_MAX];
     let mut interval = None;
     let mut told = None;
+    let proc = match can_statx(alarm) {
+        true => None,
+        false => Some(open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())),
+    };
+    let proc = proc.transpose().context("open", "/proc").unwrap_or_else(|error| fail(error));
     loop {
         let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
         let is_asked = match poll(&mut fds, interval.as_ref()) {
@@ -242,7 +243,10 @@ pub fn serve() -> ! {
         interval = timespec(rhythm.interval);
         arm(alarm, rhythm.patience);
         let start = Instant::now();
-        let (answer, device) = look(path);
+        let (answer, device) = match &proc {
+            None => look(path),
+            Some(proc) => look_without_statx(path, proc.as_fd()).unwrap_or_else(|error| fail(error)),
+        };
         let took = start.elapsed();
         if rhythm.interval >= rhythm.patience {
             // Otherwise the next question comes before the alarm, and winds it up again.
@@ -264,6 +268,12 @@ fn tell(socket: BorrowedFd<'_>, reply: Reply) {
     if rustix::net::send(socket, &Word::Reply(reply).encode(), SendFlags::NOSIGNAL).is_err() {
         clone::exit(0);
     }
+}
+
+/// Ends because of what has nothing to do with the filesystem.
+fn fail(error: Error) -> ! {
+    let _ = rustix::net::send(rustix::stdio::stdout(), &Word::Failure(error).encode(), SendFlags::NOSIGNAL);
+    clone::exit(EXIT_FAILED)
 }
 
 /// Winds up the alarm; zero disarms it.
@@ -290,24 +300,27 @@ fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
     Some((rhythm, CStr::from_bytes_until_nul(path).ok()?))
 }
 
-/// Asks the filesystem itself; returns the answer and the minor number of the device, which is the number of
-/// a FUSE connection.
+/// What is asked of statx(2).
 ///
 /// FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is among the fields
 /// because the kernel answers for the mount ID alone without asking the daemon, whatever FORCE_SYNC says.
-fn look(path: &CStr) -> (Answer, u32) {
-    let fields = StatxFlags::MODE | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
-    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, fields) {
-        // Before Linux 5.8 the answer says nothing of the mount.
-        Ok(stat) if !tells_the_mount(&stat) => {
-            look_without_statx(path, Errno::NOSYS).unwrap_or_else(|errno| (Answer::Failed(errno), 0))
-        }
+const FIELDS: StatxFlags = StatxFlags::MODE.union(StatxFlags::MNT_ID).union(MNT_ID_UNIQUE);
+
+/// Whether statx(2) works and tells what mount a file is on, which it does since Linux 5.8 where no filter
+/// refuses it. Found out with a file of our own, as a filesystem may answer with the same errors. All answers
+/// of a prober then come by one way, so that their mount IDs are of one kind.
+fn can_statx(own: BorrowedFd<'_>) -> bool {
+    statx(own, c"", AtFlags::EMPTY_PATH, FIELDS).is_ok_and(|stat| tells_the_mount(&stat))
+}
+
+/// Asks the filesystem itself; returns the answer, and the number of the device, as FUSE numbers its
+/// connections.
+fn look(path: &CStr) -> (Answer, u64) {
+    match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, FIELDS) {
         Ok(stat) => {
             let is_mount_root = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-            (Answer::Found(Found { mount_id: stat.stx_mnt_id, is_mount_root }), stat.stx_dev_minor)
-        }
-        Err(errno @ (Errno::NOSYS | Errno::PERM)) => {
-            look_without_statx(path, errno).unwrap_or_else(|errno| (Answer::Failed(errno), 0))
+            let found = Found { mount_id: stat.stx_mnt_id, is_mount_root };
+            (Answer::Found(found), mountinfo::number((stat.stx_dev_major, stat.stx_dev_minor)))
         }
         Err(errno) => (Answer::Failed(errno), 0),
     }
@@ -320,33 +333,40 @@ fn tells_the_mount(stat: &Statx) -> bool {
         && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
 }
 
-/// The same without statx(2), which fails with `refused` or says too little: statfs(2) asks the daemon too,
-/// and /proc tells what is mounted there if it is of our pid namespace.
-fn look_without_statx(path: &CStr, refused: Errno) -> rustix::io::Result<(Answer, u32)> {
-    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    fstatfs(&place)?;
+/// The same without statx(2): statfs(2) asks the daemon too, and procfs tells what is mounted there if it is
+/// of our pid namespace.
+///
+/// # Errors
+/// procfs does not tell.
+fn look_without_statx(path: &CStr, proc: BorrowedFd<'_>) -> Result<(Answer, u64)> {
+    let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let asked = place.and_then(|place| fstatfs(&place).map(|_| place));
+    let place = match asked {
+        Ok(place) => place,
+        Err(errno) => return Ok((Answer::Failed(errno), 0)),
+    };
     let number = place.as_raw_fd();
-    let proc = open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let info = format!("self/fdinfo/{number}");
-    let id = fuse_daemon::number_in(proc.as_fd(), &info, "mnt_id:").ok_or(refused)?;
-    let name = readlink(format!("/proc/self/fd/{number}"), Vec::new())?;
-    let mounts = mountinfo::parse(&files::read_mountinfo()?);
+    let id = fuse_daemon::number_in(proc, &format!("self/fdinfo/{number}"), "mnt_id:");
+    let id = id.ok_or(Errno::NOENT).context("read mnt_id in", "/proc/self/fdinfo")?;
+    let name = readlinkat(proc, format!("self/fd/{number}"), Vec::new()).context("read", "/proc/self/fd")?;
+    let mounts = files::read_file_at(proc, "self/mountinfo").context("read", files::MOUNTINFO)?;
+    let mounts = mountinfo::parse(&mounts);
     // `None` if it was unmounted just now.
     let mount = mounts.iter().find(|mount| mount.id == id as u64);
     let is_mount_root =
         mount.is_some_and(|mount| mount.mount_point.as_os_str().as_bytes() == name.to_bytes());
     let found = Found { mount_id: id as u64, is_mount_root };
-    Ok((Answer::Found(found), mount.map_or(0, |mount| mount.device.1)))
+    Ok((Answer::Found(found), mount.map_or(0, |mount| mountinfo::number(mount.device))))
 }
 
 /// The daemon of a FUSE connection; `None` where the kernel does not tell, or where the prober may not look.
 ///
 /// /proc may be that of an outer pid namespace, with other numbers than those of PID 1.
-fn daemon_of(connection: u32) -> Option<Pid> {
+fn daemon_of(connection: u64) -> Option<Pid> {
     let proc = open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let proc = proc.as_fd();
     let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
-    let has_it = |(_, connections): &(i32, Vec<u32>)| connections.contains(&connection);
+    let has_it = |(_, connections): &(i32, Vec<u64>)| connections.contains(&connection);
     let (daemon, _) = fuse_daemon::among_children(proc, parent).find(has_it)?;
     Pid::from_raw(fuse_daemon::pid_with_us(proc, daemon)?)
 }
@@ -451,6 +471,29 @@ mod tests {
         let Answer::Found(inside) = look(c"/proc/self").0 else { panic!("/proc/self does not answer") };
         assert!(root.is_mount_root && !inside.is_mount_root);
         assert_eq!(look(c"/proc/nothing").0, Answer::Failed(Errno::NOENT));
+    }
+
+    #[test]
+    fn without_statx_the_answers_are_the_same() {
+        let (ours, _) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        assert!(can_statx(ours.as_fd()), "which needs Linux 5.8");
+        let proc = open(c"/proc", OFlags::PATH, Mode::empty()).unwrap();
+        for path in [c"/proc", c"/proc/self", c"/proc/nothing", c"/proc/version/x"] {
+            let (with, without) = (look(path), look_without_statx(path, proc.as_fd()).unwrap());
+            let is_root = |answer| match answer {
+                Answer::Found(found) => Ok(found.is_mount_root),
+                Answer::Failed(errno) => Err(errno),
+            };
+            assert_eq!((is_root(with.0), with.1), (is_root(without.0), without.1), "{path:?}");
+        }
+        // Where there is no procfs nothing is known, which is not put down to the filesystem.
+        let elsewhere = open(c"/", OFlags::PATH, Mode::empty()).unwrap();
+        assert!(look_without_statx(c"/proc", elsewhere.as_fd()).is_err());
+        assert_eq!(
+            look_without_statx(c"/nothing", elsewhere.as_fd()).unwrap().0,
+            Answer::Failed(Errno::NOENT)
+        );
     }
 
     #[test]

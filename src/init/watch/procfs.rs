@@ -124,7 +124,7 @@ impl Procfs {
 
     /// The daemons among our children, each with the number of its FUSE connection, as far as this process
     /// may look at them.
-    pub fn fuse_daemons(&self) -> Vec<(u32, Pid)> {
+    pub fn fuse_daemons(&self) -> Vec<(u64, Pid)> {
         let own = rustix::process::getpid();
         let proc = match self.own.get() {
             Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
@@ -133,7 +133,7 @@ impl Procfs {
         };
         let Some(proc) = proc else { return Vec::new() };
         let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
-        let each = |(pid, connections): (i32, Vec<u32>)| {
+        let each = |(pid, connections): (i32, Vec<u64>)| {
             let pid = Pid::from_raw(pid);
             connections.into_iter().filter_map(move |connection| Some((connection, pid?)))
         };

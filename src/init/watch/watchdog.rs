@@ -3,14 +3,24 @@
 //! The prober asks at every interval by itself and tells what has changed. It is asked at once when a child
 //! died or the mount table changed. One question is out at a time; an event that arrives meanwhile makes the
 //! next one follow directly.
+//!
+//! # Errors
+//!
+//! Whether an error comes from the filesystem, or from the way to it, cannot be seen. It is asked again,
+//! until the error has lasted too long: how long that is depends on what such an error says of a filesystem
+//! that has answered before ([`Watchdog::patience_with`]). The end of an error is the end of that.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::config::plan::MountpointPlan;
 use crate::error::Described;
 use crate::log::Elapsed;
+
+/// The longest time after which a filesystem that has answered with an error is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a probe saw at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +43,10 @@ pub struct Found {
 /// Why a mountpoint counts as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The filesystem is dead: every call fails with this error.
+    /// The connection of the filesystem has ended: every call fails with this error.
     Dead(Errno),
+    /// It has answered with errors for this long, at last with this one.
+    Failing(Errno, Duration),
     /// Nothing is mounted there any more.
     NotMounted,
     /// Another filesystem is mounted there now.
@@ -47,6 +59,7 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dead(errno) => write!(f, "{}", Described(*errno)),
+            Self::Failing(errno, time) => write!(f, "{} for {}", Described(*errno), Elapsed(*time)),
             Self::NotMounted => write!(f, "no longer mounted"),
             Self::Replaced => write!(f, "replaced by another mount"),
             Self::NoAnswer(time) => write!(f, "no answer for {}", Elapsed(*time)),
@@ -59,7 +72,7 @@ impl fmt::Display for Loss {
 pub enum Judgement {
     /// The mount that was there is there, and answers.
     Alive,
-    /// The answer says nothing about the filesystem: the prober may not go there, or had no memory.
+    /// An error that is no loss yet.
     Unclear(Errno),
     /// The mount is gone.
     Lost(Loss),
@@ -70,6 +83,10 @@ pub enum Judgement {
 pub struct Watchdog {
     interval: Duration,
     timeout: Duration,
+    /// How long errors may last that a healthy filesystem may answer with.
+    tolerance: Duration,
+    /// How long errors have lasted, and when the latest was seen.
+    failing: Option<(Duration, Instant)>,
     /// The mount that was there when the path was first found mounted; none after a loss.
     mount_id: Option<u64>,
     state: State,
@@ -84,14 +101,22 @@ enum State {
 }
 
 impl Watchdog {
-    /// A watchdog whose first question is due now.
-    pub fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, mount_id: None, state: State::Idle { due: Some(now) } }
+    /// A watchdog with the times of a plan, whose first question is due now.
+    pub fn new(plan: &MountpointPlan, now: Instant) -> Self {
+        Self {
+            interval: plan.check_interval,
+            timeout: plan.check_timeout,
+            tolerance: plan.timeout,
+            failing: None,
+            mount_id: None,
+            state: State::Idle { due: Some(now) },
+        }
     }
 
-    /// From now on these times count, also for a question that is out.
-    pub fn set_times(&mut self, interval: Duration, timeout: Duration) {
-        (self.interval, self.timeout) = (interval, timeout);
+    /// From now on the times of this plan count, also for a question that is out.
+    pub fn set_times(&mut self, plan: &MountpointPlan) {
+        (self.interval, self.timeout, self.tolerance) =
+            (plan.check_interval, plan.check_timeout, plan.timeout);
     }
 
     /// Whether the path has been found mounted and answering, and was not lost since.
@@ -101,7 +126,7 @@ impl Watchdog {
 
     /// Forgets the mount that was there: the one that is found next is watched.
     pub fn forget_mount(&mut self) {
-        self.mount_id = None;
+        (self.mount_id, self.failing) = (None, None);
     }
 
     /// Has a question asked as soon as possible, since something happened that may have killed the mount.
@@ -157,16 +182,10 @@ impl Watchdog {
     pub fn answer(&mut self, answer: Answer, now: Instant) -> Judgement {
         let again = matches!(self.state, State::Asked { again: true, .. });
         self.state = State::Idle { due: again.then_some(now) };
+        let failing = self.failing.take();
         match (answer, self.mount_id) {
-            (Answer::Failed(errno), _) => match errno {
-                // The prober may not go there, or lacks something. That says nothing about the filesystem.
-                Errno::ACCESS | Errno::PERM | Errno::NOMEM | Errno::INTR | Errno::AGAIN | Errno::NOSYS => {
-                    Judgement::Unclear(errno)
-                }
-                // The directory below the mount is visible again, and was removed.
-                Errno::NOENT | Errno::NOTDIR => Judgement::Lost(Loss::NotMounted),
-                errno => Judgement::Lost(Loss::Dead(errno)),
-            },
+            (Answer::Failed(errno), Some(_)) => self.judge_error(errno, failing, now),
+            (Answer::Failed(errno), None) => Judgement::Lost(Loss::Dead(errno)),
             (Answer::Found(Found { is_mount_root: false, .. }), _) => Judgement::Lost(Loss::NotMounted),
             (Answer::Found(found), None) => {
                 self.mount_id = Some(found.mount_id);
@@ -174,6 +193,44 @@ impl Watchdog {
             }
             (Answer::Found(found), Some(known)) if found.mount_id == known => Judgement::Alive,
             (Answer::Found(_), Some(_)) => Judgement::Lost(Loss::Replaced),
+        }
+    }
+
+    fn judge_error(&mut self, errno: Errno, failing: Option<(Duration, Instant)>, now: Instant) -> Judgement {
+        let most = self.patience_with(errno);
+        if most.is_zero() {
+            return Judgement::Lost(Loss::Dead(errno));
+        }
+        // The next answer was due after a part of this. A time in which no process has run does not count.
+        let (lasted, seen) = failing.unwrap_or((Duration::ZERO, now));
+        let lasted = lasted + now.saturating_duration_since(seen).min(self.interval.min(most) * 2);
+        if lasted >= most {
+            return Judgement::Lost(Loss::Failing(errno, lasted));
+        }
+        self.failing = Some((lasted, now));
+        if !self.is_due(now) {
+            self.state = State::Idle { due: Some(now + self.interval.min(most - lasted)) };
+        }
+        Judgement::Unclear(errno)
+    }
+
+    /// How long a filesystem that has answered before may answer with this error, or one like it, before it
+    /// is lost.
+    pub fn patience_with(&self, errno: Errno) -> Duration {
+        match errno {
+            // A FUSE connection that has ended does not come back.
+            Errno::NOTCONN | Errno::CONNABORTED | Errno::CONNREFUSED => Duration::ZERO,
+            // The prober may not go there, or lacks something; or a server refuses the daemon for a time.
+            Errno::ACCESS
+            | Errno::PERM
+            | Errno::NOSYS
+            | Errno::AGAIN
+            | Errno::INTR
+            | Errno::NOMEM
+            | Errno::MFILE
+            | Errno::NFILE => self.tolerance,
+            // One such answer can be a mishap. The second is none.
+            _ => self.interval.min(AGAIN),
         }
     }
 
@@ -203,9 +260,11 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::MountpointLost;
 
     const INTERVAL: Duration = Duration::from_millis(500);
     const TIMEOUT: Duration = Duration::from_secs(5);
+    const TOLERANCE: Duration = Duration::from_secs(30);
 
     fn found(mount_id: u64) -> Answer {
         Answer::Found(Found { mount_id, is_mount_root: true })
@@ -220,8 +279,13 @@ mod tests {
         is_due
     }
 
+    fn plan(check_interval: Duration, check_timeout: Duration) -> MountpointPlan {
+        let (checks, lost) = (Vec::new(), MountpointLost::Destroy);
+        MountpointPlan { checks, timeout: TOLERANCE, check_interval, check_timeout, lost }
+    }
+
     fn up(now: Instant) -> Watchdog {
-        let mut dog = Watchdog::new(INTERVAL, TIMEOUT, now);
+        let mut dog = Watchdog::new(&plan(INTERVAL, TIMEOUT), now);
         assert!(ask(&mut dog, now) && !dog.is_up());
         assert_eq!(dog.answer(found(7), now), Judgement::Alive);
         assert!(dog.is_up());
@@ -287,8 +351,7 @@ mod tests {
         let underneath = Answer::Found(Found { mount_id: 1, is_mount_root: false });
         for (answer, loss) in [
             (Answer::Failed(Errno::NOTCONN), Loss::Dead(Errno::NOTCONN)),
-            (Answer::Failed(Errno::IO), Loss::Dead(Errno::IO)),
-            (Answer::Failed(Errno::NOENT), Loss::NotMounted),
+            (Answer::Failed(Errno::CONNABORTED), Loss::Dead(Errno::CONNABORTED)),
             (underneath, Loss::NotMounted),
             (found(8), Loss::Replaced),
         ] {
@@ -296,12 +359,73 @@ mod tests {
         }
     }
 
+    /// Asks and has the answer `errno` whenever a question is due, until that is a loss.
+    fn fail(dog: &mut Watchdog, errno: Errno, start: Instant) -> (Loss, Duration) {
+        let mut now = start;
+        loop {
+            match dog.answer(Answer::Failed(errno), now) {
+                Judgement::Unclear(same) => assert_eq!(same, errno),
+                Judgement::Lost(loss) => return (loss, now - start),
+                Judgement::Alive => panic!("alive with {errno}"),
+            }
+            assert!(dog.is_up());
+            now = dog.deadline().unwrap();
+            assert!(ask(dog, now));
+        }
+    }
+
     #[test]
-    fn an_answer_about_the_prober_is_no_loss() {
+    fn an_error_is_a_loss_when_it_has_lasted() {
+        let start = Instant::now();
+        for (errno, most) in [
+            (Errno::ACCESS, TOLERANCE),
+            (Errno::PERM, TOLERANCE),
+            (Errno::NOSYS, TOLERANCE),
+            (Errno::IO, INTERVAL),
+            (Errno::NOENT, INTERVAL),
+        ] {
+            assert_eq!(fail(&mut up(start), errno, start), (Loss::Failing(errno, most), most));
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_error_is_no_loss_and_the_next_one_begins_anew() {
+        let start = Instant::now();
+        for errno in [Errno::PERM, Errno::IO] {
+            let mut dog = up(start);
+            for round in 0..100 {
+                let now = start + INTERVAL * round;
+                assert_eq!(dog.answer(Answer::Failed(errno), now), Judgement::Unclear(errno));
+                assert_eq!(dog.answer(found(7), now + INTERVAL / 2), Judgement::Alive);
+                assert_eq!(dog.deadline(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_last_while_nobody_runs() {
         let start = Instant::now();
         let mut dog = up(start);
-        assert_eq!(dog.answer(Answer::Failed(Errno::ACCESS), start), Judgement::Unclear(Errno::ACCESS));
-        assert!(dog.is_up());
+        assert_eq!(dog.answer(Answer::Failed(Errno::PERM), start), Judgement::Unclear(Errno::PERM));
+        let thawed = start + TOLERANCE * 10;
+        assert_eq!(dog.answer(Answer::Failed(Errno::PERM), thawed), Judgement::Unclear(Errno::PERM));
+        assert!(fail(&mut dog, Errno::PERM, thawed).1 > TOLERANCE - INTERVAL * 3);
+    }
+
+    #[test]
+    fn before_its_first_good_answer_nothing_can_be_lost() {
+        let start = Instant::now();
+        let mut dog = Watchdog::new(&plan(INTERVAL, TIMEOUT), start);
+        assert!(ask(&mut dog, start));
+        for errno in [Errno::ACCESS, Errno::IO] {
+            assert_eq!(
+                dog.answer(Answer::Failed(errno), start),
+                Judgement::Lost(Loss::Dead(errno)),
+                "which a path that is not up does not count as a loss"
+            );
+            assert!(!dog.is_up());
+        }
+        assert_eq!(dog.answer(found(7), start), Judgement::Alive);
     }
 
     #[test]
@@ -337,7 +461,7 @@ mod tests {
             let mut dog = up(start);
             dog.suspect(start);
             assert!(ask(&mut dog, start));
-            dog.set_times(INTERVAL, new);
+            dog.set_times(&plan(INTERVAL, new));
             assert_eq!(dog.deadline(), Some(start + new));
             assert_eq!(dog.overdue(start + new * 9 / 10), None);
             assert_eq!(dog.overdue(start + new), Some(Loss::NoAnswer(new)));
