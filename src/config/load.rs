@@ -63,7 +63,24 @@ fn load_app(
     reload: bool,
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
-    load(inputs, reload, world, |settings, found| (vassal::plan(settings, command, found), Vec::new()))
+    load(inputs, reload, world, |settings, found| {
+        let plan = vassal::plan(settings, command, found);
+        if command.is_none()
+            && inputs.iter().any(|input| matches!(input, Input::File(_) | Input::Text { .. }))
+        {
+            warn_of_root(&plan, world, found);
+        }
+        (plan, Vec::new())
+    })
+}
+
+/// An app that runs as root because nobody has named a user is worth a line: the key may be misspelt.
+fn warn_of_root(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
+    if plan.run_as.uid.is_none() && world.uid() == 0 && !found.failed() {
+        let at = found.start();
+        let hint = "write 'uid = USER', or 'uid = root' if that is meant";
+        found.warning(&at, "the app runs as root, as there is no 'uid'").hint(hint);
+    }
 }
 
 /// A time, as the keys take it; what is wrong with it otherwise.
@@ -111,10 +128,10 @@ pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
 
 /// Reads a file as a vassal's and returns all there is to say.
 pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, world, |settings, found| drop(vassal::plan(settings, None, found)))
+    check_as(file, world, |settings, found| warn_of_root(&vassal::plan(settings, None, found), world, found))
 }
 
-fn check_as(file: &OsStr, world: &dyn World, read: fn(&[Setting], &mut Diagnostics)) -> Report {
+fn check_as(file: &OsStr, world: &dyn World, read: impl Fn(&[Setting], &mut Diagnostics)) -> Report {
     let mut found = Diagnostics::default();
     let settings = expand::expand(&[Input::File(file.to_owned())], false, world, &mut found);
     read(&settings, &mut found);

@@ -30,6 +30,35 @@ FILE:5:1: warning: unknown option 'mountpoint-chek'
   hint: did you mean 'mountpoint-check'?
 ";
 
+#[test]
+fn an_app_that_is_root_by_oversight_is_told_of() {
+    sandboxed(|sandbox| {
+        let told = "FILE:1:1: warning: the app runs as root, as there is no 'uid'";
+        for (lines, is_told) in [
+            ("command = true", true),
+            ("UID = nobody\ncommand = true", true),
+            ("; 50%\nuid = nobody\ncommand = true", true),
+            ("cap-drop = all\ncommand = true", true),
+            ("command = true\nuid = root", false),
+            ("command = true\nuid = 0", false),
+            ("command = true\nuid = user001", false),
+        ] {
+            let file = sandbox.ini("app", &format!("[uwsgi]\n{lines}\n"));
+            let told = told.replace("FILE", file.to_str().unwrap());
+            for words in [&["--check"][..], &[]] {
+                let (status, _, err) =
+                    call(sandbox, "vassal-init", &[words, &[file.to_str().unwrap()]].concat());
+                assert_eq!((status, err.matches(&told).count()), (0, usize::from(is_told)), "{lines}: {err}");
+            }
+        }
+        // A command, as in a container, is who its starter is.
+        for options in [&[][..], &["--umask", "022"], &["--env", "A=b"]] {
+            let (status, _, err) = call(sandbox, "vassal-init", &[options, &["--", "true"]].concat());
+            assert_eq!((status, &*err), (0, ""), "{options:?}");
+        }
+    });
+}
+
 /// Exit status, standard output and standard error.
 fn call(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> (i32, String, String) {
     call_in(Path::new("/"), sandbox.program(program).args(arguments))

@@ -223,7 +223,7 @@ fn no_option_of_uwsgi_is_taken_for_a_slip() {
     for name in names.into_iter().filter(|name| {
         *name != "emperor" && !["for", "if", "end"].iter().any(|logic| name.starts_with(logic))
     }) {
-        let text = format!("[uwsgi]\n{name} = x\n").into_bytes();
+        let text = format!("[uwsgi]\n{name} = x\nuid = root\n").into_bytes();
         let input = [Input::Text { path: "x.ini".into(), section: None, text }];
         let vassal =
             load_vassal(&input, false, &Machine).map_or_else(|report| report, |loaded| loaded.warnings);

@@ -55,7 +55,8 @@ impl World for Fake {
         Duration::from_secs(1)
     }
     fn uid(&self) -> u32 {
-        0
+        // Not root: whose apps run as root is told (`cli::an_app_that_is_root_by_oversight_is_told_of`).
+        1000
     }
     fn gid(&self) -> u32 {
         0
@@ -369,7 +370,7 @@ fn every_mistake_is_found_in_one_pass() {
             &["3:1: unknown option 'mountpoint-chek' | did you mean 'mountpoint-check'?"],
         ),
         ("strict\ncommand = x\nfoo = 1", &["4:1: unknown option 'foo'"]),
-        ("command = x\nfoo = 1", &[]),
+        ("foo = 1\nhttp-socket = /x", &[]),
         ("command = x\nuid =\nemperor = /x", &["4:1: this is an emperor's file: run 'emperor FILE'"]),
         (
             "command = x\nmountpoint-check = /a/../b\nmount-check = /a..b",
@@ -403,19 +404,25 @@ fn every_mistake_is_found_in_one_pass() {
                  dialect"],
         ),
         ("command = x\ninclude = nope", &["3:11: cannot read 'nope': No such file or directory (ENOENT)"]),
-        ("command = x\na = %(b / 0)\nb = 1", &["3:5: 'a': '%(b / 0)': division by zero"]),
-        ("command = x\na = x%(a)", &["3:5: 'a': the value expands without end: it refers to itself"]),
+        ("command = x\nchdir = %(b / 0)\nb = 1", &["3:9: 'chdir': '%(b / 0)': division by zero"]),
+        (
+            "command = x\nchdir = x%(chdir)",
+            &["3:9: 'chdir': the value expands without end: it refers to itself"],
+        ),
         (
             "command = x\nfor-times = 1000000000\n a = 1\nendfor",
             &["3:13: 'for-times': more repetitions than a configuration may have options"],
         ),
         ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
         (
-            "command = x\na = 5 %",
-            &["3:7: warning: a percent sign and the character behind it are dropped here | write '%%' for \
+            "command = x\nchdir = 5 %",
+            &["3:11: warning: a percent sign and the character behind it are dropped here | write '%%' for \
                  a percent sign"],
         ),
-        ("http-socket = :1\nset = [x=1", &["3:7: '[x' cannot be the name of an option"]),
+        (
+            "http-socket = :1\nset = [x=1",
+            &["3:7: '[x' cannot be the name of an option", "3:7: warning: unknown option '[x'"],
+        ),
     ];
     for (lines, expected) in cases {
         let mut expected: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
@@ -456,6 +463,67 @@ fn mistakes_in_included_files_show_the_way_there() {
          included from /v/app001.ini:3:11\n"
     );
     assert_eq!(report.first(), "bad.ini:3:10: 'umask': '9' is not an octal mode: write 022");
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_told_whatever_its_length_or_case() {
+    let hint = |key: &str| Some(format!("did you mean '{key}'?"));
+    for (line, key, hint) in [
+        ("UID = nobody", "UID", hint("uid")),
+        ("Uid=nobody", "Uid", hint("uid")),
+        ("user = nobody", "user", hint("uid")),
+        ("group = nobody", "group", hint("gid")),
+        ("udi = nobody", "udi", hint("uid")),
+        ("gidd = nobody", "gidd", hint("gid")),
+        ("uid\u{a0}= nobody", "uid\\xc2\\xa0", hint("uid")),
+        ("\u{feff}uid = nobody", "\\xef\\xbb\\xbfuid", hint("uid")),
+        ("uid nobody", "uid nobody", Some("write 'uid = ...'".into())),
+        ("uid: nobody", "uid: nobody", Some("write 'uid = ...'".into())),
+        ("uid:nobody", "uid:nobody", hint("uid")),
+        ("STOP-TIMEOUT = 3s", "STOP-TIMEOUT", hint("stop-timeout")),
+        ("Exec-as-user = x", "Exec-as-user", hint("exec-as-user")),
+        ("some words", "some words", None),
+    ] {
+        // Whatever the app is.
+        for app in ["command = x", "http-socket = /x"] {
+            let hint = hint.as_ref().map_or(String::new(), |hint| format!(" | {hint}"));
+            let expected = format!("3:1: warning: unknown option '{key}'{hint}");
+            assert_eq!(findings(&format!("{app}\n{line}")), [expected], "{line:?} with {app}");
+        }
+    }
+    // Another program reads no key of uWSGI's.
+    for key in ["processes", "logto", "x", "autorestart"] {
+        let told = format!("3:1: warning: '{key}' has no effect: the app is another program than uWSGI");
+        assert_eq!(findings(&format!("command = x\n{key} = 4")), [told]);
+        assert_eq!(findings(&format!("http-socket = /x\n{key} = 4")), [""; 0]);
+    }
+    // A placeholder that is used is none of these.
+    for key in ["user", "UID", "base", "x"] {
+        assert_eq!(findings(&format!("command = x %({key})\n{key} = 4")), [""; 0]);
+        assert_eq!(findings(&format!("http-socket = /%({key})\n{key} = 4")), [""; 0]);
+    }
+    let inputs = [option("version", Some("1")), file("command = x")];
+    assert_eq!(load_vassal(&inputs, false, &Fake).unwrap().warnings.diagnostics(), []);
+}
+
+#[test]
+fn a_comment_that_takes_in_the_next_line_is_told() {
+    let escape = "write '%%' for a percent sign";
+    let joins = "warning: a percent sign at the end of a line joins the next line to this one";
+    let joins = format!("{joins} | {escape}");
+    let dropped = "warning: a percent sign and the character behind it are dropped here";
+    let dropped = format!("{dropped} | {escape}");
+    for (lines, expected) in [
+        ("; share is 50%\nuid = nobody", vec![format!("2:14: {joins}")]),
+        ("  # 50%\nuid = nobody", vec![format!("2:7: {joins}")]),
+        ("x = 50%\nuid = nobody\ny = %(x)", vec![format!("2:7: {joins}")]),
+        // Nothing is lost here.
+        ("# 100% sure\nuid = nobody", vec![]),
+        ("x = 100% sure\ny = %(x)\nz = %(y)", vec![format!("2:8: {dropped}")]),
+    ] {
+        let lines = format!("{lines}\nhttp-socket = /x");
+        assert_eq!(findings(&lines), expected, "{lines}");
+    }
 }
 
 #[test]

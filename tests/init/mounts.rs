@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::cow::PIVOTED;
+use crate::common::cow::{PIVOTED, words};
 use crate::common::{Sandbox, built, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -365,7 +365,7 @@ fn said_with_faults(sandbox: &Sandbox, inject: &str, lines: &str) -> Vec<String>
     assert_eq!(vassal.wait(), 0, "{inject}\n{lines}\n{}", vassal.log());
     until("a call has failed", || fs::read_to_string(&trace).unwrap().contains("(INJECTED)"));
 
-    vassal.log().lines().filter(|line| !line.starts_with("vassal-init")).map(str::to_owned).collect()
+    words(&vassal.log())
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::config::setting::{Setting, State};
 /// The plan of an emperor. Mistakes go to `found`; a plan with mistakes must not be used.
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
     let mut draft = EmperorDraft::default();
-    let is_meant = |setting: &Setting| lookalike(&setting.key, &EMPEROR) == Some("emperor");
+    let is_meant = |setting: &Setting| lookalike(&setting.key, &EMPEROR).as_deref() == Some("emperor");
     if emperor_key(settings).is_none() && !found.failed() && !settings.iter().any(is_meant) {
         let at = found.start();
         let hint =

@@ -10,9 +10,11 @@ const UWSGI_LOOKALIKES: &[&str] = &[
     "call-as-vassal1",
     "call-as-vassal3",
     "chdir2",
+    "get",
     "logformat",
     "logto2",
     "metric",
+    "sni",
     "unshare2",
     "vassal-sos",
 ];
@@ -33,8 +35,8 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
     last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
 }
 
-/// Warns of a key that the program does not read. It may be a placeholder, unless it is not used and looks
-/// like a misspelt option. `refused` makes it a mistake in any case.
+/// Warns of a key that the program does not read, unless it is a placeholder that is used. `refused`: nobody
+/// else reads it either. Otherwise uWSGI does, so it must look like a slip.
 pub(super) fn unknown(
     setting: &Setting,
     program: &Program,
@@ -42,23 +44,50 @@ pub(super) fn unknown(
     refused: bool,
     found: &mut Diagnostics,
 ) {
+    let key = setting.key.escape_ascii();
     let close = lookalike(&setting.key, program);
-    if (close.is_none() && !refused) || (setting.used.get() && !strict) {
+    let is_slip = close.is_some() || (setting.key.len() > 1 && setting.key.iter().any(is_in_no_name));
+    if (!is_slip && !refused) || (setting.used.get() && !strict) {
         return;
     }
-    let message = format!("unknown option '{}'", setting.key.escape_ascii());
+    let is_unknown = is_slip || strict;
+    let message = if is_unknown {
+        format!("unknown option '{key}'")
+    } else {
+        format!("'{key}' has no effect: the app is another program than uWSGI")
+    };
     let found = if strict { found.error(&setting.at, message) } else { found.warning(&setting.at, message) };
     if let Some(close) = close {
-        found.hint(format!("did you mean '{close}'?"));
+        found.hint(if setting.key.contains(&b' ') && setting.text().is_empty() {
+            format!("write '{close} = ...'")
+        } else {
+            format!("did you mean '{close}'?")
+        });
     }
 }
 
+/// Whether a byte is in no option's name, of uWSGI's neither.
+fn is_in_no_name(byte: &u8) -> bool {
+    !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')
+}
+
+/// Words of other supervisors for keys of ours.
+const FOREIGN: &[(&str, &str)] = &[("group", "gid"), ("user", "uid")];
+
 /// The option that a key was probably meant to be.
-pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<&'static str> {
+pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<String> {
     if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
         return None;
     }
+    // Without what a name cannot have: `UID`, `uid` with a space that is none, `uid nobody`, `uid: nobody`.
+    let word = key.split(|byte| matches!(byte, b' ' | b'\t' | b':')).next().unwrap_or_default();
+    let plain: Vec<u8> =
+        word.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect();
+    if plain != key && program.find(&plain).is_some() {
+        return String::from_utf8(plain).ok();
+    }
+    let foreign = FOREIGN.iter().find(|(word, _)| word.as_bytes() == plain).map(|(_, name)| *name);
     let mut names = program.names();
     names.retain(|name| !name.ends_with("PHASE"));
-    suggest::closest(key, &names)
+    foreign.or_else(|| suggest::closest(&plain, &names)).map(str::to_owned)
 }

@@ -187,7 +187,9 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
                 format!("'{}' is for uWSGI, and the app is another program", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("'listen = ADDRESS' binds a socket for any app");
         } else {
-            unknown(setting, &VASSAL_INIT, strict, strict, found);
+            // A variable of the environment may be meant for all vassals, or for nobody.
+            let is_written = setting.at.line > 0;
+            unknown(setting, &VASSAL_INIT, strict, strict || is_written, found);
         }
     }
 }

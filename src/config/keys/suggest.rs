@@ -3,11 +3,11 @@
 /// The candidate that was probably meant by `name`, if one is close enough.
 ///
 /// The rule is conservative: one slip (a letter added, left out or changed, or two neighbours swapped) in
-/// names of five letters or more, two in names of ten or more.
+/// names of three letters or more, two in names of ten or more.
 pub(crate) fn closest<'a>(name: &[u8], candidates: &[&'a str]) -> Option<&'a str> {
     let allowed = match name.len() {
-        0..5 => return None,
-        5..10 => 1,
+        0..3 => return None,
+        3..10 => 1,
         10..64 => 2,
         _ => return None,
     };
@@ -85,6 +85,7 @@ mod tests {
         assert_eq!(suggest("mountpoint-chek"), Some("mountpoint-check"));
         assert_eq!(suggest("mointpoint-timeuot"), Some("mountpoint-timeout"));
         assert_eq!(suggest("umaks"), Some("umask"));
-        assert_eq!((suggest("uuid"), suggest("mount"), suggest("umask")), (None, None, None));
+        assert_eq!((suggest("uidd"), suggest("udi")), (Some("uid"), Some("uid")));
+        assert_eq!((suggest("ud"), suggest("mount"), suggest("umask")), (None, None, None));
     }
 }

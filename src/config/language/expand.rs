@@ -197,8 +197,12 @@ impl Expander<'_> {
             let message = format!("more than {} MiB with its magic variables replaced", BYTES_MAX >> 20);
             return self.overflow(&place((1, 1)), message, "look for '%' and a letter, many times");
         }
-        for stray in text.stray_places() {
-            let message = "a percent sign and the character behind it are dropped here";
+        for (stray, joins) in text.stray_places() {
+            let message = if joins {
+                "a percent sign at the end of a line joins the next line to this one"
+            } else {
+                "a percent sign and the character behind it are dropped here"
+            };
             self.found.warning(&place(stray), message).hint("write '%%' for a percent sign");
         }
         let section = section.unwrap_or(b"uwsgi");

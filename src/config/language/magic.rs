@@ -54,6 +54,8 @@ impl Substituted {
                     match known.get(at).and_then(|(_, value)| value.as_ref()) {
                         Some(value) => bytes.extend(value),
                         None if strays.len() < STRAYS_MAX => strays.push(offset),
+                        // What joins two lines is told even behind many that do not.
+                        None if name == b'\n' && strays.len() < 2 * STRAYS_MAX => strays.push(offset),
                         None => {}
                     }
                     anchors.push((bytes.len(), offset + 2));
@@ -83,15 +85,21 @@ impl Substituted {
         (original + (offset - base)).min(next)
     }
 
-    /// Line and column of the first percent signs that have no meaning.
-    pub fn stray_places(&self) -> Vec<(u32, u32)> {
+    /// Line and column of the first percent signs that have no meaning, and whether it is the line break
+    /// behind it that is dropped. In a comment nothing else matters.
+    pub fn stray_places(&self) -> Vec<((u32, u32), bool)> {
         let place = |&offset: &usize| {
             let before = self.original.get(..offset).unwrap_or_default();
             let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
             let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-            (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+            let after = self.original.get(offset + 1..).unwrap_or_default();
+            let joins = after.starts_with(b"\n") && !after.trim_ascii().is_empty();
+            let start = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            let is_comment = matches!(start.trim_ascii_start().first(), Some(b';' | b'#'));
+            let (line, column) = (u32::try_from(line).ok()?, u32::try_from(column).ok()?);
+            (joins || !is_comment).then_some(((line, column), joins))
         };
-        self.strays.iter().map(place).collect()
+        self.strays.iter().filter_map(place).collect()
     }
 }
 
