@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -23,7 +24,7 @@ pub struct Child {
     /// Its pid in the caller's pid namespace.
     pub pid: Pid,
     /// A handle that cannot be confused with a later process of the same number. `None` if the kernel has no
-    /// such handles (before Linux 5.2, and gVisor): until the child is reaped its pid is as good.
+    /// such handles (before Linux 5.3, and gVisor): until the child is reaped its pid is as good.
     pub pidfd: Option<OwnedFd>,
 }
 
@@ -35,7 +36,7 @@ pub struct Child {
 /// The child is a copy of the caller, so it may run any code; what it must not do is return into the caller's
 /// main loop. It gets SIGCHLD semantics: the parent is told of its end.
 ///
-/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM. clone(2) is tried then.
+/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM, gVisor EINVAL. clone(2) is tried then.
 ///
 /// # Errors
 /// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at
@@ -71,12 +72,18 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
     // is not there in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd
     // through its third argument.
     let pid = unsafe {
-        let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
-        if pid == -1 && cgroup.is_none() && matches!(last_errno(), Errno::NOSYS | Errno::PERM) {
-            libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, &raw mut pidfd, 0, 0)
-        } else {
-            pid
+        let mut pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
+        if cgroup.is_none() && has_failed(pid, &[Errno::NOSYS, Errno::PERM, Errno::INVAL]) {
+            let old = |flags: u64, pidfd: *mut RawFd| {
+                libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, pidfd, 0, 0)
+            };
+            pid = old(flags, &raw mut pidfd);
+            // gVisor refuses to make a pidfd; an older one, as an older kernel, ignores the flag.
+            if has_failed(pid, &[Errno::INVAL]) {
+                pid = old(namespaces, ptr::null_mut());
+            }
         }
+        pid
     };
     match pid {
         0 => Ok(Side::Child),
@@ -89,6 +96,11 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         }
         _ => Err(last_errno()),
     }
+}
+
+/// Whether a call that returned `result` has failed for one of these reasons.
+fn has_failed(result: libc::c_long, reasons: &[Errno]) -> bool {
+    result == -1 && reasons.contains(&last_errno())
 }
 
 /// The handle on a child that clone has stored; -1 from a kernel that does not know CLONE_PIDFD, which

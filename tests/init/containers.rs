@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
-use crate::common::filter::NEWER_CALLS;
+use crate::common::filter::{CLONE_WITH_PIDFD, NEWER_CALLS};
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -14,7 +14,15 @@ use rustix::process::Signal;
 fn filters_that_do_not_know_newer_calls_do_not_stop_a_start() {
     sandboxed(|sandbox| {
         let ini = sandbox.ini("hooks", "exec-asap = true\nexec-as-user-atexit = true");
-        for errno in [libc::ENOSYS, libc::EPERM] {
+        let older = [&[CLONE_WITH_PIDFD][..], &NEWER_CALLS].concat();
+        // gVisor says EINVAL, to a part of them.
+        let gvisor = [libc::SYS_clone3, CLONE_WITH_PIDFD];
+        for (calls, errno) in [
+            (&NEWER_CALLS[..], libc::ENOSYS),
+            (&NEWER_CALLS, libc::EPERM),
+            (&older, libc::EINVAL),
+            (&gvisor, libc::EINVAL),
+        ] {
             for options in [
                 &[][..],
                 &["--user", "user001", "--chdir", "/"],
@@ -22,7 +30,7 @@ fn filters_that_do_not_know_newer_calls_do_not_stop_a_start() {
                 &["--ini", ini.to_str().unwrap()],
                 &["--mountpoint-check", "/proc"],
             ] {
-                let mut command = sandbox.filtered(&NEWER_CALLS, errno, "vassal-init");
+                let mut command = sandbox.filtered(calls, errno, "vassal-init");
                 let output = command
                     .args(options)
                     .args(["--", "sh", "-c", "setsid sleep 1000 & exit 5"])
