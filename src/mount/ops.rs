@@ -281,9 +281,11 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
     }
 }
 
+/// Whether something is mounted at a path. Before Linux 5.8 the kernel does not tell: it may be so then.
 fn is_mount_root(path: &Path) -> bool {
+    let root = StatxAttributes::MOUNT_ROOT;
     statx(CWD, c_string(path.as_os_str()), AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
-        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        .is_ok_and(|stat| stat.stx_attributes.contains(root) || !stat.stx_attributes_mask.contains(root))
 }
 
 /// Makes all mounts of this namespace private: it began as a copy of one where mounts may be shared.
