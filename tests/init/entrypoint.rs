@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::common::command::{LIVES, Running, as_pid1, ended, init};
 use crate::common::{eventually, process, run, sandboxed, until};
@@ -228,6 +228,41 @@ fn the_grace_ends_with_the_last_process() {
                 assert!(began.elapsed() < crate::common::PATIENCE, "{script}: the grace was sat out");
             }
         }
+    });
+}
+
+/// A command that takes a while to obey SIGTERM, and leaves a process behind that never does.
+fn stubborn(seconds: u32) -> [String; 3] {
+    let script = format!(
+        "(trap '' TERM; exec sleep 1000) & trap 'sleep {seconds}; exit 5' TERM; echo ready >&2; \
+         while :; do sleep 0.01; done"
+    );
+    ["bash".to_owned(), "-c".to_owned(), script]
+}
+
+#[test]
+fn an_engine_that_stops_it_gets_the_commands_status() {
+    sandboxed(|sandbox| {
+        let mut runs: Vec<_> = LIVES.map(|life| (init(sandbox, life), 0, "processes are left")).into();
+        // The command itself has taken most of the time.
+        runs.push((init(sandbox, &["--grace", "2s"]), 3, "processes are left 1.0 s after SIGTERM"));
+        // Podman's name for it, whatever it is.
+        runs.push((sandbox.personality("podman-init"), 0, ""));
+        let start = |(number, (mut command, seconds, left)): (usize, (Command, u32, &'static str))| {
+            command.arg("--").args(stubborn(seconds));
+            (sandbox.start(&format!("run-{number}"), command), left)
+        };
+        let runs: Vec<_> = runs.into_iter().enumerate().map(start).collect();
+        runs.iter().for_each(|(daemon, _)| drop(daemon.wait_for("ready")));
+        let asked = Instant::now();
+        runs.iter().for_each(|(daemon, _)| process::signal(daemon.pid(), Signal::TERM));
+        for (mut daemon, left) in runs {
+            assert_eq!(daemon.wait(), 5, "{}", daemon.log());
+            assert!(daemon.log().contains(left), "{}", daemon.log());
+            assert_eq!(daemon.log().contains("SIGKILL"), !left.is_empty(), "{}", daemon.log());
+        }
+        assert!(asked.elapsed() < Duration::from_secs(10), "Docker's patience, and Podman's");
+        process::named("sleep").iter().for_each(|left| process::signal(left.pid, Signal::KILL));
     });
 }
 

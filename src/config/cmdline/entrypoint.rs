@@ -82,7 +82,8 @@ pub enum Rest {
     Leave,
     /// The command's process group gets SIGTERM, and the init exits.
     Terminate,
-    /// All processes get SIGTERM, and SIGKILL after this time. The init exits when none is left.
+    /// All processes get SIGTERM, and SIGKILL after this time, which counts from the request to stop if there
+    /// was one. The init exits when none is left.
     Sweep(Duration),
 }
 
@@ -136,13 +137,17 @@ const PERSONALITIES: &[(&str, Personality)] = &[
     ("docker-init", tini),
     ("dumb-init", dumb_init),
     ("catatonit", catatonit),
+    // Under these, Podman runs whatever program it was given as the init.
+    ("podman-init", catatonit),
+    ("/dev/init", catatonit),
 ];
 
 /// The meaning of a command line under another program's name, which is the first of `words`. `None` for any
 /// other name.
 pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
-    let name = Path::new(words.first()?).file_name()?;
-    let (_, read) = PERSONALITIES.iter().find(|(known, _)| name == *known)?;
+    let path = Path::new(words.first()?);
+    let name = path.file_name()?;
+    let (_, read) = PERSONALITIES.iter().find(|(known, _)| name == *known || path == Path::new(known))?;
     Some(read(words.get(1..).unwrap_or_default(), env))
 }
 
@@ -165,8 +170,9 @@ const PLAIN: Entrypoint = Entrypoint {
     ready_fd: None,
 };
 
-/// How long processes that the command leaves running may take to end, under the name `vassal-init`.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long processes that the command leaves running may take to end, under the name `vassal-init`. Docker
+/// and Podman give the whole container 10 s to stop: after that the command's status is lost.
+const GRACE: Duration = Duration::from_secs(5);
 
 impl Entrypoint {
     /// The one under the name `vassal-init`. tini's environment variables count. Options for the
@@ -545,6 +551,9 @@ mod tests {
 
     #[test]
     fn catatonit_maps_its_flags() {
+        for name in ["/run/podman-init", "/dev/init"] {
+            assert_eq!(run(&format!("{name} -- a"), &[]), run("catatonit a", &[]), "{name}");
+        }
         let entry = run("catatonit -g a", &[("CATATONIT_DEBUG", "")]);
         assert_eq!((entry.to_group, entry.orphans, entry.verbosity), (true, Orphans::Adopt, 3));
         assert!(run("catatonit -P", &[]).command.is_empty());
@@ -558,7 +567,9 @@ mod tests {
 
     #[test]
     fn our_own_name_is_no_personality() {
-        assert_eq!(personality(&["/x/vassal-init".into(), "a".into()], &|_| None), None);
+        for name in ["/x/vassal-init", "/sbin/init", "init"] {
+            assert_eq!(personality(&[name.into(), "a".into()], &|_| None), None, "{name}");
+        }
         assert_eq!(personality(&[], &|_| None), None);
         let own = |flags: &[(&str, &str)]| {
             let flags = flags.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();

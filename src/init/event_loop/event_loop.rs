@@ -31,6 +31,8 @@ pub struct EventLoop {
     sources: Sources,
     /// What the init is to do for a command, if the app is one.
     pub(in crate::init) entry: Option<Rc<Entrypoint>>,
+    /// When a process first asked a command, or the init before one runs, to stop.
+    pub(in crate::init) stop_asked: Option<Instant>,
     /// The running command, if the app is one.
     pub(in crate::init) job: Option<Job>,
     /// The descriptor by which the starter is told that the command runs, until it was told.
@@ -74,6 +76,7 @@ impl EventLoop {
             sources: Sources::new(link),
             ready_fd: entry.as_ref().and_then(|entry| entry.ready_fd),
             entry,
+            stop_asked: None,
             job: None,
             app: None,
             mountpoints,
@@ -358,6 +361,10 @@ impl EventLoop {
             return;
         }
         if self.entry.is_some() {
+            // Ctrl-C is the kernel's, and may be for a command that goes on.
+            if signal.is_sent && signal::asks_to_stop(number) {
+                self.stop_asked.get_or_insert_with(Instant::now);
+            }
             // While the app is being restarted a request to stop is about the vassal, and not about the old
             // app.
             match self.living_app() {

@@ -31,6 +31,10 @@ use crate::signal_names;
 /// started a daemon.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
+/// What is left of the grace of a command's processes at the least, if it was longer: since the request to
+/// stop the command itself may have taken all of it.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
+
 /// How long SIGKILL may take. A process that outlives it is stuck in the kernel, or was not reached.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
@@ -245,7 +249,11 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
                 job.signal_group(number);
             }
         }
-        Some((Rest::Sweep(grace), _)) => sweep(events, jail, grace),
+        Some((Rest::Sweep(grace), _)) => {
+            // Whoever stops a container has a limit for all of it, and kills the init after that.
+            let spent = events.stop_asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+            sweep(events, jail, grace.saturating_sub(spent).max(grace.min(LEAST_GRACE)));
+        }
         // A FUSE daemon unmounts at SIGTERM, and then may have much to write.
         None if jail.has_run_commands => sweep(events, jail, plan.stop.unmount_timeout),
         None => sweep(events, jail, SWEEP_GRACE),
