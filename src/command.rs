@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -13,6 +13,7 @@ use rustix::process::{WaitOptions, setpgid, waitpid};
 use crate::error::Cause;
 use crate::files::FILE_MAX;
 use crate::protocol::WaitStatus;
+use crate::running_time;
 use crate::shell::Shell;
 use crate::sys::{fd, signal};
 
@@ -56,7 +57,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
     drop(to);
     // In the parent, too: the child may have to be killed before it makes the group itself.
     let _ = setpgid(Some(child.pid), Some(child.pid));
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = running_time::now() + TIMEOUT;
     let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
     let text = read_until(&from, deadline).and_then(|text| match ends_in_time() {
         true => Ok(text),
@@ -76,7 +77,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
 /// # Errors
 /// As [`output`].
 pub fn read_pipe(pipe: &OwnedFd) -> Result<Vec<u8>, Cause> {
-    read_until(pipe, Instant::now() + TIMEOUT)
+    read_until(pipe, running_time::now() + TIMEOUT)
 }
 
 fn read_until(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>, Cause> {
@@ -101,11 +102,11 @@ fn read_until(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>, Cause> {
 /// Waits until there is something to read. `false` at the deadline.
 fn wait(fd: impl AsFd, deadline: Instant) -> bool {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let is_over = deadline <= running_time::now();
         let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+        match running_time::poll(&mut fds, Some(deadline)) {
             Ok(1..) => return true,
-            _ if left.is_zero() => return false,
+            _ if is_over => return false,
             // EINTR, ENOMEM: poll again.
             _ => {}
         }

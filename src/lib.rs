@@ -20,6 +20,7 @@
 //! | [`signal_names`] | signals by name and by number |
 //! | [`place`], [`listen`] | where a socket listens, and one that does |
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
+//! | [`running_time`] | deadlines, and the time that a frozen machine does not count |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
@@ -44,6 +45,7 @@ pub mod path;
 pub mod place;
 pub mod protocol;
 pub mod retry;
+pub mod running_time;
 pub mod shell;
 pub mod signal_names;
 pub mod sys;

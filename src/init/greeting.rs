@@ -1,13 +1,14 @@
 //! The emperor's greeting: what a vassal is told over the link before anything else.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::protocol::{self, Hello, KeptSocket, LINK_VARIABLE, Received, ToVassal};
+use crate::running_time;
 use crate::sys::fd;
 
 /// The greeting is sent before the vassal is created. If it is not there after this time, it never comes.
@@ -39,7 +40,7 @@ pub fn take_link(number: &str) -> Result<OwnedFd> {
 /// # Errors
 /// It does not come, or it is not one of this version, or the file cannot be read.
 pub fn read(link: &OwnedFd) -> Result<Greeting> {
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = running_time::now() + TIMEOUT;
     loop {
         match protocol::receive(link).context("read", "the emperor's link")? {
             Received::Packet(packet, Some(file)) => {
@@ -55,14 +56,12 @@ pub fn read(link: &OwnedFd) -> Result<Greeting> {
             Received::Closed => return Err(bad("the emperor is gone")),
             Received::Nothing => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if deadline <= running_time::now() {
             return Err(bad("no greeting came"));
         }
-        let timeout = Timespec::try_from(left).ok();
         let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
         // ENOMEM is a wake-up without news.
-        let _ = poll(&mut fds, timeout.as_ref());
+        let _ = running_time::poll(&mut fds, Some(deadline));
     }
 }
 

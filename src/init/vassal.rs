@@ -24,6 +24,7 @@ use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::procfs::Procfs;
 use crate::path::Walk;
 use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, SetupFailure};
+use crate::running_time;
 use crate::sys::{fd, signal};
 
 /// Everything that a vassal starts from.
@@ -84,7 +85,7 @@ impl Vassal {
         });
         let start = Start::of(&setup.inputs);
         let workdir = Workdir::Inherited(start.cwd().to_owned());
-        let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), Instant::now());
+        let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), running_time::now());
         let is_command = setup.entry.is_some();
         // An emperor's vassals lead sessions of their own.
         let is_alone = matches!(setup.inherited, Some(fd::Inherited::All));

@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_vassals;
 mod control;
 mod demand;
+mod frozen;
 mod inherited;
 mod lifecycle;
 mod monitors;

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::emperor::Emperor;
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::log_of;
+use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal::{SAME_REQUEST, Signal};
 
@@ -58,7 +59,7 @@ fn goes_on(emperor: &Emperor) -> bool {
     match emperor.stopping {
         Some(since) if emperor.supervisor.registry().is_empty() => {
             if emperor.supervisor.registry().given_up() == 0 {
-                log!("all vassals stopped in {}", Elapsed(since.elapsed()));
+                log!("all vassals stopped in {}", Elapsed(running_time::since(since)));
             }
             false
         }
@@ -69,7 +70,7 @@ fn goes_on(emperor: &Emperor) -> bool {
 /// Waits once, and does everything that can be done without waiting.
 fn turn(emperor: &mut Emperor) {
     let ready = wait(emperor);
-    let now = Instant::now();
+    let now = running_time::now();
     if ready.signals {
         take_signals(emperor, now);
     }
@@ -81,7 +82,7 @@ fn turn(emperor: &mut Emperor) {
         requests::answer(emperor, now);
     }
     emperor.server.time(now);
-    emperor.notifier.time(now);
+    emperor.notifier.time(running_time::was_late(), now);
     log::flush();
     if ready.changes {
         emperor.discovery.read_events(now);
@@ -104,8 +105,8 @@ fn turn(emperor: &mut Emperor) {
 
 /// Waits for the next event or deadline.
 fn wait(emperor: &mut Emperor) -> Ready {
-    let now = Instant::now();
-    let timeout = timeout(emperor, now);
+    let now = running_time::now();
+    let until = deadline(emperor, now);
     // The list has a fixed length: without an inotify descriptor, that of the signals is in it twice.
     let signals = emperor.signals.as_fd();
     let changes = emperor.discovery.descriptor(now);
@@ -117,7 +118,7 @@ fn wait(emperor: &mut Emperor) -> Ready {
         PollFd::new(&emperor.server, PollFlags::IN),
     ];
     let was_blind = emperor.is_blind;
-    emperor.is_blind = match poll(&mut ready, timeout.as_ref()) {
+    emperor.is_blind = match running_time::poll(&mut ready, until) {
         Ok(_) | Err(Errno::INTR) => false,
         // No memory, or a limit of open files that was lowered. Nothing that a turn does waits for an event.
         Err(errno) => {
@@ -133,7 +134,7 @@ fn wait(emperor: &mut Emperor) -> Ready {
     Ready { signals, changes: changes && listens, links, clients }
 }
 
-fn timeout(emperor: &Emperor, now: Instant) -> Option<Timespec> {
+fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
     let deadlines = [
         emperor.discovery.deadline(now),
         emperor.supervisor.deadline(),
@@ -142,8 +143,7 @@ fn timeout(emperor: &Emperor, now: Instant) -> Option<Timespec> {
         emperor.upgrades.deadline(now),
         log::deadline(now),
     ];
-    let nearest = deadlines.into_iter().flatten().min()?;
-    Timespec::try_from(nearest.saturating_duration_since(now)).ok()
+    deadlines.into_iter().flatten().min()
 }
 
 /// Acts on what has changed in the directories, a part of it at a time.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::log;
+use crate::running_time;
 
 /// The pause between two tries of the new configuration.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub fn line(error: &Error) -> String {
 pub fn tell(stale: &mut Option<Stale>, mistake: String) {
     if stale.as_ref().is_none_or(|known| known.mistake != mistake) {
         log_lines(&mistake);
-        *stale = Some(Stale { mistake, try_at: Instant::now() + AGAIN });
+        *stale = Some(Stale { mistake, try_at: running_time::now() + AGAIN });
     }
 }
 

@@ -27,6 +27,7 @@ use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
+use crate::running_time;
 use crate::signal_names;
 use crate::sys::fd;
 use crate::sys::signal::{self, Inherited};
@@ -38,7 +39,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Runs an emperor with the configuration of `inputs` until a signal ends it; returns the exit status.
 /// `inherited` is what [`signal::block_all`] returned.
 pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
-    let now = Instant::now();
+    let now = running_time::now();
     let ended = match Handover::take(now) {
         Ok(None) => start(inputs, inherited, now),
         Ok(Some(Handover { saved, is_trial: true })) => try_out(inputs, inherited, &saved, now),

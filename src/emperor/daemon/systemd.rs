@@ -76,9 +76,10 @@ impl Notifier {
         self.status.as_ref().map(|told| told.at + STATUS_EVERY)
     }
 
-    /// Tells that the emperor is alive, when it is time for that.
-    pub fn time(&mut self, now: Instant) {
-        if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.next <= now) {
+    /// Tells that the emperor is alive, when it is time for that. For systemd all time counts: one that
+    /// `was_late` tells it at once.
+    pub fn time(&mut self, was_late: bool, now: Instant) {
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| was_late || watchdog.next <= now) {
             watchdog.next = later(now, watchdog.interval);
             self.send("WATCHDOG=1");
         }

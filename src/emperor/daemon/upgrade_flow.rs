@@ -14,6 +14,7 @@ use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
+use crate::running_time;
 
 /// Vassals that were taken over and whose files no scan has found after this time are ended: their
 /// directories are not the emperor's any more. A file that is just being written is found within this time.
@@ -73,7 +74,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         if reason != Reason::Stale {
             log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
         }
-        let error = emperor.upgrades.upgrade.exec(&encode(&saved, Instant::now()), &kept);
+        let error = emperor.upgrades.upgrade.exec(&encode(&saved, running_time::now()), &kept);
         refuse(emperor, &error.to_string(), now);
     }
 }

@@ -14,6 +14,7 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
+use crate::running_time;
 
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
 const SPACING: Duration = Duration::from_millis(50);
@@ -156,7 +157,7 @@ impl Directories {
             let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
             changes.extend(directory.changes_of(found));
         }
-        self.took = now.elapsed();
+        self.took = running_time::since(now);
         changes
     }
 

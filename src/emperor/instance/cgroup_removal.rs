@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use crate::cgroup;
 use crate::error::{Context, Error, Result};
 use crate::log;
+use crate::running_time;
 
 /// How long the main loop may be held at a time.
 const SLICE: Duration = Duration::from_millis(2);
@@ -76,18 +77,18 @@ impl Removals {
         let mut all = self.0.borrow_mut();
         let known = all.iter().position(|removal| removal.path == path);
         let mut removal = known.map_or_else(|| Removal::new(path.to_owned()), |index| all.swap_remove(index));
-        let until = Instant::now() + limit;
+        let until = running_time::now() + limit;
         loop {
             let reason = match removal.slice(until).context("remove cgroup", path.display())? {
                 Progress::Gone => return Ok(()),
                 Progress::Unfinished => "there are many in it, which are being removed",
-                Progress::Busy if Instant::now() < until => {
+                Progress::Busy if running_time::now() < until => {
                     std::thread::sleep(PAUSE);
                     continue;
                 }
                 Progress::Busy => "there are processes in it, which were killed",
             };
-            removal.at = Instant::now();
+            removal.at = running_time::now();
             all.push(removal);
             return Err(Error::new("remove cgroup", path.display(), reason));
         }
@@ -112,12 +113,12 @@ impl Removals {
 
     /// Goes on until everything is removed or this time is over: there is no main loop any more.
     pub fn finish(&self, limit: Duration) {
-        let until = Instant::now() + limit;
+        let until = running_time::now() + limit;
         while let Some(next) = self.deadline()
-            && Instant::now() < until
+            && running_time::now() < until
         {
-            std::thread::sleep(next.min(until).saturating_duration_since(Instant::now()));
-            self.time(Instant::now());
+            std::thread::sleep(next.min(until).saturating_duration_since(running_time::now()));
+            self.time(running_time::now());
         }
         for removal in self.0.take() {
             log!("remove cgroup {}: it takes too long: it is left", removal.path.display());
@@ -128,14 +129,14 @@ impl Removals {
 impl Removal {
     fn new(path: PathBuf) -> Self {
         let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
-        let now = Instant::now();
+        let now = running_time::now();
         Self { path, walk: None, at: now, pause: PAUSE, give_up_at: now + GIVE_UP }
     }
 
     /// Goes on for `limit`; whether there is nothing more to do. What cannot be removed is logged.
     fn go_on(&mut self, limit: Duration) -> bool {
-        let result = self.slice(Instant::now() + limit);
-        let now = Instant::now();
+        let result = self.slice(running_time::now() + limit);
+        let now = running_time::now();
         self.at = now;
         let failed = match result {
             Ok(Progress::Gone) => return true,
@@ -181,7 +182,7 @@ impl Removal {
                     return Ok(if gone { Progress::Gone } else { Progress::Busy });
                 }
             }
-            if Instant::now() >= until {
+            if running_time::now() >= until {
                 return Ok(Progress::Unfinished);
             }
         }
@@ -224,7 +225,7 @@ impl Walk {
             if !remove(&self.directory, name)? {
                 return self.enter(name);
             }
-            if Instant::now() >= until {
+            if running_time::now() >= until {
                 return Ok(Step::Taken);
             }
         }

@@ -20,6 +20,7 @@ use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::oom::OomKills;
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Announcement, FromVassal, WaitStatus};
+use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal::{self, Signal};
 
@@ -105,7 +106,7 @@ impl EventLoop {
     /// Waits until an event happens, `other` becomes readable, or the deadline has come.
     pub fn wait(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
         let earlier = std::mem::take(&mut self.put_back);
-        let deadline = if earlier.is_empty() { deadline } else { Some(Instant::now()) };
+        let deadline = if earlier.is_empty() { deadline } else { Some(running_time::now()) };
         earlier.followed_by(self.collect(other, deadline))
     }
 
@@ -145,7 +146,7 @@ impl EventLoop {
             if let Some(status) = self.awaited.as_ref().and_then(|child| child.status) {
                 break Ok(status);
             }
-            if Instant::now() >= deadline {
+            if running_time::now() >= deadline {
                 break Err(Unfinished::Deadline);
             }
         };
@@ -200,9 +201,9 @@ impl EventLoop {
 
     /// Whether there are no children; dead ones are reaped.
     pub fn is_childless(&mut self) -> bool {
-        let deaths = self.reap(Instant::now());
+        let deaths = self.reap(running_time::now());
         if deaths.any {
-            self.mountpoints.suspect(Instant::now());
+            self.mountpoints.suspect(running_time::now());
         }
         !deaths.has_children
     }
@@ -284,7 +285,7 @@ impl EventLoop {
 
     /// Waits, and keeps the facts up to date: dead children, mounts, what the app says.
     fn collect(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
-        let now = Instant::now();
+        let now = running_time::now();
         let deadlines = [
             deadline,
             self.app.as_ref().and_then(RunningApp::due),
@@ -299,7 +300,7 @@ impl EventLoop {
         let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
             self.sources.wait(others, self.oom.descriptors(), until);
         crate::log::flush();
-        let now = Instant::now();
+        let now = running_time::now();
         let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
         self.oom.look(self.living_app().is_some(), now);

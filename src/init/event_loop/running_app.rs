@@ -7,6 +7,7 @@ use crate::init::child::launch::Launched;
 use crate::init::event_loop::notify::Listener;
 use crate::log::Elapsed;
 use crate::protocol::{Announcement, WaitStatus};
+use crate::running_time;
 
 /// Reloads of its own that come faster say nothing more.
 const RELOADS: Duration = Duration::from_millis(500);
@@ -113,7 +114,8 @@ impl RunningApp {
         }
         let mut news = Vec::new();
         for announcement in self.listener.news() {
-            let is_recent = |last: Option<Instant>| last.is_some_and(|last| last.elapsed() < RELOADS);
+            let is_recent =
+                |last: Option<Instant>| last.is_some_and(|last| running_time::since(last) < RELOADS);
             match &announcement {
                 Announcement::Status(text) => {
                     self.next_status = Some(text.clone());
@@ -121,13 +123,13 @@ impl RunningApp {
                 }
                 Announcement::Heartbeat => {
                     self.heartbeat.is_new = true;
-                    if !self.heartbeat.pass_on(Instant::now()) {
+                    if !self.heartbeat.pass_on(running_time::now()) {
                         continue;
                     }
                 }
                 Announcement::Reloading if is_recent(self.last_reload) => continue,
                 Announcement::Reloading => {
-                    self.last_reload = Some(Instant::now());
+                    self.last_reload = Some(running_time::now());
                     self.announced.retain(|known| *known != Announcement::Ready);
                 }
                 Announcement::Ready
@@ -145,16 +147,16 @@ impl RunningApp {
                 }
             }
             if announcement == Announcement::Ready {
-                crate::log!("the app is ready, {} after its start", Elapsed(self.since.elapsed()));
+                crate::log!("the app is ready, {} after its start", Elapsed(running_time::since(self.since)));
                 self.is_newly_ready = true;
             }
             news.push(announcement);
         }
-        if self.heartbeat.pass_on(Instant::now()) {
+        if self.heartbeat.pass_on(running_time::now()) {
             news.push(Announcement::Heartbeat);
         }
-        if self.status_due().is_some_and(|due| due <= Instant::now()) {
-            self.last_status = Some(Instant::now());
+        if self.status_due().is_some_and(|due| due <= running_time::now()) {
+            self.last_status = Some(running_time::now());
             news.extend(self.next_status.take().map(Announcement::Status));
         }
         news
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_that_comes_early_is_passed_on_later_and_not_dropped() {
-        let (mut heartbeat, now) = (Heartbeat::default(), Instant::now());
+        let (mut heartbeat, now) = (Heartbeat::default(), running_time::now());
         assert!(!heartbeat.pass_on(now));
         heartbeat.is_new = true;
         assert!(heartbeat.pass_on(now));

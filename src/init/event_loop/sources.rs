@@ -6,11 +6,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Context, Result};
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Received, ToVassal};
+use crate::running_time;
 use crate::sys::signal::{self, Signal, SignalFd};
 
 /// How long further changes of the mount table are not looked at after one: a storm of mounts elsewhere in
@@ -87,7 +88,7 @@ impl Sources {
         changing: impl IntoIterator<Item = BorrowedFd<'a>>,
         deadline: Option<Instant>,
     ) -> Heard {
-        let now = Instant::now();
+        let now = running_time::now();
         let quiet_until = self.mounts_quiet_until.filter(|&until| until > now);
         let mounts = self.mounts.as_ref().filter(|_| quiet_until.is_none());
         let until = [deadline, self.mounts.as_ref().and(quiet_until)].into_iter().flatten().min();
@@ -101,6 +102,7 @@ impl Sources {
             if more.is_empty() && self.link.is_none() && mounts.is_none() {
                 // An error (a filter refuses the call) leaves it to poll.
                 if let Ok(first) = signal::wait(time) {
+                    running_time::waited(now, until);
                     // The kernel hands out low numbers first, and these may come without end: all of them are
                     // taken, up to a SIGCHLD.
                     let next = |last: &Signal| match last.number {
@@ -122,21 +124,20 @@ impl Sources {
             }
         }
         // A deaf process neither hangs nor spins: it looks for dead children every now and then.
-        let time =
-            if self.signals.is_some() { time } else { Some(time.map_or(BLIND, |time| time.min(BLIND))) };
+        let blind = self.signals.is_none().then_some(now + BLIND);
+        let until = until.into_iter().chain(blind).min();
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         fds.extend(more);
         // The mount table comes last, where it is found again below.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-        let timeout = time.and_then(|time| Timespec::try_from(time).ok());
         // A failure (ENOMEM) is a wake-up without news.
-        let _ = poll(&mut fds, timeout.as_ref());
+        let _ = running_time::poll(&mut fds, until);
         heard.mounts_changed = mounts.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
 
         if heard.mounts_changed {
-            self.mounts_quiet_until = Some(Instant::now() + MOUNTS_QUIET);
+            self.mounts_quiet_until = Some(running_time::now() + MOUNTS_QUIET);
         }
         match &self.signals {
             Some(signals) => heard.signals.extend(std::iter::from_fn(|| signals.next())),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::init::event_loop::sources::NewFile;
 use crate::init::watch::checked_path::Lost;
 use crate::protocol::WaitStatus;
+use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal;
 
@@ -54,7 +55,7 @@ pub struct StopRequest {
 impl StopRequest {
     /// A request that has just come.
     pub fn now(who: String) -> Self {
-        Self { who, since: Instant::now() }
+        Self { who, since: running_time::now() }
     }
 
     /// Takes the requests to stop out of the signals that no command gets. The first of them counts.

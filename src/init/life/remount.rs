@@ -36,6 +36,7 @@ use crate::init::watch::mountpoints::GivenUp;
 use crate::init::watch::watchdog::Loss;
 use crate::log::Elapsed;
 use crate::mount::ops;
+use crate::running_time;
 
 /// A mount that is lost again within this time after it was made anew is not made a third time.
 const LASTS: Duration = Duration::from_secs(10);
@@ -90,7 +91,7 @@ pub fn survive(vassal: &mut Vassal, lost: &Lost, is_running: bool) -> Survival {
 
 /// Unmounts the dead mount, and all that its phase had mounted; says why not if it cannot be made anew.
 fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
-    let since = Instant::now();
+    let since = running_time::now();
     let maker = vassal.events.mountpoints.maker(&lost.path);
     let Maker::Phase(phase) = maker else {
         return Err("its filesystem is older than the first phase or the change of root".into());
@@ -129,7 +130,7 @@ fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
     let work = || ops::umount_watched(path, mount, flags).map(|()| String::new());
     match vassal.jail.worker(false).work(work) {
         Ok(child) => {
-            let deadline = Instant::now() + vassal.source.plan.hook_timeout;
+            let deadline = running_time::now() + vassal.source.plan.hook_timeout;
             match vassal.events.wait_for(child.pid, deadline) {
                 Ok(_) | Err(Unfinished::Deadline) => {}
                 Err(Unfinished::Interrupted(interruption)) => {
@@ -156,11 +157,11 @@ pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> 
             run_phase(vassal, phase)
         }
     };
-    vassal.life.remounted = Some(Instant::now());
+    vassal.life.remounted = Some(running_time::now());
     vassal.events.set_attention(Attention::All);
     match result.and_then(|()| run_again(vassal, plan)) {
         Ok(()) => {
-            crate::log!("mounted again and running, {} after the loss", Elapsed(since.elapsed()));
+            crate::log!("mounted again and running, {} after the loss", Elapsed(running_time::since(since)));
             Ok(())
         }
         Err(End::Setup(failure, _)) => Err(End::Lost(format!("{lost}; mounting again failed in {failure}"))),

@@ -20,6 +20,7 @@ use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::{Lost, Maker};
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, WaitStatus};
+use crate::running_time;
 use crate::signal_names;
 
 /// What the main loop waits for.
@@ -207,12 +208,12 @@ fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), End> {
 
 /// The time that the plan gives the app to end.
 fn patience(vassal: &Vassal) -> Patience {
-    Patience::KillAt(Instant::now() + vassal.source.plan.stop.timeout)
+    Patience::KillAt(running_time::now() + vassal.source.plan.stop.timeout)
 }
 
 /// Kills the app when its time is up; whether it has not ended in time after that.
 fn is_out_of_patience(vassal: &Vassal, patience: &mut Patience) -> bool {
-    let now = Instant::now();
+    let now = running_time::now();
     match *patience {
         Patience::KillAt(deadline) if now >= deadline => {
             let time = Elapsed(vassal.source.plan.stop.timeout);

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, open};
 
@@ -22,6 +21,7 @@ use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::ops;
+use crate::running_time;
 
 /// Does everything up to the privilege drop.
 ///
@@ -200,7 +200,7 @@ pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
 pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
     vassal.source.plan = plan;
     // The watch has copied its times from the old plan.
-    vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, Instant::now());
+    vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, running_time::now());
     vassal.jail.note_foreign_fuse(&vassal.source.plan);
     vassal.events.forget_app();
     vassal.jail.start_over(&vassal.source.plan, &vassal.source.fresh);
@@ -239,12 +239,12 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());
     }
-    let start = Instant::now();
+    let start = running_time::now();
     let deadline = start + vassal.source.plan.mountpoints.timeout;
     let mut slow = Some(start + SLOW);
     step("mountpoint-check", vassal.events.watch_mounts(&vassal.jail.procfs))?;
     loop {
-        let now = Instant::now();
+        let now = running_time::now();
         if step("mountpoint-check", vassal.events.mountpoints.look(now))? {
             let paths: Vec<_> = vassal
                 .source
@@ -254,7 +254,11 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
                 .iter()
                 .map(|path| path.value.display().to_string())
                 .collect();
-            crate::log!("mountpoint {} answers after {}", paths.join(", "), Elapsed(start.elapsed()));
+            crate::log!(
+                "mountpoint {} answers after {}",
+                paths.join(", "),
+                Elapsed(running_time::since(start))
+            );
             // A mount that a background process of an as-user hook has made counts as made by as-user.
             return note_maker(vassal, Maker::Phase(Phase::AsUser));
         }

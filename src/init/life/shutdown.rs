@@ -5,7 +5,7 @@
 //! at once: a process that waits for the dead filesystem would wait for ever.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 use rustix::process::Pid;
@@ -25,6 +25,7 @@ use crate::mount::fusectl;
 use crate::mount::mountinfo::Mount;
 use crate::mount::ops;
 use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, WaitStatus};
+use crate::running_time;
 use crate::signal_names;
 
 /// How long the processes that are left after the app have between SIGTERM and SIGKILL, if no hook can have
@@ -81,7 +82,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     }
     end_the_rest(events, jail, plan);
     if let Some(request) = request {
-        crate::log!("stopped, {} after the request", Elapsed(request.since.elapsed()));
+        crate::log!("stopped, {} after the request", Elapsed(running_time::since(request.since)));
     }
     events.send(&FromVassal::Exiting(reason));
     code
@@ -173,8 +174,8 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
             }
             events.signal_app(number);
         }
-        let deadline = Instant::now() + time;
-        while events.living_app().is_some() && Instant::now() < deadline {
+        let deadline = running_time::now() + time;
+        while events.living_app().is_some() && running_time::now() < deadline {
             // The end has begun: a loss or a new file changes nothing any more.
             let Wakeup { stop, lost: _, reload: _, signals: _ } = events.wait(None, Some(deadline));
             match (stop, &first) {
@@ -198,8 +199,8 @@ fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
     end_what_the_app_left(events, jail, plan);
     // A hook that fails does not end this phase, and nothing interrupts it any more.
     let _ = hooks::run(events, jail, plan, Phase::AsUserAtexit);
-    let deadline = Instant::now() + plan.stop.unmount_timeout;
-    while !events.is_childless() && Instant::now() < deadline {
+    let deadline = running_time::now() + plan.stop.unmount_timeout;
+    while !events.is_childless() && running_time::now() < deadline {
         events.pass_time(deadline);
     }
 }
@@ -207,15 +208,15 @@ fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
 /// Ends what the app has left behind, which may still use what the hooks are about to unmount.
 pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     for (number, time) in [(libc::SIGTERM, SWEEP_GRACE), (libc::SIGKILL, KILL_GRACE)] {
-        let deadline = Instant::now() + time;
+        let deadline = running_time::now() + time;
         let mut left = processes_of_the_app(events, jail, plan);
         if !left.is_empty() {
             let (count, name) = (left.len(), signal_names::name(number));
             crate::log!("the app has left processes behind ({count}): {name}");
             reaper::kill_below_us(&jail.procfs, &left, number);
         }
-        while !left.is_empty() && Instant::now() < deadline {
-            let until = if number == libc::SIGKILL { Instant::now() + KILL_AGAIN } else { deadline };
+        while !left.is_empty() && running_time::now() < deadline {
+            let until = if number == libc::SIGKILL { running_time::now() + KILL_AGAIN } else { deadline };
             events.pass_time(until.min(deadline));
             left = processes_of_the_app(events, jail, plan);
             if number == libc::SIGKILL {
@@ -284,7 +285,7 @@ fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
 /// frees them from FUSE filesystems that hang, and gives a busy machine time once more, and on as long as
 /// some of them end. Tells which processes are left after that.
 fn kill_rest(events: &mut EventLoop, jail: &Jail) {
-    let start = Instant::now();
+    let start = running_time::now();
     if is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
         return;
     }
@@ -295,13 +296,13 @@ fn kill_rest(events: &mut EventLoop, jail: &Jail) {
             return;
         }
         let before = std::mem::replace(&mut left, jail.procfs.below_us(&[]));
-        is_worth_it = before.iter().any(|pid| !left.contains(pid)) && start.elapsed() < KILL_LIMIT;
+        is_worth_it = before.iter().any(|pid| !left.contains(pid)) && running_time::since(start) < KILL_LIMIT;
     }
     let left: Vec<_> = left.into_iter().map(|pid| jail.procfs.describe(pid)).collect();
     match left.is_empty() {
         true => crate::log!("processes are left that no signal reaches: /proc does not show them"),
         false => {
-            let time = Elapsed(start.elapsed());
+            let time = Elapsed(running_time::since(start));
             crate::log!("processes are left {time} after SIGKILL: {}", left.join(", "));
         }
     }
@@ -310,12 +311,12 @@ fn kill_rest(events: &mut EventLoop, jail: &Jail) {
 /// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether
 /// it is over when the time is up.
 fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: Option<i32>) -> bool {
-    let deadline = Instant::now() + time;
+    let deadline = running_time::now() + time;
     loop {
         if events.is_childless() {
             return true;
         }
-        let now = Instant::now();
+        let now = running_time::now();
         if now >= deadline {
             return false;
         }

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
-use std::time::Instant;
 
 use crate::config::plan::{App, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
@@ -21,6 +20,7 @@ use crate::init::jail::Jail;
 use crate::init::outcome::{End, step};
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, SetupFailure, WaitStatus};
+use crate::running_time;
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
@@ -85,7 +85,10 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         match &events.entry {
             Some(entry) => notices::say(entry, COMMAND, format_args!("the command runs, pid {pid}")),
             None => {
-                crate::log!("app started: {program} (pid {pid}), {} after the fork", Elapsed(since.elapsed()))
+                crate::log!(
+                    "app started: {program} (pid {pid}), {} after the fork",
+                    Elapsed(running_time::since(since))
+                )
             }
         }
     }
@@ -129,7 +132,7 @@ fn launch(
     sockets: &[Socket],
     stand: Option<&Stand>,
 ) -> Result<RunningApp> {
-    let since = Instant::now();
+    let since = running_time::now();
     let above = listen_fds::above(sockets);
     let (listener, offer) = offer(events, jail, plan, above)?;
     let mut environment = jail.environment.clone();

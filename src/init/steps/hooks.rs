@@ -1,7 +1,7 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
 use std::ffi::OsStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -18,6 +18,7 @@ use crate::init::steps::{action, root};
 use crate::log::Elapsed;
 use crate::path::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
+use crate::running_time;
 use crate::shell;
 use crate::sys::signal;
 
@@ -87,11 +88,13 @@ pub const SLOW: Duration = Duration::from_secs(5);
 pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Phase) -> Result<(), Failed> {
     for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
         events.check().map_err(Failed::Interrupted)?;
-        let start = Instant::now();
+        let start = running_time::now();
         let text = &hook.source.value;
         match run_one(events, jail, plan, hook).map_err(|trouble| trouble.concealed(hook)) {
             Ok(()) if matches!(hook.action, Action::Print(_)) => {}
-            Ok(()) => crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(start.elapsed())),
+            Ok(()) => {
+                crate::log!("{phase} #{index}: {text}: done in {}", Elapsed(running_time::since(start)))
+            }
             Err(Trouble::Interrupted(interruption)) => return Err(Failed::Interrupted(interruption)),
             Err(Trouble::Exit(_)) if phase == Phase::AsUserAtexit => {
                 crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
@@ -121,9 +124,9 @@ pub fn run_after_loss(
     plan: &VassalPlan,
     hook: &Hook,
 ) -> Option<i32> {
-    let (start, text) = (Instant::now(), &hook.source.value);
+    let (start, text) = (running_time::now(), &hook.source.value);
     match run_one(events, jail, plan, hook) {
-        Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(start.elapsed())),
+        Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(running_time::since(start))),
         // The main loop sees to what came in between.
         Err(Trouble::Interrupted(interruption)) => events.put_interruption_back(interruption),
         Err(Trouble::Exit(status)) => return Some(status),
@@ -232,7 +235,7 @@ fn wait_for_child(
     let text = &hook.source.value;
     let timeout = plan.hook_timeout;
     let pid = launched.pid;
-    let start = Instant::now();
+    let start = running_time::now();
     let mut ended = events.wait_for(pid, start + timeout.min(SLOW));
     if timeout > SLOW && matches!(ended, Err(Unfinished::Deadline)) {
         let (slow, most) = (Elapsed(SLOW), Elapsed(timeout));

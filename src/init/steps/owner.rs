@@ -5,7 +5,6 @@
 //! of the emperor's own file run before that, as root, and see nothing of the vassal's file.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Located, VassalPlan};
@@ -18,6 +17,7 @@ use crate::init::outcome::{End, step};
 use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::protocol::FileOwner;
+use crate::running_time;
 use crate::world::NoCommands;
 
 /// Becomes the owner for good, then reads the configuration and takes on what it says.
@@ -37,7 +37,7 @@ pub fn become_owner(
     crate::log::lines(&warnings);
     step("emperor-tyrant", check(&plan, jail.missing_namespaces(&plan)))?;
     let procfs = Rc::clone(&jail.procfs);
-    events.check_mountpoints(Mountpoints::new(&plan.mountpoints, procfs, Instant::now()));
+    events.check_mountpoints(Mountpoints::new(&plan.mountpoints, procfs, running_time::now()));
     jail.take_on(&plan);
     source.take_on(plan);
     Ok(())

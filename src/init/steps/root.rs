@@ -1,7 +1,7 @@
 //! The change of root: `chroot`, then `pivot_root`, between `pre-jail` and `post-jail`.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::plan::VassalPlan;
 use crate::error::{Context, Error, Result};
@@ -14,6 +14,7 @@ use crate::mount::mountinfo;
 use crate::mount::ops;
 use crate::mount::request::PivotRoot;
 use crate::path;
+use crate::running_time;
 
 /// The change of root by `chroot`.
 ///
@@ -126,13 +127,13 @@ fn await_answer(
     path: &Path,
     timeout: Duration,
 ) -> Result<Answer> {
-    let deadline = Instant::now() + timeout;
+    let deadline = running_time::now() + timeout;
     let failed = |why: &str| Err(Error::new(operation, path.display(), why));
     loop {
         if let Some(reply) = probe.reply() {
             return Ok(reply.answer);
         }
-        if Instant::now() >= deadline {
+        if running_time::now() >= deadline {
             return failed(mountpoints::HANGS);
         }
         if let Err(interruption) = events.pause(Some(probe.descriptors()[0]), Some(deadline)) {

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -25,6 +25,7 @@ use crate::listen::{Listening, listen_at};
 use crate::log::Elapsed;
 use crate::place::Place;
 use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, WaitStatus, send};
+use crate::running_time;
 use crate::sys::fd;
 
 /// How long an address is waited for that is in use, and how often it is tried.
@@ -136,10 +137,10 @@ impl Opener<'_> {
             }
             let end = *until.get_or_insert_with(|| {
                 crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
-                Instant::now() + PATIENCE
+                running_time::now() + PATIENCE
             });
-            let next = Instant::now() + PAUSE;
-            while Instant::now() < next {
+            let next = running_time::now() + PAUSE;
+            while running_time::now() < next {
                 if next > end {
                     return opened;
                 }
@@ -200,7 +201,7 @@ impl Opener<'_> {
         let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
         let launched =
             self.jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
-        let ended = events.wait_for(launched.pid, Instant::now() + self.plan.hook_timeout);
+        let ended = events.wait_for(launched.pid, running_time::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(failure), _) => {
                 // Another key than `listen` is to blame if the child could not become the user.
@@ -232,7 +233,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         let Some(file) = socket.and_then(|socket| socket.id.file) else { return false };
         let looked = jail.worker(owner.is_none()).work(|| bind::look(path).map(|file| file.to_string()));
         let Ok(launched) = looked else { return false };
-        if let Err(unfinished) = events.wait_for(launched.pid, Instant::now() + PATIENCE) {
+        if let Err(unfinished) = events.wait_for(launched.pid, running_time::now() + PATIENCE) {
             give_up(events, launched.pid, unfinished);
         }
         match launched.progress() {

@@ -15,6 +15,7 @@ use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState, WaitStatus};
+use crate::running_time;
 
 /// A loss that is noticed within this time after the death of the daemon is put down to it.
 const AFTER_DAEMON: Duration = Duration::from_secs(1);
@@ -87,7 +88,7 @@ pub struct Lost {
 impl CheckedPath {
     /// Forgets the mount and the question that is out; returns the prober, which was told to end.
     pub(super) fn begin_anew(&mut self) -> Option<Pid> {
-        let now = Instant::now();
+        let now = running_time::now();
         self.dog.forget_mount();
         self.dog.forget_question(now);
         self.dog.suspect(now);
