@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn only_a_socket_without_a_listener_is_left_over() {
-        let path = std::env::temp_dir().join(format!("vassal-listen-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
         let how = Listening { backlog: 1, reuse_port: false, flags: SocketFlags::empty() };
         let place = Place::File(path.clone());
         assert!(!is_left_over(&path));

@@ -454,10 +454,7 @@ mod tests {
 
     impl Tree {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("vassal-path-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
+            Self(tempfile::Builder::new().prefix(name).tempdir().unwrap().keep())
         }
     }
 

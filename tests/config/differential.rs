@@ -28,7 +28,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("vassal-differential.{}", std::process::id()));
+        let path = tempfile::tempdir().unwrap().keep();
         fs::create_dir_all(path.join("g/d")).unwrap();
         let files: [(&str, &[u8]); 8] = [
             ("one.txt", b"file %(a) $(ORACLE)\n"),

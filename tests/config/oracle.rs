@@ -97,8 +97,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("vassal-oracle.{test}.{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
+        let path = tempfile::Builder::new().prefix(test).tempdir().unwrap().keep();
         let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
         write("one.txt", "file %(foo) $(ORACLE)\n");
         write("lines.txt", "first\nsecond line\n\nlast");

@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn one_after_another_with_the_variables_of_uwsgi() {
-        let out = std::env::temp_dir().join(format!("vassal-commands-{}", std::process::id()));
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
         let write = format!(
             "echo $UWSGI_VASSAL_CONFIG $UWSGI_VASSAL_PID $UWSGI_VASSAL_UID $UWSGI_VASSAL_GID \
              $UWSGI_VASSAL_NAME > {0}; exit 3",

@@ -305,8 +305,7 @@ mod tests {
 
     impl Fixture {
         fn new(name: &str, sources: &[fn(&Path) -> Source]) -> Self {
-            let path = std::env::temp_dir().join(format!("vassal-directories-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
+            let path = tempfile::Builder::new().prefix(name).tempdir().unwrap().keep();
             let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
             let located = |source: &fn(&Path) -> Source| Located {
                 value: source(&path),

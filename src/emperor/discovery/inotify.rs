@@ -200,9 +200,7 @@ mod tests {
             // In memory, where there is such a place: other disks are slow with thousands of directories.
             let place = Some(std::path::PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
             let place = place.unwrap_or_else(std::env::temp_dir);
-            let path = place.join(format!("vassal-watch-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            let path = Rc::from(path);
+            let path = Rc::from(tempfile::Builder::new().prefix(name).tempdir_in(place).unwrap().keep());
             let (mut watch, mut watched) = (Watch::new(Rc::default()), Watched::default());
             watch.refresh(&path, &mut watched).unwrap();
             Self { path, watch, watched }

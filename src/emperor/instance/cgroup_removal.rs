@@ -280,8 +280,7 @@ mod tests {
         // In memory, where there is such a place: it is about directories only.
         let place = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
         let place = place.unwrap_or_else(std::env::temp_dir);
-        let top = place.join(format!("vassal-cgroup-{name}-{}", std::process::id()));
-        fs::create_dir(&top).unwrap();
+        let top = tempfile::Builder::new().prefix(name).tempdir_in(place).unwrap().keep();
         let mut directory = open(CWD, &top).unwrap();
         for _ in 0..deep {
             for number in 0..wide {
