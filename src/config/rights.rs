@@ -23,6 +23,7 @@ impl VassalPlan {
             hook_timeout: _,
             jail: _,
             run_as: _,
+            clean_env: _,
             environment: _,
             chdir: _,
             umask: _,

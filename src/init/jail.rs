@@ -1,7 +1,7 @@
 //! What a child of the vassal gets: root directory, working directory, umask, environment, identity; and the
 //! namespaces around it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::accounts::User;
 use crate::config::plan::{Action, Phase, VassalPlan};
 use crate::error::Context;
 use crate::error::Result;
@@ -38,6 +39,8 @@ pub struct Jail {
     /// File mode creation mask of everything that comes later.
     pub(in crate::init) umask: Option<u32>,
     pub(in crate::init) environment: Environment,
+    /// The variables of a clean environment that are about the app's user.
+    pub(in crate::init) user_variables: Vec<(OsString, OsString)>,
     /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
     pub(in crate::init) started: Pid,
     /// Whether the app is the command of an entrypoint, which gets what its starter gave to it.
@@ -88,6 +91,7 @@ impl Jail {
     /// which gets all of them.
     fn set_environment(&mut self, plan: &VassalPlan) {
         self.environment = match self.is_command {
+            _ if plan.clean_env => Environment::clean(&self.user_variables),
             true => Environment::inherited(self.started),
             false => {
                 let mut environment = Environment::default();
@@ -149,6 +153,24 @@ impl Jail {
     /// Sets the identity of children from `as-user` on.
     pub fn set_identity(&mut self, identity: Identity) {
         self.identity = Some(identity);
+    }
+
+    /// Sets the variables of a clean environment that are about the app's user, unless a hook or the plan has
+    /// set them.
+    pub fn set_user(&mut self, plan: &VassalPlan, user: User) {
+        let or =
+            |text: String, default: &str| OsString::from(if text.is_empty() { default.into() } else { text });
+        let mut variables =
+            vec![("HOME".into(), or(user.home, "/")), ("SHELL".into(), or(user.shell, "/bin/sh"))];
+        if let Some(name) = user.name {
+            variables.extend(["USER", "LOGNAME"].map(|variable| (variable.into(), OsString::from(&name))));
+        }
+        let before = std::mem::take(&mut self.environment);
+        self.user_variables = variables;
+        self.set_environment(plan);
+        for (name, value) in before.variables() {
+            self.environment.set(name, Some(value.clone()));
+        }
     }
 
     /// Sets the file mode creation mask of everything that comes later.

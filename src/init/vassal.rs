@@ -102,6 +102,7 @@ impl Vassal {
                 is_on_terminal,
                 filter: None,
                 environment: Environment::default(),
+                user_variables: Vec::new(),
                 started: setup.started,
                 is_command,
                 is_at_start: is_command,

@@ -22,6 +22,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("chmod-socket", "600"),
     ("chown-socket", "a"),
     ("chroot", "/r"),
+    ("clean-env", "true"),
     ("command", "y"),
     ("confine-hooks", "true"),
     ("cpu-max", "50%"),

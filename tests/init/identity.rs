@@ -133,6 +133,42 @@ fn environment_directory_and_mask_are_as_configured() {
     });
 }
 
+#[test]
+fn a_clean_environment_has_nothing_of_the_starters() {
+    sandboxed(|sandbox| {
+        sandbox.append_to("/etc/passwd", "shellless:x:4321:4321::/home/s:\n");
+        let lines = "clean-env = true\nenv = ADDED=1\nunenv = UWSGI_EMPEROR_FD\nunenv = NOTIFY_SOCKET\n\
+                     hook-as-root = putenv:HOOK=2\ncommand = env\n";
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let home = run("sh", &["-c", "getent passwd user001 | cut -d: -f6"]);
+        let shell = run("sh", &["-c", "getent passwd user001 | cut -d: -f7"]);
+        let (home, shell) = (format!("HOME={}", home.trim()), format!("SHELL={}", shell.trim()));
+        let of_user001 = ["USER=user001", "LOGNAME=user001", &home, &shell];
+        for (more, expected) in [
+            ("uid = user001", of_user001.as_slice()),
+            ("uid = user001\nenv = HOME=/x\nunenv = SHELL", &["USER=user001", "LOGNAME=user001", "HOME=/x"]),
+            (
+                "uid = shellless\nhook-asap = putenv:USER=of-hook",
+                &["USER=of-hook", "LOGNAME=shellless", "HOME=/home/s", "SHELL=/bin/sh"],
+            ),
+            ("uid = 4322\ngid = 4322", &["HOME=/", "SHELL=/bin/sh"]),
+            ("", &["USER=root", "LOGNAME=root", "HOME=/root", "SHELL=/bin/bash"]),
+        ] {
+            let wrapper = ["env", "-i", "PATH=/usr/bin:/bin", "SECRET=1", "HOME=/root", "TERM=x"];
+            let mut command = sandbox.wrapped(&wrapper, "vassal-init");
+            command.arg(sandbox.ini("vassal", &format!("{lines}{more}")));
+            let mut vassal = sandbox.start("vassal", command);
+            assert_eq!(vassal.wait(), 0, "{more}");
+            let log = vassal.log();
+            let mut said: Vec<_> = log.lines().filter(|line| !line.starts_with("vassal-init")).collect();
+            let mut expected: Vec<_> = [path, "ADDED=1", "HOOK=2"].iter().chain(expected).copied().collect();
+            said.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(said, expected, "{more}");
+        }
+    });
+}
+
 /// Of the log of `ls /proc/self/fd`: the descriptors, without the one that `ls` reads them from.
 fn descriptors(vassal: &Daemon) -> Vec<String> {
     vassal.log().lines().filter(|line| line.parse::<u32>().is_ok()).map(str::to_owned).collect()

@@ -64,6 +64,10 @@ static OF_VASSALS: Table = table![
         NextApp, |to, it| it.set_located(&mut to.binary, values::text)),
     key(OfApp, "chdir", Value("DIR"), "the app's working directory",
         NextApp, |to, it| it.set_located(&mut to.plan.chdir, values::path)),
+    key(OfApp, "clean-env", Flag, "begin with an empty environment\n\
+        But for PATH, and HOME, USER, LOGNAME and SHELL of the app's user. env adds to it.",
+        fresh("clean-env", |old, new| old.clean_env != new.clean_env),
+        |to, it| it.set(&mut to.plan.clean_env, values::boolean)),
     key(OfApp, "command", Value("COMMAND"), "the program to run, with its arguments\n\
         Split into words like a shell does it, with quotes and backslashes, and executed without a shell. \
         Without it the app is uWSGI, which gets every option that vassal-init has no use for.",

@@ -23,6 +23,8 @@ pub struct VassalPlan {
     pub run_as: RunAs,
     /// What the app may do beyond what its user may.
     pub privileges: Privileges,
+    /// Whether the environment begins without that of the starter.
+    pub clean_env: bool,
     /// Changes to the environment, in order.
     pub environment: Vec<EnvChange>,
     /// The app's working directory.
@@ -165,6 +167,7 @@ impl Default for VassalPlan {
                 seccomp: None,
                 confine_hooks: false,
             },
+            clean_env: false,
             environment: Vec::new(),
             chdir: None,
             umask: None,

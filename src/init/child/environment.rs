@@ -20,6 +20,12 @@ pub const LISTEN_PID: &str = "LISTEN_PID";
 /// before the child exists.
 pub const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 
+/// Where programs are looked for when the environment has no PATH.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How often a heartbeat is expected.
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+
 /// The environment of a child. That of this process is not copied as long as nothing is changed.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -41,6 +47,15 @@ impl Environment {
             }
         }
         new
+    }
+
+    /// These variables, and where programs are: nothing of the environment that this process was started
+    /// with, but for the heartbeat that the emperor asks for.
+    pub fn clean(variables: &[(OsString, OsString)]) -> Self {
+        let path = ("PATH".into(), DEFAULT_PATH.into());
+        let beat = std::env::var_os(WATCHDOG_USEC).map(|time| (WATCHDOG_USEC.into(), time));
+        let all = variables.iter().cloned().chain([path]).chain(beat).collect();
+        Self { changed: Some(all), pid_variables: Vec::new() }
     }
 
     /// Adds `LISTEN_PID` for sockets that this process passes to the child.
@@ -85,6 +100,11 @@ impl Environment {
             None => std::env::var_os("PATH"),
             Some(all) => all.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()),
         }
+    }
+
+    /// The variables, where they are not those that this process was started with.
+    pub fn variables(&self) -> impl Iterator<Item = &(OsString, OsString)> {
+        self.changed.iter().flatten()
     }
 
     /// The environment block, built before the child is created.

@@ -13,7 +13,7 @@ use crate::config::cmdline::entrypoint::Unexecutable;
 use crate::config::plan::ResourcePlan;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, DropError, Identity};
-use crate::init::child::environment::Environment;
+use crate::init::child::environment::{DEFAULT_PATH, Environment};
 use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
 use crate::init::child::listen_fds::{self, Socket};
@@ -23,9 +23,6 @@ use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::seccomp::{self, Instruction};
 use crate::sys::{fd, signal, spawn};
-
-/// Where programs are looked for when the environment has no PATH.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The longest account of a failure that a child leaves behind.
 const REPORT_MAX: usize = 1024;

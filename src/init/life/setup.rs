@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::accounts::Accounts;
-use crate::config::plan::{Phase, RunAs, VassalPlan};
+use crate::config::plan::{Id, Phase, RunAs, VassalPlan};
 use crate::identity::Identity;
 use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
@@ -79,6 +79,7 @@ impl HostAccounts {
         let plan = &vassal.source.plan;
         let is_wanted = vassal.jail.owner.is_some()
             || plan.run_as != RunAs::default()
+            || plan.clean_env
             || plan.listen.iter().any(|listen| listen.value.owner.is_some());
         Self(is_wanted.then(Accounts::read))
     }
@@ -130,6 +131,13 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
         identity.uid = Some(own.as_raw());
     }
     vassal.jail.set_identity(identity.clone());
+    if plan.clean_env {
+        let user = match &plan.run_as.uid {
+            Some(user) => accounts.user_of(user),
+            None => accounts.user(&Id::Number(identity.uid.unwrap_or(own.as_raw()))),
+        };
+        vassal.jail.set_user(&plan, step("privilege drop", user)?);
+    }
     let kept = std::mem::take(&mut vassal.life.kept);
     let opened = step("sockets", sockets::open(&mut vassal.events, &vassal.jail, &plan, &accounts, kept));
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
