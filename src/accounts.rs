@@ -60,6 +60,9 @@ impl Accounts {
     /// A name that neither database has.
     pub fn user(&self, id: &Id) -> Result<User> {
         match (self.passwd.user(id), id, &self.host) {
+            (Some(User { uid: 0, .. }), Id::Name(name), Some(_)) if name != "root" => {
+                Err(taken_for_root("user", "uid", name, self.passwd.path))
+            }
             (Some(user), _, _) => Ok(user),
             (None, Id::Number(uid), _) => Ok(User { uid: *uid, ..User::default() }),
             (None, Id::Name(_), Some(host)) => host.user(id),
@@ -77,6 +80,9 @@ impl Accounts {
             Id::Name(name) => name,
         };
         match (self.group.group(name), &self.host) {
+            (Some(0), Some(_)) if name != "root" => {
+                Err(taken_for_root("group", "gid", name, self.group.path))
+            }
             (Some(gid), _) => Ok(gid),
             (None, Some(host)) => host.group(id),
             (None, None) => Err(self.group.missing("group", name)),
@@ -139,6 +145,12 @@ impl Accounts {
 /// The number in a field of an entry.
 fn id_at(fields: &[&str], index: usize) -> Option<u32> {
     fields.get(index)?.parse().ok()
+}
+
+/// The error for a name that would be root by what a jail says of it, which may be its tenant's.
+fn taken_for_root(kind: &str, key: &str, name: &str, path: &str) -> Error {
+    let reason = format_args!("is 0 in {path} of the jail: write {key} = 0 if that is meant");
+    Error::new(kind, format_args!("'{name}'"), reason)
 }
 
 fn written(error: &Error, id: &Located<Id>) -> Error {
@@ -267,6 +279,53 @@ mod tests {
         assert_eq!(jail.user(&name("bob")).unwrap().uid, 2);
         assert_eq!((jail.group(&name("web")), jail.group(&name("old"))), (Ok(80), Ok(9)));
         assert!(jail.group(&name("none")).is_err());
+    }
+
+    #[test]
+    fn no_name_is_root_because_a_jail_says_so() {
+        let host = || accounts("ann:x:1:1::/:\ntoor:x:0:0::/:\n", "web:x:8:\n", None);
+        assert_eq!(host().user(&name("toor")).map(|user| user.uid), Ok(0));
+        let jail = accounts("ann:x:0:0::/:\nroot:x:0:0::/:\n", "web:x:0:\nroot:x:0:\n", Some(host()));
+        let error = jail.user(&name("ann")).unwrap_err().to_string();
+        assert_eq!(error, "user 'ann': is 0 in /etc/passwd of the jail: write uid = 0 if that is meant");
+        let error = jail.group(&name("web")).unwrap_err().to_string();
+        assert_eq!(error, "group 'web': is 0 in /etc/group of the jail: write gid = 0 if that is meant");
+        for id in [name("root"), Id::Number(0)] {
+            assert_eq!((jail.user(&id).map(|user| user.uid), jail.group(&id)), (Ok(0), Ok(0)));
+        }
+        assert_eq!(jail.user(&name("toor")).map(|user| user.uid), Ok(0), "the host's own");
+    }
+
+    #[test]
+    fn a_file_gives_its_owner_no_group_of_others() {
+        let passwd = "ann:x:1000:1000::/:\nbob:x:1001:1001::/:\ncy:x:1002:50::/:\ndi:x:1003:50::/:\n";
+        let accounts = accounts(passwd, "ann:x:1000:\nbob:x:1001:ann,bob\nweb:x:7:bob\nsecret:x:8:\n", None);
+        for (uid, gid, expected) in [
+            (1000, 1000, Some(1000)),
+            (1000, 1001, Some(1001)),
+            (1000, 8, Some(1000)),
+            (1000, 7, Some(1000)),
+            (1000, 9999, Some(1000)),
+            (1001, 7, Some(7)),
+            // Of another database: what these two know is nobody's there.
+            (5000, 5000, Some(5000)),
+            (5000, 6000, Some(6000)),
+            (5000, 8, None),
+            (5000, 1000, None),
+        ] {
+            assert_eq!(accounts.group_of_file(uid, gid), expected, "{uid} {gid}");
+        }
+        for (uid, gid, expected) in [
+            (1000, 1000, true),
+            (1000, 8, false),
+            (1001, 1001, false),
+            (1002, 50, false),
+            (5000, 5000, true),
+            (5000, 6000, false),
+            (1000, 5000, false),
+        ] {
+            assert_eq!(accounts.is_own_group(uid, gid), expected, "{uid} {gid}");
+        }
     }
 
     #[test]

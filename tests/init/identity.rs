@@ -169,6 +169,24 @@ fn a_clean_environment_has_nothing_of_the_starters() {
     });
 }
 
+#[test]
+fn the_passwd_of_a_tree_makes_no_user_root() {
+    sandboxed(|sandbox| {
+        std::fs::create_dir_all(sandbox.path("tree/etc")).unwrap();
+        sandbox.file("tree/etc/passwd", "user001:x:0:0::/:/bin/sh\n");
+        sandbox.file("tree/etc/group", "user001:x:0:\n");
+        for (lines, what) in [
+            ("uid = user001", "uid: user 'user001': is 0 in /etc/passwd of the jail: write uid = 0 if"),
+            ("uid = 1\ngid = user001", "gid: group 'user001': is 0 in /etc/group of the jail: write gid = 0"),
+        ] {
+            let lines = format!("{lines}\nchroot = /run/scratch/tree\ncommand = /app");
+            let mut vassal = sandbox.vassal_init("vassal", &lines);
+            assert_eq!(vassal.wait(), 71);
+            vassal.wait_for(what);
+        }
+    });
+}
+
 /// Of the log of `ls /proc/self/fd`: the descriptors, without the one that `ls` reads them from.
 fn descriptors(vassal: &Daemon) -> Vec<String> {
     vassal.log().lines().filter(|line| line.parse::<u32>().is_ok()).map(str::to_owned).collect()
