@@ -174,9 +174,9 @@ pub fn from_emperor() -> Option<i32> {
 fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     let Greeting { hello, text, kept } = greeting;
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
-    if hello.is_check {
-        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    }
+    // One that is stopped would not see the end of the link.
+    let at_emperors_end = if hello.is_check { Signal::KILL } else { Signal::CONT };
+    let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     let text = match hello.is_program {
         false => text,
         true => match configuration_of(&hello.path) {

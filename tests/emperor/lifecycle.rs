@@ -265,6 +265,30 @@ fn no_vassal_survives_a_killed_emperor() {
 }
 
 #[test]
+fn no_vassal_survives_a_killed_emperor_by_being_stopped() {
+    sandboxed(|sandbox| {
+        for options in [
+            &[][..],
+            &["--emperor-use-clone", "fs"],
+            &["--emperor-tyrant"],
+            &["--emperor-tyrant", "--emperor-use-clone", "fs"],
+        ] {
+            let file = sandbox.vassal("app", STEADY);
+            std::os::unix::fs::chown(&file, Some(4242), Some(4242)).unwrap();
+            let mut emperor = sandbox.emperor(options);
+            let init = emperor.wait_running(1, "app");
+            process::signal(init, Signal::STOP);
+            until("it is stopped", || process::read(init).is_some_and(|process| process.state == 'T'));
+            emperor.signal(Signal::KILL);
+            assert_eq!(emperor.wait(), 137);
+            until(format_args!("every process is gone: {options:?}"), || {
+                process::all().iter().all(process::Process::is_of_sandbox)
+            });
+        }
+    });
+}
+
+#[test]
 fn no_starting_vassal_survives_a_killed_emperor() {
     sandboxed(|sandbox| {
         sandbox.vassal("starting", "exec-as-root = sleep 1000\ncommand = true");

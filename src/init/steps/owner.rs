@@ -6,6 +6,8 @@
 
 use std::rc::Rc;
 
+use rustix::process::Signal;
+
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Located, VassalPlan};
 use crate::config::{self, Input, Loaded};
@@ -28,6 +30,11 @@ pub fn become_owner(
     owner: FileOwner,
 ) -> Result<(), End> {
     step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
+    // The change has undone it. From now on the owner may stop this process, again and again; what is in a
+    // pid namespace is all killed with it.
+    let is_alone = rustix::process::getpid().is_init();
+    let at_emperors_end = if is_alone { Signal::KILL } else { Signal::CONT };
+    let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     go_to_file(jail, source);
     let Loaded { plan, warnings, .. } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
         .map_err(|report| {
