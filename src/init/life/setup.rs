@@ -22,6 +22,7 @@ use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::ops;
 use crate::running_time;
+use crate::sys::creds;
 
 /// Does everything up to the privilege drop.
 ///
@@ -144,6 +145,10 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
     vassal.events.mountpoints.note_daemons();
     vassal.jail.forbid_typing(&plan, &identity);
     if identity.is_ordinary() && !plan.app.is_privileged() {
+        if own.is_root() {
+            // Its own groups are not needed any more. Where it may not give them up, it keeps them.
+            let _ = creds::set_groups(&[]);
+        }
         let reduced = capabilities::reduce_pid1(plan.start_rights(), mount_power(vassal));
         step("privilege drop", reduced)?;
     }
@@ -165,6 +170,7 @@ fn mount_power(vassal: &Vassal) -> MountPower {
     match vassal.source.plan.remounts() {
         true if vassal.events.mountpoints.makers().any(by_root) => MountPower::All,
         true => MountPower::Unmount,
+        false if vassal.events.mountpoints.is_empty() => MountPower::None,
         // The next instance needs the place of a dead mount, and only we take it away.
         false if !vassal.jail.has_namespace(libc::CLONE_NEWNS) => MountPower::Unmount,
         false => MountPower::None,
