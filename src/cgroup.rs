@@ -5,12 +5,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, mkdir, open};
+use rustix::fs::{Mode, OFlags, mkdirat, open};
 use rustix::io::Errno;
 
 use crate::config::plan::{CgroupOption, Located};
-use crate::error::{Context, Described, Error, Result};
+use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
+use crate::path::Walk;
 
 /// Writes each option to its file in all cgroups of a vassal that have that file: each hierarchy of version 1
 /// has files of its own. With `optional` a failure is only logged, as one of `vassal` if that is not empty.
@@ -29,9 +30,8 @@ pub fn set(
         for directory in directories {
             let path = directory.join(file);
             match write(&path, value) {
-                Err(Errno::NOENT) => continue,
-                Err(errno) => optionally(vassal, Err(Error::os(&what, path.display(), errno)), optional)?,
-                Ok(()) => {}
+                Err(Cause::Os(Errno::NOENT)) => continue,
+                written => optionally(vassal, written.context(&what, path.display()), optional)?,
             }
             found = true;
         }
@@ -66,7 +66,7 @@ pub fn enter(directory: &Path) -> Result<()> {
     let procs = directory.join("cgroup.procs");
     // 0 stands for the writing process, in every pid namespace.
     match write(&procs, b"0") {
-        Err(Errno::NOENT) => {
+        Err(Cause::Os(Errno::NOENT)) => {
             Err(Error::new("enter", directory.display(), "it is no cgroup: it lacks cgroup.procs"))
         }
         written => written.context("write", procs.display()),
@@ -78,9 +78,10 @@ pub fn enter(directory: &Path) -> Result<()> {
 /// # Errors
 /// mkdir(2).
 pub fn create(directory: &Path) -> Result<()> {
-    match mkdir(directory, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(Error::os("create cgroup", directory.display(), errno)),
+    let entry = Walk::default().entry(directory).context("create cgroup", directory.display())?;
+    match mkdirat(entry.0, entry.1, Mode::RWXU) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made.context("create cgroup", directory.display()),
     }
 }
 
@@ -88,9 +89,10 @@ pub fn create(directory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// open(2), write(2).
-pub fn write(path: &Path, value: &[u8]) -> Result<(), Errno> {
-    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(file, value).map(drop)
+pub fn write(path: &Path, value: &[u8]) -> Result<(), Cause> {
+    let file = Walk::default().open_to_change(path, OFlags::WRONLY, Mode::empty())?;
+    rustix::io::write(file, value)?;
+    Ok(())
 }
 
 /// The file that counts the processes that were killed for lack of memory, and whether poll(2) reports its

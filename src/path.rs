@@ -31,7 +31,7 @@ use rustix::fs::{
     fstatfs, openat, openat2, readlinkat, statx,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::geteuid;
+use rustix::process::{fchdir, geteuid};
 
 use crate::error::Cause;
 use crate::sys::exec::c_string;
@@ -101,16 +101,44 @@ impl Walk {
         if self.as_user {
             return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?);
         }
-        let (parent, file) = self.by_hand(path, flags, mode, false)?.end()?;
+        let opened = self.entry(path).and_then(|(parent, name)| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok((openat(&parent, name, flags, mode)?, parent))
+        });
+        let is_link =
+            |file| fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
+        let (parent, file) = match opened {
+            Ok((file, parent)) if !is_link(&file) => (parent, file),
+            // A link, or the root directory.
+            Ok(_) | Err(Cause::Os(Errno::LOOP | Errno::INVAL)) => {
+                self.by_hand(path, flags, mode, false)?.end()?
+            }
+            Err(cause) => return Err(cause),
+        };
         may_change(&parent, &file)?;
         Ok(file)
     }
 
-    /// Whether nobody else can change the way to a directory, or what names there are in it: then its path
-    /// leads there today and tomorrow.
-    pub fn is_safe(&self, directory: &Path) -> bool {
-        let walk = self.by_hand(directory, DIRECTORY, Mode::empty(), false);
-        walk.and_then(|walk| walk.stranger()).is_ok_and(|stranger| stranger.is_none())
+    /// A path for calls that take no descriptor and do not follow its last name. Where others can change the
+    /// way to its directory, this process goes there, and the path is the name.
+    ///
+    /// # Errors
+    /// As [`Walk::entry`].
+    pub fn approach(&self, path: &Path) -> Result<PathBuf> {
+        if self.as_user {
+            return Ok(path.to_owned());
+        }
+        let is_safe = |parent| {
+            let mut walk = self.by_hand(parent, DIRECTORY, Mode::empty(), false)?;
+            let Some((_, directory)) = walk.directories.pop() else { return Ok(true) };
+            Ok::<_, Cause>(walk.stranger(is_ours(fstat(directory)?.st_uid)?)?.is_none())
+        };
+        if path.parent().is_some_and(|parent| is_safe(parent).unwrap_or(false)) {
+            return Ok(path.to_owned());
+        }
+        let (directory, name) = self.entry(path)?;
+        fchdir(directory)?;
+        Ok(Path::new(".").join(OsStr::from_bytes(name.to_bytes())))
     }
 
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
@@ -402,7 +430,7 @@ impl Walker {
         let path: PathBuf =
             names.fold(self.start.clone(), |path, name| path.join(OsStr::from_bytes(name.to_bytes())));
         let path = path.display();
-        let why = match (self.refused, self.stranger()?) {
+        let why = match (self.refused, self.stranger(false)?) {
             (Some(when), _) => {
                 format!("a symbolic link on the way: refused {when}; {path} is of user {owner}")
             }
@@ -415,13 +443,15 @@ impl Walker {
         Err(Cause::Because(format!("{why}: write what it leads to instead")))
     }
 
-    /// Who else can change the way to where the walk is, and the names there.
-    fn stranger(&self) -> Result<Option<String>> {
+    /// Who else can change the way to where the walk is, and the name there that comes next, which may be
+    /// that of a directory of ours.
+    fn stranger(&self, is_ours_next: bool) -> Result<Option<String>> {
         let ways = [&self.root].into_iter().chain(self.directories.iter().map(|(_, directory)| directory));
         let roots = if self.trusts_root { Some(fstat(&self.root)?.st_dev) } else { None };
         for (number, directory) in ways.enumerate() {
             let stat = fstat(directory)?;
-            if let Some(who) = stranger_in(&stat, number == self.directories.len())? {
+            let is_last = number == self.directories.len() && !is_ours_next;
+            if let Some(who) = stranger_in(&stat, is_last)? {
                 return Ok(Some(who));
             }
             if Some(stat.st_dev) != roots && fstatfs(directory)?.f_type == FUSE {
@@ -709,10 +739,8 @@ mod tests {
         let below = Walk { new_root: Some(tree.0.clone()), ..Walk::default() };
         assert!(outcome(below.open(&at("ours/link"), OFlags::PATH)).contains("refused below a root"));
         assert_eq!(below.open_mount(&at("ours/link")).map_err(errno).err(), Some(Errno::NOENT));
-        for (path, is_safe) in
-            [("ours/below", true), ("theirs", false), ("theirs/below", false), ("sticky", false)]
-        {
-            assert_eq!(walk.is_safe(&at(path)), is_safe, "{path}");
+        for path in ["ours/below/new", "ours/new"] {
+            assert_eq!(walk.approach(&at(path)).ok(), Some(at(path)), "the path itself");
         }
     }
 

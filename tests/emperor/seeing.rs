@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
@@ -275,6 +275,38 @@ fn the_log_and_the_pid_are_in_their_files() {
         let mut emperor = sandbox.emperor(&["--emperor-pidfile", pid.to_str().unwrap()]);
         assert_eq!(emperor.wait(), 1);
         emperor.wait_for("emperor: write a pid to /run/scratch/pid: it is not a regular file");
+    });
+}
+
+#[test]
+fn no_file_or_socket_of_the_emperors_is_led_to_a_file_of_somebody_elses() {
+    sandboxed(|sandbox| {
+        fs::write("/run/hosts", "as it was").unwrap();
+        fs::create_dir("/run/host").unwrap();
+        run("install", &["-d", "-o", "user001", "/run/u"]);
+        fs::hard_link("/run/hosts", "/run/u/hard").unwrap();
+        symlink("/run/hosts", "/run/u/link").unwrap();
+        symlink("/run/host", "/run/u/to").unwrap();
+        for (option, path, says) in [
+            ("--logto", "/run/u/link", "/run/u/link is a symbolic link of user 0, where user "),
+            ("--logto", "/run/u/hard", "it has 2 names, in a directory that user "),
+            ("--emperor-pidfile", "/run/u/link", "/run/u/link is a symbolic link of user 0, where user "),
+            ("--emperor-pidfile", "/run/u/hard", "it has 2 names, in a directory that user "),
+            ("--metrics", "/run/u/to/s", "/run/u/to is a symbolic link of user 0, where user "),
+            ("--emperor-stats", "/run/u/to/s", "/run/u/to is a symbolic link of user 0, where user "),
+        ] {
+            let mut emperor = sandbox.emperor(&[option, path]);
+            assert_eq!(emperor.wait(), 1, "{option} {path}");
+            let line = emperor.wait_for(says);
+            assert!(line.contains(path), "{line}");
+            assert_eq!(fs::read_to_string("/run/hosts").unwrap(), "as it was");
+            assert_eq!(fs::read_dir("/run/host").unwrap().count(), 0);
+        }
+        // In a plain directory of a user's there is nothing to be led by.
+        let emperor = sandbox.emperor(&["--metrics", "/run/u/s", "--emperor-pidfile", "/run/u/pid"]);
+        until("its socket", || fs::exists("/run/u/s").unwrap());
+        emperor.stop();
+        assert_eq!(["s", "pid"].map(|name| fs::exists(format!("/run/u/{name}")).unwrap()), [false; 2]);
     });
 }
 

@@ -228,3 +228,51 @@ fn a_tree_leads_chdir_and_chroot_out_of_the_jail_by_no_link() {
         sandbox.fails(&lines, &["/x/l is a symbolic link of user"]);
     });
 }
+
+#[test]
+fn no_socket_is_bound_and_no_cgroup_made_where_a_link_of_the_tenants_leads() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        link("/run/host/dir", "/run/home/u/to", tenant);
+        let before = host();
+        for (lines, says) in [
+            (
+                "listen = /run/home/u/to/s\nuid = user001\nchown-socket = user001",
+                "listen on /run/home/u/to/s: ",
+            ),
+            // Without a user the app is root, and so is whoever binds its socket.
+            ("listen = /run/home/u/to/s", "listen on /run/home/u/to/s: "),
+            ("cgroup = /run/home/u/to/new", "create cgroup /run/home/u/to/new: "),
+        ] {
+            let says = format!("{says}/run/home/u/to is a symbolic link of user {tenant}");
+            sandbox.fails(lines, &[&says]);
+            assert_eq!(host(), before, "{lines}");
+        }
+        let exchanging = exchange(sandbox, "/run/host/dir", tenant);
+        let lines = "listen = /run/home/u/d/s\nuid = user001\nchown-socket = user001\ncommand = true";
+        let mut bound = 0;
+        for _ in 0..60 {
+            let (status, log) = sandbox.outcome(lines);
+            assert!(status == 0 || status == 71 && log.contains("a symbolic link"), "{log}");
+            bound += u32::from(status == 0);
+            assert_eq!(host(), before);
+        }
+        drop(exchanging);
+        assert!(bound > 5, "there was no race");
+        // The user's own rights decide where the user binds.
+        let lines = "listen = /run/home/u/to/s\nuid = user001";
+        sandbox.fails(lines, &["listen on /run/home/u/to/s: Permission denied (EACCES)"]);
+    });
+}
+
+#[test]
+fn a_socket_in_a_directory_of_roots_keeps_its_path_as_its_name() {
+    sandboxed(|sandbox| {
+        fs::create_dir("/run/app").unwrap();
+        symlink("/run", "/run/var").unwrap();
+        let name = "import socket; print(socket.socket(fileno=3).getsockname())";
+        let lines =
+            "uid = user001\nchown-socket = user001\nlisten = /run/var/app/s\ncommand = python3 -c \"@\"";
+        assert_eq!(sandbox.said(&lines.replace('@', name)), ["/run/var/app/s"]);
+    });
+}

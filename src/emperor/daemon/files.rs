@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open, stat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, ftruncate, stat};
 
 use crate::emperor::instance::socket_file::remove;
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::path::Walk;
 use crate::sys::fd::write_all;
 
 /// Makes a file the standard output and error of the emperor, and thereby of the vassals: the lines of both
@@ -22,7 +23,8 @@ pub fn log_to(path: &Path) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
     // A fifo is opened without waiting for a reader; but apps expect a descriptor that waits.
-    let file = open(path, flags | OFlags::NONBLOCK, mode).context("open", failed())?;
+    let file =
+        Walk::default().open_to_change(path, flags | OFlags::NONBLOCK, mode).context("open", failed())?;
     let blocking = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
     blocking.context("open", failed())?;
     rustix::stdio::dup2_stdout(&file).context("log to", failed())?;
@@ -52,13 +54,14 @@ impl PidFile {
         if file.is_ours() {
             return Ok(file);
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let opened = open(path, flags | OFlags::NONBLOCK, mode).context("open", path.display())?;
+        let opened = Walk::default().open_to_change(path, flags, mode).context("open", path.display())?;
         let status = fstat(&opened).context("look at", path.display())?;
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(Error::new("write a pid to", path.display(), "it is not a regular file"));
         }
+        ftruncate(&opened, 0).context("write", path.display())?;
         write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())?;
         Ok(file)
     }
@@ -86,7 +89,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if self.is_ours() {
-            remove(&self.0);
+            remove(&self.0, |_| true);
         }
     }
 }

@@ -3,15 +3,19 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, lstat, open};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, lstat, open, statat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::fchdir;
 
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::FileId;
 use crate::error::{Context, Error, Result};
 use crate::listen::{Listening, is_left_over, listen_at};
 use crate::log;
+use crate::path::{self, Walk};
 use crate::place::Place;
 
 /// How the sockets of the emperor listen.
@@ -72,9 +76,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_there() {
-            remove(&self.path);
-        }
+        remove(&self.path, |there| id(there) == self.id);
     }
 }
 
@@ -90,7 +92,7 @@ pub fn id(file: &Stat) -> FileId {
 /// Another process listens there, or something else is there; as socket(2), bind(2).
 pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
     match &address.place {
-        Place::File(path) => listen_at_file(path, &address.place, private),
+        Place::File(path) => listen_at_file(path, private),
         place => {
             let socket = listen_at(place, HOW).context("listen on", &address.name)?;
             Ok(Bound { socket, file: None })
@@ -98,17 +100,22 @@ pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
     }
 }
 
-fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<Bound> {
+fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
     let failed = || path.display();
+    let back = open(".", path::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
+    let name = &Walk::default().approach(path).context("listen on", failed())?;
+    let place = &Place::File(name.clone());
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
     let mut bound = listen_at(place, HOW);
-    if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(path) {
-        bound = rustix::fs::unlink(path).and_then(|()| listen_at(place, HOW));
+    if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(name) {
+        bound = rustix::fs::unlink(name).and_then(|()| listen_at(place, HOW));
     }
     if let Some(before) = before {
         rustix::process::umask(before);
     }
-    match (bound, lstat(path)) {
+    let there = lstat(name);
+    fchdir(back).context("chdir", "back")?;
+    match (bound, there) {
         (Err(Errno::ADDRINUSE), Ok(there)) => {
             let reason = match FileType::from_raw_mode(there.st_mode) {
                 FileType::Socket if private => "another emperor is listening there",
@@ -125,9 +132,15 @@ fn listen_at_file(path: &Path, place: &Place, private: bool) -> Result<Bound> {
     }
 }
 
-/// Removes a file that the emperor has made; a failure is logged.
-pub fn remove(path: &Path) {
-    if let Err(error) = rustix::fs::unlink(path).context("remove", path.display()) {
+/// Removes a file that the emperor has made, if it still is what has the name; a failure is logged.
+pub fn remove(path: &Path, is_it: impl Fn(&Stat) -> bool) {
+    let removed = Walk::default().entry(path).and_then(|(directory, name)| {
+        match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if is_it(&there) => Ok(unlinkat(&directory, &name, AtFlags::empty())?),
+            _ => Ok(()),
+        }
+    });
+    if let Err(error) = removed.context("remove", path.display()) {
         log!("{error}");
     }
 }

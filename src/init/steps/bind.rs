@@ -6,12 +6,14 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
 use rustix::net::{SocketAddrUnix, bind, listen};
+use rustix::process::geteuid;
 
 use crate::config::plan::Listen;
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
 use crate::listen::is_left_over;
+use crate::path::Walk;
 use crate::protocol::FileId;
 use crate::sys::fd;
 
@@ -36,8 +38,11 @@ impl Binding<'_> {
     ///
     /// # Errors
     /// Something else is at the path, or bind(2), chmod(2), chown(2) fails.
-    pub fn perform(&self) -> Result<FileId> {
-        let (path, name) = (self.path, self.path.display());
+    pub fn perform(&self, walk: &Walk) -> Result<FileId> {
+        let name = self.path.display();
+        SocketAddrUnix::new(self.path).context("listen on", &name)?;
+        let as_user = self.owner.is_none() && !geteuid().is_root();
+        let path = &*Walk { as_user, ..walk.clone() }.approach(self.path).context("listen on", &name)?;
         let address = SocketAddrUnix::new(path).context("listen on", &name)?;
         let mut socket = None;
         if let Ok(there) = lstat(path) {
@@ -46,7 +51,7 @@ impl Binding<'_> {
             }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
-            socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(&there));
+            socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(path, &there));
             // Another instance, or another emperor, may have left the file behind.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 rustix::fs::unlink(path).context("remove the old socket", &name)?;
@@ -76,22 +81,22 @@ impl Binding<'_> {
 
     /// Whether the file of the socket that was kept has the owner and mode of a new one, or can be given
     /// them.
-    fn adapt(&self, there: &Stat) -> bool {
+    fn adapt(&self, path: &Path, there: &Stat) -> bool {
         let (user, group) = self.owner.unwrap_or_default();
         // A new file gets the group of its creator, or of its directory.
-        let directory = self.path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
+        let directory = path.parent().and_then(|directory| rustix::fs::stat(directory).ok());
         let is_of_group = there.st_gid == rustix::process::getegid().as_raw()
             || directory.is_some_and(|directory| directory.st_gid == there.st_gid);
-        let is_ours = user.is_some() || there.st_uid == rustix::process::geteuid().as_raw();
+        let is_ours = user.is_some() || there.st_uid == geteuid().as_raw();
         let umask = rustix::process::umask(Mode::empty());
         rustix::process::umask(umask);
         let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
         let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
         // By a path, root could be led to another file. A user can only harm itself.
-        let may_change = self.owner.is_none() && is_ours;
+        let may_change = self.owner.is_none() && is_ours && !geteuid().is_root();
         is_ours
             && (group.is_some() || is_of_group)
-            && (has_mode || may_change && rustix::fs::chmod(self.path, mode).is_ok())
+            && (has_mode || may_change && rustix::fs::chmod(path, mode).is_ok())
     }
 }
 

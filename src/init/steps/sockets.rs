@@ -199,8 +199,9 @@ impl Opener<'_> {
         }
         let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
         let binding = Binding { fd: fd.as_fd(), path, listen: socket, owner, kept };
-        let launched =
-            self.jail.worker(owner.is_none()).work(|| binding.perform().map(|file| file.to_string()))?;
+        let walk = &self.jail.walk;
+        let worker = self.jail.worker(owner.is_none());
+        let launched = worker.work(|| binding.perform(walk).map(|file| file.to_string()))?;
         let ended = events.wait_for(launched.pid, running_time::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(failure), _) => {
