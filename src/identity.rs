@@ -27,6 +27,8 @@ pub struct Identity {
 pub struct Confinement {
     /// The capabilities it keeps across the change of user.
     pub capabilities: CapabilitySet,
+    /// Whether these are named, and so are all that root has, too.
+    pub bind_root: bool,
     /// The capabilities it loses, whoever it is.
     pub dropped: CapabilitySet,
     /// Whether executing a file can never give it more.
@@ -39,12 +41,13 @@ impl Confinement {
     pub fn of(plan: &VassalPlan) -> Self {
         let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());
-        Self { capabilities, dropped, no_new_privs: plan.privileges.no_new_privs }
+        let bind_root = !plan.privileges.capabilities.is_empty();
+        Self { capabilities, bind_root, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
 
     /// Whether it takes nothing from a process that keeps its user and groups.
     pub fn is_none(&self) -> bool {
-        self.dropped.is_empty() && !self.no_new_privs
+        self.dropped.is_empty() && !self.bind_root && !self.no_new_privs
     }
 }
 
@@ -130,6 +133,11 @@ impl Identity {
         self.uid.is_some_and(|uid| uid != 0)
     }
 
+    /// Whether the user is root, or this process is and stays it.
+    fn is_root(&self) -> bool {
+        self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw()) == 0
+    }
+
     /// Becomes this identity for good.
     ///
     /// The order is forced: the bounding set and the groups need capabilities that the change of user takes
@@ -150,7 +158,10 @@ impl Identity {
         let failed = |part| move |error| DropError { part, error };
         let mut kept = confinement.map_or(CapabilitySet::empty(), |limits| limits.capabilities);
         let no_new_privs = confinement.is_some_and(|limits| limits.no_new_privs);
-        let dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
+        let mut dropped = confinement.map_or(CapabilitySet::empty(), |limits| limits.dropped);
+        if confinement.is_some_and(|limits| limits.bind_root) && self.is_root() {
+            dropped |= kept.complement();
+        }
         if !dropped.is_empty() {
             let set = drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set");
             set.map_err(failed(Part::Dropped))?;

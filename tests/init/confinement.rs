@@ -66,6 +66,30 @@ fn the_app_has_nothing_and_gets_nothing() {
 }
 
 #[test]
+fn named_capabilities_bind_root_too() {
+    sandboxed(|sandbox| {
+        let left = |bits| Sets { inheritable: 0, ambient: 0, ..exactly(bits, bits, 1) };
+        for user in ["", "uid = root\n", "uid = 0\ngid = 0\n", "gid = user001\n"] {
+            let lines = |cap: &str| format!("{user}{cap}\ncommand = {STATUS}");
+            assert_eq!(printed(sandbox, &lines("cap = net_bind_service")), left(NET_BIND_SERVICE), "{user}");
+            let both = lines("cap = net_bind_service,kill\ncap-drop = kill");
+            assert_eq!(printed(sandbox, &both), left(NET_BIND_SERVICE), "{user}");
+            // Programs with files' capabilities, or that are set-user-id, bring none back.
+            let lines = lines("cap = net_bind_service\nno-new-privs = false");
+            assert_eq!(
+                printed(sandbox, &lines),
+                Sets { no_new_privs: 0, ..left(NET_BIND_SERVICE) },
+                "{user}"
+            );
+        }
+        // What it had been called: root that traces PID 1.
+        let trace = "python3 -c 'import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0))'";
+        let traced = |cap: &str| sandbox.said(&format!("{cap}\ncommand = {trace}"));
+        assert_eq!(traced("cap = net_bind_service"), ["-1"]);
+    });
+}
+
+#[test]
 fn named_capabilities_are_kept_and_no_other() {
     sandboxed(|sandbox| {
         let kept = |bits| exactly(bits, bits, 1);

@@ -92,7 +92,7 @@ static OF_VASSALS: Table = table![
         fresh("add-gid", |old, new| differ(&old.run_as.add_gids, &new.run_as.add_gids)),
         |to, it| it.add_located(&mut to.plan.run_as.add_gids, values::id)),
     key(User, "cap", Value("LIST"), "capabilities that the app keeps\n\
-        Where it runs as another user. Names as in capabilities(7), with or without cap_, or numbers, \
+        Root loses all others, too. Names as in capabilities(7), with or without cap_, or numbers, \
         separated by commas.",
         KEPT_CAPABILITIES, capabilities),
     key(User, "cap-drop", Value("LIST"), "capabilities that the app cannot have; or all\n\

@@ -51,7 +51,7 @@ impl User {
         }
         Ok(Some(Self {
             identity,
-            confinement: Confinement { capabilities: kept, dropped, no_new_privs: false },
+            confinement: Confinement { capabilities: kept, bind_root: false, dropped, no_new_privs: false },
         }))
     }
 

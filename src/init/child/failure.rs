@@ -113,7 +113,9 @@ impl Step {
                 limits.iter().rev().find(|limit| limit.value.resource == resource).map(source)
             }
             Self::Nice => plan.resources.nice.as_ref().map(source),
-            Self::Drop(Part::Dropped) => privileges.cap_drop.as_ref().map(source),
+            Self::Drop(Part::Dropped) => {
+                privileges.cap_drop.as_ref().map(source).or_else(|| first(&privileges.capabilities))
+            }
             Self::Drop(Part::Groups | Part::User) => first(&run_as.uid).or_else(|| first(&run_as.gid)),
             Self::Drop(Part::Group) => first(&run_as.gid).or_else(|| first(&run_as.uid)),
             Self::Drop(Part::Kept) => first(&privileges.capabilities).or_else(|| first(&run_as.uid)),
