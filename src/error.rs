@@ -7,6 +7,9 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::names;
+use crate::names::{Names, split};
+
 /// A failed operation: `operation object: cause`.
 ///
 /// One pointer: every function here returns it, so its size is paid for hundreds of times.
@@ -135,8 +138,8 @@ pub struct Described(pub Errno);
 
 impl fmt::Display for Described {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match known(self.0) {
-            Some((_, name, text)) => write!(f, "{text} ({name})"),
+        match ERRORS.line(self.0).map(split) {
+            Some((name, text)) => write!(f, "{text} ({name})"),
             None => write!(f, "error number {}", self.0.raw_os_error()),
         }
     }
@@ -144,65 +147,61 @@ impl fmt::Display for Described {
 
 /// The C name of the error numbers that mounts, files and processes produce (errno(3)).
 pub fn name(errno: Errno) -> Option<&'static str> {
-    known(errno).map(|(_, name, _)| *name)
+    ERRORS.line(errno).map(|line| split(line).0)
 }
 
-fn known(errno: Errno) -> Option<&'static (Errno, &'static str, &'static str)> {
-    ERRORS.iter().find(|(known, ..)| *known == errno)
-}
-
-/// Number, C name and text (errno(3)). The texts are glibc's, which people search for; musl has its own.
+/// C name, text and number (errno(3)). The texts are glibc's, which people search for; musl has its own.
 #[rustfmt::skip]
-static ERRORS: &[(Errno, &str, &str)] = &[
-    (Errno::PERM, "EPERM", "Operation not permitted"),
-    (Errno::NOENT, "ENOENT", "No such file or directory"),
-    (Errno::SRCH, "ESRCH", "No such process"),
-    (Errno::INTR, "EINTR", "Interrupted system call"),
-    (Errno::IO, "EIO", "Input/output error"),
-    (Errno::NXIO, "ENXIO", "No such device or address"),
-    (Errno::TOOBIG, "E2BIG", "Argument list too long"),
-    (Errno::NOEXEC, "ENOEXEC", "Exec format error"),
-    (Errno::BADF, "EBADF", "Bad file descriptor"),
-    (Errno::CHILD, "ECHILD", "No child processes"),
-    (Errno::AGAIN, "EAGAIN", "Resource temporarily unavailable"),
-    (Errno::NOMEM, "ENOMEM", "Cannot allocate memory"),
-    (Errno::ACCESS, "EACCES", "Permission denied"),
-    (Errno::FAULT, "EFAULT", "Bad address"),
-    (Errno::NOTBLK, "ENOTBLK", "Block device required"),
-    (Errno::BUSY, "EBUSY", "Device or resource busy"),
-    (Errno::EXIST, "EEXIST", "File exists"),
-    (Errno::XDEV, "EXDEV", "Invalid cross-device link"),
-    (Errno::NODEV, "ENODEV", "No such device"),
-    (Errno::NOTDIR, "ENOTDIR", "Not a directory"),
-    (Errno::ISDIR, "EISDIR", "Is a directory"),
-    (Errno::INVAL, "EINVAL", "Invalid argument"),
-    (Errno::NFILE, "ENFILE", "Too many open files in system"),
-    (Errno::MFILE, "EMFILE", "Too many open files"),
-    (Errno::NOBUFS, "ENOBUFS", "No buffer space available"),
-    (Errno::NOTTY, "ENOTTY", "Inappropriate ioctl for device"),
-    (Errno::TXTBSY, "ETXTBSY", "Text file busy"),
-    (Errno::FBIG, "EFBIG", "File too large"),
-    (Errno::NOSPC, "ENOSPC", "No space left on device"),
-    (Errno::ROFS, "EROFS", "Read-only file system"),
-    (Errno::MLINK, "EMLINK", "Too many links"),
-    (Errno::PIPE, "EPIPE", "Broken pipe"),
-    (Errno::LOOP, "ELOOP", "Too many levels of symbolic links"),
-    (Errno::NAMETOOLONG, "ENAMETOOLONG", "File name too long"),
-    (Errno::NOSYS, "ENOSYS", "Function not implemented"),
-    (Errno::NOTEMPTY, "ENOTEMPTY", "Directory not empty"),
-    (Errno::OVERFLOW, "EOVERFLOW", "Value too large for defined data type"),
-    (Errno::USERS, "EUSERS", "Too many users"),
-    (Errno::OPNOTSUPP, "EOPNOTSUPP", "Operation not supported"),
-    (Errno::ADDRINUSE, "EADDRINUSE", "Address already in use"),
-    (Errno::ADDRNOTAVAIL, "EADDRNOTAVAIL", "Cannot assign requested address"),
-    (Errno::CONNABORTED, "ECONNABORTED", "Software caused connection abort"),
-    (Errno::CONNRESET, "ECONNRESET", "Connection reset by peer"),
-    (Errno::NOTCONN, "ENOTCONN", "Transport endpoint is not connected"),
-    (Errno::TIMEDOUT, "ETIMEDOUT", "Connection timed out"),
-    (Errno::CONNREFUSED, "ECONNREFUSED", "Connection refused"),
-    (Errno::HOSTDOWN, "EHOSTDOWN", "Host is down"),
-    (Errno::STALE, "ESTALE", "Stale file handle"),
-    (Errno::DQUOT, "EDQUOT", "Disk quota exceeded"),
+static ERRORS: Names<Errno> = names![
+    ("EPERM Operation not permitted", Errno::PERM),
+    ("ENOENT No such file or directory", Errno::NOENT),
+    ("ESRCH No such process", Errno::SRCH),
+    ("EINTR Interrupted system call", Errno::INTR),
+    ("EIO Input/output error", Errno::IO),
+    ("ENXIO No such device or address", Errno::NXIO),
+    ("E2BIG Argument list too long", Errno::TOOBIG),
+    ("ENOEXEC Exec format error", Errno::NOEXEC),
+    ("EBADF Bad file descriptor", Errno::BADF),
+    ("ECHILD No child processes", Errno::CHILD),
+    ("EAGAIN Resource temporarily unavailable", Errno::AGAIN),
+    ("ENOMEM Cannot allocate memory", Errno::NOMEM),
+    ("EACCES Permission denied", Errno::ACCESS),
+    ("EFAULT Bad address", Errno::FAULT),
+    ("ENOTBLK Block device required", Errno::NOTBLK),
+    ("EBUSY Device or resource busy", Errno::BUSY),
+    ("EEXIST File exists", Errno::EXIST),
+    ("EXDEV Invalid cross-device link", Errno::XDEV),
+    ("ENODEV No such device", Errno::NODEV),
+    ("ENOTDIR Not a directory", Errno::NOTDIR),
+    ("EISDIR Is a directory", Errno::ISDIR),
+    ("EINVAL Invalid argument", Errno::INVAL),
+    ("ENFILE Too many open files in system", Errno::NFILE),
+    ("EMFILE Too many open files", Errno::MFILE),
+    ("ENOBUFS No buffer space available", Errno::NOBUFS),
+    ("ENOTTY Inappropriate ioctl for device", Errno::NOTTY),
+    ("ETXTBSY Text file busy", Errno::TXTBSY),
+    ("EFBIG File too large", Errno::FBIG),
+    ("ENOSPC No space left on device", Errno::NOSPC),
+    ("EROFS Read-only file system", Errno::ROFS),
+    ("EMLINK Too many links", Errno::MLINK),
+    ("EPIPE Broken pipe", Errno::PIPE),
+    ("ELOOP Too many levels of symbolic links", Errno::LOOP),
+    ("ENAMETOOLONG File name too long", Errno::NAMETOOLONG),
+    ("ENOSYS Function not implemented", Errno::NOSYS),
+    ("ENOTEMPTY Directory not empty", Errno::NOTEMPTY),
+    ("EOVERFLOW Value too large for defined data type", Errno::OVERFLOW),
+    ("EUSERS Too many users", Errno::USERS),
+    ("EOPNOTSUPP Operation not supported", Errno::OPNOTSUPP),
+    ("EADDRINUSE Address already in use", Errno::ADDRINUSE),
+    ("EADDRNOTAVAIL Cannot assign requested address", Errno::ADDRNOTAVAIL),
+    ("ECONNABORTED Software caused connection abort", Errno::CONNABORTED),
+    ("ECONNRESET Connection reset by peer", Errno::CONNRESET),
+    ("ENOTCONN Transport endpoint is not connected", Errno::NOTCONN),
+    ("ETIMEDOUT Connection timed out", Errno::TIMEDOUT),
+    ("ECONNREFUSED Connection refused", Errno::CONNREFUSED),
+    ("EHOSTDOWN Host is down", Errno::HOSTDOWN),
+    ("ESTALE Stale file handle", Errno::STALE),
+    ("EDQUOT Disk quota exceeded", Errno::DQUOT),
 ];
 
 #[cfg(test)]

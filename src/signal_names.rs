@@ -1,5 +1,8 @@
 //! Signals by name and by number (signal(7)), as configurations write them and log lines show them.
 
+use crate::names;
+use crate::names::Names;
+
 /// The number of a signal by its name, with or without `SIG`, or by number (1 to 64).
 pub fn number(name: &str) -> Option<i32> {
     by_name(name).or_else(|| name.parse().ok().filter(|number| (1..=64).contains(number)))
@@ -8,49 +11,49 @@ pub fn number(name: &str) -> Option<i32> {
 /// The number of a signal by its name, with or without `SIG`.
 pub fn by_name(name: &str) -> Option<i32> {
     let bare = name.strip_prefix("SIG").unwrap_or(name);
-    NAMES.iter().find(|(_, known)| *known == bare).map(|&(number, _)| number)
+    NAMES.find(bare.as_bytes())
 }
 
 /// `SIGKILL` for 9; `signal 40` for a number without a name.
 pub fn name(number: i32) -> String {
-    match NAMES.iter().find(|(known, _)| *known == number) {
-        Some((_, name)) => format!("SIG{name}"),
+    match NAMES.line(number) {
+        Some(name) => format!("SIG{name}"),
         None => format!("signal {number}"),
     }
 }
 
-const NAMES: [(i32, &str); 31] = [
-    (libc::SIGHUP, "HUP"),
-    (libc::SIGINT, "INT"),
-    (libc::SIGQUIT, "QUIT"),
-    (libc::SIGILL, "ILL"),
-    (libc::SIGTRAP, "TRAP"),
-    (libc::SIGABRT, "ABRT"),
-    (libc::SIGBUS, "BUS"),
-    (libc::SIGFPE, "FPE"),
-    (libc::SIGKILL, "KILL"),
-    (libc::SIGUSR1, "USR1"),
-    (libc::SIGSEGV, "SEGV"),
-    (libc::SIGUSR2, "USR2"),
-    (libc::SIGPIPE, "PIPE"),
-    (libc::SIGALRM, "ALRM"),
-    (libc::SIGTERM, "TERM"),
-    (libc::SIGSTKFLT, "STKFLT"),
-    (libc::SIGCHLD, "CHLD"),
-    (libc::SIGCONT, "CONT"),
-    (libc::SIGSTOP, "STOP"),
-    (libc::SIGTSTP, "TSTP"),
-    (libc::SIGTTIN, "TTIN"),
-    (libc::SIGTTOU, "TTOU"),
-    (libc::SIGURG, "URG"),
-    (libc::SIGXCPU, "XCPU"),
-    (libc::SIGXFSZ, "XFSZ"),
-    (libc::SIGVTALRM, "VTALRM"),
-    (libc::SIGPROF, "PROF"),
-    (libc::SIGWINCH, "WINCH"),
-    (libc::SIGIO, "IO"),
-    (libc::SIGPWR, "PWR"),
-    (libc::SIGSYS, "SYS"),
+static NAMES: Names<i32> = names![
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
 ];
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::command;
 use crate::config::{Status, World};
 use crate::error::Cause;
 use crate::files::{open_file, read_all, read_file};
+use crate::names;
 
 /// Reads an inherited descriptor: a file from its beginning, a pipe to its end. Other kinds are refused: one
 /// may be the link to the emperor, or a terminal on which nothing is typed.
@@ -191,7 +192,7 @@ impl World for NoCommands {
 }
 
 /// Variables that uWSGI's processes pass to each other, besides those that begin with `EMPEROR_`.
-const INTERNAL: [&str; 5] = ["BROODLORD_NUM", "JAIL_PID", "ORIGINAL_PROC_NAME", "RELOADS", "VASSALS_DIR"];
+const INTERNAL: &str = "BROODLORD_NUM JAIL_PID ORIGINAL_PROC_NAME RELOADS VASSALS_DIR";
 
 /// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
 pub fn environment_options() -> Vec<(String, OsString)> {
@@ -211,7 +212,7 @@ pub fn environment() -> Vec<(OsString, OsString)> {
 /// other.
 pub fn environment_option(name: &OsStr) -> Option<String> {
     let option = name.to_str()?.strip_prefix("UWSGI_")?;
-    let internal = option.starts_with("EMPEROR_") || INTERNAL.contains(&option);
+    let internal = option.starts_with("EMPEROR_") || names::contains(INTERNAL, option.as_bytes());
     (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
 }
 

@@ -8,6 +8,9 @@ use libc::{
     MS_SLAVE, MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
 };
 
+use crate::names;
+use crate::names::Names;
+
 /// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
 pub const UMOUNT_RECURSIVE: u64 = MS_REC;
 
@@ -24,7 +27,7 @@ pub fn taken_away(flags: u64) -> u64 {
 /// The flags of mount(2), as `MS_*` bits. The opposite of a flag takes it away, where there is a mount to
 /// take it from (`remount,bind`); else it is the default, and says nothing.
 #[rustfmt::skip]
-pub const MOUNT: &[(&str, u64)] = &[
+pub static MOUNT: Names<u64> = names![
     ("async", 0),
     ("atime", no(MS_NOATIME)),
     ("bind", MS_BIND),
@@ -68,7 +71,8 @@ pub const MOUNT: &[(&str, u64)] = &[
 /// The flags of umount2(2), as `MNT_*` and `UMOUNT_*` bits, and [`UMOUNT_RECURSIVE`].
 ///
 /// There is no `expire`: its first call always fails, and only marks the mount.
-pub const UMOUNT: &[(&str, u64)] = &[
+#[rustfmt::skip]
+pub static UMOUNT: Names<u64> = names![
     ("detach", libc::MNT_DETACH as u64),
     ("force", libc::MNT_FORCE as u64),
     ("lazy", libc::MNT_DETACH as u64),
@@ -83,10 +87,10 @@ mod tests {
 
     #[test]
     fn the_tables_are_in_order_and_every_flag_says_something() {
-        for table in [MOUNT, UMOUNT] {
-            assert!(table.is_sorted_by(|(a, _), (b, _)| a < b));
-            for (name, bits) in table {
-                let is_default = ["async", "defaults"].contains(name);
+        for table in [&MOUNT, &UMOUNT] {
+            assert!(table.names().is_sorted_by(|a, b| a < b));
+            for (name, bits) in table.lines.lines().zip(table.meanings) {
+                let is_default = ["async", "defaults"].contains(&name);
                 assert_eq!(*bits == 0, is_default, "{name}");
                 assert!(name.bytes().all(|byte| byte.is_ascii_lowercase()), "{name}");
             }
@@ -95,14 +99,15 @@ mod tests {
 
     #[test]
     fn the_halves_do_not_mix() {
-        for (name, bits) in MOUNT {
+        for (name, bits) in MOUNT.lines.lines().zip(MOUNT.meanings) {
             assert!(taken_away(*bits) == 0 || *bits == no(taken_away(*bits)), "{name}");
         }
     }
 
     #[test]
     fn recursion_is_no_flag_of_the_kernel() {
-        for (name, bits) in UMOUNT.iter().filter(|(name, _)| !name.starts_with("rec")) {
+        let names = UMOUNT.lines.lines().zip(UMOUNT.meanings);
+        for (name, bits) in names.filter(|(name, _)| !name.starts_with("rec")) {
             assert_eq!(bits & UMOUNT_RECURSIVE, 0, "{name}");
         }
     }

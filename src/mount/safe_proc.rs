@@ -18,10 +18,9 @@ const PROC: &str = "/proc";
 /// What is mounted over a file that is to be empty.
 const NULL: &str = "/dev/null";
 
-const READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
+const READ_ONLY: &str = "bus fs irq sys sysrq-trigger";
 /// An empty file, or an empty directory, is mounted over these.
-const MASKED: &[&str] =
-    &["acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+const MASKED: &str = "acpi asound kcore keys latency_stats sched_debug scsi timer_list timer_stats";
 
 /// Makes the procfs at `/proc` a safe one, in the mount namespace of this process.
 ///
@@ -36,8 +35,8 @@ pub fn protect(walk: &Walk) -> Result<()> {
         return Err(Error::new("proc = safe:", PROC, reason));
     }
     let null = open(NULL)?;
-    let read_only = READ_ONLY.iter().map(|name| (name, false));
-    for (name, is_masked) in read_only.chain(MASKED.iter().map(|name| (name, true))) {
+    let read_only = READ_ONLY.split(' ').map(|name| (name, false));
+    for (name, is_masked) in read_only.chain(MASKED.split(' ').map(|name| (name, true))) {
         protect_entry(proc.as_fd(), null.as_fd(), name, is_masked).context("proc = safe: /proc", name)?;
     }
     Ok(())

@@ -452,8 +452,8 @@ fn no_action_of_roots_is_led_out_of_the_jail_by_a_link_of_the_tenants() {
         let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind\npivot_root = /ufs /ufs/.old_root\n\
                     command = /none";
         let all = |file: &str, dir: &str, new: &str| {
-            let actions = names().filter_map(|name| led(name, file, dir, new));
-            let functions = functions().filter_map(|name| called(name, file, dir, new));
+            let actions = names().into_iter().filter_map(|name| led(name, file, dir, new));
+            let functions = functions().into_iter().filter_map(|name| called(name, file, dir, new));
             actions.chain(functions).collect::<Vec<_>>()
         };
         // A link; what is behind one; what a '..' behind one leads to; the same by a path without a

@@ -42,8 +42,8 @@ fn host() -> (String, Vec<u8>, Vec<u8>) {
 }
 
 fn actions(file: &str, dir: &str, new: &str) -> Vec<String> {
-    let actions = names().filter_map(|name| led(name, file, dir, new));
-    actions.chain(functions().filter_map(|name| called(name, file, dir, new))).collect()
+    let actions = names().into_iter().filter_map(|name| led(name, file, dir, new));
+    actions.chain(functions().into_iter().filter_map(|name| called(name, file, dir, new))).collect()
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::config::keys::row::Read;
 use crate::config::keys::values;
 use crate::config::plan::{EmperorPlan, Located, Tyrant};
 use crate::config::setting::{Setting, State};
+use crate::names;
 
 /// The plan of an emperor. Mistakes go to `found`; a plan with mistakes must not be used.
 pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan {
@@ -74,16 +75,14 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
 
 /// Keys of uWSGI's emperor that take rights away from it, or from its vassals. `emperor-cap` and
 /// `emperor-tyrant` have variants.
-const CONFINING: &[&str] =
-    &["chroot", "immediate-gid", "immediate-uid", "pivot-root", "pivot_root", "vassal-cap", "vassals-cap"];
+const CONFINING: &str = "chroot immediate-gid immediate-uid pivot-root pivot_root vassal-cap vassals-cap";
 
 /// Warns of a key that the emperor does not read, unless it is a placeholder that is used.
 fn unread(setting: &Setting, strict: bool, found: &mut Diagnostics) {
     let key = setting.key.escape_ascii();
     let starts = |prefix: &str| setting.key.starts_with(prefix.as_bytes());
-    let confining = CONFINING.iter().any(|known| known.as_bytes() == setting.key)
-        || starts("emperor-cap")
-        || starts("emperor-tyrant");
+    let confining =
+        names::contains(CONFINING, &setting.key) || starts("emperor-cap") || starts("emperor-tyrant");
     if confining {
         let message = format!("'{key}' is not supported by this emperor: what it takes away would be left");
         found.error(&setting.at, message);

@@ -8,6 +8,7 @@ use crate::config::keys::sockets::Common;
 use crate::config::keys::values;
 use crate::config::plan::{Address, Listen, Located};
 use crate::config::setting::{Setting, State};
+use crate::names;
 use crate::place::Place;
 
 /// The length of the queue unless `listen` gives a number: more connections than come while an app is
@@ -16,35 +17,31 @@ const BACKLOG: u32 = 1024;
 
 /// uWSGI's options for sockets that it could take over, with their protocols; `socket` has that of
 /// `protocol`.
-const PROTOCOLS: &[(&str, &str)] = &[
-    ("fastcgi-socket", "fastcgi"),
-    ("http-socket", "http"),
-    ("http11-socket", "http11"),
-    ("s", ""),
-    ("scgi-socket", "scgi"),
-    ("socket", ""),
-    ("uwsgi-socket", "uwsgi"),
-];
+const PROTOCOLS: &str = "\
+    fastcgi-socket fastcgi\n\
+    http-socket http\n\
+    http11-socket http11\n\
+    s \n\
+    scgi-socket scgi\n\
+    socket \n\
+    uwsgi-socket uwsgi\n";
+
+/// The protocol of an option for a socket that uWSGI could take over.
+fn protocol(setting: &Setting) -> Option<&'static str> {
+    let mut lines = PROTOCOLS.lines().map(names::split);
+    lines.find(|(name, _)| *name == setting.name()).map(|(_, protocol)| protocol)
+}
 
 /// uWSGI's options for sockets that only it can bind. With one of them it takes over none.
-const ITS_SOCKETS: &[&str] = &[
-    "fastcgi-nph-socket",
-    "https-socket",
-    "https11-socket",
-    "puwsgi-socket",
-    "raw-socket",
-    "scgi-nph-socket",
-    "shared-socket",
-    "suwsgi-socket",
-    "undeferred-shared-socket",
-];
+const ITS_SOCKETS: &str = "\
+    fastcgi-nph-socket https-socket https11-socket puwsgi-socket raw-socket scgi-nph-socket \
+    shared-socket suwsgi-socket undeferred-shared-socket";
 
 /// uWSGI's options that count only for sockets that it binds itself.
-const ITS_OWN: &[&str] = &["abstract-socket", "freebind", "map-socket", "zerg", "zerg-pool"];
+const ITS_OWN: &str = "abstract-socket freebind map-socket zerg zerg-pool";
 
 /// uWSGI's options for sockets of its routers, which are other processes.
-const ROUTERS: &[&str] =
-    &["fastrouter", "http", "http-to-https", "httprouter", "https", "https2", "rawrouter", "sslrouter"];
+const ROUTERS: &str = "fastrouter http http-to-https httprouter https https2 rawrouter sslrouter";
 
 /// A socket with the settings of all sockets.
 fn socket(common: &Common, address: Address) -> Listen {
@@ -69,14 +66,13 @@ pub(super) fn take_over(
     options: &mut Vec<&Setting>,
     found: &mut Diagnostics,
 ) -> (Vec<Located<Listen>>, Option<&'static str>) {
-    let named = |setting: &Setting| PROTOCOLS.iter().find(|(name, _)| *name == setting.name());
     let is_any =
-        |names: &[&[&str]], setting: &Setting| names.iter().any(|names| names.contains(&setting.name()));
+        |lists: &[&str], setting: &Setting| lists.iter().any(|list| names::contains(list, &setting.key));
     let is_own =
         |setting: &&Setting| is_any(&[ITS_SOCKETS, ITS_OWN], setting) || setting.state == State::ForUwsgi;
     let has_own = options.iter().any(is_own);
     let has_router = options.iter().any(|setting| is_any(&[ROUTERS], setting));
-    let sockets: Vec<_> = options.iter().copied().filter(|setting| named(setting).is_some()).collect();
+    let sockets: Vec<_> = options.iter().copied().filter(|setting| protocol(setting).is_some()).collect();
     let mut bound = Some(Vec::new()).filter(|_| !has_own);
     for setting in &sockets {
         match (&mut bound, takeable(setting.text())) {
@@ -84,9 +80,8 @@ pub(super) fn take_over(
             _ => bound = None,
         }
     }
-    let protocol = |setting: &Setting| named(setting).map_or("", |(_, protocol)| protocol);
-    let spoken = sockets.first().map_or("", |first| protocol(first));
-    let other = sockets.iter().find(|setting| protocol(setting) != spoken);
+    let spoken = sockets.first().and_then(|first| protocol(first)).unwrap_or_default();
+    let other = sockets.iter().find(|setting| protocol(setting) != Some(spoken));
     if let (Some(first), Some(last), Some(other), Some(_)) = (sockets.first(), sockets.last(), other, &bound)
     {
         let keys = format!("'{}' and '{}'", first.name(), other.name());
@@ -95,7 +90,7 @@ pub(super) fn take_over(
         return (Vec::new(), None);
     }
     for setting in options.iter() {
-        let is_left = bound.is_none() && named(setting).is_some();
+        let is_left = bound.is_none() && protocol(setting).is_some();
         if is_left || is_any(&[ITS_SOCKETS, ROUTERS], setting) {
             let message = format!("'{}' is bound by uWSGI itself", setting.name());
             let hint = "connections are refused while an instance is replaced";
@@ -106,17 +101,16 @@ pub(super) fn take_over(
     // sockets that it binds itself.
     let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
     if bound.is_some() {
-        options.retain(|setting| named(setting).is_none());
+        options.retain(|setting| protocol(setting).is_none());
     }
     (bound.unwrap_or_default(), Some(spoken).filter(|spoken| is_common && !spoken.is_empty()))
 }
 
 /// Whether it is an option of uWSGI for a socket.
 pub(super) fn is_uwsgis(setting: &Setting) -> bool {
-    let name = setting.name();
-    PROTOCOLS.iter().any(|(known, _)| *known == name)
-        || ITS_SOCKETS.contains(&name)
-        || ROUTERS.contains(&name)
+    protocol(setting).is_some()
+        || names::contains(ITS_SOCKETS, &setting.key)
+        || names::contains(ROUTERS, &setting.key)
 }
 
 /// An address that PID 1 can bind in place of uWSGI. A relative path depends on the directory of uWSGI, it

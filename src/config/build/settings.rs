@@ -4,20 +4,11 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::options::Program;
 use crate::config::keys::{suggest, values};
 use crate::config::setting::{Setting, State};
+use crate::names;
 
 /// Options of uWSGI whose names are close to an option of these programs: they are not warned of.
-const UWSGI_LOOKALIKES: &[&str] = &[
-    "call-as-vassal1",
-    "call-as-vassal3",
-    "chdir2",
-    "get",
-    "logformat",
-    "logto2",
-    "metric",
-    "sni",
-    "unshare2",
-    "vassal-sos",
-];
+const UWSGI_LOOKALIKES: &str = "\
+    call-as-vassal1 call-as-vassal3 chdir2 get logformat logto2 metric sni unshare2 vassal-sos";
 
 /// The settings that are still to be read.
 pub(super) fn open(settings: &[Setting]) -> impl Iterator<Item = &Setting> {
@@ -76,7 +67,7 @@ const FOREIGN: &[(&str, &str)] = &[("group", "gid"), ("user", "uid")];
 
 /// The option that a key was probably meant to be.
 pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<String> {
-    if UWSGI_LOOKALIKES.iter().any(|name| name.as_bytes() == key) {
+    if names::contains(UWSGI_LOOKALIKES, key) {
         return None;
     }
     // Without what a name cannot have: `UID`, `uid` with a space that is none, `uid nobody`, `uid: nobody`.

@@ -16,15 +16,12 @@ use crate::config::keys::values;
 use crate::config::keys::vassal::VASSAL_INIT;
 use crate::config::plan::{Action, App, Hook, Listen, Located, Location, Phase, Privileges, VassalPlan};
 use crate::config::setting::{Setting, State};
+use crate::names;
 
 /// The keys that make another program the app.
-const PROGRAM_KEYS: &[&str] = &[
-    "command",
-    "privileged-binary-patch",
-    "privileged-binary-patch-arg",
-    "unprivileged-binary-patch",
-    "unprivileged-binary-patch-arg",
-];
+const PROGRAM_KEYS: &str = "\
+    command privileged-binary-patch privileged-binary-patch-arg unprivileged-binary-patch \
+    unprivileged-binary-patch-arg";
 
 /// The plan of a vassal. Mistakes go to `found`; a plan with mistakes must not be used. A `command` of the
 /// command line is the app, whatever the settings say, and keeps the privileges of its starter unless they
@@ -42,7 +39,7 @@ pub(crate) fn plan(
         found.error(&setting.at, "this is an emperor's file: run 'emperor FILE'");
         return draft.plan;
     }
-    let names_program = |key: &[u8]| PROGRAM_KEYS.iter().any(|known| known.as_bytes() == key);
+    let names_program = |key: &[u8]| names::contains(PROGRAM_KEYS, key);
     let is_read = |state| matches!(state, State::Open | State::LeftOpen);
     let names_other = |setting: &Setting| is_read(setting.state) && names_program(&setting.key);
     let with_uwsgi = command.is_none() && !settings.iter().any(names_other);

@@ -127,27 +127,18 @@ pub enum Call {
 /// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// How a program reads its command line.
-type Personality = fn(&[OsString], Env<'_>) -> Call;
-
-/// The names of other programs, and how their command lines are read.
-const PERSONALITIES: &[(&str, Personality)] = &[
-    ("tini", tini),
-    ("tini-static", tini),
-    ("docker-init", tini),
-    ("dumb-init", dumb_init),
-    ("catatonit", catatonit),
-    // Under these, Podman runs whatever program it was given as the init.
-    ("podman-init", catatonit),
-    ("/dev/init", catatonit),
-];
-
 /// The meaning of a command line under another program's name, which is the first of `words`. `None` for any
 /// other name.
 pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
     let path = Path::new(words.first()?);
-    let name = path.file_name()?;
-    let (_, read) = PERSONALITIES.iter().find(|(known, _)| name == *known || path == Path::new(known))?;
+    let read = match path.file_name()?.as_bytes() {
+        b"tini" | b"tini-static" | b"docker-init" => tini,
+        b"dumb-init" => dumb_init,
+        // Podman runs whatever program it was given as the init, under the last name or at the path below.
+        b"catatonit" | b"podman-init" => catatonit,
+        _ if path == Path::new("/dev/init") => catatonit,
+        _ => return None,
+    };
     Some(read(words.get(1..).unwrap_or_default(), env))
 }
 
@@ -277,7 +268,7 @@ fn tini(words: &[OsString], env: Env<'_>) -> Call {
     {
         return said(format!("{version}\n"));
     }
-    let options = Options { short: b"p:hvwgle:s", long: &[], permutes: env("POSIXLY_CORRECT").is_none() };
+    let options = Options { short: b"p:hvwgle:s", long: "", permutes: env("POSIXLY_CORRECT").is_none() };
     let usage = || {
         format!(
             "{version}\n\
@@ -324,13 +315,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
     let version = concat!("dumb-init v1.2.5 - vassal-init ", env!("CARGO_PKG_VERSION"), "\n");
     let options = Options {
         short: b"hvVcr:",
-        long: &[
-            ("help", b'h'),
-            ("single-child", b'c'),
-            ("rewrite", b'r'),
-            ("verbose", b'v'),
-            ("version", b'V'),
-        ],
+        long: "help h\nsingle-child c\nrewrite r\nverbose v\nversion V",
         permutes: false,
     };
     let mut entry = Entrypoint {
@@ -410,8 +395,7 @@ fn dumb_rewrite(text: &[u8]) -> Option<(i32, i32)> {
 
 fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
     const USAGE: &str = "usage: catatonit [-ghLPV] [--] PROGRAM [ARGUMENT]...\n";
-    let options =
-        Options { short: b"ghLPV", long: &[("version", b'V')], permutes: env("POSIXLY_CORRECT").is_none() };
+    let options = Options { short: b"ghLPV", long: "version V", permutes: env("POSIXLY_CORRECT").is_none() };
     if env("CATATONIT_LOG").is_some() {
         return refused("catatonit: the variable CATATONIT_LOG is reserved\n".to_owned());
     }

@@ -3,12 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use crate::names::split;
+
 /// The options of a program.
 pub(super) struct Options {
     /// The letters. One that takes a value is followed by `:`.
     pub(super) short: &'static [u8],
-    /// Long names and the letters they stand for. They may be abbreviated as long as they are unambiguous.
-    pub(super) long: &'static [(&'static str, u8)],
+    /// Lines of long names and the letters they stand for. They may be abbreviated as long as they are
+    /// unambiguous.
+    pub(super) long: &'static str,
     /// Whether options may follow the first operand.
     pub(super) permutes: bool,
 }
@@ -78,14 +81,16 @@ fn short<'a>(
 fn long<'a>(options: &Options, text: &[u8], words: &mut impl Iterator<Item = &'a OsString>) -> Step {
     let end = text.iter().position(|&byte| byte == b'=').unwrap_or(text.len());
     let (name, value) = text.split_at(end);
-    let mut fitting = options.long.iter().filter(|(known, _)| known.as_bytes().starts_with(name));
+    let long = options.long.lines().map(split);
+    let mut fitting = long.filter(|(known, _)| known.as_bytes().starts_with(name));
     let shown = name.escape_ascii();
-    let Some(&(known, letter)) = fitting.next() else {
+    let Some((known, letter)) = fitting.next() else {
         return Step::Wrong(format!("unknown option '--{shown}'"));
     };
     if known.len() != name.len() && fitting.next().is_some() {
         return Step::Wrong(format!("'--{shown}' could be several options"));
     }
+    let letter = letter.bytes().next().unwrap_or_default();
     let value = value.split_first().map(|(_, value)| OsString::from_vec(value.to_vec()));
     match (takes_value(options, letter), value) {
         (Some(true), value) => {
@@ -110,11 +115,7 @@ fn with_value(letter: u8, value: Option<OsString>, option: std::fmt::Arguments<'
 mod tests {
     use super::*;
 
-    const OPTIONS: Options = Options {
-        short: b"ab:v",
-        long: &[("verbose", b'v'), ("version", b'V'), ("bee", b'b')],
-        permutes: true,
-    };
+    const OPTIONS: Options = Options { short: b"ab:v", long: "verbose v\nversion V\nbee b", permutes: true };
 
     fn parsed(options: &Options, line: &str) -> (String, String) {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn without_permutation_the_first_operand_ends_them() {
-        let options = Options { permutes: false, long: &[], ..OPTIONS };
+        let options = Options { permutes: false, long: "", ..OPTIONS };
         assert_eq!(parsed(&options, "-a x -a --"), ("a".into(), "x -a --".into()));
         assert_eq!(parsed(&options, "--version"), ("!".into(), String::new()));
     }

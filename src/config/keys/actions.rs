@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::values::{self, Parsed, not_one_of, pick, quoted};
+use super::values::{self, Parsed, pick, quoted};
 use crate::config::bytes::split_once;
 use crate::config::plan::{Action, WaitKind};
 use crate::mount::flags;
 use crate::mount::request::{Mount, Umount};
+use crate::names;
+use crate::names::{Names, split};
 
 /// An action as it was written, before it has a phase and a place.
 pub(crate) struct Step {
@@ -21,18 +23,21 @@ pub(crate) struct Step {
 }
 
 /// How the arguments of an action are parsed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Alarm,
     /// A function of libc, with a number or a text.
     Call {
         number: bool,
+        tolerant: bool,
     },
     Chmod,
     Chown {
         numbers: bool,
     },
-    Exec,
+    Exec {
+        tolerant: bool,
+    },
     Exit,
     Fifo {
         wait: bool,
@@ -40,7 +45,7 @@ enum Kind {
     Hostname,
     Mount,
     /// One path. Blanks are part of it.
-    Path(fn(PathBuf) -> Action),
+    Path(OnPath),
     Print,
     Putenv,
     Umask,
@@ -52,103 +57,119 @@ enum Kind {
     },
 }
 
-/// One action.
-struct ActionRow {
-    name: &'static str,
-    /// Its arguments, for help.
-    form: &'static str,
-    kind: Kind,
-    /// Whether a failure is only logged: uWSGI ignores the result of the action.
-    tolerant: bool,
+/// An action on one path.
+#[derive(Clone, Copy, PartialEq)]
+enum OnPath {
+    Chdir,
+    Chroot,
+    Create,
+    Mkdir,
+    Rmdir,
+    Sticky,
+    Unlink,
 }
 
-const fn row(name: &'static str, form: &'static str, kind: Kind) -> ActionRow {
-    ActionRow { name, form, kind, tolerant: false }
-}
-
-impl ActionRow {
-    const fn tolerant(self) -> Self {
-        Self { tolerant: true, ..self }
+impl OnPath {
+    fn action(self, path: PathBuf) -> Action {
+        match self {
+            Self::Chdir => Action::Chdir(path),
+            Self::Chroot => Action::Chroot(path),
+            Self::Create => Action::Create(path),
+            Self::Mkdir => Action::Mkdir(path),
+            Self::Rmdir => Action::Rmdir(path),
+            Self::Sticky => Action::Sticky(path),
+            Self::Unlink => Action::Unlink(path),
+        }
     }
 }
 
+/// The actions with their arguments, for help. Of a tolerant one a failure is only logged: uWSGI ignores its
+/// result.
+///
 /// Those of uWSGI's actions that make sense outside its process, and `chroot`, `rmdir` and `umask`.
 #[rustfmt::skip]
-const ACTIONS: &[ActionRow] = &[
-    row("alarm", "NAME TEXT", Kind::Alarm),
-    row("append", "FILE TEXT", Kind::Write { append: true, line_break: false }),
-    row("appendn", "FILE [TEXT]", Kind::Write { append: true, line_break: true }),
-    row("call", "FUNCTION ARG", Kind::Call { number: false }).tolerant(),
-    row("callint", "FUNCTION NUMBER", Kind::Call { number: true }).tolerant(),
-    row("callintret", "FUNCTION NUMBER", Kind::Call { number: true }),
-    row("callret", "FUNCTION ARG", Kind::Call { number: false }),
-    row("cd", "DIR", Kind::Path(Action::Chdir)),
-    row("chdir", "DIR", Kind::Path(Action::Chdir)),
-    row("chmod", "FILE MODE", Kind::Chmod),
-    row("chown", "FILE USER [GROUP]", Kind::Chown { numbers: false }),
-    row("chown2", "FILE UID [GID]", Kind::Chown { numbers: true }),
-    row("chroot", "DIR", Kind::Path(Action::Chroot)),
-    row("creat", "FILE", Kind::Path(Action::Create)),
-    row("create", "FILE", Kind::Path(Action::Create)),
-    row("exec", "COMMAND", Kind::Exec),
-    row("exit", "[STATUS]", Kind::Exit),
-    row("hostname", "NAME", Kind::Hostname),
-    row("log", "TEXT", Kind::Print),
-    row("mkdir", "DIR", Kind::Path(Action::Mkdir)),
-    row("mount", "FS SOURCE DIR [FLAGS] [DATA]", Kind::Mount),
-    row("print", "TEXT", Kind::Print),
-    row("putenv", "NAME=VALUE", Kind::Putenv),
-    row("rmdir", "DIR", Kind::Path(Action::Rmdir)),
-    row("safeexec", "COMMAND", Kind::Exec).tolerant(),
-    row("spinningfifo", "PIPE TEXT", Kind::Fifo { wait: true }),
-    row("sticky", "FILE", Kind::Path(Action::Sticky)),
-    row("umask", "MODE", Kind::Umask),
-    row("umount", "DIR [FLAGS]", Kind::Umount),
-    row("unlink", "FILE", Kind::Path(Action::Unlink)),
-    row("wait_for_dir", "PATH", Kind::WaitFor(WaitKind::Directory)),
-    row("wait_for_file", "PATH", Kind::WaitFor(WaitKind::File)),
-    row("wait_for_fs", "PATH", Kind::WaitFor(WaitKind::Any)),
-    row("wait_for_socket", "PATH", Kind::WaitFor(WaitKind::Socket)),
-    row("write", "FILE TEXT", Kind::Write { append: false, line_break: false }),
-    row("writefifo", "PIPE TEXT", Kind::Fifo { wait: false }),
-    row("writen", "FILE [TEXT]", Kind::Write { append: false, line_break: true }),
+static ACTIONS: Names<Kind> = names![
+    ("alarm NAME TEXT", Kind::Alarm),
+    ("append FILE TEXT", Kind::Write { append: true, line_break: false }),
+    ("appendn FILE [TEXT]", Kind::Write { append: true, line_break: true }),
+    ("call FUNCTION ARG", Kind::Call { number: false, tolerant: true }),
+    ("callint FUNCTION NUMBER", Kind::Call { number: true, tolerant: true }),
+    ("callintret FUNCTION NUMBER", Kind::Call { number: true, tolerant: false }),
+    ("callret FUNCTION ARG", Kind::Call { number: false, tolerant: false }),
+    ("cd DIR", Kind::Path(OnPath::Chdir)),
+    ("chdir DIR", Kind::Path(OnPath::Chdir)),
+    ("chmod FILE MODE", Kind::Chmod),
+    ("chown FILE USER [GROUP]", Kind::Chown { numbers: false }),
+    ("chown2 FILE UID [GID]", Kind::Chown { numbers: true }),
+    ("chroot DIR", Kind::Path(OnPath::Chroot)),
+    ("creat FILE", Kind::Path(OnPath::Create)),
+    ("create FILE", Kind::Path(OnPath::Create)),
+    ("exec COMMAND", Kind::Exec { tolerant: false }),
+    ("exit [STATUS]", Kind::Exit),
+    ("hostname NAME", Kind::Hostname),
+    ("log TEXT", Kind::Print),
+    ("mkdir DIR", Kind::Path(OnPath::Mkdir)),
+    ("mount FS SOURCE DIR [FLAGS] [DATA]", Kind::Mount),
+    ("print TEXT", Kind::Print),
+    ("putenv NAME=VALUE", Kind::Putenv),
+    ("rmdir DIR", Kind::Path(OnPath::Rmdir)),
+    ("safeexec COMMAND", Kind::Exec { tolerant: true }),
+    ("spinningfifo PIPE TEXT", Kind::Fifo { wait: true }),
+    ("sticky FILE", Kind::Path(OnPath::Sticky)),
+    ("umask MODE", Kind::Umask),
+    ("umount DIR [FLAGS]", Kind::Umount),
+    ("unlink FILE", Kind::Path(OnPath::Unlink)),
+    ("wait_for_dir PATH", Kind::WaitFor(WaitKind::Directory)),
+    ("wait_for_file PATH", Kind::WaitFor(WaitKind::File)),
+    ("wait_for_fs PATH", Kind::WaitFor(WaitKind::Any)),
+    ("wait_for_socket PATH", Kind::WaitFor(WaitKind::Socket)),
+    ("write FILE TEXT", Kind::Write { append: false, line_break: false }),
+    ("writefifo PIPE TEXT", Kind::Fifo { wait: false }),
+    ("writen FILE [TEXT]", Kind::Write { append: false, line_break: true }),
 ];
 
 /// The functions of libc that `call` and its kin can call. `umask` takes a number, the others a text.
-const FUNCTIONS: &[(&str, Kind)] = &[
-    ("chdir", Kind::Path(Action::Chdir)),
-    ("chroot", Kind::Path(Action::Chroot)),
-    ("mkdir", Kind::Path(Action::Mkdir)),
-    ("rmdir", Kind::Path(Action::Rmdir)),
+static FUNCTIONS: Names<Kind> = names![
+    ("chdir", Kind::Path(OnPath::Chdir)),
+    ("chroot", Kind::Path(OnPath::Chroot)),
+    ("mkdir", Kind::Path(OnPath::Mkdir)),
+    ("rmdir", Kind::Path(OnPath::Rmdir)),
     ("sethostname", Kind::Hostname),
     ("umask", Kind::Umask),
-    ("unlink", Kind::Path(Action::Unlink)),
+    ("unlink", Kind::Path(OnPath::Unlink)),
 ];
 
 /// The names of all actions.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    ACTIONS.iter().map(|row| row.name)
+pub fn names() -> Vec<&'static str> {
+    ACTIONS.names()
 }
 
 /// The names of all functions that `call` and its kin can call.
-pub fn functions() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|(name, _)| *name)
+pub fn functions() -> Vec<&'static str> {
+    FUNCTIONS.names()
 }
 
 /// All actions with their arguments, for help: `exec, safeexec (COMMAND), mount (FS SOURCE DIR [FLAGS]
 /// [DATA]), …`.
 pub(crate) fn list() -> String {
-    let mut forms: Vec<&str> = Vec::new();
-    for row in ACTIONS {
-        if !forms.contains(&row.form) {
-            forms.push(row.form);
+    let mut listed: Vec<&str> = Vec::new();
+    let mut text = String::new();
+    for form in ACTIONS.lines.lines().map(|line| split(line).1) {
+        if listed.contains(&form) {
+            continue;
         }
+        listed.push(form);
+        for (name, of_form) in ACTIONS.lines.lines().map(split) {
+            if of_form == form {
+                text.push_str(name);
+                text.push_str(", ");
+            }
+        }
+        text.truncate(text.len() - 2);
+        text += &format!(" ({form}), ");
     }
-    let of_form = |form: &&str| {
-        let names: Vec<_> = ACTIONS.iter().filter(|row| row.form == *form).map(|row| row.name).collect();
-        format!("{} ({form})", names.join(", "))
-    };
-    forms.iter().map(of_form).collect::<Vec<_>>().join(", ")
+    text.truncate(text.len() - 2);
+    text
 }
 
 /// Parses `action:argument`. A `!` in front makes it private: the argument is not logged.
@@ -167,9 +188,9 @@ pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
 
 /// The action of that name.
 pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
-    let row = ACTIONS.iter().find(|row| row.name.as_bytes() == name);
-    let row = row.ok_or_else(|| not_one_of("action", name, &names().collect::<Vec<_>>()))?;
-    Ok(Step { action: action(row.kind, argument)?, tolerant: row.tolerant, private: None })
+    let kind = pick("action", &ACTIONS, name)?;
+    let tolerant = matches!(kind, Kind::Call { tolerant: true, .. } | Kind::Exec { tolerant: true });
+    Ok(Step { action: action(kind, argument)?, tolerant, private: None })
 }
 
 fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
@@ -184,7 +205,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
                 String::from_utf8_lossy(rest)
             ))
         }
-        Kind::Call { number } => return call(argument, number),
+        Kind::Call { number, .. } => return call(argument, number),
         Kind::Chmod => {
             let path = word(&mut rest, "path")?;
             let mode = values::octal(rest, 0o7777)?;
@@ -199,7 +220,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let group = if rest.is_empty() { None } else { Some(values::id(rest)?) };
             Action::Chown { user: values::id(user)?, path: os(path).into(), group }
         }
-        Kind::Exec => Action::Exec(values::text(argument)?),
+        Kind::Exec { .. } => Action::Exec(values::text(argument)?),
         Kind::Exit if argument.is_empty() => Action::Exit(0),
         Kind::Exit => Action::Exit(number(argument, 255)?.cast_signed()),
         Kind::Fifo { wait } => {
@@ -212,7 +233,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let fs_type = take(&mut rest);
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
-            let flags = values::bits("mount flag", flags::MOUNT, take(&mut rest))?;
+            let flags = values::bits("mount flag", &flags::MOUNT, take(&mut rest))?;
             Action::Mount(Mount {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
                 source: os(source),
@@ -221,7 +242,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
                 data: os(rest),
             })
         }
-        Kind::Path(make) => make(values::path(argument)?),
+        Kind::Path(kind) => kind.action(values::path(argument)?),
         Kind::Print => Action::Print(String::from_utf8_lossy(argument).into_owned()),
         Kind::Putenv => match split_once(argument, b'=') {
             None | Some((b"", _)) => return Err(format!("{} is not NAME=VALUE", quoted(argument))),
@@ -230,7 +251,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
         Kind::Umask => Action::Umask(values::octal(argument, 0o777)?),
         Kind::Umount => {
             let target = word(&mut rest, "path")?;
-            let bits = values::bits("umount flag", flags::UMOUNT, rest)?;
+            let bits = values::bits("umount flag", &flags::UMOUNT, rest)?;
             let recursive = bits & flags::UMOUNT_RECURSIVE != 0;
             let flags = (bits & !flags::UMOUNT_RECURSIVE) as u32;
             Action::Umount(Umount { target: os(target).into(), recursive, flags })
@@ -253,7 +274,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
 fn call(argument: &[u8], number: bool) -> Parsed<Action> {
     let mut rest = argument;
     let name = take(&mut rest);
-    let kind = pick("function", FUNCTIONS, name).map_err(|message| {
+    let kind = pick("function", &FUNCTIONS, name).map_err(|message| {
         // One such call drops only a part of the privileges.
         message + "; who we are is only changed by 'uid', 'gid' and 'add-gid'"
     })?;
@@ -320,8 +341,8 @@ mod tests {
 
     #[test]
     fn the_tables_are_in_order() {
-        assert!(ACTIONS.is_sorted_by(|a, b| a.name < b.name));
-        assert!(FUNCTIONS.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(names().is_sorted_by(|a, b| a < b));
+        assert!(super::functions().is_sorted_by(|a, b| a < b));
     }
 
     #[test]

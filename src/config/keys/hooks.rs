@@ -5,9 +5,11 @@ use super::read::Reader;
 use super::suggest;
 use super::values::Parsed;
 use crate::config::plan::{Hook, Phase};
+use crate::names;
+use crate::names::Names;
 
 /// The phases by name, in their order. The kinds of `accepting` differ only for an app with workers.
-pub(crate) const PHASES: &[(&str, Phase)] = &[
+pub(crate) static PHASES: Names<Phase> = names![
     ("as-vassal", Phase::AsVassal),
     ("asap", Phase::Asap),
     ("pre-jail", Phase::PreJail),
@@ -25,23 +27,9 @@ pub(crate) const PHASES: &[(&str, Phase)] = &[
 ];
 
 /// Phases that only uWSGI can run, in the app or in its own emperor.
-const UWSGI_PHASES: &[&str] = &[
-    "as-emperor",
-    "as-emperor1",
-    "as-emperor2",
-    "as-emperor4",
-    "as-gateway",
-    "as-mule",
-    "as-vassal1",
-    "as-vassal3",
-    "emperor-lost",
-    "emperor-reload",
-    "emperor-start",
-    "emperor-stop",
-    "master-start",
-    "post-fork",
-    "touch",
-];
+const UWSGI_PHASES: &str = "\
+    as-emperor as-emperor1 as-emperor2 as-emperor4 as-gateway as-mule as-vassal1 as-vassal3 emperor-lost \
+    emperor-reload emperor-start emperor-stop master-start post-fork touch";
 
 /// The family whose values name their action.
 const HOOK: Family = Family { prefix: "hook-", action: "" };
@@ -148,13 +136,13 @@ impl HookKey {
             key.strip_prefix(family.prefix.as_bytes()).map(|phase| (index, family, phase))
         });
         let Some((index, family, phase)) = found else { return Self::No };
-        if let Some((_, phase)) = PHASES.iter().find(|(name, _)| name.as_bytes() == phase) {
-            return Self::Ours(*phase, index);
+        if let Some(phase) = PHASES.find(phase) {
+            return Self::Ours(phase, index);
         }
-        if UWSGI_PHASES.iter().any(|name| name.as_bytes() == phase) {
+        if names::contains(UWSGI_PHASES, phase) {
             return Self::Uwsgi;
         }
-        let close = suggest::closest(phase, &PHASES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        let close = suggest::closest(phase, &PHASES.names());
         if close.is_none() && !matches!(family.prefix, "hook-" | "exec-") {
             // 'mount-check' is another option, and 'mount-dir' may be a placeholder.
             return Self::No;
@@ -168,7 +156,7 @@ impl HookKey {
 
 /// The phases' names, for a message.
 pub(crate) fn phase_names() -> String {
-    PHASES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    PHASES.names().join(", ")
 }
 
 #[cfg(test)]
@@ -194,6 +182,6 @@ mod tests {
 
     #[test]
     fn phases_are_in_order() {
-        assert!(PHASES.is_sorted_by_key(|(_, phase)| *phase));
+        assert!(PHASES.meanings.is_sorted());
     }
 }

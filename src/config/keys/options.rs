@@ -74,8 +74,9 @@ impl Program {
     /// The keys that a row stands for: one for each phase, or its name.
     pub fn keys(&self, row: &Row) -> Vec<String> {
         let Some(prefix) = row.name.strip_suffix("PHASE") else { return vec![row.name.to_owned()] };
-        let phases = PHASES.iter().filter(|(_, phase)| *phase != Phase::AsVassal);
-        phases.map(|(phase, _)| format!("{prefix}{phase}")).collect()
+        let mut phases = PHASES.names();
+        phases.retain(|phase| *phase != "as-vassal");
+        phases.iter().map(|phase| format!("{prefix}{phase}")).collect()
     }
 }
 

@@ -9,6 +9,8 @@ use super::suggest;
 use crate::config::bytes::{integer, split_once};
 use crate::config::plan::{Address, CgroupOption, EnvChange, Id, Seccomp};
 use crate::mount::request::PivotRoot;
+use crate::names;
+use crate::names::Names;
 use crate::place::Place;
 use crate::signal_names;
 
@@ -247,7 +249,7 @@ pub(crate) fn assignment(value: &[u8]) -> Parsed<OsString> {
 }
 
 /// The names that uWSGI has for namespaces (and `cgroup`), with their `CLONE_NEW*` bits.
-const NAMESPACES: &[(&str, u64)] = &[
+static NAMESPACES: Names<u64> = names![
     ("cgroup", libc::CLONE_NEWCGROUP as u64),
     ("fs", libc::CLONE_NEWNS as u64),
     ("ipc", libc::CLONE_NEWIPC as u64),
@@ -262,7 +264,7 @@ const NAMESPACES: &[(&str, u64)] = &[
 
 /// A list of namespaces, separated by commas, as `CLONE_NEW*` bits.
 pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
-    match bits("namespace", NAMESPACES, list)? {
+    match bits("namespace", &NAMESPACES, list)? {
         0 => Err("the value is missing".to_owned()),
         bits => Ok(bits),
     }
@@ -270,7 +272,7 @@ pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
 
 /// A list of names of a table, separated by commas, as bits. A bit of the upper half clears its counterpart
 /// in the lower half, as mount flags do: the last name wins.
-pub(crate) fn bits(what: &str, table: &[(&str, u64)], names: &[u8]) -> Parsed<u64> {
+pub(crate) fn bits(what: &str, table: &Names<u64>, names: &[u8]) -> Parsed<u64> {
     let mut bits: u64 = 0;
     for name in list(names) {
         let named = pick(what, table, name)?;
@@ -285,15 +287,12 @@ pub(crate) fn list(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The entry of a name in a table.
-pub(crate) fn pick<T: Copy>(what: &str, table: &[(&str, T)], name: &[u8]) -> Parsed<T> {
-    match table.iter().find(|(known, _)| known.as_bytes() == name) {
-        Some((_, meaning)) => Ok(*meaning),
-        None => Err(not_one_of(what, name, &table.iter().map(|(known, _)| *known).collect::<Vec<_>>())),
-    }
+pub(crate) fn pick<T: Copy + PartialEq>(what: &str, table: &Names<T>, name: &[u8]) -> Parsed<T> {
+    table.find(name).ok_or_else(|| not_one_of(what, name, &table.names()))
 }
 
 /// The message about an unknown name, with the name that was probably meant.
-pub(crate) fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
+fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
     let close = suggest::closest(name, names);
     let close = close.map_or(String::new(), |close| format!(", did you mean '{close}'?"));
     format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))

@@ -12,6 +12,8 @@ use crate::config::plan::Location;
 use crate::config::setting::Setting;
 use crate::config::world::World;
 use crate::error::Cause;
+use crate::names;
+use crate::names::Names;
 
 /// More repetitions than this exceed the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
@@ -44,7 +46,7 @@ pub(super) enum Test {
 }
 
 /// Every key that opens a block.
-const CONDITIONS: &[(&str, Condition)] = &[
+static CONDITIONS: Names<Condition> = names![
     ("for", Condition::For),
     ("for-glob", Condition::ForGlob),
     ("for-readline", Condition::ForReadline),
@@ -77,7 +79,7 @@ const CONDITIONS: &[(&str, Condition)] = &[
 impl Condition {
     /// The condition that a key opens a block with.
     pub fn of(key: &[u8]) -> Option<Self> {
-        CONDITIONS.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, condition)| *condition)
+        CONDITIONS.find(key)
     }
 }
 

@@ -1,0 +1,74 @@
+//! Lists of names in one text, which holds no pointers.
+//!
+//! The kernel loads a program at another address each time, so every pointer in a constant is written at its
+//! start, and each process has a copy of its own of the pages they are on.
+
+/// Names, and what each of them means, made by [`names!`](crate::names!).
+#[derive(Debug)]
+pub struct Names<T: 'static> {
+    /// The names, each followed by a line break. Behind a name and a blank there may be a text about it.
+    pub lines: &'static str,
+    /// The meanings, in the same order.
+    pub meanings: &'static [T],
+}
+
+/// A table of names: `names![("name", meaning), …]`.
+#[macro_export]
+macro_rules! names {
+    ($(($name:literal, $meaning:expr)),+ $(,)?) => {
+        $crate::names::Names { lines: concat!($($name, "\n"),+), meanings: &[$($meaning),+] }
+    };
+}
+
+impl<T: Copy + PartialEq> Names<T> {
+    /// What a name means.
+    pub fn find(&self, name: &[u8]) -> Option<T> {
+        self.meanings.get(position(self.lines, name)?).copied()
+    }
+
+    /// The first name that means this, with the text about it.
+    pub fn line(&self, meaning: T) -> Option<&'static str> {
+        let at = self.meanings.iter().position(|known| *known == meaning)?;
+        self.lines.lines().nth(at)
+    }
+}
+
+impl<T> Names<T> {
+    /// All names.
+    pub fn names(&self) -> Vec<&'static str> {
+        names_of(self.lines)
+    }
+}
+
+/// Whether a name is in a list of them, separated by blanks.
+pub fn contains(list: &str, name: &[u8]) -> bool {
+    list.split(' ').any(|known| known.as_bytes() == name)
+}
+
+/// Name and text of a line.
+pub fn split(line: &str) -> (&str, &str) {
+    line.split_once(' ').unwrap_or((line, ""))
+}
+
+fn position(lines: &str, name: &[u8]) -> Option<usize> {
+    lines.lines().position(|line| split(line).0.as_bytes() == name)
+}
+
+fn names_of(lines: &'static str) -> Vec<&'static str> {
+    lines.lines().map(|line| split(line).0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_with_and_without_a_text() {
+        let table = names![("one the first", 1), ("two", 2), ("zwei", 2)];
+        assert_eq!((table.find(b"one"), table.find(b"two"), table.find(b"the")), (Some(1), Some(2), None));
+        assert_eq!((table.find(b""), table.find(b"one the first"), table.find(b"tw")), (None, None, None));
+        assert_eq!((table.line(2), table.line(3)), (Some("two"), None));
+        assert_eq!(table.names(), ["one", "two", "zwei"]);
+        assert!(contains("a bc", b"bc") && !contains("a bc", b"b") && !contains("a bc", b""));
+    }
+}
