@@ -33,6 +33,11 @@ impl Backoff {
         self.next
     }
 
+    /// Whether failures are counted.
+    pub fn has_failed(&self) -> bool {
+        self.next > self.first
+    }
+
     /// Goes on with `next` as the delay after the next failure, as far as the limits allow.
     pub fn resume(mut self, next: Duration) -> Self {
         self.next = next.clamp(self.first, self.longest);

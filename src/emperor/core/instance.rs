@@ -125,6 +125,7 @@ impl ProcessFacts {
     pub(super) fn end(&self, status: WaitStatus) -> Input {
         match (&self.exit_reason, status) {
             (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
+            (Some(ExitReason::MountLost(_)), _) => Input::DiedOfLoss,
             _ => Input::Died,
         }
     }

@@ -12,7 +12,8 @@ use super::backoff;
 use super::text::later;
 use crate::log::Elapsed;
 
-/// An instance that has been up this long is respawned at once; one that ends sooner backs off.
+/// An instance that has been up this long is respawned at once, as long as that does not happen again and
+/// again; one that ends sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -100,6 +101,8 @@ pub enum End {
 pub enum Then {
     /// The next process, at once.
     Respawn,
+    /// The next process, at once: the instance was up for long enough.
+    Again,
     /// The next process, after a delay.
     Backoff,
     /// Nothing.
@@ -146,6 +149,9 @@ pub enum Input {
     Died,
     /// The process has ended and was reaped, and had said that its file is invalid.
     DiedInvalid,
+    /// The process has ended and was reaped, and had said that it has lost a mount, which is no fault of the
+    /// app.
+    DiedOfLoss,
     /// The process that [`Output::Spawn`] asked for could not be created, or the socket that
     /// [`Output::Listen`] asked for cannot be listened on.
     SpawnFailed,
@@ -268,8 +274,7 @@ impl Machine {
             Input::Leaving(within) => self.leaving(within, now),
             Input::Reloading(within) | Input::Checking(within) => self.reloading(within, now),
             Input::Answered(answer) => self.answered(answer, now),
-            Input::Died => self.died(false, now),
-            Input::DiedInvalid => self.died(true, now),
+            Input::Died | Input::DiedInvalid | Input::DiedOfLoss => self.died(input, now),
             Input::SpawnFailed => self.spawn_failed(now),
             Input::Time => self.time(now),
             Input::ClearBackoff => self.clear_backoff(now),
@@ -348,7 +353,7 @@ impl Machine {
     fn stuck(&self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } => kill(Then::Backoff, now),
-            Running { since } => kill(after_running(since, now), now),
+            Running { since } => kill(self.after_running(since, now), now),
             Reloading { .. } => kill(Then::Respawn, now),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } | Stopping { .. } => self.stay(),
         }
@@ -360,7 +365,7 @@ impl Machine {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
             // The socket may still be readable: an app that leaves at once must not be started in a tight
             // loop.
-            Running { since } if self.on_demand => ask_to_stop(after_running(since, now), now),
+            Running { since } if self.on_demand => ask_to_stop(self.after_running(since, now), now),
             Starting { .. } | Running { .. } => ask_to_stop(Then::Rest, now),
             // The app has not seen the changed file yet.
             Reloading { .. } => ask_to_stop(Then::Respawn, now),
@@ -382,7 +387,7 @@ impl Machine {
         let announced = |then, kill_at| (Stopping { then, kill_at, end: End::Announced }, Output::None);
         match self.state {
             Starting { .. } => announced(Then::Backoff, kill_at),
-            Running { since } => announced(after_running(since, now), kill_at),
+            Running { since } => announced(self.after_running(since, now), kill_at),
             // Whatever the instance leaves for, the changed file is to be tried at once.
             Reloading { .. } => announced(Then::Respawn, kill_at),
             Stopping { then, end: End::Asked, .. } => announced(then, kill_at),
@@ -427,11 +432,11 @@ impl Machine {
         }
     }
 
-    fn died(&mut self, invalid: bool, now: Instant) -> (State, Output) {
+    fn died(&mut self, how: Input, now: Instant) -> (State, Output) {
         let then = match self.state {
             // The setup may have taken long; only an app that ran earns a respawn at once.
             Starting { .. } => Then::Backoff,
-            Running { since } => after_running(since, now),
+            Running { since } => self.after_running(since, now),
             Reloading { .. } => Then::Respawn,
             Stopping { then, .. } => then,
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => return self.stay(),
@@ -441,7 +446,16 @@ impl Machine {
                 self.backoff.reset();
                 self.next(now)
             }
-            Then::Backoff if invalid => (Invalid { until: later(now, self.backoff.longest()) }, Output::None),
+            Then::Again => {
+                self.backoff.reset();
+                if how != Input::DiedOfLoss && !self.on_demand {
+                    self.backoff.fail();
+                }
+                self.next(now)
+            }
+            Then::Backoff if how == Input::DiedInvalid => {
+                (Invalid { until: later(now, self.backoff.longest()) }, Output::None)
+            }
             Then::Backoff => self.back_off(now),
             Then::Nothing => (Idle, Output::Forget),
             Then::Hold => (Held, Output::None),
@@ -463,7 +477,7 @@ impl Machine {
             Backoff { until } | Invalid { until } if until <= now => self.next(now),
             Reloading { answer_by, .. } if answer_by <= now => ask_to_stop(Then::Respawn, now),
             Running { since } if self.alive_until.is_some_and(|until| until <= now) => {
-                kill(after_running(since, now), now)
+                kill(self.after_running(since, now), now)
             }
             Starting { since, remind_at } if remind_at <= now => {
                 let remind_at = later(now, now.saturating_duration_since(since));
@@ -501,6 +515,15 @@ impl Machine {
         }
     }
 
+    /// The next step after an app that has run. After failures it has to have run for longer than the wait
+    /// that would follow: one that fails after a second each time must not keep the machine busy. An app that
+    /// waits for clients is not started without one.
+    fn after_running(&self, since: Instant, now: Instant) -> Then {
+        let has_failed = self.backoff.has_failed() && !self.on_demand;
+        let enough = if has_failed { UP.max(self.backoff.next()) } else { UP };
+        if now.saturating_duration_since(since) >= enough { Then::Again } else { Then::Backoff }
+    }
+
     /// The next process, as soon as it is wanted.
     fn next(&self, now: Instant) -> (State, Output) {
         if self.on_demand { (Waiting, Output::Listen) } else { spawn(now) }
@@ -530,10 +553,6 @@ fn ask_to_stop(then: Then, now: Instant) -> (State, Output) {
 
 fn kill(then: Then, now: Instant) -> (State, Output) {
     (Stopping { then, kill_at: later(now, KILL_AGAIN), end: End::Killed }, Output::Kill)
-}
-
-fn after_running(since: Instant, now: Instant) -> Then {
-    if now.saturating_duration_since(since) >= UP { Then::Respawn } else { Then::Backoff }
 }
 
 /// The next step of an instance without a process, for the log.

@@ -19,7 +19,7 @@ pub mod decode;
 pub mod encode;
 
 /// To be raised with each change of what is written here.
-const VERSION: u8 = 15;
+const VERSION: u8 = 16;
 
 /// Everything that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

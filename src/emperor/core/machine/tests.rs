@@ -73,7 +73,7 @@ fn every_state_and_event() {
         (old, E::Refresh, sent(zero), A::Reload),
         (old, E::Stop, fresh(T::Nothing), A::AskToStop),
         (old, E::Running, old, A::None),
-        (old, within, leaving(T::Respawn), A::None),
+        (old, within, leaving(T::Again), A::None),
         (young, within, leaving(T::Backoff), A::None),
         (old, E::Died, starting, A::Spawn),
         (young, E::Died, throttled, A::None),
@@ -275,7 +275,7 @@ fn every_state_and_event() {
         (armed, E::GiveUp, armed, A::None),
         (idle, E::Stuck, idle, A::None),
         (starting, E::Stuck, killed(T::Backoff), A::Kill),
-        (old, E::Stuck, killed(T::Respawn), A::Kill),
+        (old, E::Stuck, killed(T::Again), A::Kill),
         (young, E::Stuck, killed(T::Backoff), A::Kill),
         (reload(false), E::Stuck, killed(T::Respawn), A::Kill),
         (asked(T::Nothing), E::Stuck, asked(T::Nothing), A::None),
@@ -309,7 +309,7 @@ fn every_state_and_event() {
         (asked(T::Respawn), E::Died, armed, A::Listen),
         (asked(T::Nothing), E::Died, idle, A::Forget),
         (starting, E::Leave, fresh(T::Backoff), A::AskToStop),
-        (old, E::Leave, fresh(T::Respawn), A::AskToStop),
+        (old, E::Leave, fresh(T::Again), A::AskToStop),
         (young, E::Leave, fresh(T::Backoff), A::AskToStop),
         (reload(false), E::Leave, fresh(T::Respawn), A::AskToStop),
         (armed, E::Connected, starting, A::Spawn),
@@ -395,7 +395,7 @@ fn an_absurd_announcement_is_cut() {
 }
 
 #[test]
-fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
+fn failures_double_the_delay_until_an_edit_or_a_long_enough_run() {
     let mut now = Instant::now();
     let mut vassal = machine(Idle);
     assert_eq!(vassal.step(Input::Refresh, now), Output::Spawn);
@@ -413,9 +413,45 @@ fn failures_double_the_delay_until_an_edit_or_a_second_of_running() {
     now += seconds(2);
     vassal.step(Input::Time, now);
     vassal.step(Input::Running, now);
-    assert_eq!(vassal.step(Input::Died, now + UP), Output::Spawn);
-    vassal.step(Input::Died, now + UP);
-    assert_eq!(vassal.deadline(), Some(now + UP + seconds(2)));
+    // It would have to wait for four seconds, and has run for so long.
+    now += seconds(4);
+    assert_eq!(vassal.step(Input::Died, now), Output::Spawn);
+    vassal.step(Input::Died, now);
+    assert_eq!(vassal.deadline(), Some(now + seconds(4)));
+}
+
+#[test]
+fn what_ends_a_second_after_each_start_does_not_keep_the_machine_busy() {
+    let runs = |input: Input, time: Duration, on_demand: bool| {
+        let (mut now, mut starts) = (Instant::now(), 0);
+        let mut vassal = machine(Idle);
+        vassal.set_on_demand(on_demand);
+        let end = now + seconds(60);
+        let mut output = vassal.step(Input::Refresh, now);
+        while now < end {
+            match output {
+                Output::Spawn => {
+                    starts += 1;
+                    vassal.step(Input::Running, now);
+                    now += time;
+                    output = vassal.step(input, now);
+                }
+                Output::Listen => output = vassal.step(Input::Connected, now),
+                _ => {
+                    now = vassal.deadline().unwrap();
+                    output = vassal.step(Input::Time, now);
+                }
+            }
+        }
+        starts
+    };
+    let short = Duration::from_millis(1200);
+    // At once, and then after 4, 8, 16 and 32 seconds.
+    assert_eq!(runs(Input::Died, short, false), 5);
+    assert_eq!(runs(Input::Died, seconds(5), false), 12, "that is no storm");
+    // Neither the app's fault nor wanted without a client.
+    assert_eq!(runs(Input::DiedOfLoss, short, false), 50);
+    assert_eq!(runs(Input::Died, short, true), 50);
 }
 
 #[test]

@@ -188,6 +188,7 @@ impl Reader<'_> {
                     2 => Then::Nothing,
                     3 => Then::Hold,
                     4 => Then::Rest,
+                    5 => Then::Again,
                     _ => return None,
                 },
                 kill_at: self.time()?,

@@ -165,6 +165,7 @@ impl Writer {
                     Then::Nothing => 2,
                     Then::Hold => 3,
                     Then::Rest => 4,
+                    Then::Again => 5,
                 });
                 self.time(kill_at);
                 self.number(match end {

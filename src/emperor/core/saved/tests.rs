@@ -37,7 +37,7 @@ fn saved(now: Instant) -> Saved {
     for (settled, again) in [(false, false), (true, false), (false, true), (true, true)] {
         states.push(State::Reloading { since: past, answer_by: future, settled, again });
     }
-    for then in [Then::Respawn, Then::Backoff, Then::Nothing, Then::Hold, Then::Rest] {
+    for then in [Then::Respawn, Then::Again, Then::Backoff, Then::Nothing, Then::Hold, Then::Rest] {
         for end in [End::Asked, End::Announced, End::Killed] {
             states.push(State::Stopping { then, kill_at: future, end });
         }
