@@ -48,7 +48,6 @@ fn an_app_that_gives_heartbeats_outlives_a_freeze() {
         // And it is still watched.
         process::signal(process::only("perl").pid, Signal::STOP);
         emperor.wait_for("emperor: app: killed: the app has given no heartbeat for 3.0 s; up ");
-        process::kill_if_there(process::named("perl").first().map_or(0, |perl| perl.pid));
         emperor.stop();
     });
 }
