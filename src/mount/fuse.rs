@@ -5,6 +5,10 @@
 //! dead while another process holds its end of the connection open. Then only an abort of the connection
 //! through fusectl ends the process (kernel: filesystems/fuse/fuse, "Aborting a filesystem connection").
 //!
+//! A filesystem on a block device (`fuseblk`) holds its own daemon: to unmount it the kernel waits for a last
+//! answer, and when the daemon is the last to leave the mount namespace, it does so in the daemon's own end.
+//! At that time no mount table has the connection any more, so it must have been noted before ([`note`]).
+//!
 //! # Whose connection it is
 //!
 //! An abort breaks the filesystem for all that use it, so the connection must be the dying vassal's alone.
@@ -17,7 +21,7 @@ use rustix::fs::{Dir, Mode, OFlags, open, readlink, stat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::fusectl;
+use super::fusectl::{self, Fusectl};
 use super::mountinfo::{self, Mount};
 use crate::error::{Context, Error, Result};
 use crate::files::read_file;
@@ -35,23 +39,44 @@ struct View {
     connections: Vec<u64>,
 }
 
-/// Aborts the FUSE connections that only the processes in the pid namespace of one of `inits` have. Returns
-/// their numbers, each with the process that it was aborted for.
+/// The first process of a pid namespace that is to end.
+#[derive(Debug)]
+pub struct Dying {
+    /// Its pid.
+    pub init: Pid,
+    /// What was [noted](note) of it.
+    pub noted: Vec<u64>,
+}
+
+/// The connections of filesystems on block devices that a living process has mounted, and we have not; `None`
+/// if they cannot be told.
+pub fn note(fusectl: &Fusectl, init: Pid) -> Option<Vec<u64>> {
+    if !fusectl.has_fuseblk() {
+        return Some(Vec::new());
+    }
+    let hosts = connections(rustix::process::getpid()).ok()??;
+    let mut its = connections(init).ok()??;
+    its.retain(|connection| mountinfo::is_of_block_device(*connection) && !hosts.contains(connection));
+    Some(its)
+}
+
+/// Aborts the FUSE connections that only the processes in the pid namespace of one of `all_dying` have, or
+/// had when they were noted. Returns their numbers, each with the process that it was aborted for.
 ///
-/// Looks at all processes of the machine, and if one of `inits` may have such a connection, at all mount
-/// tables: a tenth of a millisecond for each, once for all `inits`.
+/// Looks at all processes of the machine, and if one of `all_dying` may have such a connection, at all mount
+/// tables: a tenth of a millisecond for each, once for all.
 ///
 /// # Errors
 /// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is.
 /// fusectl cannot be had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
-pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
+pub fn abort_private(all_dying: &[Dying]) -> Result<Vec<(Pid, u64)>> {
     let own = rustix::process::getpid();
     let (Some(own_pids), Some(own_mounts)) = (namespace(own, "pid")?, namespace(own, "mnt")?) else {
         return Ok(Vec::new());
     };
-    let mut dying = Vec::with_capacity(inits.len());
-    for &init in inits {
-        dying.extend(namespace(init, "pid")?.filter(|&pids| pids != own_pids).map(|pids| (init, pids)));
+    let mut dying = Vec::with_capacity(all_dying.len());
+    for one in all_dying {
+        dying.extend(namespace(one.init, "pid")?.filter(|&pids| pids != own_pids).map(|pids| (one, pids)));
     }
     if dying.is_empty() {
         return Ok(Vec::new());
@@ -62,13 +87,13 @@ pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
     let may_be_private = |view: &View| {
         view.mount_namespace != own_mounts && view.connections.iter().any(|it| !hosts.contains(it))
     };
-    if !all.iter().any(may_be_private) {
+    if all_dying.iter().all(|one| one.noted.is_empty()) && !all.iter().any(may_be_private) {
         return Ok(Vec::new());
     }
     all.extend(views(&|pids| !is_dying(pids))?);
     let mut found = Vec::new();
-    for &(init, pids) in &dying {
-        found.extend(private(&all, pids, own_mounts).into_iter().map(|it| (init, it)));
+    for &(Dying { init, noted }, pids) in &dying {
+        found.extend(private(&all, pids, own_mounts, noted).into_iter().map(|it| (*init, it)));
     }
     if !found.is_empty() {
         let connections: Vec<_> = found.iter().map(|(_, connection)| *connection).collect();
@@ -77,18 +102,19 @@ pub fn abort_private(inits: &[Pid]) -> Result<Vec<(Pid, u64)>> {
     Ok(found)
 }
 
-/// The connections that are in the mount table of a process of the `dying` pid namespace, and in no mount
-/// namespace but those of that vassal. What is in `own`, the mount namespace of the emperor, is never
-/// private, also where a vassal shares it. A process of another pid namespace that has entered a mount
-/// namespace of the vassal, such as a daemon from outside, does not make its connections shared.
-fn private(views: &[View], dying: u64, own: u64) -> Vec<u64> {
+/// The connections that are in the mount table of a process of the `dying` pid namespace, or were `noted`
+/// earlier, and are in no mount namespace but those of that vassal. What is in `own`, the mount namespace of
+/// the emperor, is never private, also where a vassal shares it. A process of another pid namespace that has
+/// entered a mount namespace of the vassal, such as a daemon from outside, does not make its connections
+/// shared.
+fn private(views: &[View], dying: u64, own: u64, noted: &[u64]) -> Vec<u64> {
     let is_dying = |view: &&View| view.pid_namespace == dying && view.mount_namespace != own;
     let is_its = |view: &View| {
         views.iter().filter(is_dying).any(|dying| dying.mount_namespace == view.mount_namespace)
     };
     let is_shared =
         |connection: &u64| views.iter().any(|view| view.connections.contains(connection) && !is_its(view));
-    let mut found = Vec::new();
+    let mut found = noted.to_vec();
     for view in views.iter().filter(is_dying) {
         found.extend_from_slice(&view.connections);
     }
@@ -173,13 +199,22 @@ mod tests {
     }
 
     fn judge(views: &[View]) -> Vec<u64> {
-        private(views, number("vassal"), number("host"))
+        private(views, number("vassal"), number("host"), &[])
     }
 
     #[test]
     fn what_the_vassal_alone_has_mounted_is_private() {
         let views = [view("host", "host", &[1]), view("vassal", "jail", &[1, 9, 9]), view("b", "b", &[1])];
         assert_eq!(judge(&views), [9]);
+    }
+
+    #[test]
+    fn what_was_noted_is_private_unless_somebody_has_it_now() {
+        let noted = |views: &[View]| private(views, number("vassal"), number("host"), &[7, 8, 9]);
+        let others = [view("host", "host", &[8]), view("b", "b", &[9])];
+        assert_eq!(noted(&others), [7]);
+        // Whoever is there still does not count twice.
+        assert_eq!(noted(&[&others[..], &[view("vassal", "jail", &[7, 9])]].concat()), [7]);
     }
 
     #[test]

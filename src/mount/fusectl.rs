@@ -1,10 +1,31 @@
 //! The control filesystem of FUSE (kernel: filesystems/fuse/fuse, "Control filesystem").
 
-use rustix::fs::{Mode, OFlags, openat};
+use std::cell::OnceCell;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::ops;
+use super::{mountinfo, ops};
 use crate::error::{Context, Result};
+
+/// An open fusectl, to be looked at often.
+#[derive(Debug, Default)]
+pub struct Fusectl(OnceCell<Option<OwnedFd>>);
+
+impl Fusectl {
+    /// Whether a FUSE filesystem on a block device (`fuseblk`) is mounted anywhere, as far as can be told.
+    pub fn has_fuseblk(&self) -> bool {
+        let directory = self.0.get_or_init(|| ops::detached("fusectl").ok());
+        // What fsmount(2) returns names a directory only.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |directory| openat(directory, c".", flags, Mode::empty()).and_then(Dir::new).ok();
+        let entries = directory.as_ref().and_then(open);
+        let number = |name: &std::ffi::CStr| name.to_str().ok()?.parse().ok();
+        let is_fuseblk = |name: &std::ffi::CStr| number(name).is_some_and(mountinfo::is_of_block_device);
+        entries.into_iter().flatten().flatten().any(|entry| is_fuseblk(entry.file_name()))
+    }
+}
 
 /// Aborts connections by their numbers, as [`super::mountinfo::Mount::connection`] has them: whoever waits
 /// for an answer gets an error instead, and can be killed. No path is walked.

@@ -77,6 +77,11 @@ pub fn number((major, minor): (u32, u32)) -> u64 {
     u64::from(major) << 20 | u64::from(minor)
 }
 
+/// Whether a connection is numbered after a block device (`fuseblk`); others have numbers of their own.
+pub fn is_of_block_device(connection: u64) -> bool {
+    connection >> 20 != 0
+}
+
 /// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not
 /// parse are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {

@@ -1,12 +1,14 @@
 //! An instance that something in the kernel holds on to: the emperor frees it, at nobody else's cost.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::common::faulty::{self, CHECK_TIMEOUT, CHECKED};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::vassal_path;
-use crate::common::{NOTICED, sandboxed, until};
+use crate::common::{NOTICED, Sandbox, sandboxed, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 /// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the
@@ -140,6 +142,48 @@ fn a_sibling_of_the_daemon_in_the_namespace_goes_with_it() {
         instance.wait();
         emperor.wait_running(2, "a");
         assert_eq!(emperor.lines("aborted"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+/// A block device that is detached when this process has ended, whatever ends it; `None` where the machine
+/// has none to give.
+fn block_device(sandbox: &Sandbox) -> Option<(String, File)> {
+    let image = sandbox.file("image", "");
+    File::options().write(true).open(&image).unwrap().set_len(8 << 20).unwrap();
+    let attached = Command::new("losetup").args(["--find", "--show"]).arg(&image).output().ok()?;
+    let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
+    let held = File::open(&device).ok()?;
+    crate::common::run("losetup", &["--detach", &device]);
+    Some((device, held))
+}
+
+/// To unmount a filesystem on a block device the kernel asks its daemon for the last time, and the daemon
+/// that is killed last would wait for itself. Without a loop device only the decision is tested
+/// (`mount::fuse::tests`).
+#[test]
+fn a_daemon_of_a_block_device_that_is_the_last_to_go_does_not_keep_the_instance() {
+    sandboxed(|sandbox| {
+        let Some((device, _held)) = block_device(sandbox) else { return };
+        let faulty = sandbox.faulty();
+        let mount = faulty.command("/app", &format!("last block={device}"));
+        sandbox.vassal("a", &format!("exec-as-root = {mount}\n{CHECKED}\ncommand = sleep 1000"));
+        let emperor = sandbox.emperor(&[]);
+        for (round, signal) in [(1, Signal::KILL), (2, Signal::STOP)] {
+            let init = emperor.wait_running(round, "a");
+            let (instance, daemon) = (Handle::of(init), process::only("faulty-fuse").pid);
+            let status = sandbox.program("emperor").args(["status", "--json", "a"]).output().unwrap();
+            let status = String::from_utf8(status.stdout).unwrap();
+            assert!(status.contains("fuseblk") && !status.contains("daemon\":null"), "{status}");
+            match signal {
+                // Not asked first, PID 1 cannot see to it that the daemon ends before.
+                Signal::KILL => process::signal(init, signal),
+                _ => process::signal(daemon, signal),
+            }
+            instance.wait();
+        }
+        emperor.wait_running(3, "a");
+        assert!(!emperor.lines("a: aborted its own FUSE connections: ").is_empty(), "no daemon was the last");
         emperor.stop();
     });
 }

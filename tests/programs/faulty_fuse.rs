@@ -18,8 +18,10 @@
 //!
 //! Options:
 //!   direct        mount(2) it, as root and for everybody; else fusermount3 does it, for this user alone
+//!   block=DEVICE  the same as a filesystem on this block device (fuseblk)
 //!   cache         the kernel may keep attributes for an hour
 //!   held          a second process keeps the connection open
+//!   last          it has so much memory that it ends after all that are killed with it
 //!   pid=PID       it is in user and pid namespaces of its own, where it has that number
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test's tool
@@ -74,9 +76,18 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |option: &str| arguments.iter().any(|argument| argument == option);
     if has("--serve") {
-        return serve(rustix::stdio::stdin(), &arguments[2], if has("cache") { 3600 } else { 0 });
+        // Never read, and so not left out by the compiler only if it may be.
+        let memory = vec![1_u8; if has("last") { 128 << 20 } else { 0 }];
+        serve(rustix::stdio::stdin(), &arguments[2], if has("cache") { 3600 } else { 0 });
+        drop(std::hint::black_box(memory));
+        return;
     }
-    let connection = if has("direct") { mount_directly(&arguments[1]) } else { fusermount(&arguments[1]) };
+    let block = arguments.iter().find_map(|argument| argument.strip_prefix("block="));
+    let connection = match block {
+        Some(device) => mount_directly(device, &arguments[1], "fuseblk", ",blksize=512"),
+        None if has("direct") => mount_directly("faulty", &arguments[1], "fuse.faulty", ""),
+        None => fusermount(&arguments[1]),
+    };
     let input = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
     if has("held") {
         Command::new("sleep").arg("1000").stdin(input(&connection)).spawn().unwrap();
@@ -96,11 +107,12 @@ fn device() -> OwnedFd {
     open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-fn mount_directly(place: &str) -> OwnedFd {
+fn mount_directly(source: &str, place: &str, fs_type: &str, more: &str) -> OwnedFd {
     let connection = device();
-    let data = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other\0", connection.as_raw_fd());
+    let fd = connection.as_raw_fd();
+    let data = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other{more}\0");
     let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).unwrap();
-    mount("faulty", place, "fuse.faulty", MountFlags::NOSUID | MountFlags::NODEV, data).unwrap();
+    mount(source, place, fs_type, MountFlags::NOSUID | MountFlags::NODEV, data).unwrap();
     connection
 }
 

@@ -184,6 +184,7 @@ mod tests {
             owner: Owner { uid: 7, gid: 8 },
             owned: false,
             cgroup: None,
+            noted: Vec::new(),
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Process {
     pub owned: bool,
     /// Its cgroup, if the emperor has made one.
     pub cgroup: Option<Cgroup>,
+    /// The FUSE connections that were [noted](crate::mount::fuse::note) of it.
+    pub noted: Vec<u64>,
 }
 
 /// What is on a link.
@@ -75,6 +77,7 @@ impl Process {
             owner: facts.owner,
             owned: saved.owned,
             cgroup: cgroup.map(|path| Cgroup::new(OsStr::from_bytes(path).into(), removals)),
+            noted: Vec::new(),
         })
     }
 

@@ -184,7 +184,7 @@ impl Spawner {
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
             return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
         };
-        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup })
+        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup, noted: Vec::new() })
     }
 
     /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance

@@ -14,6 +14,7 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
 use crate::error::Result;
 use crate::log_of;
+use crate::mount::fuse::Dying;
 use crate::protocol::ToVassal;
 
 impl Supervisor {
@@ -62,7 +63,7 @@ impl Supervisor {
             Effect::Kill => {
                 if let Some(process) = self.handles.process(file) {
                     process.kill();
-                    self.killed.push(process.pid);
+                    self.killed.push(Dying { init: process.pid, noted: process.noted.clone() });
                 }
             }
             Effect::Remove => self.handles.remove(file),

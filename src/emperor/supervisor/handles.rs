@@ -10,6 +10,8 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::{Packet, Process};
 use crate::error::{Context, Error, Result};
+use crate::mount::fuse;
+use crate::mount::fusectl::Fusectl;
 
 /// Set in the events of on-demand sockets, and not in those of links; the socket's number is in the lower
 /// bits.
@@ -136,6 +138,17 @@ impl Handles {
         self.by_pid.remove(&process.number());
         process.close_link(&self.events);
         Some(process)
+    }
+
+    /// Notes the FUSE connections of a vassal that may hold it in the end. It has told something just now,
+    /// and may have mounted something.
+    pub(super) fn note_fuse(&mut self, file: &VassalFile, fusectl: &Fusectl) {
+        let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
+        if let Some(process) = process
+            && let Some(noted) = fuse::note(fusectl, process.pid)
+        {
+            process.noted = noted;
+        }
     }
 
     /// Takes the next packet off the link of a vassal.

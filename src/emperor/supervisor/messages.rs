@@ -30,8 +30,9 @@ impl Supervisor {
 
     /// Reads the link of a vassal.
     pub(super) fn read_messages(&mut self, file: &Rc<VassalFile>, now: Instant) {
-        for _ in 0..PACKETS_PER_TURN {
+        for count in 0..PACKETS_PER_TURN {
             match self.handles.receive(file) {
+                Packet::Nothing if count > 0 => return self.handles.note_fuse(file, &self.fusectl),
                 Packet::Nothing => return,
                 Packet::Message(FromVassal::Sockets(ids), _) => {
                     self.handles.with_kept(file, |kept| kept.retain(&ids));

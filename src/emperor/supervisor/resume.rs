@@ -37,6 +37,7 @@ impl Supervisor {
                 }
             }
             self.handles.with_kept(&file, |held| *held = kept);
+            self.handles.note_fuse(&file, &self.fusectl);
             self.registry.take_over(&file, vassal);
         }
         self.run_effects(now);

@@ -22,7 +22,8 @@ use crate::emperor::instance::spawner::Spawner;
 use crate::error::Result;
 use crate::log;
 use crate::log_of;
-use crate::mount::fuse;
+use crate::mount::fuse::{self, Dying};
+use crate::mount::fusectl::Fusectl;
 use crate::protocol::{ToVassal, WaitStatus};
 
 /// How long an emperor that ends may take to remove the cgroups of its vassals.
@@ -39,7 +40,8 @@ pub struct Supervisor {
     pub(super) questions: Questions,
     pub(super) checks: Checks,
     /// Instances that were just sent SIGKILL.
-    pub(super) killed: Vec<Pid>,
+    pub(super) killed: Vec<Dying>,
+    pub(super) fusectl: Fusectl,
     /// Children that have ended and are no instance, command or check: the trial of an upgrade is one.
     other_children: Vec<(Pid, WaitStatus)>,
 }
@@ -64,6 +66,7 @@ impl Supervisor {
             questions,
             checks: Checks::default(),
             killed: Vec::new(),
+            fusectl: Fusectl::default(),
             other_children: Vec::new(),
         })
     }
@@ -207,10 +210,10 @@ impl Supervisor {
         }
         match fuse::abort_private(&killed) {
             Ok(aborted) => {
-                for pid in killed {
-                    let own = aborted.iter().filter(|(of, _)| *of == pid);
+                for Dying { init, .. } in killed {
+                    let own = aborted.iter().filter(|(of, _)| *of == init);
                     let numbers: Vec<_> = own.map(|(_, connection)| connection.to_string()).collect();
-                    let file = self.handles.file_of(pid.as_raw_pid());
+                    let file = self.handles.file_of(init.as_raw_pid());
                     if let (false, Some(file)) = (numbers.is_empty(), file) {
                         log_of!(file, "aborted its own FUSE connections: {}", numbers.join(", "));
                     }
