@@ -128,17 +128,28 @@ impl Walk {
         if self.as_user {
             return Ok(path.to_owned());
         }
-        let is_safe = |parent| {
-            let mut walk = self.by_hand(parent, DIRECTORY, Mode::empty(), false)?;
-            let Some((_, directory)) = walk.directories.pop() else { return Ok(true) };
-            Ok::<_, Cause>(walk.stranger(is_ours(fstat(directory)?.st_uid)?)?.is_none())
-        };
-        if path.parent().is_some_and(|parent| is_safe(parent).unwrap_or(false)) {
+        if path.parent().is_some_and(|parent| self.is_steady(parent)) {
             return Ok(path.to_owned());
         }
         let (directory, name) = self.entry(path)?;
         fchdir(directory)?;
         Ok(Path::new(".").join(OsStr::from_bytes(name.to_bytes())))
+    }
+
+    /// Whether the kernel walks to the same place when it is given the path, since nobody else can change the
+    /// way.
+    pub fn is_steady(&self, path: &Path) -> bool {
+        let below = self.below_new_root(path);
+        let look = || {
+            let mut walk = self.by_hand(path, OFlags::PATH, Mode::empty(), true)?;
+            // Below a coming root the kernel does not know where links are to begin.
+            if below.is_some() && walk.links > 0 {
+                return Ok(false);
+            }
+            let Some((_, file)) = walk.directories.pop() else { return Ok(true) };
+            Ok::<_, Cause>(walk.stranger(is_ours(fstat(file)?.st_uid)?)?.is_none())
+        };
+        below.as_ref().is_none_or(|(root, _)| Self::default().is_steady(root)) && look().unwrap_or(false)
     }
 
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {

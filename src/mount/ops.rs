@@ -3,7 +3,9 @@
 //! Sources, targets and roots are opened first, by the [walk](crate::path) that nobody leads astray, and then
 //! used by descriptor. So the kernel mounts on the directory that was checked.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +54,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
             return unless_busy(|| set_attributes(&target, recursive, attributes(mount.flags)))
                 .context("remount", object);
         }
-        return legacy(&target, mount).context("remount", object);
+        return within(&target, || call(mount, &mount.source, ".", &mount.data)).context("remount", object);
     }
     if mount.flags & libc::MS_BIND != 0 {
         return bind(mount, &target, walk, recursive);
@@ -67,10 +69,59 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
         return set_attributes(&target, recursive, change).context("change the propagation of", object);
     }
     let operation = format!("mount {} on", mount.fs_type.display());
-    legacy(&target, mount).map_err(|errno| match errno {
+    let mut paths = Paths { walk, held: Vec::new() };
+    let (source, data) = (paths.steady(&mount.source)?, paths.layers(mount)?);
+    let mounted = match paths.held.is_empty() {
+        true => within(&target, || call(mount, &source, ".", &data)),
+        false => by_name(&target, |target| call(mount, &source, target, &data)),
+    };
+    mounted.map_err(|errno| match errno {
         Errno::NODEV => Error::new(&operation, object, "this kernel has no such filesystem (ENODEV)"),
         errno => Error::os(&operation, object, errno),
     })
+}
+
+/// The paths that the kernel itself walks for a mount.
+struct Paths<'a> {
+    walk: &'a Walk,
+    /// What was opened, because others can change the way to it.
+    held: Vec<OwnedFd>,
+}
+
+impl Paths<'_> {
+    /// The path, or the name of what it leads to in procfs.
+    fn steady(&mut self, path: &OsStr) -> Result<OsString> {
+        let file = Path::new(path);
+        if !file.is_absolute() || self.walk.is_steady(file) {
+            return Ok(path.to_owned());
+        }
+        let opened = walked(self.walk.open_mount(file), "mount", file)?;
+        let name = descriptor_name(&opened);
+        self.held.push(opened);
+        Ok(name.into())
+    }
+
+    /// The options of a mount, with such paths for the layers of an overlay.
+    fn layers(&mut self, mount: &Mount) -> Result<OsString> {
+        if mount.fs_type != "overlay" {
+            return Ok(mount.data.clone());
+        }
+        let mut options = Vec::new();
+        for option in mount.data.as_bytes().split(|&byte| byte == b',') {
+            let mut layers = Vec::new();
+            let at = option.iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1);
+            let (key, value) = option.split_at(at);
+            for layer in value.split(|&byte| byte == b':') {
+                let is_layer =
+                    matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
+                let layer = OsStr::from_bytes(layer);
+                let layer = if is_layer { self.steady(layer)? } else { layer.to_owned() };
+                layers.push(layer.into_vec());
+            }
+            options.push([key, &layers.join(&b':')].concat());
+        }
+        Ok(OsString::from_vec(options.join(&b',')))
+    }
 }
 
 /// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never
@@ -96,13 +147,12 @@ pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()>
     move_mount(tree, c"", target, c"", flags)
 }
 
-/// mount(2) on a directory held by descriptor: from inside it, as `.`.
-fn legacy(target: &OwnedFd, mount: &Mount) -> rustix::io::Result<()> {
+/// mount(2).
+fn call(mount: &Mount, source: &OsStr, target: &str, data: &OsStr) -> rustix::io::Result<()> {
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
-    let (source, fs_type, data) = (c_string(&mount.source), c_string(&mount.fs_type), c_string(&mount.data));
-    let data = if mount.data.is_empty() { None } else { Some(data.as_c_str()) };
-    let (source, fs_type) = (source.as_c_str(), fs_type.as_c_str());
-    within(target, || unless_busy(|| rustix::mount::mount(source, c".", fs_type, flags, data)))
+    let (source, fs_type, data) = (c_string(source), c_string(&mount.fs_type), c_string(data));
+    let data = Some(data.as_c_str()).filter(|data| !data.is_empty());
+    unless_busy(|| rustix::mount::mount(&*source, target, &*fs_type, flags, data))
 }
 
 /// Waits for up to [`BUSY_LIMIT`] while a mount is busy ([`retry`]).
@@ -219,7 +269,12 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
 /// There is no procfs; that of `work`.
 pub fn by_name(fd: &OwnedFd, work: impl FnOnce(&str) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let proc = detached("proc").or_else(|_| files::open_proc())?;
-    within(&proc, || work(&format!("self/fd/{}", fd.as_raw_fd())))
+    within(&proc, || work(&descriptor_name(fd)))
+}
+
+/// The name in a procfs of what a descriptor of ours stands for.
+fn descriptor_name(fd: &OwnedFd) -> String {
+    format!("self/fd/{}", fd.as_raw_fd())
 }
 
 /// Makes `pivot.new_root` the root, and the working directory.

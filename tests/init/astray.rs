@@ -23,7 +23,7 @@ fn home(_: &Sandbox) -> u32 {
         fs::create_dir_all(directory).unwrap();
     }
     for file in ["/run/host/x", "/run/host/dir/x", "/run/home/u/d/x"] {
-        fs::write(file, "as it was").unwrap();
+        fs::write(file, "as it was\n").unwrap();
     }
     for path in ["/run/home/u", "/run/home/u/d", "/run/home/u/d/x"] {
         chown(path, Some(tenant), Some(tenant)).unwrap();
@@ -274,5 +274,50 @@ fn a_socket_in_a_directory_of_roots_keeps_its_path_as_its_name() {
         let lines =
             "uid = user001\nchown-socket = user001\nlisten = /run/var/app/s\ncommand = python3 -c \"@\"";
         assert_eq!(sandbox.said(&lines.replace('@', name)), ["/run/var/app/s"]);
+    });
+}
+
+#[test]
+fn the_layers_of_an_overlay_are_no_directories_that_a_tenant_leads_to() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        for directory in ["up", "work", "place"] {
+            fs::create_dir(format!("/run/home/u/{directory}")).unwrap();
+        }
+        link("/run/host/dir", "/run/home/u/to", tenant);
+        let overlay = |lower: &str, upper: &str| {
+            format!(
+                "mount-asap = overlay o /run/home/u/place defaults \
+                 lowerdir={lower}:/run/host/dir/empty,upperdir={upper},workdir=/run/home/u/work"
+            )
+        };
+        for (lower, upper) in [("/run/home/u/to", "/run/home/u/up"), ("/run/home/u/d", "/run/home/u/to")] {
+            let says = format!("mount /run/home/u/to: /run/home/u/to is a symbolic link of user {tenant}");
+            sandbox.fails(&overlay(lower, upper), &[&says]);
+        }
+        let lines = overlay("/run/home/u/d", "/run/home/u/up");
+        let said = sandbox
+            .said(&format!("{lines}\ncommand = sh -c 'cat /run/home/u/place/x; > /run/home/u/place/new'"));
+        assert_eq!(said, ["as it was"]);
+        assert!(fs::exists("/run/home/u/up/new").unwrap());
+    });
+}
+
+#[test]
+fn a_fuse_filesystem_that_calls_everything_roots_leads_nowhere() {
+    sandboxed(|sandbox| {
+        home(sandbox);
+        symlink("/run/host", "/run/home/u/d/to").unwrap();
+        fs::create_dir("/run/fuse").unwrap();
+        let options = "allow_other,force-user=root,force-group=root,perms=0755";
+        run("bindfs", &["-o", options, "/run/home/u/d", "/run/fuse"]);
+        let owner = |path: &str| fs::symlink_metadata(path).unwrap().uid();
+        assert_eq!((owner("/run/fuse"), owner("/run/fuse/to")), (0, 0));
+        let before = host();
+        let says = "/run/fuse/to is a symbolic link of user 0, where a FUSE daemon can change the way";
+        sandbox.fails("hook-as-root = chown:/run/fuse/to/x user001", &[says]);
+        sandbox.fails("mount-as-root = tmpfs none /run/fuse/to", &[says]);
+        assert_eq!(host(), before);
+        run("umount", &["/run/fuse"]);
     });
 }
