@@ -110,7 +110,10 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
 
 /// Runs a command that needs nothing prepared; returns the exit status.
 pub fn command_alone(mut entry: Entrypoint) -> i32 {
-    let signals = signal::block_all();
+    let mut signals = signal::block_all();
+    if entry.clears_signals {
+        signals = signal::Inherited::cleared();
+    }
     crate::log::init(entry.name, "");
     notices::follow_parent(&entry);
     keep_ready_fd(&mut entry);

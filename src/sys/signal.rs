@@ -108,6 +108,14 @@ impl Inherited {
     }
 
     /// The mask, for the program that an upgrade executes.
+    /// As if nothing had been blocked or ignored, but for real-time signals. All signals are blocked already.
+    pub fn cleared() -> Self {
+        // What this program has set for itself stays.
+        (1..32).filter(|number| *number != libc::SIGPIPE).for_each(set_default);
+        SIGPIPE_WAS_IGNORED.store(false, Ordering::Relaxed);
+        Self { mask: 0, ignores_children: false }
+    }
+
     pub fn mask(&self) -> u64 {
         self.mask
     }
@@ -144,7 +152,7 @@ pub fn set_defaults() {
     set_mask(0);
 }
 
-/// In a child about to exec: a signal gets its default disposition.
+/// A signal gets its default disposition.
 pub fn set_default(number: i32) {
     // SAFETY: SIG_DFL is no handler.
     unsafe { libc::signal(number, libc::SIG_DFL) };

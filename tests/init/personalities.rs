@@ -270,6 +270,28 @@ fn as_catatonit_it_does_what_catatonit_does() {
     });
 }
 
+#[test]
+fn dumb_init_starts_its_command_with_no_signal_blocked_or_ignored() {
+    sandboxed(|sandbox| {
+        // SIGCHLD, too; of the real-time signals they leave the dispositions.
+        let prepare = "import os, signal, sys\n\
+             for number in (1, 2, 13, 15, 17, 20, 41): signal.signal(number, signal.SIG_IGN)\n\
+             signal.pthread_sigmask(signal.SIG_BLOCK, [10, 42])\n\
+             os.execvp(sys.argv[1], sys.argv[1:])";
+        let signals = |program: &Command, options: &[&str]| {
+            let mut command = Command::new("python3");
+            command.args(["-c", prepare]).arg(program.get_program()).args(options);
+            let output = command.args(["grep", "Sig[BI]", "/proc/self/status"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        for options in [&[][..], &["-c"]] {
+            let theirs = signals(&Command::new("/usr/bin/dumb-init"), options);
+            assert_eq!(signals(&sandbox.personality("dumb-init"), options), theirs);
+            assert!(theirs.contains("SigIgn:\t000001"), "{theirs}");
+        }
+    });
+}
+
 /// A shell that tells which of these signals it gets, in a process group with another one that does.
 const LISTENERS: &str = r#"
     listen() {

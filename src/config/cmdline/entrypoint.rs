@@ -50,6 +50,10 @@ pub struct Entrypoint {
     pub warns_of_orphans: bool,
     /// A descriptor that gets a line break when the command has been started.
     pub ready_fd: Option<i32>,
+    /// Whether the command starts with no signal blocked or ignored, whatever the starter has set.
+    pub clears_signals: bool,
+    /// Whether the init ends by the signal of the terminal (Ctrl-C) that has ended the command.
+    pub ends_by_signal: bool,
 }
 
 /// The process group or session of the command.
@@ -159,6 +163,8 @@ const PLAIN: Entrypoint = Entrypoint {
     chats_on_stdout: false,
     warns_of_orphans: false,
     ready_fd: None,
+    clears_signals: false,
+    ends_by_signal: false,
 };
 
 /// How long processes that the command leaves running may take to end, under the name `vassal-init`. Docker
@@ -327,6 +333,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
         unexecutable: Unexecutable::always(2),
         verbosity: 0,
         ..PLAIN
+        clears_signals: true,
     };
     let (steps, command) = getopt::parse(&options, words);
     for step in steps {
