@@ -44,10 +44,15 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
 fn wait(child: Pid) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     let inner = child.as_raw_pid();
+    let mut interrupt = None;
     loop {
         while let Some(signal) = signals.next() {
             // The kernel may tell the sender's pid as the sender sees it: 1.
-            if signal::STOPS.contains(&signal.number) && [1, inner as u32].contains(&signal.sender) {
+            let is_from_inside = [1, inner as u32].contains(&signal.sender);
+            if is_from_inside && signal::asks_to_stop(signal.number) {
+                // The terminal has ended the job, and with it the PID 1 inside, which cannot end by a signal.
+                interrupt = Some(signal.number);
+            } else if is_from_inside && signal::STOPS.contains(&signal.number) {
                 // The PID 1 inside cannot be stopped with its job. The shell sees us in its place, so we
                 // stop.
                 let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);
@@ -61,6 +66,9 @@ fn wait(child: Pid) -> Result<i32> {
         let ended = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
         if let Some((_, status)) = ended.context("wait for", child)? {
             let status = WaitStatus::of(status).map(WaitStatus::code);
+            if let Some(number) = interrupt.filter(|number| status == Some(128 + number)) {
+                signal::end_by(number);
+            }
             return status.ok_or_else(|| Error::new("wait for", child, "it ended in an unknown way"));
         }
         // SIGCHLD tells of the child's end. ENOMEM is a wake-up without news.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::process::DumpableBehavior;
 
 use super::clone::last_errno;
 use super::trap;
@@ -242,6 +243,14 @@ pub fn let_through(number: i32) {
 
 impl SignalFd {
     /// Takes over all signals that [`block_all`] blocked.
+/// Ends this process by a signal, without a core dump; returns if it is ignored.
+pub fn end_by(number: i32) {
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // SAFETY: a system call on plain integers.
+    unsafe { libc::kill(libc::getpid(), number) };
+    let_through(number);
+}
+
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (signalfd(2)).

@@ -71,6 +71,72 @@ fn ctrl_c_ends_the_command() {
 }
 
 #[test]
+fn ctrl_c_and_ctrl_backslash_end_the_script_around_it() {
+    sandboxed(|sandbox| {
+        for options in ["", "--chdir /", "--unshare fs,pid", "--unshare fs"] {
+            // A bash ignores the other signal, and goes on without us, too.
+            for (keys, status, shells) in [(CTRL_C, 130, &["bash", "dash"][..]), (r"\x1c", 131, &["dash"])] {
+                for shell in shells {
+                    let line = format!(
+                        concat!(
+                            "{} -c 'for i in 1 2 3; do INIT {} -- python3 /run/scratch/job; done; ",
+                            r"touch /run/scratch/on'\r"
+                        ),
+                        shell, options
+                    );
+                    let ended = format!(r"?status {status}\r");
+                    let steps = [
+                        &line,
+                        RUNS,
+                        keys,
+                        PROMPT,
+                        STATUS,
+                        &ended,
+                        r"[ -e /run/scratch/on ] || echo not $((40 + 2))\r",
+                        "?not 42\r",
+                    ];
+                    in_shell(sandbox, &["vassal-init"], &steps);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_starter_sees_by_which_signal_of_the_terminal_the_command_has_ended() {
+    sandboxed(|sandbox| {
+        sandbox.file("job", JOB);
+        let starter = "import signal, subprocess, sys\n\
+             signal.signal(2, lambda *_: 0)\n\
+             sys.exit(40 - subprocess.Popen(sys.argv[1:]).wait())";
+        let job = ["--", "python3", "/run/scratch/job"];
+        let init = &names(sandbox, &["vassal-init"])[0];
+        for (options, handler, status) in [
+            (&[][..], &[][..], 42),
+            (&["--chdir", "/"], &[], 42),
+            (&["--unshare", "pid"], &[], 42),
+            // It has ended by itself, or such an end is forgiven.
+            (&[], &["3"], 37),
+            (&["-e", "130"], &[], 40),
+        ] {
+            let command = [&["python3", "-c", starter, init], options, &job, handler].concat();
+            assert_eq!(on_terminal(&command, &["?it runs\r", CTRL_C]), status, "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn a_script_goes_on_when_only_its_command_got_the_signal() {
+    sandboxed(|sandbox| {
+        let line = concat!(
+            r#"bash -c 'INIT -- sh -c "echo it runs; kill -INT \\$PPID; exec sleep 1000"; "#,
+            r"echo goes on $((40 + 2))'\r"
+        );
+        in_shell(sandbox, &["vassal-init"], &[line, "?goes on 42\r"]);
+    });
+}
+
+#[test]
 fn ctrl_z_suspends_and_fg_resumes() {
     sandboxed(|sandbox| {
         let steps = [

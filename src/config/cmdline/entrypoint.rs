@@ -178,7 +178,8 @@ impl Entrypoint {
     /// # Errors
     /// What is wrong with a flag.
     pub fn own(command: Command, inputs: &mut Vec<Input>, env: Env<'_>) -> Result<Self, Report> {
-        let mut entry = Self { command: command.words, rest: Rest::Sweep(GRACE), ..PLAIN };
+        let mut entry =
+            Self { command: command.words, rest: Rest::Sweep(GRACE), ends_by_signal: true, ..PLAIN };
         entry.tini_environment(env);
         for (name, value) in &command.flags {
             entry.own_flag(name, value, inputs).map_err(|message| {
@@ -332,8 +333,8 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
         rest: Rest::Terminate,
         unexecutable: Unexecutable::always(2),
         verbosity: 0,
-        ..PLAIN
         clears_signals: true,
+        ..PLAIN
     };
     let (steps, command) = getopt::parse(&options, words);
     for step in steps {

@@ -12,7 +12,11 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::init::child::foreground::{Stand, Terminal};
+use crate::protocol::WaitStatus;
 use crate::sys::{signal, terminal};
+
+/// The signals by which a terminal ends a job (Ctrl-C, Ctrl-\\).
+const INTERRUPTS: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
 
 /// A command that was started.
 pub struct Job {
@@ -23,6 +27,8 @@ pub struct Job {
     /// Whether a stop signal was handed on. Then we do not continue the command: the sender of the signal
     /// does.
     stop_was_sent: bool,
+    /// Whether a signal of [`INTERRUPTS`] was handed on.
+    interrupt_was_sent: bool,
     /// Signals that the kernel sends us for letting go of the terminal. They are not for the command.
     unwanted: Vec<i32>,
 }
@@ -31,7 +37,14 @@ impl Job {
     /// The command, once its process exists.
     pub fn of(entry: Rc<Entrypoint>, pid: Pid, stand: Stand) -> Self {
         let has_terminal = stand.terminal.is_some();
-        Self { entry, pid, has_terminal, stop_was_sent: false, unwanted: stand.unwanted }
+        Self {
+            entry,
+            pid,
+            has_terminal,
+            stop_was_sent: false,
+            interrupt_was_sent: false,
+            unwanted: stand.unwanted,
+        }
     }
 
     fn raw_pid(&self) -> i32 {
@@ -50,6 +63,7 @@ impl Job {
         }
         let rewritten = self.entry.rewritten(number);
         self.stop_was_sent |= signal::STOPS.contains(&rewritten);
+        self.interrupt_was_sent |= INTERRUPTS.contains(&rewritten);
         let mut whole_group = self.entry.to_group;
         if rewritten == libc::SIGCONT {
             self.stop_was_sent = false;
@@ -103,6 +117,34 @@ impl Job {
         if is_alone && number == libc::SIGTSTP && !self.stop_was_sent {
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
         }
+    }
+
+    /// The signal by which the init is to end as well: the one of the terminal that has ended the command. Asked
+    /// before [`Job::give_terminal_back`].
+    pub fn interrupt(&self, status: Option<WaitStatus>) -> Option<i32> {
+        match status {
+            Some(WaitStatus::Signaled(number)) if INTERRUPTS.contains(&number) => {
+                let is_ours = self.entry.ends_by_signal && self.entry.status_for(128 + number) != 0;
+                let is_there = || Terminal::open().has_in_foreground(self.raw_pid());
+                (is_ours && self.has_terminal && is_there()).then_some(number)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends this process by a signal of the terminal, as it would have ended without a group for the command:
+    /// with our own group, such as the script that we are in. Returns where the kernel does not end us, as it
+    /// is for a PID 1.
+    pub fn end_by(&self, number: i32) {
+        let group = terminal::own_group();
+        if rustix::process::getpid().is_init() && group != 0 {
+            return;
+        }
+        // The process that waits outside a pid namespace is in the group.
+        if !self.interrupt_was_sent {
+            let _ = signal::kill(0, number);
+        }
+        signal::end_by(number);
     }
 
     /// Takes the terminal back when the command has ended, for the commands that follow in a script.

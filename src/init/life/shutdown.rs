@@ -55,6 +55,8 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let plan = &source.plan;
     let watched = events.mountpoints.stop();
     let code = exit_status(events, &end);
+    let status = events.app.as_ref().and_then(|app| app.status);
+    let interrupt = events.job.as_ref().and_then(|job| job.interrupt(status));
     if let Some(job) = &events.job {
         job.give_terminal_back();
     }
@@ -85,6 +87,9 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
         crate::log!("stopped, {} after the request", Elapsed(running_time::since(request.since)));
     }
     events.send(&FromVassal::Exiting(reason));
+    if let Some((job, number)) = events.job.as_ref().zip(interrupt) {
+        job.end_by(number);
+    }
     code
 }
 
