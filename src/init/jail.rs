@@ -287,6 +287,7 @@ impl Jail {
             umask: self.umask,
             own_session: true,
             dies_with_us: false,
+            may_be_waited_for: false,
             stand: None,
             unexecutable: None,
             passed: &[],

@@ -108,7 +108,6 @@ impl Inherited {
         self.restore();
     }
 
-    /// The mask, for the program that an upgrade executes.
     /// As if nothing had been blocked or ignored, but for real-time signals. All signals are blocked already.
     pub fn cleared() -> Self {
         // What this program has set for itself stays.
@@ -117,6 +116,7 @@ impl Inherited {
         Self { mask: 0, ignores_children: false }
     }
 
+    /// The mask, for the program that an upgrade executes.
     pub fn mask(&self) -> u64 {
         self.mask
     }
@@ -171,9 +171,11 @@ pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// The signals by which a terminal stops a job.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
+const REQUESTS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
+
 /// Whether a signal asks a process to stop.
 pub fn asks_to_stop(number: i32) -> bool {
-    [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT].contains(&number)
+    REQUESTS.contains(&number)
 }
 
 /// One signal as it was taken from the queue.
@@ -241,8 +243,6 @@ pub fn let_through(number: i32) {
     set_mask(BLOCKED);
 }
 
-impl SignalFd {
-    /// Takes over all signals that [`block_all`] blocked.
 /// Ends this process by a signal, without a core dump; returns if it is ignored.
 pub fn end_by(number: i32) {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -251,12 +251,25 @@ pub fn end_by(number: i32) {
     let_through(number);
 }
 
+impl SignalFd {
+    /// Takes over all signals that [`block_all`] blocked.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (signalfd(2)).
     pub fn new() -> Result<Self, Errno> {
+        Self::of(EVERY_SIGNAL)
+    }
+
+    /// Takes only the requests to stop ([`asks_to_stop`]).
+    ///
+    /// # Errors
+    /// As [`SignalFd::new`].
+    pub fn of_requests() -> Result<Self, Errno> {
+        Self::of(REQUESTS.iter().fold(0, |mask, number| mask | 1 << (number - 1)))
+    }
+
+    fn of(all: Mask) -> Result<Self, Errno> {
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        let all = EVERY_SIGNAL;
         // SAFETY: a live set of the size passed; signalfd4 returns a new descriptor or -1.
         unsafe {
             let all = &raw const all;

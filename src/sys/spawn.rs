@@ -1,17 +1,24 @@
-//! A child that shares the parent's memory until it executes a program (vfork(2)): no memory is copied for
-//! the child, and it can store there why it could not execute.
+//! A child that shares the parent's memory until it executes a program, as with vfork(2): no memory is
+//! copied for the child, and it can store there why it could not execute.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::os::fd::OwnedFd;
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::clone::{exit, last_errno};
+use super::signal::SignalFd;
 
 /// Enough for a child that looks a program up and executes it.
 const STACK_SIZE: usize = 128 * 1024;
+
+/// How long the child's exec usually takes at most. After that the parent looks for signals, too.
+const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Runs `life` in a new process and returns when it has executed a program, or ended; what `life` returns is
 /// its exit status then.
@@ -20,27 +27,61 @@ const STACK_SIZE: usize = 128 * 1024;
 /// meanwhile. Where `life` unblocks them, the child must not stop before the exec
 /// ([`super::signal::Inherited::restore_beside_parent`]).
 ///
+/// The kernel could let us sleep until then (CLONE_VFORK), but nothing would wake us from that if the program
+/// is on a filesystem that hangs. A pipe that exec closes tells it as well: a request to stop that comes in
+/// between is handed on to the child, whose end ends the wait.
+///
 /// # Errors
-/// EAGAIN at the process limit, ENOMEM.
+/// EAGAIN at the process limit, ENOMEM, EMFILE.
 pub fn spawn<F: FnMut() -> i32>(mut life: F) -> Result<Pid, Errno> {
     extern "C" fn child<F: FnMut() -> i32>(life: *mut c_void) -> i32 {
-        // SAFETY: it is the `life` below, whose owner sleeps for as long as we use it.
+        // SAFETY: it is the `life` below, whose owner waits for as long as we use it.
         exit(unsafe { (*life.cast::<F>())() })
     }
-    // SAFETY: a mapping of our own. The child runs on it, so that it leaves our stack alone, and with
-    // CLONE_VFORK we sleep until it has ended or has a memory of its own: then nobody uses the mapping any
-    // more. In between it is the only user of our memory: to us, it is as if we had called `life` ourselves.
-    // Descriptors, signal dispositions and the working directory are its own.
+    let (alive, held) = pipe_with(PipeFlags::CLOEXEC)?;
+    // SAFETY: a mapping of our own. The child runs on it, so that it leaves our stack alone, and we wait
+    // until it has ended or has a memory of its own: then nobody uses the mapping any more. In between `wait`
+    // leaves our memory to it: to us, it is as if we had called `life` ourselves. Descriptors, signal
+    // dispositions and the working directory are its own.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let stack = libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if stack == libc::MAP_FAILED {
             return Err(last_errno());
         }
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let flags = libc::CLONE_VM | libc::SIGCHLD;
         let pid = libc::clone(child::<F>, stack.add(STACK_SIZE), flags, (&raw mut life).cast());
-        let result = if pid > 0 { Ok(pid) } else { Err(last_errno()) };
+        let result = if pid > 0 { Pid::from_raw(pid).ok_or(Errno::INVAL) } else { Err(last_errno()) };
+        drop(held);
+        if let Ok(pid) = result {
+            wait(pid, &alive);
+        }
         libc::munmap(stack, STACK_SIZE);
-        result.and_then(|pid| Pid::from_raw(pid).ok_or(Errno::INVAL))
+        result
+    }
+}
+
+/// Waits until nobody has the other end of the pipe any more. The memory is the child's meanwhile: nothing is
+/// allocated here.
+fn wait(child: Pid, alive: &OwnedFd) {
+    let mut fds = [PollFd::new(alive, PollFlags::IN)];
+    if poll(&mut fds, Some(&SOON)) != Ok(0) {
+        return;
+    }
+    let Ok(requests) = SignalFd::of_requests() else {
+        let _ = poll(&mut fds, None);
+        return;
+    };
+    loop {
+        let mut fds = [PollFd::new(alive, PollFlags::IN), PollFd::new(&requests, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        match fds.each_ref().map(|fd| !fd.revents().is_empty()) {
+            [true, _] => return,
+            [false, true] => {
+                let number = requests.next().and_then(|signal| Signal::from_named_raw(signal.number));
+                number.map(|number| kill_process(child, number));
+            }
+            [false, false] => {}
+        }
     }
 }

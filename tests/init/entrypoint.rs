@@ -267,6 +267,45 @@ fn an_engine_that_stops_it_gets_the_commands_status() {
 }
 
 #[test]
+fn a_program_on_a_filesystem_that_hangs_makes_no_init_deaf() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let place = sandbox.path("mount");
+        fs::create_dir(&place).unwrap();
+        let program = place.join("file").display().to_string();
+        for name in ["", "tini", "dumb-init", "catatonit"] {
+            // SIGQUIT, which would dump core, does not end such a wait in the kernel.
+            for signal in [Signal::TERM, Signal::INT] {
+                for options in LIVES {
+                    run("sh", &["-c", &faulty.command(place.to_str().unwrap(), "direct")]);
+                    let server = process::only("faulty-fuse").pid;
+                    process::signal(server, Signal::STOP);
+                    let mut command = init(sandbox, options);
+                    if !name.is_empty() {
+                        command = sandbox.personality(name);
+                    }
+                    let mut running = Running::start(command.args(["--", &program]).stdin(Stdio::null()));
+                    // It hangs in execve(2).
+                    let call = format!("{} ", libc::SYS_execve);
+                    let hangs = |process: &process::Process| {
+                        let now = fs::read_to_string(format!("/proc/{}/syscall", process.pid));
+                        process.parent == running.pid() && now.is_ok_and(|now| now.starts_with(&call))
+                    };
+                    until("it hangs", || process::all().iter().any(hangs));
+                    process::signal(running.pid(), signal);
+                    assert_eq!(running.wait(), 128 + signal.as_raw(), "{name} {options:?}");
+                    process::signal(server, Signal::KILL);
+                    run("umount", &[place.to_str().unwrap()]);
+                    if !name.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn nothing_of_the_starter_is_held() {
     sandboxed(|sandbox| {
         let cwd = sandbox.path("cwd");

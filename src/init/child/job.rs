@@ -119,8 +119,8 @@ impl Job {
         }
     }
 
-    /// The signal by which the init is to end as well: the one of the terminal that has ended the command. Asked
-    /// before [`Job::give_terminal_back`].
+    /// The signal by which the init is to end as well: the one of the terminal that has ended the command.
+    /// Asked before [`Job::give_terminal_back`].
     pub fn interrupt(&self, status: Option<WaitStatus>) -> Option<i32> {
         match status {
             Some(WaitStatus::Signaled(number)) if INTERRUPTS.contains(&number) => {

@@ -76,6 +76,8 @@ pub struct Launch<'a> {
     /// Whether the kernel kills it when PID 1 dies. In a pid namespace of its own PID 1 takes everything
     /// along anyway.
     pub dies_with_us: bool,
+    /// Whether nothing but a request to stop needs attention before it has executed its program.
+    pub may_be_waited_for: bool,
     /// For the command of an entrypoint: its process group or session. Such a child inherits all descriptors
     /// that this process was started with.
     pub stand: Option<&'a Stand>,
@@ -140,7 +142,8 @@ impl Launch<'_> {
 
     /// Whether the child does nothing before the exec that may fail or wait.
     fn needs_nothing(&self) -> bool {
-        self.identity.is_none_or(Identity::is_unchanged)
+        self.may_be_waited_for
+            && self.identity.is_none_or(Identity::is_unchanged)
             && self.confinement.is_none_or(|confinement| confinement.is_none())
             && self.workdir.is_none()
             && self.passed.is_empty()

@@ -165,6 +165,7 @@ fn launch(
         own_session: false,
         // A command outlives an init that is killed, as with any other init.
         dies_with_us: !jail.is_command && !rustix::process::getpid().is_init(),
+        may_be_waited_for: jail.is_command && plan.mountpoints.checks.is_empty(),
         workdir: jail.workdir_of_app(),
         stand,
         unexecutable: events.entry.as_ref().map(|entry| entry.unexecutable),
