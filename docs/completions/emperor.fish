@@ -28,6 +28,7 @@ complete -c emperor -l emperor-stop-timeout -x -d 'longest time a vassal may tak
 complete -c emperor -l emperor-throttle -x -d 'first delay; doubles each time (default: 1000)'
 complete -c emperor -l emperor-tyrant -d 'run each vassal as the owner of its file'
 complete -c emperor -l emperor-tyrant-initgroups -d 'with that user\'s supplementary groups'
+complete -c emperor -l emperor-tyrant-max -x -d 'how many vassals each owner may have'
 complete -c emperor -l emperor-tyrant-nofollow -d 'as the owner of a link, also if that is root'
 complete -c emperor -l emperor-use-clone -x -d 'the namespaces that each vassal gets'
 complete -c emperor -l exec-as-emperor -x -d 'run a command when a vassal started; may be repeated'

@@ -110,6 +110,7 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("emperor-throttle", "7"),
     ("emperor-tyrant", "true"),
     ("emperor-tyrant-initgroups", "true"),
+    ("emperor-tyrant-max", "7"),
     ("emperor-tyrant-nofollow", "true"),
     ("emperor-use-clone", "fs"),
     ("exec-as-emperor", "x"),

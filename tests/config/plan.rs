@@ -610,7 +610,7 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     assert!(first.ends_with(":3:1: 'emperor-tyrant-initgroups' without 'emperor-tyrant'"), "{first}");
     assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
     let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
-    assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false }));
+    assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false, max: None }));
     let user = load("emperor-tyrant\nemperor-use-clone = user,pid").unwrap_err().first();
     assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
     let slip = load("emperor-use-clon = fs").unwrap_err().first();

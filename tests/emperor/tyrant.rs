@@ -1,8 +1,11 @@
 //! Tyrant mode: a vassal is its file's owner, and whoever may write files gets nothing else by it.
 
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Daemon, Sandbox, process, run, sandboxed};
@@ -295,6 +298,69 @@ fn a_policy_is_never_read_from_a_users_directory() {
             }
         }
     });
+}
+
+#[test]
+fn nobody_gets_the_socket_of_a_vassal_of_the_same_name() {
+    sandboxed(|sandbox| {
+        let sockets = sandbox.path("od");
+        fs::create_dir(&sockets).unwrap();
+        for (user, uid) in [("eve", 5000), ("alice", OWNER)] {
+            let directory = sandbox.path("home").join(user).join("v");
+            fs::create_dir_all(&directory).unwrap();
+            let serve =
+                "import socket, os; socket.socket(fileno=3).accept()[0].send(str(os.getuid()).encode())";
+            fs::write(directory.join("shop.ini"), format!("[uwsgi]\ncommand = python3 -c \"{serve}\"\n"))
+                .unwrap();
+            lchown(directory.join("shop.ini"), Some(uid), Some(uid)).unwrap();
+        }
+        let pattern = format!("glob://{}/*/v/*.ini", sandbox.path("home").display());
+        let options = ["--emperor", &pattern, "--emperor-on-demand-directory", sockets.to_str().unwrap()];
+        let emperor = tyrant(sandbox, &options);
+        for (user, uid) in [("eve", "5000"), ("alice", "4242")] {
+            emperor.wait_for(&format!("{user}/v/shop: waiting for a connection to "));
+            let socket = sockets.join(format!("{user}%2fv%2fshop.socket"));
+            let mut answer = String::new();
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            stream.read_to_string(&mut answer).unwrap();
+            assert_eq!(answer, uid);
+        }
+        emperor.stop();
+        assert_eq!(fs::read_dir(&sockets).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn one_user_takes_no_more_vassals_than_there_are_for_each() {
+    sandboxed(|sandbox| {
+        for name in ["a", "b", "c", "d"] {
+            vassal(sandbox, name, (5000, 5000), "command = sleep 1000");
+        }
+        let emperor = tyrant(sandbox, &["--emperor-tyrant-max", "2", "--control", "/run/scratch/control"]);
+        emperor.wait_for("has to wait: user 5000 has 2 vassals (emperor-tyrant-max)");
+        vassal(sandbox, "e", (OWNER, OWNER), "command = sleep 1000");
+        emperor.wait_running(1, "e");
+        let status = || run_program(sandbox, &["status"]);
+        assert!(
+            status().contains("User 5000 has as many vassals as emperor-tyrant-max allows: 2 files more")
+        );
+        assert_eq!(emperor.lines(": started (pid").len(), 3);
+        // Also behind an upgrade; then the end of one makes room.
+        process::signal(emperor.pid(), Signal::USR2);
+        emperor.wait_for_nth(2, "has to wait: user 5000 has 2 vassals");
+        fs::remove_file(vassal_path("a")).unwrap();
+        emperor.wait_running(1, "c");
+        assert!(status().contains("allows: 1 file more"));
+        assert_eq!(emperor.lines("emperor: d: started").len(), 0);
+        emperor.stop();
+    });
+}
+
+/// What a command of the emperor prints.
+fn run_program(sandbox: &Sandbox, words: &[&str]) -> String {
+    let output = sandbox.program("emperor").args(words).args(["--control", "/run/scratch/control"]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
 }
 
 #[test]

@@ -83,6 +83,12 @@ static OF_EMPERORS: Table = table![
         |to, it| it.set(&mut to.is_tyrant, values::boolean)),
     key(Vassals, "emperor-tyrant-initgroups", Flag, "with that user's supplementary groups",
         |to, it| tyrant(to, it, |tyrant| &mut tyrant.initgroups)),
+    key(Vassals, "emperor-tyrant-max", Value("COUNT"), "how many vassals each owner may have\n\
+        Further files of the owner wait for the end of one.",
+        |to, it| {
+            it.set_some(&mut to.tyrant.max, values::count);
+            to.tyrant_kind = Some(Located { at: it.setting.at.clone(), ..it.setting.locate(()) });
+        }),
     key(Vassals, "emperor-tyrant-nofollow", Flag, "as the owner of a link, also if that is root",
         |to, it| tyrant(to, it, |tyrant| &mut tyrant.nofollow)),
     key(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\

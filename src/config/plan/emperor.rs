@@ -132,6 +132,8 @@ pub struct Tyrant {
     pub nofollow: bool,
     /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
     pub initgroups: bool,
+    /// How many vassals an owner may have (`emperor-tyrant-max`).
+    pub max: Option<u32>,
 }
 
 /// How the address of a vassal on demand is found.

@@ -18,6 +18,8 @@ pub enum Event {
         version: Option<FileVersion>,
         /// Whether the vassal waits for a connection to an address that may not be the right one any more.
         has_old_address: bool,
+        /// The user whose file it is, in tyrant mode, if that is known.
+        owner: Option<u32>,
     },
     /// The file has changed, or a reload is asked for; why, for the log.
     Changed(&'static str),

@@ -44,6 +44,8 @@ pub struct Rules {
     pub heartbeat: Duration,
     /// The longest time to stop that is granted to an instance.
     pub stop_timeout: Duration,
+    /// How many vassals an owner may have.
+    pub max_per_owner: usize,
     /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In
     /// tyrant mode a file is only read with the rights of its owner.
     pub checks_config: bool,
@@ -55,6 +57,9 @@ pub struct Registry {
     rules: Rules,
     vassals: SortedMap<Rc<VassalFile>, Box<Vassal>>,
     names: Names,
+    /// The files of owners who have as many vassals as they may, with the owners, in the order in which they
+    /// came.
+    held_back: Vec<(Rc<VassalFile>, u32)>,
     timers: Timers<Rc<VassalFile>>,
     /// The effects that are to be carried out, the next first.
     effects: VecDeque<(Rc<VassalFile>, Effect)>,
@@ -71,6 +76,7 @@ impl Registry {
             rules,
             vassals: SortedMap::default(),
             names: Names::default(),
+            held_back: Vec::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
             is_ending: false,
@@ -132,7 +138,12 @@ impl Registry {
     /// Takes in an event of the vassal of a file.
     pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         match event {
-            Event::Found { version, has_old_address } => self.found(file, version, has_old_address),
+            Event::Found { version, has_old_address, owner } => {
+                if self.admits(file, owner) {
+                    self.found(file, version, has_old_address);
+                    self.note_owner(file, owner);
+                }
+            }
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
@@ -215,9 +226,34 @@ impl Registry {
         }
     }
 
+    /// Whether the owner of a file may have one more vassal. Otherwise the file waits for the end of one.
+    fn admits(&mut self, file: &Rc<VassalFile>, owner: Option<u32>) -> bool {
+        let Some(owner) = owner.filter(|_| self.vassals.get(file).is_none()) else { return true };
+        let count = self.vassals().filter(|(_, vassal)| vassal.is_of(owner)).count();
+        if count < self.rules.max_per_owner {
+            return true;
+        }
+        if !self.held_back.iter().any(|(_, other)| *other == owner) {
+            let shown = file.display();
+            let line = format!("{shown} has to wait: user {owner} has {count} vassals (emperor-tyrant-max)");
+            self.log(file, format!("{line}; further files of the user are not told of"));
+        }
+        self.held_back.push((Rc::clone(file), owner));
+        false
+    }
+
+    fn note_owner(&mut self, file: &VassalFile, owner: Option<u32>) {
+        if let Some(vassal) = self.vassals.get_mut(file) {
+            vassal.owner = owner;
+        }
+    }
+
     /// The vassal is to run as its file says now: start, reload or restart it, once its address is known.
     fn refresh(&mut self, file: &Rc<VassalFile>, why: &str) {
         let file = &self.known(file);
+        if self.held_back.iter().any(|(other, _)| other == file) {
+            return;
+        }
         match self.names.claim(file) {
             Claim::Taken => {}
             Claim::StillWaits => return,
@@ -274,6 +310,7 @@ impl Registry {
     fn removed(&mut self, file: &Rc<VassalFile>, why: &str, now: Instant) {
         let file = &self.known(file);
         self.names.stop_waiting(file);
+        self.held_back.retain(|(other, _)| other != file);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         vassal.is_unclaimed = false;
         let how = if vassal.instance.process.is_some() { "stopping" } else { "forgotten" };
@@ -419,12 +456,20 @@ impl Registry {
             );
         }
         self.timers.set(file, None);
-        self.vassals.remove(file);
+        let owner = self.vassals.remove(file).and_then(|vassal| vassal.owner);
         self.push(file, Effect::Remove);
-        let next = self.names.release(file);
-        if let Some(next) = next.filter(|_| !self.is_ending) {
-            self.log(&next, format!("{}: its turn has come", next.display()));
-            self.refresh(&next, "");
+        let of_owner = self.held_back.iter().position(|(_, other)| Some(*other) == owner);
+        let admitted = of_owner.map(|index| self.held_back.remove(index).0);
+        let named = self.names.release(file);
+        if self.is_ending {
+            return;
+        }
+        for next in named.iter().chain(&admitted) {
+            self.log(next, format!("{}: its turn has come", next.display()));
+            self.refresh(next, "");
+        }
+        if let Some(admitted) = admitted {
+            self.note_owner(&admitted, owner);
         }
     }
 }

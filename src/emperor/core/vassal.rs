@@ -22,6 +22,8 @@ pub struct Vassal {
     pub(super) file_version: FileVersion,
     /// Whether the vassal was taken over from another program, and its file was not found by a scan since.
     pub(super) is_unclaimed: bool,
+    /// The user whose file it is, in tyrant mode.
+    pub(super) owner: Option<u32>,
     /// Where the first connection is waited for; `None` where the vassal is not on demand.
     pub(super) on_demand: Option<Address>,
     /// Whether that address was asked for, and is not known yet.
@@ -40,6 +42,7 @@ impl Vassal {
         Self {
             file_version: FileVersion::default(),
             is_unclaimed: false,
+            owner: None,
             on_demand: None,
             is_asking: false,
             history: History::default(),
@@ -71,6 +74,12 @@ impl Vassal {
     /// Whether its instances have told of checked mountpoints.
     pub fn has_mountpoints(&self) -> bool {
         !self.mountpoints.is_empty()
+    }
+
+    /// Whether it counts as a vassal of this user.
+    pub(super) fn is_of(&self, owner: u32) -> bool {
+        let process = self.instance.process.as_ref();
+        self.owner.or_else(|| process.map(|process| process.owner.uid)) == Some(owner)
     }
 
     /// Whether a refresh is under way.

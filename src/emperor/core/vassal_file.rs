@@ -60,6 +60,21 @@ impl VassalFile {
     }
 }
 
+/// A vassal's name as that of one file, in one directory for all vassals.
+pub fn as_file_name(vassal: &OsStr) -> Vec<u8> {
+    let mut name = Vec::new();
+    for &byte in vassal.as_bytes() {
+        match byte {
+            b'/' => name.extend(b"%2f"),
+            b'%' => name.extend(b"%25"),
+            // The kernel refuses it in the name of a cgroup.
+            b'\n' => name.extend(b"%0a"),
+            _ => name.push(byte),
+        }
+    }
+    name
+}
+
 /// The name of a file up to its last dot, as `%n` has it.
 pub fn vassal_name(file: &OsStr) -> &OsStr {
     let file = file.as_bytes();

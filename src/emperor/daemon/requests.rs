@@ -37,9 +37,11 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             emperor.supervisor.ask_for_mountpoints();
             let uptime = now.saturating_duration_since(emperor.about.began);
             let stale = emperor.upgrades.refused();
-            emperor.supervisor.registry().statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => render::json(vassals, uptime, stale),
-                false if of.is_empty() => render::table(vassals, stale),
+            let registry = emperor.supervisor.registry();
+            let held_back = registry.held_back();
+            registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
+                true => render::json(vassals, uptime, stale, &held_back),
+                false if of.is_empty() => render::table(vassals, stale) + &held_back,
                 false => render::table(vassals, None),
             })
         }

@@ -14,6 +14,7 @@ use super::cgroup_removal::Removals;
 use crate::cgroup;
 use crate::config::plan::{CgroupOption, CgroupsPlan, Located};
 use crate::emperor::core::text::readable;
+use crate::emperor::core::vassal_file::as_file_name;
 use crate::error::{Context, Error, Result};
 
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
@@ -139,16 +140,7 @@ impl Cgroups {
     /// The path of a vassal's cgroup. Its name is marked, as a vassal may be named like a file that the
     /// kernel puts there, and has no slash.
     fn path(&self, vassal: &OsStr) -> PathBuf {
-        let mut name = b"v-".to_vec();
-        for &byte in vassal.as_bytes() {
-            match byte {
-                b'/' => name.extend(b"%2f"),
-                b'%' => name.extend(b"%25"),
-                // The kernel refuses it in a name.
-                b'\n' => name.extend(b"%0a"),
-                _ => name.push(byte),
-            }
-        }
+        let name = [b"v-", &as_file_name(vassal)[..]].concat();
         self.directory.join(OsStr::from_bytes(&name))
     }
 }

@@ -3,6 +3,8 @@
 //! The emperor only listens. It accepts nothing: the instance inherits the socket, and the app accepts the
 //! connections that wait there.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, fstat, lstat};
@@ -12,7 +14,7 @@ use rustix::net::listen;
 use super::socket_file::{self, Bound};
 use crate::config;
 use crate::config::plan::{Address, OnDemand};
-use crate::emperor::core::vassal_file::vassal_name;
+use crate::emperor::core::vassal_file::{VassalFile, as_file_name, vassal_name};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
 
@@ -23,16 +25,20 @@ const BACKLOG: i32 = 1024;
 pub const ADDRESS_MAX: usize = 4096;
 
 /// The address of the vassal whose file is at `path`; `None` if it is not on demand. In tyrant mode
-/// (`trusts_root_only`) no user may say where the emperor, which is root, binds a socket.
+/// (`is_tyrant`) no user may say where the emperor, which is root, binds a socket, nor take the socket of
+/// another user's vassal by a file of the same name.
 ///
 /// # Errors
 /// The file that names it cannot be read, is not root's, or holds no address.
-pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<Option<Address>> {
+pub fn address(rule: &OnDemand, path: &VassalFile, is_tyrant: bool) -> Result<Option<Address>> {
     let text = match rule {
         // A command takes its time: see [`crate::emperor::commands::on_demand_exec`].
         OnDemand::Command(_) => return Ok(None),
         OnDemand::Directory(directory) => {
-            let mut name = vassal_name(path.file_name().unwrap_or_default()).to_owned();
+            let mut name = match is_tyrant {
+                true => OsString::from_vec(as_file_name(path.name())),
+                false => vassal_name(path.file()).to_owned(),
+            };
             name.push(".socket");
             return Ok(Some(Address::file(directory.join(name))));
         }
@@ -49,7 +55,7 @@ pub fn address(rule: &OnDemand, path: &Path, trusts_root_only: bool) -> Result<O
             // not read.
             let is_itself =
                 lstat(beside).is_ok_and(|there| socket_file::id(&there) == socket_file::id(&opened));
-            if trusts_root_only && !(opened.st_uid == 0 && is_itself) {
+            if is_tyrant && !(opened.st_uid == 0 && is_itself) {
                 let reason = "with emperor-tyrant it must be root's, and no link";
                 return Err(Error::new("take an address from", beside.display(), reason));
             }

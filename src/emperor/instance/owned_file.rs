@@ -87,6 +87,11 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     Ok((file, Owner { uid, gid }))
 }
 
+/// The user whose file it is, as for [`open`].
+pub fn owner(path: &Path, owners: Owners) -> Option<u32> {
+    Way::along(path, owners == Owners::OfFiles, geteuid().as_raw()).ok().map(|way| way.end_owner)
+}
+
 /// The way to a vassal's file, gone once.
 struct Way {
     /// The directory of the file.

@@ -253,13 +253,23 @@ impl Spawner {
     ///
     /// # Errors
     /// As [`on_demand::address`].
-    pub fn demand(&self, path: &Path) -> Result<Option<Address>> {
+    pub fn demand(&self, path: &VassalFile) -> Result<Option<Address>> {
         self.on_demand.as_ref().map_or(Ok(None), |rule| on_demand::address(rule, path, self.is_tyrant()))
     }
 
     /// Whether vassals run as the owners of their files.
     pub fn is_tyrant(&self) -> bool {
         self.tyrant.is_some()
+    }
+
+    /// The user whose file it is, in tyrant mode; whether that user may have a vassal is another question.
+    pub fn owner_of(&self, path: &Path) -> Option<u32> {
+        self.is_tyrant().then(|| owned_file::owner(path, Owners::of(self.tyrant)))?
+    }
+
+    /// How many vassals a user may have.
+    pub fn max_per_owner(&self) -> usize {
+        self.tyrant.and_then(|tyrant| tyrant.max).map_or(usize::MAX, |max| max as usize)
     }
 
     /// Whether a process may go on with a file that now belongs to `owner`.

@@ -56,6 +56,7 @@ impl Supervisor {
             backoff,
             heartbeat: spawner.heartbeat(),
             stop_timeout: spawner.stop_timeout(),
+            max_per_owner: spawner.max_per_owner(),
             checks_config: !spawner.is_tyrant(),
         };
         Ok(Self {
@@ -90,7 +91,8 @@ impl Supervisor {
         let unclaimed = self.registry.vassal(file).filter(|vassal| vassal.is_unclaimed());
         let version = unclaimed.map(|_| self.spawner.version(file));
         let has_old_address = unclaimed.is_some_and(|vassal| self.has_old_address(file, vassal));
-        self.apply(file, Event::Found { version, has_old_address }, now);
+        let owner = self.spawner.owner_of(file);
+        self.apply(file, Event::Found { version, has_old_address, owner }, now);
     }
 
     /// Whether a vassal waits for a connection to another address than the present configuration says. The

@@ -7,6 +7,7 @@ use super::Registry;
 use super::orders::unknown;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::status::Status;
+use crate::emperor::core::text::Count;
 
 impl Registry {
     /// Has one line logged for every vassal.
@@ -30,6 +31,21 @@ impl Registry {
             }
         }
         format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
+    }
+
+    /// The owners who have as many vassals as they may, while files of theirs wait: a line for each.
+    pub fn held_back(&self) -> String {
+        let mut lines = String::new();
+        let mut owners: Vec<u32> = self.held_back.iter().map(|(_, owner)| *owner).collect();
+        owners.sort_unstable();
+        for of_one in owners.chunk_by(|one, other| one == other) {
+            let files = Count(of_one.len() as u64, "file");
+            if let Some(owner) = of_one.first() {
+                let rule = "has as many vassals as emperor-tyrant-max allows";
+                lines += &format!("User {owner} {rule}: {files} more\n");
+            }
+        }
+        lines
     }
 
     /// How all vassals are.

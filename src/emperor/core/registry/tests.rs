@@ -24,6 +24,7 @@ impl Story {
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
             heartbeat: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(60),
+            max_per_owner: 2,
             checks_config: true,
         };
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
@@ -82,7 +83,7 @@ impl Story {
     /// A vassal is found, and its process created.
     fn start(&mut self, name: &str) {
         assert_eq!(
-            self.event(name, Event::Found { version: None, has_old_address: false }),
+            self.event(name, Event::Found { version: None, has_old_address: false, owner: None }),
             [find(name, "file is back")]
         );
         assert_eq!(self.no_address(name, "file is back"), [format!("{name}: Spawn")]);
@@ -122,7 +123,7 @@ fn failed(what: &str) -> Error {
 fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     let mut story = Story::new();
     assert_eq!(
-        story.event("a", Event::Found { version: None, has_old_address: false }),
+        story.event("a", Event::Found { version: None, has_old_address: false, owner: None }),
         ["a: FindAddress { why: \"file is back\" }"]
     );
     assert_eq!(story.no_address("a", "file is back"), ["a: Spawn"]);
@@ -167,16 +168,16 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
     story.run("a");
     let waits = |path: &str| [format!("a| {path} has to wait: /v/a.ini has the same name")];
     assert_eq!(
-        story.event("/w/a.ini", Event::Found { version: None, has_old_address: false }),
+        story.event("/w/a.ini", Event::Found { version: None, has_old_address: false, owner: None }),
         waits("/w/a.ini")
     );
     assert_eq!(story.event("/w/a.ini", Event::Changed("file changed")), [""; 0]);
     assert_eq!(
-        story.event("/x/a.ini", Event::Found { version: None, has_old_address: false }),
+        story.event("/x/a.ini", Event::Found { version: None, has_old_address: false, owner: None }),
         waits("/x/a.ini")
     );
     assert_eq!(
-        story.event("/y/a.ini", Event::Found { version: None, has_old_address: false }),
+        story.event("/y/a.ini", Event::Found { version: None, has_old_address: false, owner: None }),
         waits("/y/a.ini")
     );
     assert_eq!(story.event("/w/a.ini", Event::Removed("file removed")), [""; 0]);
@@ -201,7 +202,7 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
 #[test]
 fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let mut story = Story::new();
-    story.event("a", Event::Found { version: None, has_old_address: false });
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     story.no_address("a", "");
     let error = || Event::SpawnFailed(failed("it"));
     assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
@@ -384,7 +385,7 @@ fn a_reload_that_nobody_answers_becomes_a_restart() {
 #[test]
 fn a_vassal_on_demand_is_created_for_the_first_client() {
     let mut story = Story::new();
-    story.event("a", Event::Found { version: None, has_old_address: false });
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     let at = |text: &str| Event::Address { why: "x".to_owned(), address: Ok(Some(address(text))) };
     assert_eq!(story.event("a", at("/run/a")), ["a: Listen"]);
     let listening = || Event::Listening("/run/a".to_owned());
@@ -412,6 +413,38 @@ fn a_vassal_on_demand_is_created_for_the_first_client() {
         story.event("a", Event::Address { why: "file changed".to_owned(), address: Err(failed("it")) });
     assert_eq!(effects[0], "a| do it: no luck: not on demand");
     assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
+}
+
+#[test]
+fn an_owner_has_no_more_vassals_than_the_emperor_allows() {
+    let mut story = Story::new();
+    let found = |story: &mut Story, name: &str, owner| {
+        story.event(name, Event::Found { version: None, has_old_address: false, owner: Some(owner) })
+    };
+    for name in ["a", "b"] {
+        assert_eq!(found(&mut story, name, 7), [find(name, "file is back")]);
+        story.no_address(name, "file is back");
+        story.spawned(name);
+    }
+    // It is told once, and costs nobody else anything.
+    let told = "c| /v/c.ini has to wait: user 7 has 2 vassals (emperor-tyrant-max); further files of the \
+                user are not told of";
+    assert_eq!(found(&mut story, "c", 7), [told]);
+    for name in ["d", "e"] {
+        assert_eq!(found(&mut story, name, 7), [""; 0]);
+    }
+    assert_eq!(story.event("d", Event::Changed("file changed")), [""; 0]);
+    assert_eq!(story.event("e", Event::Removed("file removed")), [""; 0]);
+    assert_eq!(found(&mut story, "f", 8), [find("f", "file is back")]);
+    let line = "User 7 has as many vassals as emperor-tyrant-max allows: 2 files more\n";
+    assert_eq!(story.registry.held_back(), line);
+    // The next one comes when one has ended.
+    story.event("a", Event::Removed("file removed"));
+    let effects = story.died("a");
+    assert!(effects.contains(&find("c", "")), "{effects:?}");
+    assert!(story.registry.held_back().contains(": 1 file more"));
+    story.event("c", Event::Removed("file removed"));
+    assert!(story.registry.held_back().is_empty());
 }
 
 #[test]
@@ -495,7 +528,7 @@ fn a_reload_of_all_leaves_out_what_is_on_its_way_out() {
 fn everything_ends_and_what_cannot_be_killed_is_given_up() {
     let mut story = Story::new();
     story.run("a");
-    story.event("b", Event::Found { version: None, has_old_address: false });
+    story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
     story.no_address("b", "");
     story.event("b", Event::SpawnFailed(failed("it")));
     story.registry.end(false, story.now);
@@ -529,14 +562,17 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
         story.registry.take_over(file, Vassal { is_unclaimed: true, ..vassal.clone() });
     }
     assert_eq!(story.effects(), [""; 0]);
-    assert_eq!(story.event("a", Event::Found { version: Some(version), has_old_address: false }), [""; 0]);
+    assert_eq!(
+        story.event("a", Event::Found { version: Some(version), has_old_address: false, owner: None }),
+        [""; 0]
+    );
     let other = FileVersion { modified: 6, ..version };
     assert_eq!(
-        story.event("b", Event::Found { version: Some(other), has_old_address: false }),
+        story.event("b", Event::Found { version: Some(other), has_old_address: false, owner: None }),
         [find("b", "file is back")]
     );
     assert_eq!(story.no_address("b", "file is back"), ["b| file is back: reloading", "b: Reload"]);
-    let moved = Event::Found { version: Some(version), has_old_address: true };
+    let moved = Event::Found { version: Some(version), has_old_address: true, owner: None };
     assert_eq!(story.event("d", moved), [find("d", "its address may have changed")]);
     let unclaimed = story.registry.vassals().filter(|(_, vassal)| vassal.is_unclaimed());
     assert_eq!(unclaimed.count(), 1);
@@ -562,9 +598,11 @@ fn whatever_happens_in_whatever_order_fits_together() {
         let file = file(names[random.below(4) as usize]);
         let has_process = processes.contains(&file);
         match random.below(16) {
-            0 => {
-                story.registry.apply(&file, Event::Found { version: None, has_old_address: false }, story.now)
-            }
+            0 => story.registry.apply(
+                &file,
+                Event::Found { version: None, has_old_address: false, owner: None },
+                story.now,
+            ),
             1 => story.registry.apply(&file, Event::Changed("file changed"), story.now),
             2 => story.registry.apply(&file, Event::Removed("file removed"), story.now),
             3 => drop(story.registry.handle_order(Order::Stop, file.name(), story.now)),

@@ -116,7 +116,18 @@ impl Reader<'_> {
         let process = self.maybe(Self::facts)?;
         let instance = Instance { machine, process, is_checking: false };
         let (is_unclaimed, is_asking) = (true, false);
-        Some(Vassal { file_version, is_unclaimed, on_demand, is_asking, history, mountpoints, instance })
+        // It is found out once the file is found.
+        let owner = None;
+        Some(Vassal {
+            file_version,
+            is_unclaimed,
+            owner,
+            on_demand,
+            is_asking,
+            history,
+            mountpoints,
+            instance,
+        })
     }
 
     fn address(&mut self) -> Option<Address> {

@@ -81,7 +81,7 @@ impl Writer {
     }
 
     fn vassal(&mut self, vassal: &Vassal) {
-        let Vassal { file_version, is_unclaimed: _, on_demand, is_asking: _, .. } = vassal;
+        let Vassal { file_version, is_unclaimed: _, owner: _, on_demand, is_asking: _, .. } = vassal;
         self.file_version(file_version);
         self.maybe(on_demand.as_ref(), Self::address);
         self.history(&vassal.history);

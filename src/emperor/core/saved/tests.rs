@@ -112,6 +112,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                 owner: index.is_multiple_of(5).then_some(owner),
             },
             is_unclaimed: true,
+            owner: None,
             on_demand,
             is_asking: false,
             history: History {
