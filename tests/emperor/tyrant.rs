@@ -357,6 +357,50 @@ fn one_user_takes_no_more_vassals_than_there_are_for_each() {
     });
 }
 
+#[test]
+fn a_directory_that_a_user_hides_hides_nobody_elses() {
+    sandboxed(|sandbox| {
+        let [uid, gid]: [u32; 2] =
+            ["-u", "-g"].map(|flag| run("id", &[flag, "user001"]).trim().parse().unwrap());
+        let home = sandbox.path("home");
+        let make = |user: &str, name: &str| {
+            let directory = home.join(user).join("v").join(name);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("x.ini"), "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+            lchown(directory.join("x.ini"), Some(uid), Some(gid)).unwrap();
+        };
+        make("eve", "a");
+        make("alice", "a");
+        lchown(home.join("eve/v"), Some(uid), Some(gid)).unwrap();
+        let pattern = format!("glob://{}/*/v/*/*.ini", home.display());
+        let options = ["--emperor", &pattern, "--emperor-freq", "1"];
+        let mut emperor = tyrant(sandbox, &options);
+        emperor.wait_running(1, "eve/v/a/x");
+        emperor.wait_running(1, "alice/v/a/x");
+        // Root may not even look at a filesystem of a user's.
+        let own = home.join("eve/v");
+        let ids = [format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()];
+        let mount = ["bindfs", "--no-allow-other", "-o", "nonempty", "/usr/share/doc", own.to_str().unwrap()];
+        run("setpriv", &[&ids.each_ref().map(String::as_str)[..], &mount].concat());
+        let told = format!("open directory {}: Permission denied (EACCES); its vassals stay", own.display());
+        emperor.wait_for(&told);
+        make("alice", "b");
+        emperor.wait_running(1, "alice/v/b/x");
+        fs::remove_dir_all(home.join("alice/v/a")).unwrap();
+        emperor.wait_for("emperor: alice/v/a/x: file removed");
+        assert_eq!(emperor.lines("emperor: eve/v/a/x: file removed"), [""; 0]);
+        assert_eq!(emperor.lines(&told).len(), 1);
+        process::signal(emperor.pid(), Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        // A new emperor runs the others.
+        let again = tyrant(sandbox, &options);
+        again.wait_running(1, "alice/v/b/x");
+        run("umount", &["-l", own.to_str().unwrap()]);
+        again.wait_running(1, "eve/v/a/x");
+        again.stop();
+    });
+}
+
 /// What a command of the emperor prints.
 fn run_program(sandbox: &Sandbox, words: &[&str]) -> String {
     let output = sandbox.program("emperor").args(words).args(["--control", "/run/scratch/control"]).output();

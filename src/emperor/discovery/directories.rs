@@ -1,7 +1,7 @@
 //! The vassal directories: scanned when something happened in them, and now and then anyway.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,15 @@ pub struct FileChange {
 /// A directory or a pattern, as configured.
 struct SourceState {
     source: Located<Source>,
-    /// Why the last look for its directories failed, if it did.
-    trouble: Option<Error>,
+    /// The directories that the last look could not read, and why.
+    unread: Vec<(PathBuf, Error)>,
+}
+
+impl SourceState {
+    /// Whether a path may be one of the source that the last look could not find.
+    fn has_missed(&self, path: &Path) -> bool {
+        self.unread.iter().any(|(unread, _)| path.starts_with(unread))
+    }
 }
 
 /// A directory with files of vassals.
@@ -90,7 +97,7 @@ impl Directories {
                 Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
                 Source::Pattern(path) => Source::Pattern(cwd.join(path)),
             };
-            SourceState { source: Located { value, ..source.clone() }, trouble: None }
+            SourceState { source: Located { value, ..source.clone() }, unread: Vec::new() }
         };
         Self {
             watch: Watch::new(Rc::clone(&rules)),
@@ -130,7 +137,7 @@ impl Directories {
     pub fn looked_for(&self, file: &Path) -> bool {
         let failed =
             |directory: &Directory| directory.trouble.is_some() && file.parent() == Some(&*directory.path);
-        self.sources.iter().all(|source| source.trouble.is_none()) && !self.directories.iter().any(failed)
+        !self.sources.iter().any(|source| source.has_missed(file)) && !self.directories.iter().any(failed)
     }
 
     /// Looks at every directory and returns what has changed. A directory that cannot be read is logged, and
@@ -167,32 +174,27 @@ impl Directories {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
         }
-        let mut is_whole = true;
-        for SourceState { source, trouble } in &mut self.sources {
+        for SourceState { source, unread } in &mut self.sources {
             let Located { value, key, at } = source;
-            match places_of(value) {
-                Ok(places) => {
-                    *trouble = None;
-                    let source = Located { value: (), key: Rc::clone(key), at: at.clone() };
-                    add(&mut self.directories, places, &source);
-                }
-                Err(error) => {
-                    is_whole = false;
-                    if trouble.as_ref() != Some(&error) {
-                        log!("{at}: {key}: {error}; its vassals stay as they are");
-                        *trouble = Some(error);
-                    }
-                }
+            let places = places_of(value);
+            // One that cannot even be opened is told of by its own scan.
+            let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
+            for new in places.unread.iter().filter(is_news) {
+                log!("{at}: {key}: {}; its vassals stay as they are", new.1);
             }
+            unread.clone_from(&places.unread);
+            add(&mut self.directories, places, &Located { value: (), key: Rc::clone(key), at: at.clone() });
         }
-        self.drop_unwanted(is_whole)
+        self.drop_unwanted()
     }
 
-    /// Drops the directories of which no name counts any more; none, if the set is not a whole one.
-    fn drop_unwanted(&mut self, is_whole: bool) -> Vec<FileChange> {
+    /// Drops the directories of which no name counts any more, but for those below a directory that could
+    /// not be read.
+    fn drop_unwanted(&mut self) -> Vec<FileChange> {
         let mut changes = Vec::new();
         self.directories.retain_mut(|directory| {
-            let stays = !directory.wanted.is_empty() || !is_whole;
+            let is_missed = || self.sources.iter().any(|source| source.has_missed(&directory.path));
+            let stays = !directory.wanted.is_empty() || is_missed();
             if !stays {
                 let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
                 changes.extend(directory.changes_of(gone));
@@ -207,18 +209,18 @@ impl Directories {
 }
 
 /// The places of a source, as they are now.
-fn places_of(source: &Source) -> Result<Places> {
+fn places_of(source: &Source) -> Places {
     match source {
         Source::Directory(path) => {
             let place = Place { path: path.clone(), wanted: Wanted::All };
-            Ok(Places { names_at: below(path), all: vec![place] })
+            Places { names_at: below(path), all: vec![place], unread: Vec::new() }
         }
         Source::Pattern(pattern) => places(pattern),
     }
 }
 
 /// Adds the places of a source to the directories.
-fn add(directories: &mut Vec<Directory>, Places { names_at, all }: Places, source: &Located<()>) {
+fn add(directories: &mut Vec<Directory>, Places { names_at, all, .. }: Places, source: &Located<()>) {
     let mut next = 0;
     for Place { path, wanted } in all {
         let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();

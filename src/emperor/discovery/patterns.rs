@@ -10,8 +10,10 @@ use rustix::io::Errno;
 use crate::config::language::glob;
 use crate::error::{Context, Error, Result};
 
-/// More directories than this are not looked at for one pattern.
+/// More names than this in one directory are not looked at: below a wildcard it may be a user's.
 const MATCHES_MAX: usize = 10_000;
+/// Nor is a directory with more names than this, whatever they are.
+pub const NAMES_MAX: usize = 100_000;
 
 /// Which names of a directory count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Places {
     pub names_at: usize,
     /// All of them.
     pub all: Vec<Place>,
+    /// The directories that are there but cannot be read, and why. What is known to be below them stays.
+    pub unread: Vec<(PathBuf, Error)>,
 }
 
 /// A directory of a source.
@@ -54,12 +58,9 @@ pub struct Place {
 /// The directories that a pattern concerns: those with its files, and those on the way to them where it has
 /// wildcards, since other directories can appear there. The names of vassals begin with the first part of the
 /// paths that is not the same for all.
-///
-/// # Errors
-/// A directory on the way is there but cannot be read; there are too many directories.
-pub fn places(pattern: &Path) -> Result<Places> {
+pub fn places(pattern: &Path) -> Places {
     let file = pattern.file_name().unwrap_or_default().to_owned();
-    let mut all = Vec::new();
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
     let mut reached = vec![PathBuf::new()];
     let mut names_at = None;
     for part in pattern.parent().into_iter().flat_map(Path::components) {
@@ -71,7 +72,10 @@ pub fn places(pattern: &Path) -> Result<Places> {
         let mut next = Vec::new();
         for path in reached {
             names_at.get_or_insert(below(&path));
-            matching(&path, part, &mut next)?;
+            match matching(&path, part) {
+                Ok(found) => next.extend(found),
+                Err(error) => unread.push((path.clone(), error)),
+            }
             all.push(Place { path, wanted: Wanted::Below });
         }
         reached = next;
@@ -82,12 +86,8 @@ pub fn places(pattern: &Path) -> Result<Places> {
     if names_at.is_some() {
         all.retain(|place| is_directory(&place.path));
     }
-    if all.len() > MATCHES_MAX {
-        let reason = format!("more than {MATCHES_MAX} directories match");
-        return Err(Error::new("expand", pattern.display(), reason));
-    }
     let names_at = names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern)));
-    Ok(Places { names_at, all })
+    Places { names_at, all, unread }
 }
 
 /// Where in the path of a file in a directory its name begins.
@@ -95,26 +95,30 @@ pub fn below(directory: &Path) -> usize {
     directory.join("x").as_os_str().len() - 1
 }
 
-/// Adds the paths of the names in a directory that match, whatever they are.
+/// The paths of the names in a directory that match, whatever they are.
 ///
 /// # Errors
-/// open(2), getdents(2); a directory that is not there has none.
-fn matching(path: &Path, pattern: &OsStr, found: &mut Vec<PathBuf>) -> Result<()> {
+/// open(2), getdents(2), or too many names; a directory that is not there has none.
+fn matching(path: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     let failed = || path.display();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(found),
         fd => fd.context("open directory", failed())?,
     };
-    for entry in Dir::read_from(&fd).context("read directory", failed())? {
+    for (index, entry) in Dir::read_from(&fd).context("read directory", failed())?.enumerate() {
         let entry = entry.context("read directory", failed())?;
         let name = entry.file_name().to_bytes();
         let dots = name == b"." || name == b"..";
-        if !dots && glob::matches(pattern.as_bytes(), name) && found.len() <= MATCHES_MAX {
+        if !dots && glob::matches(pattern.as_bytes(), name) {
             found.push(path.join(OsStr::from_bytes(name)));
         }
+        if index > NAMES_MAX || found.len() > MATCHES_MAX {
+            return Err(Error::new("read directory", failed(), "it holds too many names"));
+        }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Whether a path is that of a directory, or may be: one that cannot be looked at is no reason to end its

@@ -11,10 +11,11 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
+use super::patterns::NAMES_MAX;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
-use crate::error::{Context, Described, Result};
+use crate::error::{Context, Described, Error, Result};
 
 /// A directory's vassal files by their names.
 pub type Listing = SortedMap<OsString, Entry>;
@@ -41,6 +42,9 @@ pub struct Stamp {
     /// Whether the last listing had a link to nothing in its place.
     pub lost: bool,
 }
+
+/// A directory with files of more vassals than this is not looked at: it may be a user's.
+const FILES_MAX: usize = 10_000;
 
 /// Why a link is refused that leads nowhere.
 const NOTHING: &str = "a symbolic link to nothing";
@@ -92,7 +96,10 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
     let mut files = Vec::new();
-    for entry in entries {
+    for (index, entry) in entries.enumerate() {
+        if index > NAMES_MAX || files.len() > FILES_MAX {
+            return Err(Error::new("read directory", failed(), "it holds too many names"));
+        }
         let entry = entry.context("read directory", failed())?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if !rules.is_vassal(name) || !wanted(name) {
