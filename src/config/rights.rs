@@ -3,10 +3,12 @@
 //! PID 1 gives up all others before the first start, and a reload starts the next app with those that are
 //! left. So a plan that needs others needs a fresh jail.
 
-use super::plan::{Privileges, ResourcePlan, VassalPlan};
+use super::plan::{Action, Hook, MountpointLost, Phase, Privileges, ResourcePlan, VassalPlan};
 
 /// Bits of capabilities(7): to become another user and group, and to drop capabilities from the bounding set.
 const BECOME_USER: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+/// To mount, and to find the way to a mountpoint through directories of the user's.
+const MOUNT: u64 = 1 << 21 | 1 << 2;
 /// To set a nice value that may be below that of PID 1.
 const SYS_NICE: u64 = 1 << 23;
 
@@ -18,8 +20,10 @@ impl VassalPlan {
         let Self {
             privileges,
             resources,
-            // Done before the capabilities are given up, or needs none.
+            // Of these only what mounts: see below.
             hooks: _,
+            mountpoints: _,
+            // Done before the capabilities are given up, or needs none.
             hook_timeout: _,
             jail: _,
             run_as: _,
@@ -29,7 +33,6 @@ impl VassalPlan {
             umask: _,
             app: _,
             app_source: _,
-            mountpoints: _,
             stop: _,
             reload_signal: _,
             listen: _,
@@ -45,7 +48,21 @@ impl VassalPlan {
             oom_score_adj: _,
         } = resources;
         let for_nice = if nice.is_some() { SYS_NICE } else { 0 };
-        BECOME_USER | privileges.kept() | for_nice
+        let for_mounts = if self.mounts_for_user() { MOUNT } else { 0 };
+        BECOME_USER | privileges.kept() | for_nice | for_mounts
+    }
+}
+
+impl VassalPlan {
+    /// Whether PID 1 mounts something in a phase of the user's. All other actions in these are the user's
+    /// own.
+    pub fn mounts_for_user(&self) -> bool {
+        let mounts = |hook: &Hook| hook.phase > Phase::AsRoot && matches!(hook.action, Action::Fuse(_));
+        let lost = match &self.mountpoints.lost {
+            MountpointLost::Hook(hook) => Some(&**hook),
+            MountpointLost::Destroy | MountpointLost::Remount => None,
+        };
+        self.hooks.iter().chain(lost).any(mounts)
     }
 }
 

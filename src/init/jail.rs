@@ -278,6 +278,7 @@ impl Jail {
     /// session and has only the standard descriptors.
     pub fn helper(&self, as_user: bool) -> Launch<'_> {
         Launch {
+            first: None,
             identity: self.identity.as_ref().filter(|_| as_user),
             confinement: None,
             // PID 1 is there already as long as it works as root, and must not go there again by a path.

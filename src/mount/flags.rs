@@ -14,6 +14,22 @@ use crate::names::Names;
 /// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
 pub const UMOUNT_RECURSIVE: u64 = MS_REC;
 
+/// Others than the daemon's user may use the filesystem (allow_other, mount.fuse(8)). The kernel checks their
+/// rights.
+pub const FUSE_ALLOW_OTHER: u64 = 1 << 60;
+/// The kernel checks the rights of files (default_permissions, mount.fuse(8)).
+pub const FUSE_DEFAULT_PERMISSIONS: u64 = 1 << 61;
+
+/// The options of a FUSE mount. The last two bits are none of mount(2)'s.
+#[rustfmt::skip]
+pub static FUSE: Names<u64> = names![
+    ("allow_other", FUSE_ALLOW_OTHER),
+    ("default_permissions", FUSE_DEFAULT_PERMISSIONS),
+    ("noatime", MS_NOATIME),
+    ("noexec", MS_NOEXEC),
+    ("ro", MS_RDONLY),
+];
+
 /// What takes flags of mount(2) away again: their bits in the upper half, which mount(2) does not use.
 const fn no(flags: u64) -> u64 {
     flags << 32

@@ -2,6 +2,7 @@
 
 pub mod flags;
 pub mod fuse;
+pub mod fuse_device;
 pub mod fusectl;
 pub mod mountinfo;
 pub mod ops;

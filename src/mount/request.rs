@@ -19,6 +19,17 @@ pub struct Mount {
     pub data: OsString,
 }
 
+/// One FUSE mount, and the program that serves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fuse {
+    /// Where.
+    pub target: PathBuf,
+    /// `MS_*` bits, and those of [`flags::FUSE`](super::flags::FUSE).
+    pub flags: u64,
+    /// The command, up to the mountpoint that it names (`{}`), and from there.
+    pub command: [OsString; 2],
+}
+
 /// One unmount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Umount {

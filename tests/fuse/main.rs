@@ -10,6 +10,7 @@ mod attribution;
 mod errors;
 mod faults;
 mod flush;
+mod handed_over;
 mod lost;
 mod mountpoint;
 mod teardown;

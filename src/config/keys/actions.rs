@@ -8,7 +8,7 @@ use super::values::{self, Parsed, pick, quoted};
 use crate::config::bytes::split_once;
 use crate::config::plan::{Action, WaitKind};
 use crate::mount::flags;
-use crate::mount::request::{Mount, Umount};
+use crate::mount::request::{Fuse, Mount, Umount};
 use crate::names;
 use crate::names::{Names, split};
 
@@ -42,6 +42,7 @@ enum Kind {
     Fifo {
         wait: bool,
     },
+    Fuse,
     Hostname,
     Mount,
     /// One path. Blanks are part of it.
@@ -106,6 +107,7 @@ static ACTIONS: Names<Kind> = names![
     ("create FILE", Kind::Path(OnPath::Create)),
     ("exec COMMAND", Kind::Exec { tolerant: false }),
     ("exit [STATUS]", Kind::Exit),
+    ("fuse DIR [-o OPTIONS] COMMAND", Kind::Fuse),
     ("hostname NAME", Kind::Hostname),
     ("log TEXT", Kind::Print),
     ("mkdir DIR", Kind::Path(OnPath::Mkdir)),
@@ -226,6 +228,20 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
         Kind::Fifo { wait } => {
             let (path, text) = path_and_text(rest)?;
             Action::WriteFifo { path: os(path).into(), text: os(text), wait }
+        }
+        Kind::Fuse => {
+            let target = values::absolute(word(&mut rest, "directory")?)?;
+            let mut flags = 0;
+            if let Some(after) = rest.strip_prefix(b"-o ") {
+                rest = after;
+                flags = values::bits("option", &flags::FUSE, word(&mut rest, "list of options")?)?;
+            }
+            let place = rest.windows(2).position(|two| two == b"{}");
+            let Some((before, after)) = place.and_then(|place| rest.split_at_checked(place)) else {
+                return Err("the command has no {}, which stands for the mountpoint".to_owned());
+            };
+            let command = [os(before), os(after.get(2..).unwrap_or_default())];
+            Action::Fuse(Fuse { target, flags, command })
         }
         Kind::Hostname => Action::Hostname(values::hostname(argument)?),
         Kind::Mount => {
@@ -413,6 +429,24 @@ mod tests {
             "unknown mount flag 'remuont', did you mean 'remount'? (there are async, atime, bind, "
         ));
         assert!(wrong("mount:none /s /t detach").starts_with("unknown mount flag 'detach' (there are"));
+
+        let fuse = |flags, command: [&str; 2]| {
+            Action::Fuse(Fuse { target: "/t".into(), flags, command: command.map(Into::into) })
+        };
+        assert_eq!(good("fuse:/t x -o ro /s {} &"), fuse(0, ["x -o ro /s ", " &"]));
+        let flags = flags::FUSE_ALLOW_OTHER | libc::MS_RDONLY;
+        assert_eq!(good("fuse:/t -o allow_other,ro x {}"), fuse(flags, ["x ", ""]));
+        assert_eq!(wrong("fuse:/t x /t"), "the command has no {}, which stands for the mountpoint");
+        assert_eq!(wrong("fuse:/t"), wrong("fuse:/t x"));
+        assert_eq!(wrong("fuse:t x {}"), "'t' is not an absolute path");
+        assert_eq!(
+            (wrong("fuse:"), wrong("fuse:/t -o ")),
+            ("the directory is missing".to_owned(), "the list of options is missing".to_owned())
+        );
+        assert_eq!(
+            wrong("fuse:/t -o suid x {}"),
+            "unknown option 'suid' (there are allow_other, default_permissions, noatime, noexec, ro)"
+        );
 
         let umount = |recursive, flags| Action::Umount(Umount { target: "/t".into(), recursive, flags });
         assert_eq!(good("umount:/t"), umount(false, 0));

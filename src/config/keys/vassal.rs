@@ -101,7 +101,7 @@ static OF_VASSALS: Table = table![
         KEPT_CAPABILITIES, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
     key(User, "confine-hooks", Flag, "confine commands of hooks as the app (default: false)\n\
         Those from as-user on get its limits, nice value, capabilities, no-new-privs and seccomp. A FUSE \
-        program cannot use fusermount then.",
+        program cannot use fusermount then, and is started by fuse: in a hook.",
         NextApp, |to, it| it.set(&mut to.plan.privileges.confine_hooks, values::boolean)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",
@@ -179,7 +179,9 @@ static OF_VASSALS: Table = table![
     key(Mountpoints, "mountpoint-lost", Value("POLICY"), "what follows a loss (default: destroy)\n\
         destroy ends the instance. remount runs the commands of the phase that mounted it again and \
         restarts the app. hook:ACTION does something, as in hook-PHASE, and the app goes on.",
-        fresh_for("from or to remount", "mountpoint-lost", |old, new| old.remounts() != new.remounts()),
+        fresh_for("from or to remount", "mountpoint-lost", |old, new| {
+            old.remounts() != new.remounts() || old.mounts_for_user() != new.mounts_for_user()
+        }),
         mountpoint_lost),
     key(Mountpoints, "mountpoint-timeout", Value("TIME"), "time to appear at the start (default: 30s)\n\
         Later: how long it may answer with EACCES, EPERM and the like.",
@@ -297,7 +299,7 @@ const CGROUP_OPTIONS: Reload = fresh("a limit of a cgroup", |old, new| {
 const CHECKS: Reload =
     fresh("mountpoint-check", |old, new| differ(&old.mountpoints.checks, &new.mountpoints.checks));
 const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to as-root", |old, new| {
-    !jail_hooks(old).eq(jail_hooks(new))
+    !jail_hooks(old).eq(jail_hooks(new)) || old.mounts_for_user() != new.mounts_for_user()
 });
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
 /// Binding them takes capabilities that PID 1 gives up afterwards.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::common::{Id, Located};
-use crate::mount::request::{Mount, Umount};
+use crate::mount::request::{Fuse, Mount, Umount};
 
 /// The phases of a vassal's life, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,8 @@ pub struct Hook {
 pub enum Action {
     /// Runs `/bin/sh -c COMMAND` and waits; a status other than 0 is a failure.
     Exec(OsString),
+    /// Mounts a FUSE filesystem, then runs its command as [`Action::Exec`] does.
+    Fuse(Fuse),
     /// Changes the working directory of everything that comes later.
     Chdir(PathBuf),
     /// Writes a line to the log (`print`, `log`, `alarm`).

@@ -58,6 +58,8 @@ impl Workdir {
 
 /// The state that a child takes on before it does its work.
 pub struct Launch<'a> {
+    /// What it does before anything else, with the rights of PID 1.
+    pub first: Option<&'a dyn Fn() -> Result<()>>,
     /// Whom to become; `None` stays.
     pub identity: Option<&'a Identity>,
     /// The limits of its privileges, which also hold for every program that it executes.
@@ -152,6 +154,7 @@ impl Launch<'_> {
             && !self.own_session
             && !self.dies_with_us
             && self.filter.is_none()
+            && self.first.is_none()
     }
 
     /// Creates a child that shares our memory until it executes its program. A copy of the memory would be
@@ -229,6 +232,7 @@ impl Launch<'_> {
             let _ = rustix::process::setsid();
         }
         self.take_stand();
+        self.first.map_or(Ok(()), |first| first()).map_err(of_step(Step::Work))?;
         if let Some(plan) = self.resources {
             resources::take_on(plan)?;
         }

@@ -46,6 +46,7 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
         }
         // These change PID 1 itself or start a program: the caller does them.
         Action::Exec(_)
+        | Action::Fuse(_)
         | Action::Chdir(_)
         | Action::Print(_)
         | Action::Putenv(..)

@@ -1,12 +1,13 @@
 //! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::config::plan::{Action, Hook, Phase, VassalPlan};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::identity::Confinement;
 use crate::init::child::launch::{Launch, Launched, Progress};
 use crate::init::child::reaper;
@@ -16,11 +17,13 @@ use crate::init::jail::Jail;
 use crate::init::outcome::End;
 use crate::init::steps::{action, root};
 use crate::log::Elapsed;
+use crate::mount::fuse_device;
+use crate::mount::request::Fuse;
 use crate::path::Walk;
 use crate::protocol::{EXIT_SETUP, SetupFailure, WaitStatus};
 use crate::running_time;
 use crate::shell;
-use crate::sys::signal;
+use crate::sys::{fd, signal};
 
 /// Why a phase ended before its end.
 pub enum Failed {
@@ -146,6 +149,11 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             let child = child_for(jail, plan, hook.phase).program(&argv)?;
             wait_for_child(events, plan, hook, &child)?;
         }
+        Action::Fuse(fuse) => {
+            needs_own_mounts(jail, "fuse:")?;
+            jail.note_command();
+            run_fuse(events, jail, plan, hook, fuse)?;
+        }
         // Before the privilege drop PID 1 goes there, too. Later only its children do: PID 1 must not enter,
         // or even look at, a directory of a filesystem that can hang.
         Action::Chdir(path) => {
@@ -184,6 +192,34 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
         }
     }
     Ok(())
+}
+
+/// Mounts, and runs the command that serves the mount, in one child: nobody else may have the device open
+/// when the daemon dies, or the mount would wait for an answer instead of failing.
+fn run_fuse(
+    events: &mut EventLoop,
+    jail: &Jail,
+    plan: &VassalPlan,
+    hook: &Hook,
+    fuse: &Fuse,
+) -> Result<(), Trouble> {
+    // Holds the number that the child gets the device at.
+    let place = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context("reserve", "a descriptor")?;
+    let number = place.as_raw_fd();
+    let command = fuse.command.join(OsStr::new(&format!("/dev/fd/{number}")));
+    let argv = shell::words(&command).map(OsStr::to_owned);
+    let user = jail.identity.as_ref().filter(|_| hook.phase >= Phase::AsUser);
+    let uid = user.and_then(|user| user.uid).unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let gid = user.and_then(|user| user.gid).unwrap_or_else(|| rustix::process::getegid().as_raw());
+    let mount = || {
+        let device = fuse_device::mount(fuse, (uid, gid), &jail.walk)?;
+        fd::place(&device, number).context("hand on", "the FUSE device")
+    };
+    let passed = [place.as_fd()];
+    let launch = Launch { first: Some(&mount), passed: &passed, ..child_for(jail, plan, hook.phase) };
+    let child = launch.program(&argv)?;
+    drop(place);
+    wait_for_child(events, plan, hook, &child)
 }
 
 /// Refuses what would show in the mounts of the host.
