@@ -152,7 +152,7 @@ fn a_clean_environment_has_nothing_of_the_starters() {
                 &["USER=of-hook", "LOGNAME=shellless", "HOME=/home/s", "SHELL=/bin/sh"],
             ),
             ("uid = 4322\ngid = 4322", &["HOME=/", "SHELL=/bin/sh"]),
-            ("", &["USER=root", "LOGNAME=root", "HOME=/root", "SHELL=/bin/bash"]),
+            ("uid = root", &["USER=root", "LOGNAME=root", "HOME=/root", "SHELL=/bin/bash"]),
         ] {
             let wrapper = ["env", "-i", "PATH=/usr/bin:/bin", "SECRET=1", "HOME=/root", "TERM=x"];
             let mut command = sandbox.wrapped(&wrapper, "vassal-init");
