@@ -85,6 +85,7 @@ complete -c vassal-init -l mount-post-app -x -d 'mount something in PHASE; may b
 complete -c vassal-init -l mount-post-jail -x -d 'mount something in PHASE; may be repeated'
 complete -c vassal-init -l mount-pre-app -x -d 'mount something in PHASE; may be repeated'
 complete -c vassal-init -l mount-pre-jail -x -d 'mount something in PHASE; may be repeated'
+complete -c vassal-init -l mount-proc -d 'a /proc of its own processes only (default: true)'
 complete -c vassal-init -l mountpoint-check -r -F -d 'end the instance when PATH does not answer; may be repeated'
 complete -c vassal-init -l mountpoint-check-interval -x -d 'time between two checks (default: 2s)'
 complete -c vassal-init -l mountpoint-check-timeout -x -d 'time for an answer (default: 5s)'

@@ -367,5 +367,8 @@ pub fn make_all_private() -> Result<()> {
 pub fn detached(fs_type: &str) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    let plain = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, plain)
 }

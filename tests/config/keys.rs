@@ -40,6 +40,7 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("memory-max", "1M"),
     ("mount-PHASE", "tmpfs none /t"),
     ("mount-check", "/m"),
+    ("mount-proc", "false"),
     ("mountpoint-check", "/m"),
     ("mountpoint-check-interval", "1s"),
     ("mountpoint-check-timeout", "1s"),

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, Sandbox, process, run, sandboxed};
+use crate::common::{Daemon, Sandbox, process, sandboxed};
 use rustix::process::Signal;
 
 /// A vassal over a zip whose app is a script; it goes on when it finds the file `go`. No question is due for
@@ -86,7 +86,7 @@ fn an_app_with_many_orphans_does_not_hide_what_happened() {
 
         let mut vassal = over_zip(sandbox, "", app);
         let init = process::only("vassal-probe").parent;
-        run("nsenter", &["-t", &init.to_string(), "-m", "umount", "-l", "/app"]);
+        process::enter(init, &["umount", "-l", "/app"]);
         let line = loss(sandbox, &mut vassal);
         assert!(line.contains(" lost: no longer mounted; "), "{line}");
     });

@@ -241,7 +241,7 @@ fn a_lost_mountpoint_that_stays_empty_costs_nothing() {
         let vassal = sandbox.vassal_init("vassal", &lines);
         vassal.wait_for("app started");
         let init = process::only("sleep").parent;
-        run("nsenter", &["-t", &init.to_string(), "-m", "umount", "/app"]);
+        process::enter(init, &["umount", "/app"]);
         vassal.wait_for("log:seen: done");
         let (start, before) = (Instant::now(), cpu_time(init));
         until_passed(start, Duration::from_secs(1));

@@ -16,10 +16,9 @@ fn mounted(sandbox: &Sandbox, more: &str) -> (Daemon, i32) {
     (vassal, init)
 }
 
-/// Runs a command in the vassal's mount namespace.
+/// Runs a command in the vassal's mount and pid namespaces.
 fn inside(init: i32, options: &[&str], command: &[&str]) {
-    let target = init.to_string();
-    run("nsenter", &[&["--target", &target, "--mount"], options, command].concat());
+    process::enter(init, &[options, command].concat());
 }
 
 #[test]

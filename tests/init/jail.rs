@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::cow::{self, PIVOTED};
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::get;
-use crate::common::{eventually, run, sandboxed, until};
+use crate::common::{Daemon, eventually, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// What the app can see of the old root: nothing.
@@ -291,4 +291,35 @@ fn what_a_tenant_puts_in_place_of_proc_is_neither_waited_for_nor_read() {
         // The kernel is asked without the tenant's tree.
         assert_eq!(sandbox.said(&format!("{jail}\nmountpoint-check = /\ncommand = sh -c 'echo up'")), ["up"]);
     });
+}
+
+#[test]
+fn a_vassal_in_namespaces_of_its_own_sees_no_process_but_its_own() {
+    sandboxed(|sandbox| {
+        let lines = "exec-asap = mount -t tmpfs none /mnt && touch /mnt/private\nuid = user001\n";
+        let other = sandbox.vassal_init("other", &format!("{lines}command = sleep 1000"));
+        other.wait_for("app started");
+        let root = "ls $p/root/mnt | sed s/^/found:/";
+        let look = format!("cd /proc; for p in [0-9]*; do echo process `cat $p/comm`; {root}; done");
+        let mount = "grep ' /proc ' /proc/self/mountinfo | tail -n 1";
+        let show = sandbox.file("show.sh", &format!("{look} 2>/dev/null\n{mount}\n"));
+        let command = format!("uid = user001\ncommand = sh {}", show.display());
+        let log = |more: &str| {
+            let mut vassal = sandbox.vassal_init("vassal", &format!("{more}{command}"));
+            assert_eq!(vassal.wait(), 0);
+            vassal.log()
+        };
+        let own = log("");
+        assert!(own.contains("process vassal-init") && !own.contains("process sleep"), "{own}");
+        assert!(!own.contains("found:private"), "{own}");
+        assert!(own.contains(" rw,nosuid,nodev,noexec,relatime - proc "), "{own}");
+        let hosts = log("mount-proc = false\n");
+        assert!(hosts.contains("process sleep") && hosts.contains("found:private"), "{hosts}");
+        stop(other);
+    });
+}
+
+fn stop(mut vassal: Daemon) {
+    vassal.signal(Signal::TERM);
+    vassal.wait();
 }

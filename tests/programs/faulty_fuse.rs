@@ -92,7 +92,8 @@ fn main() {
     if has("held") {
         Command::new("sleep").arg("1000").stdin(input(&connection)).spawn().unwrap();
     }
-    let program = std::env::current_exe().unwrap();
+    // /proc may be that of another pid namespace, which knows nothing of us.
+    let program = std::path::PathBuf::from(&arguments[0]);
     let nested = arguments.iter().find_map(|argument| argument.strip_prefix("pid="));
     let mut daemon = Command::new(if nested.is_some() { "unshare".as_ref() } else { program.as_path() });
     if let Some(pid) = nested {

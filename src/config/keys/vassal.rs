@@ -131,6 +131,10 @@ static OF_VASSALS: Table = table![
     key(Jail, "hostname", Value("NAME"), "the host name in the vassal's uts namespace",
         fresh("hostname", |old, new| differ(&old.jail.hostname, &new.jail.hostname)),
         |to, it| it.set_located(&mut to.plan.jail.hostname, values::hostname)),
+    key(Jail, "mount-proc", Flag, "a /proc of its own processes only (default: true)\n\
+        In namespaces fs and pid of its own, where the root directory stays the host's.",
+        fresh("mount-proc", |old, new| old.jail.keeps_proc != new.jail.keeps_proc),
+        |to, it| it.set(&mut to.plan.jail.keeps_proc, |text| values::boolean(text).map(|mount| !mount))),
     key(Jail, "pivot-root", Value("NEW_ROOT PUT_OLD"), "the same as pivot_root",
         PIVOT_ROOT, |to, it| it.set_located(&mut to.plan.jail.pivot_root, values::pivot_root)),
     key(Jail, "pivot_root", Value("NEW_ROOT PUT_OLD"), "\

@@ -89,6 +89,8 @@ pub struct JailPlan {
     pub pivot_root: Option<Located<PivotRoot>>,
     /// The host name in the vassal's uts namespace (`hostname`).
     pub hostname: Option<Located<OsString>>,
+    /// Whether `/proc` stays what it is in namespaces fs and pid of its own (`mount-proc = false`).
+    pub keeps_proc: bool,
 }
 
 impl JailPlan {

@@ -50,6 +50,7 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
         step("namespaces", ops::make_all_private())?;
+        mount_proc(vassal);
     }
     // Opened before the change of identity, after which the kernel refuses it. What may be written is decided
     // at the write. The file of an owner is not read yet, so it may ask for it.
@@ -70,6 +71,19 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
     }
     note_maker(vassal, Maker::Outside)
+}
+
+/// Mounts a `/proc` of the vassal's own processes, where it would see all of the host there. In another root
+/// there is none before a hook mounts one. In tyrant mode the plan that could say no is its owner's, who
+/// cannot.
+fn mount_proc(vassal: &Vassal) {
+    let plan = &vassal.source.plan.jail;
+    if !vassal.jail.has_namespace(libc::CLONE_NEWPID) || plan.keeps_proc || plan.new_root().is_some() {
+        return;
+    }
+    if let Err(error) = vassal.jail.procfs.mount() {
+        crate::log!("{error}: processes of the host are in sight");
+    }
 }
 
 /// The accounts of the host, before the root changes; `None` if the plan names no account.

@@ -3,7 +3,9 @@
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::Pid;
 
 use crate::error::{Context, Result};
@@ -36,6 +38,18 @@ impl Procfs {
             ops::detached("proc").ok()
         };
         Self { own: own.map(OnceCell::from).unwrap_or_default() }
+    }
+
+    /// Mounts the one of this pid namespace at `/proc`: nobody sees other processes there, nor what is below
+    /// their `root` and in their `environ`.
+    ///
+    /// # Errors
+    /// move_mount(2); EPERM where the kernel has not let us make one, as in a user namespace below a `/proc`
+    /// of which parts are covered.
+    pub fn mount(&self) -> Result<()> {
+        let own = self.own.get().ok_or(Errno::PERM);
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        own.and_then(|own| move_mount(own, c"", CWD, c"/proc", flags)).context("mount procfs on", "/proc")
     }
 
     /// Uses `/proc`, and opens nothing before that turns out to be missing.
