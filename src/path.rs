@@ -31,7 +31,7 @@ use rustix::fs::{
     fstatfs, openat, openat2, readlinkat, statx,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{fchdir, geteuid};
+use rustix::process::{fchdir, getegid, geteuid};
 
 use crate::error::Cause;
 use crate::sys::exec::c_string;
@@ -211,17 +211,17 @@ impl Walk {
 
 /// Refuses a file that may be another than is meant, in a directory that others can change.
 fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
-    let Some(who) = stranger_in(&fstat(directory)?, true)? else { return Ok(()) };
-    let there = fstat(file)?;
+    let (parent, there) = (fstat(directory)?, fstat(file)?);
+    let Some(who) = stranger_in(&parent, true)? else { return Ok(()) };
     if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
         return Ok(());
     }
+    // Before Linux 5.8 the kernel does not tell.
     let mount = |fd: &OwnedFd| {
-        statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .map(|stat| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
+        statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
     };
     let what = match there.st_nlink {
-        0 | 1 if mount(directory)? == mount(file)? => return Ok(()),
+        0 | 1 if parent.st_dev == there.st_dev && mount(directory) == mount(file) => return Ok(()),
         0 | 1 => "is a mount".to_owned(),
         names => format!("has {names} names"),
     };
@@ -233,9 +233,12 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
 /// interest, which the sticky bit keeps where it is.
 fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
     let mode = directory.st_mode;
+    // Many a user has a group that nobody else is in. Root has none.
+    let is_own_group = !geteuid().is_root() && directory.st_gid == getegid().as_raw();
+    let others = if is_own_group { 0o002 } else { 0o022 };
     Ok(if !is_ours(directory.st_uid)? {
         Some(format!("user {}", directory.st_uid))
-    } else if mode & 0o022 != 0 && (is_last || mode & libc::S_ISVTX == 0) {
+    } else if mode & others != 0 && (is_last || mode & libc::S_ISVTX == 0) {
         Some("others".to_owned())
     } else {
         None

@@ -95,7 +95,11 @@ impl Paths<'_> {
         if !file.is_absolute() || self.walk.is_steady(file) {
             return Ok(path.to_owned());
         }
-        let opened = walked(self.walk.open_mount(file), "mount", file)?;
+        let opened = match self.walk.open_mount(file) {
+            // Of most types the source is only a name for the mount table.
+            Err(Cause::Os(Errno::NOENT)) => return Ok(path.to_owned()),
+            opened => walked(opened, "mount", file)?,
+        };
         let name = descriptor_name(&opened);
         self.held.push(opened);
         Ok(name.into())

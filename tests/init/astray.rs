@@ -321,3 +321,34 @@ fn a_fuse_filesystem_that_calls_everything_roots_leads_nowhere() {
         run("umount", &["/run/fuse"]);
     });
 }
+
+#[test]
+fn the_walk_needs_no_call_that_an_older_kernel_or_filter_lacks() {
+    /// fchmodat2(2)
+    const FCHMODAT2: i64 = 452;
+    sandboxed(|sandbox| {
+        home(sandbox);
+        let before = host();
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let run = |phase: &str, path: &str| {
+                let lines = format!("uid = user001\nhook-{phase} = chmod:{path} 640\ncommand = true");
+                let calls = [FCHMODAT2, libc::SYS_openat2, libc::SYS_statx];
+                let mut command = sandbox.filtered(&calls, errno, "vassal-init");
+                command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines));
+                let mut vassal = sandbox.start("vassal", command);
+                (vassal.wait(), vassal.log())
+            };
+            fs::set_permissions("/run/home/u/d/x", fs::Permissions::from_mode(0o600)).unwrap();
+            for (phase, path) in [("as-root", "/run/home/u/d/x"), ("as-user", "/run/home/u/d/x")] {
+                let (status, log) = run(phase, path);
+                assert_eq!((status, fs::metadata(path).unwrap().mode() & 0o777), (0, 0o640), "{log}");
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            let _ = fs::remove_file("/run/home/u/to");
+            link("/run/host/dir", "/run/home/u/to", tenant());
+            let (status, log) = run("as-root", "/run/home/u/to/x");
+            assert!(status == 71 && log.contains("/run/home/u/to is a symbolic link of user"), "{log}");
+            assert_eq!(host(), before);
+        }
+    });
+}

@@ -96,7 +96,10 @@ fn chmod(walk: &Walk, path: &Path, mode: impl Fn(u32) -> u32) -> Result<(), Caus
     let file = walk.open_to_change(path, OFlags::PATH, Mode::empty())?;
     let mode = mode(fstat(&file)?.st_mode) & 0o7777;
     match fd::chmod(&file, mode) {
-        // Before Linux 6.6.
+        // Before Linux 6.6, or under an older filter of system calls.
+        Err(Errno::NOSYS | Errno::PERM) if walk.as_user => {
+            Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
+        }
         Err(Errno::NOSYS | Errno::PERM) => {
             Ok(ops::by_name(&file, |name| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))?)
         }
