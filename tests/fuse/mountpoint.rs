@@ -145,6 +145,46 @@ fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
     });
 }
 
+/// An overlay answers for its root by itself, whatever lies under it.
+#[test]
+fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_checked_too() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let lines = format!(
+            "exec-pre-jail = mkdir -p /run/scratch/low /run/scratch/rw/up /run/scratch/rw/work && {}\n\
+             mount-as-root = overlay overlay /app defaults \
+             lowerdir=/mnt:/run/scratch/low,upperdir=/run/scratch/rw/up,workdir=/run/scratch/rw/work\n\
+             uid = user001\nmountpoint-check = /app\ncommand = sleep 1000",
+            faulty.command("/run/scratch/low", "direct")
+        );
+        let mut vassal = sandbox.vassal_init("vassal", &lines);
+        assert_eq!(vassal.wait(), 71);
+        let refused = "setup failed in mountpoint-check: mountpoint /app: it does not show the end of ";
+        vassal.wait_for(&format!("{refused}/run/scratch/low, the FUSE filesystem under it"));
+        // From somewhere else, and hidden at its own place.
+        let checked = "mount-as-root = none /run/scratch/low /mnt bind,ro\n\
+                       umount-as-root = /run/scratch/low detach";
+        for more in [checked, ""] {
+            let path = if more.is_empty() { "/run/scratch/low" } else { "/mnt" };
+            let lines = format!("{lines}\n{more}\nmountpoint-check = {path}");
+            let mut vassal = sandbox.vassal_init("vassal", &lines);
+            vassal.wait_for("app started");
+            process::signal(process::only("faulty-fuse").pid, Signal::KILL);
+            assert_eq!(vassal.wait(), 75);
+            vassal.wait_for(&format!("mountpoint {path} lost: "));
+        }
+        // One of the host's, which is nobody's here.
+        run("sh", &["-c", &faulty.command("/run/scratch/low", "direct")]);
+        let (_, rest) = lines.split_once(" && ").unwrap();
+        let (_, rest) = rest.split_once('\n').unwrap();
+        let vassal = sandbox.vassal_init("vassal", rest);
+        vassal.wait_for("app started");
+        drop(vassal);
+        until("it has ended", || process::named("sleep").is_empty());
+        run("umount", &["/run/scratch/low"]);
+    });
+}
+
 /// A vassal with this mount, which a reload leaves alone, started with some keys and reloaded with others.
 fn reloaded(sandbox: &Sandbox, mount: &str, first: &str, then: &str) -> Daemon {
     let lines = |more: &str| {

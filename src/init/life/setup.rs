@@ -250,15 +250,32 @@ fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, End>) -> Result<
     result.map_err(|end| vassal.events.check().err().map_or(end, End::from))
 }
 
-/// Notes which phase has mounted what, where that decides whether it can be mounted again.
+/// Notes which phase has mounted what, where that decides whether it can be mounted again; and what lies
+/// under overlays, while that can be seen.
 ///
 /// # Errors
 /// The end, because the mount table cannot be read.
 pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
-    if !vassal.source.plan.remounts() || vassal.events.mountpoints.is_empty() {
+    let plan = &vassal.source.plan;
+    let may_hide = |phase| phase < Phase::AsUser && plan.hooks.iter().any(|hook| hook.phase == phase);
+    let is_wanted = plan.remounts() || matches!(maker, Maker::Phase(phase) if may_hide(phase));
+    if !is_wanted || vassal.events.mountpoints.is_empty() {
         return Ok(());
     }
-    step("mountpoint-lost", vassal.events.mountpoints.note_maker(maker))
+    step("mountpoint-check", vassal.events.mountpoints.note_maker(maker))
+}
+
+/// Refuses an overlay over a FUSE filesystem whose end nobody would notice.
+fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), End> {
+    let foreign = vassal.jail.foreign_fuse.as_deref().unwrap_or_default();
+    let Some((check, layer)) = vassal.events.mountpoints.unchecked_layer(foreign) else { return Ok(()) };
+    let (path, layer) = (check.value.display(), layer.display());
+    let what = format!(
+        "mountpoint {path}: it does not show the end of {layer}, the FUSE filesystem under it: check that, \
+         too, if need be where 'mount = none {layer} DIR bind' puts it in the jail ({}: {})",
+        check.at, check.key
+    );
+    Err(setup_failure("mountpoint-check", 0, what, 0))
 }
 
 /// Waits until every checked path is a mount that answers. The app starts only then.
@@ -274,6 +291,7 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
     loop {
         let now = running_time::now();
         if step("mountpoint-check", vassal.events.mountpoints.look(now))? {
+            refuse_unchecked_layer(vassal)?;
             let paths: Vec<_> = vassal
                 .source
                 .plan

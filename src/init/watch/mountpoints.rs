@@ -25,10 +25,37 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The most common reasons why a filesystem does not answer.
 pub const HANGS: &str = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
-                         through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR)";
+                         through its own mountpoint, which waits for itself (unionfs-fuse: -ochroot=DIR; \
+                         fuse-overlayfs: none)";
+
+fn note_layers(layers: &mut Vec<Layer>, mounts: &[Mount]) {
+    for mount in mounts {
+        for path in mount.lower_layers() {
+            if let Some(held) = mountinfo::holding(mounts, &mountinfo::normalize(&path))
+                && let Some(connection) = held.connection()
+            {
+                let layer = Layer { overlay: mount.device, connection, place: held.mount_point.clone() };
+                if !layers.contains(&layer) {
+                    layers.push(layer);
+                }
+            }
+        }
+    }
+}
 
 fn goes_on(plan: &MountpointPlan) -> bool {
     matches!(plan.lost, MountpointLost::Hook(_))
+}
+
+/// A FUSE filesystem that lies under an overlay. An overlay answers for its root by itself, whatever becomes
+/// of what lies under it.
+#[derive(Debug, PartialEq, Eq)]
+struct Layer {
+    /// The device of the overlay.
+    overlay: (u32, u32),
+    connection: u64,
+    /// Where it was mounted, which may be hidden by now.
+    place: PathBuf,
 }
 
 /// All checked paths and their probers.
@@ -47,6 +74,8 @@ pub struct Mountpoints {
     is_stale: bool,
     /// The FUSE connections that are older than the phases or the change of root. Others may use them.
     foreign: Vec<u64>,
+    /// The FUSE filesystems that lie under overlays.
+    layers: Vec<Layer>,
     /// The last report, without the times.
     reported: Vec<MountReport>,
     /// The daemons that were seen while PID 1 could look at all processes, with their connections.
@@ -97,6 +126,7 @@ impl Mountpoints {
             goes_on: goes_on(plan),
             is_stale: true,
             foreign,
+            layers: Vec::new(),
             reported,
             daemons: Vec::new(),
             helper_death: None,
@@ -136,6 +166,7 @@ impl Mountpoints {
     /// The mount table cannot be read.
     pub fn note_maker(&mut self, maker: Maker) -> Result<()> {
         let mounts = self.procfs.mounts()?;
+        note_layers(&mut self.layers, &mounts);
         if maker == Maker::Outside {
             self.foreign.extend(mounts.iter().filter_map(Mount::connection));
         }
@@ -198,6 +229,7 @@ impl Mountpoints {
         }
         let mounts = self.procfs.mounts()?;
         self.is_stale = false;
+        note_layers(&mut self.layers, &mounts);
         for watched in self.watched.iter_mut().filter(|watched| !watched.dog.is_up()) {
             let mount = mountinfo::visible(&mounts, &watched.check.value);
             if mount.is_none() {
@@ -219,6 +251,23 @@ impl Mountpoints {
         }
         self.ask(now)?;
         Ok(false)
+    }
+
+    /// The first path that is an overlay over a FUSE filesystem, other than the `foreign` ones, that no path
+    /// is on; and where that was mounted. What is known of layers counts once: the numbers of devices are
+    /// used again.
+    pub fn unchecked_layer(&mut self, foreign: &[u64]) -> Option<(&Located<PathBuf>, PathBuf)> {
+        let layers = std::mem::take(&mut self.layers);
+        let mounts = || self.watched.iter().filter_map(|watched| watched.mount.as_ref());
+        let is_checked = |connection| mounts().any(|mount| mount.connection() == Some(connection));
+        layers.into_iter().find_map(|Layer { overlay, connection, place }| {
+            let is_over = |watched: &&CheckedPath| {
+                watched.mount.as_ref().is_some_and(|mount| mount.device == overlay)
+                    && !foreign.contains(&connection)
+                    && !is_checked(connection)
+            };
+            Some((&self.watched.iter().find(is_over)?.check, place))
+        })
     }
 
     /// The first path that is not up, and why.
