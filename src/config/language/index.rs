@@ -1,7 +1,5 @@
 //! All settings in order, and the first of each name without a search.
 
-use std::collections::HashMap;
-
 use crate::config::setting::Setting;
 
 /// Settings in the order they were added. Keys do not change once they are in.
@@ -9,7 +7,7 @@ use crate::config::setting::Setting;
 pub(super) struct Settings {
     list: Vec<Setting>,
     /// The index in `list` of the first setting of each name: of those before the policy, and of the policy.
-    first: [HashMap<Vec<u8>, usize>; 2],
+    first: [First; 2],
     /// The index in `list` where the operator's policy begins.
     policy: Option<usize>,
 }
@@ -19,10 +17,8 @@ impl Settings {
     pub fn push(&mut self, setting: Setting) {
         let [vassals, policys] = &mut self.first;
         let first = if self.policy.is_some() { policys } else { vassals };
-        if !first.contains_key(&setting.key) {
-            first.insert(setting.key.clone(), self.list.len());
-        }
         self.list.push(setting);
+        first.add_last(&self.list);
     }
 
     /// Marks where the policy begins: behind all settings so far. `None`: what is added now is none of it.
@@ -46,7 +42,7 @@ impl Settings {
         let [vassals, policys] = &self.first;
         let is_policy = self.is_policy(asker);
         let (one, other) = if is_policy { (policys, vassals) } else { (vassals, policys) };
-        let index = *one.get(name).or_else(|| other.get(name))?;
+        let index = one.find(&self.list, name).or_else(|| other.find(&self.list, name))?;
         self.list.get(index)?.used.set(true);
         Some(index)
     }
@@ -64,5 +60,87 @@ impl Settings {
     /// All of them, without the index.
     pub fn into_list(self) -> Vec<Setting> {
         self.list
+    }
+}
+
+/// The first setting of each name, in a hash table. (std's is 3 kB of each program.)
+struct First {
+    /// Indices of settings, each in the first place from its hash on that was free. A power of two, of which
+    /// at most a half is taken.
+    places: Vec<Option<u32>>,
+    taken: usize,
+    /// What nobody outside can know, so that no file is made of names of the same hash.
+    factor: u64,
+}
+
+impl Default for First {
+    fn default() -> Self {
+        // The kernel chooses where the program is loaded.
+        let chosen = std::ptr::from_ref(&0_u8).addr() as u64;
+        Self { places: vec![None; 16], taken: 0, factor: chosen.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+    }
+}
+
+impl First {
+    /// Adds the last setting of the list, unless there is one of its name.
+    fn add_last(&mut self, list: &[Setting]) {
+        if self.taken * 2 == self.places.len() {
+            let empty = vec![None; self.places.len() * 2];
+            let old = std::mem::replace(&mut self.places, empty);
+            old.into_iter().flatten().for_each(|index| self.put(list, index));
+        }
+        let last = list.len().saturating_sub(1) as u32;
+        if list.last().is_some_and(|last| self.find(list, &last.key).is_none()) {
+            self.put(list, last);
+            self.taken += 1;
+        }
+    }
+
+    /// Puts the index of a setting in its place.
+    fn put(&mut self, list: &[Setting], index: u32) {
+        let place = list.get(index as usize).map(|setting| self.place(list, &setting.key));
+        if let Some(place) = place.and_then(|place| self.places.get_mut(place)) {
+            *place = Some(index);
+        }
+    }
+
+    /// The index of the setting of this name.
+    fn find(&self, list: &[Setting], name: &[u8]) -> Option<usize> {
+        let index = self.places.get(self.place(list, name)).copied().flatten()?;
+        Some(index as usize)
+    }
+
+    /// The place that has the setting of this name, or that it would have.
+    fn place(&self, list: &[Setting], name: &[u8]) -> usize {
+        let add = |hash: u64, byte: &u8| hash.wrapping_add(1 + u64::from(*byte)).wrapping_mul(self.factor);
+        // The upper bits depend on all of the name.
+        let mut place = (name.iter().fold(0, add) >> 32) as usize;
+        loop {
+            place &= self.places.len() - 1;
+            match self.places.get(place).copied().flatten().and_then(|index| list.get(index as usize)) {
+                Some(other) if other.key != name => place += 1,
+                _ => return place,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::setting::PlainSetting;
+
+    #[test]
+    fn the_first_of_each_name_is_found_among_many() {
+        let mut settings = Settings::default();
+        let key = |number: u32| format!("key{number}").into_bytes();
+        for number in 0..10_000 {
+            // Each name twice.
+            settings.push(Setting::of_plain(&PlainSetting { key: key(number / 2), ..Default::default() }));
+        }
+        for number in 0..5_000 {
+            assert_eq!(settings.find(&key(number), 0), Some(number as usize * 2));
+        }
+        assert_eq!((settings.find(&key(5_000), 0), settings.find(b"", 0)), (None, None));
     }
 }
