@@ -308,7 +308,11 @@ fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
 fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     rustix::thread::set_capabilities(None, sets)?;
-    rustix::thread::clear_ambient_capability_set()?;
+    match rustix::thread::clear_ambient_capability_set() {
+        // Before Linux 4.3, and in gVisor, there is no such set.
+        Err(Errno::INVAL) => {}
+        result => result?,
+    }
     for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
         if kept.contains(capability) {
             rustix::thread::configure_capability_in_ambient_set(capability, true)?;
