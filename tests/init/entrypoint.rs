@@ -306,6 +306,42 @@ fn a_program_on_a_filesystem_that_hangs_makes_no_init_deaf() {
 }
 
 #[test]
+fn what_a_program_is_executed_by_is_named_where_that_is_missing() {
+    sandboxed(|sandbox| {
+        let script = sandbox.file("script", "#!/nonexistent/python -u\r\n");
+        run("chmod", &["755", script.to_str().unwrap()]);
+        for options in LIVES {
+            let (status, _, err) = ended(init(sandbox, options).arg("--").arg(&script));
+            let said = "script, its interpreter /nonexistent/python: No such file or directory (ENOENT)";
+            assert!(status == 127 && err.contains(said), "{options:?}: {err}");
+        }
+    });
+}
+
+#[test]
+fn an_app_whose_program_or_directory_hangs_says_so_and_ends() {
+    sandboxed(|sandbox| {
+        for lines in ["command = /run/scratch/mount/file", "chdir = /run/scratch/mount/in\ncommand = sleep 1"]
+        {
+            let faulty = sandbox.faulty();
+            let place = sandbox.path("mount").display().to_string();
+            run("mkdir", &["-p", &place]);
+            run("sh", &["-c", &faulty.command(&place, "direct")]);
+            let server = process::only("faulty-fuse").pid;
+            process::signal(server, Signal::STOP);
+            let lines = format!("{lines}\nhook-timeout = 300ms\nstop-timeout = 100ms");
+            let mut vassal = sandbox.vassal_init("vassal", &lines);
+            let line = vassal.wait_for(": not done after 300 ms: does its filesystem answer");
+            assert!(line.contains("/run/scratch/mount/"), "{line}");
+            assert_eq!(vassal.wait(), 71, "{}", vassal.log());
+            process::signal(server, Signal::KILL);
+            run("umount", &[&place]);
+            fs::remove_file(sandbox.path("vassal.log")).unwrap();
+        }
+    });
+}
+
+#[test]
 fn nothing_of_the_starter_is_held() {
     sandboxed(|sandbox| {
         let cwd = sandbox.path("cwd");

@@ -16,6 +16,7 @@ use crate::identity::{Confinement, DropError, Identity};
 use crate::init::child::environment::{DEFAULT_PATH, Environment};
 use crate::init::child::failure::{Failure, Step};
 use crate::init::child::foreground::Stand;
+use crate::init::child::interpreter;
 use crate::init::child::listen_fds::{self, Socket};
 use crate::init::child::resources;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
@@ -175,7 +176,10 @@ impl Launch<'_> {
     }
 
     fn unexecuted(&self, program: &OsStr, errno: Errno) -> Failure {
-        let error = Error::os("execute", program.display(), errno);
+        let is_there = || interpreter::culprit(program, &self.path());
+        let culprit = if [Errno::NOENT, Errno::ACCESS].contains(&errno) { is_there() } else { None };
+        let object = format_args!("{}{}", program.display(), culprit.as_deref().unwrap_or_default());
+        let error = Error::os("execute", object, errno);
         Failure { step: Step::Work, error, status: self.status_for(errno) }
     }
 
@@ -277,14 +281,18 @@ impl Launch<'_> {
         }
     }
 
+    /// Where programs are looked for.
+    fn path(&self) -> OsString {
+        self.environment.path().unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
     /// Executes the program; returns only on failure.
     fn become_program(&self, argv: &Strings, envp: &Strings, program: &OsStr) -> Errno {
-        let path = self.environment.path();
-        let path = path.as_deref().unwrap_or(OsStr::new(DEFAULT_PATH));
+        let path = self.path();
         self.heard.into_iter().for_each(signal::set_default);
         let script = if self.stand.is_some() { Script::ForShell } else { Script::Refused };
         let of_child = if self.is_named { self.environment.strings_of_child() } else { None };
-        exec_in_path(program, path, script, argv, of_child.as_ref().unwrap_or(envp))
+        exec_in_path(program, &path, script, argv, of_child.as_ref().unwrap_or(envp))
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod environment;
 pub mod failure;
 pub mod foreground;
+pub mod interpreter;
 pub mod job;
 pub mod launch;
 pub mod listen_fds;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::plan::{App, Phase, VassalPlan};
 use crate::error::{Context, Error, Result};
@@ -17,7 +18,8 @@ use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::wakeup::Interruption;
 use crate::init::jail::Jail;
-use crate::init::outcome::{End, step};
+use crate::init::outcome::{End, setup_failure, step};
+use crate::init::steps::hooks::SLOW;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, SetupFailure, WaitStatus};
 use crate::running_time;
@@ -51,6 +53,7 @@ pub fn start(
 
 /// Waits until the process of the app has executed its program, and says so.
 pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), End> {
+    let mut is_told = false;
     loop {
         let Some(app) = &mut events.app else { return Ok(()) };
         match (app.launched.progress(), app.status) {
@@ -63,8 +66,22 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
             (Progress::Preparing, Some(status)) => return Err(End::App(status)),
             (Progress::Preparing, None) => {}
         }
+        let time = if is_told { plan.hook_timeout } else { SLOW.min(plan.hook_timeout) };
+        if running_time::since(app.since) >= time && !(is_told && events.entry.is_some()) {
+            let late = late(plan, time);
+            // The starter of a command has its own limit for that.
+            if time == plan.hook_timeout && events.entry.is_none() {
+                let source = &plan.app_source;
+                let what = format!("{late} ({}: {})", source.at, source.key);
+                return Err(setup_failure("app", 0, what, 0));
+            }
+            crate::log!("{late}");
+            is_told = true;
+            continue;
+        }
         app.is_awaited = true;
-        let paused = events.pause(None, None);
+        let deadline = (!is_told || events.entry.is_none()).then_some(app.since + time);
+        let paused = events.pause(None, deadline);
         if let Some(app) = &mut events.app {
             app.is_awaited = false;
         }
@@ -95,6 +112,14 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
     events.send(&FromVassal::Running);
     events.tell_ready();
     Ok(())
+}
+
+/// What an app waits for that does not become its program.
+fn late(plan: &VassalPlan, time: Duration) -> String {
+    let directory = plan.chdir.as_ref().map(|path| format!(", or that of {}", path.value.display()));
+    let (program, time) = (plan.app.program().display(), Elapsed(time));
+    let directory = directory.unwrap_or_default();
+    format!("execute {program}: not done after {time}: does its filesystem answer{directory}?")
 }
 
 /// The end of a command for which there is no process.

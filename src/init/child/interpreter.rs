@@ -1,0 +1,112 @@
+//! What is missing where a program is there and cannot be executed: execve(2) has the same error for the file
+//! itself, the interpreter that its first line names, and the loader of a dynamic program.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
+use rustix::io::pread;
+
+use crate::log::push_printable;
+
+/// The first bytes of a program: the kernel reads 256 for the first line, and the table of the parts of a
+/// dynamic program usually ends before this.
+const HEAD: usize = 1024;
+
+/// The longest name of a loader.
+const NAME_MAX: usize = 256;
+
+/// What else the program is executed by and cannot be, for the object of an error message.
+pub fn culprit(program: &OsStr, path: &OsStr) -> Option<String> {
+    let file = found(program, path)?;
+    let (what, name) = named_in(&file)?;
+    if access(OsStr::from_bytes(&name), Access::EXEC_OK).is_ok() {
+        return None;
+    }
+    let mut text = format!(", its {what} ");
+    push_printable(&mut text, &String::from_utf8_lossy(&name));
+    if name.ends_with(b"\r") {
+        let _ = write!(text, " (a carriage return at its end)");
+    }
+    Some(text)
+}
+
+/// The file that was to be executed.
+fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
+    if program.as_bytes().contains(&b'/') {
+        return Some(program.to_owned());
+    }
+    let in_directory = |directory: &[u8]| OsString::from_vec([directory, b"/", program.as_bytes()].concat());
+    let mut files = path.as_bytes().split(|&byte| byte == b':').map(in_directory);
+    files.find(|file| access(file.as_os_str(), Access::EXISTS).is_ok())
+}
+
+/// What executes a file, and its path.
+fn named_in(file: &OsStr) -> Option<(&'static str, Vec<u8>)> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = openat(CWD, file, flags, Mode::empty()).ok()?;
+    let mut head = [0; HEAD];
+    let length = pread(&file, &mut head, 0).ok()?;
+    let head = head.get(..length)?;
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|&byte| byte == b'\n').next()?;
+        let mut words = line.split(|byte| b" \t\0".contains(byte)).filter(|word| !word.is_empty());
+        return Some(("interpreter", words.next()?.to_vec()));
+    }
+    let (offset, size) = loader_in(head)?;
+    let mut name = [0; NAME_MAX];
+    let name = name.get_mut(..size.min(NAME_MAX))?;
+    let length = pread(&file, &mut *name, offset).ok()?;
+    let name = name.get(..length)?.split(|&byte| byte == 0).next()?;
+    Some(("loader", name.to_vec()))
+}
+
+/// Where the name of the loader of a dynamic program (ELF, 64 bits) is, and its length (elf(5), PT_INTERP).
+fn loader_in(head: &[u8]) -> Option<(u64, usize)> {
+    let number = |at: usize, length: usize| {
+        let bytes = head.get(at..at.checked_add(length)?)?;
+        Some(bytes.iter().rev().fold(0, |sum: u64, &byte| sum << 8 | u64::from(byte)))
+    };
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let parts = (0..count).map_while(|part| usize::try_from(table.checked_add(part * size)?).ok());
+    let mut loaders = parts.take_while(|at| *at < head.len()).filter(|at| number(*at, 4) == Some(3));
+    let at = loaders.next()?;
+    Some((number(at.checked_add(8)?, 8)?, usize::try_from(number(at.checked_add(32)?, 8)?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn names_what_executes_a_file() {
+        let directory = std::env::temp_dir().join(format!("vassal-interpreter-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).unwrap();
+        let culprit_of = |content: &[u8]| {
+            fs::write(directory.join("program"), content).unwrap();
+            let path = OsString::from_vec([b"/nonexistent:", directory.as_os_str().as_bytes()].concat());
+            culprit(OsStr::new("program"), &path)
+        };
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(culprit_of(b"#!/nonexistent/x -e\n"), said(", its interpreter /nonexistent/x"));
+        let carriage = ", its interpreter /bin/sh\\r (a carriage return at its end)";
+        assert_eq!(culprit_of(b"#! /bin/sh\r\necho"), said(carriage));
+        assert_eq!(culprit_of(b"#!/etc/passwd"), said(", its interpreter /etc/passwd"), "it is no program");
+        for content in [&b"#!/bin/sh\n"[..], b"#!", b"#!\n", b"", b"\x7fELF\x02\x01", b"text"] {
+            assert_eq!(culprit_of(content), None, "{content:?}");
+        }
+        let mut program = fs::read("/proc/self/exe").unwrap();
+        program.truncate(1 << 16);
+        assert_eq!(culprit_of(&program), None, "its loader is there");
+        let (at, _) = loader_in(program.get(..HEAD).unwrap()).unwrap();
+        program[at as usize + 1] = b'X';
+        assert!(culprit_of(&program).unwrap().starts_with(", its loader /X"));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
