@@ -364,7 +364,7 @@ impl EventLoop {
         if self.entry.is_some() {
             // Ctrl-C is the kernel's, and may be for a command that goes on.
             if signal.is_sent && signal::asks_to_stop(number) {
-                self.stop_asked.get_or_insert_with(Instant::now);
+                self.stop_asked.get_or_insert_with(running_time::now);
             }
             // While the app is being restarted a request to stop is about the vassal, and not about the old
             // app.

@@ -257,7 +257,7 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
         }
         Some((Rest::Sweep(grace), _)) => {
             // Whoever stops a container has a limit for all of it, and kills the init after that.
-            let spent = events.stop_asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+            let spent = events.stop_asked.map_or(Duration::ZERO, running_time::since);
             sweep(events, jail, grace.saturating_sub(spent).max(grace.min(LEAST_GRACE)));
         }
         // A FUSE daemon unmounts at SIGTERM, and then may have much to write.
