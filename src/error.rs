@@ -150,6 +150,11 @@ pub fn name(errno: Errno) -> Option<&'static str> {
     ERRORS.line(errno).map(|line| split(line).0)
 }
 
+/// What an error means, as strerror(3) has it.
+pub fn text(errno: Errno) -> &'static str {
+    ERRORS.line(errno).map_or("Unknown error", |line| split(line).1)
+}
+
 /// C name, text and number (errno(3)). The texts are glibc's, which people search for; musl has its own.
 #[rustfmt::skip]
 static ERRORS: Names<Errno> = names![

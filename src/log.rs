@@ -90,6 +90,13 @@ pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     }
 }
 
+/// Lines as they are, without our name in front; where there is no room they are lost.
+pub fn text_to(fd: BorrowedFd<'_>, text: &str) {
+    if !put(fd, text.as_bytes(), 1) {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The text of a line, with a line in front if some were lost before; and how many lines that makes.
 fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     let mut text = String::with_capacity(160);

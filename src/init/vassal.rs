@@ -136,8 +136,8 @@ pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
     match entry.orphans {
         Orphans::Adopt => notices::warn_of(entry, adopt()),
         Orphans::Warn if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) => {
-            let why = "neither PID 1 nor a subreaper (-s, TINI_SUBREAPER): orphans will not be reaped";
-            notices::say(entry, WARNINGS, format_args!("{why}"));
+            let line = entry.lines.map(|lines| lines.not_adopted);
+            notices::tell(entry, WARNINGS, line, &[], format_args!("orphans will not be reaped"));
         }
         Orphans::Warn | Orphans::Leave => {}
     }

@@ -292,6 +292,55 @@ fn dumb_init_starts_its_command_with_no_signal_blocked_or_ignored() {
     });
 }
 
+/// What is written by an init and its command, without the numbers of processes and the path of the init; not
+/// in order, as a child of the original writes lines, too.
+fn written(program: &Command, peer: &str, line: &str) -> Vec<String> {
+    let output = call(Command::new(program.get_program()), line).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let text = text.replace(program.get_program().to_str().unwrap(), peer);
+    let without_pids = |line: &str| {
+        ["tini (", "catatonit:", "PID ", "pid=", "pid '"].iter().fold(line.to_owned(), |line, mark| {
+            line.split_once(mark).map_or(line.clone(), |(before, after)| {
+                let after = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
+                format!("{before}{mark}{after}")
+            })
+        })
+    };
+    let mut lines: Vec<_> = text.lines().map(without_pids).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_short_messages_are_those_of_the_real_ones() {
+    sandboxed(|sandbox| {
+        let orphan = "-- bash -c '(sleep 0.05 & exec true); sleep 0.3; exit 4'";
+        let killed = "-- sh -c 'kill -KILL $$'";
+        let signals = "sh -c 'kill -USR1 $PPID; sleep 0.2'";
+        let rewritten = format!("-c -v -r 10:12 -r 12:0 {signals}");
+        let dropped = format!("-c -v -r 10:0 {signals}");
+        let tini_orphan = format!("-s -w {orphan}");
+        let tini_killed = format!("-s -w {killed}");
+        let cases: &[(&str, &[&str])] = &[
+            ("tini", &["-s nonexistent", "-s /etc/passwd", "true", "-p TERM true", "-e 256 true"]),
+            ("tini", &["TINI_VERBOSITY=2 -s -- sh -c 'exit 4'", &tini_orphan, &tini_killed]),
+            (
+                "dumb-init",
+                &["nonexistent", "-c /etc/passwd", "", "-x true", "--yolo true", "-r", "-r 15 true"],
+            ),
+            ("dumb-init", &["-c -v -- sh -c 'exit 4'", "-c -v -- sh -c 'kill -KILL $$'"]),
+            ("dumb-init", &[&rewritten, &dropped]),
+            ("catatonit", &["nonexistent", "/etc/passwd/x"]),
+        ];
+        for (peer, lines) in cases {
+            for line in *lines {
+                let theirs = written(&Command::new(format!("/usr/bin/{peer}")), peer, line);
+                assert_eq!(written(&sandbox.personality(peer), peer, line), theirs, "{peer} {line}");
+            }
+        }
+    });
+}
+
 /// A shell that tells which of these signals it gets, in a process group with another one that does.
 const LISTENERS: &str = r#"
     listen() {

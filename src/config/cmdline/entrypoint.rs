@@ -22,6 +22,8 @@ use crate::signal_names;
 pub struct Entrypoint {
     /// What messages start with.
     pub name: &'static str,
+    /// The lines of another program, where they are not ours.
+    pub lines: Option<&'static Lines>,
     /// The program and its arguments. Empty: there is none, and we wait for SIGTERM or SIGINT.
     pub command: Vec<OsString>,
     /// The process group or session of the command.
@@ -55,6 +57,102 @@ pub struct Entrypoint {
     /// Whether the init ends by the signal of the terminal (Ctrl-C) that has ended the command.
     pub ends_by_signal: bool,
 }
+
+/// The lines that another program writes for what its starter may look for. `%0` stands for the pid of the
+/// init, `%1` and so on for what each is about; an empty one is not written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The program `%1` could not be executed, because of `%2`.
+    pub unexecutable: &'static str,
+    /// The command runs: its pid, the program.
+    pub runs: &'static str,
+    /// The command is in a session of its own.
+    pub has_session: &'static str,
+    /// The command has exited: its pid, its status.
+    pub exited: &'static str,
+    /// A signal has killed the command: its pid, the number and the name of the signal, the status for that.
+    pub killed: &'static str,
+    /// The same of an orphan.
+    pub orphan_exited: &'static str,
+    /// The same of an orphan.
+    pub orphan_killed: &'static str,
+    /// An orphan was reaped, which is warned of: its pid.
+    pub reaped: &'static str,
+    /// Orphans are not adopted.
+    pub not_adopted: &'static str,
+    /// The signal with this number, and this name, was handed on.
+    pub handed_on: &'static str,
+    /// The signal `%1` was handed on as `%3`.
+    pub rewritten: &'static str,
+    /// The signal `%1` was not handed on, as the starter wants it.
+    pub ignored: &'static str,
+    /// The signal `%1` was not handed on: the kernel has sent it for letting go of the terminal.
+    pub dropped: &'static str,
+}
+
+const NO_LINES: Lines = Lines {
+    unexecutable: "",
+    runs: "",
+    has_session: "",
+    exited: "",
+    killed: "",
+    orphan_exited: "",
+    orphan_killed: "",
+    reaped: "",
+    not_adopted: "",
+    handed_on: "",
+    rewritten: "",
+    ignored: "",
+    dropped: "",
+};
+
+static TINI: Lines = Lines {
+    unexecutable: "[FATAL tini (%0)] exec %1 failed: %2",
+    runs: "[INFO  tini (%0)] Spawned child process '%2' with pid '%1'",
+    exited: "[INFO  tini (%0)] Main child exited normally (with status '%2')",
+    killed: "[INFO  tini (%0)] Main child exited with signal (with signal '%3')",
+    orphan_exited: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
+    orphan_killed: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
+    reaped: "[WARN  tini (%0)] Reaped zombie process with pid=%1",
+    not_adopted: "[WARN  tini (%0)] Tini is not running as PID 1 and isn't registered as a child subreaper.\n\
+        Zombie processes will not be re-parented to Tini, so zombie reaping won't work.\n\
+        To fix the problem, use the -s option or set the environment variable TINI_SUBREAPER to register \
+        Tini as a child subreaper, or run Tini as PID 1.",
+    handed_on: "[DEBUG tini (%0)] Passing signal: '%2'",
+    ..NO_LINES
+};
+
+static DUMB_INIT: Lines = Lines {
+    unexecutable: "[dumb-init] %1: %2",
+    runs: "[dumb-init] Child spawned with PID %1.",
+    has_session: "[dumb-init] setsid complete.",
+    exited: "[dumb-init] Received signal 17.\n\
+        [dumb-init] A child with PID %1 exited with exit status %2.\n\
+        [dumb-init] Forwarded signal 15 to children.\n\
+        [dumb-init] Child exited with status %2. Goodbye.",
+    killed: "[dumb-init] Received signal 17.\n\
+        [dumb-init] A child with PID %1 was terminated by signal %2.\n\
+        [dumb-init] Forwarded signal 15 to children.\n\
+        [dumb-init] Child exited with status %4. Goodbye.",
+    orphan_exited: "[dumb-init] Received signal 17.\n\
+        [dumb-init] A child with PID %1 exited with exit status %2.",
+    orphan_killed: "[dumb-init] Received signal 17.\n\
+        [dumb-init] A child with PID %1 was terminated by signal %2.",
+    handed_on: "[dumb-init] Received signal %1.\n[dumb-init] Forwarded signal %1 to children.",
+    rewritten: "[dumb-init] Received signal %1.\n[dumb-init] Translating signal %1 to %3.\n\
+        [dumb-init] Forwarded signal %3 to children.",
+    ignored: "[dumb-init] Received signal %1.\n[dumb-init] Translating signal %1 to 0.\n\
+        [dumb-init] Not forwarding signal 0 to children (ignored).",
+    dropped: "[dumb-init] Received signal %1.\n[dumb-init] Ignoring tty hand-off signal %1.",
+    ..NO_LINES
+};
+
+static CATATONIT: Lines = Lines {
+    unexecutable: "ERROR (catatonit:%0): failed to exec pid1: %2",
+    runs: "DEBUG (catatonit:%0): pid1 (%1) spawned: %2",
+    orphan_exited: "DEBUG (catatonit:%0): child process %1 exited with code %2",
+    ..NO_LINES
+};
 
 /// The process group or session of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +247,7 @@ pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
 /// The defaults of all personalities.
 const PLAIN: Entrypoint = Entrypoint {
     name: "vassal-init",
+    lines: None,
     command: Vec::new(),
     standing: Standing::Group,
     to_group: false,
@@ -294,6 +393,7 @@ fn tini(words: &[OsString], env: Env<'_>) -> Call {
     };
     let mut entry = Entrypoint {
         name: "tini",
+        lines: Some(&TINI),
         orphans: Orphans::Warn,
         unexecutable: Unexecutable { astray: 1, other: 1, unborn: 1, ..PLAIN.unexecutable },
         chats_on_stdout: true,
@@ -305,8 +405,10 @@ fn tini(words: &[OsString], env: Env<'_>) -> Call {
             Step::Option(b'h', _) => return said(usage()),
             Step::Option(b'l', _) => return said(LICENCE.to_owned()),
             Step::Option(letter, value) => {
-                if let Err(message) = entry.tini_flag(letter, &value) {
-                    return refused(format!("tini: {message}\n"));
+                if entry.tini_flag(letter, &value).is_err() {
+                    let (own, letter) = (std::process::id(), char::from(letter));
+                    let text = format!("[FATAL tini ({own})] Not a valid option for -{letter}: ");
+                    return refused(text + &value.to_string_lossy() + "\n");
                 }
             }
             Step::Wrong(message) => return refused(format!("tini: {message}\n{}", usage())),
@@ -327,6 +429,7 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
     };
     let mut entry = Entrypoint {
         name: "dumb-init",
+        lines: Some(&DUMB_INIT),
         standing: Standing::Session,
         suspends: true,
         orphans: Orphans::Leave,
@@ -356,16 +459,19 @@ fn dumb_init(words: &[OsString], env: Env<'_>) -> Call {
             Step::Option(b'r', value) => match dumb_rewrite(value.as_bytes()) {
                 Some(rewrite) => entry.rewrites.push(rewrite),
                 None => {
-                    let text = "dumb-init: -r takes s:r, two signal numbers from 1 to 31; r may be 0\n";
-                    return refused([text, USAGE].concat());
+                    let text = "Usage: -r option takes <signum>:<signum>, where <signum> is between 1 \
+                         and 31.\n\
+                         This option can be specified multiple times.\n\
+                         Use --help for full usage.\n";
+                    return refused(text.to_owned());
                 }
             },
             Step::Option(..) => entry.verbosity = 3,
-            Step::Wrong(message) => return refused(format!("dumb-init: {message}\n{USAGE}")),
+            Step::Wrong(message) => return refused(format!("dumb-init: {message}\n")),
         }
     }
     if command.is_empty() {
-        return refused([USAGE, "'dumb-init --help' says more.\n"].concat());
+        return refused([USAGE, "Try dumb-init --help for full usage.\n"].concat());
     }
     if env("DUMB_INIT_DEBUG").is_some_and(|value| value == "1") {
         entry.verbosity = 3;
@@ -409,6 +515,7 @@ fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
     }
     let mut entry = Entrypoint {
         name: "catatonit",
+        lines: Some(&CATATONIT),
         unexecutable: Unexecutable::always(1),
         verbosity: if env("CATATONIT_DEBUG").is_some() { 3 } else { 0 },
         // They have an effect on the init only.
@@ -486,6 +593,7 @@ mod tests {
         let entry = run("/sbin/docker-init -sgw -p SIGKILL -e 143 -e 3 -vv -- a -b", &[]);
         let expected = Entrypoint {
             name: "tini",
+            lines: Some(&TINI),
             command: vec!["a".into(), "-b".into()],
             to_group: true,
             parent_death: Some(9),

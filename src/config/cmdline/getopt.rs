@@ -60,14 +60,16 @@ fn short<'a>(
     while let Some((&letter, rest)) = letters.split_first() {
         letters = rest;
         let step = match takes_value(options, letter) {
-            None => Step::Wrong(format!("unknown option '-{}'", letter.escape_ascii())),
+            None => Step::Wrong(format!("invalid option -- '{}'", letter.escape_ascii())),
             Some(false) => Step::Option(letter, OsString::new()),
             Some(true) => {
                 let value = match std::mem::take(&mut letters) {
                     [] => words.next().cloned(),
                     rest => Some(OsStr::from_bytes(rest).to_owned()),
                 };
-                with_value(letter, value, format_args!("-{}", letter.escape_ascii()))
+                with_value(letter, value, || {
+                    format!("option requires an argument -- '{}'", letter.escape_ascii())
+                })
             }
         };
         let is_wrong = matches!(step, Step::Wrong(_));
@@ -85,19 +87,19 @@ fn long<'a>(options: &Options, text: &[u8], words: &mut impl Iterator<Item = &'a
     let mut fitting = long.filter(|(known, _)| known.as_bytes().starts_with(name));
     let shown = name.escape_ascii();
     let Some((known, letter)) = fitting.next() else {
-        return Step::Wrong(format!("unknown option '--{shown}'"));
+        return Step::Wrong(format!("unrecognized option '--{shown}'"));
     };
     if known.len() != name.len() && fitting.next().is_some() {
-        return Step::Wrong(format!("'--{shown}' could be several options"));
+        return Step::Wrong(format!("option '--{shown}' is ambiguous"));
     }
     let letter = letter.bytes().next().unwrap_or_default();
     let value = value.split_first().map(|(_, value)| OsString::from_vec(value.to_vec()));
     match (takes_value(options, letter), value) {
-        (Some(true), value) => {
-            with_value(letter, value.or_else(|| words.next().cloned()), format_args!("--{known}"))
-        }
+        (Some(true), value) => with_value(letter, value.or_else(|| words.next().cloned()), || {
+            format!("option '--{known}' requires an argument")
+        }),
         (_, None) => Step::Option(letter, OsString::new()),
-        (_, Some(_)) => Step::Wrong(format!("'--{known}' takes no value")),
+        (_, Some(_)) => Step::Wrong(format!("option '--{known}' doesn't allow an argument")),
     }
 }
 
@@ -106,9 +108,8 @@ fn takes_value(options: &Options, letter: u8) -> Option<bool> {
     Some(options.short.get(at + 1) == Some(&b':'))
 }
 
-fn with_value(letter: u8, value: Option<OsString>, option: std::fmt::Arguments<'_>) -> Step {
-    value
-        .map_or_else(|| Step::Wrong(format!("'{option}' needs a value")), |value| Step::Option(letter, value))
+fn with_value(letter: u8, value: Option<OsString>, missing: impl FnOnce() -> String) -> Step {
+    value.map_or_else(|| Step::Wrong(missing()), |value| Step::Option(letter, value))
 }
 
 #[cfg(test)]

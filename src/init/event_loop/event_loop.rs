@@ -338,7 +338,7 @@ impl EventLoop {
                 (Some(app), _) if app.launched.pid == child.pid => {
                     app.status = Some(child.status);
                     if let Some(entry) = &self.entry {
-                        notices::say(entry, COMMAND, format_args!("the command {}", child.status));
+                        notices::say_end(entry, &child);
                     }
                 }
                 (_, Some(awaited)) if awaited.pid == child.pid => awaited.status = Some(child.status),
@@ -393,7 +393,11 @@ impl EventLoop {
         match job.forward(number) {
             Ok(0) => self.say_not_handed_on(number),
             Ok(rewritten) => {
-                notices::say(entry, EVERYTHING, format_args!("{}: {rewritten} to the command", name()));
+                let line = entry
+                    .lines
+                    .map(|lines| if rewritten == number { lines.handed_on } else { lines.rewritten });
+                let own = format_args!("{}: {rewritten} to the command", name());
+                notices::tell(entry, EVERYTHING, line, &[&number, &name(), &rewritten], own);
             }
             Err(Errno::SRCH) => {
                 notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
@@ -405,7 +409,11 @@ impl EventLoop {
     fn say_not_handed_on(&self, number: i32) {
         if let Some(entry) = &self.entry {
             let name = signal_names::name(number);
-            notices::say(entry, EVERYTHING, format_args!("{name}: not handed on"));
+            let line = entry
+                .lines
+                .map(|lines| if entry.rewritten(number) == 0 { lines.ignored } else { lines.dropped });
+            let own = format_args!("{name}: not handed on");
+            notices::tell(entry, EVERYTHING, line, &[&number], own);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::init::child::foreground::Stand;
 use crate::init::child::job::Job;
 use crate::init::child::launch::{Launch, Progress};
 use crate::init::child::listen_fds::{self, Socket};
-use crate::init::child::notices::{self, COMMAND};
+use crate::init::child::notices;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
@@ -59,7 +59,9 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         match (app.launched.progress(), app.status) {
             (Progress::AtWork | Progress::Said(_), _) => break,
             (Progress::Failed(failure), _) if events.entry.is_some() && failure.step == Step::Work => {
-                crate::log!("{}", failure.error);
+                events.entry.iter().for_each(|entry| {
+                    notices::say_unexecuted(entry, plan.app.program(), &failure.error);
+                });
                 return Err(End::App(WaitStatus::Exited(failure.status)));
             }
             (Progress::Failed(failure), _) => return Err(not_started(plan, &failure)),
@@ -100,7 +102,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         let (pid, program) = (app.launched.pid, plan.app.program().display());
         let since = app.since;
         match &events.entry {
-            Some(entry) => notices::say(entry, COMMAND, format_args!("the command runs, pid {pid}")),
+            Some(entry) => notices::say_runs(entry, pid, plan.app.program()),
             None => {
                 crate::log!(
                     "app started: {program} (pid {pid}), {} after the fork",
