@@ -72,6 +72,14 @@ pub fn read_file_at(directory: impl AsFd, path: &str) -> Result<Vec<u8>, Errno> 
     read_up_to(fd, usize::MAX)
 }
 
+/// Opens a file of the system for reading.
+///
+/// # Errors
+/// As open(2).
+pub fn open_file_of_system(path: &str) -> Result<OwnedFd, Errno> {
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// The mounts of our namespace as the present root shows them.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 

@@ -17,14 +17,25 @@
 //! where only one vassal uses it: it is in the mount tables of all vassals, which began as copies of the
 //! host's.
 
-use rustix::fs::{Dir, Mode, OFlags, open, readlink, stat};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Dir, Mode, OFlags, fstat, open, readlink, stat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::fusectl::{self, Fusectl};
 use super::mountinfo::{self, Mount};
 use crate::error::{Context, Error, Result};
-use crate::files::read_file;
+use crate::files::{open_file_of_system, read_file};
+
+/// How long the mount tables of other user namespaces are read, in all: whoever has one may have made any
+/// number of mounts in it. What was not read by then counts as without the connection, which its owner then
+/// loses if it is there all the same.
+const FOREIGN: Duration = Duration::from_millis(100);
+
+/// How long the mount table of a living vassal is read.
+const NOTING: Duration = Duration::from_millis(50);
 
 /// What a process can see of FUSE. Namespaces are the inodes that stand for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +50,11 @@ struct View {
     connections: Vec<u64>,
 }
 
-/// The first process of a pid namespace that is to end.
+/// A pid namespace that is to end.
 #[derive(Debug)]
 pub struct Dying {
-    /// Its pid.
-    pub init: Pid,
+    /// Its number. It is [held](hold_namespace), so that no other one gets that.
+    pub pid_namespace: u64,
     /// What was [noted](note) of it.
     pub noted: Vec<u64>,
 }
@@ -55,45 +66,46 @@ pub fn note(fusectl: &Fusectl, init: Pid) -> Option<Vec<u64>> {
         return Some(Vec::new());
     }
     let hosts = connections(rustix::process::getpid()).ok()??;
-    let mut its = connections(init).ok()??;
+    let table = read_until(&format!("/proc/{init}/mountinfo"), Instant::now() + NOTING)?;
+    let mut its = connections_of(&table);
     its.retain(|connection| mountinfo::is_of_block_device(*connection) && !hosts.contains(connection));
     Some(its)
 }
 
-/// Aborts the FUSE connections that only the processes in the pid namespace of one of `all_dying` have, or
-/// had when they were noted. Returns their numbers, each with the process that it was aborted for.
+/// The pid namespace of a process that was not reaped yet, and its number. `None` if it is gone, or ours.
+pub fn hold_namespace(init: Pid) -> Option<(OwnedFd, u64)> {
+    let held = open_file_of_system(&format!("/proc/{init}/ns/pid")).ok()?;
+    let number = fstat(&held).ok()?.st_ino;
+    let own = namespace(rustix::process::getpid(), "pid").ok()??;
+    (number != own).then_some((held, number))
+}
+
+/// Aborts the FUSE connections that only the processes in one of the pid namespaces have, or had when they
+/// were noted. Returns their numbers, each with the index of the namespace that it was aborted for.
 ///
-/// Looks at all processes of the machine, and if one of `all_dying` may have such a connection, at all mount
-/// tables: a tenth of a millisecond for each, once for all.
+/// Looks at all processes of the machine, and if one of `dying` may have such a connection, at all mount
+/// tables: a tenth of a millisecond for each, once for all, and more where a tenant has made many mounts. So
+/// a process of its own does it.
 ///
 /// # Errors
 /// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is.
 /// fusectl cannot be had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
-pub fn abort_private(all_dying: &[Dying]) -> Result<Vec<(Pid, u64)>> {
+pub fn abort_private(dying: &[Dying]) -> Result<Vec<(usize, u64)>> {
     let own = rustix::process::getpid();
-    let (Some(own_pids), Some(own_mounts)) = (namespace(own, "pid")?, namespace(own, "mnt")?) else {
-        return Ok(Vec::new());
-    };
-    let mut dying = Vec::with_capacity(all_dying.len());
-    for one in all_dying {
-        dying.extend(namespace(one.init, "pid")?.filter(|&pids| pids != own_pids).map(|pids| (one, pids)));
-    }
-    if dying.is_empty() {
-        return Ok(Vec::new());
-    }
-    let is_dying = |pids| dying.iter().any(|(_, dying)| *dying == pids);
+    let Some(own_mounts) = namespace(own, "mnt")? else { return Ok(Vec::new()) };
+    let is_dying = |pids| dying.iter().any(|dying| dying.pid_namespace == pids);
     let mut all = views(&is_dying)?;
     let hosts = connections(own)?.unwrap_or_default();
     let may_be_private = |view: &View| {
         view.mount_namespace != own_mounts && view.connections.iter().any(|it| !hosts.contains(it))
     };
-    if all_dying.iter().all(|one| one.noted.is_empty()) && !all.iter().any(may_be_private) {
+    if dying.iter().all(|one| one.noted.is_empty()) && !all.iter().any(may_be_private) {
         return Ok(Vec::new());
     }
     all.extend(views(&|pids| !is_dying(pids))?);
     let mut found = Vec::new();
-    for &(Dying { init, noted }, pids) in &dying {
-        found.extend(private(&all, pids, own_mounts, noted).into_iter().map(|it| (*init, it)));
+    for (index, Dying { pid_namespace, noted }) in dying.iter().enumerate() {
+        found.extend(private(&all, *pid_namespace, own_mounts, noted).into_iter().map(|it| (index, it)));
     }
     if !found.is_empty() {
         let connections: Vec<_> = found.iter().map(|(_, connection)| *connection).collect();
@@ -128,6 +140,8 @@ fn private(views: &[View], dying: u64, own: u64, noted: &[u64]) -> Vec<u64> {
 /// longest to read.
 fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
     let mut views: Vec<View> = Vec::new();
+    let mut foreign = Vec::new();
+    let own_user = namespace(rustix::process::getpid(), "user")?;
     let directory = open(c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let entries = directory.and_then(Dir::read_from).context("read", "/proc")?;
     for entry in entries {
@@ -146,10 +160,20 @@ fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
             (view.mount_namespace, view.pid_namespace) == (mount_namespace, pid_namespace)
                 && view.root == root
         };
-        if !views.iter().any(is_same)
-            && let Some(connections) = connections(pid)?
-        {
-            views.push(View { pid_namespace, mount_namespace, root, connections });
+        if views.iter().any(is_same) || foreign.iter().any(|(_, view)| is_same(view)) {
+            continue;
+        }
+        let view = View { pid_namespace, mount_namespace, root, connections: Vec::new() };
+        if namespace(pid, "user")? != own_user {
+            foreign.push((pid, view));
+        } else if let Some(connections) = connections(pid)? {
+            views.push(View { connections, ..view });
+        }
+    }
+    let until = Instant::now() + FOREIGN;
+    for (pid, view) in foreign {
+        if let Some(table) = read_until(&format!("/proc/{pid}/mountinfo"), until) {
+            views.push(View { connections: connections_of(&table), ..view });
         }
     }
     Ok(views)
@@ -164,8 +188,24 @@ fn namespace(pid: Pid, kind: &str) -> Result<Option<u64>> {
 /// The FUSE connections in the mount table of a process; none when it has ended.
 fn connections(pid: Pid) -> Result<Option<Vec<u64>>> {
     let path = format!("/proc/{pid}/mountinfo");
-    let table = of_living(&path, read_file(&path))?;
-    Ok(table.map(|table| mountinfo::parse(&table).iter().filter_map(Mount::connection).collect()))
+    Ok(of_living(&path, read_file(&path))?.map(|table| connections_of(&table)))
+}
+
+fn connections_of(table: &[u8]) -> Vec<u64> {
+    mountinfo::parse(table).iter().filter_map(Mount::connection).collect()
+}
+
+/// A file, if it can be read to its end by then.
+fn read_until(path: &str, until: Instant) -> Option<Vec<u8>> {
+    let file = open_file_of_system(path).ok()?;
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    while Instant::now() < until {
+        match rustix::io::read(&file, &mut chunk).ok()? {
+            0 => return Some(text),
+            count => text.extend_from_slice(chunk.get(..count)?),
+        }
+    }
+    None
 }
 
 /// What is known of a process; none when it has ended (as a zombie, it has no namespaces any more).

@@ -1,13 +1,14 @@
 //! An instance that something in the kernel holds on to: the emperor frees it, at nobody else's cost.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::common::faulty::{self, CHECK_TIMEOUT, CHECKED};
 use crate::common::process::{self, Handle};
-use crate::common::sandbox::vassal_path;
+use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{NOTICED, Sandbox, sandboxed, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
@@ -49,6 +50,56 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
         assert!(took < NOTICED, "took {took:?}");
         process::signal(daemon, Signal::CONT);
         until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
+        emperor.stop();
+    });
+}
+
+#[test]
+fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        let trace = sandbox.path("trace");
+        let strace = ["strace", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=?open,openat"];
+        fs::create_dir_all(VASSALS).unwrap();
+        fs::write("/etc/uwsgi/emperor.ini", crate::common::tutorial::EMPEROR_INI).unwrap();
+        let mut command = sandbox.wrapped(&strace, "emperor");
+        command.arg("/etc/uwsgi/emperor.ini");
+        let emperor = sandbox.start("emperor", command);
+        let init = emperor.pid_of_started("a");
+        enter_and_mount(init, &faulty.command("/app", "direct"));
+        emperor.wait_running(1, "a");
+        // Any user can make thousands of mounts, in namespaces of the user's own.
+        let many = "mount -t tmpfs t /mnt; for n in 0 1 2 3 4 5 6 7 8 9 10 11; do mkdir /mnt/$n; \
+                    mount --rbind /mnt /mnt/$n; done; echo ready; exec sleep 1000";
+        let mut crowd: Vec<_> = (0..4)
+            .map(|_| {
+                let mut unshare = Command::new("unshare");
+                unshare.args(["-Urm", "--propagation", "private", "sh", "-c", many]).stdout(Stdio::piped());
+                let mut child = unshare.spawn().unwrap();
+                let mut ready = [0; 5];
+                child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+                child
+            })
+            .collect();
+        let instance = Handle::of(init);
+        let daemon = process::only("faulty-fuse").pid;
+        faulty.behave("hold");
+        until("the app hangs", || faulty.holds_the_app());
+        process::signal(daemon, Signal::STOP);
+        instance.wait();
+        emperor.wait_for("emperor: a: aborted its own FUSE connections: ");
+        let opened = fs::read_to_string(&trace).unwrap();
+        assert!(opened.contains(&format!("/proc/{init}/ns/pid")), "{opened}");
+        for child in &crowd {
+            assert!(!opened.contains(&format!("/proc/{}/mountinfo", child.id())), "{opened}");
+        }
+        process::signal(daemon, Signal::CONT);
+        until("the daemon ends with its connection", || process::named("faulty-fuse").is_empty());
+        for child in &mut crowd {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
         emperor.stop();
     });
 }
@@ -99,7 +150,7 @@ fn instances_that_hang_at_the_same_time_are_all_freed() {
             })
             .collect();
         for mode in &modes {
-            std::fs::write(mode, "hold").unwrap();
+            fs::write(mode, "hold").unwrap();
         }
         until("all apps hang", || modes.iter().all(|mode| faulty::holds_an_app(mode)));
         let daemons = process::named("faulty-fuse");
@@ -199,7 +250,7 @@ fn a_connection_that_others_share_is_never_aborted() {
         sandbox.vassal("b", &format!("uid = user001\n{neighbour}"));
         // One whose connection is its own, to see when the emperor aborts.
         let lines = format!("uid = user001\n{CHECKED}\n{READER}").replace("/app", "/run/later");
-        std::fs::create_dir("/run/later").unwrap();
+        fs::create_dir("/run/later").unwrap();
         sandbox.vassal("later", &lines);
         let mode = sandbox.file("mode-later", "");
         let mut emperor = sandbox.emperor(&[]);
@@ -213,11 +264,11 @@ fn a_connection_that_others_share_is_never_aborted() {
         emperor.wait_for_time("a]: mountpoint /app lost: no answer for ", CHECK_TIMEOUT);
         // It is looked at, found to be shared, and waited for.
         emperor.wait_for("emperor: a: not gone after it closed its link");
-        std::fs::write(&mode, "hold").unwrap();
+        fs::write(&mode, "hold").unwrap();
         emperor.wait_for("emperor: later: aborted its own FUSE connections: ");
         assert!(!instance.is_gone(), "nothing held it");
         assert_eq!(emperor.lines("emperor: a: aborted"), [""; 0]);
-        std::fs::remove_file(vassal_path("later")).unwrap();
+        fs::remove_file(vassal_path("later")).unwrap();
         faulty.behave("");
         instance.wait();
         emperor.wait_running(2, "a");

@@ -8,5 +8,6 @@
 
 pub mod as_emperor;
 pub mod config_check;
+pub mod fuse_abort;
 pub mod on_demand_exec;
 pub mod shell;

@@ -88,7 +88,7 @@ fn turn(emperor: &mut Emperor) {
         emperor.discovery.read_events(now);
     }
     discover(emperor, now);
-    emperor.supervisor.free_killed();
+    emperor.supervisor.free_killed(now);
     if emperor.discovery.is_idle() {
         emperor.notifier.ready(now, || emperor.supervisor.registry().is_reloading());
     }

@@ -14,7 +14,6 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
 use crate::error::Result;
 use crate::log_of;
-use crate::mount::fuse::Dying;
 use crate::protocol::ToVassal;
 
 impl Supervisor {
@@ -63,7 +62,7 @@ impl Supervisor {
             Effect::Kill => {
                 if let Some(process) = self.handles.process(file) {
                     process.kill();
-                    self.killed.push(Dying { init: process.pid, noted: process.noted.clone() });
+                    self.freeing.killed(process, file);
                 }
             }
             Effect::Remove => self.handles.remove(file),

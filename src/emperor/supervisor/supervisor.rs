@@ -10,6 +10,7 @@ use rustix::process::{Pid, WaitOptions};
 use super::handles::Handles;
 use crate::emperor::commands::as_emperor::Commands;
 use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
+use crate::emperor::commands::fuse_abort::Freeing;
 use crate::emperor::commands::on_demand_exec::{Questions, Reply};
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::event::Event;
@@ -21,8 +22,6 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::Result;
 use crate::log;
-use crate::log_of;
-use crate::mount::fuse::{self, Dying};
 use crate::mount::fusectl::Fusectl;
 use crate::protocol::{ToVassal, WaitStatus};
 
@@ -39,8 +38,7 @@ pub struct Supervisor {
     pub(super) commands: Commands,
     pub(super) questions: Questions,
     pub(super) checks: Checks,
-    /// Instances that were just sent SIGKILL.
-    pub(super) killed: Vec<Dying>,
+    pub(super) freeing: Freeing,
     pub(super) fusectl: Fusectl,
     /// Children that have ended and are no instance, command or check: the trial of an upgrade is one.
     other_children: Vec<(Pid, WaitStatus)>,
@@ -66,7 +64,7 @@ impl Supervisor {
             commands,
             questions,
             checks: Checks::default(),
-            killed: Vec::new(),
+            freeing: Freeing::default(),
             fusectl: Fusectl::default(),
             other_children: Vec::new(),
         })
@@ -80,10 +78,8 @@ impl Supervisor {
     /// When [`Supervisor::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let removals = self.spawner.removals().deadline();
-        [self.registry.deadline(), self.commands.deadline(), self.questions.deadline(), removals]
-            .into_iter()
-            .flatten()
-            .min()
+        let commands = [self.commands.deadline(), self.questions.deadline(), self.freeing.deadline()];
+        commands.into_iter().chain([self.registry.deadline(), removals]).flatten().min()
     }
 
     /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
@@ -157,6 +153,7 @@ impl Supervisor {
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
         self.questions.time(now);
+        self.freeing.time(now);
         self.spawner.removals().time(now);
         self.registry.time(now);
         self.run_effects(now);
@@ -182,7 +179,10 @@ impl Supervisor {
                 if let Some(Verdict { answer, reason }) = verdict {
                     self.apply(&path, Event::Checked(answer, reason), now);
                 }
-            } else if !self.commands.ended(pid, status, now) && !self.questions.ended(pid, status, now) {
+            } else if !self.commands.ended(pid, status, now)
+                && !self.questions.ended(pid, status, now)
+                && !self.freeing.ended(pid)
+            {
                 self.other_children.push((pid, status));
             }
         }
@@ -205,24 +205,9 @@ impl Supervisor {
 
     /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever.
     /// All with one look at the machine, since hundreds may hang in the same moment.
-    pub fn free_killed(&mut self) {
-        let killed = std::mem::take(&mut self.killed);
-        if killed.is_empty() {
-            return;
-        }
-        match fuse::abort_private(&killed) {
-            Ok(aborted) => {
-                for Dying { init, .. } in killed {
-                    let own = aborted.iter().filter(|(of, _)| *of == init);
-                    let numbers: Vec<_> = own.map(|(_, connection)| connection.to_string()).collect();
-                    let file = self.handles.file_of(init.as_raw_pid());
-                    if let (false, Some(file)) = (numbers.is_empty(), file) {
-                        log_of!(file, "aborted its own FUSE connections: {}", numbers.join(", "));
-                    }
-                }
-            }
-            Err(error) => log!("{error}: FUSE connections of killed vassals are left alone"),
-        }
+    pub fn free_killed(&mut self, now: Instant) {
+        let is_its = |pid, file: &VassalFile| self.handles.process(file).is_some_and(|one| one.pid == pid);
+        self.freeing.begin(now, is_its);
     }
 
     /// Children that have ended and are no instance, command or check.

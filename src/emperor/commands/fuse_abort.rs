@@ -1,0 +1,144 @@
+//! Frees instances that were just killed from FUSE connections of their own, which may hold them for ever.
+//!
+//! It takes a look at all processes and mount tables of the machine, which tenants can make long. A process
+//! of its own takes it, for all instances that were killed in the same moment; nothing waits for it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::io::read;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::instance::process::Process;
+use crate::error::{Context, Result};
+use crate::log;
+use crate::log_of;
+use crate::mount::fuse::{self, Dying};
+use crate::sys::clone::{self, Side, clone3};
+use crate::sys::{fd, signal};
+
+/// It is killed after this time. Instances that are still there are sent SIGKILL again, and looked at again.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of its report is read: numbers of connections.
+const REPORT_MAX: usize = 4096;
+
+/// The instances that were killed, and the process that frees some.
+#[derive(Default)]
+pub struct Freeing {
+    killed: Vec<(Pid, Vec<u64>, Rc<VassalFile>)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    pid: Pid,
+    report: OwnedFd,
+    files: Vec<Rc<VassalFile>>,
+    /// The pid namespaces of the instances: the process knows them by their numbers.
+    _held: Vec<OwnedFd>,
+    /// `None` once it was killed.
+    kill_at: Option<Instant>,
+}
+
+impl Freeing {
+    /// An instance was sent SIGKILL.
+    pub fn killed(&mut self, process: &Process, file: &Rc<VassalFile>) {
+        self.killed.push((process.pid, process.noted.clone(), Rc::clone(file)));
+    }
+
+    /// Begins to free those that were killed since the last time; `is_there` says of which the pid is still
+    /// its own.
+    pub fn begin(&mut self, now: Instant, is_there: impl Fn(Pid, &VassalFile) -> bool) {
+        if self.running.is_some() || self.killed.is_empty() {
+            return;
+        }
+        let (mut files, mut held, mut dying) = (Vec::new(), Vec::new(), Vec::new());
+        for (pid, noted, file) in std::mem::take(&mut self.killed) {
+            if is_there(pid, &file)
+                && let Some((namespace, pid_namespace)) = fuse::hold_namespace(pid)
+            {
+                files.push(file);
+                held.push(namespace);
+                dying.push(Dying { pid_namespace, noted });
+            }
+        }
+        if files.is_empty() {
+            return;
+        }
+        match start(&dying) {
+            Ok((pid, report)) => {
+                self.running =
+                    Some(Running { pid, report, files, _held: held, kill_at: Some(now + TIMEOUT) });
+            }
+            Err(error) => left_alone(&error.to_string()),
+        }
+    }
+
+    /// A child has ended that is not an instance. Returns whether it was this one.
+    pub fn ended(&mut self, pid: Pid) -> bool {
+        let Some(Running { report, files, .. }) = self.running.take_if(|running| running.pid == pid) else {
+            return false;
+        };
+        let mut text = [0; REPORT_MAX];
+        let count = read(&report, &mut text).unwrap_or(0);
+        let text = String::from_utf8_lossy(text.get(..count).unwrap_or_default());
+        if let Some(why) = text.strip_prefix('!') {
+            left_alone(why);
+        }
+        for (index, file) in files.iter().enumerate() {
+            let index = index.to_string();
+            let of_it = text.lines().filter_map(|line| line.split_once(' ')).filter(|(of, _)| *of == index);
+            let own: Vec<_> = of_it.map(|(_, number)| number).collect();
+            if !own.is_empty() {
+                log_of!(file, "aborted its own FUSE connections: {}", own.join(", "));
+            }
+        }
+        true
+    }
+
+    /// When [`Freeing::time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.running.as_ref().and_then(|running| running.kill_at)
+    }
+
+    /// Kills the process if it has run for too long.
+    pub fn time(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running
+            && running.kill_at.take_if(|deadline| *deadline <= now).is_some()
+        {
+            let _ = signal::kill(running.pid.as_raw_pid(), libc::SIGKILL);
+            left_alone(&format!("not done after {} s", TIMEOUT.as_secs()));
+        }
+    }
+}
+
+fn left_alone(why: &str) {
+    log!("{why}: FUSE connections of killed vassals are left alone");
+}
+
+/// Starts the process; returns the end of the pipe for its report.
+fn start(dying: &[Dying]) -> Result<(Pid, OwnedFd)> {
+    let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+    rustix::fs::fcntl_setfl(&from, OFlags::NONBLOCK).context("create", "a pipe")?;
+    let parent = rustix::process::getpid();
+    match clone3(0).context("create", "a process")? {
+        Side::Parent(child) => Ok((child.pid, from)),
+        Side::Child => {
+            // A socket that the emperor closes meanwhile must not stay open here.
+            if let (Ok(()), Ok(to)) = (clone::die_with(parent), fd::keep_only(to)) {
+                let report = match fuse::abort_private(dying) {
+                    Ok(aborted) => {
+                        aborted.iter().map(|(index, number)| format!("{index} {number}\n")).collect()
+                    }
+                    Err(error) => format!("!{error}"),
+                };
+                let _ = fd::write_all(to.as_fd(), report.as_bytes());
+            }
+            clone::exit(0)
+        }
+    }
+}
