@@ -9,4 +9,5 @@ mod common;
 mod documents;
 mod links;
 mod recipes;
+mod security;
 mod tutorial;
