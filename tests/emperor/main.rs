@@ -18,6 +18,7 @@ mod readiness;
 mod reload;
 mod seeing;
 mod sockets;
+mod stages;
 mod surviving;
 mod tyrant;
 mod unprivileged;

@@ -1,0 +1,235 @@
+//! What every process of an emperor and of its vassals has, at each stage, as one table: identity, rights,
+//! descriptors, places, session and terminal. A line that changes here is a decision.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use crate::common::process::{self, Process};
+use crate::common::{PATIENCE, eventually, sandboxed};
+use rustix::process::Signal;
+
+/// All capabilities of this machine, as /proc writes them.
+const ALL: &str = "all";
+
+fn field(status: &str, name: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).expect(name);
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a descriptor leads to, without numbers.
+fn kind(target: &str) -> String {
+    let plain: String = target.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    plain.trim_end_matches(":[]").trim_end_matches(" (deleted)").replace("anon_inode:", "")
+}
+
+/// What is decided for a process. Its rights: ids; permitted capabilities and bounding set; no_new_privs and
+/// seccomp; whose its memory is. Its places: whether it leads a session, and its terminal; root and working
+/// directory; descriptors besides the standard ones.
+fn state(pid: i32) -> [String; 2] {
+    let text = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap().display().to_string();
+    let status = text("status");
+    let all = field(&fs::read_to_string("/proc/self/status").unwrap(), "CapBnd");
+    let caps = |name| match field(&status, name) {
+        bits if bits == all => ALL.to_owned(),
+        bits => format!("{:x}", u64::from_str_radix(&bits, 16).unwrap()),
+    };
+    let ids = |name| {
+        let all: BTreeSet<_> = field(&status, name).split(' ').map(str::to_owned).collect();
+        all.into_iter().collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(field(&status, "CapPrm"), field(&status, "CapEff"), "{status}");
+    let stat = text("stat");
+    let stat: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let session = if stat[3] == pid.to_string() { "leader" } else { "member" };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let files = files.filter_map(|file| {
+        let file = file.ok()?;
+        let number: u32 = file.file_name().to_str()?.parse().ok()?;
+        let target = fs::read_link(file.path()).ok()?;
+        (number > 2).then(|| kind(&target.display().to_string()))
+    });
+    // PID 1 of a command opens that one when there is more than signals to wait for.
+    let files = files.filter(|file| file != "[signalfd]");
+    let files: Vec<_> = files.collect::<BTreeSet<_>>().into_iter().collect();
+    let (uid, gid) = (ids("Uid"), ids("Gid"));
+    let owner = fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid();
+    let rights = format!(
+        "{uid}:{gid}:{} prm={} bnd={} nnp={} seccomp={} mem={owner}",
+        ids("Groups"),
+        caps("CapPrm"),
+        caps("CapBnd"),
+        field(&status, "NoNewPrivs"),
+        field(&status, "Seccomp"),
+    );
+    let (root, cwd, files) = (link("root"), link("cwd"), files.join(" "));
+    [rights, format!("{session} tty={} {root} {cwd} {files}", stat[4]).trim_end().to_owned()]
+}
+
+/// The process with this command line.
+fn running(command: &str) -> Process {
+    eventually(format_args!("{command} runs"), || {
+        let is_it = |process: &Process| {
+            fs::read(format!("/proc/{}/cmdline", process.pid))
+                .is_ok_and(|words| String::from_utf8_lossy(&words).replace('\0', " ").trim_end() == command)
+        };
+        process::all().into_iter().find(is_it)
+    })
+}
+
+/// A process by name, with its rights and places.
+type Row<'a> = (&'a str, i32, &'a str, &'a str);
+
+/// Compares each with its line, for as long as a start may still have something open.
+fn assert_table(rows: &[Row<'_>]) {
+    let seen =
+        || rows.iter().map(|row| format!("{}: {}", row.0, state(row.1).join(" | "))).collect::<Vec<_>>();
+    let line = |&(name, _, rights, places): &Row<'_>| format!("{name}: {rights} | {places}");
+    let expected: Vec<_> = rows.iter().map(line).collect();
+    let start = Instant::now();
+    while seen() != expected && start.elapsed() < PATIENCE / 4 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let seen = seen();
+    assert_eq!(seen, expected, "seen:\n{}", seen.join("\n"));
+}
+
+#[test]
+fn every_process_of_a_vassal_has_what_the_table_says() {
+    sandboxed(|sandbox| {
+        let mount = sandbox.faulty().command("/app", "");
+        let lines = format!("uid = user001\nexec-as-user = {mount}\nmountpoint-check = /app\n");
+        sandbox.vassal("user", &format!("{lines}exec-pre-app = sleep 1002 &\ncommand = sleep 1001"));
+        sandbox.vassal("root", "uid = root\ncommand = sleep 1003");
+        sandbox.vassal("bare", "uid = root\ncap-drop = all\ncommand = sleep 1004");
+        let emperor = sandbox.emperor(&[]);
+        for name in ["user", "root", "bare"] {
+            emperor.wait_running(1, name);
+        }
+        let [hook, app, root, bare] = [1002, 1001, 1003, 1004].map(|time| running(&format!("sleep {time}")));
+        assert_table(&[
+            (
+                "PID 1 of a user",
+                app.parent,
+                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0",
+                "leader tty=0 / / /proc /proc//mountinfo [timerfd] pipe socket",
+            ),
+            (
+                "prober",
+                process::only("vassal-probe").pid,
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=0",
+                "member tty=0 / /",
+            ),
+            (
+                "FUSE daemon",
+                process::only("faulty-fuse").pid,
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001",
+                "member tty=0 / /etc/uwsgi/vassals",
+            ),
+            (
+                "left by a hook",
+                hook.pid,
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001",
+                "member tty=0 / /etc/uwsgi/vassals",
+            ),
+            (
+                "app",
+                app.pid,
+                "1001:1001:1001 prm=0 bnd=0 nnp=1 seccomp=0 mem=1001",
+                "member tty=0 / /etc/uwsgi/vassals socket",
+            ),
+            (
+                "PID 1 of root",
+                root.parent,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 mem=0",
+                "leader tty=0 / / /proc pipe socket",
+            ),
+            (
+                "app, root",
+                root.pid,
+                "0:0:0 prm=all bnd=all nnp=1 seccomp=0 mem=0",
+                "member tty=0 / /etc/uwsgi/vassals socket",
+            ),
+            (
+                "PID 1 of bare root",
+                bare.parent,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 mem=0",
+                "leader tty=0 / / /proc pipe socket",
+            ),
+            (
+                "app, root without capabilities",
+                bare.pid,
+                "0:0:0 prm=0 bnd=0 nnp=1 seccomp=0 mem=0",
+                "member tty=0 / /etc/uwsgi/vassals socket",
+            ),
+        ]);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn every_process_of_an_owner_has_what_the_table_says() {
+    sandboxed(|sandbox| {
+        let file = sandbox.vassal("app", "command = sleep 1001");
+        std::os::unix::fs::chown(&file, Some(4242), Some(4343)).unwrap();
+        let emperor = sandbox.emperor(&["--emperor-tyrant"]);
+        emperor.wait_running(1, "app");
+        let app = running("sleep 1001");
+        assert_table(&[
+            (
+                "PID 1 of an owner",
+                app.parent,
+                "4242:4343:4343 prm=0 bnd=all nnp=0 seccomp=0 mem=0",
+                "leader tty=0 / / /proc pipe socket",
+            ),
+            (
+                "app of an owner",
+                app.pid,
+                "4242:4343:4343 prm=0 bnd=all nnp=1 seccomp=0 mem=4242",
+                "member tty=0 / /etc/uwsgi/vassals socket",
+            ),
+        ]);
+        emperor.stop();
+    });
+}
+
+/// A starter with groups of its own, and without descriptors of the test's.
+const STARTER: &str = r#"
+for fd in /proc/self/fd/*; do
+    number=${fd##*/}
+    [ "$number" -le 2 ] || eval "exec $number>&-"
+done
+exec setpriv --groups 4,6 "$@"
+"#;
+
+#[test]
+fn every_process_of_a_shells_vassal_has_what_the_table_says() {
+    sandboxed(|sandbox| {
+        let user = "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001";
+        for (options, init, app) in [
+            (&["--user", "user001"][..], "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0", user),
+            (
+                &["--user", "user001", "--unshare", "fs,pid"],
+                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0",
+                user,
+            ),
+            (
+                &["--cap", "net_bind_service"],
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 mem=0",
+                "0:0:4,6 prm=400 bnd=400 nnp=0 seccomp=0 mem=0",
+            ),
+        ] {
+            let mut command = sandbox.wrapped(&["bash", "-c", STARTER, "starter"], "vassal-init");
+            command.args(options).args(["--", "sleep", "1001"]);
+            let mut vassal = sandbox.start("vassal", command);
+            let process = running("sleep 1001");
+            let names = [format!("PID 1 of {options:?}"), format!("app of {options:?}")];
+            let (ours, its) = ("member tty=0 / / /proc pipe", "member tty=0 / /");
+            assert_table(&[(&names[0], process.parent, init, ours), (&names[1], process.pid, app, its)]);
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+        }
+    });
+}
