@@ -199,3 +199,67 @@ fn root_of_a_user_namespace_mounts_like_that() {
         eventually("an end", || process::named("squashfuse").is_empty().then_some(()));
     });
 }
+
+/// Traces the process of a name and has it execute a shell with a command (x86_64).
+const TAKE_OVER: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+def comm(pid):
+    try:
+        return open(f"/proc/{pid}/comm").read().strip()
+    except OSError:
+        return ""
+pid = max(int(name) for name in os.listdir("/proc") if name.isdigit() and comm(name) == sys.argv[1])
+if libc.ptrace(16, pid, None, None):
+    print("not traced:", os.strerror(ctypes.get_errno()), flush=True)
+    sys.exit()
+os.waitpid(pid, 0x40000000)
+registers = (ctypes.c_ulong * 27)()
+libc.ptrace(12, pid, None, registers)
+place = (registers[19] - 4096) & ~15
+words = b"/bin/sh\0".ljust(16, b"\0") + b"-c\0".ljust(16, b"\0") + sys.argv[2].encode() + b"\0"
+words = words.ljust(512, b"\0") + struct.pack("5Q", place, place + 16, place + 32, 0, 0)
+for at in range(0, len(words), 8):
+    libc.ptrace(5, pid, place + at, struct.unpack_from("Q", words, at)[0])
+registers[16] -= 2
+registers[10], registers[15] = 59, 2**64 - 1
+registers[14], registers[13], registers[12] = place, place + 512, place + 512 + 32
+libc.ptrace(13, pid, None, registers)
+libc.ptrace(17, pid, None, None)
+print("taken over", flush=True)
+"#;
+
+#[test]
+fn an_app_that_takes_its_daemon_over_has_gained_nothing() {
+    sandboxed(|sandbox| {
+        image(sandbox);
+        let script = sandbox.file("take.py", TAKE_OVER).display().to_string();
+        let look = "grep -E \\\"^(NoNewPrivs|CapBnd|Seccomp):\\\" /proc/self/status > /run/scratch/taken; \
+                    sleep 1000";
+        let app =
+            format!("command = sh -c \"/usr/bin/python3 {script} squashfuse '{look}'; exec sleep 2000\"");
+        let plain = "exec-as-user = squashfuse /run/image.squashfs /app";
+        let handed = "hook-as-user = fuse:/app squashfuse /run/image.squashfs {}\nconfine-hooks = true";
+        let outcome = |lines: &str| {
+            let _ = fs::remove_file("/run/scratch/taken");
+            let mut vassal = sandbox.vassal_init("vassal", &format!("uid = user001\n{lines}\n{app}"));
+            let end = eventually("the attempt", || {
+                let taken = fs::read_to_string("/run/scratch/taken").unwrap_or_default();
+                let refused = vassal.lines("not traced: ").into_iter().next();
+                refused.or(taken.contains("Seccomp").then_some(taken))
+            });
+            vassal.signal(Signal::TERM);
+            vassal.wait();
+            end
+        };
+        // Where hooks are not confined, it has left its confinement.
+        let taken = outcome(plain);
+        if taken.starts_with("not traced: ") {
+            return; // yama: on this machine only a parent may trace a process
+        }
+        assert!(taken.contains("NoNewPrivs:\t0") && !taken.contains("CapBnd:\t0000000000000000"), "{taken}");
+        assert_eq!(outcome(handed), "CapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t0\n");
+        assert_eq!(outcome(&format!("{handed}\nseccomp = default")), "not traced: Operation not permitted");
+    });
+}
