@@ -7,10 +7,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
 
 use crate::error::{Context, Error, Result};
+use crate::init::child::foreground::Terminal;
 use crate::protocol::{EXIT_SETUP, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
-use crate::sys::fd;
 use crate::sys::signal::{self, SignalFd};
+use crate::sys::{fd, terminal};
 
 /// Runs `life` in new namespaces (`CLONE_NEW*` bits), with what it is given, and returns its exit status.
 ///
@@ -19,6 +20,7 @@ use crate::sys::signal::{self, SignalFd};
 /// child cannot be waited for.
 pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Result<i32, (Error, Option<T>)> {
     let parent = rustix::process::getpid();
+    let is_foreground = Terminal::open().has_in_foreground(terminal::own_group());
     match clone3(namespaces).context("create", "the namespaces") {
         Err(error) => Err((error, Some(given))),
         Ok(Side::Parent(child)) => {
@@ -31,7 +33,7 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
             // keep a filesystem from being unmounted.
             fd::close_inherited();
             let _ = rustix::process::chdir("/");
-            wait(pid).map_err(|error| (error, None))
+            wait(pid, is_foreground).map_err(|error| (error, None))
         }
         Ok(Side::Child) => {
             // The vassal is killed when we are. It never changes its own identity, which would clear this.
@@ -40,8 +42,9 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
     }
 }
 
-/// Waits for the end of the child, and hands every signal on to it.
-fn wait(child: Pid) -> Result<i32> {
+/// Waits for the end of the child, and hands every signal on to it. The child, in another pid namespace,
+/// cannot give the terminal back that its command had.
+fn wait(child: Pid, is_foreground: bool) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     let inner = child.as_raw_pid();
     let mut interrupt = None;
@@ -66,6 +69,9 @@ fn wait(child: Pid) -> Result<i32> {
         let ended = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
         if let Some((_, status)) = ended.context("wait for", child)? {
             let status = WaitStatus::of(status).map(WaitStatus::code);
+            if is_foreground {
+                Terminal::open().take_from_the_dead();
+            }
             if let Some(number) = interrupt.filter(|number| status == Some(128 + number)) {
                 signal::end_by(number);
             }

@@ -267,6 +267,8 @@ fn the_terminal_comes_back_to_a_script() {
     sandboxed(|sandbox| {
         let line = r"sh -c 'INIT -- true; read x; echo got $x'\r";
         in_shell(sandbox, &["vassal-init", "tini"], &[line, r"yes\r", "?got yes\r"]);
+        let line = r"sh -c 'INIT --unshare fs,pid -- true; read x; echo got $x'\r";
+        in_shell(sandbox, &["vassal-init"], &[line, r"yes\r", "?got yes\r"]);
     });
 }
 

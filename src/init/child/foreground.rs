@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::config::cmdline::entrypoint::Standing;
-use crate::sys::terminal;
+use crate::sys::{signal, terminal};
 
 /// The terminal that we share with the command, if there is one.
 pub struct Terminal(Option<OwnedFd>);
@@ -28,6 +29,14 @@ impl Terminal {
     pub fn hand_over(&self, now: i32, next: i32) {
         if self.has_in_foreground(now) {
             let _ = terminal::set_foreground(self, next);
+        }
+    }
+
+    /// Brings our own group to the foreground if no process is left of the group that is there.
+    pub fn take_from_the_dead(&self) {
+        let dead = |group: i32| group > 0 && signal::kill(-group, 0) == Err(Errno::SRCH);
+        if terminal::foreground(self).is_ok_and(dead) {
+            let _ = terminal::set_foreground(self, terminal::own_group());
         }
     }
 
