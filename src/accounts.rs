@@ -110,11 +110,11 @@ impl Accounts {
         }
     }
 
-    /// Whether a group is a user's own: nobody else is in it.
-    pub fn is_own_group(&self, uid: u32, gid: u32) -> bool {
+    /// The group that is a user's own: the primary one, if nobody else is in it.
+    pub fn own_group(&self, uid: u32) -> Option<u32> {
         let user = self.passwd.user(&Id::Number(uid));
         let name = user.as_ref().and_then(|user| user.name.as_deref()).unwrap_or_default();
-        let is_primary = user.as_ref().map_or(uid, |user| user.gid.unwrap_or(uid)) == gid;
+        let gid = user.as_ref().and_then(|user| user.gid).unwrap_or(uid);
         let others = self
             .passwd
             .has(&mut |fields| id_at(fields, 3) == Some(gid) && id_at(fields, 2) != Some(uid))
@@ -122,7 +122,7 @@ impl Accounts {
                 let members = fields.get(3).copied().unwrap_or_default();
                 id_at(fields, 2) == Some(gid) && members.split(',').any(|one| !one.is_empty() && one != name)
             });
-        is_primary && !others
+        (!others).then_some(gid)
     }
 
     /// [`Self::user`] for a configured value: the error says where it was written.
@@ -315,16 +315,8 @@ mod tests {
         ] {
             assert_eq!(accounts.group_of_file(uid, gid), expected, "{uid} {gid}");
         }
-        for (uid, gid, expected) in [
-            (1000, 1000, true),
-            (1000, 8, false),
-            (1001, 1001, false),
-            (1002, 50, false),
-            (5000, 5000, true),
-            (5000, 6000, false),
-            (1000, 5000, false),
-        ] {
-            assert_eq!(accounts.is_own_group(uid, gid), expected, "{uid} {gid}");
+        for (uid, expected) in [(1000, Some(1000)), (1001, None), (1002, None), (5000, Some(5000))] {
+            assert_eq!(accounts.own_group(uid), expected, "{uid}");
         }
     }
 

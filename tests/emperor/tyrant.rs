@@ -401,6 +401,31 @@ fn a_directory_that_a_user_hides_hides_nobody_elses() {
     });
 }
 
+#[test]
+fn files_that_a_user_leads_to_count_as_that_users() {
+    sandboxed(|sandbox| {
+        let home = sandbox.path("home");
+        for directory in ["owner/v", "owner/more", "attacker"] {
+            fs::create_dir_all(home.join(directory)).unwrap();
+            lchown(home.join(directory), Some(OWNER), Some(OWNER)).unwrap();
+        }
+        for file in ["more/1", "more/2", "more/3", "v/own"] {
+            let file = home.join("owner").join(format!("{file}.ini"));
+            fs::write(&file, "[uwsgi]\ncommand = sleep 1000\n").unwrap();
+            lchown(&file, Some(OWNER), Some(OWNER)).unwrap();
+        }
+        lchown(home.join("attacker"), Some(5000), Some(5000)).unwrap();
+        symlink("../owner/more", home.join("attacker/v")).unwrap();
+        lchown(home.join("attacker/v"), Some(5000), Some(5000)).unwrap();
+        let pattern = format!("glob://{}/*/v/*.ini", home.display());
+        let options = ["--emperor", &pattern, "--emperor-tyrant-max", "1", "--emperor-throttle", "100000"];
+        let emperor = tyrant(sandbox, &options);
+        emperor.wait_for("has to wait: user 5000 has 1 vassal");
+        emperor.wait_running(1, "owner/v/own");
+        emperor.stop();
+    });
+}
+
 /// What a command of the emperor prints.
 fn run_program(sandbox: &Sandbox, words: &[&str]) -> String {
     let output = sandbox.program("emperor").args(words).args(["--control", "/run/scratch/control"]).output();

@@ -234,8 +234,8 @@ impl Registry {
             return true;
         }
         if !self.held_back.iter().any(|(_, other)| *other == owner) {
-            let shown = file.display();
-            let line = format!("{shown} has to wait: user {owner} has {count} vassals (emperor-tyrant-max)");
+            let (shown, count) = (file.display(), Count(count as u64, "vassal"));
+            let line = format!("{shown} has to wait: user {owner} has {count} (emperor-tyrant-max)");
             self.log(file, format!("{line}; further files of the user are not told of"));
         }
         self.held_back.push((Rc::clone(file), owner));

@@ -22,11 +22,11 @@ use crate::accounts::Accounts;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
-use crate::mount::mountinfo;
+use crate::mount::mountinfo::{self, Mount};
 use crate::sys::{creds, exec};
 
-/// As many links as the kernel follows in one path.
-const LINKS_MAX: u32 = 40;
+/// So many directories and links are on a way at most: a user could make it long.
+const STEPS_MAX: usize = 100;
 /// The type of FUSE filesystems in statfs(2).
 const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
 
@@ -59,12 +59,13 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let accounts = Accounts::read();
     let gid = accounts.group_of_file(uid, status.st_gid).filter(|&gid| gid != 0);
     let gid = gid.ok_or_else(|| whose("knows no group of that user: set its group (chgrp)"))?;
+    let own_group = accounts.own_group(uid);
     let is_strange = |step: &Step| {
         // In a directory with the sticky bit nobody renames a file of another user's.
         let shared = (Mode::WOTH | Mode::WGRP).intersection(step.mode);
         let is_safe = shared.is_empty()
             || step.mode.contains(Mode::SVTX)
-            || (shared == Mode::WGRP && (step.gid == 0 || accounts.is_own_group(uid, step.gid)));
+            || (shared == Mode::WGRP && (step.gid == 0 || own_group == Some(step.gid)));
         ![0, ours, uid].contains(&step.uid) || !is_safe
     };
     if way.steps.iter().any(is_strange) {
@@ -81,15 +82,18 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     if mode.contains(Mode::WOTH) {
         return refused("runs no file that everybody may write to");
     }
-    if !is_link && mode.contains(Mode::WGRP) && !accounts.is_own_group(uid, opened.st_gid) {
+    if !is_link && mode.contains(Mode::WGRP) && own_group != Some(opened.st_gid) {
         return refused("runs no file that others in its group may write to");
     }
     Ok((file, Owner { uid, gid }))
 }
 
-/// The user whose file it is, as for [`open`].
+/// The user whose vassal it is, as for [`open`]; of a file that another user leads to, that user.
 pub fn owner(path: &Path, owners: Owners) -> Option<u32> {
-    Way::along(path, owners == Owners::OfFiles, geteuid().as_raw()).ok().map(|way| way.end_owner)
+    let ours = geteuid().as_raw();
+    let Way { end_owner, steps, .. } = Way::along(path, owners == Owners::OfFiles, ours).ok()?;
+    let stranger = steps.iter().map(|step| step.uid).find(|uid| ![0, ours, end_owner].contains(uid));
+    Some(stranger.unwrap_or(end_owner))
 }
 
 /// The way to a vassal's file, gone once.
@@ -120,8 +124,11 @@ impl Way {
         let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = || openat(CWD, "/", itself, Mode::empty());
         let mut left = path.as_os_str().as_bytes().to_vec();
-        let (mut directory, mut steps, mut links) = (root()?, Vec::new(), 0);
+        let (mut directory, mut steps, mut mounts) = (root()?, Vec::new(), None);
         loop {
+            if steps.len() > STEPS_MAX {
+                return Err(Errno::LOOP);
+            }
             let end = left.iter().position(|&byte| byte == b'/').unwrap_or(left.len());
             let rest = left.get(end + 1..).unwrap_or_default().to_vec();
             left.truncate(end);
@@ -131,7 +138,7 @@ impl Way {
             }
             let next = openat(&directory, &word[..], itself, Mode::empty())?;
             let status = fstat(&next)?;
-            let uid = owner_of(&next, &status)?;
+            let uid = owner_of(&next, &status, &mut mounts)?;
             let is_link = FileType::from_raw_mode(status.st_mode) == FileType::Symlink;
             let in_place = |step: &Step| {
                 let is_shared = step.mode.intersects(Mode::WOTH | Mode::WGRP);
@@ -148,10 +155,6 @@ impl Way {
             if !is_link {
                 directory = next;
                 continue;
-            }
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(Errno::LOOP);
             }
             let text = text_of(&next)?.into_bytes();
             if text.starts_with(b"/") {
@@ -175,12 +178,16 @@ impl Way {
 }
 
 /// Whose a file is: on a FUSE filesystem of a user's, which says what it likes about owners, that user's.
-fn owner_of(file: &OwnedFd, status: &Stat) -> rustix::io::Result<u32> {
+/// The table of `mounts` is read once.
+fn owner_of(file: &OwnedFd, status: &Stat, mounts: &mut Option<Vec<Mount>>) -> rustix::io::Result<u32> {
     if fstatfs(file)?.f_type != FUSE_SUPER_MAGIC {
         return Ok(status.st_uid);
     }
     let device = (major(status.st_dev), minor(status.st_dev));
-    let mounts = mountinfo::parse(&files::read_mountinfo()?);
+    let mounts = match mounts {
+        Some(mounts) => mounts,
+        None => mounts.insert(mountinfo::parse(&files::read_mountinfo()?)),
+    };
     let mount = mounts.iter().find(|mount| mount.device == device).ok_or(Errno::XDEV)?;
     Ok(mount.user().filter(|&user| user != 0).unwrap_or(status.st_uid))
 }
