@@ -294,11 +294,15 @@ impl EventLoop {
             self.oom.deadline(now),
             crate::log::deadline(now),
         ];
-        let said = self.app.iter().flat_map(RunningApp::descriptors);
-        let others = self.mountpoints.descriptors().chain(other).chain(said);
+        let mut others = Vec::new();
+        self.mountpoints.add_descriptors(&mut others);
+        others.extend(other);
+        if let Some(app) = &self.app {
+            app.add_descriptors(&mut others);
+        }
         let until = deadlines.into_iter().flatten().min();
         let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
-            self.sources.wait(others, self.oom.descriptors(), until);
+            self.sources.wait(&others, self.oom.descriptors(), until);
         crate::log::flush();
         let now = running_time::now();
         let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };

@@ -110,8 +110,8 @@ fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
 
 impl Listener {
     /// Readable when there is news.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.pipe.iter().chain(&self.notify).map(AsFd::as_fd)
+    pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [&self.pipe, &self.notify].map(|fd| fd.as_ref().map(AsFd::as_fd))
     }
 
     /// Asks something of the app; `false` if it does not speak the protocol.

@@ -67,11 +67,15 @@ impl RunningApp {
         }
     }
 
-    /// Descriptors that are readable when it has said something, or when a step that waits for its program
-    /// may go on.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let launched = self.launched.report().filter(|_| self.is_awaited);
-        self.listener.descriptors().filter(|_| self.is_started).chain(launched)
+    /// Adds the descriptors that are readable when it has said something, or when a step that waits for its
+    /// program may go on.
+    pub fn add_descriptors<'a>(&'a self, to: &mut Vec<BorrowedFd<'a>>) {
+        if self.is_started {
+            to.extend(self.listener.descriptors().into_iter().flatten());
+        }
+        if self.is_awaited {
+            to.extend(self.launched.report());
+        }
     }
 
     /// Whether it has said that it is ready to serve.

@@ -84,7 +84,7 @@ impl Sources {
     /// (`POLLPRI`), or the deadline has come.
     pub fn wait<'a>(
         &mut self,
-        others: impl IntoIterator<Item = BorrowedFd<'a>>,
+        others: &[BorrowedFd<'a>],
         changing: impl IntoIterator<Item = BorrowedFd<'a>>,
         deadline: Option<Instant>,
     ) -> Heard {
@@ -93,9 +93,8 @@ impl Sources {
         let mounts = self.mounts.as_ref().filter(|_| quiet_until.is_none());
         let until = [deadline, self.mounts.as_ref().and(quiet_until)].into_iter().flatten().min();
 
-        let others = others.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let changing = changing.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI));
-        let more: Vec<_> = others.chain(changing).collect();
+        let mut more: Vec<_> = others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        more.extend(changing.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
         let time = until.map(|until| until.saturating_duration_since(now));
         let mut heard = Heard::default();
         if self.signals.is_none() {

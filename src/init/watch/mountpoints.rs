@@ -276,9 +276,11 @@ impl Mountpoints {
         Some((&watched.check, &watched.trouble))
     }
 
-    /// What to poll for answers.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.watched.iter().filter_map(|watched| watched.probe.as_ref()).flat_map(Probe::descriptors)
+    /// Adds what to poll for answers.
+    pub fn add_descriptors<'a>(&'a self, to: &mut Vec<BorrowedFd<'a>>) {
+        for probe in self.watched.iter().filter_map(|watched| watched.probe.as_ref()) {
+            to.extend_from_slice(&probe.descriptors());
+        }
     }
 
     /// All probers, those that are about to end included.
