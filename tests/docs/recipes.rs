@@ -116,6 +116,45 @@ fn a_kernel_overlay_is_entered_and_written_to_in_the_users_layer_only() {
     });
 }
 
+/// What the document has for that, with the lines above it.
+const OVER_IMAGE: &str = "\
+exec-asap = squashfuse -o allow_other /ns/precise.squashfs /ns/precise
+mount-pre-jail = none /ns/precise /ufs/mnt bind,ro
+mountpoint-check = /
+mountpoint-check = /mnt
+";
+
+#[test]
+fn a_kernel_overlay_over_an_image_is_made_anew_when_what_serves_the_image_dies() {
+    sandboxed(|sandbox| {
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md");
+        let document = fs::read_to_string(document).unwrap();
+        assert!(OVER_IMAGE.lines().all(|line| document.contains(&format!("\n    {line}\n"))));
+        tree(sandbox);
+        for directory in ["/ns/overlay/user001/upper", "/ns/overlay/user001/work", "/ns/precise/mnt", "/ufs"]
+        {
+            fs::create_dir_all(directory).unwrap();
+        }
+        run("mksquashfs", &["/ns/precise", "/ns/precise.squashfs", "-quiet", "-no-progress"]);
+        fs::remove_dir_all("/ns/precise").unwrap();
+        fs::create_dir("/ns/precise").unwrap();
+        let (mounts, rest) = OVERLAY.split_once("\n; enter").unwrap();
+        let emperor = emperor_of(sandbox, &format!("{mounts}{OVER_IMAGE}; enter{rest}"));
+        let instance = Handle::of(emperor.wait_running(1, "recipe"));
+        let sleeps = |app: &process::Process| {
+            fs::read_to_string(format!("/proc/{}/wchan", app.pid))
+                .is_ok_and(|place| place.contains("nanosleep"))
+        };
+        until("the app needs nothing any more", || process::named("sleep").iter().any(sleeps));
+        process::signal(process::only("squashfuse").pid, Signal::KILL);
+        instance.wait();
+        let lost = emperor.wait_for("emperor: recipe: mountpoint /mnt lost: ");
+        assert!(lost.contains(" after the daemon died (pid "), "{lost}");
+        emperor.wait_running(2, "recipe");
+        emperor.stop();
+    });
+}
+
 #[test]
 fn a_tree_is_entered_by_chroot() {
     sandboxed(|sandbox| {
@@ -138,8 +177,11 @@ fn tree(sandbox: &Sandbox) {
     run("chown", &["user001:user001", "/ns/precise/home/user001"]);
     fs::write("/ns/precise/srv/app", APP).unwrap();
     fs::set_permissions("/ns/precise/srv/app", fs::Permissions::from_mode(0o755)).unwrap();
-    let libraries = run("ldd", PROGRAMS);
-    let libraries: BTreeSet<_> = libraries.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    // Not the static programs, but debug builds of ours need what this one does.
+    let own = std::env::current_exe().unwrap();
+    let libraries = run("ldd", &[PROGRAMS, &[own.to_str().unwrap()]].concat());
+    let is_library = |word: &&str| word.starts_with('/') && !Path::new(word.trim_end_matches(':')).eq(&own);
+    let libraries: BTreeSet<_> = libraries.split_whitespace().filter(is_library).collect();
     let needed = libraries.into_iter().map(|word| word.trim_end_matches(':')).chain(PROGRAMS.iter().copied());
     for file in needed.collect::<BTreeSet<_>>() {
         run("cp", &["--parents", "--dereference", file, "/ns/precise"]);

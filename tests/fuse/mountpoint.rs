@@ -1,5 +1,7 @@
 //! Checked mountpoints: every way to be lost, none to be mistaken for lost, and the gate before the app.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
@@ -142,6 +144,26 @@ fn a_start_that_waits_for_a_mountpoint_says_so_in_time() {
         assert!(line.ends_with("; it is given 30.0 s"), "{line}");
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 143);
+    });
+}
+
+/// As with `unshare -Ur`, bwrap and rootless containers with one user: setgroups(2) is denied there.
+#[test]
+fn the_root_of_a_user_namespace_watches_what_it_has_mounted() {
+    sandboxed(|sandbox| {
+        let program = sandbox.path("vassal-init");
+        std::fs::copy(sandbox.program("vassal-init").get_program(), &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let lines = "exec-as-root = bindfs --no-allow-other /usr /app\nmountpoint-check = /app\n\
+                     command = sleep 1000";
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=user001", "--regid=user001", "--init-groups"]);
+        command.args(["unshare", "-Urmpf", "--mount-proc"]).arg(program).arg(sandbox.ini("vassal", lines));
+        let mut vassal = sandbox.start("vassal", command);
+        vassal.wait_for("app started");
+        process::signal(process::only("bindfs").pid, Signal::KILL);
+        vassal.wait_for("mountpoint /app lost: Transport endpoint is not connected (ENOTCONN)");
+        assert_eq!(vassal.wait(), 75);
     });
 }
 

@@ -122,6 +122,8 @@ impl CheckedPath {
                 return Some(loss);
             }
             match judgement {
+                // The way to the mount may lead through a filesystem that has died with it, and fail itself.
+                Judgement::Unclear(errno) if self.has_lost_daemon(now) => return Some(Loss::Dead(errno)),
                 Judgement::Alive => {
                     if self.is_blind || (self.lost > 0 && !was_up && goes_on) {
                         crate::log!("mountpoint {} is there, and answers", self.check.value.display());
@@ -144,6 +146,10 @@ impl CheckedPath {
             let _ = probe.ask(&self.check.value, rhythm);
         }
         self.dog.overdue(now).filter(|_| self.dog.is_up())
+    }
+
+    fn has_lost_daemon(&self, now: Instant) -> bool {
+        self.daemon_death.is_some_and(|death| now.saturating_duration_since(death.at) <= AFTER_DAEMON)
     }
 
     /// What the mount table says of a mount that was there: nothing if it still is.
