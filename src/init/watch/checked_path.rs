@@ -145,7 +145,7 @@ impl CheckedPath {
             // An answer after all tells that it has come back to life.
             let _ = probe.ask(&self.check.value, rhythm);
         }
-        self.dog.overdue(now).filter(|_| self.dog.is_up())
+        self.dog.overdue(running_time::was_late(), now).filter(|_| self.dog.is_up())
     }
 
     fn has_lost_daemon(&self, now: Instant) -> bool {

@@ -234,17 +234,20 @@ impl Watchdog {
         }
     }
 
-    /// The loss by silence, once a question has been out for the whole timeout. If this is called much later
-    /// than that, no process has run meanwhile (a frozen container): then the rest of the timeout begins
-    /// again.
-    pub fn overdue(&mut self, now: Instant) -> Option<Loss> {
+    /// The loss by silence, once a question has been out for the whole timeout. If no process has run
+    /// meanwhile (a frozen container), the rest of the timeout begins again: this is called much later than
+    /// it was to be, or `was_late`, where time is measured that does not count that.
+    pub fn overdue(&mut self, was_late: bool, now: Instant) -> Option<Loss> {
         let State::Asked { since, again } = self.state else { return None };
         let (waited, rest) = (now.saturating_duration_since(since), self.timeout - self.patience());
-        if waited > self.timeout + rest {
+        if waited < self.timeout {
+            return None;
+        }
+        if was_late || waited > self.timeout + rest {
             self.state = State::Asked { since: now.checked_sub(self.patience()).unwrap_or(now), again };
             return None;
         }
-        (waited >= self.timeout).then_some(Loss::NoAnswer(waited))
+        Some(Loss::NoAnswer(waited))
     }
 
     /// When [`Self::is_due`] or [`Self::overdue`] has something to say next.
@@ -307,12 +310,12 @@ mod tests {
         let alarm = start + dog.patience();
         assert!(dog.late(alarm) && !dog.late(alarm));
         assert!(!ask(&mut dog, alarm), "a second question while one is out");
-        assert_eq!((dog.deadline(), dog.overdue(alarm)), (Some(start + TIMEOUT), None));
+        assert_eq!((dog.deadline(), dog.overdue(false, alarm)), (Some(start + TIMEOUT), None));
         let mut forgiven = up(start);
         forgiven.late(alarm);
         assert_eq!(forgiven.answer(found(7), alarm), Judgement::Alive);
-        assert_eq!(forgiven.overdue(start + TIMEOUT), None);
-        assert_eq!(dog.overdue(start + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
+        assert_eq!(forgiven.overdue(false, start + TIMEOUT), None);
+        assert_eq!(dog.overdue(false, start + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
     }
 
     #[test]
@@ -432,13 +435,13 @@ mod tests {
     fn silence_is_a_loss_only_after_the_whole_timeout() {
         let start = Instant::now();
         let mut dog = up(start);
-        assert_eq!(dog.overdue(start + TIMEOUT), None, "nothing is out");
+        assert_eq!(dog.overdue(false, start + TIMEOUT), None, "nothing is out");
         let asked = start + INTERVAL;
         dog.suspect(asked);
         assert!(ask(&mut dog, asked));
         assert_eq!(dog.deadline(), Some(asked + TIMEOUT));
-        assert_eq!(dog.overdue(asked + TIMEOUT * 8 / 10), None);
-        assert_eq!(dog.overdue(asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
+        assert_eq!(dog.overdue(false, asked + TIMEOUT * 8 / 10), None);
+        assert_eq!(dog.overdue(false, asked + TIMEOUT), Some(Loss::NoAnswer(TIMEOUT)));
     }
 
     #[test]
@@ -448,10 +451,21 @@ mod tests {
         dog.suspect(start);
         assert!(ask(&mut dog, start));
         let thawed = start + TIMEOUT * 3;
-        assert_eq!(dog.overdue(thawed), None);
+        assert_eq!(dog.overdue(false, thawed), None);
         let end = thawed + (TIMEOUT - dog.patience());
-        assert_eq!((dog.deadline(), dog.overdue(thawed)), (Some(end), None));
-        assert_eq!(dog.overdue(end), Some(Loss::NoAnswer(TIMEOUT)));
+        assert_eq!((dog.deadline(), dog.overdue(false, thawed)), (Some(end), None));
+        assert_eq!(dog.overdue(false, end), Some(Loss::NoAnswer(TIMEOUT)));
+    }
+
+    #[test]
+    fn so_does_who_was_late_by_a_clock_that_does_not_count_that() {
+        let start = Instant::now();
+        let mut dog = up(start);
+        dog.suspect(start);
+        assert!(ask(&mut dog, start));
+        assert_eq!(dog.overdue(true, start + TIMEOUT), None);
+        let end = start + TIMEOUT + (TIMEOUT - dog.patience());
+        assert_eq!((dog.deadline(), dog.overdue(false, end)), (Some(end), Some(Loss::NoAnswer(TIMEOUT))));
     }
 
     #[test]
@@ -463,8 +477,8 @@ mod tests {
             assert!(ask(&mut dog, start));
             dog.set_times(&plan(INTERVAL, new));
             assert_eq!(dog.deadline(), Some(start + new));
-            assert_eq!(dog.overdue(start + new * 9 / 10), None);
-            assert_eq!(dog.overdue(start + new), Some(Loss::NoAnswer(new)));
+            assert_eq!(dog.overdue(false, start + new * 9 / 10), None);
+            assert_eq!(dog.overdue(false, start + new), Some(Loss::NoAnswer(new)));
         }
     }
 
