@@ -60,7 +60,9 @@ impl Accounts {
     /// A name that neither database has.
     pub fn user(&self, id: &Id) -> Result<User> {
         match (self.passwd.user(id), id, &self.host) {
-            (Some(User { uid: 0, .. }), Id::Name(name), Some(_)) if name != "root" => {
+            (Some(User { uid: 0, .. }), Id::Name(name), Some(host))
+                if name != "root" && host.user(id).map(|user| user.uid) != Ok(0) =>
+            {
                 Err(taken_for_root("user", "uid", name, self.passwd.path))
             }
             (Some(user), _, _) => Ok(user),
@@ -80,7 +82,7 @@ impl Accounts {
             Id::Name(name) => name,
         };
         match (self.group.group(name), &self.host) {
-            (Some(0), Some(_)) if name != "root" => {
+            (Some(0), Some(host)) if name != "root" && host.group(id) != Ok(0) => {
                 Err(taken_for_root("group", "gid", name, self.group.path))
             }
             (Some(gid), _) => Ok(gid),
@@ -89,11 +91,17 @@ impl Accounts {
         }
     }
 
-    /// The groups that list `user` as a member; the host's only where the jail has no database at all.
+    /// The groups that list `user` as a member; the host's only where the jail has no database at all. A jail
+    /// cannot add root's.
     pub fn memberships(&self, user: &str) -> Vec<u32> {
         match (&self.group.text, &self.host) {
             (Err(_), Some(host)) => host.memberships(user),
-            _ => self.group.memberships(user),
+            (Ok(_), Some(host)) => {
+                let mut groups = self.group.memberships(user);
+                groups.retain(|&gid| gid != 0 || host.group.memberships(user).contains(&0));
+                groups
+            }
+            (_, None) => self.group.memberships(user),
         }
     }
 
@@ -294,6 +302,14 @@ mod tests {
             assert_eq!((jail.user(&id).map(|user| user.uid), jail.group(&id)), (Ok(0), Ok(0)));
         }
         assert_eq!(jail.user(&name("toor")).map(|user| user.uid), Ok(0), "the host's own");
+        // Where the root has not changed, both are the same.
+        let host = || accounts("toor:x:0:0::/:\n", "wheel:x:0:toor\n", None);
+        let same = accounts("toor:x:0:0::/:\n", "wheel:x:0:toor,ann\nweb:x:8:ann\n", Some(host()));
+        assert_eq!(
+            (same.user(&name("toor")).map(|user| user.uid), same.group(&name("wheel"))),
+            (Ok(0), Ok(0))
+        );
+        assert_eq!((same.memberships("toor"), same.memberships("ann")), (vec![0], vec![8]));
     }
 
     #[test]
