@@ -53,7 +53,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let at = found.start();
         let message = "'emperor-tyrant' with 'emperor-magic-exec': between a look at whose a file is and its \
                        execution another one could take its place";
-        found.error(&at, message).hint("a file may hold '@(exec://COMMAND)', which its owner runs");
+        found.error(&at, message).hint("have the owners' programs write the files");
     }
     if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
