@@ -99,11 +99,11 @@ impl Walk {
     /// As [`Walk::open`].
     pub fn open_to_change(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         if self.as_user {
-            return Ok(openat(CWD, path, flags | OFlags::CLOEXEC, mode)?);
+            return Ok(openat(CWD, c_string(path.as_os_str()), flags | OFlags::CLOEXEC, mode)?);
         }
         let opened = self.entry(path).and_then(|(parent, name)| {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok((openat(&parent, name, flags, mode)?, parent))
+            Ok((openat(parent.as_fd(), &*name, flags, mode)?, parent))
         });
         let is_link =
             |file| fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
@@ -155,14 +155,15 @@ impl Walk {
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
         let (all, mode) = (flags | OFlags::CLOEXEC, Mode::empty());
         if self.as_user {
-            return Ok(openat(CWD, path, all, mode)?);
+            return Ok(openat(CWD, c_string(path.as_os_str()), all, mode)?);
         }
         let found = match self.below_new_root(path) {
             Some((root, rest)) => {
                 let root = Self::default().open(root, DIRECTORY)?;
-                openat2(root, &rest, all, mode, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT)
+                let rest = c_string(rest.as_os_str());
+                openat2(root.as_fd(), rest, all, mode, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT)
             }
-            None => openat2(CWD, path, all, mode, ResolveFlags::NO_SYMLINKS),
+            None => openat2(CWD, c_string(path.as_os_str()), all, mode, ResolveFlags::NO_SYMLINKS),
         };
         match found {
             // A link; renames or mounts elsewhere during a walk with a '..'; no openat2.
@@ -193,7 +194,7 @@ impl Walk {
         };
         let (start, rest) = below.unwrap_or_else(|| (Path::new("/"), absolute(path)));
         let root = match start == Path::new("/") {
-            true => openat(CWD, start, DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+            true => openat(CWD, c"/", DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
             false => Self::default().open(start, DIRECTORY)?,
         };
         let walker = Walker {

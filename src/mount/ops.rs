@@ -3,7 +3,7 @@
 //! Sources, targets and roots are opened first, by the [walk](crate::path) that nobody leads astray, and then
 //! used by descriptor. So the kernel mounts on the directory that was checked.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -54,7 +54,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
             return unless_busy(|| set_attributes(&target, recursive, attributes(mount.flags)))
                 .context("remount", object);
         }
-        return within(&target, || call(mount, &mount.source, ".", &mount.data)).context("remount", object);
+        return within(&target, &|| call(mount, &mount.source, c".", &mount.data)).context("remount", object);
     }
     if mount.flags & libc::MS_BIND != 0 {
         return bind(mount, &target, walk, recursive);
@@ -72,8 +72,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     let mut paths = Paths { walk, held: Vec::new() };
     let (source, data) = (paths.steady(&mount.source)?, paths.layers(mount)?);
     let mounted = match paths.held.is_empty() {
-        true => within(&target, || call(mount, &source, ".", &data)),
-        false => by_name(&target, |target| call(mount, &source, target, &data)),
+        true => within(&target, &|| call(mount, &source, c".", &data)),
+        false => by_name(&target, &|target: &CStr| call(mount, &source, target, &data)),
     };
     mounted.map_err(|errno| match errno {
         Errno::NODEV => Error::new(&operation, object, "this kernel has no such filesystem (ENODEV)"),
@@ -152,7 +152,7 @@ pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()>
 }
 
 /// mount(2).
-fn call(mount: &Mount, source: &OsStr, target: &str, data: &OsStr) -> rustix::io::Result<()> {
+fn call(mount: &Mount, source: &OsStr, target: &CStr, data: &OsStr) -> rustix::io::Result<()> {
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
     let (source, fs_type, data) = (c_string(source), c_string(&mount.fs_type), c_string(data));
     let data = Some(data.as_c_str()).filter(|data| !data.is_empty());
@@ -165,7 +165,7 @@ fn unless_busy(call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Resu
 }
 
 /// Runs `work` in another working directory, and goes back.
-fn within(directory: &OwnedFd, work: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+fn within(directory: &OwnedFd, work: &dyn Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     fchdir(directory)?;
     let result = work();
@@ -237,7 +237,7 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     };
     let parent = walked(walk.open_mount(parent), "umount", parent)?;
     let name = c_string(name);
-    within(&parent, || unless_busy(|| unmount(&name, flags))).context("umount", target.display())
+    within(&parent, &|| unless_busy(|| unmount(&*name, flags))).context("umount", target.display())
 }
 
 /// Unmounts the mount that was watched at a path. A mount of the table has no link on its way, so a path with
@@ -246,7 +246,8 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
 /// # Errors
 /// EINVAL if that mount, by its ID, is not there any more. Nothing was unmounted then.
 pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
-    let opened = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let file = c_string(path.as_os_str());
+    let opened = openat2(CWD, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     let mount = match opened {
         Err(Errno::LOOP) => {
             let reason = "not unmounted: by now a symbolic link is on the way, to what was not watched";
@@ -254,9 +255,9 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
         }
         opened => opened.context("umount: open", path.display())?,
     };
-    let unmounted = by_name(&mount, |name| {
+    let unmounted = by_name(&mount, &|name: &CStr| {
         // The filesystem itself is not asked, as it may hang.
-        let info = files::read_file(&name.replace("fd/", "fdinfo/"))?;
+        let info = files::read_file(&format!("self/fdinfo/{}", mount.as_raw_fd()))?;
         let is_it = |line: &[u8]| line == format!("mnt_id:\t{id}").as_bytes();
         match info.split(|&byte| byte == b'\n').any(is_it) {
             true => unmount(name, flags),
@@ -271,9 +272,9 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
 ///
 /// # Errors
 /// There is no procfs; that of `work`.
-pub fn by_name(fd: &OwnedFd, work: impl FnOnce(&str) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+pub fn by_name(fd: &OwnedFd, work: &dyn Fn(&CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let proc = detached("proc").or_else(|_| files::open_proc())?;
-    within(&proc, || work(&descriptor_name(fd)))
+    within(&proc, &|| work(&c_string(descriptor_name(fd).as_ref())))
 }
 
 /// The name in a procfs of what a descriptor of ours stands for.

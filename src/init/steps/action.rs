@@ -37,8 +37,8 @@ pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
         Action::Rmdir(path) => ("rmdir", path, remove(walk, path, AtFlags::REMOVEDIR)),
         Action::Unlink(path) => ("unlink", path, remove(walk, path, AtFlags::empty())),
         Action::Create(path) => ("create", path, create(walk, path, OFlags::TRUNC).map(drop)),
-        Action::Chmod { path, mode } => ("chmod", path, chmod(walk, path, |_| *mode)),
-        Action::Sticky(path) => ("sticky", path, chmod(walk, path, |mode| mode | libc::S_ISVTX)),
+        Action::Chmod { path, mode } => ("chmod", path, chmod(walk, path, Some(*mode))),
+        Action::Sticky(path) => ("sticky", path, chmod(walk, path, None)),
         // It only looks.
         Action::WaitFor { kind, path } => {
             wait_for(*kind, &c_string(path.as_os_str()));
@@ -92,16 +92,17 @@ fn create(walk: &Walk, path: &Path, how: OFlags) -> Result<OwnedFd, Cause> {
     Ok(file)
 }
 
-fn chmod(walk: &Walk, path: &Path, mode: impl Fn(u32) -> u32) -> Result<(), Cause> {
+/// Changes the mode; without one, sets the sticky bit.
+fn chmod(walk: &Walk, path: &Path, mode: Option<u32>) -> Result<(), Cause> {
     let file = walk.open_to_change(path, OFlags::PATH, Mode::empty())?;
-    let mode = mode(fstat(&file)?.st_mode) & 0o7777;
+    let mode = mode.unwrap_or(fstat(&file)?.st_mode | libc::S_ISVTX) & 0o7777;
     match fd::chmod(&file, mode) {
         // Before Linux 6.6, or under an older filter of system calls.
         Err(Errno::NOSYS | Errno::PERM) if walk.as_user => {
-            Ok(rustix::fs::chmod(path, Mode::from_raw_mode(mode))?)
+            Ok(rustix::fs::chmod(c_string(path.as_os_str()), Mode::from_raw_mode(mode))?)
         }
         Err(Errno::NOSYS | Errno::PERM) => {
-            Ok(ops::by_name(&file, |name| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))?)
+            Ok(ops::by_name(&file, &|name: &CStr| rustix::fs::chmod(name, Mode::from_raw_mode(mode)))?)
         }
         result => Ok(result?),
     }
