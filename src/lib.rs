@@ -18,7 +18,7 @@
 //! | [`accounts`], [`identity`] | names to ids, and the privilege drop |
 //! | [`cgroup`] | files of control groups |
 //! | [`signal_names`] | signals by name and by number |
-//! | [`names`] | tables of names without pointers |
+//! | [`mod@names`] | tables of names without pointers |
 //! | [`place`], [`listen`] | where a socket listens, and one that does |
 //! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
 //! | [`running_time`] | deadlines, and the time that a frozen machine does not count |
