@@ -137,7 +137,7 @@ pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
         Orphans::Adopt => notices::warn_of(entry, adopt()),
         Orphans::Warn if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) => {
             let line = entry.lines.map(|lines| lines.not_adopted);
-            notices::tell(entry, WARNINGS, line, &[], format_args!("orphans will not be reaped"));
+            notices::tell(entry, WARNINGS, line, [0; 3], "", format_args!("orphans will not be reaped"));
         }
         Orphans::Warn | Orphans::Leave => {}
     }

@@ -58,29 +58,30 @@ pub struct Entrypoint {
     pub ends_by_signal: bool,
 }
 
-/// The lines that another program writes for what its starter may look for. `%0` stands for the pid of the
-/// init, `%1` and so on for what each is about; an empty one is not written.
+/// The lines that another program writes for what its starter may look for; an empty one is not written. `%0`
+/// stands for the pid of the init, `%1` to `%3` for the numbers that a line is about, `%p` for the program,
+/// `%e` for the error with the number `%1`, `%s` for the signal with the number `%2`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lines {
-    /// The program `%1` could not be executed, because of `%2`.
+    /// The program could not be executed: the error.
     pub unexecutable: &'static str,
-    /// The command runs: its pid, the program.
+    /// The command runs: its pid.
     pub runs: &'static str,
     /// The command is in a session of its own.
     pub has_session: &'static str,
     /// The command has exited: its pid, its status.
     pub exited: &'static str,
-    /// A signal has killed the command: its pid, the number and the name of the signal, the status for that.
+    /// A signal has killed the command: its pid, the signal, the status for that.
     pub killed: &'static str,
-    /// The same of an orphan.
+    /// An orphan has exited: the same.
     pub orphan_exited: &'static str,
-    /// The same of an orphan.
+    /// A signal has killed an orphan: the same.
     pub orphan_killed: &'static str,
     /// An orphan was reaped, which is warned of: its pid.
     pub reaped: &'static str,
     /// Orphans are not adopted.
     pub not_adopted: &'static str,
-    /// The signal with this number, and this name, was handed on.
+    /// A signal (`%1` and `%2`) was handed on.
     pub handed_on: &'static str,
     /// The signal `%1` was handed on as `%3`.
     pub rewritten: &'static str,
@@ -107,10 +108,10 @@ const NO_LINES: Lines = Lines {
 };
 
 static TINI: Lines = Lines {
-    unexecutable: "[FATAL tini (%0)] exec %1 failed: %2",
-    runs: "[INFO  tini (%0)] Spawned child process '%2' with pid '%1'",
+    unexecutable: "[FATAL tini (%0)] exec %p failed: %e",
+    runs: "[INFO  tini (%0)] Spawned child process '%p' with pid '%1'",
     exited: "[INFO  tini (%0)] Main child exited normally (with status '%2')",
-    killed: "[INFO  tini (%0)] Main child exited with signal (with signal '%3')",
+    killed: "[INFO  tini (%0)] Main child exited with signal (with signal '%s')",
     orphan_exited: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
     orphan_killed: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
     reaped: "[WARN  tini (%0)] Reaped zombie process with pid=%1",
@@ -118,12 +119,12 @@ static TINI: Lines = Lines {
         Zombie processes will not be re-parented to Tini, so zombie reaping won't work.\n\
         To fix the problem, use the -s option or set the environment variable TINI_SUBREAPER to register \
         Tini as a child subreaper, or run Tini as PID 1.",
-    handed_on: "[DEBUG tini (%0)] Passing signal: '%2'",
+    handed_on: "[DEBUG tini (%0)] Passing signal: '%s'",
     ..NO_LINES
 };
 
 static DUMB_INIT: Lines = Lines {
-    unexecutable: "[dumb-init] %1: %2",
+    unexecutable: "[dumb-init] %p: %e",
     runs: "[dumb-init] Child spawned with PID %1.",
     has_session: "[dumb-init] setsid complete.",
     exited: "[dumb-init] Received signal 17.\n\
@@ -133,7 +134,7 @@ static DUMB_INIT: Lines = Lines {
     killed: "[dumb-init] Received signal 17.\n\
         [dumb-init] A child with PID %1 was terminated by signal %2.\n\
         [dumb-init] Forwarded signal 15 to children.\n\
-        [dumb-init] Child exited with status %4. Goodbye.",
+        [dumb-init] Child exited with status %3. Goodbye.",
     orphan_exited: "[dumb-init] Received signal 17.\n\
         [dumb-init] A child with PID %1 exited with exit status %2.",
     orphan_killed: "[dumb-init] Received signal 17.\n\
@@ -148,8 +149,8 @@ static DUMB_INIT: Lines = Lines {
 };
 
 static CATATONIT: Lines = Lines {
-    unexecutable: "ERROR (catatonit:%0): failed to exec pid1: %2",
-    runs: "DEBUG (catatonit:%0): pid1 (%1) spawned: %2",
+    unexecutable: "ERROR (catatonit:%0): failed to exec pid1: %e",
+    runs: "DEBUG (catatonit:%0): pid1 (%1) spawned: %p",
     orphan_exited: "DEBUG (catatonit:%0): child process %1 exited with code %2",
     ..NO_LINES
 };

@@ -2,13 +2,10 @@
 //! itself, the interpreter that its first line names, and the loader of a dynamic program.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use rustix::io::pread;
-
-use crate::log::push_printable;
 
 /// The first bytes of a program: the kernel reads 256 for the first line, and the table of the parts of a
 /// dynamic program usually ends before this.
@@ -17,19 +14,11 @@ const HEAD: usize = 1024;
 /// The longest name of a loader.
 const NAME_MAX: usize = 256;
 
-/// What else the program is executed by and cannot be, for the object of an error message.
-pub fn culprit(program: &OsStr, path: &OsStr) -> Option<String> {
-    let file = found(program, path)?;
-    let (what, name) = named_in(&file)?;
-    if access(OsStr::from_bytes(&name), Access::EXEC_OK).is_ok() {
-        return None;
-    }
-    let mut text = format!(", its {what} ");
-    push_printable(&mut text, &String::from_utf8_lossy(&name));
-    if name.ends_with(b"\r") {
-        let _ = write!(text, " (a carriage return at its end)");
-    }
-    Some(text)
+/// What else the program is executed by and cannot be, and its path.
+pub fn culprit(program: &OsStr, path: &OsStr) -> Option<(&'static str, OsString)> {
+    let (what, name) = named_in(&found(program, path)?)?;
+    let can_be = access(name.as_slice(), Access::EXEC_OK).is_ok();
+    (!can_be).then(|| (what, OsString::from_vec(name)))
 }
 
 /// The file that was to be executed.
@@ -37,9 +26,10 @@ fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
     if program.as_bytes().contains(&b'/') {
         return Some(program.to_owned());
     }
-    let in_directory = |directory: &[u8]| OsString::from_vec([directory, b"/", program.as_bytes()].concat());
-    let mut files = path.as_bytes().split(|&byte| byte == b':').map(in_directory);
-    files.find(|file| access(file.as_os_str(), Access::EXISTS).is_ok())
+    path.as_bytes().split(|&byte| byte == b':').find_map(|directory| {
+        let file = OsString::from_vec([directory, b"/", program.as_bytes()].concat());
+        access(file.as_os_str(), Access::EXISTS).ok().map(|()| file)
+    })
 }
 
 /// What executes a file, and its path.
@@ -93,11 +83,10 @@ mod tests {
             let path = OsString::from_vec([b"/nonexistent:", directory.as_os_str().as_bytes()].concat());
             culprit(OsStr::new("program"), &path)
         };
-        let said = |text: &str| Some(text.to_owned());
-        assert_eq!(culprit_of(b"#!/nonexistent/x -e\n"), said(", its interpreter /nonexistent/x"));
-        let carriage = ", its interpreter /bin/sh\\r (a carriage return at its end)";
-        assert_eq!(culprit_of(b"#! /bin/sh\r\necho"), said(carriage));
-        assert_eq!(culprit_of(b"#!/etc/passwd"), said(", its interpreter /etc/passwd"), "it is no program");
+        let interpreter = |name: &str| Some(("interpreter", OsString::from(name)));
+        assert_eq!(culprit_of(b"#!/nonexistent/x -e\n"), interpreter("/nonexistent/x"));
+        assert_eq!(culprit_of(b"#! /bin/sh\r\necho"), interpreter("/bin/sh\r"));
+        assert_eq!(culprit_of(b"#!/etc/passwd"), interpreter("/etc/passwd"), "it is no program");
         for content in [&b"#!/bin/sh\n"[..], b"#!", b"#!\n", b"", b"\x7fELF\x02\x01", b"text"] {
             assert_eq!(culprit_of(content), None, "{content:?}");
         }
@@ -106,7 +95,8 @@ mod tests {
         assert_eq!(culprit_of(&program), None, "its loader is there");
         let (at, _) = loader_in(program.get(..HEAD).unwrap()).unwrap();
         program[at as usize + 1] = b'X';
-        assert!(culprit_of(&program).unwrap().starts_with(", its loader /X"));
+        let (what, name) = culprit_of(&program).unwrap();
+        assert!(what == "loader" && name.to_str().unwrap().starts_with("/X"));
         fs::remove_dir_all(&directory).unwrap();
     }
 }

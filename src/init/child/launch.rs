@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -176,10 +177,18 @@ impl Launch<'_> {
     }
 
     fn unexecuted(&self, program: &OsStr, errno: Errno) -> Failure {
-        let is_there = || interpreter::culprit(program, &self.path());
-        let culprit = if [Errno::NOENT, Errno::ACCESS].contains(&errno) { is_there() } else { None };
-        let object = format_args!("{}{}", program.display(), culprit.as_deref().unwrap_or_default());
-        let error = Error::os("execute", object, errno);
+        let of_another = [Errno::NOENT, Errno::ACCESS].contains(&errno);
+        let mut object = program.to_owned();
+        if let Some((what, name)) = of_another.then(|| interpreter::culprit(program, &self.path())).flatten()
+        {
+            let is_from_dos = name.as_bytes().ends_with(b"\r");
+            for text in [", its ", what, " "] {
+                object.push(text);
+            }
+            object.push(name);
+            object.push(if is_from_dos { " (a carriage return at its end)" } else { "" });
+        }
+        let error = Error::os("execute", object.display(), errno);
         Failure { step: Step::Work, error, status: self.status_for(errno) }
     }
 

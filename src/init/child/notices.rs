@@ -1,7 +1,7 @@
 //! Lines for the starter of a command: warnings, and more where it asks for that (`-v`).
 
 use std::ffi::OsStr;
-use std::fmt::{self, Display};
+use std::fmt::{self, Write};
 use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -49,7 +49,8 @@ pub fn tell_ready(number: i32) {
 pub fn say_reaped(entry: &Entrypoint, child: &Reaped) {
     let own = format_args!("reaped pid {}: {}", child.pid, child.status);
     if entry.warns_of_orphans {
-        tell(entry, WARNINGS, entry.lines.map(|lines| lines.reaped), &[&child.pid], own);
+        let pid = child.pid.as_raw_pid();
+        tell(entry, WARNINGS, entry.lines.map(|lines| lines.reaped), [pid, 0, 0], "", own);
     }
     let lines = entry.lines.map(|lines| [lines.orphan_exited, lines.orphan_killed]);
     if lines.is_some() || !entry.warns_of_orphans {
@@ -70,55 +71,73 @@ fn say_ended(
     child: &Reaped,
     own: fmt::Arguments<'_>,
 ) {
-    let code = child.status.code();
-    match (child.status, lines) {
-        (WaitStatus::Signaled(number), Some([_, killed])) => {
-            let about: [&dyn Display; 4] = [&child.pid, &number, &signal_names::name(number), &code];
-            tell(entry, level, Some(killed), &about, own);
-        }
-        (_, lines) => tell(entry, level, lines.map(|[exited, _]| exited), &[&child.pid, &code], own),
-    }
+    let (number, is_killed) = match child.status {
+        WaitStatus::Exited(status) => (status, false),
+        WaitStatus::Signaled(number) => (number, true),
+    };
+    let line = lines.map(|[exited, killed]| if is_killed { killed } else { exited });
+    tell(entry, level, line, [child.pid.as_raw_pid(), number, child.status.code()], "", own);
 }
 
 /// Tells that the command runs.
 pub fn say_runs(entry: &Entrypoint, pid: Pid, program: &OsStr) {
+    let (lines, program) = (entry.lines, program.to_string_lossy());
     let own = format_args!("the command runs, pid {pid}");
-    tell(entry, COMMAND, entry.lines.map(|lines| lines.runs), &[&pid, &program.display()], own);
-    if let Some(lines) = entry.lines.filter(|_| entry.standing == Standing::Session) {
-        tell(entry, COMMAND, Some(lines.has_session), &[], own);
+    tell(entry, COMMAND, lines.map(|lines| lines.runs), [pid.as_raw_pid(), 0, 0], &program, own);
+    if lines.is_some() && entry.standing == Standing::Session {
+        tell(entry, COMMAND, lines.map(|lines| lines.has_session), [0; 3], "", own);
     }
 }
 
 /// Tells why the command could not be executed.
 pub fn say_unexecuted(entry: &Entrypoint, program: &OsStr, error: &Error) {
-    let Some(lines) = entry.lines else { return crate::log!("{error}") };
-    let reason = error::text(Errno::from_raw_os_error(error.errno()));
-    tell(entry, 0, Some(lines.unexecutable), &[&program.display(), &reason], format_args!(""));
+    let line = entry.lines.map(|lines| lines.unexecutable);
+    tell(entry, 0, line, [error.errno(), 0, 0], &program.to_string_lossy(), format_args!("{error}"));
 }
 
-/// Writes a line of another program, where the init stands in for one, or our own, if the verbosity is at
-/// least `level`.
+/// Writes a line of another program ([`Lines`]), where the init stands in for one, or our own, if the
+/// verbosity is at least `level`.
+///
+/// [`Lines`]: crate::config::cmdline::entrypoint::Lines
 pub fn tell(
     entry: &Entrypoint,
     level: u32,
     line: Option<&str>,
-    about: &[&dyn Display],
+    numbers: [i32; 3],
+    program: &str,
     own: fmt::Arguments<'_>,
 ) {
     let Some(line) = line else { return say(entry, level, own) };
     if entry.verbosity < level || line.is_empty() {
         return;
     }
-    let mut pieces = line.split('%');
-    let mut text = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (number, rest) = piece.split_at_checked(1).unwrap_or_default();
-        let value = match number.parse::<usize>().ok().and_then(|number| number.checked_sub(1)) {
-            None => std::process::id().to_string(),
-            Some(at) => about.get(at).map_or(String::new(), ToString::to_string),
+    let [first, second, third] = numbers;
+    let mut text = String::new();
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        let number = match (letter, if letter == '%' { letters.next() } else { None }) {
+            (_, Some('0')) => rustix::process::getpid().as_raw_pid(),
+            (_, Some('1')) => first,
+            (_, Some('2')) => second,
+            (_, Some('3')) => third,
+            (_, Some('p')) => {
+                crate::log::push_printable(&mut text, program);
+                continue;
+            }
+            (_, Some('e')) => {
+                text.push_str(error::text(Errno::from_raw_os_error(first)));
+                continue;
+            }
+            (_, Some(_)) => {
+                text.push_str(&signal_names::name(second));
+                continue;
+            }
+            (letter, None) => {
+                text.push(letter);
+                continue;
+            }
         };
-        crate::log::push_printable(&mut text, &value);
-        text.push_str(rest);
+        let _ = write!(text, "{number}");
     }
     text.push('\n');
     crate::log::text_to(stream(entry, level), &text);

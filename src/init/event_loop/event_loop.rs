@@ -401,7 +401,7 @@ impl EventLoop {
                     .lines
                     .map(|lines| if rewritten == number { lines.handed_on } else { lines.rewritten });
                 let own = format_args!("{}: {rewritten} to the command", name());
-                notices::tell(entry, EVERYTHING, line, &[&number, &name(), &rewritten], own);
+                notices::tell(entry, EVERYTHING, line, [number, number, rewritten], "", own);
             }
             Err(Errno::SRCH) => {
                 notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
@@ -417,7 +417,7 @@ impl EventLoop {
                 .lines
                 .map(|lines| if entry.rewritten(number) == 0 { lines.ignored } else { lines.dropped });
             let own = format_args!("{name}: not handed on");
-            notices::tell(entry, EVERYTHING, line, &[&number], own);
+            notices::tell(entry, EVERYTHING, line, [number, 0, 0], "", own);
         }
     }
 
