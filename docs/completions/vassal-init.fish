@@ -44,7 +44,7 @@ complete -c vassal-init -l exec-post-jail -x -d 'run a shell command in PHASE; m
 complete -c vassal-init -l exec-pre-app -x -d 'run a shell command in PHASE; may be repeated'
 complete -c vassal-init -l exec-pre-jail -x -d 'run a shell command in PHASE; may be repeated'
 complete -c vassal-init -l gid -x -a '(__fish_complete_groups)' -d 'the group to become (default: the user\'s own)'
-complete -c vassal-init -l grace -x -d 'time for what it leaves running (default: 10s)'
+complete -c vassal-init -l grace -x -d 'time for what it leaves running (default: 5s)'
 complete -c vassal-init -l help -d 'list the options, or say all about one'
 complete -c vassal-init -l hook-accepting -x -d 'do something in PHASE; may be repeated'
 complete -c vassal-init -l hook-accepting-once -x -d 'do something in PHASE; may be repeated'

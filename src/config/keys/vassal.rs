@@ -48,7 +48,7 @@ pub static VASSAL_INIT: Program = Program {
 /// The options that count only for a command.
 #[rustfmt::skip]
 static OF_COMMANDS: Table = table![
-    of_command("grace", Value("TIME"), "time for what it leaves running (default: 10s)\n\
+    of_command("grace", Value("TIME"), "time for what it leaves running (default: 5s)\n\
         What the command leaves running gets SIGTERM when the command has ended, and SIGKILL after this \
         time. It is not waited for any longer than it lives."),
     of_command("ready-fd", Value("NUMBER"), "gets a line break when the command has begun"),
