@@ -68,10 +68,14 @@ pub fn kill_if_there(pid: i32) {
 }
 
 /// Runs a command in the mount and pid namespaces of a PID 1. It may be killed there with all else, as soon
-/// as what it does is taken for a loss.
+/// as what it does is taken for a loss. A mount that the prober looks at just then is busy for a moment.
 pub fn enter(init: i32, command: &[&str]) {
     let init = init.to_string();
-    super::cow::attempt("nsenter", &[&["--target", &init, "--mount", "--pid"], command].concat());
+    until(format_args!("{command:?} finds nothing busy"), || {
+        let done =
+            super::cow::attempt("nsenter", &[&["--target", &init, "--mount", "--pid"], command].concat());
+        !String::from_utf8_lossy(&done.stderr).contains("busy")
+    });
 }
 
 /// Sends a signal by number.
