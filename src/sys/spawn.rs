@@ -29,12 +29,12 @@ const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 ///
 /// The kernel could let us sleep until then (CLONE_VFORK), but nothing would wake us from that if the program
 /// is on a filesystem that hangs. A pipe that exec closes tells it as well: a request to stop that comes in
-/// between is handed on to the child, whose end ends the wait. The child's working directory is its own, so
-/// ours is left meanwhile: it would keep a filesystem from being unmounted.
+/// between is handed on to the child, whose end ends the wait. The child's working directory is its own: with
+/// `leaves_directory` ours is left for good meanwhile, as it would keep a filesystem from being unmounted.
 ///
 /// # Errors
 /// EAGAIN at the process limit, ENOMEM, EMFILE.
-pub fn spawn<F: FnMut() -> i32>(mut life: F) -> Result<Pid, Errno> {
+pub fn spawn<F: FnMut() -> i32>(leaves_directory: bool, mut life: F) -> Result<Pid, Errno> {
     extern "C" fn child<F: FnMut() -> i32>(life: *mut c_void) -> i32 {
         // SAFETY: it is the `life` below, whose owner waits for as long as we use it.
         exit(unsafe { (*life.cast::<F>())() })
@@ -55,7 +55,9 @@ pub fn spawn<F: FnMut() -> i32>(mut life: F) -> Result<Pid, Errno> {
         let result = if pid > 0 { Pid::from_raw(pid).ok_or(Errno::INVAL) } else { Err(last_errno()) };
         drop(held);
         if let Ok(pid) = result {
-            let _ = rustix::process::chdir(c"/");
+            if leaves_directory {
+                let _ = rustix::process::chdir(c"/");
+            }
             wait(pid, &alive);
         }
         libc::munmap(stack, STACK_SIZE);

@@ -85,7 +85,7 @@ impl Basis {
         let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
         let mut failed = None;
         let parent = rustix::process::getpid();
-        let child = spawn(|| {
+        let child = spawn(false, || {
             let _ = clone::die_with(parent);
             if rustix::stdio::dup2_stdout(&to).is_ok() {
                 failed = Some(exec_fd(&*self.files.vassal_init, &argv, &envp));

@@ -162,7 +162,7 @@ impl Upgrade {
         // Nothing is allocated in the child; this process sleeps until the child has executed. The child
         // cannot be stopped meanwhile: it leads a session of its own, where signals of terminals do nothing.
         let parent = rustix::process::getpid();
-        let child = spawn(|| {
+        let child = spawn(false, || {
             let _ = clone::die_with(parent);
             let _ = fcntl_setfd(&state, FdFlags::empty());
             let _ = rustix::stdio::dup2_stderr(&written);

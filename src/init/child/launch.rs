@@ -163,7 +163,7 @@ impl Launch<'_> {
     /// most of the cost of a start.
     fn spawn(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Result<Launched> {
         let mut known = Ok(());
-        let pid = spawn::spawn(|| {
+        let pid = spawn::spawn(true, || {
             self.take_stand();
             self.signals.restore_beside_parent();
             let errno = self.become_program(argv, envp, program);
