@@ -59,8 +59,8 @@ fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) 
         (true, false) => open_tree(null, c"", copy)?,
         (true, true) => detached("tmpfs")?,
     };
-    let set =
-        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    // Not NODEV: the null device could not be opened, and to read an empty file is no error.
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     set_attributes(&cover, true, Attributes { set, ..Attributes::default() })?;
     attach(&cover, &entry)
 }

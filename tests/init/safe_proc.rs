@@ -62,10 +62,8 @@ fn root_in_a_jail_cannot_write_what_belongs_to_the_machine_nor_read_its_secrets(
         }
         for path in &masked {
             let outcome = line_of(&said, path);
-            assert!(
-                matches!(outcome.as_str(), "EROFS 0" | "EISDIR 0" | "EACCES EACCES"),
-                "{path}: {outcome}"
-            );
+            // What is written goes to the null device.
+            assert!(matches!(outcome.as_str(), "writable 0" | "EISDIR 0"), "{path}: {outcome}");
         }
         for path in &own {
             assert!(line_of(&said, path).starts_with("writable "), "{path}: {said:?}");
