@@ -197,25 +197,23 @@ fn a_sibling_of_the_daemon_in_the_namespace_goes_with_it() {
     });
 }
 
-/// A block device that is detached when this process has ended, whatever ends it; `None` where the machine
-/// has none to give.
-fn block_device(sandbox: &Sandbox) -> Option<(String, File)> {
+/// A block device that is detached when this process has ended, whatever ends it.
+fn block_device(sandbox: &Sandbox) -> (String, File) {
     let image = sandbox.file("image", "");
     File::options().write(true).open(&image).unwrap().set_len(8 << 20).unwrap();
-    let attached = Command::new("losetup").args(["--find", "--show"]).arg(&image).output().ok()?;
-    let device = String::from_utf8(attached.stdout).unwrap().trim().to_owned();
-    let held = File::open(&device).ok()?;
+    let device = crate::common::run("losetup", &["--find", "--show", image.to_str().unwrap()]);
+    let device = device.trim().to_owned();
+    let held = File::open(&device).expect("this test needs a loop device");
     crate::common::run("losetup", &["--detach", &device]);
-    Some((device, held))
+    (device, held)
 }
 
 /// To unmount a filesystem on a block device the kernel asks its daemon for the last time, and the daemon
-/// that is killed last would wait for itself. Without a loop device only the decision is tested
-/// (`mount::fuse::tests`).
+/// that is killed last would wait for itself.
 #[test]
 fn a_daemon_of_a_block_device_that_is_the_last_to_go_does_not_keep_the_instance() {
     sandboxed(|sandbox| {
-        let Some((device, _held)) = block_device(sandbox) else { return };
+        let (device, _held) = block_device(sandbox);
         let faulty = sandbox.faulty();
         let mount = faulty.command("/app", &format!("last block={device}"));
         sandbox.vassal("a", &format!("exec-as-root = {mount}\n{CHECKED}\ncommand = sleep 1000"));
