@@ -28,13 +28,14 @@ const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// ([`super::signal::Inherited::restore_beside_parent`]).
 ///
 /// The kernel could let us sleep until then (CLONE_VFORK), but nothing would wake us from that if the program
-/// is on a filesystem that hangs. A pipe that exec closes tells it as well: a request to stop that comes in
-/// between is handed on to the child, whose end ends the wait. The child's working directory is its own: with
-/// `leaves_directory` ours is left for good meanwhile, as it would keep a filesystem from being unmounted.
+/// is on a filesystem that hangs. A pipe that exec closes tells it as well: for the command of an init
+/// (`is_command`), a request to stop that comes in between is handed on to the child, whose end ends the
+/// wait. The child's working directory is its own: the one of an init is left for good meanwhile, as it would
+/// keep a filesystem from being unmounted.
 ///
 /// # Errors
 /// EAGAIN at the process limit, ENOMEM, EMFILE.
-pub fn spawn<F: FnMut() -> i32>(leaves_directory: bool, mut life: F) -> Result<Pid, Errno> {
+pub fn spawn<F: FnMut() -> i32>(is_command: bool, mut life: F) -> Result<Pid, Errno> {
     extern "C" fn child<F: FnMut() -> i32>(life: *mut c_void) -> i32 {
         // SAFETY: it is the `life` below, whose owner waits for as long as we use it.
         exit(unsafe { (*life.cast::<F>())() })
@@ -55,10 +56,10 @@ pub fn spawn<F: FnMut() -> i32>(leaves_directory: bool, mut life: F) -> Result<P
         let result = if pid > 0 { Pid::from_raw(pid).ok_or(Errno::INVAL) } else { Err(last_errno()) };
         drop(held);
         if let Ok(pid) = result {
-            if leaves_directory {
+            if is_command {
                 let _ = rustix::process::chdir(c"/");
             }
-            wait(pid, &alive);
+            wait(pid, &alive, is_command);
         }
         libc::munmap(stack, STACK_SIZE);
         result
@@ -67,12 +68,13 @@ pub fn spawn<F: FnMut() -> i32>(leaves_directory: bool, mut life: F) -> Result<P
 
 /// Waits until nobody has the other end of the pipe any more. The memory is the child's meanwhile: nothing is
 /// allocated here.
-fn wait(child: Pid, alive: &OwnedFd) {
+fn wait(child: Pid, alive: &OwnedFd, is_command: bool) {
     let mut fds = [PollFd::new(alive, PollFlags::IN)];
     if poll(&mut fds, Some(&SOON)) != Ok(0) {
         return;
     }
-    let Ok(requests) = SignalFd::of_requests() else {
+    // Those that come to an emperor are its own, and wait.
+    let Some(requests) = is_command.then(SignalFd::of_requests).and_then(Result::ok) else {
         let _ = poll(&mut fds, None);
         return;
     };
@@ -87,5 +89,29 @@ fn wait(child: Pid, alive: &OwnedFd) {
             }
             [false, false] => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::signal::{self, asks_to_stop};
+    use rustix::process::{WaitOptions, waitpid};
+    use std::time::Duration;
+
+    #[test]
+    fn a_request_to_an_emperor_waits_until_its_program_runs() {
+        let inherited = signal::block_all();
+        // SAFETY: plain integers, and the signal is blocked in this thread.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), libc::SIGTERM) };
+        let child = spawn(false, || {
+            std::thread::sleep(Duration::from_millis(100));
+            5
+        });
+        let ended = waitpid(child.ok(), WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(ended.1.exit_status(), Some(5));
+        let request = SignalFd::of_requests().unwrap().next().unwrap();
+        assert!(asks_to_stop(request.number));
+        inherited.restore();
     }
 }
