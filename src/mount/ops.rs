@@ -306,7 +306,11 @@ pub fn pivot_root(pivot: &PivotRoot, walk: &Walk) -> Result<()> {
         return Err(failed(errno));
     }
     match lexical(&pivot.put_old) == lexical(&pivot.new_root) {
-        true => Ok(()),
+        // Under the new root nobody could detach it any more, but `/..` would lead to it.
+        true => {
+            let detached = fchdir(&old).and_then(|()| unmount(c".", UnmountFlags::DETACH));
+            detached.and_then(|()| fchdir(&new)).context("pivot_root: detach", "the old root")
+        }
         false => attach(&old, &put_old).context("pivot_root: move the old root to", pivot.put_old.display()),
     }
 }

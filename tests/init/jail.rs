@@ -114,6 +114,22 @@ fn two_tenants_share_a_tree_and_not_their_writes() {
 }
 
 #[test]
+fn an_old_root_that_is_put_under_the_new_one_is_gone() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        for put_old in ["/ufs", "/ufs/", "/ufs/."] {
+            let lines = format!(
+                "hook-pre-jail = mount:none /ns/precise /ufs rbind\npivot_root = /ufs {put_old}\nuid = root\n\
+                 mount-as-root = proc none /proc\n\
+                 command = sh -c '[ -e /usr ] && [ ! -e /../ns ] && [ ! -e /ns ] && echo gone; cd /..; ls'"
+            );
+            let said = sandbox.said(&lines);
+            assert!(said.contains(&"gone".to_owned()) && !said.contains(&"ns".to_owned()), "{said:?}");
+        }
+    });
+}
+
+#[test]
 fn nothing_of_the_old_root_stays_reachable() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();

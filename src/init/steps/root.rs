@@ -55,7 +55,7 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     let PivotRoot { new_root, put_old } = roots;
     let may_hang = must_answer(events, jail, plan, "new root:", put_old)?;
     ops::pivot_root(roots, &jail.walk)?;
-    // If it is put at the new root itself, the new root covers it.
+    // If it is put at the new root itself, it is detached.
     let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
     jail.root_changed(old.map(|rest| Path::new("/").join(rest)));
     if may_hang {
