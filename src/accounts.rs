@@ -2,10 +2,14 @@
 //! the root changed.
 
 use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::{Stat, fstat};
 
 use crate::config::plan::{Id, Located};
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::path::Walk;
 
 /// A user with what the database knows of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +31,9 @@ pub struct User {
 pub struct Accounts {
     passwd: Database,
     group: Database,
-    host: Option<Box<Accounts>>,
+    /// Whether the two are root's word.
+    is_believed: bool,
+    host: Option<Rc<Accounts>>,
 }
 
 /// `/etc/passwd` or `/etc/group`: lines of fields separated by colons (passwd(5), group(5)).
@@ -40,50 +46,60 @@ struct Database {
 impl Accounts {
     /// Those under the present root.
     pub fn read() -> Self {
-        Self { passwd: Database::read("/etc/passwd"), group: Database::read("/etc/group"), host: None }
+        let (passwd, group) = (Database::read("/etc/passwd").0, Database::read("/etc/group").0);
+        Self { passwd, group, is_believed: true, host: None }
     }
 
     /// None at all: numbers only.
     pub fn none() -> Self {
         let empty = |path| Database { path, text: Ok(String::new()) };
-        Self { passwd: empty("/etc/passwd"), group: empty("/etc/group"), host: None }
+        Self { passwd: empty("/etc/passwd"), group: empty("/etc/group"), is_believed: true, host: None }
     }
 
-    /// Those under the present root, and the host's for names that are not there.
-    pub fn read_in_jail(host: Self) -> Self {
-        Self { host: Some(Box::new(host)), ..Self::read() }
+    /// Those under the present root, and the host's for names that are not there. They are believed if nobody
+    /// but root can change them: otherwise a tenant would say who it is.
+    pub fn read_in_jail(host: Rc<Self>, walk: &Walk) -> Self {
+        let (passwd, first) = Database::read("/etc/passwd");
+        let (group, second) = Database::read("/etc/group");
+        let is_believed = [(&passwd, first), (&group, second)].iter().all(|(database, there)| {
+            // What cannot be read says nothing.
+            there.as_ref().is_none_or(|there| walk.is_ours_alone(Path::new(database.path), there))
+        });
+        Self { passwd, group, is_believed, host: Some(host) }
     }
 
     /// A user by name or number. A number needs no entry.
     ///
     /// # Errors
-    /// A name that neither database has.
+    /// A name that neither database has, or one that the jail may not give a number.
     pub fn user(&self, id: &Id) -> Result<User> {
-        match (self.passwd.user(id), id, &self.host) {
-            (Some(User { uid: 0, .. }), Id::Name(name), Some(host))
-                if name != "root" && host.user(id).map(|user| user.uid) != Ok(0) =>
-            {
-                Err(taken_for_root("user", "uid", name, self.passwd.path))
-            }
-            (Some(user), _, _) => Ok(user),
-            (None, Id::Number(uid), _) => Ok(User { uid: *uid, ..User::default() }),
-            (None, Id::Name(_), Some(host)) => host.user(id),
-            (None, Id::Name(name), None) => Err(self.passwd.missing("user", name)),
+        let own = self.passwd.user(id);
+        let (host, name) = match (&self.host, id) {
+            (Some(host), Id::Number(_)) if !self.is_believed => return host.user(id),
+            (_, Id::Number(uid)) => return Ok(own.unwrap_or_else(|| User { uid: *uid, ..User::default() })),
+            (Some(host), Id::Name(name)) => (host, name),
+            (None, Id::Name(name)) => return own.ok_or_else(|| self.passwd.missing("user", name)),
+        };
+        let known = host.user(id);
+        let Some(own) = own else { return known };
+        if self.may_say(name, own.uid, known.as_ref().ok().map(|user| user.uid)) {
+            return if self.is_believed { Ok(own) } else { known };
         }
+        Err(self.claimed("user", "uid", name, own.uid, self.passwd.path))
     }
 
     /// A group's number, by name or number.
     ///
     /// # Errors
-    /// A name that neither database has.
+    /// As [`Self::user`].
     pub fn group(&self, id: &Id) -> Result<u32> {
         let name = match id {
             Id::Number(number) => return Ok(*number),
             Id::Name(name) => name,
         };
         match (self.group.group(name), &self.host) {
-            (Some(0), Some(host)) if name != "root" && host.group(id) != Ok(0) => {
-                Err(taken_for_root("group", "gid", name, self.group.path))
+            (Some(gid), Some(host)) if !self.may_say(name, gid, host.group(id).ok()) => {
+                Err(self.claimed("group", "gid", name, gid, self.group.path))
             }
             (Some(gid), _) => Ok(gid),
             (None, Some(host)) => host.group(id),
@@ -91,12 +107,25 @@ impl Accounts {
         }
     }
 
-    /// The groups that list `user` as a member; the host's only where the jail has no database at all. A jail
-    /// cannot add root's.
+    /// Whether a jail may give a name this number: that of the host, and any but root's if it is believed.
+    fn may_say(&self, name: &str, number: u32, of_host: Option<u32>) -> bool {
+        of_host == Some(number) || self.is_believed && (number != 0 || name == "root")
+    }
+
+    /// The error for a name that [`Self::may_say`] is against.
+    fn claimed(&self, kind: &str, key: &str, name: &str, number: u32, path: &str) -> Error {
+        let why = if self.is_believed { "" } else { ", which others than root can change" };
+        let reason =
+            format_args!("is {number} in {path} of the jail{why}: write {key} = {number} if that is meant");
+        Error::new(kind, format_args!("'{name}'"), reason)
+    }
+
+    /// The groups that list `user` as a member; the host's only where the jail has no database at all, or one
+    /// that is not believed. A jail cannot add root's.
     pub fn memberships(&self, user: &str) -> Vec<u32> {
         match (&self.group.text, &self.host) {
-            (Err(_), Some(host)) => host.memberships(user),
-            (Ok(_), Some(host)) => {
+            (text, Some(host)) if text.is_err() || !self.is_believed => host.memberships(user),
+            (_, Some(host)) => {
                 let mut groups = self.group.memberships(user);
                 groups.retain(|&gid| gid != 0 || host.group.memberships(user).contains(&0));
                 groups
@@ -155,22 +184,19 @@ fn id_at(fields: &[&str], index: usize) -> Option<u32> {
     fields.get(index)?.parse().ok()
 }
 
-/// The error for a name that would be root by what a jail says of it, which may be its tenant's.
-fn taken_for_root(kind: &str, key: &str, name: &str, path: &str) -> Error {
-    let reason = format_args!("is 0 in {path} of the jail: write {key} = 0 if that is meant");
-    Error::new(kind, format_args!("'{name}'"), reason)
-}
-
 fn written(error: &Error, id: &Located<Id>) -> Error {
     Error::new(&format!("{}:", id.at), &id.key, error)
 }
 
 impl Database {
-    fn read(path: &'static str) -> Self {
+    /// Reads it; also what stat(2) says of the file that was read.
+    fn read(path: &'static str) -> (Self, Option<Stat>) {
         // It may be a tenant's: a fifo would be waited for, a huge file would be read.
-        let text = files::open_file(Path::new(path)).and_then(files::read_all);
+        let file = files::open_file(Path::new(path));
+        let stat = file.as_ref().ok().and_then(|file| fstat(file).ok());
+        let text = file.and_then(files::read_all);
         let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Self { path, text: text.context("read", path) }
+        (Self { path, text: text.context("read", path) }, stat)
     }
 
     /// Looks at the fields of each entry until that gives something. An unreadable database has none.
@@ -258,7 +284,8 @@ mod tests {
         Accounts {
             passwd: database("/etc/passwd", passwd),
             group: database("/etc/group", group),
-            host: host.map(Box::new),
+            is_believed: true,
+            host: host.map(Rc::new),
         }
     }
 
@@ -310,6 +337,26 @@ mod tests {
             (Ok(0), Ok(0))
         );
         assert_eq!((same.memberships("toor"), same.memberships("ann")), (vec![0], vec![8]));
+    }
+
+    #[test]
+    fn a_jail_that_others_can_change_says_nothing() {
+        let host =
+            accounts("root:x:0:0::/:\nann:x:7:7::/:\nbob:x:8:8::/:\n", "web:x:9:bob\ndisk:x:6:\n", None);
+        let passwd = "root:x:0:6::/:\nann:x:7:6::/x:\nbob:x:7:6::/:\ncy:x:5:5::/:\n";
+        let jail = accounts(passwd, "disk:x:6:ann\nroot:x:0:ann\nweb:x:6:\nnew:x:5:\n", Some(host));
+        let jail = Accounts { is_believed: false, ..jail };
+        let gid = |id| jail.user(&id).map(|user| user.gid);
+        assert_eq!((gid(name("root")), gid(name("ann"))), (Ok(Some(0)), Ok(Some(7))));
+        assert_eq!((gid(Id::Number(8)), gid(Id::Number(5))), (Ok(Some(8)), Ok(None)));
+        assert_eq!((jail.group(&name("disk")), jail.group(&Id::Number(5))), (Ok(6), Ok(5)));
+        assert_eq!((jail.memberships("ann"), jail.memberships("bob")), (vec![], vec![9]));
+        let error = jail.user(&name("bob")).unwrap_err().to_string();
+        let says =
+            "is 7 in /etc/passwd of the jail, which others than root can change: write uid = 7 if that is";
+        assert!(error.contains(says), "{error}");
+        assert!(jail.user(&name("cy")).is_err());
+        assert!(jail.group(&name("web")).is_err() && jail.group(&name("new")).is_err());
     }
 
     #[test]

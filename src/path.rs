@@ -152,6 +152,11 @@ impl Walk {
         below.as_ref().is_none_or(|(root, _)| Self::default().is_steady(root)) && look().unwrap_or(false)
     }
 
+    /// Whether nobody else can change a file, nor the way to it. `there` is what was found at the path.
+    pub fn is_ours_alone(&self, path: &Path, there: &Stat) -> bool {
+        is_ours(there.st_uid) == Ok(true) && there.st_mode & 0o022 == 0 && self.is_steady(path)
+    }
+
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
         let (all, mode) = (flags | OFlags::CLOEXEC, Mode::empty());
         if self.as_user {
@@ -246,7 +251,7 @@ fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
     })
 }
 
-fn is_ours(uid: u32) -> Result<bool> {
+fn is_ours(uid: u32) -> Result<bool, Errno> {
     let is_unmapped_root = || Ok::<_, Errno>(rustix::fs::stat("/")?.st_uid == OVERFLOW_UID);
     Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
 }

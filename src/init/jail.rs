@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::accounts::User;
+use crate::accounts::{Accounts, User};
 use crate::config::plan::{Action, Phase, VassalPlan};
 use crate::error::Context;
 use crate::error::Result;
@@ -70,6 +70,8 @@ pub struct Jail {
     /// The FUSE connections that were there before the first hook, if they are known. Other processes may use
     /// them.
     pub(in crate::init) foreign_fuse: Option<Vec<u64>>,
+    /// The accounts before the root changed, if they were noted.
+    pub(in crate::init) host_accounts: Option<Rc<Accounts>>,
     pub(in crate::init) procfs: Rc<Procfs>,
 }
 
@@ -137,6 +139,12 @@ impl Jail {
     /// Notes that a hook has run a command, which may have left a daemon behind.
     pub fn note_command(&mut self) {
         self.has_run_commands = true;
+    }
+
+    /// The accounts under the present root, which come first, and those of the host, if these were noted.
+    pub fn accounts(&self) -> Option<Accounts> {
+        let host = self.host_accounts.as_ref()?;
+        Some(Accounts::read_in_jail(Rc::clone(host), &self.walk))
     }
 
     /// The root directory has changed; the old one, if it is still there, is at `old_root`.

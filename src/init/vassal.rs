@@ -113,6 +113,7 @@ impl Vassal {
                 procfs,
                 has_run_commands: false,
                 foreign_fuse: None,
+                host_accounts: None,
             },
             source: Source { fresh: Rc::clone(&setup.plan), plan: setup.plan, start, inputs: setup.inputs },
             life: Life { had_app: false, remounted: None, sockets: Vec::new(), kept: setup.kept },

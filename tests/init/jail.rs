@@ -79,8 +79,8 @@ fn a_directory_of_a_stopped_filesystem_is_not_entered() {
 fn two_tenants_share_a_tree_and_not_their_writes() {
     sandboxed(|sandbox| {
         sandbox.copied_tree();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap() + "user002:x:5102:5102::/:/bin/sh\n";
-        fs::write("/ns/precise/etc/passwd", passwd).unwrap();
+        // The tree's own is not believed through a FUSE daemon.
+        sandbox.append_to("/etc/passwd", "user002:x:5102:5102::/:/bin/sh\n");
         fs::create_dir_all("/ns/cow/user002").unwrap();
         let emperor = sandbox.emperor(&[]);
         for user in ["user001", "user002"] {
@@ -231,6 +231,56 @@ fn users_are_those_of_the_jail_else_those_of_the_host() {
         assert_eq!(sandbox.said(&lines), ["4001", "4002"], "the jail's own come first");
         let unknown = lines.replace("user001", "nobody-knows").replace("command", "exec-pre-app");
         sandbox.fails(&unknown, &["privilege drop: ", "uid: user 'nobody-knows': does not exist"]);
+    });
+}
+
+#[test]
+fn a_tenant_whose_tree_it_is_does_not_say_there_who_it_is() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        run("umount", &["/ns/precise/etc"]);
+        let [user, group] = ["-u", "-g"].map(|which| run("id", &[which, "user001"]).trim().to_owned());
+        let groups = "root:x:0:user001\ndisk:x:6:user001\nshadow:x:42:user001\nnew:x:77:\n";
+        fs::write("/ns/precise/etc/group", format!("{groups}user001:x:{group}:\n")).unwrap();
+        let passwd = |uid: &str, gid: &str| {
+            fs::write("/ns/precise/etc/passwd", format!("user001:x:{uid}:{gid}::/:/bin/sh\n")).unwrap();
+        };
+        let detached = "hook-as-root = umount:/.old_root rec,detach\ncommand = sh -c 'id -u; id -g; id -G'";
+        let number = format!("uid = {user}\ngid = {group}");
+        let tenants = [
+            // The way, the file, and either by its mode.
+            ("/ns/precise/etc", "chown user001"),
+            ("/ns/precise/etc/group", "chown user001"),
+            ("/ns/precise/etc/passwd", "chgrp user001 /ns/precise/etc/passwd; chmod g+w"),
+            ("/ns/precise", "chmod o+w"),
+        ];
+        for (path, make_it_the_tenants) in tenants {
+            passwd(&user, "6");
+            run("sh", &["-c", &format!("{make_it_the_tenants} {path}")]);
+            for who in ["uid = user001", &number] {
+                let said = sandbox.said(&format!("{who}\n{PIVOTED}\n{detached}"));
+                assert_eq!(said, [&*user, &*group, &*group], "{path}: {who}");
+            }
+            passwd("4001", "6");
+            for (who, says) in [
+                ("uid = user001", "uid: user 'user001': is 4001 in /etc/passwd of the jail, which others"),
+                (&format!("{number}\nadd-gid = new"), "add-gid: group 'new': is 77 in /etc/group of the"),
+            ] {
+                sandbox.fails(&format!("{who}\n{PIVOTED}"), &["privilege drop: ", says]);
+            }
+            let chown = format!("{number}\n{PIVOTED}\nhook-as-root = mkdir:/mnt/new\nhook-as-root =");
+            sandbox.fails(&format!("{chown} chown:/mnt/new user001"), &["is 4001 in /etc/passwd"]);
+            run("rmdir", &["/ns/precise/mnt/new"]);
+            passwd(&user, &group);
+            let look = "command = sh -c 'ls -nd /mnt/new | cut -d\" \" -f3'";
+            assert_eq!(sandbox.said(&format!("{chown} chown:/mnt/new user001\n{look}")), [&*user]);
+            run("rmdir", &["/ns/precise/mnt/new"]);
+            for path in ["/ns/precise", "/ns/precise/etc", "/ns/precise/etc/group", "/ns/precise/etc/passwd"]
+            {
+                run("chown", &["root:root", path]);
+                run("chmod", &["go-w", path]);
+            }
+        }
     });
 }
 

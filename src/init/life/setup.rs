@@ -35,12 +35,12 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
     for phase in [Phase::AsVassal, Phase::Asap, Phase::PreJail] {
         run_phase(vassal, phase)?;
     }
-    let accounts = HostAccounts::read(vassal);
+    note_accounts(vassal);
     change_root(vassal)?;
     for phase in [Phase::PostJail, Phase::InJail, Phase::AsRoot] {
         run_phase(vassal, phase)?;
     }
-    drop_privileges(vassal, accounts)
+    drop_privileges(vassal)
 }
 
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
@@ -86,23 +86,15 @@ fn mount_proc(vassal: &Vassal) {
     }
 }
 
-/// The accounts of the host, before the root changes; `None` if the plan names no account.
-struct HostAccounts(Option<Accounts>);
-
-impl HostAccounts {
-    fn read(vassal: &Vassal) -> Self {
-        let plan = &vassal.source.plan;
-        let is_wanted = vassal.jail.owner.is_some()
-            || plan.run_as != RunAs::default()
-            || plan.clean_env
-            || plan.listen.iter().any(|listen| listen.value.owner.is_some());
-        Self(is_wanted.then(Accounts::read))
-    }
-
-    /// Those of the jail, which come first.
-    fn in_jail(self) -> Accounts {
-        self.0.map_or_else(Accounts::none, Accounts::read_in_jail)
-    }
+/// Notes the accounts of the host, before the root changes, unless nothing there can ask for one.
+fn note_accounts(vassal: &mut Vassal) {
+    let plan = &vassal.source.plan;
+    let is_wanted = vassal.jail.owner.is_some()
+        || plan.run_as != RunAs::default()
+        || plan.clean_env
+        || plan.jail.new_root().is_some() && !plan.hooks.is_empty()
+        || plan.listen.iter().any(|listen| listen.value.owner.is_some());
+    vassal.jail.host_accounts = is_wanted.then(|| Rc::new(Accounts::read()));
 }
 
 #[inline(never)] // as `start::with_options`
@@ -126,7 +118,7 @@ fn change_root(vassal: &mut Vassal) -> Result<(), End> {
 /// Finds out whom the app runs as, opens its sockets while there are rights to, and gives up the rights of
 /// PID 1.
 #[inline(never)] // as `start::with_options`
-fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), End> {
+fn drop_privileges(vassal: &mut Vassal) -> Result<(), End> {
     let plan = Rc::clone(&vassal.source.plan);
     if plan.jail.new_root().is_some() {
         // Reading the accounts must not hang with the filesystem of the new root.
@@ -134,7 +126,7 @@ fn drop_privileges(vassal: &mut Vassal, accounts: HostAccounts) -> Result<(), En
             root::ask_about(&mut vassal.events, &vassal.jail, &plan, "read", Path::new("/etc/passwd"));
         unless_interrupted(vassal, step("privilege drop", answer))?;
     }
-    let accounts = accounts.in_jail();
+    let accounts = vassal.jail.accounts().unwrap_or_else(Accounts::none);
     let mut identity = step("privilege drop", Identity::resolve(&plan.run_as, &accounts))?;
     if let Some(owner) = vassal.jail.owner {
         step("privilege drop", identity.must_be(owner.uid, owner.gid))?;

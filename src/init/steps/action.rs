@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::accounts::Accounts;
 use crate::config::plan::{Action, Id, WaitKind};
 use crate::error::{Cause, Context, Error, Result};
+use crate::init::jail::Jail;
 use crate::mount::ops::{self, walked};
 use crate::mount::safe_proc;
 use crate::path::{self, Walk};
@@ -25,14 +26,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// The operation that failed, its object, and the step of an action that has several.
-pub fn perform(action: &Action, walk: &Walk) -> Result<()> {
+pub fn perform(action: &Action, jail: &Jail, walk: &Walk) -> Result<()> {
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
         Action::Umount(umount) => return ops::umount(umount, walk),
         Action::SafeProc => return safe_proc::protect(walk),
         Action::Write { path, text, append } => return write(walk, path, text, *append),
         Action::WriteFifo { path, text, wait } => return write_fifo(walk, path, text, *wait),
-        Action::Chown { path, user, group } => return chown(walk, path, user, group.as_ref()),
+        Action::Chown { path, user, group } => return chown(jail, walk, path, user, group.as_ref()),
         Action::Mkdir(path) => ("mkdir", path, mkdir(walk, path)),
         Action::Rmdir(path) => ("rmdir", path, remove(walk, path, AtFlags::REMOVEDIR)),
         Action::Unlink(path) => ("unlink", path, remove(walk, path, AtFlags::empty())),
@@ -133,9 +134,9 @@ fn write_fifo(walk: &Walk, path: &Path, text: &OsStr, wait: bool) -> Result<()> 
     }
 }
 
-fn chown(walk: &Walk, path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
+fn chown(jail: &Jail, walk: &Walk, path: &Path, user: &Id, group: Option<&Id>) -> Result<()> {
     let file = walk.open_to_change(path, OFlags::PATH, Mode::empty()).context("chown", path.display())?;
-    let accounts = Accounts::read();
+    let accounts = jail.accounts().unwrap_or_else(Accounts::read);
     let uid = rustix::fs::Uid::from_raw(accounts.user(user)?.uid);
     let gid = group.map(|group| accounts.group(group)).transpose()?.map(rustix::fs::Gid::from_raw);
     chownat(&file, c"", Some(uid), gid, AtFlags::EMPTY_PATH).context("chown", path.display())

@@ -252,12 +252,12 @@ fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'
 fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_) | Action::SafeProc);
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail) {
-        return Ok(action::perform(&hook.action, &jail.walk)?);
+        return Ok(action::perform(&hook.action, jail, &jail.walk)?);
     }
     let as_user = hook.phase >= Phase::AsUser;
     let walk = Walk { as_user, ..jail.walk.clone() };
     let worker = jail.worker(as_user);
-    let child = worker.work(|| action::perform(&hook.action, &walk).map(|()| String::new()))?;
+    let child = worker.work(|| action::perform(&hook.action, jail, &walk).map(|()| String::new()))?;
     wait_for_child(events, plan, hook, &child)
 }
 
