@@ -80,3 +80,15 @@ fn every_link_leads_to_what_is_there() {
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(count > 30, "only {count} links were found");
 }
+
+#[test]
+fn no_line_of_prose_is_too_long_to_be_read_in_a_terminal() {
+    let mut long = Vec::new();
+    for document in documents() {
+        let text = prose(&document);
+        // The row of a table is one line.
+        let lines = text.lines().filter(|line| !line.starts_with('|') && line.chars().count() > 120);
+        long.extend(lines.map(|line| format!("{}: {line}", document.display())));
+    }
+    assert!(long.is_empty(), "{long:#?}");
+}
