@@ -12,7 +12,7 @@
 //! | any other link | refused |
 //! | a link below the coming root | does not lead out of it; refused on the way to what is no mount |
 //! | a link while the old root can be reached | refused |
-//! | a file to be changed, where others can change the directory | refused with two names, or as a mount |
+//! | a file to be changed, where others can change the directory | refused if it may be somebody else's |
 //!
 //! Others can change what is below a directory that they own or may write to, and a FUSE filesystem, whose
 //! daemon says who owns what. In a directory with the sticky bit they cannot rename a directory of ours.
@@ -34,6 +34,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{fchdir, getegid, geteuid};
 
 use crate::error::Cause;
+use crate::files;
 use crate::sys::exec::c_string;
 
 type Result<T, E = Cause> = std::result::Result<T, E>;
@@ -92,8 +93,8 @@ impl Walk {
         Ok((self.open(parent, DIRECTORY)?, c_string(name)))
     }
 
-    /// Opens a file that is to be changed. In a directory that others can change, it must have no other name
-    /// and be no mount: it could be a file of somebody else's.
+    /// Opens a file that is to be changed. In a directory that others can change, it must be new, or no mount
+    /// and no file that they could have given a name there: it could be somebody else's.
     ///
     /// # Errors
     /// As [`Walk::open`].
@@ -103,12 +104,19 @@ impl Walk {
         }
         let opened = self.entry(path).and_then(|(parent, name)| {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok((openat(parent.as_fd(), &*name, flags, mode)?, parent))
+            if flags.contains(OFlags::CREATE) {
+                match openat(parent.as_fd(), &*name, flags | OFlags::EXCL, mode) {
+                    Err(Errno::EXIST) => {}
+                    made => return Ok((made?, None)),
+                }
+            }
+            Ok((openat(parent.as_fd(), &*name, flags, mode)?, Some(parent)))
         });
         let is_link =
             |file| fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
         let (parent, file) = match opened {
-            Ok((file, parent)) if !is_link(&file) => (parent, file),
+            Ok((file, None)) => return Ok(file),
+            Ok((file, Some(parent))) if !is_link(&file) => (parent, file),
             // A link, or the root directory.
             Ok(_) | Err(Cause::Os(Errno::LOOP | Errno::INVAL)) => {
                 self.by_hand(path, flags, mode, false)?.end()?
@@ -226,13 +234,27 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
     let mount = |fd: &OwnedFd| {
         statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
     };
+    // A name that others gave it can be gone by the time that it is looked at.
+    let is_the_strangers = there.st_uid == parent.st_uid && !is_ours(there.st_uid)?;
     let what = match there.st_nlink {
-        0 | 1 if parent.st_dev == there.st_dev && mount(directory) == mount(file) => return Ok(()),
-        0 | 1 => "is a mount".to_owned(),
+        1 if parent.st_dev != there.st_dev || mount(directory) != mount(file) => "is a mount".to_owned(),
+        1 if is_the_strangers || only_its_owner_could_link(&there) => return Ok(()),
+        1 => format!("is of user {}, and could have had another name", there.st_uid),
         names => format!("has {names} names"),
     };
     let why = "it may be a file of somebody else's: have it in a directory of root's";
     Err(Cause::Because(format!("it {what}, in a directory that {who} can change: {why}")))
+}
+
+/// Whether nobody but the owner of a file could have given it a name: with `fs.protected_hardlinks` (proc(5))
+/// others need to be allowed to write to a regular file.
+fn only_its_owner_could_link(there: &Stat) -> bool {
+    let is_protected = files::open_proc().and_then(|proc| {
+        // In a jail, what is at /proc may be a tenant's.
+        files::read_file_at(proc, "sys/fs/protected_hardlinks")
+    });
+    let is_regular = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
+    is_protected.is_ok_and(|text| text.starts_with(b"1")) && (!is_regular || there.st_mode & 0o022 == 0)
 }
 
 /// Who else can change the names in a directory. Where it is not the last of a way the next one is of
@@ -492,7 +514,7 @@ impl Walker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, File};
+    use std::fs::{self, File, Permissions};
     use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
@@ -728,7 +750,7 @@ mod tests {
                 }
             }
             chown(at(directory), Some(owner), None).unwrap();
-            fs::set_permissions(at(directory), fs::Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(at(directory), Permissions::from_mode(mode)).unwrap();
         }
         let walk = Walk::default();
         for (path, says) in [
@@ -783,8 +805,22 @@ mod tests {
             let flags = OFlags::WRONLY | OFlags::CREATE;
             outcome(Walk::default().open_to_change(&at(path), flags, Mode::RUSR))
         };
-        for path in ["ours/one", "ours/two", "theirs/one", "theirs/new"] {
+        // What others may write to, they may link to, and the name can be gone when the file is looked at.
+        for (name, owner, mode) in
+            [("own", 7, 0o666), ("lent", 0, 0o660), ("kept", 0, 0o644), ("else", 8, 0o602)]
+        {
+            File::create_new(at("theirs").join(name)).unwrap();
+            chown(at("theirs").join(name), Some(owner), None).unwrap();
+            fs::set_permissions(at("theirs").join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let own = ["theirs/own", "theirs/kept"];
+        for path in ["ours/one", "ours/two", "theirs/one", "theirs/new"].into_iter().chain(own) {
             assert_eq!(change(path), "", "{path}");
+        }
+        for (path, owner) in [("theirs/lent", 0), ("theirs/else", 8)] {
+            let refused = change(path);
+            let says = format!("it is of user {owner}, and could have had another name, in a directory that");
+            assert!(refused.starts_with(&says), "{refused}");
         }
         let refused = change("theirs/three");
         assert!(refused.starts_with("it has 3 names, in a directory that user 7 can change"), "{refused}");

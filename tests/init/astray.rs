@@ -112,9 +112,14 @@ fn a_name_that_a_tenant_gave_to_a_file_of_the_hosts_changes_nothing_of_it() {
         fs::hard_link("/run/host/x", "/run/home/u/hard").unwrap();
         fs::write("/run/home/u/bound", "").unwrap();
         chown("/run/home/u/bound", Some(tenant), None).unwrap();
+        // As a file that had a second name a moment ago.
+        fs::write("/run/home/u/lent", "").unwrap();
+        chown("/run/home/u/lent", Some(0), Some(tenant)).unwrap();
+        fs::set_permissions("/run/home/u/lent", fs::Permissions::from_mode(0o660)).unwrap();
         let before = host();
         let lines = "hook-pre-jail = mount:none /run/host/dir/x /run/home/u/bound bind\n";
-        for (file, says) in [("hard", "it has 2 names"), ("bound", "it is a mount")] {
+        let gone = "it is of user 0, and could have had another name";
+        for (file, says) in [("hard", "it has 2 names"), ("bound", "it is a mount"), ("lent", gone)] {
             for action in [
                 "chown:@ user001",
                 "chmod:@ 666",
