@@ -144,7 +144,9 @@ fn vassal(line: &str) -> VassalPlan {
 
 fn emperor(line: &str) -> EmperorPlan {
     let more = match line.split(' ').next().unwrap() {
-        "emperor-tyrant-initgroups" | "emperor-tyrant-nofollow" => "emperor-tyrant = true",
+        "emperor-tyrant-initgroups" | "emperor-tyrant-max" | "emperor-tyrant-nofollow" => {
+            "emperor-tyrant = true"
+        }
         "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => "emperor-cgroup = /base",
         _ => "",
     };
