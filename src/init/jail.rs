@@ -50,7 +50,7 @@ pub struct Jail {
     pub(in crate::init) inherited: Option<fd::Inherited>,
     /// Whether PID 1 still is in the directory it was started in, so that a command starts there.
     pub(in crate::init) is_at_start: bool,
-    /// The identity of children from `as-user` on.
+    /// The identity of children from `as-user` on; in tyrant mode that of the owner until then.
     pub(in crate::init) identity: Option<Identity>,
     /// The namespaces this process was created in (`CLONE_NEW*` bits).
     pub(in crate::init) namespaces: u64,

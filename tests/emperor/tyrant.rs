@@ -242,6 +242,29 @@ fn nothing_that_a_users_file_inherits_beats_the_policy() {
 }
 
 #[test]
+fn a_users_hook_is_bound_by_the_policy_in_every_phase() {
+    sandboxed(|sandbox| {
+        let policy =
+            "[uwsgi]\nno-new-privs = true\nconfine-hooks = true\nseccomp = default\nlimit-nofile = 77\n";
+        let policy = sandbox.file("policy.ini", policy);
+        let phases =
+            ["asap", "pre-jail", "post-jail", "in-jail", "as-root", "as-user", "pre-app", "post-app"];
+        let show = "`ulimit -n` `grep -E 'NoNewPrivs|Seccomp:' /proc/self/status | tr -s '\\\\t\\\\n' '  '`";
+        let mut lines = String::from("confine-hooks = false\n");
+        for phase in phases {
+            lines += &format!("exec-{phase} = echo hook {phase} has {show}\n");
+        }
+        vassal(sandbox, "a", (OWNER, OWNER), &(lines + "command = sleep 1000"));
+        let emperor = tyrant(sandbox, &["--vassals-include", policy.to_str().unwrap()]);
+        for phase in phases {
+            let has = emperor.wait_for(&format!("hook {phase} has "));
+            assert_eq!(has, format!("hook {phase} has 77 NoNewPrivs: 1 Seccomp: 2"));
+        }
+        emperor.stop();
+    });
+}
+
+#[test]
 fn no_command_of_the_emperors_stands_in_a_users_directory() {
     sandboxed(|sandbox| {
         fs::create_dir_all(VASSALS).unwrap();

@@ -100,8 +100,8 @@ static OF_VASSALS: Table = table![
         executes brings them back.",
         KEPT_CAPABILITIES, |to, it| it.set_located(&mut to.plan.privileges.cap_drop, capabilities::set)),
     key(User, "confine-hooks", Flag, "confine commands of hooks as the app (default: false)\n\
-        Those from as-user on get its limits, nice value, capabilities, no-new-privs and seccomp. A FUSE \
-        program cannot use fusermount then, and is started by fuse: in a hook.",
+        Those from as-user on (in tyrant mode all) get its limits, nice value, capabilities, no-new-privs \
+        and seccomp. A FUSE program cannot use fusermount then, and is started by fuse: in a hook.",
         NextApp, |to, it| it.set(&mut to.plan.privileges.confine_hooks, values::boolean)),
     key(User, "gid", Value("GROUP"), "the group to become (default: the user's own)\n\
         By name or number.",

@@ -232,14 +232,16 @@ fn needs_own_mounts(jail: &Jail, what: &str) -> Result<()> {
     Err(Error::new("use", what, reason))
 }
 
-/// A child for a command of a hook, confined as the app is where the plan says so.
+/// A child for a command of a hook, confined as the app is where the plan says so. The owner of a file is the
+/// user in all phases.
 fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
     let as_user = phase >= Phase::AsUser;
     let plain = jail.helper(as_user);
-    if !as_user || !plan.privileges.confine_hooks {
+    if !plan.privileges.confine_hooks || !(as_user || jail.owner.is_some()) {
         return plain;
     }
     Launch {
+        identity: jail.identity.as_ref(),
         confinement: Some(Confinement::of(plan)),
         resources: Some(&plan.resources),
         filter: jail.filter.as_deref(),

@@ -29,7 +29,9 @@ pub fn become_owner(
     source: &mut Source,
     owner: FileOwner,
 ) -> Result<(), End> {
-    step("emperor-tyrant", identity(owner).and_then(|identity| identity.assume(None)))?;
+    let identity = step("emperor-tyrant", identity(owner))?;
+    step("emperor-tyrant", identity.assume(None))?;
+    jail.set_identity(identity);
     // The change has undone it. From now on the owner may stop this process, again and again; what is in a
     // pid namespace is all killed with it.
     let is_alone = rustix::process::getpid().is_init();
