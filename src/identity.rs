@@ -163,8 +163,14 @@ impl Identity {
             dropped |= kept.complement();
         }
         if !dropped.is_empty() {
-            let set = drop_bounding_set(dropped.complement()).context("privilege drop:", "bounding set");
-            set.map_err(failed(Part::Dropped))?;
+            // An owner in tyrant mode may not, and with no_new_privs need not: no program that is executed
+            // gets a capability that this process lacks.
+            let stays = self.is_ordinary() && self.is_ours();
+            let is_moot = |errno| errno == Errno::PERM && stays && no_new_privs;
+            match drop_bounding_set(dropped.complement()) {
+                Err(errno) if is_moot(errno) => {}
+                set => set.context("privilege drop:", "bounding set").map_err(failed(Part::Dropped))?,
+            }
         }
         let (stays, has) = (self.is_ours(), held().map_err(failed(Part::User))?);
         if stays {

@@ -216,7 +216,7 @@ impl Jail {
         match seccomp::install(&NO_TYPING) {
             Ok(()) => {}
             // The app can, since it is to have no_new_privs.
-            Err(Errno::ACCESS) if plan.privileges.no_new_privs && !plan.app.is_privileged() => {
+            Err(Errno::ACCESS) if plan.privileges.no_new_privs && self.app_is_users(plan) => {
                 self.filter.get_or_insert_with(|| NO_TYPING.to_vec());
             }
             // Without a process that has started us no shell comes after us, as in a container.
@@ -233,6 +233,11 @@ impl Jail {
     /// Notes the working directory at the privilege drop.
     pub fn note_workdir(&mut self) {
         self.jail_workdir = self.workdir.clone();
+    }
+
+    /// Whether the app runs as its user, confined as the plan says. An owner has no privileges to keep.
+    pub fn app_is_users(&self, plan: &VassalPlan) -> bool {
+        self.owner.is_some() || !plan.app.is_privileged()
     }
 
     /// Whether PID 1 stays in the directory that it was started in, because a command starts there as the

@@ -265,6 +265,28 @@ fn a_users_hook_is_bound_by_the_policy_in_every_phase() {
 }
 
 #[test]
+fn a_users_app_has_no_privileges_to_keep_from_the_policy() {
+    sandboxed(|sandbox| {
+        let show = "sh -c 'echo has `ulimit -n` `grep -E NoNewPrivs: /proc/self/status`; exec sleep 1000'";
+        let policy = "[uwsgi]\nno-new-privs = true\nlimit-nofile = 77\ncap-drop = all\n";
+        let policy = sandbox.file("policy.ini", policy);
+        let privileged = format!("privileged-binary-patch = sh\nprivileged-binary-patch-arg = {show}");
+        vassal(sandbox, "privileged", (OWNER, OWNER), &privileged);
+        let emperor = tyrant(sandbox, &["--vassals-include", policy.to_str().unwrap()]);
+        assert_eq!(emperor.wait_for("has "), "has 77 NoNewPrivs: 1");
+        vassal(sandbox, "plain", (OWNER, OWNER), &format!("command = {show}"));
+        assert_eq!(emperor.wait_for_nth(2, "has "), "has 77 NoNewPrivs: 1");
+        emperor.stop();
+        // With set-user-id programs the bounding set matters, and nobody may drop from it as the owner.
+        let weak = "[uwsgi]\nno-new-privs = false\ncap-drop = all\n";
+        let weak = sandbox.file("policy.ini", weak);
+        let emperor = tyrant(sandbox, &["--vassals-include", weak.to_str().unwrap()]);
+        emperor.wait_for("bounding set: Operation not permitted");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn no_command_of_the_emperors_stands_in_a_users_directory() {
     sandboxed(|sandbox| {
         fs::create_dir_all(VASSALS).unwrap();

@@ -150,7 +150,7 @@ fn drop_privileges(vassal: &mut Vassal) -> Result<(), End> {
     vassal.life.sockets = unless_interrupted(vassal, opened)?;
     vassal.events.mountpoints.note_daemons();
     vassal.jail.forbid_typing(&plan, &identity);
-    if identity.is_ordinary() && !plan.app.is_privileged() {
+    if identity.is_ordinary() && vassal.jail.app_is_users(&plan) {
         if own.is_root() {
             // Its own groups are not needed any more. Where it may not give them up, it keeps them.
             let _ = creds::set_groups(&[]);

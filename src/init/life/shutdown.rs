@@ -238,7 +238,7 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
 fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
     let spared: Vec<_> = events.helper_pids.iter().copied().chain(events.mountpoints.probers()).collect();
     let mut left = jail.procfs.below_us(&spared);
-    let is_marked = plan.privileges.no_new_privs && !plan.app.is_privileged();
+    let is_marked = plan.privileges.no_new_privs && jail.app_is_users(plan);
     // If this process is confined itself, all of its children are.
     if is_marked && rustix::thread::no_new_privs() == Ok(false) {
         left.retain(|&pid| jail.procfs.has_no_new_privs(pid));

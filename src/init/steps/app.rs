@@ -146,7 +146,7 @@ fn offer(events: &EventLoop, jail: &Jail, plan: &VassalPlan, above: i32) -> Resu
     if events.entry.is_some() && !is_awaited {
         return Ok(Default::default());
     }
-    let identity = jail.identity.as_ref().filter(|_| !plan.app.is_privileged());
+    let identity = jail.identity.as_ref().filter(|_| jail.app_is_users(plan));
     let user = identity.and_then(|identity| identity.uid);
     let user = user.unwrap_or_else(|| rustix::process::getuid().as_raw());
     notify::open(plan, user, above)
@@ -184,7 +184,7 @@ fn launch(
         }
     };
     let is_uwsgi = matches!(plan.app, App::Uwsgi { .. });
-    let as_user = !plan.app.is_privileged();
+    let as_user = jail.app_is_users(plan);
     let launch = Launch {
         confinement: as_user.then(|| Confinement::of(plan)),
         environment: &environment,
