@@ -119,18 +119,18 @@ impl World for Machine {
 
 /// The machine, but commands of a configuration are not run and descriptors not read.
 #[derive(Debug, Clone, Copy)]
-pub enum NoCommands {
+pub enum NoCommands<'a> {
     /// The configuration is only checked: the output of a command is left open.
     LeftOpen,
-    /// A command is an error.
-    Refused,
+    /// A command is an error, and these are the variables of the environment.
+    Refused(&'a [(OsString, OsString)]),
 }
 
-impl World for NoCommands {
+impl World for NoCommands<'_> {
     fn resource(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
         match self {
             Self::LeftOpen => Ok(None),
-            Self::Refused => Err(Cause::Because("no command may be run here".to_owned())),
+            Self::Refused(_) => Err(Cause::Because("no command may be run here".to_owned())),
         }
     }
 
@@ -159,7 +159,10 @@ impl World for NoCommands {
     }
 
     fn env(&self, name: &OsStr) -> Option<OsString> {
-        Machine.env(name)
+        match self {
+            Self::LeftOpen => Machine.env(name),
+            Self::Refused(variables) => variable(variables, name),
+        }
     }
 
     fn hostname(&self) -> OsString {
@@ -206,6 +209,11 @@ pub fn environment_options() -> Vec<(String, OsString)> {
 /// The variables of our environment.
 pub fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
+}
+
+/// The value of one of these variables.
+pub fn variable(variables: &[(OsString, OsString)], name: &OsStr) -> Option<OsString> {
+    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }
 
 /// The option that a variable of this name sets. `None` for a variable that uWSGI's processes pass to each

@@ -91,7 +91,7 @@ impl Jail {
     /// Sets the environment of hooks and app: ours, with the changes of the plan. The starter of a vassal
     /// talks to PID 1 by some variables, which are removed. The starter of a command talks to the command,
     /// which gets all of them.
-    fn set_environment(&mut self, plan: &VassalPlan) {
+    pub fn set_environment(&mut self, plan: &VassalPlan) {
         self.environment = match self.is_command {
             _ if plan.clean_env => Environment::clean(&self.user_variables),
             true => Environment::inherited(self.started),

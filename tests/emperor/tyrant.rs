@@ -287,6 +287,37 @@ fn a_users_app_has_no_privileges_to_keep_from_the_policy() {
 }
 
 #[test]
+fn a_users_file_reads_no_variable_that_the_policy_keeps_from_its_app() {
+    sandboxed(|sandbox| {
+        let lines = "set-placeholder = mask=022\nenv = LEAK=$(SECRET)\nenv = TWO=$(OF_POLICY)\n\
+                     if-env = SECRET\nenv = SEEN=yes\nendif =\n\
+                     command = sh -c 'echo has [$LEAK] [$SEEN] [$TOKEN] [$TWO]; exec sleep 1000'";
+        for (policy, has) in [
+            ("", "has [hidden] [yes] [token] [$(OF_POLICY)]"),
+            ("clean-env = true\n", "has [$(SECRET)] [] [] [$(OF_POLICY)]"),
+            ("unenv = SECRET\n", "has [$(SECRET)] [] [token] [$(OF_POLICY)]"),
+            // What the policy hands on is for the app.
+            ("clean-env = true\nenv = TOKEN=$(TOKEN)\nenv = OF_POLICY=1\n", "has [$(SECRET)] [] [token] [1]"),
+            // It has no sense without the file.
+            ("clean-env = true\numask = %(mask)\n", "has [$(SECRET)] [] [] [$(OF_POLICY)]"),
+        ] {
+            let policy = sandbox.file("policy.ini", &format!("[uwsgi]\n{policy}"));
+            vassal(sandbox, "a", (OWNER, OWNER), lines);
+            let mut command = sandbox.program("emperor");
+            command.args(["--emperor", VASSALS, "--emperor-tyrant", "--vassals-include"]);
+            command.arg(policy).env("SECRET", "hidden").env("TOKEN", "token");
+            let emperor = sandbox.start("emperor", command);
+            assert_eq!(emperor.wait_for("has ["), has);
+            // A reload reads it once more.
+            vassal(sandbox, "a", (OWNER, OWNER), &format!("{lines}\nenv = MORE=1"));
+            assert_eq!(emperor.wait_for_nth(2, "has ["), has, "after a reload");
+            emperor.stop();
+            fs::remove_file(vassal_path("a")).unwrap();
+        }
+    });
+}
+
+#[test]
 fn no_command_of_the_emperors_stands_in_a_users_directory() {
     sandboxed(|sandbox| {
         fs::create_dir_all(VASSALS).unwrap();

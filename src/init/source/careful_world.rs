@@ -16,7 +16,7 @@ use crate::config::{Input, Status, World};
 use crate::error::Cause;
 use crate::mount::mountinfo::{self, Mount};
 use crate::path;
-use crate::world::{Machine, NoCommands};
+use crate::world::{self, Machine, NoCommands};
 
 /// What the machine told when the configuration was read first.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Start {
     cwd: PathBuf,
     /// The path of the text that the emperor sent, its status, and the path without links.
     file: Option<(PathBuf, Option<Status>, Option<PathBuf>)>,
+    /// What there is of the environment for the file of an owner.
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Start {
@@ -33,12 +35,22 @@ impl Start {
             Input::Text { path, .. } => Some((path.clone(), Machine.status(path), Machine.real_path(path))),
             Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => None,
         });
-        Self { cwd: Machine.cwd(), file }
+        Self { cwd: Machine.cwd(), file, environment: Vec::new() }
     }
 
     /// Takes another working directory for that of the start.
     pub fn begin_in(&mut self, directory: &Path) {
         self.cwd = directory.to_owned();
+    }
+
+    /// Leaves the file of an owner only these variables of the environment.
+    pub fn leave_environment(&mut self, variables: Vec<(OsString, OsString)>) {
+        self.environment = variables;
+    }
+
+    /// What there is of the environment for the file of an owner.
+    pub fn environment(&self) -> &[(OsString, OsString)] {
+        &self.environment
     }
 
     /// The working directory at the start.
@@ -116,7 +128,7 @@ impl World for Careful<'_> {
 
     fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
         if self.is_owned {
-            return NoCommands::Refused.resource(name);
+            return NoCommands::Refused(&[]).resource(name);
         }
         // In the jail the command is the tenant's program, and it would run with the rights of PID 1.
         self.refuse("what a command prints may have changed".into());
@@ -150,7 +162,7 @@ impl World for Careful<'_> {
     }
 
     fn env(&self, name: &OsStr) -> Option<OsString> {
-        Machine.env(name)
+        if self.is_owned { world::variable(&self.start.environment, name) } else { Machine.env(name) }
     }
 
     fn hostname(&self) -> OsString {

@@ -20,7 +20,7 @@ use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::protocol::FileOwner;
 use crate::running_time;
-use crate::world::NoCommands;
+use crate::world::{self, NoCommands};
 
 /// Becomes the owner for good, then reads the configuration and takes on what it says.
 pub fn become_owner(
@@ -38,8 +38,10 @@ pub fn become_owner(
     let at_emperors_end = if is_alone { Signal::KILL } else { Signal::CONT };
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     go_to_file(jail, source);
-    let Loaded { plan, warnings, .. } = config::load_vassal(&source.inputs, false, &NoCommands::Refused)
-        .map_err(|report| {
+    leave_environment(jail, source);
+    let world = NoCommands::Refused(source.start.environment());
+    let Loaded { plan, warnings, .. } =
+        config::load_vassal(&source.inputs, false, &world).map_err(|report| {
             crate::log::lines(&report);
             End::Invalid(report.first())
         })?;
@@ -65,6 +67,25 @@ fn go_to_file(jail: &mut Jail, source: &mut Source) {
     {
         jail.begin_in(directory);
         source.start.begin_in(directory);
+    }
+}
+
+/// Leaves the file only what of the emperor's environment its app would have by the word of the operator, who
+/// may have said `clean-env` or `unenv`: by `$(NAME)` the file could have it all the same. If what the
+/// operator says has no sense without the file, the file gets nothing.
+fn leave_environment(jail: &mut Jail, source: &mut Source) {
+    let without_file = |input: &Input| match input {
+        Input::Text { path, .. } => {
+            let text = b"[uwsgi]\ncommand = true\n".to_vec();
+            Input::Text { path: path.clone(), section: None, text }
+        }
+        other => other.clone(),
+    };
+    let inputs: Vec<_> = source.inputs.iter().map(without_file).collect();
+    let all = world::environment();
+    if let Ok(loaded) = config::load_vassal(&inputs, false, &NoCommands::Refused(&all)) {
+        jail.set_environment(&loaded.plan);
+        source.start.leave_environment(jail.environment.variables().cloned().collect());
     }
 }
 
