@@ -48,8 +48,22 @@ pub fn chmod(fd: impl AsFd, mode: u32) -> Result<(), Errno> {
 /// # Errors
 /// EPERM without CAP_NET_ADMIN there.
 pub fn network_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    opened_by(socket, libc::SIOCGSKNS)
+}
+
+/// The file that a unix socket is bound to, whatever name it has by now, as by O_PATH.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN; before Linux 4.14, and in gVisor, there is no such request.
+pub fn file_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
+    opened_by(socket, SIOCUNIXFILE)
+}
+
+/// What a request to a socket opens.
+fn opened_by(socket: impl AsFd, request: libc::c_ulong) -> Result<OwnedFd, Errno> {
     // SAFETY: a live descriptor, and a request without an argument.
-    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGSKNS as _) } {
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request as _) } {
         -1 => Err(last_errno()),
         // SAFETY: the kernel has just opened it for us.
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
@@ -249,4 +263,26 @@ pub fn place(fd: impl AsFd, number: RawFd) -> Result<(), Errno> {
     // SAFETY: what was at `number` is closed. Its owner in this process is a copy that ends with the exec, or
     // with the child, and touches it no more.
     if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } == -1 { Err(last_errno()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Stat, fstat, stat};
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_file_of_a_socket_is_no_other_that_has_its_name_by_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let [ours, _other] = ["ours", "other"].map(|name| UnixListener::bind(at(name)).unwrap());
+        std::fs::rename(at("ours"), at("moved")).unwrap();
+        std::fs::rename(at("other"), at("ours")).unwrap();
+        let file = match file_of(&ours) {
+            Err(Errno::PERM) => return,
+            file => fstat(file.unwrap()).unwrap(),
+        };
+        let id = |file: &Stat| (file.st_dev, file.st_ino);
+        assert_eq!(id(&file), id(&stat(at("moved")).unwrap()));
+    }
 }

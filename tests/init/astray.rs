@@ -271,6 +271,34 @@ fn no_socket_is_bound_and_no_cgroup_made_where_a_link_of_the_tenants_leads() {
 }
 
 #[test]
+fn a_socket_is_given_to_its_user_only_if_it_is_known_to_be_ours() {
+    sandboxed(|sandbox| {
+        let tenant = home(sandbox);
+        fs::create_dir("/run/app").unwrap();
+        let start = |path: &str, wrapper: &[&str]| {
+            let lines = format!("uid = user001\nchown-socket = user001\nlisten = {path}\ncommand = true");
+            let mut command = sandbox.wrapped(wrapper, "vassal-init");
+            command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines));
+            let mut vassal = sandbox.start("vassal", command);
+            (vassal.wait(), vassal.log())
+        };
+        // Without that capability the file can be found by its name only.
+        let without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"];
+        for (path, wrapper, status) in
+            [("/run/home/u/s", &["env"][..], 0), ("/run/app/s", &without, 0), ("/run/home/u/t", &without, 71)]
+        {
+            let (ended, log) = start(path, wrapper);
+            assert_eq!(ended, status, "{path}: {log}");
+            let expected = if status == 0 { tenant } else { 0 };
+            assert_eq!(fs::symlink_metadata(path).unwrap().uid(), expected, "{path}");
+            let says =
+                "chown /run/home/u/t: in a directory that others can change, 'chown-socket' takes CAP_NET";
+            assert!(status == 0 || log.contains(says), "{log}");
+        }
+    });
+}
+
+#[test]
 fn a_socket_in_a_directory_of_roots_keeps_its_path_as_its_name() {
     sandboxed(|sandbox| {
         fs::create_dir("/run/app").unwrap();

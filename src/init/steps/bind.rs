@@ -64,9 +64,20 @@ impl Binding<'_> {
             }
             bind(self.fd, &address).context("listen on", &name)?;
         }
-        // A link must not lead root to another file.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?;
+        let bound = socket.unwrap_or(self.fd);
+        let file = match fd::file_of(bound) {
+            Ok(file) => file,
+            // By its name it could be another one by now, which is nobody's harm if it is not changed.
+            Err(errno) if self.owner.is_some() && !walk.is_steady(self.path) => {
+                let why = "in a directory that others can change, 'chown-socket' takes CAP_NET_ADMIN";
+                return Err(Error::new("chown", &name, format_args!("{why}: {errno}")));
+            }
+            Err(_) => {
+                // A link must not lead root to another file.
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?
+            }
+        };
         let there = rustix::fs::fstat(&file).context("look at", &name)?;
         if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
             return Err(no_socket(&name));
@@ -75,7 +86,7 @@ impl Binding<'_> {
             let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
             rustix::fs::chownat(&file, "", uid, gid, AtFlags::EMPTY_PATH).context("chown", &name)?;
         }
-        listen(socket.unwrap_or(self.fd), backlog(self.listen)).context("listen on", &name)?;
+        listen(bound, backlog(self.listen)).context("listen on", &name)?;
         Ok(file_id(&there))
     }
 
