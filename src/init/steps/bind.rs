@@ -7,11 +7,13 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
 use rustix::net::{SocketAddrUnix, bind, listen};
 use rustix::process::geteuid;
+use rustix::thread::CapabilitySet;
 
 use crate::config::plan::Listen;
 use crate::error::Context;
 use crate::error::Error;
 use crate::error::Result;
+use crate::identity::held;
 use crate::listen::is_left_over;
 use crate::path::Walk;
 use crate::protocol::FileId;
@@ -68,9 +70,9 @@ impl Binding<'_> {
         let file = match fd::file_of(bound) {
             Ok(file) => file,
             // By its name it could be another one by now, which is nobody's harm if it is not changed.
-            Err(errno) if self.owner.is_some() && !walk.is_steady(self.path) => {
+            Err(_) if self.owner.is_some() && can_give()? && !walk.is_steady(self.path) => {
                 let why = "in a directory that others can change, 'chown-socket' takes CAP_NET_ADMIN";
-                return Err(Error::new("chown", &name, format_args!("{why}: {errno}")));
+                return Err(Error::new("chown", &name, why));
             }
             Err(_) => {
                 // A link must not lead root to another file.
@@ -109,6 +111,11 @@ impl Binding<'_> {
             && (group.is_some() || is_of_group)
             && (has_mode || may_change && rustix::fs::chmod(path, mode).is_ok())
     }
+}
+
+/// Whether the kernel lets this process give away files that are not its own.
+fn can_give() -> Result<bool> {
+    Ok(held()?.effective.contains(CapabilitySet::CHOWN))
 }
 
 /// In a child: the file at a path.
