@@ -10,9 +10,7 @@ use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
 
 use crate::config::plan::Listen;
-use crate::error::Context;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::identity::held;
 use crate::listen::is_left_over;
 use crate::path::Walk;
