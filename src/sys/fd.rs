@@ -1,10 +1,11 @@
 //! Descriptors: inherited ones taken over, unwanted ones closed.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::clone::last_errno;
@@ -137,9 +138,13 @@ impl Inherited {
             // The directory itself is among them, and closed again.
             let directory =
                 rustix::fs::open("/proc/self/fd", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-            let entries = rustix::fs::Dir::read_from(directory.ok()?).ok()?;
-            let names = entries.map_while(Result::ok).map(|entry| entry.file_name().to_owned());
-            Some(names.filter_map(|name| name.to_str().ok()?.parse().ok()).collect())
+            let mut buffer = [MaybeUninit::uninit(); 2048];
+            let mut entries = RawDir::new(directory.ok()?, &mut buffer);
+            let mut numbers = Vec::new();
+            while let Some(Ok(entry)) = entries.next() {
+                numbers.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok()));
+            }
+            Some(numbers)
         };
         let mut all: Vec<RawFd> = listed().unwrap_or_else(|| {
             let mut open = Vec::new();
