@@ -611,8 +611,10 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
     let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
     assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false, max: None }));
-    let user = load("emperor-tyrant\nemperor-use-clone = user,pid").unwrap_err().first();
-    assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
+    for tyrant in ["", "emperor-tyrant\n"] {
+        let user = load(&format!("{tyrant}emperor-use-clone = fs,user")).unwrap_err().first();
+        assert!(user.contains("'user' in 'emperor-use-clone' is not supported"), "{user}");
+    }
     let slip = load("emperor-use-clon = fs").unwrap_err().first();
     assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
     // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.

@@ -55,11 +55,11 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                        execution another one could take its place";
         found.error(&at, message).hint("have the owners' programs write the files");
     }
-    if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+    if plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
-        let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': in such a namespace nobody has \
-                       an owner's user ID";
-        found.error(&at, message);
+        let message = "'user' in 'emperor-use-clone' is not supported: nobody would have a user ID in that \
+                       namespace, not even root";
+        found.error(&at, message).hint("leave 'user' out");
     }
     if let (None, Some(Located { key, at, .. })) = (&plan.cgroups.directory, plan.cgroups.options.first()) {
         let at = at.clone();

@@ -83,15 +83,12 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
 /// # Errors
 /// They do not.
 fn suffice(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
-    // In a user namespace of its own a vassal needs no capability to make the other ones.
-    let is_privileged =
-        plan.vassals.namespaces != 0 && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 == 0;
     let (key, reason) = if plan.tyrant.is_some() && !kept.contains(OF_TYRANTS) {
         (
             "emperor-tyrant",
             "it takes the capabilities kill,setgid,setuid; 'cap' is for an emperor that is not root",
         )
-    } else if is_privileged && !kept.contains(CapabilitySet::SYS_ADMIN) {
+    } else if plan.vassals.namespaces != 0 && !kept.contains(CapabilitySet::SYS_ADMIN) {
         ("emperor-use-clone", "it takes the capability sys_admin; 'cap' is for an emperor that is not root")
     } else {
         return Ok(());
