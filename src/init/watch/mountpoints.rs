@@ -173,6 +173,8 @@ impl Mountpoints {
         let is_foreign = |mount: &Mount| mount.connection().is_some_and(|it| self.foreign.contains(&it));
         for watched in &mut self.watched {
             match mountinfo::visible(&mounts, &watched.check.value) {
+                // It is lost, which is told in a moment.
+                None if watched.dog.is_up() => {}
                 None => watched.maker = Maker::Nobody,
                 Some(mount) if is_foreign(mount) => watched.maker = Maker::Outside,
                 Some(_) if maker == Maker::Outside || watched.maker == Maker::Nobody => {
