@@ -75,9 +75,8 @@ mod tests {
 
     #[test]
     fn names_what_executes_a_file() {
-        let directory = std::env::temp_dir().join(format!("vassal-interpreter-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir(&directory).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
         let culprit_of = |content: &[u8]| {
             fs::write(directory.join("program"), content).unwrap();
             let path = OsString::from_vec([b"/nonexistent:", directory.as_os_str().as_bytes()].concat());
@@ -97,6 +96,5 @@ mod tests {
         program[at as usize + 1] = b'X';
         let (what, name) = culprit_of(&program).unwrap();
         assert!(what == "loader" && name.to_str().unwrap().starts_with("/X"));
-        fs::remove_dir_all(&directory).unwrap();
     }
 }
