@@ -43,14 +43,16 @@ pub fn replace(program: &Path, by: &[u8]) {
     fs::rename(new, program).unwrap();
 }
 
-/// Puts a shell script in the place of a program; REAL in it stands for the program itself, which it returns.
+/// Puts a script, of the shell if it does not say otherwise, in the place of a program; REAL in it stands for
+/// the program itself, which it returns.
 pub fn wrap(program: &Path, script: &str) -> PathBuf {
     let mut real = program.as_os_str().to_owned();
     real.push(".real");
     let real = PathBuf::from(real);
     fs::copy(program, &real).unwrap();
     let script = script.replace("REAL", real.to_str().unwrap());
-    replace(program, format!("#!/bin/sh\n{script}\n").as_bytes());
+    let first = if script.starts_with("#!") { "" } else { "#!/bin/sh\n" };
+    replace(program, format!("{first}{script}\n").as_bytes());
     real
 }
 
@@ -139,36 +141,75 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
 
 #[test]
 fn what_happens_between_two_programs_is_seen_by_the_second() {
+    sandboxed(|sandbox| between_two_programs(sandbox, "", ""));
+}
+
+#[test]
+fn what_happens_between_two_programs_is_seen_also_where_the_starter_ignored_the_end_of_children() {
+    sandboxed(|sandbox| between_two_programs(sandbox, "signal.signal(signal.SIGCHLD, signal.SIG_IGN)", ""));
+}
+
+#[test]
+fn a_death_that_a_script_in_the_place_of_the_program_has_taken_in_is_found_out() {
     sandboxed(|sandbox| {
-        let program = installed(sandbox);
-        for name in ["changed", "removed", "killed", "steady"] {
-            sandbox.vassal(name, STEADY);
-        }
-        let emperor = start(sandbox, &program, &["--emperor-freq", "1", "--emperor-throttle", "1"]);
-        for name in ["changed", "removed", "killed", "steady"] {
-            emperor.wait_running(1, name);
-        }
-        let gone = Handle::of(emperor.pid_of("removed"));
-        // The shell is the emperor for a moment: what dies before its own children have ended, it would reap.
-        let script = format!(
-            "if [ -n \"$EMPEROR_STATE\" ]; then\n\
-             touch {VASSALS}/changed.ini\nrm {VASSALS}/removed.ini\n\
-             printf '[uwsgi]\\n{STEADY}\\n' > {VASSALS}/appeared.ini\nkill -9 {}\nfi\nexec REAL \"$@\"",
-            emperor.pid_of("killed")
-        );
-        wrap(&program, &script);
-        assert_eq!(command(sandbox, &["upgrade"]).0, 0);
-        emperor.wait_for("emperor: changed: reloaded after ");
-        gone.wait();
-        emperor.wait_running(1, "appeared");
-        emperor.wait_running(2, "killed");
-        emperor.signal(Signal::USR1);
-        emperor.wait_for("emperor: steady: running, up ");
-        assert_eq!(emperor.lines("emperor: steady: started (pid ").len(), 1);
-        assert_eq!(emperor.lines("emperor: steady: reload"), [""; 0]);
-        until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("removed"));
-        emperor.stop();
+        between_two_programs(sandbox, "", "os.waitpid(pid, 0)");
     });
+}
+
+/// Changes the vassals while the emperor is a script that becomes the new program. `before` is run by Python
+/// before the first program, `after` by the script after the death of one vassal.
+fn between_two_programs(sandbox: &Sandbox, before: &str, after: &str) {
+    let program = installed(sandbox);
+    for name in ["changed", "removed", "killed", "steady"] {
+        sandbox.vassal(name, STEADY);
+    }
+    let mut starter = Command::new("python3");
+    let exec = "os.execv(sys.argv[1], sys.argv[1:])";
+    starter.args(["-c", &format!("import os, signal, sys\n{before}\n{exec}")]).arg(&program).args([
+        "--emperor",
+        VASSALS,
+        "--emperor-use-clone",
+        "fs,pid",
+        "--emperor-freq",
+        "1",
+        "--emperor-throttle",
+        "1",
+    ]);
+    let emperor = sandbox.start("emperor", starter);
+    for name in ["changed", "removed", "killed", "steady"] {
+        emperor.wait_running(1, name);
+    }
+    let gone = Handle::of(emperor.pid_of("removed"));
+    // A shell would reap every child of the emperor that has ended.
+    let script = format!(
+        "#!/usr/bin/env python3\n\
+         import os, signal, sys\n\
+         if 'EMPEROR_STATE' in os.environ:\n\
+         \x20   os.utime('{VASSALS}/changed.ini')\n\
+         \x20   os.remove('{VASSALS}/removed.ini')\n\
+         \x20   with open('{VASSALS}/appeared.ini', 'w') as file:\n\
+         \x20       file.write('[uwsgi]\\n{STEADY}\\n')\n\
+         \x20   pid = {}\n\
+         \x20   os.kill(pid, signal.SIGKILL)\n\
+         \x20   os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)\n\
+         \x20   {after}\n\
+         os.execv('REAL', sys.argv)",
+        emperor.pid_of("killed")
+    );
+    wrap(&program, &script);
+    assert_eq!(command(sandbox, &["upgrade"]).0, 0);
+    emperor.wait_for("emperor: changed: reloaded after ");
+    gone.wait();
+    emperor.wait_running(1, "appeared");
+    emperor.wait_running(2, "killed");
+    emperor.signal(Signal::USR1);
+    emperor.wait_for("emperor: steady: running, up ");
+    assert_eq!(emperor.lines("emperor: steady: started (pid ").len(), 1);
+    assert_eq!(emperor.lines("emperor: steady: reload"), [""; 0]);
+    let lost = emperor.lines(" is gone, reaped by another program").len();
+    assert_eq!(lost, usize::from(!after.is_empty()));
+    until("the vassal is forgotten", || !command(sandbox, &["status"]).1.contains("removed"));
+    emperor.stop();
 }
 
 #[test]

@@ -230,6 +230,8 @@ impl Upgrade {
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         // The signals stay blocked: one that comes now is for the new program.
         self.origin.restore_dispositions();
+        // While it is ignored, the kernel reaps children, and nobody is told.
+        signal::set_default(libc::SIGCHLD);
         all().for_each(|number| fd::set_cloexec(number, false));
         let errno = exec(program, &argv, &envp);
         all().for_each(|number| fd::set_cloexec(number, true));

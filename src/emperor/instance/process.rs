@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::cgroup_removal::Removals;
@@ -130,9 +131,11 @@ impl Process {
 
     /// Sends SIGKILL. In a pid namespace of its own everything that it has started goes with it; what waits
     /// for a FUSE daemon goes when the connection does.
-    pub fn kill(&self) {
-        // It may have ended just now; then its death is on its way.
-        let _ = kill_pidfd(&self.pidfd, libc::SIGKILL);
+    ///
+    /// Returns whether its death will be told: not if it has ended and another program has reaped it, such as
+    /// a shell script in the place of this program, which was the emperor for a moment of an upgrade.
+    pub fn kill(&self) -> bool {
+        kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
 
     /// How many processes of its cgroup the kernel has killed because memory ran out.

@@ -14,7 +14,7 @@ use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
 use crate::error::Result;
 use crate::log_of;
-use crate::protocol::ToVassal;
+use crate::protocol::{ToVassal, WaitStatus};
 
 impl Supervisor {
     /// Carries out everything that the registry has decided. The registry is told the result of an effect
@@ -61,7 +61,10 @@ impl Supervisor {
             }
             Effect::Kill => {
                 if let Some(process) = self.handles.process(file) {
-                    process.kill();
+                    if !process.kill() {
+                        log_of!(file, "pid {} is gone, reaped by another program", process.number());
+                        return self.release(file, WaitStatus::Signaled(libc::SIGKILL));
+                    }
                     self.freeing.killed(process, file);
                 }
             }

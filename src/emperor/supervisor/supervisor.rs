@@ -194,13 +194,18 @@ impl Supervisor {
     fn reaped(&mut self, file: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
         // Its last words first: they say why it ended.
         self.read_messages(file, now);
-        let Some(process) = self.handles.take_process(file) else { return };
+        if let Some(event) = self.release(file, status) {
+            self.apply(file, event, now);
+        }
+    }
+
+    /// Lets go of a process that has ended. Its cgroup, if it has one, is killed and removed before the next
+    /// instance gets its own.
+    pub(super) fn release(&mut self, file: &VassalFile, status: WaitStatus) -> Option<Event> {
+        let process = self.handles.take_process(file)?;
         self.commands.instance_ended(process.pid);
         let is_killed = status == WaitStatus::Signaled(libc::SIGKILL);
-        let out_of_memory = is_killed && process.oom_kills() > 0;
-        // Its cgroup, if it has one, is killed and removed before the next instance gets its own.
-        drop(process);
-        self.apply(file, Event::Died { status, out_of_memory }, now);
+        Some(Event::Died { status, out_of_memory: is_killed && process.oom_kills() > 0 })
     }
 
     /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever.
