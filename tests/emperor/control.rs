@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Output;
 
 use crate::common::process::{self, Handle};
@@ -416,6 +417,77 @@ fn of_two_vassals_of_one_name_the_second_waits_for_the_first() {
         emperor.wait_for(&format!("emperor: app: {second}: its turn has come"));
         emperor.wait_running(2, "app");
         assert_eq!(emperor.lines("has to wait").len(), 1);
+        emperor.stop();
+    });
+}
+
+#[test]
+fn the_emperors_own_names_are_made_anew_when_others_have_removed_them() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let [stats, metrics, pid] = ["stats", "metrics", "pid"].map(|name| sandbox.path(name));
+        let options = |freq| {
+            let [stats, metrics, pid] = [&stats, &metrics, &pid].map(|path| path.to_str().unwrap());
+            let options = ["--emperor-stats", stats, "--metrics", metrics, "--emperor-pidfile", pid];
+            [&options[..], &["--emperor-freq", freq]].concat()
+        };
+        let names = [
+            ("control socket", Path::new(SOCKET)),
+            ("stats socket", &stats),
+            ("metrics socket", &metrics),
+            ("pid file", &pid),
+        ];
+        let was_missing = |(what, path): (&str, &Path)| {
+            format!("emperor: the {what} {} was missing: made anew", path.display())
+        };
+        let emperor = sandbox.emperor(&options("1"));
+        emperor.wait_running(1, "app");
+        for round in 1..=2 {
+            for (_, path) in names {
+                fs::remove_file(path).unwrap();
+            }
+            for name in names {
+                emperor.wait_for_nth(round, &was_missing(name));
+            }
+            assert!(told(sandbox, &["status"]).contains("app"));
+            assert_eq!(fs::metadata(SOCKET).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{}\n", emperor.pid()));
+            let mut text = String::new();
+            UnixStream::connect(&stats).unwrap().read_to_string(&mut text).unwrap();
+            assert!(text.contains("app.ini"), "{text}");
+        }
+
+        // What somebody else has put in their place stays while it is alive.
+        fs::remove_file(&stats).unwrap();
+        fs::remove_file(&pid).unwrap();
+        fs::write(&pid, "1\n").unwrap();
+        let somebody = UnixListener::bind(&stats).unwrap();
+        let taken =
+            "was missing, and cannot be made anew: listen on /run/scratch/stats: somebody is listening";
+        emperor.wait_for(taken);
+        process::wait_for_turns(emperor.pid(), 3);
+        assert_eq!(emperor.lines(taken).len(), 1);
+        assert!(UnixStream::connect(&stats).is_ok());
+        assert_eq!(fs::read_to_string(&pid).unwrap(), "1\n");
+        drop(somebody);
+        emperor.wait_for_nth(3, &was_missing(names[1]));
+        emperor.stop();
+        assert!([Path::new(SOCKET), &stats, &metrics].iter().all(|path| !path.exists()));
+        assert_eq!(fs::read_to_string(&pid).unwrap(), "1\n", "it was another one's");
+        fs::remove_file(&pid).unwrap();
+
+        // Signals do not wait for the next scan.
+        let emperor = sandbox.emperor(&options("3600"));
+        emperor.wait_running(1, "app");
+        for (round, signal) in [(1, Signal::HUP), (2, Signal::USR2)] {
+            fs::remove_file(SOCKET).unwrap();
+            fs::remove_file(&pid).unwrap();
+            emperor.signal(signal);
+            for name in [names[0], names[3]] {
+                emperor.wait_for_nth(round, &was_missing(name));
+            }
+            assert!(told(sandbox, &["status"]).contains("app"));
+        }
         emperor.stop();
     });
 }

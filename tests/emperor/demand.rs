@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::common::process::wait_for_turns;
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
@@ -450,7 +451,8 @@ fn a_socket_whose_file_was_removed_is_bound_anew() {
         sandbox.vassal("app", &lines);
         let socket = sandbox.path("socket");
         fs::write(address_file(), socket.to_str().unwrap()).unwrap();
-        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock"]);
+        // No look of the emperor's comes first.
+        let emperor = sandbox.emperor(&["--emperor-on-demand-ext", ".sock", "--emperor-freq", "3600"]);
         emperor.wait_for_nth(1, "emperor: app: waiting for a connection");
         fs::remove_file(&socket).unwrap();
         sandbox.vassal("app", &lines);
@@ -463,5 +465,47 @@ fn a_socket_whose_file_was_removed_is_bound_anew() {
         emperor.wait_for_nth(3, "emperor: app: waiting for a connection");
         answer(UnixStream::connect(&socket).unwrap());
         emperor.stop();
+    });
+}
+
+#[test]
+fn a_socket_whose_file_was_removed_is_bound_anew_without_being_asked() {
+    sandboxed(|sandbox| {
+        let lines = server(sandbox, "1000 exit");
+        sandbox.vassal("app", &lines);
+        sandbox.vassal("other", &lines);
+        let [socket, others] = ["socket", "others"].map(|name| sandbox.path(name));
+        fs::write(address_file(), socket.to_str().unwrap()).unwrap();
+        fs::write(vassal_path("other").with_extension("ini.sock"), others.to_str().unwrap()).unwrap();
+        let options = ["--emperor-on-demand-ext", ".sock", "--emperor-freq", "1"];
+        let emperor = sandbox.emperor(&[&CONTROL[..], &options].concat());
+        emperor.wait_for_nth(1, "emperor: other: waiting for a connection");
+        emperor.wait_for_nth(1, "emperor: app: waiting for a connection");
+        answer(UnixStream::connect(&others).unwrap());
+
+        fs::remove_file(&socket).unwrap();
+        emperor.wait_for("emperor: app: the file of its on-demand socket is gone: listening");
+        emperor.wait_for_nth(2, "emperor: app: waiting for a connection");
+        answer(UnixStream::connect(&socket).unwrap());
+        emperor.wait_running(1, "app");
+        fs::remove_file(&socket).unwrap();
+        emperor.wait_for("emperor: app: the file of its on-demand socket is gone: reloading");
+        emperor.wait_for_nth(3, "emperor: app: waiting for a connection");
+        answer(UnixStream::connect(&socket).unwrap());
+
+        // Another's socket that is alive stays, and so does the app.
+        fs::remove_file(&others).unwrap();
+        let somebody = UnixListener::bind(&others).unwrap();
+        let taken = "emperor: other: the file of its on-demand socket is somebody else's now";
+        emperor.wait_for(taken);
+        wait_for_turns(emperor.pid(), 3);
+        assert!(UnixStream::connect(&others).is_ok());
+        assert_eq!(emperor.lines(taken).len(), 1);
+        assert_eq!(emperor.lines("emperor: other: started").len(), 1);
+        drop(somebody);
+        emperor.wait_for_nth(2, "emperor: other: waiting for a connection");
+        answer(UnixStream::connect(&others).unwrap());
+        emperor.stop();
+        assert!(!socket.exists() && !others.exists());
     });
 }

@@ -21,6 +21,17 @@ pub enum Service {
     Metrics,
 }
 
+impl Service {
+    /// As log lines name its socket.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Stats => "stats",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 /// A client that is connected.
 pub(super) struct Connection {
     pub(super) id: u64,

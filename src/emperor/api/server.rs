@@ -17,7 +17,7 @@ use super::connection::{Connection, Progress};
 use super::control;
 use crate::config::plan::Address;
 use crate::emperor::core::saved::SavedListener;
-use crate::emperor::instance::socket_file::{Bound, SocketFile, listen_on};
+use crate::emperor::instance::socket_file::{Bound, SocketFile, listen_on, tell_once};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::sys::{fd, peer};
@@ -58,6 +58,8 @@ struct Listener {
     /// As error messages name it.
     name: String,
     file: Option<SocketFile>,
+    /// Why its file could not be made anew, as was logged.
+    trouble: Option<Error>,
 }
 
 /// The question of a client.
@@ -101,7 +103,7 @@ impl Server {
             return self.listen(self.listeners.len() - 1);
         }
         let Bound { socket, file } = listen_on(address, service == Service::Control)?;
-        self.listeners.push(Listener { service, socket, name, file });
+        self.listeners.push(Listener { service, socket, name, file, trouble: None });
         self.listen(self.listeners.len() - 1)
     }
 
@@ -114,6 +116,31 @@ impl Server {
             file.give_to(uid.map(Uid::from_raw), gid.map(Gid::from_raw))
                 .context("chown", file.path().display())
         })
+    }
+
+    /// Listens anew where the file of a socket is gone. What another emperor has put there by now stays, and
+    /// the next call tries again.
+    pub fn renew(&mut self) {
+        for index in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get_mut(index) else { continue };
+            let Some(file) = listener.file.as_ref().filter(|file| file.is_gone()) else { continue };
+            let (service, address) = (listener.service, Address::file(file.path().to_owned()));
+            let missing = format!("the {} socket {} was missing", service.name(), address.name);
+            match listen_on(&address, service == Service::Control) {
+                Ok(Bound { socket, file }) => {
+                    let _ = epoll::delete(&self.events, &listener.socket);
+                    // The old file first: while its socket is there, no other file has its inode.
+                    listener.file = file;
+                    listener.socket = socket;
+                    listener.trouble = None;
+                    match self.listen(index) {
+                        Ok(()) => log!("{missing}: made anew"),
+                        Err(error) => log!("{missing}: {error}"),
+                    }
+                }
+                Err(error) => tell_once(&mut listener.trouble, &missing, error),
+            }
+        }
     }
 
     /// The listening sockets, for the next program.
@@ -136,7 +163,7 @@ impl Server {
             if let (Some(service), Ok(socket)) = (service, fd::inherited(*socket)) {
                 let name = String::from_utf8_lossy(name).into_owned();
                 let file = SocketFile::resume(name.as_ref(), *file);
-                self.inherited.push(Listener { service, socket, name, file });
+                self.inherited.push(Listener { service, socket, name, file, trouble: None });
             }
         }
     }

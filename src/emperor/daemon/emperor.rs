@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::basis::Basis;
 use super::files::PidFile;
+use super::renewal::Renewal;
 use super::systemd::Notifier;
 use super::upgrades::Upgrades;
 use crate::config::plan::EmperorPlan;
@@ -37,6 +38,7 @@ pub struct Emperor {
     pub is_blind: bool,
     pub about: About,
     pub pid_file: Option<PidFile>,
+    pub renewal: Renewal,
     pub origin: Rc<Origin>,
     pub basis: Basis,
     pub upgrades: Upgrades,
@@ -91,6 +93,7 @@ impl Emperor {
                 tyrant: plan.tyrant.is_some(),
             },
             pid_file: None,
+            renewal: Renewal::new(plan.discovery.scan_interval, now),
             origin: Rc::clone(origin),
             basis,
             upgrades: Upgrades::new(Rc::clone(origin)),

@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, ftruncate, stat};
+use rustix::io::Errno;
 
-use crate::emperor::instance::socket_file::remove;
+use crate::emperor::instance::socket_file::{remove, tell_once};
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::log;
 use crate::path::Walk;
 use crate::sys::fd::write_all;
 
@@ -40,7 +42,11 @@ pub fn is_log(path: &Path) -> bool {
 }
 
 /// The file with the pid of the emperor; it is removed when the emperor ends.
-pub struct PidFile(PathBuf);
+pub struct PidFile {
+    path: PathBuf,
+    /// Why it could not be made anew, as was logged.
+    trouble: Option<Error>,
+}
 
 impl PidFile {
     /// Writes the file, over whatever is there. One with the right pid is from before an upgrade, and may be
@@ -50,10 +56,26 @@ impl PidFile {
     /// open(2), write(2); what is there is not a regular file: a fifo would have the emperor wait for a
     /// reader.
     pub fn new(path: &Path) -> Result<Self> {
-        let file = Self(path.to_owned());
-        if file.is_ours() {
-            return Ok(file);
+        let file = Self { path: path.to_owned(), trouble: None };
+        if !file.is_ours() {
+            file.write()?;
         }
+        Ok(file)
+    }
+
+    /// Writes the file anew if it is gone. What another emperor has written there stays.
+    pub fn renew(&mut self) {
+        if matches!(stat(&self.path), Err(Errno::NOENT | Errno::NOTDIR)) {
+            let missing = format!("the pid file {} was missing", self.path.display());
+            match self.write() {
+                Ok(()) => log!("{missing}: made anew"),
+                Err(error) => tell_once(&mut self.trouble, &missing, error),
+            }
+        }
+    }
+
+    fn write(&self) -> Result<()> {
+        let path = &self.path;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let opened = Walk::default().open_to_change(path, flags, mode).context("open", path.display())?;
@@ -62,13 +84,12 @@ impl PidFile {
             return Err(Error::new("write a pid to", path.display(), "it is not a regular file"));
         }
         ftruncate(&opened, 0).context("write", path.display())?;
-        write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())?;
-        Ok(file)
+        write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())
     }
 
     /// Whether the file has the emperor's pid: another emperor may have written its own.
     fn is_ours(&self) -> bool {
-        let text = files::open_file(&self.0).and_then(files::read_all);
+        let text = files::open_file(&self.path).and_then(files::read_all);
         text.is_ok_and(|text| text == content().as_bytes())
     }
 
@@ -76,20 +97,20 @@ impl PidFile {
     pub fn moves(before: &[u8], now: Option<&Path>) {
         let before = Path::new(OsStr::from_bytes(before));
         if now != Some(before) {
-            drop(Self(before.to_owned()));
+            drop(Self { path: before.to_owned(), trouble: None });
         }
     }
 
     /// Its path, for the next program.
     pub fn save(&self) -> Vec<u8> {
-        self.0.as_os_str().as_bytes().to_vec()
+        self.path.as_os_str().as_bytes().to_vec()
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         if self.is_ours() {
-            remove(&self.0, |_| true);
+            remove(&self.path, |_| true);
         }
     }
 }

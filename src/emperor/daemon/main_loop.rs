@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::emperor::Emperor;
+use super::renewal::renew_own;
 use super::requests;
 use super::upgrade_flow;
 use crate::emperor::core::text::Count;
@@ -82,6 +83,7 @@ fn turn(emperor: &mut Emperor) {
         requests::answer(emperor, now);
     }
     emperor.server.time(now);
+    renew(emperor, now);
     emperor.notifier.time(running_time::was_late(), now);
     log::flush();
     if ready.changes {
@@ -141,9 +143,18 @@ fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
         emperor.server.deadline(),
         emperor.notifier.deadline(),
         emperor.upgrades.deadline(now),
+        emperor.renewal.deadline(),
         log::deadline(now),
     ];
     deadlines.into_iter().flatten().min()
+}
+
+/// Makes names anew that others have removed.
+fn renew(emperor: &mut Emperor, now: Instant) {
+    if emperor.renewal.is_due(now) {
+        renew_own(&mut emperor.server, &mut emperor.pid_file);
+        emperor.renewal.next = emperor.supervisor.renew_sockets(emperor.renewal.next, now);
+    }
 }
 
 /// Acts on what has changed in the directories, a part of it at a time.
@@ -181,12 +192,14 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
                 }
             }
             libc::SIGUSR2 if emperor.stopping.is_none() => {
+                renew_own(&mut emperor.server, &mut emperor.pid_file);
                 if let Err(why) = upgrade_flow::begin(emperor, None, now) {
                     log!("{}: {why}", sent(signal));
                 }
             }
             libc::SIGHUP if emperor.stopping.is_none() => {
                 log!("{}: reloading {}", sent(signal), emperor.supervisor.registry().count());
+                renew_own(&mut emperor.server, &mut emperor.pid_file);
                 emperor.supervisor.reload_all(now);
                 emperor.notifier.reloading(now);
             }
@@ -209,6 +222,7 @@ fn stop(emperor: &mut Emperor, signal: Signal, now: Instant) {
     log!("{}: {how} {}", sent(signal), emperor.supervisor.registry().count());
     emperor.stopping.get_or_insert(now);
     emperor.discovery.stop();
+    emperor.renewal.stop();
     upgrade_flow::stop(emperor, now);
     emperor.notifier.stopping();
     emperor.supervisor.end(kill, now);

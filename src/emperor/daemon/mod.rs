@@ -2,9 +2,9 @@
 //!
 //! [`start`] makes an emperor of a configuration (`basis`), or of what the program before it has handed
 //! over. `main_loop` waits for whatever happens and hands it to the room that it concerns; `requests`
-//! answers clients. `privileges`, `files` and `systemd` are what a daemon owes to its machine;
-//! `upgrade` and `upgrade_flow` put a new program into its place, and `stale` is for one whose
-//! configuration cannot be used.
+//! answers clients. `privileges`, `files` and `systemd` are what a daemon owes to its machine; `renewal`
+//! looks after names that others can remove; `upgrade` and `upgrade_flow` put a new program into its place,
+//! and `stale` is for one whose configuration cannot be used.
 //!
 //! Nothing is decided about a vassal here: that is for [`core`](super::core). No other room imports this one.
 
@@ -13,6 +13,7 @@ mod emperor;
 mod files;
 mod main_loop;
 mod privileges;
+mod renewal;
 mod requests;
 mod stale;
 pub mod start;

@@ -9,6 +9,11 @@ use crate::place::Place;
 use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
 use crate::sys::fd;
 
+/// The file of an on-demand socket was removed.
+const GONE: &str = "the file of its on-demand socket is gone";
+/// Another file has its name.
+pub const TAKEN: &str = "the file of its on-demand socket is somebody else's now";
+
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -17,6 +22,8 @@ pub struct Kept {
     demand: Option<KeptSocket>,
     /// The file of the on-demand socket.
     file: Option<SocketFile>,
+    /// Why clients do not come to the on-demand socket, as was noticed already.
+    noticed: Option<&'static str>,
     sockets: Vec<KeptSocket>,
     /// The user who has bound the others: root, if not the owner of the vassal's file.
     owner: Owner,
@@ -39,14 +46,21 @@ impl Kept {
     /// Whether no client can connect to the on-demand socket any more: its file, if it has one, is gone, or
     /// an instance has shut it down.
     pub fn is_lost(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| !file.is_there())
+        self.file.as_ref().is_some_and(SocketFile::is_gone)
             || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
+    }
+
+    /// What has become of the file of the on-demand socket, if that is news.
+    pub fn notice_loss(&mut self) -> Option<&'static str> {
+        let file = self.file.as_ref().filter(|file| file.is_gone())?;
+        let why = if file.is_taken() { TAKEN } else { GONE };
+        (self.noticed.replace(why) != Some(why)).then_some(why)
     }
 
     /// Takes another on-demand socket, which listens at `place`.
     pub fn set_demand(&mut self, place: Place, Bound { socket, file }: Bound) {
         let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
-        (self.demand, self.file) = (Some(KeptSocket { id, fd: socket }), file);
+        (self.demand, self.file, self.noticed) = (Some(KeptSocket { id, fd: socket }), file, None);
     }
 
     /// Closes the on-demand socket.
@@ -110,6 +124,6 @@ impl Kept {
             Place::File(path) => SocketFile::resume(path, socket.id.file),
             Place::Abstract(_) | Place::Internet(_) => None,
         });
-        Self { demand, file, sockets, owner: saved.owner }
+        Self { demand, file, noticed: None, sockets, owner: saved.owner }
     }
 }

@@ -43,9 +43,18 @@ impl SocketFile {
         Some(Self { path: path.into(), id: id? })
     }
 
-    /// Whether its name is still that of this file.
-    pub fn is_there(&self) -> bool {
-        lstat(&self.path).is_ok_and(|there| id(&there) == self.id)
+    /// Whether its name is that of no file any more, or of another one. Where that cannot be found out, it is
+    /// not gone.
+    pub fn is_gone(&self) -> bool {
+        match lstat(&self.path) {
+            Ok(there) => id(&there) != self.id,
+            Err(errno) => matches!(errno, Errno::NOENT | Errno::NOTDIR),
+        }
+    }
+
+    /// Whether its name is that of another file, and not of a socket that a dead process has left.
+    pub fn is_taken(&self) -> bool {
+        lstat(&self.path).is_ok_and(|there| id(&there) != self.id) && !is_left_over(&self.path)
     }
 
     /// Gives it to a user and a group, if its name is still that of this file.
@@ -129,6 +138,14 @@ fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
             let file = there.ok().map(|there| SocketFile { path: path.to_owned(), id: id(&there) });
             Ok(Bound { socket, file })
         }
+    }
+}
+
+/// Logs why something that is `missing` could not be made anew, unless it is what was logged last.
+pub fn tell_once(told: &mut Option<Error>, missing: &str, error: Error) {
+    if told.as_ref() != Some(&error) {
+        log!("{missing}, and cannot be made anew: {error}; tried again with each scan");
+        *told = Some(error);
     }
 }
 

@@ -103,6 +103,11 @@ impl Handles {
         self.by_file.get(file).map(|handle| &handle.sockets)
     }
 
+    /// What has become of the file of a vassal's on-demand socket, if that is news.
+    pub(super) fn notice_loss(&mut self, file: &VassalFile) -> Option<&'static str> {
+        self.by_file.get_mut(file)?.sockets.notice_loss()
+    }
+
     /// Does something with the sockets that are kept for a vassal.
     pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
         let handle = match self.by_file.get_mut(file) {

@@ -7,7 +7,9 @@ use std::time::Instant;
 use super::handles::Ready;
 use super::supervisor::Supervisor;
 use crate::emperor::core::event::Event;
+use crate::emperor::core::machine::State;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::instance::kept_sockets::TAKEN;
 use crate::emperor::instance::process::Packet;
 use crate::log_of;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
@@ -16,6 +18,9 @@ use crate::protocol::{FromVassal, KeptSocket, SocketId};
 /// holds, so that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends
 /// three in its life and two for each reload.
 const PACKETS_PER_TURN: usize = 512;
+
+/// How many vassals have their on-demand sockets looked at in one turn.
+const LOOKED_AT: usize = 256;
 
 impl Supervisor {
     /// Takes in the messages and first connections that are ready.
@@ -26,6 +31,36 @@ impl Supervisor {
                 Ready::Client(file) => self.apply(&file, Event::Connected, now),
             }
         }
+    }
+
+    /// Looks whether clients still come to the sockets on demand of some vassals, from the one at a place on,
+    /// and has those bound anew that have lost their files. Returns the place to go on at.
+    pub fn renew_sockets(&mut self, from: usize, now: Instant) -> usize {
+        let mut next = 0;
+        let mut lost = Vec::new();
+        for (index, (file, vassal)) in self.registry.vassals().enumerate().skip(from) {
+            if index >= from + LOOKED_AT {
+                next = index;
+                break;
+            }
+            let is_running = match vassal.state() {
+                State::Waiting => false,
+                State::Running { .. } => true,
+                // The next instance gets a new one.
+                _ => continue,
+            };
+            if let Some(why) = self.handles.notice_loss(file) {
+                lost.push((Rc::clone(file), why, is_running));
+            }
+        }
+        for (file, why, is_running) in lost {
+            // A start anew would not bring an app that runs its clients back.
+            match is_running && why == TAKEN {
+                true => log_of!(file, "{why}"),
+                false => self.apply(&file, Event::Changed(why), now),
+            }
+        }
+        next
     }
 
     /// Reads the link of a vassal.
