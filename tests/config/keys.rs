@@ -96,6 +96,7 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("emperor-extra-extension", ".x"),
     ("emperor-freq", "7"),
     ("emperor-magic-exec", "true"),
+    ("emperor-max-starts", "7"),
     ("emperor-max-throttle", "7"),
     ("emperor-nofollow", "true"),
     ("emperor-on-demand-dir", "/d"),

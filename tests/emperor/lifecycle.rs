@@ -504,3 +504,45 @@ fn a_missing_directory_is_one_line_until_it_appears() {
         emperor.stop();
     });
 }
+
+#[test]
+fn of_many_slow_starters_a_few_set_up_at_a_time_and_who_has_run_before_comes_first() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("old", STEADY);
+        let control = sandbox.path("control");
+        let options = ["--emperor-max-starts", "2", "--emperor-throttle", "1", "--control"];
+        let emperor = sandbox.emperor(&[&options[..], &[control.to_str().unwrap()]].concat());
+        let old = emperor.wait_running(1, "old");
+        until_passed(Instant::now(), UP);
+        let go = sandbox.path("go");
+        let setup = format!("exec-asap = while ! test -e {}; do sleep 0.02; done\n{STEADY}", go.display());
+        let start = Instant::now();
+        for number in 0..12 {
+            sandbox.vassal(&format!("slow{number}"), &setup);
+        }
+        let status = || {
+            let mut command = sandbox.program("emperor");
+            String::from_utf8(command.arg("status").arg("--control").arg(&control).output().unwrap().stdout)
+        };
+        until("the others wait", || status().unwrap().contains("waits for its turn (emperor-max-starts)"));
+        process::signal(old, Signal::KILL);
+        emperor.wait_running(2, "old");
+        let before = emperor.log();
+        let before = &before[..before.rfind("emperor: old: running").unwrap()];
+        assert!(
+            before.matches(": started (pid ").count() < 2 + 12,
+            "it had to wait for all others:\n{before}"
+        );
+        // None of them lets the others wait for longer than a second.
+        emperor.wait_for_nth(2 + 12, ": started (pid ");
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(4900), "{took:?}");
+        assert_eq!(emperor.lines("emperor: slow0: running"), [""; 0]);
+        fs::write(&go, "").unwrap();
+        for number in 0..12 {
+            emperor.wait_running(1, &format!("slow{number}"));
+        }
+        assert!(!status().unwrap().contains("waits for its turn"));
+        emperor.stop();
+    });
+}

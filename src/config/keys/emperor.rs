@@ -180,6 +180,9 @@ static OF_EMPERORS: Table = table![
         Where nothing was noticed before. Up to ten times as long where a scan would take more than a \
         thousandth of the time, with thousands of files.",
         |to, it| it.set(&mut to.plan.discovery.scan_interval, seconds)),
+    key(Timing, "emperor-max-starts", Value("COUNT"), "how many start at a time (default: 2 per processor)\n\
+        The others wait until one of these runs, fails, or has been setting up for a second.",
+        |to, it| it.set_some(&mut to.plan.max_starts, starts)),
     key(Timing, "emperor-max-throttle", Value("MILLISECONDS"), "the longest delay (default: 180000)",
         |to, it| it.set(&mut to.plan.max_throttle, milliseconds)),
     key(Timing, "emperor-required-heartbeat", Value("SECONDS"), "\
@@ -207,6 +210,13 @@ const fn key(
 
 const fn family(name: &'static str, takes: Takes, text: &'static str) -> Row {
     Row { name, takes, group: Hooks, text, reload: None, read: Read::Hook }
+}
+
+fn starts(text: &[u8]) -> Parsed<u32> {
+    match values::count(text)? {
+        0 => Err("none could ever start: write 1 or more".to_owned()),
+        count => Ok(count),
+    }
 }
 
 fn cgroup_option(to: &mut EmperorDraft, it: &mut Reader<'_>) {

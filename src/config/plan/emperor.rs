@@ -23,6 +23,8 @@ pub struct EmperorPlan {
     pub tyrant: Option<Tyrant>,
     /// First backoff after a vassal that failed early; doubles with every failure (`emperor-throttle`).
     pub throttle: Duration,
+    /// How many vassals are set up at a time (`emperor-max-starts`); `None` for two per processor.
+    pub max_starts: Option<u32>,
     /// Longest backoff (`emperor-max-throttle`).
     pub max_throttle: Duration,
     /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
@@ -100,6 +102,7 @@ impl Default for EmperorPlan {
             run_as: RunAs::default(),
             capabilities: None,
             tyrant: None,
+            max_starts: None,
             throttle: Duration::from_millis(1000),
             max_throttle: Duration::from_millis(180_000),
             as_emperor: Vec::new(),

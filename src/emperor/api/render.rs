@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fields::{FIELDS, Field, LAST, Value};
 use crate::emperor::core::mountpoints::Mountpoints;
-use crate::emperor::core::status::Status;
+use crate::emperor::core::status::{AWAITS_TURN, Status};
 use crate::json::Json;
 use crate::log::{printable, push_printable};
 use crate::protocol::MountReport;
@@ -119,6 +119,7 @@ fn last(vassal: &Status<'_>) -> String {
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
     let before = if vassal.said.is_some() { "before: " } else { "" };
     let parts = [
+        ("", Some(AWAITS_TURN).filter(|_| vassal.awaits_turn)),
         ("", vassal.said),
         (before, ended),
         ("reload refused: ", vassal.history.refused.as_deref()),

@@ -14,8 +14,8 @@ pub enum Effect {
     },
     /// The address is not needed any more.
     ForgetAddress,
-    /// Create a process, with the sockets that are kept and the on-demand socket: `Reading`, then `Spawned`
-    /// or `SpawnFailed`.
+    /// The vassal's turn to start has come: create a process, with the sockets that are kept and the
+    /// on-demand socket: `Reading`, then `Spawned` or `SpawnFailed`.
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,

@@ -37,9 +37,10 @@ const SETUP: Duration = Duration::from_secs(10);
 pub enum State {
     /// There is no process, and none is wanted.
     Idle,
-    /// A process was created and is setting up, which may take as long as it likes; its app does not run yet.
+    /// A process is setting up, which may take as long as it likes; its app does not run yet. Or it is still
+    /// to be created.
     Starting {
-        /// When the process was created.
+        /// When the process was created, or asked for.
         since: Instant,
         /// When the time that this takes is logged.
         remind_at: Instant,
@@ -125,6 +126,8 @@ pub enum Input {
     Hold,
     /// A command starts the vassal; an instance that is up stays as it is.
     Release,
+    /// The process that [`Output::Spawn`] has asked for was created.
+    Spawned,
     /// PID 1 says that its app runs.
     Running,
     /// The app says that it is alive, and will say so again within this time.
@@ -265,6 +268,7 @@ impl Machine {
             Input::Stop => self.stop(now),
             Input::Hold => self.hold(now),
             Input::Release => self.release(now),
+            Input::Spawned => self.spawned(now),
             Input::Running => self.running(now),
             Input::Heartbeat(within) => self.heartbeat(Some(later(now, within))),
             Input::Quiet => self.heartbeat(None),
@@ -332,6 +336,15 @@ impl Machine {
             Starting { .. } | Running { .. } | Reloading { .. } => self.stay(),
             Stopping { then: Then::Nothing, .. } => self.stay(),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Respawn, kill_at, end }, Output::None),
+        }
+    }
+
+    /// The setup begins now: what has asked for it may have had to wait for its turn.
+    fn spawned(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Starting { .. } => (spawn(now).0, Output::None),
+            Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 

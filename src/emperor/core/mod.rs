@@ -22,6 +22,7 @@ pub mod owner;
 pub mod registry;
 pub mod saved;
 pub mod sorted_map;
+pub mod starts;
 pub mod status;
 pub mod text;
 pub mod timers;

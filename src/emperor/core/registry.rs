@@ -18,6 +18,7 @@ use super::instance::ProcessFacts;
 use super::machine::{Answer, Input, Output, State, Then, next};
 use super::names::{Claim, Names};
 use super::sorted_map::SortedMap;
+use super::starts::Starts;
 use super::text::Count;
 use super::timers::Timers;
 use super::vassal::Vassal;
@@ -46,6 +47,8 @@ pub struct Rules {
     pub stop_timeout: Duration,
     /// How many vassals an owner may have.
     pub max_per_owner: usize,
+    /// How many instances are set up at a time.
+    pub max_starts: usize,
     /// Whether a new configuration may be read by a process of its own before the app is stopped for it. In
     /// tyrant mode a file is only read with the rights of its owner.
     pub checks_config: bool,
@@ -61,6 +64,8 @@ pub struct Registry {
     /// came.
     held_back: Vec<(Rc<VassalFile>, u32)>,
     timers: Timers<Rc<VassalFile>>,
+    /// The vassals whose state is [`State::Starting`]: they set up, or wait for their turn.
+    starts: Starts,
     /// The effects that are to be carried out, the next first.
     effects: VecDeque<(Rc<VassalFile>, Effect)>,
     /// Whether all vassals are to end for good.
@@ -73,6 +78,7 @@ impl Registry {
     /// No vassals yet.
     pub fn new(rules: Rules) -> Self {
         Self {
+            starts: Starts::new(rules.max_starts),
             rules,
             vassals: SortedMap::default(),
             names: Names::default(),
@@ -116,21 +122,30 @@ impl Registry {
 
     /// The next thing to do.
     pub fn next_effect(&mut self) -> Option<(Rc<VassalFile>, Effect)> {
-        self.effects.pop_front()
+        while let Some((file, effect)) = self.effects.pop_front() {
+            // The vassal may have been stopped since it was decided to start it.
+            if effect != Effect::Spawn || self.vassal(&file).is_some_and(Vassal::lacks_process) {
+                return Some((file, effect));
+            }
+        }
+        None
     }
 
     /// When [`Registry::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.starts.deadline()).min()
     }
 
     /// Goes on with a vassal of another program.
     pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Vassal) {
         vassal.instance.machine.set_backoff(self.rules.backoff.clone());
         self.names.claim(file);
-        self.timers.set(file, vassal.instance.machine.deadline());
+        self.timers.set(file, vassal.deadline(file));
         if vassal.state() == State::Waiting {
             self.push(file, Effect::Poll);
+        }
+        if vassal.lacks_process() {
+            self.starts.wait(file, vassal.is_urgent());
         }
         self.vassals.insert(Rc::clone(file), Box::new(vassal));
     }
@@ -199,6 +214,7 @@ impl Registry {
     /// Takes in that timers are due, or a part of them; [`Registry::deadline`] stays in the past while there
     /// are more.
     pub fn time(&mut self, now: Instant) {
+        self.begin_starts(now);
         for _ in 0..TIMERS_PER_TURN {
             let Some(file) = self.timers.due(now) else { return };
             let silence = self.rules.heartbeat;
@@ -294,6 +310,7 @@ impl Registry {
             }
             State::Running { .. } => Some("reloading"),
             State::Reloading { .. } => Some("reloading once more after the reload that is going on"),
+            State::Starting { .. } if vassal.lacks_process() => Some("starting"),
             State::Starting { .. } => Some("restarting"),
             State::Held | State::Stopping { then: Then::Hold, .. } => Some("stays stopped, as commanded"),
             State::Stopping { .. } => Some("starting again as soon as it has stopped"),
@@ -332,6 +349,8 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let pid = process.pid;
         vassal.instance.process = Some(process);
+        vassal.instance.machine.step(Input::Spawned, now);
+        self.timers.set(file, vassal.instance.machine.deadline());
         let history = &mut vassal.history;
         history.instances += 1;
         history.runs = Some(Runs { first: history.runs.map_or(now, |runs| runs.first), last: now });
@@ -399,22 +418,39 @@ impl Registry {
 
     fn step(&mut self, file: &Rc<VassalFile>, input: Input, now: Instant) {
         if let Some(vassal) = self.vassals.get_mut(file) {
-            let output = vassal.instance.machine.step(input, now);
+            let had_process = !vassal.lacks_process();
+            let mut output = vassal.instance.machine.step(input, now);
+            if !had_process && matches!(vassal.state(), State::Stopping { .. }) {
+                // No death would ever be told.
+                self.starts.give_up(file);
+                output = vassal.instance.machine.step(Input::Died, now);
+            }
             self.follow(file, output, now);
+        }
+    }
+
+    /// Starts vassals that wait for their turn, as many as may set up at a time.
+    fn begin_starts(&mut self, now: Instant) {
+        while let Some(file) = self.starts.begin(now) {
+            self.push(&file, Effect::Spawn);
         }
     }
 
     /// Queues the effects of a step of the state machine. To be called after each step.
     fn follow(&mut self, file: &Rc<VassalFile>, output: Output, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
-        let (state, deadline) = (vassal.state(), vassal.instance.machine.deadline());
+        let (state, deadline) = (vassal.state(), vassal.deadline(file));
+        let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
         if !matches!(output, Output::None | Output::Remind)
             && std::mem::take(&mut vassal.instance.is_checking)
         {
             self.effects.push_back((Rc::clone(file), Effect::ForgetCheck));
         }
         match (output, &mut vassal.instance.process) {
-            (Output::Spawn, _) => self.push(file, Effect::Spawn),
+            (Output::Spawn, _) => {
+                self.starts.end(file);
+                self.starts.wait(file, is_urgent);
+            }
             (Output::Listen, _) => self.push(file, Effect::Listen),
             (Output::Reload, Some(_)) => self.push(file, Effect::Reload),
             (Output::AskToStop, Some(process)) => {
@@ -426,7 +462,7 @@ impl Registry {
                 self.log(file, format!("{why}: killing pid {pid}"));
                 self.push(file, Effect::Kill);
             }
-            (Output::Remind, _) => {
+            (Output::Remind, Some(_)) => {
                 if let State::Starting { since, .. } = state {
                     let took = Elapsed(now.saturating_duration_since(since));
                     self.log(file, format!("still setting up after {took}"));
@@ -434,10 +470,16 @@ impl Registry {
             }
             (Output::Forget, process) => {
                 let stuck = process.take();
-                return self.forget(file, stuck, now);
+                self.starts.end(file);
+                self.forget(file, stuck, now);
+                return self.begin_starts(now);
             }
-            (Output::None | Output::Reload | Output::AskToStop | Output::Kill, _) => {}
+            (Output::None | Output::Reload | Output::AskToStop | Output::Kill | Output::Remind, _) => {}
         }
+        if !is_starting {
+            self.starts.end(file);
+        }
+        self.begin_starts(now);
         if state == State::Held {
             // Clients are to be refused.
             self.push(file, Effect::CloseDemand);

@@ -11,6 +11,9 @@ use super::text::Count;
 use super::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
+/// What is told of a vassal that waits until others have set up.
+pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
+
 /// The status of one vassal.
 #[derive(Clone)]
 pub struct Status<'a> {
@@ -20,6 +23,8 @@ pub struct Status<'a> {
     pub path: &'a VassalFile,
     /// One word.
     pub state: &'static str,
+    /// Whether it waits until others have set up.
+    pub awaits_turn: bool,
     /// Since when its instance is on its way out.
     pub stopping: Option<Instant>,
     /// Its PID 1.
@@ -56,6 +61,9 @@ impl Status<'_> {
     /// For the log: all of it, in words.
     pub fn line(&self) -> String {
         let mut line = self.state.to_owned();
+        if self.awaits_turn {
+            let _ = write!(line, ", {AWAITS_TURN}");
+        }
         if let Some(uptime) = self.uptime {
             let _ = write!(line, ", up {}", Elapsed(uptime));
         }
@@ -96,6 +104,7 @@ impl<'a> Status<'a> {
             name: path.shown(),
             path,
             state,
+            awaits_turn: false,
             stopping: None,
             pid: None,
             uptime: None,

@@ -9,6 +9,7 @@ use super::instance::{Instance, ProcessFacts};
 use super::machine::{End, State, Then};
 use super::mountpoints::Mountpoints;
 use super::status::Status;
+use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 
@@ -74,6 +75,30 @@ impl Vassal {
     /// Whether its instances have told of checked mountpoints.
     pub fn has_mountpoints(&self) -> bool {
         !self.mountpoints.is_empty()
+    }
+
+    /// Whether it is being started and has no process yet: it waits for its turn.
+    pub(super) fn lacks_process(&self) -> bool {
+        matches!(self.state(), State::Starting { .. }) && self.instance.process.is_none()
+    }
+
+    /// Whether clients know it already: it has run before, or one of them waits at its socket. One that fails
+    /// again and again must not come before all others each time.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.history.failures.is_none() && (self.history.instances > 0 || self.on_demand.is_some())
+    }
+
+    /// When [`Input::Time`](super::machine::Input::Time) has something to do. From the second failure in a
+    /// row on the wait is up to a tenth longer, by chance: vassals that fail together are not to come back
+    /// together.
+    pub(super) fn deadline(&self, file: &VassalFile) -> Option<Instant> {
+        let at = self.instance.machine.deadline()?;
+        match self.history.failures {
+            Some(failures) if failures.count > 1 && matches!(self.state(), State::Backoff { .. }) => {
+                Some(later(at, failures.wait / 1000 * (file.chance(failures.count) % 100)))
+            }
+            _ => Some(at),
+        }
     }
 
     /// Whether it counts as a vassal of this user.
@@ -162,6 +187,7 @@ impl Vassal {
             name: file.shown(),
             path: file,
             state,
+            awaits_turn: self.lacks_process(),
             stopping: process.filter(|_| is_stopping).map(|process| process.stopping().unwrap_or(now)),
             pid: process.map(|process| process.pid),
             uptime: since.map(|since| now.saturating_duration_since(since)),

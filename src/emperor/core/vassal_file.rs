@@ -30,6 +30,17 @@ impl VassalFile {
         self.name_at
     }
 
+    /// A number that differs from one file to another, and from one `round` to the next, as if by chance; the
+    /// same each time.
+    pub fn chance(&self, round: u32) -> u32 {
+        let bytes = self.path.as_os_str().as_bytes().iter().copied().chain(round.to_le_bytes());
+        // FNV-1a; its upper half is the better one.
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        (hash >> 32) as u32
+    }
+
     /// The path from the beginning of the vassal's name on.
     pub fn id(&self) -> &OsStr {
         let path = self.path.as_os_str().as_bytes();

@@ -9,6 +9,7 @@ use super::files::PidFile;
 use super::renewal::Renewal;
 use super::systemd::Notifier;
 use super::upgrades::Upgrades;
+use crate::config::World;
 use crate::config::plan::EmperorPlan;
 use crate::emperor::api::server::Server;
 use crate::emperor::commands::as_emperor::Commands;
@@ -21,9 +22,13 @@ use crate::emperor::instance::{origin::Origin, spawner::Spawner};
 use crate::emperor::supervisor::supervisor::Supervisor;
 use crate::error::{Context, Result};
 use crate::sys::signal::SignalFd;
+use crate::world::Machine;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// So many vassals are set up at a time for each processor: a setup waits for the kernel half of its time.
+const STARTS_PER_PROCESSOR: usize = 2;
 
 /// Everything that the main loop serves.
 pub struct Emperor {
@@ -69,6 +74,8 @@ impl Emperor {
         let rule = plan.vassals.on_demand.as_ref().map(|rule| &rule.value);
         let questions = Questions::new(rule, plan.tyrant.is_some(), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);
+        let per_processor = || STARTS_PER_PROCESSOR * Machine.cpus();
+        let max_starts = plan.max_starts.map_or_else(per_processor, |count| count as usize);
         let rules = Rules {
             extra_suffixes: plan.discovery.extra_suffixes.clone(),
             nofollow: plan.discovery.nofollow,
@@ -82,7 +89,7 @@ impl Emperor {
                 plan.discovery.scan_interval,
                 &basis.cwd,
             ),
-            supervisor: Supervisor::new(spawner, commands, questions, backoff)?,
+            supervisor: Supervisor::new(spawner, commands, questions, backoff, max_starts)?,
             server: Server::new()?,
             notifier: Notifier::new(&origin.environment, now),
             stopping: None,

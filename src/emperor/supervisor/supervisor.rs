@@ -45,16 +45,23 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// No vassals yet; each will start out with `backoff`.
+    /// No vassals yet; each will start out with `backoff`, and `max_starts` set up at a time.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
-    pub fn new(spawner: Spawner, commands: Commands, questions: Questions, backoff: Backoff) -> Result<Self> {
+    pub fn new(
+        spawner: Spawner,
+        commands: Commands,
+        questions: Questions,
+        backoff: Backoff,
+        max_starts: usize,
+    ) -> Result<Self> {
         let rules = Rules {
             backoff,
             heartbeat: spawner.heartbeat(),
             stop_timeout: spawner.stop_timeout(),
             max_per_owner: spawner.max_per_owner(),
+            max_starts,
             checks_config: !spawner.is_tyrant(),
         };
         Ok(Self {

@@ -63,6 +63,8 @@ fn every_state_and_event() {
         (idle, E::Kill, idle, A::None),
         (starting, E::Refresh, fresh(T::Respawn), A::AskToStop),
         (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
+        (slow, E::Spawned, starting, A::None),
+        (old, E::Spawned, old, A::None),
         (starting, E::Running, Running { since: now }, A::None),
         (starting, within, leaving(T::Backoff), A::None),
         (starting, E::Died, throttled, A::None),

@@ -20,11 +20,17 @@ const OWNER: Owner = Owner { uid: 7, gid: 8 };
 
 impl Story {
     fn new() -> Self {
+        Self::with_starts(3)
+    }
+
+    /// So many instances may set up at a time.
+    fn with_starts(max_starts: usize) -> Self {
         let rules = Rules {
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
             heartbeat: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(60),
             max_per_owner: 2,
+            max_starts,
             checks_config: true,
         };
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
@@ -214,18 +220,184 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     assert_eq!(story.died("a"), [line]);
     let failures = story.registry.statuses(story.now).next().unwrap().history.failures.unwrap();
     assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
-    assert_eq!(story.pass(4), ["a: Spawn"]);
+    // Up to a tenth more, which is another one for each vassal.
+    assert_eq!((story.pass(4), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
     // Down for longer than connections are to wait.
     for wait in [8, 16] {
         let effects = story.event("a", error());
         assert_eq!(effects, [format!("a| cannot start: do it: no luck; next try in {wait}.0 s")]);
-        assert_eq!(story.pass(wait), ["a: Spawn"]);
+        assert_eq!((story.pass(wait), story.pass(2)), (vec![], vec!["a: Spawn".to_owned()]));
     }
     story.spawned("a");
     assert_eq!(story.died("a")[1..], ["a: CloseSockets { for_good: false }"]);
     story.registry.clear_backoffs(story.now);
     assert_eq!(story.effects(), ["a: Spawn"]);
     assert_eq!(story.event("a", error()), ["a| cannot start: do it: no luck; next try in 2.0 s"]);
+}
+
+#[test]
+fn vassals_that_fail_together_do_not_come_back_together() {
+    let mut story = Story::with_starts(100);
+    let names: Vec<_> = (0..20).map(|number| format!("app{number}")).collect();
+    let due = |story: &Story| -> Vec<Duration> {
+        let deadline = |(file, vassal): (&Rc<VassalFile>, &Vassal)| vassal.deadline(file).unwrap();
+        let mut due: Vec<_> = story.registry.vassals().map(|it| deadline(it) - story.now).collect();
+        due.sort();
+        due
+    };
+    names.iter().for_each(|name| story.start(name));
+    names.iter().for_each(|name| drop(story.died(name)));
+    assert_eq!(due(&story), [Duration::from_secs(2); 20], "a single failure waits for as long as it says");
+    assert_eq!(story.pass(2).len(), 20);
+    names.iter().for_each(|name| drop(story.spawned(name)));
+    names.iter().for_each(|name| drop(story.died(name)));
+    let waits = due(&story);
+    let (first, last) = (waits[0], waits[19]);
+    assert!(first >= Duration::from_secs(4) && last <= Duration::from_millis(4400), "{waits:?}");
+    assert!(last - first > Duration::from_millis(200), "{waits:?}");
+    assert!(waits.chunks(5).all(|few| few[0] != few[4]), "{waits:?}");
+    // Nor in the same order the next time.
+    let order = |round| {
+        let mut order: Vec<_> = names.iter().map(|name| file(name).chance(round) % 100).collect();
+        order.dedup();
+        order
+    };
+    assert_ne!(order(2), order(3));
+}
+
+/// Something that happens, and what is to be done then.
+type Act = fn(&mut Story) -> Vec<String>;
+
+/// Finds a vassal that has to wait for its turn.
+fn queue(story: &mut Story, name: &str) {
+    story.event(name, Event::Found { version: None, has_old_address: false, owner: None });
+    assert_eq!(story.no_address(name, "file is back"), [""; 0], "{name}");
+    let vassal = story.registry.vassal(&file(name)).unwrap();
+    let line = vassal.status(&file(name), story.now).line();
+    assert_eq!(line, "starting, waits for its turn (emperor-max-starts), 0 restarts");
+}
+
+#[test]
+fn no_more_than_so_many_set_up_at_a_time() {
+    // What ends a turn, and what is logged of that.
+    let running = |story: &mut Story| story.said("a", FromVassal::Running);
+    let fails = |story: &mut Story| story.died("a");
+    let has_no_process = |story: &mut Story| story.event("b", Event::SpawnFailed(failed("it")));
+    let is_slow = |story: &mut Story| story.pass(1);
+    let ends: [Act; 4] = [running, fails, has_no_process, is_slow];
+    for end in ends {
+        let mut story = Story::with_starts(2);
+        story.start("a");
+        story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
+        assert_eq!(story.no_address("b", "file is back"), ["b: Spawn"]);
+        queue(&mut story, "c");
+        queue(&mut story, "d");
+        let until = story.now + Duration::from_secs(1);
+        assert_eq!(story.registry.deadline(), Some(until));
+        let effects = end(&mut story);
+        let begun: Vec<_> = effects.iter().filter(|effect| effect.ends_with(": Spawn")).collect();
+        let both: &[_] = if story.now == until { &["c: Spawn", "d: Spawn"] } else { &["c: Spawn"] };
+        assert_eq!(begun, both, "{effects:?}");
+    }
+}
+
+#[test]
+fn a_slow_setup_is_told_from_when_it_has_begun() {
+    let mut story = Story::with_starts(1);
+    story.start("a");
+    queue(&mut story, "b");
+    story.now += Duration::from_secs(9);
+    assert_eq!(story.said("a", FromVassal::Running)[1..], ["b: Spawn"]);
+    story.spawned("b");
+    assert_eq!(story.pass(2), [""; 0]);
+    assert_eq!(story.pass(8), ["b| still setting up after 10.0 s"]);
+}
+
+#[test]
+fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
+    let stop = |story: &mut Story| story.order(Order::Stop, "b").1;
+    let remove = |story: &mut Story| story.event("b", Event::Removed("file removed"));
+    let end = |story: &mut Story| {
+        story.registry.end(false, story.now);
+        story.effects().into_iter().filter(|effect| !effect.starts_with("a")).collect()
+    };
+    let kill = |story: &mut Story| {
+        story.registry.end(true, story.now);
+        story.effects().into_iter().filter(|effect| !effect.starts_with("a")).collect()
+    };
+    let table: [(Act, &[&str], bool); 4] = [
+        (stop, &["b| stop by command: stopped", "b: CloseDemand"], true),
+        (remove, &["b| file removed: forgotten", "b: Remove"], false),
+        (end, &["b: Remove"], false),
+        (kill, &["b: Remove"], false),
+    ];
+    for (act, effects, stays) in table {
+        let mut story = Story::with_starts(1);
+        story.start("a");
+        queue(&mut story, "b");
+        assert_eq!(act(&mut story), effects);
+        assert_eq!(story.registry.vassal(&file("b")).is_some(), stays);
+        // Its turn does not come any more.
+        let next: Vec<_> = story.pass(1).into_iter().filter(|effect| effect.starts_with("b")).collect();
+        assert_eq!(next, [""; 0]);
+    }
+    // A change is no reason for a death, either.
+    let mut story = Story::with_starts(1);
+    story.start("a");
+    queue(&mut story, "b");
+    queue(&mut story, "c");
+    story.event("b", Event::Changed("file changed"));
+    assert_eq!(story.no_address("b", "file changed"), ["b| file changed: starting"]);
+    assert_eq!(story.order(Order::Start, "b").0, Ok("b: started already".to_owned()));
+    let begun = |story: &mut Story, name| story.said(name, FromVassal::Running)[1..].to_vec();
+    assert_eq!(begun(&mut story, "a"), ["c: Spawn"]);
+    story.spawned("c");
+    assert_eq!(begun(&mut story, "c"), ["b: Spawn"]);
+}
+
+#[test]
+fn those_that_have_run_before_come_first() {
+    let mut story = Story::with_starts(1);
+    ["old", "other"].iter().for_each(|name| story.run(name));
+    story.pass(2);
+    story.start("slow");
+    ["new", "newer"].iter().for_each(|name| queue(&mut story, name));
+    for name in ["old", "other"] {
+        let reason = ExitReason::MountLost("/mnt".to_owned());
+        story.said(name, FromVassal::Exiting(reason));
+        assert!(story.died(name)[0].ends_with("respawning now"));
+    }
+    let mut order = story.said("slow", FromVassal::Running)[1..].to_vec();
+    for name in ["old", "other", "new"] {
+        story.spawned(name);
+        order.extend_from_slice(&story.said(name, FromVassal::Running)[1..]);
+    }
+    assert_eq!(order, ["old: Spawn", "other: Spawn", "new: Spawn", "newer: Spawn"]);
+}
+
+#[test]
+fn a_crash_loop_does_not_come_before_those_that_have_not_run_yet() {
+    let mut story = Story::with_starts(1);
+    story.start("crashes");
+    queue(&mut story, "new");
+    assert_eq!(story.died("crashes")[1..], ["new: Spawn"]);
+    story.spawned("new");
+    queue(&mut story, "newer");
+    story.now += Duration::from_secs(2);
+    assert_eq!(story.registry.timers.due(story.now), Some(file("crashes")));
+    story.registry.step(&file("crashes"), Input::Time, story.now);
+    assert_eq!(story.effects(), ["newer: Spawn"]);
+}
+
+#[test]
+fn one_whose_turn_has_come_may_be_stopped_before_it_is_created() {
+    let mut story = Story::with_starts(1);
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+    story.registry.apply(&file("a"), Event::Address { why: String::new(), address: Ok(None) }, story.now);
+    let _ = story.registry.handle_order(Order::Stop, OsStr::new("a"), story.now);
+    assert_eq!(story.effects(), ["a| stop by command: stopped", "a: CloseDemand"]);
+    let _ = story.registry.handle_order(Order::Start, OsStr::new("a"), story.now);
+    assert_eq!(story.effects(), ["a| start by command: starting", "a: Spawn"]);
 }
 
 #[test]
@@ -588,7 +760,7 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
 /// with any outcome; then what the registry knows fits together.
 #[test]
 fn whatever_happens_in_whatever_order_fits_together() {
-    let mut story = Story::new();
+    let mut story = Story::with_starts(1);
     let mut random = Random(7);
     let names = ["a", "b", "/w/a.ini", "c"];
     // What the supervisor holds: the files whose process there is.
@@ -639,11 +811,15 @@ fn whatever_happens_in_whatever_order_fits_together() {
                     | State::Reloading { .. }
                     | State::Stopping { .. }
             );
-            assert_eq!((wants_process, vassal.process().is_some()), (is_up, is_up), "{state:?}");
+            let has_process = vassal.process().is_some();
+            assert_eq!((wants_process && !vassal.lacks_process(), has_process), (is_up, is_up), "{state:?}");
             assert_eq!(story.registry.names.get(file.name()), Some(file));
         }
-        let deadlines = story.registry.vassals().filter_map(|(_, vassal)| vassal.instance.machine.deadline());
+        let deadlines = story.registry.vassals().filter_map(|(file, vassal)| vassal.deadline(file));
+        let deadlines = deadlines.chain(story.registry.starts.deadline());
         assert_eq!(story.registry.deadline(), deadlines.min());
+        let waits = story.registry.vassals().any(|(_, vassal)| vassal.lacks_process());
+        assert_eq!(waits, story.registry.starts.deadline().is_some(), "somebody would wait for ever");
         let known = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some();
         assert!(processes.iter().all(known), "a process without a vassal");
     }
