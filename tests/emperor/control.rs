@@ -366,7 +366,9 @@ fn a_dead_emperors_socket_is_replaced_and_a_living_ones_left_alone() {
         until("the emperor listens", || fs::exists(SOCKET).unwrap());
         let start = |name: &str, options: &[&str]| -> Daemon {
             let mut command = sandbox.program("emperor");
-            command.args(["--emperor", VASSALS]).args(options);
+            let vassals = sandbox.path(name);
+            fs::create_dir(&vassals).unwrap();
+            command.arg("--emperor").arg(vassals).args(options);
             sandbox.start(name, command)
         };
         let mut second = start("second", &[]);

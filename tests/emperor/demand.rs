@@ -186,8 +186,8 @@ fn a_socket_that_the_app_has_shut_down_is_bound_anew() {
 fn a_socket_that_cannot_be_watched_is_tried_again() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "1000 exit"));
-        // The first one is the socket for commands.
-        let inject = "inject=epoll_ctl:error=ENOSPC:when=2";
+        // The first ones are the lock on the directory and the socket for commands.
+        let inject = "inject=epoll_ctl:error=ENOSPC:when=3";
         let mut command =
             sandbox.wrapped(&["strace", "-D", "-qq", "-o", "/dev/null", "-e", inject], "emperor");
         command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-on-demand-directory", "/run/scratch"]);

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alone;
 mod bad_input;
 mod bad_vassals;
 mod control;

@@ -19,6 +19,9 @@ pub enum Service {
     Stats,
     /// Metrics over HTTP. A question is the head of a request.
     Metrics,
+    /// The lock on a directory. There is nothing to ask: who connects is sent a byte if the emperor is
+    /// stopping.
+    Lock,
 }
 
 impl Service {
@@ -28,6 +31,7 @@ impl Service {
             Self::Control => "control",
             Self::Stats => "stats",
             Self::Metrics => "metrics",
+            Self::Lock => "lock",
         }
     }
 }

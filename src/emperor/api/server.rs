@@ -34,10 +34,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const EVENTS_PER_TURN: usize = 32;
 /// Events of listening sockets carry their places in the list, those of clients their numbers, which begin
 /// above these.
-const FIRST_CLIENT: u64 = 16;
+const FIRST_CLIENT: u64 = 1 << 32;
 
 /// The services by the numbers that the saved state has for them.
-const SERVICES: [Service; 3] = [Service::Control, Service::Stats, Service::Metrics];
+const SERVICES: [Service; 4] = [Service::Control, Service::Stats, Service::Metrics, Service::Lock];
 
 /// The listening sockets and their clients.
 pub struct Server {
@@ -50,6 +50,8 @@ pub struct Server {
     last_id: u64,
     /// Until when no client is accepted, because there are no descriptors left.
     paused: Option<Instant>,
+    /// Whether the emperor is stopping.
+    is_stopping: bool,
 }
 
 struct Listener {
@@ -87,6 +89,7 @@ impl Server {
             clients: Vec::new(),
             last_id: FIRST_CLIENT,
             paused: None,
+            is_stopping: false,
         })
     }
 
@@ -97,6 +100,9 @@ impl Server {
     pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
         let name = address.name.clone();
         let known = |known: &Listener| known.service == service && known.name == name;
+        if self.listeners.iter().any(known) {
+            return Ok(());
+        }
         if let Some(index) = self.inherited.iter().position(known) {
             let listener = self.inherited.remove(index);
             self.listeners.push(listener);
@@ -105,6 +111,23 @@ impl Server {
         let Bound { socket, file } = listen_on(address, service == Service::Control)?;
         self.listeners.push(Listener { service, socket, name, file, trouble: None });
         self.listen(self.listeners.len() - 1)
+    }
+
+    /// Gives up the lock of this name.
+    pub fn unlock(&mut self, name: &str) {
+        let is_it = |listener: &Listener| listener.service == Service::Lock && listener.name == name;
+        let Some(index) = self.listeners.iter().position(is_it) else { return };
+        let _ = epoll::delete(&self.events, &self.listeners.swap_remove(index).socket);
+        // Another one has its place now.
+        if let Some(moved) = self.listeners.get(index) {
+            let data = epoll::EventData::new_u64(index as u64);
+            let _ = epoll::modify(&self.events, &moved.socket, data, epoll::EventFlags::IN);
+        }
+    }
+
+    /// From now on an emperor that comes for a lock is told that this one is stopping.
+    pub fn stopping(&mut self) {
+        self.is_stopping = true;
     }
 
     /// Gives the files of the sockets to a user and a group.
@@ -271,6 +294,12 @@ impl Server {
                 return None;
             }
         };
+        if service == Service::Lock {
+            if self.is_stopping {
+                let _ = send(&socket, b"s", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            }
+            return None;
+        }
         if service == Service::Control && !may_command(&socket) {
             return None;
         }

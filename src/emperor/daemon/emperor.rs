@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::basis::Basis;
 use super::files::PidFile;
+use super::locks::Locks;
 use super::renewal::Renewal;
 use super::systemd::Notifier;
 use super::upgrades::Upgrades;
@@ -44,6 +45,7 @@ pub struct Emperor {
     pub about: About,
     pub pid_file: Option<PidFile>,
     pub renewal: Renewal,
+    pub locks: Locks,
     pub origin: Rc<Origin>,
     pub basis: Basis,
     pub upgrades: Upgrades,
@@ -102,6 +104,7 @@ impl Emperor {
             pid_file: None,
             renewal: Renewal::new(plan.discovery.scan_interval, now),
             origin: Rc::clone(origin),
+            locks: Locks::new(&plan.discovery.sources, &basis.cwd),
             basis,
             upgrades: Upgrades::new(Rc::clone(origin)),
         })

@@ -153,8 +153,15 @@ fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
 fn renew(emperor: &mut Emperor, now: Instant) {
     if emperor.renewal.is_due(now) {
         renew_own(&mut emperor.server, &mut emperor.pid_file);
+        renew_locks(emperor);
         emperor.renewal.next = emperor.supervisor.renew_sockets(emperor.renewal.next, now);
     }
+}
+
+/// Takes the locks of directories that are new. What another emperor runs is not started here.
+fn renew_locks(emperor: &mut Emperor) {
+    emperor.locks.renew(&mut emperor.server);
+    emperor.supervisor.leave_to_others(emperor.locks.of_others());
 }
 
 /// Acts on what has changed in the directories, a part of it at a time.
@@ -171,7 +178,12 @@ fn discover(emperor: &mut Emperor, now: Instant) {
 
 fn act_on(emperor: &mut Emperor, path: &Rc<VassalFile>, change: Change, now: Instant) {
     match change {
-        Change::Appeared => emperor.supervisor.found(path, now),
+        Change::Appeared => {
+            if emperor.locks.lacks(path.parent()) {
+                renew_locks(emperor);
+            }
+            emperor.supervisor.found(path, now);
+        }
         Change::Changed => emperor.supervisor.changed(path, now),
         Change::Removed => emperor.supervisor.removed(path, "file removed", now),
         Change::Refused(why) => {
@@ -223,6 +235,7 @@ fn stop(emperor: &mut Emperor, signal: Signal, now: Instant) {
     emperor.stopping.get_or_insert(now);
     emperor.discovery.stop();
     emperor.renewal.stop();
+    emperor.server.stopping();
     upgrade_flow::stop(emperor, now);
     emperor.notifier.stopping();
     emperor.supervisor.end(kill, now);

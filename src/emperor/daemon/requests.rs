@@ -23,6 +23,7 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
                 Some(metrics::answer(&question.text, || emperor.supervisor.registry().statuses(now), uptime))
             }
             Service::Control => answer_command(emperor, &question, now),
+            Service::Lock => None,
         };
         if let Some(text) = text {
             emperor.server.answer(question.client, text, now);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::basis::Basis;
 use super::emperor::{Emperor, VERSION};
 use super::files::{PidFile, is_log, log_to};
+use super::locks;
 use super::main_loop;
 use super::privileges::{User, drop_groups};
 use super::stale;
@@ -180,6 +181,13 @@ fn make(
 /// One of them cannot be had; an emperor that has taken over vassals goes on without.
 fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
     let upgraded = saved.is_some();
+    emperor.server.inherit(saved.map_or(&[], |saved| &saved.listeners));
+    if upgraded {
+        emperor.locks.renew(&mut emperor.server);
+        emperor.supervisor.leave_to_others(emperor.locks.of_others());
+    } else {
+        emperor.locks.take(&mut emperor.server, || pause(locks::PAUSE, "start", "an emperor"))?;
+    }
     if let Some(file) = &plan.log
         && !(upgraded && is_log(&file.value))
     {
@@ -188,7 +196,7 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     if plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0 {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
-    listen(emperor, plan, saved)?;
+    listen(emperor, plan, upgraded)?;
     let pid_file = plan.pid_file.as_ref().map(|file| &*file.value);
     if let Some(saved) = saved {
         PidFile::moves(&saved.pid_file, pid_file);
@@ -201,9 +209,8 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
 
 /// Opens the emperor's sockets. Several emperors can run on a machine: only one that was given a place of its
 /// own for commands insists on it.
-fn listen(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
-    let (server, upgraded) = (&mut emperor.server, saved.is_some());
-    server.inherit(saved.map_or(&[], |saved| &saved.listeners));
+fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<()> {
+    let server = &mut emperor.server;
     match &plan.control {
         Some(path) => {
             ok_or_degraded(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
@@ -247,14 +254,23 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
             log!("{error}: trying again every {}", Elapsed(PAUSE));
             told = Some(error);
         }
-        let until = Instant::now() + PAUSE;
-        while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
-            if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT = signal.number {
-                let reason = format!("{} came first", signal_names::name(signal.number));
-                return Err(Error::new("take over", "the vassals", reason));
-            }
+        pause(PAUSE, "take over", "the vassals")?;
+    }
+}
+
+/// Waits for a moment, where there is no event loop yet. `operation` and `object` are for the error.
+///
+/// # Errors
+/// A signal that would stop the emperor has come.
+fn pause(time: Duration, operation: &str, object: &str) -> Result<()> {
+    let until = Instant::now() + time;
+    while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
+        if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT = signal.number {
+            let reason = format!("{} came first", signal_names::name(signal.number));
+            return Err(Error::new(operation, object, reason));
         }
     }
+    Ok(())
 }
 
 /// Fails at a first start; an emperor that has taken over vassals logs the failure and goes on without.

@@ -118,6 +118,7 @@ impl Supervisor {
         object: &str,
         processes: usize,
     ) -> Result<()> {
+        self.is_ours(file)?;
         self.handles.stop_polling(file);
         let address = self.demand_of(file).cloned();
         let has_none = self.handles.kept(file).is_none_or(|kept| kept.demand().is_none());

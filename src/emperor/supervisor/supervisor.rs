@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::spawner::Spawner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log;
 use crate::mount::fusectl::Fusectl;
 use crate::protocol::{ToVassal, WaitStatus};
@@ -40,6 +41,8 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
     pub(super) fusectl: Fusectl,
+    /// The directories whose vassals another emperor runs, and a sentence that says so.
+    of_others: Vec<(PathBuf, Error)>,
     /// Children that have ended and are no instance, command or check: the trial of an upgrade is one.
     other_children: Vec<(Pid, WaitStatus)>,
 }
@@ -73,6 +76,7 @@ impl Supervisor {
             checks: Checks::default(),
             freeing: Freeing::default(),
             fusectl: Fusectl::default(),
+            of_others: Vec::new(),
             other_children: Vec::new(),
         })
     }
@@ -235,6 +239,20 @@ impl Supervisor {
     /// All vassals have ended: finishes what was left for later.
     pub fn finish(&self) {
         self.spawner.removals().finish(FINISHING);
+    }
+
+    /// Another emperor runs the vassals of these directories: no process is created for one.
+    pub fn leave_to_others(&mut self, directories: Vec<(PathBuf, Error)>) {
+        self.of_others = directories;
+    }
+
+    /// Whether this emperor is the one that runs a vassal.
+    ///
+    /// # Errors
+    /// Another one does.
+    pub(super) fn is_ours(&self, file: &VassalFile) -> Result<()> {
+        let of_other = self.of_others.iter().find(|(directory, _)| file.parent() == Some(directory));
+        of_other.map_or(Ok(()), |(_, error)| Err(error.clone()))
     }
 
     /// Whether no command of the emperor's own configuration runs.

@@ -1,0 +1,227 @@
+//! One emperor for each directory: two would run every vassal twice.
+//!
+//! The lock on a directory is an abstract unix socket (unix(7)) whose name has the device and the inode of
+//! the directory. An open descriptor of the directory with a lock (flock(2)) would keep its filesystem from
+//! being unmounted; anybody who may read the directory could take the lock; and it does not tell whose it is.
+//! The socket needs nothing of the filesystem, goes along in an upgrade, and ends with its emperor; the
+//! kernel tells who listens. It is seen in the same network namespace only: replicas in containers that share
+//! a directory do not hinder each other.
+//!
+//! A pattern has the lock of the directory where its wildcards begin, with the rest of the pattern in the
+//! name.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
+};
+use rustix::process::{Pid, geteuid, test_kill_process};
+
+use crate::config::language::glob;
+use crate::config::plan::{Address, Located, Source};
+use crate::emperor::api::server::{Server, Service};
+use crate::error::{Error, Result};
+use crate::log;
+use crate::log::Elapsed;
+use crate::place::Place;
+use crate::sys::peer;
+
+/// A start waits so long for an emperor that may be ending just now, and so long for its answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A start waits so long for an emperor that is stopping its vassals: as long as systemd would.
+const PATIENCE_WITH_STOPPING: Duration = Duration::from_secs(90);
+/// The pause between two tries.
+pub const PAUSE: Duration = Duration::from_millis(50);
+
+/// The locks of an emperor.
+pub struct Locks(Vec<Lock>);
+
+struct Lock {
+    /// The directory.
+    directory: PathBuf,
+    /// The rest of a pattern; empty for a directory.
+    rest: PathBuf,
+    /// The name of the lock that is held; empty if there is none.
+    held: String,
+    /// Why it is not held, as was logged.
+    trouble: Option<Error>,
+    /// Whether another emperor has it.
+    is_others: bool,
+}
+
+/// Another emperor that holds a lock.
+struct Holder {
+    /// 0 if it is in another pid namespace.
+    pid: i32,
+    is_stopping: bool,
+}
+
+impl Locks {
+    /// None is held yet. Relative paths begin at `cwd`.
+    pub fn new(sources: &[Located<Source>], cwd: &Path) -> Self {
+        let lock = |source: &Located<Source>| {
+            let path: PathBuf = cwd.join(source.value.path()).components().collect();
+            let is_wild = |part: &&Path| glob::has_wildcard(part.as_os_str().as_bytes());
+            let directory = match &source.value {
+                Source::Directory(_) => &*path,
+                // The longest part of the path that has none.
+                Source::Pattern(_) => path.ancestors().skip(1).find(|part| !is_wild(part)).unwrap_or(&path),
+            };
+            let rest = path.strip_prefix(directory).unwrap_or(&path).to_owned();
+            Lock {
+                directory: directory.to_owned(),
+                rest,
+                held: String::new(),
+                trouble: None,
+                is_others: false,
+            }
+        };
+        Self(sources.iter().map(lock).collect())
+    }
+
+    /// Takes all that can be taken. A directory that is not there has none. Each time that another emperor
+    /// may be ending just now, `pause` waits for a moment.
+    ///
+    /// # Errors
+    /// Another emperor holds one; what `pause` fails with.
+    pub fn take(&mut self, server: &mut Server, pause: impl Fn() -> Result<()>) -> Result<()> {
+        for lock in &mut self.0 {
+            let (began, mut patience) = (Instant::now(), PATIENCE);
+            while let Some(holder) = lock.take(server, PATIENCE) {
+                if holder.is_stopping && patience == PATIENCE {
+                    patience = PATIENCE_WITH_STOPPING;
+                    log!("{}: waiting up to {}", lock.refused(&holder), Elapsed(patience));
+                }
+                if began.elapsed() >= patience {
+                    return Err(lock.refused(&holder));
+                }
+                pause()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes those of directories that were not there, or are other ones by now. Does not wait.
+    pub fn renew(&mut self, server: &mut Server) {
+        for lock in &mut self.0 {
+            let holder = lock.take(server, Duration::ZERO);
+            lock.is_others = holder.is_some();
+            if let Some(holder) = holder {
+                let error = lock.refused(&holder);
+                if lock.trouble.as_ref() != Some(&error) {
+                    let what = if lock.is_pattern() { "may run twice" } else { "are not started until then" };
+                    log!("{error}; its vassals {what}");
+                    lock.trouble = Some(error);
+                }
+            }
+        }
+    }
+
+    /// The directories whose vassals another emperor runs, each with a sentence that says so.
+    pub fn of_others(&self) -> Vec<(PathBuf, Error)> {
+        let of_others = self.0.iter().filter(|lock| lock.is_others && !lock.is_pattern());
+        of_others.filter_map(|lock| Some((lock.directory.clone(), lock.trouble.clone()?))).collect()
+    }
+
+    /// Whether a directory is one that was never found before.
+    pub fn lacks(&self, directory: Option<&Path>) -> bool {
+        self.0.iter().any(|lock| lock.is_new() && Some(&*lock.directory) == directory)
+    }
+}
+
+impl Lock {
+    fn is_new(&self) -> bool {
+        self.held.is_empty() && self.trouble.is_none()
+    }
+
+    fn is_pattern(&self) -> bool {
+        !self.rest.as_os_str().is_empty()
+    }
+
+    /// Takes it, if it is not held already; returns the emperor that has it. `patience` is for the answer of
+    /// that.
+    fn take(&mut self, server: &mut Server, patience: Duration) -> Option<Holder> {
+        let name = self.name().filter(|name| *name != self.held)?;
+        let address = Address { place: Place::Abstract(name.clone().into_bytes()), name };
+        match server.add(Service::Lock, &address) {
+            Ok(()) => {
+                server.unlock(&self.held);
+                (self.held, self.trouble) = (address.name, None);
+                return None;
+            }
+            Err(error) if error.errno() == Errno::ADDRINUSE.raw_os_error() => {
+                let holder = holder(&address.name, patience);
+                if holder.is_some() {
+                    return holder;
+                }
+                self.go_without(error);
+            }
+            Err(error) => self.go_without(error),
+        }
+        None
+    }
+
+    /// Logs why there is no lock.
+    fn go_without(&mut self, error: Error) {
+        if self.trouble.as_ref() != Some(&error) {
+            let shown = self.directory.display();
+            log!("lock {shown} for this emperor alone: {error}, and that is no emperor: going on without");
+            self.trouble = Some(error);
+        }
+    }
+
+    /// The name of the lock of the directory that is there now.
+    fn name(&self) -> Option<String> {
+        // What is known of it is enough: a server that does not answer is not waited for.
+        let there = statx(CWD, &self.directory, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+        let (major, minor, inode) = (there.stx_dev_major, there.stx_dev_minor, there.stx_ino);
+        let mut name = format!("emperor of {major}:{minor} {inode}");
+        if self.is_pattern() {
+            // A name has room for some hundred bytes.
+            let bytes = self.rest.as_os_str().as_bytes().iter();
+            // FNV-1a.
+            let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
+            name.push_str(&format!(" {hash}"));
+        }
+        Some(name)
+    }
+
+    fn refused(&self, holder: &Holder) -> Error {
+        let who = match holder.pid {
+            0 => "another emperor, in another pid namespace,".to_owned(),
+            pid => format!("another emperor, pid {pid},"),
+        };
+        let how = if holder.is_stopping {
+            "is still stopping its vassals"
+        } else {
+            "runs its vassals: stop that one first"
+        };
+        let shown = if self.is_pattern() { &self.directory.join(&self.rest) } else { &self.directory };
+        Error::new("watch", shown.display(), format!("{who} {how}"))
+    }
+}
+
+/// The emperor that has a lock; `None` if what has its name is no emperor of ours or of root's. Any user can
+/// take a name, which is to keep no emperor from its work.
+fn holder(name: &str, patience: Duration) -> Option<Holder> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?).ok()?;
+    let peer = peer::of_connection(&socket).ok()?;
+    // A child of one that is dead may hold its descriptors for longer.
+    let is_dead = Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+    if is_dead || ![0, geteuid().as_raw()].contains(&peer.uid) {
+        return None;
+    }
+    let limit = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: 0 };
+    let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&limit));
+    let is_stopping = matches!(recv(&socket, &mut [0; 1], RecvFlags::DONTWAIT), Ok((1, _)));
+    Some(Holder { pid: peer.pid, is_stopping })
+}
