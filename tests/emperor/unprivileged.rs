@@ -188,8 +188,9 @@ fn an_upgrade_keeps_the_user_and_what_is_open() {
 #[test]
 fn mistakes_end_it_at_its_start() {
     sandboxed(|sandbox| {
-        let tyrant = "it takes the capabilities kill,setgid,setuid; 'cap' is for an emperor that is not root";
-        let clone = "it takes the capability sys_admin; 'cap' is for an emperor that is not root";
+        let tyrant =
+            "'emperor-tyrant' takes the capabilities kill,setgid,setuid, which 'uid' or 'cap' leaves out";
+        let clone = "'emperor-use-clone' takes the capabilities sys_admin, which 'uid' or 'cap' leaves out";
         for (lines, status, why) in [
             (
                 "uid = nobody-knows",
@@ -198,17 +199,21 @@ fn mistakes_end_it_at_its_start() {
             ),
             ("uid = 9000", 1, "uid 9000: is in no database, so it has no primary group: 'gid' is missing"),
             ("uid = user001\ncap = kil", 78, "emperor.ini:4:7: 'cap': unknown capability 'kil'"),
-            ("uid = user001\nemperor-tyrant", 1, &format!("use emperor-tyrant: {tyrant}")),
+            ("uid = user001\nemperor-tyrant", 78, &format!("emperor.ini:4:1: {tyrant}")),
+            ("uid = user001\ncap = setuid,setgid\nemperor-tyrant", 78, tyrant),
+            ("uid = user001\nemperor-use-clone = pid", 78, clone),
+            ("cap = kill\nemperor-use-clone = pid", 78, clone),
             (
-                "uid = user001\ncap = setuid,setgid\nemperor-tyrant",
+                "vassal-init = /nonexistent",
                 1,
-                &format!("use emperor-tyrant: {tyrant}"),
+                "emperor.ini:3:15: vassal-init: read /nonexistent: No such file",
             ),
-            ("uid = user001\nemperor-use-clone = pid", 1, &format!("use emperor-use-clone: {clone}")),
-            ("cap = kill\nemperor-use-clone = pid", 1, &format!("use emperor-use-clone: {clone}")),
         ] {
             let mut emperor = emperor(sandbox, lines);
             assert_eq!(emperor.wait(), status, "{lines}");
+            // What is all in the file is found without a start.
+            let check = sandbox.program("emperor").arg("--check").arg(sandbox.path("emperor.ini")).status();
+            assert_eq!(check.unwrap().code(), Some(if status == 78 { 78 } else { 0 }), "{lines}");
             emperor.wait_for(why);
             assert!(!fs::exists("/run/emperor.sock").unwrap(), "{lines}");
         }
@@ -221,7 +226,7 @@ fn mistakes_end_it_at_its_start() {
             (user, "uid = user001", become_what),
             (bare_root, "uid = user001", become_what),
             (bare_root, "cap = kill,sys_admin", become_what),
-            (user, "emperor-use-clone = pid", &format!("use emperor-use-clone: {clone}")),
+            (user, "emperor-use-clone = pid", "use emperor-use-clone: it takes the capabilities sys_admin;"),
         ] {
             let mut command = sandbox.wrapped(wrapper, "emperor");
             command.arg(ini(sandbox, lines));

@@ -67,6 +67,12 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
             .error(&at, format!("'{key}' without 'emperor-cgroup'"))
             .hint("add 'emperor-cgroup = DIR', where each vassal gets a cgroup of its own");
     }
+    if let Some((key, needed)) = plan.kept_capabilities().and_then(|kept| plan.lacks(kept)) {
+        let place = settings.iter().rfind(|setting| setting.key == key.as_bytes());
+        let at = place.map_or_else(|| found.start(), |setting| setting.at.clone());
+        let message = format!("'{key}' takes the capabilities {needed}, which 'uid' or 'cap' leaves out");
+        found.error(&at, message).hint(format!("add '{needed}' to 'cap', or leave 'uid' and 'cap' out"));
+    }
     // In the order of a vassal's command line under uWSGI's emperor, whatever the order in the file.
     plan.vassals.before = [draft.inherit_before, draft.include_before, draft.set].concat();
     plan.vassals.behind = [draft.inherit, draft.include].concat();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::common::{Address, CgroupOption, Located, RunAs};
+use super::common::{Address, CgroupOption, Id, Located, RunAs};
 
 /// How an emperor is to be run. Its default is what holds where the file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,40 @@ pub struct CgroupsPlan {
     pub options: Vec<Located<CgroupOption>>,
     /// Whether vassals also start without (`cgroup-optional`).
     pub is_optional: bool,
+}
+
+/// The number of a capability, as in capabilities(7), and its name.
+type Capability = (u32, &'static str);
+
+/// What it takes to run vassals as the owners of their files, and to end them.
+const OF_TYRANTS: [Capability; 3] = [(5, "kill"), (6, "setgid"), (7, "setuid")];
+/// What it takes to make namespaces.
+const OF_JAILERS: [Capability; 1] = [(21, "sys_admin")];
+
+impl EmperorPlan {
+    /// The key for which an emperor needs capabilities that are not among `kept` (bits), and their names: no
+    /// vassal could be started.
+    pub fn lacks(&self, kept: u64) -> Option<(&'static str, String)> {
+        let needs: [(&str, bool, &[Capability]); 2] = [
+            ("emperor-tyrant", self.tyrant.is_some(), &OF_TYRANTS),
+            ("emperor-use-clone", self.vassals.namespaces != 0, &OF_JAILERS),
+        ];
+        let is_missing = |all: &[Capability]| all.iter().any(|(number, _)| kept & 1 << number == 0);
+        let (key, _, all) = needs.into_iter().find(|(_, is_wanted, all)| *is_wanted && is_missing(all))?;
+        let names: Vec<_> = all.iter().map(|(_, name)| *name).collect();
+        Some((key, names.join(",")))
+    }
+
+    /// The capabilities that are left to the emperor by what its configuration says, as bits; `None` if that
+    /// leaves it those that it is started with.
+    pub fn kept_capabilities(&self) -> Option<u64> {
+        let is_root = |uid: &Located<Id>| match &uid.value {
+            Id::Number(number) => *number == 0,
+            Id::Name(name) => name == "root",
+        };
+        let is_other = self.run_as.uid.as_ref().is_some_and(|uid| !is_root(uid));
+        self.capabilities.or_else(|| is_other.then_some(0))
+    }
 }
 
 impl Default for EmperorPlan {

@@ -43,14 +43,14 @@ impl Basis {
     /// vassal-init cannot be found or read; there is no `/dev/null`; the working directory is gone, and
     /// relative paths begin there.
     pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>) -> Result<Self> {
-        let path = match &plan.vassals.program {
-            Some(path) => path.value.clone(),
+        let (path, place) = match &plan.vassals.program {
+            Some(path) => (path.value.clone(), format!("{}: {}: ", path.at, path.key)),
             // Without links: that of the same release.
-            None => this_program()?.with_file_name("vassal-init"),
+            None => (this_program()?.with_file_name("vassal-init"), String::new()),
         };
         let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let null = Rc::new(null.context("open", "/dev/null")?);
-        let vassal_init = Rc::new(copy(&path)?);
+        let vassal_init = Rc::new(copy(&path, &place)?);
         let cwd = if plan.discovery.sources.iter().any(|source| source.value.path().is_relative()) {
             std::env::current_dir().context("find", "the working directory")?
         } else {
@@ -117,9 +117,9 @@ impl Basis {
     }
 }
 
-/// Copies a program into a sealed memory file.
-fn copy(path: &Path) -> Result<OwnedFd> {
+/// Copies a program into a sealed memory file. `place` is where the configuration names it.
+fn copy(path: &Path, place: &str) -> Result<OwnedFd> {
     let image = files::open_file(path).and_then(|file| Ok(files::read_to_end(file)?));
-    let image = image.context("read", path.display())?;
+    let image = image.context(&format!("{place}read"), path.display())?;
     memfd::sealed("vassal-init", &image, Use::Execute).context("copy", path.display())
 }

@@ -12,10 +12,6 @@ use crate::emperor::api::server::Server;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity, held};
 
-/// What it takes to run vassals as the owners of their files, and to end them.
-const OF_TYRANTS: CapabilitySet =
-    CapabilitySet::KILL.union(CapabilitySet::SETGID).union(CapabilitySet::SETUID);
-
 /// A user to become: everything about it is known.
 pub struct User {
     identity: Identity,
@@ -83,15 +79,7 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
 /// # Errors
 /// They do not.
 fn suffice(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
-    let (key, reason) = if plan.tyrant.is_some() && !kept.contains(OF_TYRANTS) {
-        (
-            "emperor-tyrant",
-            "it takes the capabilities kill,setgid,setuid; 'cap' is for an emperor that is not root",
-        )
-    } else if plan.vassals.namespaces != 0 && !kept.contains(CapabilitySet::SYS_ADMIN) {
-        ("emperor-use-clone", "it takes the capability sys_admin; 'cap' is for an emperor that is not root")
-    } else {
-        return Ok(());
-    };
+    let Some((key, needed)) = plan.lacks(kept.bits()) else { return Ok(()) };
+    let reason = format!("it takes the capabilities {needed}; 'cap' is for an emperor that is not root");
     Err(Error::new("use", key, reason))
 }
