@@ -84,6 +84,9 @@ fn what_is_no_file_or_too_large_is_refused_and_waited_for_by_nobody() {
         ] {
             emperor.wait_for(&format!("emperor: {name}: {} ignored: {why}", at(name)));
         }
+        let yaml = at("other").replace(".ini", ".yml");
+        fs::write(&yaml, "uwsgi:\n  socket: :1\n").unwrap();
+        emperor.wait_for(&format!("emperor: other: {yaml} ignored: only ini files are read"));
         for name in ["huge", "full"] {
             emperor.wait_for(&format!(
                 "emperor: {name}: cannot start: read {}: it is larger than 1 MiB; ",

@@ -46,6 +46,11 @@ pub struct Stamp {
 /// A directory with files of more vassals than this is not looked at: it may be a user's.
 const FILES_MAX: usize = 10_000;
 
+/// Why a file is refused that uWSGI's emperor would run.
+const FOREIGN: &str = "only ini files are read";
+/// No more of them are told of where a directory has so many files already.
+const FOREIGN_MAX: usize = 100;
+
 /// Why a link is refused that leads nowhere.
 const NOTHING: &str = "a symbolic link to nothing";
 
@@ -78,12 +83,20 @@ impl Rules {
     /// Whether a file of that name is a vassal's: `*.ini`, but not one of the names that editors give their
     /// temporary files.
     pub fn is_vassal(&self, name: &OsStr) -> bool {
-        let name = name.as_bytes();
-        let ends = |suffix: &[u8]| name.len() > suffix.len() && name.ends_with(suffix);
-        (ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes())))
-            && !name.starts_with(b".")
-            && !name.starts_with(b"#")
+        let ends = |suffix: &[u8]| ends_with(name, suffix);
+        ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes()))
     }
+
+    /// Whether it is one for uWSGI's emperor only, in another format.
+    fn is_foreign(name: &OsStr) -> bool {
+        [".xml", ".yml", ".yaml", ".json", ".js"].iter().any(|suffix| ends_with(name, suffix.as_bytes()))
+    }
+}
+
+/// Whether a name ends like that, and is not one of those that editors give their temporary files.
+fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
+    let name = name.as_bytes();
+    name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
 /// Reads a directory to its end and looks at the files whose names are `wanted`.
@@ -102,12 +115,15 @@ pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) ->
         }
         let entry = entry.context("read directory", failed())?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if !rules.is_vassal(name) || !wanted(name) {
+        if !wanted(name) {
             continue;
         }
-        if let Some(found) = look(&fd, &entry, rules) {
-            files.push((name.to_owned(), found));
-        }
+        let found = match rules.is_vassal(name) {
+            true => look(&fd, &entry, rules),
+            false if files.len() > FOREIGN_MAX => None,
+            false => Rules::is_foreign(name).then_some(Entry::Refused(FOREIGN)),
+        };
+        files.extend(found.map(|found| (name.to_owned(), found)));
     }
     let mut listing = Listing::default();
     listing.add(files);
@@ -254,6 +270,9 @@ mod tests {
             [".ini", ".a.ini", "a.ini~", "a.ini.swp", ".a.ini.swp", "#a.ini#", "#a.ini", "a.xml", "ini", ""]
         {
             assert!(!rules.is_vassal(OsStr::new(name)), "{name}");
+        }
+        for (name, is_foreign) in [("a.xml", true), ("a.yaml", true), (".a.yml", false), ("a.txt", false)] {
+            assert_eq!(Rules::is_foreign(OsStr::new(name)), is_foreign, "{name}");
         }
     }
 
