@@ -8,6 +8,9 @@ use super::owner::Owner;
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_CONFIG, ExitReason, WaitStatus};
 
+/// A program that goes into the background does it within this time.
+const LEAVING: Duration = Duration::from_secs(5);
+
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
@@ -141,6 +144,14 @@ impl ProcessFacts {
             }
             (None, _) => format!("vassal-init {status} without a reason"),
         }
+    }
+
+    /// Whether its app has ended well, soon after its start and unasked, as a program does that goes into the
+    /// background.
+    pub(super) fn seems_to_have_left(&self, now: Instant) -> bool {
+        let is_new = self.running.is_some_and(|running| now.saturating_duration_since(running) < LEAVING);
+        let is_done = matches!(self.exit_reason, Some(ExitReason::App(WaitStatus::Exited(0))));
+        is_new && is_done && self.asked_to_stop.is_none()
     }
 
     /// How long it took until its end, for the log.

@@ -56,7 +56,7 @@ pub enum State {
         since: Instant,
         /// When the instance is stopped and started instead.
         answer_by: Instant,
-        /// Whether `answer_by` is final: PID 1 has announced how long it takes.
+        /// Whether `answer_by` is final: PID 1 has announced how long it takes to start the app anew.
         settled: bool,
         /// Whether the file has changed since it was sent: it is sent again after the answer.
         again: bool,
@@ -427,10 +427,11 @@ impl Machine {
 
     fn answered(&self, answer: Answer, now: Instant) -> (State, Output) {
         match self.state {
-            Reloading { since, again, .. } => {
+            Reloading { since, again, settled, .. } => {
                 let since = match answer {
-                    Answer::Reloaded => now,
-                    Answer::Refused | Answer::NeedsRespawn => since,
+                    Answer::Reloaded if settled => now,
+                    // The app was only told to read its own configuration again.
+                    Answer::Reloaded | Answer::Refused | Answer::NeedsRespawn => since,
                 };
                 match answer {
                     // The answer is about a file that is gone; the newer one may be fit for this jail.

@@ -374,7 +374,10 @@ impl Registry {
     fn died(&mut self, file: &Rc<VassalFile>, status: WaitStatus, out_of_memory: bool, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let Some(process) = vassal.instance.process.take() else { return };
-        let why = process.why_it_ended(status, out_of_memory);
+        let mut why = process.why_it_ended(status, out_of_memory);
+        if vassal.on_demand.is_none() && process.seems_to_have_left(now) {
+            why += ": does it go into the background?";
+        }
         let output = vassal.instance.machine.step(process.end(status), now);
         let next = next(vassal.state(), now);
         let line = format!("{why}; {}; {next}", process.how_long(now));

@@ -195,7 +195,8 @@ fn act_on(emperor: &mut Emperor, path: &Rc<VassalFile>, change: Change, now: Ins
 fn take_signals(emperor: &mut Emperor, now: Instant) {
     while let Some(signal) = emperor.signals.next() {
         match signal.number {
-            libc::SIGCHLD => emperor.supervisor.reap(now),
+            // The request to stop may have come just before, in the same turn.
+            libc::SIGCHLD => emperor.supervisor.reap(running_time::now()),
             libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => stop(emperor, signal, now),
             libc::SIGUSR1 => {
                 emperor.supervisor.log_statuses(now);

@@ -136,8 +136,9 @@ fn every_state_and_event() {
         (reload(false), soon, until(false), A::None),
         (reload(true), soon, until(true), A::None),
         (accepted(true), soon, accepted(true), A::None),
-        (reload(false), done, Running { since: now }, A::None),
-        (reload(true), done, sent(now), A::Reload),
+        (reload(false), done, old, A::None),
+        (reload(true), done, sent(zero), A::Reload),
+        (accepted(false), done, Running { since: now }, A::None),
         (accepted(true), done, sent(now), A::Reload),
         (reload(false), refused, old, A::None),
         (reload(true), refused, sent(zero), A::Reload),
@@ -468,7 +469,7 @@ fn a_change_while_a_reload_is_pending_is_sent_after_the_answer() {
     assert_eq!(vassal.state(), Running { since: now });
     assert_eq!(vassal.step(Input::Refresh, now), Output::Reload);
     assert_eq!(vassal.step(Input::Answered(Answer::Reloaded), now + seconds(1)), Output::None);
-    assert_eq!(vassal.state(), Running { since: now + seconds(1) });
+    assert_eq!(vassal.state(), Running { since: now });
 }
 
 #[test]
@@ -555,4 +556,17 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
         assert_eq!(machine.step(event, now), Output::None);
         assert_eq!(machine.deadline(), None, "{event:?}");
     }
+}
+
+#[test]
+fn an_app_that_only_reads_its_configuration_again_is_up_since_it_was_started() {
+    let now = Instant::now();
+    let mut vassal = machine(Running { since: now });
+    vassal.step(Input::Refresh, now + seconds(5));
+    vassal.step(Input::Answered(Answer::Reloaded), now + seconds(6));
+    assert_eq!(vassal.state(), Running { since: now });
+    vassal.step(Input::Refresh, now + seconds(7));
+    vassal.step(Input::Reloading(seconds(1)), now + seconds(7));
+    vassal.step(Input::Answered(Answer::Reloaded), now + seconds(8));
+    assert_eq!(vassal.state(), Running { since: now + seconds(8) });
 }

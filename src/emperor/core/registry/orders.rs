@@ -8,6 +8,7 @@ use crate::emperor::core::machine::{Input, State, UP};
 use crate::emperor::core::order::{Order, Outcome};
 use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal::Vassal;
+use crate::emperor::core::vassal_file::vassal_name;
 
 impl Registry {
     /// Carries out an order, and returns the first answer to it.
@@ -16,7 +17,7 @@ impl Registry {
     /// There is no such vassal, or it is in no state for it.
     pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
         let Some(file) = self.names.get(name).cloned() else {
-            return Err(unknown(name));
+            return Err(self.unknown(name));
         };
         let Some(vassal) = self.vassals.get(&file) else { return Ok(String::new()) };
         let (is_up, is_held) = (vassal.instance.process.is_some(), vassal.is_held());
@@ -61,6 +62,16 @@ impl Registry {
         };
         (outcome_of(order, vassal, now), format!("{shown}: {}", vassal.status(file, now).line()))
     }
+
+    /// The answer about a name that no vassal has. uWSGI's ids are the names of files.
+    pub(super) fn unknown(&self, name: &OsStr) -> String {
+        let mut text = format!("there is no vassal '{}'", name.display());
+        let meant = vassal_name(name);
+        if self.names.get(meant).is_some() {
+            text += &format!(": did you mean '{}'?", readable(meant));
+        }
+        text
+    }
 }
 
 /// An app that is up for a moment runs; for an app that has ever said that it is ready, that is waited for.
@@ -78,15 +89,13 @@ fn outcome_of(order: Order, vassal: &Vassal, now: Instant) -> Outcome {
         }
         State::Running { since } => {
             let is_ready = vassal.instance.process.as_ref().is_some_and(|process| process.ready.is_some());
-            let is_up = !vassal.history.announces && now.saturating_duration_since(since) >= UP;
+            // One that was only told to read its configuration again may yet end of it.
+            let told = vassal.instance.process.as_ref().and_then(|process| process.asked_to_reload);
+            let began = told.map_or(since, |told| told.max(since));
+            let is_up = !vassal.history.announces && now.saturating_duration_since(began) >= UP;
             if is_ready || is_up { Outcome::Done } else { Outcome::Pending }
         }
         State::Waiting => Outcome::Done,
         State::Idle | State::Backoff { .. } | State::Invalid { .. } => Outcome::Failed,
     }
-}
-
-/// The answer about a name that no vassal has.
-pub(super) fn unknown(name: &OsStr) -> String {
-    format!("there is no vassal '{}'", name.display())
 }

@@ -65,7 +65,7 @@ impl Registry {
             Answer::NeedsRespawn => format!("needs a fresh jail: {why}"),
         };
         let next = match (output, answer) {
-            (Output::Reload, _) => "; its file has changed since: reloading",
+            (Output::Reload, _) => "; reloading once more",
             (Output::AskToStop, _) => ": restarting",
             (_, Answer::Refused) => "; the app goes on as it was",
             _ => "",

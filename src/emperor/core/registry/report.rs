@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::Registry;
-use super::orders::unknown;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::status::Status;
 use crate::emperor::core::text::Count;
@@ -63,7 +62,7 @@ impl Registry {
         now: Instant,
     ) -> Result<impl Iterator<Item = Status<'_>>, String> {
         if !name.is_empty() && self.names.get(name).is_none() {
-            return Err(unknown(name));
+            return Err(self.unknown(name));
         }
         let wanted = self.vassals().filter(move |(file, _)| name.is_empty() || file.name() == name);
         Ok(wanted.map(move |(file, vassal)| vassal.status(file, now)))

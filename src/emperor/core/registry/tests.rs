@@ -450,6 +450,8 @@ fn a_vassal_that_is_held_stays_stopped_until_a_command_starts_it() {
     story.now += Duration::from_secs(1);
     assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
     assert_eq!(story.order(Order::Stop, "b").0.unwrap_err(), "there is no vassal 'b'");
+    let file = story.order(Order::Stop, "a.ini").0.unwrap_err();
+    assert_eq!(file, "there is no vassal 'a.ini': did you mean 'a'?");
     assert_eq!(story.outcome(Order::Stop, "b"), Outcome::Done);
     assert_eq!(story.outcome(Order::Start, "b"), Outcome::Failed);
 }
@@ -469,7 +471,7 @@ fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
     assert_eq!(story.event("a", Event::ReloadSent), [""; 0]);
     assert_eq!(reload(&mut story, "reloading once more after the reload that is going on"), [""; 0]);
     story.now += Duration::from_secs(1);
-    let effects = ["a| reloaded after 1.0 s; its file has changed since: reloading", "a: Reload"];
+    let effects = ["a| reloaded after 1.0 s; reloading once more", "a: Reload"];
     assert_eq!(story.said("a", FromVassal::Reloaded), effects);
     story.event("a", Event::ReloadSent);
     story.now += Duration::from_secs(2);
@@ -879,4 +881,39 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
+}
+
+#[test]
+fn an_app_that_ends_well_as_soon_as_it_is_started_is_asked_whether_it_stays() {
+    let mut story = Story::new();
+    for (name, seconds, status, hint) in
+        [("a", 4, 0, ": does it go into the background?"), ("b", 5, 0, ""), ("c", 0, 1, "")]
+    {
+        story.run(name);
+        story.said(name, FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(status))));
+        story.now += Duration::from_secs(seconds);
+        let line = format!("{name}| app exited with status {status}{hint}; up ");
+        assert!(story.died(name)[0].starts_with(&line), "{line}");
+    }
+    // It was asked to.
+    story.run("d");
+    story.order(Order::Stop, "d").0.unwrap();
+    story.said("d", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(0))));
+    assert!(story.died("d")[0].starts_with("d| app exited with status 0; "));
+}
+
+#[test]
+fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
+    let mut story = Story::new();
+    story.run("a");
+    story.now += Duration::from_secs(60);
+    story.event("a", Event::Changed("file changed"));
+    story.no_address("a", "file changed");
+    story.event("a", Event::ReloadSent);
+    assert_eq!(story.said("a", FromVassal::Reloaded), ["a| reloaded after 0.00 ms"]);
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
+    story.now += Duration::from_secs(1);
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Done);
+    let status = story.registry.statuses(story.now).next().unwrap();
+    assert_eq!(status.uptime, Some(Duration::from_secs(61)));
 }
