@@ -330,6 +330,37 @@ fn an_address_that_is_not_asked_for_any_more_is_free_at_once() {
     });
 }
 
+/// The new name is found before the old one is given up. The app takes a while to stop, and has a port of its
+/// own: beside it, the next one could not start.
+#[test]
+fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice() {
+    sandboxed(|sandbox| {
+        let app = "import signal, socket, sys, time; kept = socket.socket(fileno=3); \
+             own = socket.create_server(('127.0.0.1', 7100)); \
+             signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.7), own.close(), sys.exit())); \
+             print('serving', flush=True); \n\
+             while True: c = kept.accept()[0]; c.send(b'1 1'); c.close()";
+        fs::write(sandbox.path("app.py"), app.replace("; \n", "\n")).unwrap();
+        let path = sandbox.path("app.py");
+        let lines = format!("command = python3 {}\nlisten = 127.0.0.1:7001", path.display());
+        sandbox.vassal("old", &lines);
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_for("serving");
+        fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
+        emperor.wait_for("emperor: old: file renamed to new.ini: stopping");
+        // This one waits for the new instance.
+        answer(TcpStream::connect("127.0.0.1:7001").unwrap());
+        emperor.wait_for_nth(2, "serving");
+        let log = emperor.log();
+        let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line} is not in {log}"));
+        assert!(at("emperor: old: stopped; ") < at("emperor: new: its file was old.ini before"));
+        assert!(at("emperor: new: its file was old.ini before") < at("emperor: new: started (pid "));
+        assert_eq!(emperor.lines("emperor: new: started (pid ").len(), 1);
+        assert!(!log.contains("Address already in use") && !log.contains("sockets are closed"), "{log}");
+        emperor.stop();
+    });
+}
+
 #[test]
 fn a_socket_that_was_kept_is_what_the_file_says_now() {
     sandboxed(|sandbox| {

@@ -1,5 +1,9 @@
 //! Effects: the registry's decisions, which the supervisor carries out in their order.
 
+use std::rc::Rc;
+
+use super::vassal_file::VassalFile;
+
 /// A decision about one vassal. The result of carrying it out returns as the [`Event`](super::event::Event)
 /// that is named here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,11 @@ pub enum Effect {
     CloseSockets {
         /// Whether no next process is in sight at all, for the log.
         for_good: bool,
+    },
+    /// Another vassal gets the sockets that are kept, and the on-demand socket.
+    HandOverSockets {
+        /// Its file.
+        to: Rc<VassalFile>,
     },
     /// Send PID 1 the file: `Reading`, then `ReloadSent`, `ReloadFailed` or `ReloadImpossible`.
     Reload,

@@ -1,10 +1,12 @@
 //! Events: everything that the registry is told about one vassal.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::file_version::FileVersion;
 use super::machine::Answer;
 use super::owner::Owner;
+use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 use crate::error::Error;
 use crate::protocol::{FromVassal, WaitStatus};
@@ -19,6 +21,13 @@ pub enum Event {
         /// Whether the vassal waits for a connection to an address that may not be the right one any more.
         has_old_address: bool,
         /// The user whose file it is, in tyrant mode, if that is known.
+        owner: Option<u32>,
+    },
+    /// The file had another name before.
+    Renamed {
+        /// The file under that name.
+        from: Rc<VassalFile>,
+        /// As in `Found`.
         owner: Option<u32>,
     },
     /// The file has changed, or a reload is asked for; why, for the log.

@@ -26,6 +26,19 @@ pub enum Claim {
     StillWaits,
 }
 
+/// A file that has another name now.
+#[derive(Debug)]
+pub struct Renamed {
+    /// Under its old name, whose vassal has not ended yet.
+    pub from: Rc<VassalFile>,
+    /// Under its new name, which waits for that.
+    pub to: Rc<VassalFile>,
+    /// Its owner, in tyrant mode, if that is known.
+    pub owner: Option<u32>,
+    /// Whether the vassal was stopped by command: it does not start under another name either.
+    pub is_held: bool,
+}
+
 impl Names {
     /// The file that has a name.
     pub fn get(&self, name: &OsStr) -> Option<&Rc<VassalFile>> {

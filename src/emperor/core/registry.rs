@@ -16,7 +16,7 @@ use super::file_version::FileVersion;
 use super::history::Runs;
 use super::instance::ProcessFacts;
 use super::machine::{Answer, Input, Output, State, Then, next};
-use super::names::{Claim, Names};
+use super::names::{Claim, Names, Renamed};
 use super::sorted_map::SortedMap;
 use super::starts::Starts;
 use super::text::Count;
@@ -31,6 +31,7 @@ use crate::protocol::WaitStatus;
 mod messages;
 mod orders;
 mod reload;
+mod renames;
 mod report;
 
 /// The number of vassals with due timers that get their turn at a time.
@@ -63,6 +64,8 @@ pub struct Registry {
     /// The files of owners who have as many vassals as they may, with the owners, in the order in which they
     /// came.
     held_back: Vec<(Rc<VassalFile>, u32)>,
+    /// The files that have another name now, while their vassals have not ended under the old one.
+    renamed: Vec<Renamed>,
     timers: Timers<Rc<VassalFile>>,
     /// The vassals whose state is [`State::Starting`]: they set up, or wait for their turn.
     starts: Starts,
@@ -83,6 +86,7 @@ impl Registry {
             vassals: SortedMap::default(),
             names: Names::default(),
             held_back: Vec::new(),
+            renamed: Vec::new(),
             timers: Timers::default(),
             effects: VecDeque::new(),
             is_ending: false,
@@ -154,11 +158,9 @@ impl Registry {
     pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         match event {
             Event::Found { version, has_old_address, owner } => {
-                if self.admits(file, owner) {
-                    self.found(file, version, has_old_address);
-                    self.note_owner(file, owner);
-                }
+                self.found(file, version, has_old_address, owner);
             }
+            Event::Renamed { from, owner } => self.renamed(&from, file, owner, now),
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
@@ -231,7 +233,16 @@ impl Registry {
         }
     }
 
-    fn found(&mut self, file: &Rc<VassalFile>, version: Option<FileVersion>, has_old_address: bool) {
+    fn found(
+        &mut self,
+        file: &Rc<VassalFile>,
+        version: Option<FileVersion>,
+        has_old_address: bool,
+        owner: Option<u32>,
+    ) {
+        if !self.admits(file, owner) {
+            return;
+        }
         let is_known = self.vassals.get_mut(file).is_some_and(|vassal| {
             std::mem::take(&mut vassal.is_unclaimed) && version == Some(vassal.file_version)
         });
@@ -240,6 +251,7 @@ impl Registry {
             (true, true) => self.refresh(file, "its address may have changed"),
             (true, false) => {}
         }
+        self.note_owner(file, owner);
     }
 
     /// Whether the owner of a file may have one more vassal. Otherwise the file waits for the end of one.
@@ -267,7 +279,7 @@ impl Registry {
     /// The vassal is to run as its file says now: start, reload or restart it, once its address is known.
     fn refresh(&mut self, file: &Rc<VassalFile>, why: &str) {
         let file = &self.known(file);
-        if self.held_back.iter().any(|(other, _)| other == file) {
+        if self.held_back.iter().any(|(other, _)| other == file) || self.waits_for_its_old_name(file) {
             return;
         }
         match self.names.claim(file) {
@@ -328,6 +340,7 @@ impl Registry {
         let file = &self.known(file);
         self.names.stop_waiting(file);
         self.held_back.retain(|(other, _)| other != file);
+        self.forget_new_name(file);
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         vassal.is_unclaimed = false;
         let how = if vassal.instance.process.is_some() { "stopping" } else { "forgotten" };
@@ -385,7 +398,7 @@ impl Registry {
         vassal.ended(why, now);
         let (is_back_soon, for_good) = (vassal.is_back_soon(now), vassal.state() == State::Idle);
         self.log(file, line);
-        if !is_back_soon {
+        if !is_back_soon && !self.has_another_name(file) {
             self.push(file, Effect::CloseSockets { for_good });
         }
         self.follow(file, output, now);
@@ -502,13 +515,15 @@ impl Registry {
         }
         self.timers.set(file, None);
         let owner = self.vassals.remove(file).and_then(|vassal| vassal.owner);
-        self.push(file, Effect::Remove);
-        let of_owner = self.held_back.iter().position(|(_, other)| Some(*other) == owner);
-        let admitted = of_owner.map(|index| self.held_back.remove(index).0);
         let named = self.names.release(file);
+        let renamed = self.take_renamed(file).filter(|_| !self.is_ending);
+        let goes_on = renamed.is_some_and(|renamed| self.go_on_as(renamed, now));
+        self.push(file, Effect::Remove);
         if self.is_ending {
             return;
         }
+        let of_owner = self.held_back.iter().position(|(_, other)| Some(*other) == owner);
+        let admitted = of_owner.filter(|_| !goes_on).map(|index| self.held_back.remove(index).0);
         for next in named.iter().chain(&admitted) {
             self.log(next, format!("{}: its turn has come", next.display()));
             self.refresh(next, "");

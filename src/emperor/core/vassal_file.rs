@@ -25,6 +25,11 @@ impl VassalFile {
         Self { path, name_at }
     }
 
+    /// The file of this name in the same directory.
+    pub fn beside(&self, name: &OsStr) -> Self {
+        Self::new(self.path.with_file_name(name), self.name_at)
+    }
+
     /// At which byte of the path the vassal's name begins.
     pub fn name_at(&self) -> usize {
         self.name_at

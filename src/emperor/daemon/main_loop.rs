@@ -184,6 +184,7 @@ fn act_on(emperor: &mut Emperor, path: &Rc<VassalFile>, change: Change, now: Ins
             }
             emperor.supervisor.found(path, now);
         }
+        Change::Renamed { before } => emperor.supervisor.renamed(path, &before, now),
         Change::Changed => emperor.supervisor.changed(path, now),
         Change::Removed => emperor.supervisor.removed(path, "file removed", now),
         Change::Refused(why) => {

@@ -59,6 +59,11 @@ const NOTHING: &str = "a symbolic link to nothing";
 pub enum Change {
     /// The file of a vassal is there now.
     Appeared,
+    /// The file of a vassal has this name now, and does not have the one that it had before.
+    Renamed {
+        /// That name.
+        before: OsString,
+    },
     /// The file is another version.
     Changed,
     /// The file is gone, or not a vassal's any more.
@@ -180,7 +185,11 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
     if *old == new {
         return changes;
     }
+    let renamed = renamed(old, &new, held);
     old.retain(|name, entry| {
+        if renamed.iter().any(|(before, _)| before == name) {
+            return false;
+        }
         let stays = new.get(name).is_some() || held(name);
         if !stays && matches!(entry, Entry::File(_)) {
             changes.push((name.clone(), Change::Removed));
@@ -206,7 +215,13 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
         if before == Some(&entry) || is_known_file && matches!(entry, Entry::Unknown(_)) {
             continue;
         }
-        changes.extend(changes_to(&entry, is_known_file).into_iter().map(|change| (name.clone(), change)));
+        match renamed.iter().find(|(_, now)| *now == name) {
+            Some((before, _)) => changes.push((name.clone(), Change::Renamed { before: before.clone() })),
+            None => {
+                let all = changes_to(&entry, is_known_file);
+                changes.extend(all.into_iter().map(|change| (name.clone(), change)));
+            }
+        }
         match known {
             Some(known) => *known = entry,
             None => fresh.push((name, entry)),
@@ -214,6 +229,24 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
     }
     old.add(fresh);
     changes
+}
+
+/// The files that have another name in the new listing: the name before, and the new one. A name that is gone
+/// is held for a moment, as its file may come back; one whose file is known to be elsewhere does not.
+fn renamed(old: &Listing, new: &Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, OsString)> {
+    let is_gone =
+        |(name, entry): &&(OsString, Entry)| matches!(entry, Entry::File(_)) && new.get(name).is_none();
+    let gone: Vec<_> = old.iter().filter(is_gone).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let is_fresh = |(name, _): &&(OsString, Entry)| old.get(name).is_none() && !held(name);
+    let mut fresh: Vec<_> = new.iter().filter(is_fresh).collect();
+    let find = |(before, entry): &(OsString, Entry)| {
+        let index = fresh.iter().position(|(_, other)| other == entry)?;
+        Some((before.clone(), fresh.swap_remove(index).0.clone()))
+    };
+    gone.into_iter().filter_map(find).collect()
 }
 
 /// What a new entry means for a name which may have been that of a known file.
@@ -285,10 +318,27 @@ mod tests {
             [to("a.ini", Change::Appeared), to("b.ini", Change::Appeared)]
         );
         assert_eq!(
-            changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""),
+            changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(3))], ""),
             [to("a.ini", Change::Removed), to("b.ini", Change::Changed), to("c.ini", Change::Appeared)]
         );
-        assert_eq!(changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(1))], ""), []);
+        assert_eq!(changes(&mut old, &[("b.ini", file(2)), ("c.ini", file(3))], ""), []);
+    }
+
+    #[test]
+    fn a_file_with_another_name_is_told_at_once() {
+        let mut old = listing(&[("a.ini", file(1)), ("b.ini", file(2))]);
+        // A name that is gone is held for a while, as the file may come back.
+        let renamed = |before: &str| Change::Renamed { before: before.into() };
+        let now = [("b.ini", file(2)), ("c.ini", file(1))];
+        assert_eq!(changes(&mut old, &now, "a.ini"), [("c.ini".to_owned(), renamed("a.ini"))]);
+        // A new name that is held is told later.
+        let now = [("b.ini", file(2)), ("d.ini", file(1))];
+        assert_eq!(changes(&mut old, &now, "d.ini"), [("c.ini".to_owned(), Change::Removed)]);
+        // In the place of another one, and with a copy.
+        let now = [("b.ini", file(3)), ("e.ini", file(2))];
+        let to = |name: &str, change| (name.to_owned(), change);
+        let told = [to("b.ini", Change::Changed), to("e.ini", Change::Appeared)];
+        assert_eq!(changes(&mut old, &now, ""), told);
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Supervisor {
                     log_of!(file, "its sockets are closed{until}");
                 }
             }
+            Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
             Effect::Reload => return self.reload(file, now),
             Effect::CheckConfig { why } => return Some(self.check_config(file, why)),
             Effect::ForgetCheck => self.checks.forget(file),

@@ -123,6 +123,13 @@ impl Handles {
         result
     }
 
+    /// The sockets that are kept for a vassal are another one's from now on.
+    pub(super) fn hand_over_sockets(&mut self, from: &Rc<VassalFile>, to: &Rc<VassalFile>) {
+        self.stop_polling(from);
+        let sockets = self.with_kept(from, std::mem::take);
+        self.with_kept(to, |kept| *kept = sockets);
+    }
+
     /// Holds a process for a vassal; its packets are reported from now on.
     ///
     /// # Errors

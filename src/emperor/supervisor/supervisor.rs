@@ -112,6 +112,12 @@ impl Supervisor {
         vassal.state() == State::Waiting && !is_right()
     }
 
+    /// A scan has found that a file has another name.
+    pub fn renamed(&mut self, file: &Rc<VassalFile>, before: &OsStr, now: Instant) {
+        let (from, owner) = (Rc::new(file.beside(before)), self.spawner.owner_of(file));
+        self.apply(file, Event::Renamed { from, owner }, now);
+    }
+
     /// A scan has found another version of a file.
     pub fn changed(&mut self, file: &Rc<VassalFile>, now: Instant) {
         self.apply(file, Event::Changed("file changed"), now);

@@ -206,6 +206,52 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
 }
 
 #[test]
+fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
+    let mut story = Story::new();
+    story.run("a");
+    let renamed = |from: &str| Event::Renamed { from: file(from), owner: None };
+    let stops = ["a| file renamed to b.ini: stopping", "a: AskToStop"];
+    assert_eq!(story.event("b", renamed("a")), stops);
+    assert_eq!(story.event("b", Event::Changed("file changed")), [""; 0]);
+    // Once more, and once more back.
+    for (from, to) in [("b", "c"), ("c", "b")] {
+        assert_eq!(story.event(to, renamed(from)), [""; 0]);
+    }
+    let effects = story.died("a");
+    let hand_over = format!("a: HandOverSockets {{ to: {:?} }}", file("b"));
+    let goes_on = ["b| its file was a.ini before", &find("b", "file is back"), &hand_over, "a: Remove"];
+    assert_eq!(effects[1..], goes_on);
+    assert_eq!(story.no_address("b", ""), ["b: Spawn"]);
+    story.spawned("b");
+    // Back to the old name before it has ended, or gone for good.
+    story.said("b", FromVassal::Running);
+    story.event("c", renamed("b"));
+    assert_eq!(story.event("b", renamed("c")), [find("b", "file is back")]);
+    story.no_address("b", "file is back");
+    assert_eq!(story.died("b")[1..], ["b: Spawn"]);
+    story.spawned("b");
+    story.event("c", renamed("b"));
+    assert_eq!(story.event("c", Event::Removed("file removed")), [""; 0]);
+    assert_eq!(story.died("b")[1..], ["b: CloseSockets { for_good: true }", "b: Remove"]);
+    assert!(story.registry.is_empty());
+}
+
+#[test]
+fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
+    let mut story = Story::new();
+    story.run("a");
+    story.order(Order::Stop, "a").0.unwrap();
+    story.died("a");
+    let renamed = |from: &str| Event::Renamed { from: file(from), owner: None };
+    let effects = story.event("b", renamed("a"));
+    assert_eq!(effects[0], "a| file renamed to b.ini: forgotten");
+    assert_eq!(story.state("b"), State::Held);
+    assert!(!story.no_address("b", "").contains(&"b: Spawn".to_owned()));
+    // One that never was a vassal.
+    assert_eq!(story.event("d", renamed("c")), [find("d", "file is back")]);
+}
+
+#[test]
 fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let mut story = Story::new();
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
@@ -769,7 +815,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
     let mut processes = Vec::<Rc<VassalFile>>::new();
     for _ in 0..200_000 {
         story.now += Duration::from_millis(random.below(3000));
-        let file = file(names[random.below(4) as usize]);
+        let [file, from] = [(); 2].map(|()| file(names[random.below(4) as usize]));
         let has_process = processes.contains(&file);
         match random.below(16) {
             0 => story.registry.apply(
@@ -784,6 +830,9 @@ fn whatever_happens_in_whatever_order_fits_together() {
             5 => drop(story.registry.handle_order(Order::Reload, file.name(), story.now)),
             6 => story.registry.apply(&file, Event::Connected, story.now),
             7 if random.below(50) == 0 => story.registry.clear_backoffs(story.now),
+            7 if from != file => {
+                story.registry.apply(&file, Event::Renamed { from, owner: None }, story.now);
+            }
             8 if has_process => {
                 processes.retain(|other| *other != file);
                 let status = WaitStatus::Exited(if random.below(4) == 0 { 78 } else { 1 });
@@ -863,6 +912,11 @@ fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<Vass
                 None
             }
             Effect::Poll | Effect::ForgetAddress | Effect::ForgetCheck | Effect::Log(_) => None,
+            Effect::HandOverSockets { to } => {
+                assert!(story.registry.vassal(&to).is_some(), "sockets for no vassal");
+                assert!(!processes.contains(&to), "too late");
+                None
+            }
             Effect::CloseDemand | Effect::CloseSockets { .. } => None,
         };
         if let Some(event) = event {
