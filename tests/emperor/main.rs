@@ -12,6 +12,7 @@ mod bad_vassals;
 mod control;
 mod demand;
 mod frozen;
+mod hanging;
 mod inherited;
 mod lifecycle;
 mod monitors;

@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
 use crate::sys::signal;
 
-/// A check that takes longer is not waited for. Programs in a configuration are given less
+/// The reload is refused if a check takes longer; what it finds later still counts. Programs in a
+/// configuration are given less
 /// ([`crate::command`]).
 pub const TIMEOUT: Duration = Duration::from_secs(11);
 
@@ -29,6 +30,8 @@ struct Check {
     path: Rc<VassalFile>,
     /// Why a fresh start is needed; `None` when the answer is not needed any more.
     why: Option<String>,
+    /// Until when it is waited for.
+    until: Instant,
 }
 
 /// A check that has ended.
@@ -52,10 +55,11 @@ impl Checks {
     ///
     /// # Errors
     /// As [`Spawner::check`].
-    pub fn begin(&mut self, spawner: &Spawner, path: &Rc<VassalFile>, why: &str) -> Result<()> {
+    pub fn begin(&mut self, spawner: &Spawner, path: &Rc<VassalFile>, why: &str, now: Instant) -> Result<()> {
         self.forget(path);
         let (pid, link) = spawner.check(path)?;
-        self.0.push(Check { pid, link, path: Rc::clone(path), why: Some(why.to_owned()) });
+        let (path, why) = (Rc::clone(path), Some(why.to_owned()));
+        self.0.push(Check { pid, link, path, why, until: now + TIMEOUT });
         Ok(())
     }
 
@@ -71,6 +75,11 @@ impl Checks {
     /// How many run.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether none is waited for: one may hang for ever.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        self.0.iter().all(|check| check.why.is_none() || check.until <= now)
     }
 
     /// A child has ended that is not an instance. Returns what it has found, if it was a check. One that has

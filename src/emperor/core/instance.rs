@@ -18,15 +18,24 @@ pub struct Instance {
     pub(super) machine: Machine,
     /// Its process, if there is one.
     pub(super) process: Option<ProcessFacts>,
-    /// Whether its new configuration is being read by a process of its own.
-    pub(super) is_checking: bool,
+    /// Set while its new configuration is being read by a process of its own.
+    pub(super) check: Option<Check>,
 }
 
 impl Instance {
     /// An instance without a process.
     pub fn new(backoff: Backoff) -> Self {
-        Self { machine: Machine::new(backoff), process: None, is_checking: false }
+        Self { machine: Machine::new(backoff), process: None, check: None }
     }
+}
+
+/// A process reads the new configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Why the new configuration needs a fresh start.
+    pub(super) why: String,
+    /// Whether the reload was refused meanwhile, as this takes too long. What it finds still counts.
+    pub(super) is_late: bool,
 }
 
 /// The facts about a process, from the supervisor and from its PID 1.

@@ -220,6 +220,9 @@ impl Registry {
         for _ in 0..TIMERS_PER_TURN {
             let Some(file) = self.timers.due(now) else { return };
             let silence = self.rules.heartbeat;
+            if self.refuses_late_check(&file, now) {
+                continue;
+            }
             match self.vassals.get_mut(&file).map(|vassal| (vassal.state(), &mut vassal.instance.process)) {
                 Some((State::Reloading { .. }, _)) => {
                     self.log(&file, "the reload was not answered in time: restarting".to_owned());
@@ -457,9 +460,7 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let (state, deadline) = (vassal.state(), vassal.deadline(file));
         let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
-        if !matches!(output, Output::None | Output::Remind)
-            && std::mem::take(&mut vassal.instance.is_checking)
-        {
+        if !matches!(output, Output::None | Output::Remind) && vassal.instance.check.take().is_some() {
             self.effects.push_back((Rc::clone(file), Effect::ForgetCheck));
         }
         match (output, &mut vassal.instance.process) {

@@ -62,7 +62,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     let is_late = now.saturating_duration_since(since) >= HANGING_UP;
     let is_settled = emperor.server.has_answered() && emperor.supervisor.has_tidied_up() || is_late;
     // Only this program knows the commands that run, and what was found in the directories and not acted on.
-    if is_settled && emperor.discovery.is_idle() && emperor.supervisor.commands_are_idle() {
+    if is_settled && emperor.discovery.is_idle() && emperor.supervisor.commands_are_idle(now) {
         let client = match reason {
             Reason::Command(client) => emperor.server.descriptor_of(client),
             Reason::Signal | Reason::Stale => None,

@@ -53,7 +53,7 @@ impl Supervisor {
             }
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
             Effect::Reload => return self.reload(file, now),
-            Effect::CheckConfig { why } => return Some(self.check_config(file, why)),
+            Effect::CheckConfig { why } => return Some(self.check_config(file, why, now)),
             Effect::ForgetCheck => self.checks.forget(file),
             Effect::AskToStop => {
                 if let Some(process) = self.handles.process(file) {
@@ -167,10 +167,10 @@ impl Supervisor {
         }
     }
 
-    fn check_config(&mut self, file: &Rc<VassalFile>, why: String) -> Event {
+    fn check_config(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Event {
         let processes = self.handles.processes() + self.checks.count() + 1;
         let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
-        match room.and_then(|()| self.checks.begin(&self.spawner, file, &why)) {
+        match room.and_then(|()| self.checks.begin(&self.spawner, file, &why, now)) {
             Ok(()) => Event::CheckBegun(config_check::TIMEOUT),
             Err(error) => Event::CheckFailed { error, why },
         }

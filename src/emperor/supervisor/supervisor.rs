@@ -262,8 +262,8 @@ impl Supervisor {
     }
 
     /// Whether no command of the emperor's own configuration runs.
-    pub fn commands_are_idle(&self) -> bool {
-        self.commands.is_idle() && self.questions.is_idle() && self.checks.count() == 0
+    pub fn commands_are_idle(&self, now: Instant) -> bool {
+        self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle(now)
     }
 
     /// Tells the registry of an event, and carries out its decisions.

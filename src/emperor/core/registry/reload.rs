@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Registry;
 use crate::emperor::core::effect::Effect;
+use crate::emperor::core::instance::Check;
 use crate::emperor::core::machine::{Answer, Input, Output, State};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
@@ -25,7 +26,7 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let is_asked = matches!(vassal.state(), State::Reloading { .. });
         if is_asked && answer == Answer::NeedsRespawn && self.rules.checks_config {
-            vassal.instance.is_checking = true;
+            vassal.instance.check = Some(Check { why: why.clone(), is_late: false });
             self.push(file, Effect::CheckConfig { why });
         } else {
             self.conclude(file, answer, why, now);
@@ -40,10 +41,26 @@ impl Registry {
 
     /// The process that has read the new configuration has ended.
     pub(super) fn checked(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
-        if let Some(vassal) = self.vassals.get_mut(file) {
-            vassal.instance.is_checking = false;
-            self.conclude(file, answer, why, now);
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let Some(check) = vassal.instance.check.take() else { return };
+        if check.is_late && matches!(vassal.state(), State::Running { .. }) {
+            // The app does not have to be asked once more.
+            vassal.instance.machine.step(Input::Refresh, now);
         }
+        self.conclude(file, answer, why, now);
+    }
+
+    /// Whether the time of a vassal is over because the process that reads its new configuration takes too
+    /// long. Then it is not known whether that could be run, and the reload is refused.
+    pub(super) fn refuses_late_check(&mut self, file: &Rc<VassalFile>, now: Instant) -> bool {
+        let Some(vassal) = self.vassals.get_mut(file) else { return false };
+        let (State::Reloading { .. }, Some(check)) = (vassal.state(), &mut vassal.instance.check) else {
+            return false;
+        };
+        check.is_late = true;
+        let why = format!("reading the new file takes too long: {}", check.why);
+        self.conclude(file, Answer::Refused, why, now);
+        true
     }
 
     /// The final answer to a reload, which counts only if a reload was asked for.

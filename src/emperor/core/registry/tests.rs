@@ -576,6 +576,32 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
         story.event("a", Event::CheckFailed { error: failed("it"), why: "another root".to_owned() });
     assert_eq!(effects[0], "a| do it: no luck: its file is not read before it is restarted");
     assert_eq!(effects[1..], restart);
+    // One that takes too long is a refusal, but what it finds in the end counts.
+    let late = "reading the new file takes too long: its file is a program";
+    let refused = [format!("a| reload refused: {late}; the app goes on as it was")];
+    let mut story = Story::new();
+    story.run("a");
+    ask(&mut story);
+    assert_eq!((story.pass(11), story.pass(1)), (vec![], refused.to_vec()));
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
+    assert_eq!(
+        story.event("a", Event::Checked(Answer::Refused, "a.ini:1: no".to_owned())),
+        ["a| reload refused: a.ini:1: no; the app goes on as it was"]
+    );
+    ask(&mut story);
+    assert_eq!(story.pass(12), refused);
+    assert_eq!(story.pass(60), [""; 0]);
+    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), restart);
+    // Not if the file has changed since.
+    let mut story = Story::new();
+    story.run("a");
+    ask(&mut story);
+    story.pass(12);
+    story.event("a", Event::Changed("file changed"));
+    let effects = story.no_address("a", "file changed");
+    assert_eq!(effects, ["a| file changed: reloading", "a: ForgetCheck", "a: Reload"]);
+    story.event("a", Event::ReloadSent);
+    assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), [""; 0]);
     // In tyrant mode a file is only read with the rights of its owner.
     let mut story = Story::new();
     story.registry.rules.checks_config = false;

@@ -114,7 +114,7 @@ impl Reader<'_> {
         let mut machine = self.machine();
         machine.set_on_demand(on_demand.is_some());
         let process = self.maybe(Self::facts);
-        let instance = Instance { machine, process, is_checking: false };
+        let instance = Instance { machine, process, check: None };
         let (is_unclaimed, is_asking) = (true, false);
         // It is found out once the file is found.
         let owner = None;

@@ -130,7 +130,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
                 announces: has_process,
             },
             mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
-            instance: Instance { machine, process: has_process.then_some(facts), is_checking: false },
+            instance: Instance { machine, process: has_process.then_some(facts), check: None },
         },
         process: has_process.then(|| SavedProcess {
             pidfd: 5,
