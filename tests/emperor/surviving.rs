@@ -247,3 +247,45 @@ fn a_panic_of_the_emperor_is_in_its_log() {
         });
     });
 }
+
+#[test]
+fn a_start_that_reads_a_file_that_hangs_says_so_ends_in_time_and_stops_at_once() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let place = sandbox.path("mount").display().to_string();
+        run("mkdir", &["-p", &place]);
+        run("sh", &["-c", &faulty.command(&place, "direct")]);
+        let server = process::only("faulty-fuse").pid;
+        process::signal(server, Signal::STOP);
+        let file = format!("{place}/file");
+        sandbox.vassal("include", &format!("include = {file}\n{STEADY}"));
+        sandbox.vassal("value", &format!("env = A=@({file})\n{STEADY}"));
+        sandbox.vassal("exists", &format!("if-exists = {file}\nenv = A=1\nendif =\n{STEADY}"));
+        let emperor = sandbox.emperor(&["--emperor-max-starts", "9"]);
+        // It stops within the time that is given to a start, not that of an app.
+        emperor.pid_of_started("exists");
+        sandbox.vassal("early", &format!("include = {file}\n{STEADY}"));
+        emperor.pid_of_started("early");
+        fs::remove_file(vassal_path("early")).unwrap();
+        emperor.wait_for_time("emperor: early: not gone ", Duration::from_secs(2));
+        for name in ["include", "value", "exists"] {
+            let line = emperor
+                .wait_for_time(&format!("emperor: {name}: still setting up after "), Duration::from_secs(10));
+            assert!(line.ends_with(&format!(": it waits for {file}")), "{line}");
+            let table = status(sandbox);
+            assert!(table.lines().any(|line| line.starts_with(name) && line.contains(&file)), "{table}");
+        }
+        let why = format!("PID 1 waits for {file}, whose filesystem does not answer");
+        fs::remove_file(vassal_path("exists")).unwrap();
+        emperor.wait_for(&format!("emperor: exists: {why}: killing pid "));
+        emperor.wait_for("emperor: exists: killed: ");
+        for name in ["include", "value"] {
+            let line = emperor.wait_for(&format!("emperor: {name}: killed: {why}; "));
+            assert!(line.contains("never ran; next try in "), "{line}");
+        }
+        assert_eq!(status(sandbox).matches(&why).count(), 2, "{}", status(sandbox));
+        process::signal(server, Signal::KILL);
+        run("umount", &[&place]);
+        emperor.stop();
+    });
+}

@@ -49,6 +49,8 @@ pub enum Effect {
     },
     /// The check of the configuration is not needed any more.
     ForgetCheck,
+    /// Find out which file PID 1 waits for: `Waits`.
+    Look,
     /// Ask PID 1 to stop.
     AskToStop,
     /// Send SIGKILL: `Died` when it has worked.

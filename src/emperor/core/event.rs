@@ -78,6 +78,8 @@ pub enum Event {
     Checked(Answer, String),
     /// PID 1 says something over its link.
     Said(FromVassal),
+    /// PID 1 is in a system call on this file, if it is in one.
+    Waits(Option<String>),
     /// The link is closed; the reason, if that was a mistake.
     LinkClosed(Option<String>),
     /// The process has ended and was reaped.

@@ -67,6 +67,8 @@ pub struct ProcessFacts {
     pub heartbeat: Option<Instant>,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
+    /// What its PID 1 was seen to wait for while it set up: `waits for FILE`.
+    pub waits: Option<String>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
 }
@@ -88,6 +90,7 @@ impl ProcessFacts {
             loyal: None,
             heartbeat: None,
             status: String::new(),
+            waits: None,
             exit_reason: None,
         }
     }
@@ -116,6 +119,12 @@ impl ProcessFacts {
     pub(super) fn condemn(&mut self, silence: Duration) {
         self.condemned
             .get_or_insert_with(|| format!("the app has given no heartbeat for {}", Elapsed(silence)));
+    }
+
+    /// It is to be killed, as its PID 1 waits for a file that its filesystem does not give.
+    pub(super) fn condemn_for_waiting(&mut self) {
+        let waits = self.waits.as_deref().unwrap_or_default();
+        self.condemned = Some(format!("PID 1 {waits}, whose filesystem does not answer"));
     }
 
     /// It is sent SIGKILL. Returns the reason for the log.

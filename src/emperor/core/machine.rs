@@ -17,6 +17,9 @@ use crate::log::Elapsed;
 pub const UP: Duration = Duration::from_secs(1);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long one that has no app yet may take to answer a request to stop: there is nothing to lose, and it
+/// may hang.
+const ANSWER_AT_START: Duration = Duration::from_secs(2);
 /// The time that an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
 /// The time that an instance gets after it has closed its link: its PID 1 has ended then, and the kernel
@@ -304,7 +307,7 @@ impl Machine {
                 (Reloading { since, answer_by, settled, again: true }, Output::None)
             }
             // There is no app yet that a reload could spare.
-            Starting { .. } => ask_to_stop(Then::Respawn, now),
+            Starting { .. } => ask_at_start(Then::Respawn, now),
             // The vassal is stopped on purpose; a touched file does not undo that.
             Held | Stopping { then: Then::Hold, .. } => self.stay(),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Respawn, kill_at, end }, Output::None),
@@ -314,7 +317,8 @@ impl Machine {
     fn stop(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => (Idle, Output::Forget),
-            Starting { .. } | Running { .. } | Reloading { .. } => ask_to_stop(Then::Nothing, now),
+            Starting { .. } => ask_at_start(Then::Nothing, now),
+            Running { .. } | Reloading { .. } => ask_to_stop(Then::Nothing, now),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Nothing, kill_at, end }, Output::None),
         }
     }
@@ -322,7 +326,8 @@ impl Machine {
     fn hold(&self, now: Instant) -> (State, Output) {
         match self.state {
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => (Held, Output::None),
-            Starting { .. } | Running { .. } | Reloading { .. } => ask_to_stop(Then::Hold, now),
+            Starting { .. } => ask_at_start(Then::Hold, now),
+            Running { .. } | Reloading { .. } => ask_to_stop(Then::Hold, now),
             // Its file is gone: there is nothing left to hold.
             Stopping { then: Then::Nothing, .. } => self.stay(),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Hold, kill_at, end }, Output::None),
@@ -563,6 +568,10 @@ fn reload(since: Instant, now: Instant) -> (State, Output) {
 
 fn ask_to_stop(then: Then, now: Instant) -> (State, Output) {
     (Stopping { then, kill_at: later(now, ANSWER), end: End::Asked }, Output::AskToStop)
+}
+
+fn ask_at_start(then: Then, now: Instant) -> (State, Output) {
+    (Stopping { then, kill_at: later(now, ANSWER_AT_START), end: End::Asked }, Output::AskToStop)
 }
 
 fn kill(then: Then, now: Instant) -> (State, Output) {

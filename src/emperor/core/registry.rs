@@ -25,7 +25,6 @@ use super::vassal::Vassal;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 use crate::error::Error;
-use crate::log::Elapsed;
 use crate::protocol::WaitStatus;
 
 mod messages;
@@ -188,6 +187,7 @@ impl Registry {
             Event::CheckFailed { error, why } => self.check_failed(file, &error, why, now),
             Event::Checked(answer, why) => self.checked(file, answer, why, now),
             Event::Said(message) => self.said(file, message, now),
+            Event::Waits(what) => self.waits(file, what, now),
             Event::LinkClosed(mistake) => self.link_closed(file, mistake, now),
             Event::Died { status, out_of_memory } => self.died(file, status, out_of_memory, now),
         }
@@ -470,6 +470,11 @@ impl Registry {
             }
             (Output::Listen, _) => self.push(file, Effect::Listen),
             (Output::Reload, Some(_)) => self.push(file, Effect::Reload),
+            // It would not hear of it.
+            (Output::AskToStop, Some(process)) if process.waits.is_some() => {
+                process.condemn_for_waiting();
+                return self.step(file, Input::Kill, now);
+            }
             (Output::AskToStop, Some(process)) => {
                 process.asked_to_stop = Some(now);
                 self.push(file, Effect::AskToStop);
@@ -479,12 +484,7 @@ impl Registry {
                 self.log(file, format!("{why}: killing pid {pid}"));
                 self.push(file, Effect::Kill);
             }
-            (Output::Remind, Some(_)) => {
-                if let State::Starting { since, .. } = state {
-                    let took = Elapsed(now.saturating_duration_since(since));
-                    self.log(file, format!("still setting up after {took}"));
-                }
-            }
+            (Output::Remind, Some(_)) => self.push(file, Effect::Look),
             (Output::Forget, process) => {
                 let stuck = process.take();
                 self.starts.end(file);

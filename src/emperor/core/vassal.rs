@@ -199,7 +199,9 @@ impl Vassal {
             ready: process.and_then(|process| process.ready),
             loyal: process.and_then(|process| process.loyal),
             heartbeat: process.and_then(|process| process.heartbeat),
-            said: process.map(|process| process.status.as_str()).filter(|said| !said.is_empty()),
+            said: process.and_then(|process| {
+                process.waits.as_deref().or(Some(process.status.as_str()).filter(|said| !said.is_empty()))
+            }),
             born: process.map(|process| process.born),
             owner: process.map(|process| process.owner),
             on_demand: self.on_demand.as_ref().map(|address| address.name.as_str()),

@@ -15,9 +15,13 @@ use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::SavedProcess;
 use crate::error::{Context, Described, Error, Result};
+use crate::files;
 use crate::protocol::{self, FromVassal, Received, ToVassal};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
+
+/// A longer path is cut.
+const PATH_MAX: usize = 1024;
 
 /// The process of an instance; two descriptors.
 #[derive(Debug)]
@@ -136,6 +140,31 @@ impl Process {
     /// a shell script in the place of this program, which was the emperor for a moment of an upgrade.
     pub fn kill(&self) -> bool {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
+    }
+
+    /// The file that its PID 1 is in a system call on: before its hooks it reads its configuration, which may
+    /// be on a filesystem that hangs. `None` also where the kernel does not tell us.
+    pub fn waits_for(&self) -> Option<String> {
+        let proc = format!("/proc/{}", self.number());
+        let call = String::from_utf8(files::read_file(&format!("{proc}/syscall")).ok()?).ok()?;
+        let mut words = call.split(' ');
+        let number = words.next()?.parse::<libc::c_long>().ok()?;
+        let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+        let first = argument()?;
+        let path = match number {
+            libc::SYS_openat | libc::SYS_openat2 | libc::SYS_newfstatat | libc::SYS_statx => {
+                let memory = files::open_file_of_system(&format!("{proc}/mem")).ok()?;
+                let mut text = [0; PATH_MAX];
+                let length = rustix::io::pread(memory, &mut text, argument()?).ok()?;
+                text.get(..length)?.split(|&byte| byte == 0).next()?.to_vec()
+            }
+            libc::SYS_read | libc::SYS_getdents64 => {
+                let link = rustix::fs::readlink(format!("{proc}/fd/{first}"), Vec::new()).ok()?;
+                Some(link.into_bytes()).filter(|path| path.starts_with(b"/"))?
+            }
+            _ => return None,
+        };
+        Some(String::from_utf8_lossy(&path).into_owned())
     }
 
     /// How many processes of its cgroup the kernel has killed because memory ran out.

@@ -55,6 +55,11 @@ impl Supervisor {
             Effect::Reload => return self.reload(file, now),
             Effect::CheckConfig { why } => return Some(self.check_config(file, why, now)),
             Effect::ForgetCheck => self.checks.forget(file),
+            Effect::Look => {
+                return Some(Event::Waits(
+                    self.handles.process(file).and_then(|process| process.waits_for()),
+                ));
+            }
             Effect::AskToStop => {
                 if let Some(process) = self.handles.process(file) {
                     process.send(&ToVassal::Stop, None);

@@ -22,6 +22,7 @@ fn every_state_and_event() {
     let kill_at = now + seconds(3);
     let asked = |then| Stopping { then, kill_at, end: End::Asked };
     let fresh = |then| Stopping { then, kill_at: now + ANSWER, end: End::Asked };
+    let at_start = |then| Stopping { then, kill_at: now + ANSWER_AT_START, end: End::Asked };
     let settled = |then| Stopping { then, kill_at, end: End::Announced };
     let gone = |then| Stopping { then, kill_at: now + FREE, end: End::Announced };
     let leaving = |then| Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
@@ -61,8 +62,8 @@ fn every_state_and_event() {
         (idle, E::Time, idle, A::None),
         (idle, E::ClearBackoff, idle, A::None),
         (idle, E::Kill, idle, A::None),
-        (starting, E::Refresh, fresh(T::Respawn), A::AskToStop),
-        (starting, E::Stop, fresh(T::Nothing), A::AskToStop),
+        (starting, E::Refresh, at_start(T::Respawn), A::AskToStop),
+        (starting, E::Stop, at_start(T::Nothing), A::AskToStop),
         (slow, E::Spawned, starting, A::None),
         (old, E::Spawned, old, A::None),
         (starting, E::Running, Running { since: now }, A::None),
@@ -198,7 +199,7 @@ fn every_state_and_event() {
         (stuck(T::Nothing), E::GiveUp, idle, A::Forget),
         (stuck(T::Respawn), E::GiveUp, idle, A::Forget),
         (idle, E::Hold, held, A::None),
-        (starting, E::Hold, fresh(T::Hold), A::AskToStop),
+        (starting, E::Hold, at_start(T::Hold), A::AskToStop),
         (old, E::Hold, fresh(T::Hold), A::AskToStop),
         (reload(true), E::Hold, fresh(T::Hold), A::AskToStop),
         (asked(T::Nothing), E::Hold, asked(T::Nothing), A::None),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Registry;
-use crate::emperor::core::machine::{Answer, Input};
+use crate::emperor::core::machine::{Answer, Input, State};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log::Elapsed;
 use crate::protocol::{Announcement, FromVassal};
@@ -16,6 +16,7 @@ impl Registry {
         match message {
             FromVassal::Running => {
                 let took = Elapsed(now.saturating_duration_since(process.born));
+                process.waits = None;
                 if process.running.is_none() {
                     process.running = Some(now);
                     self.log(file, format!("running after {took}"));
@@ -43,6 +44,27 @@ impl Registry {
             // The supervisor keeps the sockets.
             FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
         }
+    }
+
+    /// The instance sets up for long, and its PID 1 is in a system call on this file, if in one. A file takes
+    /// milliseconds: it is not waited for to the next look.
+    pub(super) fn waits(&mut self, file: &Rc<VassalFile>, what: Option<String>, now: Instant) {
+        let Some(vassal) = self.vassals.get_mut(file) else { return };
+        let (State::Starting { since, .. }, Some(process)) =
+            (vassal.instance.machine.state(), &mut vassal.instance.process)
+        else {
+            return;
+        };
+        let waits = what.map(|what| format!("waits for {what}"));
+        let is_stuck = waits.is_some() && waits == process.waits;
+        process.waits = waits;
+        if is_stuck {
+            process.condemn_for_waiting();
+            return self.step(file, Input::Stuck, now);
+        }
+        let took = Elapsed(now.saturating_duration_since(since));
+        let waits = process.waits.as_deref().map_or(String::new(), |waits| format!(": it {waits}"));
+        self.log(file, format!("still setting up after {took}{waits}"));
     }
 
     /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of

@@ -356,7 +356,7 @@ fn a_slow_setup_is_told_from_when_it_has_begun() {
     assert_eq!(story.said("a", FromVassal::Running)[1..], ["b: Spawn"]);
     story.spawned("b");
     assert_eq!(story.pass(2), [""; 0]);
-    assert_eq!(story.pass(8), ["b| still setting up after 10.0 s"]);
+    assert_eq!(story.pass(8), ["b: Look"]);
 }
 
 #[test]
@@ -929,6 +929,7 @@ fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<Vass
             Effect::Reload => Some(Event::ReloadImpossible("why".to_owned())),
             Effect::CheckConfig { .. } if is_lucky => Some(Event::CheckBegun(Duration::from_secs(11))),
             Effect::CheckConfig { why } => Some(Event::CheckFailed { error: failed("it"), why }),
+            Effect::Look => Some(Event::Waits(is_lucky.then(|| "/x".to_owned()))),
             Effect::AskToStop | Effect::Kill | Effect::RunCommands => {
                 assert!(processes.contains(&file), "{effect:?} for no process");
                 None
@@ -996,4 +997,43 @@ fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Done);
     let status = story.registry.statuses(story.now).next().unwrap();
     assert_eq!(status.uptime, Some(Duration::from_secs(61)));
+}
+
+#[test]
+fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to_stop_at_once() {
+    let mut story = Story::new();
+    let waits = |story: &mut Story, name: &str, what: &str| {
+        story.event(name, Event::Waits(Some(what.to_owned()).filter(|what| !what.is_empty())))
+    };
+    let said = |story: &Story, name: &str| {
+        let all = story.registry.statuses_of(OsStr::new(name), story.now).unwrap();
+        all.map(|status| status.said.map(str::to_owned)).next().unwrap()
+    };
+    story.start("a");
+    assert_eq!(story.pass(10), ["a: Look"]);
+    assert_eq!(waits(&mut story, "a", ""), ["a| still setting up after 10.0 s"]);
+    assert_eq!(story.pass(10), ["a: Look"]);
+    assert_eq!(waits(&mut story, "a", "/x"), ["a| still setting up after 20.0 s: it waits for /x"]);
+    assert_eq!(said(&story, "a").as_deref(), Some("waits for /x"));
+    assert_eq!(story.pass(20), ["a: Look"]);
+    assert_eq!(waits(&mut story, "a", "/y"), ["a| still setting up after 40.0 s: it waits for /y"]);
+    assert_eq!(story.pass(40), ["a: Look"]);
+    let why = "PID 1 waits for /y, whose filesystem does not answer";
+    assert_eq!(waits(&mut story, "a", "/y"), [&format!("a| {why}: killing pid 101"), "a: Kill"]);
+    let line = format!("a| killed: {why}; 80.0 s after its start, never ran; next try in 2.0 s");
+    assert_eq!(story.died("a")[0], line);
+
+    story.start("b");
+    story.pass(10);
+    waits(&mut story, "b", "/x");
+    let (_, effects) = story.order(Order::Stop, "b");
+    assert_eq!(effects[1..], [format!("b| {}: killing pid 102", why.replace("/y", "/x")), "b: Kill".into()]);
+    // What was waited for has come.
+    story.start("c");
+    story.pass(10);
+    waits(&mut story, "c", "/x");
+    story.said("c", FromVassal::Running);
+    assert_eq!(said(&story, "c"), None);
+    assert_eq!(story.order(Order::Stop, "c").1.last().unwrap(), "c: AskToStop");
+    assert_eq!(waits(&mut story, "c", "/x"), [""; 0]);
 }

@@ -228,6 +228,7 @@ impl Reader<'_> {
             loyal: self.maybe(Self::time),
             heartbeat: self.maybe(Self::time),
             status: self.text(),
+            waits: None,
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
     }

@@ -97,6 +97,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         loyal: Some(past),
         heartbeat: None,
         status: "s".to_owned(),
+        waits: None,
         exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
     let has_process = index.is_multiple_of(2);
