@@ -17,10 +17,12 @@ const REFUSALS: [(i32, &str); 6] = [
     (libc::ENOMEM, "Cannot allocate memory (ENOMEM)"),
 ];
 
-/// What a vassal over the misbehaving filesystem has in its file.
+/// What a vassal over the misbehaving filesystem has in its file. Nothing hangs here: on a busy machine an
+/// answer may take long.
 fn lines(faulty: &Faulty, more: &str) -> String {
     let mount = faulty.command("/app", "");
-    format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{more}\ncommand = sleep 1000")
+    let checked = format!("{CHECKED}\nmountpoint-check-timeout = 10s");
+    format!("uid = user001\nexec-as-user = {mount}\n{checked}\n{more}\ncommand = sleep 1000")
 }
 
 fn running(sandbox: &Sandbox, more: &str) -> (Faulty, Daemon) {
