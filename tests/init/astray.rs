@@ -385,3 +385,23 @@ fn the_walk_needs_no_call_that_an_older_kernel_or_filter_lacks() {
         }
     });
 }
+
+#[test]
+fn a_program_of_a_tree_in_the_place_of_ours_is_not_run() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        fs::create_dir_all("/ns/precise/proc/self").unwrap();
+        // A prober executes the program anew; that of root's mount is root.
+        let program = "/ns/precise/proc/self/exe";
+        fs::write(program, "#!/bin/sh\nid -u > /tmp/ran\n").unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        run("chown", &["-R", TENANT, "/ns/precise/proc"]);
+        let jail = "hook-pre-jail = mount:none /ns/precise /ufs rbind\npivot_root = /ufs /ufs/.old_root";
+        let lines = format!(
+            "uid = user001\nmount-asap = tmpfs none /ns/precise/mnt\n{jail}\nmountpoint-check = /mnt\n\
+             mountpoint-timeout = 3s\ncommand = echo the app"
+        );
+        assert_eq!(sandbox.said(&lines), ["the app"]);
+        assert!(!fs::exists("/ns/precise/tmp/ran").unwrap(), "it ran");
+    });
+}

@@ -110,7 +110,7 @@ pub fn ask_about(
     // For other filesystems the kernel answers.
     let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
     let Some(mount) = mount else { return Ok(None) };
-    let probe = Probe::start(mount.owner(), None)?;
+    let probe = Probe::start(mount.owner(), None, &jail.procfs)?;
     events.mountpoints.add_prober(probe.pid);
     let timeout = plan.mountpoints.timeout;
     let rhythm = Rhythm { interval: timeout, patience: timeout };

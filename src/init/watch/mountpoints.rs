@@ -383,7 +383,8 @@ impl Mountpoints {
                 None => {
                     // A question that was not asked does not wait for an answer.
                     let user = self.user.as_ref();
-                    Probe::start(mount.owner(), user).inspect_err(|_| watched.dog.forget_question(now))?
+                    let started = Probe::start(mount.owner(), user, &self.procfs);
+                    started.inspect_err(|_| watched.dog.forget_question(now))?
                 }
             };
             if !watched.dog.is_up() {

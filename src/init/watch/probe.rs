@@ -31,10 +31,11 @@ use crate::files;
 use crate::identity::{Identity, held};
 use crate::init::child::reaper;
 use crate::init::watch::fuse_daemon;
+use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec};
+use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::fd;
 
 /// The name of the prober's process, by which the program knows that it is one when it is executed again.
@@ -104,12 +105,12 @@ enum Word {
 
 impl Probe {
     /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to
-    /// the mount may lead through directories of a group.
+    /// the mount may lead through directories of a group. `procfs` has our program.
     ///
     /// # Errors
     /// There is no socket, timer or process. A prober that cannot take on the identity ends at once, which is
     /// no error here.
-    pub fn start(owner: Owner, user: Option<&Identity>) -> Result<Self> {
+    pub fn start(owner: Owner, user: Option<&Identity>, procfs: &Procfs) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .context("create the socket of", "the mount prober")?;
@@ -123,10 +124,12 @@ impl Probe {
             Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm, failure: OnceCell::new() }),
             Side::Child => {
                 drop(ours);
-                become_prober(owner, user, theirs, &alarm);
+                // By its name in a tenant's tree it could be another program, which would run as the owner.
+                let program = procfs.own_program().ok();
+                let program = become_prober(owner, user, theirs, &alarm, program);
                 // A copy of PID 1 takes twice the memory of a fresh process. Where the program cannot be
-                // executed again (by the owner, or without /proc), the copy does the same work.
-                exec(c"/proc/self/exe", &argv, &envp);
+                // executed again (by the owner, or without procfs), the copy does the same work.
+                program.map(|program| exec_fd(program, &argv, &envp));
                 serve()
             }
         }
@@ -187,18 +190,31 @@ impl Probe {
     }
 }
 
-/// In the child: takes on the owner's identity, and has two descriptors, the alarm as standard input and the
-/// socket as standard output.
-fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
+/// In the child: takes on the owner's identity, and has the alarm as standard input, the socket as standard
+/// output, and the program, which it returns.
+fn become_prober(
+    owner: Owner,
+    user: Option<&Identity>,
+    socket: OwnedFd,
+    alarm: &OwnedFd,
+    program: Option<OwnedFd>,
+) -> Option<OwnedFd> {
     let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
-    // With a copy of the link in the prober the emperor would not see the end of PID 1.
-    fd::close_from(3);
+    // Closed with all others. With a copy of the link in the prober the emperor would not see the end of
+    // PID 1.
+    std::mem::forget(socket);
+    let program = match program {
+        Some(program) => fd::keep_only(program).ok(),
+        None => {
+            fd::close_inherited();
+            None
+        }
+    };
     if places.is_err() {
         clone::exit(EXIT_FAILED);
     }
-    // The descriptor was closed with the rest.
-    std::mem::forget(socket);
     become_owner(owner, user).unwrap_or_else(|error| fail(error));
+    program
 }
 
 /// A prober that may not become the owner asks as what it is, and the filesystem answers or refuses it.
@@ -224,7 +240,7 @@ pub fn serve() -> ! {
     let mut told = None;
     let proc = match can_statx(alarm) {
         true => None,
-        false => Some(open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())),
+        false => Some(files::open_proc()),
     };
     let proc = proc.transpose().context("open", "/proc").unwrap_or_else(|error| fail(error));
     loop {
@@ -363,7 +379,7 @@ fn look_without_statx(path: &CStr, proc: BorrowedFd<'_>) -> Result<(Answer, u64)
 ///
 /// /proc may be that of an outer pid namespace, with other numbers than those of PID 1.
 fn daemon_of(connection: u64) -> Option<Pid> {
-    let proc = open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let proc = files::open_proc().ok()?;
     let proc = proc.as_fd();
     let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
     let has_it = |(_, connections): &(i32, Vec<u64>)| connections.contains(&connection);

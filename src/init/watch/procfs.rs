@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, open, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::process::Pid;
@@ -32,11 +32,8 @@ impl Procfs {
     /// `/proc` is as good in a tree that stays as it is (`is_lasting`), and cheaper: another procfs takes the
     /// kernel 0.1 ms, most of it when it is closed.
     pub fn open(is_lasting: bool) -> Self {
-        let own = if is_lasting && proc_is_ours(rustix::process::getpid()) {
-            open_proc().ok()
-        } else {
-            ops::detached("proc").ok()
-        };
+        let lasting = if is_lasting { own_proc() } else { None };
+        let own = lasting.or_else(|| ops::detached("proc").ok());
         Self { own: own.map(OnceCell::from).unwrap_or_default() }
     }
 
@@ -50,6 +47,16 @@ impl Procfs {
         let own = self.own.get().ok_or(Errno::PERM);
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         own.and_then(|own| move_mount(own, c"", CWD, c"/proc", flags)).context("mount procfs on", "/proc")
+    }
+
+    /// The program that this process executes, to be executed again.
+    ///
+    /// # Errors
+    /// There is no procfs.
+    pub fn own_program(&self) -> rustix::io::Result<OwnedFd> {
+        let open =
+            |proc: &OwnedFd| openat(proc, c"self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        self.own.get().map_or_else(|| open(&files::open_proc()?), open)
     }
 
     /// Uses `/proc`, and opens nothing before that turns out to be missing.
@@ -129,7 +136,7 @@ impl Procfs {
     pub fn below_us(&self, spared: &[Pid]) -> Vec<Pid> {
         let own = rustix::process::getpid();
         // Of another namespace, it calls this process by another number.
-        if self.own.get().is_none() && !proc_is_ours(own) {
+        if self.own.get().is_none() && own_proc().is_none() {
             let Ok(proc) = ops::detached("proc") else { return Vec::new() };
             let _ = self.own.set(proc);
         }
@@ -142,8 +149,7 @@ impl Procfs {
         let own = rustix::process::getpid();
         let proc = match self.own.get() {
             Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
-            None if proc_is_ours(own) => open_proc().ok(),
-            None => None,
+            None => own_proc(),
         };
         let Some(proc) = proc else { return Vec::new() };
         let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
@@ -157,7 +163,7 @@ impl Procfs {
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
         match self.own.get() {
             Some(proc) => files::read_file_at(proc, path),
-            None => files::read_file(&format!("/proc/{path}")),
+            None => files::read_file_at(files::open_proc()?, path),
         }
     }
 
@@ -180,11 +186,9 @@ impl Procfs {
     }
 }
 
-fn open_proc() -> rustix::io::Result<OwnedFd> {
-    open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn proc_is_ours(own: Pid) -> bool {
-    rustix::fs::readlink("/proc/self", Vec::new())
-        .is_ok_and(|pid| pid.to_bytes() == own.to_string().as_bytes())
+/// `/proc`, if it is a procfs that numbers processes as we do.
+fn own_proc() -> Option<OwnedFd> {
+    let proc = files::open_proc().ok()?;
+    let number = readlinkat(&proc, c"self", Vec::new()).ok()?;
+    (number.to_bytes() == rustix::process::getpid().to_string().as_bytes()).then_some(proc)
 }
