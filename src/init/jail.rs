@@ -141,6 +141,11 @@ impl Jail {
         self.has_run_commands = true;
     }
 
+    /// Notes the accounts of the host, unless that was done: before the root changes.
+    pub fn note_accounts(&mut self) {
+        self.host_accounts.get_or_insert_with(|| Rc::new(Accounts::read()));
+    }
+
     /// The accounts under the present root, which come first, and those of the host, if these were noted.
     pub fn accounts(&self) -> Option<Accounts> {
         let host = self.host_accounts.as_ref()?;

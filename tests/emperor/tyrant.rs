@@ -478,6 +478,24 @@ fn a_directory_that_a_user_hides_hides_nobody_elses() {
 }
 
 #[test]
+fn a_tree_that_a_hook_enters_gives_its_user_no_groups() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        run("umount", &["/ns/precise/etc"]);
+        let user = run("id", &["-u", "user001"]).trim().parse().unwrap();
+        let entry = run("getent", &["passwd", "user001"]);
+        fs::write("/ns/precise/etc/passwd", entry).unwrap();
+        fs::write("/ns/precise/etc/group", "disk:x:6:user001\n").unwrap();
+        run("chown", &["-R", "user001", "/ns/precise/etc"]);
+        vassal(sandbox, "a", (user, user), "command = sh -c 'echo groups `id -G`; exec sleep 1000'");
+        let hook = ["--emperor-tyrant-initgroups", "--hook-as-vassal", "chroot:/ns/precise"];
+        let emperor = tyrant(sandbox, &hook);
+        assert_eq!(emperor.wait_for("groups "), format!("groups {user}"));
+        emperor.stop();
+    });
+}
+
+#[test]
 fn files_that_a_user_leads_to_count_as_that_users() {
     sandboxed(|sandbox| {
         let home = sandbox.path("home");

@@ -285,6 +285,21 @@ fn a_tenant_whose_tree_it_is_does_not_say_there_who_it_is() {
 }
 
 #[test]
+fn nor_does_it_where_a_hook_has_changed_the_root_before_anybody_asked() {
+    sandboxed(|sandbox| {
+        sandbox.namespace_tree();
+        run("umount", &["/ns/precise/etc"]);
+        fs::write("/ns/precise/etc/passwd", "user001:x:0:0::/:/bin/sh\n").unwrap();
+        run("chown", &["-R", "user001", "/ns/precise/etc"]);
+        for phase in ["asap", "pre-jail", "as-root"] {
+            let lines = format!("uid = user001\nhook-{phase} = chroot:/ns/precise");
+            sandbox
+                .fails(&lines, &["user 'user001': is 0 in /etc/passwd of the jail, which others than root"]);
+        }
+    });
+}
+
+#[test]
 fn a_vassal_init_inside_the_tree_works_too() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();

@@ -94,7 +94,9 @@ fn note_accounts(vassal: &mut Vassal) {
         || plan.clean_env
         || plan.jail.new_root().is_some() && !plan.hooks.is_empty()
         || plan.listen.iter().any(|listen| listen.value.owner.is_some());
-    vassal.jail.host_accounts = is_wanted.then(|| Rc::new(Accounts::read()));
+    if is_wanted {
+        vassal.jail.note_accounts();
+    }
 }
 
 #[inline(never)] // as `start::with_options`

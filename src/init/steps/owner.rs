@@ -29,7 +29,7 @@ pub fn become_owner(
     source: &mut Source,
     owner: FileOwner,
 ) -> Result<(), End> {
-    let identity = step("emperor-tyrant", identity(owner))?;
+    let identity = step("emperor-tyrant", identity(jail, owner))?;
     step("emperor-tyrant", identity.assume(None))?;
     jail.set_identity(identity);
     // The change has undone it. From now on the owner may stop this process, again and again; what is in a
@@ -89,11 +89,12 @@ fn leave_environment(jail: &mut Jail, source: &mut Source) {
     }
 }
 
-fn identity(owner: FileOwner) -> Result<Identity> {
+fn identity(jail: &Jail, owner: FileOwner) -> Result<Identity> {
     let FileOwner { uid, gid, initgroups } = owner;
     let mut groups = vec![gid];
     if initgroups {
-        let accounts = Accounts::read();
+        // The emperor's hooks may have changed the root, to a tree that is the owner's.
+        let accounts = jail.accounts().unwrap_or_else(Accounts::read);
         if let Some(name) = accounts.user(&Id::Number(uid))?.name {
             groups.extend(accounts.memberships(&name));
         }

@@ -28,6 +28,8 @@ pub fn change(
     path: &Path,
 ) -> Result<()> {
     must_answer(events, jail, plan, operation, path)?;
+    // A hook may change the root before anything else has asked for accounts.
+    jail.note_accounts();
     enter(jail, "chroot", path)?;
     rustix::process::chroot(c".").context("chroot", path.display())?;
     jail.root_changed(jail.walk.old_root.clone());

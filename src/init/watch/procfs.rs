@@ -54,8 +54,7 @@ impl Procfs {
     /// # Errors
     /// There is no procfs.
     pub fn own_program(&self) -> rustix::io::Result<OwnedFd> {
-        let open =
-            |proc: &OwnedFd| openat(proc, c"self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let open = |proc: &OwnedFd| openat(proc, c"self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         self.own.get().map_or_else(|| open(&files::open_proc()?), open)
     }
 
