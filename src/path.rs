@@ -165,6 +165,14 @@ impl Walk {
         is_ours(there.st_uid) == Ok(true) && there.st_mode & 0o022 == 0 && self.is_steady(path)
     }
 
+    /// Whether there is nothing at a path, and nobody else can put something there.
+    pub fn lacks(&self, path: &Path) -> bool {
+        let there = |path: &Path| self.open_mount(path).and_then(|found| Ok(fstat(found)?));
+        let mut above = path.ancestors().skip(1).filter_map(|above| Some((above, there(above).ok()?)));
+        matches!(there(path), Err(Cause::Os(Errno::NOENT)))
+            && above.next().is_some_and(|(above, there)| self.is_ours_alone(above, &there))
+    }
+
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
         let (all, mode) = (flags | OFlags::CLOEXEC, Mode::empty());
         if self.as_user {
@@ -278,7 +286,8 @@ fn is_ours(uid: u32) -> Result<bool, Errno> {
     Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
 }
 
-fn absolute(path: &Path) -> PathBuf {
+/// The path from the root directory on.
+pub fn absolute(path: &Path) -> PathBuf {
     match path.is_absolute() {
         true => path.to_owned(),
         false => std::env::current_dir().unwrap_or_else(|_| "/".into()).join(path),

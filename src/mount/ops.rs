@@ -6,7 +6,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
@@ -22,7 +22,7 @@ use super::mountinfo;
 use super::request::{Mount, PivotRoot, Umount};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
-use crate::path::{self, Walk, lexical};
+use crate::path::{self, Walk, absolute, lexical};
 use crate::retry;
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
@@ -70,7 +70,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     }
     let operation = format!("mount {} on", mount.fs_type.display());
     let mut paths = Paths { walk, held: Vec::new() };
-    let (source, data) = (paths.steady(&mount.source)?, paths.layers(mount)?);
+    let (source, data) = (paths.source(&mount.source)?, paths.layers(mount)?);
     let mounted = match paths.held.is_empty() {
         true => within(&target, &|| call(mount, &source, c".", &data)),
         false => by_name(&target, &|target: &CStr| call(mount, &source, target, &data)),
@@ -90,19 +90,23 @@ struct Paths<'a> {
 
 impl Paths<'_> {
     /// The path, or the name of what it leads to in procfs.
-    fn steady(&mut self, path: &OsStr) -> Result<OsString> {
-        let file = Path::new(path);
-        if !file.is_absolute() || self.walk.is_steady(file) {
-            return Ok(path.to_owned());
+    fn steady(&mut self, path: PathBuf) -> Result<OsString> {
+        if self.walk.is_steady(&path) {
+            return Ok(path.into());
         }
-        let opened = match self.walk.open_mount(file) {
-            // Of most types the source is only a name for the mount table.
-            Err(Cause::Os(Errno::NOENT)) => return Ok(path.to_owned()),
-            opened => walked(opened, "mount", file)?,
-        };
+        let opened = walked(self.walk.open_mount(&path), "mount", &path)?;
         let name = descriptor_name(&opened);
         self.held.push(opened);
         Ok(name.into())
+    }
+
+    /// The same for a source, which for most types is only a name for the mount table.
+    fn source(&mut self, source: &OsStr) -> Result<OsString> {
+        let path = Path::new(source);
+        match !path.is_absolute() || self.walk.lacks(path) {
+            true => Ok(source.to_owned()),
+            false => self.steady(path.to_owned()),
+        }
     }
 
     /// The options of a mount, with such paths for the layers of an overlay.
@@ -116,10 +120,13 @@ impl Paths<'_> {
             let at = option.iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1);
             let (key, value) = option.split_at(at);
             for layer in value.split(|&byte| byte == b':') {
-                let is_layer =
-                    matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
+                let is_layer = !layer.is_empty()
+                    // Where a separator is escaped the kernel is left to walk.
+                    && !option.contains(&b'\\')
+                    && matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
                 let layer = OsStr::from_bytes(layer);
-                let layer = if is_layer { self.steady(layer)? } else { layer.to_owned() };
+                // A relative one would begin in the directory that is mounted on.
+                let layer = if is_layer { self.steady(absolute(layer.as_ref()))? } else { layer.to_owned() };
                 layers.push(layer.into_vec());
             }
             options.push([key, &layers.join(&b':')].concat());

@@ -328,6 +328,15 @@ fn the_layers_of_an_overlay_are_no_directories_that_a_tenant_leads_to() {
             let says = format!("mount /run/home/u/to: /run/home/u/to is a symbolic link of user {tenant}");
             sandbox.fails(&overlay(lower, upper), &[&says]);
         }
+        // What is not there may be a link when the kernel looks. One that is relative begins elsewhere.
+        link("/run/host/dir", "/run/home/u/place/rel", tenant);
+        for (lower, upper) in [("/run/home/u/none", "/run/home/u/up"), ("rel", "/run/home/u/up")] {
+            let says = format!("mount: open /{}: No such file", lower.trim_start_matches('/'));
+            sandbox.fails(&overlay(lower, upper), &[&says]);
+        }
+        fs::remove_file("/run/home/u/place/rel").unwrap();
+        sandbox.fails("mount-asap = tmpfs /run/home/u/none /mnt", &["mount: open /run/home/u/none: No"]);
+        assert_eq!(sandbox.said("mount-asap = tmpfs /none /mnt\ncommand = echo a name"), ["a name"]);
         let lines = overlay("/run/home/u/d", "/run/home/u/up");
         let said = sandbox
             .said(&format!("{lines}\ncommand = sh -c 'cat /run/home/u/place/x; > /run/home/u/place/new'"));
