@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::inotify::{Watch, Watched};
-use super::patterns::{Place, Places, Wanted, below, places};
+use super::patterns::{Allowance, Place, Places, Wanted, below, places};
 use super::scan::{self, Change, Entry, Listing, Rules};
 use crate::config::plan::{Located, Source};
 use crate::emperor::core::text::later;
@@ -85,6 +85,8 @@ struct Directory {
     blind: Option<Error>,
     /// Whether it has links: what these lead to is not watched.
     has_links: bool,
+    /// Shared with the directories that may be the same user's.
+    allowance: Rc<Allowance>,
 }
 
 impl Directories {
@@ -135,8 +137,10 @@ impl Directories {
 
     /// Whether the last scan would have found this file, if it were in one of the directories.
     pub fn looked_for(&self, file: &Path) -> bool {
-        let failed =
-            |directory: &Directory| directory.trouble.is_some() && file.parent() == Some(&*directory.path);
+        let failed = |directory: &Directory| {
+            (directory.trouble.is_some() || directory.allowance.is_spent())
+                && file.parent() == Some(&*directory.path)
+        };
         !self.sources.iter().any(|source| source.has_missed(file)) && !self.directories.iter().any(failed)
     }
 
@@ -146,14 +150,28 @@ impl Directories {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
         let mut changes = self.find_directories();
+        for directory in &self.directories {
+            directory.allowance.renew();
+        }
         for directory in &mut self.directories {
             let path = &Rc::clone(&directory.path);
+            if directory.allowance.is_spent() {
+                continue;
+            }
+            directory.allowance.take_directory();
             let watched = self.watch.refresh(path, &mut directory.watched);
-            let listed = scan::list(path, &self.rules, |name| directory.wants(name));
+            let listed = scan::list(path, &self.rules, |name| directory.wants(name), &directory.allowance);
             // Whether the listing has a change that has happened up to here is not known: such names are held
             // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
                 log!("{error}");
+            }
+            if let (true, Err(error)) = (directory.allowance.is_spent(), &listed) {
+                if !directory.allowance.is_told.replace(true) {
+                    let Located { key, at, .. } = &directory.source;
+                    log!("{at}: {key}: {error}; its vassals stay as they are");
+                }
+                continue;
             }
             directory.log_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
@@ -163,6 +181,9 @@ impl Directories {
             });
             let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
             changes.extend(directory.changes_of(found));
+        }
+        for directory in self.directories.iter().filter(|directory| !directory.allowance.is_spent()) {
+            directory.allowance.is_told.set(false);
         }
         self.took = running_time::since(now);
         changes
@@ -222,22 +243,39 @@ fn places_of(source: &Source) -> Places {
 /// Adds the places of a source to the directories.
 fn add(directories: &mut Vec<Directory>, Places { names_at, all, .. }: Places, source: &Located<()>) {
     let mut next = 0;
+    // Those that share an allowance come one after another.
+    let mut last: Option<Rc<Allowance>> = None;
     for Place { path, wanted } in all {
         let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
         // Most come in the order of the last time, so that thousands are not each searched for among all.
         if !directories.get(next).is_some_and(is_it) {
             next = directories.iter().position(is_it).unwrap_or(directories.len());
         }
+        let same = last.take().filter(|allowance| allowance.is_for(&path, names_at));
         match directories.get_mut(next) {
-            Some(known) => known.wanted.push(wanted),
-            None => directories.push(Directory::new(path.into(), names_at, source.clone(), wanted)),
+            Some(known) => {
+                known.wanted.push(wanted);
+                known.allowance = same.unwrap_or_else(|| Rc::clone(&known.allowance));
+                last = Some(Rc::clone(&known.allowance));
+            }
+            None => {
+                let allowance = same.unwrap_or_else(|| Rc::new(Allowance::of(&path, names_at)));
+                last = Some(Rc::clone(&allowance));
+                directories.push(Directory::new(path.into(), names_at, source.clone(), wanted, allowance));
+            }
         }
         next += 1;
     }
 }
 
 impl Directory {
-    fn new(path: Rc<Path>, names_at: usize, source: Located<()>, wanted: Wanted) -> Self {
+    fn new(
+        path: Rc<Path>,
+        names_at: usize,
+        source: Located<()>,
+        wanted: Wanted,
+        allowance: Rc<Allowance>,
+    ) -> Self {
         let (wanted, before) = (vec![wanted], Vec::new());
         Self {
             path,
@@ -250,6 +288,7 @@ impl Directory {
             trouble: None,
             blind: None,
             has_links: false,
+            allowance,
         }
     }
 
@@ -418,6 +457,28 @@ mod tests {
         fs::rename(fixture.path.join("one"), fixture.path.join(".hidden")).unwrap();
         assert_eq!(fixture.scan(), [removed("one/v/a.ini")]);
         assert_eq!(fixture.scan(), []);
+    }
+
+    #[test]
+    fn many_directories_of_a_users_are_not_all_looked_at_and_hide_nobody_elses() {
+        let mut fixture = Fixture::new("crowd", &[|path| Source::Pattern(path.join("*/v/*/*.ini"))]);
+        let names: Vec<_> = (0..2_500).map(|number| format!("two/v/{number}/a.ini")).collect();
+        for name in &names {
+            fixture.write(name);
+        }
+        let all = fixture.scan();
+        assert!((500..2_000).contains(&all.len()), "{} are looked at", all.len());
+        let is_missed = |fixture: &Fixture| !fixture.directories.looked_for(&fixture.path.join(&names[0]));
+        assert!(is_missed(&fixture));
+        // None of them is given up.
+        fixture.write("one/v/a/a.ini");
+        assert_eq!(fixture.scan(), [appeared("one/v/a/a.ini")]);
+        for name in &names[500..] {
+            fs::remove_dir_all(fixture.path.join(name).parent().unwrap()).unwrap();
+        }
+        let mut changes = fixture.scan();
+        changes.retain(|(_, change)| *change == Change::Removed);
+        assert!(!is_missed(&fixture) && changes.len() < all.len(), "{} are gone", changes.len());
     }
 
     #[test]

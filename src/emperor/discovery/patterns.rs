@@ -1,5 +1,6 @@
 //! Patterns (`glob://`): which directories they concern, and which names in those.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,69 @@ use rustix::io::Errno;
 use crate::config::language::glob;
 use crate::error::{Context, Error, Result};
 
-/// More names than this in one directory are not looked at: below a wildcard it may be a user's.
-const MATCHES_MAX: usize = 10_000;
-/// Nor is a directory with more names than this, whatever they are.
-pub const NAMES_MAX: usize = 100_000;
+/// So many names are looked at for one user in a look.
+const NAMES_MAX: usize = 100_000;
+/// Further names that one counts as that was found, as the file is looked at, too; and a directory.
+const FOUND: usize = 9;
+const DIRECTORY: usize = 50;
+
+/// What is left to look at in one look: in all directories together below one that a wildcard stands for, as
+/// they may be a user's, and in any other directory alone.
+#[derive(Debug, Default)]
+pub struct Allowance {
+    /// The directory that it is for.
+    pub whose: PathBuf,
+    left: Cell<usize>,
+    /// Whether it was told that nothing was left.
+    pub is_told: Cell<bool>,
+}
+
+impl Allowance {
+    /// That of a directory of a source where the names of vassals begin at the byte `names_at`.
+    pub fn of(directory: &Path, names_at: usize) -> Self {
+        let new = Self { whose: whose(directory, names_at).to_owned(), ..Self::default() };
+        new.renew();
+        new
+    }
+
+    /// Whether it is also that of this directory.
+    pub fn is_for(&self, directory: &Path, names_at: usize) -> bool {
+        self.whose == whose(directory, names_at)
+    }
+
+    /// For another look.
+    pub fn renew(&self) {
+        self.left.set(NAMES_MAX + 2 * DIRECTORY);
+    }
+
+    /// Takes a directory.
+    pub fn take_directory(&self) {
+        self.left.set(self.left.get().saturating_sub(DIRECTORY));
+    }
+
+    /// Takes a name; one that was found takes more.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub fn take(&self, is_found: bool) -> Result<()> {
+        self.left.set(self.left.get().saturating_sub(if is_found { FOUND } else { 1 }));
+        match self.is_spent() {
+            true => Err(Error::new("read directory", self.whose.display(), "it holds too many names")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_spent(&self) -> bool {
+        self.left.get() == 0
+    }
+}
+
+fn whose(directory: &Path, names_at: usize) -> &Path {
+    let path = directory.as_os_str().as_bytes();
+    let next = path.iter().skip(names_at).position(|&byte| byte == b'/');
+    Path::new(OsStr::from_bytes(next.and_then(|at| path.get(..names_at + at)).unwrap_or(path)))
+}
 
 /// Which names of a directory count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +130,22 @@ pub fn places(pattern: &Path) -> Places {
             continue;
         }
         let mut next = Vec::new();
+        let mut allowance = Allowance::default();
         for path in reached {
-            names_at.get_or_insert(below(&path));
-            match matching(&path, part) {
+            let names_at = *names_at.get_or_insert(below(&path));
+            if !allowance.is_for(&path, names_at) {
+                allowance = Allowance::of(&path, names_at);
+            }
+            allowance.take_directory();
+            match matching(&path, part, &allowance) {
                 Ok(found) => next.extend(found),
-                Err(error) => unread.push((path.clone(), error)),
+                Err(error) => {
+                    let whose = if allowance.is_spent() { &allowance.whose } else { &path };
+                    let missed = (whose.clone(), error);
+                    if unread.last() != Some(&missed) {
+                        unread.push(missed);
+                    }
+                }
             }
             all.push(Place { path, wanted: Wanted::Below });
         }
@@ -99,7 +170,7 @@ pub fn below(directory: &Path) -> usize {
 ///
 /// # Errors
 /// open(2), getdents(2), or too many names; a directory that is not there has none.
-fn matching(path: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
+fn matching(path: &Path, pattern: &OsStr, allowance: &Allowance) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let failed = || path.display();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -107,15 +178,14 @@ fn matching(path: &Path, pattern: &OsStr) -> Result<Vec<PathBuf>> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(found),
         fd => fd.context("open directory", failed())?,
     };
-    for (index, entry) in Dir::read_from(&fd).context("read directory", failed())?.enumerate() {
+    for entry in Dir::read_from(&fd).context("read directory", failed())? {
         let entry = entry.context("read directory", failed())?;
+        allowance.take(false)?;
         let name = entry.file_name().to_bytes();
         let dots = name == b"." || name == b"..";
         if !dots && glob::matches(pattern.as_bytes(), name) {
+            allowance.take(true)?;
             found.push(path.join(OsStr::from_bytes(name)));
-        }
-        if index > NAMES_MAX || found.len() > MATCHES_MAX {
-            return Err(Error::new("read directory", failed(), "it holds too many names"));
         }
     }
     Ok(found)

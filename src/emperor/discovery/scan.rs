@@ -11,11 +11,11 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
-use super::patterns::NAMES_MAX;
+use super::patterns::Allowance;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
-use crate::error::{Context, Described, Error, Result};
+use crate::error::{Context, Described, Result};
 
 /// A directory's vassal files by their names.
 pub type Listing = SortedMap<OsString, Entry>;
@@ -42,9 +42,6 @@ pub struct Stamp {
     /// Whether the last listing had a link to nothing in its place.
     pub lost: bool,
 }
-
-/// A directory with files of more vassals than this is not looked at: it may be a user's.
-const FILES_MAX: usize = 10_000;
 
 /// Why a file is refused that uWSGI's emperor would run.
 const FOREIGN: &str = "only ini files are read";
@@ -107,24 +104,30 @@ fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
 /// Reads a directory to its end and looks at the files whose names are `wanted`.
 ///
 /// # Errors
-/// open(2), getdents(2); then nothing is known about any file.
-pub fn list(directory: &Path, rules: &Rules, wanted: impl Fn(&OsStr) -> bool) -> Result<Listing> {
+/// open(2), getdents(2), or too many names; then nothing is known about any file.
+pub fn list(
+    directory: &Path,
+    rules: &Rules,
+    wanted: impl Fn(&OsStr) -> bool,
+    allowance: &Allowance,
+) -> Result<Listing> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = || directory.display();
     let fd = rustix::fs::open(directory, flags, Mode::empty()).context("open directory", failed())?;
     let entries = Dir::read_from(&fd).context("read directory", failed())?;
     let mut files = Vec::new();
-    for (index, entry) in entries.enumerate() {
-        if index > NAMES_MAX || files.len() > FILES_MAX {
-            return Err(Error::new("read directory", failed(), "it holds too many names"));
-        }
+    for entry in entries {
+        allowance.take(false)?;
         let entry = entry.context("read directory", failed())?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if !wanted(name) {
             continue;
         }
         let found = match rules.is_vassal(name) {
-            true => look(&fd, &entry, rules),
+            true => {
+                allowance.take(true)?;
+                look(&fd, &entry, rules)
+            }
             false if files.len() > FOREIGN_MAX => None,
             false => Rules::is_foreign(name).then_some(Entry::Refused(FOREIGN)),
         };
@@ -392,7 +395,9 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_error_not_an_empty_listing() {
-        let error = list(Path::new("/nonexistent/vassals"), &Rules::default(), |_| true).unwrap_err();
+        let error =
+            list(Path::new("/nonexistent/vassals"), &Rules::default(), |_| true, &Allowance::default())
+                .unwrap_err();
         assert_eq!(
             error.to_string(),
             "open directory /nonexistent/vassals: No such file or directory (ENOENT)"
