@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatxFlags, fstat,
-    fstatfs, openat, openat2, readlinkat, statx,
+    fstatfs, openat, openat2, readlinkat, stat, statx,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{fchdir, getegid, geteuid};
@@ -167,10 +167,8 @@ impl Walk {
 
     /// Whether there is nothing at a path, and nobody else can put something there.
     pub fn lacks(&self, path: &Path) -> bool {
-        let there = |path: &Path| self.open_mount(path).and_then(|found| Ok(fstat(found)?));
-        let mut above = path.ancestors().skip(1).filter_map(|above| Some((above, there(above).ok()?)));
-        matches!(there(path), Err(Cause::Os(Errno::NOENT)))
-            && above.next().is_some_and(|(above, there)| self.is_ours_alone(above, &there))
+        let there = path.ancestors().find_map(|above| Some((above, stat(c_string(above.as_os_str())).ok()?)));
+        there.is_some_and(|(above, there)| above != path && self.is_ours_alone(above, &there))
     }
 
     fn find(&self, path: &Path, flags: OFlags, is_mount: bool) -> Result<OwnedFd> {
@@ -282,7 +280,7 @@ fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
 }
 
 fn is_ours(uid: u32) -> Result<bool, Errno> {
-    let is_unmapped_root = || Ok::<_, Errno>(rustix::fs::stat("/")?.st_uid == OVERFLOW_UID);
+    let is_unmapped_root = || Ok::<_, Errno>(stat("/")?.st_uid == OVERFLOW_UID);
     Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
 }
 

@@ -114,24 +114,28 @@ impl Paths<'_> {
         if mount.fs_type != "overlay" {
             return Ok(mount.data.clone());
         }
-        let mut options = Vec::new();
+        let mut all = Vec::new();
         for option in mount.data.as_bytes().split(|&byte| byte == b',') {
-            let mut layers = Vec::new();
             let at = option.iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1);
             let (key, value) = option.split_at(at);
+            // Where a separator is escaped the kernel is left to walk.
+            let has_layers = !option.contains(&b'\\')
+                && matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
+            all.extend(key);
             for layer in value.split(|&byte| byte == b':') {
-                let is_layer = !layer.is_empty()
-                    // Where a separator is escaped the kernel is left to walk.
-                    && !option.contains(&b'\\')
-                    && matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
                 let layer = OsStr::from_bytes(layer);
-                // A relative one would begin in the directory that is mounted on.
-                let layer = if is_layer { self.steady(absolute(layer.as_ref()))? } else { layer.to_owned() };
-                layers.push(layer.into_vec());
+                match has_layers && !layer.is_empty() {
+                    // A relative one would begin in the directory that is mounted on.
+                    true => all.extend(self.steady(absolute(layer.as_ref()))?.as_bytes()),
+                    false => all.extend(layer.as_bytes()),
+                }
+                all.push(b':');
             }
-            options.push([key, &layers.join(&b':')].concat());
+            all.pop();
+            all.push(b',');
         }
-        Ok(OsString::from_vec(options.join(&b',')))
+        all.pop();
+        Ok(OsString::from_vec(all))
     }
 }
 
