@@ -120,7 +120,7 @@ fn every_process_of_a_vassal_has_what_the_table_says() {
                 "prober",
                 process::only("vassal-probe").pid,
                 "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=0",
-                "member tty=0 / /",
+                "member tty=0 / /proc",
             ),
             (
                 "FUSE daemon",

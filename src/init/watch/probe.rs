@@ -35,7 +35,7 @@ use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Answer, Found};
 use crate::mount::mountinfo::{self, Owner};
 use crate::sys::clone::{self, Side, clone3};
-use crate::sys::exec::{Strings, exec_fd};
+use crate::sys::exec::{Strings, exec};
 use crate::sys::fd;
 
 /// The name of the prober's process, by which the program knows that it is one when it is executed again.
@@ -124,12 +124,14 @@ impl Probe {
             Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm, failure: OnceCell::new() }),
             Side::Child => {
                 drop(ours);
-                // By its name in a tenant's tree it could be another program, which would run as the owner.
-                let program = procfs.own_program().ok();
-                let program = become_prober(owner, user, theirs, &alarm, program);
+                // At /proc of a tenant's tree it could be another program, which would run as the owner.
+                let is_there = procfs.enter().is_ok();
+                become_prober(owner, user, theirs, &alarm);
                 // A copy of PID 1 takes twice the memory of a fresh process. Where the program cannot be
                 // executed again (by the owner, or without procfs), the copy does the same work.
-                program.map(|program| exec_fd(program, &argv, &envp));
+                if is_there {
+                    exec(c"self/exe", &argv, &envp);
+                }
                 serve()
             }
         }
@@ -190,31 +192,18 @@ impl Probe {
     }
 }
 
-/// In the child: takes on the owner's identity, and has the alarm as standard input, the socket as standard
-/// output, and the program, which it returns.
-fn become_prober(
-    owner: Owner,
-    user: Option<&Identity>,
-    socket: OwnedFd,
-    alarm: &OwnedFd,
-    program: Option<OwnedFd>,
-) -> Option<OwnedFd> {
+/// In the child: takes on the owner's identity, and has two descriptors, the alarm as standard input and the
+/// socket as standard output.
+fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
     let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
-    // Closed with all others. With a copy of the link in the prober the emperor would not see the end of
-    // PID 1.
-    std::mem::forget(socket);
-    let program = match program {
-        Some(program) => fd::keep_only(program).ok(),
-        None => {
-            fd::close_inherited();
-            None
-        }
-    };
+    // With a copy of the link in the prober the emperor would not see the end of PID 1.
+    fd::close_from(3);
     if places.is_err() {
         clone::exit(EXIT_FAILED);
     }
+    // The descriptor was closed with the rest.
+    std::mem::forget(socket);
     become_owner(owner, user).unwrap_or_else(|error| fail(error));
-    program
 }
 
 /// A prober that may not become the owner asks as what it is, and the filesystem answers or refuses it.

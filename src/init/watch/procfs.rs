@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, move_mount};
-use rustix::process::Pid;
+use rustix::process::{Pid, fchdir};
 
 use crate::error::{Context, Result};
 use crate::files;
@@ -49,13 +49,12 @@ impl Procfs {
         own.and_then(|own| move_mount(own, c"", CWD, c"/proc", flags)).context("mount procfs on", "/proc")
     }
 
-    /// The program that this process executes, to be executed again.
+    /// Makes it the working directory.
     ///
     /// # Errors
-    /// There is no procfs.
-    pub fn own_program(&self) -> rustix::io::Result<OwnedFd> {
-        let open = |proc: &OwnedFd| openat(proc, c"self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        self.own.get().map_or_else(|| open(&files::open_proc()?), open)
+    /// There is none.
+    pub fn enter(&self) -> rustix::io::Result<()> {
+        self.own.get().map_or_else(|| fchdir(files::open_proc()?), fchdir)
     }
 
     /// Uses `/proc`, and opens nothing before that turns out to be missing.
