@@ -83,15 +83,13 @@ pub fn open_file_of_system(path: &str) -> Result<OwnedFd, Errno> {
 /// The mounts of our namespace as the present root shows them.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// Opens [`MOUNTINFO`]. In a tenant's tree where nothing is mounted at `/proc`, anything may have that name:
-/// a fifo is not waited for, and what is not of procfs is refused.
+/// Opens [`MOUNTINFO`], if it is of procfs: in a tenant's tree where nothing is mounted at `/proc`, anything
+/// may have that name.
 ///
 /// # Errors
 /// As open(2); ENOENT if it is somebody else's.
 pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = open(MOUNTINFO, flags, Mode::empty())?;
-    if fstatfs(&fd)?.f_type == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Errno::NOENT) }
+    openat(open_proc()?, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Opens the directory `/proc`, if it is of procfs.

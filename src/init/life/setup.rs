@@ -86,15 +86,22 @@ fn mount_proc(vassal: &Vassal) {
     }
 }
 
-/// Notes the accounts of the host, before the root changes, unless nothing there can ask for one.
-fn note_accounts(vassal: &mut Vassal) {
+/// Whether anything may ask for a user or a group.
+fn wants_accounts(vassal: &Vassal) -> bool {
     let plan = &vassal.source.plan;
-    let is_wanted = vassal.jail.owner.is_some()
+    vassal.jail.owner.is_some()
         || plan.run_as != RunAs::default()
         || plan.clean_env
         || plan.jail.new_root().is_some() && !plan.hooks.is_empty()
-        || plan.listen.iter().any(|listen| listen.value.owner.is_some());
-    if is_wanted {
+        || plan.listen.iter().any(|listen| listen.value.owner.is_some())
+}
+
+/// Notes the accounts of the host, before the root changes. Where nothing can change them they are read once,
+/// at the privilege drop.
+fn note_accounts(vassal: &mut Vassal) {
+    let plan = &vassal.source.plan;
+    let may_change = vassal.jail.owner.is_some() || plan.jail.new_root().is_some() || !plan.hooks.is_empty();
+    if may_change && wants_accounts(vassal) {
         vassal.jail.note_accounts();
     }
 }
@@ -128,7 +135,9 @@ fn drop_privileges(vassal: &mut Vassal) -> Result<(), End> {
             root::ask_about(&mut vassal.events, &vassal.jail, &plan, "read", Path::new("/etc/passwd"));
         unless_interrupted(vassal, step("privilege drop", answer))?;
     }
-    let accounts = vassal.jail.accounts().unwrap_or_else(Accounts::none);
+    let accounts = vassal.jail.accounts();
+    let accounts =
+        accounts.unwrap_or_else(|| if wants_accounts(vassal) { Accounts::read() } else { Accounts::none() });
     let mut identity = step("privilege drop", Identity::resolve(&plan.run_as, &accounts))?;
     if let Some(owner) = vassal.jail.owner {
         step("privilege drop", identity.must_be(owner.uid, owner.gid))?;

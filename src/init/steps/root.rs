@@ -66,12 +66,15 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     Ok(())
 }
 
-/// Goes to the root directory. A process that is there already does not touch it, as it may hang.
+/// Goes to the root directory. A process that is there already does not touch it, as it may hang; nor may one
+/// that has not changed it, which stands or falls with it anyway.
 pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operation: &str) -> Result<()> {
-    if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
-        return Ok(());
+    if jail.walk.is_inside {
+        if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
+            return Ok(());
+        }
+        must_answer(events, jail, plan, operation, Path::new("/"))?;
     }
-    must_answer(events, jail, plan, operation, Path::new("/"))?;
     rustix::process::chdir("/").context(&format!("{operation} chdir"), "/")
 }
 
