@@ -337,7 +337,8 @@ fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice(
     sandboxed(|sandbox| {
         let app = "import signal, socket, sys, time; kept = socket.socket(fileno=3); \
              own = socket.create_server(('127.0.0.1', 7100)); \
-             signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.7), own.close(), sys.exit())); \
+             leave = lambda *_: (print('leaving', flush=True), time.sleep(0.7), own.close(), sys.exit()); \
+             signal.signal(signal.SIGTERM, leave); \
              print('serving', flush=True); \n\
              while True: c = kept.accept()[0]; c.send(b'1 1'); c.close()";
         fs::write(sandbox.path("app.py"), app.replace("; \n", "\n")).unwrap();
@@ -348,6 +349,8 @@ fn a_vassal_that_gets_another_name_takes_its_sockets_along_and_never_runs_twice(
         emperor.wait_for("serving");
         fs::rename(vassal_path("old"), vassal_path("new")).unwrap();
         emperor.wait_for("emperor: old: file renamed to new.ini: stopping");
+        // From now on it accepts nobody.
+        emperor.wait_for("leaving");
         // This one waits for the new instance.
         answer(TcpStream::connect("127.0.0.1:7001").unwrap());
         emperor.wait_for_nth(2, "serving");

@@ -84,6 +84,7 @@ fn under_the_emperor_a_slow_flush_loses_nothing_either() {
 #[test]
 fn after_a_reload_a_daemon_has_its_time_to_flush_as_well() {
     const FLUSHES: &str = "#!/bin/sh\ntrap 'sleep 3; echo flushed >>/run/scratch/flushed; exit 0' TERM\n\
+                           echo it is there\n\
                            while :; do sleep 0.05; done\n";
     sandboxed(|sandbox| {
         let path = sandbox.file("companion", FLUSHES);
@@ -94,6 +95,7 @@ fn after_a_reload_a_daemon_has_its_time_to_flush_as_well() {
         vassal.wait_for("app started");
         process::signal(process::only("tail").parent, Signal::HUP);
         vassal.wait_for_nth(2, "app started");
+        vassal.wait_for("it is there");
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 143);
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n", "{}", vassal.log());
