@@ -93,9 +93,10 @@ fn the_stats_have_every_key_that_uwsgi_has() {
         let restarts = "next(v for v in it['vassals'] if v['name'] == 'app')['restarts']";
         assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
         // One that does not want to go.
-        sandbox
-            .vassal("stuck", "stop-timeout = 2s\ncommand = sh -c 'trap : TERM; while :; do sleep 1; done'");
+        let stays = "trap : TERM; echo stays; while :; do sleep 1; done";
+        sandbox.vassal("stuck", &format!("stop-timeout = 2s\ncommand = sh -c '{stays}'"));
         emperor.wait_running(1, "stuck");
+        emperor.wait_for("stays");
         run("rm", &[&format!("{VASSALS}/stuck.ini")]);
         let cursed = eventually("it is being stopped", || {
             let stats = read_all(TcpStream::connect("127.0.0.1:9192"), b"")?;

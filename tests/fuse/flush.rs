@@ -17,8 +17,8 @@ echo flushed >>/run/scratch/flushed
 "#;
 
 /// Ignores everything that can be ignored, the unmount first.
-const STUBBORN: &str =
-    "#!/bin/sh\ntrap 'echo got TERM >>/run/scratch/order' TERM INT HUP\nwhile :; do sleep 0.05; done\n";
+const STUBBORN: &str = "#!/bin/sh\ntrap 'echo got TERM >>/run/scratch/order' TERM INT HUP\n\
+                        echo it is there\nwhile :; do sleep 0.05; done\n";
 
 /// A vassal with the zip mounted by its user and a companion beside, its app started.
 fn mounted(sandbox: &Sandbox, companion: &str, more: &str) -> Daemon {
@@ -134,6 +134,7 @@ fn what_the_app_leaves_in_the_mount_goes_before_the_unmount() {
 fn a_daemon_that_ignores_everything_is_killed_when_its_time_is_up() {
     sandboxed(|sandbox| {
         let mut vassal = mounted(sandbox, STUBBORN, &format!("unmount-timeout = 1s\n{UNMOUNT}"));
+        vassal.wait_for("it is there");
         let start = Instant::now();
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 0);
