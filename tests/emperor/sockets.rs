@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -546,5 +546,117 @@ fn an_address_that_begins_like_another_keeps_its_own_socket() {
         assert_eq!(files(), before, "a socket was bound anew");
         assert!(emperor.lines("Address already in use").is_empty(), "{}", emperor.log());
         emperor.stop();
+    });
+}
+
+#[test]
+fn the_file_of_a_socket_is_removed_when_nobody_keeps_it_any_more() {
+    sandboxed(|sandbox| {
+        let path = |name: &str| sandbox.path(&format!("{name}.sock"));
+        let lines = |name: &str| server(sandbox, &format!("listen = {}", path(name).display()));
+        let names = ["gone", "moved", "stopped", "crashing", "taken", "last"];
+        for name in names {
+            sandbox.vassal(name, &lines(name));
+        }
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        for name in names {
+            emperor.wait_running(1, name);
+            answer(UnixStream::connect(path(name)).unwrap());
+        }
+        let gone = |name: &str| until(format_args!("{name} is gone"), || !path(name).exists());
+        fs::remove_file(vassal_path("gone")).unwrap();
+        gone("gone");
+        sandbox.vassal("moved", &server(sandbox, "listen = /run/scratch/elsewhere.sock"));
+        gone("moved");
+        let stop = sandbox.program("emperor").args(["stop", "stopped"]).status().unwrap();
+        assert!(stop.success());
+        gone("stopped");
+        // It ends before it is up for a second: the wait is long.
+        sandbox.vassal("crashing", &format!("command = false\nlisten = {}", path("crashing").display()));
+        emperor.wait_for("emperor: crashing: its sockets are closed until it runs again");
+        gone("crashing");
+        // What somebody else has put there stays.
+        fs::remove_file(path("taken")).unwrap();
+        let _somebody = std::os::unix::net::UnixListener::bind(path("taken")).unwrap();
+        fs::remove_file(vassal_path("taken")).unwrap();
+        emperor.wait_for("emperor: taken: stopped");
+        emperor.stop();
+        let left = names.map(|name| path(name).exists());
+        assert_eq!(left, [false, false, false, false, true, false]);
+    });
+}
+
+#[test]
+fn another_user_can_have_the_address_in_a_directory_with_the_sticky_bit() {
+    sandboxed(|sandbox| {
+        let socket = sandbox.path("app.sock");
+        let lines = server(sandbox, "listen = /run/scratch/app.sock");
+        let others = lines.replace("user001", "nobody");
+        let owner = || fs::metadata(&socket).map(|file| file.uid()).unwrap_or_default();
+        let uid = |name: &str| -> u32 {
+            let output = std::process::Command::new("id").args(["-u", name]).output().unwrap().stdout;
+            String::from_utf8(output).unwrap().trim().parse().unwrap()
+        };
+        let users = [uid("user001"), uid("nobody")];
+        sandbox.vassal("app", &lines);
+        let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
+        emperor.wait_running(1, "app");
+        assert_eq!(answer(UnixStream::connect(&socket).unwrap()).1, users[0]);
+        assert_eq!(owner(), users[0]);
+        // Another user in the file.
+        sandbox.vassal("app", &others);
+        emperor.wait_for_nth(2, "serving ");
+        assert_eq!(answer(UnixStream::connect(&socket).unwrap()).1, users[1]);
+        assert_eq!(owner(), users[1]);
+        // Another vassal, of another user, in the place of one that was removed.
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("emperor: app: file removed");
+        sandbox.vassal("next", &lines);
+        emperor.wait_for_nth(3, "serving ");
+        assert_eq!(answer(UnixStream::connect(&socket).unwrap()).1, users[0]);
+        assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+        assert!(!socket.exists());
+
+        // A file that nobody keeps: whose it is, is told.
+        let left =
+            "import os, socket; os.umask(0o22); socket.socket(socket.AF_UNIX).bind('/run/scratch/app.sock')";
+        run("setpriv", &["--reuid", "user001", "--clear-groups", "python3", "-c", left]);
+        let (status, log) = sandbox.outcome(&others);
+        assert_eq!(status, 71, "{log}");
+        let says = format!(
+            "listen on /run/scratch/app.sock (of user {}): Address already in use (EADDRINUSE)",
+            users[0]
+        );
+        assert!(log.contains(&says), "{log}");
+        fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
+        let (status, log) = sandbox.outcome(&others);
+        assert_eq!(status, 71, "{log}");
+        let says =
+            format!("remove the old socket /run/scratch/app.sock (of user {}): Operation not", users[0]);
+        assert!(log.contains(&says), "{log}");
+    });
+}
+
+#[test]
+fn no_link_of_a_users_has_the_emperor_remove_a_file_elsewhere() {
+    sandboxed(|sandbox| {
+        let [own, elsewhere] = ["own", "elsewhere"].map(|name| sandbox.path(name));
+        fs::create_dir(&own).unwrap();
+        std::os::unix::fs::chown(&own, Some(fs::metadata("/app").unwrap().uid()), None).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        sandbox.vassal("app", &server(sandbox, "listen = /run/scratch/own/app.sock"));
+        let emperor = sandbox.emperor(&[]);
+        emperor.wait_running(1, "app");
+        // The same file, where only root could have removed it.
+        fs::hard_link(own.join("app.sock"), elsewhere.join("app.sock")).unwrap();
+        fs::remove_dir_all(&own).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &own).unwrap();
+        std::os::unix::fs::lchown(&own, Some(fs::metadata("/app").unwrap().uid()), None).unwrap();
+        fs::remove_file(vassal_path("app")).unwrap();
+        emperor.wait_for("emperor: remove /run/scratch/own/app.sock: ");
+        assert!(elsewhere.join("app.sock").exists());
+        emperor.stop();
+        assert!(elsewhere.join("app.sock").exists());
     });
 }

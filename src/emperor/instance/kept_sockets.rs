@@ -1,8 +1,12 @@
 //! The listening sockets of a vassal, kept while it has no instance: connections wait for the next one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-use super::socket_file::{Bound, SocketFile};
+use rustix::fs::{FileType, Stat, fstat};
+
+use super::socket_file::{Bound, SocketFile, id};
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
 use crate::place::Place;
@@ -17,16 +21,39 @@ pub const TAKEN: &str = "the file of its on-demand socket is somebody else's now
 /// What is kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// The file of the on-demand socket; it goes first.
+    file: Option<SocketFile>,
     /// The on-demand socket, on which the emperor itself listens. Whatever becomes of the vassal's sockets,
     /// it stays.
     demand: Option<KeptSocket>,
-    /// The file of the on-demand socket.
-    file: Option<SocketFile>,
     /// Why clients do not come to the on-demand socket, as was noticed already.
     noticed: Option<&'static str>,
     sockets: Vec<KeptSocket>,
     /// The user who has bound the others: root, if not the owner of the vassal's file.
     owner: Owner,
+    /// The files of sockets that were closed, which are to be removed.
+    left: Vec<Left>,
+}
+
+/// The file of a socket that nobody keeps any more.
+#[derive(Debug)]
+pub struct Left {
+    /// Where it was bound, as PID 1 says.
+    pub path: PathBuf,
+    file: FileId,
+    /// With the time of its making, if that is known: another file can get its inode.
+    version: Option<FileVersion>,
+    /// The user whose PID 1 it was.
+    pub owner: Owner,
+}
+
+impl Left {
+    /// Whether it is what was found at the path.
+    pub fn is_it(&self, there: &Stat) -> bool {
+        FileType::from_raw_mode(there.st_mode) == FileType::Socket
+            && id(there) == self.file
+            && self.version.is_none_or(|version| version == FileVersion::of(there, None))
+    }
 }
 
 impl Kept {
@@ -65,12 +92,18 @@ impl Kept {
 
     /// Closes the on-demand socket.
     pub fn close_demand(&mut self) {
-        (self.demand, self.file) = (None, None);
+        // The file first: while its socket is there, no other file has its inode.
+        self.file = None;
+        self.demand = None;
     }
 
     /// Closes all but these; the on-demand socket stays.
     pub fn retain(&mut self, ids: &[SocketId]) {
-        self.sockets.retain(|socket| ids.contains(&socket.id));
+        let (stay, closed) = std::mem::take(&mut self.sockets)
+            .into_iter()
+            .partition(|socket: &KeptSocket| ids.contains(&socket.id));
+        self.sockets = stay;
+        self.leave(closed);
     }
 
     /// The next instance is this user's. Sockets that another user has bound are not for it, and are closed.
@@ -83,7 +116,29 @@ impl Kept {
 
     /// Closes all but the on-demand socket; returns how many there were.
     pub fn close(&mut self) -> usize {
-        std::mem::take(&mut self.sockets).len()
+        let closed = std::mem::take(&mut self.sockets);
+        let count = closed.len();
+        self.leave(closed);
+        count
+    }
+
+    /// The files of sockets that were closed since the last time: somebody else can listen there only once
+    /// they are removed.
+    pub fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.left)
+    }
+
+    fn leave(&mut self, closed: Vec<KeptSocket>) {
+        for KeptSocket { id: SocketId { place, file, .. }, fd } in closed {
+            // What a tenant's process says of its file is not enough to remove one.
+            let (file, version) = match fd::file_of(&fd).and_then(fstat) {
+                Ok(file) => (Some(id(&file)), Some(FileVersion::of(&file, None))),
+                Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
+            };
+            if let (Place::File(path), Some(file)) = (place, file) {
+                self.left.push(Left { path, file, version, owner: self.owner });
+            }
+        }
     }
 
     /// How many there are.
@@ -124,6 +179,33 @@ impl Kept {
             Place::File(path) => SocketFile::resume(path, socket.id.file),
             Place::Abstract(_) | Place::Internet(_) => None,
         });
-        Self { demand, file, noticed: None, sockets, owner: saved.owner }
+        Self { demand, file, noticed: None, sockets, owner: saved.owner, left: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_kernel_says_which_file_a_socket_has_and_not_the_tenant() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let socket = |name: &str| OwnedFd::from(UnixListener::bind(at(name)).unwrap());
+        let (own, _others) = (socket("own"), socket("others"));
+        let stat = |name: &str| rustix::fs::lstat(at(name)).unwrap();
+        let claimed = SocketId {
+            place: Place::File(at("others")),
+            file: Some(id(&stat("others"))),
+            is_on_demand: false,
+        };
+        let mut kept = Kept { owner: Owner { uid: 1000, gid: 1000 }, ..Kept::default() };
+        kept.keep(KeptSocket { id: claimed, fd: own });
+        assert_eq!(kept.close(), 1);
+        let left = kept.take_left();
+        assert!(left.iter().all(|left| !left.is_it(&stat("others"))));
+        assert!(left.iter().any(|left| left.is_it(&stat("own"))));
+        assert!(kept.take_left().is_empty());
     }
 }

@@ -17,6 +17,7 @@ use crate::listen::{Listening, is_left_over, listen_at};
 use crate::log;
 use crate::path::{self, Walk};
 use crate::place::Place;
+use crate::sys::fd;
 
 /// How the sockets of the emperor listen.
 const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
@@ -122,7 +123,9 @@ fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
     if let Some(before) = before {
         rustix::process::umask(before);
     }
-    let there = lstat(name);
+    // Which file it is the socket itself tells: by its name it could be another one by now.
+    let own = bound.as_ref().ok().and_then(|socket| fstat(fd::file_of(socket).ok()?).ok());
+    let there = own.map_or_else(|| lstat(name), Ok);
     fchdir(back).context("chdir", "back")?;
     match (bound, there) {
         (Err(Errno::ADDRINUSE), Ok(there)) => {

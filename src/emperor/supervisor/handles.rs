@@ -7,7 +7,7 @@ use rustix::event::{Timespec, epoll};
 
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::kept_sockets::Kept;
+use crate::emperor::instance::kept_sockets::{Kept, Left};
 use crate::emperor::instance::process::{Packet, Process};
 use crate::error::{Context, Error, Result};
 use crate::mount::fuse;
@@ -29,6 +29,8 @@ pub(super) struct Handles {
     by_polled_fd: SortedMap<i32, Rc<VassalFile>>,
     /// How many sockets are kept for all vassals together.
     sockets: u64,
+    /// The files of sockets that were closed, which are to be removed.
+    left: Vec<Left>,
 }
 
 /// The descriptors that are held for one vassal.
@@ -58,6 +60,7 @@ impl Handles {
             by_pid: SortedMap::default(),
             by_polled_fd: SortedMap::default(),
             sockets: 0,
+            left: Vec::new(),
         })
     }
 
@@ -120,6 +123,7 @@ impl Handles {
         let before = handle.sockets.count();
         let result = act(&mut handle.sockets);
         self.sockets = self.sockets - before + handle.sockets.count();
+        self.left.append(&mut handle.sockets.take_left());
         result
     }
 
@@ -128,6 +132,11 @@ impl Handles {
         self.stop_polling(from);
         let sockets = self.with_kept(from, std::mem::take);
         self.with_kept(to, |kept| *kept = sockets);
+    }
+
+    /// The files of sockets that were closed since the last time.
+    pub(super) fn take_left(&mut self) -> Vec<Left> {
+        std::mem::take(&mut self.left)
     }
 
     /// Holds a process for a vassal; its packets are reported from now on.
@@ -203,8 +212,10 @@ impl Handles {
     pub(super) fn remove(&mut self, file: &VassalFile) {
         self.stop_polling(file);
         drop(self.take_process(file));
-        if let Some(handle) = self.by_file.remove(file) {
+        if let Some(mut handle) = self.by_file.remove(file) {
             self.sockets -= handle.sockets.count();
+            handle.sockets.close();
+            self.left.append(&mut handle.sockets.take_left());
         }
     }
 }

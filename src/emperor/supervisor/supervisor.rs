@@ -20,6 +20,7 @@ use crate::emperor::core::order::Order;
 use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::instance::file_removal::FileRemoval;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Error, Result};
 use crate::log;
@@ -40,6 +41,7 @@ pub struct Supervisor {
     pub(super) questions: Questions,
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
+    removal: FileRemoval,
     pub(super) fusectl: Fusectl,
     /// The directories whose vassals another emperor runs, and a sentence that says so.
     of_others: Vec<(PathBuf, Error)>,
@@ -75,6 +77,7 @@ impl Supervisor {
             questions,
             checks: Checks::default(),
             freeing: Freeing::default(),
+            removal: FileRemoval::default(),
             fusectl: Fusectl::default(),
             of_others: Vec::new(),
             other_children: Vec::new(),
@@ -199,6 +202,7 @@ impl Supervisor {
             } else if !self.commands.ended(pid, status, now)
                 && !self.questions.ended(pid, status, now)
                 && !self.freeing.ended(pid)
+                && !self.removal.ended(pid)
             {
                 self.other_children.push((pid, status));
             }
@@ -232,6 +236,11 @@ impl Supervisor {
         self.freeing.begin(now, is_its);
     }
 
+    /// Removes the files of sockets that were closed for good.
+    pub fn remove_files(&mut self) {
+        self.removal.begin(self.handles.take_left());
+    }
+
     /// Children that have ended and are no instance, command or check.
     pub fn take_other_children(&mut self) -> Vec<(Pid, WaitStatus)> {
         std::mem::take(&mut self.other_children)
@@ -239,11 +248,13 @@ impl Supervisor {
 
     /// Whether nothing that instances have left is still being removed.
     pub fn has_tidied_up(&self) -> bool {
-        self.spawner.removals().deadline().is_none()
+        self.spawner.removals().deadline().is_none() && self.removal.is_idle()
     }
 
     /// All vassals have ended: finishes what was left for later.
-    pub fn finish(&self) {
+    pub fn finish(&mut self) {
+        self.remove_files();
+        self.removal.finish(Instant::now() + FINISHING);
         self.spawner.removals().finish(FINISHING);
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, lstat};
+use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, bind, listen};
 use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
@@ -39,7 +40,7 @@ impl Binding<'_> {
     /// # Errors
     /// Something else is at the path, or bind(2), chmod(2), chown(2) fails.
     pub fn perform(&self, walk: &Walk) -> Result<FileId> {
-        let name = self.path.display();
+        let mut name = self.path.display().to_string();
         SocketAddrUnix::new(self.path).context("listen on", &name)?;
         let as_user = self.owner.is_none() && !geteuid().is_root();
         let path = &*Walk { as_user, ..walk.clone() }.approach(self.path).context("listen on", &name)?;
@@ -49,12 +50,20 @@ impl Binding<'_> {
             if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
                 return Err(no_socket(&name));
             }
+            if there.st_uid != geteuid().as_raw() {
+                // A name that is taken is told with its owner.
+                name += &format!(" (of user {})", there.st_uid);
+            }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
             socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(path, &there));
             // Another instance, or another emperor, may have left the file behind.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
-                rustix::fs::unlink(path).context("remove the old socket", &name)?;
+                match rustix::fs::unlink(path) {
+                    // The file is another user's, in a directory with the sticky bit: the emperor removes it.
+                    Err(Errno::PERM) if kept.is_some() => {}
+                    removed => removed.context("remove the old socket", &name)?,
+                }
             }
         }
         if socket.is_none() {

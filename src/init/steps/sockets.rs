@@ -80,13 +80,13 @@ pub fn open(
         }
         let old = kept.iter().position(|socket| is_for(&listen.value, &socket.id));
         let old = old.map(|index| kept.swap_remove(index));
-        let opened = opener.open_patiently(events, &listen.value, old.as_ref());
+        let opened = opener.open_patiently(events, &listen.value, old.as_ref(), &mut keep);
         let opened = opened.map_err(|error| written(&error, listen))?;
         if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
             fresh.push(sockets.len());
         }
-        if let (Some(_), Some(old)) = (&opened, &old) {
-            keep.retain(|id| *id != old.id);
+        if opened.is_some() {
+            give_up(&mut keep, old.as_ref());
         }
         let Some(KeptSocket { id, fd }) = opened.or(old) else { continue };
         sockets.push(Socket { fd: move_up(&fd)?, id, name: listen.key.to_string() });
@@ -126,6 +126,7 @@ impl Opener<'_> {
         events: &mut EventLoop,
         socket: &Listen,
         old: Option<&KeptSocket>,
+        keep: &mut Vec<SocketId>,
     ) -> Result<Option<KeptSocket>> {
         let mut until = None;
         loop {
@@ -137,6 +138,9 @@ impl Opener<'_> {
             }
             let end = *until.get_or_insert_with(|| {
                 crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
+                // The emperor removes the file of one that is not kept any more.
+                give_up(keep, old);
+                events.send(&FromVassal::Sockets(keep.clone()));
                 running_time::now() + PATIENCE
             });
             let next = running_time::now() + PAUSE;
@@ -214,7 +218,7 @@ impl Opener<'_> {
             (Progress::Said(file), Ok(WaitStatus::Exited(0))) => FileId::parse(&file),
             (_, Ok(status)) => return Err(Error::new("listen on", name, status)),
             (_, Err(unfinished)) => {
-                give_up(events, launched.pid, unfinished);
+                kill_late(events, launched.pid, unfinished);
                 return Err(Error::new("listen on", name, "it takes too long"));
             }
         };
@@ -235,7 +239,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         let looked = jail.worker(owner.is_none()).work(|| bind::look(path).map(|file| file.to_string()));
         let Ok(launched) = looked else { return false };
         if let Err(unfinished) = events.wait_for(launched.pid, running_time::now() + PATIENCE) {
-            give_up(events, launched.pid, unfinished);
+            kill_late(events, launched.pid, unfinished);
         }
         match launched.progress() {
             Progress::Said(there) => FileId::parse(&there) != Some(file),
@@ -246,8 +250,13 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
     })
 }
 
+/// A socket is not to be kept any longer.
+fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
+    keep.retain(|id| old.is_none_or(|old| *id != old.id));
+}
+
 /// Kills a child that is not waited for any longer.
-fn give_up(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
+fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill_child(child);
     match unfinished {
         Unfinished::Interrupted(interruption) => events.put_interruption_back(interruption),
