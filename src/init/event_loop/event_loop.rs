@@ -15,7 +15,9 @@ use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::sources::{Heard, NewFile, Sources};
-use crate::init::event_loop::wakeup::{Attention, Interruption, StopRequest, Unfinished, Wakeup};
+use crate::init::event_loop::wakeup::{
+    Attention, Interrupted, Interruption, StopRequest, Unfinished, Wakeup,
+};
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::oom::OomKills;
 use crate::init::watch::procfs::Procfs;
@@ -120,7 +122,7 @@ impl EventLoop {
         &mut self,
         other: Option<BorrowedFd<'_>>,
         deadline: Option<Instant>,
-    ) -> Result<(), Interruption> {
+    ) -> Result<(), Interrupted> {
         self.check()?;
         let wakeup = self.collect(other, deadline);
         self.put_back(wakeup);
@@ -175,21 +177,21 @@ impl EventLoop {
     ///
     /// # Errors
     /// That event.
-    pub fn check(&mut self) -> Result<(), Interruption> {
+    pub fn check(&mut self) -> Result<(), Interrupted> {
         if self.attention == Attention::Ending {
             return Ok(());
         }
         let Wakeup { stop, lost, reload: _, signals } = &mut self.put_back;
         if self.attention == Attention::All && !lost.is_empty() {
-            return Err(Interruption::Lost(lost.remove(0)));
+            return Err(Interruption::Lost(lost.remove(0)).into());
         }
         // A command that does not run yet is not started after a request to stop.
         let request = StopRequest::among(signals);
         if let Some(request) = stop.take().or(request) {
-            return Err(Interruption::Stop(request));
+            return Err(Interruption::Stop(request).into());
         }
         match self.app.as_ref().filter(|app| app.is_ready()).and_then(|app| app.status) {
-            Some(status) => Err(Interruption::AppEnded(status)),
+            Some(status) => Err(Interruption::AppEnded(status).into()),
             None => Ok(()),
         }
     }

@@ -83,11 +83,14 @@ pub enum Interruption {
     AppEnded(WaitStatus),
 }
 
+/// An interruption, as an error: one pointer, as it is passed on at each step.
+pub type Interrupted = Box<Interruption>;
+
 /// Why a child was not waited for to its end.
 #[derive(Debug)]
 pub enum Unfinished {
     /// An event makes its work pointless.
-    Interrupted(Interruption),
+    Interrupted(Interrupted),
     /// The deadline has come.
     Deadline,
 }

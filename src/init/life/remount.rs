@@ -28,7 +28,7 @@ use crate::init::child::reaper;
 use crate::init::event_loop::wakeup::{Attention, Unfinished};
 use crate::init::life::reload::{Unread, load_again};
 use crate::init::life::setup::{run_again, run_phase};
-use crate::init::outcome::End;
+use crate::init::outcome::{End, Ended};
 use crate::init::steps::hooks;
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::{Lost, Maker};
@@ -134,7 +134,7 @@ fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
             match vassal.events.wait_for(child.pid, deadline) {
                 Ok(_) | Err(Unfinished::Deadline) => {}
                 Err(Unfinished::Interrupted(interruption)) => {
-                    vassal.events.put_interruption_back(interruption)
+                    vassal.events.put_interruption_back(*interruption)
                 }
             }
         }
@@ -146,7 +146,7 @@ fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
 ///
 /// # Errors
 /// The end of the instance: the loss, with what failed.
-pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> {
+pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), Ended> {
     let Remount { phase, plan, lost, since } = remount;
     // The end of the old app must not interrupt the phase.
     vassal.events.forget_app();
@@ -164,7 +164,9 @@ pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), End> 
             crate::log!("mounted again and running, {} after the loss", Elapsed(running_time::since(since)));
             Ok(())
         }
-        Err(End::Setup(failure, _)) => Err(End::Lost(format!("{lost}; mounting again failed in {failure}"))),
-        Err(end) => Err(end),
+        Err(end) => Err(match *end {
+            End::Setup(failure, _) => End::Lost(format!("{lost}; mounting again failed in {failure}")).into(),
+            end => end.into(),
+        }),
     }
 }

@@ -14,7 +14,7 @@ pub fn run(setup: Setup) -> i32 {
     // From here on nothing returns early: whatever happens becomes an End.
     let end = match set_up(&mut vassal).and_then(|()| run_app(&mut vassal)) {
         Ok(()) => serve(&mut vassal),
-        Err(end) => end,
+        Err(end) => *end,
     };
     let status = finish(&mut vassal, end);
     // The process ends now, and the kernel takes everything back at once.

@@ -14,7 +14,7 @@ use crate::init::life::setup::{note_maker, run_again};
 use crate::init::life::shutdown::{
     KILL_GRACE, SWEEP_GRACE, end_what_the_app_left, longest_phases, longest_stop,
 };
-use crate::init::outcome::End;
+use crate::init::outcome::{End, Ended};
 use crate::init::steps::hooks::{self, Failed};
 use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::{Lost, Maker};
@@ -77,7 +77,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
         if let Some(status) = vassal.events.app.as_ref().and_then(|app| app.status) {
             stage = match after_the_app(vassal, stage, requests.stop.take(), status) {
                 Ok(stage) => stage,
-                Err(end) => return end,
+                Err(end) => return *end,
             };
             // The new app may have ended already, which would not wake this loop any more.
             continue;
@@ -107,7 +107,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
             if vassal.events.app.as_mut().is_some_and(RunningApp::take_ready) {
                 match run_accepting_hooks(vassal) {
                     Ok(()) => continue,
-                    Err(end) => return end,
+                    Err(end) => return *end,
                 }
             }
             if let Some(plan) = requests.reload.take().and_then(|file| accepted_reload(vassal, file)) {
@@ -158,10 +158,12 @@ fn after_the_app(
     stage: Stage,
     stop: Option<StopRequest>,
     status: WaitStatus,
-) -> Result<Stage, End> {
+) -> Result<Stage, Ended> {
     match (stage, stop) {
-        (Stage::Stopping { request, .. }, _) | (_, Some(request)) => return Err(End::Stopped(Some(request))),
-        (Stage::Running, None) => return Err(End::App(status)),
+        (Stage::Stopping { request, .. }, _) | (_, Some(request)) => {
+            return Err(End::Stopped(Some(request)).into());
+        }
+        (Stage::Running, None) => return Err(End::App(status).into()),
         (Stage::Restarting { plan, .. }, None) => {
             end_what_the_app_left(&mut vassal.events, &vassal.jail, &vassal.source.plan);
             run_again(vassal, plan)?;
@@ -192,11 +194,11 @@ fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
 /// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the end of the
 /// app interrupts them; the main loop deals with that.
 #[inline(never)] // as `start::with_options`
-fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), End> {
+fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), Ended> {
     let Vassal { events, jail, source, .. } = vassal;
     match hooks::run(events, jail, &source.plan, Phase::Accepting) {
         Err(Failed::Interrupted(interruption)) => {
-            events.put_interruption_back(interruption);
+            events.put_interruption_back(*interruption);
             Ok(())
         }
         result => {

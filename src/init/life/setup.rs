@@ -12,7 +12,7 @@ use crate::config::plan::{Id, Phase, RunAs, VassalPlan};
 use crate::identity::Identity;
 use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
-use crate::init::outcome::{End, setup_failure, step, step_of};
+use crate::init::outcome::{Ended, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
 use crate::init::steps::hooks::{Failed, SLOW};
@@ -28,7 +28,7 @@ use crate::sys::creds;
 ///
 /// # Errors
 /// The end that a failed step or an interruption comes to.
-pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
+pub fn set_up(vassal: &mut Vassal) -> Result<(), Ended> {
     take_on_surroundings(vassal)?;
     // In tyrant mode the hooks of the emperor's file have run already, and the plan of the owner's file has
     // none of them.
@@ -46,7 +46,7 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), End> {
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
 /// name.
 #[inline(never)] // as `start::with_options`
-fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), End> {
+fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
         step("namespaces", ops::make_all_private())?;
@@ -107,7 +107,7 @@ fn note_accounts(vassal: &mut Vassal) {
 }
 
 #[inline(never)] // as `start::with_options`
-fn change_root(vassal: &mut Vassal) -> Result<(), End> {
+fn change_root(vassal: &mut Vassal) -> Result<(), Ended> {
     let plan = Rc::clone(&vassal.source.plan);
     if let Some(path) = &plan.jail.chroot {
         let changed = root::change(&mut vassal.events, &mut vassal.jail, &plan, "new root:", &path.value);
@@ -127,7 +127,7 @@ fn change_root(vassal: &mut Vassal) -> Result<(), End> {
 /// Finds out whom the app runs as, opens its sockets while there are rights to, and gives up the rights of
 /// PID 1.
 #[inline(never)] // as `start::with_options`
-fn drop_privileges(vassal: &mut Vassal) -> Result<(), End> {
+fn drop_privileges(vassal: &mut Vassal) -> Result<(), Ended> {
     let plan = Rc::clone(&vassal.source.plan);
     if plan.jail.new_root().is_some() {
         // Reading the accounts must not hang with the filesystem of the new root.
@@ -197,7 +197,7 @@ fn mount_power(vassal: &Vassal) -> MountPower {
 ///
 /// # Errors
 /// The end that a failed step or an interruption comes to.
-pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
+pub fn run_app(vassal: &mut Vassal) -> Result<(), Ended> {
     run_phase(vassal, Phase::AsUser)?;
     pass_gate(vassal)?;
     run_phase(vassal, Phase::PreApp)?;
@@ -211,11 +211,9 @@ pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
     started?;
     let Vassal { events, jail, source, .. } = vassal;
     match hooks::run(events, jail, &source.plan, Phase::PostApp) {
-        // Only a running app survives a loss.
-        Err(Failed::Interrupted(Interruption::Lost(lost))) => return Err(End::Lost(lost.what)),
-        // The app runs, or has ended. The main loop deals with that.
-        Err(Failed::Interrupted(interruption)) => {
-            events.put_interruption_back(interruption);
+        // The app runs, or has ended. The main loop deals with that. Only a running app survives a loss.
+        Err(Failed::Interrupted(interruption)) if !matches!(*interruption, Interruption::Lost(_)) => {
+            events.put_interruption_back(*interruption);
             return Ok(());
         }
         result => result?,
@@ -227,7 +225,7 @@ pub fn run_app(vassal: &mut Vassal) -> Result<(), End> {
 ///
 /// # Errors
 /// The end that a failed step or an interruption comes to.
-pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
+pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), Ended> {
     vassal.source.plan = plan;
     // The watch has copied its times from the old plan.
     vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, running_time::now());
@@ -241,15 +239,15 @@ pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), End> {
 ///
 /// # Errors
 /// The end that a failure, an interruption or a hook comes to.
-pub fn run_phase(vassal: &mut Vassal, phase: Phase) -> Result<(), End> {
+pub fn run_phase(vassal: &mut Vassal, phase: Phase) -> Result<(), Ended> {
     let Vassal { events, jail, source, .. } = vassal;
     hooks::run(events, jail, &source.plan, phase)?;
     note_maker(vassal, Maker::Phase(phase))
 }
 
 /// Puts an interruption in the place of the failure of a step that was interrupted.
-fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, End>) -> Result<T, End> {
-    result.map_err(|end| vassal.events.check().err().map_or(end, End::from))
+fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, Ended>) -> Result<T, Ended> {
+    result.map_err(|end| vassal.events.check().err().map_or(end, Ended::from))
 }
 
 /// Notes which phase has mounted what, where that decides whether it can be mounted again; and what lies
@@ -257,7 +255,7 @@ fn unless_interrupted<T>(vassal: &mut Vassal, result: Result<T, End>) -> Result<
 ///
 /// # Errors
 /// The end, because the mount table cannot be read.
-pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
+pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), Ended> {
     let plan = &vassal.source.plan;
     let may_hide = |phase| phase < Phase::AsUser && plan.hooks.iter().any(|hook| hook.phase == phase);
     let is_wanted = plan.remounts() || matches!(maker, Maker::Phase(phase) if may_hide(phase));
@@ -268,7 +266,7 @@ pub fn note_maker(vassal: &mut Vassal, maker: Maker) -> Result<(), End> {
 }
 
 /// Refuses an overlay over a FUSE filesystem whose end nobody would notice.
-fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), End> {
+fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), Ended> {
     let foreign = vassal.jail.foreign_fuse.as_deref().unwrap_or_default();
     let Some((check, layer)) = vassal.events.mountpoints.unchecked_layer(foreign) else { return Ok(()) };
     let (path, layer) = (check.value.display(), layer.display());
@@ -282,7 +280,7 @@ fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), End> {
 
 /// Waits until every checked path is a mount that answers. The app starts only then.
 #[inline(never)] // as `start::with_options`
-fn pass_gate(vassal: &mut Vassal) -> Result<(), End> {
+fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());
     }

@@ -18,7 +18,7 @@ use crate::init::event_loop::notify::{self, Listener, Offer};
 use crate::init::event_loop::running_app::RunningApp;
 use crate::init::event_loop::wakeup::Interruption;
 use crate::init::jail::Jail;
-use crate::init::outcome::{End, setup_failure, step};
+use crate::init::outcome::{End, Ended, setup_failure, step};
 use crate::init::steps::hooks::SLOW;
 use crate::log::Elapsed;
 use crate::protocol::{FromVassal, SetupFailure, WaitStatus};
@@ -33,7 +33,7 @@ pub fn start(
     jail: &mut Jail,
     plan: &VassalPlan,
     sockets: &[Socket],
-) -> Result<(), End> {
+) -> Result<(), Ended> {
     events.check()?;
     if let Some(path) = &plan.chdir {
         jail.change_workdir(&path.value);
@@ -52,7 +52,7 @@ pub fn start(
 }
 
 /// Waits until the process of the app has executed its program, and says so.
-pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), End> {
+pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), Ended> {
     let mut is_told = false;
     loop {
         let Some(app) = &mut events.app else { return Ok(()) };
@@ -62,10 +62,10 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
                 events.entry.iter().for_each(|entry| {
                     notices::say_unexecuted(entry, plan.app.program(), &failure.error);
                 });
-                return Err(End::App(WaitStatus::Exited(failure.status)));
+                return Err(End::App(WaitStatus::Exited(failure.status)).into());
             }
             (Progress::Failed(failure), _) => return Err(not_started(plan, &failure)),
-            (Progress::Preparing, Some(status)) => return Err(End::App(status)),
+            (Progress::Preparing, Some(status)) => return Err(End::App(status).into()),
             (Progress::Preparing, None) => {}
         }
         let time = if is_told { plan.hook_timeout } else { SLOW.min(plan.hook_timeout) };
@@ -90,8 +90,8 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         match paused {
             Ok(()) => {}
             // Its program may be on a filesystem that hangs. The main loop stops it.
-            Err(interruption @ Interruption::Stop(_)) => {
-                events.put_interruption_back(interruption);
+            Err(interruption) if matches!(*interruption, Interruption::Stop(_)) => {
+                events.put_interruption_back(*interruption);
                 return Ok(());
             }
             Err(interruption) => return Err(interruption.into()),
@@ -125,18 +125,18 @@ fn late(plan: &VassalPlan, time: Duration) -> String {
 }
 
 /// The end of a command for which there is no process.
-fn unborn(error: &Error, status: i32) -> End {
+fn unborn(error: &Error, status: i32) -> Ended {
     let (what, errno) = (error.to_string(), error.errno());
-    End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), status)
+    End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), status).into()
 }
 
 /// The end of an app that could not be executed, or not be prepared for that, with the key that is to blame.
-fn not_started(plan: &VassalPlan, failure: &Failure) -> End {
+fn not_started(plan: &VassalPlan, failure: &Failure) -> Ended {
     let app = || format!("{}: {}", plan.app_source.at, plan.app_source.key);
     let error = &failure.error;
     let what = format!("{error} ({})", failure.key(plan).unwrap_or_else(app));
     let setup = SetupFailure { phase: "app".into(), index: 0, what, errno: error.errno() };
-    End::Setup(Box::new(setup), failure.status)
+    End::Setup(Box::new(setup), failure.status).into()
 }
 
 /// Opens the channels by which the app can say that it is ready. A command has those of its starter, unless a

@@ -12,9 +12,9 @@ use crate::identity::Confinement;
 use crate::init::child::launch::{Launch, Launched, Progress};
 use crate::init::child::reaper;
 use crate::init::event_loop::event_loop::EventLoop;
-use crate::init::event_loop::wakeup::{Interruption, Unfinished};
+use crate::init::event_loop::wakeup::{Interrupted, Unfinished};
 use crate::init::jail::Jail;
-use crate::init::outcome::End;
+use crate::init::outcome::{End, Ended};
 use crate::init::steps::{action, root};
 use crate::log::Elapsed;
 use crate::mount::fuse_device;
@@ -30,17 +30,17 @@ pub enum Failed {
     /// A hook failed.
     Hook(Box<SetupFailure>),
     /// Something came up that makes the rest of the phase pointless.
-    Interrupted(Interruption),
+    Interrupted(Interrupted),
     /// A hook asked for the end, with this exit status.
     Exit(i32),
 }
 
-impl From<Failed> for End {
+impl From<Failed> for Ended {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Hook(failure) => Self::Setup(failure, EXIT_SETUP),
+            Failed::Hook(failure) => End::Setup(failure, EXIT_SETUP).into(),
             Failed::Interrupted(interruption) => interruption.into(),
-            Failed::Exit(status) => Self::Hook(status),
+            Failed::Exit(status) => End::Hook(status).into(),
         }
     }
 }
@@ -53,7 +53,7 @@ enum Trouble {
         error: Error,
         key: Option<String>,
     },
-    Interrupted(Interruption),
+    Interrupted(Interrupted),
     Exit(i32),
 }
 
@@ -131,7 +131,7 @@ pub fn run_after_loss(
     match run_one(events, jail, plan, hook) {
         Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(running_time::since(start))),
         // The main loop sees to what came in between.
-        Err(Trouble::Interrupted(interruption)) => events.put_interruption_back(interruption),
+        Err(Trouble::Interrupted(interruption)) => events.put_interruption_back(*interruption),
         Err(Trouble::Exit(status)) => return Some(status),
         Err(Trouble::Error { error, key }) => {
             let place = key.unwrap_or_else(|| hook.source.at.to_string());

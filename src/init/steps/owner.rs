@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
-use crate::init::outcome::{End, step};
+use crate::init::outcome::{End, Ended, step};
 use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::protocol::FileOwner;
@@ -28,7 +28,7 @@ pub fn become_owner(
     jail: &mut Jail,
     source: &mut Source,
     owner: FileOwner,
-) -> Result<(), End> {
+) -> Result<(), Ended> {
     let identity = step("emperor-tyrant", identity(jail, owner))?;
     step("emperor-tyrant", identity.assume(None))?;
     jail.set_identity(identity);

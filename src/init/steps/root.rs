@@ -142,7 +142,7 @@ fn await_answer(
             return failed(mountpoints::HANGS);
         }
         if let Err(interruption) = events.pause(Some(probe.descriptors()[0]), Some(deadline)) {
-            events.put_interruption_back(interruption);
+            events.put_interruption_back(*interruption);
             return failed("interrupted while waiting for it");
         }
         if events.mountpoints.probers().all(|pid| pid != probe.pid) {

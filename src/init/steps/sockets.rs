@@ -149,7 +149,7 @@ impl Opener<'_> {
                     return opened;
                 }
                 if let Err(interruption) = events.pause(None, Some(next)) {
-                    events.put_interruption_back(interruption);
+                    events.put_interruption_back(*interruption);
                     return opened;
                 }
             }
@@ -259,7 +259,7 @@ fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
 fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill_child(child);
     match unfinished {
-        Unfinished::Interrupted(interruption) => events.put_interruption_back(interruption),
+        Unfinished::Interrupted(interruption) => events.put_interruption_back(*interruption),
         Unfinished::Deadline => {}
     }
 }
