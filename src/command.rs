@@ -40,7 +40,7 @@ pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
 pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
     match run(OsStr::new("exec \"./$0\""), &[program])? {
         (text, Some(WaitStatus::Exited(0))) => Ok(text),
-        (_, Some(status)) => Err(Cause::Because(status.to_string())),
+        (_, Some(status)) => Err(Cause::Because(status.to_string().into())),
         (_, None) => Err(Errno::CHILD.into()),
     }
 }
@@ -94,7 +94,7 @@ fn read_until(pipe: &OwnedFd, deadline: Instant) -> Result<Vec<u8>, Cause> {
             Err(error) => return Err(error.into()),
         }
         if text.len() > FILE_MAX {
-            return Err(Cause::Because(format!("it writes more than {} MiB", FILE_MAX >> 20)));
+            return Err(Cause::Because(format!("it writes more than {} MiB", FILE_MAX >> 20).into()));
         }
     }
 }
@@ -114,5 +114,5 @@ fn wait(fd: impl AsFd, deadline: Instant) -> bool {
 }
 
 fn late() -> Cause {
-    Cause::Because(format!("not done after {} s", TIMEOUT.as_secs()))
+    Cause::Because(format!("not done after {} s", TIMEOUT.as_secs()).into())
 }

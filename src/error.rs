@@ -28,7 +28,7 @@ pub enum Cause {
     /// The kernel said no.
     Os(Errno),
     /// We said no; the text is the reason.
-    Because(String),
+    Because(Box<str>),
 }
 
 /// The result of everything here that can fail.
@@ -37,7 +37,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An operation that failed on `object` for a reason of our own.
     pub fn new(operation: &str, object: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        Self::build(operation, &object, Cause::Because(reason.to_string()))
+        Self::because(operation, &object, &reason)
+    }
+
+    fn because(operation: &str, object: &dyn fmt::Display, reason: &dyn fmt::Display) -> Self {
+        Self::build(operation, object, Cause::Because(reason.to_string().into()))
     }
 
     /// A system call that failed on `object`.
@@ -65,7 +69,7 @@ impl Error {
         let (errno, text) = bytes.split_first_chunk::<4>()?;
         let text = String::from_utf8_lossy(text);
         let (subject, cause) = match (i32::from_le_bytes(*errno), text.split_once('\0')) {
-            (0, Some((subject, reason))) => (subject, Cause::Because(reason.to_owned())),
+            (0, Some((subject, reason))) => (subject, Cause::Because(reason.into())),
             (errno, _) => (&*text, Cause::Os(Errno::from_raw_os_error(errno))),
         };
         Some(Self(Box::new(Inner { subject: subject.to_owned(), cause })))

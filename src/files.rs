@@ -1,14 +1,13 @@
 //! Files, read with bounds: a file of somebody else's may be a fifo, a device, or without an end.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, open, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, read, retry_on_intr};
 
-use crate::error::{Cause, errno};
+use crate::error::Cause;
 
 /// The largest configuration file that is read.
 pub const FILE_MAX: usize = 1 << 20;
@@ -31,7 +30,7 @@ pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<
     match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
         FileType::RegularFile => Ok(fd),
         FileType::Directory => Err(Errno::ISDIR.into()),
-        _ => Err(Cause::Because("it is not a regular file".to_owned())),
+        _ => Err(Cause::Because("it is not a regular file".into())),
     }
 }
 
@@ -42,7 +41,7 @@ pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<
 pub fn read_all(file: OwnedFd) -> Result<Vec<u8>, Cause> {
     let text = read_up_to(file, FILE_MAX + 1)?;
     if text.len() > FILE_MAX {
-        return Err(Cause::Because(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+        return Err(Cause::Because(format!("it is larger than {} MiB", FILE_MAX >> 20).into()));
     }
     Ok(text)
 }
@@ -113,6 +112,9 @@ pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
 fn read_up_to(file: OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
     // Room for most files, so that they are read in one piece: those of procfs may change between two.
     let mut text = Vec::with_capacity(8192);
-    let read = File::from(file).take(max as u64).read_to_end(&mut text);
-    read.map(|_| text).map_err(|error| errno(&error))
+    while text.len() < max && retry_on_intr(|| read(&file, spare_capacity(&mut text)))? > 0 {
+        text.reserve(1);
+    }
+    text.truncate(max);
+    Ok(text)
 }

@@ -249,7 +249,7 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
         names => format!("has {names} names"),
     };
     let why = "it may be a file of somebody else's: have it in a directory of root's";
-    Err(Cause::Because(format!("it {what}, in a directory that {who} can change: {why}")))
+    Err(Cause::Because(format!("it {what}, in a directory that {who} can change: {why}").into()))
 }
 
 /// Whether nobody but the owner of a file could have given it a name: with `fs.protected_hardlinks` (proc(5))
@@ -489,7 +489,7 @@ impl Walker {
             (None, None) if is_ours(owner)? => return Ok(()),
             (None, None) => format!("{path} is a symbolic link of user {owner}"),
         };
-        Err(Cause::Because(format!("{why}: write what it leads to instead")))
+        Err(Cause::Because(format!("{why}: write what it leads to instead").into()))
     }
 
     /// Who else can change the way to where the walk is, and the name there that comes next, which may be

@@ -24,7 +24,7 @@ fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
     match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
         FileType::RegularFile => read_all(fd),
         FileType::Fifo => command::read_pipe(&fd),
-        _ => Err(Cause::Because("it is neither a regular file nor a pipe".to_owned())),
+        _ => Err(Cause::Because("it is neither a regular file nor a pipe".into())),
     }
 }
 
@@ -44,7 +44,7 @@ impl World for Machine {
         } else if let Some(number) = name.strip_prefix(b"fd://") {
             read_descriptor(number).map(Some)
         } else {
-            Err(Cause::Because("only files, fd:// and exec:// can be read".to_owned()))
+            Err(Cause::Because("only files, fd:// and exec:// can be read".into()))
         }
     }
 
@@ -130,7 +130,7 @@ impl World for NoCommands<'_> {
     fn resource(&self, _: &OsStr) -> Result<Option<Vec<u8>>, Cause> {
         match self {
             Self::LeftOpen => Ok(None),
-            Self::Refused(_) => Err(Cause::Because("no command may be run here".to_owned())),
+            Self::Refused(_) => Err(Cause::Because("no command may be run here".into())),
         }
     }
 
@@ -208,7 +208,9 @@ pub fn environment_options() -> Vec<(String, OsString)> {
 
 /// The variables of our environment.
 pub fn environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os().collect()
+    let mut variables = Vec::new();
+    std::env::vars_os().for_each(|variable| variables.push(variable));
+    variables
 }
 
 /// The value of one of these variables.

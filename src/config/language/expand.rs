@@ -500,13 +500,13 @@ impl Expander<'_> {
         if !has_scheme(path.as_os_str().as_bytes()) {
             if path.is_relative() && self.settings.is_policy(asker) && !self.world.trusts_cwd() {
                 let why = "in a policy it would be a file of the vassal's owner: write an absolute path";
-                return Err(Cause::Because(why.to_owned()));
+                return Err(Cause::Because(why.into()));
             }
             return self.read_file(path).map(Some);
         }
         self.resources.set(self.resources.get() + 1);
         if self.resources.get() > RESOURCES_MAX {
-            return Err(Cause::Because(format!("more than {RESOURCES_MAX} commands and descriptors")));
+            return Err(Cause::Because(format!("more than {RESOURCES_MAX} commands and descriptors").into()));
         }
         self.world.resource(path.as_os_str())
     }
@@ -515,7 +515,7 @@ impl Expander<'_> {
     fn read_file(&self, path: &Path) -> Result<Vec<u8>, Cause> {
         let before = self.file_bytes.get();
         if before > BYTES_MAX {
-            return Err(Cause::Because(format!("more than {} MiB of files", BYTES_MAX >> 20)));
+            return Err(Cause::Because(format!("more than {} MiB of files", BYTES_MAX >> 20).into()));
         }
         let text = self.world.read(path)?;
         self.file_bytes.set(before + text.len());

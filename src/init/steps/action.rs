@@ -75,7 +75,7 @@ fn remove(walk: &Walk, path: &Path, flags: AtFlags) -> Result<(), Cause> {
     let (directory, name) = walk.entry(path)?;
     match unlinkat(&directory, &name, flags) {
         Err(Errno::NOTDIR) if readlinkat(&directory, &name, Vec::new()).is_ok() => {
-            Err(Cause::Because("it is a symbolic link".to_owned()))
+            Err(Cause::Because("it is a symbolic link".into()))
         }
         result => Ok(result?),
     }
