@@ -63,10 +63,14 @@ pub fn invalid(report: &Report) -> i32 {
 
 /// Prints the options as a run would have them: those of the environment come first.
 fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
-    let environment = if program.runs_commands() { world::environment_options() } else { Vec::new() };
-    let option = |(key, value)| Input::Option { key, value: Some(value) };
-    let inputs: Vec<_> = environment.into_iter().map(option).chain(inputs).collect();
-    match config::expanded(&inputs, false, &Machine) {
+    let mut all = Vec::new();
+    if program.runs_commands() {
+        for (key, value) in world::environment_options() {
+            all.push(Input::Option { key, value: Some(value) });
+        }
+    }
+    all.extend(inputs);
+    match config::expanded(&all, false, &Machine) {
         Ok(settings) => print(&config::show_config(&settings)),
         Err(report) => invalid(&report),
     }

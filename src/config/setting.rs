@@ -1,7 +1,6 @@
 //! One expanded option: key, value, place, and what is left to do with it.
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use super::plan::{Located, Location};
 
@@ -86,8 +85,13 @@ impl Setting {
 
     /// A value with the key and place of this setting.
     pub(super) fn locate<T>(&self, value: T) -> Located<T> {
-        let key: Rc<str> = String::from_utf8_lossy(&self.key).into();
-        Located { value, key, at: self.value_at.clone() }
+        let Located { value: (), key, at } = self.place();
+        Located { value, key, at }
+    }
+
+    fn place(&self) -> Located<()> {
+        let key = String::from_utf8_lossy(&self.key).into();
+        Located { value: (), key, at: self.value_at.clone() }
     }
 
     /// The value, empty where there is none.

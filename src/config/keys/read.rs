@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
 
     /// The parsed value, or `None` after its mistake was noted.
     pub fn checked<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
-        parsed.map_err(|message| self.refuse(&message)).ok()
+        parsed.map_err(|message| self.refuse(message)).ok()
     }
 
     /// The value, or `None` after its mistake was noted.
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         list.extend(self.value(parse).map(|value| (key.to_owned(), value)));
     }
 
-    fn refuse(&mut self, message: &str) {
+    fn refuse(&mut self, message: String) {
         let key = self.setting.key.escape_ascii();
         self.found.error(&self.setting.value_at, format!("'{key}': {message}"));
     }

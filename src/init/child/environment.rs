@@ -53,8 +53,11 @@ impl Environment {
     /// with, but for the heartbeat that the emperor asks for.
     pub fn clean(variables: &[(OsString, OsString)]) -> Self {
         let path = ("PATH".into(), DEFAULT_PATH.into());
-        let beat = std::env::var_os(WATCHDOG_USEC).map(|time| (WATCHDOG_USEC.into(), time));
-        let all = variables.iter().cloned().chain([path]).chain(beat).collect();
+        let mut all = variables.to_vec();
+        all.push(path);
+        if let Some(time) = std::env::var_os(WATCHDOG_USEC) {
+            all.push((WATCHDOG_USEC.into(), time));
+        }
         Self { changed: Some(all), pid_variables: Vec::new() }
     }
 

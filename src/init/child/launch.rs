@@ -137,7 +137,7 @@ impl Launch<'_> {
         if self.needs_nothing() {
             return self.spawn(program, &argv, &envp);
         }
-        self.create(program, || {
+        self.create(program, &|| {
             self.signals.restore();
             let errno = self.become_program(&argv, &envp, program);
             Err(self.unexecuted(program, errno))
@@ -209,11 +209,11 @@ impl Launch<'_> {
     ///
     /// # Errors
     /// As [`Launch::program`].
-    pub fn work(&self, work: impl FnOnce() -> Result<String>) -> Result<Launched> {
-        self.create(OsStr::new("a child process"), || work().map_err(of_step(Step::Work)))
+    pub fn work(&self, work: impl Fn() -> Result<String>) -> Result<Launched> {
+        self.create(OsStr::new("a child process"), &|| work().map_err(of_step(Step::Work)))
     }
 
-    fn create(&self, name: &OsStr, life: impl FnOnce() -> Outcome) -> Result<Launched> {
+    fn create(&self, name: &OsStr, life: &dyn Fn() -> Outcome) -> Result<Launched> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (report, mut child_report) =
             rustix::pipe::pipe_with(flags).context("create a pipe for", name.display())?;

@@ -236,7 +236,8 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
 /// may be of hooks, such as a daemon that `post-app` has started. If the app is confined by no_new_privs,
 /// these are told apart by that.
 fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
-    let spared: Vec<_> = events.helper_pids.iter().copied().chain(events.mountpoints.probers()).collect();
+    let mut spared = events.helper_pids.clone();
+    spared.extend(events.mountpoints.probers());
     let mut left = jail.procfs.below_us(&spared);
     let is_marked = plan.privileges.no_new_privs && jail.app_is_users(plan);
     // If this process is confined itself, all of its children are.

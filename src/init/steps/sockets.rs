@@ -49,7 +49,6 @@ pub fn open(
     let move_up = |fd: &OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
-    let (demand, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|socket| socket.id.is_on_demand);
     // A network namespace of its own ends with the instance, so a socket in it cannot be reached any more. A
     // socket with a file can: the file is not of that namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
@@ -58,28 +57,30 @@ pub fn open(
     let networks = events.link().filter(|_| is_apart && plan.keep_sockets && has_file());
     let networks = networks.and_then(|link| Networks::of(link).ok());
     let outlives = |listen: &Listen| is_kept(listen) && (!is_apart || is_file(listen) && networks.is_some());
-    kept.retain(|socket| {
+    let (mut keep, mut usable, mut on_demand) = (Vec::new(), Vec::new(), None);
+    for socket in kept {
         let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.id);
-        plan.listen.iter().any(|listen| is_its(&listen.value))
-    });
-    // Sockets that are not wanted any more are closed now: they may be in the way of this vassal or another.
-    let stay = kept.iter().filter(|_| plan.keep_sockets).map(|socket| socket.id.clone());
-    let mut keep: Vec<_> = stay.collect();
-    events.send(&FromVassal::Sockets(keep.clone()));
-    // The emperor listens there already, and goes on after the end of this instance.
-    let mut on_demand = None;
-    for KeptSocket { id, fd } in demand {
-        on_demand = Some(id.place.clone());
-        sockets.push(Socket { fd: move_up(&fd)?, id, name: "on-demand".to_owned() });
+        if socket.id.is_on_demand {
+            // The emperor listens there already, and goes on after the end of this instance.
+            on_demand = Some(socket.id.place.clone());
+            sockets.push(Socket { fd: move_up(&socket.fd)?, id: socket.id, name: "on-demand".to_owned() });
+        } else if plan.listen.iter().any(|listen| is_its(&listen.value)) {
+            if plan.keep_sockets {
+                keep.push(socket.id.clone());
+            }
+            usable.push(socket);
+        }
+        // One that is not wanted any more is closed now: it may be in the way of this vassal or another.
     }
+    events.send(&FromVassal::Sockets(keep.clone()));
     let opener = Opener { jail, plan, accounts, networks: networks.as_ref() };
     let mut fresh = Vec::new();
     for listen in &plan.listen {
         if on_demand.as_ref() == Some(&listen.value.address.place) {
             continue;
         }
-        let old = kept.iter().position(|socket| is_for(&listen.value, &socket.id));
-        let old = old.map(|index| kept.swap_remove(index));
+        let old = usable.iter().position(|socket| is_for(&listen.value, &socket.id));
+        let old = old.map(|index| usable.swap_remove(index));
         let opened = opener.open_patiently(events, &listen.value, old.as_ref(), &mut keep);
         let opened = opened.map_err(|error| written(&error, listen))?;
         if opened.is_some() && plan.keep_sockets && outlives(&listen.value) {
@@ -94,18 +95,21 @@ pub fn open(
     if fresh.is_empty() {
         return Ok(sockets);
     }
-    let rest = fresh.split_off(fresh.len().min(SOCKETS_MAX.saturating_sub(keep.len())));
-    if !rest.is_empty() && events.link().is_some() {
-        let rest = rest.iter().filter_map(|&index| sockets.get(index));
-        let places: Vec<_> = rest.map(|socket| socket.id.to_string()).collect();
-        let places = places.join(", ");
-        crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {places}");
-    }
+    let mut room = SOCKETS_MAX.saturating_sub(keep.len());
     events.send(&FromVassal::Sockets(keep));
+    let Some(link) = events.link() else { return Ok(sockets) };
+    let mut rest = Vec::new();
     for socket in fresh.into_iter().filter_map(|index| sockets.get(index)) {
-        if let Some(link) = events.link() {
+        if room > 0 {
             let _ = send(link, &FromVassal::Keep(socket.id.clone()).encode(), Some(&socket.fd));
+            room -= 1;
+        } else {
+            rest.push(socket.id.to_string());
         }
+    }
+    if !rest.is_empty() {
+        let places = rest.join(", ");
+        crate::log!("of one vassal no more than {SOCKETS_MAX} sockets are kept, and not: {places}");
     }
     Ok(sockets)
 }

@@ -151,11 +151,12 @@ impl Procfs {
         };
         let Some(proc) = proc else { return Vec::new() };
         let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
-        let each = |(pid, connections): (i32, Vec<u64>)| {
-            let pid = Pid::from_raw(pid);
-            connections.into_iter().filter_map(move |connection| Some((connection, pid?)))
-        };
-        daemons.flat_map(each).collect()
+        let mut found = Vec::new();
+        for (pid, connections) in daemons {
+            let Some(pid) = Pid::from_raw(pid) else { continue };
+            found.extend(connections.into_iter().map(|connection| (connection, pid)));
+        }
+        found
     }
 
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
