@@ -30,6 +30,10 @@ const ASKING: Duration = Duration::from_secs(5);
 const ANSWERING: Duration = Duration::from_secs(30);
 /// Where there is no descriptor for one more client, the next try is after this time.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So many that come for a lock are answered at once, and then none for this time: every user can come, again
+/// and again, and what it costs is the emperor's.
+const COMERS: usize = 64;
+const REST: Duration = Duration::from_millis(50);
 /// So many events are served before other things get their turn.
 const EVENTS_PER_TURN: usize = 32;
 /// Events of listening sockets carry their places in the list, those of clients their numbers, which begin
@@ -48,7 +52,7 @@ pub struct Server {
     /// The oldest first.
     clients: Vec<Connection>,
     last_id: u64,
-    /// Until when no client is accepted, because there are no descriptors left.
+    /// Until when a socket is left alone: there are no descriptors left for clients, or it is a lock's.
     paused: Option<Instant>,
     /// Whether the emperor is stopping.
     is_stopping: bool,
@@ -282,7 +286,8 @@ impl Server {
     fn accept(&mut self, index: usize, now: Instant) -> Option<Question> {
         let listener = self.listeners.get(index)?;
         let service = listener.service;
-        let socket = match accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        let accept = || accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        let socket = match accept() {
             Ok(socket) => socket,
             // It has left already.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
@@ -295,9 +300,13 @@ impl Server {
             }
         };
         if service == Service::Lock {
-            if self.is_stopping {
-                let _ = send(&socket, b"s", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            for comer in std::iter::successors(Some(socket), |_| accept().ok()).take(COMERS) {
+                if self.is_stopping {
+                    let _ = send(&comer, b"s", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                }
             }
+            let _ = epoll::delete(&self.events, &listener.socket);
+            self.paused.get_or_insert(now + REST);
             return None;
         }
         if service == Service::Control && !may_command(&socket) {
@@ -368,4 +377,40 @@ fn may_command(socket: &OwnedFd) -> bool {
     let text = control::answer(Err("only root and the emperor's own user may command it".to_owned()));
     let _ = send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Place;
+    use std::io::{ErrorKind, Read};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixStream};
+
+    #[test]
+    fn who_comes_for_a_lock_again_and_again_waits() {
+        let name = format!("lock of {}", std::process::id());
+        let mut server = Server::new().unwrap();
+        let address = Address { place: Place::Abstract(name.clone().into_bytes()), name: name.clone() };
+        server.add(Service::Lock, &address).unwrap();
+        let come = || {
+            let address = SocketAddr::from_abstract_name(&name).unwrap();
+            let comer = UnixStream::connect_addr(&address).unwrap();
+            comer.set_nonblocking(true).unwrap();
+            comer
+        };
+        let answer = |mut comer: &UnixStream| comer.read(&mut [0; 8]).map_err(|error| error.kind());
+        let now = Instant::now();
+        let first = [come(), come(), come()];
+        server.turn(now);
+        assert!(first.iter().all(|comer| answer(comer) == Ok(0)));
+        let later = come();
+        server.turn(now);
+        server.time(now);
+        assert_eq!(answer(&later), Err(ErrorKind::WouldBlock));
+        server.stopping();
+        server.time(server.deadline().unwrap());
+        server.turn(now);
+        assert_eq!(answer(&later), Ok(1));
+    }
 }

@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::place::Place;
+use crate::retry;
 use crate::sys::peer;
 
 /// A start waits so long for an emperor that may be ending just now, and so long for its answer.
@@ -213,7 +214,9 @@ impl Lock {
 fn holder(name: &str, patience: Duration) -> Option<Holder> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
-    connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?).ok()?;
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
+    // Others may come at the same time, more than can wait.
+    retry::while_passing(Errno::AGAIN, patience, || connect(&socket, &address)).ok()?;
     let peer = peer::of_connection(&socket).ok()?;
     // A child of one that is dead may hold its descriptors for longer.
     let is_dead = Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
