@@ -13,9 +13,8 @@
 //! # Without a pid namespace
 //!
 //! Only the end of a pid namespace ends every process in it. Without one (`emperor-use-clone` lacks `pid`)
-//! the processes of a vassal outlive a vassal-init that is killed before it could clean up; a line at the
-//! start warns of that. As a subreaper the emperor would become the parent of such processes, but could not
-//! tell them from daemons that the commands of as-emperor have left running, which it may not kill.
+//! vassal-init ends what its app has left, and the emperor, as a subreaper, what a vassal-init has left that
+//! was killed: `supervisor::leftovers`.
 
 pub mod api;
 pub mod commands;

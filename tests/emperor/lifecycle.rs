@@ -429,20 +429,90 @@ fn vassals_do_not_read_the_standard_input_of_the_emperor() {
     });
 }
 
+/// Forks twice into a session of its own, and has that daemon, and a child of it, accept on the socket too.
+const DAEMON: &str = r#"
+import os, signal, socket, sys, time
+s = socket.socket(fileno=3)
+def serve(who):
+    while True:
+        c = s.accept()[0]
+        c.send(who.encode())
+        c.close()
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() > 0:
+        os._exit(0)
+    open("/proc/self/comm", "w").write("left")
+    os.fork()
+    serve("old")
+os.wait()
+print("left behind", flush=True)
+os.execvp("sleep", ["sleep", "1000"])
+"#;
+
 #[test]
-fn without_a_pid_namespace_there_is_a_warning() {
+fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
     sandboxed(|sandbox| {
-        let warning = "emperor-use-clone has no pid: processes of a vassal can outlive it";
-        sandbox.vassal("app", STEADY);
-        let emperor = sandbox.emperor(&[]);
+        let daemon = sandbox.file("daemon.py", DAEMON);
+        let command = format!("command = python3 {}\nlisten = ", daemon.display());
+        sandbox.vassal("app", &format!("uid = user001\n{command}/run/scratch/sock"));
+        sandbox.vassal("other", &format!("{command}@other"));
+        fs::write("/etc/uwsgi/emperor.ini", crate::common::tutorial::EMPEROR_INI).unwrap();
+        // Of the same parent are what was there before, and what a command of as-emperor leaves.
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1111 & exec \"$@\"", "sh"]);
+        command.arg(sandbox.program("emperor").get_program()).arg("/etc/uwsgi/emperor.ini");
+        command.args(["--emperor-use-clone", "fs", "--exec-as-emperor", "setsid sleep 2222 & exit"]);
+        let emperor = sandbox.start("emperor", command);
         emperor.wait_running(1, "app");
-        assert_eq!(emperor.lines(warning), [""; 0]);
-        emperor.stop();
-        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
-        emperor.wait_running(1, "app");
-        assert_eq!(emperor.lines(warning).len(), 1);
+        emperor.wait_for_nth(2, "left behind");
+        until("both have daemons", || process::named("left").len() == 4);
+        until("commands have left theirs", || process::named("sleep").len() == 5);
+
+        // No server of the killed one may be beside the next one, at the same socket.
+        let of_user = process::named("left").into_iter().filter(|process| process.uid != 0);
+        let old: Vec<_> = of_user.map(|process| Handle::of(process.pid)).collect();
+        assert_eq!(old.len(), 2);
+        let init = emperor.pid_of("app");
+        process::signal(init, Signal::KILL);
+        emperor.wait_for_nth(2, "emperor: app: started (pid ");
+        assert!(old.iter().all(Handle::is_gone));
+        let killed = format!("emperor: app: killed what pid {init} has left: ");
+        let log = emperor.log();
+        assert!(log.find(&killed).unwrap() < log.rfind("emperor: app: started (pid ").unwrap(), "{log}");
+        emperor.wait_for_nth(3, "left behind");
+        until("both have daemons again", || process::named("left").len() == 4);
+        for (argument, count) in [("1111", 1), ("2222", 3)] {
+            until(format_args!("sleep {argument}"), || running(argument) == count);
+        }
+
+        // The same after an upgrade.
+        emperor.signal(Signal::USR2);
+        emperor.wait_for("has taken over 2 vassals");
+        let init = emperor.pid_of("other");
+        process::signal(init, Signal::KILL);
+        emperor.wait_for(&format!("emperor: other: killed what pid {init} has left: "));
+        emperor.wait_for_nth(4, "left behind");
+        until("both have daemons once more", || process::named("left").len() == 4);
+        assert_eq!(emperor.lines("can outlive it"), [""; 0]);
+        until("all commands have left theirs", || running("2222") == 4);
+        for process in process::named("sleep") {
+            let line = fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            if line.contains("1111") || line.contains("2222") {
+                process::kill_if_there(process.pid);
+            }
+        }
         emperor.stop();
     });
+}
+
+/// How many processes sleep for so long.
+fn running(seconds: &str) -> usize {
+    let is_it = |process: &process::Process| {
+        fs::read_to_string(format!("/proc/{}/cmdline", process.pid)).is_ok_and(|line| line.contains(seconds))
+    };
+    process::named("sleep").iter().filter(|process| is_it(process)).count()
 }
 
 #[test]

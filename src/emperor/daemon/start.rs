@@ -7,6 +7,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{getpid, set_child_subreaper};
+
 use super::basis::Basis;
 use super::emperor::{Emperor, VERSION};
 use super::files::{PidFile, is_log, log_to};
@@ -193,7 +195,9 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     {
         ok_or_degraded(upgraded, log_to(&file.value))?;
     }
-    if plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+    // What instances leave that are killed becomes ours, and is ended.
+    let shares_pids = plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0;
+    if set_child_subreaper(shares_pids.then(getpid)).is_err() && shares_pids {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
     }
     listen(emperor, plan, upgraded)?;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Resource, getrlimit};
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroups;
 use super::kept_sockets::Kept;
+use super::mark::mark;
 use super::origin::Origin;
 use super::process::Process;
 use super::{on_demand, owned_file};
@@ -257,6 +258,11 @@ impl Spawner {
         self.on_demand.as_ref().map_or(Ok(None), |rule| on_demand::address(rule, path, self.is_tyrant()))
     }
 
+    /// Whether instances have no pid namespace of their own: what one starts does not end with it.
+    pub fn shares_pids(&self) -> bool {
+        self.namespaces & libc::CLONE_NEWPID as u64 == 0
+    }
+
     /// Whether vassals run as the owners of their files.
     pub fn is_tyrant(&self) -> bool {
         self.tyrant.is_some()
@@ -315,6 +321,9 @@ impl Spawner {
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
         self.origin.begin_anew();
+        if self.shares_pids() {
+            mark();
+        }
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
         // The exec has failed. From here on allocating is fine: this is a full copy of a process with one
         // thread.

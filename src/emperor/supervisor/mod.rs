@@ -13,5 +13,6 @@ pub mod supervisor;
 
 mod effects;
 mod handles;
+mod leftovers;
 mod messages;
 mod resume;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, WaitOptions};
 
 use super::handles::Handles;
+use super::leftovers::Leftovers;
 use crate::emperor::commands::as_emperor::Commands;
 use crate::emperor::commands::config_check::{Checked, Checks, Verdict};
 use crate::emperor::commands::fuse_abort::Freeing;
@@ -42,6 +43,7 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
     removal: FileRemoval,
+    leftovers: Leftovers,
     pub(super) fusectl: Fusectl,
     /// The directories whose vassals another emperor runs, and a sentence that says so.
     of_others: Vec<(PathBuf, Error)>,
@@ -78,6 +80,7 @@ impl Supervisor {
             checks: Checks::default(),
             freeing: Freeing::default(),
             removal: FileRemoval::default(),
+            leftovers: Leftovers::default(),
             fusectl: Fusectl::default(),
             of_others: Vec::new(),
             other_children: Vec::new(),
@@ -93,7 +96,11 @@ impl Supervisor {
     pub fn deadline(&self) -> Option<Instant> {
         let removals = self.spawner.removals().deadline();
         let commands = [self.commands.deadline(), self.questions.deadline(), self.freeing.deadline()];
-        commands.into_iter().chain([self.registry.deadline(), removals]).flatten().min()
+        commands
+            .into_iter()
+            .chain([self.registry.deadline(), removals, self.leftovers.deadline()])
+            .flatten()
+            .min()
     }
 
     /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
@@ -175,6 +182,9 @@ impl Supervisor {
         self.questions.time(now);
         self.freeing.time(now);
         self.spawner.removals().time(now);
+        if self.leftovers.deadline().is_some_and(|due| due <= now) {
+            self.sweep(now);
+        }
         self.registry.time(now);
         self.run_effects(now);
     }
@@ -209,13 +219,27 @@ impl Supervisor {
         }
         self.take_replies(now);
         self.run_effects(now);
+        self.sweep(now);
+    }
+
+    /// Ends what instances have left that were killed.
+    fn sweep(&mut self, now: Instant) {
+        let handles = &self.handles;
+        for (file, event) in self.leftovers.sweep(now, |pid| handles.file_of(pid).is_some()) {
+            self.apply(&file, event, now);
+        }
     }
 
     /// The process of an instance has ended.
     fn reaped(&mut self, file: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
         // Its last words first: they say why it ended.
         self.read_messages(file, now);
-        if let Some(event) = self.release(file, status) {
+        let pid = self.handles.process(file).map(|process| process.pid);
+        let Some((event, pid)) = self.release(file, status).zip(pid) else { return };
+        // One that ends by itself has ended everything else before.
+        if self.spawner.shares_pids() && matches!(status, WaitStatus::Signaled(_)) {
+            self.leftovers.add(pid, file, event, now);
+        } else {
             self.apply(file, event, now);
         }
     }
@@ -272,9 +296,10 @@ impl Supervisor {
         of_other.map_or(Ok(()), |(_, error)| Err(error.clone()))
     }
 
-    /// Whether no command of the emperor's own configuration runs.
+    /// Whether no command of the emperor's own configuration runs, and no death is yet to be told.
     pub fn commands_are_idle(&self, now: Instant) -> bool {
-        self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle(now)
+        let is_sweeping = self.leftovers.deadline().is_some();
+        !is_sweeping && self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle(now)
     }
 
     /// Tells the registry of an event, and carries out its decisions.
