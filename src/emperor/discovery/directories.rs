@@ -489,8 +489,8 @@ mod tests {
             fixture.write("a.ini");
             let directories = &mut fixture.directories;
             directories.took = Duration::from_millis(took);
-            directories.watch.read(Instant::now()).unwrap();
             let last = directories.last_scan.unwrap();
+            directories.watch.read(last + Duration::from_millis(1)).unwrap();
             assert_eq!(directories.due(last), last + Duration::from_millis(wait));
         }
     }
