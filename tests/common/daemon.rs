@@ -43,9 +43,11 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
-    /// The lines that contain `text`.
+    /// The lines that contain `text`. One that is still being written is none yet.
     pub fn lines(&self, text: &str) -> Vec<String> {
-        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+        let log = self.log();
+        let (whole, _) = log.rsplit_once('\n').unwrap_or_default();
+        whole.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
     /// Waits for a line that contains `text`, and returns the first one.

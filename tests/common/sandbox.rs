@@ -16,8 +16,8 @@ const INSIDE: &str = "VASSAL_TEST_SANDBOX";
 const PASSED: &str = "the sandboxed test has passed";
 /// Where a test writes; every user may.
 const SCRATCH: &str = "/run/scratch";
-/// A hang must not last for ever.
-const LIMIT: &str = "120";
+/// A hang must not last for ever. What only takes long, beside others, has the time.
+const LIMIT: &str = "300";
 
 /// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not.
 /// What a process inherits from its starter is the same in every sandbox, however the tests were started.

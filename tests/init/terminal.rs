@@ -27,7 +27,7 @@ while True:
 /// Runs a command on a terminal, takes these steps and returns its exit status; see terminal.py.
 fn on_terminal(command: &[&str], steps: &[&str]) -> i32 {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/terminal.py");
-    let limit = (PATIENCE.as_secs() / 2).to_string();
+    let limit = PATIENCE.as_secs().to_string();
     let arguments = [&[script, &limit][..], command, &["--steps"], steps].concat();
     run("/usr/bin/python3", &arguments).trim().parse().unwrap()
 }
