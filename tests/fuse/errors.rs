@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::faulty::{CHECKED, Faulty};
+use crate::common::faulty::{CHECKED, Faulty, PATIENT};
 use crate::common::process;
 use crate::common::{Daemon, Sandbox, run, sandboxed};
 use rustix::process::Signal;
@@ -17,12 +17,10 @@ const REFUSALS: [(i32, &str); 6] = [
     (libc::ENOMEM, "Cannot allocate memory (ENOMEM)"),
 ];
 
-/// What a vassal over the misbehaving filesystem has in its file. Nothing hangs here: on a busy machine an
-/// answer may take long.
+/// What a vassal over the misbehaving filesystem has in its file.
 fn lines(faulty: &Faulty, more: &str) -> String {
     let mount = faulty.command("/app", "");
-    let checked = format!("{CHECKED}\nmountpoint-check-timeout = 10s");
-    format!("uid = user001\nexec-as-user = {mount}\n{checked}\n{more}\ncommand = sleep 1000")
+    format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{PATIENT}\n{more}\ncommand = sleep 1000")
 }
 
 fn running(sandbox: &Sandbox, more: &str) -> (Faulty, Daemon) {
@@ -128,8 +126,8 @@ fn an_error_of_the_filesystem_is_not_taken_for_one_of_a_seccomp_filter_nor_the_o
             // The filter lets no fusermount become root.
             let mount = faulty.command("/app", "direct");
             let lines = format!(
-                "exec-as-root = {mount}\nuid = user001\n{CHECKED}\nmountpoint-timeout = 1h\n\
-                 command = sleep 1000"
+                "exec-as-root = {mount}\nuid = user001\n{CHECKED}\n{PATIENT}\n\
+                 mountpoint-timeout = 1h\ncommand = sleep 1000"
             );
             command.args(["--unshare", "fs,pid"]).arg(sandbox.ini("vassal", &lines));
             let vassal = sandbox.start("vassal", command);

@@ -52,7 +52,7 @@ fn a_daemon_that_takes_two_seconds_to_flush_loses_nothing() {
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
         // The app was over before its filesystem was.
         assert_eq!(fs::read_to_string("/run/scratch/order").unwrap(), "gone, app: ended\n");
-        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(6), "took {took:?}");
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(9), "took {took:?}");
         assert_eq!(vassal.lines("SIGKILL"), [""; 0]);
         assert_eq!(vassal.lines("lost"), [""; 0], "the unmount was taken for a loss");
     });
@@ -117,12 +117,12 @@ fn an_app_that_ends_by_itself_is_followed_by_the_same_end() {
 fn what_the_app_leaves_in_the_mount_goes_before_the_unmount() {
     sandboxed(|sandbox| {
         // One goes at SIGTERM, one does not; both have a session of their own.
-        let app = "command = sh -c 'cd /app; setsid sleep 1000 & setsid sh -c \"trap : TERM; echo ready; \
-            while :; do sleep 0.05; done\" & wait'";
+        let stays = "\\$SIG{TERM} = sub {}; \\$| = 1; print qq(ready\\n); sleep 1 while 1";
+        let app = format!("command = sh -c 'cd /app; setsid sleep 1000 & setsid perl -e \"{stays}\" & wait'");
         let mut vassal = mounted(sandbox, COMPANION, &format!("{UNMOUNT}\nstop-signal = KILL\n{app}"));
         vassal.signal(Signal::TERM);
         assert_eq!(vassal.wait(), 137);
-        vassal.wait_for("the app has left processes behind (3): SIGTERM");
+        vassal.wait_for("the app has left processes behind (2): SIGTERM");
         vassal.wait_for(": SIGKILL");
         vassal.wait_for("as-user-atexit #1: fusermount -u /app: done");
         assert_eq!(fs::read_to_string("/run/scratch/flushed").unwrap(), "flushed\n");
@@ -140,7 +140,7 @@ fn a_daemon_that_ignores_everything_is_killed_when_its_time_is_up() {
         assert_eq!(vassal.wait(), 0);
         let took = start.elapsed();
         // Its time once to leave by itself, once more after SIGTERM.
-        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(6), "took {took:?}");
+        assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(9), "took {took:?}");
         assert_eq!(fs::read_to_string("/run/scratch/order").unwrap(), "got TERM\n");
         vassal.wait_for("processes are left 1.0 s after SIGTERM: SIGKILL");
     });

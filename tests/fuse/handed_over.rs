@@ -21,8 +21,7 @@ uid = user001
 confine-hooks = true
 hook-as-user = fuse:/app squashfuse /run/image.squashfs {}
 mountpoint-check = /app
-mountpoint-check-interval = 50ms
-mountpoint-check-timeout = 800ms";
+mountpoint-check-interval = 50ms";
 
 /// Reads the page whenever it can.
 const APP: &str = "command = sh -c 'while :; do cat /app/page.html; sleep 0.1; done'";
