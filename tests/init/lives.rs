@@ -183,7 +183,7 @@ fn a_starter_that_waits_at_the_ready_fd_sees_its_end() {
             let mut reading = Running::start(Command::new("cat").stdin(reader).stdout(said));
             assert_eq!(reading.wait(), 0, "{options:?}");
             assert_eq!(fs::read_to_string(sandbox.path("said")).unwrap(), "\n", "{options:?}");
-            assert_eq!(process::named("sleep").len(), 1, "{options:?}");
+            process::only("sleep");
             process::signal(running.pid(), Signal::TERM);
             assert_eq!(running.wait(), 143);
         }

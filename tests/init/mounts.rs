@@ -225,8 +225,8 @@ fn umount_rec_takes_all_below_along() {
         }
         sandbox.fails(&format!("{mounts}\numount-as-root = /ns/t"), &["as-root #1: umount /ns/t: ", "busy"]);
         let busy = format!(
-            "{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && exec sleep 1000) >/dev/null 2>&1 &\nexec-as-root \
-             = sleep 0.2\nexec-as-root = true"
+            "{mounts}\nexec-as-root = (cd '/ns/t/a b/d' && touch /run/scratch/there && exec sleep 1000) \
+             >/dev/null 2>&1 &\nexec-as-root = until [ -e /run/scratch/there ]; do sleep 0.01; done"
         );
         let busy = format!("{busy}\nhook-post-jail = print:x\nhook-as-user = umount:/ns/t rec");
         sandbox.fails(&busy, &["as-user #1: umount /ns/t/a b/d: ", "busy"]);

@@ -58,10 +58,10 @@ fn two_thousand_orphans_are_reaped_without_a_pid_namespace() {
 }
 
 /// Processes that start another one and end, all the time, so that no list of them is ever complete. They
-/// ignore SIGTERM, and end by themselves after 20 s.
+/// ignore SIGTERM, and end by themselves after a time that no test waits for.
 const HOP: &str = r#"
 use Time::HiRes 'time';
-my $end = time + 20;
+my $end = time + 100;
 $SIG{TERM} = 'IGNORE';
 for (1 .. 16) {
     next if fork;
@@ -82,8 +82,9 @@ fn processes_that_are_born_while_others_are_killed_do_not_outlive_their_command(
             let (status, _, err) = ended(&mut init(sandbox, &arguments));
             assert_eq!(status, 0, "{options:?}: {err}");
             assert!(err.contains("processes are left 300 ms after SIGTERM: SIGKILL"), "{options:?}: {err}");
-            assert!(!err.contains("after SIGKILL"), "{options:?}: {err}");
-            assert!(process::named("hop").is_empty(), "{options:?}: {err}");
+            // One that was killed may be in the kernel for longer than the init waits on a machine that is
+            // busy, as it says then.
+            until(format_args!("the end of all: {options:?}: {err}"), || process::named("hop").is_empty());
         }
     });
 }
@@ -114,7 +115,7 @@ fn processes_that_are_born_while_others_are_killed_do_not_outlive_a_lost_mountpo
         until("they hop", || !process::named("hop").is_empty());
         run("umount", &[&place]);
         assert_eq!(init.wait(), 75);
-        assert!(process::named("hop").is_empty(), "{}", init.log());
+        until("the end of all", || process::named("hop").is_empty());
         // Nothing is left to be taken away.
         assert!(init.lines("umount").is_empty(), "{}", init.log());
     });

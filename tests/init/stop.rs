@@ -110,11 +110,18 @@ fn a_later_second_request_kills_the_app_at_once() {
 fn one_request_that_arrives_twice_is_one() {
     sandboxed(|sandbox| {
         let lines = format!("command = sh -c 'trap \"sleep 0.3; exit 4\" INT TERM; {WAIT}'");
-        let mut vassal = ready(sandbox, NAMESPACES, &lines);
-        vassal.signal(Signal::TERM);
-        vassal.wait_for("SIGTERM to the app");
-        vassal.signal(Signal::INT);
-        assert_eq!(vassal.wait(), 4);
+        // What comes a second later is another one: then once more.
+        until("two signals within a second", || {
+            let mut vassal = ready(sandbox, NAMESPACES, &lines);
+            let asked = Instant::now();
+            vassal.signal(Signal::TERM);
+            vassal.wait_for("SIGTERM to the app");
+            vassal.signal(Signal::INT);
+            let is_one = asked.elapsed() < Duration::from_secs(1);
+            let status = vassal.wait();
+            assert!(status == 4 || !is_one, "{status}");
+            is_one
+        });
     });
 }
 
@@ -196,14 +203,15 @@ fn what_is_left_gets_term_and_then_kill_without_a_pid_namespace() {
 fn it_ends_at_once_when_nothing_is_left() {
     sandboxed(|sandbox| {
         for options in [NAMESPACES, &[]] {
-            // Ten seconds for the app and two for the rest are allowed; neither is needed.
-            let app = "command = sh -c 'setsid sleep 1000 & echo ready; exec sleep 1000'";
+            // That much is allowed for the app and, after a hook, for the rest; neither is needed.
+            let app = "exec-asap = true\nstop-timeout = 20s\nunmount-timeout = 20s\n\
+                       command = sh -c 'setsid sleep 1000 & echo ready; exec sleep 1000'";
             let mut vassal = ready(sandbox, options, app);
             until("both run", || process::named("sleep").len() == 2);
             let start = Instant::now();
             vassal.signal(Signal::TERM);
             assert_eq!(vassal.wait(), 143);
-            assert!(start.elapsed() < Duration::from_millis(1500), "took {:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(15), "took {:?}", start.elapsed());
         }
     });
 }
