@@ -66,8 +66,10 @@ fn a_second_emperor_on_a_directory_is_refused_also_after_an_upgrade_of_the_first
 #[test]
 fn a_start_that_replaces_an_emperor_is_not_refused_while_that_one_ends() {
     sandboxed(|sandbox| {
-        let slow = "command = sh -c \"trap 'sleep 3; exit' TERM; echo caught; while :; do sleep 0.1; done\"";
-        sandbox.vassal("app", slow);
+        let leave = "until [ -e /run/scratch/go ]; do sleep 0.02; done; exit";
+        let slow = format!("trap '{leave}' TERM; echo caught; while :; do sleep 0.1; done");
+        sandbox.vassal("app", &format!("stop-timeout = 60\ncommand = sh -c \"{slow}\""));
+        let go = sandbox.path("go");
         let mut emperor = sandbox.emperor(&[]);
         for _ in 0..3 {
             emperor.wait_for("caught");
@@ -85,9 +87,12 @@ fn a_start_that_replaces_an_emperor_is_not_refused_while_that_one_ends() {
             "emperor: watch {VASSALS}: another emperor, pid {}, is still stopping its vassals: waiting up to",
             emperor.pid()
         ));
+        fs::write(&go, "").unwrap();
         assert_eq!(emperor.wait(), 0);
+        fs::remove_file(&go).unwrap();
         next.wait_running(1, "app");
         // One that waits can be stopped.
+        let mut next = next;
         next.wait_for("caught");
         next.signal(Signal::TERM);
         next.wait_for("stopping 1 vassal");
@@ -96,7 +101,8 @@ fn a_start_that_replaces_an_emperor_is_not_refused_while_that_one_ends() {
         last.signal(Signal::TERM);
         assert_eq!(last.wait(), 1);
         last.wait_for("emperor: start an emperor: SIGTERM came first");
-        next.stop();
+        fs::write(&go, "").unwrap();
+        assert_eq!(next.wait(), 0);
     });
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use crate::common::cow::attempt;
 use crate::common::process::Handle;
 use crate::common::sandbox::VASSALS;
 use crate::common::{process, run, sandboxed, until};
@@ -124,7 +125,8 @@ fn a_directory_that_goes_and_comes_back_takes_no_vassal_with_it() {
         run("mount", &["-t", "tmpfs", "over", VASSALS]);
         emperor.wait_for("emperor: a: file removed: stopping");
         emperor.wait_for("emperor: a: stopped; ");
-        run("umount", &[VASSALS]);
+        // While the emperor looks into it, it is busy.
+        until("it is unmounted", || attempt("umount", &[VASSALS]).status.success());
         emperor.wait_running(2, "a");
         assert_ne!(emperor.pid_of("a"), pid);
         emperor.stop();
@@ -139,8 +141,9 @@ fn editors_write_in_many_ways_and_each_is_one_change() {
         let emperor = sandbox.emperor(&["--emperor-freq", "1000"]);
         emperor.wait_running(1, "a");
         let ways = [
-            // vim: keeps the old file as a backup under another name, and writes a new one.
-            "mv $F $F~; printf '[uwsgi]\\ncommand = sleep 1000\\n' > $F; rm $F~",
+            // vim: keeps the old file as a backup under another name, and writes a new one at once.
+            "perl -e '($f) = @ARGV; rename $f, qq($f~); open my $new, q(>), $f; \
+             print $new qq([uwsgi]\\ncommand = sleep 1000\\n); close $new; unlink qq($f~)' $F",
             // Rename into place.
             "cp $F $F.tmp; sync $F.tmp; mv $F.tmp $F",
             // In place.

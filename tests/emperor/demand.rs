@@ -14,13 +14,17 @@ use crate::common::{Sandbox, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// Answers each connection on its first socket with its pid, and leaves when there was none for the given
-/// time: by its exit, or by asking for it.
+/// time, or where that is 0 when the file `leave` is there: by its exit, or by asking for it.
 const SERVER: &str = r#"
 import os, select, socket, sys, time
 s = socket.socket(fileno=3)
 print("serving", os.environ["LISTEN_FDNAMES"], s.getsockname(), flush=True)
 idle, how = float(sys.argv[1]), sys.argv[2]
-while select.select([s], [], [], idle)[0]:
+while True:
+    if not select.select([s], [], [], idle or 0.02)[0]:
+        if idle or os.path.exists("/run/scratch/leave"):
+            break
+        continue
     c = s.accept()[0]
     c.send(b"%d\n" % os.getpid())
     c.close()
@@ -60,7 +64,7 @@ fn answer(mut stream: impl Read) -> String {
 fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again() {
     sandboxed(|sandbox| {
         for (how, lines) in [("exit", ""), ("ask", ""), ("exit", "\nlisten = 127.0.0.1:8081")] {
-            sandbox.vassal("app", &(server(sandbox, &format!("3 {how}")) + lines));
+            sandbox.vassal("app", &(server(sandbox, &format!("0 {how}")) + lines));
             fs::write(address_file(), "127.0.0.1:8081\n").unwrap();
             let emperor =
                 sandbox.emperor(&[&CONTROL[..], &["--emperor-on-demand-extension", ".sock"]].concat());
@@ -71,8 +75,10 @@ fn the_first_connection_starts_the_app_and_one_that_has_left_is_waited_for_again
                 let first = answer(TcpStream::connect("127.0.0.1:8081").unwrap());
                 assert_eq!(first, answer(TcpStream::connect("127.0.0.1:8081").unwrap()), "the same app");
                 assert_eq!(state(sandbox, "app"), "running");
+                let leave = sandbox.file("leave", "");
                 emperor.wait_for_nth(round + 1, "emperor: app: waiting for a connection");
                 assert_eq!(state(sandbox, "app"), "waiting");
+                fs::remove_file(leave).unwrap();
             }
             assert_eq!(emperor.lines("serving on-demand ('127.0.0.1', 8081)").len(), 2);
             assert_eq!(emperor.lines("wants to be stopped").len(), if how == "ask" { 2 } else { 0 });
@@ -229,7 +235,8 @@ fn a_command_says_where_and_nobody_waits_for_one_that_hangs() {
         emperor.wait_running(1, "none");
         emperor.wait_running(1, "bad");
         emperor.wait_for("bad.ini: exited with status 3: not on demand");
-        assert_eq!(state(sandbox, "slow"), "idle");
+        let is_asked = || emperor.lines("slow.ini: not done after 10 s").is_empty();
+        assert!(state(sandbox, "slow") == "idle" || !is_asked(), "{}", emperor.log());
         // A changed file is asked for anew, and gets another socket.
         let changed = at(8091);
         fs::write(vassal_path("app"), format!("[uwsgi]\n{changed}\n")).unwrap();
@@ -259,8 +266,10 @@ fn a_crash_loop_with_a_connection_waiting_backs_off() {
         emperor.wait_for("next try in 800 ms");
         emperor.wait_for("next try in 1.6 s");
         // The socket is readable all the time, and yet it is not tried in between.
-        assert_eq!(emperor.lines("emperor: app: started (pid").len(), 3);
-        assert_eq!(state(sandbox, "app"), "backoff");
+        let log = emperor.log();
+        let (before, _) = log.split_once("next try in 1.6 s").unwrap();
+        assert_eq!(before.matches("emperor: app: started (pid").count(), 3);
+        until("it waits", || state(sandbox, "app") == "backoff");
         let _other = TcpStream::connect("127.0.0.1:8083").expect("it queues");
         emperor.wait_for("next try in 3.2 s");
         emperor.stop();
@@ -493,9 +502,11 @@ fn a_socket_whose_file_was_removed_is_bound_anew_without_being_asked() {
         emperor.wait_for_nth(3, "emperor: app: waiting for a connection");
         answer(UnixStream::connect(&socket).unwrap());
 
-        // Another's socket that is alive stays, and so does the app.
-        fs::remove_file(&others).unwrap();
-        let somebody = UnixListener::bind(&others).unwrap();
+        // Another's socket that is alive stays, and so does the app. It comes in one step: between two, the
+        // emperor might bind its own anew.
+        let draft = sandbox.path("draft");
+        let somebody = UnixListener::bind(&draft).unwrap();
+        fs::rename(draft, &others).unwrap();
         let taken = "emperor: other: the file of its on-demand socket is somebody else's now";
         emperor.wait_for(taken);
         wait_for_turns(emperor.pid(), 3);

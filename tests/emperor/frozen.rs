@@ -5,18 +5,22 @@ use std::time::{Duration, Instant};
 
 use crate::common::command::init;
 use crate::common::{process, sandboxed, until, until_passed};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-/// Stops every process of the sandbox, and lets them go on after three times the deadline of a test.
+/// Stops every process of the sandbox, and lets them go on after three times the deadline of a test. Some may
+/// end meanwhile.
 fn freeze(deadline: Duration) {
     let began = Instant::now();
     let all: Vec<_> = process::all().into_iter().filter(|process| !process.is_of_sandbox()).collect();
-    all.iter().for_each(|process| process::signal(process.pid, Signal::STOP));
+    let signal = |signal| {
+        for process in &all {
+            let _ = kill_process(Pid::from_raw(process.pid).unwrap(), signal);
+        }
+    };
+    signal(Signal::STOP);
     until_passed(began, deadline * 3);
     // The supervisors go on first, which is worse for the others.
-    all.iter().filter(|process| process::read(process.pid).is_some()).for_each(|process| {
-        process::signal(process.pid, Signal::CONT);
-    });
+    signal(Signal::CONT);
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn an_app_that_gives_heartbeats_outlives_a_freeze() {
 #[test]
 fn an_app_that_is_stopped_has_its_whole_time_beside_a_freeze() {
     sandboxed(|sandbox| {
-        let app = "command = sh -c 'trap \"touch /run/scratch/asked; sleep 1.5; echo left; exit 3\" TERM; \
+        let app = "command = sh -c 'trap \"touch /run/scratch/asked; sleep 0.5; echo left; exit 3\" TERM; \
                    touch /run/scratch/ready; while :; do sleep 0.01; done'\nstop-timeout = 3";
         sandbox.vassal("app", app);
         let emperor = sandbox.emperor(&[]);
@@ -72,7 +76,7 @@ fn an_app_that_is_stopped_has_its_whole_time_beside_a_freeze() {
 #[test]
 fn what_a_command_leaves_has_its_whole_grace_beside_a_freeze() {
     sandboxed(|sandbox| {
-        let left = "trap \"touch /run/scratch/asked; sleep 1; touch /run/scratch/left; exit\" TERM; \
+        let left = "trap \"touch /run/scratch/asked; sleep 0.5; touch /run/scratch/left; exit\" TERM; \
                     touch /run/scratch/ready; while :; do sleep 0.01; done";
         let script =
             format!("(setsid sh -c '{left}' &) ; until [ -e /run/scratch/ready ]; do sleep 0.01; done");
@@ -87,8 +91,8 @@ fn what_a_command_leaves_has_its_whole_grace_beside_a_freeze() {
 #[test]
 fn a_hook_has_its_whole_time_beside_a_freeze() {
     sandboxed(|sandbox| {
-        // A second in which it has to run, not one that passes by itself.
-        let hook = "touch /run/scratch/begun; perl -e 'select undef, undef, undef, 0.02 for 1..50'";
+        // A time in which it has to run, not one that passes by itself.
+        let hook = "touch /run/scratch/begun; perl -e 'select undef, undef, undef, 0.02 for 1..20'";
         let lines = format!("hook-timeout = 2s\nexec-as-root = {hook}\ncommand = sleep 1000");
         sandbox.vassal("app", &lines);
         let emperor = sandbox.emperor(&[]);

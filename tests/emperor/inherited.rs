@@ -53,7 +53,8 @@ fn a_user_cannot_trace_or_block_the_program_that_root_starts() {
         // Those who may start it, can.
         sandbox.vassal("app", "uid = user001\ncommand = sleep 1000");
         emperor.wait_running(1, "app");
-        assert!(emperor.is_running() && process::named("sleep").len() == 1);
+        process::only("sleep");
+        assert!(emperor.is_running());
         emperor.stop();
     });
 }

@@ -135,8 +135,8 @@ fn a_config_map_is_swapped_as_a_whole() {
         emperor.wait_for("vassal-init[a]: first");
 
         version("2024_2", "second", &["a", "c"]);
-        link("c");
         fs::remove_file(format!("{VASSALS}/b.ini")).unwrap();
+        link("c");
         fs::remove_dir_all(format!("{VASSALS}/..2024_1")).unwrap();
         emperor.wait_for("emperor: a: file changed: ");
         emperor.wait_for("vassal-init[a]: second");

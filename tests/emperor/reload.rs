@@ -86,18 +86,20 @@ fn a_check_that_takes_too_long_leaves_the_app_alone_and_counts_all_the_same() {
         program("echo '[uwsgi]'; echo 'command = sleep 2000'");
         let emperor = sandbox.emperor(&["--emperor-magic-exec"]);
         let init = emperor.wait_running(1, "program");
-        let slow = "[ -e /run/again ] || { touch /run/again; sleep 1; }";
+        let go = sandbox.path("go");
+        let slow = format!("touch /run/again; until [ -e {} ]; do sleep 0.02; done", go.display());
         program(&format!("{slow}; echo '[uwsgi]'; echo 'command = sleep 3000'"));
-        until("it is checked", || process::named("sleep").len() == 2);
-        let inits = process::named("vassal-init");
-        let check = inits.iter().find(|process| process.pid != init).unwrap();
+        until("it is checked", || fs::exists("/run/again").unwrap());
+        let is_check = |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
+        let check = process::named("vassal-init").into_iter().find(is_check).unwrap();
         process::signal(check.pid, Signal::STOP);
         let why = "reading the new file takes too long: its file is a program; the app goes on as it was";
         emperor.wait_for(&format!("emperor: program: reload refused: {why}"));
         assert!(process::read(init).is_some());
+        fs::write(go, "").unwrap();
         process::signal(check.pid, Signal::CONT);
         assert_ne!(emperor.wait_running(2, "program"), init);
-        assert_eq!(process::named("sleep").len(), 1);
+        process::only("sleep");
         emperor.stop();
     });
 }
@@ -284,8 +286,8 @@ fn a_stop_during_a_reload_wins() {
         // While the old app takes its time, and while the new one is prepared.
         for stubborn in [true, false] {
             let app = if stubborn {
-                "stop-timeout = 60s\ncommand = sh -c 'trap \"sleep 0.5; exit 0\" TERM; echo ready; while :; \
-                 do sleep 0.01; done'"
+                "stop-timeout = 60s\ncommand = sh -c 'trap \"until [ -e /run/scratch/go ]; do sleep 0.01; \
+                 done; exit 0\" TERM; echo ready; while :; do sleep 0.01; done'"
             } else {
                 "if-reload =\n  exec-as-user = sleep 999\nendif =\ncommand = sh -c 'echo ready; exec sleep \
                  1000'"
@@ -300,6 +302,7 @@ fn a_stop_during_a_reload_wins() {
                 eventually("the hook", || fs_has_argument("999").then_some(()));
             }
             vassal.signal(Signal::TERM);
+            sandbox.file("go", "");
             vassal.wait();
             assert_eq!(vassal.lines("ready").len(), 1, "the app was started again");
             vassal.wait_for("stopped, ");

@@ -94,7 +94,7 @@ fn the_stats_have_every_key_that_uwsgi_has() {
         assert_eq!(python(sandbox, &String::from_utf8(output.stdout).unwrap(), restarts), "0");
         // One that does not want to go.
         let stays = "trap : TERM; echo stays; while :; do sleep 1; done";
-        sandbox.vassal("stuck", &format!("stop-timeout = 2s\ncommand = sh -c '{stays}'"));
+        sandbox.vassal("stuck", &format!("stop-timeout = 5s\ncommand = sh -c '{stays}'"));
         emperor.wait_running(1, "stuck");
         emperor.wait_for("stays");
         run("rm", &[&format!("{VASSALS}/stuck.ini")]);
@@ -179,6 +179,8 @@ fn an_address_that_cannot_be_had_ends_the_start() {
 #[test]
 fn systemd_hears_that_the_emperor_is_ready_alive_reloading_and_stopping() {
     sandboxed(|sandbox| {
+        // Nothing is lost while something else is waited for. It is a setting of the network namespace.
+        fs::write("/proc/sys/net/unix/max_dgram_qlen", "250").unwrap();
         for kind in ["/run/notify", "@notify"] {
             let socket = match kind.strip_prefix('@') {
                 Some(name) => {
@@ -327,11 +329,11 @@ fn a_full_disk_stops_nothing_and_is_told_of_later() {
         });
         fs::write(&log, "").unwrap();
         emperor.signal(Signal::USR1);
-        until("the loss is told", || {
-            fs::read_to_string(&log).is_ok_and(|log| log.contains(" log lines lost: "))
+        let text = eventually("the loss is told, and all that comes with it", || {
+            let text = fs::read_to_string(&log).ok()?;
+            (text.contains(" log lines lost: ") && text.contains("emperor: app: ")).then_some(text)
         });
-        let text = fs::read_to_string(&log).unwrap();
-        assert!(text.starts_with("emperor: ") && text.contains("emperor: app: "), "{text}");
+        assert!(text.starts_with("emperor: "), "{text}");
         emperor.stop();
     });
 }

@@ -238,10 +238,11 @@ fn sockets_with_a_file_outlive_a_network_namespace_and_do_not_hold_it() {
 fn a_vassal_that_is_really_down_refuses() {
     sandboxed(|sandbox| {
         // It fails before it has run for a second: the wait is long.
-        sandbox.vassal("app", "listen = 127.0.0.1:7000\ncommand = sh -c 'echo up; sleep 0.2; exit 1'");
+        let hook = "exec-pre-app = until [ -e /run/scratch/go ]; do sleep 0.02; done";
+        sandbox.vassal("app", &format!("listen = 127.0.0.1:7000\n{hook}\ncommand = sh -c 'exit 1'"));
         let emperor = sandbox.emperor(&["--emperor-throttle", "60000"]);
-        emperor.wait_for("up");
-        TcpStream::connect("127.0.0.1:7000").unwrap();
+        until("it listens", || TcpStream::connect("127.0.0.1:7000").is_ok());
+        sandbox.file("go", "");
         emperor.wait_for("emperor: app: its sockets are closed until it runs again");
         assert!(TcpStream::connect("127.0.0.1:7000").is_err());
         emperor.stop();

@@ -12,6 +12,9 @@ use rustix::process::Signal;
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
 
+/// Less than who is put off behind others has to wait, and far more than anything takes.
+const SOON: Duration = Duration::from_secs(15);
+
 fn status(sandbox: &Sandbox) -> String {
     let output = sandbox.program("emperor").arg("status").output().unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
@@ -34,14 +37,14 @@ fn a_crash_loop_of_20_vassals_delays_none_of_the_other_180() {
             let (before, start) = (crashes(), Instant::now());
             run("touch", &[vassal_path(&name).to_str().unwrap()]);
             emperor.wait_for(&format!("emperor: {name}: reloaded after "));
-            assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+            assert!(start.elapsed() < SOON, "{name}: {:?}", start.elapsed());
             until("they crash on", || crashes() > before + 20);
         }
         let start = Instant::now();
         sandbox.vassal("late", STEADY);
         emperor.wait_running(1, "late");
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-        assert_eq!(process::named("sleep").len(), 181);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        until("all have executed their program", || process::named("sleep").len() == 181);
         for number in (0..200).filter(|number| number % 10 != 0) {
             assert_eq!(
                 emperor.lines(&format!("emperor: v{number:03}: started (pid ")).len(),
@@ -226,8 +229,9 @@ fn a_panic_of_the_emperor_is_in_its_log() {
     sandboxed(|sandbox| {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
-        let group =
-            format!("{}/vassal-test-panic-{}", unified.split(' ').nth(1).unwrap(), std::process::id());
+        // Of no other sandbox on this machine.
+        let own = fs::read_link("/proc/self/ns/pid").unwrap();
+        let group = format!("{}/vassal-test-panic-{}", unified.split(' ').nth(1).unwrap(), own.display());
         sandbox.vassal("a", "command = sleep 1000");
         // The cgroup of an instance that has ended is busy; std's sleep panics when the kernel fails it.
         let faults = ["inject=unlinkat:error=EBUSY:when=2+", "inject=clock_nanosleep,nanosleep:error=EINVAL"];

@@ -69,7 +69,7 @@ fn everything_in_the_file_is_done_as_its_owner() {
             assert_eq!(status(pid, key), value, "{key}");
         }
         // The app has the same, and cannot gain anything.
-        let app = process::named("sleep")[0].pid;
+        let app = process::only("sleep").pid;
         assert_eq!(status(app, "Uid:"), "4242 4242 4242 4242");
         assert_eq!(status(app, "NoNewPrivs:"), "1");
         emperor.stop();
@@ -173,7 +173,7 @@ fn a_new_owner_gets_a_new_instance_and_root_none() {
         );
         let pid = emperor.wait_running(2, "a");
         assert_eq!(status(pid, "Uid:"), "5000 5000 5000 5000");
-        assert_eq!(status(process::named("sleep")[0].pid, "Gid:"), "5001 5001 5001 5001");
+        assert_eq!(status(process::only("sleep").pid, "Gid:"), "5001 5001 5001 5001");
         lchown(vassal_path("a"), Some(0), Some(0)).unwrap();
         emperor.wait_for(
             "emperor: a: cannot start: run /etc/uwsgi/vassals/a.ini: it belongs to user 0, group 0",
@@ -555,7 +555,7 @@ fn no_command_is_run_for_what_a_file_says() {
         fs::write(vassal_path("b"), "[uwsgi]\nenv = WHO=@(exec://id -u)\ncommand = sleep 2000\n").unwrap();
         // That is its file's mistake, and no fresh jail would mend it.
         emperor.wait_for("emperor: b: reload refused: ");
-        assert_eq!(process::named("sleep").len(), 1);
+        process::only("sleep");
         emperor.stop();
     });
 }
@@ -810,7 +810,7 @@ fn a_user_mounts_a_zip_in_a_namespace_and_recovers() {
         let pid = emperor.wait_running(1, "zip");
         emperor.wait_for("hello");
         assert_eq!(status(pid, "Groups:"), format!("{} 7777", user[1]));
-        let fuse = process::named("fuse-zip")[0].pid;
+        let fuse = process::only("fuse-zip").pid;
         run("kill", &["-KILL", &fuse.to_string()]);
         emperor.wait_for("vassal-init[zip]: mountpoint /app lost: ");
         emperor.wait_running(2, "zip");

@@ -10,7 +10,7 @@ use std::process::Output;
 use crate::common::process::Handle;
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, Sandbox, process, run, sandboxed, until};
+use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// No database knows it, as the group of the same number.
@@ -110,8 +110,9 @@ fn vassals_become_other_users_in_namespaces_and_apps_get_no_capability() {
         assert_eq!(capabilities(emperor.pid()), [jailer; 5]);
         assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");
         let app = |time: &str| {
-            let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-            process::named("sleep").into_iter().find(|app| of(app.pid).contains(time)).unwrap().pid
+            let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let is_it = |app: &process::Process| of(app.pid).contains(time);
+            eventually(time, || process::named("sleep").into_iter().find(is_it)).pid
         };
         assert_eq!(status(app("2000"), "Uid:"), "9000 9000 9000 9000");
         assert_eq!(capabilities(app("2000"))[..4], [0; 4]);

@@ -36,6 +36,13 @@ fn spoilt(sandbox: &Sandbox, spoil: &str) -> (Daemon, PathBuf, i32) {
     (emperor, real, init)
 }
 
+/// Changes it in one step: it may be read at any time.
+fn configure(text: &str) {
+    let draft = Path::new(MORE).with_extension("draft");
+    fs::write(&draft, text).unwrap();
+    fs::rename(draft, MORE).unwrap();
+}
+
 /// How often the emperor's configuration was read.
 fn readings() -> usize {
     fs::read_to_string("/run/readings").map_or(0, |text| text.lines().count())
@@ -74,11 +81,11 @@ fn a_configuration_that_breaks_after_the_trial_costs_only_what_is_new_in_it() {
         let before = readings();
         until("it is tried again and again", || readings() >= before + 2);
         assert_eq!(emperor.lines(&format!("emperor: {mistake}")).len(), 1);
-        fs::write(MORE, "[uwsgi]\nemperor-freq = seldom\n").unwrap();
+        configure("[uwsgi]\nemperor-freq = seldom\n");
         emperor.wait_for(&format!("emperor: {MORE}:2:16: 'emperor-freq': 'seldom' is not a whole number"));
         until("the status tells the other one", || command(sandbox, &["status"]).1.contains("'seldom'"));
 
-        fs::write(MORE, format!("[uwsgi]\n{COUNTED}\nmetrics = 127.0.0.1:9191\n")).unwrap();
+        configure(&format!("[uwsgi]\n{COUNTED}\nmetrics = 127.0.0.1:9191\n"));
         until("the configuration is taken", || TcpStream::connect("127.0.0.1:9191").is_ok());
         assert!(!command(sandbox, &["status"]).1.contains(STALE));
         assert!(command(sandbox, &["status", "--json"]).1.contains("\"configuration_refused\":null"));
@@ -120,7 +127,7 @@ fn an_exec_that_fails_again_and_again_is_told_once() {
         fs::copy(&program, &real).unwrap();
         let script = format!("#!/bin/sh\nchmod 644 \"$0\"\nexec {} \"$@\"\n", real.display());
         replace(&program, script.as_bytes());
-        fs::write(MORE, format!("[uwsgi]\n{COUNTED}\n")).unwrap();
+        configure(&format!("[uwsgi]\n{COUNTED}\n"));
         let refused = format!("upgrade refused: execute {}: Permission denied", program.display());
         for _ in 0..3 {
             let before = readings();
