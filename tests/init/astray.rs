@@ -408,7 +408,7 @@ fn a_program_of_a_tree_in_the_place_of_ours_is_not_run() {
         let jail = "hook-pre-jail = mount:none /ns/precise /ufs rbind\npivot_root = /ufs /ufs/.old_root";
         let lines = format!(
             "uid = user001\nmount-asap = tmpfs none /ns/precise/mnt\n{jail}\nmountpoint-check = /mnt\n\
-             mountpoint-timeout = 3s\ncommand = echo the app"
+             mountpoint-timeout = 20s\ncommand = echo the app"
         );
         assert_eq!(sandbox.said(&lines), ["the app"]);
         assert!(!fs::exists("/ns/precise/tmp/ran").unwrap(), "it ran");

@@ -321,13 +321,14 @@ fn a_prober_that_cannot_become_the_owner_of_a_mount_says_why() {
         let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
         let filter = sandbox.filter(&[libc::SYS_setresuid], libc::EPERM);
         let filter: Vec<_> = filter.iter().map(String::as_str).collect();
-        let options = ["--mountpoint-timeout", "1", "--mountpoint-check", place, "--", "echo", "the app"];
-        let (status, said) = wrapped(sandbox, &[&user[..], &privileged, &filter].concat(), &options);
+        let options =
+            |timeout| ["--mountpoint-timeout", timeout, "--mountpoint-check", place, "--", "echo", "the app"];
+        let (status, said) = wrapped(sandbox, &[&user[..], &privileged, &filter].concat(), &options("1"));
         assert_eq!(status, Some(71), "{said}");
         let why = "its prober died: privilege drop: setresuid 0: Operation not permitted (EPERM)";
         assert!(said.contains(why), "{said}");
         // Without the capabilities it asks as what it is.
-        let (status, said) = wrapped(sandbox, &[&user[..], &filter].concat(), &options);
+        let (status, said) = wrapped(sandbox, &[&user[..], &filter].concat(), &options("20"));
         assert_eq!(status, Some(0), "{said}");
     });
 }

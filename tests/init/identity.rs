@@ -213,6 +213,8 @@ fn descriptors_of_the_starter_do_not_reach_the_app() {
         );
         let mut command = sandbox.wrapped(&leaky, "emperor");
         command.args(["--emperor", crate::common::sandbox::VASSALS, "--emperor-use-clone", "fs,pid"]);
+        // No second try, which would show them again.
+        command.args(["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
         let emperor = sandbox.start("emperor", command);
         emperor.wait_for("app exited with status 0: ");
         assert_eq!(descriptors(&emperor), ["0", "1", "2", "3", "0", "1", "2", "3"]);

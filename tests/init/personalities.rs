@@ -86,15 +86,13 @@ fn assert_same(sandbox: &Sandbox, peer: &str, lines: &[&str]) {
 /// What two came to in the first try in which they agree, or else in the last: what a command does a moment
 /// before another may come after it on a busy machine.
 fn agreeing<T: PartialEq>(mut both: impl FnMut() -> (T, T)) -> (T, T) {
-    let tries = std::iter::repeat_with(|| both()).take(5);
-    let mut last = None;
-    for (theirs, ours) in tries {
+    for _ in 1..5 {
+        let (theirs, ours) = both();
         if theirs == ours {
             return (theirs, ours);
         }
-        last = Some((theirs, ours));
     }
-    last.unwrap()
+    both()
 }
 
 /// Commands that end in every way, and some that cannot be executed.
@@ -512,9 +510,11 @@ fn the_parents_death_reaches_tini() {
             let mut rest = [0; 5];
             out.read_exact(&mut rest).unwrap();
             assert_eq!(&rest, b"said\n");
-            for sleeper in process::named("sleep") {
-                process::signal(sleeper.pid, Signal::KILL);
-            }
+            // That of the shell may not be one by name yet.
+            until("nobody is left", || {
+                process::named("sleep").iter().for_each(|sleeper| process::kill_if_there(sleeper.pid));
+                process::all().iter().all(process::Process::is_of_sandbox)
+            });
         }
     });
 }
