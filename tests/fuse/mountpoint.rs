@@ -286,21 +286,21 @@ fn a_shorter_interval_counts_from_a_reload_on() {
 #[test]
 fn after_a_reload_a_path_that_is_missing_is_told_with_the_line_it_has_in_the_new_file() {
     sandboxed(|sandbox| {
-        let hook = "mountpoint-lost = hook:print:gone\nmountpoint-timeout = 300ms";
         sandbox.zip();
-        let lines = |checks: &str| {
+        let lines = |checks: &str, timeout: &str| {
             format!(
-                "uid = user001\n{hook}\nif-not-reload =\n\
+                "uid = user001\nmountpoint-lost = hook:print:gone\nmountpoint-timeout = {timeout}\n\
+                 if-not-reload =\n\
                  exec-as-user = fuse-zip -r /var/www/app001.zip /app\nendif =\n\
                  {checks}\ncommand = sleep 1000"
             )
         };
-        let mut vassal = sandbox.vassal_init("vassal", &lines("mountpoint-check = /app"));
+        let mut vassal = sandbox.vassal_init("vassal", &lines("mountpoint-check = /app", "30s"));
         vassal.wait_for("app started");
         let init = process::only("sleep").parent;
         process::signal(process::only("fuse-zip").pid, Signal::KILL);
         vassal.wait_for("gone");
-        sandbox.ini("vassal", &lines("; moved\nmount-check = /app"));
+        sandbox.ini("vassal", &lines("; moved\nmount-check = /app", "300ms"));
         process::signal(init, Signal::HUP);
         vassal.wait();
         vassal.wait_for("(/run/scratch/vassal.ini:9:15: mount-check)");
