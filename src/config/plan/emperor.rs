@@ -93,26 +93,23 @@ pub struct CgroupsPlan {
     pub is_optional: bool,
 }
 
-/// The number of a capability, as in capabilities(7), and its name.
-type Capability = (u32, &'static str);
-
-/// What it takes to run vassals as the owners of their files, and to end them.
-const OF_TYRANTS: [Capability; 3] = [(5, "kill"), (6, "setgid"), (7, "setuid")];
-/// What it takes to make namespaces.
-const OF_JAILERS: [Capability; 1] = [(21, "sys_admin")];
+/// What it takes to run vassals as the owners of their files, and to end them: kill, setgid, setuid (bits of
+/// capabilities(7)).
+const OF_TYRANTS: u64 = 1 << 5 | 1 << 6 | 1 << 7;
+/// What it takes to make namespaces: sys_admin.
+const OF_JAILERS: u64 = 1 << 21;
 
 impl EmperorPlan {
     /// The key for which an emperor needs capabilities that are not among `kept` (bits), and their names: no
     /// vassal could be started.
-    pub fn lacks(&self, kept: u64) -> Option<(&'static str, String)> {
-        let needs: [(&str, bool, &[Capability]); 2] = [
-            ("emperor-tyrant", self.tyrant.is_some(), &OF_TYRANTS),
-            ("emperor-use-clone", self.vassals.namespaces != 0, &OF_JAILERS),
-        ];
-        let is_missing = |all: &[Capability]| all.iter().any(|(number, _)| kept & 1 << number == 0);
-        let (key, _, all) = needs.into_iter().find(|(_, is_wanted, all)| *is_wanted && is_missing(all))?;
-        let names: Vec<_> = all.iter().map(|(_, name)| *name).collect();
-        Some((key, names.join(",")))
+    pub fn lacks(&self, kept: u64) -> Option<(&'static str, &'static str)> {
+        if self.tyrant.is_some() && OF_TYRANTS & !kept != 0 {
+            Some(("emperor-tyrant", "kill,setgid,setuid"))
+        } else if self.vassals.namespaces != 0 && OF_JAILERS & !kept != 0 {
+            Some(("emperor-use-clone", "sys_admin"))
+        } else {
+            None
+        }
     }
 
     /// The capabilities that are left to the emperor by what its configuration says, as bits; `None` if that
