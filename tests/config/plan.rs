@@ -466,6 +466,15 @@ fn mistakes_in_included_files_show_the_way_there() {
 }
 
 #[test]
+fn a_byte_order_mark_in_front_of_the_section_is_named() {
+    let text = b"\xef\xbb\xbf[uwsgi]\ncommand = x\n".to_vec();
+    let input = Input::Text { path: "/v/app001.ini".into(), section: None, text };
+    let report = load_vassal(&[input], false, &Fake).unwrap_err().to_string();
+    assert!(report.contains("hint: the file begins with a byte order mark"), "{report}");
+    assert_eq!(findings("")[0].split_once(" | ").unwrap().1, "options stand below a line '[uwsgi]'");
+}
+
+#[test]
 fn a_key_that_nobody_knows_is_told_whatever_its_length_or_case() {
     let hint = |key: &str| Some(format!("did you mean '{key}'?"));
     for (line, key, hint) in [

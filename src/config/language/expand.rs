@@ -208,7 +208,10 @@ impl Expander<'_> {
         let section = section.unwrap_or(b"uwsgi");
         let Some(entries) = ini::entries(&text, section) else {
             let message = format!("there is no option in a section [{}]", String::from_utf8_lossy(section));
-            let hint = format!("options stand below a line '[{}]'", String::from_utf8_lossy(section));
+            let hint = match text.bytes().starts_with(b"\xef\xbb\xbf") {
+                true => "the file begins with a byte order mark: save it without".to_owned(),
+                false => format!("options stand below a line '[{}]'", String::from_utf8_lossy(section)),
+            };
             self.found.warning(&place((1, 1)), message).hint(hint);
             return;
         };
