@@ -87,6 +87,10 @@ fn it_becomes_the_user_once_everything_is_open() {
         emperor.stop();
         // Their directory is root's.
         let log = fs::read_to_string("/run/log").unwrap();
+        assert!(
+            log.contains("emperor: without the capabilities kill,setgid,setpcap,setuid ('cap') no "),
+            "{log}"
+        );
         for file in ["/run/emperor.sock", "/run/stats", "/run/pid"] {
             assert!(log.contains(&format!("emperor: remove {file}: Permission denied (EACCES)\n")), "{log}");
         }
@@ -106,6 +110,7 @@ fn vassals_become_other_users_in_namespaces_and_apps_get_no_capability() {
         for name in ["zip", "own", "kept", "jail"] {
             emperor.wait_running(1, name);
         }
+        assert_eq!(emperor.lines("no vassal can have another 'uid'"), [""; 0]);
         let jailer = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 21;
         assert_eq!(capabilities(emperor.pid()), [jailer; 5]);
         assert_eq!(status(emperor.pid(), "Uid:"), "9000 9000 9000 9000");

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{getpid, set_child_subreaper};
+use rustix::thread::CapabilitySet;
 
 use super::basis::Basis;
 use super::emperor::{Emperor, VERSION};
@@ -28,6 +29,7 @@ use crate::emperor::instance::cgroups::Cgroups;
 use crate::emperor::instance::origin::Origin;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Error, Result};
+use crate::identity::held;
 use crate::log;
 use crate::log::Elapsed;
 use crate::running_time;
@@ -234,8 +236,14 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
     Ok(())
 }
 
-/// Logs what is watched.
+/// What it takes to start vassals of other users.
+const OF_OTHERS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
+/// Logs what is watched, and what the emperor cannot do.
 fn log_start(emperor: &Emperor) {
+    if held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
+        log!("without the capabilities kill,setgid,setpcap,setuid ('cap') no vassal can have another 'uid'");
+    }
     if let [first, others @ ..] = &*emperor.about.sources {
         let others = if others.is_empty() { "" } else { " and others" };
         log!("version {VERSION}: watching {}{others}", first.display());
