@@ -240,3 +240,19 @@ fn other_signals_go_to_the_app() {
         assert_eq!(vassal.wait(), 8);
     });
 }
+
+#[test]
+fn an_app_that_is_stopped_goes_on_to_hear_the_stop() {
+    sandboxed(|sandbox| {
+        for options in [NAMESPACES, &[]] {
+            let handler = "$SIG{TERM} = sub { exit 3 }";
+            let app = format!("command = perl -e '{handler}; $| = 1; print \"ready\\n\"; sleep 1 while 1'");
+            let mut vassal = ready(sandbox, options, &format!("stop-timeout = 60s\n{app}"));
+            let pid = process::only("perl").pid;
+            process::signal(pid, Signal::STOP);
+            until("it is stopped", || process::read(pid).is_some_and(|app| app.state == 'T'));
+            vassal.signal(Signal::TERM);
+            assert_eq!(vassal.wait(), 3, "{}", vassal.log());
+        }
+    });
+}

@@ -241,12 +241,16 @@ fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
         app.is_leaving = true;
     }
     let plan = &vassal.source.plan;
-    if plan.stop.signal.is_none() && vassal.events.ask_app(request) {
-        return request.to_string();
-    }
-    let number = plan.signal_to_stop();
-    vassal.events.signal_app(number);
-    signal_names::name(number)
+    let how = if plan.stop.signal.is_none() && vassal.events.ask_app(request) {
+        request.to_string()
+    } else {
+        let number = plan.signal_to_stop();
+        vassal.events.signal_app(number);
+        signal_names::name(number)
+    };
+    // An app that is stopped has to run for that.
+    vassal.events.signal_app(libc::SIGCONT);
+    how
 }
 
 /// How long it may take until the app runs as another plan says.

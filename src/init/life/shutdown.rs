@@ -178,6 +178,7 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
                 crate::log!("{} to the app", signal_names::name(number));
             }
             events.signal_app(number);
+            events.signal_app(libc::SIGCONT);
         }
         let deadline = running_time::now() + time;
         while events.living_app().is_some() && running_time::now() < deadline {
