@@ -275,13 +275,16 @@ pub enum WaitStatus {
     Exited(i32),
     /// This signal killed it.
     Signaled(i32),
+    /// The same, and the kernel has dumped its memory.
+    Dumped(i32),
 }
 
 impl WaitStatus {
     /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked
     /// for.
     pub fn of(status: rustix::process::WaitStatus) -> Option<Self> {
-        let signaled = || status.terminating_signal().map(Self::Signaled);
+        let kind = if libc::WCOREDUMP(status.as_raw()) { Self::Dumped } else { Self::Signaled };
+        let signaled = || status.terminating_signal().map(kind);
         status.exit_status().map(Self::Exited).or_else(signaled)
     }
 
@@ -289,7 +292,7 @@ impl WaitStatus {
     pub fn code(self) -> i32 {
         match self {
             Self::Exited(status) => status,
-            Self::Signaled(signal) => 128 + signal,
+            Self::Signaled(signal) | Self::Dumped(signal) => 128 + signal,
         }
     }
 }
@@ -298,7 +301,10 @@ impl fmt::Display for WaitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(status) => write!(f, "exited with status {status}"),
-            Self::Signaled(signal) => write!(f, "killed by {}", crate::signal_names::name(*signal)),
+            Self::Signaled(signal) | Self::Dumped(signal) => {
+                let dumped = if matches!(self, Self::Dumped(_)) { ", core dumped" } else { "" };
+                write!(f, "killed by {}{dumped}", crate::signal_names::name(*signal))
+            }
         }
     }
 }
@@ -328,5 +334,30 @@ impl fmt::Display for ExitReason {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_core_dump_is_told_where_the_kernel_has_made_one() {
+        let directory = std::env::temp_dir().join(format!("vassal-core-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        for crash in ["ulimit -c 0; kill -SEGV $$", "ulimit -c unlimited; kill -SEGV $$"] {
+            let mut command = Command::new("bash");
+            let child = command.args(["-c", crash]).current_dir(&directory).stderr(Stdio::null());
+            let pid = rustix::process::Pid::from_child(&child.spawn().unwrap());
+            let options = rustix::process::WaitOptions::empty();
+            let (_, status) = rustix::process::waitpid(Some(pid), options).unwrap().unwrap();
+            // Whether there is one is up to the machine: kernel.core_pattern, and the limit.
+            let is_dumped = status.as_raw() & 0x80 != 0;
+            let status = WaitStatus::of(status).unwrap();
+            let said = if is_dumped { "killed by SIGSEGV, core dumped" } else { "killed by SIGSEGV" };
+            assert_eq!((status.to_string().as_str(), status.code()), (said, 139), "{crash}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

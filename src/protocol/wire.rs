@@ -77,6 +77,7 @@ impl ExitReason {
         match self {
             Self::App(WaitStatus::Exited(status)) => Packet::new(2).i32(*status).done(),
             Self::App(WaitStatus::Signaled(signal)) => Packet::new(3).i32(*signal).done(),
+            Self::App(WaitStatus::Dumped(signal)) => Packet::new(24).i32(*signal).done(),
             Self::Stopped => Packet::new(4).done(),
             Self::Config(mistake) => Packet::new(5).text(mistake.as_bytes()).done(),
             Self::Setup(failure) => Packet::new(6)
@@ -130,6 +131,7 @@ impl FromVassal {
             1 => Self::Stopping(fields.time()?),
             2 => Self::Exiting(ExitReason::App(WaitStatus::Exited(fields.i32()?))),
             3 => Self::Exiting(ExitReason::App(WaitStatus::Signaled(fields.i32()?))),
+            24 => Self::Exiting(ExitReason::App(WaitStatus::Dumped(fields.i32()?))),
             4 => Self::Exiting(ExitReason::Stopped),
             5 => Self::Exiting(ExitReason::Config(fields.string()?)),
             6 => Self::Exiting(ExitReason::Setup(SetupFailure {

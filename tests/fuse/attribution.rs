@@ -82,7 +82,7 @@ fn an_app_with_many_orphans_does_not_hide_what_happened() {
         let pid = daemon();
         process::signal(process::only("fuse-zip").pid, Signal::SEGV);
         let line = loss(sandbox, &mut vassal);
-        assert!(line.contains(&format!(" after the daemon died (pid {pid}, killed by SIGSEGV)")), "{line}");
+        assert!(line.contains(&format!(" after the daemon died (pid {pid}, killed by SIGSEGV")), "{line}");
 
         let mut vassal = over_zip(sandbox, "", app);
         let init = process::only("vassal-probe").parent;

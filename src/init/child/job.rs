@@ -123,7 +123,9 @@ impl Job {
     /// Asked before [`Job::give_terminal_back`].
     pub fn interrupt(&self, status: Option<WaitStatus>) -> Option<i32> {
         match status {
-            Some(WaitStatus::Signaled(number)) if INTERRUPTS.contains(&number) => {
+            Some(WaitStatus::Signaled(number) | WaitStatus::Dumped(number))
+                if INTERRUPTS.contains(&number) =>
+            {
                 let is_ours = self.entry.ends_by_signal && self.entry.status_for(128 + number) != 0;
                 let is_there = || Terminal::open().has_in_foreground(self.raw_pid());
                 (is_ours && self.has_terminal && is_there()).then_some(number)

@@ -73,7 +73,7 @@ fn say_ended(
 ) {
     let (number, is_killed) = match child.status {
         WaitStatus::Exited(status) => (status, false),
-        WaitStatus::Signaled(number) => (number, true),
+        WaitStatus::Signaled(number) | WaitStatus::Dumped(number) => (number, true),
     };
     let line = lines.map(|[exited, killed]| if is_killed { killed } else { exited });
     tell(entry, level, line, [child.pid.as_raw_pid(), number, child.status.code()], "", own);

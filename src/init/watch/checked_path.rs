@@ -203,7 +203,7 @@ impl CheckedPath {
             Loss::Dead(_) => true,
             // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
             // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
-            Loss::NotMounted => matches!(child.status, WaitStatus::Signaled(_)),
+            Loss::NotMounted => !matches!(child.status, WaitStatus::Exited(_)),
             Loss::Failing(..) | Loss::Replaced | Loss::NoAnswer(_) => false,
         };
         let after = now.saturating_duration_since(at);

@@ -23,6 +23,7 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Stopping(Duration::from_millis(10_250)),
         FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(-1))),
         FromVassal::Exiting(ExitReason::App(WaitStatus::Signaled(9))),
+        FromVassal::Exiting(ExitReason::App(WaitStatus::Dumped(11))),
         FromVassal::Exiting(ExitReason::Stopped),
         FromVassal::Exiting(ExitReason::OutOfMemory(3)),
         FromVassal::Exiting(ExitReason::Config("a.ini:3:1: unknown".into())),
