@@ -124,7 +124,7 @@ impl ProcessFacts {
     /// It is to be killed, as its PID 1 waits for a file that its filesystem does not give.
     pub(super) fn condemn_for_waiting(&mut self) {
         let waits = self.waits.as_deref().unwrap_or_default();
-        self.condemned = Some(format!("PID 1 {waits}, whose filesystem does not answer"));
+        self.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
     }
 
     /// It is sent SIGKILL. Returns the reason for the log.

@@ -20,6 +20,9 @@ use crate::protocol::{self, FromVassal, Received, ToVassal};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
+/// The system calls with a path as their second argument by which a file is looked for.
+const CALLS: [libc::c_long; 4] = [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
+
 /// A longer path is cut.
 const PATH_MAX: usize = 1024;
 
@@ -142,29 +145,24 @@ impl Process {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
 
-    /// The file that its PID 1 is in a system call on: before its hooks it reads its configuration, which may
-    /// be on a filesystem that hangs. `None` also where the kernel does not tell us.
+    /// The file that its PID 1 looks for in a system call: before its hooks it reads its configuration, which
+    /// may be on a filesystem that hangs. `None` also where the kernel does not tell us.
     pub fn waits_for(&self) -> Option<String> {
-        let proc = format!("/proc/{}", self.number());
-        let call = String::from_utf8(files::read_file(&format!("{proc}/syscall")).ok()?).ok()?;
-        let mut words = call.split(' ');
-        let number = words.next()?.parse::<libc::c_long>().ok()?;
-        let mut argument = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-        let first = argument()?;
-        let path = match number {
-            libc::SYS_openat | libc::SYS_openat2 | libc::SYS_newfstatat | libc::SYS_statx => {
-                let memory = files::open_file_of_system(&format!("{proc}/mem")).ok()?;
-                let mut text = [0; PATH_MAX];
-                let length = rustix::io::pread(memory, &mut text, argument()?).ok()?;
-                text.get(..length)?.split(|&byte| byte == 0).next()?.to_vec()
-            }
-            libc::SYS_read | libc::SYS_getdents64 => {
-                let link = rustix::fs::readlink(format!("{proc}/fd/{first}"), Vec::new()).ok()?;
-                Some(link.into_bytes()).filter(|path| path.starts_with(b"/"))?
-            }
-            _ => return None,
-        };
-        Some(String::from_utf8_lossy(&path).into_owned())
+        let of_process = |file: &str| format!("/proc/{}/{file}", self.number());
+        let call = files::read_file(&of_process("syscall")).ok()?;
+        // Its number, and its arguments as `0x7f...`.
+        let mut words = call.split(|&byte| byte == b' ');
+        let number = std::str::from_utf8(words.next()?).ok()?.parse::<i32>().ok()?;
+        if !CALLS.contains(&libc::c_long::from(number)) {
+            return None;
+        }
+        let digits = words.nth(1)?.iter().filter_map(|&byte| char::from(byte).to_digit(16));
+        let path = digits.fold(0, |sum: u64, digit| sum << 4 | u64::from(digit));
+        let memory = files::open_file_of_system(&of_process("mem")).ok()?;
+        let mut text = [0; PATH_MAX];
+        let length = rustix::io::pread(memory, &mut text, path).ok()?;
+        let text = text.get(..length)?.split(|&byte| byte == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned())
     }
 
     /// How many processes of its cgroup the kernel has killed because memory ran out.

@@ -55,7 +55,7 @@ impl Registry {
         else {
             return;
         };
-        let waits = what.map(|what| format!("waits for {what}"));
+        let waits = what.map(|what| "waits for ".to_owned() + &what);
         let is_stuck = waits.is_some() && waits == process.waits;
         process.waits = waits;
         if is_stuck {
@@ -63,8 +63,11 @@ impl Registry {
             return self.step(file, Input::Stuck, now);
         }
         let took = Elapsed(now.saturating_duration_since(since));
-        let waits = process.waits.as_deref().map_or(String::new(), |waits| format!(": it {waits}"));
-        self.log(file, format!("still setting up after {took}{waits}"));
+        let mut line = format!("still setting up after {took}");
+        if let Some(waits) = &process.waits {
+            line = line + ": it " + waits;
+        }
+        self.log(file, line);
     }
 
     /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of

@@ -68,7 +68,7 @@ impl Registry {
         let mut text = format!("there is no vassal '{}'", name.display());
         let meant = vassal_name(name);
         if self.names.get(meant).is_some() {
-            text += &format!(": did you mean '{}'?", readable(meant));
+            text = text + ": did you mean '" + &readable(meant) + "'?";
         }
         text
     }
