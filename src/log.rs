@@ -327,11 +327,17 @@ fn push_json(out: &mut String, vassal: &str, message: &str) {
 }
 
 /// A time since 1970 as RFC 3339 has it, UTC.
-struct Date(Duration);
+pub struct Date(Duration);
 
 impl Date {
     fn now() -> Self {
-        Self(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        Self::ago(Duration::ZERO)
+    }
+
+    /// So long ago.
+    pub fn ago(time: Duration) -> Self {
+        let then = SystemTime::now().checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self(then.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 }
 

@@ -1,14 +1,15 @@
 //! The supervisor: keeps one instance of every vassal in its directories running.
 //!
 //! ```text
-//! inotify, timer ─ discovery ─ changes ──┐
+//! scouts ─ discovery ─ changes ───────────┐
 //! signals ───────────────────────────────┼─▶ supervisor ─ events ─▶ core (pure) ─ effects ─▶ supervisor
 //! links, deaths ─────────────────────────┤      └▶ instance (processes), commands (as-emperor and others)
 //! clients ─ api ─ commands ──────────────┘
 //! ```
 //!
 //! `daemon::main_loop` waits for the next of these, and for nothing else: every delay is a deadline. A vassal
-//! that fails or hangs delays none of the others.
+//! that fails or hangs delays none of the others. Directories may hang, too: they are looked at by processes
+//! of their own, each a [`deputy`] of the emperor's.
 //!
 //! # Without a pid namespace
 //!
@@ -20,6 +21,7 @@ pub mod api;
 pub mod commands;
 pub mod core;
 pub mod daemon;
+pub mod deputy;
 pub mod discovery;
 pub mod instance;
 pub mod supervisor;

@@ -192,8 +192,8 @@ fn a_socket_that_the_app_has_shut_down_is_bound_anew() {
 fn a_socket_that_cannot_be_watched_is_tried_again() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", &server(sandbox, "1000 exit"));
-        // The first ones are the lock on the directory and the socket for commands.
-        let inject = "inject=epoll_ctl:error=ENOSPC:when=3";
+        // Before: the lock on the directory, the socket for commands, and who looks at the directory.
+        let inject = "inject=epoll_ctl:error=ENOSPC:when=4";
         let mut command =
             sandbox.wrapped(&["strace", "-D", "-qq", "-o", "/dev/null", "-e", inject], "emperor");
         command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-on-demand-directory", "/run/scratch"]);

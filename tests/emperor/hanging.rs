@@ -1,17 +1,20 @@
 //! Files of vassals on a filesystem that hangs: who is not concerned does not notice.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use crate::common::process;
-use crate::common::{Daemon, cow, sandboxed, until};
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::{Daemon, Sandbox, cow, run, sandboxed, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
 
-/// A directory of a bindfs that can be stopped.
+/// A directory below the mount of a bindfs that can be stopped.
 struct Remote {
     path: &'static str,
     daemon: Child,
@@ -20,19 +23,19 @@ struct Remote {
 impl Remote {
     /// Mounts a copy of a directory, of which nothing is remembered.
     fn mount() -> Self {
-        let path = "/run/remote";
-        for directory in ["/run/real", path] {
+        let (mount, path) = ("/run/remote", "/run/remote/vassals");
+        for directory in ["/run/real/vassals", mount] {
             fs::create_dir_all(directory).unwrap();
         }
         let forget = "attr_timeout=0,entry_timeout=0,negative_timeout=0";
-        let daemon = Command::new("bindfs").args(["-f", "-o", forget, "/run/real", path]).spawn().unwrap();
+        let daemon = Command::new("bindfs").args(["-f", "-o", forget, "/run/real", mount]).spawn().unwrap();
         until("it is mounted", || cow::mounts().contains(" /run/remote "));
         Self { path, daemon }
     }
 
     /// Writes a file behind the back of the daemon.
     fn write(&self, name: &str, text: &str) {
-        fs::write(Path::new("/run/real").join(name), text).unwrap();
+        fs::write(Path::new("/run/real/vassals").join(name), text).unwrap();
     }
 
     fn hang(&self) {
@@ -48,7 +51,7 @@ impl Drop for Remote {
     fn drop(&mut self) {
         // Whoever waits for it could not end.
         self.answer();
-        let _ = Command::new("umount").args(["-l", self.path]).status();
+        let _ = Command::new("umount").args(["-l", "/run/remote"]).status();
         let _ = self.daemon.wait();
     }
 }
@@ -57,6 +60,165 @@ impl Drop for Remote {
 fn end(mut emperor: Daemon) {
     emperor.signal(Signal::TERM);
     assert_eq!(emperor.wait(), 0);
+}
+
+/// An emperor of the usual directory and of the one that can hang.
+fn emperor(sandbox: &Sandbox, remote: &Remote, options: &[&str]) -> Daemon {
+    sandbox.emperor(&[&["--emperor", remote.path, "--emperor-freq", "1"], options].concat())
+}
+
+/// What `emperor status` prints; it must not wait for anything.
+fn status(sandbox: &Sandbox) -> String {
+    let start = Instant::now();
+    let output = sandbox.program("emperor").arg("status").output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Those who are not concerned are served while something hangs.
+fn others_are_served(sandbox: &Sandbox, emperor: &Daemon) {
+    assert!(status(sandbox).contains("healthy"));
+    let init = emperor.pid_of("healthy");
+    let (runs, reloads) = (emperor.lines("healthy: running after"), emperor.lines("healthy: reloaded after"));
+    run("touch", &[vassal_path("healthy").to_str().unwrap()]);
+    emperor.wait_for_nth(reloads.len() + 1, "healthy: reloaded after");
+    process::signal(init, Signal::KILL);
+    assert_ne!(emperor.wait_running(runs.len() + 1, "healthy"), init);
+}
+
+#[test]
+fn a_directory_that_hangs_costs_only_its_own_news() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let file = format!("[uwsgi]\n{STEADY}\n");
+        remote.write("far.ini", &file);
+        sandbox.vassal("healthy", STEADY);
+        let emperor = emperor(sandbox, &remote, &["--emperor-throttle", "1"]);
+        let far = emperor.wait_running(1, "far");
+        emperor.wait_running(1, "healthy");
+        remote.hang();
+        let line = emperor.wait_for("directory /run/remote/vassals does not answer since ");
+        assert!(line.ends_with("; its vassals stay as they are"), "{line}");
+        others_are_served(sandbox, &emperor);
+        until("the status tells", || {
+            status(sandbox).contains("\nThe directory /run/remote/vassals does not answer since ")
+        });
+        remote.write("far.ini", &format!("{file}# changed\n"));
+        remote.write("new.ini", &file);
+        // It is told once, and taken up again by itself.
+        others_are_served(sandbox, &emperor);
+        assert_eq!(emperor.lines("does not answer").len(), 1);
+        assert!(process::read(far).is_some());
+        assert_eq!(emperor.lines("emperor: far: ").len(), 2);
+        remote.answer();
+        emperor.wait_for("directory /run/remote/vassals answers again, after ");
+        emperor.wait_for("emperor: far: reloaded after ");
+        emperor.wait_running(1, "new");
+        assert!(!status(sandbox).contains("does not answer"));
+        assert_eq!(emperor.pid_of("far"), far);
+        end(emperor);
+    });
+}
+
+#[test]
+fn with_a_directory_that_hangs_the_others_are_started_and_everything_is_stopped() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        sandbox.vassal("healthy", STEADY);
+        remote.hang();
+        let mut emperor = emperor(sandbox, &remote, &["--emperor-throttle", "1"]);
+        emperor.wait_running(1, "healthy");
+        emperor.wait_for("directory /run/remote/vassals does not answer since ");
+        others_are_served(sandbox, &emperor);
+        let start = Instant::now();
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn one_link_to_a_file_that_hangs_costs_the_news_of_its_directory_only() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        sandbox.vassal("healthy", STEADY);
+        let other = Path::new("/run/other");
+        fs::create_dir(other).unwrap();
+        fs::write(other.join("near.ini"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        std::os::unix::fs::symlink("/run/remote/vassals/far.ini", other.join("link.ini")).unwrap();
+        let emperor =
+            sandbox.emperor(&["--emperor", "/run/other", "--emperor-freq", "1", "--emperor-throttle", "1"]);
+        for name in ["healthy", "near", "link"] {
+            emperor.wait_running(1, name);
+        }
+        remote.hang();
+        let line = emperor.wait_for("directory /run/other does not answer since ");
+        assert!(line.ends_with(": waiting for /run/other/link.ini; its vassals stay as they are"), "{line}");
+        others_are_served(sandbox, &emperor);
+        // Not even the others in that directory have to wait if they only die.
+        process::signal(emperor.pid_of("near"), Signal::KILL);
+        emperor.wait_running(2, "near");
+        run("touch", &["/run/other/near.ini"]);
+        remote.answer();
+        emperor.wait_for("directory /run/other answers again, after ");
+        emperor.wait_for("emperor: near: reloaded after ");
+        end(emperor);
+    });
+}
+
+#[test]
+fn the_watchdog_of_systemd_hears_of_the_emperor_while_a_directory_hangs() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        sandbox.vassal("healthy", STEADY);
+        let socket = UnixDatagram::bind("/run/notify").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut messages = String::new();
+        let mut heard = |text: &str| {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                messages.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+                messages.push('\n');
+            }
+            messages.matches(text).count()
+        };
+        remote.hang();
+        let mut command = sandbox.program("emperor");
+        command.args(["--emperor", VASSALS, "--emperor", remote.path, "--emperor-use-clone", "fs,pid"]);
+        command.env("NOTIFY_SOCKET", "/run/notify").env("WATCHDOG_USEC", "2000000");
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("directory /run/remote/vassals does not answer since ");
+        // What can be started is started: that is all that READY says.
+        until("it is ready", || heard("READY=1") == 1);
+        let before = heard("WATCHDOG=1");
+        until("it gives heartbeats", || heard("WATCHDOG=1") >= before + 3);
+        end(emperor);
+    });
+}
+
+#[test]
+fn who_looks_at_a_directory_and_is_killed_is_replaced_and_no_vassal_notices() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        sandbox.vassal("gone", STEADY);
+        let emperor = sandbox.emperor(&["--emperor-freq", "1"]);
+        let init = emperor.wait_running(1, "app");
+        emperor.wait_running(1, "gone");
+        process::signal(process::only("emperor-scout").pid, Signal::KILL);
+        emperor.wait_for("has ended: another one takes its place");
+        fs::remove_file(vassal_path("gone")).unwrap();
+        sandbox.vassal("new", STEADY);
+        emperor.wait_running(1, "new");
+        emperor.wait_for("emperor: gone: file removed: stopping");
+        assert_eq!(emperor.lines("emperor: app: ").len(), 2, "only that it was started, and runs");
+        run("touch", &[vassal_path("app").to_str().unwrap()]);
+        emperor.wait_for("emperor: app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
+        emperor.stop();
+    });
 }
 
 #[test]

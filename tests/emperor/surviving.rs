@@ -100,14 +100,15 @@ fn without_memory_both_programs_wait_until_there_is_some() {
         sandbox.vassal("app", STEADY);
         let emperor = sandbox.emperor(&[]);
         let init = emperor.wait_running(1, "app");
-        limit(emperor.pid(), "--as=1048576:");
+        let scout = process::only("emperor-scout").pid;
+        limit(scout, "--as=1048576:");
         // All of them are listed, and refused.
         for number in 0..3000 {
             let path = vassal_path(&format!("{}{number}", "x".repeat(200)));
             std::os::unix::fs::symlink("/nonexistent", path).unwrap();
         }
         emperor.wait_for("emperor: out of memory: waiting until there is some");
-        limit(emperor.pid(), "--as=unlimited:");
+        limit(scout, "--as=unlimited:");
         emperor.wait_for("emperor: there is memory again: going on");
 
         limit(init, "--as=1048576:");

@@ -101,7 +101,9 @@ fn an_upgrade_keeps_vassals_histories_and_sockets() {
             emperor.wait_for_nth(round, " has taken over 4 vassals");
         }
         // What it had from its starter is gone by now, and with the first scan everything is there.
-        until("it watches", || descriptors().iter().any(|target| target.ends_with("anon_inode:inotify")));
+        until("it watches", || {
+            descriptors().iter().any(|target| target.to_string_lossy().contains("memfd:looks at"))
+        });
         let before = descriptors().len();
         emperor.signal(Signal::USR2);
         emperor.wait_for_nth(4, "has taken over 4 vassals");
@@ -417,7 +419,8 @@ fn who_is_being_answered_is_not_hung_up_on() {
         emperor.signal(Signal::USR2);
         until("the new program is tried", || fs::exists("/run/tried").unwrap());
         // An emperor that hangs up has done so once it knows how the trial went, and sleeps.
-        let is_trial = |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
+        let is_known = |process: &process::Process| process.pid == init || process.comm == "emperor-scout";
+        let is_trial = |process: &process::Process| process.parent == emperor.pid() && !is_known(process);
         until("the trial is reaped", || !process::all().iter().any(is_trial));
         process::wait_asleep(emperor.pid());
         client.write_all(b"status").unwrap();

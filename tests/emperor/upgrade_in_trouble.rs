@@ -133,8 +133,9 @@ fn an_exec_that_fails_again_and_again_is_told_once() {
             let before = readings();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
             until("it is tried", || readings() > before);
-            let is_trial =
-                |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
+            let is_known =
+                |process: &process::Process| process.pid == init || process.comm == "emperor-scout";
+            let is_trial = |process: &process::Process| process.parent == emperor.pid() && !is_known(process);
             until("the trial is reaped", || !process::all().iter().any(is_trial));
             process::wait_asleep(emperor.pid());
         }
@@ -275,7 +276,7 @@ fn an_upgrade_whose_exec_fails_leaves_everything_as_it_was() {
         wrap(&program, "rm \"$0\"\nexec REAL \"$@\"");
         until("it has settled", || {
             let first = state_of(emperor.pid());
-            first.iter().any(|line| line.contains("inotify")) && first == state_of(emperor.pid())
+            first.iter().any(|line| line.contains("memfd:looks at")) && first == state_of(emperor.pid())
         });
         let before = state_of(emperor.pid());
         let pid_file = fs::read_to_string("/run/pid").unwrap();
@@ -360,16 +361,17 @@ fn a_vassal_whose_link_an_upgrade_has_lost_is_started_anew_and_leaves_no_descrip
         let init = Handle::of(emperor.wait_running(1, "app"));
         // Without their numbers, which are other ones in the new program; and without what the test has left
         // open to it, files and pipes.
+        const OURS: [&str; 3] = ["socket:", "anon_inode:", "/memfd:looks at"];
         let descriptors = || {
             let entries = fs::read_dir(format!("/proc/{}/fd", emperor.pid())).unwrap();
             let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
             let kinds = targets.map(|path| path.display().to_string().split('[').next().unwrap().to_owned());
             let mut ours: Vec<_> =
-                kinds.filter(|kind| kind == "socket:" || kind.starts_with("anon_inode:")).collect();
+                kinds.filter(|kind| OURS.iter().any(|our| kind.starts_with(our))).collect();
             ours.sort();
             ours
         };
-        until("it watches", || descriptors().iter().any(|kind| kind == "anon_inode:inotify"));
+        until("it watches", || descriptors().iter().any(|kind| kind.contains("memfd:looks at")));
         let before = descriptors();
         lose_sockets(sandbox, &program, "s.type == socket.SOCK_SEQPACKET");
         emperor.signal(Signal::USR2);

@@ -48,7 +48,7 @@ pub fn json<'a>(
     vassals: impl Iterator<Item = Status<'a>>,
     uptime: Duration,
     stale: Option<&str>,
-    held_back: &str,
+    [held_back, silent]: [&str; 2],
 ) -> String {
     let mut json = Json::default();
     json.open("", '{');
@@ -57,6 +57,7 @@ pub fn json<'a>(
     json.seconds("uptime", Some(uptime));
     json.text("configuration_refused", stale);
     json.text("held_back", Some(held_back.trim_end()).filter(|text| !text.is_empty()));
+    json.text("not_answering", Some(silent.trim_end()).filter(|text| !text.is_empty()));
     json.open("vassals", '[');
     for vassal in &by_name(vassals) {
         json.open("", '{');
@@ -207,14 +208,14 @@ mod tests {
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json([up, down].into_iter(), Duration::from_millis(1), Some("a.ini:1: no"), "");
+        let text = json([up, down].into_iter(), Duration::from_millis(1), Some("a.ini:1: no"), [""; 2]);
         let head = format!(
             "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
             std::process::id()
         );
         let vassals = [
-            r#""held_back":null,"#,
+            r#""held_back":null,"not_answering":null,"#,
             r#""vassals":[{"name":"app","file":"/v/app.ini","state":"running","pid":42,"uptime":3725.500,"#,
             r#""restarts":1,"next_try":null,"ready":false,"on_demand":"127.0.0.1:80","status":null,"#,
             r#""last":"stopped","reload_refused":"app.ini:1: no","mountpoints":[]},"#,
@@ -232,7 +233,9 @@ mod tests {
         let [up, down] = vassals(&files);
         let reversed = table([down.clone(), up.clone()].into_iter(), None);
         assert_eq!(reversed, table([up.clone(), down.clone()].into_iter(), None));
-        assert!(json([down.clone(), up].into_iter(), Duration::ZERO, None, "").contains(r#"[{"name":"app""#));
+        assert!(
+            json([down.clone(), up].into_iter(), Duration::ZERO, None, [""; 2]).contains(r#"[{"name":"app""#)
+        );
         assert_eq!(last(&down), "-");
         assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
         let [up, _] = vassals(&files);
@@ -250,7 +253,7 @@ mod tests {
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
-        for key in crate::json::keys(&json([vassal].into_iter(), Duration::ZERO, None, "")) {
+        for key in crate::json::keys(&json([vassal].into_iter(), Duration::ZERO, None, [""; 2])) {
             assert!(
                 reference.contains(&format!("`{key}`")),
                 "docs/reference.md lacks the key `{key}` of status"

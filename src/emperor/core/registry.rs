@@ -153,6 +153,16 @@ impl Registry {
         self.vassals.insert(Rc::clone(file), Box::new(vassal));
     }
 
+    /// Who has found these files is gone: they are as those of vassals that were taken over until they are
+    /// found once more.
+    pub fn unclaim(&mut self, files: &[Rc<VassalFile>]) {
+        for file in files {
+            if let Some(vassal) = self.vassals.get_mut(file) {
+                vassal.is_unclaimed = true;
+            }
+        }
+    }
+
     /// Takes in an event of the vassal of a file.
     pub fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         match event {

@@ -15,20 +15,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{major, minor};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
 };
 use rustix::process::{Pid, geteuid, test_kill_process};
 
-use crate::config::language::glob;
 use crate::config::plan::{Address, Located, Source};
 use crate::emperor::api::server::{Server, Service};
+use crate::emperor::core::file_version::FileId;
+use crate::emperor::deputy::{Deputy, tell};
+use crate::emperor::discovery::directories::anchored;
+use crate::emperor::discovery::patterns::fixed_part;
+use crate::emperor::discovery::scan::directory_id;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
 use crate::place::Place;
+use crate::protocol::{Received, receive};
 use crate::retry;
 use crate::sys::peer;
 
@@ -47,6 +52,8 @@ struct Lock {
     directory: PathBuf,
     /// The rest of a pattern; empty for a directory.
     rest: PathBuf,
+    /// What was there when somebody looked.
+    id: Option<FileId>,
     /// The name of the lock that is held; empty if there is none.
     held: String,
     /// Why it is not held, as was logged.
@@ -67,16 +74,13 @@ impl Locks {
     pub fn new(sources: &[Located<Source>], cwd: &Path) -> Self {
         let lock = |source: &Located<Source>| {
             let path: PathBuf = cwd.join(source.value.path()).components().collect();
-            let is_wild = |part: &&Path| glob::has_wildcard(part.as_os_str().as_bytes());
-            let directory = match &source.value {
-                Source::Directory(_) => &*path,
-                // The longest part of the path that has none.
-                Source::Pattern(_) => path.ancestors().skip(1).find(|part| !is_wild(part)).unwrap_or(&path),
-            };
+            let source = anchored(source, cwd).value;
+            let directory = fixed_part(&source);
             let rest = path.strip_prefix(directory).unwrap_or(&path).to_owned();
             Lock {
                 directory: directory.to_owned(),
                 rest,
+                id: None,
                 held: String::new(),
                 trouble: None,
                 is_others: false,
@@ -107,6 +111,41 @@ impl Locks {
         Ok(())
     }
 
+    /// Has a deputy look at the directories, before there is anybody else who does. One that hangs is not
+    /// waited for.
+    pub fn look(&mut self) {
+        let looks = |link| {
+            for (index, lock) in self.0.iter().enumerate() {
+                if let Some(FileId { device, inode }) = directory_id(&lock.directory) {
+                    tell(&link, &[index as u64, device, inode].map(u64::to_le_bytes).concat(), None);
+                }
+            }
+        };
+        let deputy = match Deputy::start(c"emperor-looks", looks) {
+            Ok(deputy) => deputy,
+            Err(error) => return log!("{error}: there is no lock on the directories yet"),
+        };
+        let limit = Timespec { tv_sec: PATIENCE.as_secs() as _, tv_nsec: 0 };
+        while poll(&mut [PollFd::new(&deputy.link, PollFlags::IN)], Some(&limit)) == Ok(1) {
+            let Ok(Received::Packet(packet, _)) = receive(&deputy.link) else { break };
+            let mut numbers =
+                packet.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+            if let [Some(index), Some(device), Some(inode)] = [(); 3].map(|()| numbers.next())
+                && let Some(lock) = self.0.get_mut(index as usize)
+            {
+                lock.id = Some(FileId { device, inode });
+            }
+        }
+        deputy.end();
+    }
+
+    /// Somebody has looked at a directory.
+    pub fn found(&mut self, directory: &Path, id: FileId) {
+        for lock in self.0.iter_mut().filter(|lock| lock.directory == directory) {
+            lock.id = Some(id);
+        }
+    }
+
     /// Takes those of directories that were not there, or are other ones by now. Does not wait.
     pub fn renew(&mut self, server: &mut Server) {
         for lock in &mut self.0 {
@@ -128,18 +167,9 @@ impl Locks {
         let of_others = self.0.iter().filter(|lock| lock.is_others && !lock.is_pattern());
         of_others.filter_map(|lock| Some((lock.directory.clone(), lock.trouble.clone()?))).collect()
     }
-
-    /// Whether a directory is one that was never found before.
-    pub fn lacks(&self, directory: Option<&Path>) -> bool {
-        self.0.iter().any(|lock| lock.is_new() && Some(&*lock.directory) == directory)
-    }
 }
 
 impl Lock {
-    fn is_new(&self) -> bool {
-        self.held.is_empty() && self.trouble.is_none()
-    }
-
     fn is_pattern(&self) -> bool {
         !self.rest.as_os_str().is_empty()
     }
@@ -176,11 +206,10 @@ impl Lock {
         }
     }
 
-    /// The name of the lock of the directory that is there now.
+    /// The name of the lock of the directory that was there.
     fn name(&self) -> Option<String> {
-        // What is known of it is enough: a server that does not answer is not waited for.
-        let there = statx(CWD, &self.directory, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
-        let (major, minor, inode) = (there.stx_dev_major, there.stx_dev_minor, there.stx_ino);
+        let FileId { device, inode } = self.id?;
+        let (major, minor) = (major(device), minor(device));
         let mut name = format!("emperor of {major}:{minor} {inode}");
         if self.is_pattern() {
             // A name has room for some hundred bytes.

@@ -1,7 +1,6 @@
 //! The emperor's main loop: waits for a signal, a change, a vassal's word or the nearest deadline.
 
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -12,10 +11,10 @@ use super::renewal::renew_own;
 use super::requests;
 use super::upgrade_flow;
 use crate::emperor::core::text::Count;
-use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::discovery::directories::FileChange;
 use crate::emperor::discovery::queue::Found;
 use crate::emperor::discovery::scan::Change;
+use crate::emperor::discovery::scout::Finding;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -50,6 +49,7 @@ pub fn run(mut emperor: Emperor) -> Result<i32> {
         turn(&mut emperor);
     }
     emperor.supervisor.finish();
+    emperor.discovery.finish();
     match emperor.supervisor.registry().given_up() {
         0 => Ok(0),
         stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),
@@ -110,13 +110,9 @@ fn turn(emperor: &mut Emperor) {
 fn wait(emperor: &mut Emperor) -> Ready {
     let now = running_time::now();
     let until = deadline(emperor, now);
-    // The list has a fixed length: without an inotify descriptor, that of the signals is in it twice.
-    let signals = emperor.signals.as_fd();
-    let changes = emperor.discovery.descriptor(now);
-    let listens = changes.is_some();
     let mut ready = [
-        PollFd::from_borrowed_fd(signals, PollFlags::IN),
-        PollFd::from_borrowed_fd(changes.unwrap_or(signals), PollFlags::IN),
+        PollFd::from_borrowed_fd(emperor.signals.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(emperor.discovery.descriptor(), PollFlags::IN),
         PollFd::new(&emperor.supervisor, PollFlags::IN),
         PollFd::new(&emperor.server, PollFlags::IN),
     ];
@@ -134,7 +130,7 @@ fn wait(emperor: &mut Emperor) -> Ready {
         }
     };
     let [signals, changes, links, clients] = ready.map(|fd| emperor.is_blind || !fd.revents().is_empty());
-    Ready { signals, changes: changes && listens, links, clients }
+    Ready { signals, changes, links, clients }
 }
 
 fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
@@ -170,22 +166,27 @@ fn discover(emperor: &mut Emperor, now: Instant) {
     emperor.discovery.time(now);
     for _ in 0..CHANGES_PER_TURN {
         match emperor.discovery.take() {
-            Some(Found::Changed(FileChange { file, change })) => act_on(emperor, &file, change, now),
-            Some(Found::Complete { changes }) => upgrade_flow::claim(emperor, changes, now),
+            Some(Found::Directory(directory, id)) => {
+                emperor.locks.found(&directory, id);
+                renew_locks(emperor);
+            }
+            Some(Found::Changed(finding)) => act_on(emperor, finding, now),
+            Some(Found::Complete { .. }) => upgrade_flow::claim(emperor, now),
+            Some(Found::Forgotten(files)) => {
+                emperor.supervisor.unclaim(&files);
+                emperor.upgrades.unclaimed_since = Some(now);
+            }
             None => return,
         }
     }
 }
 
-fn act_on(emperor: &mut Emperor, path: &Rc<VassalFile>, change: Change, now: Instant) {
+fn act_on(emperor: &mut Emperor, finding: Finding, now: Instant) {
+    let Finding { change: FileChange { file: path, change }, version, owner } = finding;
+    let path = &path;
     match change {
-        Change::Appeared => {
-            if emperor.locks.lacks(path.parent()) {
-                renew_locks(emperor);
-            }
-            emperor.supervisor.found(path, now);
-        }
-        Change::Renamed { before } => emperor.supervisor.renamed(path, &before, now),
+        Change::Appeared => emperor.supervisor.found(path, version, owner, now),
+        Change::Renamed { before } => emperor.supervisor.renamed(path, &before, owner, now),
         Change::Changed => emperor.supervisor.changed(path, now),
         Change::Removed => emperor.supervisor.removed(path, "file removed", now),
         Change::Refused(why) => {

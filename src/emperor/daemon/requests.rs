@@ -40,9 +40,10 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             let stale = emperor.upgrades.refused();
             let registry = emperor.supervisor.registry();
             let held_back = registry.held_back();
+            let silent = emperor.discovery.silent();
             registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => render::json(vassals, uptime, stale, &held_back),
-                false if of.is_empty() => render::table(vassals, stale) + &held_back,
+                true => render::json(vassals, uptime, stale, [&held_back, &silent]),
+                false if of.is_empty() => render::table(vassals, stale) + &held_back + &silent,
                 false => render::table(vassals, None),
             })
         }

@@ -186,6 +186,7 @@ fn make(
 fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
     let upgraded = saved.is_some();
     emperor.server.inherit(saved.map_or(&[], |saved| &saved.listeners));
+    emperor.locks.look();
     if upgraded {
         emperor.locks.renew(&mut emperor.server);
         emperor.supervisor.leave_to_others(emperor.locks.of_others());

@@ -166,15 +166,13 @@ pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale
     emperor.supervisor.reap(now);
 }
 
-/// After a look at the directories that has found so many `changes`: ends vassals that were taken over and
-/// whose files are not found any more.
-pub(super) fn claim(emperor: &mut Emperor, changes: usize, now: Instant) {
+/// After a complete look at the directories of a source: ends vassals that were taken over and whose files
+/// are not found any more.
+pub(super) fn claim(emperor: &mut Emperor, now: Instant) {
     let Some(since) = emperor.upgrades.unclaimed_since else { return };
     let is_late = now.saturating_duration_since(since) >= CLAIMING;
-    if is_late || changes == 0 {
-        let discovery = &emperor.discovery;
-        let given_up = |file: &VassalFile| discovery.given_up(file, is_late);
-        let left = emperor.supervisor.drop_unclaimed(given_up, now);
-        emperor.upgrades.unclaimed_since = left.then_some(since);
-    }
+    let discovery = &emperor.discovery;
+    let given_up = |file: &VassalFile| discovery.given_up(file, is_late);
+    let left = emperor.supervisor.drop_unclaimed(given_up, now);
+    emperor.upgrades.unclaimed_since = left.then_some(since);
 }

@@ -1,14 +1,21 @@
 //! The vassal directories: scanned when something happened in them, and now and then anyway.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{fcntl_dupfd_cloexec, pwrite};
+
 use super::inotify::{Watch, Watched};
-use super::patterns::{Allowance, Place, Places, Wanted, below, places};
-use super::scan::{self, Change, Entry, Listing, Rules};
+use super::patterns::{Allowance, Place, Places, Wanted, below, fixed_part, places};
+use super::scan::{self, Change, Entry, Listing, Rules, directory_id};
 use crate::config::plan::{Located, Source};
+use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::owner::Owners;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::{Error, Result};
@@ -17,7 +24,7 @@ use crate::log::Elapsed;
 use crate::running_time;
 
 /// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
-const SPACING: Duration = Duration::from_millis(50);
+pub const SPACING: Duration = Duration::from_millis(50);
 /// Scans follow each other no faster than so many times as long as one takes, where that is longer.
 const REST: u32 = 4;
 
@@ -41,6 +48,10 @@ pub struct Directories {
     last_scan: Option<Instant>,
     /// How long the last scan took.
     took: Duration,
+    /// The memory file in which it is noted what is looked at.
+    notes: Option<OwnedFd>,
+    /// Whether a file could not be looked at by the last scan.
+    has_unknown: bool,
 }
 
 /// What has happened to a file.
@@ -93,23 +104,41 @@ impl Directories {
     /// Directories that were never looked at: the first scan is due at once. Relative paths begin at `cwd`.
     pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
         let rules = Rc::new(rules);
-        let anchored = |source: &Located<Source>| {
-            let value = match &source.value {
-                // Without dots and double slashes, which would make the same directory another one.
-                Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
-                Source::Pattern(path) => Source::Pattern(cwd.join(path)),
-            };
-            SourceState { source: Located { value, ..source.clone() }, unread: Vec::new() }
-        };
+        let state = |source| SourceState { source: anchored(source, cwd), unread: Vec::new() };
         Self {
             watch: Watch::new(Rc::clone(&rules)),
-            sources: sources.iter().map(anchored).collect(),
+            sources: sources.iter().map(state).collect(),
             directories: Vec::new(),
             rules,
             interval,
             last_scan: None,
             took: Duration::ZERO,
+            notes: None,
+            has_unknown: false,
         }
+    }
+
+    /// From now on it is noted in a memory file what is looked at; `None` if there can be no such file.
+    pub fn note_what_is_looked_at(&mut self) -> Option<OwnedFd> {
+        let file = memfd_create("looks at", MemfdFlags::CLOEXEC).ok()?;
+        let other = fcntl_dupfd_cloexec(&file, 0).ok();
+        self.notes = Some(file);
+        other
+    }
+
+    /// The directories of the sources, as in [`Found::Directory`](super::queue::Found::Directory), each noted
+    /// before it is looked at.
+    pub fn bases(&self) -> impl Iterator<Item = (&Path, Option<FileId>)> {
+        let look = |path| {
+            note(self.notes.as_ref(), path, b"");
+            (path, directory_id(path))
+        };
+        self.sources.iter().map(|state| fixed_part(&state.source.value)).map(look)
+    }
+
+    /// Whose a file is, where that matters.
+    pub fn owners(&self) -> Owners {
+        self.rules.owners
     }
 
     /// When the next scan is due; `now` if there was none.
@@ -135,13 +164,13 @@ impl Directories {
         scan.max(self.watch.read_at().map(|read| read + PAUSE))
     }
 
-    /// Whether the last scan would have found this file, if it were in one of the directories.
-    pub fn looked_for(&self, file: &Path) -> bool {
-        let failed = |directory: &Directory| {
-            (directory.trouble.is_some() || directory.allowance.is_spent())
-                && file.parent() == Some(&*directory.path)
-        };
-        !self.sources.iter().any(|source| source.has_missed(file)) && !self.directories.iter().any(failed)
+    /// Whether the last scan has found every file that is there.
+    pub fn is_settled(&self) -> bool {
+        let is_read = |source: &SourceState| source.unread.is_empty();
+        !self.has_unknown
+            && self.sources.iter().all(is_read)
+            && self.directories.iter().all(Directory::is_read)
+            && self.watch.scan_wanted().is_none()
     }
 
     /// Looks at every directory and returns what has changed. A directory that cannot be read is logged, and
@@ -150,6 +179,7 @@ impl Directories {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
         let mut changes = self.find_directories();
+        self.has_unknown = false;
         for directory in &self.directories {
             directory.allowance.renew();
         }
@@ -159,8 +189,11 @@ impl Directories {
                 continue;
             }
             directory.allowance.take_directory();
+            let note = |file: &[u8]| note(self.notes.as_ref(), path, file);
+            note(b"");
             let watched = self.watch.refresh(path, &mut directory.watched);
-            let listed = scan::list(path, &self.rules, |name| directory.wants(name), &directory.allowance);
+            let wanted = |name: &OsStr| directory.wants(name);
+            let listed = scan::list(path, &self.rules, wanted, note, &directory.allowance);
             // Whether the listing has a change that has happened up to here is not known: such names are held
             // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
@@ -175,6 +208,7 @@ impl Directories {
             }
             directory.log_trouble(watched, &listed, self.interval);
             let Ok(new) = listed else { continue };
+            self.has_unknown |= new.iter().any(|(_, entry)| matches!(entry, Entry::Unknown(_)));
             directory.has_links = new.iter().any(|(_, entry)| match entry {
                 Entry::File(stamp) => stamp.elsewhere,
                 Entry::Refused(_) | Entry::Unknown(_) => true,
@@ -197,6 +231,7 @@ impl Directories {
         }
         for SourceState { source, unread } in &mut self.sources {
             let Located { value, key, at } = source;
+            note(self.notes.as_ref(), value.path(), b"");
             let places = places_of(value);
             // One that cannot even be opened is told of by its own scan.
             let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
@@ -226,6 +261,24 @@ impl Directories {
             stays
         });
         changes
+    }
+}
+
+/// A source whose path is absolute: relative ones begin at `cwd`.
+pub fn anchored(source: &Located<Source>, cwd: &Path) -> Located<Source> {
+    let value = match &source.value {
+        // Without dots and double slashes, which would make the same directory another one.
+        Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
+        Source::Pattern(path) => Source::Pattern(cwd.join(path)),
+    };
+    Located { value, ..source.clone() }
+}
+
+/// Notes that a directory is looked at, or a file in it that may be elsewhere.
+fn note(notes: Option<&OwnedFd>, directory: &Path, file: &[u8]) {
+    if let Some(notes) = notes {
+        let text = [directory.as_os_str().as_bytes(), &[0], file, &[0]].concat();
+        let _ = pwrite(notes, &text, 0);
     }
 }
 
@@ -298,6 +351,11 @@ impl Directory {
             let file = Rc::new(VassalFile::new(self.path.join(name), self.names_at));
             FileChange { file, change }
         })
+    }
+
+    /// Whether the last scan has read all of it.
+    fn is_read(&self) -> bool {
+        self.trouble.is_none() && !self.allowance.is_spent()
     }
 
     fn wants(&self, name: &OsStr) -> bool {
@@ -468,7 +526,11 @@ mod tests {
         }
         let all = fixture.scan();
         assert!((500..2_000).contains(&all.len()), "{} are looked at", all.len());
-        let is_missed = |fixture: &Fixture| !fixture.directories.looked_for(&fixture.path.join(&names[0]));
+        let is_missed = |fixture: &Fixture| {
+            let Directories { sources, directories, .. } = &fixture.directories;
+            sources.iter().any(|source| !source.unread.is_empty())
+                || !directories.iter().all(Directory::is_read)
+        };
         assert!(is_missed(&fixture));
         // None of them is given up.
         fixture.write("one/v/a/a.ini");

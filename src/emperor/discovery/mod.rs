@@ -1,8 +1,9 @@
 //! Which files of vassals there are.
 //!
 //! Directories and patterns come in from the configuration; what happens to their files goes out, one by one
-//! ([`queue`], which is all that others use). [`inotify`] tells when to look, [`scan`] looks at one
-//! directory, [`directories`] at all of them.
+//! ([`queue`], which is all that others use). Whatever touches a directory is done by a process of its own, a
+//! [`scout`], as a directory may hang: there [`inotify`] tells when to look, [`scan`] looks at one directory,
+//! [`directories`] at all of them.
 //!
 //! Nothing here opens a vassal's file or knows of instances.
 
@@ -12,3 +13,4 @@ pub mod inotify;
 pub mod patterns;
 pub mod queue;
 pub mod scan;
+pub mod scout;

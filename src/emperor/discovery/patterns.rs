@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::config::language::glob;
+use crate::config::plan::Source;
 use crate::error::{Context, Error, Result};
 
 /// So many names are looked at for one user in a look.
@@ -159,6 +160,29 @@ pub fn places(pattern: &Path) -> Places {
     }
     let names_at = names_at.unwrap_or_else(|| below(pattern.parent().unwrap_or(pattern)));
     Places { names_at, all, unread }
+}
+
+/// The part of a source's path that is the same for all that it can find.
+pub fn fixed_part(source: &Source) -> &Path {
+    let is_wild = |part: &&Path| glob::has_wildcard(part.as_os_str().as_bytes());
+    match source {
+        Source::Directory(path) => path,
+        Source::Pattern(path) => path.ancestors().skip(1).find(|part| !is_wild(part)).unwrap_or(path),
+    }
+}
+
+/// Whether a file of a vassal is one that a source would find.
+pub fn covers(source: &Source, file: &Path) -> bool {
+    match source {
+        Source::Directory(directory) => file.parent() == Some(directory),
+        Source::Pattern(pattern) => {
+            let matches = |(pattern, name): (Component<'_>, Component<'_>)| {
+                glob::matches(pattern.as_os_str().as_bytes(), name.as_os_str().as_bytes())
+            };
+            pattern.components().count() == file.components().count()
+                && pattern.components().zip(file.components()).all(matches)
+        }
+    }
 }
 
 /// Where in the path of a file in a directory its name begins.

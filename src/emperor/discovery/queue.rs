@@ -1,117 +1,410 @@
-//! The seam between the emperor and whatever looks at the files of vassals: it is asked to look, and answers
-//! by events.
+//! The seam between the emperor and what looks at the files of vassals, which answers by events.
 //!
-//! At present the looks are done here, while the main loop waits. Where a directory hangs they are to be done
-//! by another process: that is asked in [`Discovery::time`], its descriptor is then one more to wait for, and
-//! the main loop stays as it is.
+//! A directory may hang, as may what a link in it leads to. So each source of the configuration is looked at
+//! by a process of its own, a [`scout`]: one that hangs costs the news of its own directories, and nothing
+//! else. It goes on by itself when what it waits for answers.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::stat;
-use rustix::io::Errno;
+use rustix::event::{Timespec, epoll};
+use rustix::io::pread;
 
-use super::directories::{Directories, FileChange};
-use super::scan::Rules;
+use super::directories::{Directories, FileChange, anchored};
+use super::patterns::{covers, fixed_part};
+use super::scan::{Change, Rules};
+use super::scout::{self, Finding, Said};
 use crate::config::plan::{Located, Source};
+use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::text::later;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::deputy::Deputy;
+use crate::error::{Context, Result};
 use crate::log;
+use crate::log::{Date, Elapsed, printable};
+use crate::protocol::{Received, receive};
+
+/// A directory that takes longer to be looked at does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause before another scout takes the place of one that has ended.
+const PAUSE: Duration = Duration::from_secs(1);
+/// So many packets of one scout are read before it is another one's turn.
+const PACKETS_PER_TURN: usize = 64;
 
 /// The result of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
+    /// This directory is there, or another one than before is: that of a source, or that in which the
+    /// wildcards of a pattern begin.
+    Directory(PathBuf, FileId),
     /// A file has changed.
-    Changed(FileChange),
-    /// A look at all directories is complete: every change that it has found was told before.
+    Changed(Finding),
+    /// A look at all directories of a source is complete: every change that it has found was told before.
     Complete {
-        /// How many changes that were.
-        changes: usize,
+        /// Whether that has left nothing to be found by the next one.
+        is_settled: bool,
     },
+    /// Who has looked at these files has ended. Another one tells of them as if they were new.
+    Forgotten(Vec<Rc<VassalFile>>),
 }
 
-/// Asks for looks at the directories when they are due, and keeps what they have found until it is taken.
+/// Has the directories looked at, and keeps what is found until it is taken.
 pub struct Discovery {
-    directories: Directories,
-    found: VecDeque<Found>,
-    /// Until when events are left alone, once there has been one too early.
-    deaf_until: Option<Instant>,
+    scouts: Vec<Scout>,
+    rules: Rules,
+    interval: Duration,
+    /// Readable when a scout has said something; events carry the places of the scouts.
+    events: OwnedFd,
     /// Whether nothing is looked for any more.
     stopped: bool,
 }
 
+/// The sources that one process looks at.
+struct Scout {
+    sources: Vec<Located<Source>>,
+    deputy: Option<Deputy>,
+    /// When the next process is to be started, while there is none.
+    begin_at: Instant,
+    /// The memory file in which it notes what it looks at.
+    notes: Option<OwnedFd>,
+    /// Since when it has said nothing, while it looks at something or is yet to begin.
+    looks: Option<Instant>,
+    /// Since when it does not answer.
+    silent: Option<Silence>,
+    /// Whether a scan is complete.
+    has_completed: bool,
+    /// Whether that has left nothing to be found by the next one.
+    is_settled: bool,
+    /// What it has found, until that is taken.
+    found: VecDeque<Found>,
+    /// The files that it has found.
+    files: Vec<Rc<VassalFile>>,
+}
+
+/// A directory does not answer.
+struct Silence {
+    since: Instant,
+    /// `directory DIR does not answer since TIME`, and the file that is waited for, if that is known.
+    text: String,
+    directory: PathBuf,
+}
+
 impl Discovery {
     /// Nothing was looked at yet: the first look is due at once. Relative paths begin at `cwd`.
-    pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
-        let directories = Directories::new(sources, rules, interval, cwd);
-        Self { directories, found: VecDeque::new(), deaf_until: None, stopped: false }
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
+    pub fn new(
+        sources: &[Located<Source>],
+        rules: Rules,
+        interval: Duration,
+        cwd: &Path,
+        now: Instant,
+    ) -> Result<Self> {
+        let mut scouts: Vec<Scout> = Vec::new();
+        for source in sources.iter().map(|source| anchored(source, cwd)) {
+            // Whether a file is gone for good is known to one who sees all directories that may have it.
+            let shares =
+                |scout: &&mut Scout| scout.sources.iter().any(|other| overlap(&other.value, &source.value));
+            match scouts.iter_mut().find(shares) {
+                Some(scout) => scout.sources.push(source),
+                None => scouts.push(Scout::new(source, now)),
+            }
+        }
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
+        Ok(Self { scouts, rules, interval, events, stopped: false })
     }
 
-    /// Readable when something has happened in a directory. `None` where nothing tells of that, or it is too
-    /// early to listen.
-    pub fn descriptor(&mut self, now: Instant) -> Option<BorrowedFd<'_>> {
-        self.deaf_until = self.deaf_until.filter(|until| *until > now);
-        let listens = self.deaf_until.is_none() && !self.stopped;
-        self.directories.watch.descriptor().filter(|_| listens)
+    /// Readable when a scout has said something.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
     }
 
     /// When [`Discovery::time`] or [`Discovery::take`] has something to do.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        match (self.stopped, self.found.is_empty()) {
-            (true, _) => None,
-            (false, false) => Some(now),
-            (false, true) => Some(self.directories.due(now)).into_iter().chain(self.deaf_until).min(),
+        match self.next() {
+            _ if self.stopped => None,
+            Some(_) => Some(now),
+            None => self.scouts.iter().filter_map(Scout::deadline).min(),
         }
     }
 
-    /// Takes in the events of the [descriptor](Self::descriptor), or leaves them for a moment.
+    /// Takes in what scouts have said.
     pub fn read_events(&mut self, now: Instant) {
-        self.deaf_until = self.directories.quiet_until().filter(|until| *until > now);
-        if self.deaf_until.is_none()
-            && let Err(error) = self.directories.watch.read(now)
-        {
-            log!("{error}");
-        }
-    }
-
-    /// Looks at the directories if that is due; not before everything that the last look has found was taken.
-    pub fn time(&mut self, now: Instant) {
-        if self.stopped || !self.found.is_empty() || self.directories.due(now) > now {
+        if self.stopped {
             return;
         }
-        let changes = self.directories.scan(now);
-        let complete = Found::Complete { changes: changes.len() };
-        self.found.extend(changes.into_iter().map(Found::Changed));
-        self.found.push_back(complete);
+        let mut ready = Vec::with_capacity(16);
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let _ = epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut ready), Some(&at_once));
+        for event in ready {
+            let Self { scouts, events, .. } = self;
+            if let Some(scout) = scouts.get_mut(event.data.u64() as usize) {
+                scout.listen(events, now);
+            }
+        }
+    }
+
+    /// Starts the scouts that are to be there, and tells of those that do not answer.
+    pub fn time(&mut self, now: Instant) {
+        if self.stopped {
+            return;
+        }
+        for index in 0..self.scouts.len() {
+            let Self { scouts, rules, interval, events, .. } = self;
+            let Some(scout) = scouts.get_mut(index) else { return };
+            if scout.deputy.is_none() && scout.begin_at <= now {
+                scout.begin_at = later(now, PAUSE);
+                match scout.begin(rules, *interval, events, index as u64) {
+                    Ok(deputy) => scout.deputy = Some(deputy),
+                    Err(error) => log!("{error}: {} is looked at later", scout.directory().display()),
+                }
+            }
+            let is_heard = scout.silent.is_none() && scout.found.is_empty();
+            if is_heard && scout.looks.is_some_and(|since| later(since, PATIENCE) <= now) {
+                scout.falls_silent(now);
+            }
+        }
     }
 
     /// The next result.
     pub fn take(&mut self) -> Option<Found> {
-        self.found.pop_front()
-    }
-
-    /// Whether everything that was found has been taken.
-    pub fn is_idle(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// Why a file that no look has found is given up; `None` while it may still be found. A file that is
-    /// there is given up when it `is_late` and no directory has it.
-    pub fn given_up(&self, file: &Path, is_late: bool) -> Option<&'static str> {
-        let is_there = !matches!(stat(file), Err(Errno::NOENT));
-        let has_directory = file.parent().is_some_and(|directory| stat(directory).is_ok());
-        if !is_there && has_directory {
-            Some("file removed")
-        } else if is_there && is_late && self.directories.looked_for(file) {
-            Some("its directory is not watched any more")
-        } else {
-            None
+        let index = self.next()?;
+        let scout = self.scouts.get_mut(index)?;
+        let found = scout.found.pop_front();
+        if let Some(Found::Complete { is_settled }) = found {
+            (scout.has_completed, scout.is_settled) = (true, is_settled);
         }
+        found
+    }
+
+    /// The scout whose results are next. At first they come in the order of the configuration, so that of two
+    /// files of one name it is always the same that is started. One that does not answer is not waited for.
+    fn next(&self) -> Option<usize> {
+        for (index, scout) in self.scouts.iter().enumerate() {
+            if !scout.found.is_empty() {
+                return Some(index);
+            }
+            if !scout.is_known() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether every directory that answers was looked at, and everything that was found has been taken.
+    pub fn is_idle(&self) -> bool {
+        self.stopped || self.scouts.iter().all(|scout| scout.found.is_empty() && scout.is_known())
+    }
+
+    /// Why a file that no look has found is given up; `None` while it may still be found. One that is in none
+    /// of the directories is given up when it `is_late`.
+    pub fn given_up(&self, file: &Path, is_late: bool) -> Option<&'static str> {
+        let is_its = |scout: &&Scout| {
+            let covers = |source: &Located<Source>| covers(&source.value, file);
+            file.file_name().is_some_and(|name| self.rules.is_vassal(name))
+                && scout.sources.iter().any(covers)
+        };
+        let mut looked_for = self.scouts.iter().filter(is_its).map(|scout| scout.is_settled).peekable();
+        match looked_for.peek() {
+            Some(_) => looked_for.all(|is_settled| is_settled).then_some("file removed"),
+            None => is_late.then_some("its directory is not watched any more"),
+        }
+    }
+
+    /// The directories that do not answer, a line for each.
+    pub fn silent(&self) -> String {
+        let mut lines = String::new();
+        for silence in self.scouts.iter().filter_map(|scout| scout.silent.as_ref()) {
+            let _ = writeln!(lines, "The {}", printable(&silence.text));
+        }
+        lines
     }
 
     /// Looks for nothing any more.
     pub fn stop(&mut self) {
         self.stopped = true;
-        self.found.clear();
+        self.scouts.iter_mut().for_each(|scout| scout.found.clear());
+        self.scouts.iter().filter_map(|scout| scout.deputy.as_ref()).for_each(Deputy::kill);
+    }
+
+    /// Returns when all scouts have ended but for those that hang.
+    pub fn finish(self) {
+        let answering = self.scouts.into_iter().filter(|scout| scout.silent.is_none());
+        answering.filter_map(|scout| scout.deputy).for_each(Deputy::end);
+    }
+}
+
+/// Whether two sources may have a directory in common. What links lead to is another one.
+fn overlap(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::Directory(one), Source::Directory(other)) => one == other,
+        _ => {
+            let (one, other) = (fixed_part(one), fixed_part(other));
+            one.starts_with(other) || other.starts_with(one)
+        }
+    }
+}
+
+impl Scout {
+    fn new(source: Located<Source>, now: Instant) -> Self {
+        Self {
+            sources: vec![source],
+            deputy: None,
+            begin_at: now,
+            notes: None,
+            looks: Some(now),
+            silent: None,
+            has_completed: false,
+            is_settled: false,
+            found: VecDeque::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The first directory or pattern, which stands for all.
+    fn directory(&self) -> &Path {
+        self.sources.first().map_or(Path::new(""), |source| source.value.path())
+    }
+
+    /// Whether a scan is complete, or cannot be waited for.
+    fn is_known(&self) -> bool {
+        self.has_completed || self.silent.is_some()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let is_heard = self.silent.is_none() && self.found.is_empty();
+        let tell_at = self.looks.filter(|_| is_heard).map(|since| later(since, PATIENCE));
+        let begin_at = self.deputy.is_none().then_some(self.begin_at);
+        tell_at.into_iter().chain(begin_at).min()
+    }
+
+    fn begin(&self, rules: &Rules, interval: Duration, events: &OwnedFd, place: u64) -> Result<Deputy> {
+        let deputy = Deputy::start(c"emperor-scout", |link| {
+            let directories = Directories::new(&self.sources, rules.clone(), interval, Path::new(""));
+            scout::run(directories, &link);
+        })?;
+        let data = epoll::EventData::new_u64(place);
+        epoll::add(events, &deputy.link, data, epoll::EventFlags::IN).context("listen to", "scout")?;
+        Ok(deputy)
+    }
+
+    /// Takes in what the process has said.
+    fn listen(&mut self, events: &OwnedFd, now: Instant) {
+        for _ in 0..PACKETS_PER_TURN {
+            let Some(deputy) = &self.deputy else { return };
+            match receive(&deputy.link) {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Packet(packet, file)) => {
+                    self.answers(now);
+                    self.notes = file.or(self.notes.take());
+                    match Said::decode(&packet) {
+                        Some(said) => self.said(said),
+                        None => return,
+                    }
+                }
+                Ok(Received::Closed) | Err(_) => return self.ended(events, now),
+            }
+        }
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Hello | Said::Looks => {}
+            Said::Rests => self.looks = None,
+            Said::Directory(path, id) => self.found.push_back(Found::Directory(path, id)),
+            Said::Found(finding) => {
+                let FileChange { file, change } = &finding.change;
+                match change {
+                    Change::Appeared => self.files.push(Rc::clone(file)),
+                    Change::Renamed { before } => {
+                        let before = file.beside(before);
+                        self.files.retain(|other| **other != before);
+                        self.files.push(Rc::clone(file));
+                    }
+                    Change::Removed => self.files.retain(|other| other != file),
+                    Change::Changed | Change::Refused(_) => {}
+                }
+                self.found.push_back(Found::Changed(finding));
+            }
+            Said::Complete { is_settled } => {
+                self.found.push_back(Found::Complete { is_settled });
+            }
+        }
+    }
+
+    /// The process has ended, which it does not do by itself.
+    fn ended(&mut self, events: &OwnedFd, now: Instant) {
+        let Some(deputy) = self.deputy.take() else { return };
+        let (pid, shown) = (deputy.pid(), self.directory().display());
+        log!(
+            "pid {pid}, which looks at {shown}, has ended: another one takes its place in {}",
+            Elapsed(PAUSE)
+        );
+        // By hand: a child that has not reached its exec yet may hold a copy of it.
+        let _ = epoll::delete(events, &deputy.link);
+        self.begin_at = later(now, PAUSE);
+        self.looks = Some(now);
+        self.is_settled = false;
+        let files = std::mem::take(&mut self.files);
+        self.found.push_back(Found::Forgotten(files));
+    }
+
+    /// The process has said something.
+    fn answers(&mut self, now: Instant) {
+        self.looks = Some(now);
+        if let Some(Silence { since, directory, .. }) = self.silent.take() {
+            let after = Elapsed(now.saturating_duration_since(since));
+            self.tell(&format!("directory {} answers again, after {after}", directory.display()));
+        }
+    }
+
+    /// The process has said nothing for too long.
+    fn falls_silent(&mut self, now: Instant) {
+        let since = self.looks.unwrap_or(now);
+        let mut text = [0; 8192];
+        let length = self.notes.as_ref().and_then(|notes| pread(notes, &mut text, 0).ok()).unwrap_or(0);
+        let noted = scout::noted(text.get(..length).unwrap_or_default());
+        let directory = noted.map_or(self.directory(), |(directory, _)| Path::new(directory)).to_owned();
+        let date = Date::ago(now.saturating_duration_since(since));
+        let mut text = format!("directory {} does not answer since {date}", directory.display());
+        if let Some((_, file)) = noted.filter(|(_, file)| !file.is_empty()) {
+            let _ = write!(text, ": waiting for {}", directory.join(file).display());
+        }
+        self.tell(&format!("{text}; its vassals stay as they are"));
+        self.silent = Some(Silence { since, text, directory });
+    }
+
+    fn tell(&self, text: &str) {
+        if let Some(Located { at, key, .. }) = self.sources.first() {
+            log!("{at}: {key}: {text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_may_have_a_directory_in_common_are_looked_at_together() {
+        let directory = |path: &str| Source::Directory(path.into());
+        let pattern = |path: &str| Source::Pattern(path.into());
+        for (one, other, is_shared) in [
+            (directory("/v"), directory("/v"), true),
+            (directory("/v"), directory("/v/a"), false),
+            (directory("/v"), pattern("/v/*.ini"), true),
+            (directory("/v/a"), pattern("/v/*/x.ini"), true),
+            (directory("/w"), pattern("/v/*/x.ini"), false),
+            (pattern("/v/a/*/x.ini"), pattern("/v/*/*/y.ini"), true),
+            (pattern("/v/a*/x.ini"), pattern("/w/*/y.ini"), false),
+        ] {
+            assert_eq!(overlap(&one, &other), is_shared, "{one:?} {other:?}");
+            assert_eq!(overlap(&other, &one), is_shared, "{one:?} {other:?}");
+        }
     }
 }

@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
 use rustix::io::Errno;
 
 use super::patterns::Allowance;
-use crate::emperor::core::file_version::FileVersion;
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
@@ -101,7 +101,15 @@ fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
     name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
-/// Reads a directory to its end and looks at the files whose names are `wanted`.
+/// Which directory is at a path. What is known of it is enough: where that can be told without it, its server
+/// is not asked.
+pub fn directory_id(path: &Path) -> Option<FileId> {
+    let there = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    Some(FileId { device: makedev(there.stx_dev_major, there.stx_dev_minor), inode: there.stx_ino })
+}
+
+/// Reads a directory to its end and looks at the files whose names are `wanted`. One that may be elsewhere is
+/// told `before` it is looked at.
 ///
 /// # Errors
 /// open(2), getdents(2), or too many names; then nothing is known about any file.
@@ -109,6 +117,7 @@ pub fn list(
     directory: &Path,
     rules: &Rules,
     wanted: impl Fn(&OsStr) -> bool,
+    before: impl Fn(&[u8]),
     allowance: &Allowance,
 ) -> Result<Listing> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -126,6 +135,9 @@ pub fn list(
         let found = match rules.is_vassal(name) {
             true => {
                 allowance.take(true)?;
+                if entry.file_type() != FileType::RegularFile {
+                    before(name.as_bytes());
+                }
                 look(&fd, &entry, rules)
             }
             false if files.len() > FOREIGN_MAX => None,
@@ -171,7 +183,7 @@ fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Sta
     let version = FileVersion {
         modified: version.stx_mtime.tv_sec,
         modified_nanos: version.stx_mtime.tv_nsec,
-        device: rustix::fs::makedev(version.stx_dev_major, version.stx_dev_minor),
+        device: makedev(version.stx_dev_major, version.stx_dev_minor),
         inode: version.stx_ino,
         size: version.stx_size,
         owner: (owners != Owners::Ignored).then_some(owner),
@@ -395,9 +407,14 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_an_error_not_an_empty_listing() {
-        let error =
-            list(Path::new("/nonexistent/vassals"), &Rules::default(), |_| true, &Allowance::default())
-                .unwrap_err();
+        let error = list(
+            Path::new("/nonexistent/vassals"),
+            &Rules::default(),
+            |_| true,
+            |_| (),
+            &Allowance::default(),
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "open directory /nonexistent/vassals: No such file or directory (ENOENT)"

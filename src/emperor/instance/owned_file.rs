@@ -13,12 +13,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, FileType, FsWord, Mode, OFlags, Stat, fstat, fstatfs, major, minor, openat, readlinkat,
+    CWD, FileType, FsWord, Mode, OFlags, Stat, fstat, fstatfs, lstat, major, minor, openat, readlinkat, stat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::accounts::Accounts;
+use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
@@ -88,8 +89,23 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     Ok((file, Owner { uid, gid }))
 }
 
-/// The user whose vassal it is, as for [`open`]; of a file that another user leads to, that user.
+/// Which version a file is.
+pub fn version(path: &Path, owners: Owners) -> FileVersion {
+    let owner = match owners {
+        Owners::Ignored => None,
+        Owners::OfFiles => stat(path).ok(),
+        Owners::OfLinks => lstat(path).ok(),
+    };
+    let owner = owner.map(|status| Owner { uid: status.st_uid, gid: status.st_gid });
+    stat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, owner))
+}
+
+/// The user whose vassal it is, as for [`open`]; of a file that another user leads to, that user. `None`
+/// where that does not matter.
 pub fn owner(path: &Path, owners: Owners) -> Option<u32> {
+    if owners == Owners::Ignored {
+        return None;
+    }
     let ours = geteuid().as_raw();
     let Way { end_owner, steps, .. } = Way::along(path, owners == Owners::OfFiles, ours).ok()?;
     let stranger = steps.iter().map(|step| step.uid).find(|uid| ![0, ours, end_owner].contains(uid));

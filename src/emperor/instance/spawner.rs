@@ -268,11 +268,6 @@ impl Spawner {
         self.tyrant.is_some()
     }
 
-    /// The user whose file it is, in tyrant mode; whether that user may have a vassal is another question.
-    pub fn owner_of(&self, path: &Path) -> Option<u32> {
-        self.is_tyrant().then(|| owned_file::owner(path, Owners::of(self.tyrant)))?
-    }
-
     /// How many vassals a user may have.
     pub fn max_per_owner(&self) -> usize {
         self.tyrant.and_then(|tyrant| tyrant.max).map_or(usize::MAX, |max| max as usize)
@@ -285,13 +280,7 @@ impl Spawner {
 
     /// Which version a file is.
     pub fn version(&self, path: &Path) -> FileVersion {
-        let owner = match Owners::of(self.tyrant) {
-            Owners::Ignored => None,
-            Owners::OfFiles => rustix::fs::stat(path).ok(),
-            Owners::OfLinks => rustix::fs::lstat(path).ok(),
-        };
-        let owner = owner.map(|status| Owner { uid: status.st_uid, gid: status.st_gid });
-        rustix::fs::stat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, owner))
+        owned_file::version(path, Owners::of(self.tyrant))
     }
 
     /// Whether a vassal's file is a program that prints the configuration.

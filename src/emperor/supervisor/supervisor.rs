@@ -16,6 +16,7 @@ use crate::emperor::commands::fuse_abort::Freeing;
 use crate::emperor::commands::on_demand_exec::{Questions, Reply};
 use crate::emperor::core::backoff::Backoff;
 use crate::emperor::core::event::Event;
+use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::order::Order;
 use crate::emperor::core::registry::{Registry, Rules};
@@ -104,12 +105,15 @@ impl Supervisor {
     }
 
     /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
-    pub fn found(&mut self, file: &Rc<VassalFile>, now: Instant) {
+    pub fn found(&mut self, file: &Rc<VassalFile>, version: FileVersion, owner: Option<u32>, now: Instant) {
         let unclaimed = self.registry.vassal(file).filter(|vassal| vassal.is_unclaimed());
-        let version = unclaimed.map(|_| self.spawner.version(file));
         let has_old_address = unclaimed.is_some_and(|vassal| self.has_old_address(file, vassal));
-        let owner = self.spawner.owner_of(file);
-        self.apply(file, Event::Found { version, has_old_address, owner }, now);
+        self.apply(file, Event::Found { version: Some(version), has_old_address, owner }, now);
+    }
+
+    /// Who has found these files is gone: they will be found once more, as by an emperor that takes over.
+    pub fn unclaim(&mut self, files: &[Rc<VassalFile>]) {
+        self.registry.unclaim(files);
     }
 
     /// Whether a vassal waits for a connection to another address than the present configuration says. The
@@ -123,8 +127,8 @@ impl Supervisor {
     }
 
     /// A scan has found that a file has another name.
-    pub fn renamed(&mut self, file: &Rc<VassalFile>, before: &OsStr, now: Instant) {
-        let (from, owner) = (Rc::new(file.beside(before)), self.spawner.owner_of(file));
+    pub fn renamed(&mut self, file: &Rc<VassalFile>, before: &OsStr, owner: Option<u32>, now: Instant) {
+        let from = Rc::new(file.beside(before));
         self.apply(file, Event::Renamed { from, owner }, now);
     }
 

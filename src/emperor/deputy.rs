@@ -1,0 +1,88 @@
+//! Processes of the emperor's own: they do for it what may hang.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use crate::error::{Context, Result};
+use crate::protocol::send;
+use crate::sys::clone::{self, Child, Side, clone3};
+use crate::sys::fd;
+use crate::sys::signal::kill_pidfd;
+
+/// How long the emperor waits in the end for a deputy that it has killed. One that hangs ends when what it
+/// waits for does.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// A process that is a copy of the emperor's and does one thing. It ends with the emperor.
+#[derive(Debug)]
+pub struct Deputy {
+    child: Child,
+    /// The link to it.
+    pub link: OwnedFd,
+}
+
+impl Deputy {
+    /// Starts a process that is shown as `name`. It has no descriptor but the standard ones and its end of
+    /// the link, which `life` gets. It must not drop what it has of the emperor's.
+    ///
+    /// # Errors
+    /// EAGAIN at the limit of processes, ENOMEM, EMFILE.
+    pub fn start(name: &CStr, life: impl FnOnce(OwnedFd)) -> Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let (link, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("create", "link")?;
+        let emperor = rustix::process::getpid();
+        match clone3(0).context("create", "process")? {
+            Side::Parent(child) => Ok(Self { child, link }),
+            Side::Child => {
+                let _ = clone::die_with(emperor);
+                // Who looks for the emperor by its name finds one process.
+                let _ = rustix::thread::set_name(name);
+                if let Ok(link) = fd::keep_only(theirs) {
+                    life(link);
+                }
+                clone::exit(0)
+            }
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
+    /// Has it end; where it hangs, that is when what it waits for answers. One without a pidfd ends when its
+    /// link is closed.
+    pub fn kill(&self) {
+        if let Some(pidfd) = &self.child.pidfd {
+            let _ = kill_pidfd(pidfd, libc::SIGKILL);
+        }
+    }
+
+    /// Ends it. Returns when it has ended, or hangs.
+    pub fn end(self) {
+        self.kill();
+        if let Some(pidfd) = &self.child.pidfd {
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&PATIENCE));
+        }
+        let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG);
+    }
+}
+
+/// In a deputy: sends a packet when there is room for it. Returns whether the emperor is still there.
+pub fn tell(link: &OwnedFd, packet: &[u8], file: Option<&OwnedFd>) -> bool {
+    loop {
+        match send(link, packet, file) {
+            Ok(()) => return true,
+            Err(Errno::AGAIN | Errno::NOBUFS) => {
+                let _ = poll(&mut [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::OUT)], None);
+            }
+            Err(_) => return false,
+        }
+    }
+}

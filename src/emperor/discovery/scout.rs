@@ -1,0 +1,271 @@
+//! A process that looks at directories, as they may hang: it waits for events, scans, and tells what it has
+//! found. Before it looks at anything it says so: then it is known since when it hangs, and at what.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::directories::{Directories, FileChange};
+use super::scan::Change;
+use crate::emperor::core::file_version::{FileId, FileVersion};
+use crate::emperor::core::owner::Owner;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::deputy::tell;
+use crate::emperor::instance::owned_file;
+use crate::log;
+use crate::running_time;
+
+/// What a scout says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Here is the memory file in which it notes what it looks at.
+    Hello,
+    /// It looks at something from now on.
+    Looks,
+    /// It waits for the next event or deadline.
+    Rests,
+    /// This directory is there, as in [`Found::Directory`](super::queue::Found::Directory).
+    Directory(PathBuf, FileId),
+    /// A file has changed.
+    Found(Finding),
+    /// A scan of all its directories is complete.
+    Complete {
+        /// Whether nothing is left for the next one to find: all could be read, and nobody writes a file.
+        is_settled: bool,
+    },
+}
+
+/// A change of a file, and what is known of a new one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The change.
+    pub change: FileChange,
+    /// The version of the file; the default one if it is not there.
+    pub version: FileVersion,
+    /// The user whose file it is, in tyrant mode, if that is known.
+    pub owner: Option<u32>,
+}
+
+/// The life of a scout.
+pub fn run(mut directories: Directories, link: &OwnedFd) {
+    let noted = directories.note_what_is_looked_at();
+    let mut deaf_until: Option<Instant> = None;
+    let mut bases = Vec::new();
+    let mut goes_on = tell(link, &Said::Hello.encode(), noted.as_ref());
+    while goes_on {
+        let now = running_time::now();
+        deaf_until = deaf_until.filter(|until| *until > now);
+        let until = [Some(directories.due(now)), deaf_until, log::deadline(now)].into_iter().flatten().min();
+        let events = directories.watch.descriptor().filter(|_| deaf_until.is_none());
+        let listens = events.is_some();
+        // The list has a fixed length: without a descriptor for events, the link is in it twice.
+        let mut ready = [
+            PollFd::new(link, PollFlags::IN),
+            PollFd::from_borrowed_fd(events.unwrap_or(link.as_fd()), PollFlags::IN),
+        ];
+        if running_time::poll(&mut ready, until).is_err() {
+            std::thread::sleep(super::directories::SPACING);
+        }
+        let [hears, has_events] = ready.map(|fd| !fd.revents().is_empty());
+        if hears {
+            // The emperor never says anything: it has ended.
+            return;
+        }
+        log::flush();
+        let now = running_time::now();
+        if has_events && listens {
+            deaf_until = directories.quiet_until().filter(|until| *until > now);
+        }
+        let (reads, scans) = (has_events && listens && deaf_until.is_none(), directories.due(now) <= now);
+        if reads || scans {
+            goes_on = look(&mut directories, &mut bases, link, (reads, scans), now);
+        }
+    }
+}
+
+/// Takes in events, scans, or both. Returns whether the emperor is still there.
+fn look(
+    directories: &mut Directories,
+    bases: &mut Vec<(PathBuf, Option<FileId>)>,
+    link: &OwnedFd,
+    (reads, scans): (bool, bool),
+    now: Instant,
+) -> bool {
+    if !tell(link, &Said::Looks.encode(), None) {
+        return false;
+    }
+    if reads && let Err(error) = directories.watch.read(now) {
+        log!("{error}");
+    }
+    if scans || directories.due(now) <= now {
+        let now_there: Vec<_> = directories.bases().map(|(path, id)| (path.to_owned(), id)).collect();
+        for (path, id) in now_there.iter().filter(|base| !bases.contains(base)) {
+            if let Some(id) = id
+                && !tell(link, &Said::Directory(path.clone(), *id).encode(), None)
+            {
+                return false;
+            }
+        }
+        *bases = now_there;
+        let owners = directories.owners();
+        for change in directories.scan(now) {
+            let (version, owner) = match change.change {
+                Change::Appeared | Change::Renamed { .. } => {
+                    (owned_file::version(&change.file, owners), owned_file::owner(&change.file, owners))
+                }
+                _ => Default::default(),
+            };
+            if !tell(link, &Said::Found(Finding { change, version, owner }).encode(), None) {
+                return false;
+            }
+        }
+        if !tell(link, &Said::Complete { is_settled: directories.is_settled() }.encode(), None) {
+            return false;
+        }
+    }
+    tell(link, &Said::Rests.encode(), None)
+}
+
+impl Said {
+    /// The packet.
+    fn encode(&self) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let mut push = |number: u64| packet.extend(number.to_le_bytes());
+        match self {
+            Self::Hello => push(0),
+            Self::Looks => push(1),
+            Self::Rests => push(2),
+            Self::Complete { is_settled } => push(3 + u64::from(*is_settled)),
+            Self::Directory(path, FileId { device, inode }) => {
+                [6, *device, *inode].into_iter().for_each(push);
+                packet.extend(path.as_os_str().as_bytes());
+            }
+            Self::Found(Finding { change: FileChange { file, change }, version, owner }) => {
+                let (kind, text): (u64, &[u8]) = match change {
+                    Change::Appeared => (0, b""),
+                    Change::Changed => (1, b""),
+                    Change::Removed => (2, b""),
+                    Change::Refused(why) => (3, why.as_bytes()),
+                    Change::Renamed { before } => (4, before.as_bytes()),
+                };
+                let path = file.as_os_str().as_bytes();
+                let [is_owned, uid, gid] =
+                    version.owner.map_or([0; 3], |it| [1, it.uid.into(), it.gid.into()]);
+                let numbers = [
+                    5,
+                    kind,
+                    file.name_at() as u64,
+                    path.len() as u64,
+                    version.modified.cast_unsigned(),
+                    version.modified_nanos.into(),
+                    version.device,
+                    version.inode,
+                    version.size,
+                    is_owned,
+                    uid,
+                    gid,
+                    owner.map_or(0, |uid| 1 + u64::from(uid)),
+                ];
+                numbers.into_iter().for_each(push);
+                packet.extend(path);
+                packet.extend(text);
+            }
+        }
+        packet
+    }
+
+    /// Reads a packet; `None` if it is something else.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let mut rest = packet;
+        let mut pull = || {
+            let (number, more) = rest.split_first_chunk()?;
+            rest = more;
+            Some(u64::from_le_bytes(*number))
+        };
+        let kind = pull()?;
+        if kind == 6 {
+            let id = FileId { device: pull()?, inode: pull()? };
+            return Some(Self::Directory(OsString::from_vec(rest.to_vec()).into(), id));
+        }
+        if kind != 5 {
+            return match kind {
+                0 => Some(Self::Hello),
+                1 => Some(Self::Looks),
+                2 => Some(Self::Rests),
+                3 | 4 => Some(Self::Complete { is_settled: kind == 4 }),
+                _ => None,
+            };
+        }
+        let mut numbers = [0; 12];
+        for number in &mut numbers {
+            *number = pull()?;
+        }
+        let [kind, name_at, length, modified, nanos, device, inode, size, is_owned, uid, gid, owner] =
+            numbers;
+        let (path, text) = rest.split_at_checked(length as usize)?;
+        let change = match kind {
+            0 => Change::Appeared,
+            1 => Change::Changed,
+            2 => Change::Removed,
+            3 => Change::Refused(String::from_utf8_lossy(text).into_owned()),
+            _ => Change::Renamed { before: OsString::from_vec(text.to_vec()) },
+        };
+        let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+        let version = FileVersion {
+            modified: modified.cast_signed(),
+            modified_nanos: nanos as u32,
+            device,
+            inode,
+            size,
+            owner: (is_owned == 1).then_some(Owner { uid: uid as u32, gid: gid as u32 }),
+        };
+        let change = FileChange { file: Rc::new(VassalFile::new(path, name_at as usize)), change };
+        Some(Self::Found(Finding { change, version, owner: owner.checked_sub(1).map(|uid| uid as u32) }))
+    }
+}
+
+/// What was noted: a directory, and the name of a file in it if that may be elsewhere.
+pub fn noted(text: &[u8]) -> Option<(&OsStr, &OsStr)> {
+    let mut parts = text.split(|&byte| byte == 0).map(OsStr::from_bytes);
+    Some((parts.next().filter(|directory| !directory.is_empty())?, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_say_what_was_said() {
+        let finding = |change, version, owner| {
+            let file = Rc::new(VassalFile::new("/v/a.ini".into(), 3));
+            Said::Found(Finding { change: FileChange { file, change }, version, owner })
+        };
+        let owner = Some(Owner { uid: 0, gid: u32::MAX });
+        let version =
+            FileVersion { modified: -1, modified_nanos: 2, device: 3, inode: u64::MAX, size: 5, owner };
+        for said in [
+            Said::Hello,
+            Said::Looks,
+            Said::Rests,
+            Said::Directory("/v".into(), FileId { device: 1, inode: u64::MAX }),
+            Said::Complete { is_settled: false },
+            Said::Complete { is_settled: true },
+            finding(Change::Appeared, version, Some(0)),
+            finding(Change::Changed, FileVersion { owner: None, ..version }, None),
+            finding(Change::Removed, FileVersion::default(), None),
+            finding(Change::Renamed { before: "b.ini".into() }, version, None),
+            finding(Change::Refused("a fifo".to_owned()), FileVersion::default(), Some(u32::MAX)),
+        ] {
+            let packet = said.encode();
+            assert_eq!(Said::decode(&packet), Some(said));
+        }
+        for packet in [&[][..], &[0; 7], &[9; 8], &[5, 0, 0, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(Said::decode(packet), None);
+        }
+    }
+}
