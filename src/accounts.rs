@@ -201,9 +201,12 @@ impl Database {
 
     /// Looks at the fields of each entry until that gives something. An unreadable database has none.
     fn find(&self, look: &mut dyn FnMut(&[&str]) -> bool) {
-        let lines = self.text.as_deref().unwrap_or_default().lines();
-        for line in lines {
-            if look(&line.split(':').collect::<Vec<_>>()) {
+        // One for all lines: to the allocator of musl, one for each could be a call of the kernel each.
+        let mut fields = Vec::with_capacity(8);
+        for line in self.text.as_deref().unwrap_or_default().lines() {
+            fields.clear();
+            fields.extend(line.split(':'));
+            if look(&fields) {
                 return;
             }
         }
