@@ -21,6 +21,7 @@
 //!   block=DEVICE  the same as a filesystem on this block device (fuseblk)
 //!   cache         the kernel may keep attributes for an hour
 //!   held          a second process keeps the connection open
+//!   good          it never looks at MODE_FILE, and costs nothing while nobody asks
 //!   last          it has so much memory that it ends after all that are killed with it
 //!   pid=PID       it is in user and pid namespaces of its own, where it has that number
 
@@ -78,7 +79,8 @@ fn main() {
     if has("--serve") {
         // Never read, and so not left out by the compiler only if it may be.
         let memory = vec![1_u8; if has("last") { 128 << 20 } else { 0 }];
-        serve(rustix::stdio::stdin(), &arguments[2], if has("cache") { 3600 } else { 0 });
+        let mode_file = Some(arguments[2].as_str()).filter(|_| !has("good"));
+        serve(rustix::stdio::stdin(), mode_file, if has("cache") { 3600 } else { 0 });
         drop(std::hint::black_box(memory));
         return;
     }
@@ -147,15 +149,15 @@ struct Request {
     since: Instant,
 }
 
-fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
+fn serve(connection: BorrowedFd<'_>, mode_file: Option<&str>, cache: u64) {
     let mut waiting: VecDeque<Request> = VecDeque::new();
     let mut answered_late = 0;
     let mut has_failed = false;
     let mut buffer = vec![0; 1 << 17];
     loop {
         let mut fds = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN)];
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-        if poll(&mut fds, Some(&timeout)).unwrap() > 0 {
+        let timeout = mode_file.map(|_| Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
+        if poll(&mut fds, timeout.as_ref()).unwrap() > 0 {
             match rustix::io::read(connection, &mut buffer) {
                 Ok(length) => waiting.push_back(parse(&buffer[..length])),
                 // Taken back before it was read.
@@ -164,7 +166,7 @@ fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
                 Err(_) => return,
             }
         }
-        let text = fs::read_to_string(mode_file).unwrap_or_default();
+        let text = mode_file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         let mut words = text.split_whitespace();
         let mode = words.next().unwrap_or_default();
         if mode == "exit" {
@@ -191,7 +193,7 @@ fn serve(connection: BorrowedFd<'_>, mode_file: &str, cache: u64) {
                 answered_late += u32::from(!delay.is_zero() && request.opcode == GETATTR);
             }
         }
-        if before > 0 {
+        if let Some(mode_file) = mode_file.filter(|_| before > 0) {
             let opcodes: Vec<_> = waiting.iter().map(|request| request.opcode.to_string()).collect();
             fs::write(format!("{mode_file}.held"), opcodes.join(" ")).unwrap();
             fs::write(format!("{mode_file}.late"), answered_late.to_string()).unwrap();
