@@ -7,6 +7,7 @@
 mod common;
 
 mod documents;
+mod faults;
 mod links;
 mod recipes;
 mod security;
