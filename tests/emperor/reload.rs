@@ -93,10 +93,11 @@ fn a_check_that_takes_too_long_leaves_the_app_alone_and_counts_all_the_same() {
         let is_check = |process: &process::Process| process.parent == emperor.pid() && process.pid != init;
         let check = process::named("vassal-init").into_iter().find(is_check).unwrap();
         process::signal(check.pid, Signal::STOP);
+        // What the program prints is there by the time that the check goes on.
+        fs::write(go, "").unwrap();
         let why = "reading the new file takes too long: its file is a program; the app goes on as it was";
         emperor.wait_for(&format!("emperor: program: reload refused: {why}"));
         assert!(process::read(init).is_some());
-        fs::write(go, "").unwrap();
         process::signal(check.pid, Signal::CONT);
         assert_ne!(emperor.wait_running(2, "program"), init);
         process::only("sleep");
