@@ -489,7 +489,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         process::signal(init, Signal::KILL);
         emperor.wait_for_nth(2, "emperor: app: started (pid ");
         assert!(old.iter().all(Handle::is_gone));
-        let killed = format!("emperor: app: killed what pid {init} has left: ");
+        let killed = format!("emperor: app: killed what pid {init} has left, in all ");
         let log = emperor.log();
         assert!(log.find(&killed).unwrap() < log.rfind("emperor: app: started (pid ").unwrap(), "{log}");
         emperor.wait_for_nth(3, "left behind");
@@ -503,7 +503,7 @@ fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
         emperor.wait_for("has taken over 2 vassals");
         let init = emperor.pid_of("other");
         process::signal(init, Signal::KILL);
-        emperor.wait_for(&format!("emperor: other: killed what pid {init} has left: "));
+        emperor.wait_for(&format!("emperor: other: killed what pid {init} has left, in all "));
         emperor.wait_for_nth(4, "left behind");
         until("both have daemons once more", || process::named("left").len() == 4);
         assert_eq!(emperor.lines("can outlive it"), [""; 0]);

@@ -30,6 +30,8 @@ struct Dead {
     /// What the registry is told when all is gone.
     event: Event,
     until: Instant,
+    /// What was left at the last look, each pid behind a space.
+    left: String,
     killed: Vec<i32>,
 }
 
@@ -37,7 +39,7 @@ impl Leftovers {
     /// An instance was killed. The next one is to be started when nothing is left of it, at `event`.
     pub(super) fn add(&mut self, pid: Pid, file: &Rc<VassalFile>, event: Event, now: Instant) {
         let (pid, file) = (pid.as_raw_pid(), Rc::clone(file));
-        self.0.push(Dead { pid, file, event, until: now + GIVE_UP, killed: Vec::new() });
+        self.0.push(Dead { pid, file, event, until: now + GIVE_UP, left: String::new(), killed: Vec::new() });
     }
 
     /// When there is something to do.
@@ -56,32 +58,33 @@ impl Leftovers {
         if self.0.is_empty() {
             return Vec::new();
         }
+        self.0.iter_mut().for_each(|dead| dead.left.clear());
         // No child is reaped meanwhile, so that each of these pids stays that of the process.
-        let unknown = children().into_iter().filter(|pid| !is_known(*pid));
-        let marked: Vec<_> = unknown.filter_map(|pid| Some((instance_of(pid)?, pid))).collect();
-        let (gone, left) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition(|dead: &Dead| dead.until <= now || !marked.iter().any(|(of, _)| *of == dead.pid));
-        self.0 = left;
-        for dead in &mut self.0 {
-            for (_, pid) in marked.iter().filter(|(of, _)| *of == dead.pid) {
-                let _ = signal::kill(*pid, libc::SIGKILL);
-                if !dead.killed.contains(pid) {
-                    dead.killed.push(*pid);
+        for pid in children() {
+            if is_known(pid) {
+                continue;
+            }
+            let of = instance_of(pid);
+            if let Some(dead) = self.0.iter_mut().find(|dead| of == Some(dead.pid)) {
+                let _ = signal::kill(pid, libc::SIGKILL);
+                dead.left.push_str(&format!(" {pid}"));
+                if !dead.killed.contains(&pid) {
+                    dead.killed.push(pid);
                 }
             }
         }
-        let told = |Dead { pid, file, event, killed, .. }| {
-            let left: Vec<_> = marked.iter().filter(|(of, _)| *of == pid).map(|(_, pid)| *pid).collect();
+        let mut gone = Vec::new();
+        while let Some(index) = self.0.iter().position(|dead| dead.left.is_empty() || dead.until <= now) {
+            let Dead { pid, file, event, left, killed, .. } = self.0.swap_remove(index);
             if !left.is_empty() {
-                let (left, time) = (list(&left), Elapsed(GIVE_UP));
-                log_of!(file, "pid {pid} has left processes that are not gone {time} after SIGKILL: {left}");
+                let time = Elapsed(GIVE_UP);
+                log_of!(file, "pid {pid} has left processes that are not gone {time} after SIGKILL:{left}");
             } else if !killed.is_empty() {
-                log_of!(file, "killed what pid {pid} has left: {}", list(&killed));
+                log_of!(file, "killed what pid {pid} has left, in all {}", killed.len());
             }
-            (file, event)
-        };
-        gone.into_iter().map(told).collect()
+            gone.push((file, event));
+        }
+        gone
     }
 }
 
@@ -90,12 +93,4 @@ fn children() -> Vec<i32> {
     let path = format!("/proc/self/task/{}/children", getpid());
     let text = files::read_file(&path).unwrap_or_default();
     String::from_utf8_lossy(&text).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn list(pids: &[i32]) -> String {
-    let mut text = String::new();
-    for pid in pids {
-        text += &format!("{}{pid}", if text.is_empty() { "" } else { ", " });
-    }
-    text
 }
