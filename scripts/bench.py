@@ -306,7 +306,7 @@ def emperor_section(bench):
             f"{figures['memory_kb']:,.0f}", f"{figures['descriptors_each']:.2f}", f"{figures['pid_1_kb']:.0f}",
         ])
     title = (f"Vassals that sleep, as nobody, in pid and mount namespaces of their own; p50 of {bench.rounds} rounds.\n"
-             "Memory is private dirty: of the emperor, and of the largest of 50 vassals' first processes")
+             "Memory is private dirty: of the emperor with its scouts, and of the largest of 50 vassals' first processes")
     columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each", "PID 1, KB"]
     return Table(title, columns, rows, raw)
 

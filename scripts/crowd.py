@@ -56,12 +56,15 @@ def live(command, stop_signal, count, output):
 
 
 def idle(pid, count):
-    """What the emperor costs while nothing happens."""
-    ticks, start = cpu_ticks(pid), time.monotonic()
+    """What the emperor costs while nothing happens, with the processes that look at the directories for it."""
+    children = recovery.read_proc(pid, f"task/{pid}/children").split()
+    scouts = [child for child in children if name_of(child) == "emperor-scout"]
+    inits = [child for child in children if child not in scouts]
+    of_emperor = [pid, *scouts]
+    ticks, start = sum(map(cpu_ticks, of_emperor)), time.monotonic()
     time.sleep(IDLE_S)
-    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
-    memory = recovery.private_dirty_kb(pid)
-    inits = recovery.read_proc(pid, f"task/{pid}/children").split()
+    used = (sum(map(cpu_ticks, of_emperor)) - ticks) / os.sysconf("SC_CLK_TCK")
+    memory = sum(map(recovery.private_dirty_kb, of_emperor))
     return {
         "idle_percent": 100 * used / (time.monotonic() - start),
         "memory_kb": memory,
