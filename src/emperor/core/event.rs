@@ -82,6 +82,8 @@ pub enum Event {
     Waits(Option<String>),
     /// The link is closed; the reason, if that was a mistake.
     LinkClosed(Option<String>),
+    /// The process has ended and was reaped; `Died` follows when what it has left behind is gone.
+    Ended,
     /// The process has ended and was reaped.
     Died {
         /// How.

@@ -47,6 +47,8 @@ pub struct ProcessFacts {
     pub owner: Owner,
     /// Whether its link is open.
     pub is_linked: bool,
+    /// Whether it has ended, and what it has left is being ended.
+    pub has_ended: bool,
     /// When it was created.
     pub born: Instant,
     /// Since when its app runs.
@@ -80,6 +82,7 @@ impl ProcessFacts {
             pid,
             owner,
             is_linked: true,
+            has_ended: false,
             born: now,
             running: None,
             asked_to_reload: None,

@@ -199,6 +199,12 @@ impl Registry {
             Event::Said(message) => self.said(file, message, now),
             Event::Waits(what) => self.waits(file, what, now),
             Event::LinkClosed(mistake) => self.link_closed(file, mistake, now),
+            Event::Ended => {
+                if let Some(process) = self.process_mut(file) {
+                    process.has_ended = true;
+                }
+                self.timers.set(file, None);
+            }
             Event::Died { status, out_of_memory } => self.died(file, status, out_of_memory, now),
         }
     }
@@ -489,7 +495,7 @@ impl Registry {
                 process.asked_to_stop = Some(now);
                 self.push(file, Effect::AskToStop);
             }
-            (Output::Kill, Some(process)) => {
+            (Output::Kill, Some(process)) if !process.has_ended => {
                 let (why, pid) = (process.kill(now), process.pid);
                 self.log(file, format!("{why}: killing pid {pid}"));
                 self.push(file, Effect::Kill);

@@ -92,6 +92,10 @@ impl Vassal {
     /// row on the wait is up to a tenth longer, by chance: vassals that fail together are not to come back
     /// together.
     pub(super) fn deadline(&self, file: &VassalFile) -> Option<Instant> {
+        // Nothing that its process does is waited for any more.
+        if self.process().is_some_and(|process| process.has_ended) {
+            return None;
+        }
         let at = self.instance.machine.deadline()?;
         match self.history.failures {
             Some(failures) if failures.count > 1 && matches!(self.state(), State::Backoff { .. }) => {

@@ -243,6 +243,7 @@ impl Supervisor {
         // One that ends by itself has ended everything else before.
         if self.spawner.shares_pids() && matches!(status, WaitStatus::Signaled(_)) {
             self.leftovers.add(pid, file, event, now);
+            self.apply(file, Event::Ended, now);
         } else {
             self.apply(file, event, now);
         }

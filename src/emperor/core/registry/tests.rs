@@ -771,6 +771,22 @@ fn a_reload_of_all_leaves_out_what_is_on_its_way_out() {
 }
 
 #[test]
+fn a_process_that_has_ended_is_not_killed_while_what_it_has_left_is() {
+    let mut story = Story::new();
+    story.run("a");
+    assert_eq!(story.event("a", Event::LinkClosed(None)), [""; 0]);
+    assert_eq!(story.event("a", Event::Ended), [""; 0]);
+    assert_eq!(story.pass(30), [""; 0]);
+    for kill in [false, true] {
+        story.registry.end(kill, story.now);
+        assert_eq!(story.effects(), [""; 0]);
+    }
+    let effects = story.event("a", Event::Died { status: WaitStatus::Signaled(9), out_of_memory: false });
+    assert_eq!(effects[0], "a| vassal-init killed by SIGKILL without a reason; up 30.0 s; not respawned");
+    assert!(story.registry.is_empty());
+}
+
+#[test]
 fn everything_ends_and_what_cannot_be_killed_is_given_up() {
     let mut story = Story::new();
     story.run("a");

@@ -229,6 +229,8 @@ impl Reader<'_> {
             heartbeat: self.maybe(Self::time),
             status: self.text(),
             waits: None,
+            // While something is swept, no upgrade comes about.
+            has_ended: false,
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
     }

@@ -98,6 +98,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
         heartbeat: None,
         status: "s".to_owned(),
         waits: None,
+        has_ended: false,
         exit_reason: Some(ExitReason::App(WaitStatus::Signaled(9))),
     };
     let has_process = index.is_multiple_of(2);
