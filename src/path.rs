@@ -27,8 +27,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatxFlags, fstat,
-    fstatfs, openat, openat2, readlinkat, stat, statx,
+    AtFlags, CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatFs, StatxFlags,
+    fstat, fstatfs, openat, openat2, readlinkat, stat, statx,
 };
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{fchdir, getegid, geteuid};
@@ -39,6 +39,8 @@ use crate::sys::exec::c_string;
 
 type Result<T, E = Cause> = std::result::Result<T, E>;
 
+/// Links of this mount are not to be followed (statfs(2)).
+const ST_NOSYMFOLLOW: FsWord = 0x2000;
 /// Symbolic links followed in one walk, as in the kernel (MAXSYMLINKS, path_resolution(7)).
 const LINKS_MAX: u32 = 40;
 /// The longest path that the kernel takes, with its terminating NUL (PATH_MAX).
@@ -460,8 +462,12 @@ impl Walker {
             return Err(Errno::LOOP.into());
         }
         self.may_be_led(name, link)?;
-        if self.is_magic(name) {
-            let is_of_proc = fstatfs(link)?.f_type == PROC_SUPER_MAGIC;
+        let filesystem = fstatfs(link);
+        let is_plain = |filesystem: StatFs| {
+            filesystem.f_type != PROC_SUPER_MAGIC && filesystem.f_flags & ST_NOSYMFOLLOW == 0
+        };
+        if !filesystem.is_ok_and(is_plain) && self.is_magic(name) {
+            let is_of_proc = filesystem?.f_type == PROC_SUPER_MAGIC;
             if !is_of_proc || flags.contains(OFlags::PATH) || !self.rest.is_empty() {
                 return Err(Errno::LOOP.into());
             }
@@ -511,6 +517,8 @@ impl Walker {
     }
 
     /// Whether a link has no text that counts, or is not to be followed (`nosymfollow`), as the kernel says.
+    /// It walks to the end of the link for that; anew where others rename meanwhile, and then it goes on
+    /// counting the links. So it is not asked where neither can be, and links may be many.
     fn is_magic(&self, name: &CStr) -> bool {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
