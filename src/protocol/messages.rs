@@ -288,6 +288,14 @@ impl WaitStatus {
         status.exit_status().map(Self::Exited).or_else(signaled)
     }
 
+    /// The signal that killed it, whether its memory was dumped or not; `None` for one that exited.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Signaled(signal) | Self::Dumped(signal) => Some(signal),
+        }
+    }
+
     /// The status a shell would show: its own, or 128+n for signal n.
     pub fn code(self) -> i32 {
         match self {
@@ -344,11 +352,10 @@ mod tests {
 
     #[test]
     fn a_core_dump_is_told_where_the_kernel_has_made_one() {
-        let directory = std::env::temp_dir().join(format!("vassal-core-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for crash in ["ulimit -c 0; kill -SEGV $$", "ulimit -c unlimited; kill -SEGV $$"] {
             let mut command = Command::new("bash");
-            let child = command.args(["-c", crash]).current_dir(&directory).stderr(Stdio::null());
+            let child = command.args(["-c", crash]).current_dir(directory.path()).stderr(Stdio::null());
             let pid = rustix::process::Pid::from_child(&child.spawn().unwrap());
             let options = rustix::process::WaitOptions::empty();
             let (_, status) = rustix::process::waitpid(Some(pid), options).unwrap().unwrap();
@@ -357,7 +364,7 @@ mod tests {
             let status = WaitStatus::of(status).unwrap();
             let said = if is_dumped { "killed by SIGSEGV, core dumped" } else { "killed by SIGSEGV" };
             assert_eq!((status.to_string().as_str(), status.code()), (said, 139), "{crash}");
+            assert_eq!(status.signal(), Some(libc::SIGSEGV), "{crash}");
         }
-        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -241,7 +241,7 @@ impl Supervisor {
         let pid = self.handles.process(file).map(|process| process.pid);
         let Some((event, pid)) = self.release(file, status).zip(pid) else { return };
         // One that ends by itself has ended everything else before.
-        if self.spawner.shares_pids() && matches!(status, WaitStatus::Signaled(_)) {
+        if self.spawner.shares_pids() && status.signal().is_some() {
             self.leftovers.add(pid, file, event, now);
             self.apply(file, Event::Ended, now);
         } else {

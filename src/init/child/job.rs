@@ -122,16 +122,10 @@ impl Job {
     /// The signal by which the init is to end as well: the one of the terminal that has ended the command.
     /// Asked before [`Job::give_terminal_back`].
     pub fn interrupt(&self, status: Option<WaitStatus>) -> Option<i32> {
-        match status {
-            Some(WaitStatus::Signaled(number) | WaitStatus::Dumped(number))
-                if INTERRUPTS.contains(&number) =>
-            {
-                let is_ours = self.entry.ends_by_signal && self.entry.status_for(128 + number) != 0;
-                let is_there = || Terminal::open().has_in_foreground(self.raw_pid());
-                (is_ours && self.has_terminal && is_there()).then_some(number)
-            }
-            _ => None,
-        }
+        let number = status.and_then(WaitStatus::signal).filter(|number| INTERRUPTS.contains(number))?;
+        let is_ours = self.entry.ends_by_signal && self.entry.status_for(128 + number) != 0;
+        let is_there = || Terminal::open().has_in_foreground(self.raw_pid());
+        (is_ours && self.has_terminal && is_there()).then_some(number)
     }
 
     /// Ends this process by a signal of the terminal, as it would have ended without a group for the command:

@@ -11,7 +11,6 @@ use rustix::process::{Pid, Signal};
 use crate::config::cmdline::entrypoint::{Entrypoint, Standing};
 use crate::error::{self, Context, Error, Result};
 use crate::init::child::reaper::Reaped;
-use crate::protocol::WaitStatus;
 use crate::signal_names;
 use crate::sys::fd;
 
@@ -71,11 +70,9 @@ fn say_ended(
     child: &Reaped,
     own: fmt::Arguments<'_>,
 ) {
-    let (number, is_killed) = match child.status {
-        WaitStatus::Exited(status) => (status, false),
-        WaitStatus::Signaled(number) | WaitStatus::Dumped(number) => (number, true),
-    };
-    let line = lines.map(|[exited, killed]| if is_killed { killed } else { exited });
+    let killed_by = child.status.signal();
+    let number = killed_by.unwrap_or(child.status.code());
+    let line = lines.map(|[exited, killed]| if killed_by.is_some() { killed } else { exited });
     tell(entry, level, line, [child.pid.as_raw_pid(), number, child.status.code()], "", own);
 }
 

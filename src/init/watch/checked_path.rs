@@ -14,7 +14,7 @@ use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
 use crate::mount::mountinfo::{self, Mount};
-use crate::protocol::{MountReport, MountState, WaitStatus};
+use crate::protocol::{MountReport, MountState};
 use crate::running_time;
 
 /// A loss that is noticed within this time after the death of the daemon is put down to it.
@@ -203,7 +203,7 @@ impl CheckedPath {
             Loss::Dead(_) => true,
             // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
             // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
-            Loss::NotMounted => !matches!(child.status, WaitStatus::Exited(_)),
+            Loss::NotMounted => child.status.signal().is_some(),
             Loss::Failing(..) | Loss::Replaced | Loss::NoAnswer(_) => false,
         };
         let after = now.saturating_duration_since(at);
