@@ -462,12 +462,8 @@ impl Walker {
             return Err(Errno::LOOP.into());
         }
         self.may_be_led(name, link)?;
-        let filesystem = fstatfs(link);
-        let is_plain = |filesystem: StatFs| {
-            filesystem.f_type != PROC_SUPER_MAGIC && filesystem.f_flags & ST_NOSYMFOLLOW == 0
-        };
-        if !filesystem.is_ok_and(is_plain) && self.is_magic(name) {
-            let is_of_proc = filesystem?.f_type == PROC_SUPER_MAGIC;
+        if self.is_magic(name, link) {
+            let is_of_proc = fstatfs(link)?.f_type == PROC_SUPER_MAGIC;
             if !is_of_proc || flags.contains(OFlags::PATH) || !self.rest.is_empty() {
                 return Err(Errno::LOOP.into());
             }
@@ -519,7 +515,11 @@ impl Walker {
     /// Whether a link has no text that counts, or is not to be followed (`nosymfollow`), as the kernel says.
     /// It walks to the end of the link for that; anew where others rename meanwhile, and then it goes on
     /// counting the links. So it is not asked where neither can be, and links may be many.
-    fn is_magic(&self, name: &CStr) -> bool {
+    fn is_magic(&self, name: &CStr, link: &OwnedFd) -> bool {
+        let is_plain = |it: StatFs| it.f_type != PROC_SUPER_MAGIC && it.f_flags & ST_NOSYMFOLLOW == 0;
+        if fstatfs(link).is_ok_and(is_plain) {
+            return false;
+        }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         openat2(self.directory(), name, flags, Mode::empty(), resolve).err() == Some(Errno::LOOP)

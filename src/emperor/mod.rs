@@ -1,7 +1,7 @@
 //! The supervisor: keeps one instance of every vassal in its directories running.
 //!
 //! ```text
-//! scouts ─ discovery ─ changes ───────────┐
+//! scouts ─ discovery ─ changes ──────────┐
 //! signals ───────────────────────────────┼─▶ supervisor ─ events ─▶ core (pure) ─ effects ─▶ supervisor
 //! links, deaths ─────────────────────────┤      └▶ instance (processes), commands (as-emperor and others)
 //! clients ─ api ─ commands ──────────────┘

@@ -1,4 +1,4 @@
-//! Text for log lines and answers (counts, the names of files), and times that cannot overflow.
+//! Text for log lines and answers (counts, the names of files), hashes of it, and times that cannot overflow.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -13,6 +13,11 @@ impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
+}
+
+/// A hash of bytes (FNV-1a), the same in every run; its upper half is the better one.
+pub fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The name of a file as text. Bytes that are not UTF-8 are written `\xff`; in a name that has such a mark

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::text::readable;
+use super::text::{hash, readable};
 
 /// The file of a vassal. Two are the same if their paths are.
 #[derive(Debug, Clone)]
@@ -39,11 +39,7 @@ impl VassalFile {
     /// same each time.
     pub fn chance(&self, round: u32) -> u32 {
         let bytes = self.path.as_os_str().as_bytes().iter().copied().chain(round.to_le_bytes());
-        // FNV-1a; its upper half is the better one.
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        (hash >> 32) as u32
+        (hash(bytes) >> 32) as u32
     }
 
     /// The path from the beginning of the vassal's name on.

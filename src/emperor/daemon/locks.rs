@@ -25,6 +25,7 @@ use rustix::process::{Pid, geteuid, test_kill_process};
 use crate::config::plan::{Address, Located, Source};
 use crate::emperor::api::server::{Server, Service};
 use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::text::hash;
 use crate::emperor::deputy::{Deputy, tell};
 use crate::emperor::discovery::directories::anchored;
 use crate::emperor::discovery::patterns::fixed_part;
@@ -213,11 +214,7 @@ impl Lock {
         let mut name = format!("emperor of {major}:{minor} {inode}");
         if self.is_pattern() {
             // A name has room for some hundred bytes.
-            let bytes = self.rest.as_os_str().as_bytes().iter();
-            // FNV-1a.
-            let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-            });
+            let hash = hash(self.rest.as_os_str().as_bytes().iter().copied());
             name.push_str(&format!(" {hash}"));
         }
         Some(name)
