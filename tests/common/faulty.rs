@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Sandbox, built};
+use super::{Sandbox, built, process, run};
+use rustix::process::Signal;
 
 /// Checks that find a hang within seconds, and often.
 pub const CHECKED: &str = "\
@@ -36,6 +37,31 @@ impl Sandbox {
         }
         let mode = self.file("mode", "");
         Faulty { program, mode }
+    }
+
+    /// Mounts it and stops it: whoever looks at a file below its place waits.
+    pub fn hanging(&self) -> Hanging {
+        let place = self.path("mount").display().to_string();
+        run("mkdir", &["-p", &place]);
+        run("sh", &["-c", &self.faulty().command(&place, "direct")]);
+        let server = process::only("faulty-fuse").pid;
+        process::signal(server, Signal::STOP);
+        Hanging { place, server }
+    }
+}
+
+/// A mounted filesystem whose daemon is stopped.
+pub struct Hanging {
+    /// Where it is mounted.
+    pub place: String,
+    server: i32,
+}
+
+impl Hanging {
+    /// Ends the daemon, and takes the mount away.
+    pub fn end(self) {
+        process::signal(self.server, Signal::KILL);
+        run("umount", &[&self.place]);
     }
 }
 

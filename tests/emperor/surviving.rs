@@ -256,13 +256,8 @@ fn a_panic_of_the_emperor_is_in_its_log() {
 #[test]
 fn a_start_that_reads_a_file_that_hangs_says_so_ends_in_time_and_stops_at_once() {
     sandboxed(|sandbox| {
-        let faulty = sandbox.faulty();
-        let place = sandbox.path("mount").display().to_string();
-        run("mkdir", &["-p", &place]);
-        run("sh", &["-c", &faulty.command(&place, "direct")]);
-        let server = process::only("faulty-fuse").pid;
-        process::signal(server, Signal::STOP);
-        let file = format!("{place}/file");
+        let hanging = sandbox.hanging();
+        let file = format!("{}/file", hanging.place);
         sandbox.vassal("include", &format!("include = {file}\n{STEADY}"));
         sandbox.vassal("value", &format!("env = A=@({file})\n{STEADY}"));
         sandbox.vassal("exists", &format!("if-exists = {file}\nenv = A=1\nendif =\n{STEADY}"));
@@ -289,8 +284,7 @@ fn a_start_that_reads_a_file_that_hangs_says_so_ends_in_time_and_stops_at_once()
             assert!(line.contains("never ran; next try in "), "{line}");
         }
         assert_eq!(status(sandbox).matches(&why).count(), 2, "{}", status(sandbox));
-        process::signal(server, Signal::KILL);
-        run("umount", &[&place]);
+        hanging.end();
         emperor.stop();
     });
 }

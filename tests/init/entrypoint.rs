@@ -323,19 +323,13 @@ fn an_app_whose_program_or_directory_hangs_says_so_and_ends() {
     sandboxed(|sandbox| {
         for lines in ["command = /run/scratch/mount/file", "chdir = /run/scratch/mount/in\ncommand = sleep 1"]
         {
-            let faulty = sandbox.faulty();
-            let place = sandbox.path("mount").display().to_string();
-            run("mkdir", &["-p", &place]);
-            run("sh", &["-c", &faulty.command(&place, "direct")]);
-            let server = process::only("faulty-fuse").pid;
-            process::signal(server, Signal::STOP);
+            let hanging = sandbox.hanging();
             let lines = format!("{lines}\nhook-timeout = 300ms\nstop-timeout = 100ms");
             let mut vassal = sandbox.vassal_init("vassal", &lines);
             let line = vassal.wait_for(": not done after 300 ms: does its filesystem answer");
             assert!(line.contains("/run/scratch/mount/"), "{line}");
             assert_eq!(vassal.wait(), 71, "{}", vassal.log());
-            process::signal(server, Signal::KILL);
-            run("umount", &[&place]);
+            hanging.end();
             fs::remove_file(sandbox.path("vassal.log")).unwrap();
         }
     });

@@ -338,7 +338,8 @@ fn a_union_over_itself_is_no_hang_but_a_sentence() {
             // It can also hang before it is the root. A thread of it may answer once more before it stops.
             (
                 "unionfs-fuse -ocow,chroot=/ns,allow_other /precise=RO:/cow/user001=RW /ufs; kill -STOP -1; \
-                 p=`pidof unionfs-fuse`; while cat /proc/$p/task/*/status | grep ^State: | grep -qv T; do :; done",
+                 p=`pidof unionfs-fuse`; \
+                 while cat /proc/$p/task/*/status | grep ^State: | grep -qv T; do :; done",
                 format!("jail: new root: /ufs/mnt: {hangs}"),
             ),
         ] {
