@@ -10,6 +10,7 @@ import collections
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -24,13 +25,17 @@ import time
 import recovery
 
 BASE = "/run/soak"
-VASSALS = f"{BASE}/vassals"
+# Vassals move between the first two. The third is one of a bindfs, on which every tenth vassal has its file.
+REMOTE, REAL = f"{BASE}/remote", f"{BASE}/real"
+DIRECTORIES = (f"{BASE}/vassals", f"{BASE}/more", f"{REMOTE}/vassals")
+LOCAL, ON_REMOTE = 2, 2
 CONTROL = f"{BASE}/control"
 LOG = f"{BASE}/emperor.log"
 # How the vassals are checked, and what follows from it for the times that are promised.
 CHECK_INTERVAL_S = 0.5
 CHECK_TIMEOUT_S = 2.0
 HEARTBEAT_S = 4
+SCAN_S = 1
 # What a restart may take beside the time until the fault is noticed, on a machine that is not overloaded.
 RESTART_S = 1.0
 # All vassals at once, by the two that an emperor starts at a time for each processor.
@@ -41,9 +46,15 @@ LOST_AFTER_S = 25.0
 SETTLE_S = 1.5
 FROZEN_S = 0.5
 IN_FLIGHT_MAX = 24
-PER_SECOND_MAX = 6
+PER_SECOND_MAX = 4
 UPGRADE_EVERY_S = 20.0
 EMPEROR_KILLED_EVERY_S = 300.0
+# A directory hangs for so long at least, and until the emperor has told of it.
+HUNG_EVERY_S = 25.0
+HUNG_S = 5.0
+TOLD_WITHIN_S = 15.0
+# The emperor answers within this time, on a machine that is far too busy.
+STATUS_S = 10.0
 RETRY_S = 0.01
 
 VASSAL_INI = """[uwsgi]
@@ -78,11 +89,13 @@ class Fault:
 
 
 class Vassal:
-    """A vassal, by its number; its name changes when its file is renamed."""
+    """A vassal, by its number; its name and directory change when its file is renamed."""
 
     def __init__(self, number):
         self.number = number
         self.letter = "v"
+        self.is_remote = number % 10 == 0
+        self.directory = ON_REMOTE if self.is_remote else number % LOCAL
         self.socket = f"{BASE}/sockets/{number}.sock"
         self.started = None
         self.serving_since = None
@@ -94,7 +107,7 @@ class Vassal:
 
     @property
     def path(self):
-        return f"{VASSALS}/{self.name}.ini"
+        return f"{DIRECTORIES[self.directory]}/{self.name}.ini"
 
     def write(self):
         # Every second one survives the loss of its mount.
@@ -146,21 +159,36 @@ class Soak:
         self.by_itself = 0
         self.emperor = None
         self.upgrading = None
+        self.remote = None
+        # A vassal in the directory that hangs, or is to as soon as it may, and since when it does.
+        self.hang = None
+        self.hung_since = None
+        self.ask_status_at = None
+        self.to_hang = itertools.cycle(vassal for vassal in self.vassals if vassal.is_remote)
+        self.injected_beside = 0
+        self.slowest_status_s = 0.0
         self.order = self.choose()
         self.next_choice = None
+        self.put_off = collections.deque()
 
     # What is there, and how it starts and ends.
 
     def prepare(self):
-        for directory in (VASSALS, f"{BASE}/sockets"):
+        for directory in (*DIRECTORIES[:LOCAL], REMOTE, f"{REAL}/vassals", f"{BASE}/sockets"):
             os.makedirs(directory, exist_ok=True)
         os.chmod(f"{BASE}/sockets", 0o777)
+        # Of which the kernel remembers nothing: it is asked each time.
+        forget = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
+        self.remote = subprocess.Popen(["bindfs", "-f", "-o", forget, REAL, REMOTE], stdin=subprocess.DEVNULL)
+        recovery.poll_until(lambda: os.path.ismount(REMOTE), "nothing is mounted for the directory that hangs")
         for vassal in self.vassals:
             vassal.write()
 
     def start_emperor(self):
-        command = [f"{self.arguments.dist}/emperor", "--emperor", VASSALS, "--emperor-use-clone", "fs,pid", "--control",
-                   CONTROL, "--emperor-required-heartbeat", str(HEARTBEAT_S)]
+        command = [f"{self.arguments.dist}/emperor", "--emperor-use-clone", "fs,pid", "--control", CONTROL,
+                   "--emperor-required-heartbeat", str(HEARTBEAT_S), "--emperor-freq", str(SCAN_S)]
+        for directory in DIRECTORIES:
+            command += ["--emperor", directory]
         if self.arguments.cgroup:
             command += ["--emperor-cgroup", self.arguments.cgroup]
         with open(LOG, "ab") as log:
@@ -208,6 +236,8 @@ class Soak:
                                 f"its last answer: {trial.last_answer}")
             if trial.connection is None and trial.ask_at <= now:
                 self.ask(trial)
+        if self.hang:
+            self.hang_on(now)
         for descriptor, _ in self.poll.poll(RETRY_S):
             self.hear(self.by_descriptor[descriptor])
         if self.emperor.poll() is not None:
@@ -254,13 +284,21 @@ class Soak:
         weights = [FAULTS[name].weight for name in names]
         while True:
             for vassal in self.random.sample(self.vassals, len(self.vassals)):
-                yield self.random.choices(names, weights)[0], vassal
+                kind = self.random.choices(names, weights)[0]
+                yield "renamed" if kind == "moved" and vassal.is_remote else kind, vassal
 
     def inject_next(self, now):
         """The next fault, if it can be injected now."""
         if len(self.trials) >= IN_FLIGHT_MAX:
             return False
+        if self.put_off and not self.hang:
+            self.next_choice = self.next_choice or self.put_off.popleft()
         kind, vassal = self.next_choice or next(self.order)
+        if vassal.is_remote and self.hang:
+            # Without its file nobody could start it again.
+            self.put_off.append((kind, vassal))
+            self.next_choice = None
+            return False
         self.next_choice = (kind, vassal)
         if vassal.trial or now < vassal.serving_since + SETTLE_S:
             return False
@@ -273,6 +311,7 @@ class Soak:
             return False
         self.next_choice = None
         self.injected[kind] += 1
+        self.injected_beside += self.hung_since is not None
         self.begin(Trial(vassal, kind, fault.promise_s, fault.same_app, began))
         return True
 
@@ -296,11 +335,44 @@ class Soak:
 
     def init_of(self, vassal):
         """PID 1 of a vassal; None while the emperor does not say."""
-        command = [f"{self.arguments.dist}/emperor", "status", vassal.name, "--json", "--control", CONTROL]
-        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
-                                check=False)
+        answer = self.status(vassal.name, "--json")
         found = json.loads(answer.stdout)["vassals"] if answer.returncode == 0 else []
         return found[0]["pid"] if found else None
+
+    def status(self, *words):
+        command = [f"{self.arguments.dist}/emperor", "status", *words, "--control", CONTROL]
+        began = time.monotonic()
+        try:
+            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STATUS_S,
+                                  check=False)
+        except subprocess.TimeoutExpired:
+            raise Violation(f"emperor status: no answer for {STATUS_S:.0f} s") from None
+        finally:
+            self.slowest_status_s = max(self.slowest_status_s, time.monotonic() - began)
+
+    def hang_on(self, now):
+        """The next step of a directory that is to hang: what is under way with the vassals in it comes to its end, it
+        hangs, the emperor tells so, it answers again. A file that was changed meanwhile is seen then."""
+        if self.hung_since is None:
+            if not any(trial.vassal.is_remote for trial in self.trials):
+                self.remote.send_signal(signal.SIGSTOP)
+                self.hung_since = now
+                self.ask_status_at = now + HUNG_S
+        elif now >= self.ask_status_at:
+            self.ask_status_at = now + 0.2
+            if f"directory {DIRECTORIES[ON_REMOTE]} does not answer since" in self.status().stdout:
+                # Behind the back of the daemon, as it does not answer.
+                os.utime(self.hang.path.replace(REMOTE, REAL))
+                vassal = self.hang
+                self.answer()
+                self.injected["directory hung"] += 1
+                self.begin(Trial(vassal, "directory hung", HUNG_PROMISE_S, False, time.monotonic()))
+            elif now > self.hung_since + TOLD_WITHIN_S:
+                raise Violation(f"emperor status: not a word of a directory that hangs since {TOLD_WITHIN_S:.0f} s")
+
+    def answer(self):
+        self.remote.send_signal(signal.SIGCONT)
+        self.hang = self.hung_since = None
 
     def upgrade(self):
         command = [f"{self.arguments.dist}/emperor", "upgrade", "--control", CONTROL]
@@ -323,6 +395,7 @@ class Soak:
             self.upgrading = None
         self.emperor.kill()
         self.emperor.wait()
+        self.answer()
         self.start_emperor()
         self.ask_all("emperor killed and started", ALL_AGAIN_S)
 
@@ -340,6 +413,7 @@ class Soak:
         # The last emperor lives for more than half of the time, so that what it loses adds up.
         kills = [at for at in frange(length / 5, length / 2, EMPEROR_KILLED_EVERY_S)]
         upgrades = list(frange(UPGRADE_EVERY_S / 2, length, UPGRADE_EVERY_S))
+        hangs = list(frange(HUNG_EVERY_S / 2, length - HUNG_S, HUNG_EVERY_S))
         next_at = began
         while (now := time.monotonic()) < began + length:
             if kills and now >= began + kills[0]:
@@ -348,10 +422,13 @@ class Soak:
             if upgrades and now >= began + upgrades[0] and not self.upgrading:
                 upgrades.pop(0)
                 self.upgrade()
+            if hangs and now >= began + hangs[0] and not self.hang:
+                hangs.pop(0)
+                self.hang = next(self.to_hang)
             if now >= next_at and self.inject_next(now):
                 next_at = max(next_at + 1 / PER_SECOND_MAX, now - 1)
             self.step()
-        self.run_until(lambda: not self.trials and not self.upgrading and not self.timers)
+        self.run_until(lambda: not self.trials and not self.upgrading and not self.timers and not self.hang)
         took = time.monotonic() - began
         self.all_serve()
         after = self.settled(before)
@@ -381,7 +458,8 @@ class Soak:
     def report(self, took):
         rows = [["fault", "injected", "recovered", "in the promised time", "promised, s", "p50, s", "max, s"]]
         promises = {name: fault.promise_s for name, fault in FAULTS.items()}
-        promises |= {"emperor upgraded": RESTART_S, "emperor killed and started": ALL_AGAIN_S}
+        promises |= {"directory hung": HUNG_PROMISE_S, "emperor upgraded": RESTART_S,
+                     "emperor killed and started": ALL_AGAIN_S}
         for kind, promise_s in promises.items():
             if not self.injected[kind]:
                 continue
@@ -396,7 +474,8 @@ class Soak:
         total = sum(self.injected.values())
         print(f"{total} faults in {took:.0f} s, {total / took * 3600:.0f} an hour; {self.absorbed} were overtaken by "
               f"the end of the emperor; {self.by_itself} times a vassal had another app, or gave no answer, "
-              "without a fault of ours", flush=True)
+              f"without a fault of ours; {self.injected_beside} were injected while a directory hung; 'emperor status' "
+              f"took {self.slowest_status_s:.3f} s at most", flush=True)
 
     def stop(self):
         self.emperor.terminate()
@@ -404,6 +483,11 @@ class Soak:
             self.emperor.wait(LOST_AFTER_S)
         except subprocess.TimeoutExpired:
             raise Violation("the emperor does not stop") from None
+        libc.umount2(REMOTE.encode(), MNT_DETACH)
+        try:
+            self.remote.wait(LOST_AFTER_S)
+        except subprocess.TimeoutExpired:
+            raise Violation("somebody keeps the mount of the directory that hung") from None
         recovery.poll_until(lambda: not Inventory.of_names(recovery.descendants(os.getpid())), "processes are left")
         left = mounts_of("self") - self.arguments.mounts
         if left:
@@ -414,6 +498,7 @@ class Inventory:
     """What an emperor and its vassals consist of."""
 
     OF_VASSAL = ("vassal-init", "vassal-probe", "faulty-fuse", "soak-app")
+    OF_DIRECTORY = "emperor-scout"
 
     def __init__(self, emperor, cgroup):
         below = recovery.descendants(emperor)
@@ -433,13 +518,13 @@ class Inventory:
     def of_names(cls, pids):
         """How many processes there are of each program."""
         names = collections.Counter(map(recovery.name_of, pids))
-        return {name: names[name] for name in sorted(names) if name in cls.OF_VASSAL}
+        return {name: names[name] for name in sorted(names) if name in (*cls.OF_VASSAL, cls.OF_DIRECTORY)}
 
     def excess(self, before, vassals):
         """What there is too much of, or too little; None if there is nothing."""
-        wanted = dict.fromkeys(sorted(self.OF_VASSAL), vassals)
+        wanted = dict.fromkeys(self.OF_VASSAL, vassals) | {self.OF_DIRECTORY: len(DIRECTORIES)}
         if self.processes != wanted or self.zombies:
-            return f"processes: {self.processes} and {self.zombies} dead ones, where there should be {vassals} of each"
+            return f"processes: {self.processes} and {self.zombies} dead ones, where there should be {wanted}"
         if before is None:
             return None
         limits = {
@@ -512,8 +597,20 @@ def signals(name, number):
 def process_in(init, name):
     if name == "vassal-init":
         return init
-    found = [pid for pid in recovery.descendants(init) if recovery.name_of(pid) == name]
+    found = [pid for pid in below(init) if recovery.name_of(pid) == name]
     return found[0] if len(found) == 1 else None
+
+
+def below(pid):
+    """The processes below one; some may be left out that begin or end just now. Others are not looked at."""
+    found, pending = [], [pid]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                pending += map(int, recovery.read_proc(parent, f"task/{thread}/children").split())
+        found.append(parent)
+    return found[1:]
 
 
 def send(pid, number):
@@ -581,6 +678,14 @@ def rename(_soak, vassal):
     return True
 
 
+def move(_soak, vassal):
+    """To the other directory, with the same name."""
+    before = vassal.path
+    vassal.directory = 1 - vassal.directory
+    os.rename(before, vassal.path)
+    return True
+
+
 SILENT_S = CHECK_INTERVAL_S + CHECK_TIMEOUT_S + RESTART_S
 FAULTS = {
     "daemon killed": Fault(20, RESTART_S, signals("faulty-fuse", signal.SIGKILL)),
@@ -593,8 +698,11 @@ FAULTS = {
     "PID 1 frozen": Fault(4, RESTART_S, freeze_init(False), same_app=True),
     "PID 1 frozen, daemon killed": Fault(6, FROZEN_S + RESTART_S, freeze_init(True)),
     "reloaded": Fault(15, RESTART_S, touch),
-    "renamed": Fault(10, RESTART_S, rename),
+    "renamed": Fault(8, RESTART_S, rename),
+    "moved": Fault(8, RESTART_S, move),
 }
+# The next look at a directory that answers again, and what it leads to.
+HUNG_PROMISE_S = SCAN_S + RESTART_S
 
 
 def main():
