@@ -3,6 +3,7 @@
 //! Sources, targets and roots are opened first, by the [walk](crate::path) that nobody leads astray, and then
 //! used by descriptor. So the kernel mounts on the directory that was checked.
 
+use std::cell::Cell;
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, Stat
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsmount, fsopen, move_mount, open_tree, unmount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use rustix::process::fchdir;
 
@@ -71,33 +72,83 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     let operation = format!("mount {} on", mount.fs_type.display());
     let mut paths = Paths { walk, held: Vec::new() };
     let (source, data) = (paths.source(&mount.source)?, paths.layers(mount)?);
-    let mounted = match paths.held.is_empty() {
-        true => within(&target, &|| call(mount, &source, c".", &data)),
-        false => by_name(&target, &|target: &CStr| call(mount, &source, target, &data)),
+    let objection = Cell::new(None);
+    let attempt = |target: &CStr| {
+        let mounted = call(mount, &source, target, &data);
+        if mounted == Err(Errno::INVAL) {
+            objection.set(ask_for_objection(&mount.fs_type, data.as_bytes()));
+        }
+        mounted
     };
-    mounted.map_err(|errno| match errno {
-        Errno::NODEV => Error::new(&operation, object, "this kernel has no such filesystem (ENODEV)"),
-        errno => Error::os(&operation, object, errno),
+    let mounted = match paths.held.is_empty() {
+        true => within(&target, &|| attempt(c".")),
+        false => by_name(&target, &attempt),
+    };
+    mounted.map_err(|errno| match (errno, objection.take()) {
+        (Errno::NODEV, _) => Error::new(&operation, object, "this kernel has no such filesystem (ENODEV)"),
+        (_, Some(why)) => Error::os(&operation, format_args!("{object}: {}", paths.named(why)), errno),
+        _ => Error::os(&operation, object, errno),
     })
+}
+
+/// What the kernel has against the options of a mount, in its own words; `None` if it does not say. They are
+/// set once more in a context of fsopen(2), which mounts nothing and makes nothing.
+fn ask_for_objection(fs_type: &OsStr, data: &[u8]) -> Option<String> {
+    let context = fsopen(&*c_string(fs_type), FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+    for option in separated(data, b',').filter(|option| !option.is_empty()) {
+        let mut parts = option.splitn(2, |&byte| byte == b'=').map(|part| c_string(OsStr::from_bytes(part)));
+        let key = parts.next().unwrap_or_default();
+        let set = match parts.next() {
+            Some(value) => fsconfig_set_string(&context, &*key, &*value),
+            None => fsconfig_set_flag(&context, &*key),
+        };
+        if set.is_err() {
+            break;
+        }
+    }
+    let mut line = [0; 512];
+    // Each line is one of an error, a warning or for information.
+    while let Ok(length) = rustix::io::read(&context, &mut line) {
+        if let Some(text) = line.get(..length).and_then(|line| line.strip_prefix(b"e ")) {
+            return Some(String::from_utf8_lossy(text).trim_end().to_owned());
+        }
+    }
+    None
 }
 
 /// The paths that the kernel itself walks for a mount.
 struct Paths<'a> {
     walk: &'a Walk,
-    /// What was opened, because others can change the way to it.
-    held: Vec<OwnedFd>,
+    /// What was opened, because others can change the way to it, and its path.
+    held: Vec<(OwnedFd, PathBuf)>,
 }
 
 impl Paths<'_> {
     /// The path, or the name of what it leads to in procfs.
     fn steady(&mut self, path: PathBuf) -> Result<OsString> {
-        if self.walk.is_steady(&path) {
-            return Ok(path.into());
+        match self.walk.is_steady(&path) {
+            true => Ok(path.into()),
+            false => self.hold(path),
         }
+    }
+
+    /// The name of what a path leads to in procfs.
+    fn hold(&mut self, path: PathBuf) -> Result<OsString> {
         let opened = walked(self.walk.open_mount(&path), "mount", &path)?;
         let name = descriptor_name(&opened);
-        self.held.push(opened);
+        self.held.push((opened, path));
         Ok(name.into())
+    }
+
+    /// A sentence of the kernel's with paths for such names.
+    fn named(&self, mut sentence: String) -> String {
+        for (opened, path) in self.held.iter().rev() {
+            let name = descriptor_name(opened);
+            if let Some(at) = sentence.find(&*name) {
+                sentence.replace_range(at..at + name.len(), &path.to_string_lossy());
+            }
+        }
+        sentence
     }
 
     /// The same for a source, which for most types is only a name for the mount table.
@@ -115,19 +166,21 @@ impl Paths<'_> {
             return Ok(mount.data.clone());
         }
         let mut all = Vec::new();
-        for option in mount.data.as_bytes().split(|&byte| byte == b',') {
+        for option in separated(mount.data.as_bytes(), b',') {
             let at = option.iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1);
             let (key, value) = option.split_at(at);
-            // Where a separator is escaped the kernel is left to walk.
-            let has_layers = !option.contains(&b'\\')
-                && matches!(key, b"lowerdir=" | b"lowerdir+=" | b"datadir+=" | b"upperdir=" | b"workdir=");
+            let is_list = key == b"lowerdir=";
+            let is_escaped = is_list || matches!(key, b"upperdir=" | b"workdir=");
+            let has_layers = is_escaped || matches!(key, b"lowerdir+=" | b"datadir+=");
             all.extend(key);
-            for layer in value.split(|&byte| byte == b':') {
-                let layer = OsStr::from_bytes(layer);
+            for layer in separated(value, if is_list { b':' } else { b',' }) {
+                let plain = if is_escaped { &*unescaped(layer) } else { layer };
+                // A relative one would begin in the directory that is mounted on.
+                let path = || absolute(OsStr::from_bytes(plain).as_ref());
                 match has_layers && !layer.is_empty() {
-                    // A relative one would begin in the directory that is mounted on.
-                    true => all.extend(self.steady(absolute(layer.as_ref()))?.as_bytes()),
-                    false => all.extend(layer.as_bytes()),
+                    true if plain == layer => all.extend(self.steady(path())?.as_bytes()),
+                    true => all.extend(self.hold(path())?.as_bytes()),
+                    false => all.extend(layer),
                 }
                 all.push(b':');
             }
@@ -137,6 +190,26 @@ impl Paths<'_> {
         all.pop();
         Ok(OsString::from_vec(all))
     }
+}
+
+/// The parts of a text between separators. One behind a backslash is none.
+fn separated(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut is_escaped = false;
+    text.split(move |&byte| {
+        let separates = byte == separator && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        separates
+    })
+}
+
+/// A text without the backslashes that escape what is behind them.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut is_escape = false;
+    let is_kept = |&byte: &u8| {
+        is_escape = byte == b'\\' && !is_escape;
+        !is_escape
+    };
+    text.iter().copied().filter(is_kept).collect()
 }
 
 /// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never

@@ -342,6 +342,16 @@ fn the_layers_of_an_overlay_are_no_directories_that_a_tenant_leads_to() {
             .said(&format!("{lines}\ncommand = sh -c 'cat /run/home/u/place/x; > /run/home/u/place/new'"));
         assert_eq!(said, ["as it was"]);
         assert!(fs::exists("/run/home/u/up/new").unwrap());
+        // Separators in a name are escaped; what the kernel says names the path, not what stands for it.
+        link("/run/host/dir", "/run/home/u/a:b,c", tenant);
+        let says = format!("mount /run/home/u/a:b,c: /run/home/u/a:b,c is a symbolic link of user {tenant}");
+        sandbox.fails(&overlay(r"/run/home/u/a\:b\,c", "/run/home/u/up"), &[&says]);
+        fs::create_dir("/run/home/u/d:e,f").unwrap();
+        fs::write("/run/home/u/d:e,f/y", "behind a colon\n").unwrap();
+        let lines = overlay(r"/run/home/u/d\:e\,f", "/run/home/u/up");
+        assert_eq!(sandbox.said(&format!("{lines}\ncommand = cat /run/home/u/place/y")), ["behind a colon"]);
+        let says = "mount overlay on /run/home/u/place: overlay: /run/home/u/d/x is not a directory: Invalid";
+        sandbox.fails(&overlay("/run/home/u/d/x", "/run/home/u/up"), &[says]);
     });
 }
 

@@ -277,7 +277,11 @@ fn a_mount_that_fails_is_named_with_its_step() {
             ),
             (
                 "mount-asap = tmpfs none /mnt defaults size=banana",
-                &["asap #1: mount tmpfs on /mnt: Invalid argument"],
+                &["asap #1: mount tmpfs on /mnt: tmpfs: Bad value for 'size': Invalid argument (EINVAL)"],
+            ),
+            (
+                "mount-asap = fuse none /mnt defaults rootmode=40000,nosuchoption",
+                &["asap #1: mount fuse on /mnt: fuse: Unknown parameter 'nosuchoption': Invalid argument"],
             ),
             ("mount-asap = none /ns /mnt/x bind", &["asap #1: mount: open /mnt/x: No such file"]),
             ("mount-asap = none /etc/passwd /mnt bind", &["asap #1: bind to /mnt: "]),
