@@ -282,6 +282,27 @@ fn the_log_and_the_pid_are_in_their_files() {
 }
 
 #[test]
+fn a_pid_file_that_finds_no_room_is_not_left_empty_and_one_that_has_room_is_written_over() {
+    sandboxed(|sandbox| {
+        fs::create_dir("/run/full").unwrap();
+        run("mount", &["-t", "tmpfs", "-o", "size=8k", "none", "/run/full"]);
+        fs::write("/run/full/old", "1234567890\n").unwrap();
+        fs::write("/run/full/all", [0; 4096]).unwrap();
+        let mut emperor = sandbox.emperor(&["--emperor-pidfile", "/run/full/pid"]);
+        assert_eq!(emperor.wait(), 1);
+        let full = "emperor: write /run/full/pid: No space left on device (ENOSPC): make room there, or ";
+        emperor.wait_for(full);
+        assert!(!fs::exists("/run/full/pid").unwrap());
+        let emperor = sandbox.emperor(&["--emperor-pidfile", "/run/full/old"]);
+        until("it is written", || {
+            fs::read_to_string("/run/full/old").is_ok_and(|text| text == format!("{}\n", emperor.pid()))
+        });
+        emperor.stop();
+        run("umount", &["/run/full"]);
+    });
+}
+
+#[test]
 fn no_file_or_socket_of_the_emperors_is_led_to_a_file_of_somebody_elses() {
     sandboxed(|sandbox| {
         fs::write("/run/hosts", "as it was").unwrap();

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, ftruncate, stat};
 use rustix::io::Errno;
 
-use crate::emperor::instance::socket_file::{remove, tell_once};
-use crate::error::{Context, Error, Result};
+use crate::emperor::instance::socket_file::{id, remove, tell_once};
+use crate::error::{Context, Described, Error, Result};
 use crate::files;
 use crate::log;
 use crate::path::Walk;
@@ -83,8 +84,20 @@ impl PidFile {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(Error::new("write a pid to", path.display(), "it is not a regular file"));
         }
-        ftruncate(&opened, 0).context("write", path.display())?;
-        write_all(rustix::fd::AsFd::as_fd(&opened), content().as_bytes()).context("write", path.display())
+        // One of before is cut last, so that it has its room on a disk that is full.
+        let text = content();
+        let written = write_all(opened.as_fd(), text.as_bytes());
+        let written = written.and_then(|()| ftruncate(&opened, text.len() as u64));
+        if written.is_err() && status.st_size == 0 {
+            remove(path, |there| id(there) == id(&status));
+        }
+        written.map_err(|errno| match errno {
+            Errno::NOSPC => {
+                let what = format!("{}: make room there, or have it elsewhere", Described(errno));
+                Error::new("write", path.display(), what)
+            }
+            errno => Error::os("write", path.display(), errno),
+        })
     }
 
     /// Whether the file has the emperor's pid: another emperor may have written its own.
