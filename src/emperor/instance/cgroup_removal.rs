@@ -3,6 +3,9 @@
 //! How deep and how wide that tree is, is the vassal's choice. So it is taken down without recursion, with
 //! one descriptor, and in slices between which the main loop goes on. Names are removed relative to open
 //! directories, since the path of a deep one is too long for the kernel.
+//!
+//! Linux before 5.14 has no `cgroup.kill`. There the tree is frozen, so that nothing in it can fork, and each
+//! process that is in the way is killed by itself.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -12,11 +15,14 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup;
-use crate::error::{Context, Error, Result};
+use crate::error::{Cause, Context, Error, Result};
+use crate::files;
 use crate::log;
 use crate::running_time;
+use crate::sys::signal::kill_pidfd;
 
 /// How long the main loop may be held at a time.
 const SLICE: Duration = Duration::from_millis(2);
@@ -39,6 +45,8 @@ struct Removal {
     path: PathBuf,
     /// How far it is; `None` while nothing inside was looked at, or processes were in the way.
     walk: Option<Walk>,
+    /// Whether the kernel kills what is in it at one word, or each process has to be killed.
+    has_kill: bool,
     /// When to go on.
     at: Instant,
     /// The next pause.
@@ -128,9 +136,13 @@ impl Removals {
 
 impl Removal {
     fn new(path: PathBuf) -> Self {
-        let _ = cgroup::write(&path.join("cgroup.kill"), b"1");
+        let killed = cgroup::write(&path.join("cgroup.kill"), b"1");
+        let has_kill = !matches!(killed, Err(Cause::Os(Errno::NOENT)));
+        if !has_kill {
+            let _ = cgroup::write(&path.join("cgroup.freeze"), b"1");
+        }
         let now = running_time::now();
-        Self { path, walk: None, at: now, pause: PAUSE, give_up_at: now + GIVE_UP }
+        Self { path, walk: None, has_kill, at: now, pause: PAUSE, give_up_at: now + GIVE_UP }
     }
 
     /// Goes on for `limit`; whether there is nothing more to do. What cannot be removed is logged.
@@ -172,14 +184,13 @@ impl Removal {
             };
             match walk.step(until)? {
                 Step::Taken => {}
-                Step::Blocked => {
+                Step::Finished if remove(CWD, &self.path)? => return Ok(Progress::Gone),
+                Step::Finished | Step::Blocked => {
+                    if !self.has_kill {
+                        kill_processes(&walk.directory);
+                    }
                     self.walk = None;
                     return Ok(Progress::Busy);
-                }
-                Step::Finished => {
-                    self.walk = None;
-                    let gone = remove(CWD, &self.path)?;
-                    return Ok(if gone { Progress::Gone } else { Progress::Busy });
                 }
             }
             if running_time::now() >= until {
@@ -205,7 +216,7 @@ enum Step {
     Taken,
     /// There is nothing left below the top.
     Finished,
-    /// A cgroup that has none inside cannot be removed.
+    /// The present directory, which has none inside, cannot be removed.
     Blocked,
 }
 
@@ -247,9 +258,32 @@ impl Walk {
     /// Back to the directory above, from where the present one, which has none inside any more, is removed.
     fn leave(&mut self) -> rustix::io::Result<Step> {
         let Some(name) = self.names.pop() else { return Ok(Step::Finished) };
-        self.directory = open(&self.directory, c"..")?;
-        Ok(if remove(&self.directory, &name)? { Step::Taken } else { Step::Blocked })
+        let above = open(&self.directory, c"..")?;
+        if !remove(&above, &name)? {
+            return Ok(Step::Blocked);
+        }
+        self.directory = above;
+        Ok(Step::Taken)
     }
+}
+
+/// Kills the processes of one cgroup. A pid that was read may be another process's by now: so each is held
+/// first, and then looked for once more.
+fn kill_processes(directory: &OwnedFd) {
+    let hold = |pid: Pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?));
+    let held: Vec<_> = processes(directory).into_iter().filter_map(hold).collect();
+    let still_there = processes(directory);
+    for (_, pidfd) in held.iter().filter(|(pid, _)| still_there.contains(pid)) {
+        let _ = kill_pidfd(pidfd, libc::SIGKILL);
+    }
+}
+
+/// The processes of one cgroup that have a pid with us.
+fn processes(directory: &OwnedFd) -> Vec<Pid> {
+    let text = files::read_file_at(directory, "cgroup.procs").unwrap_or_default();
+    let pids =
+        text.split(|byte| *byte == b'\n').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    pids.filter_map(Pid::from_raw).collect()
 }
 
 fn open(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
@@ -337,6 +371,31 @@ mod tests {
         assert!(held < HELD_MAX, "held for {held:?}");
         assert!(slices(&removals) > 0);
         assert!(!large.exists());
+    }
+
+    #[test]
+    fn without_cgroup_kill_each_process_is_killed_wherever_it_is() {
+        let top = tree("kill", 2, 1);
+        let spawn = || std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut inside = [spawn(), spawn()];
+        let mut outside = spawn();
+        let list = |place: &Path, child: &std::process::Child| {
+            fs::write(place.join("cgroup.procs"), format!("{}\n0\n", child.id())).unwrap();
+        };
+        list(&top, &inside[0]);
+        list(&top.join("0"), &inside[1]);
+        let removals = Removals::default();
+        removals.add(top.clone());
+        for (child, place) in inside.iter_mut().rev().zip([top.join("0"), top.clone()]) {
+            removals.time(Instant::now() + PAUSE_MAX);
+            child.wait().unwrap();
+            fs::remove_file(place.join("cgroup.procs")).unwrap();
+        }
+        slices(&removals);
+        assert!(!top.exists());
+        assert!(outside.try_wait().unwrap().is_none(), "a process of nobody's cgroup was killed");
+        outside.kill().unwrap();
+        outside.wait().unwrap();
     }
 
     #[test]
