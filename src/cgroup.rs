@@ -5,13 +5,20 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, mkdirat, open};
+use rustix::fs::{Mode, OFlags, mkdirat, open, statfs};
 use rustix::io::Errno;
 
 use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
 use crate::path::Walk;
+
+/// `CGROUP2_SUPER_MAGIC` (statfs(2)).
+const CGROUP2: u64 = 0x6367_7270;
+
+/// The controllers that a cgroup has, and those that the cgroups in it get.
+const CONTROLLERS: &str = "cgroup.controllers";
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 
 /// Writes each option to its file in all cgroups of a vassal that have that file: each hierarchy of version 1
 /// has files of its own. With `optional` a failure is only logged, as one of `vassal` if that is not empty.
@@ -85,6 +92,56 @@ pub fn create(directory: &Path) -> Result<()> {
     }
 }
 
+/// Whether a directory is in a hierarchy of version 2.
+///
+/// # Errors
+/// statfs(2).
+pub fn is_version_2(directory: &Path) -> rustix::io::Result<bool> {
+    Ok(statfs(directory)?.f_type as u64 == CGROUP2)
+}
+
+/// Enables controllers in every cgroup above a directory, the outermost first: one is there only if it is
+/// enabled all the way down (cgroups(7)). What cannot be had is named by [`set`]. `make_way` is as in
+/// [`enable`].
+pub fn enable_above(directory: &Path, controllers: &[&str], make_way: fn(&Path) -> bool) {
+    if controllers.is_empty() {
+        return;
+    }
+    let above = directory.ancestors().skip(1).take_while(|above| is_version_2(above) == Ok(true));
+    for above in above.collect::<Vec<_>>().into_iter().rev() {
+        enable(above, controllers, make_way);
+    }
+}
+
+/// Enables controllers for the cgroups in a directory. `make_way` is asked to take this process out of it, if
+/// the kernel finds processes there; whether it has.
+pub fn enable(directory: &Path, controllers: &[&str], make_way: fn(&Path) -> bool) {
+    let file = directory.join(SUBTREE_CONTROL);
+    let enabled = words(&file);
+    for controller in controllers {
+        if enabled.iter().any(|other| other == controller) {
+            continue;
+        }
+        let enable = || write(&file, format!("+{controller}").as_bytes());
+        if let Err(Cause::Os(Errno::BUSY)) = enable()
+            && make_way(directory)
+        {
+            let _ = enable();
+        }
+    }
+}
+
+/// The controller that a file of a cgroup belongs to: `memory` of `memory.max`.
+pub fn controller(file: &str) -> &str {
+    file.split('.').next().unwrap_or(file)
+}
+
+/// The words in a file of a cgroup, none if it cannot be read.
+fn words(file: &Path) -> Vec<String> {
+    let text = files::read_file(&file.to_string_lossy()).unwrap_or_default();
+    String::from_utf8_lossy(&text).split_ascii_whitespace().map(str::to_owned).collect()
+}
+
 /// Writes to a file of a cgroup.
 ///
 /// # Errors
@@ -121,19 +178,25 @@ fn count_kills(text: &[u8]) -> u64 {
 
 /// Why a cgroup may lack a file.
 fn missing(directory: &Path, file: &str, key: &str) -> String {
-    let controller = file.split('.').next().unwrap_or(file);
-    let controllers = directory.join("cgroup.controllers");
-    match files::read_file(&controllers.to_string_lossy()) {
-        Ok(text) => {
-            let text = String::from_utf8_lossy(&text);
-            let there = if text.trim().is_empty() { "none" } else { text.trim() };
-            format!("the cgroup has no controller '{controller}' for it (there: {there})")
-        }
-        Err(_) if key.ends_with("-max") => {
-            format!("'{key}' needs a cgroup of version 2; for others there is cgroup-opt")
-        }
-        Err(_) => Described(Errno::NOENT).to_string(),
+    let controller = controller(file);
+    let has =
+        |directory: &Path, file: &str| words(&directory.join(file)).iter().any(|word| word == controller);
+    if !directory.join(CONTROLLERS).exists() {
+        return match key.ends_with("-max") {
+            true => format!("'{key}' needs a cgroup of version 2; for others there is cgroup-opt"),
+            false => Described(Errno::NOENT).to_string(),
+        };
     }
+    let there = match words(&directory.join(CONTROLLERS)).join(" ") {
+        none if none.is_empty() => "none".to_owned(),
+        there => there,
+    };
+    let mut reason = format!("the cgroup has no controller '{controller}' for it (there: {there})");
+    if let Some(above) = directory.ancestors().skip(1).find(|above| has(above, CONTROLLERS)) {
+        let file = above.join(SUBTREE_CONTROL);
+        reason += &format!(": write '+{controller}' to {}, or have the cgroup delegated", file.display());
+    }
+    reason
 }
 
 #[cfg(test)]

@@ -627,3 +627,17 @@ fn of_many_slow_starters_a_few_set_up_at_a_time_and_who_has_run_before_comes_fir
         emperor.stop();
     });
 }
+
+/// systemd's watchdog takes an emperor that gives no heartbeat for one that hangs, and sends SIGABRT.
+#[test]
+fn an_emperor_that_the_watchdog_aborts_ends_at_once_and_its_vassals_end_in_order() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let mut emperor = sandbox.emperor(&["--emperor-use-clone", "fs,pid"]);
+        emperor.wait_running(1, "app");
+        emperor.signal(Signal::ABORT);
+        assert_eq!(emperor.wait(), 128 + 6);
+        emperor.wait_for("emperor: SIGABRT from pid ");
+        emperor.wait_for("vassal-init[app]: stopped, ");
+    });
+}

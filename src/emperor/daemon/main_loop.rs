@@ -21,7 +21,7 @@ use crate::log::Elapsed;
 use crate::log_of;
 use crate::running_time;
 use crate::signal_names;
-use crate::sys::signal::{SAME_REQUEST, Signal};
+use crate::sys::signal::{self, SAME_REQUEST, Signal};
 
 /// So many changed files are acted on before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
@@ -201,6 +201,7 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
             // The request to stop may have come just before, in the same turn.
             libc::SIGCHLD => emperor.supervisor.reap(running_time::now()),
             libc::SIGINT | libc::SIGTERM | libc::SIGQUIT => stop(emperor, signal, now),
+            libc::SIGABRT => abort(signal),
             libc::SIGUSR1 => {
                 emperor.supervisor.log_statuses(now);
                 if let Some(why) = emperor.upgrades.refused() {
@@ -226,6 +227,12 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
             _ => {}
         }
     }
+}
+
+/// Ends at once, as the watchdog of a service manager asks for: it takes this emperor for one that hangs.
+fn abort(signal: Signal) -> ! {
+    log!("{}: ending at once", sent(signal));
+    signal::abort()
 }
 
 /// Stops everything at the same time; asked again, it kills.

@@ -278,7 +278,7 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
 fn pause(time: Duration, operation: &str, object: &str) -> Result<()> {
     let until = Instant::now() + time;
     while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
-        if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT = signal.number {
+        if let libc::SIGINT | libc::SIGTERM | libc::SIGQUIT | libc::SIGABRT = signal.number {
             let reason = format!("{} came first", signal_names::name(signal.number));
             return Err(Error::new(operation, object, reason));
         }

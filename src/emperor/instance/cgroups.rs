@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, open, statfs};
+use rustix::fs::{Mode, OFlags, open};
 
 use super::cgroup_removal::Removals;
 use crate::cgroup;
@@ -16,13 +16,17 @@ use crate::config::plan::{CgroupOption, CgroupsPlan, Located};
 use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal_file::as_file_name;
 use crate::error::{Context, Error, Result};
-
-/// `CGROUP2_SUPER_MAGIC` (statfs(2)).
-const CGROUP2: u64 = 0x6367_7270;
+use crate::files;
 
 /// Every controller that has limits: which ones the files of vassals ask for is not known yet.
-const CONTROLLERS: [&[u8]; 8] =
-    [b"+memory", b"+cpu", b"+pids", b"+io", b"+cpuset", b"+hugetlb", b"+rdma", b"+misc"];
+const CONTROLLERS: [&str; 8] = ["memory", "cpu", "pids", "io", "cpuset", "hugetlb", "rdma", "misc"];
+
+/// Those of `memory-max`, `cpu-max` and `pids-max`: only these, and those of the emperor's own options, are
+/// also enabled in the cgroups above the directory, as they are not the emperor's alone.
+const WITH_KEYS: usize = 3;
+
+/// Where an emperor goes that is in the way, beside its vassals.
+const OWN_CGROUP: &str = "emperor-main";
 
 /// The directory that the vassals' cgroups are in.
 pub struct Cgroups {
@@ -91,21 +95,22 @@ impl Cgroups {
         }
     }
 
+    /// Makes the directory, and enables the controllers on the way down to it and in it. One that cannot be
+    /// had is named in the error of the limit that needs it.
     fn prepare(&self) -> Result<()> {
         if self.is_prepared.get() {
             return Ok(());
         }
         let directory = &self.directory;
         cgroup::create(directory)?;
-        let kind = statfs(directory).context("look at", directory.display())?.f_type;
-        if kind as u64 != CGROUP2 {
+        if !cgroup::is_version_2(directory).context("look at", directory.display())? {
             let reason = "not in a cgroup hierarchy of version 2";
             return Err(Error::new("use", directory.display(), reason));
         }
-        for controller in CONTROLLERS {
-            // A controller that cannot be had is named in the error of the limit that needs it.
-            let _ = cgroup::write(&directory.join("cgroup.subtree_control"), controller);
-        }
+        let own = self.options.iter().map(|option| cgroup::controller(&option.value.file));
+        let above: Vec<_> = CONTROLLERS.into_iter().take(WITH_KEYS).chain(own).collect();
+        cgroup::enable_above(directory, &above, make_way);
+        cgroup::enable(directory, &CONTROLLERS, make_way);
         self.is_prepared.set(true);
         Ok(())
     }
@@ -143,4 +148,14 @@ impl Cgroups {
         let name = [b"v-", &as_file_name(vassal)[..]].concat();
         self.directory.join(OsStr::from_bytes(&name))
     }
+}
+
+/// Moves this process out of a cgroup into one inside: a cgroup that enables controllers may have no
+/// processes (cgroups(7), "no internal processes"), and a service manager starts the emperor in the one that
+/// is delegated to it. Whether it was there.
+fn make_way(directory: &Path) -> bool {
+    let procs = files::read_file(&directory.join("cgroup.procs").to_string_lossy()).unwrap_or_default();
+    let own = std::process::id().to_string();
+    procs.split(|byte| *byte == b'\n').any(|pid| pid == own.as_bytes())
+        && cgroup::enter(&directory.join(OWN_CGROUP)).is_ok()
 }

@@ -23,7 +23,10 @@ pub fn limit(
     plan: &VassalPlan,
     oom_score: Option<rustix::io::Result<OwnedFd>>,
 ) -> Result<OomKills> {
+    let options = plan.resources.cgroup_options.iter();
+    let controllers: Vec<_> = options.map(|option| cgroup::controller(&option.value.file)).collect();
     for Located { value, key, at } in &plan.resources.cgroups {
+        cgroup::enable_above(value, &controllers, |_| false);
         let entered = cgroup::enter(value).map_err(|error| Error::new(&format!("{at}:"), key, error));
         cgroup::optionally("", entered, plan.resources.cgroup_optional)?;
     }
