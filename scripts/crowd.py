@@ -56,11 +56,11 @@ def live(command, stop_signal, count, output):
 
 
 def idle(pid, count):
-    """What the emperor costs while nothing happens, with the processes that look at the directories for it."""
+    """What the emperor costs while nothing happens, with the processes that look at directories and files for it."""
     children = recovery.read_proc(pid, f"task/{pid}/children").split()
-    scouts = [child for child in children if name_of(child) == "emperor-scout"]
-    inits = [child for child in children if child not in scouts]
-    of_emperor = [pid, *scouts]
+    deputies = [child for child in children if name_of(child) in ("emperor-scout", "emperor-reader")]
+    inits = [child for child in children if child not in deputies]
+    of_emperor = [pid, *deputies]
     ticks, start = sum(map(cpu_ticks, of_emperor)), time.monotonic()
     time.sleep(IDLE_S)
     used = (sum(map(cpu_ticks, of_emperor)) - ticks) / os.sysconf("SC_CLK_TCK")

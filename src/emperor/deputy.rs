@@ -8,7 +8,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
+use crate::emperor::core::file_version::FileVersion;
 use crate::error::{Context, Result};
+use crate::files;
 use crate::protocol::send;
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::fd;
@@ -56,6 +58,13 @@ impl Deputy {
         self.child.pid
     }
 
+    /// Whether it runs, or waits for a processor only.
+    pub fn is_running(&self) -> bool {
+        let stat = files::read_file(&format!("/proc/{}/stat", self.child.pid.as_raw_pid()));
+        // Behind its number and its name in parentheses.
+        stat.is_ok_and(|stat| stat.windows(3).any(|text| text == b") R"))
+    }
+
     /// Has it end; where it hangs, that is when what it waits for answers. One without a pidfd ends when its
     /// link is closed.
     pub fn kill(&self) {
@@ -72,6 +81,22 @@ impl Deputy {
         }
         let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG);
     }
+}
+
+/// Takes a number off the beginning of a packet.
+pub fn pull(rest: &mut &[u8]) -> Option<u64> {
+    let (number, more) = rest.split_first_chunk()?;
+    *rest = more;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// Takes the numbers of a version off the beginning of a packet.
+pub fn pull_version(rest: &mut &[u8]) -> Option<FileVersion> {
+    let mut numbers = [0; 8];
+    for number in &mut numbers {
+        *number = pull(rest)?;
+    }
+    Some(FileVersion::of_numbers(numbers))
 }
 
 /// In a deputy: sends a packet when there is room for it. Returns whether the emperor is still there.

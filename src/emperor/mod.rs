@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `daemon::main_loop` waits for the next of these, and for nothing else: every delay is a deadline. A vassal
-//! that fails or hangs delays none of the others. Directories may hang, too: they are looked at by processes
-//! of their own, each a [`deputy`] of the emperor's.
+//! that fails or hangs delays none of the others. Directories and files may hang, too: they are looked at and
+//! read by processes of their own, each a [`deputy`] of the emperor's.
 //!
 //! # Without a pid namespace
 //!

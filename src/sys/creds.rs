@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::io::Errno;
+use rustix::process::{parent_process_death_signal, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::clone::last_errno;
@@ -43,7 +44,7 @@ pub fn join_new_session_keyring() {
 
 /// Runs `work` with the rights that this user and group have on files (setfsuid(2)). Supplementary groups
 /// stay what they are: the caller has dropped its own. The capabilities that override rights on files are off
-/// meanwhile.
+/// meanwhile. A process that ends with its parent goes on to do so.
 ///
 /// # Errors
 /// EPERM without CAP_SETUID and CAP_SETGID; `work` was not run then.
@@ -66,10 +67,15 @@ fn with_ids_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Err
         libc::syscall(call, id);
         if libc::syscall(call, u32::MAX) as u32 == id { Ok(()) } else { Err(Errno::PERM) }
     };
+    // The kernel forgets it at each change of ids.
+    let at_end = parent_process_death_signal().ok().flatten();
+    let restore = || at_end.map(|_| set_parent_process_death_signal(at_end));
     let taken = set(libc::SYS_setfsgid, gid).and_then(|()| set(libc::SYS_setfsuid, uid));
+    restore();
     let result = taken.map(|()| work());
     // A process may always go back to its effective ids.
     let back = set(libc::SYS_setfsuid, own_uid).and(set(libc::SYS_setfsgid, own_gid));
+    restore();
     result.and_then(|result| back.map(|()| result))
 }
 
@@ -87,4 +93,20 @@ pub fn ids() -> ([u32; 3], [u32; 3]) {
 
 fn check(result: libc::c_long) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::Signal;
+
+    #[test]
+    fn who_ends_with_its_parent_does_so_with_the_rights_of_another_user() {
+        let signal = Some(Signal::CHILD);
+        set_parent_process_death_signal(signal).unwrap();
+        let meanwhile = with_rights_of(1000, 1000, parent_process_death_signal).unwrap();
+        let afterwards = parent_process_death_signal();
+        set_parent_process_death_signal(None).unwrap();
+        assert_eq!((meanwhile, afterwards), (Ok(signal), Ok(signal)));
+    }
 }

@@ -89,21 +89,28 @@ pub fn waits_for_fuse(pid: i32) -> bool {
     ["request_wait_answer", "fuse_get_req"].contains(&place.as_str())
 }
 
+/// Whether a process waits for events.
+pub fn waits_for_events(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("poll"))
+}
+
 /// Waits until a process sleeps: a loop that waits for events has done what there was to do.
 pub fn wait_asleep(pid: i32) {
     until(format_args!("process {pid} sleeps"), || read(pid).is_some_and(|process| process.state == 'S'));
 }
 
+/// How often a process has gone to sleep.
+pub fn slept(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
 /// Waits until a process has gone to sleep that often from now on: a loop that waits for events, or for its
 /// next turn, has gone round.
 pub fn wait_for_turns(pid: i32, turns: u64) {
-    let slept = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        line.trim().parse::<u64>().unwrap()
-    };
-    let enough = slept() + turns;
-    until(format_args!("{turns} turns of process {pid}"), || slept() >= enough);
+    let enough = slept(pid) + turns;
+    until(format_args!("{turns} turns of process {pid}"), || slept(pid) >= enough);
 }
 
 /// A handle that tells when a process has ended, whoever gets its number.

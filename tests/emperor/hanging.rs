@@ -67,6 +67,11 @@ fn emperor(sandbox: &Sandbox, remote: &Remote, options: &[&str]) -> Daemon {
     sandbox.emperor(&[&["--emperor", remote.path, "--emperor-freq", "1"], options].concat())
 }
 
+/// What the log says of a file there that is not read in time.
+fn not_read(name: &str) -> String {
+    format!("read /run/remote/vassals/{name}.ini: not done after 2.0 s: does its filesystem answer?")
+}
+
 /// Less than anybody waits for something that does not answer, and far more than anything takes.
 const SOON: Duration = Duration::from_secs(9);
 
@@ -139,6 +144,105 @@ fn with_a_directory_that_hangs_the_others_are_started_and_everything_is_stopped(
         assert_eq!(emperor.wait(), 0);
         assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         assert!(process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn a_file_that_hangs_at_a_start_costs_only_its_own_vassal() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        sandbox.vassal("healthy", STEADY);
+        // One that reads a file keeps nobody waiting that starts, either.
+        let options =
+            ["--emperor-max-starts", "1", "--emperor-throttle", "1", "--emperor-max-throttle", "1000"];
+        let emperor = emperor(sandbox, &remote, &options);
+        let far = emperor.wait_running(1, "far");
+        emperor.wait_running(1, "healthy");
+        assert_eq!(process::named("emperor-reader").len(), 1);
+        remote.hang();
+        process::signal(far, Signal::KILL);
+        others_are_served(sandbox, &emperor);
+        let line = emperor.wait_for("emperor: far: cannot start: ");
+        assert!(line.contains(&format!("cannot start: {}; next try in ", not_read("far"))), "{line}");
+        // It is tried again, and nobody else hangs for that.
+        emperor.wait_for_nth(3, "emperor: far: cannot start: ");
+        others_are_served(sandbox, &emperor);
+        assert!(process::named("emperor-reader").len() <= 2);
+        remote.answer();
+        emperor.wait_for("emperor: far: its file can be read by now: starting");
+        emperor.wait_running(2, "far");
+        until("one reader stays", || process::named("emperor-reader").len() == 1);
+        end(emperor);
+        assert!(process::named("emperor-reader").is_empty());
+    });
+}
+
+#[test]
+fn files_that_hang_at_a_reload_leave_their_apps_alone() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let names: Vec<_> = (0..12).map(|n| format!("far{n}")).collect();
+        for name in &names {
+            remote.write(&format!("{name}.ini"), &format!("[uwsgi]\n{STEADY}\n"));
+        }
+        sandbox.vassal("healthy", STEADY);
+        let mut emperor = emperor(sandbox, &remote, &["--emperor-throttle", "1"]);
+        let inits: Vec<_> = names.iter().map(|name| emperor.wait_running(1, name)).collect();
+        emperor.wait_running(1, "healthy");
+        remote.hang();
+        emperor.signal(Signal::HUP);
+        emperor.wait_for("healthy: reloaded after ");
+        others_are_served(sandbox, &emperor);
+        for name in &names {
+            let line = emperor.wait_for(&format!("emperor: {name}: cannot reload: "));
+            let shown = format!("cannot reload: read /run/remote/vassals/{name}.ini: not done after 2.");
+            assert!(line.contains(&shown) && line.ends_with("; the app goes on as it was"), "{line}");
+        }
+        let readers = process::named("emperor-reader").len();
+        assert!((8..=9).contains(&readers), "{readers}");
+        assert!(inits.iter().all(|&init| process::read(init).is_some()));
+        remote.answer();
+        for (name, &init) in names.iter().zip(&inits) {
+            emperor.wait_for(&format!("emperor: {name}: its file can be read by now: reloading"));
+            emperor.wait_for(&format!("emperor: {name}: reloaded after "));
+            assert_eq!(emperor.pid_of(name), init);
+        }
+        // Nor is the end of the emperor put off.
+        remote.hang();
+        emperor.signal(Signal::HUP);
+        emperor.wait_for_nth(3, "healthy: reloaded after ");
+        let start = Instant::now();
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        until("no process is left", || process::named("emperor-reader").is_empty());
+        assert!(process::named("vassal-init").is_empty());
+    });
+}
+
+#[test]
+fn a_file_that_hangs_when_it_is_checked_refuses_the_reload() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("far.ini", &format!("[uwsgi]\n{STEADY}\n"));
+        let emperor = emperor(sandbox, &remote, &[]);
+        let init = emperor.wait_running(1, "far");
+        // It hangs when the file was sent to PID 1, before that says that it needs a fresh jail.
+        process::signal(init, Signal::STOP);
+        let reader = process::only("emperor-reader").pid;
+        let slept = process::slept(reader);
+        remote.write("far.ini", &format!("[uwsgi]\nnice = 1\n{STEADY}\n"));
+        until("it is read", || process::slept(reader) > slept && process::waits_for_events(reader));
+        remote.hang();
+        process::signal(init, Signal::CONT);
+        let line = emperor.wait_for("emperor: far: reload refused: ");
+        assert!(line.ends_with(&format!("{}; the app goes on as it was", not_read("far"))), "{line}");
+        assert!(process::read(init).is_some());
+        remote.answer();
+        emperor.wait_for("emperor: far: needs a fresh jail: ");
+        assert_ne!(emperor.wait_running(2, "far"), init);
+        end(emperor);
     });
 }
 

@@ -419,7 +419,8 @@ fn who_is_being_answered_is_not_hung_up_on() {
         emperor.signal(Signal::USR2);
         until("the new program is tried", || fs::exists("/run/tried").unwrap());
         // An emperor that hangs up has done so once it knows how the trial went, and sleeps.
-        let is_known = |process: &process::Process| process.pid == init || process.comm == "emperor-scout";
+        let is_known =
+            |process: &process::Process| process.pid == init || process.comm.starts_with("emperor-");
         let is_trial = |process: &process::Process| process.parent == emperor.pid() && !is_known(process);
         until("the trial is reaped", || !process::all().iter().any(is_trial));
         process::wait_asleep(emperor.pid());

@@ -134,7 +134,7 @@ fn an_exec_that_fails_again_and_again_is_told_once() {
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
             until("it is tried", || readings() > before);
             let is_known =
-                |process: &process::Process| process.pid == init || process.comm == "emperor-scout";
+                |process: &process::Process| process.pid == init || process.comm.starts_with("emperor-");
             let is_trial = |process: &process::Process| process.parent == emperor.pid() && !is_known(process);
             until("the trial is reaped", || !process::all().iter().any(is_trial));
             process::wait_asleep(emperor.pid());

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 
 use crate::emperor::core::machine::Answer;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::spawner::Spawner;
+use crate::emperor::instance::spawner::{ReadFile, Spawner};
 use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
 use crate::sys::signal;
@@ -55,9 +55,16 @@ impl Checks {
     ///
     /// # Errors
     /// As [`Spawner::check`].
-    pub fn begin(&mut self, spawner: &Spawner, path: &Rc<VassalFile>, why: &str, now: Instant) -> Result<()> {
+    pub fn begin(
+        &mut self,
+        spawner: &Spawner,
+        path: &Rc<VassalFile>,
+        file: &ReadFile,
+        why: &str,
+        now: Instant,
+    ) -> Result<()> {
         self.forget(path);
-        let (pid, link) = spawner.check(path)?;
+        let (pid, link) = spawner.check(path, file)?;
         let (path, why) = (Rc::clone(path), Some(why.to_owned()));
         self.0.push(Check { pid, link, path, why, until: now + TIMEOUT });
         Ok(())

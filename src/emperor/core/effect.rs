@@ -18,12 +18,12 @@ pub enum Effect {
     },
     /// The address is not needed any more.
     ForgetAddress,
-    /// The vassal's turn to start has come: create a process, with the sockets that are kept and the
-    /// on-demand socket: `Reading`, then `Spawned` or `SpawnFailed`.
+    /// The vassal's turn to start has come: read its file, and create a process, with the sockets that are
+    /// kept and the on-demand socket: `Reading`, then `Spawned` or `SpawnFailed`.
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,
-    /// Listen on the on-demand socket: `Reading`, then `Listening` or `ListenFailed`.
+    /// Listen on the on-demand socket: `Listening` or `ListenFailed`.
     Listen,
     /// Wait for the first connection to the on-demand socket: `Connected`, or `ListenFailed` at once.
     Poll,
@@ -39,7 +39,8 @@ pub enum Effect {
         /// Its file.
         to: Rc<VassalFile>,
     },
-    /// Send PID 1 the file: `Reading`, then `ReloadSent`, `ReloadFailed` or `ReloadImpossible`.
+    /// Read the file, and send it to PID 1: `Reading`, then `ReloadSent`, `ReloadFailed` or
+    /// `ReloadImpossible`.
     Reload,
     /// Have the new configuration read by a process of its own before the app is stopped for it: `CheckBegun`
     /// or `CheckFailed`; at the end `Checked`.
@@ -47,8 +48,8 @@ pub enum Effect {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
-    /// The check of the configuration is not needed any more.
-    ForgetCheck,
+    /// The file is not to be read any more, nor is the check of the configuration needed.
+    ForgetFile,
     /// Find out which file PID 1 waits for: `Waits`.
     Look,
     /// Ask PID 1 to stop.

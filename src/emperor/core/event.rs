@@ -41,8 +41,12 @@ pub enum Event {
         /// The answer.
         address: Result<Option<Address>, Error>,
     },
-    /// The file is about to be read, or was asked about, in this version.
+    /// A scan has found the file in this version.
+    Seen(FileVersion),
+    /// The file was read in this version.
     Reading(FileVersion),
+    /// It takes long to read the file.
+    ReadsSlowly,
     /// A process was created.
     Spawned {
         /// Its pid.

@@ -34,4 +34,24 @@ impl FileVersion {
             owner,
         }
     }
+
+    /// For another process of the emperor's, which makes it a version again with
+    /// [`FileVersion::of_numbers`].
+    pub fn numbers(&self) -> [u64; 8] {
+        let [is_owned, uid, gid] = self.owner.map_or([0; 3], |it| [1, it.uid.into(), it.gid.into()]);
+        let modified = self.modified.cast_unsigned();
+        [modified, self.modified_nanos.into(), self.device, self.inode, self.size, is_owned, uid, gid]
+    }
+
+    /// The version that has these numbers.
+    pub fn of_numbers([modified, nanos, device, inode, size, is_owned, uid, gid]: [u64; 8]) -> Self {
+        Self {
+            modified: modified.cast_signed(),
+            modified_nanos: nanos as u32,
+            device,
+            inode,
+            size,
+            owner: (is_owned == 1).then_some(Owner { uid: uid as u32, gid: gid as u32 }),
+        }
+    }
 }

@@ -131,6 +131,8 @@ pub enum Input {
     Release,
     /// The process that [`Output::Spawn`] has asked for was created.
     Spawned,
+    /// The file that [`Output::Reload`] has asked for was sent.
+    Sent,
     /// PID 1 says that its app runs.
     Running,
     /// The app says that it is alive, and will say so again within this time.
@@ -272,6 +274,7 @@ impl Machine {
             Input::Hold => self.hold(now),
             Input::Release => self.release(now),
             Input::Spawned => self.spawned(now),
+            Input::Sent => self.sent(now),
             Input::Running => self.running(now),
             Input::Heartbeat(within) => self.heartbeat(Some(later(now, within))),
             Input::Quiet => self.heartbeat(None),
@@ -349,6 +352,20 @@ impl Machine {
         match self.state {
             Starting { .. } => (spawn(now).0, Output::None),
             Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
+            Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
+        }
+    }
+
+    /// PID 1 has all of the time to answer: reading the file took some.
+    fn sent(&self, now: Instant) -> (State, Output) {
+        match self.state {
+            Reloading { since, settled: false, again, .. } => {
+                let answer_by = later(now, ANSWER);
+                (Reloading { since, answer_by, settled: false, again }, Output::None)
+            }
+            Reloading { settled: true, .. } | Starting { .. } | Running { .. } | Stopping { .. } => {
+                self.stay()
+            }
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }

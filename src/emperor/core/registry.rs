@@ -173,10 +173,17 @@ impl Registry {
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
-            Event::Reading(version) => {
+            // What has a process has used another version.
+            Event::Seen(_) if self.process_mut(file).is_some() => {}
+            Event::Seen(version) | Event::Reading(version) => {
                 if let Some(vassal) = self.vassals.get_mut(file) {
                     vassal.file_version = version;
                 }
+            }
+            Event::ReadsSlowly => {
+                // Those that wait for their turn do not wait for a filesystem. It sets up once it was read.
+                self.starts.end(file);
+                self.begin_starts(now);
             }
             Event::Spawned { pid, owner } => self.spawned(file, ProcessFacts::new(pid, owner, now), now),
             Event::SpawnFailed(error) => self.spawn_failed(file, "cannot start: ", &error, now),
@@ -190,6 +197,7 @@ impl Registry {
                 if let Some(process) = self.process_mut(file) {
                     process.asked_to_reload = Some(now);
                 }
+                self.step(file, Input::Sent, now);
             }
             Event::ReloadFailed(error) => self.reload_failed(file, &error, now),
             Event::ReloadImpossible(why) => self.answered(file, Answer::NeedsRespawn, why, now),
@@ -382,6 +390,9 @@ impl Registry {
         let pid = process.pid;
         vassal.instance.process = Some(process);
         vassal.instance.machine.step(Input::Spawned, now);
+        if matches!(vassal.state(), State::Starting { .. }) {
+            self.starts.set_up(file, now);
+        }
         self.timers.set(file, vassal.instance.machine.deadline());
         let history = &mut vassal.history;
         history.instances += 1;
@@ -458,6 +469,7 @@ impl Registry {
             if !had_process && matches!(vassal.state(), State::Stopping { .. }) {
                 // No death would ever be told.
                 self.starts.give_up(file);
+                self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
                 output = vassal.instance.machine.step(Input::Died, now);
             }
             self.follow(file, output, now);
@@ -477,7 +489,7 @@ impl Registry {
         let (state, deadline) = (vassal.state(), vassal.deadline(file));
         let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
         if !matches!(output, Output::None | Output::Remind) && vassal.instance.check.take().is_some() {
-            self.effects.push_back((Rc::clone(file), Effect::ForgetCheck));
+            self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
         }
         match (output, &mut vassal.instance.process) {
             (Output::Spawn, _) => {

@@ -47,8 +47,14 @@ impl Starts {
         }
         let file = self.waiting.pop_front()?;
         self.urgent = self.urgent.saturating_sub(1);
-        self.begun.push_back((Rc::clone(&file), later(now, SLOW)));
+        self.set_up(&file, now);
         Some(file)
+    }
+
+    /// A vassal sets up from now on, whether or not there is room.
+    pub fn set_up(&mut self, file: &Rc<VassalFile>, now: Instant) {
+        self.end(file);
+        self.begun.push_back((Rc::clone(file), later(now, SLOW)));
     }
 
     /// A vassal does not set up any more.

@@ -186,8 +186,8 @@ fn act_on(emperor: &mut Emperor, finding: Finding, now: Instant) {
     let path = &path;
     match change {
         Change::Appeared => emperor.supervisor.found(path, version, owner, now),
-        Change::Renamed { before } => emperor.supervisor.renamed(path, &before, owner, now),
-        Change::Changed => emperor.supervisor.changed(path, now),
+        Change::Renamed { before } => emperor.supervisor.renamed(path, &before, version, owner, now),
+        Change::Changed => emperor.supervisor.changed(path, version, now),
         Change::Removed => emperor.supervisor.removed(path, "file removed", now),
         Change::Refused(why) => {
             log_of!(path, "{} ignored: {why}", path.display());

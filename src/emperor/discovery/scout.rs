@@ -13,9 +13,8 @@ use rustix::event::{PollFd, PollFlags};
 use super::directories::{Directories, FileChange};
 use super::scan::Change;
 use crate::emperor::core::file_version::{FileId, FileVersion};
-use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::deputy::tell;
+use crate::emperor::deputy::{pull, pull_version, tell};
 use crate::emperor::instance::owned_file;
 use crate::log;
 use crate::running_time;
@@ -40,7 +39,7 @@ pub enum Said {
     },
 }
 
-/// A change of a file, and what is known of a new one.
+/// A change of a file, and what is known of one that is there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The change.
@@ -115,10 +114,8 @@ fn look(
         let owners = directories.owners();
         for change in directories.scan(now) {
             let (version, owner) = match change.change {
-                Change::Appeared | Change::Renamed { .. } => {
-                    (owned_file::version(&change.file, owners), owned_file::owner(&change.file, owners))
-                }
-                _ => Default::default(),
+                Change::Removed | Change::Refused(_) => Default::default(),
+                _ => (owned_file::version(&change.file, owners), owned_file::owner(&change.file, owners)),
             };
             if !tell(link, &Said::Found(Finding { change, version, owner }).encode(), None) {
                 return false;
@@ -154,24 +151,9 @@ impl Said {
                     Change::Renamed { before } => (4, before.as_bytes()),
                 };
                 let path = file.as_os_str().as_bytes();
-                let [is_owned, uid, gid] =
-                    version.owner.map_or([0; 3], |it| [1, it.uid.into(), it.gid.into()]);
-                let numbers = [
-                    5,
-                    kind,
-                    file.name_at() as u64,
-                    path.len() as u64,
-                    version.modified.cast_unsigned(),
-                    version.modified_nanos.into(),
-                    version.device,
-                    version.inode,
-                    version.size,
-                    is_owned,
-                    uid,
-                    gid,
-                    owner.map_or(0, |uid| 1 + u64::from(uid)),
-                ];
-                numbers.into_iter().for_each(push);
+                let owner = owner.map_or(0, |uid| 1 + u64::from(uid));
+                let numbers = [5, kind, file.name_at() as u64, path.len() as u64, owner];
+                numbers.into_iter().chain(version.numbers()).for_each(push);
                 packet.extend(path);
                 packet.extend(text);
             }
@@ -182,14 +164,9 @@ impl Said {
     /// Reads a packet; `None` if it is something else.
     pub fn decode(packet: &[u8]) -> Option<Self> {
         let mut rest = packet;
-        let mut pull = || {
-            let (number, more) = rest.split_first_chunk()?;
-            rest = more;
-            Some(u64::from_le_bytes(*number))
-        };
-        let kind = pull()?;
+        let kind = pull(&mut rest)?;
         if kind == 6 {
-            let id = FileId { device: pull()?, inode: pull()? };
+            let id = FileId { device: pull(&mut rest)?, inode: pull(&mut rest)? };
             return Some(Self::Directory(OsString::from_vec(rest.to_vec()).into(), id));
         }
         if kind != 5 {
@@ -201,12 +178,12 @@ impl Said {
                 _ => None,
             };
         }
-        let mut numbers = [0; 12];
+        let mut numbers = [0; 4];
         for number in &mut numbers {
-            *number = pull()?;
+            *number = pull(&mut rest)?;
         }
-        let [kind, name_at, length, modified, nanos, device, inode, size, is_owned, uid, gid, owner] =
-            numbers;
+        let [kind, name_at, length, owner] = numbers;
+        let version = pull_version(&mut rest)?;
         let (path, text) = rest.split_at_checked(length as usize)?;
         let change = match kind {
             0 => Change::Appeared,
@@ -216,14 +193,6 @@ impl Said {
             _ => Change::Renamed { before: OsString::from_vec(text.to_vec()) },
         };
         let path = PathBuf::from(OsString::from_vec(path.to_vec()));
-        let version = FileVersion {
-            modified: modified.cast_signed(),
-            modified_nanos: nanos as u32,
-            device,
-            inode,
-            size,
-            owner: (is_owned == 1).then_some(Owner { uid: uid as u32, gid: gid as u32 }),
-        };
         let change = FileChange { file: Rc::new(VassalFile::new(path, name_at as usize)), change };
         Some(Self::Found(Finding { change, version, owner: owner.checked_sub(1).map(|uid| uid as u32) }))
     }
@@ -238,6 +207,7 @@ pub fn noted(text: &[u8]) -> Option<(&OsStr, &OsStr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emperor::core::owner::Owner;
 
     #[test]
     fn packets_say_what_was_said() {

@@ -55,6 +55,17 @@ pub struct InstanceFiles {
     pub null: Rc<OwnedFd>,
 }
 
+/// A vassal's file as it was read.
+#[derive(Debug)]
+pub struct ReadFile {
+    /// Its version just before: a change in between counts as one that was not seen.
+    pub version: FileVersion,
+    /// Its owner.
+    pub owner: Owner,
+    /// A sealed copy of it; `None` if it is a program that prints the configuration.
+    pub copy: Option<OwnedFd>,
+}
+
 /// Everything instances have in common.
 pub struct Spawner {
     files: InstanceFiles,
@@ -158,14 +169,31 @@ impl Spawner {
         Ok(())
     }
 
+    /// Reads the file of a vassal.
+    ///
+    /// # Errors
+    /// The file cannot be read or copied, or tyrant mode does not allow it.
+    pub fn read(&self, path: &Path) -> Result<ReadFile> {
+        let owners = Owners::of(self.tyrant);
+        let version = owned_file::version(path, owners);
+        let (copy, owner) = if self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok() {
+            let status = rustix::fs::stat(path).context("look at", path.display())?;
+            (None, Owner { uid: status.st_uid, gid: status.st_gid })
+        } else {
+            let (copy, owner) = sealed_copy(path, owners)?;
+            (Some(copy), owner)
+        };
+        Ok(ReadFile { version, owner, copy })
+    }
+
     /// Creates an instance of the vassal whose file is at `path`.
     ///
     /// A failure from the exec on comes back over the link.
     ///
     /// # Errors
-    /// When the file cannot be read, or the kernel gives no process, namespace or descriptor.
-    pub fn spawn(&self, path: &VassalFile, kept: &mut Kept) -> Result<Process> {
-        let (file, owner, mut hello) = self.greeting(path)?;
+    /// When the kernel gives no process, namespace or descriptor.
+    pub fn spawn(&self, path: &VassalFile, file: &ReadFile, kept: &mut Kept) -> Result<Process> {
+        let (owner, mut hello) = (file.owner, self.greeting(path, file));
         let owned = self.is_tyrant();
         kept.belong_to(if owned { owner } else { Owner::default() });
         let made = match &self.cgroups {
@@ -175,9 +203,8 @@ impl Spawner {
         let (cgroup, into) = made.unzip();
         hello.kept = kept.count();
         hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
-        let (ours, theirs) = greet(hello, &file)?;
+        let (ours, theirs) = self.greet(hello, file)?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
-        drop(file);
         let into = into.as_ref().map(AsFd::as_fd);
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
         let Some(pidfd) = pidfd else {
@@ -193,37 +220,45 @@ impl Spawner {
     ///
     /// # Errors
     /// As [`Spawner::spawn`].
-    pub fn check(&self, path: &VassalFile) -> Result<(Pid, OwnedFd)> {
-        let (file, _, mut hello) = self.greeting(path)?;
+    pub fn check(&self, path: &VassalFile, file: &ReadFile) -> Result<(Pid, OwnedFd)> {
+        let mut hello = self.greeting(path, file);
         hello.is_check = true;
-        let (ours, theirs) = greet(hello, &file)?;
+        let (ours, theirs) = self.greet(hello, file)?;
         // In a pid namespace in any case where there can be one: what it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
         Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
     }
 
-    /// What a new process is sent: the vassal's file, its owner, and the greeting.
-    fn greeting(&self, path: &VassalFile) -> Result<(OwnedFd, Owner, Hello)> {
-        let is_program = self.is_program(path);
-        let (file, owner) = if is_program { self.nothing_of(path) } else { self.copy(path) }?;
-        let hello = Hello {
+    /// What a new process is told.
+    fn greeting(&self, path: &VassalFile, file: &ReadFile) -> Hello {
+        Hello {
             name: path.name().to_owned(),
             path: path.to_path_buf(),
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
-            is_program,
+            is_program: file.copy.is_none(),
             is_check: false,
             kept: 0,
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {
-                uid: owner.uid,
-                gid: owner.gid,
+                uid: file.owner.uid,
+                gid: file.owner.gid,
                 initgroups,
             }),
             cgroup: PathBuf::new(),
             before: self.before.clone(),
             behind: self.behind.clone(),
-        };
-        Ok((file, owner, hello))
+        }
+    }
+
+    /// A link with the greeting and the file on it, before there is a process to read them: if that fails, no
+    /// process has to be ended.
+    fn greet(&self, hello: Hello, file: &ReadFile) -> Result<(OwnedFd, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("create", "link")?;
+        let file = file.copy.as_ref().unwrap_or(&self.files.null);
+        send(&ours, &ToVassal::Hello(hello).encode(), Some(file)).context("send", "the vassal's file")?;
+        Ok((ours, theirs))
     }
 
     /// Creates the process, with its end of the link.
@@ -278,31 +313,6 @@ impl Spawner {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }
 
-    /// Which version a file is.
-    pub fn version(&self, path: &Path) -> FileVersion {
-        owned_file::version(path, Owners::of(self.tyrant))
-    }
-
-    /// Whether a vassal's file is a program that prints the configuration.
-    pub fn is_program(&self, path: &Path) -> bool {
-        self.magic_exec && access(path, Access::READ_OK | Access::EXEC_OK).is_ok()
-    }
-
-    /// What is sent in the place of a copy of such a file.
-    fn nothing_of(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
-        let status = rustix::fs::stat(path).context("look at", path.display())?;
-        let nothing = rustix::io::fcntl_dupfd_cloexec(&*self.files.null, 0).context("open", "/dev/null")?;
-        Ok((nothing, Owner { uid: status.st_uid, gid: status.st_gid }))
-    }
-
-    /// Copies a vassal's file into a sealed memory file.
-    ///
-    /// # Errors
-    /// The file cannot be read or copied, or tyrant mode does not allow it.
-    pub fn copy(&self, path: &Path) -> Result<(OwnedFd, Owner)> {
-        sealed_copy(path, Owners::of(self.tyrant))
-    }
-
     /// The child: nothing is allocated before exec, and it never returns.
     fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
         // A directory that is gone by now is no reason to fail.
@@ -321,15 +331,6 @@ impl Spawner {
         let _ = send(link, &ExitReason::Setup(failure).encode(), None);
         clone::exit(EXIT_NOT_EXECUTABLE)
     }
-}
-
-/// A link with the greeting and the file on it, before there is a process to read them: if that fails, no
-/// process has to be ended.
-fn greet(hello: Hello, file: &OwnedFd) -> Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .context("create", "link")?;
-    send(&ours, &ToVassal::Hello(hello).encode(), Some(file)).context("send", "the vassal's file")?;
-    Ok((ours, theirs))
 }
 
 /// The environment of vassals, made of the emperor's as uWSGI does it: `UWSGI_VASSAL_X` is a vassal's

@@ -1,5 +1,6 @@
 //! The registry's decisions, carried out.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,10 +9,13 @@ use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::Effect;
 use crate::emperor::core::event::Event;
+use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
+use crate::emperor::instance::readers::{News, Purpose};
+use crate::emperor::instance::spawner::ReadFile;
 use crate::error::Result;
 use crate::log_of;
 use crate::protocol::{ToVassal, WaitStatus};
@@ -20,8 +24,17 @@ impl Supervisor {
     /// Carries out everything that the registry has decided. The registry is told the result of an effect
     /// before the next effect is carried out.
     pub(super) fn run_effects(&mut self, now: Instant) {
-        while let Some((file, effect)) = self.registry.next_effect() {
-            if let Some(event) = self.carry_out(&file, effect, now) {
+        loop {
+            let (file, event) = if let Some((file, effect)) = self.registry.next_effect() {
+                let event = self.carry_out(&file, effect, now);
+                (file, event)
+            } else {
+                self.readers.serve(&self.spawner, self.handles.as_fd(), now);
+                let Some((file, news)) = self.readers.take() else { return };
+                let event = self.take_in(&file, news, now);
+                (file, event)
+            };
+            if let Some(event) = event {
                 self.registry.apply(&file, event, now);
             }
         }
@@ -33,13 +46,13 @@ impl Supervisor {
             Effect::Log(line) => log_of!(file, "{line}"),
             Effect::FindAddress { why } => return self.find_address(file, why, now),
             Effect::ForgetAddress => self.questions.forget(file),
-            Effect::Spawn => return Some(self.spawn(file, now)),
+            Effect::Spawn => self.readers.ask(file, Purpose::Start, now),
             Effect::RunCommands => {
                 if let Some(process) = self.handles.process(file) {
                     self.commands.begin(file, process, now);
                 }
             }
-            Effect::Listen => return self.listen(file, now),
+            Effect::Listen => return self.listen(file),
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
                 self.handles.stop_polling(file);
@@ -52,9 +65,12 @@ impl Supervisor {
                 }
             }
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
-            Effect::Reload => return self.reload(file, now),
-            Effect::CheckConfig { why } => return Some(self.check_config(file, why, now)),
-            Effect::ForgetCheck => self.checks.forget(file),
+            Effect::Reload => self.readers.ask(file, Purpose::Reload, now),
+            Effect::CheckConfig { why } => self.readers.ask(file, Purpose::Check { why }, now),
+            Effect::ForgetFile => {
+                self.checks.forget(file);
+                self.readers.forget(file);
+            }
             Effect::Look => {
                 return Some(Event::Waits(
                     self.handles.process(file).and_then(|process| process.waits_for()),
@@ -74,7 +90,10 @@ impl Supervisor {
                     self.freeing.killed(process, file);
                 }
             }
-            Effect::Remove => self.handles.remove(file),
+            Effect::Remove => {
+                self.readers.forget(file);
+                self.handles.remove(file);
+            }
         }
         None
     }
@@ -89,25 +108,39 @@ impl Supervisor {
         Some(Event::Address { why, address: self.spawner.demand(file) })
     }
 
-    fn spawn(&mut self, file: &Rc<VassalFile>, now: Instant) -> Event {
-        self.note_version(file, now);
-        match self.try_to_spawn(file) {
-            Ok((pid, owner)) => Event::Spawned { pid, owner },
-            Err(error) => Event::SpawnFailed(error),
+    /// Takes in what has come of reading a file.
+    fn take_in(&mut self, file: &Rc<VassalFile>, news: News, now: Instant) -> Option<Event> {
+        if let News::Read(_, Ok(read)) = &news {
+            self.registry.apply(file, Event::Reading(read.version), now);
+        }
+        match news {
+            News::Slow => Some(Event::ReadsSlowly),
+            News::Answers => Some(Event::Changed("its file can be read by now")),
+            News::Read(Purpose::Start, read) => {
+                Some(match read.and_then(|read| self.try_to_spawn(file, &read)) {
+                    Ok((pid, owner)) => Event::Spawned { pid, owner },
+                    Err(error) => Event::SpawnFailed(error),
+                })
+            }
+            News::Read(Purpose::Reload, read) => self.reload(file, read),
+            News::Read(Purpose::Check { why }, Ok(read)) => Some(self.check_config(file, &read, why, now)),
+            News::Late(Purpose::Start, error) => Some(Event::SpawnFailed(error)),
+            News::Late(Purpose::Reload, error) => Some(Event::ReloadFailed(error)),
+            News::Read(Purpose::Check { .. }, Err(error)) | News::Late(Purpose::Check { .. }, error) => {
+                Some(Event::Checked(Answer::Refused, error.to_string()))
+            }
         }
     }
 
-    fn try_to_spawn(&mut self, file: &Rc<VassalFile>) -> Result<(i32, Owner)> {
+    fn try_to_spawn(&mut self, file: &Rc<VassalFile>, read: &ReadFile) -> Result<(i32, Owner)> {
         self.open_demand(file, "create", "a process", 1)?;
-        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(file, kept))?;
+        let process = self.handles.with_kept(file, |kept| self.spawner.spawn(file, read, kept))?;
         let created = (process.number(), process.owner);
         self.handles.add_process(file, process)?;
         Ok(created)
     }
 
-    fn listen(&mut self, file: &Rc<VassalFile>, now: Instant) -> Option<Event> {
-        // After an upgrade the same version is no reason to find out the address again.
-        self.note_version(file, now);
+    fn listen(&mut self, file: &Rc<VassalFile>) -> Option<Event> {
         match self.open_demand(file, "wait for", "a connection", 0) {
             Ok(()) => self.demand_of(file).map(|address| Event::Listening(address.name.clone())),
             Err(error) => Some(Event::ListenFailed(error)),
@@ -142,8 +175,9 @@ impl Supervisor {
         })
     }
 
-    fn reload(&mut self, file: &Rc<VassalFile>, now: Instant) -> Option<Event> {
-        self.note_version(file, now);
+    fn reload(&self, file: &VassalFile, read: Result<ReadFile>) -> Option<Event> {
+        // It may be on its way out since.
+        let State::Reloading { .. } = self.registry.vassal(file)?.state() else { return None };
         let impossible = |why: &str| Some(Event::ReloadImpossible(why.to_owned()));
         let kept = self.handles.kept(file)?;
         if !listens_at(kept, self.demand_of(file)) {
@@ -153,38 +187,30 @@ impl Supervisor {
                 "another on-demand address"
             });
         }
-        // It can only be run where there is no jail yet.
-        if self.spawner.is_program(file) {
-            return impossible("its file is a program");
-        }
         let process = self.handles.process(file)?;
-        match self.spawner.copy(file) {
-            Ok((copy, owner)) if self.spawner.may_run(process, owner) => {
+        match read {
+            // It can only be run where there is no jail yet.
+            Ok(ReadFile { copy: None, .. }) => impossible("its file is a program"),
+            Ok(ReadFile { copy: Some(copy), owner, .. }) if self.spawner.may_run(process, owner) => {
                 process.send(&ToVassal::Reload, Some(&copy));
                 Some(Event::ReloadSent)
             }
             Err(error) if !self.spawner.is_tyrant() => Some(Event::ReloadFailed(error)),
             // The file may have become another user's, or root's: then the app must not go on as it was.
             Err(error) => impossible(&error.to_string()),
-            Ok((_, Owner { uid, gid })) => {
+            Ok(ReadFile { owner: Owner { uid, gid }, .. }) => {
                 impossible(&format!("its file belongs to user {uid}, group {gid} now"))
             }
         }
     }
 
-    fn check_config(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Event {
+    fn check_config(&mut self, file: &Rc<VassalFile>, read: &ReadFile, why: String, now: Instant) -> Event {
         let processes = self.handles.processes() + self.checks.count() + 1;
         let room = self.spawner.has_room("create", "a process", processes, self.handles.sockets());
-        match room.and_then(|()| self.checks.begin(&self.spawner, file, &why, now)) {
+        match room.and_then(|()| self.checks.begin(&self.spawner, file, read, &why, now)) {
             Ok(()) => Event::CheckBegun(config_check::TIMEOUT),
             Err(error) => Event::CheckFailed { error, why },
         }
-    }
-
-    /// Before a file is read: a change in between counts as one that was not seen.
-    fn note_version(&mut self, file: &Rc<VassalFile>, now: Instant) {
-        let version = self.spawner.version(file);
-        self.registry.apply(file, Event::Reading(version), now);
     }
 
     /// Where the first connection to a vassal is to be waited for, if it is on demand.

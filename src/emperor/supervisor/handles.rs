@@ -9,6 +9,7 @@ use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::{Kept, Left};
 use crate::emperor::instance::process::{Packet, Process};
+use crate::emperor::instance::readers::READER;
 use crate::error::{Context, Error, Result};
 use crate::mount::fuse;
 use crate::mount::fusectl::Fusectl;
@@ -22,7 +23,8 @@ const LINKS_PER_TURN: usize = 64;
 
 /// Everything that is held for vassals.
 pub(super) struct Handles {
-    /// Readable when a link or a polled on-demand socket is. The events of links carry the pid.
+    /// Readable when a link, one to a reader, or a polled on-demand socket is. The events of links carry the
+    /// pid.
     events: OwnedFd,
     by_file: SortedMap<Rc<VassalFile>, Box<Handle>>,
     by_pid: SortedMap<i32, Rc<VassalFile>>,
@@ -48,6 +50,8 @@ pub(super) enum Ready {
     Link(Rc<VassalFile>),
     /// A client connects to an on-demand socket.
     Client(Rc<VassalFile>),
+    /// The reader of this pid has said something.
+    Reader(i32),
 }
 
 impl Handles {
@@ -74,6 +78,7 @@ impl Handles {
         let of_event = |event: epoll::Event| {
             let number = event.data.u64() as i32;
             match event.data.u64() {
+                READER.. => Some(Ready::Reader(number)),
                 ON_DEMAND.. => self.by_polled_fd.get(&number).cloned().map(Ready::Client),
                 _ => self.by_pid.get(&number).cloned().map(Ready::Link),
             }

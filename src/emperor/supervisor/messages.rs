@@ -1,6 +1,6 @@
 //! Messages on the links, and clients that connect to vassals on demand.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -29,6 +29,10 @@ impl Supervisor {
             match ready {
                 Ready::Link(file) => self.read_messages(&file, now),
                 Ready::Client(file) => self.apply(&file, Event::Connected, now),
+                Ready::Reader(pid) => {
+                    self.readers.listen(pid, self.handles.as_fd());
+                    self.run_effects(now);
+                }
             }
         }
     }

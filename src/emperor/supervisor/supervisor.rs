@@ -23,6 +23,7 @@ use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::file_removal::FileRemoval;
+use crate::emperor::instance::readers::Readers;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Error, Result};
 use crate::log;
@@ -43,6 +44,7 @@ pub struct Supervisor {
     pub(super) questions: Questions,
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
+    pub(super) readers: Readers,
     removal: FileRemoval,
     leftovers: Leftovers,
     pub(super) fusectl: Fusectl,
@@ -80,6 +82,7 @@ impl Supervisor {
             questions,
             checks: Checks::default(),
             freeing: Freeing::default(),
+            readers: Readers::default(),
             removal: FileRemoval::default(),
             leftovers: Leftovers::default(),
             fusectl: Fusectl::default(),
@@ -99,7 +102,7 @@ impl Supervisor {
         let commands = [self.commands.deadline(), self.questions.deadline(), self.freeing.deadline()];
         commands
             .into_iter()
-            .chain([self.registry.deadline(), removals, self.leftovers.deadline()])
+            .chain([self.registry.deadline(), removals, self.leftovers.deadline(), self.readers.deadline()])
             .flatten()
             .min()
     }
@@ -109,6 +112,7 @@ impl Supervisor {
         let unclaimed = self.registry.vassal(file).filter(|vassal| vassal.is_unclaimed());
         let has_old_address = unclaimed.is_some_and(|vassal| self.has_old_address(file, vassal));
         self.apply(file, Event::Found { version: Some(version), has_old_address, owner }, now);
+        self.registry.apply(file, Event::Seen(version), now);
     }
 
     /// Who has found these files is gone: they will be found once more, as by an emperor that takes over.
@@ -127,14 +131,23 @@ impl Supervisor {
     }
 
     /// A scan has found that a file has another name.
-    pub fn renamed(&mut self, file: &Rc<VassalFile>, before: &OsStr, owner: Option<u32>, now: Instant) {
+    pub fn renamed(
+        &mut self,
+        file: &Rc<VassalFile>,
+        before: &OsStr,
+        version: FileVersion,
+        owner: Option<u32>,
+        now: Instant,
+    ) {
         let from = Rc::new(file.beside(before));
         self.apply(file, Event::Renamed { from, owner }, now);
+        self.registry.apply(file, Event::Seen(version), now);
     }
 
     /// A scan has found another version of a file.
-    pub fn changed(&mut self, file: &Rc<VassalFile>, now: Instant) {
+    pub fn changed(&mut self, file: &Rc<VassalFile>, version: FileVersion, now: Instant) {
         self.apply(file, Event::Changed("file changed"), now);
+        self.registry.apply(file, Event::Seen(version), now);
     }
 
     /// The vassal is not to run any more. `why` is for the log.
@@ -175,6 +188,7 @@ impl Supervisor {
     pub fn end(&mut self, kill: bool, now: Instant) {
         self.commands.stop();
         self.questions.stop();
+        self.readers.stop();
         self.registry.end(kill, now);
         self.run_effects(now);
     }
@@ -283,6 +297,7 @@ impl Supervisor {
     /// All vassals have ended: finishes what was left for later.
     pub fn finish(&mut self) {
         self.remove_files();
+        self.readers.finish();
         self.removal.finish(Instant::now() + FINISHING);
         self.spawner.removals().finish(FINISHING);
     }
@@ -301,10 +316,12 @@ impl Supervisor {
         of_other.map_or(Ok(()), |(_, error)| Err(error.clone()))
     }
 
-    /// Whether no command of the emperor's own configuration runs, and no death is yet to be told.
+    /// Whether no command of the emperor's own configuration runs, no file is read, and no death is yet to be
+    /// told.
     pub fn commands_are_idle(&self, now: Instant) -> bool {
         let is_sweeping = self.leftovers.deadline().is_some();
-        !is_sweeping && self.commands.is_idle() && self.questions.is_idle() && self.checks.is_idle(now)
+        let is_reading = !self.readers.is_idle() || !self.checks.is_idle(now);
+        !is_sweeping && !is_reading && self.commands.is_idle() && self.questions.is_idle()
     }
 
     /// Tells the registry of an event, and carries out its decisions.

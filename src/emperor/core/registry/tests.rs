@@ -372,10 +372,10 @@ fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
         story.effects().into_iter().filter(|effect| !effect.starts_with("a")).collect()
     };
     let table: [(Act, &[&str], bool); 4] = [
-        (stop, &["b| stop by command: stopped", "b: CloseDemand"], true),
-        (remove, &["b| file removed: forgotten", "b: Remove"], false),
-        (end, &["b: Remove"], false),
-        (kill, &["b: Remove"], false),
+        (stop, &["b| stop by command: stopped", "b: ForgetFile", "b: CloseDemand"], true),
+        (remove, &["b| file removed: forgotten", "b: ForgetFile", "b: Remove"], false),
+        (end, &["b: ForgetFile", "b: Remove"], false),
+        (kill, &["b: ForgetFile", "b: Remove"], false),
     ];
     for (act, effects, stays) in table {
         let mut story = Story::with_starts(1);
@@ -393,7 +393,7 @@ fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
     queue(&mut story, "b");
     queue(&mut story, "c");
     story.event("b", Event::Changed("file changed"));
-    assert_eq!(story.no_address("b", "file changed"), ["b| file changed: starting"]);
+    assert_eq!(story.no_address("b", "file changed"), ["b| file changed: starting", "b: ForgetFile"]);
     assert_eq!(story.order(Order::Start, "b").0, Ok("b: started already".to_owned()));
     let begun = |story: &mut Story, name| story.said(name, FromVassal::Running)[1..].to_vec();
     assert_eq!(begun(&mut story, "a"), ["c: Spawn"]);
@@ -441,9 +441,65 @@ fn one_whose_turn_has_come_may_be_stopped_before_it_is_created() {
     story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
     story.registry.apply(&file("a"), Event::Address { why: String::new(), address: Ok(None) }, story.now);
     let _ = story.registry.handle_order(Order::Stop, OsStr::new("a"), story.now);
-    assert_eq!(story.effects(), ["a| stop by command: stopped", "a: CloseDemand"]);
+    assert_eq!(story.effects(), ["a| stop by command: stopped", "a: ForgetFile", "a: CloseDemand"]);
     let _ = story.registry.handle_order(Order::Start, OsStr::new("a"), story.now);
     assert_eq!(story.effects(), ["a| start by command: starting", "a: Spawn"]);
+}
+
+#[test]
+fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
+    let mut story = Story::with_starts(1);
+    story.run("up");
+    story.event("far", Event::Found { version: None, has_old_address: false, owner: None });
+    assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
+    queue(&mut story, "near");
+    assert_eq!(story.event("far", Event::ReadsSlowly), ["near: Spawn"]);
+    // What has changed since is to be read, after what is being read.
+    story.event("far", Event::Changed("file changed"));
+    assert_eq!(story.no_address("far", "file changed"), ["far| file changed: starting", "far: ForgetFile"]);
+    assert_eq!(story.event("near", Event::SpawnFailed(failed("it"))).last().unwrap(), "far: Spawn");
+    assert_eq!(
+        story.event("far", Event::SpawnFailed(failed("read"))),
+        ["far| cannot start: do read: no luck; next try in 2.0 s"]
+    );
+    assert_eq!(story.event("far", Event::ReadsSlowly), [""; 0]);
+    // One that runs goes on, and has all of its time to answer once it was sent the file.
+    story.event("up", Event::Changed("file changed"));
+    assert_eq!(story.no_address("up", "file changed").last().unwrap(), "up: Reload");
+    assert_eq!(
+        story.event("up", Event::ReloadFailed(failed("read"))),
+        ["up| cannot reload: do read: no luck; the app goes on as it was"]
+    );
+    story.event("up", Event::Changed("its file can be read by now"));
+    story.no_address("up", "its file can be read by now");
+    story.pass(4);
+    story.event("up", Event::ReloadSent);
+    let effects = story.pass(4);
+    assert!(!effects.iter().any(|effect| effect.starts_with("up")), "{effects:?}");
+    assert_eq!(story.pass(1), ["up| the reload was not answered in time: restarting", "up: AskToStop"]);
+    // Once it is read, it sets up as the others do.
+    let mut story = Story::with_starts(1);
+    story.event("far", Event::Found { version: None, has_old_address: false, owner: None });
+    assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
+    story.event("far", Event::ReadsSlowly);
+    story.spawned("far");
+    queue(&mut story, "near");
+    assert_eq!(story.said("far", FromVassal::Running).last().unwrap(), "near: Spawn");
+}
+
+#[test]
+fn only_what_has_no_process_is_used_in_the_version_that_a_scan_has_seen() {
+    let mut story = Story::new();
+    let version = |modified| FileVersion { modified, ..FileVersion::default() };
+    let used = |story: &Story| story.registry.vassal(&file("a")).unwrap().file_version;
+    story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+    story.event("a", Event::Seen(version(1)));
+    assert_eq!(used(&story), version(1));
+    story.no_address("a", "");
+    story.event("a", Event::Reading(version(2)));
+    story.spawned("a");
+    story.event("a", Event::Seen(version(3)));
+    assert_eq!(used(&story), version(2));
 }
 
 #[test]
@@ -565,7 +621,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     story.said("a", FromVassal::Running);
     // A check that is not needed any more, or cannot be made.
     ask(&mut story);
-    let stop = ["a| file removed: stopping", "a: ForgetCheck", "a: AskToStop"];
+    let stop = ["a| file removed: stopping", "a: ForgetFile", "a: AskToStop"];
     assert_eq!(story.event("a", Event::Removed("file removed")), stop);
     story.died("a");
     story.run("a");
@@ -599,7 +655,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     story.pass(12);
     story.event("a", Event::Changed("file changed"));
     let effects = story.no_address("a", "file changed");
-    assert_eq!(effects, ["a| file changed: reloading", "a: ForgetCheck", "a: Reload"]);
+    assert_eq!(effects, ["a| file changed: reloading", "a: ForgetFile", "a: Reload"]);
     story.event("a", Event::ReloadSent);
     assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), [""; 0]);
     // In tyrant mode a file is only read with the rights of its owner.
@@ -855,11 +911,26 @@ fn whatever_happens_in_whatever_order_fits_together() {
     let names = ["a", "b", "/w/a.ini", "c"];
     // What the supervisor holds: the files whose process there is.
     let mut processes = Vec::<Rc<VassalFile>>::new();
+    // The files that are being read for a start.
+    let mut readings = Vec::<Rc<VassalFile>>::new();
     for _ in 0..200_000 {
         story.now += Duration::from_millis(random.below(3000));
         let [file, from] = [(); 2].map(|()| file(names[random.below(4) as usize]));
         let has_process = processes.contains(&file);
-        match random.below(16) {
+        match random.below(17) {
+            16 if readings.contains(&file) => {
+                let event = match random.below(4) {
+                    0 => Event::SpawnFailed(failed("read")),
+                    1 => {
+                        processes.push(Rc::clone(&file));
+                        story.next_pid += 1;
+                        Event::Spawned { pid: story.next_pid, owner: OWNER }
+                    }
+                    _ => Event::ReadsSlowly,
+                };
+                readings.retain(|other| *other != file || matches!(event, Event::ReadsSlowly));
+                story.registry.apply(&file, event, story.now);
+            }
             0 => story.registry.apply(
                 &file,
                 Event::Found { version: None, has_old_address: false, owner: None },
@@ -894,7 +965,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
             }
             _ => story.registry.time(story.now),
         }
-        carry_out(&mut story, &mut random, &mut processes);
+        carry_out(&mut story, &mut random, &mut processes, &mut readings);
         for (file, vassal) in story.registry.vassals() {
             let (state, is_up) = (vassal.state(), processes.contains(file));
             let wants_process = matches!(
@@ -911,16 +982,24 @@ fn whatever_happens_in_whatever_order_fits_together() {
         let deadlines = story.registry.vassals().filter_map(|(file, vassal)| vassal.deadline(file));
         let deadlines = deadlines.chain(story.registry.starts.deadline());
         assert_eq!(story.registry.deadline(), deadlines.min());
-        let waits = story.registry.vassals().any(|(_, vassal)| vassal.lacks_process());
+        let mut vassals = story.registry.vassals();
+        let waits = vassals.any(|(file, vassal)| vassal.lacks_process() && !readings.contains(file));
         assert_eq!(waits, story.registry.starts.deadline().is_some(), "somebody would wait for ever");
         let known = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some();
         assert!(processes.iter().all(known), "a process without a vassal");
+        let is_read = |file: &Rc<VassalFile>| story.registry.vassal(file).is_some_and(Vassal::lacks_process);
+        assert!(readings.iter().all(is_read), "a file is read in vain");
     }
     assert_eq!(story.registry.given_up(), 0);
 }
 
 /// Plays the supervisor.
-fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<VassalFile>>) {
+fn carry_out(
+    story: &mut Story,
+    random: &mut Random,
+    processes: &mut Vec<Rc<VassalFile>>,
+    readings: &mut Vec<Rc<VassalFile>>,
+) {
     let mut count = 0;
     while let Some((file, effect)) = story.registry.next_effect() {
         count += 1;
@@ -930,6 +1009,14 @@ fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<Vass
             Effect::FindAddress { why } => {
                 let address = (random.below(2) == 0).then(|| address("/run/x"));
                 Some(Event::Address { why, address: Ok(address) })
+            }
+            Effect::Spawn if random.below(3) == 0 => {
+                readings.push(file.clone());
+                None
+            }
+            Effect::ForgetFile => {
+                readings.retain(|other| *other != file);
+                None
             }
             Effect::Spawn if is_lucky => {
                 assert!(!processes.contains(&file), "a second process");
@@ -954,7 +1041,7 @@ fn carry_out(story: &mut Story, random: &mut Random, processes: &mut Vec<Rc<Vass
                 assert!(!processes.contains(&file), "removed with a process");
                 None
             }
-            Effect::Poll | Effect::ForgetAddress | Effect::ForgetCheck | Effect::Log(_) => None,
+            Effect::Poll | Effect::ForgetAddress | Effect::Log(_) => None,
             Effect::HandOverSockets { to } => {
                 assert!(story.registry.vassal(&to).is_some(), "sockets for no vassal");
                 assert!(!processes.contains(&to), "too late");

@@ -1,0 +1,306 @@
+//! The processes that read files of vassals for the emperor: any of these may be on a filesystem that hangs.
+//!
+//! One process reads one file after another. While it takes long over one, another process reads the next.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::reading;
+use super::spawner::{ReadFile, Spawner};
+use crate::emperor::core::text::later;
+use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::deputy::Deputy;
+use crate::error::{Context, Error, Result};
+use crate::log::Elapsed;
+use crate::protocol::{Received, receive, send};
+
+/// Set in the events of the links of readers; the pid is in the lower bits.
+pub const READER: u64 = 1 << 33;
+
+/// A reading that takes longer keeps no other one waiting.
+const SLOW: Duration = Duration::from_millis(20);
+/// A reading that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So many files of one directory are read at a time: when that many hang, the others there would hang, too.
+const BESIDE_MAX: usize = 8;
+
+/// What a file is read for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// An instance is to be created.
+    Start,
+    /// PID 1 is to be sent it.
+    Reload,
+    /// Another process is to find out whether it can be run.
+    Check {
+        /// Why the new configuration needs a fresh start.
+        why: String,
+    },
+}
+
+/// News of a reading.
+#[derive(Debug)]
+pub enum News {
+    /// It is done.
+    Read(Purpose, Result<ReadFile>),
+    /// It takes long.
+    Slow,
+    /// It has taken too long: it is given up.
+    Late(Purpose, Error),
+    /// What was given up could be read by now.
+    Answers,
+}
+
+/// The readings, and the processes that do them.
+#[derive(Debug, Default)]
+pub struct Readers {
+    waiting: VecDeque<Reading>,
+    busy: Vec<(Deputy, Reading)>,
+    /// A reader that has nothing to do.
+    idle: Option<Deputy>,
+    news: VecDeque<(Rc<VassalFile>, News)>,
+}
+
+/// A file that is read, or to be read.
+#[derive(Debug)]
+struct Reading {
+    file: Rc<VassalFile>,
+    wanted: Wanted,
+    /// When it was asked for, or begun.
+    since: Instant,
+    /// When it is looked at whether it waits for a filesystem.
+    look_at: Instant,
+    is_slow: bool,
+    /// Whether it has taken too long, or something else has that keeps it from being begun.
+    is_late: bool,
+}
+
+/// Who waits for a reading.
+#[derive(Debug)]
+enum Wanted {
+    /// Nobody.
+    No,
+    /// The vassal, for this.
+    For(Purpose),
+    /// The vassal, to try again.
+    Again,
+}
+
+impl Readers {
+    /// Has a file read, in place of what was asked for it before.
+    pub fn ask(&mut self, file: &Rc<VassalFile>, purpose: Purpose, now: Instant) {
+        self.forget(file);
+        let (file, wanted) = (Rc::clone(file), Wanted::For(purpose));
+        let (since, look_at) = (now, now);
+        self.waiting.push_back(Reading { file, wanted, since, look_at, is_slow: false, is_late: false });
+    }
+
+    /// Nobody waits for this file any more.
+    pub fn forget(&mut self, file: &VassalFile) {
+        self.waiting.retain(|reading| *reading.file != *file);
+        self.news.retain(|(other, _)| **other != *file);
+        for (_, reading) in &mut self.busy {
+            if *reading.file == *file {
+                reading.wanted = Wanted::No;
+            }
+        }
+    }
+
+    /// Whether nothing is waited for but what was given up.
+    pub fn is_idle(&self) -> bool {
+        self.all().all(|reading| !matches!(reading.wanted, Wanted::For(_)))
+    }
+
+    /// When [`Readers::serve`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadline = |reading: &Reading| match (reading.is_slow, reading.is_late) {
+            (false, _) => Some(reading.look_at),
+            (true, false) => Some(later(reading.since, PATIENCE)),
+            (true, true) => None,
+        };
+        self.busy.iter().filter_map(|(_, reading)| deadline(reading)).min()
+    }
+
+    /// Gives up what takes too long, and begins what can be begun. `events` tells of the links of the
+    /// readers, which are copies of this process and read what `spawner` reads.
+    pub fn serve(&mut self, spawner: &Spawner, events: BorrowedFd<'_>, now: Instant) {
+        for (deputy, reading) in &mut self.busy {
+            if !reading.is_slow && reading.look_at <= now {
+                reading.look_at = later(now, SLOW);
+                // On a busy machine it may still wait for a processor.
+                if !deputy.is_running() {
+                    reading.is_slow = true;
+                    self.news.push_back((Rc::clone(&reading.file), News::Slow));
+                }
+            }
+            if !reading.is_late && later(reading.since, PATIENCE) <= now {
+                reading.give_up(reading.since, now, &mut self.news);
+            }
+        }
+        for index in 0..self.waiting.len() {
+            let hangs = self.waiting.get(index).and_then(|reading| self.hangs(reading));
+            if let (Some(since), Some(reading)) = (hangs, self.waiting.get_mut(index)) {
+                reading.give_up(since, now, &mut self.news);
+            }
+        }
+        while let Some(index) = self.next() {
+            let deputy = self.idle.take().map_or_else(|| begin(spawner, events), Ok);
+            let Some(mut reading) = self.waiting.remove(index) else { return };
+            match deputy {
+                Ok(deputy) => {
+                    // One that has ended closes its link, which is told.
+                    let _ = send(&deputy.link, reading::question(&reading.file), None);
+                    (reading.since, reading.look_at) = (now, later(now, SLOW));
+                    (reading.is_slow, reading.is_late) = (false, false);
+                    self.busy.push((deputy, reading));
+                }
+                Err(error) => self.tell(reading, Err(error)),
+            }
+        }
+        if self.busy.iter().any(|(_, reading)| reading.is_slow) {
+            for reading in self.waiting.iter_mut().filter(|reading| !reading.is_slow) {
+                if beside(&self.busy, &reading.file) == BESIDE_MAX {
+                    reading.is_slow = true;
+                    self.news.push_back((Rc::clone(&reading.file), News::Slow));
+                }
+            }
+        }
+    }
+
+    /// Takes in what a reader has said.
+    pub fn listen(&mut self, pid: i32, events: BorrowedFd<'_>) {
+        let is_it = |deputy: &Deputy| deputy.pid().as_raw_pid() == pid;
+        if let Some(deputy) = self.idle.take_if(|deputy| is_it(deputy)) {
+            // It has ended: it says nothing unasked.
+            return end(&deputy, events);
+        }
+        let Some(index) = self.busy.iter().position(|(deputy, _)| is_it(deputy)) else { return };
+        let said = self.busy.get(index).map(|(deputy, _)| receive(&deputy.link));
+        let read = match said {
+            Some(Ok(Received::Packet(packet, copy))) => reading::decode(&packet, copy),
+            Some(Ok(Received::Nothing)) => return,
+            Some(Ok(Received::Closed) | Err(_)) | None => None,
+        };
+        let (deputy, reading) = self.busy.swap_remove(index);
+        if read.is_none() || self.idle.is_some() {
+            end(&deputy, events);
+        } else {
+            self.idle = Some(deputy);
+        }
+        let gone = || Error::new("read", reading.file.display(), format!("pid {pid} has ended over it"));
+        let read = read.unwrap_or_else(|| Err(gone()));
+        self.tell(reading, read);
+    }
+
+    /// The next news.
+    pub fn take(&mut self) -> Option<(Rc<VassalFile>, News)> {
+        self.news.pop_front()
+    }
+
+    /// Nothing is read any more.
+    pub fn stop(&mut self) {
+        self.waiting.clear();
+        self.news.clear();
+        self.busy.drain(..).for_each(|(deputy, _)| deputy.kill());
+    }
+
+    /// Returns when no reader is left but those that hang.
+    pub fn finish(&mut self) {
+        self.stop();
+        if let Some(deputy) = self.idle.take() {
+            deputy.end();
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Reading> {
+        self.busy.iter().map(|(_, reading)| reading).chain(&self.waiting)
+    }
+
+    fn tell(&mut self, reading: Reading, read: Result<ReadFile>) {
+        let news = match reading.wanted {
+            Wanted::For(purpose) => News::Read(purpose, read),
+            Wanted::Again => News::Answers,
+            Wanted::No => return,
+        };
+        self.news.push_back((reading.file, news));
+    }
+
+    /// Since when what keeps a reading from being begun hangs, if that hangs.
+    fn hangs(&self, reading: &Reading) -> Option<Instant> {
+        if reading.is_late {
+            return None;
+        }
+        let (mut beside, mut since) = (0, None);
+        for (_, other) in self.busy.iter().filter(|(_, other)| other.is_late) {
+            if other.file == reading.file {
+                return Some(other.since);
+            }
+            if other.file.is_beside(&reading.file) {
+                beside += 1;
+                since = since.or(Some(other.since));
+            }
+        }
+        since.filter(|_| beside >= BESIDE_MAX)
+    }
+
+    /// The next reading that can be begun: of a directory that keeps as few readers as possible.
+    fn next(&self) -> Option<usize> {
+        if self.idle.is_none() && self.busy.iter().any(|(_, reading)| !reading.is_slow) {
+            return None;
+        }
+        let (mut next, mut least) = (None, BESIDE_MAX);
+        for (index, reading) in self.waiting.iter().enumerate() {
+            let beside = beside(&self.busy, &reading.file);
+            if beside < least {
+                (next, least) = (Some(index), beside);
+            }
+            if least == 0 {
+                break;
+            }
+        }
+        next
+    }
+}
+
+impl Reading {
+    /// What it waits for has not answered since then.
+    fn give_up(&mut self, since: Instant, now: Instant, news: &mut VecDeque<(Rc<VassalFile>, News)>) {
+        self.is_late = true;
+        if let Wanted::For(_) = self.wanted
+            && let Wanted::For(purpose) = std::mem::replace(&mut self.wanted, Wanted::Again)
+        {
+            let time = Elapsed(now.saturating_duration_since(since));
+            let reason = format!("not done after {time}: does its filesystem answer?");
+            let error = Error::new("read", self.file.display(), reason);
+            news.push_back((Rc::clone(&self.file), News::Late(purpose, error)));
+        }
+    }
+}
+
+/// How many files beside this one are being read; the most there may be, if it is being read itself.
+fn beside(busy: &[(Deputy, Reading)], file: &VassalFile) -> usize {
+    let mut count = 0;
+    for (_, other) in busy {
+        if other.file.is_beside(file) {
+            count += if *other.file == *file { BESIDE_MAX } else { 1 };
+        }
+    }
+    count.min(BESIDE_MAX)
+}
+
+fn begin(spawner: &Spawner, events: BorrowedFd<'_>) -> Result<Deputy> {
+    let deputy = Deputy::start(c"emperor-reader", |link| reading::run(spawner, &link))?;
+    let data = epoll::EventData::new_u64(READER | deputy.pid().as_raw_pid() as u64);
+    epoll::add(events, &deputy.link, data, epoll::EventFlags::IN).context("listen to", "reader")?;
+    Ok(deputy)
+}
+
+/// Ends a reader. Its link is taken back by hand: a child that has not reached its exec yet may hold a copy.
+fn end(deputy: &Deputy, events: BorrowedFd<'_>) {
+    let _ = epoll::delete(events, &deputy.link);
+    deputy.kill();
+}

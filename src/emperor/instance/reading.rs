@@ -1,0 +1,99 @@
+//! How a file of a vassal's is read by another process: the question, the work, and the answer.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::spawner::{ReadFile, Spawner};
+use crate::emperor::core::owner::Owner;
+use crate::emperor::deputy::{pull, pull_version, tell};
+use crate::error::{Error, Result};
+use crate::protocol::{Received, receive};
+
+/// The life of a reader: it reads one file after another, until the emperor has ended.
+pub fn run(spawner: &Spawner, link: &OwnedFd) {
+    loop {
+        let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
+        match receive(link) {
+            Ok(Received::Packet(path, _)) => {
+                let (packet, copy) = encode(spawner.read(Path::new(&OsString::from_vec(path))));
+                if !tell(link, &packet, copy.as_ref()) {
+                    return;
+                }
+            }
+            Ok(Received::Nothing) => {}
+            Ok(Received::Closed) | Err(_) => return,
+        }
+    }
+}
+
+/// The question that a reader is asked.
+pub fn question(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+/// The answer: the numbers of the file, or an error behind a zero.
+fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
+    let mut packet = Vec::new();
+    match read {
+        Ok(ReadFile { version, owner, copy }) => {
+            let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into()];
+            for number in numbers.into_iter().chain(version.numbers()) {
+                packet.extend(number.to_le_bytes());
+            }
+            (packet, copy)
+        }
+        Err(error) => {
+            packet.extend(0_u64.to_le_bytes());
+            packet.extend(error.to_bytes());
+            (packet, None)
+        }
+    }
+}
+
+/// Reads an answer, with the descriptor that came along; `None` if it is something else.
+pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> {
+    let mut rest = packet;
+    if pull(&mut rest)? == 0 {
+        return Error::from_bytes(rest).map(Err);
+    }
+    let mut next = || pull(&mut rest);
+    let owner = Owner { uid: next()? as u32, gid: next()? as u32 };
+    let is_program = next()? == 1;
+    let version = pull_version(&mut rest)?;
+    // The kernel drops a descriptor that there is no room for.
+    Some(match copy.is_none() == is_program {
+        true => Ok(ReadFile { version, owner, copy }),
+        false => Err(Error::os("receive", "the vassal's file", Errno::MFILE)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emperor::core::file_version::FileVersion;
+    use rustix::fs::{Mode, OFlags, open};
+
+    #[test]
+    fn an_answer_says_what_was_read() {
+        let version = FileVersion { modified: -1, size: 5, ..FileVersion::default() };
+        let owner = Owner { uid: 7, gid: u32::MAX };
+        let null = || open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        for copy in [None, Some(null())] {
+            let is_program = copy.is_none();
+            let (packet, copy) = encode(Ok(ReadFile { version, owner, copy }));
+            let read = decode(&packet, copy).unwrap().unwrap();
+            assert_eq!((read.version, read.owner, read.copy.is_none()), (version, owner, is_program));
+            let other = is_program.then(null);
+            assert!(decode(&packet, other).unwrap().is_err());
+        }
+        let error = Error::new("read", "/v/a.ini", "no luck");
+        let (packet, copy) = encode(Err(error.clone()));
+        assert_eq!(decode(&packet, copy).unwrap().unwrap_err(), error);
+        assert!(decode(&[1; 9], None).is_none());
+    }
+}
