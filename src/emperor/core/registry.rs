@@ -140,7 +140,7 @@ impl Registry {
     }
 
     /// Goes on with a vassal of another program.
-    pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Vassal) {
+    pub fn take_over(&mut self, file: &Rc<VassalFile>, mut vassal: Box<Vassal>) {
         vassal.instance.machine.set_backoff(self.rules.backoff.clone());
         self.names.claim(file);
         self.timers.set(file, vassal.deadline(file));
@@ -150,7 +150,7 @@ impl Registry {
         if vassal.lacks_process() {
             self.starts.wait(file, vassal.is_urgent());
         }
-        self.vassals.insert(Rc::clone(file), Box::new(vassal));
+        self.vassals.insert(Rc::clone(file), vassal);
     }
 
     /// Who has found these files is gone: they are as those of vassals that were taken over until they are

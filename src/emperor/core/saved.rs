@@ -6,6 +6,7 @@
 //! since clocks of different programs cannot be compared otherwise.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::file_version::FileId;
@@ -21,9 +22,9 @@ pub mod encode;
 /// To be raised with each change of what is written here.
 const VERSION: u8 = 16;
 
-/// Everything that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+/// Everything that is kept. A vassal is only lent to be written, and is the reader's own once it is read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Saved<V = Box<Vassal>> {
     /// Attributes that the first emperor was started with.
     pub origin: SavedOrigin,
     /// Since when there is an emperor.
@@ -37,7 +38,7 @@ pub struct Saved {
     /// The emperor's own sockets.
     pub listeners: Vec<SavedListener>,
     /// The vassals.
-    pub vassals: Vec<SavedVassal>,
+    pub vassals: Vec<SavedVassal<V>>,
 }
 
 /// Attributes that the first emperor was started with. The programs that it starts get them back.
@@ -80,12 +81,12 @@ pub struct SavedListener {
 }
 
 /// A vassal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedVassal {
+#[derive(Debug, PartialEq, Eq)]
+pub struct SavedVassal<V = Box<Vassal>> {
     /// Its file.
-    pub file: VassalFile,
+    pub file: Rc<VassalFile>,
     /// All that is known of it.
-    pub vassal: Vassal,
+    pub vassal: V,
     /// The descriptors of its process.
     pub process: Option<SavedProcess>,
     /// The sockets that are held for it.
@@ -126,15 +127,15 @@ pub struct SavedSocket {
 /// In place of the number of a descriptor that is not there.
 const LOST: i32 = -1;
 
-impl Saved {
+impl<V> Saved<V> {
     /// Visits the number of each descriptor that stays open.
-    pub fn each_descriptor(&mut self, mut visit: impl FnMut(&mut i32)) {
+    pub fn each_descriptor(&mut self, visit: &mut dyn FnMut(&mut i32)) {
         visit(&mut self.basis.vassal_init);
         visit(&mut self.basis.null);
         for SavedVassal { process, sockets, .. } in &mut self.vassals {
             if let Some(process) = process {
                 visit(&mut process.pidfd);
-                process.link.iter_mut().for_each(&mut visit);
+                process.link.iter_mut().for_each(&mut *visit);
             }
             sockets.sockets.iter_mut().for_each(|socket| visit(&mut socket.socket));
         }
@@ -144,7 +145,7 @@ impl Saved {
 
     /// Forgets the descriptors that are not there, before anything else that is opened can get their numbers.
     pub fn forget_lost(&mut self, is_open: impl Fn(i32) -> bool) {
-        self.each_descriptor(|number| {
+        self.each_descriptor(&mut |number| {
             if !is_open(*number) {
                 *number = LOST;
             }

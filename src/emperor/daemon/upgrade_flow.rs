@@ -12,6 +12,7 @@ use crate::emperor::api::control;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::text::later;
+use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
 use crate::running_time;
@@ -69,7 +70,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         };
         let mut saved = save(emperor, client);
         let mut kept = Vec::new();
-        saved.each_descriptor(|number| kept.push(*number));
+        saved.each_descriptor(&mut |number| kept.push(*number));
         // What is tried every second is not logged every second.
         if reason != Reason::Stale {
             log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
@@ -132,7 +133,7 @@ pub(super) fn stop(emperor: &mut Emperor, now: Instant) {
     emperor.upgrades.stale = None;
 }
 
-fn save(emperor: &Emperor, client: Option<i32>) -> Saved {
+fn save(emperor: &Emperor, client: Option<i32>) -> Saved<&Vassal> {
     Saved {
         origin: emperor.origin.save(),
         began: emperor.about.began,

@@ -99,11 +99,12 @@ impl Kept {
 
     /// Closes all but these; the on-demand socket stays.
     pub fn retain(&mut self, ids: &[SocketId]) {
-        let (stay, closed) = std::mem::take(&mut self.sockets)
-            .into_iter()
-            .partition(|socket: &KeptSocket| ids.contains(&socket.id));
-        self.sockets = stay;
-        self.leave(closed);
+        for socket in std::mem::take(&mut self.sockets) {
+            match ids.contains(&socket.id) {
+                true => self.sockets.push(socket),
+                false => self.leave(socket),
+            }
+        }
     }
 
     /// The next instance is this user's. Sockets that another user has bound are not for it, and are closed.
@@ -116,9 +117,8 @@ impl Kept {
 
     /// Closes all but the on-demand socket; returns how many there were.
     pub fn close(&mut self) -> usize {
-        let closed = std::mem::take(&mut self.sockets);
-        let count = closed.len();
-        self.leave(closed);
+        let count = self.sockets.len();
+        self.retain(&[]);
         count
     }
 
@@ -128,16 +128,15 @@ impl Kept {
         std::mem::take(&mut self.left)
     }
 
-    fn leave(&mut self, closed: Vec<KeptSocket>) {
-        for KeptSocket { id: SocketId { place, file, .. }, fd } in closed {
-            // What a tenant's process says of its file is not enough to remove one.
-            let (file, version) = match fd::file_of(&fd).and_then(fstat) {
-                Ok(file) => (Some(id(&file)), Some(FileVersion::of(&file, None))),
-                Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
-            };
-            if let (Place::File(path), Some(file)) = (place, file) {
-                self.left.push(Left { path, file, version, owner: self.owner });
-            }
+    /// Closes a socket. Its file is to be removed.
+    fn leave(&mut self, KeptSocket { id: SocketId { place, file, .. }, fd }: KeptSocket) {
+        // What a tenant's process says of its file is not enough to remove one.
+        let (file, version) = match fd::file_of(&fd).and_then(fstat) {
+            Ok(file) => (Some(id(&file)), Some(FileVersion::of(&file, None))),
+            Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
+        };
+        if let (Place::File(path), Some(file)) = (place, file) {
+            self.left.push(Left { path, file, version, owner: self.owner });
         }
     }
 
@@ -168,18 +167,20 @@ impl Kept {
     }
 
     /// Takes over those of the program before this one. One that is not there was lost: it is bound anew.
-    pub fn resume(saved: &SavedSockets) -> Self {
-        let taken = saved.sockets.iter().filter_map(|SavedSocket { id, socket }| {
-            Some(KeptSocket { id: id.clone(), fd: fd::inherited(*socket).ok()? })
-        });
-        let (mut demand, sockets): (Vec<_>, Vec<_>) =
-            taken.partition(|socket: &KeptSocket| socket.id.is_on_demand);
-        let demand = demand.pop();
-        let file = demand.as_ref().and_then(|socket| match &socket.id.place {
-            Place::File(path) => SocketFile::resume(path, socket.id.file),
-            Place::Abstract(_) | Place::Internet(_) => None,
-        });
-        Self { demand, file, noticed: None, sockets, owner: saved.owner, left: Vec::new() }
+    pub fn resume(saved: SavedSockets) -> Self {
+        let mut kept = Self { owner: saved.owner, ..Self::default() };
+        for SavedSocket { id, socket } in saved.sockets {
+            let Ok(fd) = fd::inherited(socket) else { continue };
+            if !id.is_on_demand {
+                kept.sockets.push(KeptSocket { id, fd });
+                continue;
+            }
+            if let Place::File(path) = &id.place {
+                kept.file = SocketFile::resume(path, id.file);
+            }
+            kept.demand = Some(KeptSocket { id, fd });
+        }
+        kept
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::supervisor::Supervisor;
 use crate::emperor::core::saved::SavedVassal;
+use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Process;
@@ -12,10 +13,10 @@ use crate::log_of;
 
 impl Supervisor {
     /// The vassals, for a program that takes the place of this one.
-    pub fn save(&self) -> Vec<SavedVassal> {
-        let save = |(file, vassal): (&Rc<VassalFile>, _)| SavedVassal {
-            file: VassalFile::clone(file),
-            vassal: Clone::clone(vassal),
+    pub fn save(&self) -> Vec<SavedVassal<&Vassal>> {
+        let save = |(file, vassal)| SavedVassal {
+            file: Rc::clone(file),
+            vassal,
             process: self.handles.process(file).map(Process::save),
             sockets: self.handles.kept(file).map(Kept::save).unwrap_or_default(),
         };
@@ -25,9 +26,8 @@ impl Supervisor {
     /// Goes on with the vassals of the program before this one.
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
         for SavedVassal { file, vassal, process, sockets } in saved {
-            let file = Rc::new(file);
             // In any case, so that none of them stays open.
-            let kept = Kept::resume(&sockets);
+            let kept = Kept::resume(sockets);
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
                 let process = Process::resume(facts, &saved, self.spawner.removals());
                 if let Err(error) = process.and_then(|process| self.handles.add_process(&file, process)) {

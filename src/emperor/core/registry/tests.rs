@@ -877,7 +877,7 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
     }
     let mut story = Story::new();
     for (file, vassal) in before.registry.vassals() {
-        story.registry.take_over(file, Vassal { is_unclaimed: true, ..vassal.clone() });
+        story.registry.take_over(file, Box::new(Vassal { is_unclaimed: true, ..vassal.clone() }));
     }
     assert_eq!(story.effects(), [""; 0]);
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -86,8 +87,8 @@ impl Reader<'_> {
     fn saved_vassal(&mut self) -> Option<SavedVassal> {
         let path = PathBuf::from(OsString::from_vec(self.bytes()));
         Some(SavedVassal {
-            file: VassalFile::new(path, self.length()),
-            vassal: self.vassal(),
+            file: Rc::new(VassalFile::new(path, self.length())),
+            vassal: Box::new(self.vassal()),
             process: self.maybe(Self::process),
             sockets: SavedSockets { sockets: self.list(Self::socket), owner: self.owner() },
         })
@@ -312,10 +313,9 @@ impl Reader<'_> {
     fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Vec<T> {
         let mut list = Vec::new();
         for _ in 0..self.number() {
-            let one = read(self);
-            list.extend(self.valid(one));
-            if self.failed {
-                break;
+            match read(self) {
+                Some(one) if !self.failed => list.push(one),
+                _ => return self.other(list),
             }
         }
         list

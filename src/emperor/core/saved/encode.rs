@@ -2,6 +2,7 @@
 //!
 //! Everything is written in the order of the fields; `decode` has the same functions in the other direction.
 
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::emperor::core::vassal::Vassal;
 use crate::protocol::{self, FromVassal, SocketId};
 
 /// The state as bytes. `now` is the time that others are counted from.
-pub fn encode(saved: &Saved, now: Instant) -> Vec<u8> {
+pub fn encode<V: Deref<Target = Vassal>>(saved: &Saved<V>, now: Instant) -> Vec<u8> {
     let mut out = Writer { bytes: vec![protocol::VERSION, VERSION], now };
     out.origin(&saved.origin);
     out.time(saved.began);
@@ -61,7 +62,7 @@ impl Writer {
         self.maybe(listener.file.as_ref(), Self::file_id);
     }
 
-    fn saved_vassal(&mut self, saved: &SavedVassal) {
+    fn saved_vassal<V: Deref<Target = Vassal>>(&mut self, saved: &SavedVassal<V>) {
         self.bytes(saved.file.as_os_str().as_bytes());
         self.number(saved.file.name_at() as u64);
         self.vassal(&saved.vassal);

@@ -103,8 +103,8 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
     };
     let has_process = index.is_multiple_of(2);
     SavedVassal {
-        file: VassalFile::new(format!("/v/\n{index}.ini").into(), 3),
-        vassal: Vassal {
+        file: Rc::new(VassalFile::new(format!("/v/\n{index}.ini").into(), 3)),
+        vassal: Box::new(Vassal {
             file_version: FileVersion {
                 modified: -1,
                 modified_nanos: 2,
@@ -133,7 +133,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
             },
             mountpoints: Mountpoints((0..index % 3).map(mountpoint).collect()),
             instance: Instance { machine, process: has_process.then_some(facts), check: None },
-        },
+        }),
         process: has_process.then(|| SavedProcess {
             pidfd: 5,
             link: index.is_multiple_of(4).then_some(6),
@@ -198,7 +198,7 @@ fn the_descriptors_of_all_are_kept() {
     saved.vassals.truncate(5);
     let numbers = |saved: &mut Saved| {
         let mut all = Vec::new();
-        saved.each_descriptor(|number| all.push(*number));
+        saved.each_descriptor(&mut |number| all.push(*number));
         all
     };
     assert_eq!(numbers(&mut saved), [12, 13, 5, 6, 0, 5, 0, 1, 5, 6, 0, 9, 3]);
