@@ -8,12 +8,8 @@ use std::time::Duration;
 use super::http;
 use crate::emperor::core::status::Status;
 
-/// The answer to a request, whatever its path. `vassals` gives all of them, each time that it is asked.
-pub fn answer<'a, V: Iterator<Item = Status<'a>>>(
-    request: &[u8],
-    vassals: impl Fn() -> V,
-    uptime: Duration,
-) -> Vec<u8> {
+/// The answer to a request, whatever its path.
+pub fn answer(request: &[u8], vassals: &[Status<'_>], uptime: Duration) -> Vec<u8> {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     http::respond(request, content_type, || text(vassals, uptime))
 }
@@ -83,7 +79,7 @@ static METRICS: [Metric; 6] = [
     },
 ];
 
-fn text<'a, V: Iterator<Item = Status<'a>>>(vassals: impl Fn() -> V, uptime: Duration) -> String {
+fn text(vassals: &[Status<'_>], uptime: Duration) -> String {
     let mut text = String::new();
     for Metric { name, kind, help, value } in &METRICS {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -93,13 +89,13 @@ fn text<'a, V: Iterator<Item = Status<'a>>>(vassals: impl Fn() -> V, uptime: Dur
                 push_value(&mut text, &value(uptime));
             }
             Source::Vassal(value) => {
-                for vassal in vassals() {
-                    push_sample(&mut text, name, &vassal, None, value(&vassal));
+                for vassal in vassals {
+                    push_sample(&mut text, name, vassal, None, value(vassal));
                 }
             }
             Source::VassalInState(value) => {
-                for vassal in vassals() {
-                    push_sample(&mut text, name, &vassal, Some(vassal.state), value(&vassal));
+                for vassal in vassals {
+                    push_sample(&mut text, name, vassal, Some(vassal.state), value(vassal));
                 }
             }
         }

@@ -15,10 +15,14 @@ const WIDTH_MAX: usize = 40;
 
 /// A table for people, with a line for each vassal; and one behind it if the configuration is a `stale` one,
 /// for this reason.
-pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>) -> String {
-    let headings = FIELDS.iter().filter_map(|field| field.column).chain([LAST]);
-    let mut rows: Vec<Vec<String>> = vec![headings.map(str::to_owned).collect()];
-    rows.extend(by_name(vassals).iter().map(cells));
+pub fn table(vassals: &[Status<'_>], stale: Option<&str>) -> String {
+    let mut headings: Vec<String> =
+        FIELDS.iter().filter_map(|field| field.column).map(str::to_owned).collect();
+    headings.push(LAST.to_owned());
+    let mut rows = vec![headings];
+    for vassal in by_name(vassals) {
+        rows.push(cells(vassal));
+    }
     let mut widths = Vec::new();
     for row in &rows {
         widths.resize(row.len(), 0);
@@ -30,9 +34,10 @@ pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>)
     for row in rows {
         for (cell, width) in row.iter().zip(&widths) {
             text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
+            let blanks = width.saturating_sub(cell.chars().count()) + 2;
+            let _ = write!(text, "{:blanks$}", "");
         }
-        text.truncate(text.trim_end().len());
+        text.truncate(text.trim_ascii_end().len());
         text.push('\n');
     }
     if let Some(why) = stale {
@@ -44,8 +49,8 @@ pub fn table<'a>(vassals: impl Iterator<Item = Status<'a>>, stale: Option<&str>)
 }
 
 /// All vassals as JSON for programs, times in seconds. `uptime` is that of the emperor.
-pub fn json<'a>(
-    vassals: impl Iterator<Item = Status<'a>>,
+pub fn json(
+    vassals: &[Status<'_>],
     uptime: Duration,
     stale: Option<&str>,
     [held_back, silent]: [&str; 2],
@@ -56,10 +61,10 @@ pub fn json<'a>(
     json.number("pid", Some(std::process::id()));
     json.seconds("uptime", Some(uptime));
     json.text("configuration_refused", stale);
-    json.text("held_back", Some(held_back.trim_end()).filter(|text| !text.is_empty()));
-    json.text("not_answering", Some(silent.trim_end()).filter(|text| !text.is_empty()));
+    json.text("held_back", Some(held_back.trim_ascii_end()).filter(|text| !text.is_empty()));
+    json.text("not_answering", Some(silent.trim_ascii_end()).filter(|text| !text.is_empty()));
     json.open("vassals", '[');
-    for vassal in &by_name(vassals) {
+    for vassal in by_name(vassals) {
         json.open("", '{');
         for Field { key, value, .. } in &FIELDS {
             match value(vassal) {
@@ -79,9 +84,9 @@ pub fn json<'a>(
 }
 
 /// In the order of their names; that of the files is another one where there are several directories.
-fn by_name<'a>(vassals: impl Iterator<Item = Status<'a>>) -> Vec<Status<'a>> {
-    let mut all: Vec<_> = vassals.collect();
-    all.sort_by(|one, other| one.name.cmp(&other.name));
+fn by_name<'a>(vassals: &'a [Status<'a>]) -> Vec<&'a Status<'a>> {
+    let mut all: Vec<_> = vassals.iter().collect();
+    all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     all
 }
 
@@ -103,15 +108,18 @@ fn rounded(time: Duration) -> String {
 
 fn cells(vassal: &Status<'_>) -> Vec<String> {
     let none = || "-".to_owned();
-    let columns = FIELDS.iter().filter(|field| field.column.is_some());
-    let cells = columns.map(|field| match (field.value)(vassal) {
-        Value::Text(text) => text.map_or_else(none, printable),
-        Value::Number(number) => number.map_or_else(none, |number| number.to_string()),
-        Value::Seconds(time) => time.map_or_else(none, rounded),
-        Value::Flag(flag) => if flag { "yes" } else { "no" }.to_owned(),
-        Value::Mountpoints(mountpoints) => mountpoints.counts(),
-    });
-    cells.chain([last(vassal)]).collect()
+    let mut cells = Vec::new();
+    for field in FIELDS.iter().filter(|field| field.column.is_some()) {
+        cells.push(match (field.value)(vassal) {
+            Value::Text(text) => text.map_or_else(none, printable),
+            Value::Number(number) => number.map_or_else(none, |number| number.to_string()),
+            Value::Seconds(time) => time.map_or_else(none, rounded),
+            Value::Flag(flag) => if flag { "yes" } else { "no" }.to_owned(),
+            Value::Mountpoints(mountpoints) => mountpoints.counts(),
+        });
+    }
+    cells.push(last(vassal));
+    cells
 }
 
 /// What the app says, why the last instance ended, why a reload was refused, and which mountpoints were lost.
@@ -126,8 +134,14 @@ fn last(vassal: &Status<'_>) -> String {
         ("reload refused: ", vassal.history.refused.as_deref()),
         ("mountpoint ", losses.as_deref()),
     ];
-    let told: Vec<_> = parts.into_iter().filter_map(|(what, text)| Some(what.to_owned() + text?)).collect();
-    if told.is_empty() { "-".to_owned() } else { printable(told.join("; ")) }
+    let mut told = String::new();
+    for (what, text) in parts {
+        if let Some(text) = text {
+            let separator = if told.is_empty() { "" } else { "; " };
+            told = told + separator + what + text;
+        }
+    }
+    if told.is_empty() { "-".to_owned() } else { printable(told) }
 }
 
 /// Everything about them.
@@ -187,11 +201,12 @@ mod tests {
     fn a_table_is_aligned_and_nothing_forges_a_line_of_it() {
         let (files, long) = (files(), "x".repeat(100));
         let other = Status { name: long.as_str().into(), ..vassals(&files)[1] };
-        let rows = table(vassals(&files).into_iter().chain([other]), None);
+        let [up, down] = vassals(&files);
+        let rows = table(&[up, down, other], None);
         assert!(rows.lines().next().unwrap().starts_with(&format!("NAME{:38}STATE", "")), "{rows}");
         assert!(rows.contains(&format!("\n{long}  backoff  ")), "{rows}");
         assert_eq!(
-            table(vassals(&files).into_iter(), None),
+            table(&vassals(&files), None),
             "NAME        STATE    PID  UPTIME  RESTARTS  NEXT TRY  MOUNTS  LAST\n\
              app         running  42   1h2m    1         -         -       \
              stopped; reload refused: app.ini:1: no\n\
@@ -208,7 +223,7 @@ mod tests {
             "running, up 3725.5 s, pid 42, 1 restart, last: stopped, reload refused: app.ini:1: no"
         );
         assert_eq!(down.line(), "backoff, next try in 59.0 s, 0 restarts");
-        let text = json([up, down].into_iter(), Duration::from_millis(1), Some("a.ini:1: no"), [""; 2]);
+        let text = json(&[up, down], Duration::from_millis(1), Some("a.ini:1: no"), [""; 2]);
         let head = format!(
             "{{\"version\":\"{}\",\"pid\":{},\"uptime\":0.001,\"configuration_refused\":\"a.ini:1: no\",",
             env!("CARGO_PKG_VERSION"),
@@ -231,11 +246,9 @@ mod tests {
     fn rows_are_in_the_order_of_their_names_and_tell_only_what_there_is() {
         let files = files();
         let [up, down] = vassals(&files);
-        let reversed = table([down.clone(), up.clone()].into_iter(), None);
-        assert_eq!(reversed, table([up.clone(), down.clone()].into_iter(), None));
-        assert!(
-            json([down.clone(), up].into_iter(), Duration::ZERO, None, [""; 2]).contains(r#"[{"name":"app""#)
-        );
+        let reversed = table(&[down.clone(), up.clone()], None);
+        assert_eq!(reversed, table(&[up.clone(), down.clone()], None));
+        assert!(json(&[down.clone(), up], Duration::ZERO, None, [""; 2]).contains(r#"[{"name":"app""#));
         assert_eq!(last(&down), "-");
         assert_eq!(last(&Status { said: Some("at work"), ..down.clone() }), "at work");
         let [up, _] = vassals(&files);
@@ -253,7 +266,7 @@ mod tests {
         all.report(vec![MountReport::sample("/a", 1, "hung")]);
         let vassal = Status { mountpoints: &all, ..up };
         let reference = include_str!("../../../docs/reference.md");
-        for key in crate::json::keys(&json([vassal].into_iter(), Duration::ZERO, None, [""; 2])) {
+        for key in crate::json::keys(&json(&[vassal], Duration::ZERO, None, [""; 2])) {
             assert!(
                 reference.contains(&format!("`{key}`")),
                 "docs/reference.md lacks the key `{key}` of status"

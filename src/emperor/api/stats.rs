@@ -9,12 +9,7 @@ use crate::emperor::core::text::readable;
 use crate::json::Json;
 
 /// One object. `sources` are the directories of the vassals.
-pub fn json<'a>(
-    sources: &[PathBuf],
-    tyrant: bool,
-    vassals: impl Iterator<Item = Status<'a>>,
-    now: Instant,
-) -> String {
+pub fn json(sources: &[PathBuf], tyrant: bool, vassals: &[Status<'_>], now: Instant) -> String {
     let clock = Clock {
         now,
         since_1970: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
@@ -34,14 +29,13 @@ pub fn json<'a>(
     json.close(']');
     json.number("emperor_tyrant", Some(u32::from(tyrant)));
     json.number("throttle_level", Some(0_u32));
-    let (waiting, others): (Vec<_>, Vec<_>) = vassals.partition(|vassal| vassal.next_try.is_some());
     json.open("vassals", '[');
-    for vassal in &others {
+    for vassal in vassals.iter().filter(|vassal| vassal.next_try.is_none()) {
         push_vassal(&mut json, vassal, &clock);
     }
     json.close(']');
     json.open("blacklist", '[');
-    for vassal in &waiting {
+    for vassal in vassals.iter().filter(|vassal| vassal.next_try.is_some()) {
         push_waiting(&mut json, vassal, &clock);
     }
     json.close(']');
@@ -130,7 +124,7 @@ mod tests {
             (VassalFile::new("/v/a.ini".into(), 3), History::default(), Mountpoints::none());
         let up = Status::down(&file, "running", &history, &none);
         let waits = Status { next_try: Some(Duration::ZERO), ..up.clone() };
-        let text = json(&[], false, [up, waits].into_iter(), Instant::now());
+        let text = json(&[], false, &[up, waits], Instant::now());
         let reference = include_str!("../../../docs/reference.md");
         for key in crate::json::keys(&text) {
             assert!(

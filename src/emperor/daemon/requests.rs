@@ -16,11 +16,12 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
             Service::Stats => {
                 let about = &emperor.about;
                 let statuses = emperor.supervisor.registry().statuses(now);
-                Some(stats::json(&about.sources, about.tyrant, statuses, now).into_bytes())
+                Some(stats::json(&about.sources, about.tyrant, &statuses, now).into_bytes())
             }
             Service::Metrics => {
                 let uptime = now.saturating_duration_since(emperor.about.began);
-                Some(metrics::answer(&question.text, || emperor.supervisor.registry().statuses(now), uptime))
+                let statuses = emperor.supervisor.registry().statuses(now);
+                Some(metrics::answer(&question.text, &statuses, uptime))
             }
             Service::Control => answer_command(emperor, &question, now),
             Service::Lock => None,
@@ -42,9 +43,9 @@ fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> O
             let held_back = registry.held_back();
             let silent = emperor.discovery.silent();
             registry.statuses_of(of, now).map_err(printable).map(|vassals| match json {
-                true => render::json(vassals, uptime, stale, [&held_back, &silent]),
-                false if of.is_empty() => render::table(vassals, stale) + &held_back + &silent,
-                false => render::table(vassals, None),
+                true => render::json(&vassals, uptime, stale, [&held_back, &silent]),
+                false if of.is_empty() => render::table(&vassals, stale) + &held_back + &silent,
+                false => render::table(&vassals, None),
             })
         }
         None => Err("this emperor does not know that command".to_owned()),

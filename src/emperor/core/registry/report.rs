@@ -48,23 +48,19 @@ impl Registry {
     }
 
     /// How all vassals are.
-    pub fn statuses(&self, now: Instant) -> impl Iterator<Item = Status<'_>> {
-        self.vassals().map(move |(file, vassal)| vassal.status(file, now))
+    pub fn statuses(&self, now: Instant) -> Vec<Status<'_>> {
+        self.vassals().map(|(file, vassal)| vassal.status(file, now)).collect()
     }
 
     /// How the vassal of that name is, or all of them if it is empty.
     ///
     /// # Errors
     /// There is no such vassal.
-    pub fn statuses_of(
-        &self,
-        name: &OsStr,
-        now: Instant,
-    ) -> Result<impl Iterator<Item = Status<'_>>, String> {
-        if !name.is_empty() && self.names.get(name).is_none() {
-            return Err(self.unknown(name));
+    pub fn statuses_of(&self, name: &OsStr, now: Instant) -> Result<Vec<Status<'_>>, String> {
+        if name.is_empty() {
+            return Ok(self.statuses(now));
         }
-        let wanted = self.vassals().filter(move |(file, _)| name.is_empty() || file.name() == name);
-        Ok(wanted.map(move |(file, vassal)| vassal.status(file, now)))
+        let file = self.names.get(name).ok_or_else(|| self.unknown(name))?;
+        Ok(self.vassal(file).map(|vassal| vassal.status(file, now)).into_iter().collect())
     }
 }

@@ -142,7 +142,7 @@ fn a_file_that_is_found_becomes_an_instance_and_its_end_is_told() {
     assert_eq!(story.event("a", Event::LinkClosed(None)), [""; 0]);
     assert_eq!(story.died("a"), ["a| stopped; up 3.0 s; respawning now", "a: Spawn"]);
     assert_eq!(story.spawned("a"), ["a| started (pid 102)", "a: RunCommands"]);
-    let status = story.registry.statuses(story.now).next().unwrap();
+    let status = story.registry.statuses(story.now).remove(0);
     assert_eq!((status.history.restarts(), status.pid), (1, Some(102)));
     assert_eq!(status.history.last_end.as_deref(), Some("stopped"));
 }
@@ -264,7 +264,7 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     let why = "vassal-init exited with status 0 without a reason";
     let line = format!("a| {why}; 1.0 s after its start, never ran; next try in 4.0 s");
     assert_eq!(story.died("a"), [line]);
-    let failures = story.registry.statuses(story.now).next().unwrap().history.failures.unwrap();
+    let failures = story.registry.statuses(story.now).remove(0).history.failures.unwrap();
     assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
     // Up to a tenth more, which is another one for each vassal.
     assert_eq!((story.pass(4), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
@@ -801,7 +801,7 @@ fn what_an_app_announces_is_known_and_logged() {
     assert_eq!(say(Announcement::Ready), ["a| ready to accept requests after 2.0 s"]);
     assert_eq!(say(Announcement::Loyal), ["a| loyal after 2.0 s"]);
     assert_eq!(say(Announcement::Status("busy".to_owned())), [""; 0]);
-    let status = story.registry.statuses(story.now).next().unwrap();
+    let status = story.registry.statuses(story.now).remove(0);
     assert_eq!((status.ready, status.loyal, status.said), (Some(story.now), Some(story.now), Some("busy")));
     // From now on it is waited for.
     assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
@@ -1098,7 +1098,7 @@ fn what_was_told_to_read_its_configuration_again_has_to_stay_up_for_a_moment() {
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Pending);
     story.now += Duration::from_secs(1);
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Done);
-    let status = story.registry.statuses(story.now).next().unwrap();
+    let status = story.registry.statuses(story.now).remove(0);
     assert_eq!(status.uptime, Some(Duration::from_secs(61)));
 }
 
@@ -1110,7 +1110,7 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
     };
     let said = |story: &Story, name: &str| {
         let all = story.registry.statuses_of(OsStr::new(name), story.now).unwrap();
-        all.map(|status| status.said.map(str::to_owned)).next().unwrap()
+        all.first().unwrap().said.map(str::to_owned)
     };
     story.start("a");
     assert_eq!(story.pass(10), ["a: Look"]);
