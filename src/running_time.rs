@@ -34,6 +34,11 @@ pub fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
 
+/// The earliest of some deadlines.
+pub fn earliest(deadlines: &[Option<Instant>]) -> Option<Instant> {
+    deadlines.iter().copied().flatten().min()
+}
+
 /// poll(2) until a deadline. [`was_late`] tells whether it has ended late.
 ///
 /// # Errors

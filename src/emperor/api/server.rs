@@ -20,6 +20,7 @@ use crate::emperor::core::saved::SavedListener;
 use crate::emperor::instance::socket_file::{Bound, SocketFile, listen_on, tell_once};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
+use crate::running_time::earliest;
 use crate::sys::{fd, peer};
 
 /// More clients than are needed at a time.
@@ -234,7 +235,7 @@ impl Server {
 
     /// When [`Server::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.clients.iter().map(|client| client.until).chain(self.paused).min()
+        earliest(&[self.clients.iter().map(|client| client.until).min(), self.paused])
     }
 
     /// Closes clients whose time is over, and accepts new ones again after a pause.

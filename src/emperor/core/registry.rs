@@ -26,6 +26,7 @@ use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 use crate::error::Error;
 use crate::protocol::WaitStatus;
+use crate::running_time::earliest;
 
 mod messages;
 mod orders;
@@ -136,7 +137,7 @@ impl Registry {
 
     /// When [`Registry::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next().into_iter().chain(self.starts.deadline()).min()
+        earliest(&[self.timers.next(), self.starts.deadline()])
     }
 
     /// Goes on with a vassal of another program.

@@ -134,7 +134,7 @@ fn wait(emperor: &mut Emperor) -> Ready {
 }
 
 fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
-    let deadlines = [
+    running_time::earliest(&[
         emperor.discovery.deadline(now),
         emperor.supervisor.deadline(),
         emperor.server.deadline(),
@@ -142,8 +142,7 @@ fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
         emperor.upgrades.deadline(now),
         emperor.renewal.deadline(),
         log::deadline(now),
-    ];
-    deadlines.into_iter().flatten().min()
+    ])
 }
 
 /// Makes names anew that others have removed.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with};
 
 use crate::emperor::core::text::later;
+use crate::running_time::earliest;
 use crate::sys::clock;
 
 /// The status is sent no more often than this.
@@ -68,7 +69,7 @@ impl Notifier {
     pub fn deadline(&self) -> Option<Instant> {
         let status = self.status_due().filter(|_| self.status_waits);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        watchdog.into_iter().chain(self.reloaded_by).chain(status).min()
+        earliest(&[watchdog, self.reloaded_by, status])
     }
 
     /// When the next status may be sent.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::stale::Stale;
 use super::upgrade::Upgrade;
 use crate::emperor::instance::origin::Origin;
+use crate::running_time::earliest;
 
 /// So long an upgrade waits for clients that are being answered. A client that says nothing, or does not
 /// read, loses its connection then.
@@ -62,6 +63,6 @@ impl Upgrades {
             }
             None => self.stale.as_ref().map(Stale::try_at),
         };
-        self.upgrade.deadline().into_iter().chain(hang_up_at).min()
+        earliest(&[self.upgrade.deadline(), hang_up_at])
     }
 }

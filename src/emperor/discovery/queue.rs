@@ -27,6 +27,7 @@ use crate::error::{Context, Result};
 use crate::log;
 use crate::log::{Date, Elapsed, printable};
 use crate::protocol::{Received, receive};
+use crate::running_time::earliest;
 
 /// A directory that takes longer to be looked at does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -280,7 +281,7 @@ impl Scout {
         let is_heard = self.silent.is_none() && self.found.is_empty();
         let tell_at = self.looks.filter(|_| is_heard).map(|since| later(since, PATIENCE));
         let begin_at = self.deputy.is_none().then_some(self.begin_at);
-        tell_at.into_iter().chain(begin_at).min()
+        earliest(&[tell_at, begin_at])
     }
 
     fn begin(&self, rules: &Rules, interval: Duration, events: &OwnedFd, place: u64) -> Result<Deputy> {

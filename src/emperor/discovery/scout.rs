@@ -59,7 +59,7 @@ pub fn run(mut directories: Directories, link: &OwnedFd) {
     while goes_on {
         let now = running_time::now();
         deaf_until = deaf_until.filter(|until| *until > now);
-        let until = [Some(directories.due(now)), deaf_until, log::deadline(now)].into_iter().flatten().min();
+        let until = running_time::earliest(&[Some(directories.due(now)), deaf_until, log::deadline(now)]);
         let events = directories.watch.descriptor().filter(|_| deaf_until.is_none());
         let listens = events.is_some();
         // The list has a fixed length: without a descriptor for events, the link is in it twice.

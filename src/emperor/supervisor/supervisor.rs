@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::log;
 use crate::mount::fusectl::Fusectl;
 use crate::protocol::{ToVassal, WaitStatus};
+use crate::running_time::earliest;
 
 /// How long an emperor that ends may take to remove the cgroups of its vassals.
 const FINISHING: Duration = Duration::from_secs(2);
@@ -98,13 +99,15 @@ impl Supervisor {
 
     /// When [`Supervisor::time`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let removals = self.spawner.removals().deadline();
-        let commands = [self.commands.deadline(), self.questions.deadline(), self.freeing.deadline()];
-        commands
-            .into_iter()
-            .chain([self.registry.deadline(), removals, self.leftovers.deadline(), self.readers.deadline()])
-            .flatten()
-            .min()
+        earliest(&[
+            self.commands.deadline(),
+            self.questions.deadline(),
+            self.freeing.deadline(),
+            self.registry.deadline(),
+            self.spawner.removals().deadline(),
+            self.leftovers.deadline(),
+            self.readers.deadline(),
+        ])
     }
 
     /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.

@@ -302,7 +302,7 @@ impl EventLoop {
         if let Some(app) = &self.app {
             app.add_descriptors(&mut others);
         }
-        let until = deadlines.into_iter().flatten().min();
+        let until = running_time::earliest(&deadlines);
         let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
             self.sources.wait(&others, self.oom.descriptors(), until);
         crate::log::flush();

@@ -101,7 +101,7 @@ impl RunningApp {
 
     /// When something is to be passed on that was told too early for that.
     pub fn due(&self) -> Option<Instant> {
-        self.status_due().into_iter().chain(self.heartbeat.due()).min()
+        running_time::earliest(&[self.status_due(), self.heartbeat.due()])
     }
 
     fn status_due(&self) -> Option<Instant> {

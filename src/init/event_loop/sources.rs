@@ -91,7 +91,7 @@ impl Sources {
         let now = running_time::now();
         let quiet_until = self.mounts_quiet_until.filter(|&until| until > now);
         let mounts = self.mounts.as_ref().filter(|_| quiet_until.is_none());
-        let until = [deadline, self.mounts.as_ref().and(quiet_until)].into_iter().flatten().min();
+        let until = running_time::earliest(&[deadline, self.mounts.as_ref().and(quiet_until)]);
 
         let mut more: Vec<_> = others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         more.extend(changing.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
@@ -124,7 +124,7 @@ impl Sources {
         }
         // A deaf process neither hangs nor spins: it looks for dead children every now and then.
         let blind = self.signals.is_none().then_some(now + BLIND);
-        let until = until.into_iter().chain(blind).min();
+        let until = running_time::earliest(&[until, blind]);
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         fds.extend(more);

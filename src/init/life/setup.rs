@@ -319,6 +319,6 @@ fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
             let (path, most) = (check.value.display(), Elapsed(vassal.source.plan.mountpoints.timeout));
             crate::log!("mountpoint {path}: {trouble}, after {}; it is given {most}", Elapsed(now - start));
         }
-        vassal.events.pause(None, slow.into_iter().chain([deadline]).min())?;
+        vassal.events.pause(None, running_time::earliest(&[slow, Some(deadline)]))?;
     }
 }
