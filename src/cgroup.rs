@@ -172,7 +172,7 @@ pub fn oom_kills(counter: impl AsFd) -> u64 {
 
 fn count_kills(text: &[u8]) -> u64 {
     let text = std::str::from_utf8(text).unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim_ascii().parse().ok());
     count.unwrap_or(0)
 }
 

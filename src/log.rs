@@ -375,10 +375,14 @@ pub fn printable(text: impl AsRef<str>) -> String {
 /// terminal's text.
 pub fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() || turns_direction(c) {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ if c.is_control() || turns_direction(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
+            _ => out.push(c),
         }
     }
 }

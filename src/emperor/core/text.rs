@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub fn readable(name: &OsStr) -> Cow<'_, str> {
             }
         }
         for byte in chunk.invalid() {
-            text.extend(byte.escape_ascii().map(char::from));
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text.into()

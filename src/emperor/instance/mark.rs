@@ -23,6 +23,6 @@ pub fn instance_of(pid: i32) -> Option<i32> {
     let text = files::read_file(&format!("/proc/{pid}/limits")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let limit = text.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
-    let mark: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let mark: u64 = limit.split_ascii_whitespace().next()?.parse().ok()?;
     (mark & MARK == MARK).then_some(mark as i32)
 }

@@ -92,5 +92,5 @@ impl Leftovers {
 fn children() -> Vec<i32> {
     let path = format!("/proc/self/task/{}/children", getpid());
     let text = files::read_file(&path).unwrap_or_default();
-    String::from_utf8_lossy(&text).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
