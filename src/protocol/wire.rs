@@ -147,9 +147,9 @@ impl FromVassal {
             11 => Self::NeedsRespawn(fields.string()?),
             12 => Self::Announced(Announcement::Ready),
             13 => Self::Announced(Announcement::Loyal),
-            14 => Self::Sockets((0..fields.u64()?).map(|_| fields.socket()).collect::<Option<_>>()?),
+            14 => Self::Sockets(fields.list(Fields::socket)?),
             15 => Self::Keep(fields.socket()?),
-            16 => Self::Mountpoints(fields.reports()?),
+            16 => Self::Mountpoints(fields.list(Fields::report)?),
             17 => Self::Announced(Announcement::Heartbeat),
             18 => Self::Announced(Announcement::Status(fields.string()?)),
             19 => Self::Exiting(ExitReason::OutOfMemory(fields.u64()?)),
@@ -300,25 +300,28 @@ impl<'a> Fields<'a> {
     }
 
     fn pairs(&mut self) -> Option<Vec<(String, OsString)>> {
-        // Nothing is allocated for a count before there is something to count.
-        let count = self.u64()?;
-        (0..count).map(|_| Some((self.string()?, OsString::from_vec(self.text()?.to_vec())))).collect()
+        self.list(|fields| Some((fields.string()?, OsString::from_vec(fields.text()?.to_vec()))))
     }
 
-    fn reports(&mut self) -> Option<Vec<MountReport>> {
-        let mut reports = Vec::new();
+    fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        // Nothing is allocated for a count before there is something to count.
+        let mut list = Vec::new();
         for _ in 0..self.u64()? {
-            reports.push(MountReport {
-                path: OsString::from_vec(self.text()?.to_vec()).into(),
-                fs_type: self.string()?,
-                daemon: self.i32()?,
-                state: *MountState::ALL.get(usize::try_from(self.i32()?).ok()?)?,
-                round_trip: Some(self.u64()?).filter(|&took| took > 0).map(Duration::from_nanos),
-                lost: u32::try_from(self.u64()?).ok()?,
-                last: self.string()?,
-            });
+            list.push(read(self)?);
         }
-        Some(reports)
+        Some(list)
+    }
+
+    fn report(&mut self) -> Option<MountReport> {
+        Some(MountReport {
+            path: OsString::from_vec(self.text()?.to_vec()).into(),
+            fs_type: self.string()?,
+            daemon: self.i32()?,
+            state: *MountState::ALL.get(usize::try_from(self.i32()?).ok()?)?,
+            round_trip: Some(self.u64()?).filter(|&took| took > 0).map(Duration::from_nanos),
+            lost: u32::try_from(self.u64()?).ok()?,
+            last: self.string()?,
+        })
     }
 
     fn owner(&mut self) -> Option<Option<FileOwner>> {

@@ -33,7 +33,11 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         let mut reader = Reader { setting, found };
         match EMPEROR.find(&setting.key).map(|row| row.read) {
             Some(Read::Emperor(read)) => read(&mut draft, &mut reader),
-            Some(Read::Hook) => draft.plan.vassals.as_vassal.extend(for_vassals(&mut reader)),
+            Some(Read::Hook) => {
+                if let Some(hook) = for_vassals(&mut reader) {
+                    draft.plan.vassals.as_vassal.push(hook);
+                }
+            }
             Some(Read::Language) if setting.key == b"strict" => {
                 reader.value(values::boolean);
             }
@@ -74,8 +78,11 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         found.error(&at, message).hint(format!("add '{needed}' to 'cap', or leave 'uid' and 'cap' out"));
     }
     // In the order of a vassal's command line under uWSGI's emperor, whatever the order in the file.
-    plan.vassals.before = [draft.inherit_before, draft.include_before, draft.set].concat();
-    plan.vassals.behind = [draft.inherit, draft.include].concat();
+    plan.vassals.before = draft.inherit_before;
+    plan.vassals.before.append(&mut draft.include_before);
+    plan.vassals.before.append(&mut draft.set);
+    plan.vassals.behind = draft.inherit;
+    plan.vassals.behind.append(&mut draft.include);
     plan
 }
 

@@ -221,7 +221,9 @@ fn starts(text: &[u8]) -> Parsed<u32> {
 
 fn cgroup_option(to: &mut EmperorDraft, it: &mut Reader<'_>) {
     let option = it.checked(values::cgroup_option(it.setting.name(), it.text()));
-    to.plan.cgroups.options.extend(option.map(|option| it.setting.locate(option)));
+    if let Some(option) = option {
+        to.plan.cgroups.options.push(it.setting.locate(option));
+    }
 }
 
 /// A flag of a variant of tyrant mode.

@@ -60,12 +60,16 @@ impl<'a> Reader<'a> {
 
     /// Adds a good value to a list.
     pub fn add<T>(&mut self, list: &mut Vec<T>, parse: fn(&[u8]) -> Parsed<T>) {
-        list.extend(self.value(parse));
+        if let Some(value) = self.value(parse) {
+            list.push(value);
+        }
     }
 
     /// The same with key and place.
     pub fn add_located<T>(&mut self, list: &mut Vec<Located<T>>, parse: fn(&[u8]) -> Parsed<T>) {
-        list.extend(self.located(parse));
+        if let Some(value) = self.located(parse) {
+            list.push(value);
+        }
     }
 
     /// Adds a good value to a list of options that are handed on as text, under the key they have there.

@@ -60,19 +60,20 @@ impl Commands {
 
     /// Begins the commands for an instance of the vassal whose file is at `path`.
     pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
-        let number = |number: u32| OsString::from(number.to_string());
+        let variable = |name: &str, value: &OsStr| (OsString::from(name), value.to_owned());
+        let number = |name, number: u32| variable(name, number.to_string().as_ref());
         // uWSGI's four, and the name of the vassal, so that commands need not cut it out of the path.
-        let variables = [
-            ("UWSGI_VASSAL_CONFIG", path.as_os_str().to_owned()),
-            ("UWSGI_VASSAL_PID", number(process.pid.as_raw_pid().unsigned_abs())),
-            ("UWSGI_VASSAL_UID", number(process.owner.uid)),
-            ("UWSGI_VASSAL_GID", number(process.owner.gid)),
-            ("UWSGI_VASSAL_NAME", path.name().to_owned()),
+        let variables = vec![
+            variable("UWSGI_VASSAL_CONFIG", path.as_os_str()),
+            number("UWSGI_VASSAL_PID", process.pid.as_raw_pid().unsigned_abs()),
+            number("UWSGI_VASSAL_UID", process.owner.uid),
+            number("UWSGI_VASSAL_GID", process.owner.gid),
+            variable("UWSGI_VASSAL_NAME", path.name()),
         ];
         self.run(Job {
             path: Rc::clone(path),
             instance: process.pid,
-            variables: variables.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+            variables,
             index: 0,
             began: now,
             kill_at: Some(now + TIMEOUT),

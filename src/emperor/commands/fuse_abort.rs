@@ -3,6 +3,7 @@
 //! It takes a look at all processes and mount tables of the machine, which tenants can make long. A process
 //! of its own takes it, for all instances that were killed in the same moment; nothing waits for it.
 
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -130,11 +131,12 @@ fn start(dying: &[Dying]) -> Result<(Pid, OwnedFd)> {
         Side::Child => {
             // A socket that the emperor closes meanwhile must not stay open here.
             if let (Ok(()), Ok(to)) = (clone::die_with(parent), fd::keep_only(to)) {
-                let report = match fuse::abort_private(dying) {
+                let mut report = String::new();
+                let _ = match fuse::abort_private(dying) {
                     Ok(aborted) => {
-                        aborted.iter().map(|(index, number)| format!("{index} {number}\n")).collect()
+                        aborted.iter().try_for_each(|(index, number)| writeln!(report, "{index} {number}"))
                     }
-                    Err(error) => format!("!{error}"),
+                    Err(error) => write!(report, "!{error}"),
                 };
                 let _ = fd::write_all(to.as_fd(), report.as_bytes());
             }

@@ -1,7 +1,6 @@
 //! How many instances are set up at a time: with hundreds at once, at boot or after a failure that all have
 //! in common, each would take as long as all of them together.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,9 @@ pub struct Starts {
     /// So many set up at a time.
     max: usize,
     /// Those that set up, the first first, and until when they are waited for.
-    begun: VecDeque<(Rc<VassalFile>, Instant)>,
+    begun: Vec<(Rc<VassalFile>, Instant)>,
     /// Those that wait, the next first.
-    waiting: VecDeque<Rc<VassalFile>>,
+    waiting: Vec<Rc<VassalFile>>,
     /// So many of them are ahead of the others.
     urgent: usize,
 }
@@ -27,7 +26,7 @@ pub struct Starts {
 impl Starts {
     /// `max` at a time, but at least one.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), begun: VecDeque::new(), waiting: VecDeque::new(), urgent: 0 }
+        Self { max: max.max(1), begun: Vec::new(), waiting: Vec::new(), urgent: 0 }
     }
 
     /// A vassal waits for its turn. One that `is_urgent` has clients already, and comes before all others.
@@ -39,13 +38,11 @@ impl Starts {
 
     /// The next vassal whose turn has come; it sets up from now on.
     pub fn begin(&mut self, now: Instant) -> Option<Rc<VassalFile>> {
-        while self.begun.front().is_some_and(|(_, until)| *until <= now) {
-            self.begun.pop_front();
-        }
-        if self.begun.len() >= self.max {
+        self.begun.retain(|(_, until)| *until > now);
+        if self.begun.len() >= self.max || self.waiting.is_empty() {
             return None;
         }
-        let file = self.waiting.pop_front()?;
+        let file = self.waiting.remove(0);
         self.urgent = self.urgent.saturating_sub(1);
         self.set_up(&file, now);
         Some(file)
@@ -54,7 +51,7 @@ impl Starts {
     /// A vassal sets up from now on, whether or not there is room.
     pub fn set_up(&mut self, file: &Rc<VassalFile>, now: Instant) {
         self.end(file);
-        self.begun.push_back((Rc::clone(file), later(now, SLOW)));
+        self.begun.push((Rc::clone(file), later(now, SLOW)));
     }
 
     /// A vassal does not set up any more.
@@ -72,7 +69,7 @@ impl Starts {
 
     /// When a turn comes without any other event.
     pub fn deadline(&self) -> Option<Instant> {
-        let (_, until) = self.begun.front().filter(|_| !self.waiting.is_empty())?;
+        let (_, until) = self.begun.first().filter(|_| !self.waiting.is_empty())?;
         Some(*until)
     }
 }

@@ -89,7 +89,7 @@ impl PidFile {
         let written = write_all(opened.as_fd(), text.as_bytes());
         let written = written.and_then(|()| ftruncate(&opened, text.len() as u64));
         if written.is_err() && status.st_size == 0 {
-            remove(path, |there| id(there) == id(&status));
+            remove(path, &|there| id(there) == id(&status));
         }
         written.map_err(|errno| match errno {
             Errno::NOSPC => {
@@ -123,7 +123,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if self.is_ours() {
-            remove(&self.path, |_| true);
+            remove(&self.path, &|_| true);
         }
     }
 }

@@ -26,8 +26,6 @@ impl FileRemoval {
     /// Begins to remove files. What has the name of one by now stays.
     pub fn begin(&mut self, mut left: Vec<Left>) {
         while let Some(owner) = left.last().map(|last| last.owner) {
-            let (of_owner, others): (Vec<_>, _) = left.into_iter().partition(|one| one.owner == owner);
-            left = others;
             let parent = rustix::process::getpid();
             match clone3(0) {
                 Ok(Side::Parent(child)) => self.0.push(child.pid),
@@ -35,7 +33,9 @@ impl FileRemoval {
                     if clone::die_with(parent).is_ok() {
                         // A socket that is closed must not stay open here.
                         fd::close_from(3);
-                        of_owner.iter().for_each(|one| remove(&one.path, |there| one.is_it(there)));
+                        for one in left.iter().filter(|one| one.owner == owner) {
+                            remove(&one.path, &|there| one.is_it(there));
+                        }
                     }
                     clone::exit(0)
                 }
@@ -44,6 +44,7 @@ impl FileRemoval {
                     log!("{error}: the files of sockets that are closed are left");
                 }
             }
+            left.retain(|one| one.owner != owner);
         }
     }
 

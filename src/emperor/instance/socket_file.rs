@@ -86,7 +86,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        remove(&self.path, |there| id(there) == self.id);
+        remove(&self.path, &|there| id(there) == self.id);
     }
 }
 
@@ -153,7 +153,7 @@ pub fn tell_once(told: &mut Option<Error>, missing: &str, error: Error) {
 }
 
 /// Removes a file that the emperor has made, if it still is what has the name; a failure is logged.
-pub fn remove(path: &Path, is_it: impl Fn(&Stat) -> bool) {
+pub fn remove(path: &Path, is_it: &dyn Fn(&Stat) -> bool) {
     let removed = Walk::default().entry(path).and_then(|(directory, name)| {
         match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if is_it(&there) => Ok(unlinkat(&directory, &name, AtFlags::empty())?),

@@ -336,20 +336,18 @@ impl Spawner {
 /// The environment of vassals, made of the emperor's as uWSGI does it: `UWSGI_VASSAL_X` is a vassal's
 /// `UWSGI_X`, and variables between the emperor and its own starter are left out.
 fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let (meant, other): (Vec<_>, Vec<_>) =
-        environment.iter().cloned().partition(|(name, _)| name.as_bytes().starts_with(FOR_VASSALS));
-    let mut result: Vec<_> = meant
-        .into_iter()
-        .map(|(name, value)| {
-            let rest = name.as_bytes().strip_prefix(FOR_VASSALS).unwrap_or_default();
-            (OsString::from_vec([b"UWSGI_", rest].concat()), value)
-        })
-        .collect();
-    for variable in other {
-        const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
-        let kept = !OURS.iter().any(|ours| variable.0 == *ours);
-        if kept && !result.iter().any(|(name, _)| *name == variable.0) {
-            result.push(variable);
+    const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    let mut result: Vec<(OsString, OsString)> = Vec::new();
+    for (name, value) in environment {
+        if let Some(rest) = name.as_bytes().strip_prefix(FOR_VASSALS) {
+            result.push((OsString::from_vec([b"UWSGI_", rest].concat()), value.clone()));
+        }
+    }
+    for (name, value) in environment {
+        let is_meant = name.as_bytes().starts_with(FOR_VASSALS);
+        let is_ours = OURS.iter().any(|ours| name == ours);
+        if !is_meant && !is_ours && !result.iter().any(|(other, _)| other == name) {
+            result.push((name.clone(), value.clone()));
         }
     }
     result

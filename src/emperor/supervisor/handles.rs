@@ -75,15 +75,19 @@ impl Handles {
         if epoll::wait(&self.events, rustix::buffer::spare_capacity(&mut events), Some(&at_once)).is_err() {
             return Vec::new();
         }
-        let of_event = |event: epoll::Event| {
+        let mut ready = Vec::new();
+        for event in events {
             let number = event.data.u64() as i32;
-            match event.data.u64() {
+            let one = match event.data.u64() {
                 READER.. => Some(Ready::Reader(number)),
                 ON_DEMAND.. => self.by_polled_fd.get(&number).cloned().map(Ready::Client),
                 _ => self.by_pid.get(&number).cloned().map(Ready::Link),
+            };
+            if let Some(one) = one {
+                ready.push(one);
             }
-        };
-        events.into_iter().filter_map(of_event).collect()
+        }
+        ready
     }
 
     /// How many processes there are.
