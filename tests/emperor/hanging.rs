@@ -1,7 +1,7 @@
 //! Files of vassals on a filesystem that hangs: who is not concerned does not notice.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -242,6 +242,33 @@ fn a_file_that_hangs_when_it_is_checked_refuses_the_reload() {
         remote.answer();
         emperor.wait_for("emperor: far: needs a fresh jail: ");
         assert_ne!(emperor.wait_running(2, "far"), init);
+        end(emperor);
+    });
+}
+
+#[test]
+fn an_address_that_hangs_leaves_its_vassal_as_it_is() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        remote.write("address", "/run/app.sock\n");
+        sandbox.vassal("healthy", STEADY);
+        let address = format!("{}.address", vassal_path("app").display());
+        std::os::unix::fs::symlink("/run/remote/vassals/address", &address).unwrap();
+        sandbox.vassal("app", STEADY);
+        let emperor = emperor(sandbox, &remote, &["--emperor-on-demand-extension", ".address"]);
+        emperor.wait_for("app: waiting for a connection to /run/app.sock");
+        emperor.wait_running(1, "healthy");
+        remote.hang();
+        run("touch", &[vassal_path("app").to_str().unwrap()]);
+        others_are_served(sandbox, &emperor);
+        let reason = "not done after 2.0 s: does its filesystem answer?; it stays as it is";
+        emperor.wait_for(&format!("app: read {address}: {reason}"));
+        let _client = UnixStream::connect("/run/app.sock").unwrap();
+        let init = emperor.wait_running(1, "app");
+        remote.answer();
+        emperor.wait_for("app: its file can be read by now: reloading");
+        emperor.wait_for("app: reloaded after ");
+        assert_eq!(emperor.pid_of("app"), init);
         end(emperor);
     });
 }

@@ -41,6 +41,8 @@ pub enum Event {
         /// The answer.
         address: Result<Option<Address>, Error>,
     },
+    /// The file that tells it is not read in time.
+    AddressLate(Error),
     /// A scan has found the file in this version.
     Seen(FileVersion),
     /// The file was read in this version.

@@ -174,6 +174,7 @@ impl Registry {
             Event::Changed(why) => self.refresh(file, why),
             Event::Removed(why) => self.removed(file, why, now),
             Event::Address { why, address } => self.address_known(file, &why, address, now),
+            Event::AddressLate(error) => self.address_late(file, &error),
             // What has a process has used another version.
             Event::Seen(_) if self.process_mut(file).is_some() => {}
             Event::Seen(version) | Event::Reading(version) => {
@@ -362,6 +363,17 @@ impl Registry {
             self.log(file, format!("{why}: {how}"));
         }
         self.step(file, Input::Refresh, now);
+    }
+
+    /// Nobody knows where it is to be waited for: whatever there is stays as it is.
+    fn address_late(&mut self, file: &Rc<VassalFile>, error: &Error) {
+        let Some(vassal) = self.vassals.get_mut(file).filter(|vassal| vassal.is_asking) else { return };
+        vassal.is_asking = false;
+        let history = &mut vassal.history;
+        let told =
+            if vassal.instance.process.is_some() { &mut history.refused } else { &mut history.last_end };
+        *told = Some(error.to_string());
+        self.log(file, format!("{error}; it stays as it is"));
     }
 
     fn removed(&mut self, file: &Rc<VassalFile>, why: &str, now: Instant) {

@@ -4,6 +4,7 @@
 //! connections that wait there.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use rustix::net::listen;
 
 use super::socket_file::{self, Bound};
 use crate::config;
-use crate::config::plan::{Address, OnDemand};
+use crate::config::plan::Address;
 use crate::emperor::core::vassal_file::{VassalFile, as_file_name, vassal_name};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
@@ -24,44 +25,45 @@ const BACKLOG: i32 = 1024;
 /// More than an address needs.
 pub const ADDRESS_MAX: usize = 4096;
 
-/// The address of the vassal whose file is at `path`; `None` if it is not on demand. In tyrant mode
-/// (`is_tyrant`) no user may say where the emperor, which is root, binds a socket, nor take the socket of
-/// another user's vassal by a file of the same name.
+/// The socket in this directory of the vassal whose file is at `path`. In tyrant mode (`is_tyrant`) no user
+/// may take the socket of another user's vassal by a file of the same name.
+pub fn in_directory(directory: &Path, path: &VassalFile, is_tyrant: bool) -> Address {
+    let mut name = match is_tyrant {
+        true => OsString::from_vec(as_file_name(path.name())),
+        false => vassal_name(path.file()).to_owned(),
+    };
+    name.push(".socket");
+    Address::file(directory.join(name))
+}
+
+/// Opens the file at `path` that names the address of a vassal; `None` if it is not there. In tyrant mode
+/// (`is_tyrant`) no user may say where the emperor, which is root, binds a socket.
 ///
 /// # Errors
-/// The file that names it cannot be read, is not root's, or holds no address.
-pub fn address(rule: &OnDemand, path: &VassalFile, is_tyrant: bool) -> Result<Option<Address>> {
-    let text = match rule {
-        // A command takes its time: see [`crate::emperor::commands::on_demand_exec`].
-        OnDemand::Command(_) => return Ok(None),
-        OnDemand::Directory(directory) => {
-            let mut name = match is_tyrant {
-                true => OsString::from_vec(as_file_name(path.name())),
-                false => vassal_name(path.file()).to_owned(),
-            };
-            name.push(".socket");
-            return Ok(Some(Address::file(directory.join(name))));
-        }
-        OnDemand::Extension(extension) => {
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(extension);
-            let beside = Path::new(&beside);
-            let file = match files::open_file(beside) {
-                Err(Cause::Os(Errno::NOENT)) => return Ok(None),
-                file => file.context("open", beside.display())?,
-            };
-            let opened = fstat(&file).context("look at", beside.display())?;
-            // A link of a user's would have the emperor read, and quote in its log, a file that the user may
-            // not read.
-            let is_itself =
-                lstat(beside).is_ok_and(|there| socket_file::id(&there) == socket_file::id(&opened));
-            if is_tyrant && !(opened.st_uid == 0 && is_itself) {
-                let reason = "with emperor-tyrant it must be root's, and no link";
-                return Err(Error::new("take an address from", beside.display(), reason));
-            }
-            files::read_all(file).context("read", beside.display())?
-        }
+/// open(2); it is not root's.
+pub fn open_file(path: &Path, is_tyrant: bool) -> Result<Option<OwnedFd>> {
+    let file = match files::open_file(path) {
+        Err(Cause::Os(Errno::NOENT)) => return Ok(None),
+        file => file.context("open", path.display())?,
     };
+    let opened = fstat(&file).context("look at", path.display())?;
+    // A link of a user's would have the emperor read, and quote in its log, a file that the user may not
+    // read.
+    let is_itself = lstat(path).is_ok_and(|there| socket_file::id(&there) == socket_file::id(&opened));
+    if is_tyrant && !(opened.st_uid == 0 && is_itself) {
+        let reason = "with emperor-tyrant it must be root's, and no link";
+        return Err(Error::new("take an address from", path.display(), reason));
+    }
+    Ok(Some(file))
+}
+
+/// The address in the copy of such a file, for the vassal whose file is at `path`.
+///
+/// # Errors
+/// As read(2), and [`parse`].
+pub fn in_file(copy: Option<OwnedFd>, path: &Path) -> Result<Option<Address>> {
+    let Some(copy) = copy else { return Ok(None) };
+    let text = files::read_all(copy).context("read the address of", path.display())?;
     parse(&text, path).map(Some)
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,11 @@ pub enum Purpose {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
+    /// It tells where the first connection is to be waited for.
+    Address {
+        /// Why that is asked for, for the log.
+        why: String,
+    },
 }
 
 /// News of a reading.
@@ -62,13 +68,26 @@ pub struct Readers {
     busy: Vec<(Deputy, Reading)>,
     /// A reader that has nothing to do.
     idle: Option<Deputy>,
-    news: VecDeque<(Rc<VassalFile>, News)>,
+    told: VecDeque<Told>,
+}
+
+/// News of a reading for this vassal.
+#[derive(Debug)]
+pub struct Told {
+    /// The vassal's file.
+    pub file: Rc<VassalFile>,
+    is_address: bool,
+    /// What there is to tell.
+    pub news: News,
 }
 
 /// A file that is read, or to be read.
 #[derive(Debug)]
 struct Reading {
+    /// The vassal's file.
     file: Rc<VassalFile>,
+    /// The file that tells the address, if that is read.
+    address_file: Option<PathBuf>,
     wanted: Wanted,
     /// When it was asked for, or begun.
     since: Instant,
@@ -91,20 +110,27 @@ enum Wanted {
 }
 
 impl Readers {
-    /// Has a file read, in place of what was asked for it before.
-    pub fn ask(&mut self, file: &Rc<VassalFile>, purpose: Purpose, now: Instant) {
-        self.forget(file);
+    /// Has the file of a vassal read, or the one that tells its address, in place of what was asked for it
+    /// before.
+    pub fn ask(
+        &mut self,
+        file: &Rc<VassalFile>,
+        address_file: Option<PathBuf>,
+        purpose: Purpose,
+        now: Instant,
+    ) {
+        self.forget(file, address_file.is_some());
         let (file, wanted) = (Rc::clone(file), Wanted::For(purpose));
-        let (since, look_at) = (now, now);
-        self.waiting.push_back(Reading { file, wanted, since, look_at, is_slow: false, is_late: false });
+        let (since, look_at, is_slow, is_late) = (now, now, false, false);
+        self.waiting.push_back(Reading { file, address_file, wanted, since, look_at, is_slow, is_late });
     }
 
-    /// Nobody waits for this file any more.
-    pub fn forget(&mut self, file: &VassalFile) {
-        self.waiting.retain(|reading| *reading.file != *file);
-        self.news.retain(|(other, _)| **other != *file);
+    /// Nobody waits any more for this file, or for the one that tells its address.
+    pub fn forget(&mut self, file: &VassalFile, is_address: bool) {
+        self.waiting.retain(|reading| !reading.is_of(file, is_address));
+        self.told.retain(|told| *told.file != *file || told.is_address != is_address);
         for (_, reading) in &mut self.busy {
-            if *reading.file == *file {
+            if reading.is_of(file, is_address) {
                 reading.wanted = Wanted::No;
             }
         }
@@ -134,17 +160,18 @@ impl Readers {
                 // On a busy machine it may still wait for a processor.
                 if !deputy.is_running() {
                     reading.is_slow = true;
-                    self.news.push_back((Rc::clone(&reading.file), News::Slow));
+                    reading.tell(&mut self.told, News::Slow);
                 }
             }
             if !reading.is_late && later(reading.since, PATIENCE) <= now {
-                reading.give_up(reading.since, now, &mut self.news);
+                reading.give_up(reading.since, now, &mut self.told);
             }
         }
-        for index in 0..self.waiting.len() {
+        let has_late = self.busy.iter().any(|(_, reading)| reading.is_late);
+        for index in 0..if has_late { self.waiting.len() } else { 0 } {
             let hangs = self.waiting.get(index).and_then(|reading| self.hangs(reading));
             if let (Some(since), Some(reading)) = (hangs, self.waiting.get_mut(index)) {
-                reading.give_up(since, now, &mut self.news);
+                reading.give_up(since, now, &mut self.told);
             }
         }
         while let Some(index) = self.next() {
@@ -153,19 +180,20 @@ impl Readers {
             match deputy {
                 Ok(deputy) => {
                     // One that has ended closes its link, which is told.
-                    let _ = send(&deputy.link, reading::question(&reading.file), None);
+                    let question = reading::question(reading.path(), reading.address_file.is_some());
+                    let _ = send(&deputy.link, &question, None);
                     (reading.since, reading.look_at) = (now, later(now, SLOW));
                     (reading.is_slow, reading.is_late) = (false, false);
                     self.busy.push((deputy, reading));
                 }
-                Err(error) => self.tell(reading, Err(error)),
+                Err(error) => reading.end(&mut self.told, Err(error)),
             }
         }
         if self.busy.iter().any(|(_, reading)| reading.is_slow) {
             for reading in self.waiting.iter_mut().filter(|reading| !reading.is_slow) {
-                if beside(&self.busy, &reading.file) == BESIDE_MAX {
+                if beside(&self.busy, reading) == BESIDE_MAX {
                     reading.is_slow = true;
-                    self.news.push_back((Rc::clone(&reading.file), News::Slow));
+                    reading.tell(&mut self.told, News::Slow);
                 }
             }
         }
@@ -191,20 +219,20 @@ impl Readers {
         } else {
             self.idle = Some(deputy);
         }
-        let gone = || Error::new("read", reading.file.display(), format!("pid {pid} has ended over it"));
+        let gone = || Error::new("read", reading.path().display(), format!("pid {pid} has ended over it"));
         let read = read.unwrap_or_else(|| Err(gone()));
-        self.tell(reading, read);
+        reading.end(&mut self.told, read);
     }
 
     /// The next news.
-    pub fn take(&mut self) -> Option<(Rc<VassalFile>, News)> {
-        self.news.pop_front()
+    pub fn take(&mut self) -> Option<Told> {
+        self.told.pop_front()
     }
 
     /// Nothing is read any more.
     pub fn stop(&mut self) {
         self.waiting.clear();
-        self.news.clear();
+        self.told.clear();
         self.busy.drain(..).for_each(|(deputy, _)| deputy.kill());
     }
 
@@ -220,15 +248,6 @@ impl Readers {
         self.busy.iter().map(|(_, reading)| reading).chain(&self.waiting)
     }
 
-    fn tell(&mut self, reading: Reading, read: Result<ReadFile>) {
-        let news = match reading.wanted {
-            Wanted::For(purpose) => News::Read(purpose, read),
-            Wanted::Again => News::Answers,
-            Wanted::No => return,
-        };
-        self.news.push_back((reading.file, news));
-    }
-
     /// Since when what keeps a reading from being begun hangs, if that hangs.
     fn hangs(&self, reading: &Reading) -> Option<Instant> {
         if reading.is_late {
@@ -236,7 +255,7 @@ impl Readers {
         }
         let (mut beside, mut since) = (0, None);
         for (_, other) in self.busy.iter().filter(|(_, other)| other.is_late) {
-            if other.file == reading.file {
+            if other.is_of(&reading.file, reading.address_file.is_some()) {
                 return Some(other.since);
             }
             if other.file.is_beside(&reading.file) {
@@ -254,7 +273,7 @@ impl Readers {
         }
         let (mut next, mut least) = (None, BESIDE_MAX);
         for (index, reading) in self.waiting.iter().enumerate() {
-            let beside = beside(&self.busy, &reading.file);
+            let beside = beside(&self.busy, reading);
             if beside < least {
                 (next, least) = (Some(index), beside);
             }
@@ -267,26 +286,49 @@ impl Readers {
 }
 
 impl Reading {
+    fn is_of(&self, file: &VassalFile, is_address: bool) -> bool {
+        *self.file == *file && self.address_file.is_some() == is_address
+    }
+
+    /// The file that is read.
+    fn path(&self) -> &Path {
+        self.address_file.as_deref().unwrap_or(&self.file)
+    }
+
+    fn tell(&self, told: &mut VecDeque<Told>, news: News) {
+        told.push_back(Told { file: Rc::clone(&self.file), is_address: self.address_file.is_some(), news });
+    }
+
+    /// It has ended.
+    fn end(mut self, told: &mut VecDeque<Told>, read: Result<ReadFile>) {
+        match std::mem::replace(&mut self.wanted, Wanted::No) {
+            Wanted::For(purpose) => self.tell(told, News::Read(purpose, read)),
+            Wanted::Again => self.tell(told, News::Answers),
+            Wanted::No => {}
+        }
+    }
+
     /// What it waits for has not answered since then.
-    fn give_up(&mut self, since: Instant, now: Instant, news: &mut VecDeque<(Rc<VassalFile>, News)>) {
+    fn give_up(&mut self, since: Instant, now: Instant, told: &mut VecDeque<Told>) {
         self.is_late = true;
         if let Wanted::For(_) = self.wanted
             && let Wanted::For(purpose) = std::mem::replace(&mut self.wanted, Wanted::Again)
         {
             let time = Elapsed(now.saturating_duration_since(since));
             let reason = format!("not done after {time}: does its filesystem answer?");
-            let error = Error::new("read", self.file.display(), reason);
-            news.push_back((Rc::clone(&self.file), News::Late(purpose, error)));
+            let error = Error::new("read", self.path().display(), reason);
+            self.tell(told, News::Late(purpose, error));
         }
     }
 }
 
 /// How many files beside this one are being read; the most there may be, if it is being read itself.
-fn beside(busy: &[(Deputy, Reading)], file: &VassalFile) -> usize {
+fn beside(busy: &[(Deputy, Reading)], reading: &Reading) -> usize {
     let mut count = 0;
     for (_, other) in busy {
-        if other.file.is_beside(file) {
-            count += if *other.file == *file { BESIDE_MAX } else { 1 };
+        if other.file.is_beside(&reading.file) {
+            let is_same = other.is_of(&reading.file, reading.address_file.is_some());
+            count += if is_same { BESIDE_MAX } else { 1 };
         }
     }
     count.min(BESIDE_MAX)

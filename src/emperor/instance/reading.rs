@@ -1,8 +1,8 @@
 //! How a file of a vassal's is read by another process: the question, the work, and the answer.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,13 +14,21 @@ use crate::emperor::deputy::{pull, pull_version, tell};
 use crate::error::{Error, Result};
 use crate::protocol::{Received, receive};
 
+/// Begins the question for a file that tells an address.
+const ADDRESS: u8 = 1;
+
 /// The life of a reader: it reads one file after another, until the emperor has ended.
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
     loop {
         let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
         match receive(link) {
-            Ok(Received::Packet(path, _)) => {
-                let (packet, copy) = encode(spawner.read(Path::new(&OsString::from_vec(path))));
+            Ok(Received::Packet(question, _)) => {
+                let (kind, path) = question.split_first().unwrap_or((&0, b""));
+                let path = Path::new(OsStr::from_bytes(path));
+                let (packet, copy) = encode(match *kind {
+                    ADDRESS => spawner.read_address(path),
+                    _ => spawner.read(path),
+                });
                 if !tell(link, &packet, copy.as_ref()) {
                     return;
                 }
@@ -31,9 +39,9 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
     }
 }
 
-/// The question that a reader is asked.
-pub fn question(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
+/// The question that a reader is asked: for a vassal's file, or for one that tells an address.
+pub fn question(path: &Path, is_address: bool) -> Vec<u8> {
+    [&[if is_address { ADDRESS } else { 0 }], path.as_os_str().as_bytes()].concat()
 }
 
 /// The answer: the numbers of the file, or an error behind a zero.

@@ -62,7 +62,8 @@ pub struct ReadFile {
     pub version: FileVersion,
     /// Its owner.
     pub owner: Owner,
-    /// A sealed copy of it; `None` if it is a program that prints the configuration.
+    /// A sealed copy of it; `None` if it is a program that prints the configuration, or if it is the file of
+    /// an address and not there.
     pub copy: Option<OwnedFd>,
 }
 
@@ -167,6 +168,16 @@ impl Spawner {
             return Err(Error::new(operation, object, reason));
         }
         Ok(())
+    }
+
+    /// Reads a file that tells an address.
+    ///
+    /// # Errors
+    /// As [`on_demand::open_file`], and as read(2).
+    pub fn read_address(&self, path: &Path) -> Result<ReadFile> {
+        let file = on_demand::open_file(path, self.is_tyrant())?;
+        let copy = file.map(|file| seal(file, path)).transpose()?;
+        Ok(ReadFile { version: FileVersion::default(), owner: Owner::default(), copy })
     }
 
     /// Reads the file of a vassal.
@@ -285,12 +296,22 @@ impl Spawner {
     }
 
     /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on
-    /// demand.
-    ///
-    /// # Errors
-    /// As [`on_demand::address`].
-    pub fn demand(&self, path: &VassalFile) -> Result<Option<Address>> {
-        self.on_demand.as_ref().map_or(Ok(None), |rule| on_demand::address(rule, path, self.is_tyrant()))
+    /// demand, or if another file or a command has to tell.
+    pub fn demand(&self, path: &VassalFile) -> Option<Address> {
+        match self.on_demand.as_ref()? {
+            OnDemand::Directory(directory) => {
+                Some(on_demand::in_directory(directory, path, self.is_tyrant()))
+            }
+            OnDemand::Extension(_) | OnDemand::Command(_) => None,
+        }
+    }
+
+    /// The file that tells where the first connection to the vassal whose file is at `path` is waited for.
+    pub fn address_file(&self, path: &VassalFile) -> Option<PathBuf> {
+        let Some(OnDemand::Extension(extension)) = &self.on_demand else { return None };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(extension);
+        Some(beside.into())
     }
 
     /// Whether instances have no pid namespace of their own: what one starts does not end with it.
@@ -363,9 +384,12 @@ fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     } else {
         owned_file::open(path, owners)?
     };
+    Ok((seal(file, path)?, owner))
+}
+
+fn seal(file: OwnedFd, path: &Path) -> Result<OwnedFd> {
     let bytes = files::read_all(file).context("read", path.display())?;
-    let copy = memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())?;
-    Ok((copy, owner))
+    memfd::sealed("vassal", &bytes, Use::Read).context("copy", path.display())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
-use crate::emperor::instance::readers::{News, Purpose};
+use crate::emperor::instance::readers::{News, Purpose, Told};
 use crate::emperor::instance::spawner::ReadFile;
 use crate::error::Result;
 use crate::log_of;
@@ -30,7 +30,7 @@ impl Supervisor {
                 (file, event)
             } else {
                 self.readers.serve(&self.spawner, self.handles.as_fd(), now);
-                let Some((file, news)) = self.readers.take() else { return };
+                let Some(Told { file, news, .. }) = self.readers.take() else { return };
                 let event = self.take_in(&file, news, now);
                 (file, event)
             };
@@ -45,8 +45,11 @@ impl Supervisor {
         match effect {
             Effect::Log(line) => log_of!(file, "{line}"),
             Effect::FindAddress { why } => return self.find_address(file, why, now),
-            Effect::ForgetAddress => self.questions.forget(file),
-            Effect::Spawn => self.readers.ask(file, Purpose::Start, now),
+            Effect::ForgetAddress => {
+                self.questions.forget(file);
+                self.readers.forget(file, true);
+            }
+            Effect::Spawn => self.readers.ask(file, None, Purpose::Start, now),
             Effect::RunCommands => {
                 if let Some(process) = self.handles.process(file) {
                     self.commands.begin(file, process, now);
@@ -65,11 +68,11 @@ impl Supervisor {
                 }
             }
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
-            Effect::Reload => self.readers.ask(file, Purpose::Reload, now),
-            Effect::CheckConfig { why } => self.readers.ask(file, Purpose::Check { why }, now),
+            Effect::Reload => self.readers.ask(file, None, Purpose::Reload, now),
+            Effect::CheckConfig { why } => self.readers.ask(file, None, Purpose::Check { why }, now),
             Effect::ForgetFile => {
                 self.checks.forget(file);
-                self.readers.forget(file);
+                self.readers.forget(file, false);
             }
             Effect::Look => {
                 return Some(Event::Waits(
@@ -91,26 +94,30 @@ impl Supervisor {
                 }
             }
             Effect::Remove => {
-                self.readers.forget(file);
+                [false, true].iter().for_each(|&is_address| self.readers.forget(file, is_address));
                 self.handles.remove(file);
             }
         }
         None
     }
 
-    /// Where the first connection to a vassal is waited for: a command may have to be asked, which answers
-    /// later.
+    /// Where the first connection to a vassal is waited for: a command may have to be asked, or a file to be
+    /// read, which answers later.
     fn find_address(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Option<Event> {
         if self.questions.ask(file, &why, now) {
             self.take_replies(now);
             return None;
         }
-        Some(Event::Address { why, address: self.spawner.demand(file) })
+        if let address_file @ Some(_) = self.spawner.address_file(file) {
+            self.readers.ask(file, address_file, Purpose::Address { why }, now);
+            return None;
+        }
+        Some(Event::Address { why, address: Ok(self.spawner.demand(file)) })
     }
 
     /// Takes in what has come of reading a file.
     fn take_in(&mut self, file: &Rc<VassalFile>, news: News, now: Instant) -> Option<Event> {
-        if let News::Read(_, Ok(read)) = &news {
+        if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
             self.registry.apply(file, Event::Reading(read.version), now);
         }
         match news {
@@ -124,6 +131,11 @@ impl Supervisor {
             }
             News::Read(Purpose::Reload, read) => self.reload(file, read),
             News::Read(Purpose::Check { why }, Ok(read)) => Some(self.check_config(file, &read, why, now)),
+            News::Read(Purpose::Address { why }, read) => {
+                let address = read.and_then(|read| on_demand::in_file(read.copy, file));
+                Some(Event::Address { why, address })
+            }
+            News::Late(Purpose::Address { .. }, error) => Some(Event::AddressLate(error)),
             News::Late(Purpose::Start, error) => Some(Event::SpawnFailed(error)),
             News::Late(Purpose::Reload, error) => Some(Event::ReloadFailed(error)),
             News::Read(Purpose::Check { .. }, Err(error)) | News::Late(Purpose::Check { .. }, error) => {

@@ -123,13 +123,10 @@ impl Supervisor {
         self.registry.unclaim(files);
     }
 
-    /// Whether a vassal waits for a connection to another address than the present configuration says. The
-    /// address that a command says is not known before it is asked.
+    /// Whether a vassal waits for a connection to another address than the present configuration says. What a
+    /// command or a file says is not known before that is asked.
     fn has_old_address(&self, file: &VassalFile, vassal: &Vassal) -> bool {
-        let is_right = || {
-            let address = self.spawner.demand(file);
-            !self.questions.can_ask() && address.is_ok_and(|address| address.as_ref() == vassal.on_demand())
-        };
+        let is_right = || self.spawner.demand(file).as_ref() == vassal.on_demand();
         vassal.state() == State::Waiting && !is_right()
     }
 

@@ -488,6 +488,26 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
 }
 
 #[test]
+fn a_vassal_whose_address_is_not_read_in_time_stays_as_it_is() {
+    let mut story = Story::new();
+    story.run("a");
+    story.event("a", Event::Changed("file changed"));
+    let late = ["a| do read: no luck; it stays as it is"];
+    assert_eq!(story.event("a", Event::AddressLate(failed("read"))), late);
+    assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
+    assert!(matches!(story.state("a"), State::Running { .. }));
+    // Nobody waits for it any more.
+    assert_eq!(story.no_address("a", "file changed"), [""; 0]);
+    assert_eq!(story.event("a", Event::AddressLate(failed("read"))), [""; 0]);
+    // And one that has never run.
+    story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
+    story.event("b", Event::AddressLate(failed("read")));
+    assert_eq!(story.state("b"), State::Idle);
+    story.event("b", Event::Changed("its file can be read by now"));
+    assert_eq!(story.no_address("b", ""), ["b: Spawn"]);
+}
+
+#[test]
 fn only_what_has_no_process_is_used_in_the_version_that_a_scan_has_seen() {
     let mut story = Story::new();
     let version = |modified| FileVersion { modified, ..FileVersion::default() };
