@@ -58,8 +58,12 @@ impl Deputy {
         self.child.pid
     }
 
-    /// Whether it runs, or waits for a processor only.
-    pub fn is_running(&self) -> bool {
+    /// Whether it has said something, runs, or waits for a processor only.
+    pub fn is_at_work(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0) {
+            return true;
+        }
         let stat = files::read_file(&format!("/proc/{}/stat", self.child.pid.as_raw_pid()));
         // Behind its number and its name in parentheses.
         stat.is_ok_and(|stat| stat.windows(3).any(|text| text == b") R"))

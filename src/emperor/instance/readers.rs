@@ -157,8 +157,8 @@ impl Readers {
         for (deputy, reading) in &mut self.busy {
             if !reading.is_slow && reading.look_at <= now {
                 reading.look_at = later(now, SLOW);
-                // On a busy machine it may still wait for a processor.
-                if !deputy.is_running() {
+                // On a busy machine it may still wait for a processor, or its answer for us.
+                if !deputy.is_at_work() {
                     reading.is_slow = true;
                     reading.tell(&mut self.told, News::Slow);
                 }
