@@ -445,6 +445,7 @@ impl Registry {
             self.push(file, Effect::CloseSockets { for_good });
         }
         self.follow(file, output, now);
+        self.begin_beside(file, now);
     }
 
     /// The file under the name that its vassal has. A vassal that was taken over keeps its name, whatever a
@@ -558,14 +559,19 @@ impl Registry {
         self.timers.set(file, None);
         let owner = self.vassals.remove(file).and_then(|vassal| vassal.owner);
         let named = self.names.release(file);
-        let renamed = self.take_renamed(file).filter(|_| !self.is_ending);
-        let goes_on = renamed.is_some_and(|renamed| self.go_on_as(renamed, now));
+        let (mut goes_on, mut has_them) = (0, true);
+        while !self.is_ending
+            && let Some(renamed) = self.take_renamed(file)
+        {
+            goes_on += usize::from(self.go_on_as(renamed, has_them, now));
+            has_them = false;
+        }
         self.push(file, Effect::Remove);
         if self.is_ending {
             return;
         }
         let of_owner = self.held_back.iter().position(|(_, other)| Some(*other) == owner);
-        let admitted = of_owner.filter(|_| !goes_on).map(|index| self.held_back.remove(index).0);
+        let admitted = of_owner.filter(|_| goes_on == 0).map(|index| self.held_back.remove(index).0);
         for next in named.iter().chain(&admitted) {
             self.log(next, format!("{}: its turn has come", next.display()));
             self.refresh(next, "");

@@ -62,9 +62,21 @@ impl Registry {
         Some(self.renamed.remove(index))
     }
 
-    /// A vassal that has ended under its old name begins under the new one, with the same sockets. Returns
-    /// whether there is one more vassal by that: the name may be taken.
-    pub(super) fn go_on_as(&mut self, renamed: Renamed, now: Instant) -> bool {
+    /// The instance of a vassal has ended, and another one follows it: there is another file of its name. The
+    /// files that had the name before begin beside it. What the vassal has is its own.
+    pub(super) fn begin_beside(&mut self, file: &VassalFile, now: Instant) {
+        let stays = self.vassals.get(file).is_some_and(|vassal| vassal.process().is_none());
+        while stays
+            && !self.is_ending
+            && let Some(renamed) = self.take_renamed(file)
+        {
+            self.go_on_as(renamed, false, now);
+        }
+    }
+
+    /// A vassal that has ended under its old name begins under the new one, with the same sockets if it
+    /// `has_them`. Returns whether there is one more vassal by that: the name may be taken.
+    pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) -> bool {
         let Renamed { from, to, owner, is_held } = renamed;
         // There may be a vassal of that name which is on its way out: it goes on, with its own sockets.
         let is_new = self.vassals.get(&to).is_none();
@@ -77,7 +89,9 @@ impl Registry {
             self.step(&to, Input::Hold, now);
         }
         // Nothing is started before its address is known, which is asked for by now.
-        self.push(&from, Effect::HandOverSockets { to });
+        if has_them {
+            self.push(&from, Effect::HandOverSockets { to });
+        }
         true
     }
 }

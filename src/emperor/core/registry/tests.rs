@@ -237,6 +237,34 @@ fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
 }
 
 #[test]
+fn a_new_file_of_the_old_name_keeps_none_waiting_that_had_it_before() {
+    let mut story = Story::new();
+    story.run("a");
+    let rename = |story: &mut Story, to: &str| {
+        story.event(to, Event::Renamed { from: file("a"), owner: None });
+    };
+    let come_back = |story: &mut Story| {
+        story.event("a", Event::Found { version: None, has_old_address: false, owner: None });
+        story.no_address("a", "file is back");
+    };
+    let begins = |name: &str| [format!("{name}| its file was a.ini before"), find(name, "file is back")];
+    let hand_over = |name: &str| format!("a: HandOverSockets {{ to: {:?} }}", file(name));
+    rename(&mut story, "b");
+    come_back(&mut story);
+    let effects = story.died("a");
+    assert!(effects.contains(&"a: Spawn".to_owned()), "{effects:?}");
+    assert!(effects.ends_with(&begins("b")), "{effects:?}");
+    story.spawned("a");
+    story.said("a", FromVassal::Running);
+    rename(&mut story, "c");
+    come_back(&mut story);
+    rename(&mut story, "d");
+    let effects = story.died("a");
+    let first = [&begins("c")[..], &[hand_over("c")]].concat();
+    assert_eq!(effects[1..], [&first[..], &begins("d"), &["a: Remove".to_owned()]].concat());
+}
+
+#[test]
 fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
     let mut story = Story::new();
     story.run("a");
