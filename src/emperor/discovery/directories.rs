@@ -52,6 +52,8 @@ pub struct Directories {
     notes: Option<OwnedFd>,
     /// Whether a file could not be looked at by the last scan.
     has_unknown: bool,
+    /// Whether the last scan has left changes to the next one.
+    has_more: bool,
 }
 
 /// What has happened to a file.
@@ -115,6 +117,7 @@ impl Directories {
             took: Duration::ZERO,
             notes: None,
             has_unknown: false,
+            has_more: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl Directories {
         let all_tell = self.directories.iter().all(tells);
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
         let regular = later(last, if all_tell { rarely } else { self.interval });
+        let regular = if self.has_more { last } else { regular };
         let wanted = self.watch.scan_wanted().map_or(regular, |wanted| wanted.min(regular));
         wanted.max(self.rested(last))
     }
@@ -167,7 +171,7 @@ impl Directories {
     /// Whether the last scan has found every file that is there.
     pub fn is_settled(&self) -> bool {
         let is_read = |source: &SourceState| source.unread.is_empty();
-        !self.has_unknown
+        !(self.has_unknown || self.has_more)
             && self.sources.iter().all(is_read)
             && self.directories.iter().all(Directory::is_read)
             && self.watch.scan_wanted().is_none()
@@ -178,14 +182,15 @@ impl Directories {
     pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
-        let mut changes = self.find_directories();
-        self.has_unknown = false;
         for directory in &self.directories {
-            directory.allowance.renew();
+            directory.allowance.renew(self.rules.changes_max());
         }
+        let mut changes = self.find_directories();
+        (self.has_unknown, self.has_more) = (false, false);
         for directory in &mut self.directories {
             let path = &Rc::clone(&directory.path);
-            if directory.allowance.is_spent() {
+            // One without names that count is gone, and what was in it is being told.
+            if directory.allowance.is_spent() || directory.wanted.is_empty() {
                 continue;
             }
             directory.allowance.take_directory();
@@ -213,11 +218,15 @@ impl Directories {
                 Entry::File(stamp) => stamp.elsewhere,
                 Entry::Refused(_) | Entry::Unknown(_) => true,
             });
-            let found = scan::commit(&mut directory.listing, new, &|name| self.watch.holds(path, name));
+            let held = |name: &OsStr| self.watch.holds(path, name);
+            let found = scan::commit(&mut directory.listing, new, &held, &directory.allowance.changes);
             changes.extend(directory.changes_of(found));
         }
-        for directory in self.directories.iter().filter(|directory| !directory.allowance.is_spent()) {
-            directory.allowance.is_told.set(false);
+        for directory in &self.directories {
+            self.has_more |= directory.allowance.changes.get() == 0;
+            if !directory.allowance.is_spent() {
+                directory.allowance.is_told.set(false);
+            }
         }
         self.took = running_time::since(now);
         changes
@@ -239,7 +248,8 @@ impl Directories {
                 log!("{at}: {key}: {}; its vassals stay as they are", new.1);
             }
             unread.clone_from(&places.unread);
-            add(&mut self.directories, places, &Located { value: (), key: Rc::clone(key), at: at.clone() });
+            let located = Located { value: (), key: Rc::clone(key), at: at.clone() };
+            add(&mut self.directories, places, &located, self.rules.changes_max());
         }
         self.drop_unwanted()
     }
@@ -252,8 +262,12 @@ impl Directories {
             let is_missed = || self.sources.iter().any(|source| source.has_missed(&directory.path));
             let stays = !directory.wanted.is_empty() || is_missed();
             if !stays {
-                let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false);
+                let left = &directory.allowance.changes;
+                let gone = scan::commit(&mut directory.listing, Listing::default(), &|_| false, left);
                 changes.extend(directory.changes_of(gone));
+                if !directory.listing.is_empty() {
+                    return true;
+                }
                 self.watch.forget(&directory.path, &directory.watched);
             } else if directory.wanted.is_empty() {
                 directory.wanted = std::mem::take(&mut directory.before);
@@ -293,8 +307,13 @@ fn places_of(source: &Source) -> Places {
     }
 }
 
-/// Adds the places of a source to the directories.
-fn add(directories: &mut Vec<Directory>, Places { names_at, all, .. }: Places, source: &Located<()>) {
+/// Adds the places of a source to the directories, whose next look may tell of so many changes.
+fn add(
+    directories: &mut Vec<Directory>,
+    Places { names_at, all, .. }: Places,
+    source: &Located<()>,
+    changes: usize,
+) {
     let mut next = 0;
     // Those that share an allowance come one after another.
     let mut last: Option<Rc<Allowance>> = None;
@@ -312,7 +331,7 @@ fn add(directories: &mut Vec<Directory>, Places { names_at, all, .. }: Places, s
                 last = Some(Rc::clone(&known.allowance));
             }
             None => {
-                let allowance = same.unwrap_or_else(|| Rc::new(Allowance::of(&path, names_at)));
+                let allowance = same.unwrap_or_else(|| Rc::new(Allowance::of(&path, names_at, changes)));
                 last = Some(Rc::clone(&allowance));
                 directories.push(Directory::new(path.into(), names_at, source.clone(), wanted, allowance));
             }
@@ -393,6 +412,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::config::plan::Location;
+    use crate::emperor::discovery::patterns::CHANGES_MAX;
     use std::fs;
     use std::path::PathBuf;
 
@@ -541,6 +561,35 @@ mod tests {
         let mut changes = fixture.scan();
         changes.retain(|(_, change)| *change == Change::Removed);
         assert!(!is_missed(&fixture) && changes.len() < all.len(), "{} are gone", changes.len());
+    }
+
+    #[test]
+    fn who_changes_all_his_files_keeps_no_other_user_waiting() {
+        let mut fixture = Fixture::new("flood", &[|path| Source::Pattern(path.join("*/v/*.ini"))]);
+        fixture.directories.rules = Rc::new(Rules { owners: Owners::OfLinks, ..Rules::default() });
+        let count = 2 * CHANGES_MAX + 50;
+        for number in 0..count {
+            fixture.write(&format!("flood/v/{number}.ini"));
+        }
+        let told = |fixture: &mut Fixture, name: &str, change: Change| {
+            fixture.write(name);
+            let looks = [(); 3].map(|()| {
+                let mut changes = fixture.scan();
+                let of_other = changes.iter().position(|(file, _)| file == name);
+                let is_told = of_other.map(|index| changes.swap_remove(index)).is_some();
+                assert!(changes.iter().all(|(_, other)| *other == change));
+                let directories = &fixture.directories;
+                let last = directories.last_scan.unwrap();
+                let is_soon = directories.due(last) == directories.rested(last);
+                assert_ne!(directories.is_settled(), is_soon);
+                (changes.len(), is_told, is_soon)
+            });
+            let all = CHANGES_MAX;
+            assert_eq!(looks, [(all, true, true), (all, false, true), (50, false, false)]);
+        };
+        told(&mut fixture, "other/v/a.ini", Change::Appeared);
+        fs::rename(fixture.path.join("flood/v"), fixture.path.join("flood/away")).unwrap();
+        told(&mut fixture, "other/v/b.ini", Change::Removed);
     }
 
     #[test]

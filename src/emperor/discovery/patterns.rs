@@ -17,6 +17,9 @@ const NAMES_MAX: usize = 100_000;
 /// Further names that one counts as that was found, as the file is looked at, too; and a directory.
 const FOUND: usize = 9;
 const DIRECTORY: usize = 50;
+/// So many changes of files that users may write are told of one user in a look: what they cost the emperor
+/// costs all others.
+pub const CHANGES_MAX: usize = 100;
 
 /// What is left to look at in one look: in all directories together below one that a wildcard stands for, as
 /// they may be a user's, and in any other directory alone.
@@ -25,15 +28,18 @@ pub struct Allowance {
     /// The directory that it is for.
     pub whose: PathBuf,
     left: Cell<usize>,
+    /// How many changes are left to tell; those behind them are found by the next look.
+    pub changes: Cell<usize>,
     /// Whether it was told that nothing was left.
     pub is_told: Cell<bool>,
 }
 
 impl Allowance {
-    /// That of a directory of a source where the names of vassals begin at the byte `names_at`.
-    pub fn of(directory: &Path, names_at: usize) -> Self {
+    /// That of a directory of a source where the names of vassals begin at the byte `names_at`; for one look,
+    /// which may tell of so many changes.
+    pub fn of(directory: &Path, names_at: usize, changes: usize) -> Self {
         let new = Self { whose: whose(directory, names_at).to_owned(), ..Self::default() };
-        new.renew();
+        new.renew(changes);
         new
     }
 
@@ -42,9 +48,10 @@ impl Allowance {
         self.whose == whose(directory, names_at)
     }
 
-    /// For another look.
-    pub fn renew(&self) {
+    /// For another look, which may tell of so many changes.
+    pub fn renew(&self, changes: usize) {
         self.left.set(NAMES_MAX + 2 * DIRECTORY);
+        self.changes.set(changes);
     }
 
     /// Takes a directory.
@@ -135,7 +142,7 @@ pub fn places(pattern: &Path) -> Places {
         for path in reached {
             let names_at = *names_at.get_or_insert(below(&path));
             if !allowance.is_for(&path, names_at) {
-                allowance = Allowance::of(&path, names_at);
+                allowance = Allowance::of(&path, names_at, 0);
             }
             allowance.take_directory();
             match matching(&path, part, &allowance) {

@@ -60,6 +60,8 @@ pub struct Discovery {
     interval: Duration,
     /// Readable when a scout has said something; events carry the places of the scouts.
     events: OwnedFd,
+    /// Whose result was taken last.
+    last: usize,
     /// Whether nothing is looked for any more.
     stopped: bool,
 }
@@ -117,7 +119,7 @@ impl Discovery {
             }
         }
         let events = epoll::create(epoll::CreateFlags::CLOEXEC).context("create", "epoll")?;
-        Ok(Self { scouts, rules, interval, events, stopped: false })
+        Ok(Self { scouts, rules, interval, events, last: 0, stopped: false })
     }
 
     /// Readable when a scout has said something.
@@ -175,6 +177,7 @@ impl Discovery {
     /// The next result.
     pub fn take(&mut self) -> Option<Found> {
         let index = self.next()?;
+        self.last = index;
         let scout = self.scouts.get_mut(index)?;
         let found = scout.found.pop_front();
         if let Some(Found::Complete { is_settled }) = found {
@@ -185,7 +188,13 @@ impl Discovery {
 
     /// The scout whose results are next. At first they come in the order of the configuration, so that of two
     /// files of one name it is always the same that is started. One that does not answer is not waited for.
+    /// Then they come by turns, as one may always have more.
     fn next(&self) -> Option<usize> {
+        if self.scouts.iter().all(Scout::is_known) {
+            let count = self.scouts.len();
+            let mut by_turns = (1..=count).map(|after| (self.last + after) % count);
+            return by_turns.find(|&index| self.scouts.get(index).is_some_and(|one| !one.found.is_empty()));
+        }
         for (index, scout) in self.scouts.iter().enumerate() {
             if !scout.found.is_empty() {
                 return Some(index);
@@ -390,6 +399,31 @@ impl Scout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::Location;
+
+    #[test]
+    fn a_source_that_always_has_more_keeps_no_other_one_waiting() {
+        let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+        let sources = ["/a", "/b"].map(|path| Located {
+            value: Source::Directory(path.into()),
+            key: "emperor".into(),
+            at: at.clone(),
+        });
+        let (pause, cwd) = (Duration::from_secs(3), Path::new(""));
+        let mut discovery = Discovery::new(&sources, Rules::default(), pause, cwd, Instant::now()).unwrap();
+        for scout in &mut discovery.scouts {
+            scout.has_completed = true;
+            let path = scout.directory().to_owned();
+            let found = |inode| Found::Directory(path.clone(), FileId { device: 1, inode });
+            scout.found.extend([1, 2].map(found));
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| match discovery.take()? {
+            Found::Directory(path, id) => Some((path, id.inode)),
+            _ => None,
+        })
+        .collect();
+        assert_eq!(taken, [("/b", 1), ("/a", 1), ("/b", 2), ("/a", 2)].map(|(path, id)| (path.into(), id)));
+    }
 
     #[test]
     fn sources_that_may_have_a_directory_in_common_are_looked_at_together() {

@@ -3,6 +3,7 @@
 //! A look that fails half-way changes nothing: only a complete listing is compared, so that a read error
 //! never looks like the deletion of running vassals.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
 use rustix::io::Errno;
 
-use super::patterns::Allowance;
+use super::patterns::{Allowance, CHANGES_MAX};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
@@ -87,6 +88,12 @@ impl Rules {
     pub fn is_vassal(&self, name: &OsStr) -> bool {
         let ends = |suffix: &[u8]| ends_with(name, suffix);
         ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes()))
+    }
+
+    /// How many changes of one user's files are told of in a look: without tyrant mode they are all the
+    /// operator's.
+    pub fn changes_max(&self) -> usize {
+        if self.owners == Owners::Ignored { usize::MAX } else { CHANGES_MAX }
     }
 
     /// Whether it is one for uWSGI's emperor only, in another format.
@@ -194,22 +201,34 @@ fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Sta
 /// Brings `old` up to date with a complete listing and returns what has changed.
 ///
 /// A name that is `held` stays as it was, whatever the listing has: its file is being written. So does a
-/// known file that could not be looked at this time.
-pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, Change)> {
+/// known file that could not be looked at this time, and everything once no more changes are `left` to tell.
+pub fn commit(
+    old: &mut Listing,
+    new: Listing,
+    held: &dyn Fn(&OsStr) -> bool,
+    left: &Cell<usize>,
+) -> Vec<(OsString, Change)> {
     let mut changes = Vec::new();
     if *old == new {
         return changes;
     }
-    let renamed = renamed(old, &new, held);
+    let renamed = renamed(old, &new, held, left.get());
+    left.set(left.get() - renamed.len());
+    let take = || left.get().checked_sub(1).map(|fewer| left.set(fewer)).is_some();
     old.retain(|name, entry| {
         if renamed.iter().any(|(before, _)| before == name) {
             return false;
         }
-        let stays = new.get(name).is_some() || held(name);
-        if !stays && matches!(entry, Entry::File(_)) {
+        if new.get(name).is_some() || held(name) {
+            return true;
+        }
+        if matches!(entry, Entry::File(_)) {
+            if !take() {
+                return true;
+            }
             changes.push((name.clone(), Change::Removed));
         }
-        stays
+        false
     });
     let mut fresh = Vec::new();
     for (name, entry) in new.into_entries() {
@@ -232,6 +251,7 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
         }
         match renamed.iter().find(|(_, now)| *now == name) {
             Some((before, _)) => changes.push((name.clone(), Change::Renamed { before: before.clone() })),
+            None if !take() => continue,
             None => {
                 let all = changes_to(&entry, is_known_file);
                 changes.extend(all.into_iter().map(|change| (name.clone(), change)));
@@ -247,11 +267,17 @@ pub fn commit(old: &mut Listing, new: Listing, held: &dyn Fn(&OsStr) -> bool) ->
 }
 
 /// The files that have another name in the new listing: the name before, and the new one. A name that is gone
-/// is held for a moment, as its file may come back; one whose file is known to be elsewhere does not.
-fn renamed(old: &Listing, new: &Listing, held: &dyn Fn(&OsStr) -> bool) -> Vec<(OsString, OsString)> {
+/// is held for a moment, as its file may come back; one whose file is known to be elsewhere does not. No more
+/// than `max`.
+fn renamed(
+    old: &Listing,
+    new: &Listing,
+    held: &dyn Fn(&OsStr) -> bool,
+    max: usize,
+) -> Vec<(OsString, OsString)> {
     let is_gone =
         |(name, entry): &&(OsString, Entry)| matches!(entry, Entry::File(_)) && new.get(name).is_none();
-    let gone: Vec<_> = old.iter().filter(is_gone).collect();
+    let gone: Vec<_> = old.iter().filter(is_gone).take(max).collect();
     if gone.is_empty() {
         return Vec::new();
     }
@@ -304,7 +330,7 @@ mod tests {
     }
 
     fn changes(old: &mut Listing, new: &[(&str, Entry)], held: &str) -> Vec<(String, Change)> {
-        let changes = commit(old, listing(new), &|name| name == held);
+        let changes = commit(old, listing(new), &|name| name == held, &Cell::new(usize::MAX));
         changes.into_iter().map(|(name, change)| (name.into_string().unwrap(), change)).collect()
     }
 
@@ -322,6 +348,22 @@ mod tests {
         for (name, is_foreign) in [("a.xml", true), ("a.yaml", true), (".a.yml", false), ("a.txt", false)] {
             assert_eq!(Rules::is_foreign(OsStr::new(name)), is_foreign, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_not_told_is_left_for_the_next_look() {
+        let all = |number: usize| listing(&[("a", file(1)), ("b", file(2)), ("c", file(3))][..number]);
+        let renamed = || listing(&[("A", file(1)), ("B", file(2)), ("c", file(4))]);
+        let mut old = Listing::default();
+        let mut counts = Vec::new();
+        for new in [all(3), all(3), all(3), renamed(), renamed(), all(0), all(0), all(0)] {
+            let left = Cell::new(2);
+            let changes = commit(&mut old, new, &|_| false, &left);
+            assert_eq!(changes.len() + left.get(), 2);
+            counts.push(changes.len());
+        }
+        assert_eq!(counts, [2, 1, 0, 2, 1, 2, 1, 0]);
+        assert!(old.is_empty());
     }
 
     #[test]
