@@ -149,6 +149,48 @@ fn of_a_directory_that_appears_later_only_one_emperor_runs_the_vassals() {
     });
 }
 
+/// The name of the lock of a directory.
+fn lock_of(directory: &str) -> String {
+    let there = fs::metadata(directory).unwrap();
+    let (major, minor) = (rustix::fs::major(there.st_dev()), rustix::fs::minor(there.st_dev()));
+    format!("emperor of {major}:{minor} {}", there.st_ino())
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_by_now_leaves_the_lock_to_the_directory() {
+    sandboxed(|sandbox| {
+        let [link, other] = ["/etc/uwsgi/link", "/etc/uwsgi/other"];
+        fs::create_dir_all(VASSALS).unwrap();
+        fs::create_dir(other).unwrap();
+        symlink(VASSALS, link).unwrap();
+        let first = another(sandbox, &[link, VASSALS]);
+        first.wait_for("emperor: version");
+        fs::remove_file(link).unwrap();
+        symlink(other, link).unwrap();
+        let lock = format!("@{}\n", lock_of(other));
+        until("the lock of the other directory", || {
+            fs::read_to_string("/proc/net/unix").unwrap().contains(&lock)
+        });
+        is_refused(another(sandbox, &[VASSALS]), VASSALS, first.pid());
+        end(first);
+    });
+}
+
+#[test]
+fn a_link_of_a_users_does_not_keep_another_emperor_from_its_directory() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        fs::create_dir("/etc/uwsgi/home").unwrap();
+        symlink(VASSALS, "/etc/uwsgi/home/link").unwrap();
+        run("chown", &["-hR", "user001", "/etc/uwsgi/home"]);
+        let first = another(sandbox, &["/etc/uwsgi/home/link"]);
+        first.wait_running(1, "app");
+        let second = another(sandbox, &[VASSALS]);
+        second.wait_running(1, "app");
+        [first, second].into_iter().for_each(end);
+    });
+}
+
 #[test]
 fn a_pattern_is_locked_as_a_whole_and_no_user_keeps_an_emperor_from_its_work() {
     sandboxed(|sandbox| {
@@ -168,9 +210,7 @@ s.listen()
 print('taken', flush=True)
 time.sleep(1000)";
         sandbox.vassal("app", STEADY);
-        let there = fs::metadata(VASSALS).unwrap();
-        let (major, minor) = (rustix::fs::major(there.st_dev()), rustix::fs::minor(there.st_dev()));
-        let name = format!("emperor of {major}:{minor} {}", there.st_ino());
+        let name = lock_of(VASSALS);
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "user001", "--clear-groups", "python3", "-c", taker, &name]);
         let taker = sandbox.start("taker", command);

@@ -118,15 +118,16 @@ impl Server {
         self.listen(self.listeners.len() - 1)
     }
 
-    /// Gives up the lock of this name.
-    pub fn unlock(&mut self, name: &str) {
-        let is_it = |listener: &Listener| listener.service == Service::Lock && listener.name == name;
-        let Some(index) = self.listeners.iter().position(is_it) else { return };
-        let _ = epoll::delete(&self.events, &self.listeners.swap_remove(index).socket);
-        // Another one has its place now.
-        if let Some(moved) = self.listeners.get(index) {
-            let data = epoll::EventData::new_u64(index as u64);
-            let _ = epoll::modify(&self.events, &moved.socket, data, epoll::EventFlags::IN);
+    /// Gives up the locks that are not held any more, by their names.
+    pub fn unlock(&mut self, is_held: &dyn Fn(&str) -> bool) {
+        let is_left = |listener: &Listener| listener.service == Service::Lock && !is_held(&listener.name);
+        while let Some(index) = self.listeners.iter().position(is_left) {
+            let _ = epoll::delete(&self.events, &self.listeners.swap_remove(index).socket);
+            // Another one has its place now.
+            if let Some(moved) = self.listeners.get(index) {
+                let data = epoll::EventData::new_u64(index as u64);
+                let _ = epoll::modify(&self.events, &moved.socket, data, epoll::EventFlags::IN);
+            }
         }
     }
 

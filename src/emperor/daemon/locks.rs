@@ -161,6 +161,8 @@ impl Locks {
                 }
             }
         }
+        // Two names of one directory share its lock.
+        server.unlock(&|name| self.0.iter().any(|lock| lock.held == name));
     }
 
     /// The directories whose vassals another emperor runs, each with a sentence that says so.
@@ -182,7 +184,6 @@ impl Lock {
         let address = Address { place: Place::Abstract(name.clone().into_bytes()), name };
         match server.add(Service::Lock, &address) {
             Ok(()) => {
-                server.unlock(&self.held);
                 (self.held, self.trouble) = (address.name, None);
                 return None;
             }

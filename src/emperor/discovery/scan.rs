@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
 use rustix::io::Errno;
 
 use super::patterns::{Allowance, CHANGES_MAX};
@@ -17,6 +17,7 @@ use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
+use crate::path::Walk;
 
 /// A directory's vassal files by their names.
 pub type Listing = SortedMap<OsString, Entry>;
@@ -108,10 +109,12 @@ fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
     name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
-/// Which directory is at a path. What is known of it is enough: where that can be told without it, its server
-/// is not asked.
+/// Which directory is at a path, unless a user's link leads there: it may be another emperor's. What is known
+/// of it is enough: where that can be told without it, its server is not asked.
 pub fn directory_id(path: &Path) -> Option<FileId> {
-    let there = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    let directory = Walk::default().open(path, OFlags::PATH | OFlags::CLOEXEC).ok()?;
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
+    let there = statx(directory, c"", flags, StatxFlags::INO).ok()?;
     Some(FileId { device: makedev(there.stx_dev_major, there.stx_dev_minor), inode: there.stx_ino })
 }
 
