@@ -463,6 +463,23 @@ os.execvp("sleep", ["sleep", "1000"])
 "#;
 
 #[test]
+fn of_hundreds_of_processes_that_a_killed_pid_1_leaves_none_stays() {
+    sandboxed(|sandbox| {
+        // More than are looked at in one turn.
+        sandbox.vassal("app", "command = sh -c 'for i in $(seq 400); do sleep 1000 & done; wait'");
+        let emperor = sandbox.emperor(&["--emperor-use-clone", "fs"]);
+        until("all are there", || process::named("sleep").len() == 400);
+        let old: Vec<_> = process::named("sleep").iter().map(|process| Handle::of(process.pid)).collect();
+        let init = emperor.pid_of("app");
+        process::signal(init, Signal::KILL);
+        // With the shell, if that has not ended by itself.
+        emperor.wait_for(&format!("emperor: app: killed what pid {init} has left, in all 40"));
+        assert!(old.iter().all(Handle::is_gone));
+        emperor.stop();
+    });
+}
+
+#[test]
 fn without_a_pid_namespace_the_emperor_ends_what_a_killed_pid_1_has_left() {
     sandboxed(|sandbox| {
         let daemon = sandbox.file("daemon.py", DAEMON);
