@@ -4,7 +4,7 @@
 //! until it is closed, renamed or deleted, or until [`WRITER_MAX`] after the last write. A name that has an
 //! event during a scan is held as well, since the scan may have seen it before or after that; the next scan
 //! follows at once. Neither goes on for longer than `HOLD_MAX`: a file that is written or touched without a
-//! pause is then taken as each scan finds it.
+//! pause is then taken as each scan finds it. Of a directory with thousands of such names all are held.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -26,6 +26,11 @@ const HOLD_MAX: Duration = Duration::from_secs(10);
 /// A file that goes away is given this long to come back: some editors move the old one away before they
 /// write the new.
 pub const RETURN: Duration = Duration::from_millis(100);
+
+/// So many names of a directory are remembered.
+const NAMES_MAX: usize = 2000;
+/// Stands for all names of a directory; no file has it.
+const ALL: &str = "/";
 
 /// Which names had events, and which of them are held.
 #[derive(Debug, Default)]
@@ -49,12 +54,25 @@ struct Hold {
 impl Holds {
     /// A name of a directory has had an event, and is held until then.
     pub fn note(&mut self, directory: &Rc<Path>, name: &OsStr, now: Instant, until: Instant) {
-        let key = key(directory, name);
+        let mut key = key(directory, name);
+        let mut until = until;
+        if self.names.get(&key).is_none() && self.is_crowded(directory) {
+            key.1 = ALL.into();
+            until = self.names.get(&key).map_or(until, |all| all.until.max(until));
+        }
         let since = match self.names.get(&key) {
             Some(hold) if now.saturating_duration_since(hold.noted) < WRITER_MAX => hold.since,
             _ => now,
         };
         self.names.insert(key, Hold { since, noted: now, until: until.min(since + HOLD_MAX) });
+    }
+
+    /// Whether no more names of a directory are remembered: each would move many others.
+    fn is_crowded(&self, directory: &Rc<Path>) -> bool {
+        let (first, all) = (key(directory, OsStr::new("")), key(directory, OsStr::new(ALL)));
+        let is_its = |((address, _), _): &&((usize, OsString), Hold)| *address == first.0;
+        let count = || self.names.from(&first).take_while(is_its).take(NAMES_MAX).count();
+        self.names.len() >= NAMES_MAX && (self.names.get(&all).is_some() || count() == NAMES_MAX)
     }
 
     /// A scan begins: names whose hold is over are released, and forgotten with the next scan.
@@ -69,7 +87,8 @@ impl Holds {
 
     /// Whether the scan that has begun must leave a name alone.
     pub fn holds(&self, directory: &Rc<Path>, name: &OsStr) -> bool {
-        !self.names.is_empty() && self.names.get(&key(directory, name)).is_some_and(|hold| self.is_held(hold))
+        let is_held = |name| self.names.get(&key(directory, name)).is_some_and(|hold| self.is_held(hold));
+        !self.names.is_empty() && (is_held(name) || is_held(OsStr::new(ALL)))
     }
 
     /// When the next scan is wanted. An event of a name that is not held any more can wait for a while.
@@ -158,4 +177,34 @@ fn meaning(events: ReadFlags, name: &OsStr, rules: &Rules) -> Meaning {
 fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
     let file = rustix::fs::lstat(&*directory.join(name));
     file.is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_size == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_thousands_of_names_in_a_directory_a_part_is_remembered_and_all_are_held() {
+        let directories: [Rc<Path>; 2] = ["/flood", "/other"].map(|path| Path::new(path).into());
+        let [flood, other] = &directories;
+        let mut holds = Holds::default();
+        let now = Instant::now();
+        holds.release(now);
+        for number in 0..2 * NAMES_MAX {
+            holds.note(flood, OsStr::new(&number.to_string()), now, now + RETURN);
+        }
+        assert_eq!(holds.names.len(), NAMES_MAX + 1);
+        holds.note(other, OsStr::new("a"), now, now + RETURN);
+        holds.note(flood, OsStr::new("last"), now, now);
+        let held = |holds: &Holds| {
+            [(flood, "0"), (flood, "last"), (other, "a"), (other, "b")]
+                .map(|(directory, name)| holds.holds(directory, OsStr::new(name)))
+        };
+        assert_eq!(held(&holds), [true, true, true, false]);
+        assert_eq!(holds.deadline(), Some(now + RETURN));
+        holds.release(now + RETURN);
+        assert_eq!(held(&holds), [false; 4]);
+        holds.release(now + RETURN);
+        assert!(holds.names.is_empty());
+    }
 }
