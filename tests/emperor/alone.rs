@@ -12,6 +12,14 @@ use rustix::process::Signal;
 
 const STEADY: &str = "command = sleep 1000";
 
+/// Takes the name of a lock.
+const TAKER: &str = "import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(chr(0) + sys.argv[1])
+s.listen()
+print('taken', flush=True)
+time.sleep(1000)";
+
 /// One more emperor, without a place for commands of its own.
 fn another(sandbox: &Sandbox, sources: &[&str]) -> Daemon {
     let mut command = sandbox.program("emperor");
@@ -203,16 +211,10 @@ fn a_pattern_is_locked_as_a_whole_and_no_user_keeps_an_emperor_from_its_work() {
         let second = another(sandbox, &["glob:///etc/uwsgi/sites/*/other.ini"]);
         second.wait_for("emperor: version");
 
-        let taker = "import os, socket, sys, time
-s = socket.socket(socket.AF_UNIX)
-s.bind(chr(0) + sys.argv[1])
-s.listen()
-print('taken', flush=True)
-time.sleep(1000)";
         sandbox.vassal("app", STEADY);
         let name = lock_of(VASSALS);
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "user001", "--clear-groups", "python3", "-c", taker, &name]);
+        command.args(["--reuid", "user001", "--clear-groups", "python3", "-c", TAKER, &name]);
         let taker = sandbox.start("taker", command);
         taker.wait_for("taken");
         let third = another(sandbox, &[VASSALS]);
@@ -222,5 +224,24 @@ time.sleep(1000)";
         assert_eq!(third.lines("going on without").len(), 1);
         drop(taker);
         [first, second, third].into_iter().for_each(end);
+    });
+}
+
+#[test]
+fn who_is_root_in_a_jail_keeps_no_emperor_from_its_work() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let name = lock_of(VASSALS);
+        let jail = "mkdir -p /run/jail/usr && cd /run/jail && mount --bind /usr usr
+            for name in bin lib lib64; do ln -s usr/$name $name; done; exec chroot . \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", jail, "sh", "python3", "-c", TAKER, &name]);
+        let taker = sandbox.start("taker", command);
+        taker.wait_for("taken");
+        let emperor = another(sandbox, &[VASSALS]);
+        emperor.wait_for("and that is no emperor: going on without");
+        emperor.wait_running(1, "app");
+        drop(taker);
+        end(emperor);
     });
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{major, minor};
+use rustix::fs::{major, minor, stat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
@@ -30,6 +30,7 @@ use crate::emperor::deputy::{Deputy, tell};
 use crate::emperor::discovery::directories::anchored;
 use crate::emperor::discovery::patterns::fixed_part;
 use crate::emperor::discovery::scan::directory_id;
+use crate::emperor::instance::socket_file::id;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -248,6 +249,13 @@ fn holder(name: &str, patience: Duration) -> Option<Holder> {
     // A child of one that is dead may hold its descriptors for longer.
     let is_dead = Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
     if is_dead || ![0, geteuid().as_raw()].contains(&peer.uid) {
+        return None;
+    }
+    // An app that is root in a jail can take any name, too.
+    let root = |process: &str| stat(format!("/proc/{process}/root/")).map(|root| id(&root));
+    if let (Ok(ours), Ok(theirs)) = (root("self"), root(&peer.pid.to_string()))
+        && ours != theirs
+    {
         return None;
     }
     let limit = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: 0 };
