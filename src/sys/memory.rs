@@ -4,12 +4,18 @@
 //! loses nothing. An allocation fails at a limit (RLIMIT_AS, setrlimit(2)), or where the system promises no
 //! more memory than it has (`vm.overcommit_memory`). While the program waits it holds nothing that others
 //! need, and SIGKILL ends it.
+//!
+//! The first allocations are made in a few kilobytes of the program's own memory, on a page that is written
+//! to in any case: they are all that the init of a command needs. The C library's memory begins with several
+//! mappings and pages.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::clock::monotonic_micros;
@@ -31,30 +37,101 @@ pub fn report_with(report: fn(&str)) {
     let _ = REPORT.set(report);
 }
 
-/// The C library's memory, for the `#[global_allocator]` of a program.
+/// The size of the memory for the first allocations: with the other variables of vassal-init, two pages.
+const FIRST: usize = 5 << 10;
+
+/// The memory for the first allocations. Blocks follow one another; only the last one can grow, or be given
+/// to another owner.
+struct First<const SIZE: usize> {
+    bytes: UnsafeCell<MaybeUninit<[u8; SIZE]>>,
+    used: AtomicUsize,
+}
+
+// SAFETY: the bytes belong to the owners of blocks, and a block is given to one owner: `used` moves over it
+// by one atomic step, to and fro.
+unsafe impl<const SIZE: usize> Sync for First<SIZE> {}
+
+impl<const SIZE: usize> First<SIZE> {
+    const fn new() -> Self {
+        Self { bytes: UnsafeCell::new(MaybeUninit::uninit()), used: AtomicUsize::new(0) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.bytes.get().cast()
+    }
+
+    /// A new block; null if there is no room.
+    fn take(&self, layout: Layout) -> *mut u8 {
+        let start = self.start();
+        let used = self.used.load(Ordering::Acquire);
+        let begin = (start.addr() + used).next_multiple_of(layout.align()) - start.addr();
+        // A larger block is not worth it: others would have no room.
+        if layout.size() <= SIZE / 2 && self.moves(used, begin.saturating_add(layout.size())) {
+            start.wrapping_add(begin)
+        } else {
+            null_mut()
+        }
+    }
+
+    /// Gives the last block another end; false if it is not the last, or if there is no room.
+    fn moves(&self, from: usize, to: usize) -> bool {
+        to <= SIZE && self.used.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Where a block begins; `None` if it is the C library's.
+    fn place_of(&self, block: *mut u8) -> Option<usize> {
+        Some(block.addr().wrapping_sub(self.start().addr())).filter(|&place| place < SIZE)
+    }
+}
+
+static MEMORY: First<FIRST> = First::new();
+
+/// The memory of a program, for its `#[global_allocator]`.
 pub struct Patient;
 
-// SAFETY: all of it is the C library's, which aligns it for every type of C. A call that has failed has done
-// nothing, and may be made again.
+// SAFETY: the C library aligns its memory for every type of C, and `take` as it is asked to. A block is given
+// back to where it is from. A call of the C library that has failed has done nothing, and may be made again.
 unsafe impl GlobalAlloc for Patient {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = MEMORY.take(layout);
+        if !block.is_null() {
+            return block;
+        }
         // SAFETY: any size is right.
         get(layout, layout.size(), &|| unsafe { libc::malloc(layout.size()) }.cast())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
+        // SAFETY: as above. It is not made in the first memory, of which parts have been used before.
         get(layout, layout.size(), &|| unsafe { libc::calloc(layout.size(), 1) }.cast())
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: `old` is from here; until it succeeds, `old` is what it was.
-        get(layout, size, &|| unsafe { libc::realloc(old.cast(), size) }.cast())
+        let Some(begin) = MEMORY.place_of(old) else {
+            // SAFETY: `old` is the C library's; until it succeeds, `old` is what it was.
+            return get(layout, size, &|| unsafe { libc::realloc(old.cast(), size) }.cast());
+        };
+        if MEMORY.moves(begin + layout.size(), begin.saturating_add(size)) || size <= layout.size() {
+            return old;
+        }
+        // SAFETY: both blocks are live and apart, and have room for what is copied. `size` is right by the
+        // contract.
+        unsafe {
+            let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !new.is_null() {
+                new.copy_from_nonoverlapping(old, layout.size().min(size));
+                self.dealloc(old, layout);
+            }
+            new
+        }
     }
 
-    unsafe fn dealloc(&self, old: *mut u8, _layout: Layout) {
-        // SAFETY: it is from here.
-        unsafe { libc::free(old.cast()) }
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        match MEMORY.place_of(old) {
+            Some(begin) => _ = MEMORY.moves(begin + layout.size(), begin),
+            // SAFETY: it is the C library's.
+            None => unsafe { libc::free(old.cast()) },
+        }
     }
 }
 
@@ -93,6 +170,45 @@ fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
                 report("there is memory again: going on");
             }
             return memory;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn the_first_blocks_are_apart_and_aligned_and_only_the_last_one_changes_its_end() {
+        let memory = First::<64>::new();
+        let [byte, word] = [layout(1, 1), layout(8, 8)].map(|layout| memory.take(layout));
+        let begin = memory.place_of(word).unwrap();
+        assert!(memory.place_of(byte) == Some(0) && (1..=8).contains(&begin) && word.addr() % 8 == 0);
+        assert!(!memory.moves(1, 2), "another block begins there");
+        assert!(memory.moves(begin + 8, begin + 16));
+        assert!(!memory.moves(begin + 16, 65), "there is no room");
+        assert!(memory.take(layout(33, 1)).is_null(), "one block for all of the memory");
+        assert!(memory.moves(begin + 16, begin));
+        assert_eq!(memory.take(layout(8, 8)), word, "it was taken back");
+    }
+
+    #[test]
+    fn a_block_keeps_its_bytes_when_it_moves_to_the_c_library() {
+        let (small, large) = (layout(16, 1), layout(FIRST, 1));
+        // SAFETY: each block is used within its size, and given back once.
+        unsafe {
+            let [block, next] = [small; 2].map(|layout| Patient.alloc(layout));
+            block.write_bytes(7, small.size());
+            assert!(MEMORY.place_of(block).is_some() && MEMORY.place_of(next).is_some());
+            let moved = Patient.realloc(block, small, large.size());
+            assert_eq!(MEMORY.place_of(moved), None);
+            assert_eq!(std::slice::from_raw_parts(moved, 16), [7; 16]);
+            Patient.dealloc(next, small);
+            Patient.dealloc(moved, large);
         }
     }
 }
