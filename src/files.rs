@@ -110,8 +110,10 @@ pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
 
 /// Reads an open file to its end, or until there are `max` bytes.
 fn read_up_to(file: OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
-    // Room for most files, so that they are read in one piece: those of procfs may change between two.
-    let mut text = Vec::with_capacity(8192);
+    // Those of procfs have no size, and room for most of them: they may change between two pieces.
+    const ROOM: usize = 8192;
+    let size = fstat(&file).map_or(0, |status| usize::try_from(status.st_size).unwrap_or(0));
+    let mut text = Vec::with_capacity(if (1..ROOM).contains(&size) { size + 1 } else { ROOM });
     while text.len() < max && retry_on_intr(|| read(&file, spare_capacity(&mut text)))? > 0 {
         text.reserve(1);
     }
