@@ -14,6 +14,12 @@ _Noreturn int __libc_start_main(int (*)(int, char **, char **), int, char **, vo
 extern __attribute__((visibility("hidden"))) const char __ehdr_start[];
 extern __attribute__((visibility("hidden"))) const Elf64_Dyn _DYNAMIC[];
 
+// What the first instructions find out: where the file is in memory, and the linker's table. This file is the first that is
+// linked. So what is read-only after relocation begins on a page with the one, and the rest with the other: each further page
+// that they reach into would be memory of every process.
+__attribute__((visibility("hidden"), section(".data.rel.ro"), aligned(4096))) size_t base;
+__attribute__((visibility("hidden"), section(".data"), aligned(4096))) size_t table[37];
+
 __asm__(".globl _start\n"
         "_start:\n"
         "xor %ebp, %ebp\n"
@@ -24,9 +30,9 @@ __asm__(".globl _start\n"
 // Adds the place where the file is to the pointers in it (gABI, "Relocation": R_X86_64_RELATIVE, and SHT_RELR: the address of
 // a pointer, then bitmaps of which of the next 63 words are pointers, too).
 __attribute__((visibility("hidden"), used)) _Noreturn void start_in_c(long *stack) {
-    size_t base = (size_t)__ehdr_start, table[64] = {0};
+    base = (size_t)__ehdr_start;
     for (const Elf64_Dyn *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++)
-        if (entry->d_tag < 64) table[entry->d_tag] = entry->d_un.d_val;
+        if (entry->d_tag < (long)(sizeof table / sizeof *table)) table[entry->d_tag] = entry->d_un.d_val;
     const Elf64_Rela *rela = (const void *)(base + table[DT_RELA]);
     for (size_t count = table[DT_RELASZ] / sizeof *rela; count; count--, rela++)
         if (ELF64_R_TYPE(rela->r_info) == R_X86_64_RELATIVE) *(size_t *)(base + rela->r_offset) = base + rela->r_addend;

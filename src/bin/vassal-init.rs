@@ -33,7 +33,6 @@ fn main_of(words: Vec<OsString>) -> i32 {
 }
 
 /// What the command line asks for, or the exit status where that is done already.
-#[inline(never)] // as `start::with_options`
 fn task(words: &[OsString]) -> Result<Task, i32> {
     if let Some(call) = personality(words, &|name| std::env::var_os(name)) {
         return cli::answer(call).map(Task::CommandAlone);

@@ -46,7 +46,6 @@ pub fn load_command(
 
 /// The plan of a command alone: what [`load_command`] makes of no inputs, without the way there, which is
 /// most of what a short command would cost.
-#[inline(never)] // its copies of the plan would stay on the stack of the init
 pub fn command_alone(command: &[OsString]) -> Rc<VassalPlan> {
     let mut plan = VassalPlan {
         app: App::Program { argv: command.to_vec(), privileged: false },

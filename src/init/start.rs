@@ -49,10 +49,6 @@ pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
 }
 
 /// Runs what the configuration says, around a command if there is one.
-///
-/// Not inlined, as other functions on the way to a plain command: what they keep on the stack would stay
-/// there for as long as the init waits (5 KB instead of 20 at the exec, three pages of memory).
-#[inline(never)]
 pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     let signals = signal::block_all();
     let inherited = entry.as_ref().map(inherited_descriptors);
@@ -157,7 +153,6 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
 }
 
 /// Runs a vassal for an emperor and returns the exit status; `None` if no emperor has started this process.
-#[inline(never)] // as `with_options`
 pub fn from_emperor() -> Option<i32> {
     let number = std::env::var(LINK_VARIABLE).ok()?;
     let signals = signal::block_all();

@@ -75,7 +75,6 @@ pub struct Life {
 
 impl Vassal {
     /// A vassal before its first step.
-    #[inline(never)] // as `start::with_options`
     pub fn new(setup: Setup) -> Self {
         let procfs = Rc::new(match setup.inherited {
             // A command that needs nothing prepared does not change what is at /proc.

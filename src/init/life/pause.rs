@@ -12,7 +12,6 @@ use crate::running_time;
 use crate::sys::fd;
 
 /// Reaps until SIGTERM or SIGINT comes, and returns the exit status. All signals are blocked already.
-#[inline(never)] // as `start::with_options`
 pub fn pause(entry: Rc<Entrypoint>) -> i32 {
     let _ = rustix::process::chdir("/");
     fd::close_inherited();

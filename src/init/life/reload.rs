@@ -52,7 +52,6 @@ impl From<Unread> for Verdict {
 }
 
 /// The plan to restart the app by; `None` if there is nothing to restart, which the emperor has been told.
-#[inline(never)] // as `start::with_options`
 pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPlan>> {
     let inputs = match file {
         NewFile::Same if vassal.jail.walk.is_inside => {

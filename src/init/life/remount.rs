@@ -67,7 +67,6 @@ pub struct Remount {
 
 /// Does what the plan says about a loss. Only a running app survives a loss: while it is being started or
 /// stopped there is nothing to be saved.
-#[inline(never)] // as `start::with_options`
 pub fn survive(vassal: &mut Vassal, lost: &Lost, is_running: bool) -> Survival {
     let plan = Rc::clone(&vassal.source.plan);
     match &plan.mountpoints.lost {

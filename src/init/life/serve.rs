@@ -152,7 +152,6 @@ pub fn serve(vassal: &mut Vassal) -> End {
 }
 
 /// Decides what follows the end of the app: the end of the vassal, or the next app.
-#[inline(never)] // as `start::with_options`
 fn after_the_app(
     vassal: &mut Vassal,
     stage: Stage,
@@ -193,7 +192,6 @@ fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
 
 /// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the end of the
 /// app interrupts them; the main loop deals with that.
-#[inline(never)] // as `start::with_options`
 fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), Ended> {
     let Vassal { events, jail, source, .. } = vassal;
     match hooks::run(events, jail, &source.plan, Phase::Accepting) {

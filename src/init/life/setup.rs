@@ -45,7 +45,6 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), Ended> {
 
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
 /// name.
-#[inline(never)] // as `start::with_options`
 fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
@@ -106,7 +105,6 @@ fn note_accounts(vassal: &mut Vassal) {
     }
 }
 
-#[inline(never)] // as `start::with_options`
 fn change_root(vassal: &mut Vassal) -> Result<(), Ended> {
     let plan = Rc::clone(&vassal.source.plan);
     if let Some(path) = &plan.jail.chroot {
@@ -126,7 +124,6 @@ fn change_root(vassal: &mut Vassal) -> Result<(), Ended> {
 
 /// Finds out whom the app runs as, opens its sockets while there are rights to, and gives up the rights of
 /// PID 1.
-#[inline(never)] // as `start::with_options`
 fn drop_privileges(vassal: &mut Vassal) -> Result<(), Ended> {
     let plan = Rc::clone(&vassal.source.plan);
     if plan.jail.new_root().is_some() {
@@ -279,7 +276,6 @@ fn refuse_unchecked_layer(vassal: &mut Vassal) -> Result<(), Ended> {
 }
 
 /// Waits until every checked path is a mount that answers. The app starts only then.
-#[inline(never)] // as `start::with_options`
 fn pass_gate(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.events.mountpoints.is_empty() {
         return Ok(());
