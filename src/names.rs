@@ -51,7 +51,12 @@ pub fn split(line: &str) -> (&str, &str) {
 }
 
 fn position(lines: &str, name: &[u8]) -> Option<usize> {
-    lines.lines().position(|line| split(line).0.as_bytes() == name)
+    // A start looks for some hundred names: this splits no line, and looks at no text about a name.
+    let is = |line: &str| {
+        let rest = line.as_bytes().strip_prefix(name);
+        rest.is_some_and(|rest| matches!(rest, [] | [b' ', ..])) && !name.contains(&b' ')
+    };
+    lines.split('\n').position(is)
 }
 
 fn names_of(lines: &'static str) -> Vec<&'static str> {
