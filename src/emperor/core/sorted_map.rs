@@ -70,6 +70,20 @@ impl<K: Ord, V> SortedMap<K, V> {
         }
     }
 
+    /// The value of a key, for a change. A key that is not in the map gets a default value.
+    pub fn get_or_insert(&mut self, key: &K) -> &mut V
+    where
+        K: Clone,
+        V: Default,
+    {
+        let index = self.find(key).unwrap_or_else(|index| {
+            self.0.insert(index, (key.clone(), V::default()));
+            index
+        });
+        #[allow(clippy::indexing_slicing)] // it was found there, or put there just above
+        &mut self.0[index].1
+    }
+
     /// Adds keys that are not in the map, and sorts once: thousands of keys that are added one by one would
     /// each move the rest.
     pub fn add(&mut self, entries: Vec<(K, V)>) {

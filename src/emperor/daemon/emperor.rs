@@ -72,28 +72,26 @@ impl Emperor {
         origin: &Rc<Origin>,
         now: Instant,
     ) -> Result<Self> {
+        let signals = SignalFd::new().context("create", "signalfd")?;
+        let server = Server::new()?;
+        let rules = Rules {
+            extra_suffixes: plan.discovery.extra_suffixes.clone(),
+            nofollow: plan.discovery.nofollow,
+            owners: Owners::of(plan.tyrant),
+        };
+        let interval = plan.discovery.scan_interval;
+        let discovery = Discovery::new(&plan.discovery.sources, rules, interval, &basis.cwd, now)?;
         let commands = Commands::new(plan.as_emperor.clone(), Rc::clone(origin));
         let rule = plan.vassals.on_demand.as_ref().map(|rule| &rule.value);
         let questions = Questions::new(rule, plan.tyrant.is_some(), Rc::clone(origin));
         let backoff = Backoff::new(plan.throttle, plan.max_throttle);
         let per_processor = || STARTS_PER_PROCESSOR * Machine.cpus();
         let max_starts = plan.max_starts.map_or_else(per_processor, |count| count as usize);
-        let rules = Rules {
-            extra_suffixes: plan.discovery.extra_suffixes.clone(),
-            nofollow: plan.discovery.nofollow,
-            owners: Owners::of(plan.tyrant),
-        };
         Ok(Self {
-            signals: SignalFd::new().context("create", "signalfd")?,
-            discovery: Discovery::new(
-                &plan.discovery.sources,
-                rules,
-                plan.discovery.scan_interval,
-                &basis.cwd,
-                now,
-            )?,
+            signals,
+            discovery,
             supervisor: Supervisor::new(spawner, commands, questions, backoff, max_starts)?,
-            server: Server::new()?,
+            server,
             notifier: Notifier::new(&origin.environment, now),
             stopping: None,
             is_blind: false,
@@ -103,7 +101,7 @@ impl Emperor {
                 tyrant: plan.tyrant.is_some(),
             },
             pid_file: None,
-            renewal: Renewal::new(plan.discovery.scan_interval, now),
+            renewal: Renewal::new(interval, now),
             origin: Rc::clone(origin),
             locks: Locks::new(&plan.discovery.sources, &basis.cwd),
             basis,

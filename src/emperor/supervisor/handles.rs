@@ -122,18 +122,22 @@ impl Handles {
 
     /// Does something with the sockets that are kept for a vassal.
     pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
-        let handle = match self.by_file.get_mut(file) {
-            Some(handle) => handle,
-            None => {
-                self.by_file.insert(Rc::clone(file), Box::default());
-                return self.with_kept(file, act);
-            }
-        };
-        let before = handle.sockets.count();
-        let result = act(&mut handle.sockets);
-        self.sockets = self.sockets - before + handle.sockets.count();
-        self.left.append(&mut handle.sockets.take_left());
+        let mut kept = std::mem::take(&mut self.handle(file).sockets);
+        self.sockets -= kept.count();
+        let result = act(&mut kept);
+        self.keep(file, kept);
         result
+    }
+
+    /// The sockets of a vassal are back from a change.
+    fn keep(&mut self, file: &Rc<VassalFile>, mut kept: Kept) {
+        self.sockets += kept.count();
+        self.left.append(&mut kept.take_left());
+        self.handle(file).sockets = kept;
+    }
+
+    fn handle(&mut self, file: &Rc<VassalFile>) -> &mut Handle {
+        self.by_file.get_or_insert(file)
     }
 
     /// The sockets that are kept for a vassal are another one's from now on.
@@ -155,10 +159,7 @@ impl Handles {
     pub(super) fn add_process(&mut self, file: &Rc<VassalFile>, process: Process) -> Result<()> {
         process.watch_link(&self.events)?;
         self.by_pid.insert(process.number(), Rc::clone(file));
-        self.with_kept(file, |_| ());
-        if let Some(handle) = self.by_file.get_mut(file) {
-            handle.process = Some(process);
-        }
+        self.handle(file).process = Some(process);
         Ok(())
     }
 
