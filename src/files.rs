@@ -96,7 +96,7 @@ pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
 /// # Errors
 /// As open(2); ENOENT if it is somebody else's.
 pub fn open_proc() -> Result<OwnedFd, Errno> {
-    let proc = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let proc = open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     if fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NOENT) }
 }
 

@@ -18,7 +18,7 @@ use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2};
 
 use crate::json::Json;
 use crate::sys::fd::write_all;
-use crate::sys::{memory, signal, trap};
+use crate::sys::{environment, memory, signal, trap};
 
 /// The environment variable that makes both programs log JSON, when its value is `json`.
 pub const VARIABLE: &str = "VASSAL_LOG";
@@ -51,7 +51,7 @@ struct Speaker {
 /// environment says whether lines are JSON.
 pub fn init(program: &'static str, vassal: &str) {
     let _ = SPEAKER.set(Speaker { program, vassal: vassal.to_owned() });
-    if std::env::var_os(VARIABLE).is_some_and(|format| format == "json") {
+    if environment::variable(VARIABLE).is_some_and(|format| format == "json") {
         as_json();
     }
 }

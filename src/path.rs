@@ -35,6 +35,7 @@ use rustix::process::{fchdir, getegid, geteuid};
 
 use crate::error::Cause;
 use crate::files;
+use crate::sys::environment::working_directory;
 use crate::sys::exec::c_string;
 
 type Result<T, E = Cause> = std::result::Result<T, E>;
@@ -282,7 +283,7 @@ fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
 }
 
 fn is_ours(uid: u32) -> Result<bool, Errno> {
-    let is_unmapped_root = || Ok::<_, Errno>(stat("/")?.st_uid == OVERFLOW_UID);
+    let is_unmapped_root = || Ok::<_, Errno>(stat(c"/")?.st_uid == OVERFLOW_UID);
     Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
 }
 
@@ -290,7 +291,7 @@ fn is_ours(uid: u32) -> Result<bool, Errno> {
 pub fn absolute(path: &Path) -> PathBuf {
     match path.is_absolute() {
         true => path.to_owned(),
-        false => std::env::current_dir().unwrap_or_else(|_| "/".into()).join(path),
+        false => working_directory().unwrap_or_else(|_| "/".into()).join(path),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The machine as configurations see it: [`World`] by system calls.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::config::{Status, World};
 use crate::error::Cause;
 use crate::files::{open_file, read_all, read_file};
 use crate::names;
+use crate::sys::environment;
 
 /// Reads an inherited descriptor: a file from its beginning, a pipe to its end. Other kinds are refused: one
 /// may be the link to the emperor, or a terminal on which nothing is typed.
@@ -80,12 +81,11 @@ impl World for Machine {
     }
 
     fn cwd(&self) -> PathBuf {
-        let path = rustix::process::getcwd(Vec::new()).map_or(b"/".to_vec(), CString::into_bytes);
-        PathBuf::from(OsString::from_vec(path))
+        environment::working_directory().unwrap_or_else(|_| "/".into())
     }
 
     fn env(&self, name: &OsStr) -> Option<OsString> {
-        std::env::var_os(name)
+        environment::variable(name)
     }
 
     fn hostname(&self) -> OsString {
@@ -200,17 +200,10 @@ const INTERNAL: &str = "BROODLORD_NUM JAIL_PID ORIGINAL_PROC_NAME RELOADS VASSAL
 /// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
 pub fn environment_options() -> Vec<(String, OsString)> {
     let mut options = Vec::new();
-    for (name, value) in environment() {
+    for (name, value) in environment::variables() {
         options.extend(environment_option(&name).map(|option| (option, value)));
     }
     options
-}
-
-/// The variables of our environment.
-pub fn environment() -> Vec<(OsString, OsString)> {
-    let mut variables = Vec::new();
-    std::env::vars_os().for_each(|variable| variables.push(variable));
-    variables
 }
 
 /// The value of one of these variables.

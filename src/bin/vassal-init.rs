@@ -7,6 +7,7 @@ use vassal::config::cmdline::entrypoint::personality;
 use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::init::start::{self, Task};
 use vassal::init::watch::probe;
+use vassal::sys::environment;
 use vassal::sys::memory::Patient;
 use vassal::{cli, config, log};
 
@@ -34,7 +35,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
 
 /// What the command line asks for, or the exit status where that is done already.
 fn task(words: &[OsString]) -> Result<Task, i32> {
-    if let Some(call) = personality(words, &|name| std::env::var_os(name)) {
+    if let Some(call) = personality(words, &|name| environment::variable(name)) {
         return cli::answer(call).map(Task::CommandAlone);
     }
     let (inputs, command) =

@@ -265,7 +265,7 @@ impl Jail {
     /// the end.
     pub fn let_go(&mut self) {
         if std::mem::take(&mut self.is_at_start) {
-            let _ = rustix::process::chdir("/");
+            let _ = rustix::process::chdir(c"/");
         }
         if let Some(inherited) = self.inherited.take() {
             inherited.close();

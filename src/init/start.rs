@@ -22,7 +22,7 @@ use crate::init::life::run::run;
 use crate::init::unshare;
 use crate::init::vassal::{Setup, start_failed};
 use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
-use crate::sys::{creds, fd, signal};
+use crate::sys::{creds, environment, fd, signal};
 use crate::world::{self, Machine};
 
 /// What a shell or another program asks for.
@@ -41,7 +41,7 @@ pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
     if command.words.is_empty() {
         return Ok(Task::WithOptions(inputs, None));
     }
-    match Entrypoint::own(command, &mut inputs, &|name| std::env::var_os(name)) {
+    match Entrypoint::own(command, &mut inputs, &|name| environment::variable(name)) {
         Ok(entry) if inputs.is_empty() => Ok(Task::CommandAlone(entry)),
         Ok(entry) => Ok(Task::WithOptions(inputs, Some(entry))),
         Err(report) => Err(cli::invalid(&report)),
@@ -154,7 +154,7 @@ fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
 
 /// Runs a vassal for an emperor and returns the exit status; `None` if no emperor has started this process.
 pub fn from_emperor() -> Option<i32> {
-    let number = std::env::var(LINK_VARIABLE).ok()?;
+    let number = environment::variable(LINK_VARIABLE)?.into_string().ok()?;
     let signals = signal::block_all();
     creds::join_new_session_keyring();
     name_process();

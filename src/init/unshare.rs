@@ -32,7 +32,7 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
             // What the starter has opened is for the command, which has its copies. A directory of ours would
             // keep a filesystem from being unmounted.
             fd::close_inherited();
-            let _ = rustix::process::chdir("/");
+            let _ = rustix::process::chdir(c"/");
             wait(pid, is_foreground).map_err(|error| (error, None))
         }
         Ok(Side::Child) => {

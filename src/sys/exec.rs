@@ -10,6 +10,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use super::clone::last_errno;
+use super::environment;
 
 /// A null-terminated array of strings, as exec takes it.
 pub struct Strings {
@@ -35,20 +36,12 @@ impl Strings {
 
     /// Our own environment, as it was handed to us.
     pub fn inherited_environment() -> Self {
-        unsafe extern "C" {
-            static environ: *const *const libc::c_char;
+        let mut new = Self { strings: Vec::new(), pointers: Vec::new() };
+        for entry in environment::entries() {
+            new.pointers.push(entry.as_ptr());
         }
-        let mut pointers = Vec::new();
-        // SAFETY: the C library's array ends with a null pointer, and nothing in this program changes it.
-        unsafe {
-            let mut next = environ;
-            while !next.is_null() && !(*next).is_null() {
-                pointers.push(*next);
-                next = next.add(1);
-            }
-        }
-        pointers.push(ptr::null());
-        Self { strings: Vec::new(), pointers }
+        new.pointers.push(ptr::null());
+        new
     }
 
     /// An environment block, `NAME=value` each.

@@ -137,7 +137,7 @@ impl Inherited {
         let listed = || {
             // The directory itself is among them, and closed again.
             let directory =
-                rustix::fs::open("/proc/self/fd", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+                rustix::fs::open(c"/proc/self/fd", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let mut buffer = [MaybeUninit::uninit(); 2048];
             let mut entries = RawDir::new(directory.ok()?, &mut buffer);
             let mut numbers = Vec::new();
@@ -222,7 +222,7 @@ fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
 pub fn fill_standard(is_ours: bool) {
     for fd in 0..3 {
         if !is_open(fd) {
-            let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty());
+            let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty());
             // Without a /dev, a descriptor that can be neither read nor written.
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
             set_cloexec(fd, is_ours);

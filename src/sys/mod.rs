@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod clone;
 pub mod creds;
+pub mod environment;
 pub mod exec;
 pub mod fd;
 pub mod memfd;

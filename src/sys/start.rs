@@ -80,6 +80,6 @@ pub fn executed_path() -> Option<OsString> {
 /// # Errors
 /// There is no `/proc`.
 pub fn this_program() -> Result<PathBuf> {
-    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).context("read", "/proc/self/exe")?;
+    let path = rustix::fs::readlink(c"/proc/self/exe", Vec::new()).context("read", "/proc/self/exe")?;
     Ok(OsString::from_vec(path.into_bytes()).into())
 }

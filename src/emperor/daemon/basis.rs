@@ -19,6 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::protocol::{EXIT_NOT_EXECUTABLE, WaitStatus};
 use crate::sys::clone;
+use crate::sys::environment::working_directory;
 use crate::sys::exec::{Strings, exec_fd};
 use crate::sys::fd;
 use crate::sys::memfd::{self, Use};
@@ -48,11 +49,11 @@ impl Basis {
             // Without links: that of the same release.
             None => (this_program()?.with_file_name("vassal-init"), String::new()),
         };
-        let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let null = Rc::new(null.context("open", "/dev/null")?);
         let vassal_init = Rc::new(copy(&path, &place)?);
         let cwd = if plan.discovery.sources.iter().any(|source| source.value.path().is_relative()) {
-            std::env::current_dir().context("find", "the working directory")?
+            working_directory().context("find", "the working directory")?
         } else {
             PathBuf::new()
         };

@@ -28,7 +28,7 @@ use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
 use crate::sys::spawn::spawn;
 use crate::sys::start::{executed_path, this_program};
-use crate::sys::{fd, signal};
+use crate::sys::{environment, fd, signal};
 
 /// The exit status of a trial whose program is fit to take over. No program ends with it by chance.
 pub const UNDERSTOOD: i32 = 119;
@@ -53,7 +53,7 @@ impl Handover {
     /// EBADF, read(2); it is of another version.
     pub fn take(now: Instant) -> Result<Option<Self>> {
         for (variable, is_trial) in [(STATE_VARIABLE, false), (TRIAL_VARIABLE, true)] {
-            let Some(number) = std::env::var_os(variable) else { continue };
+            let Some(number) = environment::variable(variable) else { continue };
             let failed = "the state of the emperor before us";
             let number = number.to_str().and_then(|number| number.parse().ok()).unwrap_or(-1);
             let file = fd::inherited(number).context("take", failed)?;

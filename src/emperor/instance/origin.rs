@@ -8,8 +8,8 @@ use crate::emperor::core::saved::SavedOrigin;
 use crate::error::{Context, Result};
 use crate::log;
 use crate::protocol::LINK_VARIABLE;
+use crate::sys::environment;
 use crate::sys::signal::{self, Inherited};
-use crate::world;
 
 /// The variable by which an upgrade names the memory file of the state to the new program.
 pub const STATE_VARIABLE: &str = "EMPEROR_STATE";
@@ -32,7 +32,7 @@ impl Origin {
     /// setrlimit(2); not if vassals were taken over, which may fit in as it is.
     pub fn new(inherited: Inherited, saved: Option<&SavedOrigin>) -> Result<Self> {
         let ours = [LINK_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE];
-        let mut environment = world::environment();
+        let mut environment = environment::variables();
         environment.retain(|(name, _)| !ours.iter().any(|our| name == our));
         let nofile = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: nofile.maximum, maximum: nofile.maximum };

@@ -138,7 +138,7 @@ impl Way {
     /// nobody else can have put it there.
     fn along(path: &Path, follows: bool, ours: u32) -> rustix::io::Result<Self> {
         let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = || openat(CWD, "/", itself, Mode::empty());
+        let root = || openat(CWD, c"/", itself, Mode::empty());
         let mut left = path.as_os_str().as_bytes().to_vec();
         let (mut directory, mut steps, mut mounts) = (root()?, Vec::new(), None);
         loop {
@@ -210,5 +210,5 @@ fn owner_of(file: &OwnedFd, status: &Stat, mounts: &mut Option<Vec<Mount>>) -> r
 
 /// What a symbolic link that was opened itself leads to.
 fn text_of(link: &OwnedFd) -> rustix::io::Result<CString> {
-    readlinkat(link, "", Vec::new())
+    readlinkat(link, c"", Vec::new())
 }

@@ -112,7 +112,7 @@ pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
 
 fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
     let failed = || path.display();
-    let back = open(".", path::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
+    let back = open(c".", path::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
     let name = &Walk::default().approach(path).context("listen on", failed())?;
     let place = &Place::File(name.clone());
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));

@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use rustix::process::Pid;
 
 use crate::config::plan::EnvChange;
+use crate::sys::environment;
 use crate::sys::exec::Strings;
-use crate::world;
 
 /// Variables that name the process they are for, by its pid: the one that gets the sockets
 /// (sd_listen_fds(3)), the one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd
@@ -42,7 +42,7 @@ impl Environment {
         let mut new = Self::default();
         let started = started.to_string();
         for name in PID_VARIABLES {
-            if std::env::var_os(name).is_some_and(|pid| pid == *started) {
+            if environment::variable(name).is_some_and(|pid| pid == *started) {
                 new.name_child(name);
             }
         }
@@ -55,7 +55,7 @@ impl Environment {
         let path = ("PATH".into(), DEFAULT_PATH.into());
         let mut all = variables.to_vec();
         all.push(path);
-        if let Some(time) = std::env::var_os(WATCHDOG_USEC) {
+        if let Some(time) = environment::variable(WATCHDOG_USEC) {
             all.push((WATCHDOG_USEC.into(), time));
         }
         Self { changed: Some(all), pid_variables: Vec::new() }
@@ -100,7 +100,7 @@ impl Environment {
     /// The directories in which programs are searched for, if there is a `PATH`.
     pub fn path(&self) -> Option<OsString> {
         match &self.changed {
-            None => std::env::var_os("PATH"),
+            None => environment::variable("PATH"),
             Some(all) => all.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()),
         }
     }
@@ -129,6 +129,6 @@ impl Environment {
     }
 
     fn all(&mut self) -> &mut Vec<(OsString, OsString)> {
-        self.changed.get_or_insert_with(world::environment)
+        self.changed.get_or_insert_with(environment::variables)
     }
 }

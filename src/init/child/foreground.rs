@@ -16,7 +16,7 @@ impl Terminal {
     /// may be the terminal.
     pub fn open() -> Self {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Self(open("/dev/tty", flags, Mode::empty()).ok())
+        Self(open(c"/dev/tty", flags, Mode::empty()).ok())
     }
 
     /// Whether there is one.

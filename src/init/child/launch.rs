@@ -45,7 +45,7 @@ impl Workdir {
         match self {
             Self::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display()),
             Self::Inherited(path) => {
-                let root = |_| rustix::process::chdir("/");
+                let root = |_| rustix::process::chdir(c"/");
                 rustix::process::chdir(path).or_else(root).context("chdir", "/")
             }
         }

@@ -13,7 +13,7 @@ use crate::sys::fd;
 
 /// Reaps until SIGTERM or SIGINT comes, and returns the exit status. All signals are blocked already.
 pub fn pause(entry: Rc<Entrypoint>) -> i32 {
-    let _ = rustix::process::chdir("/");
+    let _ = rustix::process::chdir(c"/");
     fd::close_inherited();
     let nothing =
         Mountpoints::new(&VassalPlan::default().mountpoints, Rc::new(Procfs::at_proc()), running_time::now());

@@ -20,7 +20,8 @@ use crate::init::source::source::Source;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::protocol::FileOwner;
 use crate::running_time;
-use crate::world::{self, NoCommands};
+use crate::sys::environment;
+use crate::world::NoCommands;
 
 /// Becomes the owner for good, then reads the configuration and takes on what it says.
 pub fn become_owner(
@@ -82,7 +83,7 @@ fn leave_environment(jail: &mut Jail, source: &mut Source) {
         other => other.clone(),
     };
     let inputs: Vec<_> = source.inputs.iter().map(without_file).collect();
-    let all = world::environment();
+    let all = environment::variables();
     if let Ok(loaded) = config::load_vassal(&inputs, false, &NoCommands::Refused(&all)) {
         jail.set_environment(&loaded.plan);
         source.start.leave_environment(jail.environment.variables().cloned().collect());

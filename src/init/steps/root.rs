@@ -75,7 +75,7 @@ pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operat
         }
         must_answer(events, jail, plan, operation, Path::new("/"))?;
     }
-    rustix::process::chdir("/").context(&format!("{operation} chdir"), "/")
+    rustix::process::chdir(c"/").context(&format!("{operation} chdir"), "/")
 }
 
 /// Refuses a directory that PID 1 is about to enter if its filesystem fails or hangs. Returns whether the
@@ -109,7 +109,7 @@ pub fn ask_about(
     if !may_meet_fuse(events, jail) {
         return Ok(None);
     }
-    let path = &std::env::current_dir().unwrap_or_default().join(path);
+    let path = &crate::sys::environment::working_directory().unwrap_or_default().join(path);
     // Without procfs it is not known which filesystem that is.
     let Ok(mounts) = jail.procfs.mounts() else { return Ok(None) };
     // For other filesystems the kernel answers.
