@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, mkdirat, open, statfs};
+use rustix::fs::{Access, Mode, OFlags, access, mkdirat, open, statfs};
 use rustix::io::Errno;
 
 use crate::config::plan::{CgroupOption, Located};
@@ -181,7 +181,7 @@ fn missing(directory: &Path, file: &str, key: &str) -> String {
     let controller = controller(file);
     let has =
         |directory: &Path, file: &str| words(&directory.join(file)).iter().any(|word| word == controller);
-    if !directory.join(CONTROLLERS).exists() {
+    if access(directory.join(CONTROLLERS), Access::EXISTS).is_err() {
         return match key.ends_with("-max") {
             true => format!("'{key}' needs a cgroup of version 2; for others there is cgroup-opt"),
             false => Described(Errno::NOENT).to_string(),

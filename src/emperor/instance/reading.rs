@@ -50,9 +50,9 @@ fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     match read {
         Ok(ReadFile { version, owner, copy }) => {
             let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into()];
-            for number in numbers.into_iter().chain(version.numbers()) {
-                packet.extend(number.to_le_bytes());
-            }
+            let mut push = |number: u64| packet.extend(number.to_le_bytes());
+            numbers.into_iter().for_each(&mut push);
+            version.numbers().into_iter().for_each(push);
             (packet, copy)
         }
         Err(error) => {
