@@ -86,6 +86,8 @@ class Fault:
     inject: object = None
     # Whether the app goes on.
     same_app: bool = False
+    # Whether it is something that is done to the vassal's file.
+    is_in_file: bool = False
 
 
 class Vassal:
@@ -160,10 +162,10 @@ class Soak:
         self.emperor = None
         self.upgrading = None
         self.remote = None
-        # A vassal in the directory that hangs, or is to as soon as it may, and since when it does.
+        # While a directory hangs, the vassal in it whose file is changed meanwhile.
         self.hang = None
-        self.hung_since = None
-        self.ask_status_at = None
+        self.hung_since = 0.0
+        self.ask_status_at = 0.0
         self.to_hang = itertools.cycle(vassal for vassal in self.vassals if vassal.is_remote)
         self.injected_beside = 0
         self.slowest_status_s = 0.0
@@ -294,8 +296,7 @@ class Soak:
         if self.put_off and not self.hang:
             self.next_choice = self.next_choice or self.put_off.popleft()
         kind, vassal = self.next_choice or next(self.order)
-        if vassal.is_remote and self.hang:
-            # Without its file nobody could start it again.
+        if self.hang and (vassal is self.hang or vassal.is_remote and FAULTS[kind].is_in_file):
             self.put_off.append((kind, vassal))
             self.next_choice = None
             return False
@@ -311,7 +312,7 @@ class Soak:
             return False
         self.next_choice = None
         self.injected[kind] += 1
-        self.injected_beside += self.hung_since is not None
+        self.injected_beside += self.hang is not None
         self.begin(Trial(vassal, kind, fault.promise_s, fault.same_app, began))
         return True
 
@@ -350,29 +351,36 @@ class Soak:
         finally:
             self.slowest_status_s = max(self.slowest_status_s, time.monotonic() - began)
 
+    def hang_directory(self, now):
+        self.hang = next(vassal for vassal in self.to_hang if not vassal.trial)
+        self.remote.send_signal(signal.SIGSTOP)
+        self.hung_since = now
+        self.ask_status_at = now + HUNG_S
+
     def hang_on(self, now):
-        """The next step of a directory that is to hang: what is under way with the vassals in it comes to its end, it
-        hangs, the emperor tells so, it answers again. A file that was changed meanwhile is seen then."""
-        if self.hung_since is None:
-            if not any(trial.vassal.is_remote for trial in self.trials):
-                self.remote.send_signal(signal.SIGSTOP)
-                self.hung_since = now
-                self.ask_status_at = now + HUNG_S
-        elif now >= self.ask_status_at:
-            self.ask_status_at = now + 0.2
-            if f"directory {DIRECTORIES[ON_REMOTE]} does not answer since" in self.status().stdout:
-                # Behind the back of the daemon, as it does not answer.
-                os.utime(self.hang.path.replace(REMOTE, REAL))
-                vassal = self.hang
-                self.answer()
-                self.injected["directory hung"] += 1
-                self.begin(Trial(vassal, "directory hung", HUNG_PROMISE_S, False, time.monotonic()))
-            elif now > self.hung_since + TOLD_WITHIN_S:
+        """Has the directory answer again once the emperor has told that it does not."""
+        if now < self.ask_status_at:
+            return
+        self.ask_status_at = now + 0.2
+        if f"directory {DIRECTORIES[ON_REMOTE]} does not answer since" not in self.status().stdout:
+            if now > self.hung_since + TOLD_WITHIN_S:
                 raise Violation(f"emperor status: not a word of a directory that hangs since {TOLD_WITHIN_S:.0f} s")
+            return
+        # Behind the back of the daemon, as it does not answer.
+        os.utime(self.hang.path.replace(REMOTE, REAL))
+        vassal = self.hang
+        self.answer()
+        now = time.monotonic()
+        # Those that have to be started could not be.
+        for trial in self.trials:
+            if trial.vassal.is_remote:
+                trial.began = now
+        self.injected["directory hung"] += 1
+        self.begin(Trial(vassal, "directory hung", HUNG_PROMISE_S, False, now))
 
     def answer(self):
         self.remote.send_signal(signal.SIGCONT)
-        self.hang = self.hung_since = None
+        self.hang = None
 
     def upgrade(self):
         command = [f"{self.arguments.dist}/emperor", "upgrade", "--control", CONTROL]
@@ -424,7 +432,7 @@ class Soak:
                 self.upgrade()
             if hangs and now >= began + hangs[0] and not self.hang:
                 hangs.pop(0)
-                self.hang = next(self.to_hang)
+                self.hang_directory(now)
             if now >= next_at and self.inject_next(now):
                 next_at = max(next_at + 1 / PER_SECOND_MAX, now - 1)
             self.step()
@@ -511,6 +519,7 @@ class Inventory:
         self.init_descriptors = max((count_in(f"/proc/{pid}/fd") for pid in inits), default=0)
         self.mounts = max((len(mounts_of(pid)) for pid in inits), default=0)
         self.host_mounts = len(mounts_of("self"))
+        self.readers = sum(recovery.name_of(pid) == "emperor-reader" for pid in below)
         self.sockets = recovery.read_proc("net", "unix").count("\n")
         self.cgroups = sum(1 for entry in os.scandir(cgroup) if entry.is_dir()) if cgroup else 0
 
@@ -534,6 +543,7 @@ class Inventory:
             "memory_kb": before.memory_kb + 4 * vassals + 256,
             "init_descriptors": before.init_descriptors,
             "mounts": before.mounts,
+            "readers": max(before.readers, 1),
             "host_mounts": before.host_mounts,
             # A question of ours, and whoever asks on the machine.
             "sockets": before.sockets + 4,
@@ -697,9 +707,9 @@ FAULTS = {
     "PID 1 killed": Fault(10, RESTART_S, signals("vassal-init", signal.SIGKILL)),
     "PID 1 frozen": Fault(4, RESTART_S, freeze_init(False), same_app=True),
     "PID 1 frozen, daemon killed": Fault(6, FROZEN_S + RESTART_S, freeze_init(True)),
-    "reloaded": Fault(15, RESTART_S, touch),
-    "renamed": Fault(8, RESTART_S, rename),
-    "moved": Fault(8, RESTART_S, move),
+    "reloaded": Fault(15, RESTART_S, touch, is_in_file=True),
+    "renamed": Fault(8, RESTART_S, rename, is_in_file=True),
+    "moved": Fault(8, RESTART_S, move, is_in_file=True),
 }
 # The next look at a directory that answers again, and what it leads to.
 HUNG_PROMISE_S = SCAN_S + RESTART_S
