@@ -245,3 +245,36 @@ fn who_is_root_in_a_jail_keeps_no_emperor_from_its_work() {
         end(emperor);
     });
 }
+
+/// Takes a copy of the lock of the emperor whose pid is its argument, as a child has that has not closed it
+/// yet.
+const HOLDER: &str = "import ctypes, os, socket, sys, time
+pid = int(sys.argv[1])
+pidfd = os.pidfd_open(pid)
+for fd in map(int, os.listdir(f'/proc/{pid}/fd')):
+    if os.readlink(f'/proc/{pid}/fd/{fd}').startswith('socket:'):
+        held = socket.socket(fileno=ctypes.CDLL(None).syscall(438, pidfd, fd, 0))
+        name = held.getsockname()
+        if isinstance(name, bytes) and b'emperor of' in name:
+            print('held', flush=True)
+            time.sleep(1000)";
+
+#[test]
+fn a_lock_that_has_outlived_its_emperor_keeps_no_other_from_its_work() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("app", STEADY);
+        let mut first = sandbox.emperor(&[]);
+        first.wait_running(1, "app");
+        let mut command = Command::new("python3");
+        command.args(["-c", HOLDER, &first.pid().to_string()]);
+        let holder = sandbox.start("holder", command);
+        holder.wait_for("held");
+        first.signal(Signal::KILL);
+        first.wait();
+        let second = another(sandbox, &[VASSALS]);
+        second.wait_for(&format!("emperor: lock {VASSALS} for this emperor alone: listen on emperor of "));
+        second.wait_running(1, "app");
+        drop(holder);
+        second.stop();
+    });
+}
