@@ -129,16 +129,18 @@ fn an_exec_that_fails_again_and_again_is_told_once() {
         replace(&program, script.as_bytes());
         configure(&format!("[uwsgi]\n{COUNTED}\n"));
         let refused = format!("upgrade refused: execute {}: Permission denied", program.display());
+        let mode = || fs::metadata(&program).unwrap().permissions().mode();
         for _ in 0..3 {
-            let before = readings();
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-            until("it is tried", || readings() > before);
+            // One that is tried must not become executable before it is to be executed.
+            until("it is tried", || mode() & 0o111 == 0);
             let is_known =
                 |process: &process::Process| process.pid == init || process.comm.starts_with("emperor-");
             let is_trial = |process: &process::Process| process.parent == emperor.pid() && !is_known(process);
             until("the trial is reaped", || !process::all().iter().any(is_trial));
             process::wait_asleep(emperor.pid());
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        until("it is tried for the last time", || mode() & 0o111 == 0);
         assert_eq!(emperor.lines(&refused).len(), 1);
         assert!(process::read(init).is_some());
         emperor.stop();
