@@ -46,6 +46,9 @@ impl Drop for Group {
     }
 }
 
+/// A controller that nothing else on a machine uses: a test may have it enabled in the outermost cgroup.
+const UNUSED: &str = "hugetlb";
+
 /// The cgroup of version 2 that a process is in.
 fn cgroup_of(pid: i32) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -187,61 +190,43 @@ fn an_upgrade_to_another_directory_of_cgroups_leaves_nothing_in_the_old_one() {
     });
 }
 
-/// The controller that a test may enable in the outermost cgroup of the machine and disable again: nothing
-/// else uses it.
-struct Unused(PathBuf);
-
-impl Unused {
-    const NAME: &str = "hugetlb";
-    const LIMIT: &str = "hugetlb.2MB.max";
-
-    fn new(group: &Group) -> Self {
-        let root = group.0.parent().unwrap().to_owned();
-        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap();
-        assert!(controllers.split_whitespace().any(|name| name == Self::NAME), "controllers: {controllers}");
-        Self(root)
-    }
-}
-
-impl Drop for Unused {
-    fn drop(&mut self) {
-        // Not if another test's cgroup has it by now: that one's end is as good.
-        let _ = fs::write(self.0.join("cgroup.subtree_control"), format!("-{}", Self::NAME));
-    }
-}
-
 #[test]
 fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
+    const LIMIT: &str = "hugetlb.2MB.max";
     sandboxed(|sandbox| {
         let group = Group::unified("way");
-        let unused = Unused::new(&group);
+        let outermost = |file: &str| fs::read_to_string(group.0.with_file_name(file)).unwrap();
+        assert!(outermost("cgroup.controllers").contains(UNUSED), "this machine has no {UNUSED}");
+        let is_enabled = outermost("cgroup.subtree_control").contains(UNUSED);
         sandbox.vassal("a", STEADY);
         // As a service manager starts it: in the cgroup that is delegated to it.
         let enter = format!("echo 0 > '{}/cgroup.procs'; exec \"$0\" \"$@\"", group.path());
         let mut command = sandbox.wrapped(&["sh", "-c", &enter], "emperor");
         command.args(["--emperor", "/etc/uwsgi/vassals", "--emperor-cgroup"]).arg(group.0.join("vassals"));
-        command.args(["--cgroup-opt", &format!("{}=4194304", Unused::LIMIT)]);
+        command.args(["--cgroup-opt", &format!("{LIMIT}=4194304")]);
         let emperor = sandbox.start("emperor", command);
         emperor.wait_running(1, "a");
-        let limit = group.0.join("vassals/v-a").join(Unused::LIMIT);
+        let limit = group.0.join("vassals/v-a").join(LIMIT);
         assert_eq!(fs::read_to_string(limit).unwrap(), "4194304\n");
         // What there is in the directory is there for what the vassals make in their own.
         let given = fs::read_to_string(group.0.join("vassals/cgroup.subtree_control")).unwrap();
-        assert!(given.contains(Unused::NAME), "{given}");
+        assert!(given.contains(UNUSED), "{given}");
         assert!(cgroup_of(emperor.pid()).ends_with("/emperor-main"), "{}", cgroup_of(emperor.pid()));
         emperor.stop();
 
         // A vassal's own `cgroup` is the same, but nobody makes way.
         let cgroup = group.0.join("other/inner");
         fs::create_dir(cgroup.parent().unwrap()).unwrap();
-        let lines =
-            format!("cgroup = {}\ncgroup-opt = {}=2097152\n{STEADY}", cgroup.display(), Unused::LIMIT);
+        let lines = format!("cgroup = {}\ncgroup-opt = {LIMIT}=2097152\n{STEADY}", cgroup.display());
         let vassal = sandbox.vassal_init("alone", &lines);
         vassal.wait_for("app started");
-        assert_eq!(fs::read_to_string(cgroup.join(Unused::LIMIT)).unwrap(), "2097152\n");
+        assert_eq!(fs::read_to_string(cgroup.join(LIMIT)).unwrap(), "2097152\n");
         drop(vassal);
         until("no process is left in them", || process::named("sleep").is_empty());
-        drop((group, unused));
+        let control = group.0.with_file_name("cgroup.subtree_control");
+        drop(group);
+        // The cgroups of other tests, which were made meanwhile, may have it until they end.
+        until("it is as before", || is_enabled || fs::write(&control, format!("-{UNUSED}")).is_ok());
     });
 }
 

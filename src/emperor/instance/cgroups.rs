@@ -127,7 +127,11 @@ impl Cgroups {
         removals.remove_now(&path)?;
         match self.try_make(path, &name, removals) {
             Ok(cgroup) => Ok(Some(cgroup)),
-            Err(error) => cgroup::optionally(&name, Err(error), self.optional).map(|()| None),
+            Err(error) => {
+                // A controller that is missing may be there the next time.
+                self.is_prepared.set(false);
+                cgroup::optionally(&name, Err(error), self.optional).map(|()| None)
+            }
         }
     }
 
