@@ -5,8 +5,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Access, Mode, OFlags, access, mkdirat, open, statfs};
+use rustix::fs::{Mode, OFlags, mkdirat, open, statfs};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::config::plan::{CgroupOption, Located};
 use crate::error::{Cause, Context, Described, Error, Result};
@@ -15,6 +16,9 @@ use crate::path::Walk;
 
 /// `CGROUP2_SUPER_MAGIC` (statfs(2)).
 const CGROUP2: u64 = 0x6367_7270;
+
+/// The file of a cgroup with the pids of its processes.
+pub const PROCS: &str = "cgroup.procs";
 
 /// The controllers that a cgroup has, and those that the cgroups in it get.
 const CONTROLLERS: &str = "cgroup.controllers";
@@ -70,7 +74,7 @@ pub fn optionally(vassal: &str, result: Result<()>, optional: bool) -> Result<()
 /// mkdir(2), open(2), write(2); the directory is in no hierarchy of cgroups.
 pub fn enter(directory: &Path) -> Result<()> {
     create(directory)?;
-    let procs = directory.join("cgroup.procs");
+    let procs = directory.join(PROCS);
     // 0 stands for the writing process, in every pid namespace.
     match write(&procs, b"0") {
         Err(Cause::Os(Errno::NOENT)) => {
@@ -117,16 +121,16 @@ pub fn enable_above(directory: &Path, controllers: &[&str], make_way: fn(&Path) 
 /// the kernel finds processes there; whether it has.
 pub fn enable(directory: &Path, controllers: &[&str], make_way: fn(&Path) -> bool) {
     let file = directory.join(SUBTREE_CONTROL);
-    let enabled = words(&file);
+    let enabled = words(&file).unwrap_or_default();
     for controller in controllers {
         if enabled.iter().any(|other| other == controller) {
             continue;
         }
-        let enable = || write(&file, format!("+{controller}").as_bytes());
-        if let Err(Cause::Os(Errno::BUSY)) = enable()
+        let attempt = || write(&file, format!("+{controller}").as_bytes());
+        if let Err(Cause::Os(Errno::BUSY)) = attempt()
             && make_way(directory)
         {
-            let _ = enable();
+            let _ = attempt();
         }
     }
 }
@@ -136,10 +140,19 @@ pub fn controller(file: &str) -> &str {
     file.split('.').next().unwrap_or(file)
 }
 
-/// The words in a file of a cgroup, none if it cannot be read.
-fn words(file: &Path) -> Vec<String> {
-    let text = files::read_file(&file.to_string_lossy()).unwrap_or_default();
-    String::from_utf8_lossy(&text).split_ascii_whitespace().map(str::to_owned).collect()
+/// The words in a file of a cgroup.
+fn words(file: &Path) -> Result<Vec<String>, Errno> {
+    let text = files::read_file(&file.to_string_lossy())?;
+    Ok(String::from_utf8_lossy(&text).split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// The processes of a cgroup that have a pid with us, from its file [`PROCS`], whose path begins at `at`;
+/// none if it cannot be read.
+pub fn processes(at: impl AsFd, procs: &str) -> Vec<Pid> {
+    let text = files::read_file_at(at, procs).unwrap_or_default();
+    let pids =
+        text.split(|byte| *byte == b'\n').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
+    pids.filter_map(Pid::from_raw).collect()
 }
 
 /// Writes to a file of a cgroup.
@@ -179,20 +192,18 @@ fn count_kills(text: &[u8]) -> u64 {
 /// Why a cgroup may lack a file.
 fn missing(directory: &Path, file: &str, key: &str) -> String {
     let controller = controller(file);
-    let has =
-        |directory: &Path, file: &str| words(&directory.join(file)).iter().any(|word| word == controller);
-    if access(directory.join(CONTROLLERS), Access::EXISTS).is_err() {
+    let Ok(controllers) = words(&directory.join(CONTROLLERS)) else {
         return match key.ends_with("-max") {
             true => format!("'{key}' needs a cgroup of version 2; for others there is cgroup-opt"),
             false => Described(Errno::NOENT).to_string(),
         };
-    }
-    let there = match words(&directory.join(CONTROLLERS)).join(" ") {
-        none if none.is_empty() => "none".to_owned(),
-        there => there,
+    };
+    let there = if controllers.is_empty() { "none".to_owned() } else { controllers.join(" ") };
+    let has = |above: &&Path| {
+        words(&above.join(CONTROLLERS)).is_ok_and(|words| words.iter().any(|word| word == controller))
     };
     let mut reason = format!("the cgroup has no controller '{controller}' for it (there: {there})");
-    if let Some(above) = directory.ancestors().skip(1).find(|above| has(above, CONTROLLERS)) {
+    if let Some(above) = directory.ancestors().skip(1).find(has) {
         let file = above.join(SUBTREE_CONTROL);
         reason += &format!(": write '+{controller}' to {}, or have the cgroup delegated", file.display());
     }

@@ -19,7 +19,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cgroup;
 use crate::error::{Cause, Context, Error, Result};
-use crate::files;
 use crate::log;
 use crate::running_time;
 use crate::sys::signal::kill_pidfd;
@@ -271,19 +270,11 @@ impl Walk {
 /// first, and then looked for once more.
 fn kill_processes(directory: &OwnedFd) {
     let hold = |pid: Pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?));
-    let held: Vec<_> = processes(directory).into_iter().filter_map(hold).collect();
-    let still_there = processes(directory);
+    let held: Vec<_> = cgroup::processes(directory, cgroup::PROCS).into_iter().filter_map(hold).collect();
+    let still_there = cgroup::processes(directory, cgroup::PROCS);
     for (_, pidfd) in held.iter().filter(|(pid, _)| still_there.contains(pid)) {
         let _ = kill_pidfd(pidfd, libc::SIGKILL);
     }
-}
-
-/// The processes of one cgroup that have a pid with us.
-fn processes(directory: &OwnedFd) -> Vec<Pid> {
-    let text = files::read_file_at(directory, "cgroup.procs").unwrap_or_default();
-    let pids =
-        text.split(|byte| *byte == b'\n').filter_map(|pid| std::str::from_utf8(pid).ok()?.parse().ok());
-    pids.filter_map(Pid::from_raw).collect()
 }
 
 fn open(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {

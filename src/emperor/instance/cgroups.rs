@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::process::getpid;
 
 use super::cgroup_removal::Removals;
 use crate::cgroup;
@@ -16,7 +17,6 @@ use crate::config::plan::{CgroupOption, CgroupsPlan, Located};
 use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal_file::as_file_name;
 use crate::error::{Context, Error, Result};
-use crate::files;
 
 /// Every controller that has limits: which ones the files of vassals ask for is not known yet.
 const CONTROLLERS: [&str; 8] = ["memory", "cpu", "pids", "io", "cpuset", "hugetlb", "rdma", "misc"];
@@ -158,8 +158,7 @@ impl Cgroups {
 /// processes (cgroups(7), "no internal processes"), and a service manager starts the emperor in the one that
 /// is delegated to it. Whether it was there.
 fn make_way(directory: &Path) -> bool {
-    let procs = files::read_file(&directory.join("cgroup.procs").to_string_lossy()).unwrap_or_default();
-    let own = std::process::id().to_string();
-    procs.split(|byte| *byte == b'\n').any(|pid| pid == own.as_bytes())
+    let procs = directory.join(cgroup::PROCS);
+    cgroup::processes(CWD, &procs.to_string_lossy()).contains(&getpid())
         && cgroup::enter(&directory.join(OWN_CGROUP)).is_ok()
 }
