@@ -94,7 +94,8 @@ impl Supervisor {
                 }
             }
             Effect::Remove => {
-                [false, true].iter().for_each(|&is_address| self.readers.forget(file, is_address));
+                self.readers.forget(file, false);
+                self.readers.forget(file, true);
                 self.handles.remove(file);
             }
         }
