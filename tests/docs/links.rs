@@ -7,10 +7,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The documents: those at the top level, and below `docs`.
+/// The documents: those at the top level, and below `docs` and `deploy`.
 fn documents() -> Vec<PathBuf> {
     let mut all = Vec::new();
-    let mut directories = vec![root().join("docs")];
+    let tops = ["docs", "deploy"].map(|top| root().join(top));
+    let mut directories = tops.to_vec();
     let mut entries: Vec<_> = fs::read_dir(root()).unwrap().collect();
     while let Some(directory) = directories.pop() {
         entries.extend(fs::read_dir(directory).unwrap());
@@ -18,7 +19,7 @@ fn documents() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             match path.extension() {
                 Some(extension) if extension == "md" => all.push(path),
-                _ if path.is_dir() && path.starts_with(root().join("docs")) => directories.push(path),
+                _ if path.is_dir() && tops.iter().any(|top| path.starts_with(top)) => directories.push(path),
                 _ => {}
             }
         }

