@@ -23,7 +23,7 @@ RELEASE = "emperor"
 # What Pod Security's profile 'restricted' lets a pod mount.
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
                       "secret"}
-POD_KINDS = ("DaemonSet", "Deployment")
+POD_KINDS = ("DaemonSet", "Deployment", "Pod")
 
 
 class Fault(Exception):
@@ -63,6 +63,33 @@ REFUSED_VALUES = (
     (["--set=vassals.Shop.ini=x"], "Shop"),
     (["--set=vassals.a.ini=x,vassals.a.port=80,vassals.b.ini=x,vassals.b.port=80"], "in one pod each has its own"),
     (["--set=vassals.a.ini=x,vassals.a.port=9191"], "in one pod each has its own"),
+)
+
+# What scripts/manifest makes of files: the rights, and a part of what it writes.
+MANIFESTS = (
+    ("docs/example/vassals/hello.ini", "root", ()),
+    ("docs/recipes/bindfs.ini", "privileged", ("--mountpoint-lost", "containerPort: 9090", "privileged: true")),
+    ("docs/recipes/chroot.ini", "privileged", ()),
+    ("docs/recipes/overlay.ini", "privileged", ()),
+    ("docs/recipes/squashfs.ini", "privileged", ()),
+    ("tests/data/user001.ini", "privileged", ()),
+    ("deploy/kubernetes/overlays/vassal-restricted/hello.ini", "root", ("containerPort: 8080", "path: /")),
+)
+MANIFEST_OF_LIMITS = """[uwsgi]
+uid = 1000
+gid = 1000
+http-socket = 0.0.0.0:9000
+memory-max = 512M
+cpu-max = 150%
+stop-timeout = 2500ms
+"""
+SEEN_OF_LIMITS = ("memory: 512Mi", "cpu: 1500m", "runAsUser: 1000", "--cgroup-optional", "containerPort: 9000",
+                  "terminationGracePeriodSeconds: 28", "replicas: 3")
+# Of such files it makes nothing, and says why.
+BAD_FILES = (
+    (b"[uwsgi\n", "Limits_1.ini:1:"),
+    (b"[uwsgi]\nuid = 5\n", "there is no app"),
+    (b"[uwsgi]\ncommand = \xff\n", "no UTF-8"),
 )
 
 
@@ -110,6 +137,10 @@ class Tools:
     def helm(self, *words):
         return documents(self.run(self.tools / "helm", "template", RELEASE, CHART, *words))
 
+    def manifest(self, *words):
+        program = ["/usr/bin/python3", "-B", REPO / "scripts/manifest", "--vassal-init", self.programs / "vassal-init"]
+        return subprocess.run([*program, *words], capture_output=True, text=True, timeout=60)
+
     def run(self, *words):
         result = subprocess.run(words, capture_output=True, text=True, timeout=60)
         if result.returncode:
@@ -144,6 +175,7 @@ def check(tools):
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if not result.returncode or said not in result.stderr:
             raise Fault(f"the chart with {words}: status {result.returncode}, and no '{said}' in: {result.stderr}")
+    count += check_manifests(tools)
     print(f"kubernetes: {count} documents hold")
 
 
@@ -262,6 +294,39 @@ def compare(source, kustomized, templated):
     difference = list(difflib.unified_diff(*sides, source, "the chart", lineterm="", n=4))
     if difference:
         raise Fault("\n".join([f"{source} and the chart are not the same:", *difference]))
+
+
+def check_manifests(tools):
+    count = 0
+    for file, rights, parts in MANIFESTS:
+        for words in ([], ["--replicas", "2"]):
+            result = tools.manifest(*words, REPO / file)
+            count += check_manifest(tools, file, result, rights, parts)
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "Limits_1.ini"
+        file.write_text(MANIFEST_OF_LIMITS)
+        count += check_manifest(tools, "limits", tools.manifest("--replicas", "3", file), "restricted", SEEN_OF_LIMITS)
+        for content, said in BAD_FILES:
+            file.write_bytes(content)
+            result = tools.manifest(file)
+            if not result.returncode or said not in result.stderr or result.stdout:
+                raise Fault(f"scripts/manifest of {content!r}: status {result.returncode}, and no '{said}' in: "
+                            f"{result.stderr}")
+    return count
+
+
+def check_manifest(tools, source, result, rights, parts):
+    what = f"scripts/manifest {source}"
+    if result.returncode:
+        raise Fault(f"{what}: status {result.returncode}: {result.stderr}")
+    for part, text in ((f": {rights}: ", result.stderr), *((part, result.stdout) for part in parts)):
+        if part not in text:
+            raise Fault(f"{what}: no '{part}' in:\n{text}")
+    rendered = documents(result.stdout)
+    faults = [fault for pod in pods(rendered) for fault in restricted_faults(pod)]
+    if bool(faults) == (rights == "restricted"):
+        raise Fault(f"{what}: {rights}, and the profile 'restricted' has against it: {', '.join(faults) or 'nothing'}")
+    return check_documents(tools, what, rendered)
 
 
 if __name__ == "__main__":
