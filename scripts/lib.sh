@@ -32,6 +32,29 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root: it $1"
 }
 
+# git_here ARGUMENT...: git in this repository, also where the files are another user's.
+git_here() {
+    git -C "$REPO" -c safe.directory='*' "$@"
+}
+
+# The version in Cargo.toml.
+project_version() {
+    sed -n 's/^version = "\(.*\)"$/\1/p' "$REPO/Cargo.toml"
+}
+
+# The commit that is there, by 12 digits, and a plus where files were changed since. Nothing where that is not known:
+# without git, and in an archive that is not git's (scripts/commit has the commit in those).
+project_commit() {
+    local commit changed=
+    if [ -e "$REPO/.git" ]; then
+        commit=$(git_here rev-parse HEAD 2>/dev/null) || return 0
+        git_here diff --quiet HEAD -- || changed=+
+    else
+        commit=$(cat "$REPO/scripts/commit")
+    fi
+    [[ ! $commit =~ ^[0-9a-f]{40}$ ]] || echo "${commit:0:12}$changed"
+}
+
 # `has_target rustc TRIPLE`: does that compiler come with a std for the target?
 has_target() {
     local dir

@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::log::print_error;
 use crate::protocol::EXIT_CONFIG;
 use crate::sys::fd::write_all;
+use crate::version::VERSION;
 use crate::world::{self, Machine, NoCommands};
 
 /// Carries out help, checks and the like (`check` returns the mistakes of a file), and returns what is to be
@@ -30,7 +31,7 @@ pub fn parse(
     Err(match args::parse(program, words) {
         Ok(Invocation::Help) => print(help::overview(program).as_bytes()),
         Ok(Invocation::HelpOn(row)) => print(help::entry(&row).as_bytes()),
-        Ok(Invocation::Version) => print(format!("{name} {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
+        Ok(Invocation::Version) => print(format!("{name} {VERSION}\n").as_bytes()),
         Ok(Invocation::Check(files, json)) => check_all(&files, json, check),
         Ok(Invocation::ShowConfig(inputs)) => show_config(program, inputs),
         Ok(Invocation::Run(inputs)) => return Ok((inputs, Command::default())),

@@ -27,6 +27,7 @@
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
 //! | [`json`] | JSON, written |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
+//! | [`version`] | which program this is |
 
 pub mod accounts;
 pub mod cgroup;
@@ -51,4 +52,5 @@ pub mod running_time;
 pub mod shell;
 pub mod signal_names;
 pub mod sys;
+pub mod version;
 pub mod world;

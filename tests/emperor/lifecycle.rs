@@ -58,7 +58,8 @@ fn a_new_file_starts_a_touched_one_reloads_and_a_removed_one_stops() {
     sandboxed(|sandbox| {
         sandbox.vassal("early", STEADY);
         let emperor = sandbox.emperor(&[]);
-        emperor.wait_for(&format!("emperor: version {}: watching {VASSALS}", env!("CARGO_PKG_VERSION")));
+        emperor.wait_for(&format!("emperor: version {}", env!("CARGO_PKG_VERSION")));
+        emperor.wait_for(&format!(": watching {VASSALS}"));
         let early = emperor.wait_running(1, "early");
         let late = sandbox.vassal("late", STEADY);
         let first = emperor.wait_running(1, "late");

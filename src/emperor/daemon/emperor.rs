@@ -25,9 +25,6 @@ use crate::error::{Context, Result};
 use crate::sys::signal::SignalFd;
 use crate::world::Machine;
 
-/// The version of this program.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// So many vassals are set up at a time for each processor: a setup waits for the kernel half of its time.
 const STARTS_PER_PROCESSOR: usize = 2;
 

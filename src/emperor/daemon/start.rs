@@ -11,7 +11,7 @@ use rustix::process::{getpid, set_child_subreaper};
 use rustix::thread::CapabilitySet;
 
 use super::basis::Basis;
-use super::emperor::{Emperor, VERSION};
+use super::emperor::Emperor;
 use super::files::{PidFile, is_log, log_to};
 use super::locks;
 use super::main_loop;
@@ -36,6 +36,7 @@ use crate::running_time;
 use crate::signal_names;
 use crate::sys::fd;
 use crate::sys::signal::{self, Inherited};
+use crate::version::VERSION;
 use crate::world::Machine;
 
 /// The pause between two tries to set up the event loop.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::emperor::{Emperor, VERSION};
+use super::emperor::Emperor;
 use super::files::PidFile;
 use super::stale::{self, Stale};
 use super::upgrade::{self, Tried};
@@ -16,6 +16,7 @@ use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::log;
 use crate::running_time;
+use crate::version::VERSION;
 
 /// Vassals that were taken over and whose files no scan has found after this time are ended: their
 /// directories are not the emperor's any more. A file that is just being written is found within this time.
