@@ -20,22 +20,34 @@ extern __attribute__((visibility("hidden"))) const Elf64_Dyn _DYNAMIC[];
 __attribute__((visibility("hidden"), section(".data.rel.ro"), aligned(4096))) size_t base;
 __attribute__((visibility("hidden"), section(".data"), aligned(4096))) size_t table[37];
 
+#if defined(__x86_64__)
+enum { RELATIVE = R_X86_64_RELATIVE };
 __asm__(".globl _start\n"
         "_start:\n"
         "xor %ebp, %ebp\n"
         "mov %rsp, %rdi\n"
         "and $-16, %rsp\n"
         "call start_in_c\n");
+#elif defined(__aarch64__)
+enum { RELATIVE = R_AARCH64_RELATIVE };
+__asm__(".globl _start\n"
+        "_start:\n"
+        "mov x29, #0\n"
+        "mov x30, #0\n"
+        "mov x0, sp\n"
+        "and sp, x0, #-16\n"
+        "b start_in_c\n");
+#endif
 
-// Adds the place where the file is to the pointers in it (gABI, "Relocation": R_X86_64_RELATIVE, and SHT_RELR: the address of
-// a pointer, then bitmaps of which of the next 63 words are pointers, too).
+// Adds the place where the file is to the pointers in it (gABI, "Relocation": RELATIVE, and SHT_RELR: the address of a
+// pointer, then bitmaps of which of the next 63 words are pointers, too).
 __attribute__((visibility("hidden"), used)) _Noreturn void start_in_c(long *stack) {
     base = (size_t)__ehdr_start;
     for (const Elf64_Dyn *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++)
         if (entry->d_tag < (long)(sizeof table / sizeof *table)) table[entry->d_tag] = entry->d_un.d_val;
     const Elf64_Rela *rela = (const void *)(base + table[DT_RELA]);
     for (size_t count = table[DT_RELASZ] / sizeof *rela; count; count--, rela++)
-        if (ELF64_R_TYPE(rela->r_info) == R_X86_64_RELATIVE) *(size_t *)(base + rela->r_offset) = base + rela->r_addend;
+        if (ELF64_R_TYPE(rela->r_info) == RELATIVE) *(size_t *)(base + rela->r_offset) = base + rela->r_addend;
     enum { RELRSZ = 35, RELR = 36 };
     const size_t *relr = (const void *)(base + table[RELR]);
     size_t *place = NULL;
