@@ -445,3 +445,12 @@ fn the_modes_are_those_of_the_command_line() {
         }
     }
 }
+
+#[test]
+fn the_changelog_has_this_version_on_top() {
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let mut headings = changelog.lines().filter_map(|line| line.strip_prefix("## "));
+    assert_eq!(headings.next(), Some("[Unreleased]"));
+    let newest = headings.next().unwrap_or_default();
+    assert!(newest.starts_with(concat!("[", env!("CARGO_PKG_VERSION"), "] - ")), "{newest}");
+}
