@@ -113,12 +113,13 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     crate::log!("{}; running {phase} again and restarting the app", lost.what);
     vassal.events.set_attention(Attention::Repairing);
     for GivenUp { path, mount, daemon } in vassal.events.mountpoints.give_up(maker) {
-        // A daemon that is stopped would never notice the end of its connection.
+        // The app may hang in what a stopped daemon was asked, of a filesystem that is unmounted already.
         daemon.into_iter().for_each(reaper::kill_child);
         if let Some(mount) = mount {
             unmount_by_force(vassal, &path, mount);
         }
     }
+    vassal.events.mountpoints.end_daemons();
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use crate::config::plan::{Located, MountpointLost, MountpointPlan};
 use crate::error::Result;
 use crate::identity::Identity;
-use crate::init::child::reaper::Reaped;
+use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::checked_path::{CheckedPath, Death, Lost, Maker, NOTHING};
 use crate::init::watch::probe::{Probe, Rhythm};
 use crate::init::watch::procfs::Procfs;
@@ -203,6 +203,12 @@ impl Mountpoints {
     pub fn maker(&self, path: &Path) -> Maker {
         let watched = self.watched.iter().find(|watched| watched.check.value == path);
         watched.map_or(Maker::Nobody, |watched| watched.maker)
+    }
+
+    /// Kills the daemons whose connection has ended. What a hook has left behind stopped would stay for ever,
+    /// and not every kernel tells which daemon a mount has.
+    pub fn end_daemons(&self) {
+        self.procfs.daemons_without_connection().into_iter().for_each(reaper::kill_child);
     }
 
     /// Gives up all mounts of a phase: their end is no loss.

@@ -144,12 +144,8 @@ impl Procfs {
     /// The daemons among our children, each with the number of its FUSE connection, as far as this process
     /// may look at them.
     pub fn fuse_daemons(&self) -> Vec<(u64, Pid)> {
+        let Some(proc) = self.open_own() else { return Vec::new() };
         let own = rustix::process::getpid();
-        let proc = match self.own.get() {
-            Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
-            None => own_proc(),
-        };
-        let Some(proc) = proc else { return Vec::new() };
         let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
         let mut found = Vec::new();
         for (pid, connections) in daemons {
@@ -157,6 +153,21 @@ impl Procfs {
             found.extend(connections.into_iter().map(|connection| (connection, pid)));
         }
         found
+    }
+
+    /// The daemons among our children whose connection has ended, as far as this process may look at them.
+    pub fn daemons_without_connection(&self) -> Vec<Pid> {
+        let Some(proc) = self.open_own() else { return Vec::new() };
+        let own = rustix::process::getpid();
+        fuse_daemon::without_connection(proc.as_fd(), own.as_raw_pid()).collect()
+    }
+
+    /// A procfs that numbers processes as we do.
+    fn open_own(&self) -> Option<OwnedFd> {
+        match self.own.get() {
+            Some(proc) => proc.as_fd().try_clone_to_owned().ok(),
+            None => own_proc(),
+        }
     }
 
     fn read(&self, path: &str) -> rustix::io::Result<Vec<u8>> {
