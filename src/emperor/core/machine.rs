@@ -15,6 +15,8 @@ use crate::log::Elapsed;
 /// An instance that has been up this long is respawned at once, as long as that does not happen again and
 /// again; one that ends sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
+/// One that has been up this long has got over its earlier failures.
+const LASTING: Duration = Duration::from_secs(30);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long one that has no app yet may take to answer a request to stop: there is nothing to lose, and it
@@ -385,7 +387,7 @@ impl Machine {
         self.stay()
     }
 
-    fn stuck(&self, now: Instant) -> (State, Output) {
+    fn stuck(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } => kill(Then::Backoff, now),
             Running { since } => kill(self.after_running(since, now), now),
@@ -395,7 +397,7 @@ impl Machine {
     }
 
     /// Without a socket the app stays away for good; with one, the next client finds it.
-    fn leave(&self, now: Instant) -> (State, Output) {
+    fn leave(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
             // The socket may still be readable: an app that leaves at once must not be started in a tight
@@ -416,7 +418,7 @@ impl Machine {
         }
     }
 
-    fn leaving(&self, within: Duration, now: Instant) -> (State, Output) {
+    fn leaving(&mut self, within: Duration, now: Instant) -> (State, Output) {
         let grace = if within.is_zero() { FREE } else { GRACE };
         let kill_at = later(now, within.min(LONGEST) + grace);
         let announced = |then, kill_at| (Stopping { then, kill_at, end: End::Announced }, Output::None);
@@ -483,7 +485,6 @@ impl Machine {
                 self.next(now)
             }
             Then::Again => {
-                self.backoff.reset();
                 if how != Input::DiedOfLoss && !self.on_demand {
                     self.backoff.fail();
                 }
@@ -507,7 +508,7 @@ impl Machine {
         }
     }
 
-    fn time(&self, now: Instant) -> (State, Output) {
+    fn time(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Stopping { then, kill_at, .. } if kill_at <= now => kill(then, now),
             Backoff { until } | Invalid { until } if until <= now => self.next(now),
@@ -524,7 +525,7 @@ impl Machine {
         }
     }
 
-    fn give_up(&self, now: Instant) -> (State, Output) {
+    fn give_up(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Stopping { end: End::Killed, kill_at, .. } if kill_at <= now => (Idle, Output::Forget),
             Starting { .. } | Running { .. } | Reloading { .. } | Stopping { .. } => self.time(now),
@@ -551,10 +552,13 @@ impl Machine {
         }
     }
 
-    /// The next step after an app that has run. After failures it has to have run for longer than the wait
-    /// that would follow: one that fails after a second each time must not keep the machine busy. An app that
+    /// The next step after an app that has run. After failures it has to have run for as long as the wait that
+    /// would follow: one that fails after some seconds each time must not keep the machine busy. An app that
     /// waits for clients is not started without one.
-    fn after_running(&self, since: Instant, now: Instant) -> Then {
+    fn after_running(&mut self, since: Instant, now: Instant) -> Then {
+        if now.saturating_duration_since(since) >= LASTING {
+            self.backoff.reset();
+        }
         let has_failed = self.backoff.has_failed() && !self.on_demand;
         let enough = if has_failed { UP.max(self.backoff.next()) } else { UP };
         if now.saturating_duration_since(since) >= enough { Then::Again } else { Then::Backoff }
