@@ -90,6 +90,9 @@ pub struct Watchdog {
     /// The mount that was there when the path was first found mounted; none after a loss.
     mount_id: Option<u64>,
     state: State,
+    /// Whether the question that is out was given more time since this process had woken up late. That is
+    /// done once: a process that is always late would never notice a loss.
+    is_forgiven: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +113,7 @@ impl Watchdog {
             failing: None,
             mount_id: None,
             state: State::Idle { due: Some(now) },
+            is_forgiven: false,
         }
     }
 
@@ -153,6 +157,7 @@ impl Watchdog {
     /// A question was sent.
     pub fn ask(&mut self, now: Instant) {
         self.state = State::Asked { since: now, again: false };
+        self.is_forgiven = false;
     }
 
     /// Notes that the prober's own question has been out for [`Self::patience`]; it has the rest of the
@@ -162,6 +167,7 @@ impl Watchdog {
         if is_idle {
             let since = now.checked_sub(self.patience()).unwrap_or(now);
             self.state = State::Asked { since, again: false };
+            self.is_forgiven = false;
         }
         is_idle
     }
@@ -243,7 +249,8 @@ impl Watchdog {
         if waited < self.timeout {
             return None;
         }
-        if was_late || waited > self.timeout + rest {
+        if was_late && !self.is_forgiven || waited > self.timeout + rest {
+            self.is_forgiven = true;
             self.state = State::Asked { since: now.checked_sub(self.patience()).unwrap_or(now), again };
             return None;
         }
@@ -465,7 +472,14 @@ mod tests {
         assert!(ask(&mut dog, start));
         assert_eq!(dog.overdue(true, start + TIMEOUT), None);
         let end = start + TIMEOUT + (TIMEOUT - dog.patience());
-        assert_eq!((dog.deadline(), dog.overdue(false, end)), (Some(end), Some(Loss::NoAnswer(TIMEOUT))));
+        let lost = Some(Loss::NoAnswer(TIMEOUT));
+        assert_eq!((dog.deadline(), dog.clone().overdue(false, end)), (Some(end), lost));
+        // Who is late each time notices it all the same.
+        assert_eq!(dog.overdue(true, end), lost);
+        dog.answer(found(7), end);
+        dog.suspect(end);
+        assert!(ask(&mut dog, end));
+        assert_eq!(dog.overdue(true, end + TIMEOUT), None, "this is another question");
     }
 
     #[test]
