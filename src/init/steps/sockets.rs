@@ -235,6 +235,7 @@ impl Opener<'_> {
 /// Whether the file of a socket is gone, or another file is in its place: then no client can connect any
 /// more.
 pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
+    let deadline = running_time::now() + PATIENCE;
     plan.listen.iter().any(|listen| {
         let Listen { address, owner, .. } = &listen.value;
         let Place::File(path) = &address.place else { return false };
@@ -242,7 +243,7 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         let Some(file) = socket.and_then(|socket| socket.id.file) else { return false };
         let looked = jail.worker(owner.is_none()).work(|| bind::look(path).map(|file| file.to_string()));
         let Ok(launched) = looked else { return false };
-        if let Err(unfinished) = events.wait_for(launched.pid, running_time::now() + PATIENCE) {
+        if let Err(unfinished) = events.wait_for(launched.pid, deadline) {
             kill_late(events, launched.pid, unfinished);
         }
         match launched.progress() {
