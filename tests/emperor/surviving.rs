@@ -254,6 +254,25 @@ fn a_panic_of_the_emperor_is_in_its_log() {
 }
 
 #[test]
+fn a_start_whose_file_opens_and_is_never_read_says_so_and_ends_in_time() {
+    sandboxed(|sandbox| {
+        let (faulty, place) = (sandbox.faulty(), sandbox.path("mount").display().to_string());
+        run("mkdir", &[&place]);
+        run("sh", &["-c", &faulty.command(&place, "direct")]);
+        faulty.behave("hold-data");
+        sandbox.vassal("include", &format!("include = {place}/file\n{STEADY}"));
+        let emperor = sandbox.emperor(&[]);
+        let line =
+            emperor.wait_for_time("emperor: include: still setting up after ", Duration::from_secs(10));
+        assert!(line.ends_with(&format!(": it waits for {place}/file")), "{line}");
+        emperor.wait_for(&format!("PID 1 waits for {place}/file, whose filesystem does not answer"));
+        faulty.behave("exit");
+        run("umount", &[&place]);
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_start_that_reads_a_file_that_hangs_says_so_ends_in_time_and_stops_at_once() {
     sandboxed(|sandbox| {
         let hanging = sandbox.hanging();

@@ -11,6 +11,7 @@
 //!   (empty)       answer everything
 //!   hold          read every request, answer none
 //!   hold-status   the same for what asks for attributes or statistics: GETATTR and STATFS
+//!   hold-data     the same for what reads a file
 //!   slow MS       answer everything, that much later
 //!   errno NUMBER  answer GETATTR and STATFS of the root with this error
 //!   once NUMBER   answer the next such request with this error, and then as without a mode
@@ -178,6 +179,7 @@ fn serve(connection: BorrowedFd<'_>, mode_file: Option<&str>, cache: u64) {
         let is_held = |request: &Request| match mode {
             "hold" => true,
             "hold-status" => [GETATTR, STATFS].contains(&request.opcode),
+            "hold-data" => request.opcode == READ,
             _ => request.since.elapsed() < delay,
         };
         let before = waiting.len();

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 use rustix::event::epoll;
+use rustix::fs::readlink;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -21,7 +22,10 @@ use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
 /// The system calls with a path as their second argument by which a file is looked for.
-const CALLS: [libc::c_long; 4] = [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
+const BY_PATH: [libc::c_long; 4] =
+    [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
+/// Those with a descriptor as their first argument by which it is read.
+const BY_FD: [libc::c_long; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_getdents64, libc::SYS_fchdir];
 
 /// A longer path is cut.
 const PATH_MAX: usize = 1024;
@@ -145,7 +149,7 @@ impl Process {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
 
-    /// The file that its PID 1 looks for in a system call: before its hooks it reads its configuration, which
+    /// The file that its PID 1 looks for, or reads, in a system call: before its hooks it reads its configuration, which
     /// may be on a filesystem that hangs. `None` also where the kernel does not tell us.
     pub fn waits_for(&self) -> Option<String> {
         let of_process = |file: &str| format!("/proc/{}/{file}", self.number());
@@ -153,11 +157,18 @@ impl Process {
         // Its number, and its arguments as `0x7f...`.
         let mut words = call.split(|&byte| byte == b' ');
         let number = std::str::from_utf8(words.next()?).ok()?.parse::<i32>().ok()?;
-        if !CALLS.contains(&libc::c_long::from(number)) {
+        let call = libc::c_long::from(number);
+        let (is_by_fd, is_by_path) = (BY_FD.contains(&call), BY_PATH.contains(&call));
+        if !(is_by_fd || is_by_path) {
             return None;
         }
-        let digits = words.nth(1)?.iter().filter_map(|&byte| char::from(byte).to_digit(16));
+        let argument = words.nth(is_by_path.into())?;
+        let digits = argument.iter().filter_map(|&byte| char::from(byte).to_digit(16));
         let path = digits.fold(0, |sum: u64, digit| sum << 4 | u64::from(digit));
+        if is_by_fd {
+            let name = readlink(of_process(&format!("fd/{path}")), Vec::new()).ok()?;
+            return Some(name.to_string_lossy().into_owned()).filter(|name| name.starts_with('/'));
+        }
         let memory = files::open_file_of_system(&of_process("mem")).ok()?;
         let mut text = [0; PATH_MAX];
         let length = rustix::io::pread(memory, &mut text, path).ok()?;
