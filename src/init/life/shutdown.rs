@@ -112,6 +112,10 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
 fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what: &str) {
     // The emperor is told first, as the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
+    if !jail.has_namespace(libc::CLONE_NEWNS) {
+        // To unmount may hang, too. The emperor does not wait for it for ever.
+        events.send(&FromVassal::Stopping(KILL_LIMIT));
+    }
     crate::log!("{what}; destroying the instance");
     events.set_attention(Attention::Ending);
     if rustix::process::getpid().is_init() {
