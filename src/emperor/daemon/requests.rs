@@ -11,7 +11,17 @@ use crate::log::printable;
 
 /// Takes in what was asked, and answers it.
 pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
+    // With thousands of vassals a page takes milliseconds, and anybody may ask who can reach the socket. Those
+    // who ask in the same turn get the same page.
+    let mut page: Option<(Service, Vec<u8>, Vec<u8>)> = None;
     for question in emperor.server.turn(now) {
+        let known = page.as_ref().filter(|(service, text, _)| {
+            *service != Service::Control && (*service, text) == (question.service, &question.text)
+        });
+        if let Some((.., page)) = known {
+            emperor.server.answer(question.client, page.clone(), now);
+            continue;
+        }
         let text = match question.service {
             Service::Stats => {
                 let about = &emperor.about;
@@ -27,7 +37,8 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
             Service::Lock => None,
         };
         if let Some(text) = text {
-            emperor.server.answer(question.client, text, now);
+            emperor.server.answer(question.client, text.clone(), now);
+            page = Some((question.service, question.text, text));
         }
     }
 }
