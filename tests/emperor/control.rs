@@ -248,6 +248,44 @@ fn an_app_that_says_that_it_is_ready_is_waited_for() {
 }
 
 #[test]
+fn a_probe_learns_from_the_exit_status_whether_a_vassal_is_up() {
+    sandboxed(|sandbox| {
+        let script = sandbox.file("slow.py", SLOW);
+        sandbox.vassal("ready", &format!("command = python3 {}", script.display()));
+        sandbox.vassal("steady", STEADY);
+        sandbox.vassal("broken", "command = false");
+        sandbox.vassal("mistaken", "exec-as-usr = true");
+        let emperor = sandbox.emperor(&["--emperor-throttle", "3600000"]);
+        let probe = |name| command(sandbox, &["status", name, "--is-up"]);
+        for (name, state) in [("ready", "running, "), ("steady", "running, ")] {
+            until(format_args!("{name} is up"), || probe(name).0 == 0);
+            let (_, said, error) = probe(name);
+            assert!(said.starts_with(&format!("{name}: {state}")) && error.is_empty(), "{said}{error}");
+        }
+        for (name, state) in [("broken", "backoff, "), ("mistaken", "invalid"), ("none", "its file is gone")]
+        {
+            until(format_args!("{name} is down: {state}"), || {
+                let (status, said, error) = probe(name);
+                status == 1 && said.is_empty() && error.starts_with(&format!("emperor: {name}: {state}"))
+            });
+        }
+        told(sandbox, &["stop", "steady", "--wait"]);
+        let (status, _, error) = probe("steady");
+        assert!(status == 1 && error.starts_with("emperor: steady: stopped"), "{error}");
+        // One that runs, and does not say that it is ready any more.
+        let go = sandbox.file("go", "");
+        emperor.wait_for("emperor: ready: ready to accept requests after ");
+        fs::remove_file(go).unwrap();
+        told(sandbox, &["reload", "ready"]);
+        emperor.wait_for("emperor: ready: reloaded after ");
+        assert_eq!(probe("ready").0, 1);
+        let (status, _, error) = command(sandbox, &["status", "--is-up"]);
+        assert!(status == 78 && error.contains("the name of a vassal is missing"), "{status} {error}");
+        emperor.stop();
+    });
+}
+
+#[test]
 fn a_command_that_cannot_be_done_says_why() {
     sandboxed(|sandbox| {
         let (status, _, error) = command(sandbox, &["status"]);

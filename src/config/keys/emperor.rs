@@ -32,6 +32,7 @@ pub static EMPEROR: Program = Program {
             \n\
             To one that is running, at its control socket (--control PATH):\n\
             \x20 emperor status [--json] [NAME]   how each vassal is, and why\n\
+            \x20 emperor status NAME --is-up      whether it is up, as the exit status\n\
             \x20 emperor reload NAME              do what touching its file does\n\
             \x20 emperor stop NAME                stop it until it is started by command\n\
             \x20 emperor start NAME               start what is not up, at once\n\

@@ -108,7 +108,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
     let mut parser = lexopt::Parser::from_args(words);
     let mut path = PathBuf::from(DEFAULT);
     let mut question: Vec<Vec<u8>> = Vec::new();
-    let mut json = false;
+    let (mut json, mut is_up) = (false, false);
     let mut wait = None;
     loop {
         note_place(&mut parser, words.len(), at);
@@ -116,6 +116,7 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         match word {
             Arg::Long("control") => path = parser.value()?.into(),
             Arg::Long("json") => json = true,
+            Arg::Long("is-up") if kind == Kind::Status => is_up = true,
             Arg::Long("wait") if matches!(kind, Kind::Order(_)) => {
                 let time = parser.optional_value();
                 wait = Some(time.map_or(Ok(WAIT), |time| config::duration(time.as_bytes()))?);
@@ -125,9 +126,17 @@ fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<
         }
     }
     match (kind, question.len()) {
-        (Kind::Status, 1 | 2) => question.insert(1, if json { b"json".to_vec() } else { Vec::new() }),
+        // The same question as whether a start has come to its end.
+        (Kind::Status, 2) if is_up && !json => {
+            question.splice(..1, [b"outcome".into(), b"start".into()]).for_each(drop)
+        }
+        (Kind::Status, 1 | 2) if !is_up => {
+            question.insert(1, if json { b"json".to_vec() } else { Vec::new() })
+        }
         (Kind::Upgrade, 1) | (Kind::Order(_), 2) if !json => {}
-        (Kind::Order(_), 1) => return Err("the name of a vassal is missing".into()),
+        (Kind::Order(_), 1) | (Kind::Status, 1) if !json => {
+            return Err("the name of a vassal is missing".into());
+        }
         _ => return Err("that is too much for this command".into()),
     }
     let patience = if kind == Kind::Upgrade { PATIENCE_WITH_UPGRADES } else { PATIENCE };
