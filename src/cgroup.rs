@@ -169,23 +169,41 @@ pub fn write(path: &Path, value: &[u8]) -> Result<(), Cause> {
 /// changes.
 /// `None` where the cgroup does not account for memory.
 pub fn oom_counter(directory: &Path) -> Option<(OwnedFd, bool)> {
-    let open = |file: &str| open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
     // Version 2, then 1.
-    open("memory.events")
+    counter(directory, "memory.events")
         .map(|file| (file, true))
-        .or_else(|| open("memory.oom_control").map(|file| (file, false)))
+        .or_else(|| counter(directory, "memory.oom_control").map(|file| (file, false)))
 }
 
 /// How many processes the kernel has killed in the cgroup since it was created; 0 if it does not say.
 pub fn oom_kills(counter: impl AsFd) -> u64 {
-    let mut text = [0; 1024];
-    let length = rustix::io::pread(counter, &mut text, 0).unwrap_or(0);
-    count_kills(text.get(..length).unwrap_or_default())
+    read_count(counter, "oom_kill ")
 }
 
-fn count_kills(text: &[u8]) -> u64 {
+/// The file that counts the processes that could not be created in the cgroup (`pids.max`); poll(2) reports
+/// its changes, in version 2. `None` where the cgroup does not account for processes.
+pub fn refusal_counter(directory: &Path) -> Option<OwnedFd> {
+    counter(directory, "pids.events")
+}
+
+/// How many processes could not be created since the cgroup was; 0 if it does not say.
+pub fn refusals(counter: impl AsFd) -> u64 {
+    read_count(counter, "max ")
+}
+
+fn counter(directory: &Path, file: &str) -> Option<OwnedFd> {
+    open(directory.join(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn read_count(counter: impl AsFd, field: &str) -> u64 {
+    let mut text = [0; 1024];
+    let length = rustix::io::pread(counter, &mut text, 0).unwrap_or(0);
+    count(text.get(..length).unwrap_or_default(), field)
+}
+
+fn count(text: &[u8], field: &str) -> u64 {
     let text = std::str::from_utf8(text).unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim_ascii().parse().ok());
+    let count = text.lines().find_map(|line| line.strip_prefix(field)?.trim_ascii().parse().ok());
     count.unwrap_or(0)
 }
 
@@ -216,9 +234,10 @@ mod tests {
 
     #[test]
     fn kills_are_counted_in_both_versions() {
-        assert_eq!(count_kills(b"low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n"), 3);
-        assert_eq!(count_kills(b"oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"), 12);
-        assert_eq!(count_kills(b"oom_kill_disable 0\nunder_oom 0\n"), 0);
-        assert_eq!(count_kills(b""), 0);
+        let kills = |text| count(text, "oom_kill ");
+        assert_eq!(kills(b"low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n"), 3);
+        assert_eq!(kills(b"oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"), 12);
+        assert_eq!(kills(b"oom_kill_disable 0\nunder_oom 0\n"), 0);
+        assert_eq!(kills(b""), 0);
     }
 }

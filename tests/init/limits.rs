@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::sandbox::vassal_path;
 use crate::common::{eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
@@ -24,12 +25,21 @@ impl Group {
     fn below(mount: &str, name: &str) -> Self {
         let path = Path::new(mount)
             .join(format!("vassal-test-{name}-{}", fs::read_link("/proc/self/ns/pid").unwrap().display()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        let group = Self(path);
+        if group.0.exists() {
+            // A test that was killed has left it.
+            group.remove();
+        }
+        fs::create_dir(&group.0).unwrap();
+        group
     }
 
     fn path(&self) -> &str {
         self.0.to_str().unwrap()
+    }
+
+    fn remove(&self) {
+        run("find", &[self.path(), "-depth", "-type", "d", "-delete"]);
     }
 
     fn has_controller(&self, name: &str) -> bool {
@@ -42,7 +52,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        run("find", &[self.path(), "-depth", "-type", "d", "-delete"]);
+        self.remove();
     }
 }
 
@@ -327,6 +337,45 @@ fn only_what_the_app_itself_dies_of_is_its_end() {
         vassal.wait_for("app killed by SIGKILL (");
         assert_eq!(vassal.lines("app killed by SIGKILL: out of memory"), [""; 0]);
         assert_eq!(vassal.lines("out of memory").len(), 1);
+    });
+}
+
+#[test]
+fn an_app_that_may_have_no_more_processes_is_told_of_in_the_log_once() {
+    // Version 1 does not announce it: the end of an orphan has PID 1 look.
+    sandboxed(|sandbox| {
+        let group = match Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists() {
+            true => Group::below("/sys/fs/cgroup/pids", "pids"),
+            false => {
+                let group = Group::unified("pids");
+                fs::write(group.0.join("cgroup.subtree_control"), "+pids").unwrap();
+                group
+            }
+        };
+        let app = sandbox.file(
+            "app",
+            "sub nap { select undef, undef, undef, 0.01 }\n\
+             sub try { for (1..30) { my $pid = fork; exec 'sleep', '1000' if defined $pid && !$pid } }\n\
+             sub say_so { open my $file, '>', \"/run/scratch/$_[0]\" }\n\
+             if (fork == 0) { if (fork == 0) { nap until -e '/run/scratch/once' } exit } wait;\n\
+             try; say_so 'once'; nap until -e '/run/scratch/go';\n\
+             try; say_so 'twice'; sleep 1000",
+        );
+        let lines = format!(
+            "cgroup = {}/inner\ncgroup-opt = pids.max=10\ncommand = perl {}",
+            group.path(),
+            app.display()
+        );
+        let mut vassal = sandbox.vassal_init("bomb", &lines);
+        vassal.wait_for("the cgroup may have no more processes (pids.max): ");
+        until("it has tried", || Path::new("/run/scratch/once").exists());
+        let processes = process::named("sleep").len();
+        assert!((1..9).contains(&processes), "{processes}");
+        fs::write("/run/scratch/go", "").unwrap();
+        until("it has tried again", || Path::new("/run/scratch/twice").exists());
+        assert_eq!(vassal.lines("the cgroup may have no more processes").len(), 1);
+        vassal.signal(Signal::TERM);
+        vassal.wait();
     });
 }
 

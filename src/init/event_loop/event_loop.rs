@@ -18,8 +18,8 @@ use crate::init::event_loop::sources::{Heard, NewFile, Sources};
 use crate::init::event_loop::wakeup::{
     Attention, Interrupted, Interruption, StopRequest, Unfinished, Wakeup,
 };
+use crate::init::watch::cgroup_events::CgroupEvents;
 use crate::init::watch::mountpoints::Mountpoints;
-use crate::init::watch::oom::OomKills;
 use crate::init::watch::procfs::Procfs;
 use crate::protocol::{self, Announcement, FromVassal, WaitStatus};
 use crate::running_time;
@@ -42,7 +42,7 @@ pub struct EventLoop {
     ready_fd: Option<i32>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
-    oom: OomKills,
+    cgroups: CgroupEvents,
     /// Processes that were there when the app was started, such as the daemons of hooks. They are not the
     /// app's.
     pub(in crate::init) helper_pids: Vec<Pid>,
@@ -83,7 +83,7 @@ impl EventLoop {
             job: None,
             app: None,
             mountpoints,
-            oom: OomKills::default(),
+            cgroups: CgroupEvents::default(),
             helper_pids: Vec::new(),
             attention: Attention::All,
             awaited: None,
@@ -247,14 +247,14 @@ impl EventLoop {
         self.app = None;
     }
 
-    /// From now on counts the processes that were killed because memory ran out.
-    pub fn count_oom_kills(&mut self, oom: OomKills) {
-        self.oom = oom;
+    /// From now on watches these counters.
+    pub fn watch_cgroups(&mut self, cgroups: CgroupEvents) {
+        self.cgroups = cgroups;
     }
 
     /// How many processes were killed because memory ran out, since it was told last.
     pub fn take_oom_kills(&mut self) -> u64 {
-        self.oom.take()
+        self.cgroups.oom.take()
     }
 
     /// From now on checks other mountpoints.
@@ -293,7 +293,7 @@ impl EventLoop {
             self.app.as_ref().and_then(RunningApp::due),
             self.mountpoints.deadline(now),
             self.report_asked.map(|asked| asked + REPORT_TIME),
-            self.oom.deadline(now),
+            self.cgroups.deadline(now),
             crate::log::deadline(now),
         ];
         let mut others = Vec::new();
@@ -304,12 +304,12 @@ impl EventLoop {
         }
         let until = running_time::earliest(&deadlines);
         let Heard { stop, reload, signals, child_changed, mounts_changed, asks_for_report } =
-            self.sources.wait(&others, self.oom.descriptors(), until);
+            self.sources.wait(&others, self.cgroups.descriptors(), until);
         crate::log::flush();
         let now = running_time::now();
         let mut wakeup = Wakeup { stop: stop.map(StopRequest::now), reload, ..Wakeup::default() };
         let deaths = if child_changed { self.reap(now) } else { Deaths::default() };
-        self.oom.look(self.living_app().is_some(), now);
+        self.cgroups.look(self.living_app().is_some(), now);
         if mounts_changed || deaths.any {
             self.mountpoints.suspect(now);
         }

@@ -59,8 +59,8 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
         run_phase(vassal, Phase::AsVassal)?;
         owner::become_owner(&mut vassal.events, &mut vassal.jail, &mut vassal.source, owner)?;
     }
-    let oom = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
-    vassal.events.count_oom_kills(oom);
+    let counters = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
+    vassal.events.watch_cgroups(counters);
     vassal.jail.note_foreign_fuse(&vassal.source.plan);
     if let Some(wanted) = &vassal.source.plan.privileges.seccomp {
         // Here, as the file is one of the host's.

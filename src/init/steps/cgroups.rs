@@ -7,14 +7,14 @@ use crate::cgroup;
 use crate::config::plan::{Located, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::init::jail::Jail;
-use crate::init::watch::oom::OomKills;
+use crate::init::watch::cgroup_events::CgroupEvents;
 
 /// How soon the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// Sets the limits before the vassal has another process, as long as the paths of the cgroups are the host's.
-/// Returns what counts the processes that are killed because memory ran out. `oom_score` is the file
-/// [`OOM_SCORE`], opened for writing where the plan may ask for it.
+/// Returns the counters of the cgroups. `oom_score` is the file [`OOM_SCORE`], opened for writing where the
+/// plan may ask for it.
 ///
 /// # Errors
 /// The key, where it was written, and the cgroup or file that refuses the value.
@@ -22,7 +22,7 @@ pub fn limit(
     jail: &Jail,
     plan: &VassalPlan,
     oom_score: Option<rustix::io::Result<OwnedFd>>,
-) -> Result<OomKills> {
+) -> Result<CgroupEvents> {
     let options = plan.resources.cgroup_options.iter();
     let controllers: Vec<_> = options.map(|option| cgroup::controller(&option.value.file)).collect();
     for Located { value, key, at } in &plan.resources.cgroups {
@@ -42,10 +42,10 @@ pub fn limit(
     }
     cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
     // The counters are opened here, as later there may be no way to them.
-    let oom_kills = OomKills::new(&all);
+    let counters = CgroupEvents::new(&all);
     if let Some((Located { value, key, at }, opened)) = plan.resources.oom_score_adj.as_ref().zip(oom_score) {
         let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));
         written.context(&format!("{at}: {key}: write"), OOM_SCORE)?;
     }
-    Ok(oom_kills)
+    Ok(counters)
 }

@@ -1,4 +1,4 @@
-//! Watching: the checked mountpoints, and what the kernel tells about mounts, processes and memory.
+//! Watching: the checked mountpoints, and what the kernel tells about mounts, processes and cgroups.
 //!
 //! In: the paths to check, the mount table, answers of the probers. Out: judgements (up, lost, unclear) and
 //! reports.
@@ -9,10 +9,12 @@
 //!
 //! Not here: what follows from a loss (`life`).
 
+pub mod cgroup_events;
 pub mod checked_path;
 pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;
 pub mod probe;
 pub mod procfs;
+pub mod refused_processes;
 pub mod watchdog;
