@@ -31,6 +31,9 @@ use crate::sys::mount::{Attributes, set_attributes};
 /// The flags of mount(2) that say how a mount spreads.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
 
+/// What is said where the kernel has no mount_setattr(2).
+const NEEDS_5_12: &str = "it needs Linux 5.12, whose mount_setattr(2) this kernel has not";
+
 /// How long a mount may be busy before that is an error.
 const BUSY_LIMIT: Duration = Duration::from_millis(100);
 
@@ -52,8 +55,7 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     let recursive = mount.flags & libc::MS_REC != 0;
     if mount.flags & libc::MS_REMOUNT != 0 {
         if mount.flags & libc::MS_BIND != 0 {
-            return unless_busy(|| set_attributes(&target, recursive, attributes(mount.flags)))
-                .context("remount", object);
+            return change(&target, recursive, attributes(mount.flags)).context("remount", object);
         }
         return within(&target, &|| call(mount, &mount.source, c".", &mount.data)).context("remount", object);
     }
@@ -66,8 +68,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
         return attach(&tree, &target).context("move a mount to", object);
     }
     if mount.flags & PROPAGATION != 0 {
-        let change = Attributes { propagation: mount.flags & PROPAGATION, ..Attributes::default() };
-        return set_attributes(&target, recursive, change).context("change the propagation of", object);
+        let propagation = Attributes { propagation: mount.flags & PROPAGATION, ..Attributes::default() };
+        return change(&target, recursive, propagation).context("change the propagation of", object);
     }
     let operation = format!("mount {} on", mount.fs_type.display());
     let mut paths = Paths { walk, held: Vec::new() };
@@ -223,9 +225,9 @@ fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result
     let source = Path::new(&mount.source);
     let source = walked(walk.open_mount(source), "bind", source)?;
     let tree = open_tree(&source, c"", flags).context("bind: copy", mount.source.display())?;
-    let change = attributes(mount.flags);
-    if change != Attributes::default() {
-        set_attributes(&tree, recursive, change).context("bind: set the flags of", mount.source.display())?;
+    let flags = attributes(mount.flags);
+    if flags != Attributes::default() {
+        change(&tree, recursive, flags).context("bind: set the flags of", mount.source.display())?;
     }
     attach(&tree, target).context("bind to", mount.target.display())
 }
@@ -241,6 +243,14 @@ fn call(mount: &Mount, source: &OsStr, target: &CStr, data: &OsStr) -> rustix::i
     let (source, fs_type, data) = (c_string(source), c_string(&mount.fs_type), c_string(data));
     let data = Some(data.as_c_str()).filter(|data| !data.is_empty());
     unless_busy(|| rustix::mount::mount(&*source, target, &*fs_type, flags, data))
+}
+
+/// Changes a mount, and those below it if `recursive`; waits while it is busy.
+pub(super) fn change(mount: &OwnedFd, recursive: bool, attributes: Attributes) -> Result<(), Cause> {
+    unless_busy(|| set_attributes(mount, recursive, attributes)).map_err(|errno| match errno {
+        Errno::NOSYS => Cause::Because(NEEDS_5_12.into()),
+        errno => errno.into(),
+    })
 }
 
 /// Waits for up to [`BUSY_LIMIT`] while a mount is busy ([`retry`]).

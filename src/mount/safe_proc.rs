@@ -9,10 +9,10 @@ use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, opena
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use super::ops::{attach, detached, walked};
-use crate::error::{Context, Error, Result};
+use super::ops::{attach, change, detached, walked};
+use crate::error::{Cause, Context, Error, Result};
 use crate::path::Walk;
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::Attributes;
 
 const PROC: &str = "/proc";
 /// What is mounted over a file that is to be empty.
@@ -43,7 +43,7 @@ pub fn protect(walk: &Walk) -> Result<()> {
 }
 
 /// An entry that this kernel does not have needs no protection.
-fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) -> rustix::io::Result<()> {
+fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) -> Result<(), Cause> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = match openat(proc, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
@@ -61,6 +61,6 @@ fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) 
     };
     // Not NODEV: the null device could not be opened, and to read an empty file is no error.
     let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    set_attributes(&cover, true, Attributes { set, ..Attributes::default() })?;
-    attach(&cover, &entry)
+    change(&cover, true, Attributes { set, ..Attributes::default() })?;
+    Ok(attach(&cover, &entry)?)
 }

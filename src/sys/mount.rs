@@ -18,6 +18,12 @@ pub struct Attributes {
     pub propagation: u64,
 }
 
+/// Whether the kernel has mount_setattr(2).
+pub fn can_set_attributes() -> bool {
+    // Nothing is to be changed, which succeeds or fails for another reason.
+    set_attributes(rustix::stdio::stdin(), false, Attributes::default()) != Err(Errno::NOSYS)
+}
+
 /// Changes the mount that `mount` is the root of, and those below it if `recursive`.
 ///
 /// # Errors

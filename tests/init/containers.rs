@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
 use crate::common::filter::{CLONE_WITH_PIDFD, NEWER_CALLS};
+use crate::common::sandbox::VASSALS;
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 
@@ -40,6 +41,49 @@ fn filters_that_do_not_know_newer_calls_do_not_stop_a_start() {
                 assert_eq!(output.status.code(), Some(5), "{errno} {options:?}: {said}");
                 until("nothing is left", || process::named("sleep").is_empty());
             }
+        }
+    });
+}
+
+#[test]
+fn what_needs_a_newer_kernel_says_which() {
+    sandboxed(|sandbox| {
+        let source = sandbox.path("source");
+        fs::create_dir(&source).unwrap();
+        let source = source.display();
+        for (action, what) in [
+            (format!("mount:none {source} {source} bind,ro"), format!("bind: set the flags of {source}")),
+            ("mount:none none / rprivate".into(), "change the propagation of /".into()),
+        ] {
+            let ini = sandbox.ini("new", &format!("hook-asap = {action}\ncommand = true"));
+            let mut command = sandbox.filtered(&[libc::SYS_mount_setattr], libc::ENOSYS, "vassal-init");
+            let output = command.args(["--unshare", "fs,pid"]).arg(ini).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let expected =
+                format!("{what}: it needs Linux 5.12, whose mount_setattr(2) this kernel has not (");
+            assert!(output.status.code() == Some(71) && said.contains(&expected), "{said}");
+        }
+        sandbox.vassal("app", "command = sleep 1000");
+        let mut command = sandbox.filtered(&[libc::SYS_mount_setattr], libc::ENOSYS, "emperor");
+        command.args(["--emperor", VASSALS]);
+        let emperor = sandbox.start("emperor", command);
+        emperor.wait_for("emperor: this kernel has no mount_setattr(2), as Linux before 5.12: ");
+        emperor.wait_running(1, "app");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn where_no_proc_can_be_mounted_no_app_sees_the_processes_of_the_host_unasked() {
+    sandboxed(|sandbox| {
+        for (line, status) in [("", 71), ("mount-proc = false", 5)] {
+            let ini = sandbox.ini("app", &format!("{line}\ncommand = sh -c 'exit 5'"));
+            let mut command = sandbox.filtered(&[libc::SYS_fsopen], libc::EPERM, "vassal-init");
+            let output = command.args(["--unshare", "fs,pid"]).arg(ini).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{said}");
+            let says_how = said.contains("'mount-proc = false' leaves the processes of the host in sight");
+            assert_eq!(says_how, status == 71, "{said}");
         }
     });
 }

@@ -35,6 +35,7 @@ use crate::log::Elapsed;
 use crate::running_time;
 use crate::signal_names;
 use crate::sys::fd;
+use crate::sys::mount;
 use crate::sys::signal::{self, Inherited};
 use crate::version::VERSION;
 use crate::world::Machine;
@@ -245,6 +246,12 @@ const OF_OTHERS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETG
 fn log_start(emperor: &Emperor) {
     if held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
         log!("without the capabilities kill,setgid,setpcap,setuid ('cap') no vassal can have another 'uid'");
+    }
+    if !mount::can_set_attributes() {
+        log!(
+            "this kernel has no mount_setattr(2), as Linux before 5.12: 'bind' with flags, changes of \
+             propagation and 'proc = safe' fail"
+        );
     }
     if let [first, others @ ..] = &*emperor.about.sources {
         let others = if others.is_empty() { "" } else { " and others" };

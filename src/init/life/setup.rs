@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Phase, RunAs, VassalPlan};
+use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
@@ -49,7 +50,7 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
         step("namespaces", ops::make_all_private())?;
-        mount_proc(vassal);
+        step("namespaces", mount_proc(vassal))?;
     }
     // Opened before the change of identity, after which the kernel refuses it. What may be written is decided
     // at the write. The file of an owner is not read yet, so it may ask for it.
@@ -75,14 +76,18 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
 /// Mounts a `/proc` of the vassal's own processes, where it would see all of the host there. In another root
 /// there is none before a hook mounts one. In tyrant mode the plan that could say no is its owner's, who
 /// cannot.
-fn mount_proc(vassal: &Vassal) {
+///
+/// # Errors
+/// As [`Procfs::mount`](crate::init::watch::procfs::Procfs::mount).
+fn mount_proc(vassal: &Vassal) -> Result<()> {
     let plan = &vassal.source.plan.jail;
     if !vassal.jail.has_namespace(libc::CLONE_NEWPID) || plan.keeps_proc || plan.new_root().is_some() {
-        return;
+        return Ok(());
     }
-    if let Err(error) = vassal.jail.procfs.mount() {
-        crate::log!("{error}: processes of the host are in sight");
-    }
+    vassal.jail.procfs.mount().map_err(|error| {
+        let reason = format!("{error}: 'mount-proc = false' leaves the processes of the host in sight");
+        Error::new("make", "a /proc of its own", reason)
+    })
 }
 
 /// Whether anything may ask for a user or a group.
