@@ -85,6 +85,8 @@ impl Supervisor {
                 }
             }
             Effect::Kill => {
+                // What it mounted since it last said something would be in no table any more.
+                self.handles.note_fuse(file, &self.fusectl);
                 if let Some(process) = self.handles.process(file) {
                     if !process.kill() {
                         log_of!(file, "pid {} is gone, reaped by another program", process.number());
