@@ -149,7 +149,7 @@ impl Registry {
             self.push(file, Effect::Poll);
         }
         if vassal.lacks_process() {
-            self.starts.wait(file, vassal.is_urgent());
+            self.starts.wait(file, vassal.owner, vassal.is_urgent());
         }
         self.vassals.insert(Rc::clone(file), vassal);
     }
@@ -404,7 +404,7 @@ impl Registry {
         vassal.instance.process = Some(process);
         vassal.instance.machine.step(Input::Spawned, now);
         if matches!(vassal.state(), State::Starting { .. }) {
-            self.starts.set_up(file, now);
+            self.starts.set_up(file, vassal.owner, now);
         }
         self.timers.set(file, vassal.instance.machine.deadline());
         let history = &mut vassal.history;
@@ -502,13 +502,14 @@ impl Registry {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let (state, deadline) = (vassal.state(), vassal.deadline(file));
         let (is_starting, is_urgent) = (matches!(state, State::Starting { .. }), vassal.is_urgent());
+        let owner = vassal.owner;
         if !matches!(output, Output::None | Output::Remind) && vassal.instance.check.take().is_some() {
             self.effects.push_back((Rc::clone(file), Effect::ForgetFile));
         }
         match (output, &mut vassal.instance.process) {
             (Output::Spawn, _) => {
                 self.starts.end(file);
-                self.starts.wait(file, is_urgent);
+                self.starts.wait(file, owner, is_urgent);
             }
             (Output::Listen, _) => self.push(file, Effect::Listen),
             (Output::Reload, Some(_)) => self.push(file, Effect::Reload),

@@ -11,65 +11,182 @@ use super::vassal_file::VassalFile;
 pub const SLOW: Duration = Duration::from_secs(1);
 
 /// The vassals that set up, and those that wait for their turn.
+///
+/// Nobody can keep the others from starting. A vassal whose clients know it comes before one that they do
+/// not know yet, but no more than every second time: one that lasts for two seconds each time would always
+/// come first. In tyrant mode the turn is that of the user who has the fewest that set up, and one turn is
+/// left for other users.
 #[derive(Debug)]
 pub struct Starts {
     /// So many set up at a time.
     max: usize,
-    /// Those that set up, the first first, and until when they are waited for.
-    begun: Vec<(Rc<VassalFile>, Instant)>,
-    /// Those that wait, the next first.
-    waiting: Vec<Rc<VassalFile>>,
-    /// So many of them are ahead of the others.
-    urgent: usize,
+    /// Those that set up, the first first.
+    begun: Vec<Begun>,
+    /// Those that wait and that clients know, and the others; the first first.
+    urgent: Vec<Waiting>,
+    patient: Vec<Waiting>,
+    /// Whether the last turn was that of an urgent one.
+    was_urgent: bool,
+}
+
+/// A vassal that sets up.
+#[derive(Debug)]
+struct Begun {
+    file: Rc<VassalFile>,
+    user: Option<u32>,
+    /// Until when it is waited for.
+    until: Instant,
+}
+
+/// A vassal that waits.
+#[derive(Debug)]
+struct Waiting {
+    file: Rc<VassalFile>,
+    /// Whose it is; `None` where that does not matter.
+    user: Option<u32>,
 }
 
 impl Starts {
     /// `max` at a time, but at least one.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), begun: Vec::new(), waiting: Vec::new(), urgent: 0 }
+        let (begun, urgent, patient) = (Vec::new(), Vec::new(), Vec::new());
+        Self { max: max.max(1), begun, urgent, patient, was_urgent: false }
     }
 
-    /// A vassal waits for its turn. One that `is_urgent` has clients already, and comes before all others.
-    pub fn wait(&mut self, file: &Rc<VassalFile>, is_urgent: bool) {
-        let index = if is_urgent { self.urgent } else { self.waiting.len() };
-        self.waiting.insert(index, Rc::clone(file));
-        self.urgent += usize::from(is_urgent);
+    /// A vassal of this user waits for its turn. An urgent one has clients already.
+    pub fn wait(&mut self, file: &Rc<VassalFile>, user: Option<u32>, is_urgent: bool) {
+        let queue = if is_urgent { &mut self.urgent } else { &mut self.patient };
+        queue.push(Waiting { file: Rc::clone(file), user });
     }
 
     /// The next vassal whose turn has come; it sets up from now on.
     pub fn begin(&mut self, now: Instant) -> Option<Rc<VassalFile>> {
-        self.begun.retain(|(_, until)| *until > now);
-        if self.begun.len() >= self.max || self.waiting.is_empty() {
+        self.begun.retain(|begun| begun.until > now);
+        if self.begun.len() >= self.max {
             return None;
         }
-        let file = self.waiting.remove(0);
-        self.urgent = self.urgent.saturating_sub(1);
-        self.set_up(&file, now);
+        let (urgent, patient) = (self.first(&self.urgent), self.first(&self.patient));
+        let is_urgent = match (urgent, patient) {
+            (Some((ours, _)), Some((theirs, _))) if ours == theirs => !self.was_urgent,
+            (Some((ours, _)), Some((theirs, _))) => ours < theirs,
+            _ => urgent.is_some(),
+        };
+        let (queue, found) =
+            if is_urgent { (&mut self.urgent, urgent) } else { (&mut self.patient, patient) };
+        let Waiting { file, user } = queue.remove(found?.1);
+        self.was_urgent = is_urgent;
+        self.set_up(&file, user, now);
         Some(file)
     }
 
-    /// A vassal sets up from now on, whether or not there is room.
-    pub fn set_up(&mut self, file: &Rc<VassalFile>, now: Instant) {
+    /// Whose turn it is in a queue: how many of that user set up, and the place. `None` if the next turn is for
+    /// other users than those that wait.
+    fn first(&self, queue: &[Waiting]) -> Option<(usize, usize)> {
+        let of_user = |user: Option<u32>| match user {
+            None => 0,
+            Some(_) => self.begun.iter().filter(|begun| begun.user == user).count(),
+        };
+        // One turn is left for others, where there is more than one.
+        let (mut least, mut first) = (self.max.saturating_sub(1).max(1), None);
+        for (index, waiting) in queue.iter().enumerate() {
+            let count = of_user(waiting.user);
+            if count < least {
+                (least, first) = (count, Some((count, index)));
+            }
+            if least == 0 {
+                break;
+            }
+        }
+        first
+    }
+
+    /// A vassal of this user sets up from now on, whether or not there is room.
+    pub fn set_up(&mut self, file: &Rc<VassalFile>, user: Option<u32>, now: Instant) {
         self.end(file);
-        self.begun.push((Rc::clone(file), later(now, SLOW)));
+        self.begun.push(Begun { file: Rc::clone(file), user, until: later(now, SLOW) });
     }
 
     /// A vassal does not set up any more.
     pub fn end(&mut self, file: &VassalFile) {
-        self.begun.retain(|(other, _)| **other != *file);
+        self.begun.retain(|begun| *begun.file != *file);
     }
 
     /// A vassal does not wait any more, if it did.
     pub fn give_up(&mut self, file: &VassalFile) {
-        if let Some(index) = self.waiting.iter().position(|other| **other == *file) {
-            self.waiting.remove(index);
-            self.urgent -= usize::from(index < self.urgent);
+        for queue in [&mut self.urgent, &mut self.patient] {
+            queue.retain(|waiting| *waiting.file != *file);
         }
     }
 
     /// When a turn comes without any other event.
     pub fn deadline(&self) -> Option<Instant> {
-        let (_, until) = self.begun.first().filter(|_| !self.waiting.is_empty())?;
-        Some(*until)
+        let is_waiting = !(self.urgent.is_empty() && self.patient.is_empty());
+        self.begun.first().filter(|_| is_waiting).map(|begun| begun.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> Rc<VassalFile> {
+        Rc::new(VassalFile::new(format!("/v/{name}.ini").into(), 3))
+    }
+
+    fn begin(starts: &mut Starts, now: Instant) -> Option<String> {
+        starts.begin(now).map(|file| file.name().display().to_string())
+    }
+
+    #[test]
+    fn urgent_ones_without_end_keep_nobody_from_starting() {
+        let (mut starts, now) = (Starts::new(1), Instant::now());
+        for number in 0..13 {
+            starts.wait(&file(&format!("urgent{number}")), None, true);
+        }
+        starts.wait(&file("new"), None, false);
+        starts.wait(&file("newer"), None, false);
+        let mut order = Vec::new();
+        for number in 0..4 {
+            let name = begin(&mut starts, now).unwrap();
+            starts.end(&file(&name));
+            // It is back at once.
+            starts.wait(&file(&format!("again{number}")), None, true);
+            order.push(name);
+        }
+        assert_eq!(order, ["urgent0", "new", "urgent1", "newer"]);
+    }
+
+    #[test]
+    fn a_user_with_many_vassals_leaves_a_turn_for_others() {
+        let (mut starts, now) = (Starts::new(4), Instant::now());
+        let (eve, alice, bob) = (Some(1000), Some(1001), Some(1002));
+        for number in 0..20 {
+            starts.wait(&file(&format!("eve{number}")), eve, true);
+        }
+        let names: Vec<_> = std::iter::from_fn(|| begin(&mut starts, now)).collect();
+        assert_eq!(names, ["eve0", "eve1", "eve2"]);
+        starts.wait(&file("alice0"), alice, false);
+        assert_eq!(begin(&mut starts, now).as_deref(), Some("alice0"));
+        // Whose turn is next does not depend on who came first.
+        starts.wait(&file("alice1"), alice, false);
+        starts.wait(&file("bob"), bob, false);
+        starts.end(&file("eve0"));
+        assert_eq!(begin(&mut starts, now).as_deref(), Some("bob"));
+        starts.end(&file("eve1"));
+        assert!([Some("eve3"), Some("alice1")].contains(&begin(&mut starts, now).as_deref()));
+        // One that takes long is not waited for.
+        assert_eq!(begin(&mut starts, now), None);
+        assert!(begin(&mut starts, now + SLOW).is_some());
+    }
+
+    #[test]
+    fn a_single_turn_is_anybodys() {
+        let (mut starts, now) = (Starts::new(1), Instant::now());
+        starts.wait(&file("a"), Some(1000), false);
+        starts.wait(&file("b"), Some(1000), false);
+        assert_eq!(begin(&mut starts, now).as_deref(), Some("a"));
+        assert_eq!(begin(&mut starts, now), None);
+        starts.give_up(&file("b"));
+        assert!(starts.deadline().is_none());
     }
 }

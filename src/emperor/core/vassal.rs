@@ -105,6 +105,11 @@ impl Vassal {
         }
     }
 
+    /// Whose it is; `None` where that does not matter.
+    pub fn user(&self) -> Option<u32> {
+        self.owner
+    }
+
     /// Whether it counts as a vassal of this user.
     pub(super) fn is_of(&self, owner: u32) -> bool {
         let process = self.instance.process.as_ref();

@@ -28,6 +28,9 @@ const SLOW: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So many files of one directory are read at a time: when that many hang, the others there would hang, too.
 const BESIDE_MAX: usize = 8;
+/// So many of one user are, where users have vassals of their own: a user can make files that hang, and must
+/// not keep back those of others in the same directory.
+const OF_USER_MAX: usize = 2;
 
 /// What a file is read for.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub struct Told {
 struct Reading {
     /// The vassal's file.
     file: Rc<VassalFile>,
+    /// Whose it is; `None` where that does not matter.
+    user: Option<u32>,
     /// The file that tells the address, if that is read.
     address_file: Option<PathBuf>,
     wanted: Wanted,
@@ -110,11 +115,12 @@ enum Wanted {
 }
 
 impl Readers {
-    /// Has the file of a vassal read, or the one that tells its address, in place of what was asked for it
-    /// before.
+    /// Has the file of a vassal of this user read, or the one that tells its address, in place of what was
+    /// asked for it before.
     pub fn ask(
         &mut self,
         file: &Rc<VassalFile>,
+        user: Option<u32>,
         address_file: Option<PathBuf>,
         purpose: Purpose,
         now: Instant,
@@ -122,7 +128,16 @@ impl Readers {
         self.forget(file, address_file.is_some());
         let (file, wanted) = (Rc::clone(file), Wanted::For(purpose));
         let (since, look_at, is_slow, is_late) = (now, now, false, false);
-        self.waiting.push_back(Reading { file, address_file, wanted, since, look_at, is_slow, is_late });
+        self.waiting.push_back(Reading {
+            file,
+            user,
+            address_file,
+            wanted,
+            since,
+            look_at,
+            is_slow,
+            is_late,
+        });
     }
 
     /// Nobody waits any more for this file, or for the one that tells its address.
@@ -255,13 +270,9 @@ impl Readers {
         }
         let (mut beside, mut since) = (0, None);
         for (_, other) in self.busy.iter().filter(|(_, other)| other.is_late) {
-            if other.is_of(&reading.file, reading.address_file.is_some()) {
-                return Some(other.since);
-            }
-            if other.file.is_beside(&reading.file) {
-                beside += 1;
-                since = since.or(Some(other.since));
-            }
+            let weight = reading.weight_of(other);
+            beside += weight;
+            since = since.or(Some(other.since).filter(|_| weight > 0));
         }
         since.filter(|_| beside >= BESIDE_MAX)
     }
@@ -288,6 +299,19 @@ impl Readers {
 impl Reading {
     fn is_of(&self, file: &VassalFile, is_address: bool) -> bool {
         *self.file == *file && self.address_file.is_some() == is_address
+    }
+
+    /// How much room for this reading another one takes, of [`BESIDE_MAX`].
+    fn weight_of(&self, other: &Self) -> usize {
+        if !other.file.is_beside(&self.file) {
+            0
+        } else if other.is_of(&self.file, self.address_file.is_some()) {
+            BESIDE_MAX
+        } else if self.user.is_some() && self.user == other.user {
+            BESIDE_MAX / OF_USER_MAX
+        } else {
+            1
+        }
     }
 
     /// The file that is read.
@@ -322,16 +346,10 @@ impl Reading {
     }
 }
 
-/// How many files beside this one are being read; the most there may be, if it is being read itself.
+/// How much of the room for a reading the others take that are under way.
 fn beside(busy: &[(Deputy, Reading)], reading: &Reading) -> usize {
-    let mut count = 0;
-    for (_, other) in busy {
-        if other.file.is_beside(&reading.file) {
-            let is_same = other.is_of(&reading.file, reading.address_file.is_some());
-            count += if is_same { BESIDE_MAX } else { 1 };
-        }
-    }
-    count.min(BESIDE_MAX)
+    let taken: usize = busy.iter().map(|(_, other)| reading.weight_of(other)).sum();
+    taken.min(BESIDE_MAX)
 }
 
 fn begin(spawner: &Spawner, events: BorrowedFd<'_>) -> Result<Deputy> {

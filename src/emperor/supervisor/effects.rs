@@ -1,6 +1,7 @@
 //! The registry's decisions, carried out.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use crate::emperor::core::effect::Effect;
 use crate::emperor::core::event::Event;
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
+use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::on_demand;
@@ -49,7 +51,7 @@ impl Supervisor {
                 self.questions.forget(file);
                 self.readers.forget(file, true);
             }
-            Effect::Spawn => self.readers.ask(file, None, Purpose::Start, now),
+            Effect::Spawn => self.read(file, None, Purpose::Start, now),
             Effect::RunCommands => {
                 if let Some(process) = self.handles.process(file) {
                     self.commands.begin(file, process, now);
@@ -68,8 +70,8 @@ impl Supervisor {
                 }
             }
             Effect::HandOverSockets { to } => self.handles.hand_over_sockets(file, &to),
-            Effect::Reload => self.readers.ask(file, None, Purpose::Reload, now),
-            Effect::CheckConfig { why } => self.readers.ask(file, None, Purpose::Check { why }, now),
+            Effect::Reload => self.read(file, None, Purpose::Reload, now),
+            Effect::CheckConfig { why } => self.read(file, None, Purpose::Check { why }, now),
             Effect::ForgetFile => {
                 self.checks.forget(file);
                 self.readers.forget(file, false);
@@ -104,6 +106,12 @@ impl Supervisor {
         None
     }
 
+    /// Has the file of a vassal read, or the one that tells its address.
+    fn read(&mut self, file: &Rc<VassalFile>, address_file: Option<PathBuf>, purpose: Purpose, now: Instant) {
+        let user = self.registry.vassal(file).and_then(Vassal::user);
+        self.readers.ask(file, user, address_file, purpose, now);
+    }
+
     /// Where the first connection to a vassal is waited for: a command may have to be asked, or a file to be
     /// read, which answers later.
     fn find_address(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Option<Event> {
@@ -112,7 +120,7 @@ impl Supervisor {
             return None;
         }
         if let address_file @ Some(_) = self.spawner.address_file(file) {
-            self.readers.ask(file, address_file, Purpose::Address { why }, now);
+            self.read(file, address_file, Purpose::Address { why }, now);
             return None;
         }
         Some(Event::Address { why, address: Ok(self.spawner.demand(file)) })

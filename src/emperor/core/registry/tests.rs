@@ -430,7 +430,7 @@ fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
 }
 
 #[test]
-fn those_that_have_run_before_come_first() {
+fn those_that_have_run_before_come_first_and_not_before_all_others() {
     let mut story = Story::with_starts(1);
     ["old", "other"].iter().for_each(|name| story.run(name));
     story.pass(2);
@@ -442,11 +442,11 @@ fn those_that_have_run_before_come_first() {
         assert!(story.died(name)[0].ends_with("respawning now"));
     }
     let mut order = story.said("slow", FromVassal::Running)[1..].to_vec();
-    for name in ["old", "other", "new"] {
+    for name in ["old", "new", "other"] {
         story.spawned(name);
         order.extend_from_slice(&story.said(name, FromVassal::Running)[1..]);
     }
-    assert_eq!(order, ["old: Spawn", "other: Spawn", "new: Spawn", "newer: Spawn"]);
+    assert_eq!(order, ["old: Spawn", "new: Spawn", "other: Spawn", "newer: Spawn"]);
 }
 
 #[test]
