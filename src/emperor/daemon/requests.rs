@@ -47,7 +47,7 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
 fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
     let told = match Command::read(&question.text) {
         Some(Command::Status { json, of }) => {
-            emperor.supervisor.ask_for_mountpoints();
+            emperor.supervisor.ask_for_mountpoints(of);
             let uptime = now.saturating_duration_since(emperor.about.began);
             let stale = emperor.upgrades.refused();
             let registry = emperor.supervisor.registry();

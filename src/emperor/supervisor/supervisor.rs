@@ -207,10 +207,13 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Asks all instances that check mountpoints how fast those answer, which is known the next time;
-    /// everything else they tell by themselves.
-    pub fn ask_for_mountpoints(&self) {
-        for (file, _) in self.registry.vassals().filter(|(_, vassal)| vassal.has_mountpoints()) {
+    /// Asks the instance of this vassal, or of all if the name is empty, how fast their mountpoints answer,
+    /// which is known the next time; everything else they tell by themselves.
+    pub fn ask_for_mountpoints(&self, of: &OsStr) {
+        let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
+            vassal.has_mountpoints() && (of.is_empty() || file.name() == of)
+        };
+        for (file, _) in self.registry.vassals().filter(is_meant) {
             if let Some(process) = self.handles.process(file) {
                 process.send(&ToVassal::Mountpoints, None);
             }
