@@ -552,9 +552,9 @@ impl Machine {
         }
     }
 
-    /// The next step after an app that has run. After failures it has to have run for as long as the wait that
-    /// would follow: one that fails after some seconds each time must not keep the machine busy. An app that
-    /// waits for clients is not started without one.
+    /// The next step after an app that has run. After failures it has to have run for as long as the wait
+    /// that would follow: one that fails after some seconds each time must not keep the machine busy. An app
+    /// that waits for clients is not started without one.
     fn after_running(&mut self, since: Instant, now: Instant) -> Then {
         if now.saturating_duration_since(since) >= LASTING {
             self.backoff.reset();

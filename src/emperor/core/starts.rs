@@ -79,8 +79,8 @@ impl Starts {
         Some(file)
     }
 
-    /// Whose turn it is in a queue: how many of that user set up, and the place. `None` if the next turn is for
-    /// other users than those that wait.
+    /// Whose turn it is in a queue: how many of that user set up, and the place. `None` if the next turn is
+    /// for other users than those that wait.
     fn first(&self, queue: &[Waiting]) -> Option<(usize, usize)> {
         let of_user = |user: Option<u32>| match user {
             None => 0,

@@ -149,8 +149,8 @@ impl Process {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
 
-    /// The file that its PID 1 looks for, or reads, in a system call: before its hooks it reads its configuration, which
-    /// may be on a filesystem that hangs. `None` also where the kernel does not tell us.
+    /// The file that its PID 1 looks for, or reads, in a system call: before its hooks it reads its
+    /// configuration, which may be on a filesystem that hangs. `None` also where the kernel does not tell us.
     pub fn waits_for(&self) -> Option<String> {
         let of_process = |file: &str| format!("/proc/{}/{file}", self.number());
         let call = files::read_file(&of_process("syscall")).ok()?;

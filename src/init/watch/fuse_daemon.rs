@@ -36,7 +36,8 @@ fn children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = i32> {
     children.into_iter().take(CHILDREN)
 }
 
-/// `false` as well where we may not have a copy of the descriptor, which takes the right to trace the process.
+/// `false` as well where we may not have a copy of the descriptor, which takes the right to trace the
+/// process.
 fn has_ended_connection(proc: BorrowedFd<'_>, pid: Pid) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     (0..DESCRIPTORS).any(|fd| {
