@@ -32,16 +32,18 @@ pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<
     load_app(inputs, None, reload, world)
 }
 
-/// Reads the configuration of a vassal whose app is this command, whatever the configuration says.
+/// Reads the configuration of a vassal whose app is this command, whatever the configuration says; `reload`
+/// as in [`load_vassal`].
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_command(
     inputs: &[Input],
     command: &[OsString],
+    reload: bool,
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
-    load_app(inputs, Some(command), false, world)
+    load_app(inputs, Some(command), reload, world)
 }
 
 /// The plan of a command alone: what [`load_command`] makes of no inputs, without the way there, which is

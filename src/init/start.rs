@@ -67,7 +67,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
         inputs = all;
     }
     let loaded = match &entry {
-        Some(entry) => config::load_command(&inputs, &entry.command, &Machine),
+        Some(entry) => config::load_command(&inputs, &entry.command, false, &Machine),
         None => config::load_vassal(&inputs, false, &Machine),
     };
     match loaded {

@@ -128,29 +128,31 @@ fn a_command_that_is_started_again_has_its_descriptors_again() {
         let place = sandbox.path("mount");
         fs::create_dir(&place).unwrap();
         let place = place.to_str().unwrap();
-        let ini = sandbox.ini("mount", &format!("exec-as-user = mount -t tmpfs none {place}"));
-        let out = sandbox.path("out");
         let options = ["--unshare", "fs,pid", "--mountpoint-check", place, "--mountpoint-lost", "remount"];
-        let ready = sandbox.path("ready");
+        let (out, ready, log) = (sandbox.path("out"), sandbox.path("ready"), sandbox.path("log"));
         let script = "echo again >&7; exec sleep 1000";
-        let line = format!("exec \"$@\" 5>{} 7>>{}", ready.display(), out.display());
-        let mut command = Command::new("bash");
-        command.args(["-c", &line, "starter", &program(sandbox)]).args(options);
-        command.args(["--ini", ini.to_str().unwrap(), "--ready-fd", "5", "--", "sh", "-c", script]);
-        let log = sandbox.path("log");
-        command.stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap());
-        let mut running = Running::start(&mut command);
-        let starts = || fs::read_to_string(&out).map_or(0, |text| text.lines().count());
-        until("the first start", || starts() == 1);
-        let pid = eventually("the command", || process::named("sleep").first().map(|process| process.pid));
-        run("nsenter", &["-t", &pid.to_string(), "-m", "umount", place]);
-        until("the second start", || starts() == 2);
-        process::signal(running.pid(), Signal::TERM);
-        assert_eq!(running.wait(), 143);
-        // By the second start a descriptor of the init may have the number of the first one.
-        let log = fs::read_to_string(log).unwrap();
-        assert!(!log.contains("ready-fd"), "{log}");
-        assert_eq!(fs::read_to_string(ready).unwrap(), "\n");
+        let line = format!("exec \"$@\" 5>{} 7>{}", ready.display(), out.display());
+        // Only for the phase of the user the configuration need not be read again.
+        for phase in ["as-user", "as-root"] {
+            let ini = sandbox.ini("mount", &format!("exec-{phase} = mount -t tmpfs none {place}"));
+            let mut command = Command::new("bash");
+            command.args(["-c", &line, "starter", &program(sandbox)]).args(options);
+            command.args(["--ini", ini.to_str().unwrap(), "--ready-fd", "5", "--", "sh", "-c", script]);
+            command.stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+            let mut running = Running::start(&mut command);
+            let starts = || fs::read_to_string(&out).map_or(0, |text| text.lines().count());
+            until("the first start", || starts() == 1);
+            let pid =
+                eventually("the command", || process::named("sleep").first().map(|process| process.pid));
+            run("nsenter", &["-t", &pid.to_string(), "-m", "umount", place]);
+            until("the second start", || starts() == 2);
+            process::signal(running.pid(), Signal::TERM);
+            assert_eq!(running.wait(), 143, "{phase}");
+            // By the second start a descriptor of the init may have the number of the first one.
+            let log = fs::read_to_string(&log).unwrap();
+            assert!(!log.contains("ready-fd"), "{log}");
+            assert_eq!(fs::read_to_string(&ready).unwrap(), "\n", "{phase}");
+        }
     });
 }
 

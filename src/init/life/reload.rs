@@ -188,7 +188,12 @@ fn world(vassal: &Vassal) -> Careful<'_> {
 /// A mistake in it, or that only a fresh start can read it.
 pub fn load_again(vassal: &Vassal, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
     let world = world(vassal);
-    let loaded = config::load_vassal(inputs, reload, &world);
+    let loaded = match &vassal.source.fresh.app {
+        App::Program { argv, .. } if vassal.jail.is_command => {
+            config::load_command(inputs, argv, reload, &world)
+        }
+        _ => config::load_vassal(inputs, reload, &world),
+    };
     match world.refused() {
         Some(why) => Err(Unread::NeedsRespawn(why)),
         None => loaded.map_err(|report| Unread::Mistake(report.first())),
