@@ -14,10 +14,11 @@ static MEMORY: Patient = Patient;
 
 vassal::entry!(main_of);
 
-/// To the exit status.
+/// Runs the command line, and returns the exit status.
 fn main_of(words: Vec<OsString>) -> i32 {
     log::report_failures();
-    // What we open must not come to stand where log lines and answers go.
+    // Opens descriptors 0 to 2 if they are closed: a file opened later would otherwise get one of these
+    // numbers, and log lines and answers would be written to it.
     fd::fill_standard(false);
     let words = words.get(1..).unwrap_or_default();
     if let Some(status) = emperor::api::client::command(words) {

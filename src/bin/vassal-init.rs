@@ -16,10 +16,10 @@ static MEMORY: Patient = Patient;
 
 vassal::entry!(main_of);
 
-/// Under which name, for whom: to the exit status.
+/// Finds out from the program's name and the command line what to do, does it, and returns the exit status.
 fn main_of(words: Vec<OsString>) -> i32 {
     log::report_failures();
-    // A prober, which PID 1 has started from its own file.
+    // PID 1 starts its probers from its own program file.
     if words.first().is_some_and(|name| name == probe::NAME) {
         probe::serve();
     }
@@ -33,7 +33,8 @@ fn main_of(words: Vec<OsString>) -> i32 {
     }
 }
 
-/// What the command line asks for, or the exit status where that is done already.
+/// What the command line asks for. `Err` has the exit status where the command line has been dealt with
+/// already.
 fn task(words: &[OsString]) -> Result<Task, i32> {
     if let Some(call) = personality(words, &|name| environment::variable(name)) {
         return cli::answer(call).map(Task::CommandAlone);

@@ -36,14 +36,14 @@ pub(super) fn substitute(text: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     result
 }
 
-/// The number that a text of digits is.
+/// The number written in decimal digits.
 pub(super) fn integer<T: FromStr>(text: &[u8]) -> Option<T> {
     let is_plain = text.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(text).ok().filter(|_| is_plain)?.parse().ok()
 }
 
-/// The number that a text starts with, as strtoll(3) reads it (blanks, a sign, digits), and what follows it.
-/// Without a digit there is none, and the whole text follows.
+/// The number at the beginning of a text, as strtoll(3) reads it (blanks, a sign, digits), and the text after
+/// it. Without a digit: `None`, and the whole text.
 pub(super) fn leading_integer(text: &[u8]) -> (Option<i64>, &[u8]) {
     let start = text.trim_ascii_start();
     let (sign, digits) = match start {

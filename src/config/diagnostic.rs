@@ -14,14 +14,14 @@ use crate::log::push_printable;
 pub enum Severity {
     /// The configuration cannot be used.
     Error,
-    /// It can, but probably does not do what was meant.
+    /// The configuration can be used, but probably does not do what was meant.
     Warning,
 }
 
-/// The most findings that are kept. Of later ones only the last is kept.
+/// How many findings are kept. After that many, only the last one is kept in addition.
 const FINDINGS_MAX: usize = 100;
 
-/// One finding, complete with what is needed to show it.
+/// One finding, with everything that is needed to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How much it matters.
@@ -44,7 +44,7 @@ impl Diagnostic {
         self.hint = Some(hint.into());
     }
 
-    /// Keeps the line itself out of sight.
+    /// Leaves the line itself out of the output.
     pub fn hide(&mut self) -> &mut Self {
         self.line.clear();
         self
@@ -78,13 +78,13 @@ impl fmt::Display for Diagnostic {
 
 /// The line fit for a terminal, and the blanks that put a caret under its `column`-th byte.
 fn with_caret(line: &[u8], column: u32) -> (String, String) {
-    /// Longer lines are cut around the place, since a caret cannot point into a wrapped line. With the indent
-    /// it is 80.
+    /// Longer lines are cut around the place, because a caret cannot point into a wrapped line. With the
+    /// indent a line has 80 columns.
     const WIDTH: usize = 76;
     const CUT: &str = "...";
     let offset = (column as usize).saturating_sub(1);
     let before = line.get(..offset).unwrap_or(line);
-    // A missing value belongs behind a blank, and the blanks at the end of the line were trimmed.
+    // A missing value belongs after a blank, and the blanks at the end of the line were trimmed.
     let mut caret = String::from_utf8_lossy(before).chars().count() + usize::from(offset > line.len());
     let line = String::from_utf8_lossy(line);
     let mut shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -249,7 +249,7 @@ impl Diagnostics {
         }
     }
 
-    /// How many files deep a place is: 0 in what was named first.
+    /// How deep the file of a place was included: 0 for a file that was named first.
     pub fn depth(&self, at: &Location) -> usize {
         self.chain(at).len()
     }
@@ -269,7 +269,7 @@ impl Diagnostics {
         self.failed
     }
 
-    /// What was found, in the order of the text.
+    /// The findings, in the order of the text.
     pub fn into_report(self) -> Report {
         Report(self.found)
     }
@@ -279,7 +279,7 @@ impl Diagnostics {
         let full = self.found.len() >= FINDINGS_MAX;
         let (line, included_at) = if full { Default::default() } else { (self.line(at), self.chain(at)) };
         if self.found.len() > FINDINGS_MAX {
-            // An error is not replaced by a warning: the report would say that nothing is wrong.
+            // A warning does not replace an error: the report would then say that nothing is wrong.
             let gives_way = self.found.iter().position(|other| other.severity == Severity::Warning);
             self.found.remove(gives_way.unwrap_or(FINDINGS_MAX));
         }

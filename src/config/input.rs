@@ -24,8 +24,8 @@ pub enum Input {
         /// Its value, if it was given one.
         value: Option<OsString>,
     },
-    /// A hook that an emperor has for its vassals (`hook-as-vassal` and its kin), already expanded by the
-    /// emperor.
+    /// A hook that an emperor gives to its vassals (`hook-as-vassal` and its kin). The emperor has expanded
+    /// it already.
     FromEmperor {
         /// Its name.
         key: String,

@@ -18,7 +18,7 @@ use super::world::World;
 pub struct Loaded<P> {
     /// What it says.
     pub plan: P,
-    /// Warnings: what is probably not meant as it is written.
+    /// Warnings about lines that probably do not do what was meant.
     pub warnings: Report,
     /// The settings that an emperor's plan was made of, for [`load_emperor_again`]; empty for a vassal's.
     pub settings: Vec<PlainSetting>,
@@ -27,7 +27,7 @@ pub struct Loaded<P> {
 /// Reads the configuration of a vassal; `reload` is what `if-reload` asks.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// The configuration has mistakes: the report has all of them.
 pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Loaded<VassalPlan>, Report> {
     load_app(inputs, None, reload, world)
 }
@@ -36,7 +36,7 @@ pub fn load_vassal(inputs: &[Input], reload: bool, world: &dyn World) -> Result<
 /// as in [`load_vassal`].
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// The configuration has mistakes: the report has all of them.
 pub fn load_command(
     inputs: &[Input],
     command: &[OsString],
@@ -46,8 +46,8 @@ pub fn load_command(
     load_app(inputs, Some(command), reload, world)
 }
 
-/// The plan of a command alone: what [`load_command`] makes of no inputs, without the way there, which is
-/// most of what a short command would cost.
+/// The plan of a command without any configuration: the same as [`load_command`] makes of no inputs, but
+/// without reading keys, which would be most of the time that a short command takes.
 pub fn command_alone(command: &[OsString]) -> Rc<VassalPlan> {
     let mut plan = VassalPlan {
         app: App::Program { argv: command.to_vec(), privileged: false },
@@ -75,7 +75,7 @@ fn load_app(
     })
 }
 
-/// An app that runs as root because nobody has named a user is worth a line: the key may be misspelt.
+/// Warns of an app that runs as root because no `uid` was found: the key may be misspelt.
 fn warn_of_root(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
     if plan.run_as.uid.is_none() && world.uid() == 0 && !found.failed() {
         let at = found.start();
@@ -84,18 +84,18 @@ fn warn_of_root(plan: &VassalPlan, world: &dyn World, found: &mut Diagnostics) {
     }
 }
 
-/// A time, as the keys take it; what is wrong with it otherwise.
+/// Parses a duration as the keys take it.
 ///
 /// # Errors
-/// It is none.
+/// The text is not a duration: what is wrong with it.
 pub fn duration(text: &[u8]) -> Result<Duration, String> {
     values::duration(text)
 }
 
-/// An address to listen at, as `listen` takes it; what is wrong with it otherwise.
+/// Parses an address to listen at, as `listen` takes it.
 ///
 /// # Errors
-/// It is none.
+/// The text is not an address: what is wrong with it.
 pub fn address(text: &[u8]) -> Result<Address, String> {
     sockets::address(text)
 }
@@ -103,7 +103,7 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 /// Reads the configuration of an emperor.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// The configuration has mistakes: the report has all of them.
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
     load(inputs, false, world, |settings, found| {
         let plain = settings.iter().filter_map(Setting::plain).collect();
@@ -111,10 +111,10 @@ pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<Empero
     })
 }
 
-/// Makes the plan of an emperor once more from the settings of an earlier one, whatever its files say by now.
+/// Makes an emperor's plan again from the settings of an earlier plan, whatever its files contain by now.
 ///
 /// # Errors
-/// What another version of this program does not understand.
+/// The settings come from another version of this program, which knows keys that this one does not.
 pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorPlan>, Report> {
     let mut found = Diagnostics::default();
     let again: Vec<_> = settings.iter().map(Setting::of_plain).collect();
@@ -122,12 +122,12 @@ pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorP
     finish(plan, settings, found)
 }
 
-/// Reads a file as an emperor's and returns all there is to say.
+/// Reads a file as an emperor's, and returns all mistakes and warnings.
 pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
     check_as(file, world, |settings, found| drop(emperor::plan(settings, found)))
 }
 
-/// Reads a file as a vassal's and returns all there is to say.
+/// Reads a file as a vassal's, and returns all mistakes and warnings.
 pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
     check_as(file, world, |settings, found| warn_of_root(&vassal::plan(settings, None, found), world, found))
 }
@@ -139,17 +139,17 @@ fn check_as(file: &OsStr, world: &dyn World, read: impl Fn(&[Setting], &mut Diag
     found.into_report()
 }
 
-/// The expanded options, in order.
+/// The settings, in order.
 ///
 /// # Errors
-/// Everything that keeps them from being read.
+/// The configuration has mistakes that keep the settings from being read.
 pub fn expanded(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Vec<Setting>, Report> {
     let mut found = Diagnostics::default();
     let settings = expand::expand(inputs, reload, world, &mut found);
     if found.failed() { Err(found.into_report()) } else { Ok(settings) }
 }
 
-/// The expanded options as `uwsgi --show-config` prints them.
+/// The settings as `uwsgi --show-config` prints them.
 pub fn show_config(settings: &[Setting]) -> Vec<u8> {
     let mut text = b"\n;uWSGI instance configuration\n[uwsgi]\n".to_vec();
     for setting in settings {

@@ -7,8 +7,9 @@ use super::plan::{App, MountpointLost, Phase, VassalPlan};
 impl VassalPlan {
     /// The first part of the jail in which the new plan differs; `None` if a reload is enough.
     ///
-    /// Values are compared, not where they are written. Both plans must have been loaded with `reload` false:
-    /// lines behind `if-not-reload` shape the jail too, and are not in a plan that was loaded for a reload.
+    /// Compares values, not the places where they are written. Both plans must have been loaded with `reload`
+    /// false, because lines inside `if-not-reload` shape the jail too, and a plan that was loaded for a
+    /// reload lacks them.
     pub fn jail_change(&self, new: &Self) -> Option<&'static str> {
         VASSAL_INIT.rows().into_iter().find_map(|row| match row.reload {
             Some(Reload::FreshJail(part)) if (part.differs)(self, new) => Some(part.what),
@@ -16,14 +17,14 @@ impl VassalPlan {
         })
     }
 
-    /// Whether the new plan is the plan that the app runs by, and has no hook that a reload runs: then only
-    /// the app itself has something to reload. `new` was loaded with `reload` true, `self` and `fresh` with
-    /// false.
+    /// Whether the new plan equals the one that the app runs by, and has no hook that a reload runs: then
+    /// only the app itself has something to reload. `new` was loaded with `reload` true, `self` and `fresh`
+    /// with false.
     pub fn is_same(&self, new: &Self, fresh: &Self) -> bool {
         self == fresh && fresh == new && !new.has_hooks(Phase::AsUser, Phase::Accepting)
     }
 
-    /// Whether it has hooks in these phases, or between them.
+    /// Whether the plan has hooks in these phases, or between them.
     pub fn has_hooks(&self, first: Phase, last: Phase) -> bool {
         self.hooks.iter().any(|hook| (first..=last).contains(&hook.phase))
     }
@@ -41,7 +42,7 @@ impl VassalPlan {
 }
 
 impl App {
-    /// Whether it keeps the privileges of PID 1.
+    /// Whether the app keeps the privileges of PID 1.
     pub fn is_privileged(&self) -> bool {
         matches!(self, Self::Program { privileged: true, .. })
     }

@@ -1,13 +1,14 @@
 //! The capabilities that PID 1 needs to start an app, in one place.
 //!
-//! PID 1 gives up all others before the first start, and a reload starts the next app with those that are
-//! left. So a plan that needs others needs a fresh jail.
+//! PID 1 gives up all others before the first start, and a reload starts the next app with the rest. So a
+//! plan that needs more capabilities needs a fresh jail.
 
 use super::plan::{Action, Hook, MountpointLost, Phase, Privileges, ResourcePlan, VassalPlan};
 
-/// Bits of capabilities(7): to become another user and group, and to drop capabilities from the bounding set.
+/// Bits of capabilities(7): to become another user and group, and to remove capabilities from the bounding
+/// set.
 const BECOME_USER: u64 = 1 << 6 | 1 << 7 | 1 << 8;
-/// To mount, and to find the way to a mountpoint through directories of the user's.
+/// To mount, and to reach a mountpoint through directories of the user.
 const MOUNT: u64 = 1 << 21 | 1 << 2;
 /// To set a nice value that may be below that of PID 1.
 const SYS_NICE: u64 = 1 << 23;
@@ -20,10 +21,10 @@ impl VassalPlan {
         let Self {
             privileges,
             resources,
-            // Of these only what mounts: see below.
+            // Of the hooks only mounts need a capability: see below.
             hooks: _,
             mountpoints: _,
-            // Done before the capabilities are given up, or needs none.
+            // These are done before the capabilities are given up, or need none.
             hook_timeout: _,
             jail: _,
             run_as: _,
@@ -38,7 +39,7 @@ impl VassalPlan {
             listen: _,
             keep_sockets: _,
         } = self;
-        // Limits need none: they are not above the hard limit of PID 1.
+        // Limits need no capability, as they are not above the hard limit of PID 1.
         let ResourcePlan {
             cgroups: _,
             cgroup_options: _,
@@ -54,8 +55,8 @@ impl VassalPlan {
 }
 
 impl VassalPlan {
-    /// Whether PID 1 mounts something in a phase of the user's. All other actions in these are the user's
-    /// own.
+    /// Whether PID 1 mounts something in a phase of the user. All other actions of these phases run as the
+    /// user.
     pub fn mounts_for_user(&self) -> bool {
         let mounts = |hook: &Hook| hook.phase > Phase::AsRoot && matches!(hook.action, Action::Fuse(_));
         let lost = match &self.mountpoints.lost {

@@ -1,13 +1,13 @@
-//! One expanded option: key, value, place, and what is left to do with it.
+//! One setting: key, value, place, and what remains to be done with it.
 
 use std::cell::Cell;
 
 use super::plan::{Located, Location};
 
-/// The most bytes of all files together, and of all values together.
+/// How many bytes all files together may have, and all values together.
 pub(super) const BYTES_MAX: usize = 4 << 20;
 
-/// One option, expanded.
+/// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Its key.
@@ -18,31 +18,31 @@ pub struct Setting {
     pub at: Location,
     /// Where the value is.
     pub value_at: Location,
-    /// What is left of it to do.
+    /// What remains to be done with it.
     pub(super) state: State,
-    /// Whether its value was asked for by name, as placeholder or by `if-opt`.
+    /// Whether the value was asked for by name, as a placeholder or by `if-opt`.
     pub(super) used: Cell<bool>,
 }
 
-/// What is left to do with an option.
+/// What remains to be done with a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// To be expanded and read.
+    /// It is to be expanded and read.
     Open,
-    /// To be read as it is: an option of the emperor, which has expanded it. A second expansion would let a
-    /// vassal's file define a placeholder that was left in a command that root runs.
+    /// It is to be read as it is: a setting from the emperor, which has expanded it. A second expansion would
+    /// let a vassal's file define a placeholder that was left in a command that root runs.
     Verbatim,
     /// It took effect while it was read (`include`, `if-*`, `set`, …), and is only shown.
     Done,
-    /// A placeholder: never an option, never expanded.
+    /// It is a placeholder: not an option, and never expanded.
     Placeholder,
-    /// Its value is the output of a command, and a check runs none.
+    /// Its value is the output of a command, and this is a check, which runs no command.
     LeftOpen,
-    /// Inside a block that only uWSGI can decide (`if-plugin`): handed on as it is.
+    /// It is inside a block that only uWSGI can decide (`if-plugin`), and is passed on as it is.
     ForUwsgi,
 }
 
-/// An expanded option as one program hands it to another.
+/// A setting as one program passes it to another.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlainSetting {
     /// Its key.
@@ -58,7 +58,7 @@ pub struct PlainSetting {
 }
 
 impl Setting {
-    /// The option as it is handed on; `None` if nothing is left of it to do.
+    /// The setting as it is passed on; `None` if nothing remains to be done with it.
     pub(super) fn plain(&self) -> Option<PlainSetting> {
         let Location { file, line, column } = &self.at;
         matches!(self.state, State::Open | State::Verbatim).then(|| PlainSetting {
@@ -70,7 +70,7 @@ impl Setting {
         })
     }
 
-    /// An option that was handed on: it is read, and not expanded again.
+    /// A setting that was passed on: it is read, and not expanded again.
     pub(super) fn of_plain(plain: &PlainSetting) -> Self {
         let PlainSetting { key, value, file, line, column } = plain.clone();
         let at = Location { file: file.into(), line, column };
@@ -78,7 +78,7 @@ impl Setting {
         Self { key, value, at, value_at, state: State::Open, used }
     }
 
-    /// The key as text, to compare it with the names of keys; empty if it is not UTF-8, since all names are.
+    /// The key as text, to compare it with the names of keys; empty if it is not UTF-8, as all names are.
     pub(super) fn name(&self) -> &str {
         std::str::from_utf8(&self.key).unwrap_or_default()
     }
@@ -94,7 +94,7 @@ impl Setting {
         Located { value: (), key, at: self.value_at.clone() }
     }
 
-    /// The value, empty where there is none.
+    /// The value; empty without one.
     pub fn text(&self) -> &[u8] {
         self.value.as_deref().unwrap_or_default()
     }

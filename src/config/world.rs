@@ -1,4 +1,5 @@
-//! What a configuration may ask of the machine. The caller passes it in, since `config` makes no system call.
+//! The questions that a configuration may ask about the machine. The caller answers them, since `config`
+//! makes no system call.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,23 +12,23 @@ pub trait World {
     /// The content of a file.
     ///
     /// # Errors
-    /// As open(2) and read(2); it is no regular file, or too large.
+    /// As open(2) and read(2); the file is not a regular one, or is too large.
     fn read(&self, path: &Path) -> Result<Vec<u8>, Cause>;
     /// The output of a shell command (`exec://COMMAND`), or what can be read from a descriptor (`fd://N`);
     /// `None` for a check, which runs no command and reads no descriptor.
     ///
     /// # Errors
     /// The scheme or the descriptor does not exist; the descriptor is neither a file nor a pipe; no process
-    /// can be created; the output is too long or does not end in time; commands are refused.
+    /// can be created; the output is too long or does not end in time; or this world runs no commands.
     fn resource(&self, name: &OsStr) -> Result<Option<Vec<u8>>, Cause>;
-    /// Whether the operator's policy may name files that begin in the working directory; not where that is a
-    /// tenant's.
+    /// Whether the operator's policy may name files relative to the working directory. It may not where a
+    /// tenant owns that directory.
     fn trusts_cwd(&self) -> bool {
         true
     }
     /// The names in a directory, in any order; none if it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString>;
-    /// The type of a file, links followed; `None` if there is none.
+    /// The type of a file, links followed; `None` if there is no such file.
     fn status(&self, path: &Path) -> Option<Status>;
     /// The path without links, `.` and `..` (realpath(3)).
     fn real_path(&self, path: &Path) -> Option<PathBuf>;

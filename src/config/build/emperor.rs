@@ -1,4 +1,4 @@
-//! Expanded options → [`EmperorPlan`].
+//! Settings → [`EmperorPlan`].
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -27,7 +27,7 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         return draft.plan;
     }
     let strict = strict(settings);
-    // Hooks for vassals on the command line are not expanded, but they are read.
+    // Hooks for vassals given on the command line are read as they are, without expansion.
     let read = |setting: &&Setting| matches!(setting.state, State::Open | State::Verbatim);
     for setting in settings.iter().filter(read) {
         let mut reader = Reader { setting, found };

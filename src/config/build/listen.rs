@@ -11,8 +11,8 @@ use crate::config::setting::{Setting, State};
 use crate::names;
 use crate::place::Place;
 
-/// The length of the queue unless `listen` gives a number: more connections than come while an app is
-/// replaced.
+/// The length of the queue if `listen` gives no number: long enough for the connections that arrive while an
+/// app is being replaced.
 const BACKLOG: u32 = 1024;
 
 /// uWSGI's options for sockets that it could take over, with their protocols; `socket` has that of
@@ -32,7 +32,7 @@ fn protocol(setting: &Setting) -> Option<&'static str> {
     lines.find(|(name, _)| *name == setting.name()).map(|(_, protocol)| protocol)
 }
 
-/// uWSGI's options for sockets that only it can bind. With one of them it takes over none.
+/// uWSGI's options for sockets that only uWSGI can bind. If one of them is set, uWSGI takes over no sockets.
 const ITS_SOCKETS: &str = "\
     fastcgi-nph-socket https-socket https11-socket puwsgi-socket raw-socket scgi-nph-socket \
     shared-socket suwsgi-socket undeferred-shared-socket";
@@ -97,8 +97,8 @@ pub(super) fn take_over(
             found.warning(&setting.value_at, message).hint(hint);
         }
     }
-    // A socket that it inherits for a start on demand has the same protocol, if this changes nothing for the
-    // sockets that it binds itself.
+    // uWSGI is told the protocol also for a socket that it inherits for a start on demand, but only if that
+    // does not change the protocol of sockets that it binds itself.
     let is_common = bound.is_some() || !(has_own || has_router || other.is_some());
     if bound.is_some() {
         options.retain(|setting| protocol(setting).is_none());
@@ -113,8 +113,8 @@ pub(super) fn is_uwsgis(setting: &Setting) -> bool {
         || names::contains(ROUTERS, &setting.key)
 }
 
-/// An address that PID 1 can bind in place of uWSGI. A relative path depends on the directory of uWSGI, it
-/// chooses the number for port 0, and `=0` is one of its shared sockets.
+/// An address that PID 1 can bind in place of uWSGI. Not a relative path, which depends on uWSGI's directory;
+/// not port 0, for which uWSGI chooses the number; not `=0`, which names one of uWSGI's shared sockets.
 fn takeable(text: &[u8]) -> Option<Address> {
     let mut address = values::address(text).ok()?;
     if let Place::Abstract(name) = &mut address.place {

@@ -6,7 +6,7 @@ use crate::config::keys::{suggest, values};
 use crate::config::setting::{Setting, State};
 use crate::names;
 
-/// Options of uWSGI whose names are close to an option of these programs: they are not warned of.
+/// uWSGI's options whose names are close to an option of these programs: no warning for them.
 const UWSGI_LOOKALIKES: &str = "\
     call-as-vassal1 call-as-vassal3 chdir2 get logformat logto2 metric sni unshare2 vassal-sos";
 
@@ -26,8 +26,9 @@ pub(super) fn strict(settings: &[Setting]) -> bool {
     last.is_some_and(|setting| values::boolean(setting.text()) != Ok(false))
 }
 
-/// Warns of a key that the program does not read, unless it is a placeholder that is used. `refused`: nobody
-/// else reads it either. Otherwise uWSGI does, so it must look like a slip.
+/// Warns of a key that the program does not read, unless it is a placeholder that is used. With `refused`, no
+/// other program reads the key either. Otherwise uWSGI may read it, so only a key that looks misspelt is
+/// warned of.
 pub(super) fn unknown(
     setting: &Setting,
     program: &Program,
@@ -57,12 +58,12 @@ pub(super) fn unknown(
     }
 }
 
-/// Whether a byte is in no option's name, of uWSGI's neither.
+/// Whether no option, of these programs or of uWSGI, has this byte in its name.
 fn is_in_no_name(byte: &u8) -> bool {
     !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')
 }
 
-/// Words of other supervisors for keys of ours.
+/// Keys of other supervisors, with the key here that means the same.
 const FOREIGN: &[(&str, &str)] = &[("group", "gid"), ("user", "uid")];
 
 /// The option that a key was probably meant to be.
@@ -70,7 +71,8 @@ pub(super) fn lookalike(key: &[u8], program: &Program) -> Option<String> {
     if names::contains(UWSGI_LOOKALIKES, key) {
         return None;
     }
-    // Without what a name cannot have: `UID`, `uid` with a space that is none, `uid nobody`, `uid: nobody`.
+    // Leave out what a name cannot contain, so that `UID`, `uid nobody`, `uid: nobody` and `uid` with a
+    // no-break space are recognised.
     let word = key.split(|byte| matches!(byte, b' ' | b'\t' | b':')).next().unwrap_or_default();
     let plain: Vec<u8> =
         word.iter().filter(|byte| byte.is_ascii_graphic()).map(u8::to_ascii_lowercase).collect();

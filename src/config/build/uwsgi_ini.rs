@@ -1,4 +1,4 @@
-//! The ini for real uWSGI: the expanded options, written so that uWSGI's own expansion changes nothing.
+//! The ini for uWSGI: the settings, written so that uWSGI's own expansion changes nothing.
 
 use crate::config::diagnostic::Diagnostics;
 use crate::config::setting::{Setting, State};

@@ -1,4 +1,4 @@
-//! Expanded options → [`VassalPlan`].
+//! Settings → [`VassalPlan`].
 
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -23,9 +23,9 @@ const PROGRAM_KEYS: &str = "\
     command privileged-binary-patch privileged-binary-patch-arg unprivileged-binary-patch \
     unprivileged-binary-patch-arg";
 
-/// The plan of a vassal. Mistakes go to `found`; a plan with mistakes must not be used. A `command` of the
-/// command line is the app, whatever the settings say, and keeps the privileges of its starter unless they
-/// say otherwise.
+/// The plan of a vassal. Mistakes go to `found`; a plan with mistakes must not be used. A command given on
+/// the command line is the app, whatever the settings say, and keeps its starter's privileges unless the
+/// settings take them away.
 pub(crate) fn plan(
     settings: &[Setting],
     command: Option<&[OsString]>,
@@ -109,7 +109,7 @@ pub(crate) fn plan(
     bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
     let VassalDraft { mut plan, program, binary, sockets, safe_proc, addresses } = draft;
     if let Some(Located { value: true, key, at }) = safe_proc {
-        // Behind whatever mounts a /proc.
+        // After the hooks that may mount a /proc.
         let place = plan.hooks.partition_point(|hook| hook.phase <= Phase::AsRoot);
         plan.hooks.insert(place, safe_proc_hook(key, at));
     }
@@ -137,8 +137,9 @@ fn safe_proc_hook(key: Rc<str>, at: Location) -> Hook {
     Hook { phase: Phase::AsRoot, action: Action::SafeProc, tolerant: false, private: false, source }
 }
 
-/// The kernel takes a filter of system calls from a process that cannot gain privileges. A command has not
-/// said so by itself.
+/// The kernel accepts a filter of system calls only from a process that cannot gain privileges. So a filter
+/// implies `no-new-privs`; a file that says `no-new-privs = false` contradicts itself. A command keeps its
+/// privileges by default, which is no contradiction.
 fn bar_new_privileges(privileges: &mut Privileges, is_command: bool, found: &mut Diagnostics) {
     let Some(Located { at, .. }) = privileges.filter() else { return };
     if !privileges.no_new_privs && !is_command {
@@ -184,7 +185,7 @@ fn say_unknown(settings: &[Setting], left_over: &[&Setting], with_uwsgi: bool, f
                 format!("'{}' is for uWSGI, and the app is another program", setting.key.escape_ascii());
             found.warning(&setting.at, message).hint("'listen = ADDRESS' binds a socket for any app");
         } else {
-            // A variable of the environment may be meant for all vassals, or for nobody.
+            // A setting from the environment may be meant for other vassals, or for another program.
             let is_written = setting.at.line > 0;
             unknown(setting, &VASSAL_INIT, strict, strict || is_written, found);
         }

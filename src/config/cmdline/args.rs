@@ -1,4 +1,4 @@
-//! The command line of both programs: words → what is asked for.
+//! The command line of both programs: words → [`Invocation`].
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -14,21 +14,21 @@ use crate::config::keys::suggest;
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// The overview.
+    /// Print the overview of all options.
     Help,
-    /// All about one option.
+    /// Print the help of one option.
     HelpOn(Row),
-    /// The version.
+    /// Print the version.
     Version,
-    /// The mistakes of these files; as JSON or not.
+    /// Print the mistakes in these files; `true` for JSON.
     Check(Vec<OsString>, bool),
-    /// The expanded options.
+    /// Print the settings of these inputs.
     ShowConfig(Vec<Input>),
-    /// The program's work.
+    /// Run the program.
     Run(Vec<Input>),
-    /// The program's work, with a command as the app.
+    /// Run the program with this command as the app.
     Command(Vec<Input>, Command),
-    /// The licence.
+    /// Print the licence.
     Licence,
 }
 
@@ -51,14 +51,14 @@ pub const MODES: &[&str] = &["check", "help", "json", "show-config", "version"];
 /// with the first word that is neither an option nor a file, by its name: `NAME.ini` or `NAME.ini:SECTION`.
 ///
 /// # Errors
-/// What is wrong with the command line.
+/// The command line has a mistake.
 pub fn parse(program: &Program, words: &[OsString]) -> Result<Invocation, Report> {
     let mut at = 0;
     let read = read(program, words, &mut at);
     read.map_err(|Mistake(message, hint)| misuse(program.name, words, Misuse { word: at, message, hint }))
 }
 
-/// What is wrong with a word, and how to put it right.
+/// A mistake in a word, and how to put it right.
 #[derive(Debug)]
 pub struct Mistake(pub String, pub Option<String>);
 
@@ -87,7 +87,7 @@ impl From<&str> for Mistake {
     }
 }
 
-/// Notes which word comes next. The letters and the value in a word have its place.
+/// Notes the index of the next word. All letters and the value in one word have that index.
 pub fn note_place(parser: &mut lexopt::Parser, count: usize, at: &mut usize) {
     if let Some(rest) = parser.try_raw_args() {
         *at = count.saturating_sub(rest.as_slice().len());
@@ -99,7 +99,7 @@ fn read(program: &Program, words: &[OsString], at: &mut usize) -> Result<Invocat
     let mut inputs = Vec::new();
     let mut command = Command::default();
     let (mut show, mut json, mut check) = (false, false, None::<Vec<OsString>>);
-    // The last word that `--check` does not take.
+    // The index of the last word that does not go with `--check`.
     let mut other = 0;
     loop {
         note_place(&mut parser, words.len(), at);

@@ -22,9 +22,9 @@ use crate::signal_names;
 pub struct Entrypoint {
     /// What messages start with.
     pub name: &'static str,
-    /// The lines of another program, where they are not ours.
+    /// The lines in the words of another program; `None` for those of `vassal-init`.
     pub lines: Option<&'static Lines>,
-    /// The program and its arguments. Empty: there is none, and we wait for SIGTERM or SIGINT.
+    /// The program and its arguments. Empty: there is no command, and the init waits for SIGTERM or SIGINT.
     pub command: Vec<OsString>,
     /// The process group or session of the command.
     pub standing: Standing,
@@ -32,13 +32,13 @@ pub struct Entrypoint {
     pub to_group: bool,
     /// Signals that are replaced, and their replacements; 0 for none. The last entry for a signal counts.
     pub rewrites: Vec<(i32, i32)>,
-    /// Whether a signal of job control suspends the init as well.
+    /// Whether a signal of job control (SIGTSTP, SIGTTIN, SIGTTOU) also stops the init.
     pub suspends: bool,
     /// What becomes of orphans if the init is not PID 1.
     pub orphans: Orphans,
     /// The signal that the init gets when its parent dies.
     pub parent_death: Option<i32>,
-    /// What becomes of the rest when the command has ended.
+    /// What happens to the processes that are left when the command has ended.
     pub rest: Rest,
     /// Exit statuses of the command that are replaced by 0.
     pub forgiven: Vec<u8>,
@@ -54,13 +54,13 @@ pub struct Entrypoint {
     pub ready_fd: Option<i32>,
     /// Whether the command starts with no signal blocked or ignored, whatever the starter has set.
     pub clears_signals: bool,
-    /// Whether the init ends by the signal of the terminal (Ctrl-C) that has ended the command.
+    /// Whether the init ends by the same signal if a signal of the terminal (Ctrl-C) has ended the command.
     pub ends_by_signal: bool,
 }
 
-/// The lines that another program writes for what its starter may look for; an empty one is not written. `%0`
-/// stands for the pid of the init, `%1` to `%3` for the numbers that a line is about, `%p` for the program,
-/// `%e` for the error with the number `%1`, `%s` for the signal with the number `%2`.
+/// The lines that another program writes and that its starter may look for; an empty one is not written. `%0`
+/// stands for the pid of the init, `%1` to `%3` for the numbers that the line is about, `%p` for the program,
+/// `%e` for the error with number `%1`, `%s` for the signal with number `%2`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lines {
     /// The program could not be executed: the error.
@@ -73,11 +73,11 @@ pub struct Lines {
     pub exited: &'static str,
     /// A signal has killed the command: its pid, the signal, the status for that.
     pub killed: &'static str,
-    /// An orphan has exited: the same.
+    /// An orphan has exited: its pid, its status.
     pub orphan_exited: &'static str,
-    /// A signal has killed an orphan: the same.
+    /// A signal has killed an orphan: its pid, the signal, the status for that.
     pub orphan_killed: &'static str,
-    /// An orphan was reaped, which is warned of: its pid.
+    /// An orphan was reaped, and the init warns of that: its pid.
     pub reaped: &'static str,
     /// Orphans are not adopted.
     pub not_adopted: &'static str,
@@ -85,9 +85,9 @@ pub struct Lines {
     pub handed_on: &'static str,
     /// The signal `%1` was handed on as `%3`.
     pub rewritten: &'static str,
-    /// The signal `%1` was not handed on, as the starter wants it.
+    /// The signal `%1` was not handed on, because the starter wants it ignored.
     pub ignored: &'static str,
-    /// The signal `%1` was not handed on: the kernel has sent it for letting go of the terminal.
+    /// The signal `%1` was not handed on: the kernel sent it because the init gave up the terminal.
     pub dropped: &'static str,
 }
 
@@ -167,26 +167,26 @@ pub enum Standing {
     Session,
 }
 
-/// What becomes of orphans if the init is not PID 1.
+/// What happens to orphans if the init is not PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
     /// The init is their subreaper.
     Adopt,
-    /// They are not adopted, which is warned of.
+    /// They are not adopted, and the init warns of it.
     Warn,
     /// They are not adopted.
     Leave,
 }
 
-/// What becomes of the rest when the command has ended.
+/// What happens to the remaining processes when the command has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// It is left alone.
     Leave,
     /// The command's process group gets SIGTERM, and the init exits.
     Terminate,
-    /// All processes get SIGTERM, and SIGKILL after this time, which counts from the request to stop if there
-    /// was one. The init exits when none is left.
+    /// All processes get SIGTERM, and after this time SIGKILL. If the init was asked to stop, the time counts
+    /// from then. The init exits when no process is left.
     Sweep(Duration),
 }
 
@@ -201,7 +201,7 @@ pub struct Unexecutable {
     pub denied: i32,
     /// Anything else.
     pub other: i32,
-    /// No process could be created for it.
+    /// No process could be created.
     pub unborn: i32,
 }
 
@@ -214,9 +214,9 @@ impl Unexecutable {
 /// The meaning of a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call {
-    /// To run a command.
+    /// Run a command.
     Run(Entrypoint),
-    /// To print a text and to exit.
+    /// Print a text and exit.
     Say {
         /// The text.
         text: String,
@@ -230,14 +230,15 @@ pub enum Call {
 /// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The meaning of a command line under another program's name, which is the first of `words`. `None` for any
-/// other name.
+/// The meaning of a command line under the name of another program, which is the first of `words`; `None` for
+/// a name that is not a personality.
 pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
     let path = Path::new(words.first()?);
     let read = match path.file_name()?.as_bytes() {
         b"tini" | b"tini-static" | b"docker-init" => tini,
         b"dumb-init" => dumb_init,
-        // Podman runs whatever program it was given as the init, under the last name or at the path below.
+        // Podman runs the init that it was configured with, whatever program that is, under the second of
+        // these names or at the path below.
         b"catatonit" | b"podman-init" => catatonit,
         _ if path == Path::new("/dev/init") => catatonit,
         _ => return None,
@@ -267,16 +268,16 @@ const PLAIN: Entrypoint = Entrypoint {
     ends_by_signal: false,
 };
 
-/// How long processes that the command leaves running may take to end, under the name `vassal-init`. Docker
-/// and Podman give the whole container 10 s to stop: after that the command's status is lost.
+/// How long the processes left by the command may take to end, under the name `vassal-init`. Docker and
+/// Podman give a whole container 10 s to stop and kill it then, which loses the command's exit status.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Entrypoint {
-    /// The one under the name `vassal-init`. tini's environment variables count. Options for the
-    /// configuration (`--user`) go to `inputs`.
+    /// The entrypoint under the name `vassal-init`, which also reads tini's environment variables. Options of
+    /// the configuration (`--user`) go to `inputs`.
     ///
     /// # Errors
-    /// What is wrong with a flag.
+    /// A flag has a mistake.
     pub fn own(command: Command, inputs: &mut Vec<Input>, env: Env<'_>) -> Result<Self, Report> {
         let mut entry =
             Self { command: command.words, rest: Rest::Sweep(GRACE), ends_by_signal: true, ..PLAIN };
@@ -319,7 +320,7 @@ impl Entrypoint {
     /// Applies a flag of tini.
     ///
     /// # Errors
-    /// What is wrong with its value.
+    /// The flag's value has a mistake.
     fn tini_flag(&mut self, letter: u8, value: &OsStr) -> Result<(), String> {
         let shown = letter.escape_ascii();
         let wrong = || format!("'{}' is not a value for '-{shown}'", value.display());
@@ -500,7 +501,7 @@ fn rewrite(text: &OsStr) -> Result<(i32, i32), String> {
     })
 }
 
-/// `s:r` as sscanf(3) reads it: the rest is ignored.
+/// `s:r` as sscanf(3) reads it, which ignores the rest.
 fn dumb_rewrite(text: &[u8]) -> Option<(i32, i32)> {
     let (from, rest) = leading_integer(text);
     let (to, _) = leading_integer(rest.strip_prefix(b":")?);
@@ -519,7 +520,7 @@ fn catatonit(words: &[OsString], env: Env<'_>) -> Call {
         lines: Some(&CATATONIT),
         unexecutable: Unexecutable::always(1),
         verbosity: if env("CATATONIT_DEBUG").is_some() { 3 } else { 0 },
-        // They have an effect on the init only.
+        // These signals are not handed on: they stop the init only.
         rewrites: [libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN].map(|number| (number, 0)).into(),
         ..PLAIN
     };

@@ -9,14 +9,14 @@ use crate::names::split;
 pub(super) struct Options {
     /// The letters. One that takes a value is followed by `:`.
     pub(super) short: &'static [u8],
-    /// Lines of long names and the letters they stand for. They may be abbreviated as long as they are
+    /// Lines of long names and the letters they stand for. A name may be abbreviated if the abbreviation is
     /// unambiguous.
     pub(super) long: &'static str,
     /// Whether options may follow the first operand.
     pub(super) permutes: bool,
 }
 
-/// A step of the command line.
+/// A step through the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// An option, with its value if it takes one.
@@ -25,7 +25,7 @@ pub(super) enum Step {
     Wrong(String),
 }
 
-/// The options in their order, and the operands.
+/// The options in their order, then the operands.
 pub(super) fn parse(options: &Options, words: &[OsString]) -> (Vec<Step>, Vec<OsString>) {
     let (mut steps, mut operands) = (Vec::new(), Vec::new());
     let mut words = words.iter();

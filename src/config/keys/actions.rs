@@ -18,7 +18,7 @@ pub(crate) struct Step {
     pub action: Action,
     /// Whether a failure is only logged.
     pub tolerant: bool,
-    /// The action's name instead of its text, if that is not to be shown.
+    /// The action's name, if the action's text is secret and must not be shown.
     pub private: Option<String>,
 }
 
@@ -84,10 +84,11 @@ impl OnPath {
     }
 }
 
-/// The actions with their arguments, for help. Of a tolerant one a failure is only logged: uWSGI ignores its
-/// result.
+/// The actions with their arguments, for help. A failure of a tolerant action is only logged: uWSGI ignores
+/// its result.
 ///
-/// Those of uWSGI's actions that make sense outside its process, and `chroot`, `rmdir` and `umask`.
+/// These are uWSGI's actions that make sense outside its process, and besides them `chroot`, `rmdir` and
+/// `umask`.
 #[rustfmt::skip]
 static ACTIONS: Names<Kind> = names![
     ("alarm NAME TEXT", Kind::Alarm),
@@ -278,7 +279,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             Action::Write { path: os(path).into(), text: os(text), append }
         }
         Kind::Write { append, line_break: true } => {
-            // The text may be empty: then a line break is written.
+            // An empty text is allowed: the action then writes a line break only.
             let path = word(&mut rest, "path")?;
             let text = OsString::from_vec([rest, b"\n"].concat());
             Action::Write { path: os(path).into(), text, append }
@@ -286,12 +287,12 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
     })
 }
 
-/// Parses `FUNCTION ARGUMENT`. uWSGI calls any function of its process; here there is a table.
+/// Parses `FUNCTION ARGUMENT`. uWSGI can call any function of its process, this program those of a table.
 fn call(argument: &[u8], number: bool) -> Parsed<Action> {
     let mut rest = argument;
     let name = take(&mut rest);
     let kind = pick("function", &FUNCTIONS, name).map_err(|message| {
-        // One such call drops only a part of the privileges.
+        // A single call such as setuid(2) would drop only a part of the privileges.
         message + "; who we are is only changed by 'uid', 'gid' and 'add-gid'"
     })?;
     match (matches!(kind, Kind::Umask), number) {

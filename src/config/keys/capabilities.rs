@@ -13,8 +13,8 @@ const NAMES: &str = "\
 /// The kernel keeps sets of capabilities in 64 bits.
 const MAX: u32 = 63;
 
-/// A list of capabilities, separated by commas, as numbers: names in any case, with or without `cap_`, or
-/// numbers.
+/// A list of capabilities as numbers. The list is separated by commas and has names, in any case and with or
+/// without `cap_`, or numbers.
 pub(crate) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     let mut numbers = Vec::new();
     for name in values::list(text) {
@@ -23,12 +23,12 @@ pub(crate) fn list(text: &[u8]) -> Parsed<Vec<u32>> {
     Ok(numbers)
 }
 
-/// The same as bits.
+/// A list of capabilities, as [`list`] reads it, as a set of bits.
 pub(crate) fn bits(text: &[u8]) -> Parsed<u64> {
     list(text).map(|numbers| numbers.into_iter().fold(0, |bits, number| bits | 1 << number))
 }
 
-/// The same, or `all`.
+/// A list of capabilities, or `all`, as a set of bits.
 pub(crate) fn set(text: &[u8]) -> Parsed<u64> {
     if text == b"all" { Ok(u64::MAX) } else { bits(text) }
 }

@@ -10,13 +10,13 @@ use crate::config::plan::{Address, App, EmperorPlan, Located, Tyrant, VassalPlan
 pub(crate) struct VassalDraft {
     /// The plan, except for values that several keys decide together.
     pub plan: VassalPlan,
-    /// The app, if a key names another one than uWSGI.
+    /// The app, if a key names a program other than uWSGI.
     pub program: Option<Located<App>>,
     /// uWSGI's own program.
     pub binary: Option<Located<OsString>>,
     /// The settings of all sockets.
     pub sockets: Common,
-    /// Whether `/proc` is to be a safe one.
+    /// Whether `/proc` is made safe.
     pub safe_proc: Option<Located<bool>>,
     /// The addresses to listen at.
     pub addresses: Vec<Located<Address>>,
@@ -30,7 +30,7 @@ pub(crate) struct EmperorDraft {
     /// Whether vassals run as the owners of their files, and how.
     pub is_tyrant: bool,
     pub tyrant: Tyrant,
-    /// The last key that says how, with the place of the key itself.
+    /// The last key of a variant of tyrant mode, with the place of the key itself.
     pub tyrant_kind: Option<Located<()>>,
     /// For all vassals, before their own file: files to inherit, files to include, and options.
     pub inherit_before: Vec<(String, OsString)>,

@@ -227,13 +227,13 @@ fn cgroup_option(to: &mut EmperorDraft, it: &mut Reader<'_>) {
     }
 }
 
-/// A flag of a variant of tyrant mode.
+/// A key that turns a variant of tyrant mode on or off.
 fn tyrant(to: &mut EmperorDraft, it: &mut Reader<'_>, flag: fn(&mut Tyrant) -> &mut bool) {
     it.set(flag(&mut to.tyrant), values::boolean);
     to.tyrant_kind = Some(Located { at: it.setting.at.clone(), ..it.setting.locate(()) });
 }
 
-/// A rule for vassals on demand. The keys for them exclude each other.
+/// A rule for vassals on demand. Only one of the keys may be used.
 fn on_demand(to: &mut EmperorDraft, it: &mut Reader<'_>, parse: fn(&[u8]) -> Parsed<OnDemand>) {
     let rule = it.located(parse);
     if let (Some(new), Some(old)) = (&rule, &to.plan.vassals.on_demand)
@@ -262,7 +262,7 @@ fn on_demand_extension(text: &[u8]) -> Parsed<OnDemand> {
     }
 }
 
-/// `exec:COMMAND`: any other action would change the emperor itself.
+/// `exec:COMMAND`. Any other action would change the emperor itself, and is refused.
 fn command(text: &[u8]) -> Parsed<OsString> {
     match text.strip_prefix(b"exec:") {
         Some(command) => values::text(command),
@@ -270,7 +270,7 @@ fn command(text: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// `dir://DIR` or `glob://PATTERN`; without a scheme, text with a wildcard, or that ends in `.ini`, is a
+/// `dir://DIR` or `glob://PATTERN`. Without a scheme, a text that has a wildcard or ends in `.ini` is a
 /// pattern.
 fn source(text: &[u8]) -> Parsed<Source> {
     let path = |text: &[u8]| PathBuf::from(OsStr::from_bytes(text));

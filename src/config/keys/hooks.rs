@@ -47,12 +47,12 @@ pub(crate) const FAMILIES: &[Family] = &[
 pub(crate) struct Family {
     /// The prefix.
     pub prefix: &'static str,
-    /// The action that their values are the arguments of; empty if a value names its action itself.
+    /// The action that the values are arguments of; empty if each value names its action itself.
     action: &'static str,
 }
 
 impl Family {
-    /// Whether the values name their actions: the one family that uWSGI has for all phases.
+    /// Whether the values name their actions: the only family that uWSGI has for all phases.
     pub fn is_hook(&self) -> bool {
         self.action.is_empty()
     }
@@ -88,7 +88,7 @@ pub(crate) fn hook(it: &mut Reader<'_>, phase: Phase, action: &[u8]) -> Option<H
     Some(as_hook(it, phase, step, String::from_utf8_lossy(action).into_owned()))
 }
 
-/// A parsed action. A mistake in a private one is noted without its text.
+/// Takes a parsed action. The message about a mistake in a private one does not show its text.
 fn step(it: &mut Reader<'_>, is_private: bool, parsed: Parsed<Step>) -> Option<Step> {
     if is_private && parsed.is_err() {
         let message = format!("'{}': a mistake in what follows the '!'", it.setting.key.escape_ascii());
@@ -110,7 +110,7 @@ fn as_hook(it: &Reader<'_>, phase: Phase, step: Step, text: String) -> Hook {
 
 /// What a key says about hooks.
 pub(crate) enum HookKey {
-    /// Nothing: it belongs to no family.
+    /// Nothing: the key belongs to no family.
     No,
     /// A phase of `vassal-init`, and the index of the family in [`FAMILIES`].
     Ours(Phase, usize),
@@ -128,7 +128,7 @@ pub(crate) enum HookKey {
 impl HookKey {
     /// Splits a key into family and phase.
     pub fn of(key: &[u8]) -> Self {
-        // The only other option with the prefix of a family.
+        // The only option that has the prefix of a family and is not a hook.
         if key == b"hook-timeout" {
             return Self::No;
         }

@@ -8,8 +8,7 @@ use super::row::{Group, Read, Row, Takes};
 use super::table::{self, Table, table};
 use crate::config::plan::Phase;
 
-/// One of the two programs, as far as its options differ. A program that does not name a table does not
-/// contain it.
+/// One of the two programs, as far as its options differ. A program contains only the tables that it names.
 #[derive(Debug)]
 pub struct Program {
     /// Its name.
@@ -18,7 +17,7 @@ pub struct Program {
     pub usage: &'static str,
     /// The options that only it reads.
     pub(super) own: &'static Table,
-    /// Whether it hands hooks to vassals (`hook-as-vassal` and its kin) instead of running its own.
+    /// Whether the program passes hooks to vassals (`hook-as-vassal` and its kin) instead of running its own.
     pub(super) hooks_for_vassals: bool,
     /// The options that only count for a command in place of a file.
     pub(super) of_commands: Option<&'static Table>,
@@ -90,7 +89,7 @@ fn rows(tables: &[&'static Table]) -> Vec<Row> {
 
 use Takes::{Flag, Value};
 
-/// What both programs read.
+/// The keys that both programs read.
 #[rustfmt::skip]
 static LANGUAGE: Table = table![
     key("include", Value("FILE[:SECTION]"), "read the options of a file here"),

@@ -22,17 +22,17 @@ impl<'a> Reader<'a> {
         self.setting.text()
     }
 
-    /// The parsed value, or `None` after its mistake was noted.
+    /// The parsed value; after a mistake, which is noted, `None`.
     pub fn checked<T>(&mut self, parsed: Parsed<T>) -> Option<T> {
         parsed.map_err(|message| self.refuse(message)).ok()
     }
 
-    /// The value, or `None` after its mistake was noted.
+    /// Parses the value; after a mistake, which is noted, returns `None`.
     pub fn value<T>(&mut self, parse: fn(&[u8]) -> Parsed<T>) -> Option<T> {
         self.checked(parse(self.text()))
     }
 
-    /// The value with its key and place.
+    /// Parses the value, and returns it with its key and place.
     pub fn located<T>(&mut self, parse: fn(&[u8]) -> Parsed<T>) -> Option<Located<T>> {
         self.value(parse).map(|value| self.setting.locate(value))
     }
@@ -44,14 +44,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same for what has no value before.
+    /// Puts a good value into `slot`, for a value that may be absent: the last good one counts.
     pub fn set_some<T>(&mut self, slot: &mut Option<T>, parse: fn(&[u8]) -> Parsed<T>) {
         if let Some(value) = self.value(parse) {
             *slot = Some(value);
         }
     }
 
-    /// The same with key and place.
+    /// Puts a good value with its key and place into `slot`: the last good one counts.
     pub fn set_located<T>(&mut self, slot: &mut Option<Located<T>>, parse: fn(&[u8]) -> Parsed<T>) {
         if let Some(value) = self.located(parse) {
             *slot = Some(value);
@@ -65,14 +65,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same with key and place.
+    /// Adds a good value with its key and place to a list.
     pub fn add_located<T>(&mut self, list: &mut Vec<Located<T>>, parse: fn(&[u8]) -> Parsed<T>) {
         if let Some(value) = self.located(parse) {
             list.push(value);
         }
     }
 
-    /// Adds a good value to a list of options that are handed on as text, under the key they have there.
+    /// Adds a good value to a list of options that are passed on as text, under the key that they have there.
     pub fn option(
         &mut self,
         list: &mut Vec<(String, OsString)>,

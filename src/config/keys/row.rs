@@ -29,18 +29,18 @@ pub enum Reload {
     Live,
     /// The new value counts for the app that the reload starts, and for the hooks that run with it.
     NextApp,
-    /// If this part of the jail differs, only a fresh instance can follow the file.
+    /// A new value of this part of the jail only counts for a fresh instance.
     FreshJail(JailPart),
 }
 
 /// A part of the jail that a running instance cannot change.
 #[derive(Debug, Clone, Copy)]
 pub struct JailPart {
-    /// What it is, for the log: "`what` changed, which needs a fresh jail".
+    /// The part's name, for the log: "`what` changed, which needs a fresh jail".
     pub what: &'static str,
-    /// Which changes those are, for help: "A change `which` takes a fresh jail"; empty for all of them.
+    /// The changes that are meant, for help: "A change `which` takes a fresh jail"; empty for all changes.
     pub which: &'static str,
-    /// Whether it differs between the plan that the instance was started by and a new one.
+    /// Whether the part differs between the plan that the instance was started with and a new one.
     pub differs: Differs,
 }
 
@@ -62,19 +62,19 @@ pub(crate) enum Read {
     Command,
 }
 
-/// What an option takes.
+/// What kind of value an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     /// Yes or no; its name alone means yes.
     Flag,
-    /// A value, by the name it has in help.
+    /// A value, with the name that help has for it.
     Value(&'static str),
 }
 
 /// The headings of the help text, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Only before a command, and no keys of files.
+    /// Options that come before a command, and are not keys of files.
     Command,
     /// What runs.
     App,
@@ -88,9 +88,9 @@ pub enum Group {
     Hooks,
     /// Checked mountpoints.
     Mountpoints,
-    /// What it listens on.
+    /// Sockets.
     Sockets,
-    /// How it stops.
+    /// The stop.
     Stop,
     /// How much the vassal and the app may use.
     Limits,
@@ -153,7 +153,7 @@ impl Row {
             Read::Hook if self.name == "hook-PHASE" => format!("The actions are {}.", actions::list()),
             _ => String::new(),
         };
-        // Most keys count for the next app; that is not repeated for each.
+        // Most keys count for the next app, so help does not repeat it for each.
         let reload = match self.reload {
             Some(Reload::Live) => "A reload changes it at once.".to_owned(),
             Some(Reload::FreshJail(JailPart { which: "", .. })) => "A change takes a fresh jail.".to_owned(),

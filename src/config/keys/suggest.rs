@@ -13,7 +13,7 @@ pub(crate) fn closest<'a>(name: &[u8], candidates: &[&'a str]) -> Option<&'a str
     };
     let mut best = None;
     for candidate in candidates {
-        // A name whose length differs by more cannot be close enough. This excludes most candidates.
+        // Names that differ more in length cannot be close enough. This rules out most candidates.
         if candidate.len().abs_diff(name.len()) > allowed {
             continue;
         }
@@ -47,7 +47,7 @@ fn distance(a: &[u8], b: &[u8], allowed: usize) -> Option<usize> {
             }
             row.push(best);
         }
-        // A later row follows from these two, and is not below both.
+        // A later row is computed from these two and cannot be below both.
         if row.iter().chain(&above).all(|&slips| slips > allowed) {
             return None;
         }

@@ -1,8 +1,9 @@
 //! A table of rows that holds no pointers.
 //!
-//! The kernel loads a program at another address each time, so every pointer in a constant is written at its
-//! start, and each process has a copy of its own of the pages they are on. [`table!`] therefore keeps the
-//! texts of all rows in one, where a row has only its lengths, and the functions of the rows in code.
+//! The kernel loads a program at another address each time, so the start of a program writes every pointer in
+//! a constant, and each process then has its own copy of the pages with those pointers. [`table!`] therefore
+//! keeps the texts of all rows in one text, of which a row has only lengths, and keeps the functions of the
+//! rows in code.
 
 use super::row::{Differs, Group, JailPart, Read, Reload, Row, Takes};
 

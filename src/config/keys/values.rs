@@ -14,7 +14,7 @@ use crate::names::Names;
 use crate::place::Place;
 use crate::signal_names;
 
-/// A value, or what is wrong with it.
+/// A value, or a message about the mistake in it.
 pub(crate) type Parsed<T> = Result<T, String>;
 
 /// Yes or no: empty (a bare key), `true`, `1`, `yes`, `on`, or `false`, `0`, `no`, `off`.
@@ -34,8 +34,8 @@ pub(crate) fn text(text: &[u8]) -> Parsed<OsString> {
     }
 }
 
-/// A duration of keys that uWSGI does not have: seconds, fractions allowed, or with a unit (`250ms`, `5s`,
-/// `2m`, `1h`).
+/// A duration, for keys that uWSGI does not have: seconds, with fractions, or a number with a unit (`250ms`,
+/// `5s`, `2m`, `1h`).
 pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
     let wrong = || format!("{} is not a duration: write 5, 1.5, 250ms, 5s or 2m", quoted(text));
     let unit = text.iter().position(|&byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
@@ -56,20 +56,20 @@ pub(crate) fn duration(text: &[u8]) -> Parsed<Duration> {
     let parts: u64 = integer(fraction).ok_or_else(wrong)?;
     let scale = fraction.iter().fold(1, |scale, _| scale * 10);
     let nanoseconds = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts * unit / scale));
-    // A century, so that no clock overflows.
+    // A century, which no clock overflows by.
     const MAX: u64 = 100 * 365 * 86_400 * 1_000_000_000;
     let nanoseconds = nanoseconds.filter(|&nanoseconds| nanoseconds <= MAX);
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| format!("{} is too long", quoted(text)))
 }
 
-/// A whole number of seconds or milliseconds, as uWSGI's keys have it.
+/// A whole number, such as the seconds or milliseconds of uWSGI's keys.
 pub(crate) fn count(text: &[u8]) -> Parsed<u32> {
     integer(text).ok_or_else(|| format!("{} is not a whole number", quoted(text)))
 }
 
-/// The file of a cgroup and the value that an option writes to it: `cgroup-opt = FILE=VALUE`, `memory-max` a
-/// size, `pids-max` a count, `cpu-max` a share in percent or as the kernel takes it (`QUOTA PERIOD`,
-/// microseconds); the last three also `max`.
+/// The file of a cgroup, and the value that an option writes to it. `cgroup-opt` takes `FILE=VALUE`,
+/// `memory-max` a size, `pids-max` a count, and `cpu-max` a share in percent or in the kernel's form (`QUOTA
+/// PERIOD`, in microseconds). The last three also take `max`.
 pub(crate) fn cgroup_option(key: &str, text: &[u8]) -> Parsed<CgroupOption> {
     let (file, value, wanted) = match key {
         "memory-max" => ("memory.max", size(text), "a size: write 512M, or max"),
@@ -118,7 +118,7 @@ fn share(text: &[u8]) -> Option<String> {
     (quota > 0).then(|| format!("{quota} {period}"))
 }
 
-/// A whole number in these bounds, which may be below zero.
+/// A whole number between these bounds, which may be negative.
 pub(crate) fn between(text: &[u8], least: i32, most: i32) -> Parsed<i32> {
     let (number, sign) = text.strip_prefix(b"-").map_or((text, 1), |number| (number, -1));
     let value = integer::<i32>(number).map(|number| sign * number);
@@ -133,7 +133,7 @@ pub(crate) fn id(text: &[u8]) -> Parsed<Id> {
         return Err("the value is missing".to_owned());
     }
     if text.iter().all(u8::is_ascii_digit) {
-        // The largest number means "unchanged" to the kernel (setresuid(2)).
+        // For the kernel the largest number means "unchanged" (setresuid(2)).
         let number = integer(text).filter(|&number| number < u32::MAX);
         return number.map(Id::Number).ok_or_else(|| format!("{} is too large for an id", quoted(text)));
     }
@@ -151,7 +151,7 @@ pub(crate) fn signal(text: &[u8]) -> Parsed<i32> {
 
 /// File mode bits in octal, up to `max`.
 pub(crate) fn octal(text: &[u8], max: u32) -> Parsed<u32> {
-    // A sign would be taken.
+    // `from_str_radix` would accept a sign.
     let digits = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
     let bits = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
     bits.filter(|&bits| bits <= max)
@@ -270,8 +270,8 @@ pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
     }
 }
 
-/// A list of names of a table, separated by commas, as bits. A bit of the upper half clears its counterpart
-/// in the lower half, as mount flags do: the last name wins.
+/// A list of names of a table, separated by commas, as bits. A bit in the upper half clears the same bit of
+/// the lower half, so that the last name counts, as with mount flags.
 pub(crate) fn bits(what: &str, table: &Names<u64>, names: &[u8]) -> Parsed<u64> {
     let mut bits: u64 = 0;
     for name in list(names) {
@@ -298,7 +298,7 @@ fn not_one_of(what: &str, name: &[u8], names: &[&str]) -> String {
     format!("unknown {what} {}{close} (there are {})", quoted(name), names.join(", "))
 }
 
-/// A command as a shell splits it into words: blanks separate, `'…'`, `"…"` and `\` keep; nothing is
+/// The words of a command, split as a shell does: blanks separate; `'…'`, `"…"` and `\` quote. Nothing is
 /// expanded.
 pub(crate) fn words(text: &[u8]) -> Parsed<Vec<OsString>> {
     let mut words = Vec::new();

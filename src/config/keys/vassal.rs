@@ -277,12 +277,12 @@ const fn family(name: &'static str, takes: Takes, text: &'static str) -> Row {
     Row { name, takes, group: Hooks, text, reload: Some(JAIL_HOOKS), read: Read::Hook }
 }
 
-/// A part of the jail, whatever changes of it.
+/// A part of the jail, for which every change takes a fresh jail.
 const fn fresh(what: &'static str, differs: fn(&VassalPlan, &VassalPlan) -> bool) -> Reload {
     FreshJail(JailPart { what, which: "", differs })
 }
 
-/// A part of the jail that only some changes shape.
+/// A part of the jail, for which only some changes take a fresh jail.
 const fn fresh_for(
     which: &'static str,
     what: &'static str,
@@ -306,17 +306,18 @@ const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to a
     !jail_hooks(old).eq(jail_hooks(new)) || old.mounts_for_user() != new.mounts_for_user()
 });
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
-/// Binding them takes capabilities that PID 1 gives up afterwards.
+/// Binding a socket takes capabilities that PID 1 gives up afterwards.
 const SOCKETS: Reload = fresh("a socket", |old, new| differ(&old.listen, &new.listen));
 
-/// PID 1 has given up all other capabilities.
+/// PID 1 has given up all other capabilities, so that a reload cannot bring them back.
 const KEPT_CAPABILITIES: Reload = fresh_for(
     "of what the app keeps in the end",
     "what the app keeps of the capabilities (cap, cap-drop)",
     |old, new| old.privileges.kept() != new.privileges.kept(),
 );
 
-/// The parts of the hooks that a reload skips, without their places.
+/// The hooks that a reload skips, as far as they shape the jail: phase, action and tolerance, without their
+/// places.
 fn jail_hooks(plan: &VassalPlan) -> impl Iterator<Item = (Phase, &Action, bool)> {
     let of_jail = |hook: &&Hook| hook.phase <= Phase::AsRoot;
     plan.hooks.iter().filter(of_jail).map(|hook| (hook.phase, &hook.action, hook.tolerant))
@@ -364,7 +365,8 @@ fn listen(to: &mut VassalDraft, it: &mut Reader<'_>) {
     }
 }
 
-/// Adds a path. It is warned of if no mount can be found there: the kernel's mount table has no `..`.
+/// Adds a path, and warns if the path has a `..`: the kernel's mount table has none, so no mount would ever
+/// match.
 fn mountpoint_check(to: &mut VassalDraft, it: &mut Reader<'_>) {
     it.add_located(&mut to.plan.mountpoints.checks, values::absolute);
     if it.text().split(|&byte| byte == b'/').any(|part| part == b"..") {
@@ -393,7 +395,8 @@ fn mountpoint_lost(to: &mut VassalDraft, it: &mut Reader<'_>) {
 /// uWSGI's unit of address space.
 const MEGABYTE: u64 = 1 << 20;
 
-/// A limit of the app, a multiple of `unit`. The last one counts: a lower one before it could not be raised.
+/// A limit of the app, a multiple of `unit`. Only the last one is kept: after a lower limit was set, a higher
+/// one could not be.
 fn limit(to: &mut VassalDraft, it: &mut Reader<'_>, resource: Limited, unit: u64) {
     if let Some(Located { value, key, at }) = it.located(values::count) {
         let limits = &mut to.plan.resources.limits;

@@ -1,13 +1,13 @@
-//! Files and options → the flat list of expanded options, in uWSGI's order.
+//! Files and options → the flat list of settings, in uWSGI's order.
 //!
 //! Options are added one by one as they are read. Logic (`if-*`, `for*`) applies to each line as it is added,
 //! and the immediate options (`include`, `ini`, `set`, …) act at once, on text that no placeholder pass has
 //! seen yet. Then come the passes of [`placeholder`], and last the files of `inherit`, which uWSGI adds
 //! without passes.
 //!
-//! What an emperor has for its vassals behind their files is its policy, and has the last word: the files
-//! that a vassal inherits go in front of it, and a placeholder that the policy defines is for the policy what
-//! it says.
+//! The settings that an emperor puts after its vassals' files are its policy, and have the last word: files
+//! that a vassal inherits are put in front of the policy, and where the policy uses a placeholder that it
+//! defines itself, its own definition counts.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -37,14 +37,14 @@ const FILES_MAX: usize = 1000;
 /// How many commands may be run, and descriptors read, for one configuration. Each may take seconds, and
 /// delays a start.
 const RESOURCES_MAX: usize = 20;
-/// Expands what the caller was given, in order.
+/// Expands the inputs, in order.
 pub(crate) fn expand(
     inputs: &[Input],
     reload: bool,
     world: &dyn World,
     found: &mut Diagnostics,
 ) -> Vec<Setting> {
-    // The vassal's own file, even if a template is read before it.
+    // The vassal's own file comes first here, even if a template is read before it.
     let first = inputs.iter().find_map(|input| match input {
         Input::Text { path, section, .. } => {
             let section = section.as_deref().map_or(&b""[..], OsStr::as_bytes);
@@ -67,7 +67,7 @@ pub(crate) fn expand(
         budget: Budget::new(),
         overflown: false,
     };
-    // Where the settings of the vassal's own file are.
+    // The range of the settings that come from the vassal's own file.
     let mut own = None;
     for input in inputs {
         match input {
@@ -110,11 +110,11 @@ struct Expander<'a> {
     file_bytes: Cell<usize>,
     /// Bytes of all values so far.
     bytes: usize,
-    /// Commands run and descriptors read so far.
+    /// How many commands were run and descriptors read so far.
     resources: Cell<usize>,
     /// How much work is left.
     budget: Budget,
-    /// A limit was exceeded. It is reported once, and nothing more is read or added.
+    /// Whether a limit was exceeded. It is reported once, and nothing more is read or added.
     overflown: bool,
 }
 
@@ -135,7 +135,7 @@ impl Expander<'_> {
 
     /// Reads `FILE` or `FILE:section`, named at `at`.
     fn load(&mut self, name: &[u8], at: &Location) {
-        // The colon of a scheme does not separate a section.
+        // The colon of a scheme is not the one before a section.
         let (scheme, rest) = match has_scheme(name).then(|| rsplit_once(name, b'/')).flatten() {
             Some((scheme, rest)) => (name.get(..=scheme.len()).unwrap_or_default(), rest),
             None => (&b""[..], name),
@@ -231,7 +231,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Adds one line: under the open block if there is one, otherwise as it is.
+    /// Adds one line: under the open block if there is one, otherwise unconditionally.
     fn add(&mut self, setting: Setting) {
         let closes = matches!(setting.name(), "end" | "endif" | "end-if" | "endfor" | "end-for");
         let is_else = setting.key == b"else";
@@ -251,7 +251,7 @@ impl Expander<'_> {
                     self.stray(&setting);
                     State::Done
                 }
-                // uWSGI ignores it.
+                // uWSGI ignores the line.
                 (None, false) => {
                     let message =
                         format!("'{}' without a block that it could end", setting.key.escape_ascii());
@@ -296,8 +296,8 @@ impl Expander<'_> {
         self.found.error(&setting.at, "'else' without a block that it could turn around");
     }
 
-    /// Closes a block that is open at the end of its file. In uWSGI it continues in the next file: there a
-    /// file could disable the lines behind its `include`, or those of the emperor.
+    /// Closes a block that is still open at the end of its file. In uWSGI the block continues in the next
+    /// file, so a file could disable the lines after its `include`, or those of the emperor.
     fn close_block(&mut self) {
         if let Some(block) = self.block.take() {
             if block.for_uwsgi() {
@@ -405,7 +405,7 @@ impl Expander<'_> {
                         left_open |= matches!(value, Ok(None));
                         value
                     }
-                    // A value that refers to itself sees its own text as expanded so far.
+                    // A value that refers to itself gets its own text, as far as it is expanded.
                     _ => placeholder::evaluate(name, &self.budget, |name| {
                         match self.settings.find(name, index) {
                             Some(place) if place == index => Some(current),
@@ -449,7 +449,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Reads the files of `inherit` behind everything else, but those of a vassal in front of the policy.
+    /// Reads the files of `inherit` after everything else; those that a vassal inherits go before the policy.
     fn inherit(&mut self, own: Option<(usize, usize)>) {
         let end = self.settings.list().len();
         let (start, policy) = own.unwrap_or((0, end));
@@ -464,7 +464,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Reads the files that the settings from `index` to `end` inherit, and those that these inherit.
+    /// Reads the files that the settings from `index` to `end` inherit, and the files that those inherit.
     fn inherit_in(&mut self, mut index: usize, end: usize) {
         let added = self.settings.list().len();
         loop {

@@ -1,7 +1,7 @@
 //! Names that match a pattern, as the shell matches them (glob(7)): `*`, `?`, `[a-z]`, `[!a-z]`, and `\`
 //! before a character that stands for itself.
 //!
-//! A wildcard stands for no `/` and for no `.` at the beginning of a name.
+//! A wildcard matches no `/`, and no `.` at the beginning of a name.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,13 +12,13 @@ use crate::config::world::World;
 
 /// The most paths that are returned. More would exceed the limit on options anyway.
 const PATHS_MAX: usize = 10_001;
-/// The cost of a system call, and of a byte of a path in it, in bytes of the budget.
+/// What a system call costs, and each byte of a path in it, in bytes of the budget.
 const COST: usize = 32;
 
 /// The paths that match, in order, directories with a slash at the end; the pattern itself if none matches.
 /// As glob(3) with GLOB_MARK and GLOB_NOCHECK.
 ///
-/// Every name and path that is looked at is charged to the budget; `None` when it is spent.
+/// Each name and path that is looked at is charged to the budget; returns `None` when the budget is spent.
 pub(super) fn paths(pattern: &[u8], world: &dyn World, budget: &Budget) -> Option<Vec<Vec<u8>>> {
     let spend = |length: usize| budget.spend(COST * (COST + length)).then_some(());
     let mut found = vec![Vec::new()];
@@ -73,9 +73,9 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     !hidden && rest_matches(pattern, name)
 }
 
-/// Takes time proportional to the product of both lengths at most, because only the last star is tried again.
+/// Takes at most the product of both lengths in time, because only the last star is tried again.
 fn rest_matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
-    // The pattern behind the last star, and the part of the name that the star has not matched yet.
+    // The pattern after the last star, and the part of the name that the star has not matched yet.
     let mut star: Option<(&[u8], &[u8])> = None;
     loop {
         if let Some((b'*', rest)) = pattern.split_first() {
@@ -99,14 +99,14 @@ fn rest_matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
     }
 }
 
-/// The pattern behind its first part, if that matches the byte.
+/// The pattern after its first part, if that part matches the byte.
 fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [b'?', rest @ ..] => Some(rest),
         [b'\\', literal, rest @ ..] => (*literal == byte).then_some(rest),
         [b'[', rest @ ..] => match set(rest, byte) {
             Some((found, rest)) => found.then_some(rest),
-            // A `[` without its `]` stands for itself.
+            // A `[` without a `]` matches itself.
             None => (byte == b'[').then_some(rest),
         },
         [literal, rest @ ..] => (*literal == byte).then_some(rest),
@@ -114,8 +114,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// Whether a byte is in the set that begins here, and the pattern behind the set; `None` if the set does not
-/// end.
+/// Whether a byte is in the set that begins here, and the pattern after the set; `None` if the set is not
+/// closed.
 fn set(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, mut rest) = match pattern {
         [b'!' | b'^', rest @ ..] => (true, rest),

@@ -6,7 +6,7 @@ use crate::config::setting::Setting;
 #[derive(Default)]
 pub(super) struct Settings {
     list: Vec<Setting>,
-    /// The index in `list` of the first setting of each name: of those before the policy, and of the policy.
+    /// The first setting of each name: among those before the policy, and among those of the policy.
     first: [First; 2],
     /// The index in `list` where the operator's policy begins.
     policy: Option<usize>,
@@ -21,7 +21,8 @@ impl Settings {
         first.add_last(&self.list);
     }
 
-    /// Marks where the policy begins: behind all settings so far. `None`: what is added now is none of it.
+    /// Marks where the policy begins: after all settings so far. With `None`, later settings are not part of
+    /// it.
     pub fn set_policy(&mut self, at: Option<usize>) {
         self.policy = at;
     }
@@ -31,13 +32,14 @@ impl Settings {
         self.policy.is_some_and(|policy| policy <= index)
     }
 
-    /// The value that a name has for the setting at the index `asker`; the setting it is of counts as used.
+    /// The value of a name, as seen by the setting at the index `asker`. The setting that has the name counts
+    /// as used.
     pub fn value_of(&self, name: &[u8], asker: usize) -> Option<&[u8]> {
         self.list.get(self.find(name, asker)?)?.value.as_deref()
     }
 
-    /// The index in the list of the first setting of that name; the setting counts as used. What the policy
-    /// calls by a name of its own, a vassal cannot redefine.
+    /// The index of the first setting of that name, which then counts as used. Where a setting of the policy
+    /// asks for a name that the policy defines, the vassal's definition does not count.
     pub fn find(&self, name: &[u8], asker: usize) -> Option<usize> {
         let [vassals, policys] = &self.first;
         let is_policy = self.is_policy(asker);
@@ -63,19 +65,19 @@ impl Settings {
     }
 }
 
-/// The first setting of each name, in a hash table. (std's is 3 kB of each program.)
+/// The first setting of each name, in a hash table. (The hash table of std would add 3 kB to each program.)
 struct First {
-    /// Indices of settings, each in the first place from its hash on that was free. A power of two, of which
-    /// at most a half is taken.
+    /// Indices of settings. Each is in the first place that was free, counted from its hash. The length is a
+    /// power of two, and at most half of the places are taken.
     places: Vec<Option<u32>>,
     taken: usize,
-    /// What nobody outside can know, so that no file is made of names of the same hash.
+    /// A number that a tenant cannot know, and so cannot write a file of names that all have the same hash.
     factor: u64,
 }
 
 impl Default for First {
     fn default() -> Self {
-        // The kernel chooses where the program is loaded.
+        // The kernel chooses the address at random when it loads the program.
         let chosen = std::ptr::from_ref(&0_u8).addr() as u64;
         Self { places: vec![None; 16], taken: 0, factor: chosen.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
     }
@@ -135,7 +137,7 @@ mod tests {
         let mut settings = Settings::default();
         let key = |number: u32| format!("key{number}").into_bytes();
         for number in 0..10_000 {
-            // Each name twice.
+            // Each name occurs twice.
             settings.push(Setting::of_plain(&PlainSetting { key: key(number / 2), ..Default::default() }));
         }
         for number in 0..5_000 {

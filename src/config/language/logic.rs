@@ -15,15 +15,15 @@ use crate::error::Cause;
 use crate::names;
 use crate::names::Names;
 
-/// More repetitions than this exceed the limit on options.
+/// More repetitions would exceed the limit on options.
 const REPETITIONS_MAX: usize = 10_000;
-/// One more is enough to be refused.
+/// One more than the limit, which is refused.
 const ENOUGH: usize = REPETITIONS_MAX + 1;
 
 /// The condition of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// Holds or not; the flag is what it is compared with.
+    /// Holds or not; the flag is the result that is expected.
     If(Test, bool),
     For,
     ForTimes,
@@ -90,12 +90,12 @@ pub(super) struct Block {
     /// Where it was opened.
     pub at: Location,
     lines: Lines,
-    /// For `if-opt` and `if-not-opt`: the question, asked again before each line because the block's own
-    /// lines count too.
+    /// The question of `if-opt` and `if-not-opt`. It is asked again before each line, because lines of the
+    /// block count as options too.
     asks_again: Option<(Vec<u8>, bool)>,
-    /// The length of the option's name in it.
+    /// The length of the option's name in the question.
     name: usize,
-    /// How many settings there were when it was last decided.
+    /// The number of settings when the question was last asked.
     seen: usize,
 }
 
@@ -103,10 +103,10 @@ pub(super) struct Block {
 pub(super) struct Around<'a> {
     /// All settings so far.
     pub settings: &'a Settings,
-    /// What `if-reload` asks.
+    /// The answer for `if-reload`.
     pub reload: bool,
     pub world: &'a dyn World,
-    /// What is left of the work.
+    /// The rest of the work that may be done.
     pub budget: &'a Budget,
     /// Reads a file.
     pub read: &'a dyn Fn(&Path) -> Result<Vec<u8>, Cause>,
@@ -116,12 +116,16 @@ pub(super) struct Around<'a> {
 enum Lines {
     /// It is added once per item; `Some` replaces `%(_)`.
     Repeated(Vec<Option<Vec<u8>>>),
-    /// uWSGI decides.
+    /// uWSGI decides whether it counts.
     ForUwsgi,
 }
 
 impl Block {
-    /// Opens the block of `setting`, deciding its condition now, on text that has not been expanded.
+    /// Opens the block of `setting`. Its condition is decided now, on text that has not been expanded.
+    ///
+    /// # Errors
+    /// A `for*` repeats its lines too often, its file cannot be read, or its pattern takes more work than is
+    /// left.
     pub fn open(setting: &Setting, condition: Condition, around: &Around<'_>) -> Result<Self, String> {
         let argument = setting.text();
         let path = Path::new(OsStr::from_bytes(argument));

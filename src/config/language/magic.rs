@@ -12,10 +12,10 @@ use crate::config::bytes::rsplit_once;
 use crate::config::setting::BYTES_MAX;
 use crate::config::world::World;
 
-/// The most stray percent signs that are warned of.
+/// How many stray percent signs are warned of.
 const STRAYS_MAX: usize = 20;
 
-/// A text with its magic variables replaced, and the way back to what was written.
+/// A text with its magic variables replaced, which can tell where each byte was written.
 pub(super) struct Substituted {
     original: Vec<u8>,
     bytes: Vec<u8>,
@@ -54,7 +54,7 @@ impl Substituted {
                     match known.get(at).and_then(|(_, value)| value.as_ref()) {
                         Some(value) => bytes.extend(value),
                         None if strays.len() < STRAYS_MAX => strays.push(offset),
-                        // What joins two lines is told even behind many that do not.
+                        // A percent sign that joins two lines is reported even after many strays that do not.
                         None if name == b'\n' && strays.len() < 2 * STRAYS_MAX => strays.push(offset),
                         None => {}
                     }
@@ -85,8 +85,8 @@ impl Substituted {
         (original + (offset - base)).min(next)
     }
 
-    /// Line and column of the first percent signs that have no meaning, and whether it is the line break
-    /// behind it that is dropped. In a comment nothing else matters.
+    /// Line and column of the first percent signs that have no meaning, and for each whether uWSGI drops the
+    /// line break after it. In a comment only those with a line break are reported.
     pub fn stray_places(&self) -> Vec<((u32, u32), bool)> {
         let place = |&offset: &usize| {
             let before = self.original.get(..offset).unwrap_or_default();
@@ -170,7 +170,7 @@ fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(5381, |hash: u32, &byte| hash.wrapping_mul(33) ^ u32::from(byte))
 }
 
-/// The value of `%name` in `file`, where `first` was named first.
+/// The value of `%name` in `file`; `first` is the file that was named first.
 pub(super) fn value(name: u8, file: &FileMagic, first: &FileMagic, world: &dyn World) -> Option<Vec<u8>> {
     let text = |text: &OsStr| Some(text.as_bytes().to_vec());
     let number = |number: u64| Some(number.to_string().into_bytes());

@@ -1,16 +1,16 @@
 //! The passes over finished options: `$(ENV)`, then `@(file)`, then `%(name)` with uWSGI's arithmetic.
 //!
-//! It does exactly what uWSGI's `uwsgi_apply_config_pass` does, oddities included: a pass goes over the
-//! options in order, so a placeholder sees earlier options expanded and later ones as written; after each
-//! replacement the scan starts again at the value's second byte; a placeholder without a value stays as it
-//! is.
+//! The passes do exactly what `uwsgi_apply_config_pass` of uWSGI does, oddities included. A pass goes over
+//! the options in order, so a placeholder sees earlier options expanded and later ones as written. After each
+//! replacement the scan starts again at the second byte of the value. A placeholder without a value stays as
+//! it is.
 
 use std::cell::Cell;
 
 use crate::config::bytes::leading_integer;
 
-/// Bytes that one configuration may make us look at; stops values that refer to themselves, and patterns that
-/// match half the machine.
+/// How many bytes may be looked at for one configuration. This stops values that refer to themselves, and
+/// patterns that match half of the machine.
 const WORK_MAX: usize = 64 << 20;
 
 /// The largest value.
@@ -24,12 +24,12 @@ impl Budget {
         Self(Cell::new(WORK_MAX))
     }
 
-    /// Whether there is nothing left.
+    /// Whether the budget is spent.
     pub fn is_spent(&self) -> bool {
         self.0.get() == 0
     }
 
-    /// Subtracts `amount`; `false` when there is not enough left.
+    /// Subtracts `amount`; `false` if less than that was left.
     pub fn spend(&self, amount: usize) -> bool {
         let left = self.0.get().checked_sub(amount);
         self.0.set(left.unwrap_or(0));
@@ -37,10 +37,11 @@ impl Budget {
     }
 }
 
-/// `value` with every `symbol(name)` replaced by what `lookup` finds for the name, given the value as
-/// expanded so far.
+/// Replaces every `symbol(name)` in `value` by the result of `lookup`, which is called with the name and the
+/// value as far as it is expanded. Returns `Ok(None)` if there was nothing to replace.
 ///
-/// `Ok(None)` when there was nothing to replace.
+/// # Errors
+/// The value becomes too long or expands without end, or a lookup fails.
 pub(super) fn expand(
     value: &[u8],
     symbol: u8,
@@ -72,7 +73,7 @@ fn replace_one(
     from: usize,
     lookup: &mut impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
-    /// How far a reference has been read.
+    /// How far the scan has come in a reference.
     enum State {
         Text,
         Symbol,
@@ -105,9 +106,11 @@ fn replace_one(
 
 /// The value of the text between `%(` and `)`: a name, or words that are evaluated from left to right.
 ///
-/// Words are joined as text; `+`, `-`, `*` and `/` calculate with the word behind them; `++` and `--` add and
-/// subtract one. A name without a value is an empty word there. Unlike uWSGI, an overflow and a division by
-/// zero are errors.
+/// Words are joined as text; `+`, `-`, `*` and `/` calculate with the word after them; `++` and `--` add and
+/// subtract one. In such an expression a name without a value is an empty word.
+///
+/// # Errors
+/// The result of a calculation overflows, or a number is divided by zero. (uWSGI goes on in both cases.)
 pub(super) fn evaluate<'a>(
     expression: &[u8],
     budget: &Budget,
@@ -117,7 +120,7 @@ pub(super) fn evaluate<'a>(
         return Ok(value_of(expression).map(<[u8]>::to_vec));
     }
     let failed = |what: &str| {
-        // The part of it that a message shows.
+        // Messages show only the beginning of the expression.
         let expression = String::from_utf8_lossy(expression.get(..80).unwrap_or(expression));
         format!("'%({expression})': {what}")
     };
@@ -160,7 +163,7 @@ pub(super) fn evaluate<'a>(
     Ok(result)
 }
 
-/// The number a text starts with; 0 if there is none.
+/// The number that a text starts with; 0 without one.
 fn number(text: &[u8]) -> i64 {
     leading_integer(text).0.unwrap_or(0)
 }
@@ -188,7 +191,7 @@ mod tests {
         Ok(String::from_utf8(expanded.unwrap_or(text.into())).unwrap())
     }
 
-    /// Right: what uWSGI 2.0.21 makes of the left.
+    /// Right: the result of uWSGI 2.0.21 for the left.
     #[test]
     fn expands_as_uwsgi_does() {
         let cases = [

@@ -50,7 +50,7 @@ pub struct RunAs {
     pub no_initgroups: bool,
 }
 
-/// What is to be written to a file of a cgroup.
+/// A value for a file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupOption {
     /// The file's name.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::common::{Address, CgroupOption, Id, Located, RunAs};
 
-/// How an emperor is to be run. Its default is what holds where the file says nothing.
+/// How an emperor is to be run. The default of this struct holds where the file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmperorPlan {
     /// Where vassals are looked for, and when.
     pub discovery: DiscoveryPlan,
-    /// What all vassals are started with.
+    /// The settings that all vassals are started with.
     pub vassals: VassalsPlan,
     /// The cgroups of the vassals.
     pub cgroups: CgroupsPlan,
@@ -21,7 +21,7 @@ pub struct EmperorPlan {
     pub capabilities: Option<u64>,
     /// Whether vassals run as the owners of their files (`emperor-tyrant`), and how.
     pub tyrant: Option<Tyrant>,
-    /// First backoff after a vassal that failed early; doubles with every failure (`emperor-throttle`).
+    /// The first backoff after a vassal that failed early, doubled with each failure (`emperor-throttle`).
     pub throttle: Duration,
     /// How many vassals are set up at a time (`emperor-max-starts`); `None` for two per processor.
     pub max_starts: Option<u32>,
@@ -29,7 +29,7 @@ pub struct EmperorPlan {
     pub max_throttle: Duration,
     /// Commands the emperor runs when a vassal was started (`hook-as-emperor = exec:...`, `exec-as-emperor`).
     pub as_emperor: Vec<Located<OsString>>,
-    /// The socket for commands (`control`); `None` for the default path, if that is free.
+    /// The socket for commands (`control`); `None` for the default path, if it is free.
     pub control: Option<Located<PathBuf>>,
     /// The address of the stats in the format of uWSGI's emperor (`emperor-stats`).
     pub stats: Option<Located<Address>>,
@@ -50,13 +50,14 @@ pub struct DiscoveryPlan {
     pub sources: Vec<Located<Source>>,
     /// Suffixes of vassal files besides `.ini` (`emperor-extra-extension`).
     pub extra_suffixes: Vec<OsString>,
-    /// Whether a symbolic link's own time counts, and not that of the file it leads to (`emperor-nofollow`).
+    /// Whether the time of a symbolic link itself counts, not that of the file it leads to
+    /// (`emperor-nofollow`).
     pub nofollow: bool,
     /// Time between two scans of the directories when no event asks for one (`emperor-freq`).
     pub scan_interval: Duration,
 }
 
-/// What all vassals of an emperor are started with.
+/// The settings that all vassals of an emperor are started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VassalsPlan {
     /// The program that runs as PID 1 of a vassal (`vassal-init`); `None` for the one beside the emperor's
@@ -71,14 +72,14 @@ pub struct VassalsPlan {
     pub before: Vec<(String, OsString)>,
     /// Options for every vassal, read after its own file.
     pub behind: Vec<(String, OsString)>,
-    /// Which vassals are only started when somebody connects, and to which address (`emperor-on-demand-*`).
+    /// Which vassals are started by the first connection, and to which address (`emperor-on-demand-*`).
     pub on_demand: Option<Located<OnDemand>>,
-    /// Whether a vassal's file that is executable is run, and what it prints is the configuration.
+    /// Whether a vassal file that is executable is run and its output is the configuration.
     pub magic_exec: bool,
-    /// How long an app that has given a heartbeat may go without one (`emperor-required-heartbeat`), if that
-    /// was said.
+    /// How long an app that has sent a heartbeat may go without the next one (`emperor-required-heartbeat`);
+    /// `None` without the key.
     pub heartbeat: Option<Duration>,
-    /// The longest time to stop that a vassal is granted (`emperor-stop-timeout`), if that was said.
+    /// The longest time that a vassal gets for its stop (`emperor-stop-timeout`); `None` without the key.
     pub stop_timeout: Option<Duration>,
 }
 
@@ -87,21 +88,21 @@ pub struct VassalsPlan {
 pub struct CgroupsPlan {
     /// The directory that each vassal gets a cgroup in (`emperor-cgroup`).
     pub directory: Option<Located<PathBuf>>,
-    /// What is written to each of them (`cgroup-opt`, `memory-max`, …).
+    /// The values that are written to files of each of these cgroups (`cgroup-opt`, `memory-max`, …).
     pub options: Vec<Located<CgroupOption>>,
-    /// Whether vassals also start without (`cgroup-optional`).
+    /// Whether a vassal also starts if its cgroup cannot be made (`cgroup-optional`).
     pub is_optional: bool,
 }
 
-/// What it takes to run vassals as the owners of their files, and to end them: kill, setgid, setuid (bits of
-/// capabilities(7)).
+/// The capabilities that an emperor needs to run vassals as the owners of their files and to end them: kill,
+/// setgid, setuid (bits of capabilities(7)).
 const OF_TYRANTS: u64 = 1 << 5 | 1 << 6 | 1 << 7;
-/// What it takes to make namespaces: sys_admin.
+/// The capability that an emperor needs to make namespaces: sys_admin.
 const OF_JAILERS: u64 = 1 << 21;
 
 impl EmperorPlan {
-    /// The key for which an emperor needs capabilities that are not among `kept` (bits), and their names: no
-    /// vassal could be started.
+    /// The key for which the emperor needs capabilities that are not in `kept` (bits), and the names of
+    /// these: without them no vassal could be started.
     pub fn lacks(&self, kept: u64) -> Option<(&'static str, &'static str)> {
         if self.tyrant.is_some() && OF_TYRANTS & !kept != 0 {
             Some(("emperor-tyrant", "kill,setgid,setuid"))
@@ -112,8 +113,8 @@ impl EmperorPlan {
         }
     }
 
-    /// The capabilities that are left to the emperor by what its configuration says, as bits; `None` if that
-    /// leaves it those that it is started with.
+    /// The capabilities that the configuration leaves to the emperor, as bits; `None` if it keeps those that
+    /// it was started with.
     pub fn kept_capabilities(&self) -> Option<u64> {
         let is_root = |uid: &Located<Id>| match &uid.value {
             Id::Number(number) => *number == 0,
@@ -161,7 +162,7 @@ impl Default for DiscoveryPlan {
 /// The variants of tyrant mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tyrant {
-    /// Whether a symbolic link's own owner counts, and not that of the file it leads to
+    /// Whether the owner of a symbolic link itself counts, not that of the file it leads to
     /// (`emperor-tyrant-nofollow`).
     pub nofollow: bool,
     /// Whether the owner's groups from the group database are taken on (`emperor-tyrant-initgroups`).
@@ -173,12 +174,12 @@ pub struct Tyrant {
 /// How the address of a vassal on demand is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnDemand {
-    /// The file with the vassal's name and this suffix holds it, if there is one
+    /// The file that has the vassal's name and this suffix contains the address, if there is such a file
     /// (`emperor-on-demand-extension`).
     Extension(OsString),
-    /// It is `NAME.socket` in this directory (`emperor-on-demand-directory`).
+    /// The address is `NAME.socket` in this directory (`emperor-on-demand-directory`).
     Directory(PathBuf),
-    /// This shell command prints it when it gets the vassal's file as an argument (`emperor-on-demand-exec`).
+    /// This shell command, called with the vassal's file, prints the address (`emperor-on-demand-exec`).
     Command(OsString),
 }
 

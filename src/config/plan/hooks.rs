@@ -18,9 +18,9 @@ pub enum Phase {
     PreJail,
     /// After the root changed.
     PostJail,
-    /// Inside the jail.
+    /// After `post-jail`, before the last phase of root.
     InJail,
-    /// Last chance with root's privileges.
+    /// Last phase with root's privileges.
     AsRoot,
     /// After the privilege drop.
     AsUser,
@@ -68,7 +68,7 @@ pub enum Action {
     Umount(Umount),
     /// Creates a directory; one that is there is no failure.
     Mkdir(PathBuf),
-    /// Removes an empty directory.
+    /// Creates a directory; it is no failure if the directory exists.
     Rmdir(PathBuf),
     /// Removes a file.
     Unlink(PathBuf),
@@ -83,7 +83,7 @@ pub enum Action {
         /// Whether it is added at the end; else it replaces what was there.
         append: bool,
     },
-    /// Writes to a named pipe that somebody reads.
+    /// Writes to a named pipe that has a reader.
     WriteFifo {
         /// The file.
         path: PathBuf,
@@ -127,7 +127,8 @@ pub enum Action {
     },
     /// Ends the vassal with this status.
     Exit(i32),
-    /// Makes what belongs to the machine read-only in `/proc`, or takes it away. Its key is `proc = safe`.
+    /// Makes the files of `/proc` that belong to the machine read-only, or hides them. Its key is `proc =
+    /// safe`.
     SafeProc,
 }
 

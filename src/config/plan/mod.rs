@@ -1,8 +1,8 @@
-//! The typed plans: what the programs run by. Everything is decided in them, and nothing is done yet.
+//! The typed plans, which the programs run by. In a plan everything is decided, and nothing is done yet.
 //!
-//! In: what `build` makes of the settings. Out: to `init` and `emperor`, which read no options; a [`Located`]
-//! has the key and the place of a value, for their messages. The default of a plan is what holds where the
-//! file says nothing.
+//! In: the settings, by way of `build`. Out: the plans, for `init` and `emperor`, which read no settings; a
+//! [`Located`] has the key and the place of a value, for their messages. The default of a plan holds where
+//! the file says nothing.
 //!
 //! [`vassal`](VassalPlan) and [`emperor`](EmperorPlan) are the plans of the two programs, `hooks` has phases
 //! and actions, `common` what both plans are made of.

@@ -8,20 +8,20 @@ use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
 use super::hooks::Hook;
 use crate::mount::request::PivotRoot;
 
-/// How a vassal is to be run: everything decided, nothing done yet. Its default is what holds where the file
-/// says nothing.
+/// How a vassal is to be run: everything decided, nothing done yet. The default of this struct holds where
+/// the file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VassalPlan {
     /// All hooks, by phase; within a phase the families in uWSGI's order (`hook-`, then `exec-`), each in the
-    /// order of the file. Run them as they come.
+    /// order of the file. They run in the order of this list.
     pub hooks: Vec<Hook>,
     /// How long a command of a hook may take before it is killed with its process group (`hook-timeout`).
     pub hook_timeout: Duration,
     /// The namespaces and the root that the vassal gets.
     pub jail: JailPlan,
-    /// The user and groups to become.
+    /// The user and groups that the app runs as.
     pub run_as: RunAs,
-    /// What the app may do beyond what its user may.
+    /// What the app may do beyond the rights of its user.
     pub privileges: Privileges,
     /// Whether the environment begins without that of the starter.
     pub clean_env: bool,
@@ -31,7 +31,7 @@ pub struct VassalPlan {
     pub chdir: Option<Located<PathBuf>>,
     /// File mode creation mask.
     pub umask: Option<u32>,
-    /// What to run.
+    /// The app.
     pub app: App,
     /// The key and place of the app: `command`, a `*-binary-patch*`, or `binary-path` for uWSGI; the file as
     /// a whole (line 0) if no line names the app.
@@ -44,7 +44,7 @@ pub struct VassalPlan {
     pub reload_signal: Option<i32>,
     /// The sockets that PID 1 binds for the app.
     pub listen: Vec<Located<Listen>>,
-    /// Whether the emperor keeps the sockets between instances (not `keep-sockets = false`).
+    /// Whether the emperor keeps the sockets between instances (off with `keep-sockets = false`).
     pub keep_sockets: bool,
     /// How much the vassal and the app may use.
     pub resources: ResourcePlan,
@@ -68,13 +68,13 @@ pub struct MountpointPlan {
 /// How the app and what hooks left running are stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopPlan {
-    /// The signal that asks the app to stop; `None` for that of the app's kind
+    /// The signal that asks the app to stop; `None` for the usual one of this kind of app
     /// ([`VassalPlan::signal_to_stop`]).
     pub signal: Option<i32>,
     /// How long the app may take to stop before SIGKILL.
     pub timeout: Duration,
-    /// How long processes that hooks left running may take to flush and exit by themselves, once the app has
-    /// ended and the hooks for the exit have run (`unmount-timeout`).
+    /// How long processes that hooks left running may take to write their data and exit by themselves, once
+    /// the app has ended and the hooks for the exit have run (`unmount-timeout`).
     pub unmount_timeout: Duration,
 }
 
@@ -89,12 +89,13 @@ pub struct JailPlan {
     pub pivot_root: Option<Located<PivotRoot>>,
     /// The host name in the vassal's uts namespace (`hostname`).
     pub hostname: Option<Located<OsString>>,
-    /// Whether `/proc` stays what it is in namespaces fs and pid of its own (`mount-proc = false`).
+    /// Whether `/proc` stays mounted as it is in a vassal with its own namespaces fs and pid (`mount-proc =
+    /// false`).
     pub keeps_proc: bool,
 }
 
 impl JailPlan {
-    /// The new root directory, by whichever of the two.
+    /// The new root directory, of `chroot` or `pivot_root`.
     pub fn new_root(&self) -> Option<&Path> {
         match (&self.pivot_root, &self.chroot) {
             (Some(pivot), _) => Some(&pivot.value.new_root),
@@ -104,14 +105,14 @@ impl JailPlan {
     }
 }
 
-/// What an app may do beyond what its user may.
+/// What an app may do beyond the rights of its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
     /// Capabilities the app keeps across the privilege drop (`cap`), by number (capabilities(7)).
     pub capabilities: Vec<Located<u32>>,
     /// Capabilities that are taken from the app, as bits (`cap-drop`).
     pub cap_drop: Option<Located<u64>>,
-    /// Whether the app is barred from gaining privileges by executing files (not `no-new-privs = false`).
+    /// Whether the app cannot gain privileges by executing files (off with `no-new-privs = false`).
     pub no_new_privs: bool,
     /// The filter of system calls that the app runs under (`seccomp`).
     pub seccomp: Option<Located<Seccomp>>,
@@ -142,8 +143,8 @@ impl Privileges {
 pub struct ResourcePlan {
     /// Cgroups that PID 1 enters before anything else (`cgroup`).
     pub cgroups: Vec<Located<PathBuf>>,
-    /// What is written to these cgroups, and to the one that the emperor has made (`cgroup-opt`,
-    /// `memory-max`, …).
+    /// The values that are written to files of these cgroups, and of the one that the emperor has made
+    /// (`cgroup-opt`, `memory-max`, …).
     pub cgroup_options: Vec<Located<CgroupOption>>,
     /// Whether the vassal also starts without its cgroups and their options (`cgroup-optional`).
     pub cgroup_optional: bool,
@@ -151,7 +152,7 @@ pub struct ResourcePlan {
     pub limits: Vec<Located<Limit>>,
     /// The app's nice value, -20 to 19 (`nice`, setpriority(2)).
     pub nice: Option<Located<i32>>,
-    /// How soon the kernel ends it when memory runs out, -1000 to 1000 (`oom-score-adj`, proc(5)).
+    /// How readily the kernel kills the app when memory runs out, -1000 to 1000 (`oom-score-adj`, proc(5)).
     pub oom_score_adj: Option<Located<i32>>,
 }
 
