@@ -1,4 +1,4 @@
-//! The emperor's greeting: what a vassal is told over the link before anything else.
+//! The greeting: the first messages of the emperor to a vassal over the link.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use crate::protocol::{self, Hello, KeptSocket, LINK_VARIABLE, Received, ToVassal
 use crate::running_time;
 use crate::sys::fd;
 
-/// The greeting is sent before the vassal is created. If it is not there after this time, it never comes.
+/// The emperor sends the greeting before it creates the vassal. If it has not come after this time, it never
+/// will.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the emperor has to say at the start.
+/// The content of the greeting.
 pub struct Greeting {
     /// The message itself.
     pub hello: Hello,
@@ -24,8 +25,8 @@ pub struct Greeting {
     pub kept: Vec<KeptSocket>,
 }
 
-/// Takes over the link, by the number that the emperor has put into the environment. Everything else that was
-/// left open is closed: it could keep something of the host reachable from the jail.
+/// Takes over the link, whose number the emperor has put into the environment. All other open descriptors are
+/// closed, because one of them could give the jail access to something of the host.
 ///
 /// # Errors
 /// There is no such descriptor.
@@ -38,7 +39,7 @@ pub fn take_link(number: &str) -> Result<OwnedFd> {
 /// Waits for the greeting and reads it.
 ///
 /// # Errors
-/// It does not come, or it is not one of this version, or the file cannot be read.
+/// The greeting does not come in time or is of another version, or the vassal's file cannot be read.
 pub fn read(link: &OwnedFd) -> Result<Greeting> {
     let deadline = running_time::now() + TIMEOUT;
     loop {
@@ -48,7 +49,7 @@ pub fn read(link: &OwnedFd) -> Result<Greeting> {
                     return Err(bad("its first message is no greeting of this version"));
                 };
                 let text = files::read_all(file).context("read", hello.path.display())?;
-                // The sockets were sent together with the greeting.
+                // The sockets follow the greeting directly.
                 let kept = (0..hello.kept).map_while(|_| next_kept(link)).collect();
                 return Ok(Greeting { hello, text, kept });
             }

@@ -1,5 +1,5 @@
-//! What a child of the vassal gets: root directory, working directory, umask, environment, identity; and the
-//! namespaces around it.
+//! The surroundings of the vassal's children: root directory, working directory, umask, environment, identity
+//! and namespaces.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -30,33 +30,34 @@ use crate::sys::{fd, signal};
 
 /// The surroundings of the vassal's processes.
 pub struct Jail {
-    /// Where the links of a tenant must not lead root.
+    /// The walk along paths, which keeps links of a tenant from leading root astray.
     pub(in crate::init) walk: Walk,
-    /// Where children run. PID 1 itself is in the root directory after the privilege drop.
+    /// The working directory of children. PID 1 itself is in the root directory after the privilege drop.
     pub(in crate::init) workdir: Workdir,
-    /// The working directory at the privilege drop, where a reload starts from.
+    /// The working directory at the privilege drop, from which a reload starts.
     pub(in crate::init) jail_workdir: Workdir,
-    /// File mode creation mask of everything that comes later.
+    /// The file mode creation mask for everything that comes later.
     pub(in crate::init) umask: Option<u32>,
     pub(in crate::init) environment: Environment,
     /// The variables of a clean environment that are about the app's user.
     pub(in crate::init) user_variables: Vec<(OsString, OsString)>,
-    /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
+    /// The process that the starter has started: this one, or the one that waits outside of the namespaces.
     pub(in crate::init) started: Pid,
-    /// Whether the app is the command of an entrypoint, which gets what its starter gave to it.
+    /// Whether the app is the command of an entrypoint. A command gets the environment and the descriptors of
+    /// its starter.
     pub(in crate::init) is_command: bool,
-    /// The descriptors that the starter of a command has opened for it, until the command has them; `None`
-    /// where there are none.
+    /// The descriptors that the starter has opened for a command, until the command has them; `None` for a
+    /// vassal.
     pub(in crate::init) inherited: Option<fd::Inherited>,
-    /// Whether PID 1 still is in the directory it was started in, so that a command starts there.
+    /// Whether PID 1 is still in the directory that it was started in. A command then starts there.
     pub(in crate::init) is_at_start: bool,
-    /// The identity of children from `as-user` on; in tyrant mode that of the owner until then.
+    /// The identity of children from `as-user` on. In tyrant mode, the owner's identity until then.
     pub(in crate::init) identity: Option<Identity>,
-    /// The namespaces this process was created in (`CLONE_NEW*` bits).
+    /// The namespaces that this process was created in (`CLONE_NEW*` bits).
     pub(in crate::init) namespaces: u64,
     /// The owner of the vassal's file, in tyrant mode.
     pub(in crate::init) owner: Option<FileOwner>,
-    /// The cgroup that the emperor has made; empty for none.
+    /// The cgroup that the emperor has made; empty without one.
     pub(in crate::init) cgroup: PathBuf,
     /// Whether the vassal is on its starter's terminal.
     pub(in crate::init) is_on_terminal: bool,
@@ -64,18 +65,19 @@ pub struct Jail {
     pub(in crate::init) filter: Option<Vec<Instruction>>,
     /// Signal mask and dispositions for the app.
     pub(in crate::init) signals: signal::Inherited,
-    /// Whether a hook has run a command: it may have left the daemon of a filesystem. The plan does not tell,
-    /// because that of a reload lacks the hooks that only a fresh start runs.
+    /// Whether a hook has run a command, which may have left the daemon of a filesystem. The plan does not
+    /// tell: the plan of a reload lacks the hooks that only a fresh start runs.
     pub(in crate::init) has_run_commands: bool,
-    /// The FUSE connections that were there before the first hook, if they are known. Other processes may use
+    /// The FUSE connections that existed before the first hook, if they are known. Other processes may use
     /// them.
     pub(in crate::init) foreign_fuse: Option<Vec<u64>>,
-    /// The accounts before the root changed, if they were noted.
+    /// The accounts of the host, if they were noted before the root changed.
     pub(in crate::init) host_accounts: Option<Rc<Accounts>>,
     pub(in crate::init) procfs: Rc<Procfs>,
 }
 
-/// Variables by which the starter of a vassal talks to PID 1. The app gets its own, if any.
+/// Variables by which the starter of a vassal talks to PID 1. The app does not inherit them, but may get its
+/// own.
 const NOT_INHERITED: [&str; 8] = [
     protocol::LINK_VARIABLE,
     log::VARIABLE,
@@ -88,9 +90,9 @@ const NOT_INHERITED: [&str; 8] = [
 ];
 
 impl Jail {
-    /// Sets the environment of hooks and app: ours, with the changes of the plan. The starter of a vassal
-    /// talks to PID 1 by some variables, which are removed. The starter of a command talks to the command,
-    /// which gets all of them.
+    /// Sets the environment of hooks and app: that of PID 1, with the changes of the plan. For a vassal, the
+    /// variables by which its starter talks to PID 1 are removed. For a command all variables stay, because
+    /// its starter talks to the command.
     pub fn set_environment(&mut self, plan: &VassalPlan) {
         self.environment = match self.is_command {
             _ if plan.clean_env => Environment::clean(&self.user_variables),
@@ -104,14 +106,14 @@ impl Jail {
         self.environment.change(&plan.environment);
     }
 
-    /// Takes on what a plan says, before anything has been done for it.
+    /// Takes over the settings of a plan, before anything has been done for it.
     pub fn take_on(&mut self, plan: &VassalPlan) {
         self.walk.new_root = plan.jail.new_root().map(Path::to_owned);
         self.umask = plan.umask;
         self.set_environment(plan);
     }
 
-    /// Goes back to what the jail was at the privilege drop, for an app by another plan. The hooks of the
+    /// Takes the jail back to its state at the privilege drop, for an app with another plan. The hooks of the
     /// jail do not run again, but the variables and the umask that they have set stay: `fresh` is the plan of
     /// a fresh start.
     pub fn start_over(&mut self, plan: &VassalPlan, fresh: &VassalPlan) {
@@ -127,8 +129,8 @@ impl Jail {
         }
     }
 
-    /// Notes the FUSE connections that are older than the first hook: at the start, or at the first reload
-    /// that brings hooks.
+    /// Notes the FUSE connections that are older than the first hook. Called at the start, and at the first
+    /// reload that has hooks.
     pub fn note_foreign_fuse(&mut self, plan: &VassalPlan) {
         if self.foreign_fuse.is_none() && !plan.hooks.is_empty() {
             let mounts = self.procfs.mounts().ok();
@@ -141,24 +143,24 @@ impl Jail {
         self.has_run_commands = true;
     }
 
-    /// Notes the accounts of the host, unless that was done: before the root changes.
+    /// Notes the accounts of the host, before the root changes, unless that was done already.
     pub fn note_accounts(&mut self) {
         self.host_accounts.get_or_insert_with(|| Rc::new(Accounts::read()));
     }
 
-    /// The accounts under the present root, which come first, and those of the host, if these were noted.
+    /// The accounts of the present root, which take precedence, and those of the host, if they were noted.
     pub fn accounts(&self) -> Option<Accounts> {
         let host = self.host_accounts.as_ref()?;
         Some(Accounts::read_in_jail(Rc::clone(host), &self.walk))
     }
 
-    /// The root directory has changed; the old one, if it is still there, is at `old_root`.
+    /// Notes that the root directory has changed, and where the old root is, if it is still mounted.
     pub fn root_changed(&mut self, old_root: Option<PathBuf>) {
         self.workdir = Workdir::Chosen("/".into());
         self.walk = Walk { old_root, is_inside: true, ..Walk::default() };
     }
 
-    /// The old root directory is unmounted.
+    /// Notes that the old root directory was unmounted.
     pub fn forget_old_root(&mut self) {
         self.walk.old_root = None;
     }
@@ -196,20 +198,20 @@ impl Jail {
         self.environment.set(name, Some(value.to_owned()));
     }
 
-    /// Sets where children run unless a hook has said otherwise.
+    /// Sets the working directory of children, unless a hook sets another one later.
     pub fn begin_in(&mut self, directory: &Path) {
         if let Workdir::Inherited(_) = self.workdir {
             self.workdir = Workdir::Inherited(directory.to_owned());
         }
     }
 
-    /// Changes where children run.
+    /// Changes the working directory of children.
     pub fn change_workdir(&mut self, path: &Path) {
         self.workdir.change(path);
     }
 
-    /// Keeps what may do less than our starter from typing into the starter's terminal: the shell there would
-    /// execute it. Hooks have sessions of their own, without a terminal.
+    /// Keeps a vassal with fewer rights than its starter from pushing input into the starter's terminal,
+    /// because the shell there would execute it. Hooks have sessions of their own, without a terminal.
     pub fn forbid_typing(&mut self, plan: &VassalPlan, identity: &Identity) {
         let is_less = !identity.is_ours()
             || plan.privileges.dropped() != 0
@@ -220,11 +222,12 @@ impl Jail {
         }
         match seccomp::install(&NO_TYPING) {
             Ok(()) => {}
-            // The app can, since it is to have no_new_privs.
+            // The app can install the filter, since it gets no_new_privs.
             Err(Errno::ACCESS) if plan.privileges.no_new_privs && self.app_is_users(plan) => {
                 self.filter.get_or_insert_with(|| NO_TYPING.to_vec());
             }
-            // Without a process that has started us no shell comes after us, as in a container.
+            // Without a process that started this one, as in a container, no shell reads the terminal
+            // afterwards.
             Err(_) if self.started.is_init() => {}
             Err(errno) => {
                 let why = Described(errno);
@@ -240,13 +243,14 @@ impl Jail {
         self.jail_workdir = self.workdir.clone();
     }
 
-    /// Whether the app runs as its user, confined as the plan says. An owner has no privileges to keep.
+    /// Whether the app runs as its user, confined as the plan says. In tyrant mode it always does: an owner
+    /// has no privileges to keep.
     pub fn app_is_users(&self, plan: &VassalPlan) -> bool {
         self.owner.is_some() || !plan.app.is_privileged()
     }
 
-    /// Whether PID 1 stays in the directory that it was started in, because a command starts there as the
-    /// same user.
+    /// Whether PID 1 stays in the directory that it was started in, because a command of the same user starts
+    /// there.
     pub fn stays_at_start(&mut self, plan: &VassalPlan) -> bool {
         let changes_user = self.identity.as_ref().is_some_and(|identity| !identity.is_unchanged());
         let is_chosen = matches!(self.workdir, Workdir::Chosen(_));
@@ -254,15 +258,15 @@ impl Jail {
         self.is_at_start
     }
 
-    /// Where the app is to start; `None` for where PID 1 is.
+    /// The working directory of the app; `None` for that of PID 1.
     pub fn workdir_of_app(&self) -> Option<&Workdir> {
         let stays = self.is_at_start && matches!(self.workdir, Workdir::Inherited(_));
         Some(&self.workdir).filter(|_| !stays)
     }
 
-    /// Lets go of everything that was only for the command. The working directory of PID 1 would keep a
-    /// filesystem from being unmounted, and an open descriptor would keep the other end of a pipe from seeing
-    /// the end.
+    /// Gives up everything that was only needed for the command. As working directory of PID 1, a directory
+    /// would keep its filesystem from being unmounted; an open descriptor would keep the other end of a pipe
+    /// from seeing the end of the pipe.
     pub fn let_go(&mut self) {
         if std::mem::take(&mut self.is_at_start) {
             let _ = rustix::process::chdir(c"/");
@@ -277,12 +281,15 @@ impl Jail {
         self.namespaces & kind as u64 != 0
     }
 
-    /// Namespaces that the plan asks for and this process is not in.
+    /// Namespaces that the plan asks for and that this process does not have.
     pub fn missing_namespaces(&self, plan: &VassalPlan) -> u64 {
         plan.jail.unshare & !self.namespaces
     }
 
-    /// Sets the host name, unless that would rename the host.
+    /// Sets the host name of the vassal's uts namespace.
+    ///
+    /// # Errors
+    /// The vassal has no uts namespace, so that the host would be renamed; or as sethostname(2).
     pub fn set_hostname(&self, name: &OsStr) -> Result<()> {
         if !self.has_namespace(libc::CLONE_NEWUTS) {
             let reason = "needs a uts namespace (unshare = uts, or uts in emperor-use-clone): without one it \
@@ -292,14 +299,15 @@ impl Jail {
         rustix::system::sethostname(name.as_bytes()).context("set the host name", name.display())
     }
 
-    /// A child for a command of a hook, as the app's user or with the identity of PID 1. It leads a
-    /// session and has only the standard descriptors.
+    /// The state of a child for a command of a hook, with the identity of the app's user or of PID 1. The
+    /// child leads a session and has only the standard descriptors.
     pub fn helper(&self, as_user: bool) -> Launch<'_> {
         Launch {
             first: None,
             identity: self.identity.as_ref().filter(|_| as_user),
             confinement: None,
-            // PID 1 is there already as long as it works as root, and must not go there again by a path.
+            // As long as PID 1 works as root, it is in this directory already, and must not enter it again by
+            // a path.
             workdir: Some(&self.workdir).filter(|_| as_user),
             environment: &self.environment,
             is_named: false,
@@ -318,7 +326,8 @@ impl Jail {
         }
     }
 
-    /// A child for a part of the setup. It dies with PID 1, as it may wait for a filesystem that hangs.
+    /// The state of a child for a part of the setup. The child dies with PID 1, because it may wait for a
+    /// filesystem that hangs.
     pub fn worker(&self, as_user: bool) -> Launch<'_> {
         Launch { dies_with_us: !rustix::process::getpid().is_init(), ..self.helper(as_user) }
     }

@@ -1,8 +1,14 @@
 //! `vassal-init`: PID 1 of a vassal, or of a container.
 //!
 //! A vassal lives through namespaces, phases, privilege drop, mountpoint gate, app, main loop and shutdown,
-//! in this order ([`life`]). It waits at one place only ([`event_loop`]), so signals, the emperor and dead
-//! children are heard at any time.
+//! in this order ([`life`]).
+//!
+//! In: a command line and a file, or a link to the emperor with the greeting. Out: processes, mounts and log
+//! lines; messages over the link; and an exit status.
+//!
+//! May not be done here: block for more than a few milliseconds anywhere but in [`event_loop`], where
+//! signals, the emperor and dead children are heard at any time; touch a path that may hang, except in a
+//! child; import `emperor`.
 //!
 //! | room | job |
 //! |---|---|

@@ -1,5 +1,4 @@
-//! From a configuration to a vassal: reads it, from the emperor or from a shell, and runs the vassal in the
-//! right process.
+//! Reads a configuration, from the emperor or from a shell, and runs the vassal in the right process.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -25,18 +24,18 @@ use crate::protocol::{self, EXIT_CONFIG, ExitReason, LINK_VARIABLE};
 use crate::sys::{creds, environment, fd, signal};
 use crate::world::{self, Machine};
 
-/// What a shell or another program asks for.
+/// What the command line asks for.
 pub enum Task {
-    /// A command that needs nothing prepared.
+    /// A command that needs no preparation.
     CommandAlone(Entrypoint),
-    /// A vassal, or a command, as these inputs say.
+    /// A vassal, or a command, with these inputs.
     WithOptions(Vec<Input>, Option<Entrypoint>),
 }
 
 /// The task of a command line.
 ///
 /// # Errors
-/// The exit status for a mistake, which has been told.
+/// The command line has a mistake, which was reported: the exit status.
 pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
     if command.words.is_empty() {
         return Ok(Task::WithOptions(inputs, None));
@@ -48,7 +47,7 @@ pub fn task(mut inputs: Vec<Input>, command: Command) -> Result<Task, i32> {
     }
 }
 
-/// Runs what the configuration says, around a command if there is one.
+/// Runs a vassal with this configuration, or a command if there is one.
 pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i32 {
     let signals = signal::block_all();
     let inherited = entry.as_ref().map(inherited_descriptors);
@@ -57,10 +56,10 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
     crate::log::init("vassal-init", &name_of(&inputs).to_string());
     if entry.is_none() {
         creds::join_new_session_keyring();
-        // A directory that was left open would keep the old root reachable from the jail. A command gets what
-        // its starter has opened for it.
+        // An open directory would keep the old root reachable from the jail. A command, however, gets all
+        // descriptors that its starter has opened for it.
         fd::close_inherited();
-        // Options of the environment are for a vassal. A command leaves them to its program.
+        // Only a vassal takes options from the environment. For a command they are left to its program.
         let mut all = Vec::new();
         add_options(&mut all, &world::environment_options());
         all.append(&mut inputs);
@@ -79,7 +78,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
             }
             let stop = loaded.plan.signal_to_stop();
             if let Some(entry) = entry.as_mut().filter(|_| stop != libc::SIGTERM) {
-                // A container is stopped by SIGTERM.
+                // Container engines stop a container by SIGTERM.
                 entry.rewrites.insert(0, (libc::SIGTERM, stop));
             }
             let inputs = anchored(&inputs);
@@ -104,7 +103,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
     }
 }
 
-/// Runs a command that needs nothing prepared; returns the exit status.
+/// Runs a command that needs no preparation; returns the exit status.
 pub fn command_alone(mut entry: Entrypoint) -> i32 {
     let mut signals = signal::block_all();
     if entry.clears_signals {
@@ -131,8 +130,8 @@ pub fn command_alone(mut entry: Entrypoint) -> i32 {
     })
 }
 
-/// Keeps the descriptor of `--ready-fd` from the command. One that is not open is forgotten: by the time the
-/// command runs, a descriptor of this process may have its number.
+/// Keeps the descriptor of `--ready-fd` from the command. A number that is not open is dropped, because a
+/// descriptor of this process may have that number by the time the command runs.
 fn keep_ready_fd(entry: &mut Entrypoint) {
     let Some(number) = entry.ready_fd else { return };
     if fd::is_open(number) {
@@ -143,7 +142,7 @@ fn keep_ready_fd(entry: &mut Entrypoint) {
     }
 }
 
-/// The descriptors that the starter has opened for its command: all but the one that is for the init.
+/// The descriptors that the starter has opened for its command: all except the one for the init.
 fn inherited_descriptors(entry: &Entrypoint) -> fd::Inherited {
     let inherited = fd::Inherited::list();
     match entry.ready_fd {
@@ -168,11 +167,11 @@ pub fn from_emperor() -> Option<i32> {
     })
 }
 
-/// Lives the vassal whose file the emperor sent.
+/// Runs the vassal whose file the emperor sent.
 fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     let Greeting { hello, text, kept } = greeting;
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
-    // One that is stopped would not see the end of the link.
+    // A stopped process would not see the end of the link.
     let at_emperors_end = if hello.is_check { Signal::KILL } else { Signal::CONT };
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
     let text = match hello.is_program {
@@ -184,7 +183,8 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
     let mut inputs = Vec::new();
-    // In tyrant mode the file is not read before PID 1 is its owner. The emperor's own hooks run before that.
+    // In tyrant mode PID 1 reads the file only after it has become the owner. The emperor's own hooks run
+    // before that.
     if hello.owner.is_none() {
         add_hooks(&mut inputs, &hello.as_vassal);
     }
@@ -220,20 +220,20 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
         Err(report) => {
             crate::log::lines(&report);
             let reason = ExitReason::Config(report.first());
-            // The emperor sees our exit status in any case.
+            // The emperor sees the exit status in any case.
             let _ = protocol::send(&link, &reason.encode(), None);
             EXIT_CONFIG
         }
     }
 }
 
-/// Runs a program that is in the place of a vassal's file, and returns what it prints. It is in the directory
-/// that the emperor has started this process in.
+/// Runs an executable that takes the place of a vassal's file, and returns its output. It runs in the
+/// directory in which the emperor has started this process.
 fn configuration_of(program: &Path) -> Result<Vec<u8>> {
     command::output_of(program.file_name().unwrap_or_default()).context("run", program.display())
 }
 
-/// Inputs with only the emperor's hooks, and an app that is never started, as a plan needs one.
+/// Inputs with only the emperor's hooks. A plan needs an app, so they have one, which is never started.
 fn only_hooks(hooks: &[(String, OsString)]) -> Vec<Input> {
     let mut inputs = vec![Input::Option { key: "command".into(), value: Some("true".into()) }];
     add_hooks(&mut inputs, hooks);
@@ -252,7 +252,7 @@ fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
     inputs.extend(options.iter().map(option));
 }
 
-/// Runs the plan, in new namespaces if it asks for some that this process is not in.
+/// Runs the plan, in new namespaces if it asks for some that this process does not have.
 fn live(mut setup: Setup) -> i32 {
     let missing = setup.plan.jail.unshare & !setup.namespaces;
     setup.namespaces |= missing;
@@ -265,12 +265,12 @@ fn live(mut setup: Setup) -> i32 {
     })
 }
 
-/// Sets the name that ps(1) shows, also for a program in a memory file.
+/// Sets the name that ps(1) shows. A program in a memory file would have the name of a descriptor.
 fn name_process() {
     let _ = rustix::thread::set_name(c"vassal-init");
 }
 
-/// The inputs with absolute paths, as PID 1 does not stay in the directory it was started in.
+/// The inputs with absolute paths, because PID 1 leaves the directory that it was started in.
 fn anchored(inputs: &[Input]) -> Vec<Input> {
     let cwd = Machine.cwd();
     let anchor = |input: &Input| match input {
@@ -280,7 +280,7 @@ fn anchored(inputs: &[Input]) -> Vec<Input> {
     inputs.iter().map(anchor).collect()
 }
 
-/// The vassal's name: its file's, without the suffix; empty where there is none.
+/// The vassal's name: that of its file without the suffix; empty without a file.
 fn name_of(inputs: &[Input]) -> String {
     let file = inputs.iter().rev().find_map(|input| match input {
         Input::File(file) => Path::new(file).file_stem(),

@@ -1,7 +1,7 @@
-//! `--unshare` from a shell: a child lives the vassal's life in new namespaces; the process that was started
+//! `--unshare` from a shell: a child lives the vassal's life in new namespaces. The process that was started
 //! waits outside, hands signals on and ends with the child's status.
 //!
-//! It takes a child because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
+//! A child is needed because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
@@ -13,10 +13,10 @@ use crate::sys::clone::{self, Side, clone3};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::{fd, terminal};
 
-/// Runs `life` in new namespaces (`CLONE_NEW*` bits), with what it is given, and returns its exit status.
+/// Runs `life` with `given` in new namespaces (`CLONE_NEW*` bits), and returns its exit status.
 ///
 /// # Errors
-/// There are no namespaces (EPERM without CAP_SYS_ADMIN), with what `life` would have been given; or the
+/// The namespaces cannot be made (EPERM without CAP_SYS_ADMIN): then `given` is returned as well. Or the
 /// child cannot be waited for.
 pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Result<i32, (Error, Option<T>)> {
     let parent = rustix::process::getpid();
@@ -24,45 +24,46 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
     match clone3(namespaces).context("create", "the namespaces") {
         Err(error) => Err((error, Some(given))),
         Ok(Side::Parent(child)) => {
-            // This closes our copy of the emperor's link: the emperor must see the end of the vassal, not
-            // ours.
+            // This closes the outer process's copy of the emperor's link. The emperor must see the end of the
+            // vassal, not of this process.
             drop(given);
             let pid = child.pid;
             drop(child);
-            // What the starter has opened is for the command, which has its copies. A directory of ours would
-            // keep a filesystem from being unmounted.
+            // The command has its own copies of the descriptors that the starter opened. A directory that
+            // stayed open here would keep its filesystem from being unmounted.
             fd::close_inherited();
             let _ = rustix::process::chdir(c"/");
             wait(pid, is_foreground).map_err(|error| (error, None))
         }
         Ok(Side::Child) => {
-            // The vassal is killed when we are. It never changes its own identity, which would clear this.
+            // The vassal is killed when this process ends. It never changes its own identity, which would
+            // clear the signal.
             clone::exit(if clone::die_with(parent).is_ok() { life(given) } else { EXIT_SETUP })
         }
     }
 }
 
-/// Waits for the end of the child, and hands every signal on to it. The child, in another pid namespace,
-/// cannot give the terminal back that its command had.
+/// Waits for the end of the child, and hands every signal on to it. The child is in another pid namespace,
+/// and so cannot take the terminal back that its command had.
 fn wait(child: Pid, is_foreground: bool) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     let inner = child.as_raw_pid();
     let mut interrupt = None;
     loop {
         while let Some(signal) = signals.next() {
-            // The kernel may tell the sender's pid as the sender sees it: 1.
+            // The kernel may tell the sender's pid as in the sender's namespace: 1.
             let is_from_inside = [1, inner as u32].contains(&signal.sender);
             if is_from_inside && signal::asks_to_stop(signal.number) {
-                // The terminal has ended the job, and with it the PID 1 inside, which cannot end by a signal.
+                // The terminal has ended the job, and with it the inner PID 1, which cannot end by a signal.
                 interrupt = Some(signal.number);
             } else if is_from_inside && signal::STOPS.contains(&signal.number) {
-                // The PID 1 inside cannot be stopped with its job. The shell sees us in its place, so we
-                // stop.
+                // The inner PID 1 cannot be stopped with its job. The shell waits for this process, which
+                // stops instead.
                 let _ = signal::kill(rustix::process::getpid().as_raw_pid(), signal.number);
                 signal::let_through(signal.number);
             } else if signal.number != libc::SIGCHLD || signal.is_sent {
-                // The kernel's SIGCHLD is for this process. One that a process has sent is for the command.
-                // ESRCH: the child has just ended, which is noticed below.
+                // A SIGCHLD of the kernel is for this process. A SIGCHLD that a process has sent is for the
+                // command. ESRCH: the child has just ended, as is noticed below.
                 let _ = signal::kill(inner, signal.number);
             }
         }

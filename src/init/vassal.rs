@@ -27,27 +27,28 @@ use crate::protocol::{self, EXIT_SETUP, ExitReason, FileOwner, KeptSocket, Setup
 use crate::running_time;
 use crate::sys::{fd, signal};
 
-/// Everything that a vassal starts from.
+/// Everything that a vassal is started with.
 pub struct Setup {
-    /// The plan to follow.
+    /// The plan of the vassal.
     pub plan: Rc<VassalPlan>,
     /// The inputs that the plan was read from, for a reload.
     pub inputs: Vec<Input>,
-    /// What the init is to do for a command, if the app is one.
+    /// What the init does for a command; `None` if the app is not one.
     pub entry: Option<Rc<Entrypoint>>,
-    /// The process that the starter has started: this one, or the one that waits outside of our namespaces.
+    /// The process that the starter has started: this one, or the one that waits outside of the namespaces.
     pub started: Pid,
-    /// The namespaces this process was created in (`CLONE_NEW*` bits).
+    /// The namespaces that this process was created in (`CLONE_NEW*` bits).
     pub namespaces: u64,
-    /// The cgroup that the emperor has made; empty for none.
+    /// The cgroup that the emperor has made; empty without one.
     pub cgroup: PathBuf,
-    /// The owner to become before the inputs are read. Until then the plan has only the hooks of the emperor.
+    /// The owner to become before the inputs are read (tyrant mode). Until then the plan has only the
+    /// emperor's hooks.
     pub owner: Option<FileOwner>,
     /// The link to the emperor, if there is one.
     pub link: Option<OwnedFd>,
     /// Signal mask and dispositions for the app.
     pub signals: signal::Inherited,
-    /// The descriptors that the starter of a command has opened for it; `None` where there are none.
+    /// The descriptors that the starter has opened for a command; `None` for a vassal.
     pub inherited: Option<fd::Inherited>,
     /// Sockets of an earlier instance.
     pub kept: Vec<KeptSocket>,
@@ -61,15 +62,15 @@ pub struct Vassal {
     pub(in crate::init) life: Life,
 }
 
-/// What becomes known in the course of a life.
+/// Facts that become known in the course of a life.
 pub struct Life {
-    /// Whether an app was ever started: then the hooks for the exit have something to undo.
+    /// Whether an app was ever started, so that the hooks for the exit have something to undo.
     pub(in crate::init) had_app: bool,
-    /// When a lost mount was made anew the last time.
+    /// When a lost mount was last mounted anew.
     pub(in crate::init) remounted: Option<Instant>,
     /// The sockets that the app listens on.
     pub(in crate::init) sockets: Vec<Socket>,
-    /// Sockets of an earlier instance, until the app's are opened.
+    /// Sockets of an earlier instance, until the app's sockets are opened.
     pub(in crate::init) kept: Vec<KeptSocket>,
 }
 
@@ -77,16 +78,16 @@ impl Vassal {
     /// A vassal before its first step.
     pub fn new(setup: Setup) -> Self {
         let procfs = Rc::new(match setup.inherited {
-            // A command that needs nothing prepared does not change what is at /proc.
+            // A command that needs no preparation leaves /proc as it is.
             Some(fd::Inherited::All) => Procfs::at_proc(),
-            // Without hooks and change of root, /proc stays what it is.
+            // Without hooks and without a change of root, /proc stays as it is.
             _ => Procfs::open(setup.plan.hooks.is_empty() && setup.plan.jail.new_root().is_none()),
         });
         let start = Start::of(&setup.inputs);
         let workdir = Workdir::Inherited(start.cwd().to_owned());
         let mountpoints = Mountpoints::new(&setup.plan.mountpoints, Rc::clone(&procfs), running_time::now());
         let is_command = setup.entry.is_some();
-        // An emperor's vassals lead sessions of their own.
+        // The vassals of an emperor lead sessions of their own.
         let is_alone = matches!(setup.inherited, Some(fd::Inherited::All));
         let is_on_terminal = setup.link.is_none() && !is_alone && Terminal::is_there();
         let mut vassal = Self {
@@ -122,7 +123,7 @@ impl Vassal {
     }
 }
 
-/// Makes the process adopt orphans as PID 1 does, unless the starter of a command wants it otherwise.
+/// Makes this process adopt orphans as PID 1 does, unless the starter of a command does not want it.
 ///
 /// # Errors
 /// EINVAL before Linux 3.4.

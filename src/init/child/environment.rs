@@ -8,28 +8,28 @@ use crate::config::plan::EnvChange;
 use crate::sys::environment;
 use crate::sys::exec::Strings;
 
-/// Variables that name the process they are for, by its pid: the one that gets the sockets
-/// (sd_listen_fds(3)), the one whose heartbeat is expected (sd_watchdog_enabled(3)), and the one that systemd
-/// has started (systemd.exec(5)).
+/// Variables that name, by its pid, the process that they are meant for: the process that gets the sockets
+/// (sd_listen_fds(3)), the process that must send heartbeats (sd_watchdog_enabled(3)), and the process that
+/// systemd has started (systemd.exec(5)).
 const PID_VARIABLES: [&str; 3] = [LISTEN_PID, "WATCHDOG_PID", "SYSTEMD_EXEC_PID"];
 
-/// The process that gets the sockets.
+/// The pid of the process that gets the sockets.
 pub const LISTEN_PID: &str = "LISTEN_PID";
 
-/// The same as `LISTEN_PID`, as the inode of a pidfd. It is removed with it, as the child's is not known
-/// before the child exists.
+/// The same process as the inode of its pidfd. It is removed together with `LISTEN_PID`, because the inode is
+/// not known before the child exists.
 pub const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 
 /// Where programs are looked for when the environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How often a heartbeat is expected.
+/// The time in which a heartbeat must come.
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 
-/// The environment of a child. That of this process is not copied as long as nothing is changed.
+/// The environment of a child. The variables of this process are not copied until one of them is changed.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// All variables; `None` for the environment that this process was started with.
+    /// All variables; `None` while they are those that this process was started with.
     changed: Option<Vec<(OsString, OsString)>>,
     /// Names of variables whose value is the pid of the child.
     pid_variables: Vec<&'static str>,
@@ -37,7 +37,7 @@ pub struct Environment {
 
 impl Environment {
     /// The environment that this process was started with. A variable that names `started`, the process that
-    /// the starter has started, names the child instead: a command stands in for that process.
+    /// the starter has started, names the child instead, because a command takes that process's place.
     pub fn inherited(started: Pid) -> Self {
         let mut new = Self::default();
         let started = started.to_string();
@@ -49,8 +49,8 @@ impl Environment {
         new
     }
 
-    /// These variables, and where programs are: nothing of the environment that this process was started
-    /// with, but for the heartbeat that the emperor asks for.
+    /// These variables, and the default path of programs. Nothing is taken from the environment that this
+    /// process was started with, except for the heartbeat that the emperor asks for.
     pub fn clean(variables: &[(OsString, OsString)]) -> Self {
         let path = ("PATH".into(), DEFAULT_PATH.into());
         let mut all = variables.to_vec();
@@ -105,7 +105,7 @@ impl Environment {
         }
     }
 
-    /// The variables, where they are not those that this process was started with.
+    /// The variables, if they differ from those that this process was started with.
     pub fn variables(&self) -> impl Iterator<Item = &(OsString, OsString)> {
         self.changed.iter().flatten()
     }
@@ -118,7 +118,7 @@ impl Environment {
         }
     }
 
-    /// In the child: the environment block with the child's pid; `None` if no variable has it.
+    /// In the child: the environment block with the child's pid filled in; `None` if no variable holds it.
     pub fn strings_of_child(&self) -> Option<Strings> {
         if self.pid_variables.is_empty() {
             return None;

@@ -1,5 +1,4 @@
-//! What keeps a child from its work: the step that failed, and the key of the configuration that asked for
-//! it.
+//! The failure of a child: which step failed, and which key of the configuration asked for that step.
 
 use crate::config::plan::{Action, Hook, Limited, Located, Location, Phase, VassalPlan};
 use crate::error::Error;
@@ -15,15 +14,15 @@ pub enum Step {
     Nice,
     /// A part of the privilege drop.
     Drop(Part),
-    /// The signal that it gets when PID 1 dies.
+    /// The signal that the child gets when PID 1 dies.
     ParentDeath,
-    /// The filter of its system calls.
+    /// The filter of system calls.
     Seccomp,
     /// The working directory.
     Workdir,
-    /// The descriptors that it inherits.
+    /// The descriptors that the child inherits.
     Descriptors,
-    /// Its work itself, or the execution of its program.
+    /// The work of the child, or the execution of its program.
     Work,
 }
 
@@ -51,19 +50,19 @@ const STEPS: [Step; 15] = [
 pub struct Failure {
     /// The step that failed.
     pub step: Step,
-    /// Why.
+    /// The reason.
     pub error: Error,
-    /// The exit status it leaves with.
+    /// The exit status of the child.
     pub status: i32,
 }
 
 impl Failure {
-    /// In a step ahead of the program of the child.
+    /// A failure in a step before the child's program.
     pub fn of_setup(step: Step, error: Error) -> Self {
         Self { step, error, status: EXIT_SETUP }
     }
 
-    /// For the report of the child to its parent.
+    /// Encodes the failure, for the child's report to its parent.
     pub fn to_bytes(&self) -> Vec<u8> {
         [&[self.status as u8, self.step.number()], &self.error.to_bytes()[..]].concat()
     }
@@ -75,8 +74,8 @@ impl Failure {
         Some(Self { step, error: Error::from_bytes(error)?, status: status.into() })
     }
 
-    /// The key that asked for the step that failed, with its place; `None` for the work itself, and where no
-    /// key did.
+    /// The key that asked for the failed step, with its place; `None` for the work itself, and for a step
+    /// that no key asked for.
     pub fn key(&self, plan: &VassalPlan) -> Option<String> {
         let (key, at) = self.step.asked_for_by(plan)?;
         Some(format!("{at}: {key}"))
@@ -84,7 +83,7 @@ impl Failure {
 }
 
 impl Step {
-    /// In the report of a child: the place in [`STEPS`], where a new step is added, too.
+    /// The step's index in [`STEPS`], for the report of a child. A new step is added to both.
     fn number(self) -> u8 {
         match self {
             Self::Limit(Limited::AddressSpace) => 0,

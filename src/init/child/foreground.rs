@@ -8,31 +8,32 @@ use rustix::io::Errno;
 use crate::config::cmdline::entrypoint::Standing;
 use crate::sys::{signal, terminal};
 
-/// The terminal that we share with the command, if there is one.
+/// The terminal that this process shares with the command, if there is one.
 pub struct Terminal(Option<OwnedFd>);
 
 impl Terminal {
-    /// Our controlling terminal, wherever the standard descriptors go. Without a `/dev/tty`, standard input
-    /// may be the terminal.
+    /// Opens the controlling terminal, whatever the standard descriptors are. Where `/dev/tty` is missing,
+    /// standard input may be the terminal.
     pub fn open() -> Self {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         Self(open(c"/dev/tty", flags, Mode::empty()).ok())
     }
 
-    /// Whether there is one.
+    /// Whether there is a controlling terminal.
     pub fn is_there() -> bool {
         terminal::foreground(Self::open()).is_ok()
     }
 
-    /// Brings the group `next` to the foreground if the group `now` is there. Errors mean that there is
-    /// nothing to do: no terminal (ENOTTY, ENXIO, EBADF), not ours (EPERM), hung up (EIO).
+    /// Brings the group `next` to the foreground if the group `now` is there. An error means that there is
+    /// nothing to do: no terminal (ENOTTY, ENXIO, EBADF), another session's terminal (EPERM), or one that has
+    /// hung up (EIO).
     pub fn hand_over(&self, now: i32, next: i32) {
         if self.has_in_foreground(now) {
             let _ = terminal::set_foreground(self, next);
         }
     }
 
-    /// Brings our own group to the foreground if no process is left of the group that is there.
+    /// Brings the own group to the foreground if the group in the foreground has no process left.
     pub fn take_from_the_dead(&self) {
         let dead = |group: i32| group > 0 && signal::kill(-group, 0) == Err(Errno::SRCH);
         if terminal::foreground(self).is_ok_and(dead) {
@@ -52,18 +53,19 @@ impl AsFd for Terminal {
     }
 }
 
-/// The process group or session that a child is to have, and what is needed for that.
+/// The process group or session of a child, and what is needed to set it up.
 pub struct Stand {
     standing: Standing,
     /// The terminal, if the child may be stopped from it.
     pub terminal: Option<Terminal>,
     is_foreground: bool,
-    /// Signals that the kernel sends us for letting go of the terminal. They are not for the command.
+    /// Signals that the kernel sends to this process because it gives up the terminal. The command does not
+    /// get them.
     pub unwanted: Vec<i32>,
 }
 
 impl Stand {
-    /// Prepares it, before the child is created.
+    /// Does what must be done before the child is created.
     pub fn prepare(standing: Standing) -> Self {
         let mut stand = Self { standing, terminal: None, is_foreground: false, unwanted: Vec::new() };
         match standing {
@@ -73,7 +75,7 @@ impl Stand {
                 stand.is_foreground = terminal.has_in_foreground(terminal::own_group());
                 stand.terminal = terminal::foreground(&terminal).is_ok().then_some(terminal);
             }
-            // The child's session can have the terminal only if ours lets go of it.
+            // The child's session can get the terminal only if this session gives it up.
             Standing::Session => {
                 if terminal::let_go(rustix::stdio::stdin()).is_ok() && terminal::leads_session() {
                     stand.unwanted = vec![libc::SIGHUP, libc::SIGCONT];
@@ -83,9 +85,9 @@ impl Stand {
         stand
     }
 
-    /// Takes it, in the child.
+    /// In the child: moves to the process group or session.
     pub fn take(&self) {
-        // Errors are not possible for a process that has just been created.
+        // These calls cannot fail in a process that has just been created.
         match self.standing {
             Standing::Shared => {}
             Standing::Group => {

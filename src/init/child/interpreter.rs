@@ -1,5 +1,5 @@
-//! What is missing where a program is there and cannot be executed: execve(2) has the same error for the file
-//! itself, the interpreter that its first line names, and the loader of a dynamic program.
+//! Finds the missing file when a program exists but cannot be executed: execve(2) has the same error for the
+//! program itself, for the interpreter in its first line, and for the loader of a dynamic program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -7,21 +7,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use rustix::io::pread;
 
-/// The first bytes of a program: the kernel reads 256 for the first line, and the table of the parts of a
-/// dynamic program usually ends before this.
+/// The first bytes of a program: the kernel reads 256 of them for the first line, and the program headers of
+/// a dynamic program usually end before this.
 const HEAD: usize = 1024;
 
 /// The longest name of a loader.
 const NAME_MAX: usize = 256;
 
-/// What else the program is executed by and cannot be, and its path.
+/// The file by which the program is executed and which is missing: its kind and its path.
 pub fn culprit(program: &OsStr, path: &OsStr) -> Option<(&'static str, OsString)> {
     let (what, name) = named_in(&found(program, path)?)?;
     let can_be = access(name.as_slice(), Access::EXEC_OK).is_ok();
     (!can_be).then(|| (what, OsString::from_vec(name)))
 }
 
-/// The file that was to be executed.
+/// The path that was to be executed.
 fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
     if program.as_bytes().contains(&b'/') {
         return Some(program.to_owned());
@@ -32,7 +32,7 @@ fn found(program: &OsStr, path: &OsStr) -> Option<OsString> {
     })
 }
 
-/// What executes a file, and its path.
+/// The kind and the path of the file that executes another file.
 fn named_in(file: &OsStr) -> Option<(&'static str, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(CWD, file, flags, Mode::empty()).ok()?;
@@ -52,7 +52,7 @@ fn named_in(file: &OsStr) -> Option<(&'static str, Vec<u8>)> {
     Some(("loader", name.to_vec()))
 }
 
-/// Where the name of the loader of a dynamic program (ELF, 64 bits) is, and its length (elf(5), PT_INTERP).
+/// The offset and the length of the loader's name in a dynamic program (ELF, 64 bits; elf(5), PT_INTERP).
 fn loader_in(head: &[u8]) -> Option<(u64, usize)> {
     let number = |at: usize, length: usize| {
         let bytes = head.get(at..at.checked_add(length)?)?;

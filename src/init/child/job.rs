@@ -1,9 +1,9 @@
 //! The command of an entrypoint as a job: how signals and the terminal reach it.
 //!
-//! In a process group of its own ([`Standing::Group`]) the command is a job, as a shell has jobs. It is
-//! brought to the foreground if we are in the foreground. When the terminal stops the command (Ctrl-Z), we
-//! stop too, with our own process group, so that the shell that waits for us sees it; `fg` continues us, and
-//! we continue the command.
+//! In a process group of its own ([`Standing::Group`]) the command is a job, as a shell has jobs. If this
+//! process is in the foreground, the command is brought to the foreground. When the terminal stops the
+//! command (Ctrl-Z), this process stops too, with its own process group, so that the shell waiting for it
+//! sees the stop. `fg` continues this process, which then continues the command.
 
 use std::rc::Rc;
 
@@ -24,17 +24,18 @@ pub struct Job {
     pid: Pid,
     /// Whether a terminal can stop it.
     has_terminal: bool,
-    /// Whether a stop signal was handed on. Then we do not continue the command: the sender of the signal
-    /// does.
+    /// Whether a stop signal was handed on. The command is then continued by the sender of that signal, and
+    /// not by this process.
     stop_was_sent: bool,
     /// Whether a signal of [`INTERRUPTS`] was handed on.
     interrupt_was_sent: bool,
-    /// Signals that the kernel sends us for letting go of the terminal. They are not for the command.
+    /// Signals that the kernel sends to this process because it gives up the terminal. The command does not
+    /// get them.
     unwanted: Vec<i32>,
 }
 
 impl Job {
-    /// The command, once its process exists.
+    /// A command whose process exists.
     pub fn of(entry: Rc<Entrypoint>, pid: Pid, stand: Stand) -> Self {
         let has_terminal = stand.terminal.is_some();
         Self {
@@ -51,11 +52,11 @@ impl Job {
         self.pid.as_raw_pid()
     }
 
-    /// Hands a signal on, rewritten if the starter asked for that; returns the signal that was sent, 0 for
+    /// Hands a signal on, replaced if the starter asked for that. Returns the signal that was sent, 0 for
     /// none.
     ///
     /// # Errors
-    /// ESRCH when the process has just ended, EPERM when it is another user's by now.
+    /// ESRCH if the process has just ended; EPERM if it has become another user's.
     pub fn forward(&mut self, number: i32) -> Result<i32, Errno> {
         if let Some(at) = self.unwanted.iter().position(|&unwanted| unwanted == number) {
             self.unwanted.swap_remove(at);
@@ -74,20 +75,20 @@ impl Job {
         let target = if whole_group { -self.raw_pid() } else { self.raw_pid() };
         let result = if rewritten == 0 { Ok(()) } else { signal::kill(target, rewritten) };
         if self.entry.suspends && signal::STOPS.contains(&number) {
-            // This has no effect on a PID 1.
+            // PID 1 is not stopped by this.
             let _ = signal::kill(rustix::process::getpid().as_raw_pid(), libc::SIGSTOP);
         }
         result.map(|()| rewritten)
     }
 
-    /// Brings the command to the foreground if a shell has brought us there.
+    /// Brings the command to the foreground if a shell has brought this process there.
     fn come_to_foreground(&self) {
         if self.has_terminal {
             Terminal::open().hand_over(terminal::own_group(), self.raw_pid());
         }
     }
 
-    /// After a SIGCHLD: stops this process, too, if the terminal has stopped the command.
+    /// After a SIGCHLD: stops this process as well if the terminal has stopped the command.
     pub fn look_for_stop(&self) {
         if !self.has_terminal {
             return;
@@ -99,28 +100,29 @@ impl Job {
         };
         let terminal = Terminal::open();
         if number != libc::SIGTSTP && terminal.has_in_foreground(terminal::own_group()) {
-            // A shell brings a running job to the foreground without a signal. The command then is stopped at
-            // its first read, since it is not in the foreground yet.
+            // A shell brings a running job to the foreground without a signal. The command, which was not in
+            // the foreground yet, was then stopped at its first read.
             terminal.hand_over(terminal::own_group(), self.raw_pid());
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
             return;
         }
         drop(terminal);
-        // To our whole process group. The kernel does not stop us if we are PID 1, or if no process could
-        // continue us.
+        // Signals the whole own process group. The kernel does not stop this process if it is PID 1, or if no
+        // process could continue it.
         let _ = signal::kill(0, number);
         signal::let_through(number);
         let is_resumed = signal::is_pending(libc::SIGCONT);
-        // If it did not stop us, no process will continue the command, which only our being there has let the
-        // kernel stop. On a terminal of another pid namespace the process that waits outside has stopped.
+        // Without a stop of this process, no shell would continue the command. (Without this process in the
+        // session the kernel would not have stopped the command either.) On a terminal of another pid
+        // namespace, the process that waits outside has been stopped.
         let is_alone = !is_resumed && terminal::own_group() != 0;
         if is_alone && number == libc::SIGTSTP && !self.stop_was_sent {
             let _ = signal::kill(-self.raw_pid(), libc::SIGCONT);
         }
     }
 
-    /// The signal by which the init is to end as well: the one of the terminal that has ended the command.
-    /// Asked before [`Job::give_terminal_back`].
+    /// The signal by which the init must end as well: the signal of the terminal that has ended the command.
+    /// Must be called before [`Job::give_terminal_back`].
     pub fn interrupt(&self, status: Option<WaitStatus>) -> Option<i32> {
         let number = status.and_then(WaitStatus::signal).filter(|number| INTERRUPTS.contains(number))?;
         let is_ours = self.entry.ends_by_signal && self.entry.status_for(128 + number) != 0;
@@ -128,15 +130,15 @@ impl Job {
         (is_ours && self.has_terminal && is_there()).then_some(number)
     }
 
-    /// Ends this process by a signal of the terminal, as it would have ended without a group for the command:
-    /// with our own group, such as the script that we are in. Returns where the kernel does not end us, as it
-    /// is for a PID 1.
+    /// Ends this process by a signal of the terminal, together with its process group, such as the script
+    /// that it runs in: as the signal would have done if the command had no group of its own. Returns if the
+    /// kernel does not end this process, which is so for a PID 1.
     pub fn end_by(&self, number: i32) {
         let group = terminal::own_group();
         if rustix::process::getpid().is_init() && group != 0 {
             return;
         }
-        // The process that waits outside a pid namespace is in the group.
+        // The process that waits outside of a pid namespace is in the group as well.
         if !self.interrupt_was_sent {
             let _ = signal::kill(0, number);
         }
@@ -151,10 +153,10 @@ impl Job {
         }
     }
 
-    /// Signals the command's process group, unless it is ours, too.
+    /// Signals the process group of the command, unless it is the group of this process.
     pub fn signal_group(&self, number: i32) {
         if self.entry.standing != Standing::Shared {
-            // ESRCH: the group has no process any more.
+            // ESRCH: the group has no process left.
             let _ = signal::kill(-self.raw_pid(), number);
         }
     }

@@ -26,21 +26,21 @@ use crate::sys::exec::{Script, Strings, exec_in_path};
 use crate::sys::seccomp::{self, Instruction};
 use crate::sys::{fd, signal, spawn};
 
-/// The longest account of a failure that a child leaves behind.
+/// The longest report of a failure that a child sends.
 const REPORT_MAX: usize = 1024;
 
-/// Where children run.
+/// The working directory of children.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Workdir {
-    /// Where PID 1 was started. The configuration does not ask for it, so a user who may not go there runs in
-    /// the root directory.
+    /// The directory in which PID 1 was started. The configuration did not ask for it, so a user who may not
+    /// enter it runs in the root directory.
     Inherited(PathBuf),
-    /// Where the configuration says.
+    /// The directory that the configuration names.
     Chosen(PathBuf),
 }
 
 impl Workdir {
-    /// In the child: goes there.
+    /// In the child: enters the directory.
     fn enter(&self) -> Result<()> {
         match self {
             Self::Chosen(path) => rustix::process::chdir(path).context("chdir", path.display()),
@@ -58,46 +58,48 @@ impl Workdir {
     }
 }
 
-/// The state that a child takes on before it does its work.
+/// The state that a child takes on before its work.
 pub struct Launch<'a> {
-    /// What it does before anything else, with the rights of PID 1.
+    /// A function that the child calls before anything else, with the rights of PID 1.
     pub first: Option<&'a dyn Fn() -> Result<()>>,
-    /// Whom to become; `None` stays.
+    /// The identity to take on; `None` for no change.
     pub identity: Option<&'a Identity>,
     /// The limits of its privileges, which also hold for every program that it executes.
     pub confinement: Option<Confinement>,
-    /// Where to run; `None` stays where we are.
+    /// The working directory; `None` for no change.
     pub workdir: Option<&'a Workdir>,
     /// The environment of a program.
     pub environment: &'a Environment,
-    /// Whether the variables that name a process by its pid name this child. For other children they are not
-    /// set.
+    /// Whether the variables that name a process by its pid are set, to the pid of this child. Other children
+    /// do not get them.
     pub is_named: bool,
-    /// File mode creation mask, `None` to keep ours.
+    /// File mode creation mask; `None` for no change.
     pub umask: Option<u32>,
-    /// Whether it leads a session of its own, without a terminal: all it started can be ended with it.
+    /// Whether the child leads a session of its own, without a terminal, so that everything that it started
+    /// can be killed with it.
     pub own_session: bool,
-    /// Whether the kernel kills it when PID 1 dies. In a pid namespace of its own PID 1 takes everything
-    /// along anyway.
+    /// Whether the kernel kills the child when PID 1 dies. In a pid namespace the end of PID 1 kills all
+    /// processes anyway.
     pub dies_with_us: bool,
-    /// Whether nothing but a request to stop needs attention before it has executed its program.
+    /// Whether PID 1 may wait in the exec of the program: it then hears nothing meanwhile.
     pub may_be_waited_for: bool,
     /// For the command of an entrypoint: its process group or session. Such a child inherits all descriptors
     /// that this process was started with.
     pub stand: Option<&'a Stand>,
-    /// The exit statuses for a program that cannot be executed; `None` for those of a shell.
+    /// The exit statuses for a program that cannot be executed; `None` for the statuses that a shell has.
     pub unexecutable: Option<Unexecutable>,
-    /// Descriptors it inherits under the same numbers.
+    /// Descriptors that the child inherits under the same numbers.
     pub passed: &'a [BorrowedFd<'a>],
-    /// Listening sockets it gets from descriptor 3 on. They and `passed` have higher numbers in this process.
+    /// Listening sockets, which the child gets from descriptor 3 on. In this process they and `passed` have
+    /// higher numbers.
     pub sockets: &'a [Socket],
-    /// Its resource limits; `None` to keep ours.
+    /// The resource limits; `None` for no change.
     pub resources: Option<&'a ResourcePlan>,
-    /// Signal mask and dispositions it starts with.
+    /// The signal mask and dispositions of the child.
     pub signals: &'a signal::Inherited,
-    /// The filter of its system calls.
+    /// The filter of system calls.
     pub filter: Option<&'a [Instruction]>,
-    /// A signal whose disposition is set to the default, also if we were started with that signal ignored.
+    /// A signal that is set to its default action, even if this process was started with that signal ignored.
     pub heard: Option<i32>,
 }
 
@@ -112,16 +114,16 @@ pub struct Launched {
 /// How a child reports its progress.
 #[derive(Debug)]
 enum Report {
-    /// By this pipe, which is closed when its program takes over.
+    /// Over this pipe, which the exec of the program closes.
     Pipe(OwnedFd),
-    /// Its progress is known: it had executed its program, or had failed, before its creation returned.
+    /// Its progress is known: the exec, or the failure, happened before the child's creation returned.
     Known(Result<(), Failure>),
 }
 
 /// The result of a child's work, or its failure.
 type Outcome = Result<String, Failure>;
 
-/// Makes an error the failure of a step.
+/// Turns an error into the failure of a step.
 fn of_step(step: Step) -> impl Fn(Error) -> Failure {
     move |error| Failure::of_setup(step, error)
 }
@@ -130,7 +132,7 @@ impl Launch<'_> {
     /// Creates a child that executes a program, which is searched for in PATH.
     ///
     /// # Errors
-    /// There is no process or pipe. [`Launched::progress`] tells what fails later, in the child.
+    /// No process or pipe can be created. A later failure, in the child, is told by [`Launched::progress`].
     pub fn program(&self, argv: &[OsString]) -> Result<Launched> {
         let program = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let (argv, envp) = (Strings::new(argv), self.environment.strings());
@@ -144,7 +146,7 @@ impl Launch<'_> {
         })
     }
 
-    /// Whether the child does nothing before the exec that may fail or wait.
+    /// Whether the child does nothing before the exec that could fail or wait.
     fn needs_nothing(&self) -> bool {
         self.may_be_waited_for
             && self.identity.is_none_or(Identity::is_unchanged)
@@ -159,7 +161,7 @@ impl Launch<'_> {
             && self.first.is_none()
     }
 
-    /// Creates a child that shares our memory until it executes its program. A copy of the memory would be
+    /// Creates a child that shares the memory of this process until the exec. To copy the memory would be
     /// most of the cost of a start.
     fn spawn(&self, program: &OsStr, argv: &Strings, envp: &Strings) -> Result<Launched> {
         let mut known = Ok(());
@@ -204,8 +206,8 @@ impl Launch<'_> {
         }
     }
 
-    /// Creates a child that does `work` and ends. [`Launched::progress`] tells the text that the work
-    /// returns.
+    /// Creates a child that does `work` and ends. [`Launched::progress`] returns the text that `work`
+    /// returned.
     ///
     /// # Errors
     /// As [`Launch::program`].
@@ -241,7 +243,7 @@ impl Launch<'_> {
     /// In the child: takes on its state.
     fn prepare(&self, parent: Pid) -> Result<(), Failure> {
         if self.own_session {
-            // Cannot fail for a process that has just been created.
+            // setsid(2) cannot fail in a process that has just been created.
             let _ = rustix::process::setsid();
         }
         self.take_stand();
@@ -254,17 +256,17 @@ impl Launch<'_> {
             dropped.map_err(|DropError { part, error }| Failure::of_setup(Step::Drop(part), error))?;
         }
         if self.dies_with_us {
-            // After the last change of identity, which would clear it (prctl(2)).
+            // After the last change of identity, because such a change clears the signal (prctl(2)).
             let set = clone::die_with(parent).context("set", "the parent death signal");
             set.map_err(of_step(Step::ParentDeath))?;
         }
-        // As the user: root could be led to where the user may not go, and cannot enter a mount of the
-        // user's.
+        // As the user. Root could be led to a directory that the user may not enter, and root cannot enter a
+        // FUSE mount of the user.
         if let Some(workdir) = self.workdir {
             workdir.enter().map_err(of_step(Step::Workdir))?;
         }
         self.pass_descriptors().map_err(of_step(Step::Descriptors))?;
-        // Last, as it may refuse what the other steps do.
+        // Last, because the filter may refuse the system calls of the other steps.
         let set = self.filter.map_or(Ok(()), seccomp::install).context("install", "the filter of seccomp");
         set.map_err(of_step(Step::Seccomp))
     }
@@ -280,7 +282,7 @@ impl Launch<'_> {
         listen_fds::place(self.sockets)
     }
 
-    /// In the child: its process group or session, and its umask.
+    /// In the child: moves to its process group or session, and sets its umask.
     fn take_stand(&self) {
         if let Some(stand) = self.stand {
             stand.take();
@@ -290,7 +292,7 @@ impl Launch<'_> {
         }
     }
 
-    /// Where programs are looked for.
+    /// The directories in which programs are searched for.
     fn path(&self) -> OsString {
         self.environment.path().unwrap_or_else(|| DEFAULT_PATH.into())
     }
@@ -306,7 +308,7 @@ impl Launch<'_> {
 }
 
 impl Launched {
-    /// Readable when [`Launched::progress`] may have something new to say.
+    /// The descriptor that is readable when [`Launched::progress`] may have changed.
     pub fn report(&self) -> Option<BorrowedFd<'_>> {
         match &self.report {
             Report::Pipe(pipe) => Some(pipe.as_fd()),
@@ -314,8 +316,8 @@ impl Launched {
         }
     }
 
-    /// How far the child has come. Its end of the pipe is closed without a report when it executes its
-    /// program.
+    /// How far the child has come. The exec of the program closes the child's end of the pipe without a
+    /// report.
     pub fn progress(&self) -> Progress {
         let pipe = match &self.report {
             Report::Known(Ok(())) => return Progress::AtWork,
@@ -339,10 +341,10 @@ impl Launched {
 pub enum Progress {
     /// It has not executed its program yet.
     Preparing,
-    /// Its program runs, or its work is done without a result.
+    /// Its program runs, or its work is done and has no result.
     AtWork,
     /// Its work is done, with this result.
     Said(String),
-    /// It failed before its program, or in its work.
+    /// It failed before the exec, or in its work.
     Failed(Failure),
 }

@@ -1,5 +1,5 @@
-//! Listening sockets of the app, passed by the protocol of sd_listen_fds(3): descriptors from 3 on, and
-//! variables that say how many there are and whose they are.
+//! Listening sockets for the app, passed by the protocol of sd_listen_fds(3): descriptors from 3 on, and
+//! variables with their number, their names and the pid of the process that they are for.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -14,20 +14,20 @@ pub const FIRST: i32 = 3;
 /// A socket that is listening.
 #[derive(Debug)]
 pub struct Socket {
-    /// Which one it is, for the next instance.
+    /// The socket's identity, by which the next instance finds it.
     pub id: SocketId,
-    /// Its key, the name of it for the app.
+    /// The key of the socket, which the app gets as its name.
     pub name: String,
-    /// The socket. Its number is above those at which the app gets its sockets.
+    /// The socket. Its number is higher than the numbers under which the app gets its sockets.
     pub fd: OwnedFd,
 }
 
-/// The lowest descriptor that no socket of the app takes the place of.
+/// The lowest descriptor that no socket of the app needs.
 pub fn above(sockets: &[Socket]) -> i32 {
     FIRST + sockets.len() as i32
 }
 
-/// What the environment says of the sockets, but for `LISTEN_PID`.
+/// The variables about the sockets, except for `LISTEN_PID`.
 pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
     if sockets.is_empty() {
         return Vec::new();
@@ -39,13 +39,13 @@ pub fn variables(sockets: &[Socket]) -> Vec<(OsString, OsString)> {
     ]
 }
 
-/// In the child: puts the sockets at their descriptors.
+/// In the child: moves the sockets to their descriptors.
 ///
 /// # Errors
-/// As dup2(2), with the place of the socket.
+/// As dup2(2), with the number of the descriptor.
 pub fn place(sockets: &[Socket]) -> Result<()> {
     for (number, socket) in (FIRST..).zip(sockets) {
-        // An earlier app or the emperor may have made the socket non-blocking, and the flag is shared.
+        // The flag belongs to the socket, and an earlier app or the emperor may have set it.
         let blocks = rustix::io::ioctl_fionbio(&socket.fd, false);
         blocks.and_then(|()| fd::place(&socket.fd, number)).context("pass on", &socket.id)?;
     }

@@ -1,4 +1,4 @@
-//! Lines for the starter of a command: warnings, and more where it asks for that (`-v`).
+//! Lines for the starter of a command: warnings, and more lines with `-v`.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
@@ -14,11 +14,11 @@ use crate::init::child::reaper::Reaped;
 use crate::signal_names;
 use crate::sys::fd;
 
-/// The verbosity from which on warnings are told.
+/// The least verbosity at which warnings are written.
 pub const WARNINGS: u32 = 1;
-/// The verbosity from which on the start and the end of the command are told.
+/// The least verbosity at which the start and the end of the command are written.
 pub const COMMAND: u32 = 2;
-/// The verbosity from which on each signal and each child is told.
+/// The least verbosity at which each signal and each child is written.
 pub const EVERYTHING: u32 = 3;
 
 /// Has the kernel send a signal when the parent dies, if the starter asked for one.
@@ -29,8 +29,8 @@ pub fn follow_parent(entry: &Entrypoint) {
     }
 }
 
-/// Tells the starter that the command runs, and closes the descriptor for that. A pipe without room is not
-/// waited for.
+/// Tells the starter that the command runs, and closes the descriptor for that. Does not wait for a pipe that
+/// is full.
 pub fn tell_ready(number: i32) {
     let told = fd::inherited(number).and_then(|fd| {
         let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
@@ -92,8 +92,8 @@ pub fn say_unexecuted(entry: &Entrypoint, program: &OsStr, error: &Error) {
     tell(entry, 0, line, [error.errno(), 0, 0], &program.to_string_lossy(), format_args!("{error}"));
 }
 
-/// Writes a line of another program ([`Lines`]), where the init stands in for one, or our own, if the
-/// verbosity is at least `level`.
+/// Writes a line if the verbosity is at least `level`: `line`, in the words of the program whose name the
+/// init has ([`Lines`]), else `own`.
 ///
 /// [`Lines`]: crate::config::cmdline::entrypoint::Lines
 pub fn tell(
@@ -140,13 +140,13 @@ pub fn tell(
     crate::log::text_to(stream(entry, level), &text);
 }
 
-/// Where lines of a level go.
+/// The descriptor for lines of a level.
 fn stream(entry: &Entrypoint, level: u32) -> BorrowedFd<'static> {
     let is_chat = entry.chats_on_stdout && level > WARNINGS;
     if is_chat { rustix::stdio::stdout() } else { rustix::stdio::stderr() }
 }
 
-/// Tells of a failure after which the life goes on.
+/// Warns of an error that does not end the command.
 pub fn warn_of<T>(entry: &Entrypoint, result: Result<T>) {
     if let Err(error) = result {
         say(entry, WARNINGS, format_args!("{error}"));

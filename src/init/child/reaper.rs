@@ -19,7 +19,7 @@ pub struct Reaped {
     pub status: WaitStatus,
 }
 
-/// Reaps every child that has ended by now, as one SIGCHLD can stand for many deaths. The flag tells whether
+/// Reaps every child that has ended by now: one SIGCHLD can stand for many deaths. The flag tells whether
 /// living children are left.
 pub fn drain() -> (Vec<Reaped>, bool) {
     let mut reaped = Vec::new();
@@ -42,11 +42,11 @@ pub fn is_child(pid: Pid) -> bool {
     !matches!(rustix::process::waitid(WaitId::Pid(pid), looking), Err(Errno::CHILD))
 }
 
-/// How a child that is not reaped yet has ended; waits up to `time` for its end.
+/// How a child that is not reaped yet has ended. Waits up to `time` for its end.
 pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
     if let (false, Ok(pidfd)) = (time.is_zero(), pidfd_open(pid, PidfdFlags::empty())) {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        // An error means the same as no end, which is seen below.
+        // After an error the question below has the answer: the child has not ended.
         let _ = poll(&mut fds, Timespec::try_from(time).ok().as_ref());
     }
     let looking = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -55,14 +55,14 @@ pub fn end_of(pid: Pid, time: Duration) -> Option<WaitStatus> {
     exited.or(status.terminating_signal().map(WaitStatus::Signaled))
 }
 
-/// Signals all descendants; false if none was found.
+/// Signals all descendants. Returns false if none was found.
 ///
-/// For a PID 1 that is every process of the pid namespace. Another process is a subreaper, so descendants
-/// that were missed become its children later.
+/// For a PID 1 these are all processes of the pid namespace. Any other process is a subreaper here, so a
+/// descendant that was missed becomes its child later.
 pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
     let own = rustix::process::getpid();
     if own.is_init() {
-        // ESRCH: there is no process any more.
+        // ESRCH: no process is left.
         return signal::kill_everyone(signal).is_ok();
     }
     let below = procfs.below_us(&[]);
@@ -70,28 +70,28 @@ pub fn kill_all(procfs: &Procfs, signal: i32) -> bool {
     !below.is_empty()
 }
 
-/// Signals processes that [`Procfs::below_us`] has found, if they still are there: of those that are not
-/// children of ours, the pid may be another process's by now.
+/// Signals processes that [`Procfs::below_us`] has found, if they still exist. The pid of a process that is
+/// not a child of this one may have been given to another process since.
 pub fn kill_below_us(procfs: &Procfs, pids: &[Pid], signal: i32) {
     for &pid in pids {
         if is_child(pid) {
             let _ = signal::kill(pid.as_raw_pid(), signal);
             continue;
         }
-        // Held before it is looked at: what is found out then is about the process that gets the signal.
+        // The pidfd is opened before the check, so that the check is about the process that gets the signal.
         let held = pidfd_open(pid, PidfdFlags::empty());
         if matches!(held, Err(Errno::SRCH)) || !procfs.is_below_us(pid) {
             continue;
         }
         let _ = match held {
             Ok(pidfd) => signal::kill_pidfd(pidfd, signal),
-            // The kernel, or a filter, knows no pidfd.
+            // The kernel has no pidfd, or a filter refuses it.
             Err(_) => signal::kill(pid.as_raw_pid(), signal),
         };
     }
 }
 
-/// Kills a child, unless it was reaped: then its pid may be another process's.
+/// Kills a child, unless it was reaped, after which its pid may be another process's.
 pub fn kill_child(pid: Pid) {
     if is_child(pid) {
         let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);

@@ -6,7 +6,7 @@ use crate::config::plan::{Limit, Limited, ResourcePlan};
 use crate::error::{Context, Result};
 use crate::init::child::failure::{Failure, Step};
 
-/// Sets them for the calling process, which is to become the app.
+/// Sets the limits and the nice value of the calling process, which will become the app.
 ///
 /// # Errors
 /// EPERM for more than the present hard limit (setrlimit(2)); EACCES for a lower nice value without

@@ -1,9 +1,8 @@
-//! The filter of system calls that the app runs under (`seccomp`): the one that is built in, or one of a
-//! file.
+//! The filter of system calls for the app (`seccomp`): the built-in filter, or one from a file.
 //!
-//! The one that is built in refuses what no app of a stranger's needs, and what faults of the kernel were
-//! found in again and again; whatever the user's other rights are. All else it lets pass, so that a program
-//! that is new to it runs.
+//! The built-in filter refuses the calls that an untrusted app does not need and in which faults of the
+//! kernel were found again and again, whatever rights the user has. It lets all other calls pass, so that a
+//! program works that uses newer ones.
 
 use std::path::Path;
 
@@ -15,17 +14,17 @@ use crate::sys::seccomp::Instruction;
 /// Refused with EPERM.
 #[rustfmt::skip]
 const REFUSED: &[libc::c_long] = &[
-    // Keys of the kernel, which know no namespaces.
+    // Keyrings of the kernel, which no namespace separates.
     libc::SYS_add_key, libc::SYS_keyctl, libc::SYS_request_key,
     // The kernel's own code and memory, and its newest and largest interfaces.
     libc::SYS_bpf, libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_delete_module,
     libc::SYS_kexec_load, KEXEC_FILE_LOAD, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
     libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
     libc::SYS_lookup_dcookie, libc::SYS_nfsservctl,
-    // The machine.
+    // The machine as a whole.
     libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct, libc::SYS_syslog,
     libc::SYS_quotactl, libc::SYS_quotactl_fd,
-    // Mounts, other namespaces, and files that no directory leads to.
+    // Mounts, other namespaces, and files that are opened without a path.
     libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_setns, libc::SYS_fsopen,
     libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_move_mount, libc::SYS_open_tree,
     OPEN_TREE_ATTR, libc::SYS_mount_setattr, libc::SYS_open_by_handle_at,
@@ -37,15 +36,15 @@ const REFUSED: &[libc::c_long] = &[
 ];
 
 const KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "aarch64") { 294 } else { 320 };
-/// Since Linux 6.15; the same number everywhere.
+/// Since Linux 6.15; the number is the same on all architectures.
 const OPEN_TREE_ATTR: libc::c_long = 467;
 
-/// The kind of system calls that the numbers are of (AUDIT_ARCH_*, linux/audit.h).
+/// The architecture whose system call numbers are meant (AUDIT_ARCH_*, linux/audit.h).
 const ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
-/// On x86_64, the numbers from here on are those of another kind, x32.
+/// On x86_64, numbers from here on are those of the x32 ABI.
 const X32: u32 = 0x4000_0000;
-/// All namespaces that clone(2) and unshare(2) make by the same bit. A time namespace takes a capability
-/// that a new user namespace would have to give first.
+/// All namespaces for which clone(2) and unshare(2) have the same bit. The time namespace is not needed: it
+/// takes a capability, which only a new user namespace could give.
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -54,7 +53,7 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-/// The places of what is asked about in `struct seccomp_data`.
+/// Offsets of fields in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const KIND: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
@@ -66,22 +65,22 @@ const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// As by a kernel that has no such call, so that a C library tries another one.
+/// The answer of a kernel without this call, after which a C library tries another one.
 const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 const NOT_PERMITTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
-/// In front of [`REFUSED`], for which it leaves the number loaded.
+/// The lines before [`REFUSED`], which leave the number of the call loaded.
 const HEAD: [Instruction; 6] = [
     line(LOAD, KIND),
     jump(EQUAL, ARCHITECTURE, 0, 3),
     line(LOAD, NUMBER),
     jump(AT_LEAST, X32, 1, 0),
-    // The namespaces that clone3 is to make are in memory, where a filter cannot look.
+    // clone3 takes its flags from memory, which a filter cannot read.
     jump(EQUAL, libc::SYS_clone3 as u32, 0, 1),
     line(ANSWER, UNKNOWN),
 ];
 
-/// Behind it. Its last two lines are the answers.
+/// The lines after [`REFUSED`]. The last two of them are the answers.
 const TAIL: [Instruction; 17] = [
     jump(EQUAL, libc::SYS_clone as u32, 3, 0),
     jump(EQUAL, libc::SYS_unshare as u32, 2, 0),
@@ -93,7 +92,8 @@ const TAIL: [Instruction; 17] = [
     line(LOAD, SECOND_ARGUMENT),
     jump(EQUAL, libc::TIOCSTI as u32, 8, 0),
     jump(EQUAL, libc::TIOCLINUX as u32, 7, 6),
-    // An ordinary one, that of 32 bits, both with an old number for the kernel's version; or the question.
+    // The personalities that are allowed: the ordinary one and that of 32 bits, each also with an old kernel
+    // version number, and the query.
     line(LOAD, FIRST_ARGUMENT),
     jump(EQUAL, 0, 4, 0),
     jump(EQUAL, 0x8, 3, 0),
@@ -104,12 +104,12 @@ const TAIL: [Instruction; 17] = [
     line(ANSWER, NOT_PERMITTED),
 ];
 
-/// ioctl(2) of x32, and of the other kind of programs that either architecture runs, that of 32 bits.
+/// The number of ioctl(2) in x32, and in the 32-bit ABI that the kernel of either architecture also runs.
 const X32_IOCTL: u32 = X32 | 514;
 const OLD_IOCTL: u32 = 54;
 
-/// The filter of a vassal on its starter's terminal: nothing can be typed there for the shell that comes
-/// after it.
+/// The filter of a vassal on its starter's terminal. The vassal cannot push input into the terminal, which
+/// the shell would execute after the vassal's end.
 pub const NO_TYPING: [Instruction; 12] = [
     line(LOAD, KIND),
     jump(EQUAL, ARCHITECTURE, 0, 3),
@@ -130,15 +130,16 @@ const fn line(code: u32, value: u32) -> Instruction {
     jump(code, value, 0, 0)
 }
 
-/// Jumps over so many lines if the answer is yes or no.
+/// Jumps over `yes` lines if the comparison holds, else over `no` lines.
 const fn jump(code: u32, value: u32, yes: u8, no: u8) -> Instruction {
     Instruction { code: code as u16, jt: yes, jf: no, k: value }
 }
 
-/// The filter that a plan asks for, for [`install`](crate::sys::seccomp::install); `None` for none.
+/// The filter that a plan asks for, in the form for [`install`](crate::sys::seccomp::install); `None` for
+/// none.
 ///
 /// # Errors
-/// The file cannot be read, or is none of a filter.
+/// The file cannot be read, or does not contain a filter.
 pub fn filter(wanted: &Seccomp) -> Result<Option<Vec<Instruction>>> {
     match wanted {
         Seccomp::None => Ok(None),
@@ -149,7 +150,7 @@ pub fn filter(wanted: &Seccomp) -> Result<Option<Vec<Instruction>>> {
 
 fn built_in() -> Vec<Instruction> {
     let mut filter = HEAD.to_vec();
-    // From each line to the last one.
+    // Distances from each line to the last one.
     let ways = (0..REFUSED.len() + TAIL.len() - 1).rev();
     filter.extend(REFUSED.iter().zip(ways).map(|(&call, way)| jump(EQUAL, call as u32, way as u8, 0)));
     filter.extend(TAIL);

@@ -1,4 +1,4 @@
-//! Waiting, for a child or for any event, and the facts that are kept up to date meanwhile.
+//! Waits for a child or for any event, and keeps facts up to date meanwhile.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -26,19 +26,19 @@ use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal::{self, Signal};
 
-/// How long the answers of the mountpoints are waited for when the emperor asks for a report.
+/// How long a report to the emperor waits for the answers of the mountpoints.
 const REPORT_TIME: Duration = Duration::from_millis(100);
 
-/// What a vassal waits for, and the facts that follow from the events so far.
+/// The event sources of a vassal, and the facts that follow from the events so far.
 pub struct EventLoop {
     sources: Sources,
-    /// What the init is to do for a command, if the app is one.
+    /// What the init does for a command; `None` if the app is not one.
     pub(in crate::init) entry: Option<Rc<Entrypoint>>,
-    /// When a process first asked a command, or the init before one runs, to stop.
+    /// When a process first asked the command, or the init before the command ran, to stop.
     pub(in crate::init) stop_asked: Option<Instant>,
-    /// The running command, if the app is one.
+    /// The running command; `None` if the app is not one.
     pub(in crate::init) job: Option<Job>,
-    /// The descriptor by which the starter is told that the command runs, until it was told.
+    /// The descriptor over which the starter is told that the command runs; `None` once that was done.
     ready_fd: Option<i32>,
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
@@ -63,7 +63,7 @@ struct Awaited {
     status: Option<WaitStatus>,
 }
 
-/// What reaping dead children has shown.
+/// What was found when dead children were reaped.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deaths {
     /// Whether one of them was not a prober.
@@ -73,7 +73,7 @@ struct Deaths {
 }
 
 impl EventLoop {
-    /// All signals are blocked already. `entry` says what to do for a command, `link` leads to the emperor.
+    /// Needs all signals blocked. `entry` says what to do for a command, `link` leads to the emperor.
     pub fn new(entry: Option<Rc<Entrypoint>>, link: Option<OwnedFd>, mountpoints: Mountpoints) -> Self {
         Self {
             sources: Sources::new(link),
@@ -92,10 +92,10 @@ impl EventLoop {
         }
     }
 
-    /// From now on waits for changes of the mount table too, as it is seen from the present root.
+    /// Also waits for changes of the mount table from now on, as seen from the present root.
     ///
     /// # Errors
-    /// Without procfs there is nothing to watch.
+    /// There is no procfs to watch.
     pub fn watch_mounts(&mut self, procfs: &Procfs) -> Result<()> {
         self.sources.watch_mounts(procfs)
     }
@@ -112,9 +112,9 @@ impl EventLoop {
         earlier.followed_by(self.collect(other, deadline))
     }
 
-    /// Waits as a step does, which deals with nothing but interruptions: all other events are put back. The
-    /// caller checks by itself whether what it waits for has happened. An interruption that comes at the same
-    /// time is told by the next call.
+    /// Waits as a step does, which deals with interruptions only: all other events are put back. The caller
+    /// checks whether the event it waits for has happened. If an interruption comes at the same time, the
+    /// next call returns it.
     ///
     /// # Errors
     /// An event that makes the step pointless.
@@ -138,7 +138,7 @@ impl EventLoop {
     /// Waits for one child, unless an interruption or the deadline comes first.
     ///
     /// # Errors
-    /// Why the child was not waited for to its end.
+    /// The child has not ended: an interruption or the deadline came first.
     pub fn wait_for(&mut self, pid: Pid, deadline: Instant) -> Result<WaitStatus, Unfinished> {
         self.awaited = Some(Awaited { pid, status: None });
         let result = loop {
@@ -167,16 +167,17 @@ impl EventLoop {
         match interruption {
             Interruption::Stop(request) => self.put_back.stop = Some(request),
             Interruption::Lost(lost) => self.put_back.lost.insert(0, lost),
-            // That fact is still known.
+            // The end of the app need not be put back: its status stays known.
             Interruption::AppEnded(_) => {}
         }
     }
 
-    /// Whether an event makes further preparations pointless. The end of an app that was ready to serve does;
-    /// an app that does its work and ends at once may do so before its hooks have run.
+    /// Checks for an event that makes further preparations pointless. The end of an app that was ready to
+    /// serve is one. An app that does its work and ends at once may end before its hooks have run, which is
+    /// none.
     ///
     /// # Errors
-    /// That event.
+    /// The event that makes further preparations pointless.
     pub fn check(&mut self) -> Result<(), Interrupted> {
         if self.attention == Attention::Ending {
             return Ok(());
@@ -201,7 +202,7 @@ impl EventLoop {
         self.attention = attention;
     }
 
-    /// Whether there are no children; dead ones are reaped.
+    /// Reaps dead children, and returns whether no living ones are left.
     pub fn is_childless(&mut self) -> bool {
         let deaths = self.reap(running_time::now());
         if deaths.any {
@@ -210,23 +211,23 @@ impl EventLoop {
         !deaths.has_children
     }
 
-    /// Sends a message to the emperor, if there is one. A full or closed link is no failure: the emperor sees
-    /// the end of this process anyway.
+    /// Sends a message to the emperor, if there is one. A full or closed link is no failure, because the
+    /// emperor sees the end of this process anyway.
     pub fn send(&self, message: &FromVassal) {
         if let Some(link) = self.link() {
             let _ = protocol::send(link, &message.encode(), None);
         }
     }
 
-    /// The app was started; it is a command if there is a job. `helpers` are the processes that were there
+    /// Notes that the app was started; with a job, it is a command. `helpers` are the processes that existed
     /// before.
     pub fn app_started(&mut self, app: RunningApp, job: Option<Job>, helpers: Vec<Pid>) {
         let is_again = self.job.is_some();
         (self.app, self.job, self.helper_pids) = (Some(app), job, helpers);
         for number in std::mem::take(&mut self.put_back.signals) {
             if is_again {
-                // It was meant for the command before, which may have had a handler. The new one has none
-                // yet.
+                // The signal was meant for the command before this one, which may have had a handler. The new
+                // command has none yet.
                 self.say_not_handed_on(number);
             } else {
                 self.hand_on(number);
@@ -234,8 +235,8 @@ impl EventLoop {
         }
     }
 
-    /// Tells the starter that the command runs, if the starter wants to know. It is told once: when a command
-    /// is started again, a descriptor of this process may have the number.
+    /// Tells the starter once that the command runs, if the starter asked for that. When a command is started
+    /// again, the number may be that of another descriptor of this process.
     pub fn tell_ready(&mut self) {
         if let Some(number) = self.ready_fd.take() {
             notices::tell_ready(number);
@@ -252,12 +253,12 @@ impl EventLoop {
         self.cgroups = cgroups;
     }
 
-    /// How many processes were killed because memory ran out, since it was told last.
+    /// How many processes the kernel has killed since the last call because memory ran out.
     pub fn take_oom_kills(&mut self) -> u64 {
         self.cgroups.oom.take()
     }
 
-    /// From now on checks other mountpoints.
+    /// Checks these mountpoints from now on, and no longer the earlier ones.
     pub fn check_mountpoints(&mut self, mountpoints: Mountpoints) {
         self.mountpoints = mountpoints;
     }
@@ -267,7 +268,7 @@ impl EventLoop {
         self.app.as_ref().filter(|app| app.status.is_none())
     }
 
-    /// Asks something of the app, if it speaks uWSGI's protocol; whether it was asked.
+    /// Sends the app a request, if the app speaks uWSGI's protocol. Returns whether it was sent.
     pub fn ask_app(&self, request: Request) -> bool {
         self.living_app().is_some_and(|app| app.listener.ask(request))
     }
@@ -275,17 +276,17 @@ impl EventLoop {
     /// Signals the app, if it is alive.
     pub fn signal_app(&self, number: i32) {
         if let Some(app) = self.living_app() {
-            // It is not reaped yet, so the pid is still its own.
+            // The app is not reaped yet, so its pid is still its own.
             let _ = signal::kill(app.launched.pid.as_raw_pid(), number);
         }
     }
 
-    /// Whether a line is written for what goes as it should. The starter of a command has to ask for that.
+    /// Whether successes are logged. The starter of a command has to ask for that.
     pub fn is_talkative(&self) -> bool {
         self.entry.as_ref().is_none_or(|entry| entry.verbosity >= COMMAND)
     }
 
-    /// Waits, and keeps the facts up to date: dead children, mounts, what the app says.
+    /// Waits, and updates the facts: dead children, mounts, messages of the app.
     fn collect(&mut self, other: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Wakeup {
         let now = running_time::now();
         let deadlines = [
@@ -337,7 +338,7 @@ impl EventLoop {
                 continue;
             }
             any = true;
-            // Before there is an app, everything is left behind by hooks.
+            // Before there is an app, every process was left behind by a hook.
             let is_helper = self.app.is_none() || self.helper_pids.contains(&child.pid);
             self.helper_pids.retain(|&pid| pid != child.pid);
             match (&mut self.app, &mut self.awaited) {
@@ -359,21 +360,21 @@ impl EventLoop {
         Deaths { any, has_children }
     }
 
-    /// Decides what a signal means. A running command gets every signal. For a vassal some are requests.
+    /// Decides what to do about a signal. A running command gets every signal. For a vassal, some signals are
+    /// requests.
     fn hear_signal(&mut self, signal: Signal, wakeup: &mut Wakeup) {
         let number = signal.number;
-        // The kernel's SIGCHLD has been dealt with. One that a process has sent is for the command.
+        // A SIGCHLD of the kernel has been dealt with. A SIGCHLD that a process has sent is for the command.
         let is_seen_to = number == libc::SIGCHLD && !(signal.is_sent && self.entry.is_some());
         if is_seen_to || signal.is_own_pipe() {
             return;
         }
         if self.entry.is_some() {
-            // Ctrl-C is the kernel's, and may be for a command that goes on.
+            // Ctrl-C comes from the kernel, and the command may take it without ending.
             if signal.is_sent && signal::asks_to_stop(number) {
                 self.stop_asked.get_or_insert_with(running_time::now);
             }
-            // While the app is being restarted a request to stop is about the vassal, and not about the old
-            // app.
+            // While the app is being restarted, a request to stop concerns the vassal, and not the old app.
             match self.living_app() {
                 Some(app) if !(app.is_leaving && signal::asks_to_stop(number)) => self.hand_on(number),
                 _ => wakeup.signals.push(number),
@@ -423,12 +424,12 @@ impl EventLoop {
         }
     }
 
-    /// Passes on what the app tells of itself.
+    /// Passes on the messages of the app.
     fn hear_app(&mut self, wakeup: &mut Wakeup) {
         let Some(app) = &mut self.app else { return };
         let news = app.hear();
         if news.contains(&Announcement::Leave) && self.link().is_none() {
-            // There is no emperor to decide on it, and uWSGI does not exit by itself then.
+            // Without an emperor nobody decides about the request, and uWSGI waits for the decision.
             wakeup.stop.get_or_insert(StopRequest::now("the app itself".to_owned()));
         }
         for announcement in news {
@@ -436,8 +437,8 @@ impl EventLoop {
         }
     }
 
-    /// Reports the mountpoints to the emperor: news at once; all, when it asks, as soon as they have answered
-    /// or `REPORT_TIME` is over.
+    /// Reports the mountpoints to the emperor: changes at once; and all, when the emperor asks, as soon as
+    /// they have answered or `REPORT_TIME` is over.
     fn report_mountpoints(&mut self, is_asked: bool, now: Instant) {
         if self.link().is_none() {
             return;

@@ -1,10 +1,10 @@
 //! The one place where a vassal waits, and where everything it can hear comes in.
 //!
-//! In: signals, dead children, messages of the emperor, what the app tells of itself, changes of the mount
-//! table, answers of the probers, deadlines. Out: the events of one wake-up, for the caller to act on.
+//! In: signals, dead children, messages of the emperor, messages of the app, changes of the mount table,
+//! answers of the probers, deadlines. Out: the events of one wake-up, for the caller to act on.
 //!
-//! Nothing here blocks on anything but `poll`, so a vassal is never deaf: whatever step waits for something
-//! waits here.
+//! Nothing here blocks except `poll` and the wait for signals, so a vassal is never deaf: every step that has
+//! to wait waits here.
 //!
 //! Not here: decisions about the life of the vassal (`life`) and its steps (`steps`); this room imports
 //! neither.

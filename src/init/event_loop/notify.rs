@@ -1,5 +1,5 @@
-//! What the app tells of itself: over uWSGI's emperor protocol (`UWSGI_EMPEROR_FD`), or by sd_notify(3)
-//! (`NOTIFY_SOCKET`). This file only reads it; what it means is decided elsewhere.
+//! The messages of the app: over uWSGI's emperor protocol (`UWSGI_EMPEROR_FD`), or by sd_notify(3)
+//! (`NOTIFY_SOCKET`). This file only reads them; others decide what to do.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,25 +19,25 @@ pub const EMPEROR_FD: &str = "UWSGI_EMPEROR_FD";
 /// The variable with the socket of sd_notify(3).
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// How many messages are read at one wake-up: an app that sends without end must not keep us from everything
-/// else.
+/// How many messages are read at one wake-up, so that an app that sends without end does not keep PID 1 from
+/// its other work.
 const MESSAGES_PER_TURN: usize = 16;
 /// The longest datagram of sd_notify; a longer one is cut off.
 const DATAGRAM_MAX: usize = 2048;
 
-/// Our ends of both protocols, for one run of the app.
+/// The vassal's ends of both protocols, for one run of the app.
 #[derive(Debug, Default)]
 pub struct Listener {
     pipe: Option<OwnedFd>,
     notify: Option<OwnedFd>,
-    /// The app's user.
+    /// The user of the app.
     user: u32,
-    /// Whether the app has begun to speak uWSGI's protocol: then it also reads it. Other apps may only write
-    /// that they are ready.
+    /// Whether the app has begun to speak uWSGI's protocol. Only such an app also reads it; others may write
+    /// that they are ready, and nothing else.
     speaks: bool,
 }
 
-/// What uWSGI's emperor may ask of an app that speaks its protocol: the byte that is sent.
+/// The requests of uWSGI's protocol, each the byte that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Stop.
@@ -54,23 +54,24 @@ impl fmt::Display for Request {
     }
 }
 
-/// The first byte of an app that speaks the protocol, when it is up.
+/// The first byte that an app sends over the protocol when it is up.
 const SPEAKS: u8 = 1;
 
-/// The app's ends of both.
+/// The app's ends of both protocols.
 #[derive(Debug, Default)]
 pub struct Offer {
-    /// What the app inherits.
+    /// The descriptor that the app inherits.
     pub pipe: Option<OwnedFd>,
-    /// The variables for it.
+    /// The variables that the app gets.
     pub variables: Vec<(OsString, OsString)>,
 }
 
-/// Opens what the app may use, unless the plan sets or removes the variable (`env`, `unenv`). uWSGI gets its
-/// own protocol only, as from its own emperor. The app runs as `user`, and its descriptor is `above` or more.
+/// Opens the protocols that the app may use, unless the plan sets or removes their variable (`env`, `unenv`).
+/// uWSGI gets its own protocol only, as from its own emperor. The app runs as `user`, and its descriptor gets
+/// the number `above` or a higher one.
 ///
 /// # Errors
-/// EMFILE and the like.
+/// As socketpair(2) and socket(2).
 pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer)> {
     let wanted = |name: &str| {
         !plan.environment.iter().any(|change| match change {
@@ -95,9 +96,9 @@ pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer
     Ok((listener, offer))
 }
 
-/// A socket with an abstract name that the kernel chooses: it is the same from every root directory, and goes
-/// with this process. Every process of the network namespace can send to it, so the kernel is asked for the
-/// sender.
+/// A socket with an abstract name that the kernel chooses. The name is the same under every root directory,
+/// and vanishes with this process. Every process of the network namespace can send to it, so the kernel is
+/// asked for the sender of each message.
 fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -109,20 +110,20 @@ fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
 }
 
 impl Listener {
-    /// Readable when there is news.
+    /// Readable when the app has sent something.
     pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [&self.pipe, &self.notify].map(|fd| fd.as_ref().map(AsFd::as_fd))
     }
 
-    /// Asks something of the app; `false` if it does not speak the protocol.
+    /// Sends the app a request. Returns `false` if the app does not speak the protocol.
     pub fn ask(&self, request: Request) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let pipe = self.pipe.as_ref().filter(|_| self.speaks);
         pipe.is_some_and(|pipe| rustix::net::send(pipe, &[request as u8], flags).is_ok())
     }
 
-    /// What the app has said since the last time; the rest of it, if there is too much for one wake-up, next
-    /// time.
+    /// The messages of the app since the last call. If there are too many for one wake-up, the next call
+    /// returns the rest.
     pub fn news(&mut self) -> Vec<Announcement> {
         let mut news = Vec::new();
         if let Some(pipe) = &self.pipe {
@@ -148,7 +149,7 @@ impl Listener {
     }
 }
 
-/// The next datagram; an empty one if its sender is not of the vassal.
+/// The next datagram; an empty one if its sender does not belong to the vassal.
 fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     let mut buffer = vec![0; DATAGRAM_MAX];
     let (length, sender) = peer::receive(socket, &mut buffer).ok()?;
@@ -156,9 +157,9 @@ fn receive(socket: &OwnedFd, user: u32) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Whether a process is of the vassal. In a pid namespace of its own the kernel has no number for any other
-/// process. Elsewhere the user decides: the parent of a sender is not known when it has ended, as
-/// systemd-notify(1) does at once.
+/// Whether a process belongs to the vassal. In a pid namespace the kernel tells no number for a process
+/// outside. Elsewhere the user decides: a sender such as systemd-notify(1) has often ended by now, and its
+/// parent is no longer known.
 fn is_ours(sender: Peer, user: u32) -> bool {
     if rustix::process::getpid().is_init() { sender.pid != 0 } else { [0, user].contains(&sender.uid) }
 }

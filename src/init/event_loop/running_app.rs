@@ -1,4 +1,4 @@
-//! The app while it runs: its process, its sockets, and what it has told of itself.
+//! The app while it runs: its process, its sockets, and its messages so far.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use crate::log::Elapsed;
 use crate::protocol::{Announcement, WaitStatus};
 use crate::running_time;
 
-/// Reloads of its own that come faster say nothing more.
+/// An app's own reloads within this time are passed on as one.
 const RELOADS: Duration = Duration::from_millis(500);
 
-/// Heartbeats are passed on this often at most.
+/// The shortest time between two heartbeats that are passed on.
 const HEARTBEATS: Duration = Duration::from_millis(500);
 
 /// The shortest time between two statuses that are passed on: an app may send as many as it likes.
@@ -22,33 +22,33 @@ const STATUS: Duration = Duration::from_secs(1);
 pub struct RunningApp {
     /// Its process.
     pub launched: Launched,
-    /// Where it tells of itself.
+    /// The sockets over which the app sends messages.
     pub listener: Listener,
     /// When it was started.
     pub since: Instant,
-    /// Whether a step waits for it to execute its program.
+    /// Whether a step waits for the app to execute its program.
     pub is_awaited: bool,
-    /// Whether it is known to have executed its program.
+    /// Whether the app has executed its program, as far as is known.
     pub is_started: bool,
-    /// Whether it was asked to stop because it is to be started anew.
+    /// Whether the app was asked to stop in order to be started anew.
     pub is_leaving: bool,
-    /// How it ended, once it has.
+    /// How the app ended, once it has.
     pub status: Option<WaitStatus>,
-    /// What it has said already, without heartbeats and statuses.
+    /// The messages of the app so far, without heartbeats and statuses.
     announced: Vec<Announcement>,
-    /// Whether it has become ready since the last call of `take_ready`.
+    /// Whether the app has become ready since the last call of `take_ready`.
     is_newly_ready: bool,
     heartbeat: Heartbeat,
-    /// When a reload of its own was passed on last.
+    /// When a reload of the app's own was last passed on.
     last_reload: Option<Instant>,
-    /// When its status was passed on last.
+    /// When a status of the app was last passed on.
     last_status: Option<Instant>,
-    /// A status that is to be passed on.
+    /// A status that has not been passed on yet.
     next_status: Option<String>,
 }
 
 impl RunningApp {
-    /// An app that was started at `since` and has said nothing yet.
+    /// An app that was started at `since` and has sent nothing yet.
     pub fn new(launched: Launched, listener: Listener, since: Instant) -> Self {
         Self {
             launched,
@@ -67,8 +67,8 @@ impl RunningApp {
         }
     }
 
-    /// Adds the descriptors that are readable when it has said something, or when a step that waits for its
-    /// program may go on.
+    /// Adds the descriptors that are readable when the app has sent something, or when a step that waits for
+    /// the app's program may go on.
     pub fn add_descriptors<'a>(&'a self, to: &mut Vec<BorrowedFd<'a>>) {
         if self.is_started {
             to.extend(self.listener.descriptors().into_iter().flatten());
@@ -88,18 +88,18 @@ impl RunningApp {
         std::mem::take(&mut self.is_newly_ready)
     }
 
-    /// Forgets what it has said: it was told to reload itself, and may say everything again.
+    /// Forgets the messages of the app: it was told to reload itself, and may send all of them again.
     pub fn forget_announced(&mut self) {
         self.announced.clear();
     }
 
-    /// Heartbeats that were passed on so far may have been taken for those of the app before: another one is
-    /// passed on.
+    /// Passes on one more heartbeat. The emperor may have taken those so far for heartbeats of the app before
+    /// this one.
     pub fn repeat_heartbeat(&mut self) {
         self.heartbeat.is_new |= self.heartbeat.last.is_some();
     }
 
-    /// When something is to be passed on that was told too early for that.
+    /// When a message must be passed on that came too soon after the one before.
     pub fn due(&self) -> Option<Instant> {
         running_time::earliest(&[self.status_due(), self.heartbeat.due()])
     }
@@ -108,11 +108,11 @@ impl RunningApp {
         self.next_status.as_ref().map(|_| self.last_status.map_or(self.since, |last| last + STATUS))
     }
 
-    /// Reads what the app says, and returns what is to be passed on. What it has said before is left out: an
-    /// app may repeat itself as often as it likes.
+    /// Reads the messages of the app, and returns those to pass on. Repeated messages are left out: an app
+    /// may send them as often as it likes.
     pub fn hear(&mut self) -> Vec<Announcement> {
-        // The emperor must hear first that the app runs: it takes what was said before for the last app's
-        // words.
+        // The emperor must first hear that this app runs. Messages before that would be taken for messages of
+        // the last app.
         if !self.is_started {
             return Vec::new();
         }
@@ -145,8 +145,8 @@ impl RunningApp {
                         continue;
                     }
                     self.announced.push(announcement.clone());
-                    // An app that is stopping need not say that it is alive, and what it has said before is
-                    // over.
+                    // An app that is stopping sends no more heartbeats, and one that came before the message
+                    // no longer counts.
                     self.heartbeat.is_new &= announcement != Announcement::Stopping;
                 }
             }
@@ -167,23 +167,23 @@ impl RunningApp {
     }
 }
 
-/// The heartbeats of an app, which may give them as often as it likes.
+/// The heartbeats of an app, which may send as many as it likes.
 #[derive(Debug, Default)]
 struct Heartbeat {
-    /// When one was passed on last.
+    /// When a heartbeat was last passed on.
     last: Option<Instant>,
-    /// Whether there was one since.
+    /// Whether a heartbeat has come since.
     is_new: bool,
 }
 
 impl Heartbeat {
-    /// When the new one, if there is one, is to be passed on. It must not be dropped: the next one may be as
-    /// late as the emperor allows after this one.
+    /// When to pass on the new heartbeat, if there is one. It must not be dropped: the app may send the next
+    /// one as late as the emperor allows.
     fn due(&self) -> Option<Instant> {
         Some(self.last? + HEARTBEATS).filter(|_| self.is_new)
     }
 
-    /// Whether one is to be passed on now.
+    /// Whether to pass a heartbeat on now.
     fn pass_on(&mut self, now: Instant) -> bool {
         let is_due = self.is_new && self.due().is_none_or(|due| due <= now);
         if is_due {

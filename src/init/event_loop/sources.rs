@@ -1,7 +1,7 @@
 //! The one place where PID 1 waits.
 //!
-//! Whatever it waits for (a hook, a mount, the app), it hears signals, dead children, the emperor and changes
-//! of the mount table meanwhile. Nothing here blocks but the one wait.
+//! Whatever PID 1 waits for (a hook, a mount, the app), it meanwhile hears signals, dead children, the
+//! emperor and changes of the mount table. Nothing else here blocks.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -14,32 +14,32 @@ use crate::protocol::{self, Received, ToVassal};
 use crate::running_time;
 use crate::sys::signal::{self, Signal, SignalFd};
 
-/// How long further changes of the mount table are not looked at after one: a storm of mounts elsewhere in
-/// the namespace must not keep this process busy.
+/// How long PID 1 ignores further changes of the mount table after one change, so that a storm of mounts
+/// elsewhere in the namespace does not keep it busy.
 const MOUNTS_QUIET: Duration = Duration::from_millis(20);
 
-/// How long a wait lasts at most while there is no way to wait for signals.
+/// The longest wait if no system call can wait for signals.
 const BLIND: Duration = Duration::from_millis(50);
 
-/// Where events come from.
+/// The sources of events.
 #[derive(Debug)]
 pub struct Sources {
-    /// Opened when something else is to be waited for at the same time. The init of a command that needs
-    /// nothing prepared has no descriptor of its own.
+    /// Opened when PID 1 has to wait for something besides signals. The init of a command that needs no
+    /// preparation opens no descriptor.
     signals: Option<SignalFd>,
-    /// Whether it was told that no call to wait for signals works.
+    /// Whether it was logged that no system call can wait for signals.
     is_deaf: bool,
     link: Option<OwnedFd>,
     mounts: Option<OwnedFd>,
     mounts_quiet_until: Option<Instant>,
 }
 
-/// All that was there to be known at one wake-up.
+/// Everything that was found at one wake-up.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Who asks the vassal to stop.
+    /// Who asked the vassal to stop.
     pub stop: Option<String>,
-    /// A new file that the emperor has sent.
+    /// A new file from the emperor.
     pub reload: Option<NewFile>,
     /// Signals, in the order in which they were taken from the queue.
     pub signals: Vec<Signal>,
@@ -51,25 +51,25 @@ pub struct Heard {
     pub asks_for_report: bool,
 }
 
-/// What a reload is made from.
+/// The file that a reload reads.
 #[derive(Debug)]
 pub enum NewFile {
-    /// What the emperor sent.
+    /// The file that the emperor sent.
     Sent(OwnedFd),
-    /// The file that was read before (SIGHUP).
+    /// The same file as before (SIGHUP).
     Same,
 }
 
 impl Sources {
-    /// All signals are blocked already; `link` leads to the emperor.
+    /// Needs all signals blocked; `link` leads to the emperor.
     pub fn new(link: Option<OwnedFd>) -> Self {
         Self { signals: None, is_deaf: false, link, mounts: None, mounts_quiet_until: None }
     }
 
-    /// From now on waits for changes of the mount table too, as it is seen from the present root.
+    /// Also waits for changes of the mount table from now on, as seen from the present root.
     ///
     /// # Errors
-    /// Without procfs there is nothing to watch.
+    /// There is no procfs to watch.
     pub fn watch_mounts(&mut self, procfs: &Procfs) -> Result<()> {
         self.mounts = Some(procfs.mountinfo()?);
         Ok(())
@@ -80,7 +80,7 @@ impl Sources {
         self.link.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits until something happens, one of `others` becomes readable, one of `changing` has changed
+    /// Waits until an event happens, one of `others` becomes readable, one of `changing` has changed
     /// (`POLLPRI`), or the deadline has come.
     pub fn wait<'a>(
         &mut self,
@@ -99,11 +99,11 @@ impl Sources {
         let mut heard = Heard::default();
         if self.signals.is_none() {
             if more.is_empty() && self.link.is_none() && mounts.is_none() {
-                // An error (a filter refuses the call) leaves it to poll.
+                // After an error (a filter refuses the call), poll waits instead.
                 if let Ok(first) = signal::wait(time) {
                     running_time::waited(now, until);
-                    // The kernel hands out low numbers first, and these may come without end: all of them are
-                    // taken, up to a SIGCHLD.
+                    // The kernel delivers low numbers first, and these may come without end. So all pending
+                    // signals are taken, up to a SIGCHLD.
                     let next = |last: &Signal| match last.number {
                         libc::SIGCHLD => None,
                         _ => signal::wait(Some(Duration::ZERO)).ok().flatten(),
@@ -122,15 +122,16 @@ impl Sources {
                 Err(_) => {}
             }
         }
-        // A deaf process neither hangs nor spins: it looks for dead children every now and then.
+        // Without a way to wait for signals, the wait is short: PID 1 neither hangs nor spins, and looks for
+        // dead children in between.
         let blind = self.signals.is_none().then_some(now + BLIND);
         let until = running_time::earliest(&[until, blind]);
         let mut fds: Vec<_> = self.signals.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         fds.extend(self.link.iter().map(|link| PollFd::new(link, PollFlags::IN)));
         fds.extend(more);
-        // The mount table comes last, where it is found again below.
+        // The mount table comes last, where the code below expects it.
         fds.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
-        // A failure (ENOMEM) is a wake-up without news.
+        // A failure (ENOMEM) is a wake-up without events.
         let _ = running_time::poll(&mut fds, until);
         heard.mounts_changed = mounts.is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
@@ -147,8 +148,8 @@ impl Sources {
         heard
     }
 
-    /// Reads the messages of the emperor. The end of the link is the end of the emperor, and no vassal
-    /// survives that.
+    /// Reads the messages of the emperor. When the link is closed, the emperor has ended, and the vassal must
+    /// end as well.
     fn take_messages(&mut self, heard: &mut Heard) {
         while let Some(link) = &self.link {
             match protocol::receive(link) {
@@ -157,7 +158,7 @@ impl Sources {
                     (Some(ToVassal::Stop), _) => heard.stop = Some("the emperor".into()),
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
-                    // A second greeting, or another version of the protocol: nothing is guessed.
+                    // A second greeting, or another version of the protocol.
                     (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
                         crate::log!("a message of the emperor made no sense");
                     }

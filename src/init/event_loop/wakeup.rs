@@ -1,4 +1,4 @@
-//! What the event loop hands to its caller: the events of one wake-up, or the one that interrupts a step.
+//! The results of the event loop: the events of one wake-up, or the event that interrupts a step.
 
 use std::time::Instant;
 
@@ -9,18 +9,18 @@ use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal;
 
-/// The events of one wake-up. The caller takes it apart and decides about each event. An event that it cannot
-/// deal with now is put back ([`EventLoop::put_back`](super::event_loop::EventLoop::put_back)).
+/// The events of one wake-up. The caller takes the struct apart and decides about each event. It puts back an
+/// event that it cannot deal with now ([`EventLoop::put_back`](super::event_loop::EventLoop::put_back)).
 #[must_use = "these events are told once"]
 #[derive(Debug, Default)]
 pub struct Wakeup {
     /// The first request to stop.
     pub stop: Option<StopRequest>,
-    /// Mountpoints that were lost, in the order in which that was noticed.
+    /// Mountpoints that were lost, in the order in which the losses were noticed.
     pub lost: Vec<Lost>,
-    /// A new file, or a request to read the old one again; the latest.
+    /// A new file, or a request to read the old one again. Only the latest one is kept.
     pub reload: Option<NewFile>,
-    /// Signals for a command that does not run yet, or has ended. Signals for a running command are handed on
+    /// Signals for a command that does not run yet, or has ended. A running command has got its signals
     /// already.
     pub signals: Vec<i32>,
 }
@@ -46,7 +46,7 @@ impl Wakeup {
 /// A request to stop.
 #[derive(Debug, Clone)]
 pub struct StopRequest {
-    /// Who asks.
+    /// The sender of the request.
     pub who: String,
     /// When the request came.
     pub since: Instant,
@@ -58,14 +58,14 @@ impl StopRequest {
         Self { who, since: running_time::now() }
     }
 
-    /// Takes the requests to stop out of the signals that no command gets. The first of them counts.
+    /// Takes the requests to stop out of signals that no command gets. The first request counts.
     pub fn among(signals: &mut Vec<i32>) -> Option<Self> {
         let first = signals.iter().copied().find(|number| signal::asks_to_stop(*number))?;
         signals.retain(|number| !signal::asks_to_stop(*number));
         Some(Self::now(signal_names::name(first)))
     }
 
-    /// Whether `later` is another request, a demand. One request can arrive twice within a short time, as
+    /// Whether `later` is a second request. One request can arrive twice within a short time, because
     /// terminals and timeout(1) signal a whole process group.
     pub fn is_repeated_by(&self, later: &Self) -> bool {
         later.since.saturating_duration_since(self.since) >= signal::SAME_REQUEST
@@ -83,13 +83,13 @@ pub enum Interruption {
     AppEnded(WaitStatus),
 }
 
-/// An interruption, as an error: one pointer, as it is passed on at each step.
+/// An interruption as an error. Boxed, so that the results of the steps stay small.
 pub type Interrupted = Box<Interruption>;
 
-/// Why a child was not waited for to its end.
+/// Why a wait ended before the child did.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// An event makes its work pointless.
+    /// An event makes the child's work pointless.
     Interrupted(Interrupted),
     /// The deadline has come.
     Deadline,
@@ -100,7 +100,7 @@ pub enum Unfinished {
 pub enum Attention {
     /// All: the app is being started, or runs.
     All,
-    /// All but a loss: another loss is being dealt with, and the app is to survive it.
+    /// All except a loss: another loss is being repaired, and the app is to survive it.
     Repairing,
     /// None: the end has begun.
     Ending,

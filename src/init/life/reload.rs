@@ -1,4 +1,4 @@
-//! A reload: judges whether a new configuration can be taken on in the same jail, before anything is changed.
+//! A reload: decides whether a new configuration can be used in the same jail, before anything is changed.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -19,26 +19,26 @@ use crate::init::vassal::Vassal;
 use crate::protocol::FromVassal;
 use crate::signal_names;
 
-/// What a request to reload comes to.
+/// The decision about a request to reload.
 enum Verdict {
     /// The app is started anew.
     Accepted {
-        /// The plan that it is started by.
+        /// The plan that the app is started with.
         plan: Rc<VassalPlan>,
         /// The plan that a fresh start would follow.
         fresh: Rc<VassalPlan>,
     },
-    /// The app goes on as it is.
+    /// The app goes on unchanged.
     Refused(String),
-    /// What the file says now needs a fresh jail.
+    /// The new file needs a fresh jail.
     NeedsRespawn(String),
 }
 
-/// Why a configuration was not read again.
+/// Why a configuration could not be read again.
 pub enum Unread {
-    /// There is a mistake in it.
+    /// It has a mistake.
     Mistake(String),
-    /// It asks for what only a fresh start can look at.
+    /// It names something that only a fresh start can look at.
     NeedsRespawn(String),
 }
 
@@ -51,11 +51,11 @@ impl From<Unread> for Verdict {
     }
 }
 
-/// The plan to restart the app by; `None` if there is nothing to restart, which the emperor has been told.
+/// The plan to restart the app with; `None` if no restart follows, which the emperor has been told.
 pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPlan>> {
     let inputs = match file {
         NewFile::Same if vassal.jail.walk.is_inside => {
-            // In the jail that path leads to a file of the tenant's.
+            // In the jail the path leads to a file that the tenant controls.
             refuse(vassal, "its file cannot be read from inside the jail".into());
             return None;
         }
@@ -111,8 +111,8 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
     }
 }
 
-/// Asks the app to read its own configuration again; whether there is a way to ask it. uWSGI with options
-/// from us cannot do it, since it closes the file that they are in.
+/// Asks the app to read its own configuration again, and returns whether it could be asked. uWSGI with
+/// options from PID 1 cannot do it, because it closes the file with these options.
 fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
     let how = match plan.reload_signal {
         Some(number) => {
@@ -126,7 +126,7 @@ fn app_reloads_itself(vassal: &mut Vassal, plan: &VassalPlan) -> bool {
     };
     crate::log!("reloading: the file says what it said before; {how} to the app");
     if let Some(app) = &mut vassal.events.app {
-        // It may say once more that it is ready.
+        // The app may announce again that it is ready.
         app.forget_announced();
     }
     true
@@ -148,7 +148,7 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
         return Verdict::NeedsRespawn(format!("{what} changed"));
     }
     match load_again(vassal, inputs, true) {
-        // Lines behind `if-reload` may ask for what a fresh start does not.
+        // Lines inside `if-reload` may need a capability that a fresh start does not.
         Ok(loaded) if loaded.plan.start_rights() & !fresh.start_rights() != 0 => {
             Verdict::NeedsRespawn("the app needs a capability that PID 1 has given up".to_owned())
         }
@@ -161,8 +161,9 @@ fn verdict(vassal: &Vassal, inputs: &[Input]) -> Verdict {
     }
 }
 
-/// A file that the plan names for the app and that does not exist: then the old app need not be stopped in
-/// vain. Where a hook may create it, or the place cannot be looked at, it counts as existing.
+/// The message about a file that the plan names for the app and that does not exist. With such a file the old
+/// app would be stopped in vain. A file counts as existing if a hook may create it, or if the path cannot be
+/// looked at.
 fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     let program = Path::new(plan.app.program());
     let source = &plan.app_source;
@@ -176,16 +177,16 @@ fn missing(vassal: &Vassal, plan: &VassalPlan) -> Option<String> {
     Some(format!("{}: No such file or directory ({at}: {key})", path.display()))
 }
 
-/// The part of the machine that may be looked at from where the process is now.
+/// The part of the machine that may be looked at from the present root.
 fn world(vassal: &Vassal) -> Careful<'_> {
     let mounts = if vassal.jail.walk.is_inside { None } else { vassal.jail.procfs.mounts().ok() };
     Careful::new(&vassal.source.start, mounts, vassal.jail.owner.is_some())
 }
 
-/// Reads the configuration again, from where the process is now.
+/// Reads the configuration again, from the present root.
 ///
 /// # Errors
-/// A mistake in it, or that only a fresh start can read it.
+/// The configuration has a mistake, or only a fresh start can read it.
 pub fn load_again(vassal: &Vassal, inputs: &[Input], reload: bool) -> Result<Loaded<VassalPlan>, Unread> {
     let world = world(vassal);
     let loaded = match &vassal.source.fresh.app {
@@ -205,7 +206,7 @@ fn refuse(vassal: &Vassal, why: String) {
     vassal.events.send(&FromVassal::Refused(why));
 }
 
-/// The inputs, with another text for the file.
+/// The inputs, with another content of the file.
 fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
     let replace = |input: &Input| match input {
         Input::Text { path, section, .. } => {
@@ -216,7 +217,7 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
     inputs.iter().map(replace).collect()
 }
 
-/// Whether the emperor's files are read besides the file of the vassal.
+/// Whether files of the emperor's are read besides the vassal's file.
 fn has_templates(inputs: &[Input]) -> bool {
     inputs
         .iter()

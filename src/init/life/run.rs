@@ -1,4 +1,4 @@
-//! A life from beginning to end.
+//! The life of a vassal from beginning to end.
 
 use crate::init::life::serve::serve;
 use crate::init::life::setup::{run_app, set_up};
@@ -11,13 +11,13 @@ pub fn run(setup: Setup) -> i32 {
         return start_failed(setup.link.as_ref(), "subreaper", &error);
     }
     let mut vassal = Vassal::new(setup);
-    // From here on nothing returns early: whatever happens becomes an End.
+    // From here on no error returns early: each becomes an End.
     let end = match set_up(&mut vassal).and_then(|()| run_app(&mut vassal)) {
         Ok(()) => serve(&mut vassal),
         Err(end) => *end,
     };
     let status = finish(&mut vassal, end);
-    // The process ends now, and the kernel takes everything back at once.
+    // The process ends now, and the kernel frees everything at once.
     std::mem::forget(vassal);
     status
 }

@@ -27,20 +27,20 @@ use crate::signal_names;
 enum Stage {
     /// The app runs.
     Running,
-    /// The app was asked to stop, and the vassal ends with it.
+    /// The app was asked to stop, and the vassal ends after it.
     Stopping { request: StopRequest, patience: Patience },
-    /// The app was asked to stop, and is started anew.
+    /// The app was asked to stop, and is then started again.
     Restarting { plan: Rc<VassalPlan>, patience: Patience },
-    /// The app was asked to stop, a lost mount is made anew, and the app is started anew.
+    /// The app was asked to stop. Then the lost mount is made anew, and the app started again.
     Remounting { remount: Remount, patience: Patience },
 }
 
-/// How long the end of the app is waited for, and what follows then.
+/// How long the vassal waits for the end of the app, and what it does then.
 #[derive(Clone, Copy)]
 enum Patience {
-    /// It is killed.
+    /// At this time the app is killed.
     KillAt(Instant),
-    /// It was killed, and is given up when it has not ended by then.
+    /// The app was killed. If it has not ended at this time, the vassal stops waiting.
     GiveUpAt(Instant),
 }
 
@@ -61,7 +61,7 @@ impl Stage {
     }
 }
 
-/// Events that wait for their turn.
+/// Events that wait to be dealt with.
 #[derive(Default)]
 struct Requests {
     stop: Option<StopRequest>,
@@ -79,7 +79,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
                 Ok(stage) => stage,
                 Err(end) => return *end,
             };
-            // The new app may have ended already, which would not wake this loop any more.
+            // The new app may have ended already, which would not wake this loop again.
             continue;
         }
         if !requests.lost.is_empty() {
@@ -89,7 +89,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
                 Survival::Exit(status) => return End::Hook(status),
                 Survival::Yes => continue,
                 Survival::Remount(remount) => {
-                    // The other mounts of the phase have been given up with this one.
+                    // With this mount, the other mounts of its phase were given up as well.
                     let mountpoints = &vassal.events.mountpoints;
                     requests.lost.retain(|lost| mountpoints.maker(&lost.path) != Maker::Nobody);
                     tell_of_restart(vassal);
@@ -118,7 +118,8 @@ pub fn serve(vassal: &mut Vassal) -> End {
         }
         if stage.patience().is_some_and(|patience| is_out_of_patience(vassal, patience)) {
             if let Some(app) = vassal.events.living_app() {
-                // Its state tells why: stuck in the kernel (D), or another user's by now.
+                // The state of the process tells the reason: stuck in the kernel (D), or owned by another
+                // user by now.
                 let app = vassal.jail.procfs.describe(app.launched.pid);
                 crate::log!(
                     "the app has not ended {} after SIGKILL, and is left: {app}",
@@ -135,7 +136,8 @@ pub fn serve(vassal: &mut Vassal) -> End {
         requests.lost.extend(lost);
         requests.reload = reload.or(requests.reload);
         let stop = match &stage {
-            // Signals that came too late for a command that has just ended are for the processes it has left.
+            // Signals that came too late for a command that has just ended go to the processes that it left
+            // behind.
             Stage::Running => stop,
             _ => stop.or_else(|| StopRequest::among(&mut signals)),
         };
@@ -151,7 +153,7 @@ pub fn serve(vassal: &mut Vassal) -> End {
     }
 }
 
-/// Decides what follows the end of the app: the end of the vassal, or the next app.
+/// Decides what follows the end of the app: the end of the vassal, or another app.
 fn after_the_app(
     vassal: &mut Vassal,
     stage: Stage,
@@ -185,13 +187,13 @@ fn begin_to_stop(vassal: &mut Vassal, request: StopRequest) -> Stage {
     let how = ask_to_leave(vassal, Request::Stop);
     crate::log!("stopping for {}: {how} to the app", request.who);
     vassal.events.send(&FromVassal::Stopping(longest_stop(&vassal.source.plan)));
-    // From now on a dead mount can only delay the end of the app, which has a deadline.
+    // From now on a dead mount can only delay the end of the app, for which there is a deadline.
     vassal.events.mountpoints.stop();
     Stage::Stopping { request, patience: patience(vassal) }
 }
 
 /// Runs the hooks for an app that accepts requests. A request to stop, a lost mountpoint or the end of the
-/// app interrupts them; the main loop deals with that.
+/// app interrupts them; the main loop deals with such an event.
 fn run_accepting_hooks(vassal: &mut Vassal) -> Result<(), Ended> {
     let Vassal { events, jail, source, .. } = vassal;
     match hooks::run(events, jail, &source.plan, Phase::Accepting) {
@@ -211,7 +213,7 @@ fn patience(vassal: &Vassal) -> Patience {
     Patience::KillAt(running_time::now() + vassal.source.plan.stop.timeout)
 }
 
-/// Kills the app when its time is up; whether it has not ended in time after that.
+/// Kills the app if its time is up. Returns whether it has outlived that for too long.
 fn is_out_of_patience(vassal: &Vassal, patience: &mut Patience) -> bool {
     let now = running_time::now();
     match *patience {
@@ -232,8 +234,8 @@ fn tell_of_restart(vassal: &Vassal) {
     vassal.events.send(&FromVassal::Reloading(longest_reload(vassal, &vassal.source.plan)));
 }
 
-/// Asks the app to stop: over uWSGI's protocol if it speaks that and no signal is configured. Returns how it
-/// was asked.
+/// Asks the app to stop: over uWSGI's protocol if the app speaks it and no signal is configured, else by a
+/// signal. Returns how the app was asked.
 fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
     if let Some(app) = &mut vassal.events.app {
         app.is_leaving = true;
@@ -246,12 +248,12 @@ fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
         vassal.events.signal_app(number);
         signal_names::name(number)
     };
-    // An app that is stopped has to run for that.
+    // A stopped app must run in order to end.
     vassal.events.signal_app(libc::SIGCONT);
     how
 }
 
-/// How long it may take until the app runs as another plan says.
+/// How long it may take at most until the app runs with another plan.
 fn longest_reload(vassal: &Vassal, plan: &VassalPlan) -> Duration {
     vassal.source.plan.stop.timeout
         + SWEEP_GRACE

@@ -1,8 +1,8 @@
 //! The end of a vassal.
 //!
-//! An orderly end goes outward in: the app is asked to stop and killed when its time is up, then the hooks
-//! for the exit run, then everything else is asked and killed. After a lost mountpoint everything is killed
-//! at once: a process that waits for the dead filesystem would wait for ever.
+//! In an orderly end the app is asked to stop and killed when its time is up; then the hooks for the exit
+//! run; then all other processes are asked to end and killed. After a lost mountpoint everything is killed at
+//! once: a process that waits for the dead filesystem would never end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,28 +28,28 @@ use crate::protocol::{EXIT_CONFIG, EXIT_MOUNT_LOST, ExitReason, FromVassal, Wait
 use crate::running_time;
 use crate::signal_names;
 
-/// How long the processes that are left after the app have between SIGTERM and SIGKILL, if no hook can have
+/// The time between SIGTERM and SIGKILL for the processes that the app left behind, if no hook can have
 /// started a daemon.
 pub const SWEEP_GRACE: Duration = Duration::from_secs(2);
 
-/// What is left of the grace of a command's processes at the least, if it was longer: since the request to
-/// stop the command itself may have taken all of it.
+/// The shortest grace for the processes of a command. The grace counts from the request to stop, and the
+/// command itself may have used all of it.
 const LEAST_GRACE: Duration = Duration::from_secs(1);
 
-/// How long SIGKILL may take. A process that outlives it is stuck in the kernel, or was not reached.
+/// How long SIGKILL may take. A process that outlives this is stuck in the kernel, or was not found.
 pub const KILL_GRACE: Duration = Duration::from_secs(1);
 
-/// How long SIGKILL may take in all while processes go on ending: on a busy machine thousands need more than
-/// [`KILL_GRACE`].
+/// How long SIGKILL may take in all while processes still end: on a busy machine thousands of processes take
+/// longer than [`KILL_GRACE`].
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// After SIGKILL: how often processes are looked for that were born while others were killed.
+/// After SIGKILL: the time between two searches for processes that were born meanwhile.
 const KILL_AGAIN: Duration = Duration::from_millis(2);
 
-/// The exit status after a request to stop that came before the app ran: as if SIGTERM had ended it.
+/// The exit status after a request to stop that came before the app ran: the same as for an end by SIGTERM.
 const EXIT_STOPPED: i32 = 128 + libc::SIGTERM;
 
-/// Ends everything, tells everybody, and returns the exit status.
+/// Ends everything, tells the emperor and the log, and returns the exit status.
 pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     let Vassal { events, jail, source, life } = vassal;
     let plan = &source.plan;
@@ -76,7 +76,7 @@ pub fn finish(vassal: &mut Vassal, end: End) -> i32 {
     };
     tell_reason(events, plan, &reason);
     events.set_attention(Attention::Ending);
-    // The emperor must not lose its patience with a daemon that flushes.
+    // Gives the emperor the longest time, so that it does not kill a daemon that still writes.
     events.send(&FromVassal::Stopping(longest_stop(plan)));
     if life.had_app {
         end_app(events, plan);
@@ -108,9 +108,9 @@ fn exit_status(events: &EventLoop, end: &End) -> i32 {
     }
 }
 
-/// A mountpoint was lost: ends everything at once.
+/// Ends everything at once, because a mountpoint was lost.
 fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what: &str) {
-    // The emperor is told first, as the kernel may take long.
+    // The emperor is told first, because the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     if !jail.has_namespace(libc::CLONE_NEWNS) {
         // To unmount may hang, too. The emperor does not wait for it for ever.
@@ -119,17 +119,18 @@ fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what
     crate::log!("{what}; destroying the instance");
     events.set_attention(Attention::Ending);
     if rustix::process::getpid().is_init() {
-        // With PID 1 the kernel ends all that is left.
+        // When PID 1 ends, the kernel kills all other processes.
         signal_rest(events, jail, libc::SIGKILL);
     } else {
         kill_rest(events, jail);
     }
     if !jail.has_namespace(libc::CLONE_NEWNS) {
-        // The next instance needs the place of the dead mount, and only we take it away.
+        // The next instance mounts at the same place, and without a mount namespace only this process removes
+        // the dead mount.
         for (path, mount) in watched {
             match ops::umount_watched(path, *mount, UnmountFlags::DETACH) {
                 Ok(()) => {}
-                // It is not mounted there any more.
+                // The mount is gone already.
                 Err(error) if error.errno() == libc::EINVAL => {}
                 Err(error) => crate::log!("{error}"),
             }
@@ -137,13 +138,13 @@ fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what
     }
 }
 
-/// Writes why the vassal ends, where that is not obvious.
+/// Logs why the vassal ends, if that is not obvious.
 fn tell_reason(events: &EventLoop, plan: &VassalPlan, reason: &ExitReason) {
     match reason {
         ExitReason::Stopped | ExitReason::Config(_) => {}
-        // The starter of a command sees its status.
+        // The starter of a command sees the status.
         ExitReason::App(_) if events.entry.is_some() => {}
-        // Only the lines of the app itself tell why.
+        // Only the app's own log lines tell the reason.
         ExitReason::App(status) if status.code() != 0 => {
             let source = &plan.app_source;
             crate::log!("{reason} ({}: {}); its own lines tell why", source.at, source.key);
@@ -171,13 +172,13 @@ pub fn longest_phases(plan: &VassalPlan, phases: &[Phase]) -> Duration {
     plan.hook_timeout.saturating_mul(hooks as u32)
 }
 
-/// Stops an app that is still alive because a hook has failed after its start. It may serve by now, so it is
-/// stopped in order.
+/// Stops an app that is alive although a hook failed after its start. It may already serve, so it is stopped
+/// in order.
 fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
     let mut first: Option<StopRequest> = None;
     for (number, time) in [(plan.signal_to_stop(), plan.stop.timeout), (libc::SIGKILL, KILL_GRACE)] {
         if let Some(app) = events.living_app() {
-            // A child that could not execute its program ends by itself and never was the app.
+            // A child that could not execute its program ends by itself, and was never the app.
             if app.is_started {
                 crate::log!("{} to the app", signal_names::name(number));
             }
@@ -186,7 +187,7 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
         }
         let deadline = running_time::now() + time;
         while events.living_app().is_some() && running_time::now() < deadline {
-            // The end has begun: a loss or a new file changes nothing any more.
+            // In the shutdown a loss or a new file no longer matters.
             let Wakeup { stop, lost: _, reload: _, signals: _ } = events.wait(None, Some(deadline));
             match (stop, &first) {
                 (Some(request), None) => first = Some(request),
@@ -200,14 +201,14 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
     }
 }
 
-/// Runs the hooks for the exit, and gives a daemon they unmounted the time to write what it still holds. No
-/// failure is fatal: there is nothing left to save.
+/// Runs the hooks for the exit, and gives a daemon whose filesystem they unmounted time to write its data.
+/// Failures are not fatal, because there is nothing left to lose.
 fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
     if !plan.hooks.iter().any(|hook| hook.phase == Phase::AsUserAtexit) {
         return;
     }
     end_what_the_app_left(events, jail, plan);
-    // A hook that fails does not end this phase, and nothing interrupts it any more.
+    // A failed hook does not end this phase, and nothing interrupts it.
     let _ = hooks::run(events, jail, plan, Phase::AsUserAtexit);
     let deadline = running_time::now() + plan.stop.unmount_timeout;
     while !events.is_childless() && running_time::now() < deadline {
@@ -215,7 +216,8 @@ fn run_exit_hooks(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan) {
     }
 }
 
-/// Ends what the app has left behind, which may still use what the hooks are about to unmount.
+/// Ends the processes that the app left behind, which may still use a filesystem that the hooks are about to
+/// unmount.
 pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     for (number, time) in [(libc::SIGTERM, SWEEP_GRACE), (libc::SIGKILL, KILL_GRACE)] {
         let deadline = running_time::now() + time;
@@ -237,22 +239,22 @@ pub fn end_what_the_app_left(events: &mut EventLoop, jail: &Jail, plan: &VassalP
     }
 }
 
-/// The processes of the app: all but probers and those that are older than the app. Of the younger ones some
-/// may be of hooks, such as a daemon that `post-app` has started. If the app is confined by no_new_privs,
-/// these are told apart by that.
+/// The processes of the app: all except probers and processes that are older than the app. Some of the
+/// younger ones may come from hooks, such as a daemon that `post-app` started. If the app is confined by
+/// no_new_privs, those are recognised, because they are not.
 fn processes_of_the_app(events: &EventLoop, jail: &Jail, plan: &VassalPlan) -> Vec<Pid> {
     let mut spared = events.helper_pids.clone();
     spared.extend(events.mountpoints.probers());
     let mut left = jail.procfs.below_us(&spared);
     let is_marked = plan.privileges.no_new_privs && jail.app_is_users(plan);
-    // If this process is confined itself, all of its children are.
+    // If this process is confined as well, so are all its children, and the mark tells nothing.
     if is_marked && rustix::thread::no_new_privs() == Ok(false) {
         left.retain(|&pid| jail.procfs.has_no_new_privs(pid));
     }
     left
 }
 
-/// Ends everything that is left, unless the starter of a command wants it otherwise.
+/// Ends all processes that are left, unless the starter of a command does not want it.
 fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
     match events.entry.as_ref().map(|entry| (entry.rest, entry.rewritten(libc::SIGTERM))) {
         Some((Rest::Leave, _)) => {}
@@ -262,24 +264,23 @@ fn end_the_rest(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan) {
             }
         }
         Some((Rest::Sweep(grace), _)) => {
-            // Whoever stops a container has a limit for all of it, and kills the init after that.
+            // A container engine limits the stop as a whole, and then kills the init.
             let spent = events.stop_asked.map_or(Duration::ZERO, running_time::since);
             sweep(events, jail, grace.saturating_sub(spent).max(grace.min(LEAST_GRACE)));
         }
-        // A FUSE daemon unmounts at SIGTERM, and then may have much to write.
+        // A FUSE daemon unmounts at SIGTERM, and may then have much to write.
         None if jail.has_run_commands => sweep(events, jail, plan.stop.unmount_timeout),
         None => sweep(events, jail, SWEEP_GRACE),
     }
 }
 
-/// Ends whatever is left below us: SIGTERM, and SIGKILL when the grace is over. Returns the moment nothing is
-/// left.
+/// Ends all descendants: SIGTERM, and SIGKILL after the grace. Returns as soon as none is left.
 fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
     if events.is_childless() {
         return;
     }
     signal_rest(events, jail, libc::SIGTERM);
-    // A process that is stopped has to run for that.
+    // A stopped process must run in order to end.
     signal_rest(events, jail, libc::SIGCONT);
     if is_over_within(events, jail, grace, None) {
         return;
@@ -292,9 +293,9 @@ fn sweep(events: &mut EventLoop, jail: &Jail, grace: Duration) {
     kill_rest(events, jail);
 }
 
-/// Kills everything below us, again and again: other processes may be born meanwhile. If some outlive that,
-/// frees them from FUSE filesystems that hang, and gives a busy machine time once more, and on as long as
-/// some of them end. Tells which processes are left after that.
+/// Kills all descendants, repeatedly, because new ones may be born meanwhile. If some outlive that, aborts
+/// hanging FUSE filesystems to free them, and gives a busy machine more time as long as some still end. Logs
+/// the processes that are left after that.
 fn kill_rest(events: &mut EventLoop, jail: &Jail) {
     let start = running_time::now();
     if is_over_within(events, jail, KILL_GRACE, Some(libc::SIGKILL)) {
@@ -319,8 +320,8 @@ fn kill_rest(events: &mut EventLoop, jail: &Jail) {
     }
 }
 
-/// Waits until no child is left, and sends a signal to whatever is left meanwhile, again and again. Whether
-/// it is over when the time is up.
+/// Waits until no child is left, and meanwhile sends a signal to all descendants, repeatedly. Returns whether
+/// all ended within the time.
 fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: Option<i32>) -> bool {
     let deadline = running_time::now() + time;
     loop {
@@ -336,7 +337,8 @@ fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: O
             signal_rest(events, jail, number);
             until = deadline.min(now + KILL_AGAIN);
         }
-        // The end has begun. What signals a command that has ended means what it has left behind.
+        // In the shutdown, a signal for a command that has ended is meant for the processes that it left
+        // behind.
         let Wakeup { stop: _, lost: _, reload: _, signals } = events.wait(None, Some(until));
         for number in signals {
             match events.entry.as_ref().map_or(0, |entry| entry.rewritten(number)) {
@@ -347,7 +349,7 @@ fn is_over_within(events: &mut EventLoop, jail: &Jail, time: Duration, number: O
     }
 }
 
-/// Signals everything below us. Where /proc does not tell what that is, the command's own group is known.
+/// Signals all descendants. If /proc does not tell which these are, at least the group of the command.
 fn signal_rest(events: &EventLoop, jail: &Jail, number: i32) {
     if !reaper::kill_all(&jail.procfs, number)
         && let Some(job) = &events.job
@@ -356,9 +358,9 @@ fn signal_rest(events: &EventLoop, jail: &Jail, number: i32) {
     }
 }
 
-/// Aborts the FUSE connections of this vassal: a process that waits for such a filesystem outlives even
-/// SIGKILL. Filesystems that are older than the vassal, or that others see, are left alone. Where PID 1 has
-/// given up the right to abort, the emperor may do it. Whether there was a connection.
+/// Aborts the FUSE connections of this vassal, because a process that waits for a hanging FUSE filesystem
+/// outlives even SIGKILL. Filesystems that are older than the vassal, or visible to others, are left alone.
+/// If PID 1 has given up the right to abort, the emperor may do it. Returns whether there was a connection.
 fn abort_own_fuse(jail: &Jail) -> bool {
     let (Some(foreign), true) = (&jail.foreign_fuse, jail.has_namespace(libc::CLONE_NEWNS)) else {
         return false;

@@ -1,7 +1,7 @@
-//! The machine as a configuration sees it that is read again while the app runs.
+//! The machine, as far as a configuration may look at it that is read again while the app runs.
 //!
-//! The answers must be those of a fresh start. Inside a jail the paths are the tenant's, so a file that is
-//! read there could be one that the tenant has written. On a FUSE filesystem a look can last for ever. Such
+//! The answers must be the same as in a fresh start. Inside a jail the paths belong to the tenant, so a file
+//! that is read there may be one that the tenant has written. A look at a FUSE filesystem may never end. Such
 //! paths are not looked at: a configuration that needs them takes a fresh start.
 
 use std::cell::RefCell;
@@ -18,13 +18,13 @@ use crate::mount::mountinfo::{self, Mount};
 use crate::path;
 use crate::world::{self, Machine, NoCommands};
 
-/// What the machine told when the configuration was read first.
+/// Facts about the machine from the time when the configuration was first read.
 #[derive(Debug)]
 pub struct Start {
     cwd: PathBuf,
     /// The path of the text that the emperor sent, its status, and the path without links.
     file: Option<(PathBuf, Option<Status>, Option<PathBuf>)>,
-    /// What there is of the environment for the file of an owner.
+    /// The variables that the file of an owner may see.
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -38,17 +38,17 @@ impl Start {
         Self { cwd: Machine.cwd(), file, environment: Vec::new() }
     }
 
-    /// Takes another working directory for that of the start.
+    /// Replaces the working directory of the start.
     pub fn begin_in(&mut self, directory: &Path) {
         self.cwd = directory.to_owned();
     }
 
-    /// Leaves the file of an owner only these variables of the environment.
+    /// Restricts the file of an owner to these variables of the environment.
     pub fn leave_environment(&mut self, variables: Vec<(OsString, OsString)>) {
         self.environment = variables;
     }
 
-    /// What there is of the environment for the file of an owner.
+    /// The variables that the file of an owner may see.
     pub fn environment(&self) -> &[(OsString, OsString)] {
         &self.environment
     }
@@ -65,24 +65,24 @@ pub struct Careful<'a> {
     start: &'a Start,
     /// The mounts; `None` if no file may be looked at.
     mounts: Option<Vec<Mount>>,
-    /// Whether the file is of a tenant that owns the vassal: then a fresh start refuses commands, too.
+    /// Whether a tenant owns the vassal's file. A fresh start refuses commands in it, too.
     is_owned: bool,
     refused: RefCell<Option<String>>,
 }
 
 impl<'a> Careful<'a> {
-    /// `mounts` are those of the root directory of the start; `None` if the root has changed or the mounts
-    /// are unknown.
+    /// `mounts` are the mounts below the root directory of the start; `None` if the root has changed or the
+    /// mounts are unknown.
     pub fn new(start: &'a Start, mounts: Option<Vec<Mount>>, is_owned: bool) -> Self {
         Self { start, mounts, is_owned, refused: RefCell::new(None) }
     }
 
-    /// Why something was not looked at. Then nothing that was read counts.
+    /// Why a path was not looked at. In that case nothing that was read counts.
     pub fn refused(&self) -> Option<String> {
         self.refused.borrow().clone()
     }
 
-    /// The path to look at for `path`, which may be relative to the directory of the start.
+    /// The path to look at instead of `path`, which may be relative to the directory of the start.
     fn path(&self, path: &Path) -> Option<PathBuf> {
         let path = path::lexical(&self.start.cwd.join(path));
         let why = match &self.mounts {
@@ -103,13 +103,14 @@ impl<'a> Careful<'a> {
         self.refused.borrow_mut().get_or_insert(why);
     }
 
-    /// What the start has told of the file that is read.
+    /// What was known at the start about the vassal's file.
     fn known(&self, path: &Path) -> Option<&(PathBuf, Option<Status>, Option<PathBuf>)> {
         self.start.file.as_ref().filter(|(known, ..)| known == path)
     }
 }
 
-/// Whether a look at a path may end in a FUSE filesystem. A link counts, as it may lead there.
+/// Whether a look at a path may end in a FUSE filesystem. A symbolic link counts as yes, because it may lead
+/// there.
 fn may_hang(mounts: &[Mount], path: &Path) -> bool {
     if !mounts.iter().any(Mount::is_fuse) {
         return false;
@@ -130,7 +131,7 @@ impl World for Careful<'_> {
         if self.is_owned {
             return NoCommands::Refused(&[]).resource(name);
         }
-        // In the jail the command is the tenant's program, and it would run with the rights of PID 1.
+        // In the jail the command would be a program of the tenant's, run with the rights of PID 1.
         self.refuse("what a command prints may have changed".into());
         Err(Errno::PERM.into())
     }

@@ -6,7 +6,7 @@ use crate::config::Input;
 use crate::config::plan::VassalPlan;
 use crate::init::source::careful_world::Start;
 
-/// The plans of the vassal, and the inputs that they come from.
+/// The plans of the vassal, and the inputs that they were read from.
 pub struct Source {
     /// The plan of the running app.
     pub(in crate::init) plan: Rc<VassalPlan>,
@@ -14,12 +14,12 @@ pub struct Source {
     pub(in crate::init) fresh: Rc<VassalPlan>,
     /// The files, texts and options to read again for a reload.
     pub(in crate::init) inputs: Vec<Input>,
-    /// What the machine told when the inputs were read first.
+    /// Facts about the machine from the time when the inputs were first read.
     pub(in crate::init) start: Start,
 }
 
 impl Source {
-    /// Takes on the plan that was read after the change of identity.
+    /// Takes over the plan that was read after the change of identity.
     pub fn take_on(&mut self, plan: VassalPlan) {
         self.plan = Rc::new(plan);
         self.fresh = Rc::clone(&self.plan);

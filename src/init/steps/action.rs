@@ -19,13 +19,14 @@ use crate::path::{self, Walk};
 use crate::sys::exec::c_string;
 use crate::sys::fd::{self, write_all};
 
-/// The time between two looks at what an action waits for. Only the child that performs the action sleeps.
+/// The time between two looks at the file that an action waits for. Only the child that performs the action
+/// sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Performs an action that needs no other process than this one.
+/// Performs an action that needs no other process.
 ///
 /// # Errors
-/// The operation that failed, its object, and the step of an action that has several.
+/// The operation that failed, its object, and for an action with several steps the step.
 pub fn perform(action: &Action, jail: &Jail, walk: &Walk) -> Result<()> {
     let (operation, path, done) = match action {
         Action::Mount(mount) => return ops::mount(mount, walk),
@@ -40,12 +41,12 @@ pub fn perform(action: &Action, jail: &Jail, walk: &Walk) -> Result<()> {
         Action::Create(path) => ("create", path, create(walk, path, OFlags::TRUNC).map(drop)),
         Action::Chmod { path, mode } => ("chmod", path, chmod(walk, path, Some(*mode))),
         Action::Sticky(path) => ("sticky", path, chmod(walk, path, None)),
-        // It only looks.
+        // The action only looks.
         Action::WaitFor { kind, path } => {
             wait_for(*kind, &c_string(path.as_os_str()));
             return Ok(());
         }
-        // These change PID 1 itself or start a program: the caller does them.
+        // These change PID 1 itself or start a program, so the caller does them.
         Action::Exec(_)
         | Action::Fuse(_)
         | Action::Chdir(_)
@@ -59,7 +60,7 @@ pub fn perform(action: &Action, jail: &Jail, walk: &Walk) -> Result<()> {
     done.context(operation, path.display())
 }
 
-/// Creates a directory, or finds one there.
+/// Creates a directory, unless there is one.
 fn mkdir(walk: &Walk, path: &Path) -> Result<(), Cause> {
     let (directory, name) = walk.entry(path)?;
     match mkdirat(directory, name, Mode::from_raw_mode(0o777)) {
@@ -81,8 +82,8 @@ fn remove(walk: &Walk, path: &Path, flags: AtFlags) -> Result<(), Cause> {
     }
 }
 
-/// Opens a file to write to it; creates it if it is not there. It is emptied only when it is known that it
-/// may be changed.
+/// Opens a file to write to it, and creates it if necessary. A file that exists is emptied only once the
+/// write is known to be allowed.
 fn create(walk: &Walk, path: &Path, how: OFlags) -> Result<OwnedFd, Cause> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOCTTY;
     let file = walk.open_to_change(path, flags | (how - OFlags::TRUNC), Mode::from_raw_mode(0o666))?;
@@ -93,7 +94,7 @@ fn create(walk: &Walk, path: &Path, how: OFlags) -> Result<OwnedFd, Cause> {
     Ok(file)
 }
 
-/// Changes the mode; without one, sets the sticky bit.
+/// Sets the mode; without one, the sticky bit.
 fn chmod(walk: &Walk, path: &Path, mode: Option<u32>) -> Result<(), Cause> {
     let file = walk.open_to_change(path, OFlags::PATH, Mode::empty())?;
     let mode = mode.unwrap_or(fstat(&file)?.st_mode | libc::S_ISVTX) & 0o7777;
@@ -115,8 +116,8 @@ fn write(walk: &Walk, path: &Path, text: &OsStr, append: bool) -> Result<()> {
     write_all(file.as_fd(), text.as_bytes()).context("write", path.display())
 }
 
-/// Writes to a named pipe; `wait` waits until it exists and a process reads it (ENXIO before that). Another
-/// kind of file is refused, as a write to it would not end.
+/// Writes to a named pipe. With `wait`, waits until the pipe exists and a process reads it (ENXIO before
+/// that). Another kind of file is refused, because a write to it might not end.
 fn write_fifo(walk: &Walk, path: &Path, text: &OsStr, wait: bool) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     loop {

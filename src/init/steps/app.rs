@@ -26,8 +26,12 @@ use crate::running_time;
 use crate::sys::memfd::{self, Use};
 use crate::world;
 
-/// Creates the process of the app. It is not the app before it has executed its program: see
+/// Creates the process of the app. It becomes the app once it has executed its program: see
 /// [`await_program`].
+///
+/// # Errors
+/// The end of the vassal: no process, socket or pipe can be created, or the app is a command that was asked
+/// to stop before its start.
 pub fn start(
     events: &mut EventLoop,
     jail: &mut Jail,
@@ -51,7 +55,11 @@ pub fn start(
     Ok(())
 }
 
-/// Waits until the process of the app has executed its program, and says so.
+/// Waits until the process of the app has executed its program, and logs it.
+///
+/// # Errors
+/// The end of the vassal: the program could not be executed in time or not at all, or an interruption came
+/// first.
 pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), Ended> {
     let mut is_told = false;
     loop {
@@ -71,7 +79,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         let time = if is_told { plan.hook_timeout } else { SLOW.min(plan.hook_timeout) };
         if running_time::since(app.since) >= time && !(is_told && events.entry.is_some()) {
             let late = late(plan, time);
-            // The starter of a command has its own limit for that.
+            // The starter of a command has its own time limit.
             if time == plan.hook_timeout && events.entry.is_none() {
                 let source = &plan.app_source;
                 let what = format!("{late} ({}: {})", source.at, source.key);
@@ -89,7 +97,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         }
         match paused {
             Ok(()) => {}
-            // Its program may be on a filesystem that hangs. The main loop stops it.
+            // The program may be on a filesystem that hangs. The main loop stops the process.
             Err(interruption) if matches!(*interruption, Interruption::Stop(_)) => {
                 events.put_interruption_back(*interruption);
                 return Ok(());
@@ -116,7 +124,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
     Ok(())
 }
 
-/// What an app waits for that does not become its program.
+/// The message about an app that has not executed its program in time.
 fn late(plan: &VassalPlan, time: Duration) -> String {
     let directory = plan.chdir.as_ref().map(|path| format!(", or that of {}", path.value.display()));
     let (program, time) = (plan.app.program().display(), Elapsed(time));
@@ -124,13 +132,13 @@ fn late(plan: &VassalPlan, time: Duration) -> String {
     format!("execute {program}: not done after {time}: does its filesystem answer{directory}?")
 }
 
-/// The end of a command for which there is no process.
+/// The end of the vassal if no process could be created for a command.
 fn unborn(error: &Error, status: i32) -> Ended {
     let (what, errno) = (error.to_string(), error.errno());
     End::Setup(Box::new(SetupFailure { phase: "app".into(), index: 0, what, errno }), status).into()
 }
 
-/// The end of an app that could not be executed, or not be prepared for that, with the key that is to blame.
+/// The end of the vassal if the app could not be prepared or executed, with the key that is to blame.
 fn not_started(plan: &VassalPlan, failure: &Failure) -> Ended {
     let app = || format!("{}: {}", plan.app_source.at, plan.app_source.key);
     let error = &failure.error;
@@ -139,8 +147,8 @@ fn not_started(plan: &VassalPlan, failure: &Failure) -> Ended {
     End::Setup(Box::new(setup), failure.status).into()
 }
 
-/// Opens the channels by which the app can say that it is ready. A command has those of its starter, unless a
-/// hook waits for it to be ready.
+/// Opens the channels over which the app can say that it is ready. A command uses those of its starter,
+/// unless a hook waits for it to be ready.
 fn offer(events: &EventLoop, jail: &Jail, plan: &VassalPlan, above: i32) -> Result<(Listener, Offer)> {
     let is_awaited = plan.hooks.iter().any(|hook| hook.phase == Phase::Accepting);
     if events.entry.is_some() && !is_awaited {
@@ -178,7 +186,7 @@ fn launch(
             uwsgi_ini = rustix::io::fcntl_dupfd_cloexec(&ini, above)
                 .context("keep free for the app", "its descriptors")?;
             passed.push(uwsgi_ini.as_fd());
-            // The options are in the ini. If uWSGI read them twice, it would bind a socket twice.
+            // The options are in the ini already. If uWSGI read them twice, it would bind a socket twice.
             environment.remove(|name| world::environment_option(name).is_some());
             vec![binary.clone(), "--ini".into(), format!("fd://{}", uwsgi_ini.as_raw_fd()).into()]
         }
@@ -200,8 +208,8 @@ fn launch(
         sockets,
         resources: Some(&plan.resources),
         filter: jail.filter.as_deref(),
-        // A shell starts programs in the background with SIGINT ignored, which uWSGI does not change until it
-        // is up.
+        // A shell starts background programs with SIGINT ignored, and uWSGI does not change that until it is
+        // up.
         heard: is_uwsgi.then(|| plan.signal_to_stop()),
         ..jail.helper(as_user)
     };

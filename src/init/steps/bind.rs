@@ -1,4 +1,4 @@
-//! Binding a socket that has a file. It is done in a child, because the way to the file may hang.
+//! Binds a socket that has a file, in a child, because a look at the path may hang.
 
 use std::fmt::Display;
 use std::os::fd::BorrowedFd;
@@ -18,7 +18,7 @@ use crate::path::Walk;
 use crate::protocol::FileId;
 use crate::sys::fd;
 
-/// A socket that a child is to bind to a file.
+/// A socket that a child binds to a file.
 #[derive(Debug)]
 pub struct Binding<'a> {
     /// The unbound socket.
@@ -27,18 +27,18 @@ pub struct Binding<'a> {
     pub path: &'a Path,
     /// What the plan says about the socket.
     pub listen: &'a Listen,
-    /// User and group of the file, `None` to leave it to the child's; only root can choose.
+    /// User and group of the file; `None` leaves those of the child. Only root can choose.
     pub owner: Option<(Option<u32>, Option<u32>)>,
-    /// The socket of an earlier instance that was kept, and its file.
+    /// The kept socket of an earlier instance, and its file.
     pub kept: Option<(FileId, BorrowedFd<'a>)>,
 }
 
 impl Binding<'_> {
-    /// In the child: binds the socket, unless the file at the path is that of the socket that was kept.
-    /// Returns the file.
+    /// In the child: binds the socket, unless the file at the path is that of the kept socket. Returns the
+    /// file.
     ///
     /// # Errors
-    /// Something else is at the path, or bind(2), chmod(2), chown(2) fails.
+    /// Another file is at the path, or bind(2), chmod(2) or chown(2) fails.
     pub fn perform(&self, walk: &Walk) -> Result<FileId> {
         let mut name = self.path.display().to_string();
         SocketAddrUnix::new(self.path).context("listen on", &name)?;
@@ -51,16 +51,17 @@ impl Binding<'_> {
                 return Err(no_socket(&name));
             }
             if there.st_uid != geteuid().as_raw() {
-                // A name that is taken is told with its owner.
+                // The message says who owns the file that is in the way.
                 name += &format!(" (of user {})", there.st_uid);
             }
             let kept = self.kept.filter(|(file, _)| *file == file_id(&there));
             socket = kept.map(|(_, socket)| socket);
             socket = socket.filter(|socket| !fd::is_shut_down(socket) && self.adapt(path, &there));
-            // Another instance, or another emperor, may have left the file behind.
+            // The file may be left over from another instance, or from another emperor.
             if socket.is_none() && (kept.is_some() || is_left_over(path)) {
                 match rustix::fs::unlink(path) {
-                    // The file is another user's, in a directory with the sticky bit: the emperor removes it.
+                    // The file belongs to another user, in a directory with the sticky bit. The emperor will
+                    // remove it.
                     Err(Errno::PERM) if kept.is_some() => {}
                     removed => removed.context("remove the old socket", &name)?,
                 }
@@ -68,7 +69,7 @@ impl Binding<'_> {
         }
         if socket.is_none() {
             if self.listen.mode.is_some() {
-                // The socket has the mode already, and its file gets it.
+                // The socket has its mode already. Without a umask its file gets the same mode.
                 rustix::process::umask(Mode::empty());
             }
             bind(self.fd, &address).context("listen on", &name)?;
@@ -76,13 +77,13 @@ impl Binding<'_> {
         let bound = socket.unwrap_or(self.fd);
         let file = match fd::file_of(bound) {
             Ok(file) => file,
-            // By its name it could be another one by now, which is nobody's harm if it is not changed.
+            // A lookup by path might find another file, which must not be changed then.
             Err(_) if self.owner.is_some() && can_give()? && !walk.is_steady(self.path) => {
                 let why = "in a directory that others can change, 'chown-socket' takes CAP_NET_ADMIN";
                 return Err(Error::new("chown", &name, why));
             }
             Err(_) => {
-                // A link must not lead root to another file.
+                // Without following a link, which could lead root to another file.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 rustix::fs::open(path, flags, Mode::empty()).context("look at", &name)?
             }
@@ -99,7 +100,7 @@ impl Binding<'_> {
         Ok(file_id(&there))
     }
 
-    /// Whether the file of the socket that was kept has the owner and mode of a new one, or can be given
+    /// Whether the file of the kept socket has the owner and mode that the plan asks for now, or can get
     /// them.
     fn adapt(&self, path: &Path, there: &Stat) -> bool {
         let (user, group) = self.owner.unwrap_or_default();
@@ -112,7 +113,7 @@ impl Binding<'_> {
         rustix::process::umask(umask);
         let mode = self.listen.mode.map_or(Mode::from_raw_mode(0o777) - umask, Mode::from_raw_mode);
         let has_mode = Mode::from_raw_mode(there.st_mode) == mode;
-        // By a path, root could be led to another file. A user can only harm itself.
+        // By a path, root could be led to another file. An ordinary user could harm only itself.
         let may_change = self.owner.is_none() && is_ours && !geteuid().is_root();
         is_ours
             && (group.is_some() || is_of_group)
@@ -120,12 +121,12 @@ impl Binding<'_> {
     }
 }
 
-/// Whether the kernel lets this process give away files that are not its own.
+/// Whether the kernel lets this process change the owner of its files.
 fn can_give() -> Result<bool> {
     Ok(held()?.effective.contains(CapabilitySet::CHOWN))
 }
 
-/// In a child: the file at a path.
+/// In a child: the identity of the file at a path.
 ///
 /// # Errors
 /// As lstat(2).

@@ -5,19 +5,19 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::error::{Context, Result};
 use crate::identity::held;
 
-/// What PID 1 may have to do about mounts after the drop.
+/// The mount operations that PID 1 may have to do after the privilege drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountPower {
-    /// Nothing: the mounts go with the namespace.
+    /// None: the mounts vanish with the namespace.
     None,
-    /// Unmount a dead one.
+    /// Unmount a dead mount.
     Unmount,
-    /// Run a phase of root again, whose commands may need anything.
+    /// Run a phase of root again, whose commands may need any capability.
     All,
 }
 
-/// Leaves PID 1 with the capabilities that its remaining plan needs: to end processes, to start the app
-/// ([`VassalPlan::start_rights`](crate::config::plan::VassalPlan::start_rights)), and for its mounts.
+/// Leaves PID 1 only the capabilities that the rest of its work needs: to end processes, to start the app
+/// ([`VassalPlan::start_rights`](crate::config::plan::VassalPlan::start_rights)), and to handle its mounts.
 ///
 /// # Errors
 /// As capset(2).
@@ -25,7 +25,7 @@ pub fn reduce_pid1(start_rights: u64, power: MountPower) -> Result<()> {
     let has = held()?;
     let mounts = match power {
         MountPower::None => CapabilitySet::empty(),
-        // The way to a mount may lead through directories that only the app's user may search.
+        // The path of a mount may lead through directories that only the app's user may search.
         MountPower::Unmount => CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_READ_SEARCH,
         MountPower::All => CapabilitySet::all(),
     };

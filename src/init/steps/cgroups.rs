@@ -1,4 +1,4 @@
-//! Limits of the whole vassal: its cgroups and its OOM score.
+//! Limits of the vassal as a whole: its cgroups and its OOM score.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::init::jail::Jail;
 use crate::init::watch::cgroup_events::CgroupEvents;
 
-/// How soon the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5)).
+/// The file with the OOM score adjustment of a process (proc_pid_oom_score_adj(5)).
 pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// Sets the limits before the vassal has another process, as long as the paths of the cgroups are the host's.
@@ -17,7 +17,7 @@ pub const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// plan may ask for it.
 ///
 /// # Errors
-/// The key, where it was written, and the cgroup or file that refuses the value.
+/// The key and its place, and the cgroup or file that refuses the value.
 pub fn limit(
     jail: &Jail,
     plan: &VassalPlan,

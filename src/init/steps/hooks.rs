@@ -1,4 +1,4 @@
-//! One hook of one phase: what changes PID 1 itself is done here, the rest in a child that is waited for.
+//! Runs the hooks of a phase. Hooks that change PID 1 itself are carried out here, others in a child.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,11 +25,11 @@ use crate::running_time;
 use crate::shell;
 use crate::sys::{fd, signal};
 
-/// Why a phase ended before its end.
+/// Why a phase was not completed.
 pub enum Failed {
     /// A hook failed.
     Hook(Box<SetupFailure>),
-    /// Something came up that makes the rest of the phase pointless.
+    /// An event makes the rest of the phase pointless.
     Interrupted(Interrupted),
     /// A hook asked for the end, with this exit status.
     Exit(i32),
@@ -47,8 +47,8 @@ impl From<Failed> for Ended {
 
 /// Why a hook did not succeed.
 enum Trouble {
-    /// It failed. `key`, with its place, is the key that is to blame if it is not the hook: the child could
-    /// not be prepared.
+    /// The hook failed. `key` is the key to blame, with its place, if it is not the hook's own: the child
+    /// could not be prepared.
     Error {
         error: Error,
         key: Option<String>,
@@ -58,8 +58,8 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// Removes what a private hook hides: the error of an action names its object. That of a command names
-    /// only the command.
+    /// Removes what a private hook hides. The error of an action names the action's object; the error of a
+    /// command names only the command.
     fn concealed(self, hook: &Hook) -> Self {
         match self {
             Self::Error { error, key } if hook.private && !matches!(hook.action, Action::Exec(_)) => {
@@ -81,13 +81,13 @@ impl From<Error> for Trouble {
     }
 }
 
-/// Whoever wonders what a start waits for is told after this time.
+/// A hook that takes longer than this is logged, so that a user sees what a start waits for.
 pub const SLOW: Duration = Duration::from_secs(5);
 
 /// Runs the hooks of one phase, in order, up to the first that fails.
 ///
 /// # Errors
-/// The failed action's own, with where it was written; or a request to stop came first.
+/// The error of the action that failed, with the place of its hook; or an interruption came first.
 pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Phase) -> Result<(), Failed> {
     for (index, hook) in (1..).zip(plan.hooks.iter().filter(|hook| hook.phase == phase)) {
         events.check().map_err(Failed::Interrupted)?;
@@ -103,7 +103,7 @@ pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Ph
                 crate::log!("{phase} #{index}: {text}: this is the end already, ignored");
             }
             Err(Trouble::Exit(status)) => return Err(Failed::Exit(status)),
-            // At the exit there is nothing left to save, and the next hook may still unmount.
+            // At the exit there is nothing left to lose, and the next hook may still unmount.
             Err(Trouble::Error { error, key }) if hook.tolerant || phase == Phase::AsUserAtexit => {
                 let place = key.unwrap_or_else(|| hook.source.at.to_string());
                 crate::log!("{phase} #{index}: {error} ({place}), ignored");
@@ -119,8 +119,8 @@ pub fn run(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, phase: Ph
     Ok(())
 }
 
-/// Runs the hook of `mountpoint-lost`. The app goes on, so a failure is only logged. Returns an exit status
-/// if the hook asks for the end.
+/// Runs the hook of `mountpoint-lost`. A failure is only logged, because the app goes on. Returns an exit
+/// status if the hook asks for the end.
 pub fn run_after_loss(
     events: &mut EventLoop,
     jail: &mut Jail,
@@ -130,7 +130,7 @@ pub fn run_after_loss(
     let (start, text) = (running_time::now(), &hook.source.value);
     match run_one(events, jail, plan, hook) {
         Ok(()) => crate::log!("{}: {text}: done in {}", hook.phase, Elapsed(running_time::since(start))),
-        // The main loop sees to what came in between.
+        // The main loop deals with the event that came meanwhile.
         Err(Trouble::Interrupted(interruption)) => events.put_interruption_back(*interruption),
         Err(Trouble::Exit(status)) => return Some(status),
         Err(Trouble::Error { error, key }) => {
@@ -154,8 +154,8 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
             jail.note_command();
             run_fuse(events, jail, plan, hook, fuse)?;
         }
-        // Before the privilege drop PID 1 goes there, too. Later only its children do: PID 1 must not enter,
-        // or even look at, a directory of a filesystem that can hang.
+        // Before the privilege drop PID 1 enters the directory as well. Later only its children do: PID 1
+        // must not enter, or even look at, a directory of a filesystem that can hang.
         Action::Chdir(path) => {
             if hook.phase < Phase::AsUser {
                 root::must_answer(events, jail, plan, "chdir", path)?;
@@ -194,8 +194,8 @@ fn run_one(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, hook: &Ho
     Ok(())
 }
 
-/// Mounts, and runs the command that serves the mount, in one child: nobody else may have the device open
-/// when the daemon dies, or the mount would wait for an answer instead of failing.
+/// Mounts, and runs the command that serves the mount, in one child. No other process may have the device
+/// open when the daemon dies: the mount would then wait for an answer instead of failing.
 fn run_fuse(
     events: &mut EventLoop,
     jail: &Jail,
@@ -203,7 +203,7 @@ fn run_fuse(
     hook: &Hook,
     fuse: &Fuse,
 ) -> Result<(), Trouble> {
-    // Holds the number that the child gets the device at.
+    // Reserves the number at which the child gets the device.
     let place = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).context("reserve", "a descriptor")?;
     let number = place.as_raw_fd();
     let command = fuse.command.join(OsStr::new(&format!("/dev/fd/{number}")));
@@ -222,7 +222,7 @@ fn run_fuse(
     wait_for_child(events, plan, hook, &child)
 }
 
-/// Refuses what would show in the mounts of the host.
+/// Refuses an operation that would change the mounts of the host.
 fn needs_own_mounts(jail: &Jail, what: &str) -> Result<()> {
     if jail.has_namespace(libc::CLONE_NEWNS) {
         return Ok(());
@@ -232,8 +232,8 @@ fn needs_own_mounts(jail: &Jail, what: &str) -> Result<()> {
     Err(Error::new("use", what, reason))
 }
 
-/// A child for a command of a hook, confined as the app is where the plan says so. The owner of a file is the
-/// user in all phases.
+/// The state of a child for a command of a hook, confined like the app if the plan says so. In tyrant mode
+/// the owner of the file is the user in all phases.
 fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'a> {
     let as_user = phase >= Phase::AsUser;
     let plain = jail.helper(as_user);
@@ -249,8 +249,8 @@ fn child_for<'a>(jail: &'a Jail, plan: &'a VassalPlan, phase: Phase) -> Launch<'
     }
 }
 
-/// Performs an action in a child, since a process that touches a filesystem can hang with it. Where no
-/// filesystem can hang, PID 1 mounts by itself: a process for each mount would be most of the cost.
+/// Performs an action in a child, because a process that touches a filesystem can hang with it. Where no
+/// filesystem can hang, PID 1 mounts by itself: to create a process for each mount would be most of the cost.
 fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hook) -> Result<(), Trouble> {
     let is_mount = matches!(hook.action, Action::Mount(_) | Action::Umount(_) | Action::SafeProc);
     if is_mount && hook.phase < Phase::AsUser && !root::may_meet_fuse(events, jail) {
@@ -263,7 +263,8 @@ fn run_action(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, hook: &Hoo
     wait_for_child(events, plan, hook, &child)
 }
 
-/// Waits for the end of a hook's child. One that takes too long is killed with all it started.
+/// Waits for the end of a hook's child. A child that takes too long is killed with everything that it
+/// started.
 fn wait_for_child(
     events: &mut EventLoop,
     plan: &VassalPlan,
@@ -283,8 +284,8 @@ fn wait_for_child(
     let status = match ended {
         Ok(status) => status,
         Err(unfinished) => {
-            // Its process group has the same number, until the child is reaped; one that was created just now
-            // may not lead it yet.
+            // The child's pid is also the number of its process group until it is reaped. A child that was
+            // created just now may not lead the group yet.
             if reaper::is_child(pid) {
                 let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
                 let _ = signal::kill(-pid.as_raw_pid(), libc::SIGKILL);

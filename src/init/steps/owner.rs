@@ -1,8 +1,8 @@
 //! Tyrant mode: PID 1 becomes the owner of the vassal's file before it reads the file.
 //!
-//! A user who may write the file decides on everything in it, the hooks up to `as-root` included. So
-//! everything the file says is done with the rights of its owner, and what needs root fails. Only the hooks
-//! of the emperor's own file run before that, as root, and see nothing of the vassal's file.
+//! A user who may write the file decides on everything in it, including hooks up to `as-root`. So everything
+//! in the file is done with the rights of its owner, and a hook that needs root fails. Only the hooks of the
+//! emperor's own file run before that, as root, and they see nothing of the vassal's file.
 
 use std::rc::Rc;
 
@@ -23,7 +23,11 @@ use crate::running_time;
 use crate::sys::environment;
 use crate::world::NoCommands;
 
-/// Becomes the owner for good, then reads the configuration and takes on what it says.
+/// Becomes the owner for good, then reads the configuration and takes over its settings.
+///
+/// # Errors
+/// The end of the vassal: the identity cannot be changed, the configuration has mistakes, or it has a key
+/// that an owner cannot use.
 pub fn become_owner(
     events: &mut EventLoop,
     jail: &mut Jail,
@@ -33,8 +37,8 @@ pub fn become_owner(
     let identity = step("emperor-tyrant", identity(jail, owner))?;
     step("emperor-tyrant", identity.assume(None))?;
     jail.set_identity(identity);
-    // The change has undone it. From now on the owner may stop this process, again and again; what is in a
-    // pid namespace is all killed with it.
+    // The change of identity has cleared the signal. From now on the owner may stop this process again and
+    // again. The processes of a pid namespace are all killed with PID 1.
     let is_alone = rustix::process::getpid().is_init();
     let at_emperors_end = if is_alone { Signal::KILL } else { Signal::CONT };
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));
@@ -55,8 +59,8 @@ pub fn become_owner(
     Ok(())
 }
 
-/// Goes to the directory of the file, where relative paths in it begin. An owner who may not go there stays
-/// in the root directory, as behind a root that the emperor's hooks have changed.
+/// Enters the directory of the file, from which relative paths in the file start. If the owner may not enter
+/// it, or the emperor's hooks have changed the root, PID 1 stays in the root directory.
 fn go_to_file(jail: &mut Jail, source: &mut Source) {
     let file = source.inputs.iter().find_map(|input| match input {
         Input::Text { path, .. } => path.parent(),
@@ -71,9 +75,9 @@ fn go_to_file(jail: &mut Jail, source: &mut Source) {
     }
 }
 
-/// Leaves the file only what of the emperor's environment its app would have by the word of the operator, who
-/// may have said `clean-env` or `unenv`: by `$(NAME)` the file could have it all the same. If what the
-/// operator says has no sense without the file, the file gets nothing.
+/// Leaves the file only the variables of the emperor's environment that its app would get. The operator may
+/// have removed others by `clean-env` or `unenv`, and the file could still read them by `$(NAME)`. If the
+/// operator's settings make no valid plan without the file, the file gets no variable.
 fn leave_environment(jail: &mut Jail, source: &mut Source) {
     let without_file = |input: &Input| match input {
         Input::Text { path, .. } => {
@@ -94,7 +98,7 @@ fn identity(jail: &Jail, owner: FileOwner) -> Result<Identity> {
     let FileOwner { uid, gid, initgroups } = owner;
     let mut groups = vec![gid];
     if initgroups {
-        // The emperor's hooks may have changed the root, to a tree that is the owner's.
+        // The emperor's hooks may have changed the root to a tree that the owner controls.
         let accounts = jail.accounts().unwrap_or_else(Accounts::read);
         if let Some(name) = accounts.user(&Id::Number(uid))?.name {
             groups.extend(accounts.memberships(&name));
@@ -103,7 +107,7 @@ fn identity(jail: &Jail, owner: FileOwner) -> Result<Identity> {
     Ok(Identity { uid: Some(uid), gid: Some(gid), groups: Some(groups) })
 }
 
-/// Refuses the keys that an owner cannot use and that would not fail by themselves.
+/// Refuses the keys that an owner cannot use and that would have no effect instead of failing.
 fn check(plan: &VassalPlan, missing: u64) -> Result<()> {
     let refused = |key, at, reason| Err(Error::new(&format!("{at}:"), key, reason));
     if let Some(Located { key, at, .. }) = plan.privileges.capabilities.first() {

@@ -16,7 +16,7 @@ use crate::mount::request::PivotRoot;
 use crate::path;
 use crate::running_time;
 
-/// The change of root by `chroot`.
+/// Changes the root by `chroot`.
 ///
 /// # Errors
 /// The step that failed.
@@ -28,7 +28,7 @@ pub fn change(
     path: &Path,
 ) -> Result<()> {
     must_answer(events, jail, plan, operation, path)?;
-    // A hook may change the root before anything else has asked for accounts.
+    // A hook may change the root before any step has noted the accounts.
     jail.note_accounts();
     enter(jail, "chroot", path)?;
     rustix::process::chroot(c".").context("chroot", path.display())?;
@@ -36,28 +36,28 @@ pub fn change(
     Ok(())
 }
 
-/// Goes to a directory as root.
+/// Enters a directory as root.
 ///
 /// # Errors
-/// chdir(2), or a link on the way is not followed.
+/// As chdir(2); or a link in the path belongs to a tenant.
 pub fn enter(jail: &Jail, operation: &str, path: &Path) -> Result<()> {
     let directory = jail.walk.open(path, path::DIRECTORY).context(operation, path.display())?;
     rustix::process::fchdir(directory).context(operation, path.display())
 }
 
-/// The change of root by `pivot_root`. Afterwards PID 1 holds nothing of the old root: its working directory
-/// is the new root, and the only open directory is a procfs that is mounted nowhere.
+/// Changes the root by `pivot_root`. Afterwards PID 1 holds nothing of the old root: its working directory is
+/// the new root, and its only open directory is a procfs that is mounted nowhere.
 ///
-/// A filesystem that becomes the root can hang from that moment on: a union whose branches are reached
-/// through its own mountpoint then waits for itself. So it is asked again before a process uses it.
+/// A filesystem that becomes the root can begin to hang at that moment: a union whose branches are reached
+/// through its own mountpoint waits for itself. So the filesystem is asked again before a process uses it.
 ///
 /// # Errors
-/// The step that failed, with a sentence for the many things that can be wrong with a new root.
+/// The step that failed, with a sentence about the many possible faults of a new root.
 pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: &PivotRoot) -> Result<()> {
     let PivotRoot { new_root, put_old } = roots;
     let may_hang = must_answer(events, jail, plan, "new root:", put_old)?;
     ops::pivot_root(roots, &jail.walk)?;
-    // If it is put at the new root itself, it is detached.
+    // An old root that is put at the new root itself is detached.
     let old = put_old.strip_prefix(new_root).ok().filter(|rest| !rest.as_os_str().is_empty());
     jail.root_changed(old.map(|rest| Path::new("/").join(rest)));
     if may_hang {
@@ -66,8 +66,11 @@ pub fn pivot(events: &mut EventLoop, jail: &mut Jail, plan: &VassalPlan, roots: 
     Ok(())
 }
 
-/// Goes to the root directory. A process that is there already does not touch it, as it may hang; nor may one
-/// that has not changed it, which stands or falls with it anyway.
+/// Enters the root directory. PID 1 does not touch the root if it is there already, because the filesystem
+/// may hang. A root that was not changed is not asked: if that filesystem hangs, this process hangs anyway.
+///
+/// # Errors
+/// The filesystem of the root fails, or does not answer in time; or as chdir(2).
 pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operation: &str) -> Result<()> {
     if jail.walk.is_inside {
         if rustix::process::getcwd(Vec::new()).is_ok_and(|path| path.to_bytes() == b"/") {
@@ -78,8 +81,11 @@ pub fn go_to_root(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, operat
     rustix::process::chdir(c"/").context(&format!("{operation} chdir"), "/")
 }
 
-/// Refuses a directory that PID 1 is about to enter if its filesystem fails or hangs. Returns whether the
-/// filesystem is one that can hang.
+/// Checks that the filesystem of a directory answers, before PID 1 enters the directory. Returns whether the
+/// filesystem is of a kind that can hang.
+///
+/// # Errors
+/// The filesystem fails, or does not answer in time.
 pub fn must_answer(
     events: &mut EventLoop,
     jail: &Jail,
@@ -94,11 +100,11 @@ pub fn must_answer(
     }
 }
 
-/// Asks the filesystem that holds a path before PID 1 uses the path and may wait for ever. `None` for a
-/// filesystem that the kernel answers for.
+/// Asks the filesystem that holds a path, before PID 1 uses the path and may wait for ever. Returns `None`
+/// for a filesystem of the kernel's own, which cannot hang.
 ///
 /// # Errors
-/// It does not answer.
+/// The filesystem does not answer in time, the prober fails, or an interruption comes first.
 pub fn ask_about(
     events: &mut EventLoop,
     jail: &Jail,
@@ -110,9 +116,9 @@ pub fn ask_about(
         return Ok(None);
     }
     let path = &crate::sys::environment::working_directory().unwrap_or_default().join(path);
-    // Without procfs it is not known which filesystem that is.
+    // Without procfs the filesystem of the path is not known.
     let Ok(mounts) = jail.procfs.mounts() else { return Ok(None) };
-    // For other filesystems the kernel answers.
+    // The kernel itself answers for other filesystems.
     let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
     let Some(mount) = mount else { return Ok(None) };
     let probe = Probe::start(mount.owner(), None, &jail.procfs)?;
@@ -151,8 +157,8 @@ fn await_answer(
     }
 }
 
-/// Whether a filesystem that a process answers for can be in the way of a hook: a hook has mounted it, it is
-/// to be checked, or it was there before the first hook.
+/// Whether a hook can meet a filesystem that is served by a process: a hook has mounted one, one is to be
+/// checked, or one was there before the first hook.
 pub fn may_meet_fuse(events: &EventLoop, jail: &Jail) -> bool {
     let is_known_to_be_free = jail.foreign_fuse.as_ref().is_some_and(Vec::is_empty);
     jail.has_run_commands || !events.mountpoints.is_empty() || !is_known_to_be_free

@@ -1,5 +1,6 @@
-//! The app's listening sockets: bound before the privilege drop, handed to the app (sd_listen_fds(3)), and
-//! kept by the emperor while there is no instance, so that connections wait instead of being refused.
+//! The app's listening sockets. They are bound before the privilege drop, passed to the app
+//! (sd_listen_fds(3)), and kept by the emperor while there is no instance, so that connections wait instead
+//! of being refused.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -28,14 +29,15 @@ use crate::protocol::{FileId, FromVassal, KeptSocket, SOCKETS_MAX, SocketId, Wai
 use crate::running_time;
 use crate::sys::fd;
 
-/// How long an address is waited for that is in use, and how often it is tried.
+/// How long to wait for an address that is in use, and how often to try it.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Binds the plan's sockets, or takes over those that the emperor has kept, and gives it new ones to keep.
+/// Binds the plan's sockets, or takes over those that the emperor has kept, and gives new ones to the emperor
+/// to keep.
 ///
 /// # Errors
-/// The address, where it was written, and why it is not possible to listen there.
+/// The address, its place in the configuration, and the reason why it cannot be listened on.
 pub fn open(
     events: &mut EventLoop,
     jail: &Jail,
@@ -49,8 +51,8 @@ pub fn open(
     let move_up = |fd: &OwnedFd| {
         rustix::io::fcntl_dupfd_cloexec(fd, above).context("keep free for the app", "its descriptors")
     };
-    // A network namespace of its own ends with the instance, so a socket in it cannot be reached any more. A
-    // socket with a file can: the file is not of that namespace.
+    // A network namespace of the instance's own ends with the instance, so a socket in it could not be
+    // reached later. A socket with a file could, because files do not belong to the namespace.
     let is_apart = jail.has_namespace(libc::CLONE_NEWNET);
     let is_file = |listen: &Listen| matches!(listen.address.place, Place::File(_));
     let has_file = || plan.listen.iter().any(|listen| is_file(&listen.value));
@@ -61,7 +63,7 @@ pub fn open(
     for socket in kept {
         let is_its = |listen: &Listen| outlives(listen) && is_for(listen, &socket.id);
         if socket.id.is_on_demand {
-            // The emperor listens there already, and goes on after the end of this instance.
+            // The emperor listens on this socket, and continues after the end of this instance.
             on_demand = Some(socket.id.place.clone());
             sockets.push(Socket { fd: move_up(&socket.fd)?, id: socket.id, name: "on-demand".to_owned() });
         } else if plan.listen.iter().any(|listen| is_its(&listen.value)) {
@@ -70,7 +72,8 @@ pub fn open(
             }
             usable.push(socket);
         }
-        // One that is not wanted any more is closed now: it may be in the way of this vassal or another.
+        // A kept socket that the plan no longer has is closed now, because it may be in the way of another
+        // one.
     }
     events.send(&FromVassal::Sockets(keep.clone()));
     let opener = Opener { jail, plan, accounts, networks: networks.as_ref() };
@@ -123,8 +126,8 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Opens a socket anew; `None` if the one that was kept goes on. An address that is in use is waited for,
-    /// under an emperor: another vassal may be stopping, or about to give the address up.
+    /// Opens a socket anew; returns `None` if the kept socket is used. Under an emperor, waits for an address
+    /// that is in use: another vassal may be stopping, or about to give the address up.
     fn open_patiently(
         &self,
         events: &mut EventLoop,
@@ -142,7 +145,7 @@ impl Opener<'_> {
             }
             let end = *until.get_or_insert_with(|| {
                 crate::log!("{error}: tried again for {}", Elapsed(PATIENCE));
-                // The emperor removes the file of one that is not kept any more.
+                // The emperor removes the file of a socket that is no longer kept.
                 give_up(keep, old);
                 events.send(&FromVassal::Sockets(keep.clone()));
                 running_time::now() + PATIENCE
@@ -184,8 +187,8 @@ impl Opener<'_> {
         Ok(Some(KeptSocket { id, fd: fd.context("listen on", name)? }))
     }
 
-    /// A socket with a file is bound by a child: the way to the file may hang. The child is the user's,
-    /// unless the file is to belong to another one.
+    /// Opens a socket with a file. A child binds it, because a look at the path may hang. The child runs as
+    /// the app's user, unless the file is to belong to another one.
     fn open_with_file(
         &self,
         events: &mut EventLoop,
@@ -202,7 +205,7 @@ impl Opener<'_> {
         let owner = owner.transpose()?;
         let fd = self.networks.map_or_else(unix_socket, Networks::socket).context("create", "a socket")?;
         if let Some(mode) = socket.mode {
-            // The file gets the mode of the socket. A chmod of the path could hit another file.
+            // The file gets the mode of the socket. A chmod by path could change another file.
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("chmod", &name)?;
         }
         let kept = old.and_then(|old| Some((old.id.file?, old.fd.as_fd())));
@@ -213,7 +216,7 @@ impl Opener<'_> {
         let ended = events.wait_for(launched.pid, running_time::now() + self.plan.hook_timeout);
         let file = match (launched.progress(), ended) {
             (Progress::Failed(failure), _) => {
-                // Another key than `listen` is to blame if the child could not become the user.
+                // If the child could not become the user, a key other than `listen` is to blame.
                 return Err(match failure.key(self.plan) {
                     Some(key) => Error::new("listen on", name, format!("{} ({key})", failure.error)),
                     None => failure.error,
@@ -232,8 +235,7 @@ impl Opener<'_> {
     }
 }
 
-/// Whether the file of a socket is gone, or another file is in its place: then no client can connect any
-/// more.
+/// Whether the file of a socket is gone or replaced by another file, so that no client can connect any more.
 pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sockets: &[Socket]) -> bool {
     let deadline = running_time::now() + PATIENCE;
     plan.listen.iter().any(|listen| {
@@ -249,18 +251,18 @@ pub fn has_lost_one(events: &mut EventLoop, jail: &Jail, plan: &VassalPlan, sock
         match launched.progress() {
             Progress::Said(there) => FileId::parse(&there) != Some(file),
             Progress::Failed(failure) => failure.error.errno() == Errno::NOENT.raw_os_error(),
-            // It is not known.
+            // The child has not told yet.
             Progress::Preparing | Progress::AtWork => false,
         }
     })
 }
 
-/// A socket is not to be kept any longer.
+/// Notes that a socket is not kept any longer.
 fn give_up(keep: &mut Vec<SocketId>, old: Option<&KeptSocket>) {
     keep.retain(|id| old.is_none_or(|old| *id != old.id));
 }
 
-/// Kills a child that is not waited for any longer.
+/// Kills a child whose result is no longer needed.
 fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     reaper::kill_child(child);
     match unfinished {
@@ -269,8 +271,9 @@ fn kill_late(events: &mut EventLoop, child: Pid, unfinished: Unfinished) {
     }
 }
 
-/// The network namespaces of the emperor and of this process. A socket of this one's that is kept would keep
-/// the namespace beyond the end of the instance, and the interfaces in it, which the next instance is to get.
+/// The network namespaces of the emperor and of this process. A kept socket of this process's namespace would
+/// keep the namespace alive after the end of the instance, with its interfaces, which the next instance
+/// needs.
 struct Networks {
     emperors: OwnedFd,
     ours: OwnedFd,
@@ -289,7 +292,7 @@ impl Networks {
             return unix_socket();
         }
         let socket = unix_socket();
-        // An error ends the instance: it would go on in the wrong namespace.
+        // An error ends the instance, because it would go on in the wrong namespace.
         enter(&self.ours)?;
         socket
     }
@@ -299,13 +302,13 @@ fn unix_socket() -> rustix::io::Result<OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
-/// Whether a socket is one that was kept for this address.
+/// Whether a socket was kept for this address.
 fn is_for(plan: &Listen, socket: &SocketId) -> bool {
     is_kept(plan) && socket.place == plan.address.place
 }
 
-/// Whether the socket outlives the instance. Where others listen on the same port it does not: the
-/// connections that wait at it are ones that the others could serve.
+/// Whether the socket outlives the instance. A socket with `reuse-port` does not: while it has no app,
+/// connections would wait at it that other processes on the same port could serve.
 fn is_kept(plan: &Listen) -> bool {
     !(plan.reuse_port && matches!(plan.address.place, Place::Internet(_)))
 }

@@ -1,4 +1,4 @@
-//! One checked path: its mount, its prober, its daemon, and what the answers come to.
+//! One checked path: its mount, its prober, its daemon, and the judgement of the answers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,16 +17,17 @@ use crate::mount::mountinfo::{self, Mount};
 use crate::protocol::{MountReport, MountState};
 use crate::running_time;
 
-/// A loss that is noticed within this time after the death of the daemon is put down to it.
+/// A loss within this time after the death of the daemon is attributed to that death.
 const AFTER_DAEMON: Duration = Duration::from_secs(1);
 
-/// The same after the death of a process that may have been the daemon.
+/// A loss within this time after the death of a process that may have been the daemon is attributed to that
+/// death.
 const AFTER_HELPER: Duration = Duration::from_millis(100);
 
-/// How long the end of a daemon is waited for whose connection has ended.
+/// How long to wait for the end of a daemon whose connection has ended.
 const DYING: Duration = Duration::from_millis(2);
 
-/// The trouble with a path where no filesystem is mounted.
+/// The trouble with a path at which nothing is mounted.
 pub(super) const NOTHING: &str = "nothing is mounted there";
 
 /// One checked path, with its prober.
@@ -35,20 +36,20 @@ pub(super) struct CheckedPath {
     /// Its path, normalized, and where it was configured.
     pub(super) check: Located<PathBuf>,
     pub(super) dog: Watchdog,
-    /// The mount, as the mount table has it, whose owner the prober becomes.
+    /// The mount, from the mount table. The prober becomes its owner.
     pub(super) mount: Option<Mount>,
-    /// The prober. Each path has its own: behind a path that hangs others would seem to hang, too.
+    /// The prober. Each path has its own, because a path that hangs would make others behind it seem to hang.
     pub(super) probe: Option<Probe>,
-    /// Why the path is not up, for a gate that gives up.
+    /// Why the path is not up, for the message of a gate that gives up.
     pub(super) trouble: String,
-    /// Whether the last answer said nothing about the filesystem. A change of that is logged.
+    /// Whether the last answer said nothing about the filesystem. A change of this is logged.
     pub(super) is_blind: bool,
-    /// What has mounted it.
+    /// What mounted it.
     pub(super) maker: Maker,
-    /// Whether its mount was given up: the end of that is no loss, up to the next mount.
+    /// Whether its mount was given up: until the next mount, its end is no loss.
     pub(super) is_given_up: bool,
     pub(super) took: Option<Duration>,
-    /// The process that serves the filesystem, if that is known.
+    /// The process that serves the filesystem, if it is known.
     pub(super) daemon: Option<Pid>,
     /// How and when that process ended.
     pub(super) daemon_death: Option<Death>,
@@ -61,9 +62,9 @@ pub(super) struct CheckedPath {
 pub enum Maker {
     /// Nothing is mounted yet.
     Nobody,
-    /// It was there before the first phase, or before the change of root.
+    /// The mount existed before the first phase, or before the change of root.
     Outside,
-    /// A hook of this phase.
+    /// A hook of this phase mounted it.
     Phase(Phase),
 }
 
@@ -77,16 +78,16 @@ pub(super) struct Death {
 /// A path that was lost, and why.
 #[derive(Debug, Clone)]
 pub struct Lost {
-    /// Which.
+    /// The path.
     pub path: PathBuf,
-    /// Why.
+    /// The kind of loss.
     pub loss: Loss,
     /// The path, the reason and the cause, for the log.
     pub what: String,
 }
 
 impl CheckedPath {
-    /// Forgets the mount and the question that is out; returns the prober, which was told to end.
+    /// Forgets the mount and the open question. Returns the prober, which was told to end.
     pub(super) fn begin_anew(&mut self) -> Option<Pid> {
         let now = running_time::now();
         self.dog.forget_mount();
@@ -97,8 +98,8 @@ impl CheckedPath {
         Some(probe.pid)
     }
 
-    /// Takes the answers that are there; returns the loss, if they tell of one. `goes_on` if the app does
-    /// after one, and no gate tells that the path is up again.
+    /// Reads the answers, and returns the loss if they show one. `goes_on`: the app goes on after a loss, so
+    /// no gate will log that the path is up again.
     pub(super) fn judge(
         &mut self,
         procfs: &Procfs,
@@ -108,21 +109,22 @@ impl CheckedPath {
     ) -> Option<Loss> {
         while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
             self.took = Some(reply.took);
-            // The prober is a process of the mount's owner, who may have others lie: it can name a child of
-            // ours that the owner may kill, and no other process.
+            // The prober runs as the mount's owner, who may manipulate it. So it can name only a child of PID
+            // 1 that the owner could kill anyway.
             let owner = self.mount.as_ref().map_or(0, |mount| mount.owner().uid);
             let is_its = |pid: &Pid| reaper::is_child(*pid) && (owner == 0 || procfs.is_of(*pid, owner));
             self.daemon = reply.daemon.filter(is_its).or(self.daemon);
             let was_up = self.dog.is_up();
             let judgement = self.dog.answer(reply.answer, now);
-            // Whether it is mounted is not asked of a daemon, whose errors are its own.
+            // The mount table tells whether it is still mounted. The daemon's errors would not.
             if let Judgement::Unclear(_) | Judgement::Lost(Loss::Failing(..)) = judgement
                 && let Some(loss) = self.missing(procfs)
             {
                 return Some(loss);
             }
             match judgement {
-                // The way to the mount may lead through a filesystem that has died with it, and fail itself.
+                // The path of the mount may lead through a filesystem that died together with it, and then
+                // fails by itself.
                 Judgement::Unclear(errno) if self.has_lost_daemon(now) => return Some(Loss::Dead(errno)),
                 Judgement::Alive => {
                     if self.is_blind || (self.lost > 0 && !was_up && goes_on) {
@@ -135,14 +137,14 @@ impl CheckedPath {
                     self.blind(format_args!("{}, which is a loss if it lasts {most}", Described(errno)));
                 }
                 Judgement::Lost(loss) if was_up => return Some(loss),
-                // It is not there yet. Its prober goes on asking.
+                // Not mounted yet. The prober goes on asking.
                 Judgement::Lost(loss) => self.trouble = loss.to_string(),
             }
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
             && self.dog.late(now)
         {
-            // An answer after all tells that it has come back to life.
+            // If an answer comes after all, PID 1 must hear it.
             let _ = probe.ask(&self.check.value, rhythm);
         }
         self.dog.overdue(running_time::was_late(), now).filter(|_| self.dog.is_up())
@@ -152,7 +154,8 @@ impl CheckedPath {
         self.daemon_death.is_some_and(|death| now.saturating_duration_since(death.at) <= AFTER_DAEMON)
     }
 
-    /// What the mount table says of a mount that was there: nothing if it still is.
+    /// What the mount table says about a mount that was there: the loss, or nothing if the mount is still
+    /// there.
     fn missing(&self, procfs: &Procfs) -> Option<Loss> {
         let (known, mounts) = (self.mount.as_ref()?, procfs.mounts().ok()?);
         match mountinfo::visible(&mounts, &self.check.value) {
@@ -161,8 +164,8 @@ impl CheckedPath {
         }
     }
 
-    /// Notes that the path cannot be judged, for this reason. That is no loss, but it is told, as the path is
-    /// not watched.
+    /// Notes that the path cannot be judged, and why. That is no loss, but it is logged, because the path is
+    /// not watched meanwhile.
     pub(super) fn blind(&mut self, why: impl fmt::Display) {
         self.trouble = format!("cannot judge it: {why}");
         if self.dog.is_up() && !self.is_blind {
@@ -181,8 +184,8 @@ impl CheckedPath {
         Lost { path: self.check.value.clone(), loss, what }
     }
 
-    /// The death that a loss is put down to: that of the daemon. Where the daemon is not known, a process
-    /// that a hook had left behind may have been it. A process of the app never is.
+    /// The death to which a loss is attributed: that of the daemon. If the daemon is not known, a process
+    /// that a hook left behind may have been it, but never a process of the app.
     fn attribute_to_daemon(
         &mut self,
         loss: &Loss,
@@ -191,7 +194,7 @@ impl CheckedPath {
     ) -> Option<String> {
         let (what, Death { child, at }, time) = match (self.daemon_death.take(), self.daemon) {
             (Some(death), _) => ("the daemon", death, AFTER_DAEMON),
-            // The connection of a process that is killed ends a little before the process.
+            // When a process is killed, its FUSE connection ends a little before the process does.
             (None, Some(pid)) => {
                 let time = if matches!(loss, Loss::Dead(_)) { DYING } else { Duration::ZERO };
                 let status = reaper::end_of(pid, time)?;
@@ -201,8 +204,9 @@ impl CheckedPath {
         };
         let is_cause = match loss {
             Loss::Dead(_) => true,
-            // A daemon that ends in order unmounts first; after an unmount it ends, too. Its death is the
-            // cause only if another process unmounts for it (the option `auto_unmount` of fusermount).
+            // A daemon that ends in order unmounts first, and it also ends after an unmount by others. Its
+            // death is the cause only if another process unmounts for it (option `auto_unmount` of
+            // fusermount).
             Loss::NotMounted => child.status.signal().is_some(),
             Loss::Failing(..) | Loss::Replaced | Loss::NoAnswer(_) => false,
         };

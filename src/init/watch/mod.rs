@@ -3,9 +3,8 @@
 //! In: the paths to check, the mount table, answers of the probers. Out: judgements (up, lost, unclear) and
 //! reports.
 //!
-//! PID 1 itself never touches a checked path, because the path may hang: a prober, a process with the
-//! identity of the mount's owner, asks in its place. The judgement of answers and times ([`watchdog`]) is
-//! pure.
+//! PID 1 itself never touches a checked path, because the path may hang. A prober, a process with the
+//! identity of the mount's owner, does it instead. The judgement of answers and times ([`watchdog`]) is pure.
 //!
 //! Not here: what follows from a loss (`life`).
 

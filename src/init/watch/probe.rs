@@ -1,12 +1,12 @@
-//! A disposable process that touches mounts in our place.
+//! The prober: a disposable process that touches a mount in place of PID 1.
 //!
 //! A hung filesystem blocks the process that asks it, uninterruptibly, and a private FUSE mount answers only
-//! its owner. So a child that has become the owner asks the question; PID 1 never waits for the child.
+//! its owner. So a child that has become the owner asks the question, and PID 1 never waits for the child.
 //!
-//! The prober asks at every interval by itself. It tells PID 1 the answers that PID 1 asked for, that have
-//! changed or that took long. It cannot tell that it hangs: an alarm does, a timer that both processes have
-//! and that is wound up before each question. So PID 1 sleeps as long as all is well, which halves the cost
-//! of a thousand idle vassals.
+//! The prober asks at every interval by itself. It passes an answer to PID 1 if PID 1 asked for it, if it
+//! differs from the last one, or if it took long. A prober that hangs cannot say so. An alarm does: a timer
+//! that both processes hold, and that the prober winds up before each question. So PID 1 sleeps as long as
+//! all is well, which halves the cost of a thousand idle vassals.
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
@@ -38,20 +38,21 @@ use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, exec};
 use crate::sys::fd;
 
-/// The name of the prober's process, by which the program knows that it is one when it is executed again.
+/// The name of the prober's process, for ps(1), and the argument by which the program, executed again, knows
+/// that it is to be a prober.
 pub const NAME: &str = "vassal-probe";
 
-/// The longest question: interval and patience, a path (PATH_MAX) with its null byte.
+/// The longest question: interval, patience, and a path (PATH_MAX) with its null byte.
 const QUESTION_MAX: usize = 16 + 4096;
 
 /// The longest packet that a prober sends.
 const WORD_MAX: usize = 512;
 
-/// What a packet of the prober starts with: an answer follows, or the error that it ends with.
+/// The first byte of a packet from the prober: an answer follows, or the error for which the prober ends.
 const REPLY: u8 = 0;
 const FAILURE: u8 = 1;
 
-/// An answer on the wire: errno (0 for found), mount ID, whether it is a mount root, how long it took, the
+/// The size of an answer on the wire: errno (0 for found), mount ID, whether it is a mount root, time taken,
 /// daemon.
 const REPLY_SIZE: usize = 4 + 8 + 1 + 8 + 4;
 
@@ -61,21 +62,21 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// The exit status of a prober that cannot do its work.
 const EXIT_FAILED: i32 = 1;
 
-/// A filesystem that takes this long to answer is slow: PID 1 is told each time that it has.
+/// A filesystem that takes longer than this is slow, and PID 1 is told each time.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// A running prober.
 #[derive(Debug)]
 pub struct Probe {
-    /// Its process, a child of ours.
+    /// The process, a child of PID 1.
     pub pid: Pid,
     socket: OwnedFd,
     alarm: OwnedFd,
-    /// Why it ends, once it has said so.
+    /// Why the prober ends, once it has said so.
     failure: OnceCell<Error>,
 }
 
-/// How a prober asks by itself.
+/// The times by which a prober asks by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
     /// The time between two questions.
@@ -84,14 +85,14 @@ pub struct Rhythm {
     pub patience: Duration,
 }
 
-/// What a prober has to say.
+/// A message of the prober about one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// What it saw.
+    /// The answer.
     pub answer: Answer,
     /// How long the filesystem took to answer.
     pub took: Duration,
-    /// The process that serves the filesystem, where it is a child of ours and the kernel tells.
+    /// The process that serves the filesystem, if it is a child of PID 1 and the kernel tells which.
     pub daemon: Option<Pid>,
 }
 
@@ -99,17 +100,18 @@ pub struct Reply {
 enum Word {
     /// An answer.
     Reply(Reply),
-    /// Why it ends.
+    /// The error for which the prober ends.
     Failure(Error),
 }
 
 impl Probe {
-    /// Starts a prober that has `owner`'s identity, and `user`'s groups if that is the same user: the way to
-    /// the mount may lead through directories of a group. `procfs` has our program.
+    /// Starts a prober that has the identity of `owner`. If that is the same user as `user`, it also gets the
+    /// groups of `user`, because the path of the mount may lead through directories of a group. `procfs`
+    /// leads to the program file.
     ///
     /// # Errors
-    /// There is no socket, timer or process. A prober that cannot take on the identity ends at once, which is
-    /// no error here.
+    /// A socket, timer or process cannot be created. A prober that cannot take on the identity ends at once;
+    /// this is not an error here.
     pub fn start(owner: Owner, user: Option<&Identity>, procfs: &Procfs) -> Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -117,18 +119,18 @@ impl Probe {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
             .context("create the alarm of", "the mount prober")?;
-        // Built before the fork: the child allocates nothing.
+        // Built before the fork: the child must not allocate.
         let argv = Strings::new([NAME]);
         let envp = Strings::new::<&str>([]);
         match clone3(0).context("start", "the mount prober")? {
             Side::Parent(child) => Ok(Self { pid: child.pid, socket: ours, alarm, failure: OnceCell::new() }),
             Side::Child => {
                 drop(ours);
-                // At /proc of a tenant's tree it could be another program, which would run as the owner.
+                // A /proc in a tenant's tree could have another program, which would then run as the owner.
                 let is_there = procfs.enter().is_ok();
                 become_prober(owner, user, theirs, &alarm);
-                // A copy of PID 1 takes twice the memory of a fresh process. Where the program cannot be
-                // executed again (by the owner, or without procfs), the copy does the same work.
+                // A copy of PID 1 takes twice the memory of a fresh process. If the program cannot be
+                // executed again (as the owner, or without procfs), the copy does the same work.
                 if is_there {
                     exec(c"self/exe", &argv, &envp);
                 }
@@ -137,10 +139,10 @@ impl Probe {
         }
     }
 
-    /// Sends a question; from then on the prober asks the same by itself.
+    /// Sends a question, which the prober then repeats by itself.
     ///
     /// # Errors
-    /// PIPE when the prober has died.
+    /// EPIPE if the prober has died.
     pub fn ask(&self, path: &Path, rhythm: Rhythm) -> Result<(), Errno> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let (interval, patience) = (nanoseconds(rhythm.interval), nanoseconds(rhythm.patience));
@@ -149,7 +151,7 @@ impl Probe {
         rustix::net::send(&self.socket, &question.concat(), flags).map(drop)
     }
 
-    /// Its next answer, if there is one.
+    /// The prober's next answer, if there is one.
     pub fn reply(&self) -> Option<Reply> {
         match self.word()? {
             Word::Reply(reply) => Some(reply),
@@ -160,7 +162,7 @@ impl Probe {
         }
     }
 
-    /// A sentence for a prober that has ended, with the reason if the prober has told it.
+    /// Text about a prober that has ended, with the reason if the prober sent one.
     pub fn why_it_ended(&self) -> String {
         while self.reply().is_some() {}
         self.failure.get().map_or("its prober died".into(), |error| format!("its prober died: {error}"))
@@ -169,19 +171,20 @@ impl Probe {
     fn word(&self) -> Option<Word> {
         let mut packet = [0; WORD_MAX];
         let mut next = || recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
-        // A prober that has ended without reading its question: that is told once, before the prober's last
-        // words.
+        // ECONNRESET means that the prober ended without reading its question. It is returned once, before
+        // the prober's last packets.
         let (_, length) =
             next().or_else(|errno| if errno == Errno::CONNRESET { next() } else { Err(errno) }).ok()?;
         Word::decode(packet.get(..length)?)
     }
 
-    /// Whether a question of its own has been unanswered for its patience; true once for each alarm.
+    /// Whether a question that the prober asked by itself has taken longer than its patience. True once for
+    /// each alarm.
     pub fn is_late(&self) -> bool {
         rustix::io::read(&self.alarm, &mut [0; 8]).is_ok()
     }
 
-    /// What to poll: readable when there is a reply, or when it is late.
+    /// Descriptors to poll: readable when there is a reply, or when a reply is late.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
         [self.socket.as_fd(), self.alarm.as_fd()]
     }
@@ -192,21 +195,22 @@ impl Probe {
     }
 }
 
-/// In the child: takes on the owner's identity, and has two descriptors, the alarm as standard input and the
+/// In the child: takes on the owner's identity, and keeps two descriptors: the alarm as standard input, the
 /// socket as standard output.
 fn become_prober(owner: Owner, user: Option<&Identity>, socket: OwnedFd, alarm: &OwnedFd) {
     let places = rustix::stdio::dup2_stdin(alarm).and_then(|()| rustix::stdio::dup2_stdout(&socket));
-    // With a copy of the link in the prober the emperor would not see the end of PID 1.
+    // If the prober kept a copy of the link, the emperor would not see the end of PID 1.
     fd::close_from(3);
     if places.is_err() {
         clone::exit(EXIT_FAILED);
     }
-    // The descriptor was closed with the rest.
+    // The descriptor was closed together with the rest.
     std::mem::forget(socket);
     become_owner(owner, user).unwrap_or_else(|error| fail(error));
 }
 
-/// A prober that may not become the owner asks as what it is, and the filesystem answers or refuses it.
+/// A prober that may not become the owner asks with the identity that it has. The filesystem then answers or
+/// refuses it.
 fn become_owner(owner: Owner, user: Option<&Identity>) -> Result<()> {
     let mut identity = Identity { uid: Some(owner.uid), gid: Some(owner.gid), groups: None };
     if !identity.is_ours() {
@@ -216,12 +220,12 @@ fn become_owner(owner: Owner, user: Option<&Identity>) -> Result<()> {
     if held()?.effective.contains(identity.needs()) { identity.assume(None) } else { Ok(()) }
 }
 
-/// The prober's life.
+/// The main function of a prober.
 pub fn serve() -> ! {
     let _ = rustix::thread::set_name(c"vassal-probe");
-    // After the last change of identity, which clears it.
+    // After the last change of identity, which would clear it.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // The app may be the same user; it must not trace the prober.
+    // The app may be the same user, and must not trace the prober.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let (alarm, socket) = (rustix::stdio::stdin(), rustix::stdio::stdout());
     let mut question = [0; QUESTION_MAX];
@@ -254,11 +258,12 @@ pub fn serve() -> ! {
         };
         let took = start.elapsed();
         if rhythm.interval >= rhythm.patience {
-            // Otherwise the next question comes before the alarm, and winds it up again.
+            // With a shorter interval, the next question comes before the alarm goes off, and winds it up
+            // again.
             arm(alarm, Duration::ZERO);
         }
         let is_new = told != Some(answer);
-        // PID 1 may have asked meanwhile. Told now, it need not wait as long again.
+        // PID 1 may have asked meanwhile. With this answer it need not wait as long again.
         let is_slow = took >= rhythm.patience.min(SLOW);
         if is_asked || is_new || is_slow {
             let is_mounted = matches!(answer, Answer::Found(Found { is_mount_root: true, .. }));
@@ -275,13 +280,13 @@ fn tell(socket: BorrowedFd<'_>, reply: Reply) {
     }
 }
 
-/// Ends because of what has nothing to do with the filesystem.
+/// Ends because of an error that has nothing to do with the filesystem.
 fn fail(error: Error) -> ! {
     let _ = rustix::net::send(rustix::stdio::stdout(), &Word::Failure(error).encode(), SendFlags::NOSIGNAL);
     clone::exit(EXIT_FAILED)
 }
 
-/// Winds up the alarm; zero disarms it.
+/// Winds up the alarm; a time of zero disarms it.
 fn arm(alarm: BorrowedFd<'_>, time: Duration) {
     let Some(it_value) = timespec(time) else { return };
     let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -296,7 +301,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A question: interval and patience, then the path.
+/// Reads a question: interval and patience, then the path.
 fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
     let (interval, rest) = question.split_first_chunk::<8>()?;
     let (patience, path) = rest.split_first_chunk::<8>()?;
@@ -305,21 +310,21 @@ fn parse(question: &[u8]) -> Option<(Rhythm, &CStr)> {
     Some((rhythm, CStr::from_bytes_until_nul(path).ok()?))
 }
 
-/// What is asked of statx(2).
+/// The fields that are asked of statx(2).
 ///
-/// FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is among the fields
-/// because the kernel answers for the mount ID alone without asking the daemon, whatever FORCE_SYNC says.
+/// FORCE_SYNC goes past the attribute cache, which survives a dead daemon. The mode is one of the fields
+/// because the kernel answers for the mount ID alone without asking the daemon, even with FORCE_SYNC.
 const FIELDS: StatxFlags = StatxFlags::MODE.union(StatxFlags::MNT_ID).union(MNT_ID_UNIQUE);
 
-/// Whether statx(2) works and tells what mount a file is on, which it does since Linux 5.8 where no filter
-/// refuses it. Found out with a file of our own, as a filesystem may answer with the same errors. All answers
-/// of a prober then come by one way, so that their mount IDs are of one kind.
+/// Whether statx(2) works and tells the mount of a file, as it does since Linux 5.8 unless a filter refuses
+/// it. This is tried with a file of this process, because a filesystem may answer with the same errors. All
+/// answers of a prober then come from the same call, so that their mount IDs are of the same kind.
 fn can_statx(own: BorrowedFd<'_>) -> bool {
     statx(own, c"", AtFlags::EMPTY_PATH, FIELDS).is_ok_and(|stat| tells_the_mount(&stat))
 }
 
-/// Asks the filesystem itself; returns the answer, and the number of the device, as FUSE numbers its
-/// connections.
+/// Asks the filesystem. Returns the answer and the device number, which is also the number of a FUSE
+/// connection.
 fn look(path: &CStr) -> (Answer, u64) {
     match statx(CWD, path, AtFlags::STATX_FORCE_SYNC | AtFlags::NO_AUTOMOUNT, FIELDS) {
         Ok(stat) => {
@@ -331,15 +336,15 @@ fn look(path: &CStr) -> (Answer, u64) {
     }
 }
 
-/// Whether the kernel has filled in what mount the path is on, and whether it is the root of that.
+/// Whether the kernel has told which mount the path is on, and whether the path is the root of that mount.
 fn tells_the_mount(stat: &Statx) -> bool {
     let mask = StatxFlags::from_bits_retain(stat.stx_mask);
     mask.intersects(StatxFlags::MNT_ID | MNT_ID_UNIQUE)
         && stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
 }
 
-/// The same without statx(2): statfs(2) asks the daemon too, and procfs tells what is mounted there if it is
-/// of our pid namespace.
+/// Asks the filesystem without statx(2): statfs(2) asks the daemon too, and procfs tells what is mounted
+/// there, if it is a procfs of this pid namespace.
 ///
 /// # Errors
 /// procfs does not tell.
@@ -364,9 +369,9 @@ fn look_without_statx(path: &CStr, proc: BorrowedFd<'_>) -> Result<(Answer, u64)
     Ok((Answer::Found(found), mount.map_or(0, |mount| mountinfo::number(mount.device))))
 }
 
-/// The daemon of a FUSE connection; `None` where the kernel does not tell, or where the prober may not look.
+/// The daemon of a FUSE connection; `None` if the kernel does not tell, or if the prober may not look.
 ///
-/// /proc may be that of an outer pid namespace, with other numbers than those of PID 1.
+/// /proc may belong to an outer pid namespace, in which the numbers differ from those that PID 1 sees.
 fn daemon_of(connection: u64) -> Option<Pid> {
     let proc = files::open_proc().ok()?;
     let proc = proc.as_fd();
@@ -425,8 +430,8 @@ fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
         }),
         errno => Answer::Failed(Errno::from_raw_os_error(errno)),
     };
-    // The prober is a process of the tenant's user, so its words are not trusted: 0, 1 and negative numbers
-    // are no pid of a daemon.
+    // The prober runs as the tenant's user, so its packets are not trusted: 0, 1 and negative numbers are not
+    // pids of a daemon.
     let daemon = Some(i32::from_le_bytes(*daemon)).filter(|pid| *pid > 1).and_then(Pid::from_raw);
     Some(Reply { answer, took: Duration::from_nanos(u64::from_le_bytes(*took)), daemon })
 }
@@ -492,7 +497,7 @@ mod tests {
             };
             assert_eq!((is_root(with.0), with.1), (is_root(without.0), without.1), "{path:?}");
         }
-        // Where there is no procfs nothing is known, which is not put down to the filesystem.
+        // Without procfs nothing is known, and the filesystem is not to blame.
         let elsewhere = open(c"/", OFlags::PATH, Mode::empty()).unwrap();
         assert!(look_without_statx(c"/proc", elsewhere.as_fd()).is_err());
         assert_eq!(

@@ -1,14 +1,15 @@
-//! Whether a checked mountpoint still is what it was. Pure: answers and times in, judgements out.
+//! Decides whether a checked mountpoint is still the mount that it was. Pure: answers and times in,
+//! judgements out.
 //!
-//! The prober asks at every interval by itself and tells what has changed. It is asked at once when a child
-//! died or the mount table changed. One question is out at a time; an event that arrives meanwhile makes the
-//! next one follow directly.
+//! The prober asks at every interval by itself and reports changes. PID 1 has it ask at once when a child
+//! died or the mount table changed. Only one question is open at a time. An event that comes meanwhile makes
+//! the next question follow directly.
 //!
 //! # Errors
 //!
-//! Whether an error comes from the filesystem, or from the way to it, cannot be seen. It is asked again,
-//! until the error has lasted too long: how long that is depends on what such an error says of a filesystem
-//! that has answered before ([`Watchdog::patience_with`]). The end of an error is the end of that.
+//! An error may come from the filesystem, or from the path that leads to it; the two look the same. So the
+//! prober asks again, until the error has lasted too long. How long that is depends on the error: see
+//! [`Watchdog::patience_with`]. When an answer comes without an error, all is well again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,15 +20,15 @@ use crate::config::plan::MountpointPlan;
 use crate::error::Described;
 use crate::log::Elapsed;
 
-/// The longest time after which a filesystem that has answered with an error is asked again.
+/// The longest time after which a filesystem that answered with an error is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a probe saw at the path.
+/// The answer to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The filesystem answered.
     Found(Found),
-    /// `statx` failed.
+    /// statx(2) failed.
     Failed(Errno),
 }
 
@@ -45,7 +46,7 @@ pub struct Found {
 pub enum Loss {
     /// The connection of the filesystem has ended: every call fails with this error.
     Dead(Errno),
-    /// It has answered with errors for this long, at last with this one.
+    /// It has answered with errors for this long; this was the last one.
     Failing(Errno, Duration),
     /// Nothing is mounted there any more.
     NotMounted,
@@ -67,12 +68,12 @@ impl fmt::Display for Loss {
     }
 }
 
-/// What an answer means.
+/// The judgement of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// The mount that was there is there, and answers.
+    /// The same mount is there, and answers.
     Alive,
-    /// An error that is no loss yet.
+    /// There was an error, which is no loss yet.
     Unclear(Errno),
     /// The mount is gone.
     Lost(Loss),
@@ -83,11 +84,11 @@ pub enum Judgement {
 pub struct Watchdog {
     interval: Duration,
     timeout: Duration,
-    /// How long errors may last that a healthy filesystem may answer with.
+    /// How long errors may last that a healthy filesystem may also answer with.
     tolerance: Duration,
-    /// How long errors have lasted, and when the latest was seen.
+    /// How long errors have lasted, and when the latest one was seen.
     failing: Option<(Duration, Instant)>,
-    /// The mount that was there when the path was first found mounted; none after a loss.
+    /// The mount that was found when the path was first up; `None` after a loss.
     mount_id: Option<u64>,
     state: State,
     /// Whether the question that is out was given more time since this process had woken up late. That is
@@ -97,14 +98,15 @@ pub struct Watchdog {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// No question is out; the next one is due at `due`, if there is to be one.
+    /// No question is open. The next one is due at `due`, if at all.
     Idle { due: Option<Instant> },
-    /// A question is out since `since`; another follows it if `again`, as its answer may be stale.
+    /// A question has been open since `since`. With `again`, another one follows, because the answer may be
+    /// out of date.
     Asked { since: Instant, again: bool },
 }
 
 impl Watchdog {
-    /// A watchdog with the times of a plan, whose first question is due now.
+    /// A watchdog with the times of a plan. The first question is due now.
     pub fn new(plan: &MountpointPlan, now: Instant) -> Self {
         Self {
             interval: plan.check_interval,
@@ -117,23 +119,23 @@ impl Watchdog {
         }
     }
 
-    /// From now on the times of this plan count, also for a question that is out.
+    /// Uses the times of this plan from now on, also for an open question.
     pub fn set_times(&mut self, plan: &MountpointPlan) {
         (self.interval, self.timeout, self.tolerance) =
             (plan.check_interval, plan.check_timeout, plan.timeout);
     }
 
-    /// Whether the path has been found mounted and answering, and was not lost since.
+    /// Whether the path was found mounted and answering, and has not been lost since.
     pub fn is_up(&self) -> bool {
         self.mount_id.is_some()
     }
 
-    /// Forgets the mount that was there: the one that is found next is watched.
+    /// Forgets the mount. The one that is found next is watched.
     pub fn forget_mount(&mut self) {
         (self.mount_id, self.failing) = (None, None);
     }
 
-    /// Has a question asked as soon as possible, since something happened that may have killed the mount.
+    /// Asks as soon as possible, because something has happened that may have ended the mount.
     pub fn suspect(&mut self, now: Instant) {
         self.state = match self.state {
             State::Idle { .. } => State::Idle { due: Some(now) },
@@ -149,19 +151,19 @@ impl Watchdog {
         }
     }
 
-    /// Whether a question is out.
+    /// Whether a question is open.
     pub fn is_asking(&self) -> bool {
         matches!(self.state, State::Asked { .. })
     }
 
-    /// A question was sent.
+    /// Notes that a question was sent.
     pub fn ask(&mut self, now: Instant) {
         self.state = State::Asked { since: now, again: false };
         self.is_forgiven = false;
     }
 
-    /// Notes that the prober's own question has been out for [`Self::patience`]; it has the rest of the
-    /// timeout for an answer. Returns whether the prober is to be asked once more.
+    /// Notes that a question of the prober's own has been open for [`Self::patience`]; the rest of the
+    /// timeout is left for an answer. Returns whether the prober must be asked once more.
     pub fn late(&mut self, now: Instant) -> bool {
         let is_idle = matches!(self.state, State::Idle { .. });
         if is_idle {
@@ -172,19 +174,20 @@ impl Watchdog {
         is_idle
     }
 
-    /// The time after which the prober's alarm goes off. A part of the timeout is left then: after a time in
-    /// which no process ran (a frozen container) the alarm goes off although the filesystem will answer at
-    /// once.
+    /// The time after which the prober's alarm goes off. A part of the timeout is left after that: if no
+    /// process ran for a time (a frozen container), the alarm goes off although the filesystem would answer
+    /// at once.
     pub fn patience(&self) -> Duration {
         self.timeout * 3 / 4
     }
 
-    /// Has the question asked again after an interval, since its prober died.
+    /// Has the question asked again after an interval, because its prober died.
     pub fn forget_question(&mut self, now: Instant) {
         self.state = State::Idle { due: Some(now + self.interval) };
     }
 
-    /// Judges an answer. The first one from a mounted path sets what later ones are compared with.
+    /// Judges an answer. The first answer from a mounted path sets the mount that later answers are compared
+    /// with.
     pub fn answer(&mut self, answer: Answer, now: Instant) -> Judgement {
         let again = matches!(self.state, State::Asked { again: true, .. });
         self.state = State::Idle { due: again.then_some(now) };
@@ -207,7 +210,7 @@ impl Watchdog {
         if most.is_zero() {
             return Judgement::Lost(Loss::Dead(errno));
         }
-        // The next answer was due after a part of this. A time in which no process has run does not count.
+        // The next answer was due after a part of this time. Time in which no process ran does not count.
         let (lasted, seen) = failing.unwrap_or((Duration::ZERO, now));
         let lasted = lasted + now.saturating_duration_since(seen).min(self.interval.min(most) * 2);
         if lasted >= most {
@@ -220,13 +223,14 @@ impl Watchdog {
         Judgement::Unclear(errno)
     }
 
-    /// How long a filesystem that has answered before may answer with this error, or one like it, before it
-    /// is lost.
+    /// How long a filesystem that has answered before may answer with this error, or a similar one, before it
+    /// counts as lost.
     pub fn patience_with(&self, errno: Errno) -> Duration {
         match errno {
-            // A FUSE connection that has ended does not come back.
+            // A FUSE connection that has ended never comes back.
             Errno::NOTCONN | Errno::CONNABORTED | Errno::CONNREFUSED => Duration::ZERO,
-            // The prober may not go there, or lacks something; or a server refuses the daemon for a time.
+            // The prober may not enter the path or lacks a resource; or a server refuses the daemon for a
+            // time.
             Errno::ACCESS
             | Errno::PERM
             | Errno::NOSYS
@@ -235,14 +239,14 @@ impl Watchdog {
             | Errno::NOMEM
             | Errno::MFILE
             | Errno::NFILE => self.tolerance,
-            // One such answer can be a mishap. The second is none.
+            // One such answer can be an accident, a second one cannot.
             _ => self.interval.min(AGAIN),
         }
     }
 
-    /// The loss by silence, once a question has been out for the whole timeout. If no process has run
-    /// meanwhile (a frozen container), the rest of the timeout begins again: this is called much later than
-    /// it was to be, or `was_late`, where time is measured that does not count that.
+    /// Returns the loss if a question has been open for the whole timeout. If no process ran meanwhile (a
+    /// frozen container), the rest of the timeout starts again. That is assumed if this call comes much later
+    /// than the deadline, or if `was_late`, for a clock that does not count such a time.
     pub fn overdue(&mut self, was_late: bool, now: Instant) -> Option<Loss> {
         let State::Asked { since, again } = self.state else { return None };
         let (waited, rest) = (now.saturating_duration_since(since), self.timeout - self.patience());
@@ -257,11 +261,11 @@ impl Watchdog {
         Some(Loss::NoAnswer(waited))
     }
 
-    /// When [`Self::is_due`] or [`Self::overdue`] has something to say next.
+    /// When [`Self::is_due`] or [`Self::overdue`] may next return something.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle { due } => due,
-            // After a loss the answer is not waited for, though it may still come.
+            // After a loss no deadline applies to the answer, which may still come.
             State::Asked { since, .. } => self.mount_id.map(|_| since + self.timeout),
         }
     }
@@ -369,7 +373,7 @@ mod tests {
         }
     }
 
-    /// Asks and has the answer `errno` whenever a question is due, until that is a loss.
+    /// Asks when a question is due and answers with `errno`, until that is a loss.
     fn fail(dog: &mut Watchdog, errno: Errno, start: Instant) -> (Loss, Duration) {
         let mut now = start;
         loop {
