@@ -1,4 +1,4 @@
-//! One client of the emperor's own sockets: it asks one question and gets one answer.
+//! A client of the emperor's own sockets, which asks one question and gets one answer.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -6,26 +6,25 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// A question is a word or two and the name of a file, or the head of a request.
+/// The longest question: a word or two and the name of a file, or the head of an HTTP request.
 const QUESTION_MAX: usize = 8192;
 
-/// The purposes of the sockets.
+/// The services, each with sockets of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Commands; only root and the emperor's own user may use it. A question ends with the client's side of
-    /// the connection.
+    /// Commands. Only root and the emperor's own user may use it. A question ends when the client shuts down
+    /// its side of the connection.
     Control,
-    /// uWSGI's JSON, for any client: there is nothing to ask.
+    /// uWSGI's JSON, for any client, without a question.
     Stats,
-    /// Metrics over HTTP. A question is the head of a request.
+    /// Metrics over HTTP. A question is the head of an HTTP request.
     Metrics,
-    /// The lock on a directory. There is nothing to ask: who connects is sent a byte if the emperor is
-    /// stopping.
+    /// The lock on a directory, without a question. A client gets a byte if the emperor is stopping.
     Lock,
 }
 
 impl Service {
-    /// As log lines name its socket.
+    /// The name of the service in log lines.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -41,33 +40,33 @@ pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) service: Service,
     pub(super) socket: OwnedFd,
-    /// When it is given up.
+    /// When the connection is closed, however far the client is.
     pub(super) until: Instant,
     stage: Stage,
 }
 
-/// How far a client is.
+/// How far a client has come.
 enum Stage {
-    /// It has asked this much so far.
+    /// It is asking; this is the question so far.
     Asking(Vec<u8>),
     /// Its question is complete, and not answered yet.
     Waiting,
-    /// It takes its answer, of which so many bytes were sent.
+    /// It takes its answer, of which `sent` bytes were sent.
     Answering { text: Vec<u8>, sent: usize },
 }
 
-/// The result of going on with a client that was ready.
+/// The result of serving a client that was ready.
 pub(super) enum Progress {
-    /// It goes on.
+    /// The connection stays open.
     Open,
     /// Its question is complete.
     Asked(Vec<u8>),
-    /// It is to be closed: it has its answer, has left, or has sent too much.
+    /// The connection can be closed: the client has its answer, has left, or has sent too much.
     Over,
 }
 
 impl Connection {
-    /// A client that was just accepted. A service that there is nothing to ask of has been asked already.
+    /// A client that was just accepted. For a service without a question, its question is complete.
     pub(super) fn new(id: u64, service: Service, socket: OwnedFd, until: Instant) -> Self {
         let stage = if service == Service::Stats { Stage::Waiting } else { Stage::Asking(Vec::new()) };
         Self { id, service, socket, until, stage }
@@ -78,31 +77,32 @@ impl Connection {
         !matches!(self.stage, Stage::Asking(_))
     }
 
-    /// Whether it came with a command, and has not given it, or not taken the whole answer.
+    /// Whether the client uses the command socket, and has not sent its command or not taken the whole
+    /// answer.
     pub(super) fn is_being_served(&self) -> bool {
         self.service == Service::Control && !matches!(self.stage, Stage::Waiting)
     }
 
-    /// What it is worth when one of the clients has to make room: one that only looks is worth less than one
-    /// with commands, and of these, one that has not given its command less than one that waits for the
+    /// The client's worth when one has to make room. A client without commands is worth less than one of the
+    /// command socket; of these, one that has not sent its command is worth less than one that waits for the
     /// answer.
     pub(super) fn worth(&self) -> (bool, bool) {
         let commands = self.service == Service::Control;
         (commands, commands && self.has_asked())
     }
 
-    /// From now on it is sent this answer.
+    /// Sends the client this answer from now on.
     pub(super) fn answer(&mut self, text: Vec<u8>) {
         self.stage = Stage::Answering { text, sent: 0 };
     }
 
-    /// Reads on, or sends on, without waiting.
+    /// Reads or sends more, without waiting.
     pub(super) fn go_on(&mut self) -> Progress {
         match &mut self.stage {
             Stage::Asking(question) => {
                 let mut buffer = [0; QUESTION_MAX];
                 match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                    // The end of the client's side is the end of its question.
+                    // The question ends when the client shuts down its side.
                     Ok((0, _)) => self.asked(),
                     Ok((count, _)) if question.len() + count <= QUESTION_MAX => {
                         question.extend(buffer.iter().take(count));
@@ -112,7 +112,7 @@ impl Connection {
                     Ok(_) | Err(_) => Progress::Over,
                 }
             }
-            // It has left without waiting for its answer.
+            // The client has left without waiting for its answer.
             Stage::Waiting => Progress::Over,
             Stage::Answering { text, sent } => send_on(&self.socket, text, sent),
         }
@@ -126,7 +126,7 @@ impl Connection {
     }
 }
 
-/// Whether a question is complete before the client's side of the connection ends.
+/// Whether a question is complete before the client shuts down its side of the connection.
 fn is_complete(question: &[u8], service: Service) -> bool {
     let has_ended = |end: &[u8]| question.windows(end.len()).any(|part| part == end);
     service == Service::Metrics && (has_ended(b"\r\n\r\n") || has_ended(b"\n\n"))

@@ -1,12 +1,13 @@
 //! The commands for a running emperor: `emperor status`, `reload`, `stop`, `start`, `upgrade`.
 //!
-//! A question is the words of the command, separated by NUL bytes, which no name of a file contains; it ends
-//! with the client's side of the connection. The answer begins with `0` or `1`, whether it went well or not;
-//! a text follows.
+//! A question is the words of the command, separated by NUL bytes, which no file name contains. It ends when
+//! the client shuts down its side of the connection. The answer is `0` for success or `1` for failure, then a
+//! text.
 //!
-//! An order is answered at once. With `--wait` the client asks on, with `outcome` ahead of the same words,
-//! until the answer does not begin with `2` any more. The order has taken effect by then, so that an earlier
-//! state of the vassal is not mistaken for its outcome.
+//! `reload`, `stop` and `start` give an order to one vassal, which is answered at once. With `--wait` the
+//! client then asks for the outcome, with `outcome` before the same words, until the answer no longer begins
+//! with `2`. The order has taken effect by then, so the client does not mistake an earlier state of the
+//! vassal for the outcome.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,20 +15,20 @@ use std::time::Duration;
 
 use crate::emperor::core::order::{Order, Outcome};
 
-/// Where the socket is unless `control` says otherwise.
+/// The path of the socket if `control` sets no other.
 pub const DEFAULT: &str = "/run/emperor.sock";
 
 /// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
 pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);
 
-/// Stands ahead of the words of an order in a question for its outcome.
+/// Stands before the words of an order in a question for its outcome.
 pub(super) const OUTCOME: &[u8] = b"outcome\0";
 
-/// How an answer begins: it went well.
+/// The first byte of an answer: success.
 pub const DONE: u8 = b'0';
-/// It did not go well.
+/// The first byte of an answer: failure.
 pub const FAILED: u8 = b'1';
-/// It is not known yet.
+/// The first byte of an answer: the outcome is not known yet.
 pub const PENDING: u8 = b'2';
 
 /// The kinds of commands.
@@ -35,7 +36,7 @@ pub const PENDING: u8 = b'2';
 pub(super) enum Kind {
     Status,
     Upgrade,
-    /// One vassal is to do something.
+    /// An order to one vassal.
     Order(Order),
 }
 
@@ -47,26 +48,26 @@ pub(super) const COMMANDS: [(&str, Kind); 5] = [
     ("upgrade", Kind::Upgrade),
 ];
 
-/// A command, as it was asked for.
+/// A command as the client has sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// How the vassals are, as a table or as JSON.
+    /// The status of the vassals, as a table or as JSON.
     Status {
         /// Whether as JSON.
         json: bool,
-        /// Which one; all if it is empty.
+        /// The name of a vassal; all vassals if it is empty.
         of: &'a OsStr,
     },
-    /// A vassal is to do something.
+    /// An order to this vassal.
     Order(Order, &'a OsStr),
-    /// A question for the outcome of such an order.
+    /// The question for the outcome of such an order.
     Outcome(Order, &'a OsStr),
-    /// The emperor is to become its new program.
+    /// Replace the emperor by its new program.
     Upgrade,
 }
 
 impl<'a> Command<'a> {
-    /// Reads a question; `None` if that is no command of these.
+    /// Reads a question; `None` if it is not one of these commands.
     pub fn read(question: &'a [u8]) -> Option<Self> {
         let outcome = question.strip_prefix(OUTCOME);
         let mut words = outcome.unwrap_or(question).split(|&byte| byte == 0);
@@ -85,7 +86,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// An answer: a text, and whether it went well.
+/// An answer: a text, after the byte for success or failure.
 pub fn answer(told: Result<String, String>) -> Vec<u8> {
     match told {
         Ok(text) => reply(DONE, text),
@@ -103,7 +104,7 @@ pub fn outcome(outcome: Outcome, text: String) -> Vec<u8> {
     reply(status, text)
 }
 
-/// An answer by how it begins.
+/// An answer with its first byte.
 fn reply(status: u8, mut text: String) -> Vec<u8> {
     if !text.ends_with('\n') {
         text.push('\n');

@@ -1,7 +1,6 @@
-//! What `status` tells of a vassal.
+//! The fields of a vassal in `status`.
 //!
-//! Whatever is told is one row of [`FIELDS`], and one line of docs/reference.md, which a test compares with
-//! it.
+//! Each field is one row of [`FIELDS`], and one line of docs/reference.md; a test compares the two.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,11 +9,11 @@ use crate::emperor::core::mountpoints::Mountpoints;
 use crate::emperor::core::status::Status;
 use crate::emperor::core::text::readable;
 
-/// One of the things that are told of a vassal.
+/// One field.
 pub(super) struct Field {
     /// Its key in JSON.
     pub(super) key: &'static str,
-    /// The heading of its column in the table; `None` if it has none of its own.
+    /// The heading of its column in the table; `None` if it has no column.
     pub(super) column: Option<&'static str>,
     pub(super) value: for<'a> fn(&'a Status<'a>) -> Value<'a>,
 }
@@ -36,7 +35,7 @@ const fn field(
     Field { key, column, value }
 }
 
-/// The order is that of the keys in JSON, and that of the columns.
+/// The keys in JSON and the columns have this order.
 pub(super) static FIELDS: [Field; 13] = [
     field("name", Some("NAME"), |vassal| Value::Text(Some((*vassal.name).into()))),
     field("file", None, |vassal| Value::Text(Some(readable(vassal.path.as_os_str())))),
@@ -57,8 +56,8 @@ fn text(text: Option<&str>) -> Value<'_> {
     Value::Text(text.map(Cow::Borrowed))
 }
 
-/// The heading of the last column, which has several fields: what the app says, why the last instance ended,
-/// why a reload was refused, and which mountpoints were lost.
+/// The heading of the last column, which shows several fields: the app's own status, why the last instance
+/// ended, why a reload was refused, and which mountpoints were lost.
 pub(super) const LAST: &str = "LAST";
 
 #[cfg(test)]
@@ -71,7 +70,7 @@ mod tests {
         for Field { key, column, .. } in &FIELDS {
             let line = format!("| `{key}` | {} |", column.unwrap_or_default());
             let line = line.replace("|  |", "| |");
-            // The fields of the last column have none of their own.
+            // The fields of the last column have no column of their own.
             let last = format!("| `{key}` | {LAST} |");
             assert!(
                 reference.lines().any(|known| known.starts_with(&line) || known.starts_with(&last)),

@@ -1,15 +1,15 @@
-//! As much of HTTP as it takes to be asked for one text (RFC 9110): GET and HEAD, whatever the path.
+//! The part of HTTP that it takes to serve one text (RFC 9110): GET and HEAD, for any path.
 
 use std::fmt::Write as _;
 
-/// The methods that are understood, as `Allow` has them.
+/// The supported methods, as in the header `Allow`.
 const ALLOW: &str = "GET, HEAD";
 
-/// The answer to a request: the text that `body` makes, or what is wrong with the request.
+/// The answer to a request: the text that `body` makes, or an error message.
 pub fn respond(request: &[u8], content_type: &str, body: impl FnOnce() -> String) -> Vec<u8> {
     match method(request) {
         Some(b"GET") => message("200 OK", content_type, &body(), true),
-        // The same header, with the length of the text that is left out.
+        // The same header, with the length of the text that HEAD leaves out.
         Some(b"HEAD") => message("200 OK", content_type, &body(), false),
         Some(_) => message("405 Method Not Allowed", PLAIN, "only GET and HEAD are understood\n", true),
         None => message("400 Bad Request", PLAIN, "this is no request\n", true),

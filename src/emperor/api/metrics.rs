@@ -1,6 +1,6 @@
 //! Metrics in Prometheus's text format.
 //!
-//! A metric is one row of `METRICS`, and one line of docs/reference.md, which a test compares with it.
+//! A metric is one row of `METRICS`, and one line of docs/reference.md; a test compares the two.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,16 +19,16 @@ struct Metric {
     name: &'static str,
     /// Its type, in the words of Prometheus.
     kind: &'static str,
-    /// A sentence.
+    /// One sentence of help.
     help: &'static str,
     value: Source,
 }
 
-/// Where a value comes from.
+/// Where the values of a metric come from.
 enum Source {
-    /// The emperor: how long it is up.
+    /// The emperor; the argument is its uptime.
     Emperor(fn(Duration) -> Value),
-    /// Each vassal for which there is one.
+    /// Each vassal that has a value.
     Vassal(fn(&Status<'_>) -> Option<Value>),
     /// Each vassal, with its state as a label.
     VassalInState(fn(&Status<'_>) -> Option<Value>),
@@ -131,7 +131,7 @@ fn push_value(text: &mut String, value: &Value) {
     };
 }
 
-/// A label's value may hold anything but these three.
+/// The value of a label may contain any character except these three.
 fn push_label(text: &mut String, value: &str) {
     for c in value.chars() {
         match c {

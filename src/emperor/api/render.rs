@@ -1,4 +1,4 @@
-//! How the vassals are, as a table or as JSON.
+//! The status of the vassals, as a table or as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::json::Json;
 use crate::log::{printable, push_printable};
 use crate::protocol::MountReport;
 
-/// A cell that is wider than this pushes the rest of its own line aside, not that of all others.
+/// A wider cell moves the rest of its own line, but not the columns of the other lines.
 const WIDTH_MAX: usize = 40;
 
-/// A table for people, with a line for each vassal; and one behind it if the configuration is a `stale` one,
-/// for this reason.
+/// A table for people, with one line for each vassal. If the emperor runs with a stale configuration, a last
+/// line gives the reason.
 pub fn table(vassals: &[Status<'_>], stale: Option<&str>) -> String {
     let mut headings: Vec<String> =
         FIELDS.iter().filter_map(|field| field.column).map(str::to_owned).collect();
@@ -83,14 +83,14 @@ pub fn json(
     json.0
 }
 
-/// In the order of their names; that of the files is another one where there are several directories.
+/// In the order of the vassals' names. With several directories the files have another order.
 fn by_name<'a>(vassals: &'a [Status<'a>]) -> Vec<&'a Status<'a>> {
     let mut all: Vec<_> = vassals.iter().collect();
     all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     all
 }
 
-/// A time as short as it gets, the two largest units: `12s`, `4m5s`, `3d4h`.
+/// A time in short form, with the two largest units: `12s`, `4m5s`, `3d4h`.
 fn rounded(time: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let seconds = time.as_secs();
@@ -122,7 +122,8 @@ fn cells(vassal: &Status<'_>) -> Vec<String> {
     cells
 }
 
-/// What the app says, why the last instance ended, why a reload was refused, and which mountpoints were lost.
+/// The app's own status, why the last instance ended, why a reload was refused, and which mountpoints were
+/// lost.
 fn last(vassal: &Status<'_>) -> String {
     let ended = vassal.history.last_end.as_deref();
     let losses = Some(vassal.mountpoints.losses()).filter(|losses| !losses.is_empty());
@@ -144,7 +145,7 @@ fn last(vassal: &Status<'_>) -> String {
     if told.is_empty() { "-".to_owned() } else { printable(told) }
 }
 
-/// Everything about them.
+/// All fields of the mountpoints.
 fn push_mountpoints(key: &str, mountpoints: &Mountpoints, json: &mut Json) {
     json.open(key, '[');
     for (report, lost) in mountpoints.all() {
@@ -154,7 +155,7 @@ fn push_mountpoints(key: &str, mountpoints: &Mountpoints, json: &mut Json) {
         json.text("type", Some(fs_type.as_str()).filter(|text| !text.is_empty()));
         json.number("daemon", Some(daemon.unsigned_abs()).filter(|&pid| pid > 0));
         json.text("state", Some(state.name()));
-        // In microseconds: in milliseconds there is often nothing to see.
+        // In microseconds, because in milliseconds the value would often be 0.
         let micros = round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         json.number("round_trip_us", micros);
         json.number("lost", Some(lost));

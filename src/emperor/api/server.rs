@@ -1,8 +1,9 @@
-//! The emperor's own sockets (control, stats, metrics): clients that ask one question and get one answer.
+//! The emperor's own sockets (control, stats, metrics, locks): clients ask one question and get one answer.
 //!
-//! No client can hold the emperor up or make it grow. Sockets never block; a question is short; there are
-//! only so many clients at a time, one of which makes room for a new one; and each has only so much time, to
-//! ask and to take its answer. Questions come out of [`Server::turn`], answers go in at [`Server::answer`].
+//! No client can block the emperor or make it grow. Sockets never block; the length of a question is limited;
+//! the number of clients is limited, and one of them makes room for a new one; and the time of each client is
+//! limited, both to ask and to take its answer. [`Server::turn`] returns questions, [`Server::answer`] takes
+//! answers.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -23,37 +24,37 @@ use crate::log;
 use crate::running_time::earliest;
 use crate::sys::{fd, peer};
 
-/// More clients than are needed at a time.
+/// The most clients at a time, more than are needed.
 const CLIENTS_MAX: usize = 16;
 /// How long a client may take to ask.
 const ASKING: Duration = Duration::from_secs(5);
 /// How long a client may take to read its answer.
 const ANSWERING: Duration = Duration::from_secs(30);
-/// Where there is no descriptor for one more client, the next try is after this time.
+/// The time until the next try if there is no descriptor for one more client.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many that come for a lock are answered at once, and then none for this time: every user can come, again
-/// and again, and what it costs is the emperor's.
+/// So many clients of a lock are answered at once, and after them none for [`REST`]: every user can connect
+/// as often as they like, at the cost of the emperor.
 const COMERS: usize = 64;
 const REST: Duration = Duration::from_millis(50);
-/// So many events are served before other things get their turn.
+/// How many events are served before the rest of the main loop gets its turn.
 const EVENTS_PER_TURN: usize = 32;
-/// Events of listening sockets carry their places in the list, those of clients their numbers, which begin
-/// above these.
+/// Events of listening sockets carry indices of the list, events of clients their numbers, which begin here.
 const FIRST_CLIENT: u64 = 1 << 32;
 
-/// The services by the numbers that the saved state has for them.
+/// The services, in the order of their numbers in the saved state.
 const SERVICES: [Service; 4] = [Service::Control, Service::Stats, Service::Metrics, Service::Lock];
 
 /// The listening sockets and their clients.
 pub struct Server {
     events: OwnedFd,
     listeners: Vec<Listener>,
-    /// Listeners of the program before this one, until they are asked for.
+    /// Listeners of the program before the upgrade, until [`Server::add`] asks for them.
     inherited: Vec<Listener>,
-    /// The oldest first.
+    /// The oldest client comes first.
     clients: Vec<Connection>,
     last_id: u64,
-    /// Until when a socket is left alone: there are no descriptors left for clients, or it is a lock's.
+    /// Until when a socket accepts no clients: no descriptor is left for them, or it is a lock with many
+    /// clients.
     paused: Option<Instant>,
     /// Whether the emperor is stopping.
     is_stopping: bool,
@@ -62,26 +63,26 @@ pub struct Server {
 struct Listener {
     service: Service,
     socket: OwnedFd,
-    /// As error messages name it.
+    /// The socket's name in error messages.
     name: String,
     file: Option<SocketFile>,
-    /// Why its file could not be made anew, as was logged.
+    /// Why its file could not be made anew, as logged.
     trouble: Option<Error>,
 }
 
 /// The question of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The client that is to be answered.
+    /// The client that gets the answer.
     pub client: u64,
-    /// Which socket it came to.
+    /// The service that the question is for.
     pub service: Service,
-    /// The question.
+    /// The text of the question.
     pub text: Vec<u8>,
 }
 
 impl Server {
-    /// No sockets yet.
+    /// A server without sockets.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
@@ -98,10 +99,10 @@ impl Server {
         })
     }
 
-    /// Listens at an address. A socket that a dead process has left in the file system is replaced.
+    /// Listens at an address. The file of a socket that a dead process has left is replaced.
     ///
     /// # Errors
-    /// Another process listens there, or something else is there; as socket(2), bind(2).
+    /// Another process listens at the address, or the path has another kind of file; as socket(2), bind(2).
     pub fn add(&mut self, service: Service, address: &Address) -> Result<()> {
         let name = address.name.clone();
         let known = |known: &Listener| known.service == service && known.name == name;
@@ -118,12 +119,12 @@ impl Server {
         self.listen(self.listeners.len() - 1)
     }
 
-    /// Gives up the locks that are not held any more, by their names.
+    /// Closes the locks that are no longer held. `is_held` gets their names.
     pub fn unlock(&mut self, is_held: &dyn Fn(&str) -> bool) {
         let is_left = |listener: &Listener| listener.service == Service::Lock && !is_held(&listener.name);
         while let Some(index) = self.listeners.iter().position(is_left) {
             let _ = epoll::delete(&self.events, &self.listeners.swap_remove(index).socket);
-            // Another one has its place now.
+            // The last listener has moved to the index of the removed one.
             if let Some(moved) = self.listeners.get(index) {
                 let data = epoll::EventData::new_u64(index as u64);
                 let _ = epoll::modify(&self.events, &moved.socket, data, epoll::EventFlags::IN);
@@ -131,7 +132,7 @@ impl Server {
         }
     }
 
-    /// From now on an emperor that comes for a lock is told that this one is stopping.
+    /// From now on tells every client of a lock that this emperor is stopping.
     pub fn stopping(&mut self) {
         self.is_stopping = true;
     }
@@ -147,7 +148,7 @@ impl Server {
         })
     }
 
-    /// Listens anew where the file of a socket is gone. What another emperor has put there by now stays, and
+    /// Listens anew where the file of a socket is gone. A file that another emperor has put there stays, and
     /// the next call tries again.
     pub fn renew(&mut self) {
         for index in 0..self.listeners.len() {
@@ -158,7 +159,7 @@ impl Server {
             match listen_on(&address, service == Service::Control) {
                 Ok(Bound { socket, file }) => {
                     let _ = epoll::delete(&self.events, &listener.socket);
-                    // The old file first: while its socket is there, no other file has its inode.
+                    // First the old file is closed: until then no new file can get its inode number.
                     listener.file = file;
                     listener.socket = socket;
                     listener.trouble = None;
@@ -184,8 +185,8 @@ impl Server {
         self.listeners.iter().map(save).collect()
     }
 
-    /// Takes over the sockets of the program before this one. Those that are not [asked for](Self::add) again
-    /// are closed by [`Server::settle`].
+    /// Takes over the sockets of the program before the upgrade. [`Server::settle`] closes those that
+    /// [`Server::add`] has not asked for by then.
     pub fn inherit(&mut self, saved: &[SavedListener]) {
         for SavedListener { service, socket, name, file } in saved {
             let service = SERVICES.get(*service as usize).copied();
@@ -197,18 +198,18 @@ impl Server {
         }
     }
 
-    /// All sockets have been asked for.
+    /// Closes inherited sockets that were not asked for.
     pub fn settle(&mut self) {
         self.inherited.clear();
     }
 
-    /// The socket of a client, for the next program to answer it.
+    /// The descriptor of a client's socket, over which the next program can answer.
     pub fn descriptor_of(&self, client: u64) -> Option<i32> {
         let client = self.clients.iter().find(|known| known.id == client)?;
         Some(client.socket.as_raw_fd())
     }
 
-    /// Answers a client of the program before this one.
+    /// Answers a client of the program before the upgrade.
     pub fn answer_inherited(&mut self, client: i32, text: Vec<u8>, now: Instant) {
         let Ok(socket) = fd::inherited(client) else { return };
         self.last_id += 1;
@@ -229,7 +230,7 @@ impl Server {
         }
     }
 
-    /// Whether every client that came with a command was answered, but for those that [wait](Self::wait).
+    /// Whether every client of the command socket was answered, except for those that [wait](Self::wait).
     pub fn has_answered(&self) -> bool {
         !self.clients.iter().any(Connection::is_being_served)
     }
@@ -265,7 +266,7 @@ impl Server {
         questions
     }
 
-    /// The answer to a client takes until then.
+    /// Gives the answer to a client time until then.
     pub fn wait(&mut self, client: u64, until: Instant) {
         if let Some(client) = self.clients.iter_mut().find(|known| known.id == client) {
             client.until = until;
@@ -284,17 +285,17 @@ impl Server {
         }
     }
 
-    /// Accepts a client. Where there is nothing to ask, it has asked already.
+    /// Accepts a client. For a service without a question, returns its question at once.
     fn accept(&mut self, index: usize, now: Instant) -> Option<Question> {
         let listener = self.listeners.get(index)?;
         let service = listener.service;
         let accept = || accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         let socket = match accept() {
             Ok(socket) => socket,
-            // It has left already.
+            // The client has left already.
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
             Err(errno) => {
-                // The socket would be ready again at once, for ever.
+                // Otherwise the socket would be ready again at once, without end.
                 let _ = epoll::delete(&self.events, &listener.socket);
                 self.paused = Some(now + PAUSE);
                 log!("accept a client at {}: {}", listener.name, Described(errno));
@@ -327,8 +328,8 @@ impl Server {
         asked.then(|| Question { client: id, service, text: Vec::new() })
     }
 
-    /// Closes the oldest client of the least worth if there are as many as there may be; whether there is
-    /// room now.
+    /// If there are as many clients as allowed, closes the oldest of those with the least worth. Returns
+    /// whether there is room now.
     fn make_room(&mut self, service: Service) -> bool {
         if self.clients.len() < CLIENTS_MAX {
             return true;
@@ -342,14 +343,14 @@ impl Server {
         true
     }
 
-    /// Goes on with a client that is ready.
+    /// Serves a client that is ready.
     fn serve(&mut self, id: u64) -> Option<Question> {
         let index = self.clients.iter().position(|client| client.id == id)?;
         let client = self.clients.get_mut(index)?;
         match client.go_on() {
             Progress::Open => None,
             Progress::Asked(text) => {
-                // From now on only its leaving makes it ready.
+                // From now on the client is only ready when it leaves.
                 let data = epoll::EventData::new_u64(id);
                 let _ = epoll::modify(&self.events, &client.socket, data, epoll::EventFlags::empty());
                 Some(Question { client: id, service: client.service, text })
@@ -368,8 +369,8 @@ impl AsFd for Server {
     }
 }
 
-/// Whether a client may command the emperor: root and the emperor's own user may. The socket's mode says so
-/// already; but that can be changed, and a connection can be handed to another process.
+/// Whether a client may give commands: root and the emperor's own user may. The mode of the socket file says
+/// the same, but it can be changed, and a connection can be passed to another process.
 fn may_command(socket: &OwnedFd) -> bool {
     match peer::of_connection(socket) {
         Ok(peer) if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() => return true,

@@ -1,5 +1,5 @@
-//! The state of all vassals in the words of uWSGI's emperor stats server, for tools that know those; with
-//! some more.
+//! The state of all vassals in the format of uWSGI's emperor stats server, for tools that read it, with some
+//! more fields.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +8,7 @@ use crate::emperor::core::status::Status;
 use crate::emperor::core::text::readable;
 use crate::json::Json;
 
-/// One object. `sources` are the directories of the vassals.
+/// The state as one JSON object. `sources` are the directories of the vassals.
 pub fn json(sources: &[PathBuf], tyrant: bool, vassals: &[Status<'_>], now: Instant) -> String {
     let clock = Clock {
         now,
@@ -44,14 +44,14 @@ pub fn json(sources: &[PathBuf], tyrant: bool, vassals: &[Status<'_>], now: Inst
     json.0
 }
 
-/// What the monotonic clock says, and the calendar.
+/// The same moment on the monotonic clock and on the calendar.
 struct Clock {
     now: Instant,
     since_1970: Duration,
 }
 
 impl Clock {
-    /// Seconds since 1970; 0 for what has not happened.
+    /// Seconds since 1970; 0 for an event that has not happened.
     fn date(&self, event: Option<Instant>) -> Option<u64> {
         let date =
             event.map(|event| self.since_1970.saturating_sub(self.now.saturating_duration_since(event)));
@@ -84,7 +84,7 @@ fn push_vassal(json: &mut Json, vassal: &Status<'_>, clock: &Clock) {
     json.number("uid", Some(vassal.owner.map_or(0, |owner| owner.uid)));
     json.number("gid", Some(vassal.owner.map_or(0, |owner| owner.gid)));
     json.text("monitor", Some(&vassal.path.parent().unwrap_or(Path::new("")).to_string_lossy()));
-    // uWSGI's word for both.
+    // uWSGI counts restarts and reloads together.
     json.number("respawns", Some(vassal.history.restarts() + vassal.history.reloads));
     close(json, vassal);
 }

@@ -1,9 +1,9 @@
-//! The commands of as-emperor: run by the emperor, in its own namespaces, for every instance that was
+//! The commands of as-emperor. The emperor runs them in its own namespaces for every instance that it has
 //! created.
 //!
-//! As in uWSGI they run one after another, each when the one before has ended, and the next one runs also
-//! when one has failed. Nothing waits for them, neither the vassal nor the main loop; those of different
-//! instances run at the same time. The text of a command is not logged: it may contain a password.
+//! As in uWSGI the commands of an instance run one after another, and a failure of one does not stop the
+//! next. Neither the vassal nor the main loop waits for them. Commands of different instances run at the same
+//! time. Their text is not logged, because it may contain a password.
 
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use crate::shell::Shell;
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// All as-emperor commands there are, and those that run.
+/// All commands of as-emperor, and those that run now.
 pub struct Commands {
     commands: Vec<Located<OsString>>,
     origin: Rc<Origin>,
@@ -43,12 +43,12 @@ struct Job {
     path: Rc<VassalFile>,
     instance: Pid,
     variables: Vec<(OsString, OsString)>,
-    /// Which of the commands runs.
+    /// The index of the command that runs.
     index: usize,
     began: Instant,
-    /// `None` once it was killed.
+    /// When to kill it; `None` once it was killed.
     kill_at: Option<Instant>,
-    /// Whether no further command is begun.
+    /// Whether the command that runs is the last one.
     last: bool,
 }
 
@@ -62,7 +62,8 @@ impl Commands {
     pub fn begin(&mut self, path: &Rc<VassalFile>, process: &Process, now: Instant) {
         let variable = |name: &str, value: &OsStr| (OsString::from(name), value.to_owned());
         let number = |name, number: u32| variable(name, number.to_string().as_ref());
-        // uWSGI's four, and the name of the vassal, so that commands need not cut it out of the path.
+        // uWSGI's four variables, and the vassal's name, which commands would otherwise have to cut out of
+        // the path.
         let variables = vec![
             variable("UWSGI_VASSAL_CONFIG", path.as_os_str()),
             number("UWSGI_VASSAL_PID", process.pid.as_raw_pid().unsigned_abs()),
@@ -81,12 +82,13 @@ impl Commands {
         });
     }
 
-    /// Whether none of them runs.
+    /// Whether no command runs.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// A child has ended that is not an instance. Returns whether it was one of these.
+    /// Called for each child that has ended and is not an instance. Returns whether it was one of these
+    /// commands.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
         let Some(index) = self.running.iter().position(|running| running.pid == pid) else { return false };
         let Running { mut job, .. } = self.running.swap_remove(index);
@@ -103,8 +105,8 @@ impl Commands {
         true
     }
 
-    /// The instance has ended and its pid is free: the command that runs for it goes on, but no other one is
-    /// begun.
+    /// Notes that the instance has ended and its pid is free. The command that runs for it goes on, but is
+    /// its last.
     pub fn instance_ended(&mut self, instance: Pid) {
         for Running { job, .. } in &mut self.running {
             job.last |= job.instance == instance;
@@ -130,7 +132,7 @@ impl Commands {
         }
     }
 
-    /// Kills all commands; no other one is begun.
+    /// Kills all commands, and starts no other ones.
     pub fn stop(&mut self) {
         self.commands.clear();
         for Running { pid, job } in &mut self.running {
@@ -141,7 +143,7 @@ impl Commands {
         }
     }
 
-    /// Runs the job's next command; one that cannot be started is left out.
+    /// Runs the next command of a job. A command that cannot be started is skipped.
     fn run(&mut self, mut job: Job) {
         while let Some(command) = self.commands.get(job.index) {
             match self.start(&command.value, &job) {

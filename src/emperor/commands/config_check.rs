@@ -1,6 +1,5 @@
-//! Whether a changed configuration can be read at all, where only a fresh start can tell: it is below another
-//! root, or a program's output. Before the running app is stopped for it, a process that does nothing else
-//! reads it.
+//! Checks a changed configuration that only a fresh start can read, because it is below another root or is
+//! the output of a program. A separate process reads it before the running app is stopped for it.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,12 +14,11 @@ use crate::error::Result;
 use crate::protocol::{ExitReason, FromVassal, Received, receive};
 use crate::sys::signal;
 
-/// The reload is refused if a check takes longer; what it finds later still counts. Programs in a
-/// configuration are given less
-/// ([`crate::command`]).
+/// If a check takes longer, the reload is refused, but a later result still counts. Programs in a
+/// configuration have less time than this ([`crate::command`]).
 pub const TIMEOUT: Duration = Duration::from_secs(11);
 
-/// The checks that run.
+/// The checks that run now.
 #[derive(Default)]
 pub struct Checks(Vec<Check>);
 
@@ -28,9 +26,9 @@ struct Check {
     pid: Pid,
     link: OwnedFd,
     path: Rc<VassalFile>,
-    /// Why a fresh start is needed; `None` when the answer is not needed any more.
+    /// Why a fresh start is needed; `None` if the result is no longer needed.
     why: Option<String>,
-    /// Until when it is waited for.
+    /// When the reload is refused without a result.
     until: Instant,
 }
 
@@ -38,11 +36,11 @@ struct Check {
 pub struct Checked {
     /// The vassal's file.
     pub path: Rc<VassalFile>,
-    /// What it has found; `None` when that is not needed any more.
+    /// The result; `None` if it is no longer needed.
     pub verdict: Option<Verdict>,
 }
 
-/// What a check has found.
+/// The result of a check.
 pub struct Verdict {
     /// The answer to the reload.
     pub answer: Answer,
@@ -70,7 +68,7 @@ impl Checks {
         Ok(())
     }
 
-    /// The check of this vassal is not needed any more.
+    /// Notes that the result for this vassal is no longer needed.
     pub fn forget(&mut self, path: &VassalFile) {
         for check in self.0.iter_mut().filter(|check| *check.path == *path) {
             if check.why.take().is_some() {
@@ -79,18 +77,18 @@ impl Checks {
         }
     }
 
-    /// How many run.
+    /// The number of checks that run.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none is waited for: one may hang for ever.
+    /// Whether no result is waited for. A check may still run, as it may hang for ever.
     pub fn is_idle(&self, now: Instant) -> bool {
         self.0.iter().all(|check| check.why.is_none() || check.until <= now)
     }
 
-    /// A child has ended that is not an instance. Returns what it has found, if it was a check. One that has
-    /// not said anything leaves it to the fresh start.
+    /// Called for each child that has ended and is not an instance. Returns the result if the child was a
+    /// check. After a check without a result, the fresh start has to find out.
     pub fn ended(&mut self, pid: Pid) -> Option<Checked> {
         let index = self.0.iter().position(|check| check.pid == pid)?;
         let Check { link, path, why, .. } = self.0.swap_remove(index);

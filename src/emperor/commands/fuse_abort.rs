@@ -1,7 +1,9 @@
-//! Frees instances that were just killed from FUSE connections of their own, which may hold them for ever.
+//! Aborts FUSE connections that only a killed instance uses, because such a connection may keep the instance
+//! from ending.
 //!
-//! It takes a look at all processes and mount tables of the machine, which tenants can make long. A process
-//! of its own takes it, for all instances that were killed in the same moment; nothing waits for it.
+//! To find them, all processes and mount tables of the machine are read, and tenants can make both long. So a
+//! separate process does it, for all instances that were killed at about the same time. The main loop does
+//! not wait for it.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,13 +24,13 @@ use crate::mount::fuse::{self, Dying};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::{fd, signal};
 
-/// It is killed after this time. Instances that are still there are sent SIGKILL again, and looked at again.
+/// When the process is killed. Instances that are still there get SIGKILL again, and are looked at again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of its report is read: numbers of connections.
+/// The largest report that is read, with the numbers of connections.
 const REPORT_MAX: usize = 4096;
 
-/// The instances that were killed, and the process that frees some.
+/// The instances that were killed, and the process that looks for their connections.
 #[derive(Default)]
 pub struct Freeing {
     killed: Vec<(Pid, Vec<u64>, Rc<VassalFile>)>,
@@ -39,20 +41,20 @@ struct Running {
     pid: Pid,
     report: OwnedFd,
     files: Vec<Rc<VassalFile>>,
-    /// The pid namespaces of the instances: the process knows them by their numbers.
+    /// The pid namespaces of the instances, kept open so that no other namespace gets their numbers.
     _held: Vec<OwnedFd>,
-    /// `None` once it was killed.
+    /// When to kill the process; `None` once it was killed.
     kill_at: Option<Instant>,
 }
 
 impl Freeing {
-    /// An instance was sent SIGKILL.
+    /// Notes that an instance was sent SIGKILL.
     pub fn killed(&mut self, process: &Process, file: &Rc<VassalFile>) {
         self.killed.push((process.pid, process.noted.clone(), Rc::clone(file)));
     }
 
-    /// Begins to free those that were killed since the last time; `is_there` says of which the pid is still
-    /// its own.
+    /// Starts the process for the instances that were killed since the last call. `is_there` tells whether a
+    /// pid still belongs to its instance.
     pub fn begin(&mut self, now: Instant, is_there: impl Fn(Pid, &VassalFile) -> bool) {
         if self.running.is_some() || self.killed.is_empty() {
             return;
@@ -79,7 +81,7 @@ impl Freeing {
         }
     }
 
-    /// A child has ended that is not an instance. Returns whether it was this one.
+    /// Called for each child that has ended and is not an instance. Returns whether it was this process.
     pub fn ended(&mut self, pid: Pid) -> bool {
         let Some(Running { report, files, .. }) = self.running.take_if(|running| running.pid == pid) else {
             return false;
@@ -129,7 +131,7 @@ fn start(dying: &[Dying]) -> Result<(Pid, OwnedFd)> {
     match clone3(0).context("create", "a process")? {
         Side::Parent(child) => Ok((child.pid, from)),
         Side::Child => {
-            // A socket that the emperor closes meanwhile must not stay open here.
+            // The process must not keep a socket open that the emperor closes meanwhile.
             if let (Ok(()), Ok(to)) = (clone::die_with(parent), fd::keep_only(to)) {
                 let mut report = String::new();
                 let _ = match fuse::abort_private(dying) {

@@ -1,10 +1,12 @@
-//! Processes that are not instances: what the configuration has the emperor run.
+//! Processes that are not instances, which the emperor starts for one purpose each.
 //!
-//! In: a vassal to run commands for ([`as_emperor`]), to find the address of ([`on_demand_exec`]), or to read
-//! the changed configuration of ([`config_check`]); and each child that has ended. Out: what they have found,
-//! as values. [`shell`] starts the processes that are a shell's.
+//! In: a vassal to run commands for ([`as_emperor`]), to ask the address of ([`on_demand_exec`]), or to check
+//! the changed configuration of ([`config_check`]); instances that were killed, to free them from FUSE
+//! connections ([`fuse_abort`]); and each child that has ended. Out: results as values. [`shell`] starts
+//! those processes that run a shell command.
 //!
-//! May not be done here: wait for a process, or touch a vassal.
+//! May not be done here: wait for a process, decide about a vassal, or touch one. The supervisor passes the
+//! results to the registry.
 
 pub mod as_emperor;
 pub mod config_check;

@@ -1,7 +1,7 @@
-//! The command of `emperor-on-demand-exec`: it is asked at which address a vassal is waited for.
+//! The command of `emperor-on-demand-exec`, which is asked for the address of each vassal on demand.
 //!
-//! Nothing waits for the answer. A few commands run at a time; with hundreds of vassals the others are asked
-//! for later.
+//! The main loop does not wait for an answer. A few commands run at a time, which matters with hundreds of
+//! vassals; the others wait for their turn.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,10 +28,10 @@ const AT_ONCE: usize = 8;
 /// A command that has not ended after this time is killed, with its process group.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The vassals that the command was not asked for yet, and those that it runs for.
+/// The vassals that wait for the command, and those that it runs for.
 pub struct Questions {
     command: Option<OsString>,
-    /// Whether the files are in directories of users, where nothing of the emperor's is to run.
+    /// Whether the files are in directories of users, where the emperor must run nothing.
     is_tyrant: bool,
     origin: Rc<Origin>,
     waiting: Vec<Question>,
@@ -46,29 +46,29 @@ struct Question {
 
 struct Running {
     pid: Pid,
-    /// `None` when the answer is not needed any more.
+    /// The question; `None` if the answer is no longer needed.
     question: Option<Question>,
     output: OwnedFd,
-    /// `None` once it was killed.
+    /// When to kill the command; `None` once it was killed.
     kill_at: Option<Instant>,
 }
 
-/// What the command has said.
+/// The answer of the command.
 pub struct Reply {
     /// The vassal's file.
     pub path: Rc<VassalFile>,
-    /// Why it was asked, for the log.
+    /// Why the command was asked, for the log.
     pub why: String,
-    /// Where the vassal is waited for; `None` if it is not.
+    /// The address to listen at for the vassal; `None` if it is not on demand.
     pub address: Result<Option<Address>>,
 }
 
 impl Questions {
-    /// Without a command in `rule` nothing can be asked.
+    /// If `rule` has no command, nothing can be asked.
     pub fn new(rule: Option<&OnDemand>, is_tyrant: bool, origin: Rc<Origin>) -> Self {
         let command = match rule {
             Some(OnDemand::Command(command)) => {
-                // As in uWSGI, the file is one more word behind the command.
+                // As in uWSGI, the file is appended to the command as one word.
                 let mut command = command.clone();
                 command.push(" \"$1\"");
                 Some(command)
@@ -83,8 +83,8 @@ impl Questions {
         self.command.is_some()
     }
 
-    /// Asks for the vassal whose file is at `path`; `false` if nothing can be asked. An earlier question for
-    /// it is not answered any more.
+    /// Asks about the vassal whose file is at `path`; `false` if there is no command. An earlier question
+    /// about this vassal gets no answer.
     pub fn ask(&mut self, path: &Rc<VassalFile>, why: &str, now: Instant) -> bool {
         if !self.can_ask() {
             return false;
@@ -95,7 +95,7 @@ impl Questions {
         true
     }
 
-    /// The answer for this vassal is not needed any more.
+    /// Notes that the answer for this vassal is no longer needed.
     pub fn forget(&mut self, path: &VassalFile) {
         self.waiting.retain(|question| *question.path != *path);
         self.replies.retain(|reply| *reply.path != *path);
@@ -106,7 +106,7 @@ impl Questions {
         }
     }
 
-    /// No answer is needed any more.
+    /// Notes that no answer is needed any longer, and kills the commands.
     pub fn stop(&mut self) {
         self.command = None;
         self.waiting.clear();
@@ -122,7 +122,8 @@ impl Questions {
         self.waiting.is_empty() && self.running.is_empty() && self.replies.is_empty()
     }
 
-    /// A child has ended that is not an instance. Returns whether it was one of these.
+    /// Called for each child that has ended and is not an instance. Returns whether it was one of these
+    /// commands.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus, now: Instant) -> bool {
         let Some(index) = self.running.iter().position(|running| running.pid == pid) else { return false };
         let Running { question, output, kill_at, .. } = self.running.swap_remove(index);
@@ -139,7 +140,7 @@ impl Questions {
         true
     }
 
-    /// The answers since the last time.
+    /// The answers since the last call.
     pub fn replies(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.replies)
     }
@@ -158,7 +159,7 @@ impl Questions {
         }
     }
 
-    /// Begins as many commands as may run.
+    /// Starts as many commands as may run at a time.
     fn begin(&mut self, now: Instant) {
         while self.running.len() < AT_ONCE && !self.waiting.is_empty() {
             let question = self.waiting.remove(0);
@@ -202,8 +203,8 @@ impl Running {
     }
 }
 
-/// The address that a command which has ended has printed; `None` if it has printed nothing. A process that
-/// it has left behind may still have the pipe, the end of which is not waited for.
+/// The address that a command has printed by its end; `None` if it printed nothing. A process that it left
+/// behind may keep the pipe open, so the end of the pipe is not waited for.
 fn address(output: &OwnedFd, path: &Path) -> Result<Option<Address>> {
     let mut text = [0; on_demand::ADDRESS_MAX];
     match read(output, &mut text) {

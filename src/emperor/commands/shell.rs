@@ -10,13 +10,13 @@ use crate::shell::Shell;
 use crate::sys::exec::Strings;
 use crate::sys::signal::kill;
 
-/// Starts a command in a session of its own, with `variables` besides the environment of the emperor. If the
-/// emperor is killed, so is the command; processes that it has started are not.
+/// Starts a command in a session of its own, with `variables` in addition to the emperor's environment. If
+/// the emperor is killed, so is the command, but not the processes that the command has started.
 ///
 /// # Errors
 /// EAGAIN at the limit of processes, ENOMEM (clone(2)).
 pub fn start(shell: Shell<'_>, variables: &[(OsString, OsString)], origin: &Origin) -> Result<Pid> {
-    // An emperor may itself have been started by such a command.
+    // The emperor itself may have been started by such a command, and so have some of these variables.
     let ours = |name: &OsString| variables.iter().any(|(our, _)| our == name);
     let inherited = origin.environment.iter().filter(|(name, _)| !ours(name));
     let environment = Some(Strings::environment(inherited.chain(variables)));
@@ -24,8 +24,8 @@ pub fn start(shell: Shell<'_>, variables: &[(OsString, OsString)], origin: &Orig
     Ok(started.context("start", "/bin/sh")?.pid)
 }
 
-/// Sends SIGKILL to a command and to what it has started. The command was not reaped yet, so the pid is still
-/// its own.
+/// Sends SIGKILL to a command and the processes in its group. The command must not have been reaped, so that
+/// its pid is still its own.
 pub fn kill_group(pid: Pid) {
     let pid = pid.as_raw_pid();
     // A process that was created just now may not lead its group yet.

@@ -1,8 +1,8 @@
-//! The delays after failures: they double from a first delay up to a longest one.
+//! The delays after failures: each is twice as long as the last one, up to a longest delay.
 
 use std::time::Duration;
 
-/// The shortest delay. Without any, a vassal that fails at once would be started in a tight loop.
+/// The shortest delay. Without one, a vassal that fails at once would be started in a tight loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The delays of one vassal.
@@ -21,7 +21,7 @@ impl Backoff {
         Self { first, longest, next: first }
     }
 
-    /// Counts a failure, and returns the delay after it.
+    /// Counts a failure, and returns the delay that follows.
     pub fn fail(&mut self) -> Duration {
         let delay = self.next;
         self.next = delay.saturating_mul(2).min(self.longest);
@@ -38,7 +38,7 @@ impl Backoff {
         self.next > self.first
     }
 
-    /// Goes on with `next` as the delay after the next failure, as far as the limits allow.
+    /// Continues with `next` as the delay after the next failure, within the limits.
     pub fn resume(mut self, next: Duration) -> Self {
         self.next = next.clamp(self.first, self.longest);
         self

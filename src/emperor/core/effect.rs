@@ -1,25 +1,24 @@
-//! Effects: the registry's decisions, which the supervisor carries out in their order.
+//! Effects: the decisions of the registry, which the supervisor carries out in order.
 
 use std::rc::Rc;
 
 use super::vassal_file::VassalFile;
 
-/// A decision about one vassal. The result of carrying it out returns as the [`Event`](super::event::Event)
-/// that is named here.
+/// A decision about one vassal. Each variant names the [`Event`](super::event::Event) that its result comes
+/// back as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Write a line to the log.
     Log(String),
-    /// Find out where the first connection is to be waited for: `Address`. An earlier question is not
-    /// answered.
+    /// Find out the address of the on-demand socket: `Address`. An earlier question gets no answer.
     FindAddress {
-        /// Why the vassal is refreshed, for the log; it comes back with the answer.
+        /// Why the vassal is refreshed, for the log. The event returns it.
         why: String,
     },
-    /// The address is not needed any more.
+    /// The address is no longer needed.
     ForgetAddress,
-    /// The vassal's turn to start has come: read its file, and create a process, with the sockets that are
-    /// kept and the on-demand socket: `Reading`, then `Spawned` or `SpawnFailed`.
+    /// The vassal's turn to start has come: read its file, and create a process, with the kept sockets and
+    /// the on-demand socket. `Reading`, then `Spawned` or `SpawnFailed`.
     Spawn,
     /// Run the commands of as-emperor for the process that was just created.
     RunCommands,
@@ -29,12 +28,12 @@ pub enum Effect {
     Poll,
     /// Close the on-demand socket: clients are refused.
     CloseDemand,
-    /// Close the sockets that are kept for the next process.
+    /// Close the kept sockets.
     CloseSockets {
-        /// Whether no next process is in sight at all, for the log.
+        /// Whether no next process is expected at all, for the log.
         for_good: bool,
     },
-    /// Another vassal gets the sockets that are kept, and the on-demand socket.
+    /// Give the kept sockets and the on-demand socket to another vassal.
     HandOverSockets {
         /// Its file.
         to: Rc<VassalFile>,
@@ -42,21 +41,21 @@ pub enum Effect {
     /// Read the file, and send it to PID 1: `Reading`, then `ReloadSent`, `ReloadFailed` or
     /// `ReloadImpossible`.
     Reload,
-    /// Have the new configuration read by a process of its own before the app is stopped for it: `CheckBegun`
-    /// or `CheckFailed`; at the end `Checked`.
+    /// Have a separate process read the new configuration before the app is stopped for it: `CheckBegun` or
+    /// `CheckFailed`, and at the end `Checked`.
     CheckConfig {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
-    /// The file is not to be read any more, nor is the check of the configuration needed.
+    /// Stop reading the file, and drop the check of the configuration.
     ForgetFile,
     /// Find out which file PID 1 waits for: `Waits`.
     Look,
     /// Ask PID 1 to stop.
     AskToStop,
-    /// Send SIGKILL: `Died` when it has worked.
+    /// Send SIGKILL. `Died` follows when it has worked.
     Kill,
-    /// The vassal is gone from the registry: close and forget everything that is held for it. A process that
-    /// is still there is left behind.
+    /// The vassal was removed from the registry: close and forget everything that the supervisor has for it.
+    /// A process that still exists is left behind.
     Remove,
 }

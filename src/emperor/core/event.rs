@@ -1,4 +1,4 @@
-//! Events: everything that the registry is told about one vassal.
+//! Events: everything that the registry hears about a vassal.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::protocol::{FromVassal, WaitStatus};
 /// An event of one vassal.
 #[derive(Debug)]
 pub enum Event {
-    /// A scan has found a file that it did not know.
+    /// A scan has found a new file.
     Found {
         /// The present version of the file, for a vassal that was taken over and not found since.
         version: Option<FileVersion>,
-        /// Whether the vassal waits for a connection to an address that may not be the right one any more.
+        /// Whether the vassal waits for a connection at an address that may be out of date.
         has_old_address: bool,
-        /// The user whose file it is, in tyrant mode, if that is known.
+        /// The owner of the file, in tyrant mode, if it is known.
         owner: Option<u32>,
     },
     /// The file had another name before.
@@ -30,24 +30,24 @@ pub enum Event {
         /// As in `Found`.
         owner: Option<u32>,
     },
-    /// The file has changed, or a reload is asked for; why, for the log.
+    /// The file has changed, or a reload was requested. The text says which, for the log.
     Changed(&'static str),
-    /// The vassal is not to run any more; why, for the log.
+    /// The vassal must not run any longer. The text says why, for the log.
     Removed(&'static str),
-    /// Where the first connection is to be waited for; `None` if the vassal is not on demand.
+    /// The address of the on-demand socket; `None` if the vassal is not on demand.
     Address {
-        /// As it was in the question.
+        /// The reason from the question.
         why: String,
         /// The answer.
         address: Result<Option<Address>, Error>,
     },
-    /// The file that tells it is not read in time.
+    /// The file with the address could not be read in time.
     AddressLate(Error),
-    /// A scan has found the file in this version.
+    /// A scan has seen the file in this version.
     Seen(FileVersion),
     /// The file was read in this version.
     Reading(FileVersion),
-    /// It takes long to read the file.
+    /// The file takes long to read.
     ReadsSlowly,
     /// A process was created.
     Spawned {
@@ -60,7 +60,7 @@ pub enum Event {
     SpawnFailed(Error),
     /// The on-demand socket listens at this address.
     Listening(String),
-    /// The on-demand socket cannot listen, or its first connection cannot be waited for.
+    /// The on-demand socket cannot listen, or cannot be polled.
     ListenFailed(Error),
     /// A client connects to the on-demand socket.
     Connected,
@@ -68,33 +68,33 @@ pub enum Event {
     ReloadSent,
     /// The file cannot be read, so that nothing was sent.
     ReloadFailed(Error),
-    /// Nothing was sent, as the new configuration needs a fresh start for this reason.
+    /// Nothing was sent, because the new configuration needs a fresh start. The text is the reason.
     ReloadImpossible(String),
-    /// A process reads the new configuration, and has this long for it.
+    /// A separate process reads the new configuration, and has this much time.
     CheckBegun(Duration),
-    /// The new configuration cannot be read by a process of its own.
+    /// No separate process can read the new configuration.
     CheckFailed {
-        /// Why not.
+        /// The error.
         error: Error,
         /// Why the new configuration needs a fresh start.
         why: String,
     },
-    /// The process that has read the new configuration has ended: its answer to the reload, and the reason
-    /// for it.
+    /// The separate process that read the new configuration has ended: the answer to the reload, and the
+    /// reason.
     Checked(Answer, String),
-    /// PID 1 says something over its link.
+    /// PID 1 has sent a message over its link.
     Said(FromVassal),
-    /// PID 1 is in a system call on this file, if it is in one.
+    /// PID 1 is in a system call on this file; `None` if it is in none.
     Waits(Option<String>),
-    /// The link is closed; the reason, if that was a mistake.
+    /// The link was closed. The text is the mistake that was the reason, if any.
     LinkClosed(Option<String>),
-    /// The process has ended and was reaped; `Died` follows when what it has left behind is gone.
+    /// The process has ended and was reaped. `Died` follows once its remaining processes are gone.
     Ended,
     /// The process has ended and was reaped.
     Died {
-        /// How.
+        /// How the process ended.
         status: WaitStatus,
-        /// Whether the kernel has killed processes of its cgroup because memory ran out.
+        /// Whether the kernel has killed a process of its cgroup because memory ran out.
         out_of_memory: bool,
     },
 }

@@ -1,11 +1,11 @@
-//! Identity and version of files.
+//! Versions of files, by which a change is noticed.
 
 use rustix::fs::Stat;
 
 use super::owner::Owner;
 pub use crate::protocol::FileId;
 
-/// A version of a vassal's file. The default one stands for a file that cannot be looked at.
+/// A version of a vassal's file. The default stands for a file that cannot be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileVersion {
     /// When the content was last modified, in seconds since 1970.
@@ -18,12 +18,12 @@ pub struct FileVersion {
     pub inode: u64,
     /// Size in bytes.
     pub size: u64,
-    /// The owner, in tyrant mode only: a change of owner makes another version there.
+    /// The owner, in tyrant mode only, where another owner makes another version.
     pub owner: Option<Owner>,
 }
 
 impl FileVersion {
-    /// The version of a file by what stat(2) says of it.
+    /// The version of a file, from the result of stat(2).
     pub fn of(file: &Stat, owner: Option<Owner>) -> Self {
         Self {
             modified: file.st_mtime,

@@ -11,14 +11,13 @@ pub struct History {
     pub reloads: u64,
     /// When the first and the latest app were started.
     pub runs: Option<Runs>,
-    /// The failures in a row.
+    /// The present series of failures.
     pub failures: Option<Failures>,
     /// Why the last instance ended or could not start.
     pub last_end: Option<String>,
-    /// Why the file, as it is now, was not taken by the running instance, which goes on with an older
-    /// version.
+    /// Why the running instance refused the present version of the file, and goes on with an older one.
     pub refused: Option<String>,
-    /// Whether an app has ever said that it is ready.
+    /// Whether an app of the vassal has ever said that it is ready.
     pub announces: bool,
 }
 
@@ -31,10 +30,10 @@ pub struct Runs {
     pub last: Instant,
 }
 
-/// Failures in a row.
+/// A series of failures, without a success in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failures {
-    /// How many.
+    /// How many failures.
     pub count: u32,
     /// When the first one was.
     pub first: Instant,

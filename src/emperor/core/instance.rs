@@ -1,4 +1,4 @@
-//! One instance of a vassal: its life, and the facts about its process while there is one.
+//! One instance of a vassal: its state machine, and the facts about its process.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,17 @@ use super::owner::Owner;
 use crate::log::Elapsed;
 use crate::protocol::{EXIT_CONFIG, ExitReason, WaitStatus};
 
-/// A program that goes into the background does it within this time.
+/// A program that goes into the background does so within this time after its start.
 const LEAVING: Duration = Duration::from_secs(5);
 
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Where it is in its life.
+    /// Its state machine.
     pub(super) machine: Machine,
     /// Its process, if there is one.
     pub(super) process: Option<ProcessFacts>,
-    /// Set while its new configuration is being read by a process of its own.
+    /// The check of its new configuration by a separate process, while one runs.
     pub(super) check: Option<Check>,
 }
 
@@ -29,37 +29,37 @@ impl Instance {
     }
 }
 
-/// A process reads the new configuration.
+/// A check of the new configuration by a separate process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Why the new configuration needs a fresh start.
     pub(super) why: String,
-    /// Whether the reload was refused meanwhile, as this takes too long. What it finds still counts.
+    /// Whether the reload was refused meanwhile, because the check takes too long. Its result still counts.
     pub(super) is_late: bool,
 }
 
 /// The facts about a process, from the supervisor and from its PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessFacts {
-    /// Its pid here.
+    /// The pid as seen by the emperor.
     pub pid: i32,
     /// The owner of its file.
     pub owner: Owner,
     /// Whether its link is open.
     pub is_linked: bool,
-    /// Whether it has ended, and what it has left is being ended.
+    /// Whether the process has ended, and its remaining processes are being ended.
     pub has_ended: bool,
     /// When it was created.
     pub born: Instant,
     /// Since when its app runs.
     pub running: Option<Instant>,
-    /// When it was sent its file last.
+    /// When it was last sent its file.
     pub asked_to_reload: Option<Instant>,
     /// When it was asked to stop.
     pub asked_to_stop: Option<Instant>,
-    /// When it was sent SIGKILL first.
+    /// When it was first sent SIGKILL.
     pub killed: Option<Instant>,
-    /// Why it was killed, or is to be.
+    /// Why it was killed, or will be.
     pub condemned: Option<String>,
     /// Since when its app is ready to accept requests, if the app says so.
     pub ready: Option<Instant>,
@@ -69,7 +69,7 @@ pub struct ProcessFacts {
     pub heartbeat: Option<Instant>,
     /// The present activity of its app, in the app's own words; empty if the app has not said.
     pub status: String,
-    /// What its PID 1 was seen to wait for while it set up: `waits for FILE`.
+    /// The file that PID 1 was waiting for during the setup: `waits for FILE`.
     pub waits: Option<String>,
     /// The last message of its PID 1.
     pub exit_reason: Option<ExitReason>,
@@ -98,39 +98,39 @@ impl ProcessFacts {
         }
     }
 
-    /// When its present app was started, or its start begun.
+    /// When the present app was started, or its start began.
     pub(super) fn app_began(&self) -> Instant {
         self.asked_to_reload.unwrap_or(self.born)
     }
 
-    /// How long ago it was sent its file last, for the log.
+    /// How long ago the file was last sent, for the log.
     pub(super) fn reloading_for(&self, now: Instant) -> Elapsed {
         since(self.asked_to_reload, now)
     }
 
-    /// How long ago it was sent SIGKILL first, for the log.
+    /// How long ago SIGKILL was first sent, for the log.
     pub(super) fn killed_for(&self, now: Instant) -> Elapsed {
         since(self.killed, now)
     }
 
-    /// Since when it is to end, as far as we have asked for that.
+    /// Since when the emperor has asked it to end.
     pub(super) fn stopping(&self) -> Option<Instant> {
         self.asked_to_stop.or(self.killed)
     }
 
-    /// It is to be killed, as its app has not said for this time that it is alive.
+    /// Notes that it will be killed because its app has sent no heartbeat for this time.
     pub(super) fn condemn(&mut self, silence: Duration) {
         self.condemned
             .get_or_insert_with(|| format!("the app has given no heartbeat for {}", Elapsed(silence)));
     }
 
-    /// It is to be killed, as its PID 1 waits for a file that its filesystem does not give.
+    /// Notes that it will be killed because its PID 1 waits for a file on a filesystem that does not answer.
     pub(super) fn condemn_for_waiting(&mut self) {
         let waits = self.waits.as_deref().unwrap_or_default();
         self.condemned = Some("PID 1 ".to_owned() + waits + ", whose filesystem does not answer");
     }
 
-    /// It is sent SIGKILL. Returns the reason for the log.
+    /// Notes that SIGKILL was sent. Returns the reason for the log.
     pub(super) fn kill(&mut self, now: Instant) -> String {
         let why = match (self.asked_to_stop, &self.condemned) {
             _ if self.killed.is_some() => {
@@ -145,7 +145,7 @@ impl ProcessFacts {
         why
     }
 
-    /// Its end, for the state machine.
+    /// Its end as an input of the state machine.
     pub(super) fn end(&self, status: WaitStatus) -> Input {
         match (&self.exit_reason, status) {
             (Some(ExitReason::Config(_)), _) | (None, WaitStatus::Exited(EXIT_CONFIG)) => Input::DiedInvalid,
@@ -154,12 +154,12 @@ impl ProcessFacts {
         }
     }
 
-    /// Why it ended: in the words of its PID 1 where there were any.
+    /// Why it ended. The last message of its PID 1 says so, if there was one.
     pub(super) fn why_it_ended(&self, status: WaitStatus, out_of_memory: bool) -> String {
         match (&self.exit_reason, &self.condemned) {
             (Some(reason), _) => reason.to_string(),
             (None, Some(why)) if self.killed.is_some() => format!("killed: {why}"),
-            // PID 1 cannot say so any more if it was killed itself.
+            // A PID 1 that was killed itself cannot send the reason.
             (None, _) if out_of_memory && status == WaitStatus::Signaled(libc::SIGKILL) => {
                 format!("vassal-init {status}: out of memory")
             }
@@ -167,15 +167,15 @@ impl ProcessFacts {
         }
     }
 
-    /// Whether its app has ended well, soon after its start and unasked, as a program does that goes into the
-    /// background.
+    /// Whether its app has exited with status 0 unasked soon after its start, as a program does that goes
+    /// into the background.
     pub(super) fn seems_to_have_left(&self, now: Instant) -> bool {
         let is_new = self.running.is_some_and(|running| now.saturating_duration_since(running) < LEAVING);
         let is_done = matches!(self.exit_reason, Some(ExitReason::App(WaitStatus::Exited(0))));
         is_new && is_done && self.asked_to_stop.is_none()
     }
 
-    /// How long it took until its end, for the log.
+    /// How long the end took, for the log.
     pub(super) fn how_long(&self, now: Instant) -> String {
         match (self.asked_to_stop, self.running) {
             (Some(_), _) => format!("{} after the request", since(self.asked_to_stop, now)),
@@ -185,7 +185,7 @@ impl ProcessFacts {
     }
 }
 
-/// The time from an event to now; none if it has not happened.
+/// The time from an event until now; zero if the event has not happened.
 fn since(event: Option<Instant>, now: Instant) -> Elapsed {
     Elapsed(event.map_or(Duration::ZERO, |event| now.saturating_duration_since(event)))
 }

@@ -1,8 +1,8 @@
-//! The life of one instance: a pure state machine.
+//! The life of one instance, as a pure state machine.
 //!
 //! The machine knows neither processes nor files. Each [step](Machine::step) takes an [`Input`] and the time,
 //! and returns an [`Output`]. Every pair of state and input is written out, so that the compiler asks for a
-//! decision where a new one is added.
+//! decision when a state or an input is added.
 
 use std::time::{Duration, Instant};
 
@@ -12,80 +12,78 @@ use super::backoff;
 use super::text::later;
 use crate::log::Elapsed;
 
-/// An instance that has been up this long is respawned at once, as long as that does not happen again and
-/// again; one that ends sooner backs off.
+/// An instance that was up for at least this long is respawned at once, unless this repeats itself; one that
+/// ended sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
 /// One that has been up this long has got over its earlier failures.
 const LASTING: Duration = Duration::from_secs(30);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long one that has no app yet may take to answer a request to stop: there is nothing to lose, and it
-/// may hang.
+/// The same for an instance that has no app yet: it has nothing to lose, and may hang.
 const ANSWER_AT_START: Duration = Duration::from_secs(2);
 /// The time that an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
-/// The time that an instance gets after it has closed its link: its PID 1 has ended then, and the kernel
-/// takes down the rest. An instance that is still there after this time waits for a filesystem, and has to be
-/// freed from it; all of it within a second.
+/// The time for an instance to end after it has closed its link. Its PID 1 has ended then, and the kernel
+/// takes down the rest. An instance that is still there after this time waits for a filesystem, and must be
+/// freed from it, all within a second.
 const FREE: Duration = Duration::from_millis(500);
-/// The longest announcement that is believed: the time comes from the tenant's side.
+/// The longest announced time that is accepted: the announcement comes from the tenant's side.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// SIGKILL is repeated, and so logged again, at this interval while the kernel does not get the process out.
-/// After the first interval the process may also be given up.
+/// While the kernel does not end the process, SIGKILL is sent and logged again at this interval. After the
+/// first interval the process may also be given up.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
-/// An instance that sets up for longer than this is worth a log line, and another one each time that the
-/// setup has taken twice as long.
+/// A setup that takes longer than this is logged, and again each time that it has taken twice as long.
 const SETUP: Duration = Duration::from_secs(10);
 
-/// Where an instance is in its life.
+/// The state of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// There is no process, and none is wanted.
     Idle,
-    /// A process is setting up, which may take as long as it likes; its app does not run yet. Or it is still
-    /// to be created.
+    /// The process sets up, for which there is no time limit, and its app does not run yet; or the process is
+    /// still to be created.
     Starting {
         /// When the process was created, or asked for.
         since: Instant,
-        /// When the time that this takes is logged.
+        /// When the long setup is logged next.
         remind_at: Instant,
     },
     /// The app runs.
     Running {
-        /// Since when.
+        /// Since when the app runs.
         since: Instant,
     },
     /// The app ran when its PID 1 was sent the changed file; the answer is not known yet.
     Reloading {
         /// Since when the app runs.
         since: Instant,
-        /// When the instance is stopped and started instead.
+        /// When the emperor stops waiting for an answer, and restarts the instance instead.
         answer_by: Instant,
-        /// Whether `answer_by` is final: PID 1 has announced how long it takes to start the app anew.
+        /// Whether `answer_by` is final: PID 1 has announced how long the restart of the app takes.
         settled: bool,
-        /// Whether the file has changed since it was sent: it is sent again after the answer.
+        /// Whether the file has changed since it was sent. It is then sent again after the answer.
         again: bool,
     },
-    /// The process is on its way out.
+    /// The process is ending.
     Stopping {
         /// The next step after the end.
         then: Then,
-        /// When SIGKILL ends it.
+        /// When SIGKILL is sent.
         kill_at: Instant,
-        /// How far it is.
+        /// How far the end has come.
         end: End,
     },
-    /// There is no process until then.
+    /// There is no process until the end of the backoff.
     Backoff {
         /// When the next one is created.
         until: Instant,
     },
-    /// The file is invalid: another try is in vain until it changes.
+    /// The file is invalid, so another start would fail until the file changes.
     Invalid {
-        /// When it is tried again: a file that it includes may have changed.
+        /// When a start is tried anyway: a file that it includes may have changed.
         until: Instant,
     },
-    /// Stopped by command: there is no process until a command starts it, whatever happens to the file.
+    /// Stopped by command. There is no process until a command starts the vassal, even if its file changes.
     Held,
     /// There is no process until a client connects.
     Waiting,
@@ -96,7 +94,7 @@ pub enum State {
 pub enum End {
     /// It was asked to stop.
     Asked,
-    /// It has announced how long it takes, and cannot prolong that any more.
+    /// It has announced how long it takes, and cannot extend that time.
     Announced,
     /// It was sent SIGKILL.
     Killed,
@@ -111,25 +109,25 @@ pub enum Then {
     Again,
     /// The next process, after a delay.
     Backoff,
-    /// Nothing.
+    /// No process.
     Nothing,
-    /// Nothing, until a command starts the vassal.
+    /// No process until a command starts the vassal.
     Hold,
-    /// Nothing, until the file changes or a command starts the vassal: the app did not want to go on.
+    /// No process until the file changes or a command starts the vassal: the app has asked to be stopped.
     Rest,
 }
 
-/// An event in the life of an instance.
+/// An input: something that happened to the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The vassal is to run as its file says now: the file appeared or changed, or a command asked for a
+    /// The vassal must run as its file says now: the file appeared or changed, or a command asked for a
     /// reload.
     Refresh,
-    /// No instance is wanted any more.
+    /// No instance is wanted any longer.
     Stop,
     /// A command stops the vassal until another command starts it.
     Hold,
-    /// A command starts the vassal; an instance that is up stays as it is.
+    /// A command starts the vassal. An instance that is up stays as it is.
     Release,
     /// The process that [`Output::Spawn`] has asked for was created.
     Spawned,
@@ -137,41 +135,41 @@ pub enum Input {
     Sent,
     /// PID 1 says that its app runs.
     Running,
-    /// The app says that it is alive, and will say so again within this time.
+    /// The app has sent a heartbeat, and must send another one within this time.
     Heartbeat(Duration),
-    /// The app is about to end by itself: no heartbeats are expected from it any more.
+    /// The app is about to end by itself. No heartbeats are expected from it any longer.
     Quiet,
-    /// The app says that it is beyond help.
+    /// The app says that it cannot recover.
     Stuck,
     /// The app has nothing to do, and wants to be stopped.
     Leave,
     /// A client connects to the socket of a vassal on demand.
     Connected,
-    /// PID 1 says that it will be gone within this time, asked or unasked.
+    /// PID 1 says that it will have ended within this time, whether it was asked to or not.
     Leaving(Duration),
-    /// PID 1 says that it will have answered the reload within this time.
+    /// PID 1 says that it will answer the reload within this time.
     Reloading(Duration),
-    /// The answer to the reload is found out by another process within this time. The app goes on meanwhile.
+    /// Another process will find out the answer to the reload within this time. The app goes on meanwhile.
     Checking(Duration),
     /// The answer to a reload.
     Answered(Answer),
     /// The process has ended and was reaped.
     Died,
-    /// The process has ended and was reaped, and had said that its file is invalid.
+    /// The process has ended and was reaped, after it had said that its file is invalid.
     DiedInvalid,
-    /// The process has ended and was reaped, and had said that it has lost a mount, which is no fault of the
-    /// app.
+    /// The process has ended and was reaped, after it had said that a mount was lost, for which the app is
+    /// not to blame.
     DiedOfLoss,
-    /// The process that [`Output::Spawn`] asked for could not be created, or the socket that
-    /// [`Output::Listen`] asked for cannot be listened on.
+    /// The process for [`Output::Spawn`] could not be created, or the socket for [`Output::Listen`] could not
+    /// listen.
     SpawnFailed,
     /// Time has passed.
     Time,
-    /// Earlier failures do not count any more.
+    /// Earlier failures no longer count.
     ClearBackoff,
-    /// The process is to be killed at once.
+    /// The process must be killed at once.
     Kill,
-    /// As [`Input::Time`], but a process that SIGKILL has not ended by then is left behind.
+    /// As [`Input::Time`], but a process that has outlived SIGKILL by then is left behind.
     GiveUp,
 }
 
@@ -180,9 +178,9 @@ pub enum Input {
 pub enum Answer {
     /// The app runs as the new file says.
     Reloaded,
-    /// The new file cannot be used, or could not even be sent; the app goes on as it was.
+    /// The new file cannot be used, or could not be sent; the app goes on unchanged.
     Refused,
-    /// The new file asks for another jail; the app goes on as it was.
+    /// The new file needs another jail; the app goes on unchanged.
     NeedsRespawn,
 }
 
@@ -203,16 +201,16 @@ pub enum Output {
     Kill,
     /// Log that the instance is still setting up.
     Remind,
-    /// There is no process that counts, and there will be none.
+    /// No process is left that counts, and none will follow.
     Forget,
 }
 
-/// The machine of one instance.
+/// The state machine of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     state: State,
     backoff: backoff::Backoff,
-    /// When the running app is given up, unless it says before that it is alive. None before its first
+    /// When the running app is given up, unless it sends a heartbeat before. `None` until its first
     /// heartbeat.
     alive_until: Option<Instant>,
     /// Whether a process is only created when a client connects.
@@ -225,18 +223,18 @@ impl Machine {
         Self::resume(Idle, backoff, None)
     }
 
-    /// An instance that another program has supervised until now; `alive_until` is that program's.
+    /// An instance that was supervised by the program before the upgrade; `alive_until` comes from that
+    /// program.
     pub fn resume(state: State, backoff: backoff::Backoff, alive_until: Option<Instant>) -> Self {
         Self { state, backoff, alive_until, on_demand: false }
     }
 
-    /// Whether a process is only created when a client connects, from now on.
+    /// Sets whether a process is only created when a client connects.
     pub fn set_on_demand(&mut self, on_demand: bool) {
         self.on_demand = on_demand;
     }
 
-    /// Takes the limits of the delays from `backoff`, and goes on with the present delay as far as they
-    /// allow.
+    /// Sets the limits of the delays, and keeps the present delay as far as they allow.
     pub fn set_backoff(&mut self, backoff: backoff::Backoff) {
         self.backoff = backoff.resume(self.next_delay());
     }
@@ -246,7 +244,7 @@ impl Machine {
         self.backoff.next()
     }
 
-    /// When the running app is given up, unless it says before that it is alive.
+    /// When the running app is given up, unless it sends a heartbeat before.
     pub fn alive_until(&self) -> Option<Instant> {
         self.alive_until
     }
@@ -268,7 +266,7 @@ impl Machine {
         }
     }
 
-    /// Takes in an event, and returns the action to take.
+    /// Takes an input, and returns the action to take.
     pub fn step(&mut self, input: Input, now: Instant) -> Output {
         let (state, output) = match input {
             Input::Refresh => self.refresh(now),
@@ -294,7 +292,7 @@ impl Machine {
             Input::GiveUp => self.give_up(now),
         };
         self.state = state;
-        // Another app has not given a heartbeat yet.
+        // Another app has not sent a heartbeat yet.
         let is_other_app =
             matches!(input, Input::Answered(Answer::Reloaded) | Input::Reloading(_) | Input::Running);
         if is_other_app || !matches!(state, Running { .. } | Reloading { .. }) {
@@ -311,9 +309,9 @@ impl Machine {
             Reloading { since, answer_by, settled, .. } => {
                 (Reloading { since, answer_by, settled, again: true }, Output::None)
             }
-            // There is no app yet that a reload could spare.
+            // There is no running app that a reload could spare.
             Starting { .. } => ask_at_start(Then::Respawn, now),
-            // The vassal is stopped on purpose; a touched file does not undo that.
+            // The vassal was stopped on purpose, and a touched file does not undo that.
             Held | Stopping { then: Then::Hold, .. } => self.stay(),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Respawn, kill_at, end }, Output::None),
         }
@@ -333,7 +331,7 @@ impl Machine {
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => (Held, Output::None),
             Starting { .. } => ask_at_start(Then::Hold, now),
             Running { .. } | Reloading { .. } => ask_to_stop(Then::Hold, now),
-            // Its file is gone: there is nothing left to hold.
+            // The file is gone, so there is nothing to hold.
             Stopping { then: Then::Nothing, .. } => self.stay(),
             Stopping { kill_at, end, .. } => (Stopping { then: Then::Hold, kill_at, end }, Output::None),
         }
@@ -349,7 +347,7 @@ impl Machine {
         }
     }
 
-    /// The setup begins now: what has asked for it may have had to wait for its turn.
+    /// The setup begins now. The decision to start may be older, because the vassal had to wait for its turn.
     fn spawned(&self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } => (spawn(now).0, Output::None),
@@ -358,7 +356,7 @@ impl Machine {
         }
     }
 
-    /// PID 1 has all of the time to answer: reading the file took some.
+    /// The time for the answer begins now, because reading the file took some time.
     fn sent(&self, now: Instant) -> (State, Output) {
         match self.state {
             Reloading { since, settled: false, again, .. } => {
@@ -375,13 +373,13 @@ impl Machine {
     fn running(&self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } => (Running { since: now }, Output::None),
-            // Said before our request to stop arrived, or said twice.
+            // PID 1 sent this before our request to stop arrived, or sent it twice.
             Running { .. } | Reloading { .. } | Stopping { .. } => self.stay(),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
     }
 
-    /// Sets a time for the next heartbeat; [`Machine::step`] takes it back in a state where no app runs.
+    /// Sets the time for the next heartbeat. [`Machine::step`] clears it in a state where no app runs.
     fn heartbeat(&mut self, alive_until: Option<Instant>) -> (State, Output) {
         self.alive_until = alive_until;
         self.stay()
@@ -400,7 +398,7 @@ impl Machine {
     fn leave(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),
-            // The socket may still be readable: an app that leaves at once must not be started in a tight
+            // The socket may still be readable. An app that leaves at once must not be started in a tight
             // loop.
             Running { since } if self.on_demand => ask_to_stop(self.after_running(since, now), now),
             Starting { .. } | Running { .. } => ask_to_stop(Then::Rest, now),
@@ -425,10 +423,10 @@ impl Machine {
         match self.state {
             Starting { .. } => announced(Then::Backoff, kill_at),
             Running { since } => announced(self.after_running(since, now), kill_at),
-            // Whatever the instance leaves for, the changed file is to be tried at once.
+            // Whatever the reason for which the instance ends, the changed file is tried at once.
             Reloading { .. } => announced(Then::Respawn, kill_at),
             Stopping { then, end: End::Asked, .. } => announced(then, kill_at),
-            // An announcement that is repeated must not put off the end. A closed link can bring it forward.
+            // A repeated announcement must not put off the end, but a closed link can bring it forward.
             Stopping { then, kill_at: before, end: End::Announced } => announced(then, kill_at.min(before)),
             Stopping { end: End::Killed, .. } => self.stay(),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
@@ -441,9 +439,9 @@ impl Machine {
                 let answer_by = later(now, within.min(LONGEST) + GRACE);
                 (Reloading { since, answer_by, settled: true, again }, Output::None)
             }
-            // An announcement that is repeated must not put off the end of our patience.
+            // A repeated announcement must not put off the deadline.
             Reloading { settled: true, .. } => self.stay(),
-            // Nothing was asked for.
+            // No reload was requested.
             Starting { .. } | Running { .. } | Stopping { .. } => self.stay(),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
         }
@@ -458,7 +456,7 @@ impl Machine {
                     Answer::Reloaded | Answer::Refused | Answer::NeedsRespawn => since,
                 };
                 match answer {
-                    // The answer is about a file that is gone; the newer one may be fit for this jail.
+                    // The answer is about an older file. The newer one may fit this jail.
                     _ if again => reload(since, now),
                     Answer::Reloaded | Answer::Refused => (Running { since }, Output::None),
                     Answer::NeedsRespawn => ask_to_stop(Then::Respawn, now),
@@ -472,7 +470,7 @@ impl Machine {
 
     fn died(&mut self, how: Input, now: Instant) -> (State, Output) {
         let then = match self.state {
-            // The setup may have taken long; only an app that ran earns a respawn at once.
+            // The setup may have taken long. Only an app that ran is respawned at once.
             Starting { .. } => Then::Backoff,
             Running { since } => self.after_running(since, now),
             Reloading { .. } => Then::Respawn,
@@ -536,7 +534,7 @@ impl Machine {
     fn kill(&self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } | Running { .. } | Reloading { .. } => kill(Then::Nothing, now),
-            // A request that is repeated must not put off giving up.
+            // A repeated request must not put off giving up.
             Stopping { end: End::Killed, .. } => (self.state, Output::Kill),
             Stopping { then, end: End::Asked | End::Announced, .. } => kill(then, now),
             Idle | Held | Waiting | Backoff { .. } | Invalid { .. } => self.stay(),
@@ -564,7 +562,7 @@ impl Machine {
         if now.saturating_duration_since(since) >= enough { Then::Again } else { Then::Backoff }
     }
 
-    /// The next process, as soon as it is wanted.
+    /// The state after the end: the next process as soon as it is wanted.
     fn next(&self, now: Instant) -> (State, Output) {
         if self.on_demand { (Waiting, Output::Listen) } else { spawn(now) }
     }

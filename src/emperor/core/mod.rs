@@ -1,11 +1,11 @@
 //! Knowledge and decisions of the emperor.
 //!
-//! Everything that happens comes in as an [`event::Event`], with the time; decisions go out as an
-//! [`effect::Effect`]. [`registry`] holds all vassals and decides; [`vassal`], [`instance`] and [`history`]
-//! are what is known of one; [`machine`] is the life of one instance. [`saved`] is all of it as bytes, for an
-//! upgrade; [`status`] is what other rooms show of it.
+//! In: everything that happens, as an [`event::Event`] with the time. Out: decisions, as an
+//! [`effect::Effect`]. [`registry`] holds all vassals and decides. [`vassal`], [`instance`] and [`history`]
+//! are what the emperor knows of one vassal; [`machine`] is the life of one instance. [`saved`] is all of it
+//! as bytes, for an upgrade; [`status`] is the part that other rooms show.
 //!
-//! Nothing here makes a system call, holds a descriptor, or asks for the time, so that all of it can be
+//! May not be done here: make a system call, hold a descriptor, or ask for the time, so that all of it can be
 //! tested without processes and files. Nothing is imported from the other rooms of the emperor.
 
 pub mod backoff;

@@ -1,7 +1,7 @@
 //! The checked mountpoints of a vassal, over all its instances.
 //!
-//! An instance reports its own mountpoints, and counts their losses from its start; the losses of earlier
-//! instances are added here.
+//! An instance reports its mountpoints with their losses since its own start. The losses of earlier instances
+//! are added here.
 
 use std::fmt::Write as _;
 
@@ -22,13 +22,12 @@ pub struct Mountpoint {
 }
 
 impl Mountpoints {
-    /// Those of a vassal that has not reported any.
+    /// The mountpoints of a vassal that has not reported any.
     pub const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// Takes in a report of the running instance. A path that the instance does not check any more is
-    /// forgotten.
+    /// Takes in a report of the running instance. Paths that the instance no longer checks are forgotten.
     pub fn report(&mut self, reports: Vec<MountReport>) {
         let old = std::mem::take(&mut self.0);
         self.0 = reports
@@ -43,7 +42,7 @@ impl Mountpoints {
             .collect();
     }
 
-    /// The instance has ended.
+    /// Notes that the instance has ended.
     pub fn instance_ended(&mut self) {
         for mountpoint in &mut self.0 {
             mountpoint.before = mountpoint.lost();
@@ -58,7 +57,7 @@ impl Mountpoints {
         self.0.is_empty()
     }
 
-    /// The losses so far, for people: `/app lost 3 times`; empty if there were none.
+    /// The losses so far as text, such as `/app lost 3 times`; empty without losses.
     pub fn losses(&self) -> String {
         let lost = self.0.iter().filter(|mountpoint| mountpoint.lost() > 0);
         let texts: Vec<_> = lost
@@ -70,7 +69,7 @@ impl Mountpoints {
         texts.join(", ")
     }
 
-    /// How many mountpoints are in which state: `2 up`, `1 up 1 lost`; `-` if none is checked.
+    /// How many mountpoints are in which state, such as `2 up` or `1 up 1 lost`; `-` if none is checked.
     pub fn counts(&self) -> String {
         let mut text = String::new();
         for state in MountState::ALL {
@@ -83,7 +82,7 @@ impl Mountpoints {
         if text.is_empty() { "-".to_owned() } else { text }
     }
 
-    /// Each mountpoint: its latest report, and how often it was lost altogether.
+    /// Each mountpoint: its latest report, and the number of all its losses.
     pub fn all(&self) -> impl Iterator<Item = (&MountReport, u64)> {
         self.0.iter().map(|mountpoint| (&mountpoint.report, mountpoint.lost()))
     }

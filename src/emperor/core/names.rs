@@ -1,5 +1,5 @@
-//! Which file a vassal's name means. The files of several directories can have the same name: the first one
-//! has it, the others wait for its end.
+//! Which file has which vassal name. Files in several directories can have the same name: the first file gets
+//! the name, and the others wait until it ends.
 
 use std::ffi::{OsStr, OsString};
 use std::rc::Rc;
@@ -7,45 +7,45 @@ use std::rc::Rc;
 use super::sorted_map::SortedMap;
 use super::vassal_file::VassalFile;
 
-/// The names that are taken, and the files that wait for one.
+/// The names that are taken, and the files that wait for a name.
 #[derive(Debug, Default)]
 pub struct Names {
     taken: SortedMap<OsString, Rc<VassalFile>>,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     waiting: Vec<Rc<VassalFile>>,
 }
 
-/// The answer to a claim of a name.
+/// The result of a claim of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The file has its name.
     Taken,
-    /// The name is another file's: it waits from now on.
+    /// Another file has the name. The file waits from now on.
     WaitsFor(Rc<VassalFile>),
-    /// The file waits already.
+    /// The file was waiting already.
     StillWaits,
 }
 
-/// A file that has another name now.
+/// A file that was renamed.
 #[derive(Debug)]
 pub struct Renamed {
-    /// Under its old name, whose vassal has not ended yet.
+    /// The file under its old name. That vassal has not ended yet.
     pub from: Rc<VassalFile>,
-    /// Under its new name, which waits for that.
+    /// The file under its new name, which waits for that.
     pub to: Rc<VassalFile>,
-    /// Its owner, in tyrant mode, if that is known.
+    /// The owner, in tyrant mode, if it is known.
     pub owner: Option<u32>,
-    /// Whether the vassal was stopped by command: it does not start under another name either.
+    /// Whether the vassal was stopped by command. It does not start under the new name either.
     pub is_held: bool,
 }
 
 impl Names {
-    /// The file that has a name.
+    /// The file that has this name.
     pub fn get(&self, name: &OsStr) -> Option<&Rc<VassalFile>> {
         self.taken.get(name)
     }
 
-    /// The file is to have its name.
+    /// Claims its name for a file.
     pub fn claim(&mut self, file: &Rc<VassalFile>) -> Claim {
         match self.taken.get(file.name()) {
             Some(owner) if owner == file => Claim::Taken,
@@ -61,13 +61,13 @@ impl Names {
         }
     }
 
-    /// The file does not wait for a name any more.
+    /// Takes a file out of the waiting list.
     pub fn stop_waiting(&mut self, file: &VassalFile) {
         self.waiting.retain(|waiting| **waiting != *file);
     }
 
-    /// The file does not have its name any more. Returns the file that has waited for it longest, which may
-    /// claim it.
+    /// Takes its name away from a file. Returns the file that has waited longest for the name, which may
+    /// claim it now.
     pub fn release(&mut self, file: &VassalFile) -> Option<Rc<VassalFile>> {
         self.taken.remove(file.name());
         let next = self.waiting.iter().position(|waiting| waiting.name() == file.name())?;

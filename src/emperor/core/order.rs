@@ -1,13 +1,13 @@
-//! Orders that commands give, and their outcomes.
+//! Orders to vassals and their outcomes. The commands `emperor reload`, `stop` and `start` give them.
 
 /// An order to one vassal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// To run as its file says now.
+    /// Run as the file says now.
     Reload,
-    /// To stop, and to stay stopped.
+    /// Stop, and stay stopped.
     Stop,
-    /// To start if it is not up.
+    /// Start, unless it is up.
     Start,
 }
 
@@ -18,6 +18,6 @@ pub enum Outcome {
     Done,
     /// The order has failed, or was undone by another one.
     Failed,
-    /// It is not known yet.
+    /// The outcome is not known yet.
     Pending,
 }

@@ -11,20 +11,20 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Which owner of a file counts.
+/// Whose owner counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Owners {
-    /// None: the owner does not matter.
+    /// Nobody's: owners do not matter.
     #[default]
     Ignored,
-    /// The owner of the file; a symbolic link is followed to it.
+    /// The owner of the file. A symbolic link is followed.
     OfFiles,
-    /// The owner of the symbolic link, if it is one (`emperor-tyrant-nofollow`).
+    /// The owner of the symbolic link, if the file is one (`emperor-tyrant-nofollow`).
     OfLinks,
 }
 
 impl Owners {
-    /// The rule of tyrant mode, or of an emperor without it.
+    /// The rule of this tyrant mode; without tyrant mode, that owners do not matter.
     pub fn of(tyrant: Option<Tyrant>) -> Self {
         match tyrant {
             None => Self::Ignored,

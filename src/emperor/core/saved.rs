@@ -1,9 +1,9 @@
 //! Everything an emperor knows of its vassals, as bytes for the program that takes its place.
 //!
-//! The bytes begin with the versions of the link's messages and of this form: bytes of another version are
-//! refused, and so are bytes that are cut off or padded. They come from a memory file that only an emperor
-//! could write, so that a mistake in them is no attack. A time is written as its distance from the present,
-//! since clocks of different programs cannot be compared otherwise.
+//! The bytes begin with the version of the link's messages and the version of this format. Bytes of other
+//! versions are refused, and so are bytes that are cut off or padded. They come from a memory file that only
+//! an emperor can have written, so a mistake in them is not an attack. A time is written as its distance from
+//! the present, because clocks of different programs cannot be compared.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,19 +19,19 @@ use crate::protocol::SocketId;
 pub mod decode;
 pub mod encode;
 
-/// To be raised with each change of what is written here.
+/// Must be raised with each change of the format.
 const VERSION: u8 = 16;
 
-/// Everything that is kept. A vassal is only lent to be written, and is the reader's own once it is read.
+/// The saved state. To write it, a vassal is borrowed (`V`); after reading, it is owned.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Saved<V = Box<Vassal>> {
     /// Attributes that the first emperor was started with.
     pub origin: SavedOrigin,
-    /// Since when there is an emperor.
+    /// Since when an emperor has run.
     pub began: Instant,
-    /// The descriptor of the client that has asked for the upgrade by command.
+    /// The descriptor of the client that requested the upgrade by command.
     pub client: Option<i32>,
-    /// The emperor's pid file; empty if there is none.
+    /// The emperor's pid file; empty without one.
     pub pid_file: Vec<u8>,
     /// The settings and files that the emperor runs with.
     pub basis: SavedBasis,
@@ -41,7 +41,7 @@ pub struct Saved<V = Box<Vassal>> {
     pub vassals: Vec<SavedVassal<V>>,
 }
 
-/// Attributes that the first emperor was started with. The programs that it starts get them back.
+/// Attributes that the first emperor was started with. Programs that the emperor starts get them back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedOrigin {
     /// The signal mask.
@@ -52,14 +52,14 @@ pub struct SavedOrigin {
     pub nofile_hard: Option<u64>,
 }
 
-/// The settings and files that an emperor runs with: enough for the next program to go on where the
-/// configuration cannot be read, or what the configuration asks for is not there.
+/// The settings and files that an emperor runs with. With them the next program can go on if its
+/// configuration cannot be read, or names something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedBasis {
     /// The settings that its plan was made of.
     pub settings: Vec<PlainSetting>,
-    /// The working directory as it was at the first start, where relative paths begin; empty if there are
-    /// none.
+    /// The working directory at the first start, from which relative paths start; empty without relative
+    /// paths.
     pub cwd: PathBuf,
     /// The descriptor of its vassal-init, a sealed memory file.
     pub vassal_init: i32,
@@ -70,11 +70,11 @@ pub struct SavedBasis {
 /// A listening socket of the emperor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedListener {
-    /// Its place in the list of services.
+    /// Its index in the list of services.
     pub service: u64,
     /// Its descriptor.
     pub socket: i32,
-    /// Its address as it is named.
+    /// Its address as text.
     pub name: Vec<u8>,
     /// Its file, if it has one.
     pub file: Option<FileId>,
@@ -85,11 +85,11 @@ pub struct SavedListener {
 pub struct SavedVassal<V = Box<Vassal>> {
     /// Its file.
     pub file: Rc<VassalFile>,
-    /// All that is known of it.
+    /// Everything that the core knows of it.
     pub vassal: V,
     /// The descriptors of its process.
     pub process: Option<SavedProcess>,
-    /// The sockets that are held for it.
+    /// Its sockets, which the emperor holds.
     pub sockets: SavedSockets,
 }
 
@@ -106,29 +106,29 @@ pub struct SavedProcess {
     pub cgroup: Vec<u8>,
 }
 
-/// The sockets that are held for a vassal.
+/// The sockets that the emperor holds for a vassal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedSockets {
-    /// All of them, with the on-demand socket.
+    /// All sockets, including the on-demand socket.
     pub sockets: Vec<SavedSocket>,
-    /// The user who has bound those that are the vassal's.
+    /// The user who bound those that belong to the vassal.
     pub owner: Owner,
 }
 
-/// A socket that is held for a vassal.
+/// A socket that the emperor holds for a vassal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedSocket {
-    /// Which one it is.
+    /// Its identity.
     pub id: SocketId,
     /// Its descriptor.
     pub socket: i32,
 }
 
-/// In place of the number of a descriptor that is not there.
+/// The number written for a descriptor that is missing.
 const LOST: i32 = -1;
 
 impl<V> Saved<V> {
-    /// Visits the number of each descriptor that stays open.
+    /// Calls `visit` with the number of each descriptor that stays open.
     pub fn each_descriptor(&mut self, visit: &mut dyn FnMut(&mut i32)) {
         visit(&mut self.basis.vassal_init);
         visit(&mut self.basis.null);
@@ -143,7 +143,7 @@ impl<V> Saved<V> {
         self.client.iter_mut().for_each(visit);
     }
 
-    /// Forgets the descriptors that are not there, before anything else that is opened can get their numbers.
+    /// Forgets descriptors that are missing, before a file that is opened later can get their numbers.
     pub fn forget_lost(&mut self, is_open: impl Fn(i32) -> bool) {
         self.each_descriptor(&mut |number| {
             if !is_open(*number) {

@@ -1,7 +1,7 @@
-//! A map kept as one sorted vector: a key is found by binary search, and added by moving those behind it.
+//! A map kept as one sorted vector. A key is found by binary search, and added by moving the later ones.
 //!
-//! For the few thousand entries that an emperor has this is as fast as a tree and takes less memory. With
-//! `BTreeMap`, of whose code the program holds a copy for each type of key, it is 37 kB larger.
+//! For the few thousand entries of an emperor this is as fast as a tree and takes less memory. `BTreeMap`
+//! would make the program 37 kB larger, with one copy of its code for each type of key.
 
 use std::borrow::Borrow;
 
@@ -26,7 +26,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.is_empty()
     }
 
-    /// The index of a key, or else the index where it would have to be.
+    /// The index of a key, or else the index at which to insert it.
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
     where
         K: Borrow<Q>,
@@ -42,7 +42,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.find(key).ok().and_then(|index| self.0.get(index)).map(|(_, value)| value)
     }
 
-    /// A key as it was added.
+    /// A key in the form in which it was added.
     pub fn key<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&K>
     where
         K: Borrow<Q>,
@@ -50,7 +50,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.find(key).ok().and_then(|index| self.0.get(index)).map(|(known, _)| known)
     }
 
-    /// The value of a key, for a change.
+    /// The value of a key, mutable.
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
@@ -70,7 +70,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         }
     }
 
-    /// The value of a key, for a change. A key that is not in the map gets a default value.
+    /// The value of a key, mutable. A key that is missing is added with a default value.
     pub fn get_or_insert(&mut self, key: &K) -> &mut V
     where
         K: Clone,
@@ -84,8 +84,8 @@ impl<K: Ord, V> SortedMap<K, V> {
         &mut self.0[index].1
     }
 
-    /// Adds keys that are not in the map, and sorts once: thousands of keys that are added one by one would
-    /// each move the rest.
+    /// Adds keys that are not in the map, and sorts once. To add thousands of keys one by one would move the
+    /// rest each time.
     pub fn add(&mut self, entries: Vec<(K, V)>) {
         if !entries.is_empty() {
             self.0.extend(entries);
@@ -120,7 +120,7 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.get(start..).unwrap_or_default().iter()
     }
 
-    /// The entries in the order of their keys, without the map.
+    /// The entries in the order of their keys; consumes the map.
     pub fn into_entries(self) -> Vec<(K, V)> {
         self.0
     }

@@ -11,7 +11,7 @@ use super::text::Count;
 use super::vassal_file::VassalFile;
 use crate::log::Elapsed;
 
-/// What is told of a vassal that waits until others have set up.
+/// The text about a vassal that waits until others have set up.
 pub const AWAITS_TURN: &str = "waits for its turn (emperor-max-starts)";
 
 /// The status of one vassal.
@@ -21,17 +21,17 @@ pub struct Status<'a> {
     pub name: Cow<'a, str>,
     /// Its file.
     pub path: &'a VassalFile,
-    /// One word.
+    /// Its state, in one word.
     pub state: &'static str,
     /// Whether it waits until others have set up.
     pub awaits_turn: bool,
-    /// Since when its instance is on its way out.
+    /// Since when its instance is ending.
     pub stopping: Option<Instant>,
     /// Its PID 1.
     pub pid: Option<i32>,
     /// How long its app has been running.
     pub uptime: Option<Duration>,
-    /// How long until the next instance is tried.
+    /// How long until the next start.
     pub next_try: Option<Duration>,
     /// Its history.
     pub history: &'a History,
@@ -53,12 +53,12 @@ pub struct Status<'a> {
     pub born: Option<Instant>,
     /// The owner of the instance's file.
     pub owner: Option<Owner>,
-    /// Where the emperor listens for it.
+    /// The address at which the emperor listens for it.
     pub on_demand: Option<&'a str>,
 }
 
 impl Status<'_> {
-    /// For the log: all of it, in words.
+    /// The whole status as one line, for the log.
     pub fn line(&self) -> String {
         let mut line = self.state.to_owned();
         if self.awaits_turn {

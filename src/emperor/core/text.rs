@@ -1,4 +1,4 @@
-//! Text for log lines and answers (counts, the names of files), hashes of it, and times that cannot overflow.
+//! Text for log lines and answers (counts, file names), hashes, and times that cannot overflow.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-/// A number of things: `1 vassal`, `2 vassals`. The word is in the singular.
+/// A number with its noun: `1 vassal`, `2 vassals`. The noun is given in the singular.
 pub struct Count(pub u64, pub &'static str);
 
 impl fmt::Display for Count {
@@ -15,13 +15,13 @@ impl fmt::Display for Count {
     }
 }
 
-/// A hash of bytes (FNV-1a), the same in every run; its upper half is the better one.
+/// A hash of bytes (FNV-1a), the same in every run. Its upper half is of better quality.
 pub fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The name of a file as text. Bytes that are not UTF-8 are written `\xff`; in a name that has such a mark
-/// already, backslashes are written `\x5c`. So two names never look the same.
+/// A file name as text. Bytes that are not UTF-8 are written as `\xff`. In a name that contains such a text
+/// already, backslashes are written as `\x5c`, so that two names never look the same.
 pub fn readable(name: &OsStr) -> Cow<'_, str> {
     let is_marked = name.as_bytes().windows(3).any(|part| matches!(part, [b'\\', b'x', b'5' | b'8'..]));
     if let Some(text) = name.to_str().filter(|_| !is_marked) {
@@ -43,8 +43,8 @@ pub fn readable(name: &OsStr) -> Cow<'_, str> {
     text.into()
 }
 
-/// The time after a wait that may come from a configuration: an absurd wait ends in a year, not in an
-/// overflow.
+/// The time after a delay that may come from a configuration. An absurd delay ends in a year instead of
+/// overflowing.
 pub fn later(now: Instant, wait: Duration) -> Instant {
     now + wait.min(Duration::from_secs(365 * 24 * 3600))
 }

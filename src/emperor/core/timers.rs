@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::sorted_map::SortedMap;
 
-/// The timers that are set, the next one first.
+/// The timers, in the order of their times.
 #[derive(Debug)]
 pub struct Timers<K> {
     by_time: SortedMap<(Instant, K), ()>,
@@ -18,7 +18,7 @@ impl<K> Default for Timers<K> {
 }
 
 impl<K: Ord + Clone> Timers<K> {
-    /// Sets the timer of a key, in the place of its earlier one; `None` takes it away.
+    /// Sets the timer of a key, replacing its earlier one; `None` removes it.
     pub fn set(&mut self, key: &K, at: Option<Instant>) {
         let before = self.by_key.get(key).copied();
         if before == at {
@@ -41,8 +41,7 @@ impl<K: Ord + Clone> Timers<K> {
         self.by_time.iter().next().map(|((at, _), ())| *at)
     }
 
-    /// The key whose timer is the next one, if that is due. The timer stays until it is [set](Self::set)
-    /// again.
+    /// The key of the first timer, if that is due. The timer stays until it is [set](Self::set) again.
     pub fn due(&self, now: Instant) -> Option<K> {
         let ((at, key), ()) = self.by_time.iter().next()?;
         (*at <= now).then(|| key.clone())

@@ -1,4 +1,4 @@
-//! One vassal, as far as the emperor knows it.
+//! What the emperor knows of one vassal.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,22 @@ use super::text::later;
 use super::vassal_file::VassalFile;
 use crate::config::plan::Address;
 
-/// The sockets of a vassal that is down for longer than this are closed, so that clients are refused at once.
+/// The sockets of a vassal that will be down for longer than this are closed, so that clients are refused at
+/// once.
 const SOCKETS_WAIT: Duration = Duration::from_secs(10);
 
 /// A vassal, and its only instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vassal {
-    /// The version of its file that was used last.
+    /// The version of its file that was last used.
     pub(super) file_version: FileVersion,
-    /// Whether the vassal was taken over from another program, and its file was not found by a scan since.
+    /// Whether the vassal was taken over in an upgrade, and no scan has found its file since.
     pub(super) is_unclaimed: bool,
-    /// The user whose file it is, in tyrant mode.
+    /// The owner of its file, in tyrant mode.
     pub(super) owner: Option<u32>,
-    /// Where the first connection is waited for; `None` where the vassal is not on demand.
+    /// The address of the on-demand socket; `None` if the vassal is not on demand.
     pub(super) on_demand: Option<Address>,
-    /// Whether that address was asked for, and is not known yet.
+    /// Whether that address was asked for and is not known yet.
     pub(super) is_asking: bool,
     /// Its history.
     pub(super) history: History,
@@ -52,7 +53,7 @@ impl Vassal {
         }
     }
 
-    /// Where its instance is in its life.
+    /// The state of its instance.
     pub fn state(&self) -> State {
         self.instance.machine.state()
     }
@@ -62,37 +63,37 @@ impl Vassal {
         self.instance.process.as_ref()
     }
 
-    /// Where the first connection is waited for; `None` where the vassal is not on demand.
+    /// The address of the on-demand socket; `None` if the vassal is not on demand.
     pub fn on_demand(&self) -> Option<&Address> {
         self.on_demand.as_ref()
     }
 
-    /// Whether it was taken over from another program, and its file was not found by a scan since.
+    /// Whether it was taken over in an upgrade, and no scan has found its file since.
     pub fn is_unclaimed(&self) -> bool {
         self.is_unclaimed
     }
 
-    /// Whether its instances have told of checked mountpoints.
+    /// Whether its instances have reported checked mountpoints.
     pub fn has_mountpoints(&self) -> bool {
         !self.mountpoints.is_empty()
     }
 
-    /// Whether it is being started and has no process yet: it waits for its turn.
+    /// Whether it is being started and has no process yet, because it waits for its turn.
     pub(super) fn lacks_process(&self) -> bool {
         matches!(self.state(), State::Starting { .. }) && self.instance.process.is_none()
     }
 
-    /// Whether clients know it already: it has run before, or one of them waits at its socket. One that fails
-    /// again and again must not come before all others each time.
+    /// Whether clients know it already: it ran before, or one of them waits at its socket. Not if it keeps
+    /// failing, so that it does not come before all others each time.
     pub(super) fn is_urgent(&self) -> bool {
         self.history.failures.is_none() && (self.history.instances > 0 || self.on_demand.is_some())
     }
 
     /// When [`Input::Time`](super::machine::Input::Time) has something to do. From the second failure in a
-    /// row on the wait is up to a tenth longer, by chance: vassals that fail together are not to come back
-    /// together.
+    /// row on, the delay is up to a tenth longer, by chance, so that vassals that failed together do not
+    /// start together.
     pub(super) fn deadline(&self, file: &VassalFile) -> Option<Instant> {
-        // Nothing that its process does is waited for any more.
+        // The process has ended, so none of its own deadlines applies.
         if self.process().is_some_and(|process| process.has_ended) {
             return None;
         }
@@ -116,14 +117,14 @@ impl Vassal {
         self.owner.or_else(|| process.map(|process| process.owner.uid)) == Some(owner)
     }
 
-    /// Whether a refresh is under way.
+    /// Whether it is being refreshed.
     pub(super) fn is_reloading(&self) -> bool {
         self.is_asking
             || matches!(self.state(), State::Reloading { .. } | State::Stopping { then: Then::Respawn, .. })
     }
 
-    /// Whether it is on its way out for good: started again it would fail for ever, as no scan would find its
-    /// file gone.
+    /// Whether it is ending for good because its file is gone. A start would then fail for ever, because no
+    /// scan would report the file as gone again.
     pub(super) fn has_lost_its_file(&self) -> bool {
         matches!(self.state(), State::Stopping { then: Then::Nothing, .. })
     }
@@ -133,7 +134,7 @@ impl Vassal {
         matches!(self.state(), State::Held | State::Stopping { then: Then::Hold, .. })
     }
 
-    /// Whether connections are worth to wait for the next instance.
+    /// Whether connections are worth keeping until the next instance.
     pub(super) fn is_back_soon(&self, now: Instant) -> bool {
         match self.state() {
             State::Starting { .. } => true,
@@ -142,8 +143,8 @@ impl Vassal {
         }
     }
 
-    /// An instance is gone, or could not be created, for this reason. Whether that was a failure is seen by
-    /// the state that follows.
+    /// Notes that an instance ended or could not be created, and why. The state that follows tells whether
+    /// this was a failure.
     pub(super) fn ended(&mut self, why: String, now: Instant) {
         self.history.last_end = Some(why);
         self.history.failures = match self.state() {
@@ -160,7 +161,7 @@ impl Vassal {
         };
     }
 
-    /// Its status, for logs, commands, stats and metrics.
+    /// The status, for logs, commands, stats and metrics.
     pub(super) fn status<'a>(&'a self, file: &'a VassalFile, now: Instant) -> Status<'a> {
         let process = self.instance.process.as_ref();
         let (mut since, mut next_try) = (None, None);

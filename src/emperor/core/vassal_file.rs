@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::text::{hash, readable};
 
-/// The file of a vassal. Two are the same if their paths are.
+/// The file of a vassal. Two are equal if their paths are.
 #[derive(Debug, Clone)]
 pub struct VassalFile {
     path: PathBuf,
@@ -18,8 +18,8 @@ pub struct VassalFile {
 }
 
 impl VassalFile {
-    /// The file at `path`. The vassal's name begins at the byte `name_at` of the path: with the name of the
-    /// file, or, where a pattern finds files of the same name in several directories, with the first
+    /// The file at `path`. The vassal's name begins at the byte `name_at` of the path. That is the name of
+    /// the file; or, if a pattern can match files of the same name in several directories, the first
     /// directory that a wildcard stands for.
     pub fn new(path: PathBuf, name_at: usize) -> Self {
         Self { path, name_at }
@@ -38,25 +38,25 @@ impl VassalFile {
         ours == theirs
     }
 
-    /// At which byte of the path the vassal's name begins.
+    /// The byte of the path at which the vassal's name begins.
     pub fn name_at(&self) -> usize {
         self.name_at
     }
 
-    /// A number that differs from one file to another, and from one `round` to the next, as if by chance; the
-    /// same each time.
+    /// A pseudo-random number, which differs between files and rounds, and is the same for the same file and
+    /// round.
     pub fn chance(&self, round: u32) -> u32 {
         let bytes = self.path.as_os_str().as_bytes().iter().copied().chain(round.to_le_bytes());
         (hash(bytes) >> 32) as u32
     }
 
-    /// The path from the beginning of the vassal's name on.
+    /// The path from the beginning of the vassal's name.
     pub fn id(&self) -> &OsStr {
         let path = self.path.as_os_str().as_bytes();
         OsStr::from_bytes(path.get(self.name_at..).unwrap_or(path))
     }
 
-    /// The vassal's name: the [id](Self::id) up to the last dot of the name of the file.
+    /// The vassal's name: the [id](Self::id) without the suffix of the file.
     pub fn name(&self) -> &OsStr {
         let id = self.id().as_bytes();
         let suffix = vassal_name(self.file()).len() as isize - self.file().len() as isize;
@@ -69,7 +69,7 @@ impl VassalFile {
         readable(self.name())
     }
 
-    /// Writes a log line about the vassal; to be used through [`crate::log_of!`].
+    /// Writes a log line about the vassal. Called by [`crate::log_of!`].
     pub fn log(&self, message: fmt::Arguments<'_>) {
         crate::log::line(&self.shown(), message);
     }
@@ -80,14 +80,14 @@ impl VassalFile {
     }
 }
 
-/// A vassal's name as that of one file, in one directory for all vassals.
+/// A vassal's name turned into a single file name, for a directory that has one file for each vassal.
 pub fn as_file_name(vassal: &OsStr) -> Vec<u8> {
     let mut name = Vec::new();
     for &byte in vassal.as_bytes() {
         match byte {
             b'/' => name.extend(b"%2f"),
             b'%' => name.extend(b"%25"),
-            // The kernel refuses it in the name of a cgroup.
+            // The kernel refuses a line break in the name of a cgroup.
             b'\n' => name.extend(b"%0a"),
             _ => name.push(byte),
         }
@@ -95,7 +95,7 @@ pub fn as_file_name(vassal: &OsStr) -> Vec<u8> {
     name
 }
 
-/// The name of a file up to its last dot, as `%n` has it.
+/// The name of a file up to its last dot, as in `%n`.
 pub fn vassal_name(file: &OsStr) -> &OsStr {
     let file = file.as_bytes();
     OsStr::from_bytes(

@@ -10,7 +10,7 @@ use crate::log::Elapsed;
 use crate::protocol::{Announcement, FromVassal};
 
 impl Registry {
-    /// PID 1 has sent a message.
+    /// Takes in a message of PID 1.
     pub(super) fn said(&mut self, file: &Rc<VassalFile>, message: FromVassal, now: Instant) {
         let Some(process) = self.process_mut(file) else { return };
         match message {
@@ -46,8 +46,8 @@ impl Registry {
         }
     }
 
-    /// The instance sets up for long, and its PID 1 is in a system call on this file, if in one. A file takes
-    /// milliseconds: it is not waited for to the next look.
+    /// Takes in which file PID 1 waits for during a long setup, if for one. A file takes milliseconds, so the
+    /// instance is killed if it waits for the same file at the next look.
     pub(super) fn waits(&mut self, file: &Rc<VassalFile>, what: Option<String>, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let (State::Starting { since, .. }, Some(process)) =
@@ -70,8 +70,8 @@ impl Registry {
         self.log(file, line);
     }
 
-    /// The link is closed. The instance is ending then, or must: it takes the end of the link for the end of
-    /// the emperor.
+    /// Takes in that the link was closed. The instance is ending, or must end: it takes the closed link for
+    /// the end of the emperor.
     pub(super) fn link_closed(&mut self, file: &Rc<VassalFile>, mistake: Option<String>, now: Instant) {
         let Some(process) = self.process_mut(file) else { return };
         process.is_linked = false;
@@ -81,7 +81,7 @@ impl Registry {
         self.step(file, Input::Leaving(Duration::ZERO), now);
     }
 
-    /// The app tells something of itself.
+    /// Takes in a message of the app.
     fn announced(&mut self, file: &Rc<VassalFile>, announcement: Announcement, now: Instant) {
         let Some(process) = self.process_mut(file) else { return };
         let after = Elapsed(now.saturating_duration_since(process.app_began()));
@@ -103,7 +103,7 @@ impl Registry {
                 self.step(file, Input::Stuck, now);
             }
             Announcement::Reloading => {
-                // It does not accept requests for now.
+                // The app accepts no requests for now.
                 process.ready = None;
                 self.log(file, format!("the app reloads itself, {after} after its start"));
             }

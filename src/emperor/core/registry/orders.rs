@@ -1,4 +1,4 @@
-//! Orders of commands, and their outcomes.
+//! Orders to vassals, and their outcomes.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ impl Registry {
     /// Carries out an order, and returns the first answer to it.
     ///
     /// # Errors
-    /// There is no such vassal, or it is in no state for it.
+    /// There is no such vassal, or its state does not allow the order.
     pub fn handle_order(&mut self, order: Order, name: &OsStr, now: Instant) -> Result<String, String> {
         let Some(file) = self.names.get(name).cloned() else {
             return Err(self.unknown(name));
@@ -56,14 +56,15 @@ impl Registry {
         let shown = readable(name);
         let found = self.names.get(name).and_then(|file| Some((file, self.vassals.get(file)?)));
         let Some((file, vassal)) = found else {
-            // It was there, and now it is stopped for good.
+            // The vassal existed, and has been removed since.
             let outcome = if order == Order::Stop { Outcome::Done } else { Outcome::Failed };
             return (outcome, format!("{shown}: its file is gone"));
         };
         (outcome_of(order, vassal, now), format!("{shown}: {}", vassal.status(file, now).line()))
     }
 
-    /// The answer about a name that no vassal has. uWSGI's ids are the names of files.
+    /// The answer about a name that no vassal has. A client may have used uWSGI's id, which is the name of
+    /// the file.
     pub(super) fn unknown(&self, name: &OsStr) -> String {
         let mut text = format!("there is no vassal '{}'", name.display());
         let meant = vassal_name(name);
@@ -74,7 +75,8 @@ impl Registry {
     }
 }
 
-/// An app that is up for a moment runs; for an app that has ever said that it is ready, that is waited for.
+/// An app counts as started when it has been up for a moment. If apps of this vassal say that they are ready,
+/// that is waited for.
 fn outcome_of(order: Order, vassal: &Vassal, now: Instant) -> Outcome {
     match vassal.state() {
         _ if vassal.is_asking => Outcome::Pending,
@@ -89,7 +91,7 @@ fn outcome_of(order: Order, vassal: &Vassal, now: Instant) -> Outcome {
         }
         State::Running { since } => {
             let is_ready = vassal.instance.process.as_ref().is_some_and(|process| process.ready.is_some());
-            // One that was only told to read its configuration again may yet end of it.
+            // An app that was only told to read its configuration again may still end because of it.
             let told = vassal.instance.process.as_ref().and_then(|process| process.asked_to_reload);
             let began = told.map_or(since, |told| told.max(since));
             let is_up = !vassal.history.announces && now.saturating_duration_since(began) >= UP;

@@ -11,7 +11,7 @@ use crate::emperor::core::vassal_file::VassalFile;
 use crate::error::Error;
 
 impl Registry {
-    /// The file cannot be read, so that nothing was sent: the app goes on.
+    /// Takes in that the file cannot be read, so that nothing was sent. The app goes on.
     pub(super) fn reload_failed(&mut self, file: &Rc<VassalFile>, error: &Error, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         vassal.history.refused = Some(error.to_string());
@@ -20,8 +20,8 @@ impl Registry {
         self.follow(file, output, now);
     }
 
-    /// The answer to a reload. The app that runs is not stopped for a file that cannot be run: a process of
-    /// its own reads that before.
+    /// Takes in the answer to a reload. If it asks for a fresh start, a separate process first checks whether
+    /// the new file can be used at all, so that the app is not stopped for a file that cannot.
     pub(super) fn answered(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let is_asked = matches!(vassal.state(), State::Reloading { .. });
@@ -33,25 +33,25 @@ impl Registry {
         }
     }
 
-    /// No process can be created that reads the new configuration.
+    /// Takes in that no process can be created to read the new configuration.
     pub(super) fn check_failed(&mut self, file: &Rc<VassalFile>, error: &Error, why: String, now: Instant) {
         self.log(file, format!("{error}: its file is not read before it is restarted"));
         self.checked(file, Answer::NeedsRespawn, why, now);
     }
 
-    /// The process that has read the new configuration has ended.
+    /// Takes in the result of the process that read the new configuration.
     pub(super) fn checked(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let Some(check) = vassal.instance.check.take() else { return };
         if check.is_late && matches!(vassal.state(), State::Running { .. }) {
-            // The app does not have to be asked once more.
+            // The app need not be asked a second time.
             vassal.instance.machine.step(Input::Refresh, now);
         }
         self.conclude(file, answer, why, now);
     }
 
-    /// Whether the time of a vassal is over because the process that reads its new configuration takes too
-    /// long. Then it is not known whether that could be run, and the reload is refused.
+    /// Whether the vassal's time is over because the check of its new configuration takes too long. It is not
+    /// known then whether the configuration can be used, so the reload is refused.
     pub(super) fn refuses_late_check(&mut self, file: &Rc<VassalFile>, now: Instant) -> bool {
         let Some(vassal) = self.vassals.get_mut(file) else { return false };
         let (State::Reloading { .. }, Some(check)) = (vassal.state(), &mut vassal.instance.check) else {
@@ -63,7 +63,7 @@ impl Registry {
         true
     }
 
-    /// The final answer to a reload, which counts only if a reload was asked for.
+    /// Carries out the final answer to a reload, if a reload was requested.
     fn conclude(&mut self, file: &Rc<VassalFile>, answer: Answer, why: String, now: Instant) {
         let Some(vassal) = self.vassals.get_mut(file) else { return };
         let (State::Reloading { .. }, Some(process)) = (vassal.state(), &vassal.instance.process) else {

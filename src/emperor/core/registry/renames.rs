@@ -1,6 +1,6 @@
-//! Files that get another name: one vassal, which ends under its old name before it begins under the new one.
+//! Files that are renamed: the vassal ends under its old name before it starts under the new one.
 //!
-//! Started beside each other, the new instance would find the ports and sockets of the old one in use.
+//! If both ran at the same time, the new instance would find the ports and sockets of the old one in use.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal_file::VassalFile;
 
 impl Registry {
-    /// The file `from` is called `to` now.
+    /// Takes in that the file `from` is now called `to`.
     pub(super) fn renamed(
         &mut self,
         from: &Rc<VassalFile>,
@@ -22,7 +22,7 @@ impl Registry {
         now: Instant,
     ) {
         let (from, to) = (&self.known(from), &self.known(to));
-        // Renamed once more while the vassal still ends under its first name.
+        // Renamed again, while the vassal is still ending under its first name.
         if let Some(index) = self.renamed.iter().position(|renamed| renamed.to == *from) {
             let mut renamed = self.renamed.remove(index);
             if renamed.from == *to {
@@ -41,29 +41,29 @@ impl Registry {
         self.removed(from, &format!("file renamed to {}", readable(to.file())), now);
     }
 
-    /// Whether a file waits for the end of the vassal that it was before it got its name.
+    /// Whether a file waits until the vassal of its old name has ended.
     pub(super) fn waits_for_its_old_name(&self, file: &VassalFile) -> bool {
         self.renamed.iter().any(|renamed| *renamed.to == *file)
     }
 
-    /// Whether the vassal of a file goes on under another name.
+    /// Whether the vassal of a file will go on under another name.
     pub(super) fn has_another_name(&self, file: &VassalFile) -> bool {
         self.renamed.iter().any(|renamed| *renamed.from == *file)
     }
 
-    /// The file does not wait any more.
+    /// Forgets a file that waits under its new name.
     pub(super) fn forget_new_name(&mut self, file: &VassalFile) {
         self.renamed.retain(|renamed| *renamed.to != *file);
     }
 
-    /// The vassal of `file` has ended: the file under its new name, if it has one.
+    /// The vassal of `file` has ended: takes the entry of the file's new name, if it has one.
     pub(super) fn take_renamed(&mut self, file: &VassalFile) -> Option<Renamed> {
         let index = self.renamed.iter().position(|renamed| *renamed.from == *file)?;
         Some(self.renamed.remove(index))
     }
 
-    /// The instance of a vassal has ended, and another one follows it: there is another file of its name. The
-    /// files that had the name before begin beside it. What the vassal has is its own.
+    /// The instance of a vassal has ended, but the vassal goes on, with another file of the same name. Files
+    /// that had this name before now start beside it. They do not get its sockets.
     pub(super) fn begin_beside(&mut self, file: &VassalFile, now: Instant) {
         let stays = self.vassals.get(file).is_some_and(|vassal| vassal.process().is_none());
         while stays
@@ -74,11 +74,11 @@ impl Registry {
         }
     }
 
-    /// A vassal that has ended under its old name begins under the new one, with the same sockets if it
-    /// `has_them`. Returns whether there is one more vassal by that: the name may be taken.
+    /// Starts a vassal under its new name after it has ended under the old one, with the same sockets if
+    /// `has_them`. Returns whether this has made a new vassal; the name may be taken.
     pub(super) fn go_on_as(&mut self, renamed: Renamed, has_them: bool, now: Instant) -> bool {
         let Renamed { from, to, owner, is_held } = renamed;
-        // There may be a vassal of that name which is on its way out: it goes on, with its own sockets.
+        // A vassal of that name may exist and be ending. It goes on, with its own sockets.
         let is_new = self.vassals.get(&to).is_none();
         self.log(&to, format!("its file was {} before", readable(from.file())));
         self.found(&to, None, false, owner);
@@ -88,7 +88,7 @@ impl Registry {
         if is_held {
             self.step(&to, Input::Hold, now);
         }
-        // Nothing is started before its address is known, which is asked for by now.
+        // The address was asked for, and the vassal does not start before it is known.
         if has_them {
             self.push(&from, Effect::HandOverSockets { to });
         }

@@ -1,4 +1,4 @@
-//! How the vassals are: for the log, for commands, stats and metrics.
+//! Reports about the vassals, for the log, commands, stats and metrics.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::emperor::core::status::Status;
 use crate::emperor::core::text::Count;
 
 impl Registry {
-    /// Has one line logged for every vassal.
+    /// Logs one line for every vassal.
     pub fn log_statuses(&mut self, now: Instant) {
         for file in self.files() {
             if let Some(line) = self.vassal(&file).map(|vassal| vassal.status(&file, now).line()) {
@@ -18,7 +18,7 @@ impl Registry {
         }
     }
 
-    /// How many vassals there are, run and wait, in one line.
+    /// One line with the number of vassals, and how many run and wait.
     pub fn summary(&self) -> String {
         let (mut running, mut waiting) = (0, 0);
         for (_, vassal) in self.vassals() {
@@ -32,7 +32,7 @@ impl Registry {
         format!("{}: {running} running, {waiting} waiting to be tried again", self.count())
     }
 
-    /// The owners who have as many vassals as they may, while files of theirs wait: a line for each.
+    /// A line for each owner who has as many vassals as allowed and more files, which are held back.
     pub fn held_back(&self) -> String {
         let mut lines = String::new();
         let mut owners: Vec<u32> = self.held_back.iter().map(|(_, owner)| *owner).collect();
@@ -47,12 +47,12 @@ impl Registry {
         lines
     }
 
-    /// How all vassals are.
+    /// The status of all vassals.
     pub fn statuses(&self, now: Instant) -> Vec<Status<'_>> {
         self.vassals().map(|(file, vassal)| vassal.status(file, now)).collect()
     }
 
-    /// How the vassal of that name is, or all of them if it is empty.
+    /// The status of the vassal of that name, or of all vassals if the name is empty.
     ///
     /// # Errors
     /// There is no such vassal.

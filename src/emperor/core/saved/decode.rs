@@ -23,7 +23,7 @@ use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::protocol::{self, ExitReason, FromVassal, SocketId};
 
-/// Reads the bytes of [`encode`](super::encode::encode); `None` if they are of another version, or not whole.
+/// Reads the bytes of [`encode`](super::encode::encode); `None` if they are of another version or incomplete.
 pub fn decode(bytes: &[u8], now: Instant) -> Option<Saved> {
     let rest = bytes.strip_prefix(&[protocol::VERSION, VERSION])?;
     let mut input = Reader { rest, now, failed: false };
@@ -39,11 +39,11 @@ pub fn decode(bytes: &[u8], now: Instant) -> Option<Saved> {
     (input.rest.is_empty() && !input.failed).then_some(saved)
 }
 
-/// If the bytes are something else, what is returned means nothing from then on.
+/// After a mistake in the bytes, the values that are returned have no meaning.
 struct Reader<'a> {
     rest: &'a [u8],
     now: Instant,
-    /// Whether the bytes are something else.
+    /// Whether there was a mistake in the bytes.
     failed: bool,
 }
 
@@ -117,7 +117,7 @@ impl Reader<'_> {
         let process = self.maybe(Self::facts);
         let instance = Instance { machine, process, check: None };
         let (is_unclaimed, is_asking) = (true, false);
-        // It is found out once the file is found.
+        // The owner is found out when a scan finds the file.
         let owner = None;
         Vassal { file_version, is_unclaimed, owner, on_demand, is_asking, history, mountpoints, instance }
     }
@@ -167,7 +167,7 @@ impl Reader<'_> {
         Some(Mountpoint { report: reports.pop()?, before: self.number() })
     }
 
-    /// The limits of the delays are the present program's, which sets them.
+    /// The limits of the delays come from the configuration, which sets them later.
     fn machine(&mut self) -> Machine {
         let (state, next_delay) = (self.state(), self.duration());
         Machine::resume(state, Backoff::new(next_delay, next_delay), self.maybe(Self::time))
@@ -230,7 +230,7 @@ impl Reader<'_> {
             heartbeat: self.maybe(Self::time),
             status: self.text(),
             waits: None,
-            // While something is swept, no upgrade comes about.
+            // No upgrade happens while remaining processes are being ended.
             has_ended: false,
             exit_reason: self.maybe(Self::exit_reason).flatten(),
         }
@@ -321,13 +321,13 @@ impl Reader<'_> {
         list
     }
 
-    /// A value that there has to be.
+    /// A value that must be there.
     fn valid<T>(&mut self, value: Option<T>) -> Option<T> {
         self.failed |= value.is_none();
         value
     }
 
-    /// Some value, where the bytes are something else.
+    /// Notes a mistake in the bytes, and returns some value.
     fn other<T>(&mut self, value: T) -> T {
         self.failed = true;
         value

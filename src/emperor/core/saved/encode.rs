@@ -17,7 +17,7 @@ use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
 use crate::protocol::{self, FromVassal, SocketId};
 
-/// The state as bytes. `now` is the time that others are counted from.
+/// The state as bytes. Times are counted from `now`.
 pub fn encode<V: Deref<Target = Vassal>>(saved: &Saved<V>, now: Instant) -> Vec<u8> {
     let mut out = Writer { bytes: vec![protocol::VERSION, VERSION], now };
     out.origin(&saved.origin);
@@ -94,7 +94,8 @@ impl Writer {
         self.maybe(vassal.instance.process.as_ref(), Self::facts);
     }
 
-    /// The place is written besides the name: a path that is not UTF-8 cannot be read from its name.
+    /// The place is written as well as the name, because a path that is not UTF-8 cannot be recovered from
+    /// the name.
     fn address(&mut self, Address { name, place }: &Address) {
         self.bytes(name.as_bytes());
         let id = SocketId { place: place.clone(), file: None, is_on_demand: true };
@@ -223,7 +224,7 @@ impl Writer {
         self.number(flag.into());
     }
 
-    /// In nanoseconds; half a millennium at most.
+    /// In nanoseconds, up to half a millennium.
     fn duration(&mut self, duration: Duration) {
         self.number(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
