@@ -1,5 +1,5 @@
-//! The settings and files of an emperor, read once: after an upgrade it can go on with those that the program
-//! before it has read.
+//! The settings and files of an emperor, read once. After an upgrade it can go on with those that the program
+//! before the upgrade has read.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -29,24 +29,24 @@ use crate::sys::start::this_program;
 /// The settings of the emperor's plan, and the files that every instance needs.
 #[derive(Debug, Clone)]
 pub struct Basis {
-    /// The settings that the plan was made of.
+    /// The settings that its plan was made of.
     pub settings: Vec<PlainSetting>,
-    /// Where relative paths of the plan begin; empty if it has none.
+    /// The directory from which relative paths of the plan start; empty without relative paths.
     pub cwd: PathBuf,
     /// The files that instances are created with.
     pub files: InstanceFiles,
 }
 
 impl Basis {
-    /// Reads what a plan needs.
+    /// Reads the files that a plan needs.
     ///
     /// # Errors
-    /// vassal-init cannot be found or read; there is no `/dev/null`; the working directory is gone, and
-    /// relative paths begin there.
+    /// vassal-init cannot be found or read; there is no `/dev/null`; or the working directory is gone, and
+    /// relative paths start there.
     pub fn read(plan: &EmperorPlan, settings: Vec<PlainSetting>) -> Result<Self> {
         let (path, place) = match &plan.vassals.program {
             Some(path) => (path.value.clone(), format!("{}: {}: ", path.at, path.key)),
-            // Without links: that of the same release.
+            // With links resolved, so that it is the vassal-init of the same release.
             None => (this_program()?.with_file_name("vassal-init"), String::new()),
         };
         let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -60,12 +60,12 @@ impl Basis {
         Ok(Self { settings, cwd, files: InstanceFiles { vassal_init, null } })
     }
 
-    /// Takes over that of the program before this one.
+    /// Takes over the basis of the program before the upgrade.
     ///
     /// # Errors
-    /// EBADF: its descriptors are not there.
+    /// EBADF: its descriptors are missing.
     pub fn inherit(saved: &SavedBasis) -> Result<Self> {
-        // Both are taken before one can fail, so that neither is left open.
+        // Both are taken before either can fail, so that neither stays open.
         let (vassal_init, null) = (fd::inherited(saved.vassal_init), fd::inherited(saved.null));
         Ok(Self {
             settings: saved.settings.clone(),
@@ -77,10 +77,11 @@ impl Basis {
         })
     }
 
-    /// Has vassal-init say its version. The caller is given the time for that, and ended when it is over.
+    /// Runs vassal-init with `--version`. There is no time limit here: the caller, which is a trial, is
+    /// killed when its time is over.
     ///
     /// # Errors
-    /// It cannot be executed, or is no vassal-init.
+    /// It cannot be executed, or is not vassal-init.
     pub fn try_out(&self) -> Result<()> {
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         let (argv, envp) = (Strings::new(["vassal-init", "--version"]), Strings::new([""; 0]));
@@ -107,7 +108,7 @@ impl Basis {
         }
     }
 
-    /// The same, for the next program.
+    /// The basis in the form for the next program.
     pub fn save(&self) -> SavedBasis {
         SavedBasis {
             settings: self.settings.clone(),
@@ -118,7 +119,7 @@ impl Basis {
     }
 }
 
-/// Copies a program into a sealed memory file. `place` is where the configuration names it.
+/// Copies a program into a sealed memory file. `place` says where the configuration names it.
 fn copy(path: &Path, place: &str) -> Result<OwnedFd> {
     let image = files::open_file(path).and_then(|file| Ok(files::read_to_end(file)?));
     let image = image.context(&format!("{place}read"), path.display())?;

@@ -1,4 +1,4 @@
-//! The emperor as a whole: what its main loop serves.
+//! The emperor as a whole: the parts that its main loop serves.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,17 +25,18 @@ use crate::error::{Context, Result};
 use crate::sys::signal::SignalFd;
 use crate::world::Machine;
 
-/// So many vassals are set up at a time for each processor: a setup waits for the kernel half of its time.
+/// How many vassals are set up at a time for each processor: a setup spends half of its time in the kernel,
+/// waiting.
 const STARTS_PER_PROCESSOR: usize = 2;
 
-/// Everything that the main loop serves.
+/// The parts that the main loop serves.
 pub struct Emperor {
     pub signals: SignalFd,
     pub discovery: Discovery,
     pub supervisor: Supervisor,
     pub server: Server,
     pub notifier: Notifier,
-    /// Since when everything is being stopped.
+    /// Since when everything is being stopped; `None` if it is not.
     pub stopping: Option<Instant>,
     /// Whether the last wait for events has failed.
     pub is_blind: bool,
@@ -48,10 +49,10 @@ pub struct Emperor {
     pub upgrades: Upgrades,
 }
 
-/// What clients are told of the emperor itself.
+/// Facts about the emperor itself, for clients.
 pub struct About {
     pub began: Instant,
-    /// The directories as they were configured.
+    /// The directories as configured.
     pub sources: Vec<PathBuf>,
     /// Whether vassals run as the owners of their files.
     pub tyrant: bool,

@@ -15,9 +15,9 @@ use crate::log;
 use crate::path::Walk;
 use crate::sys::fd::write_all;
 
-/// Makes a file the standard output and error of the emperor, and thereby of the vassals: the lines of both
-/// programs and of the apps are appended to it. When another program truncates the file (logrotate's
-/// `copytruncate`), the next line is at its beginning.
+/// Makes a file the standard output and error of the emperor, and thereby of the vassals. The lines of both
+/// programs and of the apps are appended to it. If another program truncates the file (logrotate's
+/// `copytruncate`), the next line goes to its beginning.
 ///
 /// # Errors
 /// open(2); ENXIO for a fifo without a reader.
@@ -25,7 +25,7 @@ pub fn log_to(path: &Path) -> Result<()> {
     let failed = || path.display();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
-    // A fifo is opened without waiting for a reader; but apps expect a descriptor that waits.
+    // Opening a fifo must not wait for a reader. The descriptor itself must block, because apps expect that.
     let file =
         Walk::default().open_to_change(path, flags | OFlags::NONBLOCK, mode).context("open", failed())?;
     let blocking = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
@@ -34,28 +34,27 @@ pub fn log_to(path: &Path) -> Result<()> {
     rustix::stdio::dup2_stderr(&file).context("log to", failed())
 }
 
-/// Whether a file is the log already, as in an emperor that was upgraded: as another user than at first, it
-/// may not be able to open the file again.
+/// Whether a file is the log already, as after an upgrade. The emperor may have become another user since,
+/// who cannot open the file again.
 pub fn is_log(path: &Path) -> bool {
     let (log, there) = (fstat(rustix::stdio::stdout()), stat(path));
     log.and_then(|log| there.map(|there| (log.st_dev, log.st_ino) == (there.st_dev, there.st_ino)))
         == Ok(true)
 }
 
-/// The file with the pid of the emperor; it is removed when the emperor ends.
+/// The file with the emperor's pid. It is removed when the emperor ends.
 pub struct PidFile {
     path: PathBuf,
-    /// Why it could not be made anew, as was logged.
+    /// Why it could not be made anew, as logged.
     trouble: Option<Error>,
 }
 
 impl PidFile {
-    /// Writes the file, over whatever is there. One with the right pid is from before an upgrade, and may be
-    /// root's.
+    /// Writes the file, over an older one if necessary. A file with the right pid is from before an upgrade,
+    /// and may belong to root.
     ///
     /// # Errors
-    /// open(2), write(2); what is there is not a regular file: a fifo would have the emperor wait for a
-    /// reader.
+    /// open(2), write(2); or it is not a regular file: a fifo would block the emperor until a reader comes.
     pub fn new(path: &Path) -> Result<Self> {
         let file = Self { path: path.to_owned(), trouble: None };
         if !file.is_ours() {
@@ -64,7 +63,7 @@ impl PidFile {
         Ok(file)
     }
 
-    /// Writes the file anew if it is gone. What another emperor has written there stays.
+    /// Writes the file anew if it is gone. A file that another emperor has written there stays.
     pub fn renew(&mut self) {
         if matches!(stat(&self.path), Err(Errno::NOENT | Errno::NOTDIR)) {
             let missing = format!("the pid file {} was missing", self.path.display());
@@ -84,7 +83,7 @@ impl PidFile {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(Error::new("write a pid to", path.display(), "it is not a regular file"));
         }
-        // One of before is cut last, so that it has its room on a disk that is full.
+        // An older content is cut off last, so that the new one has room on a full disk.
         let text = content();
         let written = write_all(opened.as_fd(), text.as_bytes());
         let written = written.and_then(|()| ftruncate(&opened, text.len() as u64));
@@ -100,13 +99,13 @@ impl PidFile {
         })
     }
 
-    /// Whether the file has the emperor's pid: another emperor may have written its own.
+    /// Whether the file has this emperor's pid: another emperor may have written its own.
     fn is_ours(&self) -> bool {
         let text = files::open_file(&self.path).and_then(files::read_all);
         text.is_ok_and(|text| text == content().as_bytes())
     }
 
-    /// Removes the file that the program before this one has written, if it is to be elsewhere now.
+    /// Removes the file of the program before the upgrade if the new one is elsewhere.
     pub fn moves(before: &[u8], now: Option<&Path>) {
         let before = Path::new(OsStr::from_bytes(before));
         if now != Some(before) {
@@ -114,7 +113,7 @@ impl PidFile {
         }
     }
 
-    /// Its path, for the next program.
+    /// The path, for the next program.
     pub fn save(&self) -> Vec<u8> {
         self.path.as_os_str().as_bytes().to_vec()
     }

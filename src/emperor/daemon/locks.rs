@@ -1,14 +1,14 @@
 //! One emperor for each directory: two would run every vassal twice.
 //!
 //! The lock on a directory is an abstract unix socket (unix(7)) whose name has the device and the inode of
-//! the directory. An open descriptor of the directory with a lock (flock(2)) would keep its filesystem from
-//! being unmounted; anybody who may read the directory could take the lock; and it does not tell whose it is.
-//! The socket needs nothing of the filesystem, goes along in an upgrade, and ends with its emperor; the
-//! kernel tells who listens. It is seen in the same network namespace only: replicas in containers that share
-//! a directory do not hinder each other.
+//! the directory. A descriptor with a file lock (flock(2)) would keep the filesystem of the directory from
+//! being unmounted, any user who can read the directory could take the lock, and the lock does not tell who
+//! holds it. The socket needs nothing of the filesystem, is passed on in an upgrade, and vanishes with its
+//! emperor; the kernel tells which process listens. It is visible in its network namespace only, so replicas
+//! in containers that share a directory do not hinder each other.
 //!
-//! A pattern has the lock of the directory where its wildcards begin, with the rest of the pattern in the
-//! name.
+//! A pattern has the lock of the directory in which its wildcards begin, with a hash of the rest of the
+//! pattern in the name.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -39,9 +39,9 @@ use crate::protocol::{Received, receive};
 use crate::retry;
 use crate::sys::peer;
 
-/// A start waits so long for an emperor that may be ending just now, and so long for its answer.
+/// How long a start waits for an emperor that may be ending, and how long for the answer of one.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A start waits so long for an emperor that is stopping its vassals: as long as systemd would.
+/// How long a start waits for an emperor that is stopping its vassals: as long as systemd would.
 const PATIENCE_WITH_STOPPING: Duration = Duration::from_secs(90);
 /// The pause between two tries.
 pub const PAUSE: Duration = Duration::from_millis(50);
@@ -54,25 +54,25 @@ struct Lock {
     directory: PathBuf,
     /// The rest of a pattern; empty for a directory.
     rest: PathBuf,
-    /// What was there when somebody looked.
+    /// The directory that was found at the last look.
     id: Option<FileId>,
-    /// The name of the lock that is held; empty if there is none.
+    /// The name of the lock that is held; empty if none is held.
     held: String,
-    /// Why it is not held, as was logged.
+    /// Why it is not held, as logged.
     trouble: Option<Error>,
-    /// Whether another emperor has it.
+    /// Whether another emperor holds it.
     is_others: bool,
 }
 
-/// Another emperor that holds a lock.
+/// Another emperor, which holds a lock.
 struct Holder {
-    /// 0 if it is in another pid namespace.
+    /// Its pid; 0 if it is in another pid namespace.
     pid: i32,
     is_stopping: bool,
 }
 
 impl Locks {
-    /// None is held yet. Relative paths begin at `cwd`.
+    /// No lock is held yet. Relative paths start at `cwd`.
     pub fn new(sources: &[Located<Source>], cwd: &Path) -> Self {
         let lock = |source: &Located<Source>| {
             let path: PathBuf = cwd.join(source.value.path()).components().collect();
@@ -91,11 +91,11 @@ impl Locks {
         Self(sources.iter().map(lock).collect())
     }
 
-    /// Takes all that can be taken. A directory that is not there has none. Each time that another emperor
-    /// may be ending just now, `pause` waits for a moment.
+    /// Takes every lock that can be taken. A directory that does not exist has none. `pause` waits for a
+    /// moment each time that another emperor may be ending.
     ///
     /// # Errors
-    /// Another emperor holds one; what `pause` fails with.
+    /// Another emperor holds a lock; or the error of `pause`.
     pub fn take(&mut self, server: &mut Server, pause: impl Fn() -> Result<()>) -> Result<()> {
         for lock in &mut self.0 {
             let (began, mut patience) = (Instant::now(), PATIENCE);
@@ -113,8 +113,8 @@ impl Locks {
         Ok(())
     }
 
-    /// Has a deputy look at the directories, before there is anybody else who does. One that hangs is not
-    /// waited for.
+    /// Has a deputy look at the directories, because no scout runs yet. A directory that hangs is not waited
+    /// for.
     pub fn look(&mut self) {
         let looks = |link| {
             for (index, lock) in self.0.iter().enumerate() {
@@ -141,14 +141,14 @@ impl Locks {
         deputy.end();
     }
 
-    /// Somebody has looked at a directory.
+    /// Takes in which directory was found at a path.
     pub fn found(&mut self, directory: &Path, id: FileId) {
         for lock in self.0.iter_mut().filter(|lock| lock.directory == directory) {
             lock.id = Some(id);
         }
     }
 
-    /// Takes those of directories that were not there, or are other ones by now. Does not wait.
+    /// Takes the locks of directories that did not exist before, or have been replaced. Does not wait.
     pub fn renew(&mut self, server: &mut Server) {
         for lock in &mut self.0 {
             let holder = lock.take(server, Duration::ZERO);
@@ -162,11 +162,11 @@ impl Locks {
                 }
             }
         }
-        // Two names of one directory share its lock.
+        // Two paths of one directory share a lock.
         server.unlock(&|name| self.0.iter().any(|lock| lock.held == name));
     }
 
-    /// The directories whose vassals another emperor runs, each with a sentence that says so.
+    /// The directories whose vassals another emperor runs, each with a message that says so.
     pub fn of_others(&self) -> Vec<(PathBuf, Error)> {
         let of_others = self.0.iter().filter(|lock| lock.is_others && !lock.is_pattern());
         of_others.filter_map(|lock| Some((lock.directory.clone(), lock.trouble.clone()?))).collect()
@@ -178,8 +178,8 @@ impl Lock {
         !self.rest.as_os_str().is_empty()
     }
 
-    /// Takes it, if it is not held already; returns the emperor that has it. `patience` is for the answer of
-    /// that.
+    /// Takes the lock, unless it is held already. Returns the emperor that holds it. `patience` is the time
+    /// for that emperor's answer.
     fn take(&mut self, server: &mut Server, patience: Duration) -> Option<Holder> {
         let name = self.name().filter(|name| *name != self.held)?;
         let address = Address { place: Place::Abstract(name.clone().into_bytes()), name };
@@ -200,7 +200,7 @@ impl Lock {
         None
     }
 
-    /// Logs why there is no lock.
+    /// Logs why the lock is not held.
     fn go_without(&mut self, error: Error) {
         if self.trouble.as_ref() != Some(&error) {
             let shown = self.directory.display();
@@ -209,13 +209,13 @@ impl Lock {
         }
     }
 
-    /// The name of the lock of the directory that was there.
+    /// The name of the lock, made from the directory that was found.
     fn name(&self) -> Option<String> {
         let FileId { device, inode } = self.id?;
         let (major, minor) = (major(device), minor(device));
         let mut name = format!("emperor of {major}:{minor} {inode}");
         if self.is_pattern() {
-            // A name has room for some hundred bytes.
+            // A name has room for some hundred bytes only.
             let hash = hash(self.rest.as_os_str().as_bytes().iter().copied());
             name.push_str(&format!(" {hash}"));
         }
@@ -237,21 +237,21 @@ impl Lock {
     }
 }
 
-/// The emperor that has a lock; `None` if what has its name is no emperor of ours or of root's. Any user can
-/// take a name, which is to keep no emperor from its work.
+/// The emperor that holds a lock; `None` if the process with the name is not an emperor of the same user or
+/// of root. Any user can take a name, and must not keep an emperor from its work by that.
 fn holder(name: &str, patience: Duration) -> Option<Holder> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
-    // Others may come at the same time, more than can wait.
+    // Others may connect at the same time, more than fit into the queue.
     retry::while_passing(Errno::AGAIN, patience, || connect(&socket, &address)).ok()?;
     let peer = peer::of_connection(&socket).ok()?;
-    // A child of one that is dead may hold its descriptors for longer.
+    // The socket may still be open in a child of an emperor that is dead.
     let is_dead = Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
     if is_dead || ![0, geteuid().as_raw()].contains(&peer.uid) {
         return None;
     }
-    // An app that is root in a jail can take any name, too.
+    // An app that is root in a jail can also take any name. It has another root directory.
     let root = |process: &str| stat(format!("/proc/{process}/root/")).map(|root| id(&root));
     if let (Ok(ours), Ok(theirs)) = (root("self"), root(&peer.pid.to_string()))
         && ours != theirs

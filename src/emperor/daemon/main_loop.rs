@@ -1,4 +1,4 @@
-//! The emperor's main loop: waits for a signal, a change, a vassal's word or the nearest deadline.
+//! The emperor's main loop: waits for a signal, a change, a message of a vassal or the nearest deadline.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -23,16 +23,16 @@ use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal::{self, SAME_REQUEST, Signal};
 
-/// So many changed files are acted on before signals and vassals get their turn again.
+/// How many changed files are handled before signals and vassals get their turn again.
 const CHANGES_PER_TURN: usize = 32;
 
-/// The pause between two turns where poll(2) fails: each turn looks at everything then.
+/// The pause between two turns if poll(2) fails. Each turn then looks at everything.
 const BLIND_REST: Duration = Duration::from_millis(100);
 
-/// What the log and systemd are told of an emperor that could not take its new configuration.
+/// The message about an emperor that could not use its new configuration.
 const OLD_CONFIGURATION: &str = "the configuration is that of before the upgrade";
 
-/// What has happened while the loop was waiting.
+/// What has become ready while the loop waited.
 struct Ready {
     signals: bool,
     changes: bool,
@@ -68,7 +68,7 @@ fn goes_on(emperor: &Emperor) -> bool {
     }
 }
 
-/// Waits once, and does everything that can be done without waiting.
+/// Waits once, and then does everything that can be done without waiting.
 fn turn(emperor: &mut Emperor) {
     let ready = wait(emperor);
     let now = running_time::now();
@@ -119,7 +119,7 @@ fn wait(emperor: &mut Emperor) -> Ready {
     let was_blind = emperor.is_blind;
     emperor.is_blind = match running_time::poll(&mut ready, until) {
         Ok(_) | Err(Errno::INTR) => false,
-        // No memory, or a limit of open files that was lowered. Nothing that a turn does waits for an event.
+        // ENOMEM, or a limit of open files that was lowered. Nothing in a turn depends on an event.
         Err(errno) => {
             if !was_blind {
                 let error = Error::os("wait for", "events", errno);
@@ -154,13 +154,13 @@ fn renew(emperor: &mut Emperor, now: Instant) {
     }
 }
 
-/// Takes the locks of directories that are new. What another emperor runs is not started here.
+/// Takes the locks of new directories. Vassals that another emperor runs are not started here.
 fn renew_locks(emperor: &mut Emperor) {
     emperor.locks.renew(&mut emperor.server);
     emperor.supervisor.leave_to_others(emperor.locks.of_others());
 }
 
-/// Acts on what has changed in the directories, a part of it at a time.
+/// Handles changes in the directories, a part at a time.
 fn discover(emperor: &mut Emperor, now: Instant) {
     emperor.discovery.time(now);
     for _ in 0..CHANGES_PER_TURN {
@@ -228,13 +228,13 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
     }
 }
 
-/// Ends at once, as the watchdog of a service manager asks for: it takes this emperor for one that hangs.
+/// Ends at once. The watchdog of a service manager sends this signal if it takes the emperor for hung.
 fn abort(signal: Signal) -> ! {
     log!("{}: ending at once", sent(signal));
     signal::abort()
 }
 
-/// Stops everything at the same time; asked again, it kills.
+/// Stops all vassals at the same time. At a second request, kills them.
 fn stop(emperor: &mut Emperor, signal: Signal, now: Instant) {
     let (kill, how) = match request(emperor.stopping, now) {
         Request::Stop => (false, "stopping"),
@@ -251,16 +251,16 @@ fn stop(emperor: &mut Emperor, signal: Signal, now: Instant) {
     emperor.supervisor.end(kill, now);
 }
 
-/// What a signal to stop means.
+/// The meaning of a signal to stop.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// Nothing more than the one before.
+    /// A repetition of the one before.
     Same,
     Kill,
 }
 
-/// `first` is when the first such signal came.
+/// The meaning of a signal to stop; `first` is when the first one came.
 fn request(first: Option<Instant>, now: Instant) -> Request {
     match first {
         None => Request::Stop,
@@ -269,7 +269,7 @@ fn request(first: Option<Instant>, now: Instant) -> Request {
     }
 }
 
-/// `SIGTERM from pid 42`.
+/// The signal and its sender, such as `SIGTERM from pid 42`.
 fn sent(signal: Signal) -> String {
     let name = signal_names::name(signal.number);
     if signal.sender == 0 { name } else { format!("{name} from pid {}", signal.sender) }

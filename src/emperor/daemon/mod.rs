@@ -1,12 +1,16 @@
 //! The emperor as a process: its start, its main loop, its end and its upgrade.
 //!
-//! [`start`] makes an emperor of a configuration (`basis`), or of what the program before it has handed over.
-//! `main_loop` waits for whatever happens and hands it to the room that it concerns; `requests` answers
-//! clients. `privileges`, `files` and `systemd` are what a daemon owes to its machine; `renewal` looks after
-//! names that others can remove, `locks` keeps a second emperor away; `upgrade` and `upgrade_flow` put a new
-//! program into its place, and `stale` is for one whose configuration cannot be used.
+//! In: the configuration, or the state of the program before an upgrade; signals; whatever the other rooms
+//! wait for. Out: calls of the other rooms, and the exit status.
 //!
-//! Nothing is decided about a vassal here: that is for [`core`](super::core). No other room imports this one.
+//! [`start`] makes an emperor from a configuration (`basis`), or from the state of the program before an
+//! upgrade. `main_loop` waits for events and calls the room that each concerns; `requests` answers clients.
+//! `privileges`, `files` and `systemd` are the usual duties of a daemon. `renewal` restores names that others
+//! can remove, `locks` keeps a second emperor away. `upgrade` and `upgrade_flow` replace the program, and
+//! `stale` is about an emperor that could not use its new configuration.
+//!
+//! May not be done here: decide about a vassal, which is for [`core`](super::core). No other room imports
+//! this one.
 
 mod basis;
 mod emperor;

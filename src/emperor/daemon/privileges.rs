@@ -1,8 +1,9 @@
-//! The user of the emperor: the one that it was started as, or one that it becomes once everything is open
+//! The user of the emperor: the one that started it, or another one, which it becomes once everything is open
 //! that only root can open.
 //!
-//! The capabilities that it keeps are also ambient: from here a vassal-init has those that it needs for a
-//! jail, or to become another user. It hands none of them on to an app that does not ask for it.
+//! The capabilities that it keeps are also ambient, so that a vassal-init gets those that it needs to make a
+//! jail or to become another user. A vassal-init passes none of them to an app unless the app's file asks for
+//! it.
 
 use rustix::thread::CapabilitySet;
 
@@ -12,25 +13,25 @@ use crate::emperor::api::server::Server;
 use crate::error::{Context, Error, Result};
 use crate::identity::{Confinement, Identity, held};
 
-/// A user to become: everything about it is known.
+/// A user to become, with all IDs known.
 pub struct User {
     identity: Identity,
     confinement: Confinement,
 }
 
 impl User {
-    /// The user of the plan; `None` if the emperor is that user already. A program that was started by an
-    /// upgrade has to be: either it is not root any more, or it would leave vassals behind that are.
+    /// The user of the plan; `None` if the emperor is that user already. After an upgrade it must be: either
+    /// the emperor is not root any longer, or it would leave vassals behind that run as root.
     ///
     /// # Errors
-    /// An unknown name; the plan cannot do without capabilities that it does not keep; the emperor is another
-    /// user, and cannot change that.
+    /// A name is unknown; the plan needs capabilities that it does not keep; or the emperor is another user
+    /// and cannot change that.
     pub fn of(plan: &EmperorPlan, upgraded: bool) -> Result<Option<Self>> {
         let identity = Identity::resolve(&plan.run_as, &Accounts::read())?;
         let has = held()?.permitted;
         let (kept, dropped) = match plan.capabilities.map(CapabilitySet::from_bits_retain) {
             Some(named) => (named, named.complement()),
-            // Set-user-id programs, such as fusermount, work as they do for any user.
+            // Without capabilities. Set-user-id programs, such as fusermount, work as for any user.
             None if identity.is_ordinary() => (CapabilitySet::empty(), CapabilitySet::empty()),
             None => (has, CapabilitySet::empty()),
         };
@@ -51,7 +52,7 @@ impl User {
         }))
     }
 
-    /// Becomes the user for good. The files of the emperor's sockets are given to that user first.
+    /// Becomes the user for good. Before that the files of the emperor's sockets are given to the user.
     ///
     /// # Errors
     /// The step that failed. The caller must exit.
@@ -61,11 +62,11 @@ impl User {
     }
 }
 
-/// Drops the supplementary groups in tyrant mode: what they may read, a vassal's owner may not have the
-/// emperor read.
+/// Drops the supplementary groups in tyrant mode. Otherwise a vassal's owner could have the emperor read
+/// files that only those groups may read.
 ///
 /// # Errors
-/// EPERM (setgroups(2)); not if there are none.
+/// EPERM (setgroups(2)), unless there are no groups.
 pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
     let has_none = || rustix::process::getgroups().is_ok_and(|groups| groups.is_empty());
     if plan.tyrant.is_none() || has_none() {
@@ -74,10 +75,10 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
     crate::sys::creds::set_groups(&[]).context("emperor-tyrant: drop", "our groups")
 }
 
-/// Whether the capabilities that are kept suffice to start vassals at all.
+/// Checks that the kept capabilities are enough to start vassals at all.
 ///
 /// # Errors
-/// They do not.
+/// They are not enough.
 fn suffice(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
     let Some((key, needed)) = plan.lacks(kept.bits()) else { return Ok(()) };
     let reason = format!("it takes the capabilities {needed}; 'cap' is for an emperor that is not root");

@@ -1,4 +1,4 @@
-//! Answers to the questions that clients ask on the emperor's sockets.
+//! Answers to the questions of clients.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::emperor::api::server::{Question, Service};
 use crate::emperor::api::{metrics, render, stats};
 use crate::log::printable;
 
-/// Takes in what was asked, and answers it.
+/// Takes in questions, and answers them.
 pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
     // With thousands of vassals a page takes milliseconds, and anybody may ask who can reach the socket.
     // Those who ask in the same turn get the same page.
@@ -43,7 +43,7 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
     }
 }
 
-/// The answer to a command; `None` where that comes later.
+/// The answer to a command; `None` if it comes later.
 fn answer_command(emperor: &mut Emperor, question: &Question, now: Instant) -> Option<Vec<u8>> {
     let told = match Command::read(&question.text) {
         Some(Command::Status { json, of }) => {

@@ -1,4 +1,4 @@
-//! An emperor that could not take its new configuration at an upgrade, and goes on with the one of before.
+//! An emperor that could not use its new configuration at an upgrade, and goes on with the old one.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::running_time;
 /// The pause between two tries of the new configuration.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Why the configuration is that of before the upgrade, and when the new one is tried again.
+/// Why the old configuration is still in use, and when the new one is tried again.
 #[derive(Debug)]
 pub struct Stale {
-    /// The mistake in the new one: lines, as they were logged.
+    /// The mistake in the new configuration: the lines as they were logged.
     mistake: String,
     try_at: Instant,
 }
@@ -29,21 +29,21 @@ impl Stale {
         self.try_at
     }
 
-    /// The new configuration is tried at `now`; the next try is after the pause.
+    /// Notes that the new configuration is tried at `now`. The next try follows after the pause.
     pub fn put_off(&mut self, now: Instant) {
         self.try_at = now + AGAIN;
     }
 }
 
-/// How the lines of this program begin on standard error.
+/// The prefix of this program's lines on standard error.
 const PREFIX: &str = "emperor: ";
 
-/// An error as the trial of an upgrade prints it, so that both look the same.
+/// An error in the form in which the trial of an upgrade prints it, so that the two can be compared.
 pub fn line(error: &Error) -> String {
     format!("{PREFIX}{error}\n")
 }
 
-/// The new configuration cannot be used; the mistake is logged unless it is known.
+/// Notes that the new configuration cannot be used, and logs the mistake unless it is known.
 pub fn tell(stale: &mut Option<Stale>, mistake: String) {
     if stale.as_ref().is_none_or(|known| known.mistake != mistake) {
         log_lines(&mistake);
@@ -51,7 +51,7 @@ pub fn tell(stale: &mut Option<Stale>, mistake: String) {
     }
 }
 
-/// Writes lines that were meant for standard error to the log, which never waits for its reader.
+/// Writes lines that were meant for standard error to the log, which does not block.
 pub fn log_lines(text: &str) {
     for line in text.lines() {
         log!("{}", line.strip_prefix(PREFIX).unwrap_or(line));

@@ -1,8 +1,8 @@
-//! How an emperor begins: from its configuration, or in the place of the program before it.
+//! The start of an emperor: from its configuration, or in the place of the program before an upgrade.
 //!
-//! An upgrade is tried by a child that goes the same way up to the point from which on others would notice,
-//! so that most of what can fail has failed by then. What fails all the same in the emperor that has taken
-//! over vassals neither ends it nor keeps it from its event loop: it goes on with what it was handed.
+//! An upgrade is tried first by a child, which does everything up to the point from which others would
+//! notice. So most of what can fail fails there. What then fails in the emperor that has taken over vassals
+//! must not end it, or keep it from its event loop: it goes on with what it was handed.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ use crate::world::Machine;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs an emperor with the configuration of `inputs` until a signal ends it; returns the exit status.
-/// `inherited` is what [`signal::block_all`] returned.
+/// `inherited` is the result of [`signal::block_all`].
 pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
     let now = running_time::now();
     let ended = match Handover::take(now) {
@@ -62,7 +62,7 @@ pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
 /// A first start.
 ///
 /// # Errors
-/// Anything that the configuration asks for is not there. Also when a vassal could not even be killed at the
+/// Something that the configuration asks for is missing. Also if a vassal could not even be killed at the
 /// end.
 fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
     let Loaded { plan, warnings, settings } = match config::load_emperor(inputs, &Machine) {
@@ -70,7 +70,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
         Err(report) => return Ok(cli::invalid(&report)),
     };
     log::print_error(&warnings.to_string());
-    // Descriptors that the starter has left open are not for the vassals.
+    // Vassals must not inherit descriptors that the starter left open.
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, None)?);
     if plan.json_log {
@@ -80,7 +80,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
     let mut emperor = make(&plan, Basis::read(&plan, settings)?, cgroups, &origin, now)?;
     let user = User::of(&plan, false)?;
     settle(&mut emperor, &plan, None)?;
-    // Everything that only root can open is open.
+    // From here on nothing is opened that only root can open.
     if let Some(user) = user {
         user.assume(&emperor.server)?;
     }
@@ -92,7 +92,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
 /// The trial of an upgrade: does everything that a start does before others notice.
 ///
 /// # Errors
-/// What the upgrade would fail with.
+/// The error for which the upgrade would fail.
 fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) -> Result<i32> {
     let Loaded { plan, settings, .. } = match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => loaded,
@@ -109,13 +109,13 @@ fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) 
     Ok(UNDERSTOOD)
 }
 
-/// Goes on in the place of the program before this one.
+/// Goes on in the place of the program before the upgrade.
 ///
 /// # Errors
-/// A signal has ended the emperor before its event loop could begin; a vassal could not even be killed at the
+/// A signal ended the emperor before its event loop could start; or a vassal could not even be killed at the
 /// end.
 fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant) -> Result<i32> {
-    // Descriptors of the vassals are not for the commands of a configuration.
+    // The commands of a configuration must not inherit descriptors of vassals.
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
     let handed = Basis::inherit(&saved.basis);
@@ -140,10 +140,10 @@ fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant)
     main_loop::run(emperor)
 }
 
-/// An emperor as its files have it now, and its plan.
+/// An emperor from its files as they are now, and its plan.
 ///
 /// # Errors
-/// Lines about what is wrong.
+/// Lines about the mistakes.
 fn make_anew(inputs: &[Input], origin: &Rc<Origin>, now: Instant) -> Result<(Emperor, EmperorPlan), String> {
     let Loaded { plan, warnings, settings } =
         config::load_emperor(inputs, &Machine).map_err(|report| report.to_string())?;
@@ -156,7 +156,7 @@ fn make_anew(inputs: &[Input], origin: &Rc<Origin>, now: Instant) -> Result<(Emp
     Ok((emperor, plan))
 }
 
-/// The emperor of before the upgrade once more, whatever its files say by now, and its plan.
+/// An emperor with the configuration from before the upgrade, whatever its files say now, and its plan.
 ///
 /// # Errors
 /// This version does not understand the settings of that program; EMFILE, ENFILE, ENOMEM.
@@ -181,10 +181,11 @@ fn make(
     Emperor::new(plan, basis, spawner, origin, now)
 }
 
-/// Opens what others see of it: its log, its sockets, its pid file. `saved` is from the program before it.
+/// Opens what others see of the emperor: its log, its sockets, its pid file. `saved` comes from the program
+/// before the upgrade.
 ///
 /// # Errors
-/// One of them cannot be had; an emperor that has taken over vassals goes on without.
+/// One of them cannot be opened. An emperor that has taken over vassals goes on without it.
 fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
     let upgraded = saved.is_some();
     emperor.server.inherit(saved.map_or(&[], |saved| &saved.listeners));
@@ -200,7 +201,7 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     {
         ok_or_degraded(upgraded, log_to(&file.value))?;
     }
-    // What instances leave that are killed becomes ours, and is ended.
+    // The remaining processes of a killed instance become children of the emperor, which ends them.
     let shares_pids = plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0;
     if set_child_subreaper(shares_pids.then(getpid)).is_err() && shares_pids {
         log!("emperor-use-clone has no pid: processes of a vassal can outlive it");
@@ -216,8 +217,8 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
     Ok(())
 }
 
-/// Opens the emperor's sockets. Several emperors can run on a machine: only one that was given a place of its
-/// own for commands insists on it.
+/// Opens the emperor's sockets. Several emperors can run on a machine, so the command socket is required only
+/// if the configuration gives it a path.
 fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<()> {
     let server = &mut emperor.server;
     match &plan.control {
@@ -239,10 +240,10 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
     Ok(())
 }
 
-/// What it takes to start vassals of other users.
+/// The capabilities for starting vassals of other users.
 const OF_OTHERS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
 
-/// Logs what is watched, and what the emperor cannot do.
+/// Logs the watched directories, and what the emperor cannot do.
 fn log_start(emperor: &Emperor) {
     if held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
         log!("without the capabilities kill,setgid,setpcap,setuid ('cap') no vassal can have another 'uid'");
@@ -259,11 +260,11 @@ fn log_start(emperor: &Emperor) {
     }
 }
 
-/// Tries until it works, where vassals depend on it and there is no event loop yet. A signal that would stop
-/// the emperor ends it: the vassals stop when their links close.
+/// Tries until it works, for a step that the vassals depend on and that comes before the event loop. A signal
+/// to stop ends the emperor: the vassals then stop because their links close.
 ///
 /// # Errors
-/// That signal.
+/// The signal that came.
 fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
     let mut told = None;
     loop {
@@ -279,10 +280,10 @@ fn retry_until_ok<T>(mut make: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Waits for a moment, where there is no event loop yet. `operation` and `object` are for the error.
+/// Waits for a moment, before there is an event loop. `operation` and `object` are for the error.
 ///
 /// # Errors
-/// A signal that would stop the emperor has come.
+/// A signal to stop has come.
 fn pause(time: Duration, operation: &str, object: &str) -> Result<()> {
     let until = Instant::now() + time;
     while let Ok(Some(signal)) = signal::wait(Some(until.saturating_duration_since(Instant::now()))) {
@@ -294,10 +295,11 @@ fn pause(time: Duration, operation: &str, object: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails at a first start; an emperor that has taken over vassals logs the failure and goes on without.
+/// Returns an error at a first start. An emperor that has taken over vassals logs the error instead, and goes
+/// on without the result.
 ///
 /// # Errors
-/// At a first start, what has failed.
+/// The error, at a first start.
 fn ok_or_degraded<T>(is_upgraded: bool, result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(error) if is_upgraded => {

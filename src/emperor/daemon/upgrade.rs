@@ -1,9 +1,9 @@
-//! The upgrade in place: this process becomes its new program and keeps its vassals.
+//! The upgrade in place: this process becomes the new program and keeps its vassals.
 //!
-//! An exec keeps the pid, and with it every child; the descriptors that are to stay are let through, and
-//! everything else that is known goes along in a memory file. A child tries first what the new program makes
-//! of that: it reads everything and does nothing. A program that is broken, of another version or has a
-//! configuration that it cannot read is found out by that, and the old one goes on.
+//! An exec keeps the pid, and thereby all children. The descriptors that stay open are passed on, and
+//! everything else is passed in a memory file. First a child tries the new program with it: the trial reads
+//! everything and does nothing. So a program that is broken, is of another version or has a configuration
+//! that it cannot read is found out, and the old program goes on.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,27 +30,27 @@ use crate::sys::spawn::spawn;
 use crate::sys::start::{executed_path, this_program};
 use crate::sys::{environment, fd, signal};
 
-/// The exit status of a trial whose program is fit to take over. No program ends with it by chance.
+/// The exit status of a trial whose program can take over. No program exits with it by accident.
 pub const UNDERSTOOD: i32 = 119;
-/// A new program that has not read the state after this time is not fit for it.
+/// How long a trial may take. A new program that has not read the state by then is refused.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
-/// So much of what a trial prints is read: what a pipe holds. A program that prints more waits, and is
+/// How much of a trial's output is read: as much as a pipe holds. A program that prints more blocks, and is
 /// killed.
 const OUTPUT_MAX: usize = 64 << 10;
 
 /// The state that a program takes over in an upgrade.
 pub struct Handover {
-    /// The state of the program before it.
+    /// The state of the program before the upgrade.
     pub saved: Saved,
-    /// Whether this program is only tried: it reads the state and ends.
+    /// Whether this process is a trial, which reads the state and ends.
     pub is_trial: bool,
 }
 
 impl Handover {
-    /// Reads the state that this program was handed; `None` for an emperor that starts afresh.
+    /// Reads the state that this program was handed; `None` at a first start.
     ///
     /// # Errors
-    /// EBADF, read(2); it is of another version.
+    /// EBADF, read(2); or the state is of another version.
     pub fn take(now: Instant) -> Result<Option<Self>> {
         for (variable, is_trial) in [(STATE_VARIABLE, false), (TRIAL_VARIABLE, true)] {
             let Some(number) = environment::variable(variable) else { continue };
@@ -67,32 +67,32 @@ impl Handover {
     }
 }
 
-/// The program that this process was started as, which the next one is started like.
+/// The program that this process was started as. The next program is started in the same way.
 struct Program {
-    /// The path by which it was executed, which may lead to another release by now.
+    /// The path by which it was executed. It may lead to another release by now.
     invoked: CString,
-    /// The path of its file, without links.
+    /// The path of its file, with links resolved.
     file: CString,
-    /// Its words, each with a NUL at the end (proc_pid_cmdline(5)).
+    /// Its arguments, each with a NUL at the end (proc_pid_cmdline(5)).
     command_line: Vec<u8>,
 }
 
 impl Program {
-    /// To be called before the program's file can have been replaced.
+    /// Must be called before the program's file can have been replaced.
     ///
     /// # Errors
     /// There is no `/proc`.
     fn find() -> Result<Self> {
         let here = this_program()?;
-        // The name of a descriptor is not that of a file (execveat(2)). A relative path stays right, as the
-        // working directory does.
+        // The name of a descriptor is not a file's (execveat(2)). A relative path stays right, because the
+        // working directory does not change.
         let is_file = |path: &OsString| !path.as_bytes().starts_with(b"/dev/fd/");
         let invoked = executed_path().filter(is_file).unwrap_or_else(|| here.clone().into());
         let command_line = files::read_file("/proc/self/cmdline").context("read", "/proc/self/cmdline")?;
         Ok(Self { invoked: c_string(&invoked), file: c_string(here.as_os_str()), command_line })
     }
 
-    /// The path that is to be executed now.
+    /// The path to execute now.
     fn path(&self) -> &CString {
         if access(&self.invoked, Access::EXISTS).is_ok() { &self.invoked } else { &self.file }
     }
@@ -102,7 +102,7 @@ impl Program {
         stat(self.path()).ok().map(|file| FileVersion::of(&file, None))
     }
 
-    /// The same path, for messages.
+    /// That path, for messages.
     fn name(&self) -> String {
         self.path().to_string_lossy().into_owned()
     }
@@ -114,7 +114,7 @@ impl Program {
 
 /// Upgrades of this emperor: one at a time.
 pub struct Upgrade {
-    /// Where there was no `/proc` at the start, what that has led to.
+    /// The error if there was no `/proc` at the start.
     program: Result<Program>,
     origin: Rc<Origin>,
     trial: Option<Trial>,
@@ -127,26 +127,25 @@ struct Trial {
     pid: Pid,
     /// When it is killed.
     until: Instant,
-    /// Its standard error.
+    /// The pipe with its standard error.
     output: OwnedFd,
 }
 
 /// The result of a trial.
 pub struct Tried {
-    /// Whether the new program is fit; why not otherwise.
+    /// Whether the new program can take over; the reason if it cannot.
     pub verdict: Result<(), String>,
     /// Its output to standard error.
     pub output: String,
 }
 
 impl Upgrade {
-    /// To be called before the program's file can have been replaced.
+    /// Must be called before the program's file can have been replaced.
     pub fn new(origin: Rc<Origin>) -> Self {
         Self { program: Program::find(), origin, trial: None, tried: None }
     }
 
-    /// Has a child try whether the program that is there now understands `state`. An earlier trial is
-    /// forgotten.
+    /// Has a child try whether the present program file understands `state`. An earlier trial is forgotten.
     ///
     /// # Errors
     /// The program is not known, or cannot be executed; memfd_create(2), pipe(2), clone(2).
@@ -159,8 +158,8 @@ impl Upgrade {
         self.tried = program.version();
         let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
         let (program, mut failed) = (program.path(), None);
-        // Nothing is allocated in the child; this process sleeps until the child has executed. The child
-        // cannot be stopped meanwhile: it leads a session of its own, where signals of terminals do nothing.
+        // The child allocates nothing, and this process sleeps until the child's exec. The child cannot be
+        // stopped meanwhile: it leads a session of its own, to which terminals send no signals.
         let parent = rustix::process::getpid();
         let child = spawn(false, || {
             let _ = clone::die_with(parent);
@@ -178,14 +177,14 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Kills the child that tries, whose death is not reported any more.
+    /// Kills the trial, whose end is then not reported.
     fn forget_trial(&mut self) {
         if let Some(Trial { pid, .. }) = self.trial.take() {
             let _ = signal::kill(pid.as_raw_pid(), libc::SIGKILL);
         }
     }
 
-    /// A child has ended: what has come of the trial, if it was that one.
+    /// Called for each child that has ended: the result of the trial, if the child was one.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Tried> {
         let Trial { output, .. } = self.trial.take_if(|trial| trial.pid == pid)?;
         let verdict = match status {
@@ -203,7 +202,7 @@ impl Upgrade {
         self.trial.as_ref().map(|trial| trial.until)
     }
 
-    /// Kills a child that takes too long; its death is its answer.
+    /// Kills a trial that takes too long. Its end is then its result.
     pub fn time(&mut self, now: Instant) {
         if let Some(trial) = &mut self.trial
             && trial.until <= now
@@ -213,8 +212,8 @@ impl Upgrade {
         }
     }
 
-    /// Becomes the program that was tried. Returns only on failure, with everything as it was: also if there
-    /// is another program by now.
+    /// Becomes the program that was tried. Returns only after a failure, with everything unchanged. It is a
+    /// failure, too, if the program file has been replaced again.
     pub fn exec(&self, state: &[u8], kept: &[i32]) -> Error {
         let (program, file) = match (&self.program, memory_file(state)) {
             (Ok(program), Ok(file)) => (program, file),
@@ -230,7 +229,7 @@ impl Upgrade {
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);
         // The signals stay blocked: one that comes now is for the new program.
         self.origin.restore_dispositions();
-        // While it is ignored, the kernel reaps children, and nobody is told.
+        // While SIGCHLD is ignored, the kernel reaps children without telling their parent.
         signal::set_default(libc::SIGCHLD);
         all().for_each(|number| fd::set_cloexec(number, false));
         let errno = exec(program, &argv, &envp);
@@ -249,7 +248,7 @@ fn memory_file(state: &[u8]) -> Result<OwnedFd> {
     memfd::sealed("emperor-state", state, Use::Read).context("create", "memory file")
 }
 
-/// Reads the bytes that are in a pipe. It does not wait for the end: a process that was left behind may still
+/// Reads the bytes that are in a pipe, without waiting for its end: a process that was left behind may still
 /// have the other end.
 fn read_all(pipe: &OwnedFd) -> String {
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);

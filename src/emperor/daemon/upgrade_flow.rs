@@ -1,5 +1,5 @@
-//! An upgrade as the main loop sees it: the trial, the moment when nothing is half done, and going on in the
-//! new program.
+//! The course of an upgrade in the main loop: the trial, the moment at which nothing is half done, and the
+//! continuation in the new program.
 
 use std::time::{Duration, Instant};
 
@@ -18,18 +18,17 @@ use crate::log;
 use crate::running_time;
 use crate::version::VERSION;
 
-/// Vassals that were taken over and whose files no scan has found after this time are ended: their
-/// directories are not the emperor's any more. A file that is just being written is found within this time.
+/// Vassals that were taken over are ended if no scan has found their files after this time, because their
+/// directories are no longer the emperor's. A file that is just being written is found within this time.
 const CLAIMING: Duration = Duration::from_secs(10);
 
-/// Finds out whether the program that is there now can take the place of this one; `client` has asked for
-/// that.
+/// Begins to find out whether the present program file can take over; `client` has requested that.
 ///
 /// # Errors
-/// One is under way; it cannot be tried.
+/// An upgrade is under way, or the program cannot be tried.
 pub(super) fn begin(emperor: &mut Emperor, client: Option<u64>, now: Instant) -> Result<(), String> {
     match &emperor.upgrades.under_way {
-        // An upgrade that is asked for ends a trial that the emperor has begun by itself.
+        // An upgrade by request replaces a trial that the emperor has begun by itself.
         None | Some(UnderWay { reason: Reason::Stale, .. }) => {}
         Some(_) => return Err("an upgrade is under way".to_owned()),
     }
@@ -51,7 +50,7 @@ fn try_out(emperor: &mut Emperor, reason: Reason, now: Instant) -> Result<(), St
     Ok(())
 }
 
-/// Lets the new program take the place of this one when it has understood and nothing is half done.
+/// Executes the new program if its trial has succeeded and nothing is half done.
 pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     try_again(emperor, now);
     emperor.upgrades.upgrade.time(now);
@@ -63,7 +62,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     let Some(UnderWay { reason, accepted: Some(since) }) = emperor.upgrades.under_way else { return };
     let is_late = now.saturating_duration_since(since) >= HANGING_UP;
     let is_settled = emperor.server.has_answered() && emperor.supervisor.has_tidied_up() || is_late;
-    // Only this program knows the commands that run, and what was found in the directories and not acted on.
+    // Running commands, and changes of files that were not handled yet, are known to this program only.
     if is_settled && emperor.discovery.is_idle() && emperor.supervisor.commands_are_idle(now) {
         let client = match reason {
             Reason::Command(client) => emperor.server.descriptor_of(client),
@@ -72,7 +71,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         let mut saved = save(emperor, client);
         let mut kept = Vec::new();
         saved.each_descriptor(&mut |number| kept.push(*number));
-        // What is tried every second is not logged every second.
+        // A try that is repeated every second is not logged every second.
         if reason != Reason::Stale {
             log!("upgrade: handing {} over to the new program", emperor.supervisor.registry().count());
         }
@@ -81,7 +80,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
     }
 }
 
-/// Tries the configuration that the last upgrade could not take, when it is time for that.
+/// Tries the configuration again that the last upgrade could not use, when that is due.
 fn try_again(emperor: &mut Emperor, now: Instant) {
     let Upgrades { under_way, stale, .. } = &mut emperor.upgrades;
     if let (None, Some(stale), None) = (under_way, stale, emperor.stopping)
@@ -110,7 +109,7 @@ fn take_verdict(emperor: &mut Emperor, Tried { verdict, output }: Tried, now: In
     }
 }
 
-/// The upgrade that is under way does not come about.
+/// Gives up the present upgrade.
 fn refuse(emperor: &mut Emperor, why: &str, now: Instant) {
     let text = upgrade::refused(why);
     match emperor.upgrades.under_way.take().map(|under_way| under_way.reason) {
@@ -123,7 +122,7 @@ fn refuse(emperor: &mut Emperor, why: &str, now: Instant) {
     }
 }
 
-/// The emperor stops: no upgrade comes about any more.
+/// Gives up any upgrade, because the emperor stops.
 pub(super) fn stop(emperor: &mut Emperor, now: Instant) {
     match &emperor.upgrades.under_way {
         Some(UnderWay { reason: Reason::Signal | Reason::Command(_), .. }) => {
@@ -146,7 +145,7 @@ fn save(emperor: &Emperor, client: Option<i32>) -> Saved<&Vassal> {
     }
 }
 
-/// Goes on where the program before this one has stopped; with its configuration, if the present one is
+/// Goes on where the program before the upgrade has stopped; with its configuration, if the present one is
 /// `stale`.
 pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale>, now: Instant) {
     emperor.about.began = saved.began;
@@ -164,12 +163,11 @@ pub(super) fn take_over(emperor: &mut Emperor, saved: Saved, stale: Option<Stale
     }
     emperor.upgrades.stale = stale;
     emperor.upgrades.unclaimed_since = Some(now);
-    // Their deaths in between were told to the program before this one.
+    // Deaths during the exec were reported to the program before the upgrade.
     emperor.supervisor.reap(now);
 }
 
-/// After a complete look at the directories of a source: ends vassals that were taken over and whose files
-/// are not found any more.
+/// After a complete scan of a source: ends vassals that were taken over and whose files no longer exist.
 pub(super) fn claim(emperor: &mut Emperor, now: Instant) {
     let Some(since) = emperor.upgrades.unclaimed_since else { return };
     let is_late = now.saturating_duration_since(since) >= CLAIMING;

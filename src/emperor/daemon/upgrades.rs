@@ -1,4 +1,4 @@
-//! The upgrades of an emperor: the one that is under way, and what has come of the last one.
+//! The upgrades of an emperor: the one that is under way, and the result of the last one.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -8,49 +8,48 @@ use super::upgrade::Upgrade;
 use crate::emperor::instance::origin::Origin;
 use crate::running_time::earliest;
 
-/// So long an upgrade waits for clients that are being answered. A client that says nothing, or does not
-/// read, loses its connection then.
+/// How long an upgrade waits for clients that are being answered. A client that sends or reads nothing then
+/// loses its connection.
 pub const HANGING_UP: Duration = Duration::from_secs(1);
 
-/// Upgrades, past and present.
+/// The upgrades of an emperor.
 pub struct Upgrades {
     /// Tries and executes new programs.
     pub upgrade: Upgrade,
-    /// The one that is under way.
+    /// The upgrade that is under way.
     pub under_way: Option<UnderWay>,
-    /// Why the last one could not take the new configuration.
+    /// Why the last upgrade could not use the new configuration.
     pub stale: Option<Stale>,
-    /// When the vassals of another program were taken over, while some of them may not be claimed by a file
-    /// yet.
+    /// When vassals were taken over, as long as no scan may have found the files of some of them.
     pub unclaimed_since: Option<Instant>,
 }
 
 /// An upgrade that is under way.
 pub struct UnderWay {
-    /// Why it is tried.
+    /// The reason for it.
     pub reason: Reason,
     /// When its trial has succeeded.
     pub accepted: Option<Instant>,
 }
 
-/// Why an upgrade is tried.
+/// The reason for an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// A signal asks for it.
+    /// A signal.
     Signal,
-    /// A command asks for it, from this client.
+    /// A command, from this client.
     Command(u64),
-    /// The configuration that the last one could not take may be mended.
+    /// The configuration that the last upgrade could not use may have been mended.
     Stale,
 }
 
 impl Upgrades {
-    /// To be called before the program's file can have been replaced.
+    /// Must be called before the program's file can have been replaced.
     pub fn new(origin: Rc<Origin>) -> Self {
         Self { upgrade: Upgrade::new(origin), under_way: None, stale: None, unclaimed_since: None }
     }
 
-    /// Why the configuration is that of before the last upgrade; `None` if it is not.
+    /// Why the old configuration is still in use; `None` if it is not.
     pub fn refused(&self) -> Option<&str> {
         self.stale.as_ref().map(Stale::reason)
     }

@@ -1,4 +1,4 @@
-//! The vassal directories: scanned when something happened in them, and now and then anyway.
+//! The vassal directories, which are scanned after events and at intervals.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -23,18 +23,18 @@ use crate::log;
 use crate::log::Elapsed;
 use crate::running_time;
 
-/// Scans follow each other no faster than this, so that a flood of events costs a bounded share of the time.
+/// The shortest time between two scans, so that a flood of events costs a limited share of the time.
 pub const SPACING: Duration = Duration::from_millis(50);
-/// Scans follow each other no faster than so many times as long as one takes, where that is longer.
+/// The time between two scans is at least this many times the duration of one.
 const REST: u32 = 4;
 
-/// Events are taken in no more often than this.
+/// The shortest time between two reads of events.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A scan that no event asked for is put off while scans would take more than one part in this many of the
-/// time: with thousands of files, an idle emperor would do little else.
+/// A scan without an event is put off if scans would take more than one part in so many of the time. With
+/// thousands of files an idle emperor would do little else.
 const SHARE: u32 = 1000;
-/// A scan is put off to no more than so many intervals.
+/// A scan is put off by at most so many intervals.
 const PUT_OFF: u32 = 10;
 
 /// All directories of an emperor.
@@ -48,15 +48,15 @@ pub struct Directories {
     last_scan: Option<Instant>,
     /// How long the last scan took.
     took: Duration,
-    /// The memory file in which it is noted what is looked at.
+    /// The memory file that says which directory or file is being looked at.
     notes: Option<OwnedFd>,
-    /// Whether a file could not be looked at by the last scan.
+    /// Whether the last scan could not look at some file.
     has_unknown: bool,
-    /// Whether the last scan has left changes to the next one.
+    /// Whether the last scan has left changes for the next one.
     has_more: bool,
 }
 
-/// What has happened to a file.
+/// A change of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FileChange {
     /// The file.
@@ -68,42 +68,42 @@ pub struct FileChange {
 /// A directory or a pattern, as configured.
 struct SourceState {
     source: Located<Source>,
-    /// The directories that the last look could not read, and why.
+    /// The directories that the last look could not read, with the errors.
     unread: Vec<(PathBuf, Error)>,
 }
 
 impl SourceState {
-    /// Whether a path may be one of the source that the last look could not find.
+    /// Whether the last look may have missed a path of this source.
     fn has_missed(&self, path: &Path) -> bool {
         self.unread.iter().any(|(unread, _)| path.starts_with(unread))
     }
 }
 
-/// A directory with files of vassals.
+/// A directory with vassal files.
 struct Directory {
     path: Rc<Path>,
-    /// Where in the paths of its files the vassals' names begin.
+    /// The byte of its files' paths at which the vassals' names begin.
     names_at: usize,
-    /// The line of the configuration that it comes from.
+    /// The line of the configuration that names it.
     source: Located<()>,
-    /// Which of its names count.
+    /// Which names in it count.
     wanted: Vec<Wanted>,
-    /// Which of its names counted at the scan before.
+    /// Which names counted at the previous scan.
     before: Vec<Wanted>,
     listing: Listing,
     watched: Watched,
-    /// Why the last look failed, so that it is logged once and not with every scan.
+    /// Why the last look failed. It is logged once, and not with every scan.
     trouble: Option<Error>,
-    /// Why it cannot be watched, likewise.
+    /// Why it cannot be watched, logged likewise.
     blind: Option<Error>,
-    /// Whether it has links: what these lead to is not watched.
+    /// Whether it has symbolic links. The files that they lead to are not watched.
     has_links: bool,
-    /// Shared with the directories that may be the same user's.
+    /// Shared with the directories that may belong to the same user.
     allowance: Rc<Allowance>,
 }
 
 impl Directories {
-    /// Directories that were never looked at: the first scan is due at once. Relative paths begin at `cwd`.
+    /// Directories that were never scanned: the first scan is due at once. Relative paths start at `cwd`.
     pub fn new(sources: &[Located<Source>], rules: Rules, interval: Duration, cwd: &Path) -> Self {
         let rules = Rc::new(rules);
         let state = |source| SourceState { source: anchored(source, cwd), unread: Vec::new() };
@@ -121,7 +121,7 @@ impl Directories {
         }
     }
 
-    /// From now on it is noted in a memory file what is looked at; `None` if there can be no such file.
+    /// Creates the memory file that says what is being looked at; `None` if it cannot be created.
     pub fn note_what_is_looked_at(&mut self) -> Option<OwnedFd> {
         let file = memfd_create("looks at", MemfdFlags::CLOEXEC).ok()?;
         let other = fcntl_dupfd_cloexec(&file, 0).ok();
@@ -139,7 +139,7 @@ impl Directories {
         self.sources.iter().map(|state| fixed_part(&state.source.value)).map(look)
     }
 
-    /// Whose a file is, where that matters.
+    /// Which owner of a file counts.
     pub fn owners(&self) -> Owners {
         self.rules.owners
     }
@@ -147,7 +147,7 @@ impl Directories {
     /// When the next scan is due; `now` if there was none.
     pub fn due(&self, now: Instant) -> Instant {
         let Some(last) = self.last_scan else { return now };
-        // Where no event tells of changes, scans are the only way to find them.
+        // Without events only scans find changes.
         let tells = |directory: &Directory| directory.blind.is_none() && !directory.has_links;
         let all_tell = self.directories.iter().all(tells);
         let rarely = (self.took * SHARE).clamp(self.interval, self.interval.saturating_mul(PUT_OFF));
@@ -157,18 +157,18 @@ impl Directories {
         wanted.max(self.rested(last))
     }
 
-    /// When there may be a scan after that of `last`.
+    /// The earliest time for the scan after that of `last`.
     fn rested(&self, last: Instant) -> Instant {
         last + SPACING.max((self.took * REST).min(self.interval))
     }
 
-    /// Until when events can be left alone: no scan is possible before, or others were taken in just now.
+    /// Until when events need not be read: no scan is possible before, or events were read just now.
     pub fn quiet_until(&self) -> Option<Instant> {
         let scan = self.last_scan.map(|last| self.rested(last));
         scan.max(self.watch.read_at().map(|read| read + PAUSE))
     }
 
-    /// Whether the last scan has found every file that is there.
+    /// Whether the last scan has found every file.
     pub fn is_settled(&self) -> bool {
         let is_read = |source: &SourceState| source.unread.is_empty();
         !(self.has_unknown || self.has_more)
@@ -177,8 +177,8 @@ impl Directories {
             && self.watch.scan_wanted().is_none()
     }
 
-    /// Looks at every directory and returns what has changed. A directory that cannot be read is logged, and
-    /// its files stay as they were.
+    /// Scans every directory and returns the changes. If a directory cannot be read, that is logged, and its
+    /// files stay as they were.
     pub fn scan(&mut self, now: Instant) -> Vec<FileChange> {
         self.last_scan = Some(now);
         self.watch.scan_begins(now);
@@ -189,7 +189,7 @@ impl Directories {
         (self.has_unknown, self.has_more) = (false, false);
         for directory in &mut self.directories {
             let path = &Rc::clone(&directory.path);
-            // One without names that count is gone, and what was in it is being told.
+            // A directory without wanted names is gone, and the ends of its vassals are being reported.
             if directory.allowance.is_spent() || directory.wanted.is_empty() {
                 continue;
             }
@@ -199,7 +199,7 @@ impl Directories {
             let watched = self.watch.refresh(path, &mut directory.watched);
             let wanted = |name: &OsStr| directory.wants(name);
             let listed = scan::list(path, &self.rules, wanted, note, &directory.allowance);
-            // Whether the listing has a change that has happened up to here is not known: such names are held
+            // The listing may or may not have changes that happened until now, so names with events are held
             // until the next scan.
             if let Err(error) = self.watch.read(Instant::now()) {
                 log!("{error}");
@@ -232,8 +232,8 @@ impl Directories {
         changes
     }
 
-    /// Brings the set of directories up to date, and returns the end of the vassals in those that are in it
-    /// no more.
+    /// Updates the set of directories, and returns the removal of the files in those that no longer belong to
+    /// it.
     fn find_directories(&mut self) -> Vec<FileChange> {
         for directory in &mut self.directories {
             directory.before = std::mem::take(&mut directory.wanted);
@@ -242,7 +242,7 @@ impl Directories {
             let Located { value, key, at } = source;
             note(self.notes.as_ref(), value.path(), b"");
             let places = places_of(value);
-            // One that cannot even be opened is told of by its own scan.
+            // A directory that cannot even be opened is reported by its own scan.
             let is_news = |new: &&(PathBuf, Error)| new.1.errno() == 0 && !unread.contains(new);
             for new in places.unread.iter().filter(is_news) {
                 log!("{at}: {key}: {}; its vassals stay as they are", new.1);
@@ -254,8 +254,7 @@ impl Directories {
         self.drop_unwanted()
     }
 
-    /// Drops the directories of which no name counts any more, but for those below a directory that could
-    /// not be read.
+    /// Drops directories without wanted names, except below a directory that could not be read.
     fn drop_unwanted(&mut self) -> Vec<FileChange> {
         let mut changes = Vec::new();
         self.directories.retain_mut(|directory| {
@@ -278,17 +277,17 @@ impl Directories {
     }
 }
 
-/// A source whose path is absolute: relative ones begin at `cwd`.
+/// A source with an absolute path; a relative one starts at `cwd`.
 pub fn anchored(source: &Located<Source>, cwd: &Path) -> Located<Source> {
     let value = match &source.value {
-        // Without dots and double slashes, which would make the same directory another one.
+        // Without dots and double slashes, with which the same directory would look like another one.
         Source::Directory(path) => Source::Directory(cwd.join(path).components().collect()),
         Source::Pattern(path) => Source::Pattern(cwd.join(path)),
     };
     Located { value, ..source.clone() }
 }
 
-/// Notes that a directory is looked at, or a file in it that may be elsewhere.
+/// Notes which directory is looked at; and which file in it, if that may be elsewhere.
 fn note(notes: Option<&OwnedFd>, directory: &Path, file: &[u8]) {
     if let Some(notes) = notes {
         let text = [directory.as_os_str().as_bytes(), &[0], file, &[0]].concat();
@@ -296,7 +295,7 @@ fn note(notes: Option<&OwnedFd>, directory: &Path, file: &[u8]) {
     }
 }
 
-/// The places of a source, as they are now.
+/// The directories of a source at present.
 fn places_of(source: &Source) -> Places {
     match source {
         Source::Directory(path) => {
@@ -307,7 +306,7 @@ fn places_of(source: &Source) -> Places {
     }
 }
 
-/// Adds the places of a source to the directories, whose next look may tell of so many changes.
+/// Adds the directories of a source. The next scan may report `changes` changes of them.
 fn add(
     directories: &mut Vec<Directory>,
     Places { names_at, all, .. }: Places,
@@ -315,11 +314,12 @@ fn add(
     changes: usize,
 ) {
     let mut next = 0;
-    // Those that share an allowance come one after another.
+    // Directories that share an allowance follow each other.
     let mut last: Option<Rc<Allowance>> = None;
     for Place { path, wanted } in all {
         let is_it = |known: &Directory| known.path.as_os_str() == path.as_os_str();
-        // Most come in the order of the last time, so that thousands are not each searched for among all.
+        // Most directories come in the same order as the last time, so that not each of thousands has to be
+        // searched for.
         if !directories.get(next).is_some_and(is_it) {
             next = directories.iter().position(is_it).unwrap_or(directories.len());
         }
@@ -364,7 +364,7 @@ impl Directory {
         }
     }
 
-    /// The changes of its names, as changes of files.
+    /// Changes of names as changes of files.
     fn changes_of(&self, names: Vec<(OsString, Change)>) -> impl Iterator<Item = FileChange> {
         names.into_iter().map(|(name, change)| {
             let file = Rc::new(VassalFile::new(self.path.join(name), self.names_at));
@@ -372,7 +372,7 @@ impl Directory {
         })
     }
 
-    /// Whether the last scan has read all of it.
+    /// Whether the last scan has read the whole directory.
     fn is_read(&self) -> bool {
         self.trouble.is_none() && !self.allowance.is_spent()
     }
@@ -381,7 +381,7 @@ impl Directory {
         self.wanted.iter().any(|wanted| wanted.includes(name))
     }
 
-    /// Logs a line when looking or watching begins to fail, fails differently, or works again.
+    /// Logs when looking or watching begins to fail, fails in another way, or works again.
     fn log_trouble(&mut self, watched: Result<()>, listed: &Result<Listing>, interval: Duration) {
         let Located { key, at, .. } = &self.source;
         let trouble = listed.as_ref().err().cloned();
@@ -396,7 +396,7 @@ impl Directory {
                 None => log!("{at}: {key}: {} can be read again", self.path.display()),
             }
         }
-        // A directory that cannot be read cannot be watched either: one line is enough.
+        // A directory that cannot be read cannot be watched either, so one line is enough.
         let blind = watched.err().filter(|_| trouble.is_none());
         if blind != self.blind
             && let Some(error) = &blind
@@ -443,7 +443,7 @@ mod tests {
             fs::write(path, "text").unwrap();
         }
 
-        /// The same, once what is going on has settled.
+        /// The changes that a scan finds after a pause without events.
         fn scan_when_due(&mut self) -> Vec<(String, Change)> {
             let due = self.directories.due(Instant::now());
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -552,7 +552,7 @@ mod tests {
                 || !directories.iter().all(Directory::is_read)
         };
         assert!(is_missed(&fixture));
-        // None of them is given up.
+        // No vassal is given up.
         fixture.write("one/v/a/a.ini");
         assert_eq!(fixture.scan(), [appeared("one/v/a/a.ini")]);
         for name in &names[500..] {

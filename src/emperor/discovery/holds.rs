@@ -1,10 +1,10 @@
-//! The rule that keeps half-written files out: which names a scan must leave alone.
+//! Holds: names that a scan must leave alone, so that no half-written file is acted on.
 //!
-//! While a file is being written it is not acted on: creating an empty file or writing to one holds its name
-//! until it is closed, renamed or deleted, or until [`WRITER_MAX`] after the last write. A name that has an
-//! event during a scan is held as well, since the scan may have seen it before or after that; the next scan
-//! follows at once. Neither goes on for longer than `HOLD_MAX`: a file that is written or touched without a
-//! pause is then taken as each scan finds it. Of a directory with thousands of such names all are held.
+//! Creating an empty file or writing to a file holds its name until the file is closed, renamed or deleted,
+//! or until [`WRITER_MAX`] after the last write. A name that has an event during a scan is held, too, because
+//! the scan may have seen the file before or after the event; the next scan follows at once. No hold lasts
+//! longer than `HOLD_MAX`: after that a file that is written or touched without a pause is taken as each scan
+//! finds it. If a directory has thousands of such names, all its names are held.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -17,22 +17,22 @@ use rustix::fs::inotify::ReadFlags;
 use super::scan::Rules;
 use crate::emperor::core::sorted_map::SortedMap;
 
-/// A writer is not waited for longer than this after the last write: a file can be held open for ever.
+/// A hold ends this long after the last write: a file can stay open for ever.
 pub const WRITER_MAX: Duration = Duration::from_secs(1);
 
-/// No name is held for longer than this: its owner could keep others' changes of the file from being seen.
+/// The longest hold. Without a limit the owner of a name could hide the changes that others make to the file.
 const HOLD_MAX: Duration = Duration::from_secs(10);
 
-/// A file that goes away is given this long to come back: some editors move the old one away before they
-/// write the new.
+/// How long a file that vanishes may take to come back: some editors move the old file away before they write
+/// the new one.
 pub const RETURN: Duration = Duration::from_millis(100);
 
-/// So many names of a directory are remembered.
+/// How many names of a directory are remembered.
 const NAMES_MAX: usize = 2000;
-/// Stands for all names of a directory; no file has it.
+/// Stands for all names of a directory. No file can have this name.
 const ALL: &str = "/";
 
-/// Which names had events, and which of them are held.
+/// The names that had events, and until when they are held.
 #[derive(Debug, Default)]
 pub struct Holds {
     names: SortedMap<(usize, OsString), Hold>,
@@ -40,19 +40,20 @@ pub struct Holds {
     scan: Option<Instant>,
 }
 
-/// One name.
+/// The events of one name.
 #[derive(Debug)]
 struct Hold {
-    /// When its first event was of those that followed each other in less than [`WRITER_MAX`].
+    /// The time of the first event of the present series, in which events follow each other within
+    /// [`WRITER_MAX`].
     since: Instant,
-    /// When its last event was.
+    /// The time of its last event.
     noted: Instant,
-    /// When it is not held any more.
+    /// When the hold ends.
     until: Instant,
 }
 
 impl Holds {
-    /// A name of a directory has had an event, and is held until then.
+    /// Notes an event of a name, which is then held until the given time.
     pub fn note(&mut self, directory: &Rc<Path>, name: &OsStr, now: Instant, until: Instant) {
         let mut key = key(directory, name);
         let mut until = until;
@@ -67,7 +68,7 @@ impl Holds {
         self.names.insert(key, Hold { since, noted: now, until: until.min(since + HOLD_MAX) });
     }
 
-    /// Whether no more names of a directory are remembered: each would move many others.
+    /// Whether the limit of remembered names is reached. Each further name would move many others.
     fn is_crowded(&self, directory: &Rc<Path>) -> bool {
         let (first, all) = (key(directory, OsStr::new("")), key(directory, OsStr::new(ALL)));
         let is_its = |((address, _), _): &&((usize, OsString), Hold)| *address == first.0;
@@ -75,7 +76,7 @@ impl Holds {
         self.names.len() >= NAMES_MAX && (self.names.get(&all).is_some() || count() == NAMES_MAX)
     }
 
-    /// A scan begins: names whose hold is over are released, and forgotten with the next scan.
+    /// A scan begins: names whose hold is over are released, and forgotten at the next scan.
     pub fn release(&mut self, now: Instant) {
         let before = self.scan.replace(now);
         self.names.retain(|_, hold| hold.until > now || Some(hold.noted) > before);
@@ -91,7 +92,7 @@ impl Holds {
         !self.names.is_empty() && (is_held(name) || is_held(OsStr::new(ALL)))
     }
 
-    /// When the next scan is wanted. An event of a name that is not held any more can wait for a while.
+    /// When the next scan is wanted. An event of a name that is no longer held can wait for a while.
     pub fn deadline(&self) -> Option<Instant> {
         let wanted = |hold: &Hold| match self.scan {
             Some(scan) if !self.is_held(hold) => (hold.noted > scan).then(|| scan + WRITER_MAX),
@@ -101,7 +102,7 @@ impl Holds {
     }
 }
 
-/// A directory is told from others by its address, which stays the same for as long as it is watched.
+/// A directory is identified by its address in memory, which stays the same while it is watched.
 fn key(directory: &Rc<Path>, name: &OsStr) -> (usize, OsString) {
     (Rc::as_ptr(directory).cast::<u8>() as usize, name.to_owned())
 }
@@ -118,7 +119,7 @@ pub fn hold_until(
     match meaning(events, name, rules) {
         Meaning::Nothing => None,
         Meaning::Done => Some(now),
-        // A writer may set the times before it closes the file: that must not end its hold.
+        // A writer may set the times before it closes the file. That must not end the hold.
         Meaning::Touched if holds.holds(directory, name) => None,
         Meaning::Touched => Some(now),
         Meaning::Gone => Some(now + RETURN),
@@ -128,10 +129,10 @@ pub fn hold_until(
     }
 }
 
-/// What an event means for the file of that name.
+/// The meaning of an event for the file of that name.
 #[derive(Debug, PartialEq, Eq)]
 enum Meaning {
-    /// It cannot concern a vassal.
+    /// Nothing that concerns a vassal.
     Nothing,
     /// The file is complete as it is.
     Done,
@@ -141,7 +142,7 @@ enum Meaning {
     Touched,
     /// The file is being written.
     Written,
-    /// The file is new: complete if it is a link, about to be written if it is empty.
+    /// The file is new. A link is complete; an empty file is about to be written.
     Created,
 }
 
@@ -152,8 +153,8 @@ fn meaning(events: ReadFlags, name: &OsStr, rules: &Rules) -> Meaning {
         // The directory itself was deleted, moved or unmounted.
         Meaning::Done
     } else if !rules.is_vassal(name) {
-        // A symbolic link that was switched over may be one that the vassals' files lead through, and a
-        // directory may be one that a pattern names.
+        // A symbolic link that was switched may be one that leads to the vassals' files, and a directory may
+        // be one that a pattern matches.
         let comes_or_goes = ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM;
         let directory = events.contains(ReadFlags::ISDIR) && events.intersects(comes_or_goes);
         if directory || events.contains(ReadFlags::MOVED_TO) { Meaning::Done } else { Meaning::Nothing }
@@ -172,8 +173,8 @@ fn meaning(events: ReadFlags, name: &OsStr, rules: &Rules) -> Meaning {
     }
 }
 
-/// Whether a new file is empty: its creator is about to write to it, and will close it. A link, hard or
-/// symbolic, or a file that was moved into its place is complete: no close will follow.
+/// Whether a new file is empty, so that its creator will write to it and close it. A link, hard or symbolic,
+/// or a file that was moved there is complete, and no close follows.
 fn is_empty_file(directory: &Path, name: &OsStr) -> bool {
     let file = rustix::fs::lstat(&*directory.join(name));
     file.is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile && file.st_size == 0)

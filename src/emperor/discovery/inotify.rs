@@ -1,7 +1,7 @@
-//! What happens in the vassal directories: inotify events.
+//! Watches the vassal directories by inotify.
 //!
-//! An event only says *look again*; what has changed is for the scan to find. Which names that scan must
-//! leave alone is for [`Holds`] to say.
+//! An event only says *look again*: the scan finds the change, and [`Holds`] decides which names the scan
+//! must leave alone.
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
@@ -19,11 +19,11 @@ use super::scan::Rules;
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Error, Result};
 
-/// So many events are read at once: what the kernel queues by default, so that everything up to now is seen,
-/// yet a writer that never stops cannot keep the emperor reading.
+/// How many events are read at once: the default size of the kernel's queue. So all events up to now are
+/// seen, but a writer that never stops cannot keep the emperor reading.
 const EVENTS_PER_READ: usize = 16384;
 
-/// What is watched of a directory: anything that may add, change or remove a file.
+/// The events that are watched: all that may add, change or remove a file.
 const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MODIFY)
     .union(WatchFlags::CLOSE_WRITE)
@@ -33,29 +33,29 @@ const EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR)
-    // A writer of a file that was deleted or replaced must not hold the file that has its name.
+    // A writer of a file that was deleted or replaced must not hold the new file of that name.
     .union(WatchFlags::EXCL_UNLINK);
 
 /// Watches directories for changes.
 pub struct Watch {
-    /// `None` while none could be created.
+    /// The inotify instance; `None` if it could not be created.
     inotify: Option<OwnedFd>,
-    /// The directories by the numbers of their watches, and by their addresses: two paths to one directory
-    /// share its watch.
+    /// The directories, by the number of their watch and their address. Two paths of one directory share its
+    /// watch.
     directories: SortedMap<(i32, usize), Rc<Path>>,
     holds: Holds,
-    /// When it was read last.
+    /// When it was last read.
     read_at: Option<Instant>,
     rules: Rc<Rules>,
 }
 
-/// The watch of a directory. It is kept with the directory, so that thousands of them are not searched at
-/// each scan.
+/// The watch of a directory. It is stored with the directory, so that thousands of watches are not searched
+/// at each scan.
 #[derive(Debug, Default)]
 pub struct Watched(Option<i32>);
 
 impl Watch {
-    /// Watches nothing yet; [`Watch::refresh`] begins.
+    /// Watches nothing until [`Watch::refresh`].
     pub fn new(rules: Rc<Rules>) -> Self {
         Self {
             inotify: None,
@@ -66,17 +66,17 @@ impl Watch {
         }
     }
 
-    /// Readable when something has happened; `None` while nothing can be watched.
+    /// Readable after an event; `None` if nothing can be watched.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// Makes sure that what is at the directory's path now is what is watched: another one may have been
-    /// moved or mounted there. To be called before the scan, so that no change falls between the two.
+    /// Makes sure that the directory now at the path is the one that is watched: another one may have been
+    /// moved or mounted there. Must be called before the scan, so that no change is missed between the two.
     ///
     /// # Errors
-    /// As inotify_init1(2), EMFILE at the user's limit of instances, and inotify_add_watch(2), ENOSPC at that
-    /// of watches; changes of the directory are then only found by the periodic scan.
+    /// As inotify_init1(2), EMFILE at the user's limit of instances, and inotify_add_watch(2), ENOSPC at the
+    /// limit of watches. Changes of the directory are then only found by the periodic scan.
     pub fn refresh(&mut self, directory: &Rc<Path>, watched: &mut Watched) -> Result<()> {
         let inotify = match &self.inotify {
             Some(inotify) => inotify,
@@ -96,19 +96,19 @@ impl Watch {
         found.map(drop).context("watch directory", directory.display())
     }
 
-    /// Watches a directory no more.
+    /// Stops watching a directory.
     pub fn forget(&mut self, directory: &Rc<Path>, watched: &Watched) {
         self.end(directory, watched.0);
     }
 
-    /// A directory does not have this watch any more, which is ended unless another path shares it.
+    /// Takes the watch from a directory, and removes it unless another path shares it.
     fn end(&mut self, directory: &Rc<Path>, watch: Option<i32>) {
         let Some(number) = watch else { return };
         self.directories.remove(&(number, address(directory)));
         if self.directories_of(number).next().is_none()
             && let Some(inotify) = &self.inotify
         {
-            // Fails when the directory is gone, and the watch with it.
+            // Fails if the directory is gone, and its watch with it.
             let _ = inotify::remove_watch(inotify, number);
         }
     }
@@ -119,7 +119,7 @@ impl Watch {
         of_it.map(|(_, directory)| directory)
     }
 
-    /// Takes in all events that have happened until now.
+    /// Reads all events that have happened until now.
     ///
     /// # Errors
     /// ENOMEM (read(2)).
@@ -145,7 +145,7 @@ impl Watch {
                     self.holds.note(directory, name, now, until);
                 }
             }
-            // That events were lost is an event of no watch.
+            // A lost event is reported without a watch.
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 self.holds.note(&Rc::from(Path::new("")), OsStr::new(""), now, now);
             }
@@ -153,17 +153,17 @@ impl Watch {
         Ok(())
     }
 
-    /// When everything that had happened was taken in last.
+    /// When all events were last read.
     pub fn read_at(&self) -> Option<Instant> {
         self.read_at
     }
 
-    /// When the next scan is wanted because of an event; `None` when there was none.
+    /// When an event asks for the next scan; `None` without one.
     pub fn scan_wanted(&self) -> Option<Instant> {
         self.holds.deadline()
     }
 
-    /// A scan begins: it sees every name whose hold is over.
+    /// A scan begins, which sees every name whose hold is over.
     pub fn scan_begins(&mut self, now: Instant) {
         self.holds.release(now);
     }
@@ -197,7 +197,7 @@ mod tests {
 
     impl Fixture {
         fn new(name: &str) -> Self {
-            // In memory, where there is such a place: other disks are slow with thousands of directories.
+            // On a memory filesystem if possible: other disks are slow with thousands of directories.
             let place = Some(std::path::PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
             let place = place.unwrap_or_else(std::env::temp_dir);
             let path = Rc::from(tempfile::Builder::new().prefix(name).tempdir_in(place).unwrap().keep());
@@ -206,9 +206,9 @@ mod tests {
             Self { path, watch, watched }
         }
 
-        /// Whether a scan that begins after everything up to now must leave the name alone.
+        /// Whether a scan that begins now must leave the name alone.
         fn holds(&mut self, name: &str) -> bool {
-            // At the same time: a short hold is not to end in between.
+            // At one moment, so that no short hold ends in between.
             let now = Instant::now();
             self.watch.read(now).unwrap();
             self.watch.scan_begins(now);
@@ -274,14 +274,14 @@ mod tests {
         for tenths in 0..120 {
             let now = begin + Duration::from_millis(tenths * 100);
             fixture.watch.scan_begins(now);
-            // A pause of a second lets it be one of many again.
+            // After a pause of a second it is one of many again.
             if !(105..115).contains(&tenths) {
                 file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
             }
             fixture.watch.read(now + Duration::from_millis(1)).unwrap();
             let is_held = fixture.watch.holds(&fixture.path, OsStr::new("a.ini"));
             assert_eq!(is_held, !(101..115).contains(&tenths), "{tenths}");
-            // An event of a name that is not held is looked for once a second.
+            // A name that is not held is looked at once a second after an event.
             if (101..105).contains(&tenths) {
                 assert_eq!(fixture.watch.scan_wanted(), Some(now + WRITER_MAX), "{tenths}");
             }
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn a_directory_of_thousands_takes_no_longer_than_one_of_hundreds() {
         let fixture = Fixture::new("many");
-        // The time of the processor that each takes at a scan, at best: other programs do not count.
+        // The least processor time of a scan, so that other programs do not count.
         let each = |count: usize| {
             let mut watch = Watch::new(Rc::default());
             let path = |number: usize| Rc::from(fixture.path.join(format!("{count}-{number}")));

@@ -1,11 +1,11 @@
-//! Which files of vassals there are.
+//! Finds the files of vassals.
 //!
-//! Directories and patterns come in from the configuration; what happens to their files goes out, one by one
-//! ([`queue`]). Whatever touches a directory is done by a process of its own, a [`scout`], as a directory may
-//! hang: there [`inotify`] tells when to look, [`scan`] looks at one directory, [`directories`] at all of
-//! them. Others use the queue; the emperor's locks also ask which directory a source means.
+//! In: directories and patterns from the configuration. Out: changes of files, one by one ([`queue`]). A
+//! directory may hang, so only a separate process touches it, a [`scout`]. In a scout, [`inotify`] tells when
+//! to scan, [`scan`] scans one directory, [`directories`] all of them. Other rooms use the queue; the
+//! emperor's locks also ask which directory a source means.
 //!
-//! Nothing here opens a vassal's file or knows of instances.
+//! May not be done here: open a vassal's file, or know of instances.
 
 pub mod directories;
 pub mod holds;

@@ -1,4 +1,4 @@
-//! Patterns (`glob://`): which directories they concern, and which names in those.
+//! Patterns (`glob://`): the directories that a pattern concerns, and which names in them.
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
@@ -12,54 +12,55 @@ use crate::config::language::glob;
 use crate::config::plan::Source;
 use crate::error::{Context, Error, Result};
 
-/// So many names are looked at for one user in a look.
+/// How many names are looked at for one user in a scan.
 const NAMES_MAX: usize = 100_000;
-/// Further names that one counts as that was found, as the file is looked at, too; and a directory.
+/// How many more names a matching one counts as, because its file is looked at, too; and how many a directory
+/// does.
 const FOUND: usize = 9;
 const DIRECTORY: usize = 50;
-/// So many changes of files that users may write are told of one user in a look: what they cost the emperor
-/// costs all others.
+/// How many changes of files that users may write are reported for one user in a scan: the emperor's work for
+/// one is at the cost of all.
 pub const CHANGES_MAX: usize = 100;
 
-/// What is left to look at in one look: in all directories together below one that a wildcard stands for, as
-/// they may be a user's, and in any other directory alone.
+/// The rest of the work for one scan. All directories below one that a wildcard stands for share it, because
+/// they may belong to one user. Any other directory has its own.
 #[derive(Debug, Default)]
 pub struct Allowance {
     /// The directory that it is for.
     pub whose: PathBuf,
     left: Cell<usize>,
-    /// How many changes are left to tell; those behind them are found by the next look.
+    /// How many more changes may be reported. The next scan finds the rest.
     pub changes: Cell<usize>,
-    /// Whether it was told that nothing was left.
+    /// Whether it was logged that nothing is left.
     pub is_told: Cell<bool>,
 }
 
 impl Allowance {
-    /// That of a directory of a source where the names of vassals begin at the byte `names_at`; for one look,
-    /// which may tell of so many changes.
+    /// The allowance of a directory of a source, for one scan that may report `changes` changes. In its
+    /// files' paths the names of vassals begin at the byte `names_at`.
     pub fn of(directory: &Path, names_at: usize, changes: usize) -> Self {
         let new = Self { whose: whose(directory, names_at).to_owned(), ..Self::default() };
         new.renew(changes);
         new
     }
 
-    /// Whether it is also that of this directory.
+    /// Whether it also applies to this directory.
     pub fn is_for(&self, directory: &Path, names_at: usize) -> bool {
         self.whose == whose(directory, names_at)
     }
 
-    /// For another look, which may tell of so many changes.
+    /// Resets it for another scan, which may report so many changes.
     pub fn renew(&self, changes: usize) {
         self.left.set(NAMES_MAX + 2 * DIRECTORY);
         self.changes.set(changes);
     }
 
-    /// Takes a directory.
+    /// Counts a directory.
     pub fn take_directory(&self) {
         self.left.set(self.left.get().saturating_sub(DIRECTORY));
     }
 
-    /// Takes a name; one that was found takes more.
+    /// Counts a name. One that matches counts more.
     ///
     /// # Errors
     /// Nothing is left.
@@ -90,7 +91,7 @@ pub enum Wanted {
     All,
     /// Those that match this pattern.
     Matching(OsString),
-    /// None: a pattern goes on in its subdirectories.
+    /// None: the pattern continues in the subdirectories.
     Below,
 }
 
@@ -107,11 +108,11 @@ impl Wanted {
 
 /// The directories of a source.
 pub struct Places {
-    /// Where in the paths of files the names of vassals begin.
+    /// The byte of the files' paths at which the names of vassals begin.
     pub names_at: usize,
-    /// All of them.
+    /// The directories.
     pub all: Vec<Place>,
-    /// The directories that are there but cannot be read, and why. What is known to be below them stays.
+    /// The directories that exist and cannot be read, with the errors. Known files below them stay.
     pub unread: Vec<(PathBuf, Error)>,
 }
 
@@ -123,9 +124,9 @@ pub struct Place {
     pub wanted: Wanted,
 }
 
-/// The directories that a pattern concerns: those with its files, and those on the way to them where it has
-/// wildcards, since other directories can appear there. The names of vassals begin with the first part of the
-/// paths that is not the same for all.
+/// The directories that a pattern concerns: those with its files; and, where it has wildcards, the
+/// directories above them, in which others can appear. The names of vassals begin with the first part of the
+/// paths that differs.
 pub fn places(pattern: &Path) -> Places {
     let file = pattern.file_name().unwrap_or_default().to_owned();
     let (mut all, mut unread) = (Vec::new(), Vec::new());
@@ -160,7 +161,7 @@ pub fn places(pattern: &Path) -> Places {
         reached = next;
     }
     all.extend(reached.into_iter().map(|path| Place { path, wanted: Wanted::Matching(file.clone()) }));
-    // A directory that a wildcard stands for may lack the rest of the path. One that is written out in full
+    // A directory that a wildcard stands for may lack the rest of the path. A directory that is written out
     // is missed.
     if names_at.is_some() {
         all.retain(|place| is_directory(&place.path));
@@ -169,7 +170,7 @@ pub fn places(pattern: &Path) -> Places {
     Places { names_at, all, unread }
 }
 
-/// The part of a source's path that is the same for all that it can find.
+/// The beginning of a source's path, which all files of the source share.
 pub fn fixed_part(source: &Source) -> &Path {
     let is_wild = |part: &&Path| glob::has_wildcard(part.as_os_str().as_bytes());
     match source {
@@ -178,7 +179,7 @@ pub fn fixed_part(source: &Source) -> &Path {
     }
 }
 
-/// Whether a file of a vassal is one that a source would find.
+/// Whether a source would find this file.
 pub fn covers(source: &Source, file: &Path) -> bool {
     match source {
         Source::Directory(directory) => file.parent() == Some(directory),
@@ -192,15 +193,15 @@ pub fn covers(source: &Source, file: &Path) -> bool {
     }
 }
 
-/// Where in the path of a file in a directory its name begins.
+/// The byte at which the file's name begins in the path of a file in a directory.
 pub fn below(directory: &Path) -> usize {
     directory.join("x").as_os_str().len() - 1
 }
 
-/// The paths of the names in a directory that match, whatever they are.
+/// The paths of the matching names in a directory, whatever type of file they are.
 ///
 /// # Errors
-/// open(2), getdents(2), or too many names; a directory that is not there has none.
+/// open(2), getdents(2), or too many names. A directory that does not exist has none.
 fn matching(path: &Path, pattern: &OsStr, allowance: &Allowance) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let failed = || path.display();
@@ -222,8 +223,8 @@ fn matching(path: &Path, pattern: &OsStr, allowance: &Allowance) -> Result<Vec<P
     Ok(found)
 }
 
-/// Whether a path is that of a directory, or may be: one that cannot be looked at is no reason to end its
-/// vassals.
+/// Whether a path is a directory, or may be one. A path that cannot be looked at must not end the vassals
+/// below it.
 fn is_directory(path: &Path) -> bool {
     match rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::TYPE) {
         Ok(status) => FileType::from_raw_mode(status.stx_mode.into()) == FileType::Directory,

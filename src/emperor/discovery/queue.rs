@@ -1,8 +1,8 @@
-//! The seam between the emperor and what looks at the files of vassals, which answers by events.
+//! The emperor's side of the scouts: starts them, and queues what they find.
 //!
-//! A directory may hang, as may what a link in it leads to. So each source of the configuration is looked at
-//! by a process of its own, a [`scout`]: one that hangs costs the news of its own directories, and nothing
-//! else. It goes on by itself when what it waits for answers.
+//! A directory may hang, and so may the target of a link in it. So a separate process, a [`scout`], looks at
+//! each source of the configuration. A scout that hangs delays the news of its own directories only, and
+//! continues by itself once the filesystem answers.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -29,60 +29,60 @@ use crate::log::{Date, Elapsed, printable};
 use crate::protocol::{Received, receive};
 use crate::running_time::earliest;
 
-/// A directory that takes longer to be looked at does not answer.
+/// A directory that takes longer than this to be looked at does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before another scout takes the place of one that has ended.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many packets of one scout are read before it is another one's turn.
+/// How many packets of one scout are read in a turn.
 const PACKETS_PER_TURN: usize = 64;
 
-/// The result of a look.
+/// A result of the scouts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// This directory is there, or another one than before is: that of a source, or that in which the
-    /// wildcards of a pattern begin.
+    /// The directory at this path exists, or was replaced by another one. It is the directory of a source, or
+    /// the one in which the wildcards of a pattern begin.
     Directory(PathBuf, FileId),
     /// A file has changed.
     Changed(Finding),
-    /// A look at all directories of a source is complete: every change that it has found was told before.
+    /// A scan of all directories of a source is complete. Every change that it found was reported before.
     Complete {
-        /// Whether that has left nothing to be found by the next one.
+        /// Whether it has left no change for the next scan.
         is_settled: bool,
     },
-    /// Who has looked at these files has ended. Another one tells of them as if they were new.
+    /// The scout that has found these files has ended. The next one will report them as new.
     Forgotten(Vec<Rc<VassalFile>>),
 }
 
-/// Has the directories looked at, and keeps what is found until it is taken.
+/// Has the directories scanned, and queues the results.
 pub struct Discovery {
     scouts: Vec<Scout>,
     rules: Rules,
     interval: Duration,
-    /// Readable when a scout has said something; events carry the places of the scouts.
+    /// Readable when a scout has sent something. The events carry the indices of the scouts.
     events: OwnedFd,
-    /// Whose result was taken last.
+    /// The scout whose result was taken last.
     last: usize,
-    /// Whether nothing is looked for any more.
+    /// Whether no more results are wanted.
     stopped: bool,
 }
 
-/// The sources that one process looks at.
+/// The sources that one process scans.
 struct Scout {
     sources: Vec<Located<Source>>,
     deputy: Option<Deputy>,
-    /// When the next process is to be started, while there is none.
+    /// When to start the next process, while there is none.
     begin_at: Instant,
     /// The memory file in which it notes what it looks at.
     notes: Option<OwnedFd>,
-    /// Since when it has said nothing, while it looks at something or is yet to begin.
+    /// Since when it has sent nothing, while it looks at something or is about to begin.
     looks: Option<Instant>,
     /// Since when it does not answer.
     silent: Option<Silence>,
     /// Whether a scan is complete.
     has_completed: bool,
-    /// Whether that has left nothing to be found by the next one.
+    /// Whether that scan has left no change for the next one.
     is_settled: bool,
-    /// What it has found, until that is taken.
+    /// Its results that were not taken yet.
     found: VecDeque<Found>,
     /// The files that it has found.
     files: Vec<Rc<VassalFile>>,
@@ -91,13 +91,13 @@ struct Scout {
 /// A directory does not answer.
 struct Silence {
     since: Instant,
-    /// `directory DIR does not answer since TIME`, and the file that is waited for, if that is known.
+    /// `directory DIR does not answer since TIME`, with the file that hangs, if it is known.
     text: String,
     directory: PathBuf,
 }
 
 impl Discovery {
-    /// Nothing was looked at yet: the first look is due at once. Relative paths begin at `cwd`.
+    /// Nothing was scanned yet, and the first scan is due at once. Relative paths start at `cwd`.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
@@ -110,7 +110,8 @@ impl Discovery {
     ) -> Result<Self> {
         let mut scouts: Vec<Scout> = Vec::new();
         for source in sources.iter().map(|source| anchored(source, cwd)) {
-            // Whether a file is gone for good is known to one who sees all directories that may have it.
+            // Only a process that sees all directories in which a file may be can tell that it is gone for
+            // good.
             let shares =
                 |scout: &&mut Scout| scout.sources.iter().any(|other| overlap(&other.value, &source.value));
             match scouts.iter_mut().find(shares) {
@@ -122,7 +123,7 @@ impl Discovery {
         Ok(Self { scouts, rules, interval, events, last: 0, stopped: false })
     }
 
-    /// Readable when a scout has said something.
+    /// Readable when a scout has sent something.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
@@ -136,7 +137,7 @@ impl Discovery {
         }
     }
 
-    /// Takes in what scouts have said.
+    /// Reads the packets of scouts.
     pub fn read_events(&mut self, now: Instant) {
         if self.stopped {
             return;
@@ -152,7 +153,7 @@ impl Discovery {
         }
     }
 
-    /// Starts the scouts that are to be there, and tells of those that do not answer.
+    /// Starts scouts that are missing, and logs those that do not answer.
     pub fn time(&mut self, now: Instant) {
         if self.stopped {
             return;
@@ -186,9 +187,9 @@ impl Discovery {
         found
     }
 
-    /// The scout whose results are next. At first they come in the order of the configuration, so that of two
-    /// files of one name it is always the same that is started. One that does not answer is not waited for.
-    /// Then they come by turns, as one may always have more.
+    /// The scout whose result is taken next. Until all are complete, the results come in the order of the
+    /// configuration, so that of two files with one name always the same one is started. A scout that does
+    /// not answer is skipped. Later the scouts take turns, because one may always have more.
     fn next(&self) -> Option<usize> {
         if self.scouts.iter().all(Scout::is_known) {
             let count = self.scouts.len();
@@ -206,13 +207,13 @@ impl Discovery {
         None
     }
 
-    /// Whether every directory that answers was looked at, and everything that was found has been taken.
+    /// Whether every directory that answers was scanned, and all results were taken.
     pub fn is_idle(&self) -> bool {
         self.stopped || self.scouts.iter().all(|scout| scout.found.is_empty() && scout.is_known())
     }
 
-    /// Why a file that no look has found is given up; `None` while it may still be found. One that is in none
-    /// of the directories is given up when it `is_late`.
+    /// Why a file that no scan has found is given up; `None` if it may still be found. A file that is in none
+    /// of the directories is given up if it `is_late`.
     pub fn given_up(&self, file: &Path, is_late: bool) -> Option<&'static str> {
         let is_its = |scout: &&Scout| {
             let covers = |source: &Located<Source>| covers(&source.value, file);
@@ -226,7 +227,7 @@ impl Discovery {
         }
     }
 
-    /// The directories that do not answer, a line for each.
+    /// The directories that do not answer, one line for each.
     pub fn silent(&self) -> String {
         let mut lines = String::new();
         for silence in self.scouts.iter().filter_map(|scout| scout.silent.as_ref()) {
@@ -235,21 +236,21 @@ impl Discovery {
         lines
     }
 
-    /// Looks for nothing any more.
+    /// Stops the scouts.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.scouts.iter_mut().for_each(|scout| scout.found.clear());
         self.scouts.iter().filter_map(|scout| scout.deputy.as_ref()).for_each(Deputy::kill);
     }
 
-    /// Returns when all scouts have ended but for those that hang.
+    /// Waits until all scouts have ended, except for those that hang.
     pub fn finish(self) {
         let answering = self.scouts.into_iter().filter(|scout| scout.silent.is_none());
         answering.filter_map(|scout| scout.deputy).for_each(Deputy::end);
     }
 }
 
-/// Whether two sources may have a directory in common. What links lead to is another one.
+/// Whether two sources may share a directory. The target of a link counts as another directory.
 fn overlap(one: &Source, other: &Source) -> bool {
     match (one, other) {
         (Source::Directory(one), Source::Directory(other)) => one == other,
@@ -276,12 +277,12 @@ impl Scout {
         }
     }
 
-    /// The first directory or pattern, which stands for all.
+    /// The first directory or pattern, which represents the others.
     fn directory(&self) -> &Path {
         self.sources.first().map_or(Path::new(""), |source| source.value.path())
     }
 
-    /// Whether a scan is complete, or cannot be waited for.
+    /// Whether its first scan is complete, or cannot be waited for.
     fn is_known(&self) -> bool {
         self.has_completed || self.silent.is_some()
     }
@@ -303,7 +304,7 @@ impl Scout {
         Ok(deputy)
     }
 
-    /// Takes in what the process has said.
+    /// Reads the packets of the process.
     fn listen(&mut self, events: &OwnedFd, now: Instant) {
         for _ in 0..PACKETS_PER_TURN {
             let Some(deputy) = &self.deputy else { return };
@@ -347,7 +348,7 @@ impl Scout {
         }
     }
 
-    /// The process has ended, which it does not do by itself.
+    /// Takes in that the process has ended, which it does not do by itself.
     fn ended(&mut self, events: &OwnedFd, now: Instant) {
         let Some(deputy) = self.deputy.take() else { return };
         let (pid, shown) = (deputy.pid(), self.directory().display());
@@ -355,7 +356,7 @@ impl Scout {
             "pid {pid}, which looks at {shown}, has ended: another one takes its place in {}",
             Elapsed(PAUSE)
         );
-        // By hand: a child that has not reached its exec yet may hold a copy of it.
+        // Explicitly: a child that has not reached its exec yet may hold a copy of the descriptor.
         let _ = epoll::delete(events, &deputy.link);
         self.begin_at = later(now, PAUSE);
         self.looks = Some(now);
@@ -364,7 +365,7 @@ impl Scout {
         self.found.push_back(Found::Forgotten(files));
     }
 
-    /// The process has said something.
+    /// Notes that the process has sent something.
     fn answers(&mut self, now: Instant) {
         self.looks = Some(now);
         if let Some(Silence { since, directory, .. }) = self.silent.take() {
@@ -373,7 +374,7 @@ impl Scout {
         }
     }
 
-    /// The process has said nothing for too long.
+    /// Notes that the process has sent nothing for too long.
     fn falls_silent(&mut self, now: Instant) {
         let since = self.looks.unwrap_or(now);
         let mut text = [0; 8192];

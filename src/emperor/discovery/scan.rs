@@ -1,6 +1,6 @@
-//! What is in a vassal directory, and what has changed since the last look.
+//! Scans one vassal directory, and finds the changes since the last scan.
 //!
-//! A look that fails half-way changes nothing: only a complete listing is compared, so that a read error
+//! A scan that fails half-way changes nothing: only complete listings are compared, so that a read error
 //! never looks like the deletion of running vassals.
 
 use std::cell::Cell;
@@ -19,98 +19,97 @@ use crate::emperor::core::sorted_map::SortedMap;
 use crate::error::{Context, Described, Result};
 use crate::path::Walk;
 
-/// A directory's vassal files by their names.
+/// The vassal files of a directory, by name.
 pub type Listing = SortedMap<OsString, Entry>;
 
-/// One name that looks like a vassal's file.
+/// One name that looks like a vassal file's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file.
     File(Stamp),
-    /// It cannot be a vassal, for this reason.
+    /// A file that cannot be a vassal, for this reason.
     Refused(&'static str),
-    /// It could not be looked at.
+    /// A file that could not be looked at.
     Unknown(Errno),
 }
 
-/// A file as a scan has found it.
+/// A file as a scan has seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Its version.
     pub version: FileVersion,
-    /// Whether the file may be elsewhere, by a symbolic link: then the watch of the directory does not tell
-    /// of it.
+    /// Whether the file may be elsewhere, because of a symbolic link. The watch of the directory does not
+    /// report its changes then.
     pub elsewhere: bool,
-    /// Whether the last listing had a link to nothing in its place.
+    /// Whether the last listing had a dangling link instead.
     pub lost: bool,
 }
 
-/// Why a file is refused that uWSGI's emperor would run.
+/// The reason for refusing a file that uWSGI's emperor would run.
 const FOREIGN: &str = "only ini files are read";
-/// No more of them are told of where a directory has so many files already.
+/// How many of these are reported for a directory that has so many files already.
 const FOREIGN_MAX: usize = 100;
 
-/// Why a link is refused that leads nowhere.
+/// The reason for refusing a dangling link.
 const NOTHING: &str = "a symbolic link to nothing";
 
 /// What happened to a name between two listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The file of a vassal is there now.
+    /// A vassal file has appeared.
     Appeared,
-    /// The file of a vassal has this name now, and does not have the one that it had before.
+    /// A vassal file was renamed to this name.
     Renamed {
-        /// That name.
+        /// Its name before.
         before: OsString,
     },
-    /// The file is another version.
+    /// The version of the file has changed.
     Changed,
-    /// The file is gone, or not a vassal's any more.
+    /// The file is gone, or is no longer a vassal's.
     Removed,
-    /// What is there cannot be a vassal, for this reason.
+    /// The file cannot be a vassal, for this reason.
     Refused(String),
 }
 
-/// Which files are those of vassals, and what makes a file another version.
+/// Which files belong to vassals, and what counts as a change of one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
-    /// Ends of names that count besides `.ini` (`emperor-extra-extension`).
+    /// Suffixes that count besides `.ini` (`emperor-extra-extension`).
     pub extra_suffixes: Vec<OsString>,
-    /// Whether the time of a symbolic link itself counts, and not that of the file it leads to
+    /// Whether the time of a symbolic link itself counts, not that of the file it leads to
     /// (`emperor-nofollow`).
     pub nofollow: bool,
-    /// Whose a file is, where that matters (`emperor-tyrant`).
+    /// Which owner of a file counts (`emperor-tyrant`).
     pub owners: Owners,
 }
 
 impl Rules {
-    /// Whether a file of that name is a vassal's: `*.ini`, but not one of the names that editors give their
-    /// temporary files.
+    /// Whether a file of that name is a vassal's: `*.ini`, except for the names of editors' temporary files.
     pub fn is_vassal(&self, name: &OsStr) -> bool {
         let ends = |suffix: &[u8]| ends_with(name, suffix);
         ends(b".ini") || self.extra_suffixes.iter().any(|suffix| ends(suffix.as_bytes()))
     }
 
-    /// How many changes of one user's files are told of in a look: without tyrant mode they are all the
-    /// operator's.
+    /// How many changes of one user's files are reported in a scan. Without tyrant mode all files belong to
+    /// the operator.
     pub fn changes_max(&self) -> usize {
         if self.owners == Owners::Ignored { usize::MAX } else { CHANGES_MAX }
     }
 
-    /// Whether it is one for uWSGI's emperor only, in another format.
+    /// Whether the file has another format, which only uWSGI's emperor reads.
     fn is_foreign(name: &OsStr) -> bool {
         [".xml", ".yml", ".yaml", ".json", ".js"].iter().any(|suffix| ends_with(name, suffix.as_bytes()))
     }
 }
 
-/// Whether a name ends like that, and is not one of those that editors give their temporary files.
+/// Whether a name has this suffix, and is not that of an editor's temporary file.
 fn ends_with(name: &OsStr, suffix: &[u8]) -> bool {
     let name = name.as_bytes();
     name.len() > suffix.len() && name.ends_with(suffix) && !matches!(name.first(), Some(b'.' | b'#'))
 }
 
-/// Which directory is at a path, unless a user's link leads there: it may be another emperor's. What is known
-/// of it is enough: where that can be told without it, its server is not asked.
+/// The directory at a path, unless a user's link leads there: that may be the directory of another emperor.
+/// Where cached facts are enough, the server of the filesystem is not asked.
 pub fn directory_id(path: &Path) -> Option<FileId> {
     let directory = Walk::default().open(path, OFlags::PATH | OFlags::CLOEXEC).ok()?;
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
@@ -118,11 +117,11 @@ pub fn directory_id(path: &Path) -> Option<FileId> {
     Some(FileId { device: makedev(there.stx_dev_major, there.stx_dev_minor), inode: there.stx_ino })
 }
 
-/// Reads a directory to its end and looks at the files whose names are `wanted`. One that may be elsewhere is
-/// told `before` it is looked at.
+/// Reads a directory completely and looks at the files whose names are `wanted`. Calls `before` before it
+/// looks at a file that may be elsewhere.
 ///
 /// # Errors
-/// open(2), getdents(2), or too many names; then nothing is known about any file.
+/// open(2), getdents(2), or too many names. Nothing is known about any file then.
 pub fn list(
     directory: &Path,
     rules: &Rules,
@@ -160,7 +159,7 @@ pub fn list(
     Ok(listing)
 }
 
-/// Looks at a name of a directory; `None` if it was deleted meanwhile.
+/// Looks at one name in a directory; `None` if it was deleted meanwhile.
 fn look(directory: &OwnedFd, entry: &DirEntry, rules: &Rules) -> Option<Entry> {
     let look = |flags| statx(directory, entry.file_name(), flags, StatxFlags::BASIC_STATS);
     let is_link = entry.file_type() == FileType::Symlink;
@@ -201,10 +200,10 @@ fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Sta
     Stamp { version, elsewhere, lost: false }
 }
 
-/// Brings `old` up to date with a complete listing and returns what has changed.
+/// Updates `old` from a complete listing and returns the changes.
 ///
-/// A name that is `held` stays as it was, whatever the listing has: its file is being written. So does a
-/// known file that could not be looked at this time, and everything once no more changes are `left` to tell.
+/// A name that is `held` stays as it was, because its file is being written. So does a known file that could
+/// not be looked at, and every name once no more changes are `left` to report.
 pub fn commit(
     old: &mut Listing,
     new: Listing,
@@ -239,8 +238,8 @@ pub fn commit(
             continue;
         }
         let mut known = old.get_mut(&name);
-        // Some editors move the old file away before they write the new one. Of a file that a link leads to
-        // no event tells.
+        // Some editors move the old file away before they write the new one. For a file behind a link there
+        // is no event.
         if let (Some(Entry::File(stamp)), Entry::Refused(NOTHING)) = (&mut known, &entry)
             && !stamp.lost
         {
@@ -269,9 +268,8 @@ pub fn commit(
     changes
 }
 
-/// The files that have another name in the new listing: the name before, and the new one. A name that is gone
-/// is held for a moment, as its file may come back; one whose file is known to be elsewhere does not. No more
-/// than `max`.
+/// The files that were renamed: old name and new name, at most `max`. A name that has vanished is held for a
+/// moment, because its file may come back, but not if its file has been found under the new name.
 fn renamed(
     old: &Listing,
     new: &Listing,
@@ -293,7 +291,7 @@ fn renamed(
     gone.into_iter().filter_map(find).collect()
 }
 
-/// What a new entry means for a name which may have been that of a known file.
+/// The changes that a new entry means for a name, which may have been that of a known file.
 fn changes_to(entry: &Entry, is_known_file: bool) -> Vec<Change> {
     match entry {
         Entry::File(_) if is_known_file => vec![Change::Changed],
@@ -304,7 +302,7 @@ fn changes_to(entry: &Entry, is_known_file: bool) -> Vec<Change> {
     }
 }
 
-/// The kind of a file that is not a regular one.
+/// The type of a file that is not a regular one.
 fn not_a_file(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
@@ -387,14 +385,14 @@ mod tests {
     #[test]
     fn a_file_with_another_name_is_told_at_once() {
         let mut old = listing(&[("a.ini", file(1)), ("b.ini", file(2))]);
-        // A name that is gone is held for a while, as the file may come back.
+        // A name that has vanished is held for a while, because the file may come back.
         let renamed = |before: &str| Change::Renamed { before: before.into() };
         let now = [("b.ini", file(2)), ("c.ini", file(1))];
         assert_eq!(changes(&mut old, &now, "a.ini"), [("c.ini".to_owned(), renamed("a.ini"))]);
-        // A new name that is held is told later.
+        // A new name that is held is reported later.
         let now = [("b.ini", file(2)), ("d.ini", file(1))];
         assert_eq!(changes(&mut old, &now, "d.ini"), [("c.ini".to_owned(), Change::Removed)]);
-        // In the place of another one, and with a copy.
+        // Renamed over another file, and with a copy.
         let now = [("b.ini", file(3)), ("e.ini", file(2))];
         let to = |name: &str, change| (name.to_owned(), change);
         let told = [to("b.ini", Change::Changed), to("e.ini", Change::Appeared)];

@@ -1,5 +1,6 @@
-//! A process that looks at directories, as they may hang: it waits for events, scans, and tells what it has
-//! found. Before it looks at anything it says so: then it is known since when it hangs, and at what.
+//! A scout: a process that scans directories, because they may hang. It waits for events, scans, and reports
+//! what it has found. It reports before it looks at anything, so that the emperor knows since when it hangs,
+//! and at which file.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,38 +20,39 @@ use crate::emperor::instance::owned_file;
 use crate::log;
 use crate::running_time;
 
-/// What a scout says.
+/// The packets of a scout.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Here is the memory file in which it notes what it looks at.
+    /// The first packet, with the memory file in which the scout notes what it looks at.
     Hello,
-    /// It looks at something from now on.
+    /// It begins to look at something.
     Looks,
     /// It waits for the next event or deadline.
     Rests,
-    /// This directory is there, as in [`Found::Directory`](super::queue::Found::Directory).
+    /// This directory exists, as in [`Found::Directory`](super::queue::Found::Directory).
     Directory(PathBuf, FileId),
     /// A file has changed.
     Found(Finding),
     /// A scan of all its directories is complete.
     Complete {
-        /// Whether nothing is left for the next one to find: all could be read, and nobody writes a file.
+        /// Whether no change is left for the next scan: every directory could be read, and no file is being
+        /// written.
         is_settled: bool,
     },
 }
 
-/// A change of a file, and what is known of one that is there.
+/// A change of a file, and facts about the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The change.
     pub change: FileChange,
-    /// The version of the file; the default one if it is not there.
+    /// The version of the file; the default for a file that is gone.
     pub version: FileVersion,
-    /// The user whose file it is, in tyrant mode, if that is known.
+    /// The owner of the file, in tyrant mode, if it is known.
     pub owner: Option<u32>,
 }
 
-/// The life of a scout.
+/// The main function of a scout.
 pub fn run(mut directories: Directories, link: &OwnedFd) {
     let noted = directories.note_what_is_looked_at();
     let mut deaf_until: Option<Instant> = None;
@@ -62,7 +64,7 @@ pub fn run(mut directories: Directories, link: &OwnedFd) {
         let until = running_time::earliest(&[Some(directories.due(now)), deaf_until, log::deadline(now)]);
         let events = directories.watch.descriptor().filter(|_| deaf_until.is_none());
         let listens = events.is_some();
-        // The list has a fixed length: without a descriptor for events, the link is in it twice.
+        // The list has a fixed length. Without a descriptor for events it contains the link twice.
         let mut ready = [
             PollFd::new(link, PollFlags::IN),
             PollFd::from_borrowed_fd(events.unwrap_or(link.as_fd()), PollFlags::IN),
@@ -72,7 +74,7 @@ pub fn run(mut directories: Directories, link: &OwnedFd) {
         }
         let [hears, has_events] = ready.map(|fd| !fd.revents().is_empty());
         if hears {
-            // The emperor never says anything: it has ended.
+            // The emperor never sends anything, so it has ended.
             return;
         }
         log::flush();
@@ -87,7 +89,7 @@ pub fn run(mut directories: Directories, link: &OwnedFd) {
     }
 }
 
-/// Takes in events, scans, or both. Returns whether the emperor is still there.
+/// Reads events, scans, or both. Returns whether the emperor still exists.
 fn look(
     directories: &mut Directories,
     bases: &mut Vec<(PathBuf, Option<FileId>)>,
@@ -129,7 +131,7 @@ fn look(
 }
 
 impl Said {
-    /// The packet.
+    /// The packet as bytes.
     fn encode(&self) -> Vec<u8> {
         let mut packet = Vec::new();
         let mut push = |number: u64| packet.extend(number.to_le_bytes());
@@ -161,7 +163,7 @@ impl Said {
         packet
     }
 
-    /// Reads a packet; `None` if it is something else.
+    /// Reads a packet; `None` if it is not one.
     pub fn decode(packet: &[u8]) -> Option<Self> {
         let mut rest = packet;
         let kind = pull(&mut rest)?;
@@ -198,7 +200,7 @@ impl Said {
     }
 }
 
-/// What was noted: a directory, and the name of a file in it if that may be elsewhere.
+/// The noted directory, and the name of a file in it if that may be elsewhere.
 pub fn noted(text: &[u8]) -> Option<(&OsStr, &OsStr)> {
     let mut parts = text.split(|&byte| byte == 0).map(OsStr::from_bytes);
     Some((parts.next().filter(|directory| !directory.is_empty())?, parts.next()?))
