@@ -1,11 +1,11 @@
-//! Removing the cgroups of vassals, with those that a vassal has made inside.
+//! Removes the cgroups of vassals, together with those that a vassal has made inside.
 //!
-//! How deep and how wide that tree is, is the vassal's choice. So it is taken down without recursion, with
-//! one descriptor, and in slices between which the main loop goes on. Names are removed relative to open
-//! directories, since the path of a deep one is too long for the kernel.
+//! The vassal chooses how deep and how wide that tree is. So the tree is removed without recursion, with one
+//! descriptor, and in slices between which the main loop goes on. Names are removed relative to an open
+//! directory, because the path of a deep one is too long for the kernel.
 //!
-//! Linux before 5.14 has no `cgroup.kill`. There the tree is frozen, so that nothing in it can fork, and each
-//! process that is in the way is killed by itself.
+//! Linux before 5.14 has no `cgroup.kill`. There the tree is frozen, so that nothing in it can fork, and the
+//! processes are killed one by one.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -23,48 +23,48 @@ use crate::log;
 use crate::running_time;
 use crate::sys::signal::kill_pidfd;
 
-/// How long the main loop may be held at a time.
+/// The longest time for which a removal blocks the main loop.
 const SLICE: Duration = Duration::from_millis(2);
-/// How long a new instance may hold the main loop until the cgroup of the one before is gone: killed
-/// processes take a moment to end.
+/// The longest time for which the start of an instance blocks the main loop until the cgroup of the instance
+/// before is gone: killed processes take a moment to end.
 const AT_ONCE: Duration = Duration::from_millis(20);
-/// The pause before a cgroup is tried again that has processes; it doubles up to [`PAUSE_MAX`].
+/// The pause before the next try for a cgroup with processes in it. It doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A cgroup that is not gone after this time is left: its processes are stuck in the kernel.
+/// A cgroup that is not gone after this time is given up: its processes are stuck in the kernel.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// The cgroups that are to be removed: one list for the whole emperor.
+/// The cgroups to be removed: one list for the whole emperor.
 #[derive(Debug, Default)]
 pub struct Removals(RefCell<Vec<Removal>>);
 
-/// A cgroup that is to be removed.
+/// A cgroup to be removed.
 #[derive(Debug)]
 struct Removal {
     path: PathBuf,
-    /// How far it is; `None` while nothing inside was looked at, or processes were in the way.
+    /// The present place in the tree; `None` before the first look, or after processes were in the way.
     walk: Option<Walk>,
-    /// Whether the kernel kills what is in it at one word, or each process has to be killed.
+    /// Whether the kernel has `cgroup.kill`, or each process must be killed.
     has_kill: bool,
-    /// When to go on.
+    /// When to continue.
     at: Instant,
     /// The next pause.
     pause: Duration,
     give_up_at: Instant,
 }
 
-/// How far a removal has come.
+/// The result of one slice of a removal.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     Gone,
     /// The time is over.
     Unfinished,
-    /// There are processes in it.
+    /// Processes are in the way.
     Busy,
 }
 
 impl Removals {
-    /// Kills what is in a cgroup, and removes it, now or later.
+    /// Kills the processes in a cgroup, and removes the cgroup, now or later.
     pub fn add(&self, path: PathBuf) {
         let mut removal = Removal::new(path);
         if !removal.go_on(SLICE) {
@@ -72,10 +72,10 @@ impl Removals {
         }
     }
 
-    /// Kills what is in a cgroup, and removes it at once.
+    /// Kills the processes in a cgroup, and removes the cgroup. Blocks for up to 20 ms.
     ///
     /// # Errors
-    /// It takes too long, and goes on later; rmdir(2).
+    /// The removal takes longer, and will be continued later; rmdir(2).
     pub fn remove_now(&self, path: &Path) -> Result<()> {
         self.remove_within(AT_ONCE, path)
     }
@@ -106,7 +106,7 @@ impl Removals {
         self.0.borrow().iter().map(|removal| removal.at).min()
     }
 
-    /// Goes on with a removal that is due; [`Removals::deadline`] stays in the past while there are others.
+    /// Continues a removal that is due. [`Removals::deadline`] stays in the past while others are due.
     pub fn time(&self, now: Instant) {
         let mut all = self.0.borrow_mut();
         let next = all.iter().enumerate().min_by_key(|(_, removal)| removal.at);
@@ -118,7 +118,8 @@ impl Removals {
         }
     }
 
-    /// Goes on until everything is removed or this time is over: there is no main loop any more.
+    /// Continues until everything is removed or the time is over. For the end of the emperor, when there is
+    /// no main loop.
     pub fn finish(&self, limit: Duration) {
         let until = running_time::now() + limit;
         while let Some(next) = self.deadline()
@@ -144,7 +145,8 @@ impl Removal {
         Self { path, walk: None, has_kill, at: now, pause: PAUSE, give_up_at: now + GIVE_UP }
     }
 
-    /// Goes on for `limit`; whether there is nothing more to do. What cannot be removed is logged.
+    /// Continues for `limit`. Returns whether nothing is left to do. A cgroup that cannot be removed is
+    /// logged.
     fn go_on(&mut self, limit: Duration) -> bool {
         let result = self.slice(running_time::now() + limit);
         let now = running_time::now();
@@ -202,20 +204,20 @@ impl Removal {
 /// A walk through a tree of cgroups, which removes the innermost first.
 #[derive(Debug)]
 struct Walk {
-    /// Where it is.
+    /// The present directory.
     directory: OwnedFd,
-    /// The names on the way there from the top, without that of the top.
+    /// The names from the top to the present directory, without the top.
     names: Vec<CString>,
 }
 
-/// What has come of a step.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// It has come further.
+    /// There are more steps.
     Taken,
-    /// There is nothing left below the top.
+    /// No directory is left below the top.
     Finished,
-    /// The present directory, which has none inside, cannot be removed.
+    /// The present directory has no subdirectory, but cannot be removed.
     Blocked,
 }
 
@@ -224,7 +226,7 @@ impl Walk {
         Ok(Self { directory: open(CWD, path)?, names: Vec::new() })
     }
 
-    /// Removes what can be removed from the present directory, and goes on to the next one.
+    /// Removes what can be removed in the present directory, and moves on to the next one.
     fn step(&mut self, until: Instant) -> rustix::io::Result<Step> {
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
@@ -244,7 +246,7 @@ impl Walk {
 
     fn enter(&mut self, name: &CStr) -> rustix::io::Result<Step> {
         match open(&self.directory, name) {
-            // It has gone by itself.
+            // The directory has vanished by itself.
             Err(Errno::NOENT) => {}
             directory => {
                 self.directory = directory?;
@@ -254,7 +256,7 @@ impl Walk {
         Ok(Step::Taken)
     }
 
-    /// Back to the directory above, from where the present one, which has none inside any more, is removed.
+    /// Moves to the parent directory, from which it removes the present one, whose subdirectories are gone.
     fn leave(&mut self) -> rustix::io::Result<Step> {
         let Some(name) = self.names.pop() else { return Ok(Step::Finished) };
         let above = open(&self.directory, c"..")?;
@@ -266,8 +268,8 @@ impl Walk {
     }
 }
 
-/// Kills the processes of one cgroup. A pid that was read may be another process's by now: so each is held
-/// first, and then looked for once more.
+/// Kills the processes of one cgroup. A pid from the list may have been given to another process, so each
+/// pidfd is opened first, and the list is then read once more.
 fn kill_processes(directory: &OwnedFd) {
     let hold = |pid: Pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?));
     let held: Vec<_> = cgroup::processes(directory, cgroup::PROCS).into_iter().filter_map(hold).collect();
@@ -282,7 +284,7 @@ fn open(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<Owned
     openat(at, name, flags, Mode::empty())
 }
 
-/// Whether it is gone: it is not while others, or processes, are in it.
+/// Removes a cgroup. Returns whether it is gone: it stays while it has others or processes in it.
 fn remove(at: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<bool> {
     match unlinkat(at, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(true),
@@ -298,19 +300,19 @@ mod tests {
     use rustix::time::{ClockId, clock_gettime};
     use std::fs;
 
-    /// Far more than a slice takes of the time of a processor.
+    /// Far more processor time than a slice takes.
     const HELD_MAX: Duration = Duration::from_millis(500);
 
-    /// The time of the processor that some work takes: other programs do not count.
+    /// The processor time of some work, which other programs do not affect.
     fn held(work: impl FnOnce()) -> Duration {
         let began = clock_gettime(ClockId::ThreadCPUTime);
         work();
         Duration::try_from(clock_gettime(ClockId::ThreadCPUTime) - began).unwrap()
     }
 
-    /// A tree in the file system: `deep` directories in each other, in each of which there are `wide` others.
+    /// A directory tree: `deep` directories inside each other, each with `wide` others.
     fn tree(name: &str, deep: usize, wide: usize) -> PathBuf {
-        // In memory, where there is such a place: it is about directories only.
+        // On a memory filesystem if possible: the test is about directories only.
         let place = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
         let place = place.unwrap_or_else(std::env::temp_dir);
         let top = tempfile::Builder::new().prefix(name).tempdir_in(place).unwrap().keep();
@@ -325,7 +327,7 @@ mod tests {
         top
     }
 
-    /// Whether the removal that was begun ends, and how many more slices it takes.
+    /// The number of further slices until a removal has ended.
     fn slices(removals: &Removals) -> usize {
         let mut count = 0;
         while removals.deadline().is_some() {
@@ -338,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_deep_tree_and_a_wide_one_are_removed_in_slices() {
-        // The path of the deepest one is far too long for any call.
+        // The path of the deepest directory is too long for any system call.
         for (name, deep, wide) in [("deep", 2_000, 0), ("wide", 1, 4_000), ("both", 60, 60)] {
             let top = tree(name, deep, wide);
             let removals = Removals::default();

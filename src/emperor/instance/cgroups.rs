@@ -1,5 +1,5 @@
-//! A cgroup (version 2) for each vassal, below one directory: made before the instance, which starts in it,
-//! and ended with everything that is still in it.
+//! A cgroup (version 2) for each vassal, below one directory. It is made before the instance, which starts in
+//! it, and removed with every process that is still in it.
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -18,17 +18,18 @@ use crate::emperor::core::text::readable;
 use crate::emperor::core::vassal_file::as_file_name;
 use crate::error::{Context, Error, Result};
 
-/// Every controller that has limits: which ones the files of vassals ask for is not known yet.
+/// All controllers with limits. Which ones the files of vassals ask for is not known yet.
 const CONTROLLERS: [&str; 8] = ["memory", "cpu", "pids", "io", "cpuset", "hugetlb", "rdma", "misc"];
 
-/// Those of `memory-max`, `cpu-max` and `pids-max`: only these, and those of the emperor's own options, are
-/// also enabled in the cgroups above the directory, as they are not the emperor's alone.
+/// The controllers of `memory-max`, `cpu-max` and `pids-max`. Only these, and those of the emperor's own
+/// options, are also enabled in the cgroups above the directory, because those cgroups belong to others as
+/// well.
 const WITH_KEYS: usize = 3;
 
-/// Where an emperor goes that is in the way, beside its vassals.
+/// Beside the vassals' cgroups: where the emperor moves itself if it is in the way.
 const OWN_CGROUP: &str = "emperor-main";
 
-/// The directory that the vassals' cgroups are in.
+/// The directory with the vassals' cgroups.
 pub struct Cgroups {
     directory: PathBuf,
     options: Vec<Located<CgroupOption>>,
@@ -36,7 +37,8 @@ pub struct Cgroups {
     is_prepared: Cell<bool>,
 }
 
-/// The cgroup of one instance. It ends with the instance: what is left in it is killed, and it is removed.
+/// The cgroup of one instance. At the end of the instance the processes that are left in it are killed, and
+/// it is removed.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -44,12 +46,12 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A cgroup that was made, by this program or by the one before it.
+    /// A cgroup that this program, or the one before an upgrade, has made.
     pub fn new(path: PathBuf, removals: &Rc<Removals>) -> Self {
         Self { path, removals: Rc::clone(removals) }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -67,7 +69,7 @@ impl Drop for Cgroup {
 }
 
 impl Cgroups {
-    /// Those of the plan, if it has any. The directory is not looked at before the first instance.
+    /// The cgroups of the plan, if it has any. The directory is not touched before the first instance.
     pub fn of(plan: &CgroupsPlan) -> Option<Self> {
         Some(Self {
             directory: plan.directory.as_ref()?.value.clone(),
@@ -77,11 +79,11 @@ impl Cgroups {
         })
     }
 
-    /// Those of the plan, if it has any; the directory is created if it is not there.
+    /// The cgroups of the plan, if it has any. The directory is created if necessary.
     ///
     /// # Errors
-    /// The directory is not there and cannot be created, or is no cgroup of version 2; not if cgroups are
-    /// optional.
+    /// The directory is missing and cannot be created, or is not a cgroup of version 2. No error if cgroups
+    /// are optional.
     pub fn new(plan: &CgroupsPlan) -> Result<Option<Self>> {
         let (Some(cgroups), Some(Located { key, at, .. })) = (Self::of(plan), &plan.directory) else {
             return Ok(None);
@@ -95,8 +97,8 @@ impl Cgroups {
         }
     }
 
-    /// Makes the directory, and enables the controllers on the way down to it and in it. One that cannot be
-    /// had is named in the error of the limit that needs it.
+    /// Makes the directory, and enables the controllers in it and on the path to it. A controller that is not
+    /// available is named in the error of the limit that needs it.
     fn prepare(&self) -> Result<()> {
         if self.is_prepared.get() {
             return Ok(());
@@ -118,17 +120,17 @@ impl Cgroups {
     /// Makes the cgroup of an instance that is about to be created, and opens it for clone3(2).
     ///
     /// # Errors
-    /// An earlier one is not gone yet. mkdir(2), open(2), or an option that cannot be set; not if
-    /// cgroups are optional.
+    /// An earlier cgroup of the vassal is not gone yet; mkdir(2), open(2); or an option cannot be set. No
+    /// error if cgroups are optional.
     pub fn make(&self, vassal: &OsStr, removals: &Rc<Removals>) -> Result<Option<(Cgroup, OwnedFd)>> {
         let (name, path) = (readable(vassal), self.path(vassal));
-        // An earlier one is never used again: it has limits and counts of its own, and once cgroup.kill was
-        // written to, newer kernels kill at once what clone3(2) creates there.
+        // An earlier cgroup is never used again. It has its own limits and counters, and after a write to
+        // cgroup.kill newer kernels kill at once what clone3(2) creates in it.
         removals.remove_now(&path)?;
         match self.try_make(path, &name, removals) {
             Ok(cgroup) => Ok(Some(cgroup)),
             Err(error) => {
-                // A controller that is missing may be there the next time.
+                // A controller that is missing now may be there the next time.
                 self.is_prepared.set(false);
                 cgroup::optionally(&name, Err(error), self.optional).map(|()| None)
             }
@@ -146,17 +148,17 @@ impl Cgroups {
         Ok((cgroup, fd))
     }
 
-    /// The path of a vassal's cgroup. Its name is marked, as a vassal may be named like a file that the
-    /// kernel puts there, and has no slash.
+    /// The path of a vassal's cgroup. Its name has a prefix, because a vassal may have the name of one of the
+    /// kernel's files there, and contains no slash.
     fn path(&self, vassal: &OsStr) -> PathBuf {
         let name = [b"v-", &as_file_name(vassal)[..]].concat();
         self.directory.join(OsStr::from_bytes(&name))
     }
 }
 
-/// Moves this process out of a cgroup into one inside: a cgroup that enables controllers may have no
-/// processes (cgroups(7), "no internal processes"), and a service manager starts the emperor in the one that
-/// is delegated to it. Whether it was there.
+/// Moves this process from a cgroup into one inside it. A cgroup that enables controllers may have no
+/// processes (cgroups(7), "no internal processes"), and a service manager starts the emperor in the cgroup
+/// that it delegates. Returns whether the process was there.
 fn make_way(directory: &Path) -> bool {
     let procs = directory.join(cgroup::PROCS);
     cgroup::processes(CWD, &procs.to_string_lossy()).contains(&getpid())

@@ -1,8 +1,8 @@
-//! Removes the files of sockets that nobody keeps any more. Without that a socket of another user, in a
-//! directory with the sticky bit, could never have the name.
+//! Removes the files of sockets that are no longer kept. Otherwise another user could not use the name of a
+//! socket file in a directory with the sticky bit.
 //!
-//! The way to a file may hang, also by the will of a tenant, so a process of its own goes it, for the files
-//! of each tenant another one. Nothing waits for it.
+//! The path of a file may hang, even on purpose. So a separate process removes the files, one process for
+//! each tenant, and nothing waits for it.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::log;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::fd;
 
-/// The pause between two looks whether all are done.
+/// The pause between two checks for the end of all processes.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The processes that remove files.
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct FileRemoval(Vec<Pid>);
 
 impl FileRemoval {
-    /// Begins to remove files. What has the name of one by now stays.
+    /// Starts to remove files. A path that has another file by now is left alone.
     pub fn begin(&mut self, mut left: Vec<Left>) {
         while let Some(owner) = left.last().map(|last| last.owner) {
             let parent = rustix::process::getpid();
@@ -31,7 +31,7 @@ impl FileRemoval {
                 Ok(Side::Parent(child)) => self.0.push(child.pid),
                 Ok(Side::Child) => {
                     if clone::die_with(parent).is_ok() {
-                        // A socket that is closed must not stay open here.
+                        // A closed socket must not stay open here.
                         fd::close_from(3);
                         for one in left.iter().filter(|one| one.owner == owner) {
                             remove(&one.path, &|there| one.is_it(there));
@@ -48,13 +48,14 @@ impl FileRemoval {
         }
     }
 
-    /// A child has ended that is not an instance. Returns whether it was one of these.
+    /// Called for each child that has ended and is not an instance. Returns whether it was one of these
+    /// processes.
     pub fn ended(&mut self, pid: Pid) -> bool {
         let known = self.0.iter().position(|known| *known == pid);
         known.map(|index| self.0.swap_remove(index)).is_some()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether no process runs.
     pub fn is_idle(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,5 @@
-//! The listening sockets of a vassal, kept while it has no instance: connections wait for the next one.
+//! The listening sockets of a vassal, kept while it has no instance, so that connections wait for the next
+//! one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,42 +14,42 @@ use crate::place::Place;
 use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
 use crate::sys::fd;
 
-/// The file of an on-demand socket was removed.
+/// The trouble with an on-demand socket whose file was removed.
 const GONE: &str = "the file of its on-demand socket is gone";
-/// Another file has its name.
+/// The trouble with an on-demand socket whose file was replaced by another one.
 pub const TAKEN: &str = "the file of its on-demand socket is somebody else's now";
 
-/// What is kept for one vassal.
+/// The sockets kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The file of the on-demand socket; it goes first.
+    /// The file of the on-demand socket. It must be dropped first.
     file: Option<SocketFile>,
-    /// The on-demand socket, on which the emperor itself listens. Whatever becomes of the vassal's sockets,
-    /// it stays.
+    /// The on-demand socket, on which the emperor itself listens. It stays when the vassal's own sockets are
+    /// closed.
     demand: Option<KeptSocket>,
-    /// Why clients do not come to the on-demand socket, as was noticed already.
+    /// Why clients cannot reach the on-demand socket, if that was noticed.
     noticed: Option<&'static str>,
     sockets: Vec<KeptSocket>,
-    /// The user who has bound the others: root, if not the owner of the vassal's file.
+    /// The user who bound the other sockets: root, or else the owner of the vassal's file.
     owner: Owner,
-    /// The files of sockets that were closed, which are to be removed.
+    /// The files of closed sockets, which must be removed.
     left: Vec<Left>,
 }
 
-/// The file of a socket that nobody keeps any more.
+/// The file of a socket that is no longer kept.
 #[derive(Debug)]
 pub struct Left {
-    /// Where it was bound, as PID 1 says.
+    /// Its path, as PID 1 reported it.
     pub path: PathBuf,
     file: FileId,
-    /// With the time of its making, if that is known: another file can get its inode.
+    /// Its version, if known. Its creation time counts, because another file can get its inode number.
     version: Option<FileVersion>,
-    /// The user whose PID 1 it was.
+    /// The user of the PID 1 that bound it.
     pub owner: Owner,
 }
 
 impl Left {
-    /// Whether it is what was found at the path.
+    /// Whether it is the file that was found at the path.
     pub fn is_it(&self, there: &Stat) -> bool {
         FileType::from_raw_mode(there.st_mode) == FileType::Socket
             && id(there) == self.file
@@ -57,7 +58,7 @@ impl Left {
 }
 
 impl Kept {
-    /// Keeps one more. PID 1 does not ask for more than there may be, and logs that.
+    /// Keeps one more socket. PID 1 knows how many are allowed, and logs if there are more.
     pub fn keep(&mut self, socket: KeptSocket) {
         self.sockets.retain(|other| other.id != socket.id);
         if self.sockets.len() < SOCKETS_MAX && !socket.id.is_on_demand {
@@ -65,26 +66,26 @@ impl Kept {
         }
     }
 
-    /// Where the emperor itself listens, and the socket.
+    /// The address and the on-demand socket.
     pub fn demand(&self) -> Option<(&Place, BorrowedFd<'_>)> {
         self.demand.as_ref().map(|socket| (&socket.id.place, socket.fd.as_fd()))
     }
 
     /// Whether no client can connect to the on-demand socket any more: its file, if it has one, is gone, or
-    /// an instance has shut it down.
+    /// an instance has shut the socket down.
     pub fn is_lost(&self) -> bool {
         self.file.as_ref().is_some_and(SocketFile::is_gone)
             || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
     }
 
-    /// What has become of the file of the on-demand socket, if that is news.
+    /// The trouble with the file of the on-demand socket, if it is new.
     pub fn notice_loss(&mut self) -> Option<&'static str> {
         let file = self.file.as_ref().filter(|file| file.is_gone())?;
         let why = if file.is_taken() { TAKEN } else { GONE };
         (self.noticed.replace(why) != Some(why)).then_some(why)
     }
 
-    /// Takes another on-demand socket, which listens at `place`.
+    /// Sets another on-demand socket, which listens at `place`.
     pub fn set_demand(&mut self, place: Place, Bound { socket, file }: Bound) {
         let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
         (self.demand, self.file, self.noticed) = (Some(KeptSocket { id, fd: socket }), file, None);
@@ -92,12 +93,12 @@ impl Kept {
 
     /// Closes the on-demand socket.
     pub fn close_demand(&mut self) {
-        // The file first: while its socket is there, no other file has its inode.
+        // First the file: while its socket exists, no other file can get its inode number.
         self.file = None;
         self.demand = None;
     }
 
-    /// Closes all but these; the on-demand socket stays.
+    /// Closes all sockets except these and the on-demand socket.
     pub fn retain(&mut self, ids: &[SocketId]) {
         for socket in std::mem::take(&mut self.sockets) {
             match ids.contains(&socket.id) {
@@ -107,7 +108,8 @@ impl Kept {
         }
     }
 
-    /// The next instance is this user's. Sockets that another user has bound are not for it, and are closed.
+    /// Prepares for an instance of this user. Sockets that another user has bound are not for it, and are
+    /// closed.
     pub fn belong_to(&mut self, owner: Owner) {
         if self.owner != owner {
             self.close();
@@ -115,22 +117,22 @@ impl Kept {
         }
     }
 
-    /// Closes all but the on-demand socket; returns how many there were.
+    /// Closes all sockets except the on-demand socket. Returns how many there were.
     pub fn close(&mut self) -> usize {
         let count = self.sockets.len();
         self.retain(&[]);
         count
     }
 
-    /// The files of sockets that were closed since the last time: somebody else can listen there only once
-    /// they are removed.
+    /// The files of sockets closed since the last call. Others can listen at these paths only after their
+    /// removal.
     pub fn take_left(&mut self) -> Vec<Left> {
         std::mem::take(&mut self.left)
     }
 
-    /// Closes a socket. Its file is to be removed.
+    /// Closes a socket, whose file must then be removed.
     fn leave(&mut self, KeptSocket { id: SocketId { place, file, .. }, fd }: KeptSocket) {
-        // What a tenant's process says of its file is not enough to remove one.
+        // The word of a tenant's process is not enough to remove a file.
         let (file, version) = match fd::file_of(&fd).and_then(fstat) {
             Ok(file) => (Some(id(&file)), Some(FileVersion::of(&file, None))),
             Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
@@ -140,7 +142,7 @@ impl Kept {
         }
     }
 
-    /// How many there are.
+    /// The number of sockets.
     pub fn count(&self) -> u64 {
         self.all().count() as u64
     }
@@ -149,7 +151,7 @@ impl Kept {
         self.demand.iter().chain(&self.sockets)
     }
 
-    /// Sends them all to a new instance, behind its greeting.
+    /// Sends all sockets to a new instance, after its greeting.
     ///
     /// # Errors
     /// As [`protocol::send`].
@@ -160,13 +162,14 @@ impl Kept {
         self.all().try_for_each(send)
     }
 
-    /// For the next program.
+    /// The sockets in the form for the next program.
     pub fn save(&self) -> SavedSockets {
         let save = |socket: &KeptSocket| SavedSocket { id: socket.id.clone(), socket: socket.fd.as_raw_fd() };
         SavedSockets { sockets: self.all().map(save).collect(), owner: self.owner }
     }
 
-    /// Takes over those of the program before this one. One that is not there was lost: it is bound anew.
+    /// Takes over the sockets of the program before the upgrade. A socket that is missing was lost, and will
+    /// be bound anew.
     pub fn resume(saved: SavedSockets) -> Self {
         let mut kept = Self { owner: saved.owner, ..Self::default() };
         for SavedSocket { id, socket } in saved.sockets {

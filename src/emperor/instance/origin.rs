@@ -1,4 +1,4 @@
-//! What this program was started with, and what the programs that it starts get back.
+//! The state that this program was started with, and that the programs it starts get back.
 
 use std::ffi::OsString;
 
@@ -11,25 +11,26 @@ use crate::protocol::LINK_VARIABLE;
 use crate::sys::environment;
 use crate::sys::signal::{self, Inherited};
 
-/// The variable by which an upgrade names the memory file of the state to the new program.
+/// The variable by which the new program of an upgrade finds the memory file with the state.
 pub const STATE_VARIABLE: &str = "EMPEROR_STATE";
-/// The same for a child that only tries the new program.
+/// The same variable for a trial.
 pub const TRIAL_VARIABLE: &str = "EMPEROR_TRIAL";
 
-/// What this program was started with, and what those that it starts get back.
+/// The state that this program was started with, and that the programs it starts get back.
 pub struct Origin {
-    /// The environment variables, without those by which our programs pass things on.
+    /// The environment, without the variables that are meant for this program itself.
     pub environment: Vec<(OsString, OsString)>,
     inherited: Inherited,
     nofile: Rlimit,
 }
 
 impl Origin {
-    /// Raises this process's own soft limit of descriptors to the hard one, since each vassal takes two;
-    /// others get it as it was. The program before this one has `saved` how that was.
+    /// Raises this process's soft limit of descriptors to the hard limit, since each vassal takes two
+    /// descriptors. Programs that it starts get the original limit, which after an upgrade comes from
+    /// `saved`.
     ///
     /// # Errors
-    /// setrlimit(2); not if vassals were taken over, which may fit in as it is.
+    /// setrlimit(2). No error if vassals were taken over: they may fit in without it.
     pub fn new(inherited: Inherited, saved: Option<&SavedOrigin>) -> Result<Self> {
         let ours = [LINK_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE];
         let mut environment = environment::variables();
@@ -49,7 +50,7 @@ impl Origin {
         })
     }
 
-    /// For a program that takes the place of this one.
+    /// The state in the form for the next program.
     pub fn save(&self) -> SavedOrigin {
         SavedOrigin {
             signal_mask: self.inherited.mask(),
@@ -58,22 +59,23 @@ impl Origin {
         }
     }
 
-    /// Undoes what this program has changed about signals for itself; all of them stay blocked.
+    /// Undoes this program's changes of signal dispositions. All signals stay blocked.
     pub fn restore_dispositions(&self) {
         self.inherited.restore_dispositions();
     }
 
-    /// For a child that is about to exec; allocates nothing. The child leads a session of its own: the Ctrl-C
-    /// that stops an emperor on a terminal must not reach it directly.
+    /// In a child before its exec; allocates nothing. The child leads a session of its own, so that the
+    /// Ctrl-C that stops an emperor on a terminal does not reach the child directly.
     pub fn restore(&self) {
-        // This can only fail for a process group leader, which a new process is not.
+        // setsid(2) fails only in a process group leader, which a new process is not.
         let _ = rustix::process::setsid();
         let _ = setrlimit(Resource::Nofile, self.nofile);
         self.inherited.restore();
     }
 
-    /// The same for a vassal or a command, with all signals as they are by default: whoever has started the
-    /// emperor, by nohup(1) or in the background of a script, meant the emperor by what it had ignored.
+    /// As [`Origin::restore`], for a vassal or a command, with all dispositions set to the default: signals
+    /// that the emperor's starter ignored (nohup(1), a script's background) were ignored for the emperor
+    /// only.
     pub fn begin_anew(&self) {
         self.restore();
         signal::set_defaults();

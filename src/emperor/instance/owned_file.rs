@@ -1,11 +1,11 @@
-//! Tyrant mode: a vassal runs as the owner of its file, so that users may be given vassals of their own.
+//! Tyrant mode: a vassal runs as the owner of its file, so that users may have vassals of their own.
 //!
-//! A user who can put a file, or a link, into a vassal directory chooses what is opened there. So a file is
-//! opened and read with the rights of its owner, not with the emperor's: no user can see, by way of a vassal,
-//! a file that the user could not read otherwise. The owner is never root, nor the emperor's user: such a
-//! vassal could do to all others what the emperor can.
+//! A user who can put a file or a link into a vassal directory chooses the file that is opened. So the file
+//! is opened and read with the rights of its owner, not with the emperor's. By way of a vassal no user can
+//! read a file that the user could not read otherwise. The owner is never root, nor the emperor's user: such
+//! a vassal could do to all others what the emperor can.
 //!
-//! The process itself becomes the owner before it looks at the content of the file (`init::steps::owner`).
+//! The new process also becomes the owner before it looks at the content of the file (`init::steps::owner`).
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
@@ -26,21 +26,21 @@ use crate::files;
 use crate::mount::mountinfo::{self, Mount};
 use crate::sys::{creds, exec};
 
-/// So many directories and links are on a way at most: a user could make it long.
+/// The most directories and links in a path, which a user could make long.
 const STEPS_MAX: usize = 100;
 /// The type of FUSE filesystems in statfs(2).
 const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
 
-/// Opens a vassal's file as its owner; `owners` says what a symbolic link of root's means. Any other link
-/// counts as a file of its own owner's.
+/// Opens a vassal's file as its owner. `owners` decides whether a symbolic link of root's is followed. Any
+/// other link counts as a file of the link's own owner.
 ///
 /// # Errors
-/// open(2) and the like; the owner may have no vassal, or others may write to the file or lead to another
-/// one. Then nothing was read.
+/// open(2) and the like; the owner may have no vassal; or other users may write to the file or replace it.
+/// Nothing was read then.
 pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let look = || path.display();
     let ours = geteuid().as_raw();
-    // The way is gone once only: a second time it could lead elsewhere.
+    // The path is walked only once: a second time it could lead elsewhere.
     let way = Way::along(path, owners == Owners::OfFiles, ours).context("look at", look())?;
     let status = fstat(&way.end).context("look at", look())?;
     let uid = way.end_owner;
@@ -55,14 +55,14 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     if uid == ours {
         return refused("runs nothing as the emperor's own user");
     }
-    // In a directory with the set-group-ID bit a file gets the group of the directory, which need not be one
-    // of the owner's.
+    // In a directory with the set-group-ID bit a file gets the group of the directory, to which the owner
+    // need not belong.
     let accounts = Accounts::read();
     let gid = accounts.group_of_file(uid, status.st_gid).filter(|&gid| gid != 0);
     let gid = gid.ok_or_else(|| whose("knows no group of that user: set its group (chgrp)"))?;
     let own_group = accounts.own_group(uid);
     let is_strange = |step: &Step| {
-        // In a directory with the sticky bit nobody renames a file of another user's.
+        // In a directory with the sticky bit no user can rename the file of another one.
         let shared = (Mode::WOTH | Mode::WGRP).intersection(step.mode);
         let is_safe = shared.is_empty()
             || step.mode.contains(Mode::SVTX)
@@ -89,7 +89,7 @@ pub fn open(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     Ok((file, Owner { uid, gid }))
 }
 
-/// Which version a file is.
+/// The version of a file.
 pub fn version(path: &Path, owners: Owners) -> FileVersion {
     let owner = match owners {
         Owners::Ignored => None,
@@ -100,8 +100,8 @@ pub fn version(path: &Path, owners: Owners) -> FileVersion {
     stat(path).map_or(FileVersion::default(), |status| FileVersion::of(&status, owner))
 }
 
-/// The user whose vassal it is, as for [`open`]; of a file that another user leads to, that user. `None`
-/// where that does not matter.
+/// The user whose vassal it is, as in [`open`]. If another user's link leads to the file, that user. `None`
+/// if owners do not matter.
 pub fn owner(path: &Path, owners: Owners) -> Option<u32> {
     if owners == Owners::Ignored {
         return None;
@@ -112,30 +112,30 @@ pub fn owner(path: &Path, owners: Owners) -> Option<u32> {
     Some(stranger.unwrap_or(end_owner))
 }
 
-/// The way to a vassal's file, gone once.
+/// The path to a vassal's file, walked once.
 struct Way {
     /// The directory of the file.
     directory: OwnedFd,
     name: CString,
-    /// The file itself, or the symbolic link in its place; not opened for reading.
+    /// The file, or the symbolic link in its place. Not opened for reading.
     end: OwnedFd,
-    /// The owner of that.
+    /// The owner of `end`.
     end_owner: u32,
-    /// The directories and links on the way: the owner of each of them could have it lead elsewhere.
+    /// The directories and links in the path. The owner of each of them could change where the path leads.
     steps: Vec<Step>,
 }
 
-/// A directory or a link on the way.
+/// A directory or a link in a path.
 struct Step {
     uid: u32,
     gid: u32,
-    /// Empty for a link, which nobody can write to.
+    /// The mode; empty for a link, which has no writers.
     mode: Mode,
 }
 
 impl Way {
-    /// `path` is absolute. `follows` a link of root's, or of the emperor's user (`ours`), also at the end, if
-    /// nobody else can have put it there.
+    /// `path` is absolute. `follows` means that a link of root's or of the emperor's user (`ours`) is also
+    /// followed at the end, if no other user can have put it there.
     fn along(path: &Path, follows: bool, ours: u32) -> rustix::io::Result<Self> {
         let itself = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = || openat(CWD, c"/", itself, Mode::empty());
@@ -180,8 +180,8 @@ impl Way {
         }
     }
 
-    /// Opens the file. A link is followed as it was when the way was gone; from there on the rights of its
-    /// owner decide how far.
+    /// Opens the file. A link is followed as it was during the walk; from there on the rights of its owner
+    /// decide.
     fn open(&self) -> Result<OwnedFd, Cause> {
         let is_link = FileType::from_raw_mode(fstat(&self.end)?.st_mode) == FileType::Symlink;
         let (text, flags) = if is_link {
@@ -193,8 +193,8 @@ impl Way {
     }
 }
 
-/// Whose a file is: on a FUSE filesystem of a user's, which says what it likes about owners, that user's.
-/// The table of `mounts` is read once.
+/// The owner of a file. On a FUSE filesystem of a user's, which can make up any owner, that user. The table
+/// of `mounts` is read once.
 fn owner_of(file: &OwnedFd, status: &Stat, mounts: &mut Option<Vec<Mount>>) -> rustix::io::Result<u32> {
     if fstatfs(file)?.f_type != FUSE_SUPER_MAGIC {
         return Ok(status.st_uid);
@@ -208,7 +208,7 @@ fn owner_of(file: &OwnedFd, status: &Stat, mounts: &mut Option<Vec<Mount>>) -> r
     Ok(mount.user().filter(|&user| user != 0).unwrap_or(status.st_uid))
 }
 
-/// What a symbolic link that was opened itself leads to.
+/// The target of a symbolic link that was opened itself.
 fn text_of(link: &OwnedFd) -> rustix::io::Result<CString> {
     readlinkat(link, c"", Vec::new())
 }

@@ -27,13 +27,13 @@ const BY_PATH: [libc::c_long; 4] =
 /// Those with a descriptor as their first argument by which it is read.
 const BY_FD: [libc::c_long; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_getdents64, libc::SYS_fchdir];
 
-/// A longer path is cut.
+/// A longer path is cut off.
 const PATH_MAX: usize = 1024;
 
-/// The process of an instance; two descriptors.
+/// The process of an instance; takes two descriptors.
 #[derive(Debug)]
 pub struct Process {
-    /// Its pid here.
+    /// The pid as seen by the emperor.
     pub pid: Pid,
     /// A handle to signal it by.
     pub pidfd: OwnedFd,
@@ -41,27 +41,27 @@ pub struct Process {
     pub link: Option<OwnedFd>,
     /// The owner of the vassal's file.
     pub owner: Owner,
-    /// Whether it runs as the owner.
+    /// Whether the process runs as the owner.
     pub owned: bool,
     /// Its cgroup, if the emperor has made one.
     pub cgroup: Option<Cgroup>,
-    /// The FUSE connections that were [noted](crate::mount::fuse::note) of it.
+    /// The FUSE connections that were [noted](crate::mount::fuse::note) for the process.
     pub noted: Vec<u64>,
 }
 
-/// What is on a link.
+/// The next packet of a link.
 #[derive(Debug)]
 pub enum Packet {
-    /// Nothing for now.
+    /// There is none for now.
     Nothing,
-    /// A message, with the descriptor that came along.
+    /// A message, with the descriptor that came with it.
     Message(FromVassal, Option<OwnedFd>),
-    /// The end of the link: it is closed now; because of this mistake, if there was one.
+    /// The link has ended and is closed now; the text is the mistake that was the reason, if any.
     End(Option<String>),
 }
 
 impl Process {
-    /// For the next program.
+    /// The process in the form for the next program.
     pub fn save(&self) -> SavedProcess {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path().as_os_str().as_bytes().to_vec());
         SavedProcess {
@@ -72,15 +72,15 @@ impl Process {
         }
     }
 
-    /// Goes on with a process of the program before this one.
+    /// Takes over a process of the program before the upgrade.
     ///
     /// # Errors
-    /// EBADF: its descriptors are not there.
+    /// EBADF: its descriptors are missing.
     pub fn resume(facts: &ProcessFacts, saved: &SavedProcess, removals: &Rc<Removals>) -> Result<Self> {
         let take = |number| fd::inherited(number).context("take over", "a descriptor");
         let pid = Pid::from_raw(facts.pid);
         let cgroup = Some(&*saved.cgroup).filter(|path| !path.is_empty());
-        // Both are taken before either is judged, so that none of them stays open.
+        // Both are taken before either is checked, so that neither stays open.
         let (pidfd, link) = (take(saved.pidfd), saved.link.map(take).transpose());
         Ok(Self {
             pid: pid.ok_or_else(|| Error::new("take over", "a process", "it has no pid"))?,
@@ -93,12 +93,12 @@ impl Process {
         })
     }
 
-    /// Its pid as a number.
+    /// The pid as a number.
     pub fn number(&self) -> i32 {
         self.pid.as_raw_pid()
     }
 
-    /// Has `links` report the packets on its link, with its pid.
+    /// Has `links` report packets on the link, with the pid.
     ///
     /// # Errors
     /// ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)).
@@ -124,27 +124,28 @@ impl Process {
         Packet::End(mistake)
     }
 
-    /// Closes the emperor's end. The registration is taken back by hand: a child that has not reached its
-    /// exec yet holds a copy of the descriptor, which would keep the registration alive.
+    /// Closes the emperor's end of the link. The registration is removed explicitly: a child that has not
+    /// reached its exec yet holds a copy of the descriptor, which would keep the registration alive.
     pub fn close_link(&mut self, links: &OwnedFd) {
         if let Some(link) = self.link.take() {
             let _ = epoll::delete(links, &link);
         }
     }
 
-    /// Sends a message. A process that does not read, or is gone, does not answer either: every wait for an
-    /// answer has a deadline.
+    /// Sends a message. A failure is ignored: a process that does not read, or is gone, does not answer, and
+    /// every wait for an answer has a deadline.
     pub fn send(&self, message: &ToVassal, file: Option<&OwnedFd>) {
         if let Some(link) = &self.link {
             let _ = protocol::send(link, &message.encode(), file);
         }
     }
 
-    /// Sends SIGKILL. In a pid namespace of its own everything that it has started goes with it; what waits
-    /// for a FUSE daemon goes when the connection does.
+    /// Sends SIGKILL. In a pid namespace of its own, all processes that it has started end with it. Processes
+    /// that wait for a FUSE daemon end when the connection does.
     ///
-    /// Returns whether its death will be told: not if it has ended and another program has reaped it, such as
-    /// a shell script in the place of this program, which was the emperor for a moment of an upgrade.
+    /// Returns whether its death will be reported. It will not if the process has ended and was reaped by
+    /// another program, such as a shell script that was in the place of this program for a moment during an
+    /// upgrade.
     pub fn kill(&self) -> bool {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
@@ -154,7 +155,7 @@ impl Process {
     pub fn waits_for(&self) -> Option<String> {
         let of_process = |file: &str| format!("/proc/{}/{file}", self.number());
         let call = files::read_file(&of_process("syscall")).ok()?;
-        // Its number, and its arguments as `0x7f...`.
+        // The number of the call, and its arguments in the form `0x7f...`.
         let mut words = call.split(|&byte| byte == b' ');
         let number = std::str::from_utf8(words.next()?).ok()?.parse::<i32>().ok()?;
         let call = libc::c_long::from(number);
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn a_process_that_cannot_be_taken_over_leaves_no_descriptor_open() {
         for (has_pidfd, has_link, pid) in [(true, false, 7), (false, true, 7), (true, true, 0)] {
-            // The end of a pipe tells that the other end is closed.
+            // The end of a pipe shows that the other end was closed.
             let pipe = || pipe_with(PipeFlags::NONBLOCK).unwrap();
             let ((first, pidfd), (second, link)) = (pipe(), pipe());
             let number = |wanted: bool, fd: OwnedFd| if wanted { fd.into_raw_fd() } else { NONE };

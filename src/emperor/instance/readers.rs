@@ -1,6 +1,6 @@
-//! The processes that read files of vassals for the emperor: any of these may be on a filesystem that hangs.
+//! The processes that read vassals' files for the emperor. Each file may be on a filesystem that hangs.
 //!
-//! One process reads one file after another. While it takes long over one, another process reads the next.
+//! One process reads one file after another. While it is slow, another process reads the next file.
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
@@ -19,48 +19,49 @@ use crate::error::{Context, Error, Result};
 use crate::log::Elapsed;
 use crate::protocol::{Received, receive, send};
 
-/// Set in the events of the links of readers; the pid is in the lower bits.
+/// Set in the events of readers' links. The lower bits are the pid.
 pub const READER: u64 = 1 << 33;
 
-/// A reading that takes longer keeps no other one waiting.
+/// A reading that takes longer than this no longer delays others.
 const SLOW: Duration = Duration::from_millis(20);
-/// A reading that takes longer has failed.
+/// A reading that takes longer than this has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many files of one directory are read at a time: when that many hang, the others there would hang, too.
+/// How many files of one directory are read at a time. When so many hang, the other files there would hang,
+/// too.
 const BESIDE_MAX: usize = 8;
 /// So many of one user are, where users have vassals of their own: a user can make files that hang, and must
 /// not keep back those of others in the same directory.
 const OF_USER_MAX: usize = 2;
 
-/// What a file is read for.
+/// The purpose of a reading.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// An instance is to be created.
+    /// To create an instance.
     Start,
-    /// PID 1 is to be sent it.
+    /// To send the file to PID 1 for a reload.
     Reload,
-    /// Another process is to find out whether it can be run.
+    /// To check in a separate process whether the file can be used.
     Check {
         /// Why the new configuration needs a fresh start.
         why: String,
     },
-    /// It tells where the first connection is to be waited for.
+    /// To find out the address of the on-demand socket.
     Address {
-        /// Why that is asked for, for the log.
+        /// Why the address is needed, for the log.
         why: String,
     },
 }
 
-/// News of a reading.
+/// A result of a reading.
 #[derive(Debug)]
 pub enum News {
-    /// It is done.
+    /// It is finished.
     Read(Purpose, Result<ReadFile>),
     /// It takes long.
     Slow,
-    /// It has taken too long: it is given up.
+    /// It took too long, and is given up.
     Late(Purpose, Error),
-    /// What was given up could be read by now.
+    /// A reading that was given up has finished after all.
     Answers,
 }
 
@@ -69,22 +70,22 @@ pub enum News {
 pub struct Readers {
     waiting: VecDeque<Reading>,
     busy: Vec<(Deputy, Reading)>,
-    /// A reader that has nothing to do.
+    /// A reader without work.
     idle: Option<Deputy>,
     told: VecDeque<Told>,
 }
 
-/// News of a reading for this vassal.
+/// A result of a reading for this vassal.
 #[derive(Debug)]
 pub struct Told {
     /// The vassal's file.
     pub file: Rc<VassalFile>,
     is_address: bool,
-    /// What there is to tell.
+    /// The result.
     pub news: News,
 }
 
-/// A file that is read, or to be read.
+/// A file that is being read, or will be.
 #[derive(Debug)]
 struct Reading {
     /// The vassal's file.
@@ -96,21 +97,21 @@ struct Reading {
     wanted: Wanted,
     /// When it was asked for, or begun.
     since: Instant,
-    /// When it is looked at whether it waits for a filesystem.
+    /// When to check whether the reader waits for a filesystem.
     look_at: Instant,
     is_slow: bool,
-    /// Whether it has taken too long, or something else has that keeps it from being begun.
+    /// Whether it took too long, or cannot begin because others do.
     is_late: bool,
 }
 
-/// Who waits for a reading.
+/// Who waits for the result of a reading.
 #[derive(Debug)]
 enum Wanted {
     /// Nobody.
     No,
-    /// The vassal, for this.
+    /// The vassal, for this purpose.
     For(Purpose),
-    /// The vassal, to try again.
+    /// The vassal, in order to try again.
     Again,
 }
 
@@ -140,7 +141,7 @@ impl Readers {
         });
     }
 
-    /// Nobody waits any more for this file, or for the one that tells its address.
+    /// Notes that this file of the vassal, or the one with its address, is no longer needed.
     pub fn forget(&mut self, file: &VassalFile, is_address: bool) {
         self.waiting.retain(|reading| !reading.is_of(file, is_address));
         self.told.retain(|told| *told.file != *file || told.is_address != is_address);
@@ -151,7 +152,7 @@ impl Readers {
         }
     }
 
-    /// Whether nothing is waited for but what was given up.
+    /// Whether no result is waited for. Readings that were given up do not count.
     pub fn is_idle(&self) -> bool {
         self.all().all(|reading| !matches!(reading.wanted, Wanted::For(_)))
     }
@@ -166,13 +167,14 @@ impl Readers {
         self.busy.iter().filter_map(|(_, reading)| deadline(reading)).min()
     }
 
-    /// Gives up what takes too long, and begins what can be begun. `events` tells of the links of the
+    /// Gives up readings that take too long, and begins those that can begin. `events` gets the links of the
     /// readers, which are copies of this process and read what `spawner` reads.
     pub fn serve(&mut self, spawner: &Spawner, events: BorrowedFd<'_>, now: Instant) {
         for (deputy, reading) in &mut self.busy {
             if !reading.is_slow && reading.look_at <= now {
                 reading.look_at = later(now, SLOW);
-                // On a busy machine it may still wait for a processor, or its answer for us.
+                // On a busy machine the reader may only be waiting for a processor, or its answer for the
+                // emperor.
                 if !deputy.is_at_work() {
                     reading.is_slow = true;
                     reading.tell(&mut self.told, News::Slow);
@@ -194,7 +196,7 @@ impl Readers {
             let Some(mut reading) = self.waiting.remove(index) else { return };
             match deputy {
                 Ok(deputy) => {
-                    // One that has ended closes its link, which is told.
+                    // A reader that has ended closes its link, which is reported.
                     let question = reading::question(reading.path(), reading.address_file.is_some());
                     let _ = send(&deputy.link, &question, None);
                     (reading.since, reading.look_at) = (now, later(now, SLOW));
@@ -214,11 +216,11 @@ impl Readers {
         }
     }
 
-    /// Takes in what a reader has said.
+    /// Reads the answer of a reader.
     pub fn listen(&mut self, pid: i32, events: BorrowedFd<'_>) {
         let is_it = |deputy: &Deputy| deputy.pid().as_raw_pid() == pid;
         if let Some(deputy) = self.idle.take_if(|deputy| is_it(deputy)) {
-            // It has ended: it says nothing unasked.
+            // An idle reader sends nothing, so it has ended.
             return end(&deputy, events);
         }
         let Some(index) = self.busy.iter().position(|(deputy, _)| is_it(deputy)) else { return };
@@ -239,19 +241,19 @@ impl Readers {
         reading.end(&mut self.told, read);
     }
 
-    /// The next news.
+    /// The next result.
     pub fn take(&mut self) -> Option<Told> {
         self.told.pop_front()
     }
 
-    /// Nothing is read any more.
+    /// Stops all readings.
     pub fn stop(&mut self) {
         self.waiting.clear();
         self.told.clear();
         self.busy.drain(..).for_each(|(deputy, _)| deputy.kill());
     }
 
-    /// Returns when no reader is left but those that hang.
+    /// Waits until no reader is left except for those that hang.
     pub fn finish(&mut self) {
         self.stop();
         if let Some(deputy) = self.idle.take() {
@@ -263,7 +265,7 @@ impl Readers {
         self.busy.iter().map(|(_, reading)| reading).chain(&self.waiting)
     }
 
-    /// Since when what keeps a reading from being begun hangs, if that hangs.
+    /// Since when the readings hang that keep this one from beginning; `None` if it can begin.
     fn hangs(&self, reading: &Reading) -> Option<Instant> {
         if reading.is_late {
             return None;
@@ -277,7 +279,7 @@ impl Readers {
         since.filter(|_| beside >= BESIDE_MAX)
     }
 
-    /// The next reading that can be begun: of a directory that keeps as few readers as possible.
+    /// The next reading that can begin. The directory with the fewest readers comes first.
     fn next(&self) -> Option<usize> {
         if self.idle.is_none() && self.busy.iter().any(|(_, reading)| !reading.is_slow) {
             return None;
@@ -323,7 +325,7 @@ impl Reading {
         told.push_back(Told { file: Rc::clone(&self.file), is_address: self.address_file.is_some(), news });
     }
 
-    /// It has ended.
+    /// Reports the result.
     fn end(mut self, told: &mut VecDeque<Told>, read: Result<ReadFile>) {
         match std::mem::replace(&mut self.wanted, Wanted::No) {
             Wanted::For(purpose) => self.tell(told, News::Read(purpose, read)),
@@ -332,7 +334,7 @@ impl Reading {
         }
     }
 
-    /// What it waits for has not answered since then.
+    /// Gives up, because its filesystem has not answered since then.
     fn give_up(&mut self, since: Instant, now: Instant, told: &mut VecDeque<Told>) {
         self.is_late = true;
         if let Wanted::For(_) = self.wanted
@@ -359,7 +361,8 @@ fn begin(spawner: &Spawner, events: BorrowedFd<'_>) -> Result<Deputy> {
     Ok(deputy)
 }
 
-/// Ends a reader. Its link is taken back by hand: a child that has not reached its exec yet may hold a copy.
+/// Ends a reader. Its link is unregistered explicitly: a child that has not reached its exec yet may hold a
+/// copy.
 fn end(deputy: &Deputy, events: BorrowedFd<'_>) {
     let _ = epoll::delete(events, &deputy.link);
     deputy.kill();

@@ -1,4 +1,4 @@
-//! How a file of a vassal's is read by another process: the question, the work, and the answer.
+//! How a reader reads a file: the question, the work, and the answer.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -14,10 +14,10 @@ use crate::emperor::deputy::{pull, pull_version, tell};
 use crate::error::{Error, Result};
 use crate::protocol::{Received, receive};
 
-/// Begins the question for a file that tells an address.
+/// The first byte of a question for a file with an address.
 const ADDRESS: u8 = 1;
 
-/// The life of a reader: it reads one file after another, until the emperor has ended.
+/// The main function of a reader: reads one file after another, until the emperor has ended.
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
     loop {
         let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
@@ -39,12 +39,12 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
     }
 }
 
-/// The question that a reader is asked: for a vassal's file, or for one that tells an address.
+/// A question to a reader, for a vassal's file or for a file with an address.
 pub fn question(path: &Path, is_address: bool) -> Vec<u8> {
     [&[if is_address { ADDRESS } else { 0 }], path.as_os_str().as_bytes()].concat()
 }
 
-/// The answer: the numbers of the file, or an error behind a zero.
+/// An answer: numbers about the file, or an error after a zero.
 fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     let mut packet = Vec::new();
     match read {
@@ -63,7 +63,10 @@ fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
     }
 }
 
-/// Reads an answer, with the descriptor that came along; `None` if it is something else.
+/// Reads an answer, with the descriptor that came with it; `None` if it is not one.
+///
+/// # Errors
+/// The error that the reader met.
 pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> {
     let mut rest = packet;
     if pull(&mut rest)? == 0 {
@@ -73,7 +76,7 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
     let owner = Owner { uid: next()? as u32, gid: next()? as u32 };
     let is_program = next()? == 1;
     let version = pull_version(&mut rest)?;
-    // The kernel drops a descriptor that there is no room for.
+    // If there is no room for a descriptor, the kernel drops it.
     Some(match copy.is_none() == is_program {
         true => Ok(ReadFile { version, owner, copy }),
         false => Err(Error::os("receive", "the vassal's file", Errno::MFILE)),

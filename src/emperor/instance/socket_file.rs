@@ -19,10 +19,10 @@ use crate::path::{self, Walk};
 use crate::place::Place;
 use crate::sys::fd;
 
-/// How the sockets of the emperor listen.
+/// The options of the emperor's sockets.
 const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
 
-/// A socket that listens.
+/// A listening socket.
 pub struct Bound {
     /// The socket.
     pub socket: OwnedFd,
@@ -30,8 +30,8 @@ pub struct Bound {
     pub file: Option<SocketFile>,
 }
 
-/// The file of a socket that the emperor has bound. It is removed with the socket, unless another file has
-/// its name by then.
+/// The file of a socket that the emperor has bound. It is removed together with the socket, unless the path
+/// has another file by then.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -39,13 +39,12 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file of the program before this one; `None` if that had none.
+    /// The file of the program before the upgrade; `None` if there was none.
     pub fn resume(path: &Path, id: Option<FileId>) -> Option<Self> {
         Some(Self { path: path.into(), id: id? })
     }
 
-    /// Whether its name is that of no file any more, or of another one. Where that cannot be found out, it is
-    /// not gone.
+    /// Whether its path has no file any more, or another one. If that cannot be found out, no.
     pub fn is_gone(&self) -> bool {
         match lstat(&self.path) {
             Ok(there) => id(&there) != self.id,
@@ -53,19 +52,19 @@ impl SocketFile {
         }
     }
 
-    /// Whether its name is that of another file, and not of a socket that a dead process has left.
+    /// Whether its path has another file, which is not a socket that a dead process has left.
     pub fn is_taken(&self) -> bool {
         lstat(&self.path).is_ok_and(|there| id(&there) != self.id) && !is_left_over(&self.path)
     }
 
-    /// Gives it to a user and a group, if its name is still that of this file.
+    /// Gives it to a user and a group, if it is still the file at its path.
     ///
     /// # Errors
     /// open(2), chown(2).
     pub fn give_to(&self, uid: Option<Uid>, gid: Option<Gid>) -> Result<(), Errno> {
         let file = open(&self.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let there = fstat(&file)?;
-        // A user who may write to the directory may have put another file there, which is not to be given
+        // A user with write access to the directory may have put another file there, which must not be given
         // away.
         if id(&there) != self.id || FileType::from_raw_mode(there.st_mode) != FileType::Socket {
             return Ok(());
@@ -73,12 +72,12 @@ impl SocketFile {
         chownat(&file, c"", uid, gid, AtFlags::EMPTY_PATH)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which file it is.
+    /// The identity of the file.
     pub fn id(&self) -> FileId {
         self.id
     }
@@ -90,16 +89,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// Which file it is.
+/// The identity of a file.
 pub fn id(file: &Stat) -> FileId {
     FileId { device: file.st_dev, inode: file.st_ino }
 }
 
-/// A socket that listens at an address, and its file. A file that a dead process has left there is replaced.
-/// The file of a `private` socket is for the emperor's user alone from its first moment on.
+/// A socket that listens at an address, and its file. The file of a socket that a dead process has left is
+/// replaced. The file of a `private` socket is accessible to the emperor's user only, from the beginning.
 ///
 /// # Errors
-/// Another process listens there, or something else is there; as socket(2), bind(2).
+/// Another process listens at the address, or the path has another kind of file; as socket(2), bind(2).
 pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
     match &address.place {
         Place::File(path) => listen_at_file(path, private),
@@ -123,7 +122,7 @@ fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
     if let Some(before) = before {
         rustix::process::umask(before);
     }
-    // Which file it is the socket itself tells: by its name it could be another one by now.
+    // The socket itself tells its file. The path may have another file by now.
     let own = bound.as_ref().ok().and_then(|socket| fstat(fd::file_of(socket).ok()?).ok());
     let there = own.map_or_else(|| lstat(name), Ok);
     fchdir(back).context("chdir", "back")?;
@@ -144,7 +143,7 @@ fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
     }
 }
 
-/// Logs why something that is `missing` could not be made anew, unless it is what was logged last.
+/// Logs why a file that is `missing` could not be made anew, unless the same error was logged last.
 pub fn tell_once(told: &mut Option<Error>, missing: &str, error: Error) {
     if told.as_ref() != Some(&error) {
         log!("{missing}, and cannot be made anew: {error}; tried again with each scan");
@@ -152,7 +151,7 @@ pub fn tell_once(told: &mut Option<Error>, missing: &str, error: Error) {
     }
 }
 
-/// Removes a file that the emperor has made, if it still is what has the name; a failure is logged.
+/// Removes a file that the emperor has made, if it is still the file at the path. Logs a failure.
 pub fn remove(path: &Path, is_it: &dyn Fn(&Stat) -> bool) {
     let removed = Walk::default().entry(path).and_then(|(directory, name)| {
         match statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -1,4 +1,4 @@
-//! Creating an instance: a process in its own namespaces that is vassal-init from its first instruction.
+//! Creates instances: a process in its own namespaces, which runs vassal-init.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -35,39 +35,39 @@ use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
 
-/// How the names of the variables begin that are meant for vassals.
+/// The prefix of variables that are meant for vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
 
-/// How many descriptors of the emperor's an instance takes.
+/// How many of the emperor's descriptors an instance takes.
 const FILES_PER_INSTANCE: u64 = 2;
-/// How many are left for the emperor itself: its sockets and their clients, directories, an instance that is
-/// being created.
+/// How many descriptors the emperor itself needs: for its sockets and their clients, for directories, and for
+/// an instance that is being created.
 const FILES_OF_OUR_OWN: u64 = 40;
 
 /// The files that every instance is created with.
 #[derive(Debug, Clone)]
 pub struct InstanceFiles {
-    /// vassal-init, as a sealed memory file: all instances run the same one, also while its file is being
-    /// replaced.
+    /// vassal-init as a sealed memory file, so that all instances run the same program, also while its file
+    /// is being replaced.
     pub vassal_init: Rc<OwnedFd>,
-    /// `/dev/null`: the standard input of vassals, as uWSGI has it. The emperor's may be a terminal or
-    /// another program's pipe.
+    /// `/dev/null`, the standard input of vassals, as in uWSGI. The emperor's standard input may be a
+    /// terminal or the pipe of another program.
     pub null: Rc<OwnedFd>,
 }
 
-/// A vassal's file as it was read.
+/// The content of a vassal's file.
 #[derive(Debug)]
 pub struct ReadFile {
-    /// Its version just before: a change in between counts as one that was not seen.
+    /// Its version before the read, so that a change during the read is noticed later.
     pub version: FileVersion,
     /// Its owner.
     pub owner: Owner,
-    /// A sealed copy of it; `None` if it is a program that prints the configuration, or if it is the file of
-    /// an address and not there.
+    /// A sealed copy; `None` if the file is a program that prints the configuration, or if it is a file with
+    /// an address and does not exist.
     pub copy: Option<OwnedFd>,
 }
 
-/// Everything instances have in common.
+/// The settings and files that all instances share.
 pub struct Spawner {
     files: InstanceFiles,
     namespaces: u64,
@@ -78,7 +78,8 @@ pub struct Spawner {
     on_demand: Option<OnDemand>,
     magic_exec: bool,
     cgroups: Option<Cgroups>,
-    /// Of the cgroups of instances that have ended, also of those that another program has made.
+    /// The removals of the cgroups of ended instances, including those that the program before an upgrade has
+    /// made.
     removals: Rc<Removals>,
     environment: Vec<(OsString, OsString)>,
     heartbeat: Duration,
@@ -89,11 +90,11 @@ pub struct Spawner {
 /// uWSGI's own default for `emperor-required-heartbeat`.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
-/// How long a user's vassal may put off the end of the emperor.
+/// The longest time for which a user's vassal may delay the end of the emperor.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Spawner {
-    /// What `plan` says of instances.
+    /// A spawner for the instances of `plan`.
     ///
     /// # Errors
     /// The hooks for vassals are too long for one message.
@@ -111,7 +112,7 @@ impl Spawner {
         }
         let mut environment = for_vassals(&origin.environment);
         if let Some(heartbeat) = vassals.heartbeat {
-            // As systemd asks for it (sd_watchdog_enabled(3)).
+            // In the form of sd_watchdog_enabled(3).
             let micros = u64::try_from(heartbeat.as_micros()).unwrap_or(u64::MAX);
             environment.push(("WATCHDOG_USEC".into(), micros.to_string().into()));
         }
@@ -140,26 +141,26 @@ impl Spawner {
         })
     }
 
-    /// How long an app that has given a heartbeat may go without one.
+    /// How long an app that has sent a heartbeat may go without the next one.
     pub fn heartbeat(&self) -> Duration {
         self.heartbeat
     }
 
-    /// The longest time to stop that is granted to an instance.
+    /// The longest time that an instance gets for its stop.
     pub fn stop_timeout(&self) -> Duration {
         self.stop_timeout
     }
 
-    /// The cgroups that are to be removed.
+    /// The cgroups to be removed.
     pub fn removals(&self) -> &Rc<Removals> {
         &self.removals
     }
 
-    /// Whether so many instances, and sockets kept for vassals, fit into the emperor's limit of open files.
-    /// The last ones are not for vassals: without any, no client could even ask for the status.
+    /// Checks that the emperor's limit of open files has room for so many instances and kept sockets. The
+    /// last descriptors are not for vassals: without any, no client could ask even for the status.
     ///
     /// # Errors
-    /// They do not; the error says that this is why `operation` cannot be done with `object`.
+    /// There is no room. The message says that `operation` cannot be done with `object` because of that.
     pub fn has_room(&self, operation: &str, object: &str, instances: usize, sockets: u64) -> Result<()> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         if instances as u64 * FILES_PER_INSTANCE + sockets + FILES_OF_OUR_OWN > limit {
@@ -170,7 +171,7 @@ impl Spawner {
         Ok(())
     }
 
-    /// Reads a file that tells an address.
+    /// Reads a file with an address.
     ///
     /// # Errors
     /// As [`on_demand::open_file`], and as read(2).
@@ -199,10 +200,10 @@ impl Spawner {
 
     /// Creates an instance of the vassal whose file is at `path`.
     ///
-    /// A failure from the exec on comes back over the link.
+    /// A failure at the exec or later is reported over the link.
     ///
     /// # Errors
-    /// When the kernel gives no process, namespace or descriptor.
+    /// The kernel provides no process, namespace or descriptor.
     pub fn spawn(&self, path: &VassalFile, file: &ReadFile, kept: &mut Kept) -> Result<Process> {
         let (owner, mut hello) = (file.owner, self.greeting(path, file));
         let owned = self.is_tyrant();
@@ -219,7 +220,7 @@ impl Spawner {
         let into = into.as_ref().map(AsFd::as_fd);
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
         let Some(pidfd) = pidfd else {
-            // It is not reaped yet, so the pid is still its own.
+            // The process is not reaped yet, so the pid is still its own.
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
             return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
         };
@@ -227,7 +228,7 @@ impl Spawner {
     }
 
     /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance
-    /// would, and ends. Returns its end of the link, on which it says what came of that.
+    /// would, and ends. Returns the emperor's end of the link, over which the process sends its result.
     ///
     /// # Errors
     /// As [`Spawner::spawn`].
@@ -235,12 +236,12 @@ impl Spawner {
         let mut hello = self.greeting(path, file);
         hello.is_check = true;
         let (ours, theirs) = self.greet(hello, file)?;
-        // In a pid namespace in any case where there can be one: what it has started ends with it.
+        // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
         Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
     }
 
-    /// What a new process is told.
+    /// The greeting for a new process.
     fn greeting(&self, path: &VassalFile, file: &ReadFile) -> Hello {
         Hello {
             name: path.name().to_owned(),
@@ -261,8 +262,8 @@ impl Spawner {
         }
     }
 
-    /// A link with the greeting and the file on it, before there is a process to read them: if that fails, no
-    /// process has to be ended.
+    /// A link that already holds the greeting and the file, before there is a process to read them. If this
+    /// fails, no process has to be ended.
     fn greet(&self, hello: Hello, file: &ReadFile) -> Result<(OwnedFd, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
@@ -284,8 +285,9 @@ impl Spawner {
         let variable = (LINK_VARIABLE.into(), link.as_raw_fd().to_string().into());
         let variables = self.environment.iter().chain([&variable]);
         let envp = Strings::environment(variables);
-        // Relative paths in the file begin there. In tyrant mode it is a user's directory, which is no place
-        // for the commands of the emperor's file: PID 1 goes there once it is the owner.
+        // Relative paths in the file start from its directory. In tyrant mode that is a user's directory, in
+        // which commands of the emperor's file must not run. There PID 1 enters it after it has become the
+        // owner.
         let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
@@ -295,8 +297,8 @@ impl Spawner {
         }
     }
 
-    /// Where the first connection to the vassal whose file is at `path` is waited for; `None` if it is not on
-    /// demand, or if another file or a command has to tell.
+    /// The address of the on-demand socket of the vassal whose file is at `path`; `None` if the vassal is not
+    /// on demand, or if another file or a command must be asked.
     pub fn demand(&self, path: &VassalFile) -> Option<Address> {
         match self.on_demand.as_ref()? {
             OnDemand::Directory(directory) => {
@@ -306,7 +308,7 @@ impl Spawner {
         }
     }
 
-    /// The file that tells where the first connection to the vassal whose file is at `path` is waited for.
+    /// The file with the address of the on-demand socket of the vassal whose file is at `path`.
     pub fn address_file(&self, path: &VassalFile) -> Option<PathBuf> {
         let Some(OnDemand::Extension(extension)) = &self.on_demand else { return None };
         let mut beside = path.as_os_str().to_owned();
@@ -314,7 +316,7 @@ impl Spawner {
         Some(beside.into())
     }
 
-    /// Whether instances have no pid namespace of their own: what one starts does not end with it.
+    /// Whether instances have no pid namespace of their own, so that their processes do not end with them.
     pub fn shares_pids(&self) -> bool {
         self.namespaces & libc::CLONE_NEWPID as u64 == 0
     }
@@ -329,14 +331,14 @@ impl Spawner {
         self.tyrant.and_then(|tyrant| tyrant.max).map_or(usize::MAX, |max| max as usize)
     }
 
-    /// Whether a process may go on with a file that now belongs to `owner`.
+    /// Whether a process may continue with a file that now belongs to `owner`.
     pub fn may_run(&self, process: &Process, owner: Owner) -> bool {
         !self.is_tyrant() || (process.owned && process.owner == owner)
     }
 
-    /// The child: nothing is allocated before exec, and it never returns.
+    /// The child: allocates nothing before the exec, and never returns.
     fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
-        // A directory that is gone by now is no reason to fail.
+        // If the directory is gone, the instance starts nevertheless.
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
         let _ = rustix::stdio::dup2_stdin(&*self.files.null);
@@ -345,7 +347,7 @@ impl Spawner {
             mark();
         }
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
-        // The exec has failed. From here on allocating is fine: this is a full copy of a process with one
+        // The exec has failed. Allocating is possible from here on: this is a full copy of a process with one
         // thread.
         let what = Error::os("execute", "vassal-init", errno).to_string();
         let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
@@ -354,8 +356,8 @@ impl Spawner {
     }
 }
 
-/// The environment of vassals, made of the emperor's as uWSGI does it: `UWSGI_VASSAL_X` is a vassal's
-/// `UWSGI_X`, and variables between the emperor and its own starter are left out.
+/// The environment of vassals, made from the emperor's as in uWSGI: `UWSGI_VASSAL_X` becomes `UWSGI_X`, and
+/// variables between the emperor and its own starter are left out.
 fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     const OURS: [&str; 4] = ["UWSGI_RELOADS", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
     let mut result: Vec<(OsString, OsString)> = Vec::new();
@@ -374,8 +376,8 @@ fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)
     result
 }
 
-/// Copies a file into a sealed memory file. Opening does not wait, whatever is there: only a regular file of
-/// at most 1 MiB is taken.
+/// Copies a file into a sealed memory file. Opening does not block, whatever is at the path. Only a regular
+/// file of at most 1 MiB is accepted.
 fn sealed_copy(path: &Path, owners: Owners) -> Result<(OwnedFd, Owner)> {
     let (file, owner) = if owners == Owners::Ignored {
         let file = files::open_file(path).context("open", path.display())?;

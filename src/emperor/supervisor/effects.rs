@@ -1,4 +1,4 @@
-//! The registry's decisions, carried out.
+//! Carries out the effects of the registry.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ use crate::log_of;
 use crate::protocol::{ToVassal, WaitStatus};
 
 impl Supervisor {
-    /// Carries out everything that the registry has decided. The registry is told the result of an effect
-    /// before the next effect is carried out.
+    /// Carries out all effects that the registry has queued. The registry gets the result of an effect before
+    /// the next effect is carried out.
     pub(super) fn run_effects(&mut self, now: Instant) {
         loop {
             let (file, event) = if let Some((file, effect)) = self.registry.next_effect() {
@@ -42,7 +42,7 @@ impl Supervisor {
         }
     }
 
-    /// Carries one effect out. Returns the result, if that is known at once.
+    /// Carries out one effect. Returns its result if that is known at once.
     fn carry_out(&mut self, file: &Rc<VassalFile>, effect: Effect, now: Instant) -> Option<Event> {
         match effect {
             Effect::Log(line) => log_of!(file, "{line}"),
@@ -126,7 +126,7 @@ impl Supervisor {
         Some(Event::Address { why, address: Ok(self.spawner.demand(file)) })
     }
 
-    /// Takes in what has come of reading a file.
+    /// Takes in the result of reading a file.
     fn take_in(&mut self, file: &Rc<VassalFile>, news: News, now: Instant) -> Option<Event> {
         if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
             self.registry.apply(file, Event::Reading(read.version), now);
@@ -170,9 +170,9 @@ impl Supervisor {
         }
     }
 
-    /// Makes the on-demand socket that a vassal is to have, unless it is there already, and waits for no
-    /// connection to an earlier one. `operation` and `object` are for the error message; `processes` is
-    /// the number of processes that are about to be created.
+    /// Opens the on-demand socket that a vassal must have, unless it is open already, and stops waiting for
+    /// connections to an earlier one. `operation` and `object` are for the error message; `processes` is the
+    /// number of processes that are about to be created.
     fn open_demand(
         &mut self,
         file: &Rc<VassalFile>,
@@ -199,7 +199,7 @@ impl Supervisor {
     }
 
     fn reload(&self, file: &VassalFile, read: Result<ReadFile>) -> Option<Event> {
-        // It may be on its way out since.
+        // The instance may be ending by now.
         let State::Reloading { .. } = self.registry.vassal(file)?.state() else { return None };
         let impossible = |why: &str| Some(Event::ReloadImpossible(why.to_owned()));
         let kept = self.handles.kept(file)?;
@@ -212,14 +212,15 @@ impl Supervisor {
         }
         let process = self.handles.process(file)?;
         match read {
-            // It can only be run where there is no jail yet.
+            // A program can only be run by a fresh start, before there is a jail.
             Ok(ReadFile { copy: None, .. }) => impossible("its file is a program"),
             Ok(ReadFile { copy: Some(copy), owner, .. }) if self.spawner.may_run(process, owner) => {
                 process.send(&ToVassal::Reload, Some(&copy));
                 Some(Event::ReloadSent)
             }
             Err(error) if !self.spawner.is_tyrant() => Some(Event::ReloadFailed(error)),
-            // The file may have become another user's, or root's: then the app must not go on as it was.
+            // The file may belong to another user, or to root, by now. The app must not continue with its
+            // present owner then.
             Err(error) => impossible(&error.to_string()),
             Ok(ReadFile { owner: Owner { uid, gid }, .. }) => {
                 impossible(&format!("its file belongs to user {uid}, group {gid} now"))
@@ -236,13 +237,13 @@ impl Supervisor {
         }
     }
 
-    /// Where the first connection to a vassal is to be waited for, if it is on demand.
+    /// The address of a vassal's on-demand socket, if the vassal is on demand.
     fn demand_of(&self, file: &VassalFile) -> Option<&Address> {
         self.registry.vassal(file)?.on_demand()
     }
 }
 
-/// Whether the on-demand socket is the one that is to be there.
+/// Whether the on-demand socket is the one that the vassal must have.
 fn listens_at(kept: &Kept, address: Option<&Address>) -> bool {
     let wanted = address.map(|address| &address.place);
     wanted == kept.demand().map(|(place, _)| place) && !kept.is_lost()

@@ -1,4 +1,4 @@
-//! The descriptors that are held for vassals: processes with their links, and sockets.
+//! The descriptors of vassals: processes with their links, and sockets.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -14,33 +14,33 @@ use crate::error::{Context, Error, Result};
 use crate::mount::fuse;
 use crate::mount::fusectl::Fusectl;
 
-/// Set in the events of on-demand sockets, and not in those of links; the socket's number is in the lower
-/// bits.
+/// Set in the events of on-demand sockets, and not in those of links. The lower bits are the number of the
+/// descriptor.
 const ON_DEMAND: u64 = 1 << 32;
 
 /// How many links are looked at per turn.
 const LINKS_PER_TURN: usize = 64;
 
-/// Everything that is held for vassals.
+/// All descriptors of vassals.
 pub(super) struct Handles {
-    /// Readable when a link, one to a reader, or a polled on-demand socket is. The events of links carry the
-    /// pid.
+    /// Readable when a link, the link of a reader, or a polled on-demand socket is. The events of links carry
+    /// the pid.
     events: OwnedFd,
     by_file: SortedMap<Rc<VassalFile>, Box<Handle>>,
     by_pid: SortedMap<i32, Rc<VassalFile>>,
     by_polled_fd: SortedMap<i32, Rc<VassalFile>>,
     /// How many sockets are kept for all vassals together.
     sockets: u64,
-    /// The files of sockets that were closed, which are to be removed.
+    /// The files of closed sockets, which must be removed.
     left: Vec<Left>,
 }
 
-/// The descriptors that are held for one vassal.
+/// The descriptors of one vassal.
 #[derive(Default)]
 struct Handle {
     process: Option<Process>,
     sockets: Kept,
-    /// The number of the on-demand socket while the first connection is waited for.
+    /// The descriptor of the on-demand socket while it is polled for the first connection.
     polled_fd: Option<i32>,
 }
 
@@ -48,9 +48,9 @@ struct Handle {
 pub(super) enum Ready {
     /// A link has something to read.
     Link(Rc<VassalFile>),
-    /// A client connects to an on-demand socket.
+    /// A client has connected to an on-demand socket.
     Client(Rc<VassalFile>),
-    /// The reader of this pid has said something.
+    /// The reader with this pid has sent something.
     Reader(i32),
 }
 
@@ -68,7 +68,7 @@ impl Handles {
         })
     }
 
-    /// The descriptors that are ready now, or a part of them.
+    /// The descriptors that are ready now, or some of them.
     pub(super) fn ready(&self) -> Vec<Ready> {
         let mut events = Vec::with_capacity(LINKS_PER_TURN);
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -90,7 +90,7 @@ impl Handles {
         ready
     }
 
-    /// How many processes there are.
+    /// The number of processes.
     pub(super) fn processes(&self) -> usize {
         self.by_pid.len()
     }
@@ -110,17 +110,17 @@ impl Handles {
         self.by_file.get(file)?.process.as_ref()
     }
 
-    /// The sockets that are kept for a vassal; `None` if nothing was ever held for it.
+    /// The kept sockets of a vassal; `None` if it never had a descriptor.
     pub(super) fn kept(&self, file: &VassalFile) -> Option<&Kept> {
         self.by_file.get(file).map(|handle| &handle.sockets)
     }
 
-    /// What has become of the file of a vassal's on-demand socket, if that is news.
+    /// The trouble with the file of a vassal's on-demand socket, if it is new.
     pub(super) fn notice_loss(&mut self, file: &VassalFile) -> Option<&'static str> {
         self.by_file.get_mut(file)?.sockets.notice_loss()
     }
 
-    /// Does something with the sockets that are kept for a vassal.
+    /// Calls `act` with the kept sockets of a vassal.
     pub(super) fn with_kept<T>(&mut self, file: &Rc<VassalFile>, act: impl FnOnce(&mut Kept) -> T) -> T {
         let mut kept = std::mem::take(&mut self.handle(file).sockets);
         self.sockets -= kept.count();
@@ -129,7 +129,7 @@ impl Handles {
         result
     }
 
-    /// The sockets of a vassal are back from a change.
+    /// Stores the sockets of a vassal after a change.
     fn keep(&mut self, file: &Rc<VassalFile>, mut kept: Kept) {
         self.sockets += kept.count();
         self.left.append(&mut kept.take_left());
@@ -140,22 +140,22 @@ impl Handles {
         self.by_file.get_or_insert(file)
     }
 
-    /// The sockets that are kept for a vassal are another one's from now on.
+    /// Gives the kept sockets of a vassal to another one.
     pub(super) fn hand_over_sockets(&mut self, from: &Rc<VassalFile>, to: &Rc<VassalFile>) {
         self.stop_polling(from);
         let sockets = self.with_kept(from, std::mem::take);
         self.with_kept(to, |kept| *kept = sockets);
     }
 
-    /// The files of sockets that were closed since the last time.
+    /// The files of sockets closed since the last call.
     pub(super) fn take_left(&mut self) -> Vec<Left> {
         std::mem::take(&mut self.left)
     }
 
-    /// Holds a process for a vassal; its packets are reported from now on.
+    /// Adds the process of a vassal. Its packets are reported from now on.
     ///
     /// # Errors
-    /// As [`Process::watch_link`]. The process then sees its link close, and ends.
+    /// As [`Process::watch_link`]. The process then ends, because its link is closed.
     pub(super) fn add_process(&mut self, file: &Rc<VassalFile>, process: Process) -> Result<()> {
         process.watch_link(&self.events)?;
         self.by_pid.insert(process.number(), Rc::clone(file));
@@ -163,7 +163,7 @@ impl Handles {
         Ok(())
     }
 
-    /// The process of a vassal is not held any more; its link is closed.
+    /// Removes the process of a vassal, and closes its link.
     pub(super) fn take_process(&mut self, file: &VassalFile) -> Option<Process> {
         let mut process = self.by_file.get_mut(file)?.process.take()?;
         self.by_pid.remove(&process.number());
@@ -171,8 +171,8 @@ impl Handles {
         Some(process)
     }
 
-    /// Notes the FUSE connections of a vassal that may hold it in the end. It has told something just now,
-    /// and may have mounted something.
+    /// Notes the FUSE connections of a vassal, which may keep it from ending later. Called after its
+    /// messages, because it may have mounted a filesystem before them.
     pub(super) fn note_fuse(&mut self, file: &VassalFile, fusectl: &Fusectl) {
         let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
         if let Some(process) = process
@@ -182,17 +182,16 @@ impl Handles {
         }
     }
 
-    /// Takes the next packet off the link of a vassal.
+    /// Takes the next packet from the link of a vassal.
     pub(super) fn receive(&mut self, file: &VassalFile) -> Packet {
         let process = self.by_file.get_mut(file).and_then(|handle| handle.process.as_mut());
         process.map_or(Packet::Nothing, |process| process.receive(&self.events))
     }
 
-    /// Waits for the first connection to the on-demand socket of a vassal.
+    /// Polls the on-demand socket of a vassal for the first connection.
     ///
     /// # Errors
-    /// There is no such socket: it got lost in an upgrade. ENOMEM, ENOSPC at the user's limit of watches
-    /// (epoll_ctl(2)).
+    /// The socket was lost in an upgrade; ENOMEM, ENOSPC at the user's limit of watches (epoll_ctl(2)).
     pub(super) fn poll(&mut self, file: &Rc<VassalFile>) -> Result<()> {
         self.stop_polling(file);
         let Some((_, socket)) = self.kept(file).and_then(Kept::demand) else {
@@ -208,8 +207,8 @@ impl Handles {
         Ok(())
     }
 
-    /// Waits for no connection any more. The registration is taken back by hand: an instance has the socket
-    /// too, which would keep the registration alive.
+    /// Stops polling the on-demand socket. The registration is removed explicitly: an instance has the
+    /// socket, too, which would keep the registration alive.
     pub(super) fn stop_polling(&mut self, file: &VassalFile) {
         let Some(handle) = self.by_file.get_mut(file) else { return };
         if let Some((number, (_, socket))) = handle.polled_fd.take().zip(handle.sockets.demand()) {
@@ -218,7 +217,7 @@ impl Handles {
         }
     }
 
-    /// Closes everything that is held for a vassal.
+    /// Closes all descriptors of a vassal.
     pub(super) fn remove(&mut self, file: &VassalFile) {
         self.stop_polling(file);
         drop(self.take_process(file));

@@ -1,8 +1,8 @@
-//! What a PID 1 has left behind that was killed, where no pid namespace ends everything with it.
+//! The leftovers of a killed PID 1: processes that remain if it had no pid namespace to end them.
 //!
-//! While it lives, vassal-init is the subreaper of its descendants. When it dies they become children of the
-//! emperor, beside others that are none of its business: daemons that commands of as-emperor have left, or
-//! that were there before it. They are told apart by their [mark](crate::emperor::instance::mark).
+//! While vassal-init lives, it is the subreaper of its descendants. When it dies, they become children of the
+//! emperor, beside other children such as daemons left by commands of as-emperor, or processes from before
+//! the emperor. The [mark](crate::emperor::instance::mark) tells them apart.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,45 +17,45 @@ use crate::log::Elapsed;
 use crate::log_of;
 use crate::sys::signal;
 
-/// What is still there after this time is stuck in the kernel.
+/// Processes that remain for longer than this are stuck in the kernel.
 const GIVE_UP: Duration = Duration::from_secs(2);
-/// The pids that are not gone are shown in about so many bytes.
+/// About how many bytes of pids a message shows.
 const SHOWN_MAX: usize = 200;
 
-/// So many processes are looked at in one turn of the main loop: a tenant may have left thousands.
+/// How many processes are examined in one turn of the main loop: a tenant may have left thousands.
 const LOOKS_PER_TURN: usize = 300;
 
-/// Instances that were killed, until what they have left is gone.
+/// Killed instances with remaining processes.
 #[derive(Default)]
 pub(super) struct Leftovers {
     dead: Vec<Dead>,
-    /// The children that were looked at. The kernel tells of the oldest first, so these are ahead of all that
-    /// were not.
+    /// The children that were examined. The kernel lists the oldest first, so these come before all others.
     known: Vec<Known>,
-    /// When the next look goes on with the others.
+    /// When to continue with the other children.
     more_at: Option<Instant>,
 }
 
 struct Dead {
     pid: i32,
     file: Rc<VassalFile>,
-    /// What the registry is told when all is gone.
+    /// The event for the registry when no process is left.
     event: Event,
     until: Instant,
-    /// Some of what was left at the last look, each pid behind a space.
+    /// Some of the remaining processes at the last look, each pid after a space.
     left: String,
     killed: usize,
 }
 
 struct Known {
     pid: i32,
-    /// The instance that it was started by; 0 if that is none of ours.
+    /// The instance that started it; 0 if no instance did.
     of: i32,
     is_killed: bool,
 }
 
 impl Leftovers {
-    /// An instance was killed. The next one is to be started when nothing is left of it, at `event`.
+    /// Notes that an instance was killed. When none of its processes is left, `event` goes to the registry,
+    /// which then starts the next instance.
     pub(super) fn add(&mut self, pid: Pid, file: &Rc<VassalFile>, event: Event, now: Instant) {
         let (pid, file) = (pid.as_raw_pid(), Rc::clone(file));
         self.dead.push(Dead { pid, file, event, until: now + GIVE_UP, left: String::new(), killed: 0 });
@@ -66,9 +66,9 @@ impl Leftovers {
         self.dead.iter().map(|dead| dead.until).chain(self.more_at).min()
     }
 
-    /// Kills what is left, or a part of it, and returns the events of those of which nothing is, or nothing
-    /// that can be ended. To be called when children have ended: what these have left has become ours, too.
-    /// The children that are instances are known.
+    /// Kills remaining processes, or some of them. Returns the events of instances of which no process is
+    /// left, or none that can be killed. Must be called after children have ended, because children of those
+    /// are now children of the emperor. `is_known` is true for children that are instances.
     pub(super) fn sweep(
         &mut self,
         now: Instant,
@@ -82,7 +82,7 @@ impl Leftovers {
         self.dead.iter_mut().for_each(|dead| dead.left.clear());
         let mut before = before.into_iter();
         let mut looks = 0..LOOKS_PER_TURN;
-        // No child is reaped meanwhile, so that each of these pids stays that of the process.
+        // No child is reaped meanwhile, so each pid stays that of its process.
         for pid in children() {
             if is_known(pid) {
                 continue;

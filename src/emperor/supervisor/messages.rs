@@ -1,4 +1,4 @@
-//! Messages on the links, and clients that connect to vassals on demand.
+//! Messages on the links, and clients of vassals on demand.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -14,16 +14,16 @@ use crate::emperor::instance::process::Packet;
 use crate::log_of;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
 
-/// How many packets of one vassal are read before it is another one's turn: more than a socket's buffer
-/// holds, so that a dead vassal's link is read to its end, yet no flood keeps us busy. A sane vassal sends
-/// three in its life and two for each reload.
+/// How many packets of one vassal are read in a turn. This is more than the buffer of a socket holds, so that
+/// the link of a dead vassal is read completely, yet a flood does not keep the emperor busy. A normal vassal
+/// sends three in its life and two for each reload.
 const PACKETS_PER_TURN: usize = 512;
 
-/// How many vassals have their on-demand sockets looked at in one turn.
+/// How many on-demand sockets are checked in one turn.
 const LOOKED_AT: usize = 256;
 
 impl Supervisor {
-    /// Takes in the messages and first connections that are ready.
+    /// Takes in messages and first connections.
     pub fn listen_to_vassals(&mut self, now: Instant) {
         for ready in self.handles.ready() {
             match ready {
@@ -37,8 +37,8 @@ impl Supervisor {
         }
     }
 
-    /// Looks whether clients still come to the sockets on demand of some vassals, from the one at a place on,
-    /// and has those bound anew that have lost their files. Returns the place to go on at.
+    /// Checks whether clients can still reach the on-demand sockets of some vassals, starting at an index,
+    /// and binds those anew that have lost their files. Returns the index to continue at.
     pub fn renew_sockets(&mut self, from: usize, now: Instant) -> usize {
         let mut next = 0;
         let mut lost = Vec::new();
@@ -50,7 +50,7 @@ impl Supervisor {
             let is_running = match vassal.state() {
                 State::Waiting => false,
                 State::Running { .. } => true,
-                // The next instance gets a new one.
+                // The next instance gets a new socket.
                 _ => continue,
             };
             if let Some(why) = self.handles.notice_loss(file) {
@@ -58,7 +58,7 @@ impl Supervisor {
             }
         }
         for (file, why, is_running) in lost {
-            // A start anew would not bring an app that runs its clients back.
+            // A restart would not bring clients back to an app that runs.
             match is_running && why == TAKEN {
                 true => log_of!(file, "{why}"),
                 false => self.apply(&file, Event::Changed(why), now),

@@ -1,12 +1,12 @@
-//! Carries out the decisions of [`core`](super::core), and tells it the results.
+//! Carries out the decisions of [`core`](super::core), and reports the results to it.
 //!
-//! Changes of files, orders of commands, messages of instances, deaths and deadlines come in, and are passed
-//! on to the registry as events; the effects that it queues are carried out here, one after another
-//! (`effects`). `messages` reads the links; `handles` holds every descriptor that belongs to a vassal;
-//! `resume` goes on with the vassals of another program after an upgrade.
+//! In: changes of files, orders from commands, messages of instances, deaths and deadlines, which become
+//! events for the registry. Out: the effects that the registry queues, carried out one after another
+//! (`effects`). `messages` reads the links; `handles` has every descriptor of a vassal; `leftovers` ends the
+//! processes that a killed PID 1 has left; `resume` takes over the vassals of the program before an upgrade.
 //!
-//! Nothing here waits, and nothing here decides about a vassal. The registry's state is changed
-//! by events only.
+//! May not be done here: wait, decide about a vassal, or change the state of the registry other than by
+//! events.
 
 #[expect(clippy::module_inception, reason = "the room is named after what it is about")]
 pub mod supervisor;

@@ -1,4 +1,4 @@
-//! The vassals across an upgrade: saving them for the next program, and going on with them there.
+//! The vassals in an upgrade: saved for the next program, and taken over by it.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::emperor::instance::process::Process;
 use crate::log_of;
 
 impl Supervisor {
-    /// The vassals, for a program that takes the place of this one.
+    /// The vassals in the form for the next program.
     pub fn save(&self) -> Vec<SavedVassal<&Vassal>> {
         let save = |(file, vassal)| SavedVassal {
             file: Rc::clone(file),
@@ -23,15 +23,16 @@ impl Supervisor {
         self.registry.vassals().map(save).collect()
     }
 
-    /// Goes on with the vassals of the program before this one.
+    /// Takes over the vassals of the program before the upgrade.
     pub fn take_over(&mut self, saved: Vec<SavedVassal>, now: Instant) {
         for SavedVassal { file, vassal, process, sockets } in saved {
-            // In any case, so that none of them stays open.
+            // In any case, so that no socket stays open.
             let kept = Kept::resume(sockets);
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
                 let process = Process::resume(facts, &saved, self.spawner.removals());
                 if let Err(error) = process.and_then(|process| self.handles.add_process(&file, process)) {
-                    // Its link is closed by that: it ends. Its file is found by the next scan, as a new one.
+                    // Dropping it closes its link, so the instance ends. The next scan finds its file as a
+                    // new one.
                     log_of!(file, "{error}: starting it anew");
                     continue;
                 }
@@ -43,8 +44,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// After a scan: ends vassals that were taken over and whose files are `given_up`, for the reason that
-    /// this tells. Returns whether there are others whose files no scan has found yet.
+    /// After a scan: ends vassals that were taken over and whose files are `given_up`, which returns the
+    /// reason. Returns whether there are others whose files no scan has found yet.
     pub fn drop_unclaimed(
         &mut self,
         given_up: impl Fn(&VassalFile) -> Option<&'static str>,

@@ -1,4 +1,4 @@
-//! The supervisor: tells the registry what happens, and carries out what the registry decides.
+//! The supervisor: reports events to the registry, and carries out its effects.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,14 +31,14 @@ use crate::mount::fusectl::Fusectl;
 use crate::protocol::{ToVassal, WaitStatus};
 use crate::running_time::earliest;
 
-/// How long an emperor that ends may take to remove the cgroups of its vassals.
+/// How long an emperor that ends may take to remove its vassals' cgroups.
 const FINISHING: Duration = Duration::from_secs(2);
 
 /// Supervises all vassals.
 pub struct Supervisor {
-    /// Knows the vassals, and decides.
+    /// Knows the vassals, and decides about them.
     pub(super) registry: Registry,
-    /// The descriptors that are held for them.
+    /// The descriptors of the vassals.
     pub(super) handles: Handles,
     pub(super) spawner: Spawner,
     pub(super) commands: Commands,
@@ -49,14 +49,15 @@ pub struct Supervisor {
     removal: FileRemoval,
     leftovers: Leftovers,
     pub(super) fusectl: Fusectl,
-    /// The directories whose vassals another emperor runs, and a sentence that says so.
+    /// The directories whose vassals another emperor runs, each with a message that says so.
     of_others: Vec<(PathBuf, Error)>,
-    /// Children that have ended and are no instance, command or check: the trial of an upgrade is one.
+    /// Children that have ended and are not an instance, command or check, such as the trial of an upgrade.
     other_children: Vec<(Pid, WaitStatus)>,
 }
 
 impl Supervisor {
-    /// No vassals yet; each will start out with `backoff`, and `max_starts` set up at a time.
+    /// A supervisor without vassals. Each vassal will start with `backoff`, and `max_starts` are set up at a
+    /// time.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (epoll_create1(2)).
@@ -92,7 +93,7 @@ impl Supervisor {
         })
     }
 
-    /// The registry, to look things up.
+    /// The registry, for reading.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -110,7 +111,7 @@ impl Supervisor {
         ])
     }
 
-    /// A scan has found a file that it did not know. That may be no news of a vassal that was taken over.
+    /// A scan has found a new file. A vassal that was taken over may already have this file.
     pub fn found(&mut self, file: &Rc<VassalFile>, version: FileVersion, owner: Option<u32>, now: Instant) {
         let unclaimed = self.registry.vassal(file).filter(|vassal| vassal.is_unclaimed());
         let has_old_address = unclaimed.is_some_and(|vassal| self.has_old_address(file, vassal));
@@ -118,19 +119,19 @@ impl Supervisor {
         self.registry.apply(file, Event::Seen(version), now);
     }
 
-    /// Who has found these files is gone: they will be found once more, as by an emperor that takes over.
+    /// The scout that found these files has ended. The next one will report them again, as after an upgrade.
     pub fn unclaim(&mut self, files: &[Rc<VassalFile>]) {
         self.registry.unclaim(files);
     }
 
-    /// Whether a vassal waits for a connection to another address than the present configuration says. What a
-    /// command or a file says is not known before that is asked.
+    /// Whether a vassal waits for a connection at another address than the present configuration has. An
+    /// address from a command or a file is only known once that has been asked.
     fn has_old_address(&self, file: &VassalFile, vassal: &Vassal) -> bool {
         let is_right = || self.spawner.demand(file).as_ref() == vassal.on_demand();
         vassal.state() == State::Waiting && !is_right()
     }
 
-    /// A scan has found that a file has another name.
+    /// A scan has found that a file was renamed.
     pub fn renamed(
         &mut self,
         file: &Rc<VassalFile>,
@@ -144,18 +145,18 @@ impl Supervisor {
         self.registry.apply(file, Event::Seen(version), now);
     }
 
-    /// A scan has found another version of a file.
+    /// A scan has found a new version of a file.
     pub fn changed(&mut self, file: &Rc<VassalFile>, version: FileVersion, now: Instant) {
         self.apply(file, Event::Changed("file changed"), now);
         self.registry.apply(file, Event::Seen(version), now);
     }
 
-    /// The vassal is not to run any more. `why` is for the log.
+    /// The vassal must not run any longer. `why` is for the log.
     pub fn removed(&mut self, file: &Rc<VassalFile>, why: &'static str, now: Instant) {
         self.apply(file, Event::Removed(why), now);
     }
 
-    /// Carries out an order of a command, and returns the first answer to it.
+    /// Carries out an order, and returns the first answer to it.
     ///
     /// # Errors
     /// As [`Registry::handle_order`].
@@ -165,13 +166,13 @@ impl Supervisor {
         answer
     }
 
-    /// Every vassal is to run as its file says now.
+    /// Every vassal must run as its file says now.
     pub fn reload_all(&mut self, now: Instant) {
         self.registry.reload_all();
         self.run_effects(now);
     }
 
-    /// Earlier failures do not count any more.
+    /// Forgets earlier failures.
     pub fn clear_backoffs(&mut self, now: Instant) {
         self.registry.clear_backoffs(now);
         self.run_effects(now);
@@ -193,8 +194,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Does everything that is due, or a part of it; [`Supervisor::deadline`] stays in the past while there
-    /// is more.
+    /// Does everything that is due, or some of it. [`Supervisor::deadline`] stays in the past while more is
+    /// due.
     pub fn time(&mut self, now: Instant) {
         self.commands.time(now);
         self.questions.time(now);
@@ -220,7 +221,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes in all children that have ended: SIGCHLD says that there is one, not how many.
+    /// Reaps all children that have ended: SIGCHLD tells that there is one, but not how many.
     pub fn reap(&mut self, now: Instant) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let Some(status) = WaitStatus::of(status) else { continue };
@@ -243,7 +244,7 @@ impl Supervisor {
         self.sweep(now);
     }
 
-    /// Ends what instances have left that were killed.
+    /// Ends the remaining processes of killed instances.
     fn sweep(&mut self, now: Instant) {
         let handles = &self.handles;
         for (file, event) in self.leftovers.sweep(now, |pid| handles.file_of(pid).is_some()) {
@@ -251,13 +252,13 @@ impl Supervisor {
         }
     }
 
-    /// The process of an instance has ended.
+    /// Takes in that the process of an instance has ended.
     fn reaped(&mut self, file: &Rc<VassalFile>, status: WaitStatus, now: Instant) {
-        // Its last words first: they say why it ended.
+        // First the last messages, which say why it ended.
         self.read_messages(file, now);
         let pid = self.handles.process(file).map(|process| process.pid);
         let Some((event, pid)) = self.release(file, status).zip(pid) else { return };
-        // One that ends by itself has ended everything else before.
+        // An instance that ends by itself has ended all its processes before.
         if self.spawner.shares_pids() && status.signal().is_some() {
             self.leftovers.add(pid, file, event, now);
             self.apply(file, Event::Ended, now);
@@ -266,7 +267,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets go of a process that has ended. Its cgroup, if it has one, is killed and removed before the next
+    /// Forgets a process that has ended. Its cgroup, if it has one, is killed and removed before the next
     /// instance gets its own.
     pub(super) fn release(&mut self, file: &VassalFile, status: WaitStatus) -> Option<Event> {
         let process = self.handles.take_process(file)?;
@@ -275,8 +276,8 @@ impl Supervisor {
         Some(Event::Died { status, out_of_memory: is_killed && process.oom_kills() > 0 })
     }
 
-    /// Frees those that were just killed from FUSE connections of their own, which may hold them for ever.
-    /// All with one look at the machine, since hundreds may hang in the same moment.
+    /// Frees the instances that were just killed from FUSE connections that may keep them from ending. One
+    /// search does it for all, because hundreds may hang at the same moment.
     pub fn free_killed(&mut self, now: Instant) {
         let is_its = |pid, file: &VassalFile| self.handles.process(file).is_some_and(|one| one.pid == pid);
         self.freeing.begin(now, is_its);
@@ -287,17 +288,17 @@ impl Supervisor {
         self.removal.begin(self.handles.take_left());
     }
 
-    /// Children that have ended and are no instance, command or check.
+    /// Children that have ended and are not an instance, command or check.
     pub fn take_other_children(&mut self) -> Vec<(Pid, WaitStatus)> {
         std::mem::take(&mut self.other_children)
     }
 
-    /// Whether nothing that instances have left is still being removed.
+    /// Whether no file or cgroup of an ended instance is still being removed.
     pub fn has_tidied_up(&self) -> bool {
         self.spawner.removals().deadline().is_none() && self.removal.is_idle()
     }
 
-    /// All vassals have ended: finishes what was left for later.
+    /// All vassals have ended: finishes the work that was put off.
     pub fn finish(&mut self) {
         self.remove_files();
         self.readers.finish();
@@ -305,35 +306,35 @@ impl Supervisor {
         self.spawner.removals().finish(FINISHING);
     }
 
-    /// Another emperor runs the vassals of these directories: no process is created for one.
+    /// Another emperor runs the vassals of these directories, so no process is created for one.
     pub fn leave_to_others(&mut self, directories: Vec<(PathBuf, Error)>) {
         self.of_others = directories;
     }
 
-    /// Whether this emperor is the one that runs a vassal.
+    /// Checks that this emperor is the one that runs a vassal.
     ///
     /// # Errors
-    /// Another one does.
+    /// Another emperor does.
     pub(super) fn is_ours(&self, file: &VassalFile) -> Result<()> {
         let of_other = self.of_others.iter().find(|(directory, _)| file.parent() == Some(directory));
         of_other.map_or(Ok(()), |(_, error)| Err(error.clone()))
     }
 
-    /// Whether no command of the emperor's own configuration runs, no file is read, and no death is yet to be
-    /// told.
+    /// Whether no command of the emperor's own configuration runs, no file is being read, and no death has
+    /// yet to be reported.
     pub fn commands_are_idle(&self, now: Instant) -> bool {
         let is_sweeping = self.leftovers.deadline().is_some();
         let is_reading = !self.readers.is_idle() || !self.checks.is_idle(now);
         !is_sweeping && !is_reading && self.commands.is_idle() && self.questions.is_idle()
     }
 
-    /// Tells the registry of an event, and carries out its decisions.
+    /// Reports an event to the registry, and carries out its effects.
     pub(super) fn apply(&mut self, file: &Rc<VassalFile>, event: Event, now: Instant) {
         self.registry.apply(file, event, now);
         self.run_effects(now);
     }
 
-    /// Tells the registry the addresses that are known now.
+    /// Reports addresses to the registry that have become known.
     pub(super) fn take_replies(&mut self, now: Instant) {
         for Reply { path, why, address } in self.questions.replies() {
             self.registry.apply(&path, Event::Address { why, address }, now);
