@@ -1,4 +1,4 @@
-//! Processes of the emperor's own: they do for it what may hang.
+//! Deputies: processes of the emperor's that do what may hang.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,11 +16,11 @@ use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
-/// How long the emperor waits in the end for a deputy that it has killed. One that hangs ends when what it
-/// waits for does.
+/// How long the emperor waits at its end for a deputy that it has killed. A deputy that hangs ends only when
+/// its system call does.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// A process that is a copy of the emperor's and does one thing. It ends with the emperor.
+/// A process that is a copy of the emperor and does one thing. It ends with the emperor.
 #[derive(Debug)]
 pub struct Deputy {
     child: Child,
@@ -29,8 +29,9 @@ pub struct Deputy {
 }
 
 impl Deputy {
-    /// Starts a process that is shown as `name`. It has no descriptor but the standard ones and its end of
-    /// the link, which `life` gets. It must not drop what it has of the emperor's.
+    /// Starts a process with the name `name`, which runs `life`. It has only the standard descriptors and its
+    /// end of the link, which `life` gets. It must not drop a value copied from the emperor: that could undo
+    /// something of the emperor's.
     ///
     /// # Errors
     /// EAGAIN at the limit of processes, ENOMEM, EMFILE.
@@ -43,7 +44,7 @@ impl Deputy {
             Side::Parent(child) => Ok(Self { child, link }),
             Side::Child => {
                 let _ = clone::die_with(emperor);
-                // Who looks for the emperor by its name finds one process.
+                // A search for processes named like the emperor must find the emperor only.
                 let _ = rustix::thread::set_name(name);
                 if let Ok(link) = fd::keep_only(theirs) {
                     life(link);
@@ -58,18 +59,18 @@ impl Deputy {
         self.child.pid
     }
 
-    /// Whether it has said something, runs, or waits for a processor only.
+    /// Whether the deputy has sent something, is running, or only waits for a processor.
     pub fn is_at_work(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         if poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0) {
             return true;
         }
         let stat = files::read_file(&format!("/proc/{}/stat", self.child.pid.as_raw_pid()));
-        // Behind its number and its name in parentheses.
+        // The state follows the number and the name in parentheses.
         stat.is_ok_and(|stat| stat.windows(3).any(|text| text == b") R"))
     }
 
-    /// Has it end; where it hangs, that is when what it waits for answers. One without a pidfd ends when its
+    /// Sends SIGKILL. A deputy that hangs ends when its system call does. Without a pidfd, it ends when its
     /// link is closed.
     pub fn kill(&self) {
         if let Some(pidfd) = &self.child.pidfd {
@@ -77,7 +78,7 @@ impl Deputy {
         }
     }
 
-    /// Ends it. Returns when it has ended, or hangs.
+    /// Kills it, and waits a short time for its end.
     pub fn end(self) {
         self.kill();
         if let Some(pidfd) = &self.child.pidfd {
@@ -103,7 +104,7 @@ pub fn pull_version(rest: &mut &[u8]) -> Option<FileVersion> {
     Some(FileVersion::of_numbers(numbers))
 }
 
-/// In a deputy: sends a packet when there is room for it. Returns whether the emperor is still there.
+/// In a deputy: sends a packet as soon as there is room. Returns whether the emperor still exists.
 pub fn tell(link: &OwnedFd, packet: &[u8], file: Option<&OwnedFd>) -> bool {
     loop {
         match send(link, packet, file) {

@@ -7,15 +7,23 @@
 //! clients ─ api ─ commands ──────────────┘
 //! ```
 //!
-//! `daemon::main_loop` waits for the next of these, and for nothing else: every delay is a deadline. A vassal
-//! that fails or hangs delays none of the others. Directories and files may hang, too: they are looked at and
-//! read by processes of their own, each a [`deputy`] of the emperor's.
+//! In: a command line and a configuration; changes of files, signals, messages of instances, clients. Out:
+//! instances, with their cgroups and sockets; answers to clients; log lines.
+//!
+//! `daemon::main_loop` waits for the next of these: a delay is a deadline, not a sleep, so a vassal that
+//! fails or hangs does not delay the others. Directories and files may hang, too, so each is looked at or
+//! read by a [`deputy`], a process of the emperor's own. Two short waits remain in the loop. A start waits up
+//! to 20 ms until the killed processes of the instance before have left the cgroup
+//! (`instance::cgroup_removal`). While a filesystem of type `fuseblk` is mounted on the machine, the mount
+//! table of an instance is read after its messages, for up to 50 ms (`mount::fuse`).
+//!
+//! May not be done here: sleep or wait elsewhere; read a vassal's file in the emperor itself; import `init`.
 //!
 //! # Without a pid namespace
 //!
-//! Only the end of a pid namespace ends every process in it. Without one (`emperor-use-clone` lacks `pid`)
-//! vassal-init ends what its app has left, and the emperor, as a subreaper, what a vassal-init has left that
-//! was killed: `supervisor::leftovers`.
+//! The kernel ends all processes of a pid namespace with its PID 1. Without one (`emperor-use-clone` lacks
+//! `pid`), vassal-init ends the processes that its app has left. If vassal-init was killed, the emperor, as a
+//! subreaper, ends the processes that it has left: `supervisor::leftovers`.
 
 pub mod api;
 pub mod commands;

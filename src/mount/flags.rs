@@ -1,6 +1,6 @@
-//! The names of mount and unmount flags: uWSGI's (its `core/mount.c`), and those people know from mount(8).
+//! The names of mount and unmount flags: those of uWSGI (its `core/mount.c`), and those of mount(8).
 //!
-//! Names are searched in this order and shown in it.
+//! Names are searched and shown in this order.
 
 use libc::{
     MS_BIND, MS_DIRSYNC, MS_LAZYTIME, MS_MANDLOCK, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC,
@@ -11,16 +11,16 @@ use libc::{
 use crate::names;
 use crate::names::Names;
 
-/// The bit that stands for `rec` among the flags of an unmount, as in uWSGI. It is none of umount2(2)'s.
+/// The bit for `rec` among the flags of an unmount, as in uWSGI. umount2(2) does not use it.
 pub const UMOUNT_RECURSIVE: u64 = MS_REC;
 
-/// Others than the daemon's user may use the filesystem (allow_other, mount.fuse(8)). The kernel checks their
-/// rights.
+/// Other users than the daemon's may use the filesystem (allow_other, mount.fuse(8)). The kernel then checks
+/// their rights.
 pub const FUSE_ALLOW_OTHER: u64 = 1 << 60;
 /// The kernel checks the rights of files (default_permissions, mount.fuse(8)).
 pub const FUSE_DEFAULT_PERMISSIONS: u64 = 1 << 61;
 
-/// The options of a FUSE mount. The last two bits are none of mount(2)'s.
+/// The options of a FUSE mount. mount(2) does not use the last two bits.
 #[rustfmt::skip]
 pub static FUSE: Names<u64> = names![
     ("allow_other", FUSE_ALLOW_OTHER),
@@ -30,18 +30,19 @@ pub static FUSE: Names<u64> = names![
     ("ro", MS_RDONLY),
 ];
 
-/// What takes flags of mount(2) away again: their bits in the upper half, which mount(2) does not use.
+/// Flags of mount(2) in the form in which a value removes them: shifted to the upper half, which mount(2)
+/// does not use.
 const fn no(flags: u64) -> u64 {
     flags << 32
 }
 
-/// The flags that a value takes away.
+/// The flags that a value removes.
 pub fn taken_away(flags: u64) -> u64 {
     flags >> 32
 }
 
-/// The flags of mount(2), as `MS_*` bits. The opposite of a flag takes it away, where there is a mount to
-/// take it from (`remount,bind`); else it is the default, and says nothing.
+/// The flags of mount(2), as `MS_*` bits. The opposite of a flag removes it if the mount exists already
+/// (`remount,bind`). Otherwise it names the default, and has no effect.
 #[rustfmt::skip]
 pub static MOUNT: Names<u64> = names![
     ("async", 0),
@@ -86,7 +87,7 @@ pub static MOUNT: Names<u64> = names![
 
 /// The flags of umount2(2), as `MNT_*` and `UMOUNT_*` bits, and [`UMOUNT_RECURSIVE`].
 ///
-/// There is no `expire`: its first call always fails, and only marks the mount.
+/// There is no `expire`: its first call always fails and only marks the mount.
 #[rustfmt::skip]
 pub static UMOUNT: Names<u64> = names![
     ("detach", libc::MNT_DETACH as u64),

@@ -1,21 +1,22 @@
-//! FUSE connections that keep a dying vassal alive, aborted from outside.
+//! Aborts FUSE connections that keep a dying vassal alive.
 //!
-//! A pid namespace ends with its last process. A process that waits for an answer which a FUSE daemon has
-//! begun to prepare cannot be killed, and the daemon may be out of reach: stopped outside the namespace, or
-//! dead while another process holds its end of the connection open. Then only an abort of the connection
-//! through fusectl ends the process (kernel: filesystems/fuse/fuse, "Aborting a filesystem connection").
+//! A pid namespace ends with its last process. A process cannot be killed while it waits for an answer that a
+//! FUSE daemon has begun to prepare, and the daemon may never answer: it may be stopped outside the
+//! namespace, or dead while another process holds its end of the connection open. Then only an abort of the
+//! connection through fusectl ends the process (kernel: filesystems/fuse/fuse, "Aborting a filesystem
+//! connection").
 //!
-//! A filesystem on a block device (`fuseblk`) holds its own daemon: to unmount it the kernel waits for a last
-//! answer, and when the daemon is the last to leave the mount namespace, it does so in the daemon's own end.
-//! At that time no mount table has the connection any more, so it must have been noted before ([`note`]).
+//! A filesystem on a block device (`fuseblk`) can keep its own daemon alive: to unmount it the kernel waits
+//! for a last answer, and if the daemon is the last process in the mount namespace, that happens during the
+//! daemon's own end. No mount table has the connection at that time, so it must have been noted before
+//! ([`note`]).
 //!
 //! # Whose connection it is
 //!
-//! An abort breaks the filesystem for all that use it, so the connection must be the dying vassal's alone.
-//! What vassals say about that does not count: the mount tables of all processes are read when a connection
-//! is to be aborted, and `private` judges. A connection that the host has mounted is never aborted, also
-//! where only one vassal uses it: it is in the mount tables of all vassals, which began as copies of the
-//! host's.
+//! An abort breaks the filesystem for all its users, so the connection must belong to the dying vassal alone.
+//! The word of a vassal does not count for that: when a connection is to be aborted, the mount tables of all
+//! processes are read, and `private` decides. A connection that the host has mounted is never aborted, even
+//! if only one vassal uses it: it is in the mount tables of all vassals, which began as copies of the host's.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -29,15 +30,15 @@ use super::mountinfo::{self, Mount};
 use crate::error::{Context, Error, Result};
 use crate::files::{open_file_of_system, read_file};
 
-/// How long the mount tables of other user namespaces are read, in all: whoever has one may have made any
-/// number of mounts in it. What was not read by then counts as without the connection, which its owner then
-/// loses if it is there all the same.
+/// How long the mount tables of other user namespaces are read in all, because their owners may have made any
+/// number of mounts. A table that was not read by then counts as not having the connection. If it has the
+/// connection after all, its owner loses it.
 const FOREIGN: Duration = Duration::from_millis(100);
 
-/// How long the mount table of a living vassal is read.
+/// How long the mount table of a living vassal may be read.
 const NOTING: Duration = Duration::from_millis(50);
 
-/// What a process can see of FUSE. Namespaces are the inodes that stand for them.
+/// The FUSE filesystems that a process can see. Namespaces are identified by their inode numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct View {
     /// Its pid namespace.
@@ -50,17 +51,17 @@ struct View {
     connections: Vec<u64>,
 }
 
-/// A pid namespace that is to end.
+/// A pid namespace that is ending.
 #[derive(Debug)]
 pub struct Dying {
-    /// Its number. It is [held](hold_namespace), so that no other one gets that.
+    /// Its number. The namespace is [held open](hold_namespace), so that no other one gets the number.
     pub pid_namespace: u64,
-    /// What was [noted](note) of it.
+    /// The connections that were [noted](note) for it.
     pub noted: Vec<u64>,
 }
 
-/// The connections of filesystems on block devices that a living process has mounted, and we have not; `None`
-/// if they cannot be told.
+/// The connections of filesystems on block devices that a living process has mounted and the host has not;
+/// `None` if they cannot be found out. Reads for up to 50 ms if there is such a filesystem on the machine.
 pub fn note(fusectl: &Fusectl, init: Pid) -> Option<Vec<u64>> {
     if !fusectl.has_fuseblk() {
         return Some(Vec::new());
@@ -72,7 +73,8 @@ pub fn note(fusectl: &Fusectl, init: Pid) -> Option<Vec<u64>> {
     Some(its)
 }
 
-/// The pid namespace of a process that was not reaped yet, and its number. `None` if it is gone, or ours.
+/// Opens the pid namespace of a process that was not reaped yet, and returns its number. `None` if it is
+/// gone, or is the namespace of this process.
 pub fn hold_namespace(init: Pid) -> Option<(OwnedFd, u64)> {
     let held = open_file_of_system(&format!("/proc/{init}/ns/pid")).ok()?;
     let number = fstat(&held).ok()?.st_ino;
@@ -80,16 +82,16 @@ pub fn hold_namespace(init: Pid) -> Option<(OwnedFd, u64)> {
     (number != own).then_some((held, number))
 }
 
-/// Aborts the FUSE connections that only the processes in one of the pid namespaces have, or had when they
-/// were noted. Returns their numbers, each with the index of the namespace that it was aborted for.
+/// Aborts the FUSE connections that only processes in one of the pid namespaces have, or had when they were
+/// noted. Returns their numbers, each with the index of its namespace.
 ///
 /// Looks at all processes of the machine, and if one of `dying` may have such a connection, at all mount
-/// tables: a tenth of a millisecond for each, once for all, and more where a tenant has made many mounts. So
-/// a process of its own does it.
+/// tables. That takes a tenth of a millisecond for each, once for all namespaces, and longer if a tenant has
+/// made many mounts. So a separate process should do it.
 ///
 /// # Errors
-/// /proc cannot be read, or a process in it cannot be looked at: then nobody knows whose a connection is.
-/// fusectl cannot be had (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
+/// /proc cannot be read, or a process in it cannot be looked at, so that the owner of a connection is
+/// unknown; or fusectl is not available (EPERM without CAP_SYS_ADMIN; ENODEV without FUSE).
 pub fn abort_private(dying: &[Dying]) -> Result<Vec<(usize, u64)>> {
     let own = rustix::process::getpid();
     let Some(own_mounts) = namespace(own, "mnt")? else { return Ok(Vec::new()) };
@@ -114,11 +116,11 @@ pub fn abort_private(dying: &[Dying]) -> Result<Vec<(usize, u64)>> {
     Ok(found)
 }
 
-/// The connections that are in the mount table of a process of the `dying` pid namespace, or were `noted`
-/// earlier, and are in no mount namespace but those of that vassal. What is in `own`, the mount namespace of
-/// the emperor, is never private, also where a vassal shares it. A process of another pid namespace that has
-/// entered a mount namespace of the vassal, such as a daemon from outside, does not make its connections
-/// shared.
+/// The connections in the mount table of a process of the `dying` pid namespace, and those that were `noted`
+/// earlier, if no mount namespace except that vassal's has them. A connection in `own`, the mount namespace
+/// of the emperor, is never private, even if a vassal shares that namespace. A process of another pid
+/// namespace that has entered a mount namespace of the vassal, such as a daemon from outside, does not make
+/// its connections shared.
 fn private(views: &[View], dying: u64, own: u64, noted: &[u64]) -> Vec<u64> {
     let is_dying = |view: &&View| view.pid_namespace == dying && view.mount_namespace != own;
     let is_its = |view: &View| {
@@ -136,8 +138,8 @@ fn private(views: &[View], dying: u64, own: u64, noted: &[u64]) -> Vec<u64> {
     found
 }
 
-/// The views of all processes whose pid namespace is wanted, each different one once: a mount table takes
-/// longest to read.
+/// The views of all processes whose pid namespace is wanted, each different view once: reading mount tables
+/// takes most of the time.
 fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
     let mut views: Vec<View> = Vec::new();
     let mut foreign = Vec::new();
@@ -179,13 +181,13 @@ fn views(is_wanted: &dyn Fn(u64) -> bool) -> Result<Vec<View>> {
     Ok(views)
 }
 
-/// A namespace of a process; none when it has ended.
+/// A namespace of a process; `None` if the process has ended.
 fn namespace(pid: Pid, kind: &str) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/ns/{kind}");
     Ok(of_living(&path, stat(&path))?.map(|stat| stat.st_ino))
 }
 
-/// The FUSE connections in the mount table of a process; none when it has ended.
+/// The FUSE connections in the mount table of a process; `None` if the process has ended.
 fn connections(pid: Pid) -> Result<Option<Vec<u64>>> {
     let path = format!("/proc/{pid}/mountinfo");
     Ok(of_living(&path, read_file(&path))?.map(|table| connections_of(&table)))
@@ -195,7 +197,7 @@ fn connections_of(table: &[u8]) -> Vec<u64> {
     mountinfo::parse(table).iter().filter_map(Mount::connection).collect()
 }
 
-/// A file, if it can be read to its end by then.
+/// The content of a file, if it can be read completely by then.
 fn read_until(path: &str, until: Instant) -> Option<Vec<u8>> {
     let file = open_file_of_system(path).ok()?;
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
@@ -208,7 +210,7 @@ fn read_until(path: &str, until: Instant) -> Option<Vec<u8>> {
     None
 }
 
-/// What is known of a process; none when it has ended (as a zombie, it has no namespaces any more).
+/// A fact about a process; `None` if the process has ended (a zombie has no namespaces).
 fn of_living<T>(path: &str, result: rustix::io::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(known) => Ok(Some(known)),
@@ -253,7 +255,7 @@ mod tests {
         let noted = |views: &[View]| private(views, number("vassal"), number("host"), &[7, 8, 9]);
         let others = [view("host", "host", &[8]), view("b", "b", &[9])];
         assert_eq!(noted(&others), [7]);
-        // Whoever is there still does not count twice.
+        // A dying process that still exists does not make its own connections shared.
         assert_eq!(noted(&[&others[..], &[view("vassal", "jail", &[7, 9])]].concat()), [7]);
     }
 

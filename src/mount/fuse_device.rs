@@ -1,5 +1,5 @@
-//! A FUSE mount whose daemon is handed the open `/dev/fuse` instead of making the mount itself: so no set-uid
-//! `fusermount` is needed. libfuse takes `/dev/fd/N` in the place of the mountpoint since 3.3.
+//! A FUSE mount that PID 1 makes before it starts the daemon, which gets the open `/dev/fuse`. So no set-uid
+//! `fusermount` is needed. libfuse accepts `/dev/fd/N` as the mountpoint since 3.3.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::error::{Context, Error, Result};
 use crate::path::Walk;
 
 const DEVICE: &str = "/dev/fuse";
-/// Its number (Documentation/admin-guide/devices.txt of the kernel).
+/// The device number (Documentation/admin-guide/devices.txt of the kernel).
 const NUMBER: libc::dev_t = libc::makedev(10, 229);
 
-/// Mounts for a daemon of this user, and returns what the daemon has to get.
+/// Mounts for a daemon of this user, and returns the descriptor for the daemon.
 ///
 /// # Errors
 /// There is no such device, or the mount fails.
 pub fn mount(fuse: &Fuse, (uid, gid): (u32, u32), walk: &Walk) -> Result<OwnedFd> {
-    // In a tree of the tenant's a link could lead to another device, and to open one is to use it.
+    // In a tree of the tenant's a link could lead to another device, and opening a device may have effects.
     let path = Path::new(DEVICE);
     let device = walked(walk.open(path, OFlags::RDWR | OFlags::NOCTTY), "fuse", path)?;
     if fstat(&device).context("look at", DEVICE)?.st_rdev != NUMBER {

@@ -1,10 +1,10 @@
-//! `/proc/self/mountinfo`, read into values (proc_pid_mountinfo(5)). Pure: bytes in, mounts out.
+//! The mount table (`/proc/self/mountinfo`, proc_pid_mountinfo(5)) as values. Pure: bytes in, mounts out.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// One mount, as far as we need to know it.
+/// One mount, with the fields that are needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Its ID, which the kernel reuses after an unmount.
@@ -21,7 +21,7 @@ pub struct Mount {
     super_options: String,
 }
 
-/// Who may ask a filesystem whether it is alive.
+/// The identity under which a filesystem answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// User ID.
@@ -33,9 +33,9 @@ pub struct Owner {
 impl Mount {
     /// The identity under which this mount can be judged.
     ///
-    /// FUSE answers only processes whose real, effective and saved ids are those of the user who mounted it,
-    /// unless it was mounted with `allow_other`; everybody else gets EACCES, dead or alive. Other filesystems
-    /// answer root.
+    /// FUSE answers only processes whose real, effective and saved IDs are those of the user who mounted it,
+    /// unless it was mounted with `allow_other`. All others get EACCES, whether it is dead or alive. Other
+    /// filesystems answer root.
     pub fn owner(&self) -> Owner {
         let root = Owner { uid: 0, gid: 0 };
         if !self.is_fuse() || self.option("allow_other").is_some() {
@@ -48,12 +48,12 @@ impl Mount {
         }
     }
 
-    /// The user who has mounted it, of a FUSE filesystem.
+    /// The user who mounted it, for a FUSE filesystem.
     pub fn user(&self) -> Option<u32> {
         self.option("user_id")?.parse().ok()
     }
 
-    /// Whether a process answers for it, which can die or hang.
+    /// Whether it is served by a process, which can die or hang.
     pub fn is_fuse(&self) -> bool {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
     }
@@ -63,8 +63,7 @@ impl Mount {
         self.is_fuse().then(|| number(self.device))
     }
 
-    /// The directories that lie under an overlay, as whoever mounted it has written them; those that cannot
-    /// be written to.
+    /// The lower directories of an overlay, which are read-only, as they were written when it was mounted.
     pub fn lower_layers(&self) -> impl Iterator<Item = PathBuf> {
         let options = if self.fs_type == "overlay" { self.super_options.as_str() } else { "" };
         let values = options.split(',').filter_map(|option| match option.split_once('=')? {
@@ -84,18 +83,19 @@ impl Mount {
     }
 }
 
-/// The kernel's own form of a device number, by which FUSE numbers its connections.
+/// A device number in the kernel's own form, which is also the number of a FUSE connection.
 pub fn number((major, minor): (u32, u32)) -> u64 {
     u64::from(major) << 20 | u64::from(minor)
 }
 
-/// Whether a connection is numbered after a block device (`fuseblk`); others have numbers of their own.
+/// Whether a connection is numbered after a block device (`fuseblk`). Other connections have numbers of their
+/// own.
 pub fn is_of_block_device(connection: u64) -> bool {
     connection >> 20 != 0
 }
 
-/// Reads all mounts, in the file's order: of two on one mount point the later is on top. Lines that do not
-/// parse are left out.
+/// Reads all mounts, in the order of the file: of two mounts on one mount point, the later one is on top.
+/// Lines that do not parse are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
@@ -105,13 +105,14 @@ pub fn topmost<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts.iter().rev().find(|mount| mount.mount_point == path)
 }
 
-/// The mount on exactly this path that a walk arrives at: the topmost, if no later mount covers a directory
+/// The mount on exactly this path that a walk reaches: the topmost one, if no later mount covers a directory
 /// above it.
 pub fn visible<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let mut reached: Option<&Mount> = None;
     let places: Vec<_> = path.ancestors().collect();
     for place in places.into_iter().rev() {
-        // Each of several on one mount point is mounted on the one before. A turn for each is enough.
+        // Of several mounts on one mount point, each is mounted on the one before, so one turn for each mount
+        // is enough.
         for _ in mounts {
             let is_next = |mount: &&Mount| match reached {
                 Some(below) => mount.parent == below.id && mount.id != below.id,
@@ -127,7 +128,7 @@ pub fn visible<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     reached.filter(|mount| mount.mount_point == path)
 }
 
-/// The mount that a path lies on, if none of its parts is a link.
+/// The mount that contains a path, if no part of the path is a symbolic link.
 pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     path.ancestors().find_map(|path| topmost(mounts, path))
 }
@@ -136,8 +137,8 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 pub fn below<'a>(mounts: &'a [Mount], path: &Path) -> Vec<&'a Path> {
     let points = mounts.iter().map(|mount| mount.mount_point.as_path());
     let mut points: Vec<_> = points.filter(|point| *point != path && point.starts_with(path)).collect();
-    // The kernel lists them in the order they were made, and one that was moved may be on a younger one. What
-    // is deeper has the longer path than what it is on.
+    // The kernel lists mounts in the order of their creation, and a mount that was moved may be on a younger
+    // one. A deeper mount has a longer path than the one it is on.
     points.sort_unstable_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     points
 }
@@ -191,7 +192,8 @@ fn octal(digits: &[u8; 3]) -> Option<u8> {
     })
 }
 
-/// A path as mountinfo would print it, as far as text alone can tell: no `.`, no doubled or trailing slash.
+/// A path in the form of mountinfo, as far as its text shows it: without `.`, and without doubled or trailing
+/// slashes.
 pub fn normalize(path: &Path) -> PathBuf {
     let mut out = PathBuf::from("/");
     out.extend(path.as_os_str().as_bytes().split(|&byte| byte == b'/').filter_map(|part| match part {
@@ -250,7 +252,7 @@ mod tests {
         let paths = ["/", "/a/b", "/a/b/c", "/d/e", "/d", "/g/h", "/a", "/g/h/i"];
         let expected = [Some(1), Some(3), None, None, Some(6), Some(8), None, None];
         assert_eq!(paths.map(seen), expected);
-        // Below another root, whose own mount is not listed.
+        // In another root directory, whose own mount is not listed.
         assert_eq!(visible(&mounts[6..], Path::new("/g/h")).unwrap().id, 8);
         assert!(
             visible(&parse(b"1 2 0:1 / / rw - t t rw\n2 1 0:1 / / rw - t t rw\n"), Path::new("/")).is_none()
@@ -273,7 +275,7 @@ mod tests {
         let mut mounts = parse(text);
         let expected = [Path::new("/a/b/c"), Path::new("/a/b")];
         assert_eq!(below(&mounts, Path::new("/a")), expected);
-        // As the kernel lists one that was moved to a younger one.
+        // The order in which the kernel lists a mount that was moved onto a younger one.
         mounts.reverse();
         assert_eq!(below(&mounts, Path::new("/a")), expected);
     }

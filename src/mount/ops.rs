@@ -1,7 +1,7 @@
 //! Mounting, unmounting and changing the root.
 //!
-//! Sources, targets and roots are opened first, by the [walk](crate::path) that nobody leads astray, and then
-//! used by descriptor. So the kernel mounts on the directory that was checked.
+//! Sources, targets and roots are first opened by the [walk](crate::path), which links cannot lead astray,
+//! and then used by descriptor. So the kernel mounts on the directory that was checked.
 
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr, OsString};
@@ -28,7 +28,7 @@ use crate::retry;
 use crate::sys::exec::c_string;
 use crate::sys::mount::{Attributes, set_attributes};
 
-/// The flags of mount(2) that say how a mount spreads.
+/// The flags of mount(2) for the propagation of mounts.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
 
 /// What is said where the kernel has no mount_setattr(2).
@@ -37,7 +37,10 @@ const NEEDS_5_12: &str = "it needs Linux 5.12, whose mount_setattr(2) this kerne
 /// How long a mount may be busy before that is an error.
 const BUSY_LIMIT: Duration = Duration::from_millis(100);
 
-/// Names the operation of a walk that failed: `mount: open` where the kernel refused, `mount` where we did.
+/// Adds the operation to the error of a walk: `mount: open` if the kernel refused, `mount` if the walk did.
+///
+/// # Errors
+/// The error of the walk, if it failed.
 pub fn walked(opened: Result<OwnedFd, Cause>, operation: &str, path: &Path) -> Result<OwnedFd> {
     opened.map_err(|cause| match cause {
         Cause::Os(errno) => Error::os(&format!("{operation}: open"), path.display(), errno),
@@ -48,7 +51,7 @@ pub fn walked(opened: Result<OwnedFd, Cause>, operation: &str, path: &Path) -> R
 /// Mounts as mount(2) would, step by step.
 ///
 /// # Errors
-/// The step that failed and its object.
+/// The step that failed, and its object.
 pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     let target = walked(walk.open_mount(&mount.target), "mount", &mount.target)?;
     let object = mount.target.display();
@@ -93,8 +96,8 @@ pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
     })
 }
 
-/// What the kernel has against the options of a mount, in its own words; `None` if it does not say. They are
-/// set once more in a context of fsopen(2), which mounts nothing and makes nothing.
+/// What the kernel says against the options of a mount, in its own words; `None` if it says nothing. The
+/// options are set again in a context of fsopen(2), without a mount.
 fn ask_for_objection(fs_type: &OsStr, data: &[u8]) -> Option<String> {
     let context = fsopen(&*c_string(fs_type), FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
     for option in separated(data, b',').filter(|option| !option.is_empty()) {
@@ -109,7 +112,7 @@ fn ask_for_objection(fs_type: &OsStr, data: &[u8]) -> Option<String> {
         }
     }
     let mut line = [0; 512];
-    // Each line is one of an error, a warning or for information.
+    // Each line is an error, a warning or information.
     while let Ok(length) = rustix::io::read(&context, &mut line) {
         if let Some(text) = line.get(..length).and_then(|line| line.strip_prefix(b"e ")) {
             return Some(String::from_utf8_lossy(text).trim_end().to_owned());
@@ -121,12 +124,12 @@ fn ask_for_objection(fs_type: &OsStr, data: &[u8]) -> Option<String> {
 /// The paths that the kernel itself walks for a mount.
 struct Paths<'a> {
     walk: &'a Walk,
-    /// What was opened, because others can change the way to it, and its path.
+    /// Directories that were opened because others can change their paths, with these paths.
     held: Vec<(OwnedFd, PathBuf)>,
 }
 
 impl Paths<'_> {
-    /// The path, or the name of what it leads to in procfs.
+    /// The path, or a name in procfs that leads to its target.
     fn steady(&mut self, path: PathBuf) -> Result<OsString> {
         match self.walk.is_steady(&path) {
             true => Ok(path.into()),
@@ -134,7 +137,7 @@ impl Paths<'_> {
         }
     }
 
-    /// The name of what a path leads to in procfs.
+    /// A name in procfs that leads to the target of a path.
     fn hold(&mut self, path: PathBuf) -> Result<OsString> {
         let opened = walked(self.walk.open_mount(&path), "mount", &path)?;
         let name = descriptor_name(&opened);
@@ -142,7 +145,7 @@ impl Paths<'_> {
         Ok(name.into())
     }
 
-    /// A sentence of the kernel's with paths for such names.
+    /// A message of the kernel, with paths instead of such names.
     fn named(&self, mut sentence: String) -> String {
         for (opened, path) in self.held.iter().rev() {
             let name = descriptor_name(opened);
@@ -153,7 +156,8 @@ impl Paths<'_> {
         sentence
     }
 
-    /// The same for a source, which for most types is only a name for the mount table.
+    /// As [`Self::steady`], for a source. For most filesystem types the source is only a name for the mount
+    /// table.
     fn source(&mut self, source: &OsStr) -> Result<OsString> {
         let path = Path::new(source);
         match !path.is_absolute() || self.walk.lacks(path) {
@@ -162,7 +166,7 @@ impl Paths<'_> {
         }
     }
 
-    /// The options of a mount, with such paths for the layers of an overlay.
+    /// The options of a mount. The layers of an overlay get such names as well.
     fn layers(&mut self, mount: &Mount) -> Result<OsString> {
         if mount.fs_type != "overlay" {
             return Ok(mount.data.clone());
@@ -177,7 +181,7 @@ impl Paths<'_> {
             all.extend(key);
             for layer in separated(value, if is_list { b':' } else { b',' }) {
                 let plain = if is_escaped { &*unescaped(layer) } else { layer };
-                // A relative one would begin in the directory that is mounted on.
+                // A relative path would start from the directory that is mounted on.
                 let path = || absolute(OsStr::from_bytes(plain).as_ref());
                 match has_layers && !layer.is_empty() {
                     true if plain == layer => all.extend(self.steady(path())?.as_bytes()),
@@ -194,7 +198,7 @@ impl Paths<'_> {
     }
 }
 
-/// The parts of a text between separators. One behind a backslash is none.
+/// The parts of a text between separators. A separator after a backslash does not count.
 fn separated(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut is_escaped = false;
     text.split(move |&byte| {
@@ -204,7 +208,7 @@ fn separated(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A text without the backslashes that escape what is behind them.
+/// A text without the backslashes that escape the next character.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut is_escape = false;
     let is_kept = |&byte: &u8| {
@@ -214,8 +218,11 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(is_kept).collect()
 }
 
-/// Binds a copy of a tree, with its flags set before anybody can see it: a read-only bind mount is never
+/// Binds a copy of a tree. Its flags are set before any process can see it: a read-only bind mount is never
 /// writable.
+///
+/// # Errors
+/// The step that failed, and its object.
 fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -232,6 +239,10 @@ fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result
     attach(&tree, target).context("bind to", mount.target.display())
 }
 
+/// Mounts a tree that is mounted nowhere (move_mount(2)). Both are given by descriptor, so no path is walked.
+///
+/// # Errors
+/// As move_mount(2).
 pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", target, c"", flags)
@@ -258,7 +269,7 @@ fn unless_busy(call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Resu
     retry::while_passing(Errno::BUSY, BUSY_LIMIT, call)
 }
 
-/// Runs `work` in another working directory, and goes back.
+/// Runs `work` in another working directory, and returns to the present one.
 fn within(directory: &OwnedFd, work: &dyn Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let back = rustix::fs::open(c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     fchdir(directory)?;
@@ -267,9 +278,9 @@ fn within(directory: &OwnedFd, work: &dyn Fn() -> rustix::io::Result<()>) -> rus
     result
 }
 
-/// The flags of a bind mount in the terms of mount_setattr(2).
+/// The flags of a bind mount in the form of mount_setattr(2).
 ///
-/// Flags that are not named stay as they are, as with mount(8): a remount must not lift a restriction by
+/// Flags that are not named stay as they are, as with mount(8): a remount must not remove a restriction by
 /// accident.
 fn attributes(flags: u64) -> Attributes {
     const PAIRS: [(u64, u64); 6] = [
@@ -304,15 +315,15 @@ fn attributes(flags: u64) -> Attributes {
     change
 }
 
-/// Unmounts, with everything below if asked for.
+/// Unmounts a mount, with all mounts below it if that was asked for.
 ///
 /// # Errors
-/// The mount that could not be unmounted; EBUSY if it is in use for longer than a moment.
+/// The mount that could not be unmounted; EBUSY if it stays in use.
 pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     let flags = UnmountFlags::from_bits_retain(umount.flags) | UnmountFlags::NOFOLLOW;
     let target = &umount.target;
     let unmount = |path: &Path| unmount_at(path, flags, walk);
-    // MNT_DETACH takes the mounts below along, and works without /proc.
+    // MNT_DETACH includes the mounts below, and works without /proc.
     if umount.recursive && !flags.contains(UnmountFlags::DETACH) {
         let mounts = mountinfo::parse(&files::read_mountinfo().context("umount: read", files::MOUNTINFO)?);
         for below in mountinfo::below(&mounts, &lexical(target)) {
@@ -322,8 +333,9 @@ pub fn umount(umount: &Umount, walk: &Walk) -> Result<()> {
     unmount(target)
 }
 
-/// umount2(2) from inside the directory that the mount point lies in, which is opened like any target: no
-/// link on the way can lead to another mount. A mount that was the working directory itself would be busy.
+/// Calls umount2(2) from inside the directory of the mount point, which is opened like any target, so that no
+/// link in the path can lead to another mount. (If the working directory were the mount itself, the mount
+/// would be busy.)
 fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     let target = lexical(target);
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
@@ -334,11 +346,11 @@ fn unmount_at(target: &Path, flags: UnmountFlags, walk: &Walk) -> Result<()> {
     within(&parent, &|| unless_busy(|| unmount(&*name, flags))).context("umount", target.display())
 }
 
-/// Unmounts the mount that was watched at a path. A mount of the table has no link on its way, so a path with
-/// one leads elsewhere by now.
+/// Unmounts the mount that was watched at a path. The path of a mount in the table has no symbolic links, so
+/// a path with one leads elsewhere by now.
 ///
 /// # Errors
-/// EINVAL if that mount, by its ID, is not there any more. Nothing was unmounted then.
+/// EINVAL if the mount with that ID is not there any more. Nothing was unmounted then.
 pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
     let file = c_string(path.as_os_str());
     let opened = openat2(CWD, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS);
@@ -350,7 +362,7 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
         opened => opened.context("umount: open", path.display())?,
     };
     let unmounted = by_name(&mount, &|name: &CStr| {
-        // The filesystem itself is not asked, as it may hang.
+        // The filesystem itself is not asked, because it may hang.
         let info = files::read_file(&format!("self/fdinfo/{}", mount.as_raw_fd()))?;
         let is_it = |line: &[u8]| line == format!("mnt_id:\t{id}").as_bytes();
         match info.split(|&byte| byte == b'\n').any(is_it) {
@@ -361,26 +373,26 @@ pub fn umount_watched(path: &Path, id: u64, flags: UnmountFlags) -> Result<()> {
     unmounted.context("umount", path.display())
 }
 
-/// Runs `work` with a name of what a descriptor stands for. The name is one of procfs, and leads to nothing
-/// else, whatever anybody renames.
+/// Runs `work` with a name for an open file. The name is one in procfs, and leads to that file only, whatever
+/// others rename.
 ///
 /// # Errors
-/// There is no procfs; that of `work`.
+/// There is no procfs; or the error of `work`.
 pub fn by_name(fd: &OwnedFd, work: &dyn Fn(&CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let proc = detached("proc").or_else(|_| files::open_proc())?;
     within(&proc, &|| work(&c_string(descriptor_name(fd).as_ref())))
 }
 
-/// The name in a procfs of what a descriptor of ours stands for.
+/// The name in procfs for an open file of this process.
 fn descriptor_name(fd: &OwnedFd) -> String {
     format!("self/fd/{}", fd.as_raw_fd())
 }
 
-/// Makes `pivot.new_root` the root, and the working directory.
+/// Makes `pivot.new_root` the root and the working directory.
 ///
 /// # Errors
-/// A sentence for each of the kernel's many reasons to say EINVAL (pivot_root(2)); a link on the way is not
-/// followed.
+/// A message for each of the kernel's many reasons for EINVAL (pivot_root(2)); or a link in the path is
+/// refused.
 pub fn pivot_root(pivot: &PivotRoot, walk: &Walk) -> Result<()> {
     let object = format_args!("{} {}", pivot.new_root.display(), pivot.put_old.display()).to_string();
     let failed = |errno| match explain(pivot, errno) {
@@ -392,15 +404,16 @@ pub fn pivot_root(pivot: &PivotRoot, walk: &Walk) -> Result<()> {
         opened => opened.context("pivot_root", &object),
     };
     let (new, put_old, old) = (open(&pivot.new_root)?, open(&pivot.put_old)?, open(Path::new("/"))?);
-    // The old root is put over the new one, and moved from there: by their paths the two could be others by
-    // now.
+    // The old root is put on top of the new one, and moved from there. By their paths, the two directories
+    // may have been replaced by now.
     let pivoted = fchdir(&new).and_then(|()| rustix::process::pivot_root(c".", c"."));
     if let Err(errno) = pivoted {
         let _ = fchdir(&old);
         return Err(failed(errno));
     }
     match lexical(&pivot.put_old) == lexical(&pivot.new_root) {
-        // Under the new root nobody could detach it any more, but `/..` would lead to it.
+        // Once only the new root can be reached, the old one could not be detached any more, but `/..` would
+        // lead to it.
         true => {
             let detached = fchdir(&old).and_then(|()| unmount(c".", UnmountFlags::DETACH));
             detached.and_then(|()| fchdir(&new)).context("pivot_root: detach", "the old root")
@@ -409,7 +422,7 @@ pub fn pivot_root(pivot: &PivotRoot, walk: &Walk) -> Result<()> {
     }
 }
 
-/// The reason for an error of pivot_root(2), if it can be told.
+/// The reason for an error of pivot_root(2), if it can be found out.
 fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
     let (new, old) = (&pivot.new_root, &pivot.put_old);
     for path in [new, old] {
@@ -422,7 +435,7 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
         }
     }
     match errno {
-        // Of a plain directory of the present root the kernel says EBUSY.
+        // For a plain directory of the present root, the kernel's error is EBUSY.
         Errno::INVAL | Errno::BUSY if !is_mount_root(new) => {
             Some(format!("{} is not a mount point", new.display()))
         }
@@ -439,14 +452,14 @@ fn explain(pivot: &PivotRoot, errno: Errno) -> Option<String> {
     }
 }
 
-/// Whether something is mounted at a path. Before Linux 5.8 the kernel does not tell: it may be so then.
+/// Whether a path is a mount point. Before Linux 5.8 the kernel does not tell, and this returns true.
 fn is_mount_root(path: &Path) -> bool {
     let root = StatxAttributes::MOUNT_ROOT;
     statx(CWD, c_string(path.as_os_str()), AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
         .is_ok_and(|stat| stat.stx_attributes.contains(root) || !stat.stx_attributes_mask.contains(root))
 }
 
-/// Makes all mounts of this namespace private: it began as a copy of one where mounts may be shared.
+/// Makes all mounts of this namespace private: they began as copies of mounts that may be shared.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN.
@@ -463,7 +476,7 @@ pub fn make_all_private() -> Result<()> {
     })
 }
 
-/// A new instance of a filesystem that needs no source, mounted nowhere.
+/// A new instance of a filesystem without a source, mounted nowhere.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN (fsopen(2), fsmount(2)).

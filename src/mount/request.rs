@@ -1,17 +1,17 @@
-//! What may be asked of the mount table: a mount, an unmount, another root. Values only; `ops` carries them
+//! Requests to change the mount table: a mount, an unmount, another root. Values only; `ops` carries them
 //! out.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// One mount, as mount(2) takes it.
+/// A mount, with the arguments of mount(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Filesystem type; `none` for bind mounts and changes.
     pub fs_type: OsString,
-    /// What is mounted.
+    /// The source.
     pub source: OsString,
-    /// Where.
+    /// The mount point.
     pub target: PathBuf,
     /// `MS_*` bits.
     pub flags: u64,
@@ -19,21 +19,21 @@ pub struct Mount {
     pub data: OsString,
 }
 
-/// One FUSE mount, and the program that serves it.
+/// A FUSE mount, and the program that serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fuse {
-    /// Where.
+    /// The mount point.
     pub target: PathBuf,
     /// `MS_*` bits, and those of [`flags::FUSE`](super::flags::FUSE).
     pub flags: u64,
-    /// The command, up to the mountpoint that it names (`{}`), and from there.
+    /// The command before the mountpoint (`{}`), and after it.
     pub command: [OsString; 2],
 }
 
-/// One unmount.
+/// An unmount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Umount {
-    /// What.
+    /// The mount point.
     pub target: PathBuf,
     /// Whether all mounts below it go first, deepest first (`rec`).
     pub recursive: bool,

@@ -1,7 +1,7 @@
-//! `proc = safe`: a `/proc` by which root in a jail cannot change the machine, nor read its secrets.
+//! `proc = safe`: a `/proc` through which root in a jail can neither change the machine nor read its secrets.
 //!
-//! What belongs to the machine asks for the user id of root, and for no capability. The lists are those of
-//! runc's default specification.
+//! The files of `/proc` that belong to the machine check for the user ID of root, and not for a capability.
+//! The lists are those of runc's default specification.
 
 use std::os::fd::AsFd;
 
@@ -15,17 +15,17 @@ use crate::path::Walk;
 use crate::sys::mount::Attributes;
 
 const PROC: &str = "/proc";
-/// What is mounted over a file that is to be empty.
+/// The file that is mounted over files that must be empty.
 const NULL: &str = "/dev/null";
 
 const READ_ONLY: &str = "bus fs irq sys sysrq-trigger";
-/// An empty file, or an empty directory, is mounted over these.
+/// Entries that are covered by an empty file or an empty directory.
 const MASKED: &str = "acpi asound kcore keys latency_stats sched_debug scsi timer_list timer_stats";
 
-/// Makes the procfs at `/proc` a safe one, in the mount namespace of this process.
+/// Makes the procfs at `/proc` safe, in the mount namespace of this process.
 ///
 /// # Errors
-/// No procfs is there, or the mount that failed.
+/// There is no procfs; or the mount that failed.
 pub fn protect(walk: &Walk) -> Result<()> {
     let open = |path: &str| walked(walk.open_mount(path.as_ref()), "proc = safe", path.as_ref());
     let proc = open(PROC)?;
@@ -59,7 +59,7 @@ fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) 
         (true, false) => open_tree(null, c"", copy)?,
         (true, true) => detached("tmpfs")?,
     };
-    // Not NODEV: the null device could not be opened, and to read an empty file is no error.
+    // Without NODEV, with which the null device could not be opened; reading an empty file is no error.
     let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     change(&cover, true, Attributes { set, ..Attributes::default() })?;
     Ok(attach(&cover, &entry)?)

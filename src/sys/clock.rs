@@ -1,4 +1,4 @@
-//! The clock that systemd compares with. (rustix's function for it has a parser of the vDSO of its own.)
+//! The clock that systemd compares with. (The function of rustix for it would add a parser of the vDSO.)
 #![allow(unsafe_code)]
 
 /// Microseconds of CLOCK_MONOTONIC (clock_gettime(2)).

@@ -1,4 +1,4 @@
-//! `clone3(2)`: a new process, in new namespaces if asked for, held by a pidfd from its first instant.
+//! `clone3(2)`: a new process, in new namespaces if required, with a pidfd from its first instant.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -23,20 +23,21 @@ pub enum Side {
 pub struct Child {
     /// Its pid in the caller's pid namespace.
     pub pid: Pid,
-    /// A handle that cannot be confused with a later process of the same number. `None` if the kernel has no
-    /// such handles (before Linux 5.3, and gVisor): until the child is reaped its pid is as good.
+    /// A handle that does not refer to a later process with the same number. `None` if the kernel has no
+    /// pidfds (before Linux 5.3, and gVisor); until the child is reaped, its pid is as good.
     pub pidfd: Option<OwnedFd>,
 }
 
-/// Creates a process like `fork(2)`, in the new namespaces that `namespaces` (`CLONE_NEW*` bits) names.
+/// Creates a process like `fork(2)`, in new namespaces according to `namespaces` (`CLONE_NEW*` bits).
 ///
-/// The C library does not know of the child: musl keeps the parent's thread ID in it. So the child must not
-/// call abort(3) or raise(3), which would send the signal to the parent; [`super::signal::abort`] does not.
+/// The C library does not know about the child: musl keeps the parent's thread ID in it. So the child must
+/// not call abort(3) or raise(3), which would signal the parent. It can call [`super::signal::abort`].
 ///
-/// The child is a copy of the caller, so it may run any code; what it must not do is return into the caller's
-/// main loop. It gets SIGCHLD semantics: the parent is told of its end.
+/// The child is a copy of the caller and may run any code, but must not return into the caller's main loop.
+/// At its end the parent gets SIGCHLD.
 ///
-/// Seccomp filters that do not know clone3 answer ENOSYS or EPERM, gVisor EINVAL. clone(2) is tried then.
+/// If clone3 fails with ENOSYS or EPERM (seccomp filters that do not know it), or EINVAL (gVisor), clone(2)
+/// is tried.
 ///
 /// # Errors
 /// As clone3(2): EPERM without CAP_SYS_ADMIN for namespaces, ENOSPC or EUSERS at a namespace limit, EAGAIN at
@@ -45,11 +46,11 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     clone3_into(namespaces, None)
 }
 
-/// The same, with the child in another cgroup (version 2) from its first instant.
+/// As [`clone3`], with the child in another cgroup (version 2) from its first instant.
 ///
 /// # Errors
-/// As [`clone3`]. ENOSYS where there is no clone3, since clone(2) knows no cgroups. EBADF if the descriptor
-/// is no cgroup; EACCES, EBUSY, EOPNOTSUPP if the cgroup takes no processes.
+/// As [`clone3`]. ENOSYS without clone3, because clone(2) does not know cgroups. EBADF if the descriptor is
+/// not a cgroup; EACCES, EBUSY, EOPNOTSUPP if the cgroup cannot have processes.
 pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
     let into = if cgroup.is_some() { INTO_CGROUP } else { 0 };
     let mut pidfd: RawFd = -1;
@@ -68,9 +69,9 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     // SAFETY: `args` is a valid clone_args of the size passed and outlives the call. Without CLONE_VM the
-    // child works on its own copy of the address space; with one thread no lock can be held by somebody who
-    // is not there in the copy. The raw clone takes a null stack for the one there is, and stores the pidfd
-    // through its third argument.
+    // child works on its own copy of the address space, and since there is one thread only, no other thread
+    // can hold a lock in that copy. The raw clone takes a null stack for the present one, and stores the
+    // pidfd through its third argument.
     let pid = unsafe {
         let mut pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>());
         if cgroup.is_none() && has_failed(pid, &[Errno::NOSYS, Errno::PERM, Errno::INVAL]) {
@@ -78,7 +79,7 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
                 libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD as u64, 0, pidfd, 0, 0)
             };
             pid = old(flags, &raw mut pidfd);
-            // gVisor refuses to make a pidfd; an older one, as an older kernel, ignores the flag.
+            // gVisor refuses to make a pidfd. Older versions of it, and older kernels, ignore the flag.
             if has_failed(pid, &[Errno::INVAL]) {
                 pid = old(namespaces, ptr::null_mut());
             }
@@ -89,8 +90,8 @@ pub fn clone3_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Si
         0 => Ok(Side::Child),
         pid if pid > 0 => {
             let pid = Pid::from_raw(pid as i32).ok_or(Errno::INVAL)?;
-            // SAFETY: the kernel has stored a new descriptor in `pidfd`, which nobody else owns, or has left
-            // it alone.
+            // SAFETY: the kernel has either stored a new descriptor in `pidfd`, which nobody else owns, or
+            // left the variable unchanged.
             let pidfd = unsafe { handle_of(pid, pidfd) };
             Ok(Side::Parent(Child { pid, pidfd }))
         }
@@ -103,8 +104,8 @@ fn has_failed(result: libc::c_long, reasons: &[Errno]) -> bool {
     result == -1 && reasons.contains(&last_errno())
 }
 
-/// The handle on a child that clone has stored; -1 from a kernel that does not know CLONE_PIDFD, which
-/// clone(2) ignores then.
+/// The pidfd that clone has stored. It is -1 after clone(2) in a kernel that does not know CLONE_PIDFD and
+/// ignores it.
 ///
 /// # Safety
 /// `stored` is -1, or a descriptor that nobody else owns.
@@ -117,7 +118,7 @@ unsafe fn handle_of(pid: Pid, stored: RawFd) -> Option<OwnedFd> {
 }
 
 /// In a child of `parent`: has the kernel kill the child when the parent ends. If the parent has ended
-/// already, the kernel sends nothing, and the child exits here.
+/// already, the child exits here, because the kernel would send nothing.
 ///
 /// # Errors
 /// As prctl(2).

@@ -34,22 +34,23 @@ pub fn set_uid(uid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
-/// Leaves the session keyring for a new one (keyrings(7)): whoever has it possesses the keys in it, whatever
-/// its user. A kernel without keys, a filter or a quota that is used up is no reason not to start.
+/// Replaces the session keyring by a new one (keyrings(7)). A process in the starter's keyring could use the
+/// keys in it, whatever its user. Failures are ignored: a kernel without keys, a filter or a used-up quota
+/// must not prevent a start.
 pub fn join_new_session_keyring() {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: an operation that takes a name, which may be null.
     unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
 }
 
-/// Runs `work` with the rights that this user and group have on files (setfsuid(2)). Supplementary groups
-/// stay what they are: the caller has dropped its own. The capabilities that override rights on files are off
-/// meanwhile. A process that ends with its parent goes on to do so.
+/// Runs `work` with the rights that this user and group have on files (setfsuid(2)). Supplementary groups are
+/// not changed: the caller has dropped its own. The capabilities that override rights on files are switched
+/// off meanwhile. A parent death signal is preserved.
 ///
 /// # Errors
 /// EPERM without CAP_SETUID and CAP_SETGID; `work` was not run then.
 pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
-    // The kernel takes these away when the file system user id changes from 0, but not under every securebit.
+    // The kernel removes these when the file system user ID changes from 0, but not under every securebit.
     let powers = capabilities(None)?;
     let past_rights = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
     set_capabilities(None, CapabilitySets { effective: powers.effective - past_rights, ..powers })?;
@@ -60,20 +61,21 @@ pub fn with_rights_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result
 fn with_ids_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> Result<T, Errno> {
     let (uids, gids) = ids();
     let (own_uid, own_gid) = (uids[1], gids[1]);
-    // setfsuid(2) returns the former id. Whether it has changed is learnt by a second call with an id that is
-    // invalid.
-    // SAFETY: system calls on plain integers. They change this thread only: there is no other.
+    // setfsuid(2) returns the former ID, and no error. A second call with an invalid ID shows whether the
+    // first has changed it.
+    //
+    // SAFETY: system calls on plain integers. They change this thread only, and there is no other.
     let set = |call, id: u32| unsafe {
         libc::syscall(call, id);
         if libc::syscall(call, u32::MAX) as u32 == id { Ok(()) } else { Err(Errno::PERM) }
     };
-    // The kernel forgets it at each change of ids.
+    // The kernel clears the signal at each change of IDs.
     let at_end = parent_process_death_signal().ok().flatten();
     let restore = || at_end.map(|_| set_parent_process_death_signal(at_end));
     let taken = set(libc::SYS_setfsgid, gid).and_then(|()| set(libc::SYS_setfsuid, uid));
     restore();
     let result = taken.map(|()| work());
-    // A process may always go back to its effective ids.
+    // A process may always return to its effective IDs.
     let back = set(libc::SYS_setfsuid, own_uid).and(set(libc::SYS_setfsgid, own_gid));
     restore();
     result.and_then(|result| back.map(|()| result))

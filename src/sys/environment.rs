@@ -1,6 +1,6 @@
-//! What this process was started with: its environment, and its working directory.
+//! The environment and the working directory of this process.
 //!
-//! std takes a lock around the environment, as other threads may change it. Here nobody does.
+//! std takes a lock around the environment because other threads may change it. This program has one thread.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use rustix::process::getcwd;
 
-/// The entries of the environment, as they were handed to us.
+/// The entries of the environment as this process was given them.
 pub fn entries() -> Vec<&'static CStr> {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
@@ -46,7 +46,7 @@ fn find(wanted: &OsStr) -> Option<OsString> {
     Some(value.to_owned())
 }
 
-/// Name and value; `None` where there is no `=`. A name may begin with one.
+/// Name and value of an entry; `None` without a `=`. A name may begin with a `=`.
 fn split(entry: &'static CStr) -> Option<(&'static OsStr, &'static OsStr)> {
     let entry = entry.to_bytes();
     let equals = entry.iter().skip(1).position(|&byte| byte == b'=')? + 1;
@@ -56,7 +56,7 @@ fn split(entry: &'static CStr) -> Option<(&'static OsStr, &'static OsStr)> {
 /// The working directory.
 ///
 /// # Errors
-/// ENOENT: it was removed (getcwd(2)).
+/// ENOENT if it was removed (getcwd(2)).
 pub fn working_directory() -> rustix::io::Result<PathBuf> {
     getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(CString::into_bytes(path))))
 }

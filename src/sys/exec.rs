@@ -14,13 +14,13 @@ use super::environment;
 
 /// A null-terminated array of strings, as exec takes it.
 pub struct Strings {
-    // Keeps alive what `pointers` points to.
+    // Owns the strings that `pointers` points to.
     strings: Vec<CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
 impl Strings {
-    /// Copies `items`. One with a NUL inside ends there, as every C program would read it.
+    /// Copies `items`. An item with a NUL inside ends there, as a C program would read it.
     pub fn new<T: AsRef<OsStr>>(items: impl IntoIterator<Item = T>) -> Self {
         let mut all = Self { strings: Vec::new(), pointers: Vec::new() };
         items.into_iter().for_each(|item| all.push(item.as_ref()));
@@ -34,7 +34,7 @@ impl Strings {
         self.strings.push(string);
     }
 
-    /// Our own environment, as it was handed to us.
+    /// The environment that this process was started with.
     pub fn inherited_environment() -> Self {
         let mut new = Self { strings: Vec::new(), pointers: Vec::new() };
         for entry in environment::entries() {
@@ -80,17 +80,17 @@ pub fn exec_fd(fd: impl AsFd, argv: &Strings, envp: &Strings) -> Errno {
     last_errno()
 }
 
-/// What becomes of a file that is executable, but no program the kernel knows: a script without `#!`.
+/// What happens with an executable file that the kernel does not know as a program: a script without `#!`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
     /// It is an error (ENOEXEC).
     Refused,
-    /// It is one for `/bin/sh`, as execvp(3) has it.
+    /// `/bin/sh` runs it, as in execvp(3).
     ForShell,
 }
 
-/// Replaces the program by `program`, looked up in the directories of `path` unless it contains a slash.
-/// Returns only on failure: EACCES if something was found that may not be executed, else the last error.
+/// Replaces the program by `program`, which is searched for in the directories of `path` unless it contains a
+/// slash. Returns only on failure: EACCES if a file was found that may not be executed, else the last error.
 pub fn exec_in_path(program: &OsStr, path: &OsStr, script: Script, argv: &Strings, envp: &Strings) -> Errno {
     let exec = |file: &CString| match exec(file, argv, envp) {
         Errno::NOEXEC if script == Script::ForShell => exec_by_shell(file, argv, envp),
@@ -110,7 +110,7 @@ pub fn exec_in_path(program: &OsStr, path: &OsStr, script: Script, argv: &String
         let file = c_string(OsStr::from_bytes(&file));
         match exec(&file) {
             Errno::NOENT | Errno::NOTDIR => {}
-            // Also said of a directory that may not be searched: that one holds nothing for us.
+            // The error is the same for a directory that may not be searched, in which nothing can be found.
             Errno::ACCESS if rustix::fs::access(&file, Access::EXISTS).is_ok() => result = Errno::ACCESS,
             Errno::ACCESS => {}
             other => return other,
@@ -127,7 +127,7 @@ fn exec_by_shell(file: &CString, argv: &Strings, envp: &Strings) -> Errno {
     exec(SHELL, &argv, envp)
 }
 
-/// `text` up to its first NUL, as every C program would read it.
+/// `text` up to its first NUL, as a C program would read it.
 pub fn c_string(text: &OsStr) -> CString {
     let bytes = text.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default();
     CString::new(bytes).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Descriptors: inherited ones taken over, unwanted ones closed.
+//! Descriptors: takes over inherited ones, closes unwanted ones.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::clone::last_errno;
 
-/// Takes over a descriptor that this process was started with, and whose number its starter has named.
+/// Takes over a descriptor that this process was started with, by the number that the starter has given.
 ///
 /// # Errors
 /// EBADF if there is no such descriptor.
@@ -18,8 +18,8 @@ pub fn inherited(fd: RawFd) -> Result<OwnedFd, Errno> {
     if !is_open(fd) {
         return Err(Errno::BADF);
     }
-    // SAFETY: the descriptor is open, and by the contract with the starter it is ours alone: no code in this
-    // process opened it.
+    // SAFETY: the descriptor is open, and by agreement with the starter this process owns it: no other code
+    // here uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -29,12 +29,12 @@ pub fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Changes the mode of what a descriptor stands for, also one that was opened with O_PATH (fchmodat2(2)).
+/// Changes the mode of an open file, which may have been opened with O_PATH (fchmodat2(2)).
 ///
 /// # Errors
 /// ENOSYS before Linux 6.6.
 pub fn chmod(fd: impl AsFd, mode: u32) -> Result<(), Errno> {
-    /// The same on all machines.
+    /// The number is the same on all architectures.
     const FCHMODAT2: libc::c_long = 452;
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: a live descriptor, an empty path, and plain integers.
@@ -44,24 +44,24 @@ pub fn chmod(fd: impl AsFd, mode: u32) -> Result<(), Errno> {
     }
 }
 
-/// The network namespace that a socket was made in.
+/// The network namespace in which a socket was created.
 ///
 /// # Errors
-/// EPERM without CAP_NET_ADMIN there.
+/// EPERM without CAP_NET_ADMIN in that namespace.
 pub fn network_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     opened_by(socket, libc::SIOCGSKNS)
 }
 
-/// The file that a unix socket is bound to, whatever name it has by now, as by O_PATH.
+/// The file that a unix socket is bound to, whatever its name is now, as if opened with O_PATH.
 ///
 /// # Errors
-/// EPERM without CAP_NET_ADMIN; before Linux 4.14, and in gVisor, there is no such request.
+/// EPERM without CAP_NET_ADMIN; before Linux 4.14, and in gVisor, the request does not exist.
 pub fn file_of(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
     opened_by(socket, SIOCUNIXFILE)
 }
 
-/// What a request to a socket opens.
+/// The descriptor that a request to a socket opens.
 fn opened_by(socket: impl AsFd, request: libc::c_ulong) -> Result<OwnedFd, Errno> {
     // SAFETY: a live descriptor, and a request without an argument.
     match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), request as _) } {
@@ -71,23 +71,24 @@ fn opened_by(socket: impl AsFd, request: libc::c_ulong) -> Result<OwnedFd, Errno
     }
 }
 
-/// Whether a listening socket was shut down (shutdown(2)). A process that shares the socket can do that, and
-/// no client can connect from then on.
+/// Whether a listening socket was shut down (shutdown(2)). A process that shares the socket can do that,
+/// after which no client can connect.
 pub fn is_shut_down(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&at_once)).is_ok_and(|shut| shut > 0)
 }
 
-/// Closes every descriptor but the standard ones and `kept`, which may get another number.
+/// Closes every descriptor except the standard ones and `kept`, which may get another number.
 ///
 /// # Errors
 /// As dup(2).
 pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
     const NUMBER: RawFd = 3;
     let old = kept.into_raw_fd();
-    // SAFETY: `old` is ours; dup3 gives us `NUMBER`, closing what was there. Nothing in this process uses a
-    // descriptor above it after this call: its caller starts a new life in a child process.
+    // SAFETY: this function owns `old`; dup3 gives it `NUMBER`, closing the descriptor there. Nothing in this
+    // process uses a higher descriptor after this call: the caller is a child process that starts on new
+    // work.
     unsafe {
         if old != NUMBER && libc::dup3(old, NUMBER, libc::O_CLOEXEC) == -1 {
             return Err(last_errno());
@@ -97,20 +98,20 @@ pub fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Sets or clears the close-on-exec flag of a descriptor that other code owns. A number that is not open is
-/// left alone.
+/// Sets or clears the close-on-exec flag of a descriptor that other code owns. Nothing happens if the number
+/// is not open.
 pub fn set_cloexec(fd: RawFd, cloexec: bool) {
     // SAFETY: F_SETFD changes a flag of whatever the number refers to, and nothing in memory.
     unsafe { libc::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC } else { 0 }) };
 }
 
-/// Closes every descriptor from `first` up, in a child that uses none of them any more.
+/// Closes every descriptor from `first` up, in a child that no longer uses them.
 pub fn close_from(first: RawFd) {
     // SAFETY: by the contract, none of them is used.
     unsafe { close_range(first, 0) }
 }
 
-/// Closes every descriptor but the standard ones. The caller must not have any.
+/// Closes every descriptor except the standard ones. The caller must own none.
 pub fn close_inherited() {
     close_from(3);
 }
@@ -121,21 +122,21 @@ pub fn cloexec_from(first: RawFd) {
     unsafe { close_range(first, libc::CLOSE_RANGE_CLOEXEC as i32) }
 }
 
-/// The descriptors that this process was started with, but for the standard ones: they are for a child, and
-/// this process neither knows nor uses them.
+/// The descriptors that this process was started with, except for the standard ones. They are meant for a
+/// child, and this process does not use them.
 #[derive(Debug)]
 pub enum Inherited {
-    /// All that are open: this process opens none.
+    /// All that are open, because this process opens none of its own.
     All,
     /// These.
     Listed(Vec<RawFd>),
 }
 
 impl Inherited {
-    /// Before this process has opened one of its own.
+    /// Lists them, before this process opens a descriptor of its own.
     pub fn list() -> Self {
         let listed = || {
-            // The directory itself is among them, and closed again.
+            // The list contains the directory itself, which is closed again.
             let directory =
                 rustix::fs::open(c"/proc/self/fd", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -155,7 +156,7 @@ impl Inherited {
         Self::Listed(all)
     }
 
-    /// This one is taken over.
+    /// Removes a descriptor from the list, because this process takes it over.
     pub fn without(mut self, fd: RawFd) -> Self {
         if let Self::Listed(all) = &mut self {
             all.retain(|&known| known != fd);
@@ -168,23 +169,23 @@ impl Inherited {
         match self {
             Self::All => close_inherited(),
             Self::Listed(all) => all.into_iter().for_each(|fd| {
-                // SAFETY: by the contract, nothing in this process uses it; and as it was open all the time,
-                // nothing that this process has opened can have its number.
+                // SAFETY: by agreement nothing in this process uses it. It was open all the time, so no
+                // descriptor opened by this process can have its number.
                 unsafe { libc::close(fd) };
             }),
         }
     }
 }
 
-/// close_range(2) from `first` to the last one.
+/// Calls close_range(2) from `first` to the last descriptor.
 ///
-/// Seccomp filters that do not know it answer ENOSYS or EPERM, and `/proc` may not be there to list what is
-/// open.
+/// Seccomp filters that do not know the call answer ENOSYS or EPERM, and without `/proc` the open descriptors
+/// cannot be listed. So poll(2) finds them then.
 ///
 /// # Safety
-/// Unless `flags` says that they are only flagged, nobody may use them any more.
+/// Unless `flags` asks for the close-on-exec flag only, no code may use these descriptors any more.
 unsafe fn close_range(first: RawFd, flags: i32) {
-    // SAFETY: plain integers; the descriptors are the caller's business.
+    // SAFETY: plain integers. The caller answers for the descriptors.
     if unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } == 0 {
         return;
     }
@@ -202,7 +203,7 @@ unsafe fn close_range(first: RawFd, flags: i32) {
 /// Calls `visit` with every descriptor from `first` up. poll(2) tells which are open, for many at once.
 fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
     const BATCH: RawFd = 256;
-    // Far more than a process may have by default (fs.nr_open).
+    // Far more than the default limit of a process (fs.nr_open).
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let limit = limit.map_or(1 << 20, |limit| limit.min(1 << 20)) as RawFd;
     for batch in (first..limit).step_by(BATCH as usize) {
@@ -217,21 +218,22 @@ fn each_open(first: RawFd, mut visit: impl FnMut(RawFd)) {
     }
 }
 
-/// Occupies those of the standard descriptors that are closed, so that nothing else gets their numbers. With
+/// Opens those of the standard descriptors that are closed, so that no other file gets their numbers. With
 /// `is_ours`, a program that is executed finds them closed again.
 pub fn fill_standard(is_ours: bool) {
     for fd in 0..3 {
         if !is_open(fd) {
             let null = rustix::fs::open(c"/dev/null", OFlags::RDWR, Mode::empty());
-            // Without a /dev, a descriptor that can be neither read nor written.
+            // Without a /dev: a descriptor that can be neither read nor written.
             let _ = null.or_else(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).map(IntoRawFd::into_raw_fd);
             set_cloexec(fd, is_ours);
         }
     }
 }
 
-/// Opens the terminals anew that are standard output or error, to be written to alone: who inherits them is
-/// not to read what is typed there. One that cannot be opened again is of somebody else, and left as it is.
+/// If standard output or error is a terminal, replaces it by a descriptor that can only be written, so that a
+/// process that inherits it cannot read what is typed. A terminal that cannot be opened again belongs to
+/// another user, and is left as it is.
 pub fn make_terminals_write_only() {
     for number in 1..3 {
         // SAFETY: a number, for which this asks the kernel.
@@ -260,13 +262,13 @@ pub fn write_all(fd: BorrowedFd<'_>, text: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// In a child about to exec: makes `number` a copy of `fd`. What was open at that number is closed.
+/// In a child before its exec: makes `number` a copy of `fd`, closing the descriptor there.
 ///
 /// # Errors
-/// EBADF for a number beyond the limit (dup2(2)).
+/// EBADF for a number above the limit (dup2(2)).
 pub fn place(fd: impl AsFd, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: what was at `number` is closed. Its owner in this process is a copy that ends with the exec, or
-    // with the child, and touches it no more.
+    // SAFETY: the descriptor at `number` is closed. Its owner in this process is a copy that ends with the
+    // exec or with the child, and no longer uses it.
     if unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) } == -1 { Err(last_errno()) } else { Ok(()) }
 }
 

@@ -1,5 +1,5 @@
-//! Sealed memory files: bytes that whoever gets the descriptor can read, map or execute, and nobody can
-//! change.
+//! Sealed memory files: every process with the descriptor can read, map or execute the bytes, and none can
+//! change them.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,19 +17,19 @@ pub enum Use {
     Execute,
 }
 
-/// `F_SEAL_EXEC` (Linux 6.3): the permissions to execute cannot be changed. rustix has no name for it.
+/// `F_SEAL_EXEC` (Linux 6.3): the execute permissions cannot be changed. rustix has no name for it.
 const SEAL_EXEC: SealFlags = SealFlags::from_bits_retain(0x20);
 
-/// Copies `bytes` into a sealed, close-on-exec memory file that stands at its beginning; `name` is what
-/// `/proc` shows (memfd_create(2)).
+/// Copies `bytes` into a sealed, close-on-exec memory file, positioned at its beginning. `/proc` shows it as
+/// `name` (memfd_create(2)).
 ///
 /// # Errors
-/// EMFILE, ENFILE, ENOMEM; EACCES for a program where `vm.memfd_noexec` is 2.
+/// EMFILE, ENFILE, ENOMEM; EACCES for a program if `vm.memfd_noexec` is 2.
 pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let exec = if usage == Use::Execute { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
     let fd = match memfd_create(name, flags | exec) {
-        // Before Linux 6.3 there was no such choice.
+        // Before Linux 6.3 the flag did not exist.
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
@@ -37,9 +37,9 @@ pub fn sealed(name: &str, bytes: &[u8], usage: Use) -> Result<OwnedFd, Errno> {
     seek(&fd, SeekFrom::Start(0))?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     if usage == Use::Execute {
-        // Who may not read a program can neither trace a process that runs it nor get at the file through it,
-        // from its first instruction on (PR_SET_DUMPABLE); and who may not write it cannot open it for that,
-        // which would keep it from being executed (ETXTBSY).
+        // A user who cannot read a program can neither trace a process that runs it, from its first
+        // instruction on (PR_SET_DUMPABLE), nor reach the file through that process. A user who cannot write
+        // it cannot open it for writing, which would prevent its execution (ETXTBSY).
         fchmod(&fd, Mode::XUSR | Mode::XGRP | Mode::XOTH)?;
         if fcntl_add_seals(&fd, seals | SEAL_EXEC).is_ok() {
             return Ok(fd);

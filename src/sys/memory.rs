@@ -1,12 +1,12 @@
-//! An allocator that waits while there is no memory.
+//! An allocator that waits when there is no memory.
 //!
-//! Rust ends a program whose allocation fails: PID 1 with its app, an emperor with all its vassals. Waiting
-//! loses nothing. An allocation fails at a limit (RLIMIT_AS, setrlimit(2)), or where the system promises no
+//! Rust ends a program when an allocation fails: PID 1 with its app, an emperor with all its vassals. Waiting
+//! loses nothing. An allocation fails at a limit (RLIMIT_AS, setrlimit(2)), or if the system does not promise
 //! more memory than it has (`vm.overcommit_memory`). While the program waits it holds nothing that others
 //! need, and SIGKILL ends it.
 //!
-//! The first allocations are made in a few kilobytes of the program's own memory, on a page that is written
-//! to in any case: they are all that the init of a command needs. The C library's memory begins with several
+//! The first allocations come from a few kilobytes of the program's own memory, on a page that is written to
+//! in any case. The init of a command needs no more. The C library's allocator would begin with several
 //! mappings and pages.
 #![allow(unsafe_code)]
 
@@ -20,35 +20,36 @@ use std::time::Duration;
 
 use super::clock::monotonic_micros;
 
-/// No allocation is as large as this. One that is, is a mistake, and fails instead of waiting for ever.
+/// No sensible allocation is as large as this. A larger one is a mistake, and fails instead of waiting for
+/// ever.
 const HUGE: usize = 64 << 20;
 /// The first wait. Each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// The longest wait.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// Waits are logged no more often than this, in microseconds.
+/// The shortest time between two log lines about waiting, in microseconds.
 const QUIET: u64 = 60_000_000;
 
-/// Logs that there is no memory, and that there is some again.
+/// The function that logs that there is no memory, or that there is some again.
 static REPORT: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Sets the function that logs a wait; it must not allocate. Only the first call counts.
+/// Sets the function that logs a wait, which must not allocate. Only the first call counts.
 pub fn report_with(report: fn(&str)) {
     let _ = REPORT.set(report);
 }
 
-/// The size of the memory for the first allocations: with the other variables of vassal-init, two pages.
+/// The size of the memory for the first allocations. Together with the other variables of vassal-init it
+/// takes two pages.
 const FIRST: usize = 5 << 10;
 
-/// The memory for the first allocations. Blocks follow one another; only the last one can grow, or be given
-/// to another owner.
+/// The memory for the first allocations. Blocks follow one another. Only the last one can grow or be freed.
 struct First<const SIZE: usize> {
     bytes: UnsafeCell<MaybeUninit<[u8; SIZE]>>,
     used: AtomicUsize,
 }
 
-// SAFETY: the bytes belong to the owners of blocks, and a block is given to one owner: `used` moves over it
-// by one atomic step, to and fro.
+// SAFETY: the bytes belong to the owners of blocks, and each block has one owner: `used` moves past a block,
+// or back, in one atomic step.
 unsafe impl<const SIZE: usize> Sync for First<SIZE> {}
 
 impl<const SIZE: usize> First<SIZE> {
@@ -65,7 +66,7 @@ impl<const SIZE: usize> First<SIZE> {
         let start = self.start();
         let used = self.used.load(Ordering::Acquire);
         let begin = (start.addr() + used).next_multiple_of(layout.align()) - start.addr();
-        // A larger block is not worth it: others would have no room.
+        // A larger block would leave too little room for others.
         if layout.size() <= SIZE / 2 && self.moves(used, begin.saturating_add(layout.size())) {
             start.wrapping_add(begin)
         } else {
@@ -73,12 +74,13 @@ impl<const SIZE: usize> First<SIZE> {
         }
     }
 
-    /// Gives the last block another end; false if it is not the last, or if there is no room.
+    /// Moves the end of the last block. Returns false if the block is not the last one, or if there is no
+    /// room.
     fn moves(&self, from: usize, to: usize) -> bool {
         to <= SIZE && self.used.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Where a block begins; `None` if it is the C library's.
+    /// The offset of a block; `None` if it comes from the C library.
     fn place_of(&self, block: *mut u8) -> Option<usize> {
         Some(block.addr().wrapping_sub(self.start().addr())).filter(|&place| place < SIZE)
     }
@@ -89,33 +91,33 @@ static MEMORY: First<FIRST> = First::new();
 /// The memory of a program, for its `#[global_allocator]`.
 pub struct Patient;
 
-// SAFETY: the C library aligns its memory for every type of C, and `take` as it is asked to. A block is given
-// back to where it is from. A call of the C library that has failed has done nothing, and may be made again.
+// SAFETY: the C library aligns its memory for every type of C, and `take` as requested. A block is freed
+// where it came from. A failed call of the C library has no effect, and may be repeated.
 unsafe impl GlobalAlloc for Patient {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = MEMORY.take(layout);
         if !block.is_null() {
             return block;
         }
-        // SAFETY: any size is right.
+        // SAFETY: every size is allowed.
         get(layout, layout.size(), &|| unsafe { libc::malloc(layout.size()) }.cast())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above. It is not made in the first memory, of which parts have been used before.
+        // SAFETY: as above. Not taken from the first memory, parts of which have been used before.
         get(layout, layout.size(), &|| unsafe { libc::calloc(layout.size(), 1) }.cast())
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Some(begin) = MEMORY.place_of(old) else {
-            // SAFETY: `old` is the C library's; until it succeeds, `old` is what it was.
+            // SAFETY: `old` comes from the C library, and does not change until the call succeeds.
             return get(layout, size, &|| unsafe { libc::realloc(old.cast(), size) }.cast());
         };
         if MEMORY.moves(begin + layout.size(), begin.saturating_add(size)) || size <= layout.size() {
             return old;
         }
-        // SAFETY: both blocks are live and apart, and have room for what is copied. `size` is right by the
-        // contract.
+        // SAFETY: both blocks are live and do not overlap, and both have at least the size that is copied.
+        // `size` is right by the contract.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -129,14 +131,14 @@ unsafe impl GlobalAlloc for Patient {
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
         match MEMORY.place_of(old) {
             Some(begin) => _ = MEMORY.moves(begin + layout.size(), begin),
-            // SAFETY: it is the C library's.
+            // SAFETY: the block comes from the C library.
             None => unsafe { libc::free(old.cast()) },
         }
     }
 }
 
 fn get(layout: Layout, size: usize, allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
-    // Nothing that we do needs more.
+    // No type in these programs needs a larger alignment.
     if layout.align() > align_of::<libc::max_align_t>() {
         return null_mut();
     }
@@ -152,7 +154,7 @@ fn report(message: &str) {
 
 #[cold]
 fn wait(allocate: &dyn Fn() -> *mut u8) -> *mut u8 {
-    /// When it was said last; 0 for never.
+    /// When the last line was logged; 0 for never.
     static SAID: AtomicU64 = AtomicU64::new(0);
     let (now, said) = (monotonic_micros(), SAID.load(Ordering::Relaxed));
     let is_news = said == 0 || now.saturating_sub(said) > QUIET;
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn a_block_keeps_its_bytes_when_it_moves_to_the_c_library() {
         let (small, large) = (layout(16, 1), layout(FIRST, 1));
-        // SAFETY: each block is used within its size, and given back once.
+        // SAFETY: each block is used within its size, and freed once.
         unsafe {
             let [block, next] = [small; 2].map(|layout| Patient.alloc(layout));
             block.write_bytes(7, small.size());

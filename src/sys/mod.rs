@@ -1,6 +1,13 @@
-//! The only unsafe code: system calls that `rustix` does not have, each wrapped with the reason it is sound.
+//! The only unsafe code: system calls that `rustix` does not have, and the entry, the allocator and the trap
+//! handler of both programs.
 //!
-//! Both programs are single-threaded from start to end; several wrappers rely on it.
+//! In: values and borrowed descriptors. Out: values, owned descriptors and `Errno`; only the caller knows
+//! operation and object. Each `unsafe` block has the reason why it is sound, and each function names its man
+//! page.
+//!
+//! May not be done here: decide, log, or know of vassals. Nothing is imported from `config`, `init`,
+//! `emperor`, `mount` and `protocol`. Both programs have a single thread from start to end, and several
+//! functions rely on that.
 
 pub mod clock;
 pub mod clone;

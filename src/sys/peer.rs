@@ -1,5 +1,6 @@
-//! Who is at the other end of a socket: pid and user, vouched for by the kernel. (rustix takes the pid for
-//! one that is never 0, which is undefined behaviour; it is 0 for a process outside our pid namespace.)
+//! The process at the other end of a socket: its pid and user, which the kernel guarantees. (rustix declares
+//! the pid as never 0. But it is 0 for a process outside of this pid namespace, which would be undefined
+//! behaviour.)
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 
 use super::clone::last_errno;
 
-/// Room for one `SCM_CREDENTIALS` message and no more: descriptors that come along find none, and the kernel
+/// Room for one `SCM_CREDENTIALS` message only. Descriptors in the same message find no room, and the kernel
 /// closes them.
 #[repr(C)]
 struct Control {
@@ -19,7 +20,7 @@ struct Control {
 /// The process at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// Its pid as seen from here, 0 for one outside our pid namespace.
+    /// The pid as seen by this process; 0 for a process outside of its pid namespace.
     pub pid: i32,
     /// Its user.
     pub uid: u32,
@@ -44,11 +45,11 @@ pub fn of_connection(socket: impl AsFd) -> Result<Peer, Errno> {
     }
 }
 
-/// Takes the next datagram off a socket with `SO_PASSCRED` without waiting: its length, and its sender if the
-/// kernel knows.
+/// Takes the next datagram from a socket with `SO_PASSCRED`, without waiting. Returns its length, and its
+/// sender if the kernel knows it.
 ///
 /// # Errors
-/// AGAIN while there is none (recvmsg(2)).
+/// EAGAIN if there is none (recvmsg(2)).
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<(usize, Option<Peer>), Errno> {
     // SAFETY: both are plain numbers and pointers, for which all zero is a value.
     let (mut control, mut message) = unsafe { std::mem::zeroed::<(Control, libc::msghdr)>() };

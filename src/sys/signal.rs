@@ -1,5 +1,5 @@
-//! Signals: this program blocks all of them and reads them from a descriptor; children get mask and
-//! dispositions as this program got them.
+//! Signals. This program blocks all of them and reads them from a descriptor. Children get the mask and the
+//! dispositions that this program was started with.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use super::trap;
 /// Whether SIGPIPE was ignored when this program was started.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Ignores SIGPIPE from here on, as every Rust program does; children get it as this program got it.
+/// Ignores SIGPIPE from now on, as every Rust program does. Children get the former disposition.
 pub(super) fn ignore_pipe() {
     // SAFETY: SIG_IGN is no handler.
     let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -30,12 +30,12 @@ pub struct Inherited {
     ignores_children: bool,
 }
 
-/// Blocks every signal but that of a trap, and returns what was set before.
+/// Blocks every signal except for that of a trap, and returns the former state.
 ///
-/// An ignored SIGCHLD is set back to its default: it would make the kernel reap our children, and their
-/// status would be lost. Those that stand for faults (SIGSEGV, ...) are blocked too, as anybody can send
-/// them; a fault of our own ends us all the same, since the kernel does not let a process block that. A trap
-/// has a handler, which blocks its signal once somebody sends it.
+/// SIGCHLD is set to its default if it is ignored, because the kernel would then reap the children, and their
+/// status would be lost. Signals for faults (SIGSEGV, ...) are blocked as well, because any process can send
+/// them. A real fault still ends this process, since the kernel does not let a process block that. A trap has
+/// a handler, which blocks the signal when a process sends it.
 pub fn block_all() -> Inherited {
     let mask = set_mask(BLOCKED);
     // SAFETY: SIG_DFL is no handler.
@@ -43,8 +43,8 @@ pub fn block_all() -> Inherited {
     Inherited { mask, ignores_children }
 }
 
-/// Sets the dispositions that both programs have for themselves, as they are from the start on: SIGPIPE is
-/// ignored, SIGCHLD is not. [`Inherited::restore_dispositions`] undoes it.
+/// Sets the dispositions that both programs use from their start on: SIGPIPE is ignored, SIGCHLD is not.
+/// [`Inherited::restore_dispositions`] undoes it.
 pub fn set_own_dispositions() {
     // SAFETY: SIG_IGN and SIG_DFL are not handlers.
     unsafe {
@@ -54,19 +54,19 @@ pub fn set_own_dispositions() {
     trap::set_handler();
 }
 
-/// A set of signals as the kernel keeps it: bit n - 1 is signal n. The C library's sets leave out the
-/// real-time signals that it means to use itself (32 to 34), so that they would be neither blocked nor handed
+/// A set of signals as in the kernel: bit n - 1 is signal n. The sets of the C library leave out the
+/// real-time signals that it reserves for itself (32 to 34), which would then be neither blocked nor handed
 /// on.
 type Mask = u64;
 
 const EVERY_SIGNAL: Mask = Mask::MAX;
-/// What is blocked while this program runs.
+/// The signals that are blocked while this program runs.
 const BLOCKED: Mask = EVERY_SIGNAL & !(1 << (trap::SIGNAL - 1));
 
-/// Sets the mask of this thread and returns what it was (rt_sigprocmask(2)).
+/// Sets the mask of this thread and returns the former one (rt_sigprocmask(2)).
 fn set_mask(mask: Mask) -> Mask {
     let mut old: Mask = 0;
-    // SAFETY: two live sets of the size passed; the kernel reads the one and writes the other.
+    // SAFETY: two live sets of the size passed. The kernel reads one and writes the other.
     unsafe {
         let (new, old) = (&raw const mask, &raw mut old);
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, new, old, size_of::<Mask>());
@@ -75,30 +75,32 @@ fn set_mask(mask: Mask) -> Mask {
 }
 
 impl Inherited {
-    /// In a child about to exec: the mask and the dispositions as this program got them.
-    /// (Handlers reset themselves at exec; nothing else was changed.)
+    /// In a child before its exec: restores the mask and the dispositions that this program was started with.
+    /// (The exec resets handlers; nothing else was changed.)
     pub fn restore(&self) {
         self.restore_dispositions();
         set_mask(self.mask);
     }
 
-    /// As [`Inherited::restore`], in a child of [`super::spawn`]. The parent sleeps until the child has
-    /// executed its program: if the child were stopped before, no process would be awake to continue it. So
-    /// the child passes signals that stop on to the parent, which hands them to the program later.
+    /// As [`Inherited::restore`], in a child of [`super::spawn`]. The parent sleeps until the child's exec.
+    /// If the child were stopped before that, no process would be awake to continue it. So the child passes
+    /// stop signals to the parent, which hands them to the program later.
     pub fn restore_beside_parent(&self) {
         extern "C" fn hand_back(number: i32) {
             // SAFETY: getppid(2) and kill(2) may be called in a handler.
             unsafe {
                 let parent = libc::getppid();
-                // 0 is one outside our pid namespace: we are PID 1, and need not stop.
+                // The pid is 0 for a parent outside of this pid namespace. This process is PID 1 then, and
+                // need not stop.
                 if parent > 0 {
                     libc::kill(parent, number);
                 }
             }
         }
         for number in STOPS {
-            // SAFETY: the handler calls what may be called in one; exec undoes it. What was ignored stays
-            // ignored. Without CLONE_SIGHAND the parent's dispositions are its own.
+            // SAFETY: the handler calls only functions that a handler may call, and the exec removes it.
+            // Signals that were ignored stay ignored. Without CLONE_SIGHAND the parent keeps its own
+            // dispositions.
             unsafe {
                 if libc::signal(number, hand_back as *const () as libc::sighandler_t) == libc::SIG_IGN {
                     libc::signal(number, libc::SIG_IGN);
@@ -108,25 +110,26 @@ impl Inherited {
         self.restore();
     }
 
-    /// As if nothing had been blocked or ignored, but for real-time signals. All signals are blocked already.
+    /// The state in which nothing is blocked or ignored, except for real-time signals. Needs all signals
+    /// blocked.
     pub fn cleared() -> Self {
-        // What this program has set for itself stays.
+        // SIGPIPE keeps the disposition that this program has set for itself.
         (1..32).filter(|number| *number != libc::SIGPIPE).for_each(set_default);
         SIGPIPE_WAS_IGNORED.store(false, Ordering::Relaxed);
         Self { mask: 0, ignores_children: false }
     }
 
-    /// The mask, for the program that an upgrade executes.
+    /// The mask, for the next program of an upgrade.
     pub fn mask(&self) -> u64 {
         self.mask
     }
 
-    /// As this one, with the mask that the program before an upgrade was started with.
+    /// The same dispositions, with the mask that the program before the upgrade was started with.
     pub fn with_mask(self, mask: u64) -> Self {
         Self { mask, ..self }
     }
 
-    /// The dispositions alone; all signals stay blocked.
+    /// Restores the dispositions only. All signals stay blocked.
     pub fn restore_dispositions(&self) {
         let disposition = |ignored| if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: SIG_IGN and SIG_DFL are not handlers.
@@ -138,13 +141,13 @@ impl Inherited {
     }
 }
 
-/// In a child about to exec: no signal is blocked or ignored, whatever this program was started with.
+/// In a child before its exec: no signal is blocked or ignored, whatever this program was started with.
 pub fn set_defaults() {
-    // The kernel's struct sigaction; all zero is SIG_DFL. The C library refuses its own real-time signals.
+    // The kernel's struct sigaction; all zero means SIG_DFL. The C library refuses its own real-time signals.
     let default = [0_u64; 4];
     for number in 1..=64 {
-        // SAFETY: a live struct of at least the kernel's size, and no place for the one before. SIGKILL and
-        // SIGSTOP are refused.
+        // SAFETY: a live struct of at least the kernel's size, and a null pointer for the former action. The
+        // kernel refuses SIGKILL and SIGSTOP.
         unsafe {
             let (new, old) = (&raw const default, ptr::null_mut::<u64>());
             libc::syscall(libc::SYS_rt_sigaction, number, new, old, size_of::<Mask>());
@@ -153,7 +156,7 @@ pub fn set_defaults() {
     set_mask(0);
 }
 
-/// A signal gets its default disposition.
+/// Sets the default disposition of a signal.
 pub fn set_default(number: i32) {
     // SAFETY: SIG_DFL is no handler.
     unsafe { libc::signal(number, libc::SIG_DFL) };
@@ -164,11 +167,11 @@ pub fn set_default(number: i32) {
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);
 
-/// A signal to stop that is repeated within this time is the same request: timeout(1) signals its child and
-/// then the group that it is in, and a Ctrl-C can arrive by two ways.
+/// A signal to stop that is repeated within this time counts as one request: timeout(1) signals its child and
+/// then the child's group, and a Ctrl-C can arrive in two ways.
 pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// The signals by which a terminal stops a job.
+/// The signals with which a terminal stops a job.
 pub const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 const REQUESTS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
@@ -178,31 +181,31 @@ pub fn asks_to_stop(number: i32) -> bool {
     REQUESTS.contains(&number)
 }
 
-/// One signal as it was taken from the queue.
+/// A signal taken from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
     /// Its number.
     pub number: i32,
-    /// Who sent it, 0 for the kernel or a sender outside our pid namespace; for SIGCHLD of the kernel's, the
-    /// child.
+    /// The pid of the sender; 0 for the kernel, or for a sender outside of this pid namespace. For a SIGCHLD
+    /// of the kernel, the child.
     pub sender: u32,
     /// Whether a process sent it, and not the kernel.
     pub is_sent: bool,
 }
 
 impl Signal {
-    /// Whether this process has caused it by a write to a pipe without a reader. (While SIGPIPE is blocked it
-    /// is queued even if it is ignored.)
+    /// Whether this process has caused the SIGPIPE itself, by a write to a pipe without a reader. (While
+    /// SIGPIPE is blocked it is queued even if it is ignored.)
     pub fn is_own_pipe(&self) -> bool {
         self.number == libc::SIGPIPE && self.sender == std::process::id()
     }
 }
 
-/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)); `None` when the time is up, or for no
-/// reason.
+/// Waits for the next blocked signal, up to `time` (sigtimedwait(2)). Returns `None` when the time is over,
+/// and sometimes before.
 ///
 /// # Errors
-/// ENOSYS, EPERM where a filter refuses the call (seccomp(2)).
+/// ENOSYS or EPERM if a filter refuses the call (seccomp(2)).
 pub fn wait(time: Option<Duration>) -> Result<Option<Signal>, Errno> {
     let all = EVERY_SIGNAL;
     let limit = time.map(|time| libc::timespec {
@@ -210,9 +213,8 @@ pub fn wait(time: Option<Duration>) -> Result<Option<Signal>, Errno> {
         tv_nsec: time.subsec_nanos() as _,
     });
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or none; all live. A
-    // siginfo is plain data. For a signal of whatever origin, the place of si_pid can be read: it is within
-    // the siginfo.
+    // SAFETY: a set of the size passed, a siginfo that the kernel fills in, and a time or null; all live. A
+    // siginfo is plain data. si_pid can be read for every signal, because its offset is within the siginfo.
     unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let (set, size) = (&raw const all, size_of::<Mask>());
@@ -223,13 +225,13 @@ pub fn wait(time: Option<Duration>) -> Result<Option<Signal>, Errno> {
                 errno => Err(errno),
             };
         }
-        // Codes above 0 are the kernel's (sigaction(2)).
+        // Positive codes come from the kernel (sigaction(2)).
         let (number, is_sent) = (number as i32, info.si_code <= 0);
         Ok(Some(Signal { number, sender: info.si_pid() as u32, is_sent }))
     }
 }
 
-/// Whether a blocked signal waits to be taken (sigpending(2)).
+/// Whether a blocked signal is pending (sigpending(2)).
 pub fn is_pending(number: i32) -> bool {
     let mut pending: Mask = 0;
     // SAFETY: a live set of the size passed, which the kernel fills in.
@@ -237,13 +239,13 @@ pub fn is_pending(number: i32) -> bool {
     pending & (1 << (number - 1)) != 0
 }
 
-/// Lets a pending signal take effect on this process, as SIGTSTP stops it, and blocks the signal again.
+/// Lets a pending signal act on this process (SIGTSTP stops it), and blocks the signal again.
 pub fn let_through(number: i32) {
     set_mask(BLOCKED & !(1 << (number - 1)));
     set_mask(BLOCKED);
 }
 
-/// Ends this process by a signal, without a core dump; returns if it is ignored.
+/// Ends this process by a signal, without a core dump. Returns if the signal is ignored.
 pub fn end_by(number: i32) {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // SAFETY: a system call on plain integers.
@@ -252,7 +254,7 @@ pub fn end_by(number: i32) {
 }
 
 impl SignalFd {
-    /// Takes over all signals that [`block_all`] blocked.
+    /// Reads all signals that [`block_all`] has blocked.
     ///
     /// # Errors
     /// EMFILE, ENFILE, ENOMEM (signalfd(2)).
@@ -260,7 +262,7 @@ impl SignalFd {
         Self::of(EVERY_SIGNAL)
     }
 
-    /// Takes only the requests to stop ([`asks_to_stop`]).
+    /// Reads only the requests to stop ([`asks_to_stop`]).
     ///
     /// # Errors
     /// As [`SignalFd::new`].
@@ -303,11 +305,11 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Sends `signal` to every process the caller may signal in its pid namespace, except itself (kill(2) with
-/// -1).
+/// Sends `signal` to every process in the pid namespace that the caller may signal, except for itself
+/// (kill(2) with -1).
 ///
 /// # Errors
-/// ESRCH when there is none.
+/// ESRCH if there is none.
 pub fn kill_everyone(signal: i32) -> Result<(), Errno> {
     kill(-1, signal)
 }
@@ -321,12 +323,13 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Ends this process by SIGABRT, as abort(3) does. That cannot be called: in a child of
-/// [`super::clone::clone3`] musl still has its parent's thread ID, and would send the signal there. To PID 1
-/// of a namespace the kernel does not deliver it; PID 1 exits with the status that a shell shows for it.
+/// Ends this process by SIGABRT, as abort(3) does. abort(3) itself cannot be used: in a child of
+/// [`super::clone::clone3`] musl still has the parent's thread ID, and would signal the parent. The kernel
+/// does not deliver the signal to PID 1 of a namespace, which therefore exits with the status that a shell
+/// shows for it.
 pub fn abort() -> ! {
     const ALL_BUT_ABORT: Mask = EVERY_SIGNAL & !(1 << (libc::SIGABRT - 1));
-    // SAFETY: SIG_DFL is no handler, the rest are plain integers.
+    // SAFETY: SIG_DFL is no handler; the rest are plain integers.
     unsafe {
         libc::signal(libc::SIGABRT, libc::SIG_DFL);
         set_mask(ALL_BUT_ABORT);
@@ -335,10 +338,10 @@ pub fn abort() -> ! {
     }
 }
 
-/// Sends a signal to the process behind a pidfd (pidfd_send_signal(2)); it cannot hit another process.
+/// Sends a signal to the process of a pidfd (pidfd_send_signal(2)), which cannot hit another process.
 ///
 /// # Errors
-/// ESRCH when it has ended and was reaped.
+/// ESRCH if the process has ended and was reaped.
 pub fn kill_pidfd(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     let fd = pidfd.as_fd().as_raw_fd();
     // SAFETY: a live descriptor, a number, a null siginfo (as kill) and no flags.
@@ -350,7 +353,7 @@ pub fn kill_pidfd(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
 mod tests {
     use super::*;
 
-    /// The mask that the kernel has for this thread.
+    /// The mask of this thread in the kernel.
     fn blocked() -> Mask {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();

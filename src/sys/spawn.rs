@@ -1,5 +1,5 @@
-//! A child that shares the parent's memory until it executes a program, as with vfork(2): no memory is
-//! copied for the child, and it can store there why it could not execute.
+//! A child that shares the parent's memory until its exec, as with vfork(2). No memory is copied for the
+//! child, and it can store there why the exec failed.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -14,37 +14,37 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clone::{exit, last_errno};
 use super::signal::SignalFd;
 
-/// Enough for a child that looks a program up and executes it.
+/// Enough stack for a child that searches for a program and executes it.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// How long the child's exec usually takes at most. After that the parent looks for signals, too.
+/// How long an exec usually takes at most. After this time the parent also looks for signals.
 const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Runs `life` in a new process and returns when it has executed a program, or ended; what `life` returns is
-/// its exit status then.
+/// Runs `life` in a new process. Returns when that process has executed a program, or ended; the result of
+/// `life` is then its exit status.
 ///
-/// clone(2) is used since older seccomp filters refuse clone3(2). All signals are blocked, so no handler runs
-/// meanwhile. Where `life` unblocks them, the child must not stop before the exec
+/// clone(2) is used because older seccomp filters refuse clone3(2). All signals are blocked, so no handler
+/// runs meanwhile. If `life` unblocks them, the child must not be stopped before the exec
 /// ([`super::signal::Inherited::restore_beside_parent`]).
 ///
-/// The kernel could let us sleep until then (CLONE_VFORK), but nothing would wake us from that if the program
-/// is on a filesystem that hangs. A pipe that exec closes tells it as well: for the command of an init
-/// (`is_command`), a request to stop that comes in between is handed on to the child, whose end ends the
-/// wait. The child's working directory is its own: the one of an init is left for good meanwhile, as it would
-/// keep a filesystem from being unmounted.
+/// With CLONE_VFORK the kernel would let the parent sleep until the exec, but nothing could wake the parent
+/// if the program is on a filesystem that hangs. A pipe that the exec closes shows the same. For the command
+/// of an init (`is_command`), a request to stop that comes meanwhile is passed to the child, whose end ends
+/// the wait. The child has its own working directory. An init leaves its working directory for good
+/// meanwhile, because it would keep a filesystem from being unmounted.
 ///
 /// # Errors
 /// EAGAIN at the process limit, ENOMEM, EMFILE.
 pub fn spawn<F: FnMut() -> i32>(is_command: bool, mut life: F) -> Result<Pid, Errno> {
     extern "C" fn child<F: FnMut() -> i32>(life: *mut c_void) -> i32 {
-        // SAFETY: it is the `life` below, whose owner waits for as long as we use it.
+        // SAFETY: this is the `life` below, whose owner waits while it is used.
         exit(unsafe { (*life.cast::<F>())() })
     }
     let (alive, held) = pipe_with(PipeFlags::CLOEXEC)?;
-    // SAFETY: a mapping of our own. The child runs on it, so that it leaves our stack alone, and we wait
-    // until it has ended or has a memory of its own: then nobody uses the mapping any more. In between `wait`
-    // leaves our memory to it: to us, it is as if we had called `life` ourselves. Descriptors, signal
-    // dispositions and the working directory are its own.
+    // SAFETY: the stack is a new mapping. The child runs on it and does not touch the parent's stack. The
+    // parent waits until the child has ended or has a memory of its own, after which nothing uses the
+    // mapping. Meanwhile `wait` does not touch memory that the child uses: for the parent it is as if it had
+    // called `life` itself. The child has its own descriptors, signal dispositions and working directory.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let stack = libc::mmap(ptr::null_mut(), STACK_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
@@ -66,14 +66,14 @@ pub fn spawn<F: FnMut() -> i32>(is_command: bool, mut life: F) -> Result<Pid, Er
     }
 }
 
-/// Waits until nobody has the other end of the pipe any more. The memory is the child's meanwhile: nothing is
+/// Waits until no process has the other end of the pipe. The child uses the memory meanwhile, so nothing is
 /// allocated here.
 fn wait(child: Pid, alive: &OwnedFd, is_command: bool) {
     let mut fds = [PollFd::new(alive, PollFlags::IN)];
     if poll(&mut fds, Some(&SOON)) != Ok(0) {
         return;
     }
-    // Those that come to an emperor are its own, and wait.
+    // Requests to an emperor are for the emperor, and wait.
     let Some(requests) = is_command.then(SignalFd::of_requests).and_then(Result::ok) else {
         let _ = poll(&mut fds, None);
         return;

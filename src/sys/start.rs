@@ -1,8 +1,8 @@
-//! The entry of both programs, in the place of Rust's own runtime.
+//! The entry of both programs, instead of Rust's own runtime.
 //!
-//! That runtime opens `/dev/null` for closed standard descriptors, aborts where it cannot, and sets up a
-//! report of stack overflows. vassal-init hands its descriptors and signals on to its command as it got them,
-//! so it must not change them; the emperor fills the standard descriptors itself.
+//! That runtime opens `/dev/null` for closed standard descriptors, aborts if it cannot, and sets up a report
+//! of stack overflows. vassal-init passes its descriptors and signals on to its command unchanged, so the
+//! runtime must not change them. The emperor opens the standard descriptors itself.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, OsString};
@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use super::signal;
 use crate::error::{Context, Result};
 
-/// Makes `fn(Vec<OsString>) -> i32` the program's entry: it gets the words of the command line, the program's
-/// name first, and returns the exit status. The crate needs `#![no_main]`.
+/// Makes `fn(Vec<OsString>) -> i32` the entry of the program. The function gets the words of the command
+/// line, beginning with the program's name, and returns the exit status. The crate needs `#![no_main]`.
 #[macro_export]
 macro_rules! entry {
     ($run:path) => {
-        // The C library calls it once, with argc and argv as the kernel made them.
+        // The C library calls it once, with the argc and argv from the kernel.
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         extern "C" fn main(argc: i32, argv: *const *const std::ffi::c_char) -> i32 {
@@ -28,7 +28,7 @@ macro_rules! entry {
     };
 }
 
-/// Makes this process what both programs expect, and returns the words of the command line.
+/// Sets up this process as both programs expect it, and returns the words of the command line.
 ///
 /// # Safety
 /// The arguments must be those of C's main: `argc` pointers to null-terminated strings.
@@ -43,11 +43,12 @@ pub unsafe fn words(argc: i32, argv: *const *const std::ffi::c_char) -> Vec<OsSt
     (0..usize::try_from(argc).unwrap_or(0)).map(word).collect()
 }
 
-/// Makes the part of our memory read-only that only relocation writes to (PT_GNU_RELRO, elf(5)). musl does it
-/// for programs with a dynamic loader, and not for a static PIE. Where it fails, all else works.
+/// Makes the memory that only relocation writes to read-only (PT_GNU_RELRO, elf(5)). musl does that for
+/// programs with a dynamic loader, but not for a static PIE. A failure is ignored.
 fn protect_relocated() {
-    // SAFETY: the kernel's table of our own segments, of the length that it says. The pages that become
-    // read-only are ours, and the linker has put nothing on them that is written to after relocation.
+    // SAFETY: the table is the kernel's, of this program's own segments, with its length. The pages that
+    // become read-only belong to this program, and the linker puts nothing on them that is written to after
+    // relocation.
     unsafe {
         let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
         if headers.is_null() {
@@ -57,7 +58,7 @@ fn protect_relocated() {
         let first = headers.iter().find(|header| header.p_type == libc::PT_LOAD && header.p_offset == 0);
         let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
         if let (Some(first), Some(relro)) = (first, relro) {
-            // The table stands behind the file's header, with which the first segment begins.
+            // The table follows the header of the file, with which the first segment begins.
             let file = headers.as_ptr() as u64 - size_of::<libc::Elf64_Ehdr>() as u64;
             let page_of =
                 |address: u64| (file - first.p_vaddr + address) & !(libc::getauxval(libc::AT_PAGESZ) - 1);
@@ -67,15 +68,16 @@ fn protect_relocated() {
     }
 }
 
-/// The path that this program was executed by, as it was given to execve(2) (AT_EXECFN, getauxval(3)).
+/// The path with which this program was executed, as passed to execve(2) (AT_EXECFN, getauxval(3)).
 pub fn executed_path() -> Option<OsString> {
-    // SAFETY: plain integers; 0 where the kernel has not handed it to us.
+    // SAFETY: plain integers; the result is 0 if the kernel has not passed it.
     let path = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const std::ffi::c_char;
-    // SAFETY: the kernel's string on our stack, which is there to the end and which nobody changes.
+    // SAFETY: the string is on the stack, where the kernel put it. It stays there to the end, and nothing
+    // changes it.
     (!path.is_null()).then(|| OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()).to_owned())
 }
 
-/// The file that this program was started from.
+/// The program file of this process.
 ///
 /// # Errors
 /// There is no `/proc`.

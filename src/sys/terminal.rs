@@ -1,4 +1,4 @@
-//! The controlling terminal: whose process group is in the foreground, and whose session it belongs to.
+//! The controlling terminal: which process group is in its foreground, and which session it belongs to.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,17 +7,17 @@ use rustix::io::Errno;
 
 use super::clone::last_errno;
 
-/// The process group in the foreground (tcgetpgrp(3)), 0 for one of another pid namespace.
+/// The process group in the foreground (tcgetpgrp(3)); 0 for a group of another pid namespace.
 ///
 /// # Errors
-/// ENOTTY if it is no terminal, or not ours; EIO if it hung up.
+/// ENOTTY if it is not a terminal, or not that of this session; EIO if it has hung up.
 pub fn foreground(terminal: impl AsFd) -> Result<i32, Errno> {
     // SAFETY: a live descriptor.
     check(unsafe { libc::tcgetpgrp(terminal.as_fd().as_raw_fd()) })
 }
 
-/// Brings a process group of our session to the foreground (tcsetpgrp(3)). SIGTTOU must be blocked: it would
-/// stop whoever does that from the background.
+/// Brings a process group of this session to the foreground (tcsetpgrp(3)). SIGTTOU must be blocked, because
+/// it would stop a caller in the background.
 ///
 /// # Errors
 /// As [`foreground`]; EPERM for a group of another session.
@@ -26,32 +26,32 @@ pub fn set_foreground(terminal: impl AsFd, group: i32) -> Result<(), Errno> {
     check(unsafe { libc::tcsetpgrp(terminal.as_fd().as_raw_fd(), group) }).map(drop)
 }
 
-/// Our process group, 0 for one of another pid namespace (getpgrp(2)).
+/// The process group of this process; 0 for a group of another pid namespace (getpgrp(2)).
 pub fn own_group() -> i32 {
     // SAFETY: it takes nothing and cannot fail.
     unsafe { libc::getpgrp() }
 }
 
-/// Whether we lead our session (getsid(2)).
+/// Whether this process leads its session (getsid(2)).
 pub fn leads_session() -> bool {
     // SAFETY: plain integers.
     unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-/// Lets go of the terminal on `fd`, if it is our controlling one (TIOCNOTTY, ioctl_tty(2)). The kernel sends
-/// the foreground group of a session whose leader does so SIGHUP and SIGCONT.
+/// Gives up the terminal on `fd`, if it is the controlling one (TIOCNOTTY, ioctl_tty(2)). If the leader of a
+/// session does this, the kernel sends SIGHUP and SIGCONT to the foreground group.
 ///
 /// # Errors
-/// ENOTTY if it is none.
+/// ENOTTY if it is not the controlling terminal.
 pub fn let_go(fd: impl AsFd) -> Result<(), Errno> {
     // SAFETY: a live descriptor, and a request without an argument.
     check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCNOTTY as _) }).map(drop)
 }
 
-/// Makes the terminal on `fd` the controlling one of our session, which has none (TIOCSCTTY).
+/// Makes the terminal on `fd` the controlling one of this session, which has none (TIOCSCTTY).
 ///
 /// # Errors
-/// ENOTTY if it is no terminal, EPERM if it belongs to another session.
+/// ENOTTY if it is not a terminal, EPERM if it belongs to another session.
 pub fn adopt(fd: impl AsFd) -> Result<(), Errno> {
     // SAFETY: a live descriptor and an integer.
     check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) }).map(drop)

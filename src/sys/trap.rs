@@ -1,7 +1,7 @@
-//! Mistakes in the program that end in a trap instruction of the processor.
+//! Reports mistakes in the program that end in a trap instruction of the processor.
 //!
-//! scripts/build has each panic compiled to such an instruction: the code that would print its message would
-//! be 27 kB of each program. The kernel answers the instruction with a signal, and [`catch`] has it told.
+//! scripts/build compiles each panic to such an instruction, because the code that prints its message would
+//! add 27 kB to each program. The kernel answers the instruction with a signal, and [`catch`] reports it.
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -13,11 +13,11 @@ pub(super) const SIGNAL: i32 = if cfg!(target_arch = "x86_64") { libc::SIGILL } 
 /// Whether the signal was ignored when this program was started.
 static WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// What a trap is told to, with its place in the program file.
+/// The function that gets the address of a trap in the program file.
 static REPORT: OnceLock<fn(usize) -> !> = OnceLock::new();
 
-/// From now on a trap ends in `report`, which gets the place of the instruction, as `addr2line` takes it.
-/// Only the function of the first call counts.
+/// From now on a trap ends in `report`, which gets the address of the instruction in the form for
+/// `addr2line`. Only the first call counts.
 pub fn catch(report: fn(usize) -> !) {
     let _ = REPORT.set(report);
     set_handler();
@@ -40,7 +40,7 @@ pub(super) fn set_handler() {
     }
 }
 
-/// For a program that is executed: what is ignored stays ignored, and exec resets a handler.
+/// For a program that is executed: a signal that was ignored is ignored again. The exec resets a handler.
 pub(super) fn restore() {
     if WAS_IGNORED.load(Ordering::Relaxed) {
         // SAFETY: SIG_IGN is no handler.
@@ -50,15 +50,16 @@ pub(super) fn restore() {
 
 extern "C" fn handle(number: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     unsafe extern "C" {
-        /// The beginning of the program file in memory, by the linker.
+        /// The beginning of the program file in memory, defined by the linker.
         static __ehdr_start: u8;
     }
-    // SAFETY: the kernel gives the handler a siginfo and the context that it returns to, whose mask has the
-    // kernel's size at the least. The codes of a sent signal are 0 and below (sigaction(2)); only the kernel
-    // says otherwise, and then si_addr is the instruction. One may send oneself a signal in anybody's name.
+    // SAFETY: the kernel gives the handler a siginfo and the context to return to, whose mask has at least
+    // the kernel's size. The codes of sent signals are 0 or negative (sigaction(2)). A positive code comes
+    // from the kernel, and si_addr is then the address of the instruction. (A process can forge any code only
+    // in a signal to itself.)
     unsafe {
         if (*info).si_code <= 0 {
-            // Blocked, it waits until it is read like any other signal.
+            // Once the signal is blocked, it waits until it is read like any other.
             let mask = (&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>();
             *mask |= 1 << (number - 1);
             libc::syscall(libc::SYS_rt_sigqueueinfo, libc::getpid(), number, info);
