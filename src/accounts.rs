@@ -1,5 +1,5 @@
-//! Users and groups by name: the jail's own `/etc/passwd` and `/etc/group`, else as the host knew them before
-//! the root changed.
+//! Users and groups by name: from the jail's own `/etc/passwd` and `/etc/group`, else from those of the host
+//! before the root changed.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::path::Walk;
 
-/// A user with what the database knows of it.
+/// A user with its fields in the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// Number.
@@ -26,12 +26,12 @@ pub struct User {
     pub shell: String,
 }
 
-/// Both databases, as one root has them, and those to fall back on.
+/// Both databases of a root directory, and others to fall back on.
 #[derive(Debug)]
 pub struct Accounts {
     passwd: Database,
     group: Database,
-    /// Whether the two are root's word.
+    /// Whether only root can have written the two.
     is_believed: bool,
     host: Option<Rc<Accounts>>,
 }
@@ -44,25 +44,25 @@ struct Database {
 }
 
 impl Accounts {
-    /// Those under the present root.
+    /// The databases under the present root.
     pub fn read() -> Self {
         let (passwd, group) = (Database::read("/etc/passwd").0, Database::read("/etc/group").0);
         Self { passwd, group, is_believed: true, host: None }
     }
 
-    /// None at all: numbers only.
+    /// No databases: only numbers are known.
     pub fn none() -> Self {
         let empty = |path| Database { path, text: Ok(String::new()) };
         Self { passwd: empty("/etc/passwd"), group: empty("/etc/group"), is_believed: true, host: None }
     }
 
-    /// Those under the present root, and the host's for names that are not there. They are believed if nobody
-    /// but root can change them: otherwise a tenant would say who it is.
+    /// The databases under the present root, with those of the host for names that are missing there. They
+    /// are believed only if nobody but root can change them: otherwise a tenant could choose its own IDs.
     pub fn read_in_jail(host: Rc<Self>, walk: &Walk) -> Self {
         let (passwd, first) = Database::read("/etc/passwd");
         let (group, second) = Database::read("/etc/group");
         let is_believed = [(&passwd, first), (&group, second)].iter().all(|(database, there)| {
-            // What cannot be read says nothing.
+            // A database that cannot be read claims nothing.
             there.as_ref().is_none_or(|there| walk.is_ours_alone(Path::new(database.path), there))
         });
         Self { passwd, group, is_believed, host: Some(host) }
@@ -71,7 +71,7 @@ impl Accounts {
     /// A user by name or number. A number needs no entry.
     ///
     /// # Errors
-    /// A name that neither database has, or one that the jail may not give a number.
+    /// Neither database has the name, or the jail may not give it this number.
     pub fn user(&self, id: &Id) -> Result<User> {
         let own = self.passwd.user(id);
         let (host, name) = match (&self.host, id) {
@@ -107,12 +107,13 @@ impl Accounts {
         }
     }
 
-    /// Whether a jail may give a name this number: that of the host, and any but root's if it is believed.
+    /// Whether a jail may give a name this number: the one of the host; or any other except root's, if the
+    /// jail's database is believed.
     fn may_say(&self, name: &str, number: u32, of_host: Option<u32>) -> bool {
         of_host == Some(number) || self.is_believed && (number != 0 || name == "root")
     }
 
-    /// The error for a name that [`Self::may_say`] is against.
+    /// The error for a name and number that [`Self::may_say`] refuses.
     fn claimed(&self, kind: &str, key: &str, name: &str, number: u32, path: &str) -> Error {
         let why = if self.is_believed { "" } else { ", which others than root can change" };
         let reason =
@@ -120,8 +121,8 @@ impl Accounts {
         Error::new(kind, format_args!("'{name}'"), reason)
     }
 
-    /// The groups that list `user` as a member; the host's only where the jail has no database at all, or one
-    /// that is not believed. A jail cannot add root's.
+    /// The groups that have `user` as a member. The host's database counts only if the jail has none, or has
+    /// one that is not believed. A jail cannot add root's group.
     pub fn memberships(&self, user: &str) -> Vec<u32> {
         match (&self.group.text, &self.host) {
             (text, Some(host)) if text.is_err() || !self.is_believed => host.memberships(user),
@@ -134,9 +135,9 @@ impl Accounts {
         }
     }
 
-    /// The group that a file of a user's counts as: its own if it is a group of the user's, otherwise the
-    /// user's primary one. A user without an entry may be in another database than these two: then a group
-    /// that is not in these either is believed, and `None` is for any other.
+    /// The group that a file of a user counts as: the file's own if the user is a member, otherwise the
+    /// user's primary group. A user without an entry may be in another database than these two. For such a
+    /// user the file's group counts if it has no entry either; otherwise the result is `None`.
     pub fn group_of_file(&self, uid: u32, gid: u32) -> Option<u32> {
         match self.passwd.user(&Id::Number(uid)) {
             Some(User { name: Some(name), gid: Some(primary), .. }) => {
@@ -147,7 +148,7 @@ impl Accounts {
         }
     }
 
-    /// The group that is a user's own: the primary one, if nobody else is in it.
+    /// The group that only this user is in: the primary one, if it has no other members.
     pub fn own_group(&self, uid: u32) -> Option<u32> {
         let user = self.passwd.user(&Id::Number(uid));
         let name = user.as_ref().and_then(|user| user.name.as_deref()).unwrap_or_default();
@@ -162,7 +163,7 @@ impl Accounts {
         (!others).then_some(gid)
     }
 
-    /// [`Self::user`] for a configured value: the error says where it was written.
+    /// As [`Self::user`], for a configured value. The error names the place of the value.
     ///
     /// # Errors
     /// As [`Self::user`].
@@ -170,7 +171,7 @@ impl Accounts {
         self.user(&id.value).map_err(|error| written(&error, id))
     }
 
-    /// [`Self::group`] for a configured value.
+    /// As [`Self::group`], for a configured value. The error names the place of the value.
     ///
     /// # Errors
     /// As [`Self::group`].
@@ -189,9 +190,9 @@ fn written(error: &Error, id: &Located<Id>) -> Error {
 }
 
 impl Database {
-    /// Reads it; also what stat(2) says of the file that was read.
+    /// Reads the database. Returns also the result of stat(2) for the file.
     fn read(path: &'static str) -> (Self, Option<Stat>) {
-        // It may be a tenant's: a fifo would be waited for, a huge file would be read.
+        // The file may be a tenant's: a fifo would block, and a huge file would be read completely.
         let file = files::open_file(Path::new(path));
         let stat = file.as_ref().ok().and_then(|file| fstat(file).ok());
         let text = file.and_then(files::read_all);
@@ -199,9 +200,11 @@ impl Database {
         (Self { path, text: text.context("read", path) }, stat)
     }
 
-    /// Looks at the fields of each entry until that gives something. An unreadable database has none.
+    /// Calls `look` with the fields of each entry until it returns true. A database that cannot be read has
+    /// no entries.
     fn find(&self, look: &mut dyn FnMut(&[&str]) -> bool) {
-        // One for all lines: to the allocator of musl, one for each could be a call of the kernel each.
+        // One vector for all lines: with the allocator of musl, one for each line could take a system call
+        // each.
         let mut fields = Vec::with_capacity(8);
         for line in self.text.as_deref().unwrap_or_default().lines() {
             fields.clear();
@@ -267,7 +270,7 @@ impl Database {
         found
     }
 
-    /// The error for a name that is not there, or the reason why nobody can know.
+    /// The error for a missing name, or the reason why the database cannot be read.
     fn missing(&self, kind: &str, name: &str) -> Error {
         let object = format!("'{name}'");
         match &self.text {
@@ -332,7 +335,7 @@ mod tests {
             assert_eq!((jail.user(&id).map(|user| user.uid), jail.group(&id)), (Ok(0), Ok(0)));
         }
         assert_eq!(jail.user(&name("toor")).map(|user| user.uid), Ok(0), "the host's own");
-        // Where the root has not changed, both are the same.
+        // If the root has not changed, both databases are the same.
         let host = || accounts("toor:x:0:0::/:\n", "wheel:x:0:toor\n", None);
         let same = accounts("toor:x:0:0::/:\n", "wheel:x:0:toor,ann\nweb:x:8:ann\n", Some(host()));
         assert_eq!(
@@ -373,7 +376,7 @@ mod tests {
             (1000, 7, Some(1000)),
             (1000, 9999, Some(1000)),
             (1001, 7, Some(7)),
-            // Of another database: what these two know is nobody's there.
+            // The user comes from another database, so no entry of these two applies.
             (5000, 5000, Some(5000)),
             (5000, 6000, Some(6000)),
             (5000, 8, None),

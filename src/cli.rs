@@ -1,4 +1,4 @@
-//! The part of a command line that both programs carry out alike.
+//! The part of the command line that both programs handle alike.
 
 use std::ffi::{OsStr, OsString};
 
@@ -17,11 +17,11 @@ use crate::sys::fd::write_all;
 use crate::version::VERSION;
 use crate::world::{self, Machine, NoCommands};
 
-/// Carries out help, checks and the like (`check` returns the mistakes of a file), and returns what is to be
-/// run otherwise.
+/// Carries out help, checks and the like (`check` returns the mistakes of a file). Otherwise returns what to
+/// run.
 ///
 /// # Errors
-/// The exit status, where there is nothing to run.
+/// There is nothing to run: the exit status.
 pub fn parse(
     program: &Program,
     words: &[OsString],
@@ -41,10 +41,10 @@ pub fn parse(
     })
 }
 
-/// Carries out a command line of another program, and returns what is to be run otherwise.
+/// Carries out a command line under the name of another program. Returns the command to run.
 ///
 /// # Errors
-/// The exit status, where there is nothing to run.
+/// There is nothing to run: the exit status.
 pub fn answer(call: Call) -> Result<Entrypoint, i32> {
     match call {
         Call::Run(entry) => Ok(entry),
@@ -62,7 +62,7 @@ pub fn invalid(report: &Report) -> i32 {
     EXIT_CONFIG
 }
 
-/// Prints the options as a run would have them: those of the environment come first.
+/// Prints the settings that a run would have. Options from the environment come first.
 fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
     let mut all = Vec::new();
     if program.runs_commands() {
@@ -82,7 +82,7 @@ fn check_all(files: &[OsString], json: bool, check: fn(&OsStr, &dyn World) -> Re
     let mut errors = 0;
     let mut findings = Json::default();
     findings.open("", '[');
-    // Whoever checks a file need not trust it: no command of it is run.
+    // A user who checks a file need not trust it, so no command in it is run.
     for file in files {
         let report = check(file, &NoCommands::LeftOpen);
         errors += report.errors();

@@ -1,4 +1,5 @@
-//! The output of a command: of `exec://` in a configuration, or of a program in the place of a configuration.
+//! The output of a command: from `exec://` in a configuration, or of a program in the place of a
+//! configuration.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,23 +21,23 @@ use crate::sys::{fd, signal};
 /// How long a command may take, and how long a pipe may stay open.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs `/bin/sh -c COMMAND` and returns what it writes to its standard output. How it ends does not matter,
-/// as in uWSGI.
+/// Runs `/bin/sh -c COMMAND` and returns what it writes to standard output. As in uWSGI, its exit status does
+/// not matter.
 ///
 /// No other code may reap children meanwhile.
 ///
 /// # Errors
-/// No process or pipe could be created; the output is larger than [`FILE_MAX`]; the command did not end in
+/// No process or pipe can be created; the output is larger than [`FILE_MAX`]; or the command did not end in
 /// time, and was killed with its process group.
 pub fn output(command: &OsStr) -> Result<Vec<u8>, Cause> {
     run(command, &[]).map(|(text, _)| text)
 }
 
-/// As [`output`], for a program in the working directory. A file without `#!` is read by the shell, as with
+/// As [`output`], for a program in the working directory. A shell runs a file without `#!`, as with
 /// execvp(3).
 ///
 /// # Errors
-/// As [`output`]; also if it fails.
+/// As [`output`]; also if the program fails.
 pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
     match run(OsStr::new("exec \"./$0\""), &[program])? {
         (text, Some(WaitStatus::Exited(0))) => Ok(text),
@@ -55,7 +56,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
         signal::set_defaults();
     })?;
     drop(to);
-    // In the parent, too: the child may have to be killed before it makes the group itself.
+    // The parent does it, too, because it may have to kill the child before the child does it.
     let _ = setpgid(Some(child.pid), Some(child.pid));
     let deadline = running_time::now() + TIMEOUT;
     let ends_in_time = || child.pidfd.as_ref().is_none_or(|pidfd| wait(pidfd, deadline));
@@ -66,7 +67,7 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
     if text.is_err() {
         let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
     }
-    // Does not wait: the child has ended or was killed.
+    // Does not block, because the child has ended or was killed.
     let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));
     let status = ended.ok().flatten().and_then(|(_, status)| WaitStatus::of(status));
     text.map(|text| (text, status))

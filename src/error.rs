@@ -1,7 +1,7 @@
-//! One error type: what was attempted, on what, and why it failed.
+//! One error type: what was attempted, on which object, and why it failed.
 //!
-//! An [`Error`] is built where the operation is known and printed once, by whoever decides what happens
-//! next. Code in between passes it on unchanged.
+//! An [`Error`] is built where the operation is known. The code that decides how to go on prints it, once.
+//! Code in between passes it on unchanged.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::names::{Names, split};
 
 /// A failed operation: `operation object: cause`.
 ///
-/// One pointer: every function here returns it, so its size is paid for hundreds of times.
+/// Boxed, because almost every function returns one, and its size would be paid for hundreds of times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
@@ -25,17 +25,17 @@ struct Inner {
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// The kernel said no.
+    /// The kernel refused.
     Os(Errno),
-    /// We said no; the text is the reason.
+    /// This program refused; the text is the reason.
     Because(Box<str>),
 }
 
-/// The result of everything here that can fail.
+/// The result of a function that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An operation that failed on `object` for a reason of our own.
+    /// An operation on `object` that this program refused.
     pub fn new(operation: &str, object: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self::because(operation, &object, &reason)
     }
@@ -53,7 +53,7 @@ impl Error {
         Self(Box::new(Inner { subject: format!("{operation} {object}"), cause }))
     }
 
-    /// For another process of ours, which makes it an error again with [`Error::from_bytes`].
+    /// Encodes the error for another process of this program, which reads it with [`Error::from_bytes`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.errno().to_le_bytes().to_vec();
         bytes.extend(self.0.subject.as_bytes());
@@ -64,7 +64,7 @@ impl Error {
         bytes
     }
 
-    /// Reads what [`Error::to_bytes`] wrote; `None` for anything shorter.
+    /// Reads the bytes of [`Error::to_bytes`]; `None` if they are too short.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (errno, text) = bytes.split_first_chunk::<4>()?;
         let text = String::from_utf8_lossy(text);
@@ -75,7 +75,7 @@ impl Error {
         Some(Self(Box::new(Inner { subject: subject.to_owned(), cause })))
     }
 
-    /// The kernel's error number, 0 when the reason was ours.
+    /// The kernel's error number; 0 if the kernel did not refuse.
     pub fn errno(&self) -> i32 {
         match self.0.cause {
             Cause::Os(errno) => errno.raw_os_error(),
@@ -131,13 +131,13 @@ impl<T> Context<T> for std::io::Result<T> {
     }
 }
 
-/// The kernel's number of an error of std. Only a NUL byte in a path, or bytes that are no UTF-8, fail
-/// without one (EINVAL).
+/// The kernel's number for an error of std. Only a NUL byte in a path and bytes that are not UTF-8 have none;
+/// for these EINVAL.
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::INVAL)
 }
 
-/// An error number as people search for it: `No such file or directory (ENOENT)`.
+/// An error number with text and name, as people search for it: `No such file or directory (ENOENT)`.
 pub struct Described(pub Errno);
 
 impl fmt::Display for Described {
@@ -154,12 +154,12 @@ pub fn name(errno: Errno) -> Option<&'static str> {
     ERRORS.line(errno).map(|line| split(line).0)
 }
 
-/// What an error means, as strerror(3) has it.
+/// The text of an error number, as from strerror(3).
 pub fn text(errno: Errno) -> &'static str {
     ERRORS.line(errno).map_or("Unknown error", |line| split(line).1)
 }
 
-/// C name, text and number (errno(3)). The texts are glibc's, which people search for; musl has its own.
+/// Name, text and number (errno(3)). The texts are those of glibc, which people search for; musl has others.
 #[rustfmt::skip]
 static ERRORS: Names<Errno> = names![
     ("EPERM Operation not permitted", Errno::PERM),

@@ -1,4 +1,4 @@
-//! Files, read with bounds: a file of somebody else's may be a fifo, a device, or without an end.
+//! Reads files within bounds: a file that others control may be a fifo, a device, or endless.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,15 +12,15 @@ use crate::error::Cause;
 /// The largest configuration file that is read.
 pub const FILE_MAX: usize = 1 << 20;
 
-/// Opens a regular file for reading. Never blocks: a fifo or a device is refused, not waited for.
+/// Opens a regular file for reading. Never blocks: a fifo or a device is refused.
 ///
 /// # Errors
-/// As open(2); also for what is no regular file.
+/// As open(2); or the file is not a regular one.
 pub fn open_file(path: &Path) -> Result<OwnedFd, Cause> {
     open_file_at(CWD, path, OFlags::empty())
 }
 
-/// The same, for a path from an open directory, and with further flags.
+/// As [`open_file`], for a path relative to an open directory, and with further flags.
 ///
 /// # Errors
 /// As [`open_file`].
@@ -37,7 +37,7 @@ pub fn open_file_at(directory: impl AsFd, path: &Path, flags: OFlags) -> Result<
 /// Reads an open configuration file to its end.
 ///
 /// # Errors
-/// As read(2); also for more than [`FILE_MAX`].
+/// As read(2); or the file has more than [`FILE_MAX`] bytes.
 pub fn read_all(file: OwnedFd) -> Result<Vec<u8>, Cause> {
     let text = read_up_to(file, FILE_MAX + 1)?;
     if text.len() > FILE_MAX {
@@ -62,7 +62,7 @@ pub fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
     read_file_at(CWD, path)
 }
 
-/// The same, for a path from an open directory.
+/// As [`read_file`], for a path relative to an open directory.
 ///
 /// # Errors
 /// As openat(2) and read(2).
@@ -79,22 +79,22 @@ pub fn open_file_of_system(path: &str) -> Result<OwnedFd, Errno> {
     open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The mounts of our namespace as the present root shows them.
+/// The mount table of this namespace, as seen from the present root.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// Opens [`MOUNTINFO`], if it is of procfs: in a tenant's tree where nothing is mounted at `/proc`, anything
-/// may have that name.
+/// Opens [`MOUNTINFO`], if it is part of a procfs. In a tenant's tree without a mount at `/proc`, another
+/// file may have that name.
 ///
 /// # Errors
-/// As open(2); ENOENT if it is somebody else's.
+/// As open(2); ENOENT if it is not part of a procfs.
 pub fn open_mountinfo() -> Result<OwnedFd, Errno> {
     openat(open_proc()?, c"self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Opens the directory `/proc`, if it is of procfs.
+/// Opens the directory `/proc`, if it is a procfs.
 ///
 /// # Errors
-/// As open(2); ENOENT if it is somebody else's.
+/// As open(2); ENOENT if it is not a procfs.
 pub fn open_proc() -> Result<OwnedFd, Errno> {
     let proc = open(c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     if fstatfs(&proc)?.f_type == PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::NOENT) }
@@ -108,9 +108,9 @@ pub fn read_mountinfo() -> Result<Vec<u8>, Errno> {
     read_up_to(open_mountinfo()?, usize::MAX)
 }
 
-/// Reads an open file to its end, or until there are `max` bytes.
+/// Reads an open file to its end, or until `max` bytes were read.
 fn read_up_to(file: OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
-    // Those of procfs have no size, and room for most of them: they may change between two pieces.
+    // Files of procfs have no size, and most of them fit into this room. They may change between two reads.
     const ROOM: usize = 8192;
     let size = fstat(&file).map_or(0, |status| usize::try_from(status.st_size).unwrap_or(0));
     let mut text = Vec::with_capacity(if (1..ROOM).contains(&size) { size + 1 } else { ROOM });

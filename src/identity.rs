@@ -1,7 +1,7 @@
 //! The user and groups of a process, and the privilege drop of apps and of the emperor.
 //!
-//! Everything here that fails is fatal to the process it happens in: a half-dropped privilege is worse than
-//! none.
+//! Every failure here is fatal to the process in which it happens: privileges that were dropped by half are
+//! worse than none dropped.
 
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -14,30 +14,30 @@ use crate::sys::creds;
 /// User, group and supplementary groups, as numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// User ID, `None` to stay.
+    /// User ID; `None` for no change.
     pub uid: Option<u32>,
-    /// Group ID, `None` to stay.
+    /// Group ID; `None` for no change.
     pub gid: Option<u32>,
-    /// Supplementary groups, `None` to keep those there are.
+    /// Supplementary groups; `None` for no change.
     pub groups: Option<Vec<u32>>,
 }
 
-/// What limits the app, and whatever it executes, for good.
+/// The limits of the app and of every program that it executes, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confinement {
-    /// The capabilities it keeps across the change of user.
+    /// The capabilities that stay across the change of user.
     pub capabilities: CapabilitySet,
-    /// Whether these are named, and so are all that root has, too.
+    /// Whether this list also limits root.
     pub bind_root: bool,
-    /// The capabilities it loses, whoever it is.
+    /// The capabilities that are removed, whoever the user is.
     pub dropped: CapabilitySet,
-    /// Whether executing a file can never give it more.
+    /// Whether executing a file can no longer add privileges.
     pub no_new_privs: bool,
 }
 
 impl Confinement {
-    /// What the plan says of the app. Hooks are confined only where that is asked for: they may need
-    /// fusermount, which is set-user-id.
+    /// The limits that the plan sets for the app. Hooks are confined only if the plan asks for it, because
+    /// they may need fusermount, which is set-user-id.
     pub fn of(plan: &VassalPlan) -> Self {
         let capabilities = CapabilitySet::from_bits_retain(plan.privileges.kept());
         let dropped = CapabilitySet::from_bits_retain(plan.privileges.dropped());
@@ -45,7 +45,7 @@ impl Confinement {
         Self { capabilities, bind_root, dropped, no_new_privs: plan.privileges.no_new_privs }
     }
 
-    /// Whether it takes nothing from a process that keeps its user and groups.
+    /// Whether these limits remove nothing from a process that keeps its user and groups.
     pub fn is_none(&self) -> bool {
         self.dropped.is_empty() && !self.bind_root && !self.no_new_privs
     }
@@ -54,15 +54,15 @@ impl Confinement {
 /// A part of the privilege drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// What is taken from the bounding set, and from all sets, whoever the user is.
+    /// The removal of capabilities from the bounding set and from all other sets, whoever the user is.
     Dropped,
     /// The supplementary groups.
     Groups,
     /// The group.
     Group,
-    /// The user, with the bounding set that goes with one.
+    /// The user, and the bounding set for that user.
     User,
-    /// The capabilities that are kept across the change of user.
+    /// The capabilities that stay across the change of user.
     Kept,
     /// `no_new_privs`.
     NoNewPrivs,
@@ -71,20 +71,20 @@ pub enum Part {
 /// A privilege drop that failed.
 #[derive(Debug)]
 pub struct DropError {
-    /// In which part.
+    /// The part that failed.
     pub part: Part,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
 impl Identity {
-    /// Looks the user and groups up.
+    /// Looks up the user and the groups.
     ///
-    /// Without `gid` the user's primary group is taken: uWSGI would stay in root's group. Supplementary
+    /// Without `gid` the user's primary group is used; uWSGI would stay in root's group. The supplementary
     /// groups are those of the user (unless `no-initgroups`), the primary group and `add-gid`.
     ///
     /// # Errors
-    /// A name that does not exist, or a database that cannot be read.
+    /// A name does not exist, or a database cannot be read.
     pub fn resolve(run_as: &RunAs, accounts: &Accounts) -> Result<Self> {
         let RunAs { uid, gid, add_gids, no_initgroups } = run_as;
         if uid.is_none() && gid.is_none() && add_gids.is_empty() {
@@ -123,26 +123,26 @@ impl Identity {
         Err(Error::new("become", "another user or group", reason))
     }
 
-    /// Whether a process that becomes this keeps its user and groups.
+    /// Whether this identity leaves the user and groups of a process as they are.
     pub fn is_unchanged(&self) -> bool {
         self.uid.is_none() && self.gid.is_none() && self.groups.is_none()
     }
 
-    /// Whether the user is not root, and so has only the capabilities that it is given.
+    /// Whether the user is not root, and so has only capabilities that it is given.
     pub fn is_ordinary(&self) -> bool {
         self.uid.is_some_and(|uid| uid != 0)
     }
 
-    /// Whether the user is root, or this process is and stays it.
+    /// Whether the user is root, or this process is root and stays so.
     fn is_root(&self) -> bool {
         self.uid.unwrap_or_else(|| rustix::process::geteuid().as_raw()) == 0
     }
 
     /// Becomes this identity for good.
     ///
-    /// The order is forced: the bounding set and the groups need capabilities that the change of user takes
-    /// away, kept capabilities can be raised only after it, and no_new_privs comes last because nothing may
-    /// follow it. The result is verified; also that the process cannot become root again.
+    /// The order is forced. The bounding set and the groups need capabilities that the change of user
+    /// removes; kept capabilities can be raised only after it; and no_new_privs is last because nothing may
+    /// follow it. The result is verified, including that the process cannot become root again.
     ///
     /// # Errors
     /// The step that failed. The caller must exit.
@@ -150,7 +150,7 @@ impl Identity {
         self.assume_by_parts(confinement).map_err(|failed| failed.error)
     }
 
-    /// As [`Identity::assume`], for a caller that needs to know which part has failed.
+    /// As [`Identity::assume`], for a caller that must know which part has failed.
     ///
     /// # Errors
     /// As [`Identity::assume`], with the part.
@@ -163,8 +163,8 @@ impl Identity {
             dropped |= kept.complement();
         }
         if !dropped.is_empty() {
-            // An owner in tyrant mode may not, and with no_new_privs need not: no program that is executed
-            // gets a capability that this process lacks.
+            // An owner in tyrant mode may not do this, and need not with no_new_privs: no program that is
+            // executed then gets a capability that this process lacks.
             let stays = self.is_ordinary() && self.is_ours();
             let is_moot = |errno| errno == Errno::PERM && stays && no_new_privs;
             match drop_bounding_set(dropped.complement()) {
@@ -176,11 +176,11 @@ impl Identity {
         if stays {
             kept &= has.permitted;
         } else if self.is_ordinary() && no_new_privs {
-            // Without no_new_privs, set-user-id programs are to work, and they need the bounding set.
+            // Without no_new_privs, set-user-id programs must work, and they need the bounding set.
             let set = drop_bounding_set(kept).context("privilege drop:", "bounding set");
             set.map_err(failed(Part::User))?;
         }
-        // A process that keeps its user and may not change its groups keeps these, too.
+        // A process that keeps its user and may not change its groups keeps the groups as well.
         let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
             match creds::set_groups(groups) {
@@ -222,8 +222,8 @@ impl Identity {
         is(uids, self.uid) && is(gids, self.gid)
     }
 
-    /// The capabilities that this process needs to become this identity: none for a part that is as it should
-    /// be.
+    /// The capabilities that this process needs to become this identity. A part that is right already needs
+    /// none.
     pub fn needs(&self) -> CapabilitySet {
         let (uids, gids) = creds::ids();
         let has_groups = self.groups.as_ref().is_none_or(|groups| self.has_groups(groups));
@@ -237,8 +237,8 @@ impl Identity {
         needed
     }
 
-    /// Whether the supplementary groups are these. The group itself counts as one of them wherever it is
-    /// listed.
+    /// Whether these are the supplementary groups of this process. The primary group does not count, since it
+    /// is a member of either list in any case.
     fn has_groups(&self, groups: &[u32]) -> bool {
         let Ok(own) = rustix::process::getgroups() else { return false };
         let own: Vec<_> = own.into_iter().map(rustix::process::Gid::as_raw).collect();
@@ -273,8 +273,8 @@ pub fn held() -> Result<CapabilitySets> {
     rustix::thread::capabilities(None).context("read", "our capabilities")
 }
 
-/// Removes these from the permitted, effective and inheritable capabilities; the kernel removes them from the
-/// ambient ones.
+/// Removes capabilities from the permitted, effective and inheritable sets. The kernel removes them from the
+/// ambient set.
 fn drop_from_all_sets(dropped: CapabilitySet) -> Result<()> {
     let has = held()?;
     let left = |set: CapabilitySet| set.difference(dropped);
@@ -286,7 +286,7 @@ fn drop_from_all_sets(dropped: CapabilitySet) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).context("privilege drop: drop", "capabilities")
 }
 
-/// Removes all but `kept` from the bounding set: no program that is executed can have them.
+/// Removes all capabilities but `kept` from the bounding set, so that no executed program can have them.
 fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
     for capability in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
         if kept.contains(capability) {
@@ -294,7 +294,7 @@ fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
         }
         let mut result = rustix::thread::remove_capability_from_bounding_set(capability);
         if result == Err(Errno::PERM) {
-            // CAP_SETPCAP is missing. That is no failure for a capability that is not in the set.
+            // CAP_SETPCAP is missing. That is no failure if the capability is not in the set.
             result = match rustix::thread::capability_is_in_bounding_set(capability) {
                 Ok(false) => Ok(()),
                 Ok(true) => Err(Errno::PERM),
@@ -302,7 +302,7 @@ fn drop_bounding_set(kept: CapabilitySet) -> rustix::io::Result<()> {
             };
         }
         match result {
-            // The first number that the kernel does not know.
+            // The kernel does not know this number, so there are no higher ones.
             Err(Errno::INVAL) => break,
             result => result?,
         }
@@ -315,7 +315,7 @@ fn set_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     rustix::thread::set_capabilities(None, sets)?;
     match rustix::thread::clear_ambient_capability_set() {
-        // Before Linux 4.3, and in gVisor, there is no such set.
+        // Before Linux 4.3, and in gVisor, there is no ambient set.
         Err(Errno::INVAL) => {}
         result => result?,
     }

@@ -1,10 +1,10 @@
-//! A writer of JSON. It places the commas and escapes texts.
+//! A writer of JSON, which places commas and escapes texts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// A JSON text in the making. Keys are constants and need no escaping; the key of an element of an array is
-/// empty.
+/// A JSON text while it is written. Keys are constants that need no escaping. An element of an array has an
+/// empty key.
 #[derive(Debug, Default)]
 pub struct Json(pub String);
 
@@ -20,19 +20,19 @@ impl Json {
         self.0.push(bracket);
     }
 
-    /// A whole number; `null` if there is none.
+    /// A whole number; `null` for none.
     pub fn number(&mut self, key: &str, value: Option<impl Into<u64>>) {
         self.key(key);
         self.push(value.map(|value| value.into().to_string()));
     }
 
-    /// A time in seconds, to the millisecond; `null` if there is none.
+    /// A time in seconds, to the millisecond; `null` for none.
     pub fn seconds(&mut self, key: &str, value: Option<Duration>) {
         self.key(key);
         self.push(value.map(|value| format!("{}.{:03}", value.as_secs(), value.subsec_millis())));
     }
 
-    /// A text; `null` if there is none.
+    /// A text; `null` for none.
     pub fn text(&mut self, key: &str, value: Option<&str>) {
         self.key(key);
         self.push(value.map(quoted));
@@ -66,7 +66,7 @@ fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
-            // More than JSON requires: DEL and the C1 controls have effects on a terminal, too.
+            // More than JSON requires: DEL and the C1 control characters also have effects on a terminal.
             _ if c.is_control() => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }

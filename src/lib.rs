@@ -1,11 +1,12 @@
 //! `vassal`: a tiny init and a supervisor for apps in their own namespaces.
 //!
 //! Two programs share this library. `vassal-init` is PID 1 of one app's namespaces ([`init`]); `emperor`
-//! keeps many of them running ([`emperor`]). The two modules never import each other: what they tell each
-//! other is [`protocol`].
+//! keeps many of them running ([`emperor`]). The two modules never import each other: they talk by the
+//! messages of [`protocol`].
 //!
-//! Data flows one way. A vassal: text → entries → options → plan ([`config`]) → operations and the main loop
-//! ([`init`]). The emperor: files and events → pure state machine → actions ([`emperor`]).
+//! Data flows one way. A vassal: text → entries → settings → plan ([`config`]) → steps and main loop
+//! ([`init`]). The emperor: files and events → registry (pure) → effects ([`emperor`]). `docs/glossary.md`
+//! has the words.
 //!
 //! | module | job |
 //! |---|---|
@@ -19,13 +20,13 @@
 //! | [`cgroup`] | files of control groups |
 //! | [`signal_names`] | signals by name and by number |
 //! | [`mod@names`] | tables of names without pointers |
-//! | [`place`], [`listen`] | where a socket listens, and one that does |
-//! | [`path`], [`retry`] | walks that no link leads astray; errors that pass |
+//! | [`place`], [`listen`] | the address of a socket, and a socket that listens there |
+//! | [`path`], [`retry`] | walks along paths that no link leads astray; errors that pass |
 //! | [`running_time`] | deadlines, and the time that a frozen machine does not count |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
-//! | [`json`] | JSON, written |
+//! | [`json`] | a writer of JSON |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
 //! | [`version`] | which program this is |
 

@@ -1,4 +1,4 @@
-//! Sockets that listen, for the emperor and for apps.
+//! Listening sockets, for the emperor and for apps.
 
 use std::path::Path;
 
@@ -13,21 +13,21 @@ use rustix::net::{
 
 use crate::place::Place;
 
-/// How a socket listens.
+/// The options of a listening socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Listening {
     /// How many connections may wait to be accepted.
     pub backlog: i32,
     /// Whether other sockets may be bound to the same port.
     pub reuse_port: bool,
-    /// Further flags of the socket; it is close-on-exec anyway.
+    /// Further flags of the socket, besides close-on-exec.
     pub flags: SocketFlags,
 }
 
 /// A new socket that listens at a place.
 ///
 /// # Errors
-/// EADDRINUSE if a socket, or a file, is there; as socket(2), bind(2).
+/// EADDRINUSE if another socket listens there, or a file is there; as socket(2), bind(2).
 pub fn listen_at(place: &Place, how: Listening) -> Result<OwnedFd> {
     match place {
         Place::File(path) => open(AddressFamily::UNIX, &SocketAddrUnix::new(path)?, how),
@@ -40,7 +40,7 @@ pub fn listen_at(place: &Place, how: Listening) -> Result<OwnedFd> {
 fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, how.flags | SocketFlags::CLOEXEC, None)?;
     if family != AddressFamily::UNIX {
-        // Otherwise connections of the last process, which the kernel has not forgotten yet, would keep the
+        // Otherwise old connections of the last process, which the kernel still remembers, would block the
         // port.
         set_socket_reuseaddr(&socket, true)?;
         set_socket_reuseport(&socket, how.reuse_port)?;
@@ -50,10 +50,10 @@ fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> 
     Ok(socket)
 }
 
-/// Whether the file at a path is a socket on which no process listens: a dead one has left it.
+/// Whether the file at a path is a socket on which no process listens, left by a process that has ended.
 pub fn is_left_over(path: &Path) -> bool {
     let is_socket = lstat(path).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Socket);
-    // A client of another type is refused if no process listens, and is never a connection to accept.
+    // A client of another socket type is refused if no process listens, and is never a connection to accept.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let client = || socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
     let refused = || connect(client()?, &SocketAddrUnix::new(path)?);
@@ -74,7 +74,7 @@ mod tests {
         assert!(!is_left_over(&path));
         let socket = listen_at(&place, how).unwrap();
         assert!(!is_left_over(&path));
-        // No connection waits to be accepted.
+        // No connection is waiting.
         rustix::io::ioctl_fionbio(&socket, true).unwrap();
         assert_eq!(rustix::net::accept(&socket).err(), Some(Errno::AGAIN));
         assert_eq!(listen_at(&place, how).err(), Some(Errno::ADDRINUSE));

@@ -1,10 +1,9 @@
 //! The only place that writes log lines: one event, one line, one `write(2)` to standard error.
 //!
-//! A log line must never stop its writer. PID 1 shares standard error with whoever started it, so the
-//! descriptor cannot be made non-blocking; instead a line is written only while the reader has room for it.
-//! Apps write to the same pipe, as much as they like: a line that finds the pipe full is kept and written
-//! with others when there is room. Lines that had to be dropped are counted, and the next line that fits
-//! tells how many.
+//! A log line must never block its writer. PID 1 shares standard error with its starter, so the descriptor
+//! cannot be made non-blocking. Instead a line is written only if there is room for it. Apps write to the
+//! same pipe without limit, so a line that finds the pipe full is kept, and written with others when there is
+//! room. Lines that had to be dropped are counted, and the next line that fits tells how many.
 
 use std::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
@@ -20,35 +19,35 @@ use crate::json::Json;
 use crate::sys::fd::write_all;
 use crate::sys::{environment, memory, signal, trap};
 
-/// The environment variable that makes both programs log JSON, when its value is `json`.
+/// The environment variable that makes both programs log JSON, if its value is `json`.
 pub const VARIABLE: &str = "VASSAL_LOG";
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
 /// How many bytes of lines are kept while there is no room.
 const WAITING_MAX: usize = 32 << 10;
-/// The time between two tries to write the lines that are kept.
+/// The time between two tries to write kept lines.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the last line of a process waits for room.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
-/// Lines that are kept until there is room.
+/// Lines that could not be written yet.
 static WAITING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 /// Whether the end of the last line could not be written.
 static TORN: AtomicBool = AtomicBool::new(false);
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Who writes.
+/// The program that writes.
 struct Speaker {
     program: &'static str,
     /// The vassal that all lines are about; empty in the emperor.
     vassal: String,
 }
 
-/// Sets what every line starts with, `emperor` or `vassal-init[app001]`. Only the first call counts. The
-/// environment says whether lines are JSON.
+/// Sets the prefix of every line, `emperor` or `vassal-init[app001]`. Only the first call counts. The
+/// environment decides whether lines are JSON.
 pub fn init(program: &'static str, vassal: &str) {
     let _ = SPEAKER.set(Speaker { program, vassal: vassal.to_owned() });
     if environment::variable(VARIABLE).is_some_and(|format| format == "json") {
@@ -56,12 +55,12 @@ pub fn init(program: &'static str, vassal: &str) {
     }
 }
 
-/// From now on each line is a JSON object.
+/// Writes each line as a JSON object from now on.
 pub fn as_json() {
     JSON.store(true, Ordering::Relaxed);
 }
 
-/// Writes one line about a vassal, or about none in particular (empty); use it through [`crate::log!`] and
+/// Writes one line about a vassal, or about none (empty name). Called by [`crate::log!`] and
 /// [`crate::log_of!`].
 pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     // There is one thread, so the lock is free unless a panic interrupted its holder.
@@ -75,14 +74,14 @@ pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     flush_to(rustix::stdio::stderr(), &mut waiting, lines);
 }
 
-/// A report: each of its lines is a line of the log.
+/// Writes a report. Each of its lines becomes a line of the log.
 pub fn lines(report: &impl fmt::Display) {
     for line in report.to_string().lines() {
         crate::log!("{line}");
     }
 }
 
-/// One line to another descriptor; where it has no room the line is lost.
+/// Writes one line to another descriptor. Without room the line is lost.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let (text, lines) = compose(vassal, message);
     if !put(fd, text.as_bytes(), lines) {
@@ -90,14 +89,14 @@ pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Lines as they are, without our name in front; where there is no room they are lost.
+/// Writes lines as they are, without a prefix. Without room they are lost.
 pub fn text_to(fd: BorrowedFd<'_>, text: &str) {
     if !put(fd, text.as_bytes(), 1) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The text of a line, with a line in front if some were lost before; and how many lines that makes.
+/// The text of a line, after a line about lost lines if there were any; and how many lines that makes.
 fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     let mut text = String::with_capacity(160);
     text.push_str(new_line());
@@ -109,7 +108,7 @@ fn compose(vassal: &str, message: fmt::Arguments<'_>) -> (String, u32) {
     (text, dropped.saturating_add(1))
 }
 
-/// Writes one line without allocating. The vassal's name is left out if it would have to be escaped.
+/// Writes one line without allocating. The vassal's name is left out if it would need escaping.
 fn line_without_memory(message: &str) {
     let (program, known) = SPEAKER.get().map_or(("vassal", ""), |speaker| (speaker.program, &speaker.vassal));
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
@@ -133,7 +132,7 @@ fn line_without_memory(message: &str) {
     }
 }
 
-/// A text of fixed size, on the stack. What does not fit is left out.
+/// A text of fixed size, on the stack. An overlong text is cut off.
 struct Fixed {
     bytes: [u8; 384],
     length: usize,
@@ -148,9 +147,9 @@ impl fmt::Write for Fixed {
     }
 }
 
-/// From now on a wait for memory is a line of the log; and so is a panic, which then ends this process by
-/// SIGABRT. In a build by scripts/build a panic is a trap, of which the line tells the address in the program
-/// file; in other builds it has its message.
+/// From now on a wait for memory is logged, and a panic is logged and then ends this process by SIGABRT. In a
+/// build by scripts/build a panic is a trap, whose line has the address in the program file. In other builds
+/// the line has the panic's message.
 pub fn report_failures() {
     memory::report_with(line_without_memory);
     trap::catch(|address| {
@@ -173,7 +172,7 @@ pub fn report_failures() {
 
 const MISTAKE: &str = "this is a mistake in the program, which aborts";
 
-/// Writes one line behind those that are kept. It waits a short time for room, since no line comes later.
+/// Writes one line after those that are kept. It waits a short time for room, because no line comes later.
 fn last_line(message: fmt::Arguments<'_>) {
     let fd = rustix::stdio::stderr();
     let limit = Timespec { tv_sec: 0, tv_nsec: LAST_WAIT.as_nanos() as _ };
@@ -183,23 +182,23 @@ fn last_line(message: fmt::Arguments<'_>) {
     put(fd, text.as_bytes(), lines);
 }
 
-/// Writes the lines that are kept, if there is room by now.
+/// Writes the lines that are kept, if there is room now.
 pub fn flush() {
     if let Ok(mut waiting) = WAITING.try_lock() {
         flush_to(rustix::stdio::stderr(), &mut waiting, 1);
     }
 }
 
-/// When to [`flush`], if there is anything.
+/// When to call [`flush`], if lines are kept.
 pub fn deadline(now: Instant) -> Option<Instant> {
     WAITING.try_lock().is_ok_and(|waiting| !waiting.is_empty()).then(|| now + RETRY)
 }
 
-/// Writes as much of `waiting` as there is room for. `lines` are counted as lost if the first piece fails. A
-/// later piece fails only where the reader is gone, and is not counted.
+/// Writes as much of `waiting` as there is room for. `lines` count as lost if the first piece fails. A later
+/// piece can only fail because the reader is gone, and does not count.
 fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
     while !waiting.is_empty() {
-        // As many whole lines as fit into one write; or a part of a line that is longer than one write.
+        // As many whole lines as fit into one write; or a part of a line that is longer.
         let piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
         let whole = piece.iter().rposition(|&byte| byte == b'\n');
         let piece = whole.and_then(|end| piece.get(..=end)).unwrap_or(piece);
@@ -208,12 +207,12 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
         }
         waiting.drain(..piece.len());
     }
-    // Gives the memory back: it may be much, and many vassals have a PID 1.
+    // Frees the memory, which may be much, and every vassal has a PID 1.
     *waiting = Vec::new();
     tell_lost(fd);
 }
 
-/// Says how many lines were lost, if any were; nobody may have anything else to say for a long time.
+/// Writes how many lines were lost, if any: the next log line may be far away.
 fn tell_lost(fd: BorrowedFd<'_>) {
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped == 0 {
@@ -230,13 +229,13 @@ fn lost(lines: u32) -> String {
     format!("{lines} log lines lost: they could not be written")
 }
 
-/// What a line begins with: a line break if the end of the one before is missing.
+/// The beginning of a line: a line break if the end of the previous line is missing.
 fn new_line() -> &'static str {
     if TORN.load(Ordering::Relaxed) { "\n" } else { "" }
 }
 
-/// Writes so many lines, or counts them as lost. Returns whether there was room. Of a full disk, a part of
-/// the text may be written; then the next line begins with a line break.
+/// Writes so many lines, or counts them as lost. Returns whether there was room. On a full disk a part of the
+/// text may be written; the next line then begins with a line break.
 fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
@@ -269,7 +268,7 @@ fn write_now(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<usize> {
     rustix::io::write(fd, text)
 }
 
-/// Appends a line that is shorter than [`LINE_MAX`]. Of a longer message only the beginning is kept.
+/// Appends a line that is shorter than [`LINE_MAX`]. A longer message is cut off.
 fn push_line(out: &mut String, vassal: &str, message: &str) {
     let (start, mut message) = (out.len(), message);
     let mut cut = "";
@@ -283,7 +282,8 @@ fn push_line(out: &mut String, vassal: &str, message: &str) {
         if out.len() < LINE_MAX || message.is_empty() {
             return;
         }
-        // Cut by the excess, and by more in the next turn: escaping makes a text up to six times as long.
+        // The message is cut by the excess, and by more in the next turn: escaping makes a text up to six
+        // times as long.
         let keep = message.len().saturating_sub((out.len() - LINE_MAX) / 6 + 8);
         let end = (0..=keep).rev().find(|end| message.is_char_boundary(*end)).unwrap_or_default();
         message = message.get(..end).unwrap_or_default();
@@ -326,7 +326,7 @@ fn push_json(out: &mut String, vassal: &str, message: &str) {
     out.push('\n');
 }
 
-/// A time since 1970 as RFC 3339 has it, UTC.
+/// A time since 1970 in the form of RFC 3339, UTC.
 pub struct Date(Duration);
 
 impl Date {
@@ -334,7 +334,7 @@ impl Date {
         Self::ago(Duration::ZERO)
     }
 
-    /// So long ago.
+    /// The date of an event so long ago.
     pub fn ago(time: Duration) -> Self {
         let then = SystemTime::now().checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
         Self(then.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
@@ -344,7 +344,7 @@ impl Date {
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        // Years that begin in March end with the day that not all of them have.
+        // Counted in years that begin in March, so that the leap day comes last.
         let days = seconds / 86_400 + 719_468;
         let (era, day) = (days / 146_097, days % 146_097);
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -359,20 +359,20 @@ impl fmt::Display for Date {
 }
 
 /// Writes a text of several lines as it is, for a user at a terminal. Errors are ignored; `eprint!` would
-/// panic where standard error is full or closed.
+/// panic if standard error is full or closed.
 pub fn print_error(text: &str) {
     let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }
 
-/// The text as a terminal may show it: see [`push_printable`].
+/// The text in a form that is safe for a terminal: see [`push_printable`].
 pub fn printable(text: impl AsRef<str>) -> String {
     let mut printable = String::new();
     push_printable(&mut printable, text.as_ref());
     printable
 }
 
-/// Appends `text` with characters made visible that could forge a line, or change the direction of a
-/// terminal's text.
+/// Appends `text`. Characters that could forge a line, or change the direction of a terminal's text, are made
+/// visible.
 pub fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -387,7 +387,7 @@ pub fn push_printable(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a character changes the direction of the text behind it (Unicode's explicit directional
+/// Whether a character changes the direction of the text after it (Unicode's explicit directional
 /// formatting).
 fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -400,13 +400,13 @@ macro_rules! log {
 }
 
 /// Logs one line about the vassal of a [file](crate::emperor::core::vassal_file::VassalFile): its name, then
-/// as [`log!`](crate::log!).
+/// the message as with [`log!`](crate::log!).
 #[macro_export]
 macro_rules! log_of {
     ($vassal:expr, $($arg:tt)*) => { $vassal.log(format_args!($($arg)*)) };
 }
 
-/// A time as people read it in a log line: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.
+/// A duration in the form of log lines: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.
 pub struct Elapsed(pub Duration);
 
 impl fmt::Display for Elapsed {

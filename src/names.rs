@@ -1,12 +1,12 @@
 //! Lists of names in one text, which holds no pointers.
 //!
-//! The kernel loads a program at another address each time, so every pointer in a constant is written at its
-//! start, and each process has a copy of its own of the pages they are on.
+//! The kernel loads a program at another address each time, so the start of a program writes every pointer in
+//! a constant, and each process then has its own copy of the pages with those pointers.
 
-/// Names, and what each of them means, made by [`names!`](crate::names!).
+/// Names with their meanings, made by [`names!`](crate::names!).
 #[derive(Debug)]
 pub struct Names<T: 'static> {
-    /// The names, each followed by a line break. Behind a name and a blank there may be a text about it.
+    /// The names, each followed by a line break. After a name and a blank there may be a text about it.
     pub lines: &'static str,
     /// The meanings, in the same order.
     pub meanings: &'static [T],
@@ -21,12 +21,12 @@ macro_rules! names {
 }
 
 impl<T: Copy + PartialEq> Names<T> {
-    /// What a name means.
+    /// The meaning of a name.
     pub fn find(&self, name: &[u8]) -> Option<T> {
         self.meanings.get(position(self.lines, name)?).copied()
     }
 
-    /// The first name that means this, with the text about it.
+    /// The first name with this meaning, and the text about it.
     pub fn line(&self, meaning: T) -> Option<&'static str> {
         let at = self.meanings.iter().position(|known| *known == meaning)?;
         self.lines.lines().nth(at)
@@ -40,7 +40,7 @@ impl<T> Names<T> {
     }
 }
 
-/// Whether a name is in a list of them, separated by blanks.
+/// Whether a list, separated by blanks, contains a name.
 pub fn contains(list: &str, name: &[u8]) -> bool {
     list.split(' ').any(|known| known.as_bytes() == name)
 }
@@ -51,7 +51,7 @@ pub fn split(line: &str) -> (&str, &str) {
 }
 
 fn position(lines: &str, name: &[u8]) -> Option<usize> {
-    // A start looks for some hundred names: this splits no line, and looks at no text about a name.
+    // A start looks up some hundred names, so this does not split lines or look at the texts.
     let is = |line: &str| {
         let rest = line.as_bytes().strip_prefix(name);
         rest.is_some_and(|rest| matches!(rest, [] | [b' ', ..])) && !name.contains(&b' ')

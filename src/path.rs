@@ -1,25 +1,26 @@
-//! The one walk to everything that root acts on by a path.
+//! The one walk along paths that root acts on.
 //!
-//! Root must not be led to a place that its operator did not write. So a path is walked once, to a
-//! descriptor, and what is done is done by that, or to a name in the directory that was opened. Where no
-//! symbolic link is on the way the kernel walks (openat2(2), RESOLVE_NO_SYMLINKS). Where one is, the path is
-//! walked here, one component at a time:
+//! Root must not be led to a place that its operator did not write. So a path is walked once, and the result
+//! is a descriptor, or a name in a directory that was opened; all work is done with these. If the path has no
+//! symbolic link, the kernel walks it (openat2(2), RESOLVE_NO_SYMLINKS). Otherwise it is walked here, one
+//! component at a time:
 //!
-//! | met | done |
+//! | component | result |
 //! |---|---|
-//! | a directory, whosever it is | entered by descriptor |
-//! | a link of root's or of our own user's, where nobody else can change the way to it | followed |
+//! | a directory, whoever owns it | entered by descriptor |
+//! | a link of root's or of this process's user, in a directory that others cannot change | followed |
 //! | any other link | refused |
-//! | a link below the coming root | does not lead out of it; refused on the way to what is no mount |
+//! | a link below a new root in preparation | stays below it; refused if the path leads to no mount |
 //! | a link while the old root can be reached | refused |
-//! | a file to be changed, where others can change the directory | refused if it may be somebody else's |
+//! | a file to be changed, in a directory that others can change | refused if it may belong to others |
 //!
-//! Others can change what is below a directory that they own or may write to, and a FUSE filesystem, whose
-//! daemon says who owns what. In a directory with the sticky bit they cannot rename a directory of ours.
+//! Others can change the names below a directory that they own or may write to. They can change all of a FUSE
+//! filesystem, whose daemon makes up the owners. In a directory with the sticky bit they cannot rename
+//! directories of this process's user.
 //!
-//! A `..` goes back to the directory that the walk came from, which is held open, so a rename has no
-//! influence on it. Whoever has the rights of the user only ([`Walk::as_user`]) is led no further than the
-//! user could go anyway, and walks as the kernel does.
+//! A `..` returns to the directory that the walk came from. That directory is kept open, so renaming it has
+//! no effect on the walk. A process with the rights of the user only ([`Walk::as_user`]) cannot be led
+//! further than the user could go anyway, and walks as the kernel does.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,43 +41,44 @@ use crate::sys::exec::c_string;
 
 type Result<T, E = Cause> = std::result::Result<T, E>;
 
-/// Links of this mount are not to be followed (statfs(2)).
+/// The mount option `nosymfollow` (statfs(2)).
 const ST_NOSYMFOLLOW: FsWord = 0x2000;
-/// Symbolic links followed in one walk, as in the kernel (MAXSYMLINKS, path_resolution(7)).
+/// The most symbolic links that one walk follows, as in the kernel (MAXSYMLINKS, path_resolution(7)).
 const LINKS_MAX: u32 = 40;
 /// The longest path that the kernel takes, with its terminating NUL (PATH_MAX).
 const PATH_MAX: usize = 4096;
 /// The type of a FUSE filesystem in statfs(2).
 const FUSE: FsWord = 0x6573_5546;
-/// The owner that a user namespace shows for root of the host, and for everybody else it has no number for.
+/// The owner that a user namespace shows for root of the host, and for every user without a number in it.
 const OVERFLOW_UID: u32 = 65534;
-/// To walk on from a directory, or to act on it.
+/// Flags to open a directory for walking on, or for acting on it.
 pub const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
-/// Where links may not lead.
+/// Where a walk takes place, which decides which links may be followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Walk {
-    /// Where the new root is prepared, before it is entered: what lies below it is the tenant's.
+    /// The directory in which a new root is prepared, before it is entered. The files below it belong to the
+    /// tenant.
     pub new_root: Option<PathBuf>,
-    /// Where the old root still is, after the new one was entered.
+    /// The place of the old root, after the new one was entered.
     pub old_root: Option<PathBuf>,
-    /// Whether the new root was entered: it may be a filesystem of the tenant's.
+    /// Whether the new root was entered. It may be a filesystem of the tenant's.
     pub is_inside: bool,
-    /// Whether the walker has the rights of the user only.
+    /// Whether this process has the rights of the user only.
     pub as_user: bool,
 }
 
 impl Walk {
-    /// Opens what a path leads to, with O_PATH or for reading.
+    /// Opens the file at a path, with O_PATH or for reading.
     ///
     /// # Errors
-    /// As open(2); a sentence for a link that is refused.
+    /// As open(2); a message for a link that is refused.
     pub fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
         self.find(path, flags, false)
     }
 
-    /// Opens where something is to be mounted, or what is to be bound there: a link below the coming root is
-    /// followed as it will be seen from inside.
+    /// Opens a mount point, or the source of a bind mount. A link below the new root is followed as it will
+    /// be seen from inside.
     ///
     /// # Errors
     /// As [`Walk::open`].
@@ -84,7 +86,7 @@ impl Walk {
         self.find(&lexical(path), OFlags::PATH, true)
     }
 
-    /// Opens the directory that a name is to be made in, or removed from.
+    /// Opens the directory in which a name is to be made or removed.
     ///
     /// # Errors
     /// As [`Walk::open`]; EINVAL for a path that does not end in a name.
@@ -96,8 +98,9 @@ impl Walk {
         Ok((self.open(parent, DIRECTORY)?, c_string(name)))
     }
 
-    /// Opens a file that is to be changed. In a directory that others can change, it must be new, or no mount
-    /// and no file that they could have given a name there: it could be somebody else's.
+    /// Opens a file that is to be changed. In a directory that others can change, the file must be new, or it
+    /// must be a file to which others could not have given the name, and no mount: it could be a file of
+    /// someone else.
     ///
     /// # Errors
     /// As [`Walk::open`].
@@ -130,8 +133,8 @@ impl Walk {
         Ok(file)
     }
 
-    /// A path for calls that take no descriptor and do not follow its last name. Where others can change the
-    /// way to its directory, this process goes there, and the path is the name.
+    /// A path for system calls that take no descriptor and do not follow the last name. If others can change
+    /// the path to its directory, this process enters the directory, and the result is the name alone.
     ///
     /// # Errors
     /// As [`Walk::entry`].
@@ -147,13 +150,13 @@ impl Walk {
         Ok(Path::new(".").join(OsStr::from_bytes(name.to_bytes())))
     }
 
-    /// Whether the kernel walks to the same place when it is given the path, since nobody else can change the
-    /// way.
+    /// Whether the kernel reaches the same place when it is given the path, because others cannot change the
+    /// path.
     pub fn is_steady(&self, path: &Path) -> bool {
         let below = self.below_new_root(path);
         let look = || {
             let mut walk = self.by_hand(path, OFlags::PATH, Mode::empty(), true)?;
-            // Below a coming root the kernel does not know where links are to begin.
+            // Below a new root the kernel does not know where links start from.
             if below.is_some() && walk.links > 0 {
                 return Ok(false);
             }
@@ -163,12 +166,13 @@ impl Walk {
         below.as_ref().is_none_or(|(root, _)| Self::default().is_steady(root)) && look().unwrap_or(false)
     }
 
-    /// Whether nobody else can change a file, nor the way to it. `there` is what was found at the path.
+    /// Whether others can change neither a file nor the path to it. `there` is the file that was found at the
+    /// path.
     pub fn is_ours_alone(&self, path: &Path, there: &Stat) -> bool {
         is_ours(there.st_uid) == Ok(true) && there.st_mode & 0o022 == 0 && self.is_steady(path)
     }
 
-    /// Whether there is nothing at a path, and nobody else can put something there.
+    /// Whether nothing exists at a path, and others cannot create something there.
     pub fn lacks(&self, path: &Path) -> bool {
         let there = path.ancestors().find_map(|above| Some((above, stat(c_string(above.as_os_str())).ok()?)));
         there.is_some_and(|(above, there)| above != path && self.is_ours_alone(above, &there))
@@ -188,7 +192,7 @@ impl Walk {
             None => openat2(CWD, c_string(path.as_os_str()), all, mode, ResolveFlags::NO_SYMLINKS),
         };
         match found {
-            // A link; renames or mounts elsewhere during a walk with a '..'; no openat2.
+            // A link; a rename or mount by others during a walk with a '..'; or a kernel without openat2.
             Err(Errno::LOOP | Errno::AGAIN | Errno::NOSYS | Errno::PERM) => {
                 Ok(self.by_hand(path, flags, mode, is_mount)?.end()?.1)
             }
@@ -196,7 +200,7 @@ impl Walk {
         }
     }
 
-    /// The coming root, and the rest of a path below it. Another spelling of the path counts, too.
+    /// The new root, and the rest of a path below it. Other spellings of the same path count, too.
     fn below_new_root(&self, path: &Path) -> Option<(&Path, PathBuf)> {
         let root = self.new_root.as_deref()?;
         let (real_root, meant) = (lexical(root), lexical(path));
@@ -232,7 +236,7 @@ impl Walk {
     }
 }
 
-/// Refuses a file that may be another than is meant, in a directory that others can change.
+/// Refuses a file that may be another one than intended, in a directory that others can change.
 fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
     let (parent, there) = (fstat(directory)?, fstat(file)?);
     let Some(who) = stranger_in(&parent, true)? else { return Ok(()) };
@@ -243,7 +247,7 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
     let mount = |fd: &OwnedFd| {
         statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
     };
-    // A name that others gave it can be gone by the time that it is looked at.
+    // The name that others gave to a file may be gone by the time of this check.
     let is_the_strangers = there.st_uid == parent.st_uid && !is_ours(there.st_uid)?;
     let what = match there.st_nlink {
         1 if parent.st_dev != there.st_dev || mount(directory) != mount(file) => "is a mount".to_owned(),
@@ -255,22 +259,22 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
     Err(Cause::Because(format!("it {what}, in a directory that {who} can change: {why}").into()))
 }
 
-/// Whether nobody but the owner of a file could have given it a name: with `fs.protected_hardlinks` (proc(5))
-/// others need to be allowed to write to a regular file.
+/// Whether only the owner of a file could have given it a name. With `fs.protected_hardlinks` (proc(5))
+/// others need write access to a regular file for that.
 fn only_its_owner_could_link(there: &Stat) -> bool {
     let is_protected = files::open_proc().and_then(|proc| {
-        // In a jail, what is at /proc may be a tenant's.
+        // In a jail, `/proc` may be controlled by a tenant.
         files::read_file_at(proc, "sys/fs/protected_hardlinks")
     });
     let is_regular = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
     is_protected.is_ok_and(|text| text.starts_with(b"1")) && (!is_regular || there.st_mode & 0o022 == 0)
 }
 
-/// Who else can change the names in a directory. Where it is not the last of a way the next one is of
-/// interest, which the sticky bit keeps where it is.
+/// Which other user can change the names in a directory, if any. In the middle of a path only the next
+/// directory matters, which the sticky bit protects from being renamed.
 fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
     let mode = directory.st_mode;
-    // Many a user has a group that nobody else is in. Root has none.
+    // Many users have a group without other members. Root has none.
     let is_own_group = !geteuid().is_root() && directory.st_gid == getegid().as_raw();
     let others = if is_own_group { 0o002 } else { 0o022 };
     Ok(if !is_ours(directory.st_uid)? {
@@ -287,7 +291,7 @@ fn is_ours(uid: u32) -> Result<bool, Errno> {
     Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
 }
 
-/// The path from the root directory on.
+/// The path, starting from the root directory.
 pub fn absolute(path: &Path) -> PathBuf {
     match path.is_absolute() {
         true => path.to_owned(),
@@ -310,18 +314,18 @@ pub fn lexical(path: &Path) -> PathBuf {
     out
 }
 
-/// A walk by hand that has come to a directory, or to its end.
+/// A walk by hand that has reached a directory, or its end.
 struct Walker {
     root: OwnedFd,
-    /// The path of the root, for errors.
+    /// The path of the root, for error messages.
     start: PathBuf,
-    /// Whether the filesystem of the root is not the tenant's, though it may be FUSE.
+    /// Whether the filesystem of the root belongs to the host, though it may be FUSE.
     trusts_root: bool,
-    /// Why no link is followed, if none is.
+    /// Why links are not followed, if they are not.
     refused: Option<&'static str>,
-    /// From below the root to where the walk is, which can be a file only at its end.
+    /// The directories from below the root to the present place, which can be a file only at the end.
     directories: Vec<(CString, OwnedFd)>,
-    /// What is left to walk, the next part last.
+    /// The rest of the path, in reverse order.
     rest: Vec<Part>,
     /// How many links were followed.
     links: u32,
@@ -341,15 +345,15 @@ enum Part {
     Slash,
 }
 
-/// What has a name.
+/// The type of a file that was found under a name.
 enum Found {
     Link(OwnedFd),
     Other(OwnedFd),
 }
 
 impl Walker {
-    /// Walks as a process does whose root directory is `root`: absolute paths and links begin there, and
-    /// `..` stops there. What the path leads to is opened with `flags`.
+    /// Walks like a process whose root directory is `root`: absolute paths and links start there, and `..`
+    /// stops there. The file at the end of the path is opened with `flags`.
     fn walk(mut self, path: &Path, flags: OFlags, mode: Mode) -> Result<Self> {
         let path = c_string(path.as_os_str());
         match path.as_bytes().len() {
@@ -400,7 +404,7 @@ impl Walker {
         }
     }
 
-    /// Puts the parts of a path in front of what is left.
+    /// Inserts the parts of a path before the rest.
     fn enter(&mut self, path: &[u8]) {
         let mut parts = Vec::new();
         if path.starts_with(b"/") {
@@ -424,7 +428,7 @@ impl Walker {
         self.directories.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd())
     }
 
-    /// Fails unless the walk is in a directory that may be searched, as `.` and `..` have it.
+    /// Fails unless the present directory may be searched, which `.` and `..` require as well.
     fn may_search(&self) -> Result<()> {
         openat(self.directory(), c".", DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(())
@@ -434,10 +438,9 @@ impl Walker {
         Ok(FileType::from_raw_mode(fstat(self.directory())?.st_mode) == FileType::Directory)
     }
 
-    /// Opens a name of the directory that the walk is in, without following a link; with `flags` if it is the
-    /// last.
+    /// Opens a name in the present directory without following a link; with `flags` if it is the last name.
     fn look_up(&self, name: &CStr, flags: OFlags, mode: Mode) -> Result<Found> {
-        // O_DIRECTORY also mounts a filesystem that is mounted on demand (autofs).
+        // O_DIRECTORY also triggers an automount (autofs).
         let flags = if self.rest.is_empty() { flags } else { DIRECTORY };
         let open = |flags| openat(self.directory(), name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode);
         let (file, failed) = match open(flags) {
@@ -448,15 +451,15 @@ impl Walker {
         };
         match (FileType::from_raw_mode(fstat(&file)?.st_mode), failed) {
             (FileType::Symlink, _) => Ok(Found::Link(file)),
-            // Something else has the name by now.
+            // The name has another file by now.
             (FileType::Directory, _) if flags.contains(OFlags::PATH) => Ok(Found::Other(file)),
             (_, Some(errno)) => Err(errno.into()),
             (_, None) => Ok(Found::Other(file)),
         }
     }
 
-    /// Puts the text of a link in front of what is left. A link of procfs to what a process has open has no
-    /// text that counts: it is opened, if it is the last and not for O_PATH (`/dev/stdout`).
+    /// Inserts the text of a link before the rest. A link of procfs to an open file has no valid text. It is
+    /// opened instead, if it is the last component and not for O_PATH (`/dev/stdout`).
     fn follow(&mut self, name: &CStr, link: &OwnedFd, flags: OFlags) -> Result<Option<OwnedFd>> {
         self.links += 1;
         if self.links > LINKS_MAX {
@@ -495,8 +498,8 @@ impl Walker {
         Err(Cause::Because(format!("{why}: write what it leads to instead").into()))
     }
 
-    /// Who else can change the way to where the walk is, and the name there that comes next, which may be
-    /// that of a directory of ours.
+    /// Which other user can change the path to the present place, and the next name there. With
+    /// `is_ours_next` that name may be a directory of this process's user.
     fn stranger(&self, is_ours_next: bool) -> Result<Option<String>> {
         let ways = [&self.root].into_iter().chain(self.directories.iter().map(|(_, directory)| directory));
         let roots = if self.trusts_root { Some(fstat(&self.root)?.st_dev) } else { None };
@@ -513,9 +516,9 @@ impl Walker {
         Ok(None)
     }
 
-    /// Whether a link has no text that counts, or is not to be followed (`nosymfollow`), as the kernel says.
-    /// It walks to the end of the link for that; anew where others rename meanwhile, and then it goes on
-    /// counting the links. So it is not asked where neither can be, and links may be many.
+    /// Whether the kernel says that a link has no valid text, or must not be followed (`nosymfollow`). For
+    /// that the kernel walks to the end of the link. If others rename meanwhile, it starts again and keeps
+    /// counting links. So it is not asked where neither case is possible, because there may be many links.
     fn is_magic(&self, name: &CStr, link: &OwnedFd) -> bool {
         let is_plain = |it: StatFs| it.f_type != PROC_SUPER_MAGIC && it.f_flags & ST_NOSYMFOLLOW == 0;
         if fstatfs(link).is_ok_and(is_plain) {
@@ -537,7 +540,7 @@ mod tests {
 
     use crate::retry;
 
-    /// An empty directory that is removed in the end.
+    /// An empty directory, which is removed at the end.
     struct Tree(PathBuf);
 
     impl Tree {
@@ -556,7 +559,7 @@ mod tests {
         rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
     }
 
-    /// Which file was found.
+    /// The identity of a file that was found.
     fn identity(found: Result<OwnedFd, Errno>) -> Result<(u64, u64), Errno> {
         fstat(found?).map(|stat| (stat.st_dev, stat.st_ino))
     }
@@ -566,7 +569,7 @@ mod tests {
         openat2(root, c_string(path.as_os_str()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
-    /// The kernel's answer. Other tests rename and mount meanwhile: it is asked until it has one.
+    /// The kernel's result. Other tests rename and mount meanwhile, so it is asked until it has one.
     fn oracle(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
         retry::while_passing(Errno::AGAIN, Duration::from_secs(60), || openat2_in_root(root, path))
     }
@@ -595,7 +598,7 @@ mod tests {
     fn compare(root: BorrowedFd<'_>, path: &Path) -> Result<(u64, u64), Errno> {
         let ours = identity(walk_in_root(root, path));
         let mut kernel = identity(oracle(root, path));
-        // A walk that the kernel begins anew, since others rename, goes on counting the links.
+        // A walk that the kernel starts again, because others rename, keeps counting links.
         for _ in 0..1000 {
             if kernel == ours || kernel != Err(Errno::LOOP) {
                 break;
@@ -617,7 +620,7 @@ mod tests {
             (self.0 >> 11) as usize % limit
         }
 
-        /// A path of up to `parts` parts that is likely to lead somewhere in a tree of the names `a` to `d`.
+        /// A path of up to `parts` parts that probably exists in a tree of the names `a` to `d`.
         fn path(&mut self, parts: usize) -> String {
             const PARTS: [&str; 9] = ["a", "b", "c", "d", "a", "..", "..", ".", "missing"];
             let mut path = String::from(["", "", "", "/", "//"][self.below(5)]);
@@ -648,7 +651,7 @@ mod tests {
                     _ => drop(symlink(random.path(4), &path)),
                 }
             }
-            // Once with the whole tree below the root, and once with a part of it above.
+            // First with the whole tree below the root, then with a part of it above the root.
             for directory in [&directories[0], &directories[random.below(directories.len())]] {
                 let root = root(directory);
                 for _ in 0..100 {
@@ -745,7 +748,7 @@ mod tests {
         });
     }
 
-    /// What becomes of a walk: nothing, an error number, or the reason of a refusal.
+    /// The result of a walk: nothing, an error number, or the reason of a refusal.
     fn outcome(found: Result<OwnedFd>) -> String {
         found.map_or_else(|cause| cause.to_string(), |_| String::new())
     }
@@ -825,7 +828,7 @@ mod tests {
             let flags = OFlags::WRONLY | OFlags::CREATE;
             outcome(Walk::default().open_to_change(&at(path), flags, Mode::RUSR))
         };
-        // What others may write to, they may link to, and the name can be gone when the file is looked at.
+        // Others may link to files that they may write to, and the name can be gone when the file is checked.
         for (name, owner, mode) in
             [("own", 7, 0o666), ("lent", 0, 0o660), ("kept", 0, 0o644), ("else", 8, 0o602)]
         {

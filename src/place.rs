@@ -1,21 +1,21 @@
-//! Where a socket listens.
+//! The address of a listening socket.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What can be listened on.
+/// A kind of address to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A unix socket in the file system.
     File(PathBuf),
-    /// A unix socket that has only a name (unix(7)).
+    /// A unix socket with a name but no file (unix(7)).
     Abstract(Vec<u8>),
     /// TCP.
     Internet(SocketAddr),
 }
 
-/// As a configuration names it.
+/// In the form of a configuration.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

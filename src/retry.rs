@@ -1,33 +1,33 @@
-//! Errors that pass: the same call succeeds a moment later, though nothing was wrong with it.
+//! Errors that pass: the same call succeeds a moment later, although nothing was changed.
 //!
-//! The states that pass, by call:
+//! Which states pass, by system call:
 //!
 //! | call | error | state |
 //! |---|---|---|
 //! | umount2(2) | EBUSY | a file of the mount is being closed, or a process that ends holds it |
 //! | mount(2), mount_setattr(2) | EBUSY | a write to what becomes read-only; a device being looked at |
 //!
-//! So does EBUSY from rmdir(2) of a cgroup, until killed processes have ended: that takes too long to wait
-//! for here, and [`cgroup_removal`](crate::emperor::instance::cgroup_removal) tries again later.
+//! EBUSY from rmdir(2) of a cgroup passes as well, once killed processes have ended. That takes too long to
+//! wait for here, so [`cgroup_removal`](crate::emperor::instance::cgroup_removal) tries again later.
 //!
-//! These do not pass, and are not called again: pivot_root(2) says EBUSY of a new root that is on the present
-//! one; mkdir(2) of a cgroup says EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs` or
-//! `cgroup.subtree_control` says EBUSY where processes and controllers exclude each other. The kernel itself
-//! retries on ESTALE. EINTR needs a signal handler, or a stop, and all signals are blocked in both programs.
+//! The following do not pass, and are not retried. pivot_root(2) fails with EBUSY if the new root is on the
+//! present one; mkdir(2) of a cgroup with EAGAIN at a limit (`cgroup.max.depth`); a write to `cgroup.procs`
+//! or `cgroup.subtree_control` with EBUSY if processes and controllers exclude each other. The kernel itself
+//! retries on ESTALE. EINTR needs a signal handler or a stop, and both programs block all signals.
 
 use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, Result};
 
-/// Calls repeated without a pause at first: most of these states last for microseconds.
+/// How many calls are made without a pause at first: most of these states last for microseconds.
 const AT_ONCE: u32 = 16;
-/// The pause between two calls from then on.
+/// The pause between two calls after that.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Calls until it succeeds, fails with another error than `passing`, or `limit` is over.
 ///
 /// # Errors
-/// That of the last call.
+/// The error of the last call.
 pub fn while_passing<T>(passing: Errno, limit: Duration, mut call: impl FnMut() -> Result<T>) -> Result<T> {
     let mut calls = 0;
     let mut deadline = None;

@@ -1,9 +1,9 @@
-//! The time by which deadlines are judged: that in which this process could run.
+//! The time by which deadlines are judged: the time in which this process could run.
 //!
-//! A frozen container, a paused machine or SIGSTOP stops everything, but not the clock. A deadline that
-//! passed meanwhile says nothing about the app, which was frozen, too. Who wakes up from a wait later than it
-//! had asked for was not running: that time does not count. If it is as late as the whole wait was to take,
-//! the wait does not count either: nobody knows how much of it the others could use.
+//! A frozen container, a paused machine or SIGSTOP stops all processes, but not the clock. A deadline that
+//! passed meanwhile says nothing about the app, which was frozen, too. If this process wakes up later than it
+//! asked for, it was not running, and that time does not count. If the delay is as long as the whole wait,
+//! the wait does not count either, because nobody knows how much of it other processes could use.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, Timespec};
 use rustix::io::Result;
 
-/// A busy machine wakes a process up this late.
+/// A busy machine may wake a process up as late as this.
 const LATE: Duration = Duration::from_millis(100);
-/// Nothing but a stop makes it this late.
+/// A delay above this means that the process was stopped.
 const STOPPED: Duration = Duration::from_millis(500);
 
-/// Nanoseconds that do not count.
+/// The time that does not count, in nanoseconds.
 static SKIPPED: AtomicU64 = AtomicU64::new(0);
 /// Whether the last wait ended late.
 static WAS_LATE: AtomicBool = AtomicBool::new(false);
 /// Whether the last wait does not count.
 static WAS_FORGIVEN: AtomicBool = AtomicBool::new(false);
 
-/// The present. Not to be compared with [`Instant::now`].
+/// The present time. Must not be compared with [`Instant::now`].
 pub fn now() -> Instant {
     let skipped = Duration::from_nanos(SKIPPED.load(Ordering::Relaxed));
     Instant::now().checked_sub(skipped).unwrap_or_else(Instant::now)
 }
 
-/// The time that has passed since then.
+/// The time since then.
 pub fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
@@ -39,7 +39,7 @@ pub fn earliest(deadlines: &[Option<Instant>]) -> Option<Instant> {
     deadlines.iter().copied().flatten().min()
 }
 
-/// poll(2) until a deadline. [`was_late`] tells whether it has ended late.
+/// poll(2) until a deadline. [`was_late`] tells whether it ended late.
 ///
 /// # Errors
 /// As poll(2).
@@ -56,7 +56,7 @@ pub fn was_late() -> bool {
     WAS_LATE.load(Ordering::Relaxed)
 }
 
-/// Another wait than [`poll`] began then, and was to end by `until`.
+/// Takes in another wait than [`poll`], which began then and should have ended by `until`.
 pub fn waited(began: Instant, until: Option<Instant>) {
     let late = until.map_or(Duration::ZERO, since);
     let time = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(began));
@@ -66,8 +66,8 @@ pub fn waited(began: Instant, until: Option<Instant>) {
     SKIPPED.fetch_add(u64::try_from(skipped.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// How much does not count of a wait for `time` that has ended `late`, and whether that is all of it. The
-/// next one counts then: a machine that is always late still comes to its deadlines.
+/// How much of a wait for `time` that ended `late` does not count, and whether that is all of it. The next
+/// wait counts in that case, so that a machine that is always late still reaches its deadlines.
 fn uncounted(time: Duration, late: Duration, was_forgiven: bool) -> (Duration, bool) {
     match late {
         _ if late < LATE => (Duration::ZERO, false),
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_wait_that_ends_late_does_not_count() {
-        // Stopped for as long again: the deadline is as far away as it was.
+        // Stopped for twice the time: the deadline is as far away as before.
         assert_eq!(uncounted(ms(2000), ms(4000), false), (ms(6000), true));
-        // A little late: a little longer.
+        // A little late: the deadline moves a little.
         assert_eq!(uncounted(ms(2000), ms(150), false), (ms(150), false));
         assert_eq!(uncounted(ms(2000), ms(50), false), (ms(0), false));
-        // Late each time: it comes nearer.
+        // Late each time: the deadline comes nearer.
         assert_eq!(uncounted(ms(50), ms(400), false), (ms(400), false));
         assert_eq!(uncounted(ms(50), ms(800), true), (ms(800), false));
     }

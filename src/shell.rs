@@ -1,4 +1,4 @@
-//! `/bin/sh -c`: a command in a process of its own.
+//! `/bin/sh -c` in a separate process.
 
 use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
@@ -8,33 +8,33 @@ use crate::protocol::EXIT_NOT_EXECUTABLE;
 use crate::sys::clone::{self, Child, Side, clone3};
 use crate::sys::exec::{Strings, c_string, exec};
 
-/// The shell of all commands.
+/// The shell for all commands.
 const SHELL: &str = "/bin/sh";
 
 /// One command.
 #[derive(Default)]
 pub struct Shell<'a> {
-    /// What the shell is to do.
+    /// The command.
     pub command: &'a OsStr,
     /// Its `$0`, `$1` and so on.
     pub arguments: &'a [&'a OsStr],
-    /// Its environment; `None` for the one that this program was started with.
+    /// Its environment; `None` for that of this program.
     pub environment: Option<Strings>,
-    /// Where it runs; `None` for where this process does.
+    /// Its working directory; `None` for that of this process.
     pub directory: Option<&'a Path>,
-    /// Its standard output; `None` for ours.
+    /// Its standard output; `None` for that of this process.
     pub output: Option<BorrowedFd<'a>>,
 }
 
-/// The words by which a shell runs a command.
+/// The arguments with which a shell runs a command.
 pub fn words(command: &OsStr) -> [&OsStr; 3] {
     [OsStr::new(SHELL), OsStr::new("-c"), command]
 }
 
 impl Shell<'_> {
-    /// Starts the command. It is killed when this process ends; processes that it has started are not.
+    /// Starts the command. It is killed when this process ends, but processes that it has started are not.
     ///
-    /// `prepare` is run in the child, and must not allocate: it restores signals and makes a process group.
+    /// `prepare` runs in the child and must not allocate. It restores signals and makes a process group.
     ///
     /// # Errors
     /// As [`clone3`].
@@ -48,10 +48,10 @@ impl Shell<'_> {
         match clone3(0)? {
             Side::Parent(child) => Ok(child),
             Side::Child => {
-                // Nothing is allocated here.
+                // From here on nothing is allocated.
                 let _ = clone::die_with(parent);
                 if let Some(directory) = &directory {
-                    // A directory that has been removed meanwhile is no reason to fail.
+                    // If the directory was removed meanwhile, the command runs nevertheless.
                     let _ = rustix::process::chdir(directory);
                 }
                 prepare();

@@ -3,12 +3,12 @@
 use crate::names;
 use crate::names::Names;
 
-/// The number of a signal by its name, with or without `SIG`, or by number (1 to 64).
+/// The number of a signal from its name, with or without `SIG`, or from its number (1 to 64).
 pub fn number(name: &str) -> Option<i32> {
     by_name(name).or_else(|| name.parse().ok().filter(|number| (1..=64).contains(number)))
 }
 
-/// The number of a signal by its name, with or without `SIG`.
+/// The number of a signal from its name, with or without `SIG`.
 pub fn by_name(name: &str) -> Option<i32> {
     let bare = name.strip_prefix("SIG").unwrap_or(name);
     NAMES.find(bare.as_bytes())

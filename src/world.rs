@@ -1,4 +1,4 @@
-//! The machine as configurations see it: [`World`] by system calls.
+//! The machine as configurations see it: the trait [`World`] by system calls.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsRawFd;
@@ -16,8 +16,8 @@ use crate::files::{open_file, read_all, read_file};
 use crate::names;
 use crate::sys::environment;
 
-/// Reads an inherited descriptor: a file from its beginning, a pipe to its end. Other kinds are refused: one
-/// may be the link to the emperor, or a terminal on which nothing is typed.
+/// Reads an inherited descriptor: a file from its beginning, a pipe to its end. Other kinds are refused, such
+/// as the link to the emperor, or a terminal, which would block.
 fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
     let number: u32 = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()).ok_or(Errno::BADF)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -29,7 +29,7 @@ fn read_descriptor(number: &[u8]) -> Result<Vec<u8>, Cause> {
     }
 }
 
-/// The machine we run on.
+/// The real machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine;
 
@@ -74,7 +74,7 @@ impl World for Machine {
     }
 
     fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        // The kernel knows the path of an open file; realpath(3) would walk the path a second time.
+        // The kernel knows the path of an open file. realpath(3) would walk the path a second time.
         let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let path = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?;
         Some(PathBuf::from(OsString::from_vec(path.into_bytes())))
@@ -117,12 +117,12 @@ impl World for Machine {
     }
 }
 
-/// The machine, but commands of a configuration are not run and descriptors not read.
+/// The machine, but without running commands and reading descriptors.
 #[derive(Debug, Clone, Copy)]
 pub enum NoCommands<'a> {
-    /// The configuration is only checked: the output of a command is left open.
+    /// For a check, the output of a command is left open.
     LeftOpen,
-    /// A command is an error, and these are the variables of the environment.
+    /// A command is an error. The environment consists of these variables.
     Refused(&'a [(OsString, OsString)]),
 }
 
@@ -194,10 +194,10 @@ impl World for NoCommands<'_> {
     }
 }
 
-/// Variables that uWSGI's processes pass to each other, besides those that begin with `EMPEROR_`.
+/// Variables with which uWSGI's processes talk to each other, besides those that begin with `EMPEROR_`.
 const INTERNAL: &str = "BROODLORD_NUM JAIL_PID ORIGINAL_PROC_NAME RELOADS VASSALS_DIR";
 
-/// The options in our environment, as uWSGI reads them: `UWSGI_HTTP_SOCKET` is `http-socket`.
+/// The options in the environment of this process, in uWSGI's form: `UWSGI_HTTP_SOCKET` is `http-socket`.
 pub fn environment_options() -> Vec<(String, OsString)> {
     let mut options = Vec::new();
     for (name, value) in environment::variables() {
@@ -211,15 +211,16 @@ pub fn variable(variables: &[(OsString, OsString)], name: &OsStr) -> Option<OsSt
     variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }
 
-/// The option that a variable of this name sets. `None` for a variable that uWSGI's processes pass to each
-/// other.
+/// The option that a variable of this name sets; `None` for a variable with which uWSGI's processes talk to
+/// each other.
 pub fn environment_option(name: &OsStr) -> Option<String> {
     let option = name.to_str()?.strip_prefix("UWSGI_")?;
     let internal = option.starts_with("EMPEROR_") || names::contains(INTERNAL, option.as_bytes());
     (!internal).then(|| option.to_ascii_lowercase().replace('_', "-"))
 }
 
-/// The name that passwd(5) or group(5) has for a number: in both the first field, the number being the third.
+/// The name for a number in passwd(5) or group(5): in both files the first field is the name, and the third
+/// the number.
 fn name_of(database: &str, id: u32) -> OsString {
     let text = read_file(database).unwrap_or_default();
     let id = id.to_string();

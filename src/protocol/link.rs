@@ -1,4 +1,4 @@
-//! Packets on the link: sent and received without waiting.
+//! Packets on the link, sent and received without blocking.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -12,10 +12,10 @@ use rustix::net::{
 
 use super::wire::PACKET_MAX;
 
-/// Sends one packet, with a descriptor if given; never blocks and never raises SIGPIPE.
+/// Sends one packet, with a descriptor if given. Never blocks, and never raises SIGPIPE.
 ///
 /// # Errors
-/// AGAIN when the peer does not read, PIPE or CONNRESET when it is gone (send(2)).
+/// EAGAIN if the peer does not read; EPIPE or ECONNRESET if it is gone (send(2)).
 pub fn send(link: impl AsFd, packet: &[u8], fd: Option<&OwnedFd>) -> Result<(), Errno> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -28,10 +28,10 @@ pub fn send(link: impl AsFd, packet: &[u8], fd: Option<&OwnedFd>) -> Result<(), 
     rustix::net::sendmsg(link, &[IoSlice::new(packet)], &mut control, flags).map(drop)
 }
 
-/// What [`receive`] found.
+/// The result of [`receive`].
 #[derive(Debug)]
 pub enum Received {
-    /// A packet, with the descriptor that came along.
+    /// A packet, with the descriptor that came with it.
     Packet(Vec<u8>, Option<OwnedFd>),
     /// Nothing yet.
     Nothing,
@@ -39,12 +39,12 @@ pub enum Received {
     Closed,
 }
 
-/// Takes the next packet off the link without waiting.
+/// Takes the next packet from the link without blocking.
 ///
-/// A packet larger than any message is cut here and refused by the decoder.
+/// A packet larger than any message is cut off here and refused by the decoder.
 ///
 /// # Errors
-/// ENOMEM and the like (recv(2)); a reset connection is [`Received::Closed`].
+/// ENOMEM and the like (recv(2)). A connection that was reset is [`Received::Closed`].
 pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
     let mut buffer = vec![0; PACKET_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -53,7 +53,8 @@ pub fn receive(link: impl AsFd) -> Result<Received, Errno> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let mut taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
     if let Err(Errno::CONNRESET) = taken {
-        // The peer left something of ours unread. The kernel says so once, ahead of what the peer had to say.
+        // The peer has closed without reading a packet of ours. The kernel reports that once, before the
+        // peer's last packets.
         taken = rustix::net::recvmsg(&link, &mut iov, &mut control, flags);
     }
     let bytes = match taken {

@@ -1,4 +1,4 @@
-//! The messages, and what they are made of.
+//! The messages, and the types of their fields.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,73 +18,74 @@ pub const EXIT_NOT_FOUND: i32 = 127;
 /// Exit status: the app was found but could not be executed.
 pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 
-/// The environment variable that names the vassal's end of the link, a descriptor number.
+/// The environment variable with the descriptor number of the vassal's end of the link.
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
 pub const VERSION: u8 = 10;
 
-/// What the options of a [`Hello`] may take up in its packet: keys, values and 8 bytes for each pair. They
-/// are never cut, since half a command is another command.
+/// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
+/// pair. They are never cut off, because half a command is another command.
 pub const OPTIONS_MAX: usize = 8192;
 
-/// So many mountpoints are reported on, their texts cut: a report fits its packet.
+/// How many mountpoints are reported, with shortened texts, so that a report fits into its packet.
 pub const REPORTS_MAX: usize = 16;
 
 /// From the emperor to a vassal's PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToVassal {
-    /// The first message; the file's bytes come along as a sealed memfd.
+    /// The first message, with the file's content as a sealed memfd.
     Hello(Hello),
-    /// Shut down in order; also in the middle of a reload.
+    /// Shut down in order, even during a reload.
     Stop,
-    /// The file has changed: run the app as it says now. Its bytes come along as a sealed memfd.
+    /// The file has changed: run the app as it says now. Its content comes with the message as a sealed
+    /// memfd.
     Reload,
-    /// A socket that an earlier instance gave us to keep comes along; as many follow the greeting as that
-    /// says.
+    /// A kept socket of an earlier instance, which comes with the message. The greeting says how many follow
+    /// it.
     Kept(SocketId),
-    /// How are the checked mountpoints? Answered with [`FromVassal::Mountpoints`].
+    /// Report the checked mountpoints: [`FromVassal::Mountpoints`].
     Mountpoints,
 }
 
-/// Who the vassal is and where it finds itself.
+/// The vassal's name, and the surroundings of its new process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The vassal's name, its file name without the suffix.
+    /// The vassal's name: the name of its file without the suffix.
     pub name: OsString,
-    /// The path of its file as the emperor knows it: what `%p` and error messages show.
+    /// The path of its file, for `%p` and error messages.
     pub path: PathBuf,
-    /// The `CLONE_NEW*` bits of the namespaces it was created in.
+    /// The `CLONE_NEW*` bits of the namespaces that the process was created in.
     pub namespaces: u64,
-    /// The hooks that the emperor's own configuration has for its vassals, as key and value, in order; all
-    /// options here [fit](Self::options_fit).
+    /// The hooks for vassals from the emperor's configuration, as key and value, in order. All options here
+    /// [fit](Self::options_fit).
     pub as_vassal: Vec<(String, OsString)>,
-    /// Whether its file is a program, whose output is the configuration (`emperor-magic-exec`); then nothing
-    /// is in the descriptor that comes along.
+    /// Whether the file is a program whose output is the configuration (`emperor-magic-exec`). The descriptor
+    /// is empty then.
     pub is_program: bool,
-    /// Whether it is only to read the configuration: it then ends with [`ExitReason::Stopped`], or says why
-    /// that cannot be done.
+    /// Whether the process must only read the configuration. It then ends with [`ExitReason::Stopped`], or
+    /// with the reason why the configuration cannot be used.
     pub is_check: bool,
     /// How many [`ToVassal::Kept`] follow.
     pub kept: u64,
-    /// Whom to become before the file is read (`emperor-tyrant`).
+    /// The user to become before the file is read (`emperor-tyrant`).
     pub owner: Option<FileOwner>,
-    /// The cgroup that the emperor has made for it; empty for none.
+    /// The cgroup that the emperor has made; empty without one.
     pub cgroup: PathBuf,
-    /// Options to be read before the vassal's file.
+    /// Options to read before the vassal's file.
     pub before: Vec<(String, OsString)>,
-    /// Options to be read behind it.
+    /// Options to read after it.
     pub behind: Vec<(String, OsString)>,
 }
 
-/// Whom a vassal of tyrant mode runs as.
+/// The user of a vassal in tyrant mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileOwner {
     /// The file's user.
     pub uid: u32,
     /// The file's group.
     pub gid: u32,
-    /// Whether the user's groups from the group database are taken on as well.
+    /// Whether the user's groups from the group database are used as well.
     pub initgroups: bool,
 }
 
@@ -100,55 +101,55 @@ impl Hello {
 pub enum FromVassal {
     /// The app was started.
     Running,
-    /// It is shutting down and will be gone within this time.
+    /// It is shutting down and will have ended within this time.
     Stopping(Duration),
-    /// The new file is valid and the app is being restarted; the answer to the reload comes within this time.
-    /// Counts once per reload. Unasked, the app is restarted on a new mount, and [`FromVassal::Running`]
-    /// follows.
+    /// The new file is valid and the app is being restarted; the answer to the reload will come within this
+    /// time. Counts once per reload. Without a reload: the app is being restarted on a new mount, and
+    /// [`FromVassal::Running`] follows.
     Reloading(Duration),
-    /// Answer to a reload: the app runs as the new file says, in the same jail.
+    /// The answer to a reload: the app runs as the new file says, in the same jail.
     Reloaded,
-    /// Answer to a reload: the new file cannot be used, for this reason; the app was not touched.
+    /// The answer to a reload: the new file cannot be used, for this reason; the app was not touched.
     Refused(String),
-    /// Answer to a reload: the new file asks for another jail, by this difference; the app was not touched.
-    /// The emperor will stop this instance.
+    /// The answer to a reload: the new file needs another jail, because of this difference; the app was not
+    /// touched. The emperor will stop this instance.
     NeedsRespawn(String),
-    /// The last message: why PID 1 is about to exit.
+    /// The last message: why PID 1 exits.
     Exiting(ExitReason),
-    /// The app told us something of itself.
+    /// A message of the app.
     Announced(Announcement),
-    /// The sockets that are in use: any other that is kept can be closed.
+    /// The sockets that are in use. Other kept ones can be closed.
     Sockets(Vec<SocketId>),
-    /// A socket to be kept for the next instance comes along.
+    /// A socket to be kept for the next instance, which comes with the message.
     Keep(SocketId),
-    /// The checked mountpoints, in the file's order, at most [`REPORTS_MAX`]: when something about them has
-    /// changed, and as the answer to the question for them.
+    /// The checked mountpoints, in the order of the file, at most [`REPORTS_MAX`]. Sent after a change, and
+    /// as the answer to [`ToVassal::Mountpoints`].
     Mountpoints(Vec<MountReport>),
 }
 
-/// What an app tells of itself, by uWSGI's emperor protocol or by sd_notify(3).
+/// A message of an app, by uWSGI's emperor protocol or by sd_notify(3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
     /// It accepts requests.
     Ready,
-    /// It has served: whatever was wrong with its last instances is over.
+    /// It has served requests, so earlier failures no longer count.
     Loyal,
     /// It is alive.
     Heartbeat,
-    /// What it does at present, in its own words.
+    /// Its present activity, in its own words.
     Status(String),
     /// It has nothing to do, and wants to be stopped.
     Leave,
-    /// It reads its own configuration again, and says when it accepts requests again.
+    /// It reads its own configuration again, and will say when it accepts requests again.
     Reloading,
     /// It is about to end.
     Stopping,
-    /// It wants to be restarted at once, as if it had given no heartbeat in time.
+    /// It wants to be restarted at once, as if a heartbeat were missing.
     Stuck,
 }
 
 impl Announcement {
-    /// Reads a message of uWSGI's emperor protocol; `None` for one that says nothing to us.
+    /// Reads a message of uWSGI's emperor protocol; `None` for one without a meaning here.
     pub fn of_byte(byte: u8) -> Option<Self> {
         match byte {
             5 => Some(Self::Ready),
@@ -159,7 +160,7 @@ impl Announcement {
         }
     }
 
-    /// Reads a line of an sd_notify(3) message; `None` for one that says nothing to us.
+    /// Reads a line of an sd_notify(3) message; `None` for one without a meaning here.
     pub fn of_line(line: &[u8]) -> Option<Self> {
         match line {
             b"READY=1" => Some(Self::Ready),
@@ -175,22 +176,22 @@ impl Announcement {
     }
 }
 
-/// What PID 1 knows of a checked mountpoint.
+/// The facts that PID 1 knows about a checked mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountReport {
-    /// Where it is, as the vassal sees it.
+    /// Its path in the vassal.
     pub path: PathBuf,
     /// The filesystem's type (`fuse.fuse-zip`), empty before one is mounted.
     pub fs_type: String,
-    /// The process that serves it, by its pid in the vassal; 0 where that is not known.
+    /// The pid in the vassal of the process that serves it; 0 if it is not known.
     pub daemon: i32,
-    /// How it is.
+    /// Its state.
     pub state: MountState,
-    /// How long the filesystem took for its last answer that PID 1 was told of.
+    /// How long the filesystem took for the last answer that PID 1 has got.
     pub round_trip: Option<Duration>,
     /// How many times it was lost since this PID 1 started.
     pub lost: u32,
-    /// Why it was lost last, empty if it never was.
+    /// Why it was last lost; empty if it never was.
     pub last: String,
 }
 
@@ -213,21 +214,21 @@ impl MountReport {
 /// The states of a checked mountpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountState {
-    /// Not mounted, or not answering, yet.
+    /// Not mounted yet, or not answering yet.
     Awaited,
-    /// It is the mount that it was, and answers.
+    /// The same mount as before is there, and answers.
     Up,
     /// It cannot be judged at the moment.
     Blind,
-    /// It was lost, and is not back.
+    /// It was lost, and has not come back.
     Lost,
 }
 
 impl MountState {
-    /// All of them; a state's place is its number on the wire.
+    /// All states. The index of a state is its number on the wire.
     pub const ALL: [Self; 4] = [Self::Awaited, Self::Up, Self::Blind, Self::Lost];
 
-    /// What it is called.
+    /// The name of the state.
     pub fn name(self) -> &'static str {
         match self {
             Self::Awaited => "awaited",
@@ -238,7 +239,7 @@ impl MountState {
     }
 }
 
-/// Why a vassal's PID 1 ended, as it says itself.
+/// Why a vassal's PID 1 ended, in its own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitReason {
     /// The app ended, with this wait status.
@@ -251,20 +252,20 @@ pub enum ExitReason {
     Setup(SetupFailure),
     /// A checked mountpoint was lost; the text says which and how it was noticed.
     MountLost(String),
-    /// The app was killed by the kernel for want of memory: so many processes of its cgroup were.
+    /// The kernel killed the app because memory ran out, and so many processes of its cgroup.
     OutOfMemory(u64),
 }
 
-/// Where in the plan setting up failed.
+/// The step of the setup that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupFailure {
     /// The phase by its name, such as `as-user`.
     pub phase: String,
-    /// The operation's place within its phase, from 1; 0 for a step that is no hook.
+    /// The index of the hook within its phase, from 1; 0 for a step that is not a hook.
     pub index: u32,
     /// Operation, object and cause.
     pub what: String,
-    /// The kernel's error number, 0 where the reason is none of its own.
+    /// The kernel's error number; 0 if the kernel did not refuse.
     pub errno: i32,
 }
 
@@ -275,20 +276,20 @@ pub enum WaitStatus {
     Exited(i32),
     /// This signal killed it.
     Signaled(i32),
-    /// The same, and the kernel has dumped its memory.
+    /// This signal killed it, and the kernel has dumped its memory.
     Dumped(i32),
 }
 
 impl WaitStatus {
-    /// From wait(2); `None` for a process that was only stopped or continued, which is told of when asked
-    /// for.
+    /// The result of wait(2); `None` for a process that was only stopped or continued, which wait(2) reports
+    /// on request.
     pub fn of(status: rustix::process::WaitStatus) -> Option<Self> {
         let kind = if libc::WCOREDUMP(status.as_raw()) { Self::Dumped } else { Self::Signaled };
         let signaled = || status.terminating_signal().map(kind);
         status.exit_status().map(Self::Exited).or_else(signaled)
     }
 
-    /// The signal that killed it, whether its memory was dumped or not; `None` for one that exited.
+    /// The signal that killed it, with or without a dump; `None` if it exited.
     pub fn signal(self) -> Option<i32> {
         match self {
             Self::Exited(_) => None,
@@ -296,7 +297,7 @@ impl WaitStatus {
         }
     }
 
-    /// The status a shell would show: its own, or 128+n for signal n.
+    /// The status that a shell would show: its own, or 128+n for signal n.
     pub fn code(self) -> i32 {
         match self {
             Self::Exited(status) => status,
@@ -359,7 +360,7 @@ mod tests {
             let pid = rustix::process::Pid::from_child(&child.spawn().unwrap());
             let options = rustix::process::WaitOptions::empty();
             let (_, status) = rustix::process::waitpid(Some(pid), options).unwrap().unwrap();
-            // Whether there is one is up to the machine: kernel.core_pattern, and the limit.
+            // The machine decides whether there is a dump: kernel.core_pattern, and the limit.
             let is_dumped = status.as_raw() & 0x80 != 0;
             let status = WaitStatus::of(status).unwrap();
             let said = if is_dumped { "killed by SIGSEGV, core dumped" } else { "killed by SIGSEGV" };

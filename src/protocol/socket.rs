@@ -1,19 +1,21 @@
-//! Listening sockets that outlive an instance: what emperor and instance call one.
+//! Listening sockets that outlive an instance, and their identity for emperor and instance.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 
 use crate::place::Place;
 
-/// More sockets than any vassal needs to have kept: the emperor's descriptors are for all.
+/// The most sockets that are kept for a vassal, more than any needs: all vassals share the emperor's
+/// descriptors.
 pub const SOCKETS_MAX: usize = 32;
 
-/// A listening socket of a vassal. Two are the same if they listen at the same place, by the same file.
+/// The identity of a vassal's listening socket. Two are equal if they have the same address and the same
+/// file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketId {
-    /// Where it listens.
+    /// Its address.
     pub place: Place,
-    /// The file that it was bound to, for a place that is a file.
+    /// The file that it was bound to, if its address is a file.
     pub file: Option<FileId>,
     /// Whether the emperor itself has bound it, to start the vassal at the first connection.
     pub is_on_demand: bool,
@@ -22,7 +24,7 @@ pub struct SocketId {
 /// A socket that outlived its instance.
 #[derive(Debug)]
 pub struct KeptSocket {
-    /// Which one it is.
+    /// Its identity.
     pub id: SocketId,
     /// The socket.
     pub fd: OwnedFd,
@@ -50,7 +52,7 @@ impl fmt::Display for FileId {
 }
 
 impl FileId {
-    /// Reads what it is displayed as.
+    /// Reads the text that `Display` writes.
     pub fn parse(text: &str) -> Option<Self> {
         let (device, inode) = text.split_once(':')?;
         Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })

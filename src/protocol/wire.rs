@@ -1,4 +1,4 @@
-//! The bytes of the messages: each one's packet, and the way back.
+//! The encoding of the messages as bytes, and back.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,17 +11,17 @@ use super::messages::{
 use super::socket::{FileId, SocketId};
 use crate::place::Place;
 
-/// Longer texts are cut: a packet must fit the socket's buffer.
+/// Longer texts are cut off, because a packet must fit into the buffer of the socket.
 const TEXT_MAX: usize = 4096;
 
-/// The same for the texts of a report on a mountpoint.
+/// The same limit for the texts in a report about a mountpoint.
 const REPORT_TEXT_MAX: usize = 256;
 
-/// The largest packet: three texts and the options, some numbers and lengths.
+/// The largest packet: three texts, the options, and some numbers and lengths.
 pub(super) const PACKET_MAX: usize = 3 * TEXT_MAX + OPTIONS_MAX + 128;
 
 impl ToVassal {
-    /// The packet.
+    /// The message as a packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Hello(hello) => Packet::new(0)
@@ -72,7 +72,7 @@ impl ToVassal {
 }
 
 impl ExitReason {
-    /// The packet of a [`FromVassal::Exiting`].
+    /// A packet with [`FromVassal::Exiting`].
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::App(WaitStatus::Exited(status)) => Packet::new(2).i32(*status).done(),
@@ -93,7 +93,7 @@ impl ExitReason {
 }
 
 impl FromVassal {
-    /// The packet.
+    /// The message as a packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Running => Packet::new(0).done(),
@@ -164,12 +164,12 @@ impl FromVassal {
 }
 
 impl SocketId {
-    /// Its bytes, as messages have them.
+    /// Its bytes inside a message.
     pub fn to_bytes(&self) -> Vec<u8> {
         Packet(Vec::new()).socket(self).done()
     }
 
-    /// Reads what [`SocketId::to_bytes`] wrote.
+    /// Reads the bytes of [`SocketId::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields(bytes);
         let socket = fields.socket()?;
@@ -177,7 +177,7 @@ impl SocketId {
     }
 }
 
-/// A packet being written.
+/// A packet while it is written.
 struct Packet(Vec<u8>);
 
 impl Packet {
@@ -213,7 +213,7 @@ impl Packet {
 
     fn report(self, report: &MountReport) -> Self {
         let cut = |text: &[u8]| text.get(..REPORT_TEXT_MAX).unwrap_or(text).to_vec();
-        // Nanoseconds, from 1; 0 stands for none.
+        // In nanoseconds plus 1; 0 stands for none.
         let took =
             report.round_trip.map_or(0, |took| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1));
         self.uncut(&cut(report.path.as_os_str().as_bytes()))
@@ -225,7 +225,7 @@ impl Packet {
             .uncut(&cut(report.last.as_bytes()))
     }
 
-    /// Nothing for nobody, else one number for each part.
+    /// Nothing for no owner, else one number for each part.
     fn owner(self, owner: Option<FileOwner>) -> Self {
         match owner {
             None => self.u64(0),
@@ -259,7 +259,7 @@ impl Packet {
     }
 }
 
-/// The rest of a packet being read; every getter is `None` past its end.
+/// The rest of a packet while it is read. Every getter returns `None` past its end.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -304,7 +304,7 @@ impl<'a> Fields<'a> {
     }
 
     fn list<T>(&mut self, read: fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        // Nothing is allocated for a count before there is something to count.
+        // A count allocates nothing before its elements are there.
         let mut list = Vec::new();
         for _ in 0..self.u64()? {
             list.push(read(self)?);
