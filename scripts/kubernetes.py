@@ -23,6 +23,8 @@ RELEASE = "emperor"
 # What Pod Security's profile 'restricted' lets a pod mount.
 RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
                       "secret"}
+# What the pods of Podman do without: it would map the ports, and ask probes by timers of systemd.
+KUBELETS_OWN = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
 POD_KINDS = ("DaemonSet", "Deployment", "Pod")
 
 
@@ -70,8 +72,8 @@ MANIFESTS = (
     ("docs/example/vassals/hello.ini", "root", ()),
     ("docs/recipes/bindfs.ini", "privileged", ("--mountpoint-lost", "containerPort: 9090", "privileged: true")),
     ("docs/recipes/chroot.ini", "privileged", ()),
-    ("docs/recipes/overlay.ini", "privileged", ()),
-    ("docs/recipes/squashfs.ini", "privileged", ()),
+    ("docs/recipes/overlay.ini", "privileged", ("--unshare",)),
+    ("docs/recipes/squashfs.ini", "privileged", ("--unshare",)),
     ("tests/data/user001.ini", "privileged", ()),
     ("deploy/kubernetes/overlays/vassal-restricted/hello.ini", "root", ("containerPort: 8080", "path: /")),
 )
@@ -99,6 +101,10 @@ def main():
     unpack_part = parts.add_parser("unpack")
     unpack_part.add_argument("--tools", type=Path, required=True)
     unpack_part.add_argument("wheel", type=Path)
+    pods_part = parts.add_parser("pods")
+    pods_part.add_argument("--tools", type=Path, required=True)
+    pods_part.add_argument("--image", required=True)
+    pods_part.add_argument("directory", type=Path)
     check_part = parts.add_parser("check")
     check_part.add_argument("--tools", type=Path, required=True)
     check_part.add_argument("--programs", type=Path, required=True)
@@ -106,6 +112,8 @@ def main():
     try:
         if arguments.part == "unpack":
             unpack(arguments.wheel, arguments.tools)
+        elif arguments.part == "pods":
+            write_pods(Tools(arguments.tools, None), arguments.image, arguments.directory)
         else:
             check(Tools(arguments.tools, arguments.programs))
     except Fault as fault:
@@ -146,6 +154,23 @@ class Tools:
         if result.returncode:
             raise Fault(f"{' '.join(map(str, words))}: status {result.returncode}: {result.stderr.strip()}")
         return result.stdout
+
+
+def write_pods(tools, image, directory):
+    """A file for each variant, with a pod as its DaemonSet or Deployment would make it, and the ConfigMaps."""
+    for variant in VARIANTS:
+        rendered = tools.kustomize(variant.directory)
+        [work] = [document for document in rendered if document["kind"] in POD_KINDS]
+        template = work["spec"]["template"]
+        for container in template["spec"]["containers"]:
+            container["image"] = image
+            for name in KUBELETS_OWN:
+                container.pop(name, None)
+        pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
+               "metadata": {"name": work["metadata"]["name"], **template["metadata"]}}
+        maps = [document for document in rendered if document["kind"] == "ConfigMap"]
+        file = directory / f"{variant.directory.replace('/', '-')}.yaml"
+        file.write_text("\n---\n".join(json.dumps(document) for document in (*maps, pod)))
 
 
 def documents(text):

@@ -1,0 +1,158 @@
+"""Runs the pods of deploy/kubernetes with `podman kube play`. Used by scripts/kubernetes play, on its stage."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from client import METRICS, Client, Failure, fetch, lose_daemons, until, until_settled
+from vassals_image import PAGE, make_tree
+
+BASE = Path("/var/lib/play")
+IMAGE = "localhost/vassals:1"
+HERE = "127.0.0.1"
+HELLO, SECOND = 8080, 8081
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LIMIT_S = 60.0
+LOSSES = 3
+# With our own binary as the pause of pods.
+CONTAINERS_CONF = f"""[containers]
+netns = "host"
+cgroups = "enabled"
+default_ulimits = []
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+helper_binaries_dir = ["{BASE}/helpers", "/usr/lib/podman", "/usr/libexec/podman"]
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dist", type=Path, required=True)
+    parser.add_argument("--pods", type=Path, required=True)
+    arguments = parser.parse_args()
+    set_up(arguments.dist)
+    for check, file in ((emperor, "emperor"), (restricted_emperor, "overlays-emperor-restricted"),
+                        (vassal, "vassal"), (restricted_vassal, "overlays-vassal-restricted")):
+        began = time.monotonic()
+        pod = Pod(arguments.pods / f"{file}.yaml")
+        try:
+            seen = check(pod)
+        except Failure as failure:
+            sys.exit(f"play: {file}: {failure}; the container has said:\n{pod.said()}")
+        print(f"play: {file}: {seen} ({time.monotonic() - began:.1f} s)", flush=True)
+
+
+def set_up(dist):
+    (BASE / "helpers").mkdir(parents=True)
+    shutil.copy(dist / "vassal-init", BASE / "helpers/catatonit")
+    (BASE / "containers.conf").write_text(CONTAINERS_CONF)
+    Path("/etc/containers").mkdir(exist_ok=True)
+    Path("/etc/containers/policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    make_tree(BASE / "tree", dist)
+    subprocess.run(["tar", "-C", BASE / "tree", "-cf", BASE / "tree.tar", "."], check=True)
+    podman("import", "--change", f"ENV PATH={PATH}", BASE / "tree.tar", IMAGE)
+
+
+def podman(*words, is_demanded=True):
+    # Checks of health are timers of systemd otherwise.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(BASE), "TMPDIR": "/var/tmp",
+                   "CONTAINERS_CONF": f"{BASE}/containers.conf", "DISABLE_HC_SYSTEMD": "true"}
+    result = subprocess.run(["podman", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            errors="replace", cwd="/", env=environment, timeout=LIMIT_S)
+    if result.returncode and is_demanded:
+        raise Failure(f"podman {' '.join(map(str, words))}: status {result.returncode}: {result.stderr.strip()}")
+    return result.stdout.strip() if is_demanded else result
+
+
+class Pod:
+    """One that is played, with a container for its vassals."""
+
+    def __init__(self, file):
+        self.file = file
+        podman("kube", "play", "--network", "host", file)
+        [self.container] = podman("ps", "-a", "--filter", f"ancestor={IMAGE}", "--format", "{{.Names}}").split()
+
+    def said(self):
+        result = podman("logs", self.container, is_demanded=False)
+        return result.stdout + result.stderr
+
+    def end(self):
+        """Stops it, and removes all that there is of it."""
+        podman("stop", "-t", "60", self.container)
+        status = podman("wait", self.container)
+        if status != "0":
+            raise Failure(f"status {status} after the stop, and not 0")
+        podman("kube", "down", self.file)
+        for volume in podman("volume", "ls", "-q").split():
+            podman("volume", "rm", "-f", volume)
+
+
+def emperor(pod):
+    until_up(pod)
+    with Client(lambda: [(HERE, HELLO)]) as client:
+        for _ in range(LOSSES):
+            until_settled(HERE, "vassals/hello")
+            lose_daemons()
+            client.until_answered()
+    client.expect_none_refused()
+    add_vassal()
+    pod.end()
+    return f"served, {LOSSES} FUSE daemons killed ({client}), a key added"
+
+
+def until_up(pod):
+    until_served(HELLO)
+    until("the vassal is up", is_up)
+    podman("exec", pod.container, "emperor", "status", "vassals/hello")
+
+
+def until_served(port):
+    until(f"port {port} serves the page", lambda: fetch(HERE, port) == PAGE)
+
+
+def is_up():
+    return 'vassal_up{vassal="vassals/hello"} 1\n' in fetch(HERE, METRICS)
+
+
+def add_vassal():
+    """A key that is added to the ConfigMap."""
+    directory = Path(podman("volume", "inspect", "-f", "{{.Mountpoint}}", "emperor-vassals"))
+    first = (directory / "hello.ini").read_text()
+    (directory / "second.ini").write_text(first.replace(f":{HELLO}", f":{SECOND}"))
+    until_served(SECOND)
+
+
+def restricted_emperor(pod):
+    until_up(pod)
+    pod.end()
+    return "served"
+
+
+def vassal(pod):
+    until_served(HELLO)
+    with Client(lambda: [(HERE, HELLO)]) as client:
+        lose_daemons()
+        client.until_answered()
+    restarts = podman("inspect", "-f", "{{.RestartCount}}", pod.container)
+    if restarts != "0":
+        raise Failure(f"the container was started {restarts} times again")
+    pod.end()
+    return f"served, a FUSE daemon killed ({client}), the mount made again in the same container"
+
+
+def restricted_vassal(pod):
+    until_served(HELLO)
+    pod.end()
+    return "served"
+
+
+if __name__ == "__main__":
+    main()
