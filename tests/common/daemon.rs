@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{NOTICED, eventually, process, until};
+use super::{NOTICED, eventually, process, slowness, until};
 
 /// A program that was started, with its output in a file. It is killed when the test is done with it.
 pub struct Daemon {
@@ -65,7 +65,10 @@ impl Daemon {
     pub fn wait_for_time(&self, text: &str, time: Duration) -> String {
         let line = self.wait_for(text);
         let named = time_behind(&line, text);
-        assert!(named >= time && named < time + NOTICED, "{named:?} instead of {time:?}: {line}");
+        assert!(
+            named >= time && named < time + NOTICED * slowness(),
+            "{named:?} instead of {time:?}: {line}"
+        );
         line
     }
 

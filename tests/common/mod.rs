@@ -38,15 +38,24 @@ pub const NOTICED: Duration = Duration::from_secs(5);
 /// How long a vassal must have run to be respawned at once.
 pub const UP: Duration = Duration::from_secs(1);
 
+/// How many times as long everything may take here: in a guest (scripts/vm), far more than on a machine.
+pub const SLOWNESS: &str = "VASSAL_SLOWNESS";
+
+/// The value of [`SLOWNESS`].
+pub fn slowness() -> u32 {
+    std::env::var(SLOWNESS).map_or(1, |times| times.parse().expect(SLOWNESS))
+}
+
 /// Polls until `look` finds something.
 pub fn eventually<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
+    let patience = PATIENCE * slowness();
     loop {
         if let Some(found) = look() {
             return found;
         }
         let waited = start.elapsed();
-        assert!(waited < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(waited < patience, "waited {patience:?} in vain: {what}");
         // What takes long is looked at less often: a look may cost as much as what it waits for.
         std::thread::sleep((waited / 50).clamp(Duration::from_millis(3), Duration::from_millis(20)));
     }

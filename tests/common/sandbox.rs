@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Daemon, process, run, until};
+use super::{Daemon, SLOWNESS, process, run, slowness, until};
 
 /// Tells the test, started anew, that it is inside.
 const INSIDE: &str = "VASSAL_TEST_SANDBOX";
@@ -17,7 +17,7 @@ const PASSED: &str = "the sandboxed test has passed";
 /// Where a test writes; every user may.
 const SCRATCH: &str = "/run/scratch";
 /// A hang must not last for ever. What only takes long, beside others, has the time.
-const LIMIT: &str = "300";
+const LIMIT_S: u32 = 300;
 
 /// PID 1 of a sandbox: furnishes it, runs the test, and reaps its orphans, which the test itself would not.
 /// What a process inherits from its starter is the same in every sandbox, however the tests were started.
@@ -56,8 +56,9 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
     let path = type_name::<F>();
     let name = path.split_once("::").and_then(|(_, rest)| rest.split_once("::{{closure}}"));
     let name = name.unwrap_or_else(|| panic!("{path} is no closure of a test")).0;
+    let limit = (LIMIT_S * slowness()).to_string();
     let output = Command::new("timeout")
-        .args(["--signal=KILL", LIMIT, "unshare", "--mount", "--propagation", "private", "--pid", "--net"])
+        .args(["--signal=KILL", &limit, "unshare", "--mount", "--propagation", "private", "--pid", "--net"])
         .args(["--ipc", "--fork", "--kill-child=KILL", "--mount-proc"])
         // A session of its own: where the kernel shares the CPUs out among sessions (autogroup, sched(7)),
         // thousands of processes in one sandbox leave the others their share.
@@ -67,6 +68,7 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("VASSAL_DIST", &sandbox.bin)
+        .env(SLOWNESS, slowness().to_string())
         .env(INSIDE, "1")
         .output()
         .expect("timeout and unshare");

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use super::sandbox::{Sandbox, VASSALS, vassal_path};
-use super::{PATIENCE, eventually, run};
+use super::{PATIENCE, eventually, run, slowness};
 
 /// Word for word.
 pub const EMPEROR_INI: &str = "\
@@ -72,7 +72,7 @@ impl Sandbox {
 pub fn get() -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", 9090)).ok()?;
     // Whoever comes while there is no instance is answered by the next one.
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE * slowness())).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -82,7 +82,7 @@ pub fn get() -> Option<String> {
 
 /// Waits until the page is served.
 pub fn wait_for_page() {
-    let page = eventually(format_args!("the page, within {PATIENCE:?}"), get);
+    let page = eventually("the page", get);
     assert_eq!(page, PAGE);
 }
 
