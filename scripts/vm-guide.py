@@ -1,0 +1,480 @@
+#!/usr/bin/python3
+"""Follows docs/operating.md in a guest, line by line, and then tries what real systemd and cgroups are about.
+
+Started by scripts/vm --guide, as root, in a machine that is thrown away. Each check is a line, `ok` or `failed` with
+what it is about and how long it took; the status is 1 if one has failed. Nothing here is about how fast something is:
+the guest is ten times as slow as the machine around it.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+OPERATING = "docs/operating.md"
+EMPEROR_INI = "/etc/uwsgi/emperor.ini"
+VASSALS = "/etc/uwsgi/vassals"
+DROP_IN = "/etc/systemd/system/emperor.service.d/guide.conf"
+CGROUPS = "/sys/fs/cgroup"
+OWN_CGROUP = f"{CGROUPS}/system.slice/emperor.service"
+# Far more than anything takes that works.
+PATIENCE_S = 120
+PAUSE_S = 0.2
+# What a probe may take (mountpoint-check-timeout), and more.
+FROZEN_S = 8
+# WatchdogSec=, TimeoutAbortSec= and RestartSec= of the unit, and as much again for a slow guest. A SIGABRT that is not
+# heard would take TimeoutStopSec= longer.
+WATCHDOG_S = (30 + 5 + 1) * 2
+SLOW_STOP_S = 4
+MEASURED_S = 5
+
+CHECKS = []
+
+
+class Failed(Exception):
+    """Something is not as it should be."""
+
+
+def check(name, since_systemd=0):
+    def add(function):
+        CHECKS.append((name, since_systemd, function))
+        return function
+
+    return add
+
+
+def main():
+    version = int(re.search(r"systemd (\d+)", run("systemctl --version")).group(1))
+    print(f"guide: Linux {os.uname().release}, systemd {version}", flush=True)
+    failures = 0
+    for name, since_systemd, function in guide_lines() + CHECKS:
+        if version >= since_systemd:
+            failures += not passes(name, function)
+    if failures:
+        print(run("journalctl -u emperor -o cat --no-pager | tail -n 150"))
+    print(f"guide: {failures} failed", flush=True)
+    return 1 if failures else 0
+
+
+def passes(name, function):
+    began = time.monotonic()
+    try:
+        function()
+    except Failed as failure:
+        print(f"failed  {name}: {failure}", flush=True)
+        return False
+    print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+    return True
+
+
+def guide_lines():
+    """Every command of the guide, as a check: what there is to install, and what there is to do from day to day."""
+    lines = []
+    for heading in ("To begin with", "From day to day"):
+        for line in commands_below(heading):
+            lines.append((line, 0, lambda line=line: follow(line)))
+    if not lines:
+        raise SystemExit(f"guide: no commands in {OPERATING}")
+    return lines
+
+
+def commands_below(heading):
+    with open(OPERATING, encoding="utf-8") as file:
+        section = file.read().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line.strip() for line in section.split("\n") if line.startswith("    ")]
+    return [re.sub(r" +#.*", "", line) for line in lines]
+
+
+def follow(line):
+    names = {"FILE.ini": f"{VASSALS}/hello.ini", " emperor.ini": f" {EMPEROR_INI}", "NAME": "hello"}
+    for name, real in names.items():
+        line = line.replace(name, real)
+    pid = main_pid()
+    run(line)
+    if line == "systemctl enable --now emperor":
+        until("hello runs", lambda: state("hello") == "running")
+    if line == "emperor stop hello":
+        until("hello is stopped", lambda: state("hello") == "stopped")
+        run("emperor start hello")
+        until("hello runs again", lambda: state("hello") == "running")
+    if line == "emperor upgrade":
+        expect(main_pid() == pid, f"the emperor is process {main_pid()} instead of {pid}")
+
+
+@check("systemd knows that it is ready, its status and its lines")
+def unit_is_active():
+    expect_property("ActiveState", "active")
+    expect(shown("StatusText") != "", "no StatusText")
+    until("a line of hello's in the journal", lambda: told("emperor: hello: running after ") > 0)
+
+
+@check("systemctl reload reloads every vassal")
+def reload():
+    pid, before = main_pid(), told("emperor: hello: reloaded after ")
+    run("systemctl reload emperor")
+    until("hello is reloaded", lambda: told("emperor: hello: reloaded after ") > before)
+    expect_same_emperor(pid)
+
+
+@check("the tutorial's vassal serves its page by FUSE")
+def tutorial():
+    library = f". scripts/lib.sh; write_zip /var/www/app001.zip; write_vassal_ini {VASSALS}/app001.ini 9090"
+    run(library)
+    until("the page", has_page)
+
+
+@check("kill -9 of its FUSE daemon")
+def kill_daemon():
+    lose("KILL")
+
+
+@check("kill -STOP of its FUSE daemon")
+def stop_daemon():
+    lose("STOP")
+
+
+def lose(name):
+    before = told("emperor: app001: mountpoint /app lost: ")
+    run(f"pkill -{name} -x fuse-zip")
+    until("the loss is told", lambda: told("emperor: app001: mountpoint /app lost: ") > before)
+    until("the page again", has_page)
+    until("one FUSE daemon is left", lambda: len(pids("fuse-zip")) == 1)
+
+
+@check("both programs installed anew, then an upgrade: no vassal notices")
+def upgrade():
+    pid, vassals = main_pid(), [pid_of("hello"), pid_of("app001")]
+    run("install dist/emperor dist/vassal-init /usr/local/sbin/ && emperor upgrade")
+    expect_same_emperor(pid)
+    now = [pid_of("hello"), pid_of("app001")]
+    expect(now == vassals, f"the vassals were {vassals} and are {now}")
+
+
+@check("systemctl restart")
+def restart():
+    run("systemctl restart emperor")
+    until("the page", has_page)
+
+
+@check("systemctl stop leaves no process and no mount")
+def stop():
+    run("systemctl stop emperor")
+    left = [name for name in ("emperor", "vassal-init", "uwsgi", "fuse-zip", "sleep") if pids(name)]
+    expect(not left, f"left: {left}")
+    expect("fuse-zip" not in read("/proc/self/mounts"), "a FUSE mount is left")
+
+
+@check("what is enabled starts with multi-user.target")
+def start_with_target():
+    run("systemctl start multi-user.target")
+    until("the page", has_page)
+
+
+@check("kill -9 of the emperor: systemd starts it, and all vassals are back")
+def kill_emperor():
+    is_started_anew(signal.SIGKILL)
+
+
+@check("SIGABRT ends it at once, with a line")
+def abort_emperor():
+    before = told("ending at once")
+    is_started_anew(signal.SIGABRT)
+    expect(told("ending at once") > before, "no line")
+
+
+@check("the watchdog ends an emperor that hangs, without the time that a stop may take")
+def watchdog():
+    took = is_started_anew(signal.SIGSTOP)
+    expect(took < WATCHDOG_S, f"it took {took:.0f} s")
+
+
+def is_started_anew(number):
+    # systemd counts how often it starts a unit, and gives up.
+    run("systemctl reset-failed emperor")
+    pid, began = main_pid(), time.monotonic()
+    os.kill(pid, number)
+    until("another emperor", lambda: main_pid() not in (0, pid))
+    took = time.monotonic() - began
+    until("hello runs", lambda: state("hello") == "running")
+    until("the page", has_page)
+    return took
+
+
+@check("a mistake in emperor.ini: status 78, and no restarts")
+def mistake():
+    text = read(EMPEROR_INI)
+    write(EMPEROR_INI, text + "emperor-freq = abc\n")
+    run("systemctl restart emperor", status=1)
+    until("the unit has failed", lambda: shown("ActiveState") == "failed")
+    expect_property("ExecMainStatus", "78")
+    expect_property("NRestarts", "0")
+    write(EMPEROR_INI, text)
+    run("systemctl restart emperor")
+    until("hello runs", lambda: state("hello") == "running")
+
+
+LIMITS = "memory-max = 200M\ncpu-max = 50%\npids-max = 100"
+
+
+@check("emperor-cgroup = /sys/fs/cgroup/vassals, in a unit without Delegate=")
+def cgroups_of_the_root():
+    configure(f"{CGROUPS}/vassals", "Delegate=no")
+    expect_limits(f"{CGROUPS}/vassals")
+
+
+@check("emperor-cgroup below the unit's own cgroup, which is delegated")
+def cgroups_of_the_unit():
+    configure(f"{OWN_CGROUP}/vassals", "Delegate=yes")
+    expect_limits(f"{OWN_CGROUP}/vassals")
+    cgroup = read(f"/proc/{main_pid()}/cgroup").strip()
+    expect(cgroup.endswith("/emperor.service/emperor-main"), f"the emperor is in {cgroup}")
+
+
+@check("the same with DelegateSubgroup=", since_systemd=254)
+def cgroups_of_a_subgroup():
+    configure(f"{OWN_CGROUP}/vassals", "Delegate=yes\nDelegateSubgroup=emperor-main")
+    expect_limits(f"{OWN_CGROUP}/vassals")
+    cgroup = read(f"/proc/{main_pid()}/cgroup").strip()
+    expect(cgroup.endswith("/emperor.service/emperor-main"), f"the emperor is in {cgroup}")
+
+
+@check("Type=notify-reload: systemctl reload waits until the last vassal is reloaded", since_systemd=253)
+def notify_reload():
+    add_vassal("slow", f"command = sh -c 'trap : TERM; while :; do sleep 1; done'\nstop-timeout = {SLOW_STOP_S}s")
+    until("slow runs", lambda: state("slow") == "running")
+    drop_in("Type=notify-reload\nExecReload=")
+    run("systemctl restart emperor")
+    until("slow runs", lambda: state("slow") == "running")
+    began = time.monotonic()
+    run("systemctl reload emperor")
+    took = time.monotonic() - began
+    expect(took >= SLOW_STOP_S, f"it was back after {took:.1f} s")
+    expect_property("ActiveState", "active")
+    remove_vassal("slow")
+
+
+@check("memory-max: an app that is killed, and one that goes on")
+def out_of_memory():
+    eats = 'push @x, "x" x 1_000_000 for 1..400'
+    pid = main_pid()
+    add_vassal("hungry", f"memory-max = 40M\ncommand = perl -e 'my @x; {eats}; sleep 1000'")
+    until("the kill is told", lambda: told("emperor: hungry: app killed by SIGKILL: out of memory") > 0)
+    remove_vassal("hungry")
+    add_vassal("worker", f"memory-max = 40M\ncommand = perl -e 'my @x; if (!fork) {{ {eats}; exit }} sleep 1000'")
+    until("the kill is told", lambda: told("that the kernel has killed: 1; the app goes on") > 0)
+    expect(state("worker") == "running", f"it is {state('worker')}")
+    remove_vassal("worker")
+    expect_property("ActiveState", "active")
+    expect_same_emperor(pid)
+
+
+@check("cpu-max")
+def processor_time():
+    add_vassal("busy", "cpu-max = 20%\ncommand = sh -c 'while :; do :; done'")
+    until("it runs", lambda: state("busy") == "running")
+    before = used_s("busy")
+    began = time.monotonic()
+    time.sleep(MEASURED_S)
+    share = (used_s("busy") - before) / (time.monotonic() - began)
+    expect(0.01 < share < 0.4, f"it has used {share:.0%}")
+    remove_vassal("busy")
+
+
+@check("pids-max: under a fork bomb the emperor answers and stops it")
+def processes():
+    forks = "fork, select undef, undef, undef, 0.1 while 1"
+    add_vassal("bomb", f"pids-max = 10\ncpu-max = 20%\ncommand = perl -e '{forks}'")
+    until("it runs", lambda: state("bomb") == "running")
+    until("it has met its limit", lambda: " 0" not in read(f"{OWN_CGROUP}/vassals/v-bomb/pids.events"))
+    run("emperor status && emperor stop bomb")
+    until("it is stopped", lambda: state("bomb") == "stopped")
+    expect(not os.path.exists(f"{OWN_CGROUP}/vassals/v-bomb"), "its cgroup is left")
+    remove_vassal("bomb")
+
+
+@check("a frozen vassal is not lost, and goes on")
+def frozen():
+    before = told("mountpoint /app lost")
+    freeze = f"{OWN_CGROUP}/vassals/v-app001/cgroup.freeze"
+    write(freeze, "1")
+    time.sleep(FROZEN_S)
+    write(freeze, "0")
+    until("the page", has_page)
+    expect(told("mountpoint /app lost") == before, "it was taken for lost")
+
+
+@check("a frozen vassal can be stopped")
+def stopped_while_frozen():
+    write(f"{OWN_CGROUP}/vassals/v-app001/cgroup.freeze", "1")
+    run("emperor stop app001")
+    until("it is stopped", lambda: state("app001") == "stopped")
+    run("emperor start app001")
+    until("the page", has_page)
+
+
+@check("cgroups end with their instances, also without a pid namespace")
+def left_in_a_cgroup():
+    write(EMPEROR_INI, read(EMPEROR_INI).replace("fs,pid", "fs"))
+    add_vassal("left", "exec-as-root = setsid sleep 12345 &\ncommand = sleep 1000")
+    run("systemctl restart emperor")
+    until("it runs", lambda: state("left") == "running")
+    first = run("pgrep -f '^sleep 12345'").split()
+    before = told("emperor: left: running after ")
+    run(f"kill -9 {pid_of('left')}")
+    until("it runs again", lambda: told("emperor: left: running after ") > before)
+    until("what it had left is gone", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in first))
+
+
+@check("in the end no process, mount or cgroup is left")
+def the_end():
+    stop()
+    until("the unit's cgroup is gone", lambda: not os.path.exists(OWN_CGROUP))
+
+
+def configure(cgroup, *unit):
+    """An emperor with cgroups and limits there, in a unit with these lines of its own."""
+    run("systemctl stop emperor && systemctl reset-failed emperor")
+    drop_in(*unit)
+    # Whatever an earlier unit has had enabled.
+    run(f"rmdir {CGROUPS}/vassals || true")
+    for directory in (f"{CGROUPS}/system.slice", CGROUPS):
+        run(f"echo -cpu >{directory}/cgroup.subtree_control || true")
+    before = read(f"{CGROUPS}/cgroup.subtree_control")
+    expect("cpu " not in before, f"the outermost cgroup has: {before}")
+    options = f"emperor = {VASSALS}\nemperor-use-clone = fs,pid\nemperor-cgroup = {cgroup}\n{LIMITS}"
+    write(EMPEROR_INI, f"[uwsgi]\n{options}\n")
+    run("systemctl start emperor")
+    until("hello runs", lambda: state("hello") == "running")
+
+
+def expect_limits(cgroup):
+    limit = read(f"{cgroup}/v-hello/cpu.max").strip()
+    expect(limit == "50000 100000", f"cpu.max: {limit}")
+    expect(read(f"{cgroup}/v-hello/pids.max").strip() == "100", "pids.max")
+    expect(read(f"{cgroup}/v-hello/cgroup.procs") != "", "no process is in it")
+
+
+def drop_in(*lines):
+    text = "\n".join(("[Service]",) + lines)
+    os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
+    write(DROP_IN, f"{text}\n")
+    run("systemctl daemon-reload")
+
+
+def add_vassal(name, lines):
+    write(f"{VASSALS}/{name}.draft", f"[uwsgi]\n{lines}\n")
+    os.rename(f"{VASSALS}/{name}.draft", f"{VASSALS}/{name}.ini")
+
+
+def remove_vassal(name):
+    os.unlink(f"{VASSALS}/{name}.ini")
+    until(f"{name} is gone", lambda: vassal(name) is None)
+
+
+def used_s(name):
+    return int(read(f"{OWN_CGROUP}/vassals/v-{name}/cpu.stat").split()[1]) / 1e6
+
+
+def has_page():
+    page = subprocess.run(
+        ["curl", "-s", "-m", "10", "http://127.0.0.1:9090/"], capture_output=True, text=True, check=False
+    )
+    return "Hello from inside app001.zip" in page.stdout
+
+
+def vassal(name):
+    """What the emperor tells of a vassal, if there is one."""
+    asked = subprocess.run(["emperor", "status", "--json"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return None
+    return next((each for each in json.loads(asked.stdout)["vassals"] if each["name"] == name), None)
+
+
+def state(name):
+    found = vassal(name)
+    return found and found["state"]
+
+
+def pid_of(name):
+    found = vassal(name)
+    return found and found["pid"]
+
+
+def main_pid():
+    return int(shown("MainPID"))
+
+
+def shown(name):
+    return run(f"systemctl show -P {name} emperor").strip()
+
+
+def told(text):
+    """How many lines of the log have this text."""
+    return run("journalctl -u emperor -o cat --no-pager").count(text)
+
+
+def pids(name):
+    return subprocess.run(["pgrep", "-x", name], capture_output=True, text=True, check=False).stdout.split()
+
+
+def expect_property(name, value):
+    expect(shown(name) == value, f"{name} is {shown(name)} instead of {value}")
+
+
+def expect_same_emperor(pid):
+    expect(main_pid() == pid, f"the emperor is process {main_pid()} instead of {pid}")
+
+
+def expect(holds, why):
+    if not holds:
+        raise Failed(why)
+
+
+def until(what, look):
+    began = time.monotonic()
+    while not look():
+        if time.monotonic() - began > PATIENCE_S:
+            raise Failed(f"waited {PATIENCE_S} s in vain: {what}")
+        time.sleep(PAUSE_S)
+
+
+def run(command, status=0):
+    """Runs a line of shell to its end, and returns what it has printed."""
+    try:
+        ended = subprocess.run(
+            ["bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S * 2,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"{command}: not done after {late.timeout} s") from late
+    if ended.returncode != status:
+        raise Failed(f"{command}: status {ended.returncode} instead of {status}: {ended.stdout}")
+    return ended.stdout
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise Failed(f"read {path}: {error}") from error
+
+
+def write(path, text):
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Failed(f"write {path}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
