@@ -12,6 +12,7 @@ use rustix::net::{
 };
 
 use crate::place::Place;
+use crate::sys::peer::refuse_descriptors;
 
 /// The options of a listening socket.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct Listening {
     pub backlog: i32,
     /// Whether other sockets may be bound to the same port.
     pub reuse_port: bool,
+    /// Whether clients may send descriptors.
+    pub takes_descriptors: bool,
     /// Further flags of the socket, besides close-on-exec.
     pub flags: SocketFlags,
 }
@@ -45,6 +48,10 @@ fn open(family: AddressFamily, address: &impl SocketAddrArg, how: Listening) -> 
         set_socket_reuseaddr(&socket, true)?;
         set_socket_reuseport(&socket, how.reuse_port)?;
     }
+    if !how.takes_descriptors {
+        // Fails before Linux 6.16, and for TCP, which passes no descriptors.
+        let _ = refuse_descriptors(&socket);
+    }
     bind(&socket, address)?;
     listen(&socket, how.backlog)?;
     Ok(socket)
@@ -69,7 +76,8 @@ mod tests {
     fn only_a_socket_without_a_listener_is_left_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let how = Listening { backlog: 1, reuse_port: false, flags: SocketFlags::empty() };
+        let how =
+            Listening { backlog: 1, reuse_port: false, takes_descriptors: true, flags: SocketFlags::empty() };
         let place = Place::File(path.clone());
         assert!(!is_left_over(&path));
         let socket = listen_at(&place, how).unwrap();

@@ -20,6 +20,9 @@ use crate::sys::signal::kill_pidfd;
 /// its system call does.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// The number of descriptors that are passed to one deputy. Its link has room for some more.
+const PASSED_MAX: usize = 64;
+
 /// A process that is a copy of the emperor and does one thing. It ends with the emperor.
 #[derive(Debug)]
 pub struct Deputy {
@@ -86,6 +89,26 @@ impl Deputy {
         }
         let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG);
     }
+}
+
+/// Closes descriptors that others have shared with the emperor. To close a TCP socket may take as long as they
+/// like (SO_LINGER, socket(7)), also if it lies in the queue of a unix socket that is closed. So the descriptors
+/// are passed to a deputy, which is killed: a process that ends does not linger. If no deputy can be started,
+/// the emperor closes them itself.
+pub fn close_apart(shared: Vec<OwnedFd>) {
+    let mut closers = Vec::new();
+    for part in shared.chunks(PASSED_MAX) {
+        let life = |_link| {
+            let _ = poll(&mut [], None);
+        };
+        let Ok(closer) = Deputy::start(c"emperor-closer", life) else { break };
+        for fd in part {
+            let _ = send(&closer.link, b"-", Some(fd));
+        }
+        closers.push(closer);
+    }
+    drop(shared);
+    closers.into_iter().for_each(Deputy::end);
 }
 
 /// Takes a number off the beginning of a packet.

@@ -45,6 +45,28 @@ pub fn of_connection(socket: impl AsFd) -> Result<Peer, Errno> {
     }
 }
 
+/// From now on nobody can send descriptors to this unix socket, or to the sockets that it accepts. This process
+/// would close the descriptors, and to close a TCP socket may take as long as the sender likes (SO_LINGER,
+/// socket(7)). What was sent before stays, so this is called before others know the socket.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 6.16; EOPNOTSUPP if it is no unix socket.
+pub fn refuse_descriptors(socket: impl AsFd) -> Result<(), Errno> {
+    /// The same on all machines that we know.
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    let off: libc::c_int = 0;
+    let length = size_of_val(&off) as libc::socklen_t;
+    // SAFETY: a live descriptor, and an int with its length.
+    let result = unsafe {
+        let value = (&raw const off).cast();
+        libc::setsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, value, length)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
 /// Takes the next datagram from a socket with `SO_PASSCRED`, without waiting. Returns its length, and its
 /// sender if the kernel knows it.
 ///

@@ -9,6 +9,7 @@ mod common;
 mod alone;
 mod bad_input;
 mod bad_vassals;
+mod closing;
 mod control;
 mod demand;
 mod frozen;

@@ -18,7 +18,8 @@ use super::connection::{Connection, Progress};
 use super::control;
 use crate::config::plan::Address;
 use crate::emperor::core::saved::SavedListener;
-use crate::emperor::instance::socket_file::{Bound, SocketFile, listen_on, tell_once};
+use crate::emperor::deputy::close_apart;
+use crate::emperor::instance::socket_file::{Bound, Clients, SocketFile, listen_on, tell_once};
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::running_time::earliest;
@@ -114,7 +115,7 @@ impl Server {
             self.listeners.push(listener);
             return self.listen(self.listeners.len() - 1);
         }
-        let Bound { socket, file } = listen_on(address, service == Service::Control)?;
+        let Bound { socket, file } = listen_on(address, clients_of(service))?;
         self.listeners.push(Listener { service, socket, name, file, trouble: None });
         self.listen(self.listeners.len() - 1)
     }
@@ -156,7 +157,7 @@ impl Server {
             let Some(file) = listener.file.as_ref().filter(|file| file.is_gone()) else { continue };
             let (service, address) = (listener.service, Address::file(file.path().to_owned()));
             let missing = format!("the {} socket {} was missing", service.name(), address.name);
-            match listen_on(&address, service == Service::Control) {
+            match listen_on(&address, clients_of(service)) {
                 Ok(Bound { socket, file }) => {
                     let _ = epoll::delete(&self.events, &listener.socket);
                     // First the old file is closed: until then no new file can get its inode number.
@@ -303,10 +304,14 @@ impl Server {
             }
         };
         if service == Service::Lock {
-            for comer in std::iter::successors(Some(socket), |_| accept().ok()).take(COMERS) {
-                if self.is_stopping {
-                    let _ = send(&comer, b"s", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-                }
+            let comers = std::iter::successors(Some(socket), |_| accept().ok()).take(COMERS);
+            let comers: Vec<_> = comers.collect();
+            for comer in comers.iter().filter(|_| self.is_stopping) {
+                let _ = send(comer, b"s", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            }
+            // Any user can connect, and before Linux 6.16 can have sent descriptors.
+            if comers.iter().any(|comer| peer::refuse_descriptors(comer).is_err()) {
+                close_apart(comers);
             }
             let _ = epoll::delete(&self.events, &listener.socket);
             self.paused.get_or_insert(now + REST);
@@ -367,6 +372,10 @@ impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
+}
+
+fn clients_of(service: Service) -> Clients {
+    if service == Service::Control { Clients::Commanding } else { Clients::Asking }
 }
 
 /// Whether a client may give commands: root and the emperor's own user may. The mode of the socket file says

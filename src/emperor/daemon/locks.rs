@@ -10,6 +10,7 @@
 //! A pattern has the lock of the directory in which its wildcards begin, with a hash of the rest of the
 //! pattern in the name.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crate::config::plan::{Address, Located, Source};
 use crate::emperor::api::server::{Server, Service};
 use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::text::hash;
-use crate::emperor::deputy::{Deputy, tell};
+use crate::emperor::deputy::{Deputy, close_apart, tell};
 use crate::emperor::discovery::directories::anchored;
 use crate::emperor::discovery::patterns::fixed_part;
 use crate::emperor::discovery::scan::directory_id;
@@ -242,10 +243,21 @@ impl Lock {
 fn holder(name: &str, patience: Duration) -> Option<Holder> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+    let refuses = peer::refuse_descriptors(&socket);
+    let holder = ask(&socket, name, patience);
+    // The process that has the name may have sent descriptors.
+    if refuses.is_err() {
+        close_apart(vec![socket]);
+    }
+    holder
+}
+
+/// Connects this socket to the lock and asks who holds it.
+fn ask(socket: &OwnedFd, name: &str, patience: Duration) -> Option<Holder> {
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?;
     // Others may connect at the same time, more than fit into the queue.
-    retry::while_passing(Errno::AGAIN, patience, || connect(&socket, &address)).ok()?;
-    let peer = peer::of_connection(&socket).ok()?;
+    retry::while_passing(Errno::AGAIN, patience, || connect(socket, &address)).ok()?;
+    let peer = peer::of_connection(socket).ok()?;
     // The socket may still be open in a child of an emperor that is dead.
     let is_dead = Pid::from_raw(peer.pid).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH));
     if is_dead || ![0, geteuid().as_raw()].contains(&peer.uid) {
@@ -259,7 +271,7 @@ fn holder(name: &str, patience: Duration) -> Option<Holder> {
         return None;
     }
     let limit = Timespec { tv_sec: patience.as_secs() as _, tv_nsec: 0 };
-    let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&limit));
-    let is_stopping = matches!(recv(&socket, &mut [0; 1], RecvFlags::DONTWAIT), Ok((1, _)));
+    let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit));
+    let is_stopping = matches!(recv(socket, &mut [0; 1], RecvFlags::DONTWAIT), Ok((1, _)));
     Some(Holder { pid: peer.pid, is_stopping })
 }

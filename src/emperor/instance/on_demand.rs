@@ -12,7 +12,7 @@ use rustix::fs::{Mode, fstat, lstat};
 use rustix::io::Errno;
 use rustix::net::listen;
 
-use super::socket_file::{self, Bound};
+use super::socket_file::{self, Bound, Clients};
 use crate::config;
 use crate::config::plan::Address;
 use crate::emperor::core::vassal_file::{VassalFile, as_file_name, vassal_name};
@@ -86,7 +86,7 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Address> {
 pub fn open(address: &Address) -> Result<Bound> {
     // By umask, not by chmod: in a user's directory the path may lead to another file afterwards.
     let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
-    let bound = socket_file::listen_on(address, false);
+    let bound = socket_file::listen_on(address, Clients::OfApp);
     rustix::process::umask(before);
     let bound = bound?;
     listen(&bound.socket, BACKLOG).context("listen on", &address.name)?;

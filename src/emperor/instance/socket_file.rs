@@ -19,8 +19,16 @@ use crate::path::{self, Walk};
 use crate::place::Place;
 use crate::sys::fd;
 
-/// The options of the emperor's sockets.
-const HOW: Listening = Listening { backlog: 64, reuse_port: false, flags: SocketFlags::NONBLOCK };
+/// Who accepts the clients of a socket, and what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// The emperor, to take commands. The file is accessible to its user only, from the beginning.
+    Commanding,
+    /// The emperor, to answer other questions.
+    Asking,
+    /// An app, which may let its clients send descriptors.
+    OfApp,
+}
 
 /// A listening socket.
 pub struct Bound {
@@ -95,29 +103,31 @@ pub fn id(file: &Stat) -> FileId {
 }
 
 /// A socket that listens at an address, and its file. The file of a socket that a dead process has left is
-/// replaced. The file of a `private` socket is accessible to the emperor's user only, from the beginning.
+/// replaced.
 ///
 /// # Errors
 /// Another process listens at the address, or the path has another kind of file; as socket(2), bind(2).
-pub fn listen_on(address: &Address, private: bool) -> Result<Bound> {
+pub fn listen_on(address: &Address, clients: Clients) -> Result<Bound> {
+    let takes_descriptors = clients == Clients::OfApp;
+    let how = Listening { backlog: 64, reuse_port: false, takes_descriptors, flags: SocketFlags::NONBLOCK };
     match &address.place {
-        Place::File(path) => listen_at_file(path, private),
+        Place::File(path) => listen_at_file(path, how, clients == Clients::Commanding),
         place => {
-            let socket = listen_at(place, HOW).context("listen on", &address.name)?;
+            let socket = listen_at(place, how).context("listen on", &address.name)?;
             Ok(Bound { socket, file: None })
         }
     }
 }
 
-fn listen_at_file(path: &Path, private: bool) -> Result<Bound> {
+fn listen_at_file(path: &Path, how: Listening, private: bool) -> Result<Bound> {
     let failed = || path.display();
     let back = open(c".", path::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context("open", ".")?;
     let name = &Walk::default().approach(path).context("listen on", failed())?;
     let place = &Place::File(name.clone());
     let before = private.then(|| rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
-    let mut bound = listen_at(place, HOW);
+    let mut bound = listen_at(place, how);
     if matches!(bound, Err(Errno::ADDRINUSE)) && is_left_over(name) {
-        bound = rustix::fs::unlink(name).and_then(|()| listen_at(place, HOW));
+        bound = rustix::fs::unlink(name).and_then(|()| listen_at(place, how));
     }
     if let Some(before) = before {
         rustix::process::umask(before);

@@ -84,6 +84,7 @@ pub fn open(plan: &VassalPlan, user: u32, above: i32) -> Result<(Listener, Offer
         let flags = SocketFlags::CLOEXEC;
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let (ours, theirs) = pair.context("create", EMPEROR_FD)?;
+        let _ = peer::refuse_descriptors(&ours);
         let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, above).context("create", EMPEROR_FD)?;
         offer.variables.push((EMPEROR_FD.into(), theirs.as_raw_fd().to_string().into()));
         (listener.pipe, offer.pipe) = (Some(ours), Some(theirs));
@@ -103,6 +104,7 @@ fn notify_socket() -> rustix::io::Result<(OwnedFd, OsString)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    let _ = peer::refuse_descriptors(&socket);
     rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
     let address = SocketAddrUnix::try_from(rustix::net::getsockname(&socket)?)?;
     let name = address.abstract_name().ok_or(Errno::INVAL)?;

@@ -179,7 +179,8 @@ impl Opener<'_> {
             }
             (place, None) => {
                 let flags = SocketFlags::empty();
-                let how = Listening { backlog: backlog(socket), reuse_port: socket.reuse_port, flags };
+                let (backlog, reuse_port) = (backlog(socket), socket.reuse_port);
+                let how = Listening { backlog, reuse_port, takes_descriptors: true, flags };
                 listen_at(place, how)
             }
         };
