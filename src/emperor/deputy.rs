@@ -91,10 +91,10 @@ impl Deputy {
     }
 }
 
-/// Closes descriptors that others have shared with the emperor. To close a TCP socket may take as long as they
-/// like (SO_LINGER, socket(7)), also if it lies in the queue of a unix socket that is closed. So the descriptors
-/// are passed to a deputy, which is killed: a process that ends does not linger. If no deputy can be started,
-/// the emperor closes them itself.
+/// Closes descriptors that others have shared with the emperor. To close a TCP socket may take as long as
+/// they like (SO_LINGER, socket(7)), also if it lies in the queue of a unix socket that is closed. So the
+/// descriptors are passed to a deputy, which is killed: a process that ends does not linger. If no deputy can
+/// be started, the emperor closes them itself.
 pub fn close_apart(shared: Vec<OwnedFd>) {
     let mut closers = Vec::new();
     for part in shared.chunks(PASSED_MAX) {

@@ -45,9 +45,9 @@ pub fn of_connection(socket: impl AsFd) -> Result<Peer, Errno> {
     }
 }
 
-/// From now on nobody can send descriptors to this unix socket, or to the sockets that it accepts. This process
-/// would close the descriptors, and to close a TCP socket may take as long as the sender likes (SO_LINGER,
-/// socket(7)). What was sent before stays, so this is called before others know the socket.
+/// From now on nobody can send descriptors to this unix socket, or to the sockets that it accepts. This
+/// process would close the descriptors, and to close a TCP socket may take as long as the sender likes
+/// (SO_LINGER, socket(7)). What was sent before stays, so this is called before others know the socket.
 ///
 /// # Errors
 /// ENOPROTOOPT before Linux 6.16; EOPNOTSUPP if it is no unix socket.

@@ -1,5 +1,7 @@
 //! Descriptors that are closed for days: whoever hands one to the emperor or to a PID 1 holds neither.
 
+use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::common::sandbox::vassal_path;
@@ -42,6 +44,22 @@ fill(s)
 if name.startswith("@"):
     name = "\0" + re.search(f"@({name[1:]})$", open("/proc/net/unix").read(), re.M)[1]
 print(hand_over(s, name), flush=True)
+time.sleep(1000)
+"#;
+
+/// Makes its listening socket such a connection, to the port of its argument.
+const APP: &str = r#"
+import socket, struct, sys, time
+s = socket.socket(fileno=3)
+s.shutdown(socket.SHUT_RDWR)
+s.connect(("127.0.0.1", int(sys.argv[1])))
+s.setblocking(False)
+try:
+    while True:
+        s.send(bytes(1 << 16))
+except BlockingIOError:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10**6))
+print("connected", flush=True)
 time.sleep(1000)
 "#;
 
@@ -106,5 +124,46 @@ fn who_sends_to_an_apps_notify_socket_cannot_hold_pid_1() {
         emperor.wait_for("emperor: app: reloaded after ");
         drop(attacker);
         emperor.stop();
+    });
+}
+
+#[test]
+fn no_socket_of_a_vassal_holds_the_emperor_that_closes_it() {
+    sandboxed(|sandbox| {
+        // Who is never read from.
+        let peer = TcpListener::bind("127.0.0.1:7000").unwrap();
+        let script = sandbox.file("app.py", APP).display().to_string();
+        let names = ["removed", "left"];
+        for (name, port) in names.iter().zip(7001..) {
+            let lines = format!("uid = user001\nlisten = 127.0.0.1:{port}\ncommand = python3 {script} 7000");
+            sandbox.vassal(name, &lines);
+        }
+        // Of the clients of these nobody is ever accepted.
+        let sockets = ["/run/scratch/listens.sock", "/run/scratch/waits.sock"];
+        let lines = format!("uid = user001\n{STEADY}");
+        sandbox.vassal("listens", &format!("{lines}\nlisten = {}\nchmod-socket = 666", sockets[0]));
+        fs::write(vassal_path("waits").with_extension("ini.sock"), sockets[1]).unwrap();
+        sandbox.vassal("waits", &lines);
+        let emperor = sandbox.emperor(&["--emperor-on-demand-extension", ".sock"]);
+        for name in names {
+            emperor.wait_for(&format!("vassal-init[{name}]: app started"));
+        }
+        emperor.wait_for_nth(2, "connected");
+        emperor.wait_for("emperor: waits: waiting for ");
+        emperor.wait_running(1, "listens");
+        run("chmod", &["666", sockets[1]]);
+        let attackers = sockets.map(|socket| attack(sandbox, "SOCK_STREAM", socket).0);
+        emperor.wait_running(1, "waits");
+
+        for name in ["removed", "listens", "waits"] {
+            fs::remove_file(vassal_path(name)).unwrap();
+            emperor.wait_for(&format!("emperor: {name}: stopped"));
+            assert!(!status(sandbox).contains(name));
+        }
+        assert!(sockets.iter().all(|socket| !fs::exists(socket).unwrap()));
+        let attackers = (attackers, peer);
+        emperor.signal(rustix::process::Signal::TERM);
+        emperor.wait_for("emperor: all vassals stopped");
+        drop(attackers);
     });
 }

@@ -1,6 +1,6 @@
 //! Versions of files, by which a change is noticed.
 
-use rustix::fs::Stat;
+use rustix::fs::{Stat, Statx, makedev};
 
 use super::owner::Owner;
 pub use crate::protocol::FileId;
@@ -33,6 +33,23 @@ impl FileVersion {
             size: file.st_size as u64,
             owner,
         }
+    }
+
+    /// The same, by what statx(2) says of it.
+    pub fn of_known(file: &Statx, owner: Option<Owner>) -> Self {
+        Self {
+            modified: file.stx_mtime.tv_sec,
+            modified_nanos: file.stx_mtime.tv_nsec,
+            device: makedev(file.stx_dev_major, file.stx_dev_minor),
+            inode: file.stx_ino,
+            size: file.stx_size,
+            owner,
+        }
+    }
+
+    /// Which file it is a version of.
+    pub fn id(&self) -> FileId {
+        FileId { device: self.device, inode: self.inode }
     }
 
     /// For another process of the emperor's, which makes it a version again with

@@ -189,14 +189,7 @@ fn look(directory: &OwnedFd, entry: &DirEntry, rules: &Rules) -> Option<Entry> {
 
 fn stamp(version: &Statx, owner: &Statx, owners: Owners, elsewhere: bool) -> Stamp {
     let owner = Owner { uid: owner.stx_uid, gid: owner.stx_gid };
-    let version = FileVersion {
-        modified: version.stx_mtime.tv_sec,
-        modified_nanos: version.stx_mtime.tv_nsec,
-        device: makedev(version.stx_dev_major, version.stx_dev_minor),
-        inode: version.stx_ino,
-        size: version.stx_size,
-        owner: (owners != Owners::Ignored).then_some(owner),
-    };
+    let version = FileVersion::of_known(version, (owners != Owners::Ignored).then_some(owner));
     Stamp { version, elsewhere, lost: false }
 }
 

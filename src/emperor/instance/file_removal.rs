@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::kept_sockets::Left;
+use super::kept_sockets::LeftFile;
 use super::socket_file::remove;
 use crate::error::Error;
 use crate::log;
@@ -24,7 +24,7 @@ pub struct FileRemoval(Vec<Pid>);
 
 impl FileRemoval {
     /// Starts to remove files. A path that has another file by now is left alone.
-    pub fn begin(&mut self, mut left: Vec<Left>) {
+    pub fn begin(&mut self, mut left: Vec<LeftFile>) {
         while let Some(owner) = left.last().map(|last| last.owner) {
             let parent = rustix::process::getpid();
             match clone3(0) {

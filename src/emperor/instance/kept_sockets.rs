@@ -4,12 +4,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Stat, fstat};
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, statx};
 
 use super::socket_file::{Bound, SocketFile, id};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
+use crate::emperor::deputy::close_apart;
 use crate::place::Place;
 use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
 use crate::sys::fd;
@@ -32,13 +33,34 @@ pub struct Kept {
     sockets: Vec<KeptSocket>,
     /// The user who bound the other sockets: root, or else the owner of the vassal's file.
     owner: Owner,
-    /// The files of closed sockets, which must be removed.
-    left: Vec<Left>,
+    left: Left,
+}
+
+/// What is no longer kept.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Sockets that must be closed.
+    pub sockets: Vec<OwnedFd>,
+    /// The files of such sockets, which must be removed.
+    pub files: Vec<LeftFile>,
+}
+
+impl Left {
+    /// Adds others.
+    pub fn append(&mut self, mut others: Self) {
+        self.sockets.append(&mut others.sockets);
+        self.files.append(&mut others.files);
+    }
+
+    /// Closes the sockets now. The processes that share them can make that take long.
+    pub fn close(&mut self) {
+        close_apart(std::mem::take(&mut self.sockets));
+    }
 }
 
 /// The file of a socket that is no longer kept.
 #[derive(Debug)]
-pub struct Left {
+pub struct LeftFile {
     /// Its path, as PID 1 reported it.
     pub path: PathBuf,
     file: FileId,
@@ -48,7 +70,7 @@ pub struct Left {
     pub owner: Owner,
 }
 
-impl Left {
+impl LeftFile {
     /// Whether it is the file that was found at the path.
     pub fn is_it(&self, there: &Stat) -> bool {
         FileType::from_raw_mode(there.st_mode) == FileType::Socket
@@ -60,9 +82,13 @@ impl Left {
 impl Kept {
     /// Keeps one more socket. PID 1 knows how many are allowed, and logs if there are more.
     pub fn keep(&mut self, socket: KeptSocket) {
-        self.sockets.retain(|other| other.id != socket.id);
+        if let Some(index) = self.sockets.iter().position(|other| other.id == socket.id) {
+            self.left.sockets.push(self.sockets.swap_remove(index).fd);
+        }
         if self.sockets.len() < SOCKETS_MAX && !socket.id.is_on_demand {
             self.sockets.push(socket);
+        } else {
+            self.left.sockets.push(socket.fd);
         }
     }
 
@@ -91,14 +117,14 @@ impl Kept {
         (self.demand, self.file, self.noticed) = (Some(KeptSocket { id, fd: socket }), file, None);
     }
 
-    /// Closes the on-demand socket.
+    /// Gives up the on-demand socket.
     pub fn close_demand(&mut self) {
         // First the file: while its socket exists, no other file can get its inode number.
         self.file = None;
-        self.demand = None;
+        self.left.sockets.extend(self.demand.take().map(|socket| socket.fd));
     }
 
-    /// Closes all sockets except these and the on-demand socket.
+    /// Gives up all sockets except these and the on-demand socket.
     pub fn retain(&mut self, ids: &[SocketId]) {
         for socket in std::mem::take(&mut self.sockets) {
             match ids.contains(&socket.id) {
@@ -108,38 +134,50 @@ impl Kept {
         }
     }
 
+    /// Gives up all sockets, and takes those of another vassal.
+    pub fn become_those(&mut self, others: Self) {
+        self.close();
+        self.close_demand();
+        *self = Self { left: self.take_left(), ..others };
+    }
+
     /// Prepares for an instance of this user. Sockets that another user has bound are not for it, and are
-    /// closed.
+    /// closed before it can bind its own.
     pub fn belong_to(&mut self, owner: Owner) {
         if self.owner != owner {
             self.close();
+            self.left.close();
             self.owner = owner;
         }
     }
 
-    /// Closes all sockets except the on-demand socket. Returns how many there were.
+    /// Gives up all sockets except the on-demand socket. Returns how many there were.
     pub fn close(&mut self) -> usize {
         let count = self.sockets.len();
         self.retain(&[]);
         count
     }
 
-    /// The files of sockets closed since the last call. Others can listen at these paths only after their
-    /// removal.
-    pub fn take_left(&mut self) -> Vec<Left> {
+    /// The sockets given up since the last call. Others can listen at these addresses only after the sockets
+    /// are closed and their files are removed.
+    pub fn take_left(&mut self) -> Left {
         std::mem::take(&mut self.left)
     }
 
-    /// Closes a socket, whose file must then be removed.
+    /// Gives up a socket, whose file must then be removed.
     fn leave(&mut self, KeptSocket { id: SocketId { place, file, .. }, fd }: KeptSocket) {
-        // The word of a tenant's process is not enough to remove a file.
-        let (file, version) = match fd::file_of(&fd).and_then(fstat) {
-            Ok(file) => (Some(id(&file)), Some(FileVersion::of(&file, None))),
+        // The word of a tenant's process is not enough to remove a file. The kernel's memory of the file is
+        // enough: the filesystem is not asked, as it may hang.
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
+        let there = fd::file_of(&fd).and_then(|file| statx(file, c"", flags, StatxFlags::BASIC_STATS));
+        let (file, version) = match there.map(|there| FileVersion::of_known(&there, None)) {
+            Ok(version) => (Some(version.id()), Some(version)),
             Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
         };
         if let (Place::File(path), Some(file)) = (place, file) {
-            self.left.push(Left { path, file, version, owner: self.owner });
+            self.left.files.push(LeftFile { path, file, version, owner: self.owner });
         }
+        self.left.sockets.push(fd);
     }
 
     /// The number of sockets.
@@ -207,9 +245,9 @@ mod tests {
         let mut kept = Kept { owner: Owner { uid: 1000, gid: 1000 }, ..Kept::default() };
         kept.keep(KeptSocket { id: claimed, fd: own });
         assert_eq!(kept.close(), 1);
-        let left = kept.take_left();
+        let left = kept.take_left().files;
         assert!(left.iter().all(|left| !left.is_it(&stat("others"))));
         assert!(left.iter().any(|left| left.is_it(&stat("own"))));
-        assert!(kept.take_left().is_empty());
+        assert!(kept.take_left().files.is_empty());
     }
 }

@@ -66,6 +66,10 @@ impl Supervisor {
             Effect::CloseSockets { for_good } => {
                 if self.handles.with_kept(file, Kept::close) > 0 {
                     let until = if for_good { "" } else { " until it runs again" };
+                    // Many vassals may end for good at once: their sockets are closed together, in this turn.
+                    if !for_good {
+                        self.handles.close_left();
+                    }
                     log_of!(file, "its sockets are closed{until}");
                 }
             }
@@ -181,21 +185,24 @@ impl Supervisor {
         processes: usize,
     ) -> Result<()> {
         self.is_ours(file)?;
+        self.handles.close_left();
         self.handles.stop_polling(file);
         let address = self.demand_of(file).cloned();
         let has_none = self.handles.kept(file).is_none_or(|kept| kept.demand().is_none());
         let missing = u64::from(address.is_some() && has_none);
         let (processes, sockets) = (self.handles.processes() + processes, self.handles.sockets() + missing);
         self.spawner.has_room(operation, object, processes, sockets)?;
-        self.handles.with_kept(file, |kept| {
-            if !listens_at(kept, address.as_ref()) {
-                kept.close_demand();
-                if let Some(address) = &address {
-                    kept.set_demand(address.place.clone(), on_demand::open(address)?);
-                }
+        let listens = |kept: &mut Kept| listens_at(kept, address.as_ref());
+        if !self.handles.with_kept(file, listens) {
+            self.handles.with_kept(file, Kept::close_demand);
+            if let Some(address) = &address {
+                // It may have been at the same address.
+                self.handles.close_left();
+                let bound = on_demand::open(address)?;
+                self.handles.with_kept(file, |kept| kept.set_demand(address.place.clone(), bound));
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn reload(&self, file: &VassalFile, read: Result<ReadFile>) -> Option<Event> {

@@ -7,7 +7,7 @@ use rustix::event::{Timespec, epoll};
 
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::kept_sockets::{Kept, Left};
+use crate::emperor::instance::kept_sockets::{Kept, Left, LeftFile};
 use crate::emperor::instance::process::{Packet, Process};
 use crate::emperor::instance::readers::READER;
 use crate::error::{Context, Error, Result};
@@ -31,8 +31,8 @@ pub(super) struct Handles {
     by_polled_fd: SortedMap<i32, Rc<VassalFile>>,
     /// How many sockets are kept for all vassals together.
     sockets: u64,
-    /// The files of closed sockets, which must be removed.
-    left: Vec<Left>,
+    /// The sockets that are no longer kept.
+    left: Left,
 }
 
 /// The descriptors of one vassal.
@@ -64,7 +64,7 @@ impl Handles {
             by_pid: SortedMap::default(),
             by_polled_fd: SortedMap::default(),
             sockets: 0,
-            left: Vec::new(),
+            left: Left::default(),
         })
     }
 
@@ -132,7 +132,7 @@ impl Handles {
     /// Stores the sockets of a vassal after a change.
     fn keep(&mut self, file: &Rc<VassalFile>, mut kept: Kept) {
         self.sockets += kept.count();
-        self.left.append(&mut kept.take_left());
+        self.left.append(kept.take_left());
         self.handle(file).sockets = kept;
     }
 
@@ -144,12 +144,18 @@ impl Handles {
     pub(super) fn hand_over_sockets(&mut self, from: &Rc<VassalFile>, to: &Rc<VassalFile>) {
         self.stop_polling(from);
         let sockets = self.with_kept(from, std::mem::take);
-        self.with_kept(to, |kept| *kept = sockets);
+        self.with_kept(to, |kept| kept.become_those(sockets));
     }
 
-    /// The files of sockets closed since the last call.
-    pub(super) fn take_left(&mut self) -> Vec<Left> {
-        std::mem::take(&mut self.left)
+    /// Closes the sockets that are no longer kept, so that others can listen at their addresses.
+    pub(super) fn close_left(&mut self) {
+        self.left.close();
+    }
+
+    /// Closes the sockets that are no longer kept. Returns the files of those closed since the last call.
+    pub(super) fn take_left(&mut self) -> Vec<LeftFile> {
+        self.left.close();
+        std::mem::take(&mut self.left.files)
     }
 
     /// Adds the process of a vassal. Its packets are reported from now on.
@@ -224,7 +230,8 @@ impl Handles {
         if let Some(mut handle) = self.by_file.remove(file) {
             self.sockets -= handle.sockets.count();
             handle.sockets.close();
-            self.left.append(&mut handle.sockets.take_left());
+            handle.sockets.close_demand();
+            self.left.append(handle.sockets.take_left());
         }
     }
 }
