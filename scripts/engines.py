@@ -1,7 +1,11 @@
 #!/usr/bin/python3
-"""Runs one table of checks with each container engine. Used by scripts/engines, whose usage says what there is to say."""
+"""Runs one table of checks with each container engine.
+
+Used by scripts/engines, whose usage says what there is to say.
+"""
 
 import argparse
+import collections
 import dataclasses
 import os
 import sys
@@ -9,13 +13,15 @@ import time
 
 from engine_drivers import BASE, ENGINES, INIT, TINI, Failure, Spec, until
 from engine_images import PAGE, make_images
+from engine_schedulers import SCHEDULERS
 
 OURS = INIT[0]
 # It takes a terminal's or a stop signal's time to be seen: the loop of a shell between two traps.
 WAITS = "echo ready; while :; do sleep 0.05; done"
 ENDS_WITH_3 = "trap 'exit 3' TERM; " + WAITS
 STUBBORN = "sh -c 'trap \"\" TERM; echo stubborn; while :; do sleep 1; done' & "
-SIGNALS = (1, 2, 3, 10, 12, 15, 28, 37)
+SIGNALS = (1, 2, 3, 10, 12, 15, 28)
+REAL_TIME = (37, 64)
 FUSE = Spec((), image="fuse", has_fuse=True, add=("SYS_ADMIN",))
 NOBODY = "0000000000000000"
 
@@ -66,13 +72,17 @@ def cannot_start(engine):
     expect_same(engine, [(("/etc/passwd",), 126), (("/nonexistent",), 127)])
 
 
-def signals(engine):
-    traps = "; ".join(f"trap 'echo heard {number}.' {number}" for number in SIGNALS)
+def signals(engine, numbers=SIGNALS):
+    traps = "; ".join(f"trap 'echo heard {number}.' {number}" for number in numbers)
     container = engine.spawn(shell(f"{traps}; {WAITS}"))
     container.until_said("ready")
-    for number in SIGNALS:
+    for number in numbers:
         container.signal(number)
         container.until_said(f"heard {number}.")
+
+
+def real_time_signals(engine):
+    signals(engine, REAL_TIME)
 
 
 def stop(engine):
@@ -106,10 +116,12 @@ def read_only(engine):
     expect_run(engine, shell("touch /x 2>&- || exit 7", read_only=True), 7, "")
 
 
-def users(engine):
-    script = "id -u; id -g"
-    expect_run(engine, shell(script, user="1000:1000"), 0, "1000\n1000\n")
-    expect_run(engine, shell(script, init=(OURS, "--user", "1000:1000", "--")), 0, "1000\n1000\n")
+def user_of_engine(engine):
+    expect_run(engine, shell("id -u; id -g", user="1000:1000"), 0, "1000\n1000\n")
+
+
+def user_of_ours(engine):
+    expect_run(engine, shell("id -u; id -g", init=(OURS, "--user", "1000:1000", "--")), 0, "1000\n1000\n")
 
 
 def capabilities(engine):
@@ -119,13 +131,14 @@ def capabilities(engine):
 
 
 def restricted(engine):
-    # What Kubernetes calls so, with our own options on top; and root without capabilities.
-    script = "grep -E '^(CapBnd|NoNewPrivs)' /proc/self/status | cut -f2"
+    # What Kubernetes calls so, with our own options on top; and root without capabilities. (gVisor's /proc does not
+    # tell of no_new_privs.)
+    script = "grep '^CapBnd' /proc/self/status | cut -f2; grep '^NoNewPrivs:.0' /proc/self/status; exit 7"
     options = ("--no-new-privs", "--cap-drop", "all", "--")
     for user in ("1000:1000", "0:0"):
         spec = shell(script, user=user, drop_all=True, no_new_privileges=True, read_only=True,
                      init=(OURS, "--user", user, *options))
-        expect_run(engine, spec, 0, f"{NOBODY}\n1\n")
+        expect_run(engine, spec, 7, f"{NOBODY}\n")
 
 
 def pause(engine):
@@ -137,10 +150,15 @@ def pause(engine):
     expect("status after the stop", container.stop(), 3)
 
 
+EATER = "dd if=/dev/zero of=/dev/null bs=256M count=1 2>&-"
+
+
 def out_of_memory(engine):
-    eater = "dd if=/dev/zero of=/dev/null bs=256M count=1 2>&-"
-    expect_run(engine, shell(f"exec {eater}", memory_mb=32), 137, "")
-    expect_run(engine, shell(f"{eater}; echo child $?; exit 5", memory_mb=32), 5, "child 137\n")
+    expect_run(engine, shell(f"exec {EATER}", memory_mb=32), 137, "")
+
+
+def child_out_of_memory(engine):
+    expect_run(engine, shell(f"{EATER}; echo child $?; exit 5", memory_mb=32), 5, "child 137\n")
 
 
 def exec_leftovers(engine):
@@ -169,7 +187,8 @@ def health(engine):
 
 
 def shared_pids(engine):
-    expect_run(engine, shell("test $PPID -ne 1 || exit 1; setsid sleep 1000 >/dev/null 2>&1 & exit 5", host_pids=True), 5, "")
+    script = "test $PPID -ne 1 || exit 1; setsid sleep 1000 >/dev/null 2>&1 & exit 5"
+    expect_run(engine, shell(script, host_pids=True), 5, "")
 
 
 def engine_init(engine):
@@ -333,18 +352,21 @@ CHECKS = (
     ("the app's status: 0, 7", own_status),
     ("killed by a signal: 137, 143", killed),
     ("cannot be executed, not found: 126, 127", cannot_start),
-    (f"signals {' '.join(map(str, SIGNALS))} are handed on", signals),
+    (f"signals {' '.join(map(str, SIGNALS))}", signals),
+    (f"real-time signals {' '.join(map(str, REAL_TIME))}", real_time_signals),
     ("stop: the app's status", stop),
     ("stop beside an orphan that ignores it", stop_beside_a_stubborn_orphan),
     ("stop of an app that ignores it: 137", stop_of_what_ignores_it),
     ("terminal, Ctrl-C", terminal),
     ("read-only root", read_only),
-    ("user: the engine's, --user", users),
+    ("user: the engine's", user_of_engine),
+    ("user: --user", user_of_ours),
     ("capabilities: the engine's, --cap-drop all", capabilities),
     ("restricted profile", restricted),
     ("host's pid namespace", shared_pids),
     ("pause", pause),
-    ("out of memory: the app, a child", out_of_memory),
+    ("out of memory: the app", out_of_memory),
+    ("out of memory: a child of it", child_out_of_memory),
     ("what an exec leaves is reaped", exec_leftovers),
     ("health check", health),
     ("--init with vassal-init", engine_init),
@@ -361,14 +383,32 @@ CHECKS = (
     ("pod with a ConfigMap (kube play)", kube_play),
 )
 
+# What an engine cannot do by its nature. All else is run.
 RUNTIME_HAS_NONE = {health: "a runtime looks at no health", engine_init: "a runtime brings no init",
                     fuse_restarted: "a runtime restarts nothing", kube_play: "of Podman only"}
-# What an engine cannot do by its nature. All else is run.
+FUSE_CHECKS = (fuse_by_root, fuse_by_user, fuse_without_new_privileges, fuse_on_a_read_only_root,
+               fuse_without_the_device, fuse_lost, fuse_mounted_again, fuse_restarted, fuse_paused)
 NOT_HERE = {
     "docker": {kube_play: "of Podman only"},
     "podman": {},
     "runc": RUNTIME_HAS_NONE,
     "crun": RUNTIME_HAS_NONE,
+    "runsc": RUNTIME_HAS_NONE | dict.fromkeys(FUSE_CHECKS, "gVisor tells no process which mount a file is on") | {
+        real_time_signals: "runsc does not know them", terminal: "Ctrl-C reaches nobody, neither under tini",
+        shared_pids: "a sandbox sees no processes of the host",
+        child_out_of_memory: "the limit ends the sandbox as a whole", emperor: "gVisor has no pidfds"},
+    "nspawn": RUNTIME_HAS_NONE | {
+        stop_of_what_ignores_it: "nspawn ends with 1 when its container is killed",
+        user_of_engine: "its --user is looked up by the image's own getent", restricted: "needs its --user",
+        shared_pids: "nspawn always makes a pid namespace", out_of_memory: "limits are those of its unit",
+        child_out_of_memory: "limits are those of its unit",
+        pause: "nspawn has none", fuse_paused: "nspawn has none"},
+    "swarm": dict.fromkeys(FUSE_CHECKS, "a service has no devices") | {
+        terminal: "nobody is at the terminal of a service", restricted: "a service has no no-new-privileges",
+        shared_pids: "a service has no such option", emperor: "a service has no devices", kube_play: "of Podman only"},
+    "slurm": dict.fromkeys(
+        (read_only, user_of_engine, capabilities, restricted, shared_pids, pause, out_of_memory, child_out_of_memory,
+         exec_leftovers, health, engine_init, *FUSE_CHECKS, emperor, kube_play), "a job is no container"),
 }
 
 
@@ -383,7 +423,8 @@ def main():
         sys.exit(f"engines: no check has {arguments.only!r} in its name")
     os.makedirs(f"{BASE}/home")
     make_images(arguments.dist)
-    columns = {name: run_engine(ENGINES[name](arguments.dist), checks) for name in dict.fromkeys(arguments.engines)}
+    kinds = ENGINES | SCHEDULERS
+    columns = {name: run_engine(kinds[name](arguments.dist), checks) for name in dict.fromkeys(arguments.engines)}
     print_table(columns, [name for name, _ in checks])
     sys.exit(any(cell.why and not cell.is_not_here for column in columns.values() for cell in column))
 
@@ -442,11 +483,17 @@ def print_table(columns, names):
     print(f"\n{'':{width}}  " + "  ".join(f"{engine:8}" for engine in columns))
     for name, *cells in zip(names, *columns.values()):
         print(f"{name:{width}}  " + "  ".join(f"{cell!s:8}" for cell in cells))
-    for label, is_not_here in (("not here", True), ("FAILED", False)):
-        for engine, column in columns.items():
-            for name, cell in zip(names, column):
-                if cell.why and cell.is_not_here == is_not_here:
-                    print(f"{label}: {engine}: {name}: {cell.why}")
+    for engine, column in columns.items():
+        lacks = collections.defaultdict(list)
+        for name, cell in zip(names, column):
+            if cell.is_not_here:
+                lacks[cell.why].append(name)
+        for why, those in lacks.items():
+            print(f"not here: {engine}: {'; '.join(those)}: {why}")
+    for engine, column in columns.items():
+        for name, cell in zip(names, column):
+            if cell.why and not cell.is_not_here:
+                print(f"FAILED: {engine}: {name}: {cell.why}")
 
 
 if __name__ == "__main__":
