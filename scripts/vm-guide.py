@@ -147,7 +147,7 @@ def lose(name):
 @check("both programs installed anew, then an upgrade: no vassal notices")
 def upgrade():
     pid, vassals = main_pid(), [pid_of("hello"), pid_of("app001")]
-    run("install dist/emperor dist/vassal-init /usr/local/sbin/ && emperor upgrade")
+    run("install dist/emperor /usr/local/sbin/ && install -m 711 dist/vassal-init /usr/local/sbin/ && emperor upgrade")
     expect_same_emperor(pid)
     now = [pid_of("hello"), pid_of("app001")]
     expect(now == vassals, f"the vassals were {vassals} and are {now}")
