@@ -8,7 +8,7 @@ use rustix::fs::{OFlags, fstat};
 
 use super::flags::{FUSE_ALLOW_OTHER, FUSE_DEFAULT_PERMISSIONS};
 use super::ops::{self, walked};
-use super::request::{Fuse, Mount};
+use super::request::{Fuse, MountRequest};
 use crate::error::{Context, Error, Result};
 use crate::path::Walk;
 
@@ -35,7 +35,7 @@ pub fn mount(fuse: &Fuse, (uid, gid): (u32, u32), walk: &Walk) -> Result<OwnedFd
     if fuse.flags & (FUSE_ALLOW_OTHER | FUSE_DEFAULT_PERMISSIONS) != 0 {
         data.push_str(",default_permissions");
     }
-    let request = Mount {
+    let request = MountRequest {
         fs_type: "fuse".into(),
         source: "fuse".into(),
         target: fuse.target.clone(),

@@ -20,7 +20,7 @@ use rustix::process::fchdir;
 
 use super::flags::taken_away;
 use super::mountinfo;
-use super::request::{Mount, PivotRoot, Umount};
+use super::request::{MountRequest, PivotRoot, Umount};
 use crate::error::{Cause, Context, Error, Result};
 use crate::files;
 use crate::path::{self, Walk, absolute, lexical};
@@ -52,7 +52,7 @@ pub fn walked(opened: Result<OwnedFd, Cause>, operation: &str, path: &Path) -> R
 ///
 /// # Errors
 /// The step that failed, and its object.
-pub fn mount(mount: &Mount, walk: &Walk) -> Result<()> {
+pub fn mount(mount: &MountRequest, walk: &Walk) -> Result<()> {
     let target = walked(walk.open_mount(&mount.target), "mount", &mount.target)?;
     let object = mount.target.display();
     let recursive = mount.flags & libc::MS_REC != 0;
@@ -167,7 +167,7 @@ impl Paths<'_> {
     }
 
     /// The options of a mount. The layers of an overlay get such names as well.
-    fn layers(&mut self, mount: &Mount) -> Result<OsString> {
+    fn layers(&mut self, mount: &MountRequest) -> Result<OsString> {
         if mount.fs_type != "overlay" {
             return Ok(mount.data.clone());
         }
@@ -223,7 +223,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// The step that failed, and its object.
-fn bind(mount: &Mount, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
+fn bind(mount: &MountRequest, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
@@ -249,7 +249,7 @@ pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()>
 }
 
 /// mount(2).
-fn call(mount: &Mount, source: &OsStr, target: &CStr, data: &OsStr) -> rustix::io::Result<()> {
+fn call(mount: &MountRequest, source: &OsStr, target: &CStr, data: &OsStr) -> rustix::io::Result<()> {
     let flags = MountFlags::from_bits_retain(mount.flags as u32);
     let (source, fs_type, data) = (c_string(source), c_string(&mount.fs_type), c_string(data));
     let data = Some(data.as_c_str()).filter(|data| !data.is_empty());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// A mount, with the arguments of mount(2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub struct MountRequest {
     /// Filesystem type; `none` for bind mounts and changes.
     pub fs_type: OsString,
     /// The source.

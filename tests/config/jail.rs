@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vassal::config::plan::{Action, App, Id, Phase, VassalPlan};
 use vassal::config::{Input, load_emperor, load_vassal};
-use vassal::mount::request::{Mount, PivotRoot, Umount};
+use vassal::mount::request::{MountRequest, PivotRoot, Umount};
 use vassal::world::Machine;
 
 /// The vassal of the tutorial's chapter on copy-on-write roots, word for word.
@@ -47,7 +47,7 @@ fn ini(plan: VassalPlan) -> String {
 
 fn mount(fs_type: &str, source: &str, target: &str, flags: u64) -> Action {
     let (fs_type, source, target) = (fs_type.into(), source.into(), target.into());
-    Action::Mount(Mount { fs_type, source, target, flags, data: OsString::new() })
+    Action::Mount(MountRequest { fs_type, source, target, flags, data: OsString::new() })
 }
 
 #[test]

@@ -8,12 +8,12 @@ use super::values::{self, Parsed, pick, quoted};
 use crate::config::bytes::split_once;
 use crate::config::plan::{Action, WaitKind};
 use crate::mount::flags;
-use crate::mount::request::{Fuse, Mount, Umount};
+use crate::mount::request::{Fuse, MountRequest, Umount};
 use crate::names;
 use crate::names::{Names, split};
 
 /// An action as it was written, before it has a phase and a place.
-pub(crate) struct Step {
+pub(crate) struct ParsedAction {
     /// What to do.
     pub action: Action,
     /// Whether a failure is only logged.
@@ -176,7 +176,7 @@ pub(crate) fn list() -> String {
 }
 
 /// Parses `action:argument`. A `!` in front makes it private: the argument is not logged.
-pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
+pub(crate) fn parse(value: &[u8]) -> Parsed<ParsedAction> {
     let Some((name, argument)) = split_once(value, b':') else {
         return Err(format!("{} is not action:argument", quoted(value)));
     };
@@ -184,16 +184,16 @@ pub(crate) fn parse(value: &[u8]) -> Parsed<Step> {
         None => named(name, argument),
         Some(name) => {
             let private = Some(String::from_utf8_lossy(name).into_owned());
-            named(name, argument).map(|step| Step { private, ..step })
+            named(name, argument).map(|parsed| ParsedAction { private, ..parsed })
         }
     }
 }
 
 /// The action of that name.
-pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<Step> {
+pub(crate) fn named(name: &[u8], argument: &[u8]) -> Parsed<ParsedAction> {
     let kind = pick("action", &ACTIONS, name)?;
     let tolerant = matches!(kind, Kind::Call { tolerant: true, .. } | Kind::Exec { tolerant: true });
-    Ok(Step { action: action(kind, argument)?, tolerant, private: None })
+    Ok(ParsedAction { action: action(kind, argument)?, tolerant, private: None })
 }
 
 fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
@@ -251,7 +251,7 @@ fn action(kind: Kind, argument: &[u8]) -> Parsed<Action> {
             let source = word(&mut rest, "source")?;
             let target = word(&mut rest, "target")?;
             let flags = values::bits("mount flag", &flags::MOUNT, take(&mut rest))?;
-            Action::Mount(Mount {
+            Action::Mount(MountRequest {
                 fs_type: os(if fs_type.is_empty() { b"none" } else { fs_type }),
                 source: os(source),
                 target: os(target).into(),
@@ -413,7 +413,7 @@ mod tests {
     fn mounts() {
         let mount = |fs: &str, source: &str, flags, data: &str| {
             let (fs_type, source, target) = (fs.into(), source.into(), "/t".into());
-            Action::Mount(Mount { fs_type, source, target, flags, data: data.into() })
+            Action::Mount(MountRequest { fs_type, source, target, flags, data: data.into() })
         };
         assert_eq!(good("mount:proc none /t"), mount("proc", "none", 0, ""));
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The keys of hooks: the phases, and the families of keys that fill them (`hook-PHASE`, `mount-PHASE`, …).
 
-use super::actions::{self, Step};
+use super::actions::{self, ParsedAction};
 use super::read::Reader;
 use super::suggest;
 use super::values::Parsed;
@@ -69,12 +69,12 @@ impl Family {
     /// The hook that a setting of this family is in a phase.
     pub fn hook(&self, it: &mut Reader<'_>, phase: Phase) -> Option<Hook> {
         let is_private = self.is_hook() && it.text().starts_with(b"!");
-        let step = step(it, is_private, self.parse(it.text()))?;
-        Some(as_hook(it, phase, step, self.text(it.text())))
+        let parsed = checked(it, is_private, self.parse(it.text()))?;
+        Some(as_hook(it, phase, parsed, self.text(it.text())))
     }
 
     /// Parses a value.
-    pub fn parse(&self, value: &[u8]) -> Parsed<Step> {
+    pub fn parse(&self, value: &[u8]) -> Parsed<ParsedAction> {
         match self.action {
             "" => actions::parse(value),
             action => actions::named(action.as_bytes(), value),
@@ -84,12 +84,12 @@ impl Family {
 
 /// The hook that `action:argument` is in a phase.
 pub(crate) fn hook(it: &mut Reader<'_>, phase: Phase, action: &[u8]) -> Option<Hook> {
-    let step = step(it, action.starts_with(b"!"), actions::parse(action))?;
-    Some(as_hook(it, phase, step, String::from_utf8_lossy(action).into_owned()))
+    let parsed = checked(it, action.starts_with(b"!"), actions::parse(action))?;
+    Some(as_hook(it, phase, parsed, String::from_utf8_lossy(action).into_owned()))
 }
 
 /// Takes a parsed action. The message about a mistake in a private one does not show its text.
-fn step(it: &mut Reader<'_>, is_private: bool, parsed: Parsed<Step>) -> Option<Step> {
+fn checked(it: &mut Reader<'_>, is_private: bool, parsed: Parsed<ParsedAction>) -> Option<ParsedAction> {
     if is_private && parsed.is_err() {
         let message = format!("'{}': a mistake in what follows the '!'", it.setting.key.escape_ascii());
         it.found
@@ -102,10 +102,10 @@ fn step(it: &mut Reader<'_>, is_private: bool, parsed: Parsed<Step>) -> Option<S
 }
 
 /// An action in its phase; `text` is how it was written, and is shown unless it is private.
-fn as_hook(it: &Reader<'_>, phase: Phase, step: Step, text: String) -> Hook {
-    let private = step.private.is_some();
-    let source = it.setting.locate(step.private.unwrap_or(text));
-    Hook { phase, action: step.action, tolerant: step.tolerant, private, source }
+fn as_hook(it: &Reader<'_>, phase: Phase, parsed: ParsedAction, text: String) -> Hook {
+    let private = parsed.private.is_some();
+    let source = it.setting.locate(parsed.private.unwrap_or(text));
+    Hook { phase, action: parsed.action, tolerant: parsed.tolerant, private, source }
 }
 
 /// What a key says about hooks.

@@ -74,18 +74,18 @@ fn replace_one(
     lookup: &mut impl FnMut(&[u8], &[u8]) -> Result<Option<Vec<u8>>, String>,
 ) -> Result<Option<Vec<u8>>, String> {
     /// How far the scan has come in a reference.
-    enum State {
+    enum Scan {
         Text,
         Symbol,
         Name { start: usize, depth: usize },
     }
-    let mut state = State::Text;
+    let mut state = Scan::Text;
     for (at, &byte) in value.iter().enumerate().skip(from) {
         state = match (state, byte) {
-            (_, byte) if byte == symbol => State::Symbol,
-            (State::Symbol, b'(') => State::Name { start: at + 1, depth: 0 },
-            (State::Name { start, depth }, b'(') => State::Name { start, depth: depth + 1 },
-            (State::Name { start, depth: 0 }, b')') => {
+            (_, byte) if byte == symbol => Scan::Symbol,
+            (Scan::Symbol, b'(') => Scan::Name { start: at + 1, depth: 0 },
+            (Scan::Name { start, depth }, b'(') => Scan::Name { start, depth: depth + 1 },
+            (Scan::Name { start, depth: 0 }, b')') => {
                 let name = value.get(start..at).unwrap_or_default();
                 let found = if name.is_empty() { None } else { lookup(name, value)? };
                 if let Some(found) = found {
@@ -94,11 +94,11 @@ fn replace_one(
                         [before.unwrap_or_default(), &found, after.unwrap_or_default()].concat(),
                     ));
                 }
-                State::Text
+                Scan::Text
             }
-            (State::Name { start, depth }, b')') => State::Name { start, depth: depth - 1 },
-            (State::Name { start, depth }, _) => State::Name { start, depth },
-            (State::Text | State::Symbol, _) => State::Text,
+            (Scan::Name { start, depth }, b')') => Scan::Name { start, depth: depth - 1 },
+            (Scan::Name { start, depth }, _) => Scan::Name { start, depth },
+            (Scan::Text | Scan::Symbol, _) => Scan::Text,
         };
     }
     Ok(None)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::common::{Id, Located};
-use crate::mount::request::{Fuse, Mount, Umount};
+use crate::mount::request::{Fuse, MountRequest, Umount};
 
 /// The phases of a vassal's life, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +63,7 @@ pub enum Action {
     /// Writes a line to the log (`print`, `log`, `alarm`).
     Print(String),
     /// Mounts a filesystem.
-    Mount(Mount),
+    Mount(MountRequest),
     /// Unmounts one, or all below it.
     Umount(Umount),
     /// Creates a directory; one that is there is no failure.

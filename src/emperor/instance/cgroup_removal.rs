@@ -43,7 +43,7 @@ pub struct Removals(RefCell<Vec<Removal>>);
 struct Removal {
     path: PathBuf,
     /// The present place in the tree; `None` before the first look, or after processes were in the way.
-    walk: Option<Walk>,
+    walk: Option<TreeWalk>,
     /// Whether the kernel has `cgroup.kill`, or each process must be killed.
     has_kill: bool,
     /// When to continue.
@@ -177,16 +177,16 @@ impl Removal {
                 Some(walk) => walk,
                 None => match remove(CWD, &self.path)? {
                     true => return Ok(Progress::Gone),
-                    false => match Walk::begin(&self.path) {
+                    false => match TreeWalk::begin(&self.path) {
                         Err(Errno::NOENT) => return Ok(Progress::Gone),
                         walk => self.walk.insert(walk?),
                     },
                 },
             };
             match walk.step(until)? {
-                Step::Taken => {}
-                Step::Finished if remove(CWD, &self.path)? => return Ok(Progress::Gone),
-                Step::Finished | Step::Blocked => {
+                StepResult::Taken => {}
+                StepResult::Finished if remove(CWD, &self.path)? => return Ok(Progress::Gone),
+                StepResult::Finished | StepResult::Blocked => {
                     if !self.has_kill {
                         kill_processes(&walk.directory);
                     }
@@ -203,7 +203,7 @@ impl Removal {
 
 /// A walk through a tree of cgroups, which removes the innermost first.
 #[derive(Debug)]
-struct Walk {
+struct TreeWalk {
     /// The present directory.
     directory: OwnedFd,
     /// The names from the top to the present directory, without the top.
@@ -212,7 +212,7 @@ struct Walk {
 
 /// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum StepResult {
     /// There are more steps.
     Taken,
     /// No directory is left below the top.
@@ -221,13 +221,13 @@ enum Step {
     Blocked,
 }
 
-impl Walk {
+impl TreeWalk {
     fn begin(path: &Path) -> rustix::io::Result<Self> {
         Ok(Self { directory: open(CWD, path)?, names: Vec::new() })
     }
 
     /// Removes what can be removed in the present directory, and moves on to the next one.
-    fn step(&mut self, until: Instant) -> rustix::io::Result<Step> {
+    fn step(&mut self, until: Instant) -> rustix::io::Result<StepResult> {
         for entry in Dir::read_from(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -238,13 +238,13 @@ impl Walk {
                 return self.enter(name);
             }
             if running_time::now() >= until {
-                return Ok(Step::Taken);
+                return Ok(StepResult::Taken);
             }
         }
         self.leave()
     }
 
-    fn enter(&mut self, name: &CStr) -> rustix::io::Result<Step> {
+    fn enter(&mut self, name: &CStr) -> rustix::io::Result<StepResult> {
         match open(&self.directory, name) {
             // The directory has vanished by itself.
             Err(Errno::NOENT) => {}
@@ -253,18 +253,18 @@ impl Walk {
                 self.names.push(name.to_owned());
             }
         }
-        Ok(Step::Taken)
+        Ok(StepResult::Taken)
     }
 
     /// Moves to the parent directory, from which it removes the present one, whose subdirectories are gone.
-    fn leave(&mut self) -> rustix::io::Result<Step> {
-        let Some(name) = self.names.pop() else { return Ok(Step::Finished) };
+    fn leave(&mut self) -> rustix::io::Result<StepResult> {
+        let Some(name) = self.names.pop() else { return Ok(StepResult::Finished) };
         let above = open(&self.directory, c"..")?;
         if !remove(&above, &name)? {
-            return Ok(Step::Blocked);
+            return Ok(StepResult::Blocked);
         }
         self.directory = above;
-        Ok(Step::Taken)
+        Ok(StepResult::Taken)
     }
 }
 
