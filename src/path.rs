@@ -120,16 +120,16 @@ impl Walk {
         });
         let is_link =
             |file| fstat(file).is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Symlink);
-        let (parent, file) = match opened {
+        let Arrival { directory, file } = match opened {
             Ok((file, None)) => return Ok(file),
-            Ok((file, Some(parent))) if !is_link(&file) => (parent, file),
+            Ok((file, Some(directory))) if !is_link(&file) => Arrival { directory, file },
             // A link, or the root directory.
             Ok(_) | Err(Cause::Os(Errno::LOOP | Errno::INVAL)) => {
                 self.by_hand(path, flags, mode, false)?.end()?
             }
             Err(cause) => return Err(cause),
         };
-        may_change(&parent, &file)?;
+        may_change(&directory, &file)?;
         Ok(file)
     }
 
@@ -194,7 +194,7 @@ impl Walk {
         match found {
             // A link; a rename or mount by others during a walk with a '..'; or a kernel without openat2.
             Err(Errno::LOOP | Errno::AGAIN | Errno::NOSYS | Errno::PERM) => {
-                Ok(self.by_hand(path, flags, mode, is_mount)?.end()?.1)
+                Ok(self.by_hand(path, flags, mode, is_mount)?.end()?.file)
             }
             found => Ok(found?),
         }
@@ -331,6 +331,14 @@ struct Walker {
     links: u32,
 }
 
+/// The end of a walk. The root directory counts as being in itself.
+struct Arrival {
+    /// The directory that the file is in.
+    directory: OwnedFd,
+    /// The file.
+    file: OwnedFd,
+}
+
 /// A part of a path.
 enum Part {
     /// A leading slash.
@@ -394,13 +402,13 @@ impl Walker {
         }
     }
 
-    /// What was found, and the directory that it is in.
-    fn end(mut self) -> Result<(OwnedFd, OwnedFd)> {
+    /// The file that the walk has reached.
+    fn end(mut self) -> Result<Arrival> {
         let file = self.directories.pop();
         let (_, directory) = self.directories.pop().unwrap_or((CString::default(), self.root));
         match file {
-            Some((_, file)) => Ok((directory, file)),
-            None => Ok((fcntl_dupfd_cloexec(&directory, 0)?, directory)),
+            Some((_, file)) => Ok(Arrival { directory, file }),
+            None => Ok(Arrival { file: fcntl_dupfd_cloexec(&directory, 0)?, directory }),
         }
     }
 
@@ -585,7 +593,7 @@ mod tests {
             links: 0,
         };
         let found = walker.walk(path, OFlags::PATH, Mode::empty()).and_then(Walker::end);
-        found.map(|(_, file)| file).map_err(errno)
+        found.map(|arrival| arrival.file).map_err(errno)
     }
 
     fn errno(cause: Cause) -> Errno {

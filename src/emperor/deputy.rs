@@ -120,11 +120,7 @@ pub fn pull(rest: &mut &[u8]) -> Option<u64> {
 
 /// Takes the numbers of a version off the beginning of a packet.
 pub fn pull_version(rest: &mut &[u8]) -> Option<FileVersion> {
-    let mut numbers = [0; 8];
-    for number in &mut numbers {
-        *number = pull(rest)?;
-    }
-    Some(FileVersion::of_numbers(numbers))
+    FileVersion::from_numbers(&mut || pull(rest))
 }
 
 /// In a deputy: sends a packet as soon as there is room. Returns whether the emperor still exists.

@@ -15,7 +15,7 @@ use crate::init::child::environment::Environment;
 use crate::init::child::foreground::Terminal;
 use crate::init::child::launch::Workdir;
 use crate::init::child::listen_fds::Socket;
-use crate::init::child::notices::{self, WARNINGS};
+use crate::init::child::notices::{self, Facts, WARNINGS};
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::source::careful_world::Start;
@@ -138,7 +138,13 @@ pub fn adopt_orphans(entry: Option<&Entrypoint>) -> crate::error::Result<()> {
         Orphans::Adopt => notices::warn_of(entry, adopt()),
         Orphans::Warn if !matches!(rustix::process::child_subreaper(), Ok(Some(_))) => {
             let line = entry.lines.map(|lines| lines.not_adopted);
-            notices::tell(entry, WARNINGS, line, [0; 3], "", format_args!("orphans will not be reaped"));
+            notices::tell(
+                entry,
+                WARNINGS,
+                line,
+                Facts::default(),
+                format_args!("orphans will not be reaped"),
+            );
         }
         Orphans::Warn | Orphans::Leave => {}
     }

@@ -58,9 +58,10 @@ pub struct Entrypoint {
     pub ends_by_signal: bool,
 }
 
-/// The lines that another program writes and that its starter may look for; an empty one is not written. `%0`
-/// stands for the pid of the init, `%1` to `%3` for the numbers that the line is about, `%p` for the program,
-/// `%e` for the error with number `%1`, `%s` for the signal with number `%2`.
+/// The lines that another program writes and that its starter may look for; an empty one is not written. `%i`
+/// stands for the pid of the init, `%c` for the pid of the child that the line is about, `%x` for its exit
+/// status, `%n` and `%s` for number and name of a signal, `%r` for the signal that replaces it, `%p` for the
+/// program, `%e` for an error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lines {
     /// The program could not be executed: the error.
@@ -81,13 +82,13 @@ pub struct Lines {
     pub reaped: &'static str,
     /// Orphans are not adopted.
     pub not_adopted: &'static str,
-    /// A signal (`%1` and `%2`) was handed on.
+    /// A signal was handed on.
     pub handed_on: &'static str,
-    /// The signal `%1` was handed on as `%3`.
+    /// A signal was handed on as another one.
     pub rewritten: &'static str,
-    /// The signal `%1` was not handed on, because the starter wants it ignored.
+    /// A signal was not handed on, because the starter wants it ignored.
     pub ignored: &'static str,
-    /// The signal `%1` was not handed on: the kernel sent it because the init gave up the terminal.
+    /// A signal was not handed on: the kernel sent it because the init gave up the terminal.
     pub dropped: &'static str,
 }
 
@@ -108,50 +109,50 @@ const NO_LINES: Lines = Lines {
 };
 
 static TINI: Lines = Lines {
-    unexecutable: "[FATAL tini (%0)] exec %p failed: %e",
-    runs: "[INFO  tini (%0)] Spawned child process '%p' with pid '%1'",
-    exited: "[INFO  tini (%0)] Main child exited normally (with status '%2')",
-    killed: "[INFO  tini (%0)] Main child exited with signal (with signal '%s')",
-    orphan_exited: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
-    orphan_killed: "[DEBUG tini (%0)] Reaped child with pid: '%1'",
-    reaped: "[WARN  tini (%0)] Reaped zombie process with pid=%1",
-    not_adopted: "[WARN  tini (%0)] Tini is not running as PID 1 and isn't registered as a child subreaper.\n\
+    unexecutable: "[FATAL tini (%i)] exec %p failed: %e",
+    runs: "[INFO  tini (%i)] Spawned child process '%p' with pid '%c'",
+    exited: "[INFO  tini (%i)] Main child exited normally (with status '%x')",
+    killed: "[INFO  tini (%i)] Main child exited with signal (with signal '%s')",
+    orphan_exited: "[DEBUG tini (%i)] Reaped child with pid: '%c'",
+    orphan_killed: "[DEBUG tini (%i)] Reaped child with pid: '%c'",
+    reaped: "[WARN  tini (%i)] Reaped zombie process with pid=%c",
+    not_adopted: "[WARN  tini (%i)] Tini is not running as PID 1 and isn't registered as a child subreaper.\n\
         Zombie processes will not be re-parented to Tini, so zombie reaping won't work.\n\
         To fix the problem, use the -s option or set the environment variable TINI_SUBREAPER to register \
         Tini as a child subreaper, or run Tini as PID 1.",
-    handed_on: "[DEBUG tini (%0)] Passing signal: '%s'",
+    handed_on: "[DEBUG tini (%i)] Passing signal: '%s'",
     ..NO_LINES
 };
 
 static DUMB_INIT: Lines = Lines {
     unexecutable: "[dumb-init] %p: %e",
-    runs: "[dumb-init] Child spawned with PID %1.",
+    runs: "[dumb-init] Child spawned with PID %c.",
     has_session: "[dumb-init] setsid complete.",
     exited: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %1 exited with exit status %2.\n\
+        [dumb-init] A child with PID %c exited with exit status %x.\n\
         [dumb-init] Forwarded signal 15 to children.\n\
-        [dumb-init] Child exited with status %2. Goodbye.",
+        [dumb-init] Child exited with status %x. Goodbye.",
     killed: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %1 was terminated by signal %2.\n\
+        [dumb-init] A child with PID %c was terminated by signal %n.\n\
         [dumb-init] Forwarded signal 15 to children.\n\
-        [dumb-init] Child exited with status %3. Goodbye.",
+        [dumb-init] Child exited with status %x. Goodbye.",
     orphan_exited: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %1 exited with exit status %2.",
+        [dumb-init] A child with PID %c exited with exit status %x.",
     orphan_killed: "[dumb-init] Received signal 17.\n\
-        [dumb-init] A child with PID %1 was terminated by signal %2.",
-    handed_on: "[dumb-init] Received signal %1.\n[dumb-init] Forwarded signal %1 to children.",
-    rewritten: "[dumb-init] Received signal %1.\n[dumb-init] Translating signal %1 to %3.\n\
-        [dumb-init] Forwarded signal %3 to children.",
-    ignored: "[dumb-init] Received signal %1.\n[dumb-init] Translating signal %1 to 0.\n\
+        [dumb-init] A child with PID %c was terminated by signal %n.",
+    handed_on: "[dumb-init] Received signal %n.\n[dumb-init] Forwarded signal %n to children.",
+    rewritten: "[dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to %r.\n\
+        [dumb-init] Forwarded signal %r to children.",
+    ignored: "[dumb-init] Received signal %n.\n[dumb-init] Translating signal %n to 0.\n\
         [dumb-init] Not forwarding signal 0 to children (ignored).",
-    dropped: "[dumb-init] Received signal %1.\n[dumb-init] Ignoring tty hand-off signal %1.",
+    dropped: "[dumb-init] Received signal %n.\n[dumb-init] Ignoring tty hand-off signal %n.",
     ..NO_LINES
 };
 
 static CATATONIT: Lines = Lines {
-    unexecutable: "ERROR (catatonit:%0): failed to exec pid1: %e",
-    runs: "DEBUG (catatonit:%0): pid1 (%1) spawned: %p",
-    orphan_exited: "DEBUG (catatonit:%0): child process %1 exited with code %2",
+    unexecutable: "ERROR (catatonit:%i): failed to exec pid1: %e",
+    runs: "DEBUG (catatonit:%i): pid1 (%c) spawned: %p",
+    orphan_exited: "DEBUG (catatonit:%i): child process %c exited with code %x",
     ..NO_LINES
 };
 

@@ -35,7 +35,7 @@ impl FileVersion {
         }
     }
 
-    /// The same, by what statx(2) says of it.
+    /// The version of a file, from the result of statx(2).
     pub fn of_known(file: &Statx, owner: Option<Owner>) -> Self {
         Self {
             modified: file.stx_mtime.tv_sec,
@@ -47,28 +47,32 @@ impl FileVersion {
         }
     }
 
-    /// Which file it is a version of.
+    /// The identity of the file.
     pub fn id(&self) -> FileId {
         FileId { device: self.device, inode: self.inode }
     }
 
-    /// For another process of the emperor's, which makes it a version again with
-    /// [`FileVersion::of_numbers`].
-    pub fn numbers(&self) -> [u64; 8] {
-        let [is_owned, uid, gid] = self.owner.map_or([0; 3], |it| [1, it.uid.into(), it.gid.into()]);
-        let modified = self.modified.cast_unsigned();
-        [modified, self.modified_nanos.into(), self.device, self.inode, self.size, is_owned, uid, gid]
+    /// Calls `push` with the numbers of the version, for another process of the emperor's, which reads them
+    /// with [`FileVersion::from_numbers`].
+    pub fn each_number(&self, push: &mut dyn FnMut(u64)) {
+        let Self { modified, modified_nanos, device, inode, size, owner } = *self;
+        push(modified.cast_unsigned());
+        push(modified_nanos.into());
+        push(device);
+        push(inode);
+        push(size);
+        push(owner.is_some().into());
+        let Owner { uid, gid } = owner.unwrap_or_default();
+        push(uid.into());
+        push(gid.into());
     }
 
-    /// The version that has these numbers.
-    pub fn of_numbers([modified, nanos, device, inode, size, is_owned, uid, gid]: [u64; 8]) -> Self {
-        Self {
-            modified: modified.cast_signed(),
-            modified_nanos: nanos as u32,
-            device,
-            inode,
-            size,
-            owner: (is_owned == 1).then_some(Owner { uid: uid as u32, gid: gid as u32 }),
-        }
+    /// The version with the numbers that `next` returns; `None` if there are too few.
+    pub fn from_numbers(next: &mut dyn FnMut() -> Option<u64>) -> Option<Self> {
+        let (modified, modified_nanos) = (next()?.cast_signed(), next()? as u32);
+        let (device, inode, size) = (next()?, next()?, next()?);
+        let is_owned = next()? == 1;
+        let owner = Owner { uid: next()? as u32, gid: next()? as u32 };
+        Some(Self { modified, modified_nanos, device, inode, size, owner: is_owned.then_some(owner) })
     }
 }

@@ -20,6 +20,22 @@ use crate::emperor::instance::owned_file;
 use crate::log;
 use crate::running_time;
 
+/// The kinds of packets, each the first number of one.
+const HELLO: u64 = 0;
+const LOOKS: u64 = 1;
+const RESTS: u64 = 2;
+const COMPLETE: u64 = 3;
+const COMPLETE_AND_SETTLED: u64 = 4;
+const FOUND: u64 = 5;
+const DIRECTORY: u64 = 6;
+
+/// The kinds of changes in a packet of kind [`FOUND`].
+const APPEARED: u64 = 0;
+const CHANGED: u64 = 1;
+const REMOVED: u64 = 2;
+const REFUSED: u64 = 3;
+const RENAMED: u64 = 4;
+
 /// The packets of a scout.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
@@ -136,26 +152,28 @@ impl Said {
         let mut packet = Vec::new();
         let mut push = |number: u64| packet.extend(number.to_le_bytes());
         match self {
-            Self::Hello => push(0),
-            Self::Looks => push(1),
-            Self::Rests => push(2),
-            Self::Complete { is_settled } => push(3 + u64::from(*is_settled)),
+            Self::Hello => push(HELLO),
+            Self::Looks => push(LOOKS),
+            Self::Rests => push(RESTS),
+            Self::Complete { is_settled: false } => push(COMPLETE),
+            Self::Complete { is_settled: true } => push(COMPLETE_AND_SETTLED),
             Self::Directory(path, FileId { device, inode }) => {
-                [6, *device, *inode].into_iter().for_each(push);
+                [DIRECTORY, *device, *inode].into_iter().for_each(push);
                 packet.extend(path.as_os_str().as_bytes());
             }
             Self::Found(Finding { change: FileChange { file, change }, version, owner }) => {
                 let (kind, text): (u64, &[u8]) = match change {
-                    Change::Appeared => (0, b""),
-                    Change::Changed => (1, b""),
-                    Change::Removed => (2, b""),
-                    Change::Refused(why) => (3, why.as_bytes()),
-                    Change::Renamed { before } => (4, before.as_bytes()),
+                    Change::Appeared => (APPEARED, b""),
+                    Change::Changed => (CHANGED, b""),
+                    Change::Removed => (REMOVED, b""),
+                    Change::Refused(why) => (REFUSED, why.as_bytes()),
+                    Change::Renamed { before } => (RENAMED, before.as_bytes()),
                 };
                 let path = file.as_os_str().as_bytes();
                 let owner = owner.map_or(0, |uid| 1 + u64::from(uid));
-                let numbers = [5, kind, file.name_at() as u64, path.len() as u64, owner];
-                numbers.into_iter().chain(version.numbers()).for_each(push);
+                let numbers = [FOUND, kind, file.name_at() as u64, path.len() as u64, owner];
+                numbers.into_iter().for_each(&mut push);
+                version.each_number(&mut push);
                 packet.extend(path);
                 packet.extend(text);
             }
@@ -167,16 +185,18 @@ impl Said {
     pub fn decode(packet: &[u8]) -> Option<Self> {
         let mut rest = packet;
         let kind = pull(&mut rest)?;
-        if kind == 6 {
+        if kind == DIRECTORY {
             let id = FileId { device: pull(&mut rest)?, inode: pull(&mut rest)? };
             return Some(Self::Directory(OsString::from_vec(rest.to_vec()).into(), id));
         }
-        if kind != 5 {
+        if kind != FOUND {
             return match kind {
-                0 => Some(Self::Hello),
-                1 => Some(Self::Looks),
-                2 => Some(Self::Rests),
-                3 | 4 => Some(Self::Complete { is_settled: kind == 4 }),
+                HELLO => Some(Self::Hello),
+                LOOKS => Some(Self::Looks),
+                RESTS => Some(Self::Rests),
+                COMPLETE | COMPLETE_AND_SETTLED => {
+                    Some(Self::Complete { is_settled: kind == COMPLETE_AND_SETTLED })
+                }
                 _ => None,
             };
         }
@@ -188,10 +208,10 @@ impl Said {
         let version = pull_version(&mut rest)?;
         let (path, text) = rest.split_at_checked(length as usize)?;
         let change = match kind {
-            0 => Change::Appeared,
-            1 => Change::Changed,
-            2 => Change::Removed,
-            3 => Change::Refused(String::from_utf8_lossy(text).into_owned()),
+            APPEARED => Change::Appeared,
+            CHANGED => Change::Changed,
+            REMOVED => Change::Removed,
+            REFUSED => Change::Refused(String::from_utf8_lossy(text).into_owned()),
             _ => Change::Renamed { before: OsString::from_vec(text.to_vec()) },
         };
         let path = PathBuf::from(OsString::from_vec(path.to_vec()));

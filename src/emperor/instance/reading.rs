@@ -52,7 +52,7 @@ fn encode(read: Result<ReadFile>) -> (Vec<u8>, Option<OwnedFd>) {
             let numbers = [1, owner.uid.into(), owner.gid.into(), copy.is_none().into()];
             let mut push = |number: u64| packet.extend(number.to_le_bytes());
             numbers.into_iter().for_each(&mut push);
-            version.numbers().into_iter().for_each(push);
+            version.each_number(&mut push);
             (packet, copy)
         }
         Err(error) => {

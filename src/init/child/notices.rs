@@ -48,8 +48,8 @@ pub fn tell_ready(number: i32) {
 pub fn say_reaped(entry: &Entrypoint, child: &Reaped) {
     let own = format_args!("reaped pid {}: {}", child.pid, child.status);
     if entry.warns_of_orphans {
-        let pid = child.pid.as_raw_pid();
-        tell(entry, WARNINGS, entry.lines.map(|lines| lines.reaped), [pid, 0, 0], "", own);
+        let facts = Facts { pid: child.pid.as_raw_pid(), ..Facts::default() };
+        tell(entry, WARNINGS, entry.lines.map(|lines| lines.reaped), facts, own);
     }
     let lines = entry.lines.map(|lines| [lines.orphan_exited, lines.orphan_killed]);
     if lines.is_some() || !entry.warns_of_orphans {
@@ -71,62 +71,74 @@ fn say_ended(
     own: fmt::Arguments<'_>,
 ) {
     let killed_by = child.status.signal();
-    let number = killed_by.unwrap_or(child.status.code());
     let line = lines.map(|[exited, killed]| if killed_by.is_some() { killed } else { exited });
-    tell(entry, level, line, [child.pid.as_raw_pid(), number, child.status.code()], "", own);
+    let (signal, status) = (killed_by.unwrap_or(0), child.status.code());
+    tell(entry, level, line, Facts { pid: child.pid.as_raw_pid(), signal, status, ..Facts::default() }, own);
 }
 
 /// Tells that the command runs.
 pub fn say_runs(entry: &Entrypoint, pid: Pid, program: &OsStr) {
     let (lines, program) = (entry.lines, program.to_string_lossy());
     let own = format_args!("the command runs, pid {pid}");
-    tell(entry, COMMAND, lines.map(|lines| lines.runs), [pid.as_raw_pid(), 0, 0], &program, own);
+    let facts = Facts { pid: pid.as_raw_pid(), program: &program, ..Facts::default() };
+    tell(entry, COMMAND, lines.map(|lines| lines.runs), facts, own);
     if lines.is_some() && entry.standing == Standing::Session {
-        tell(entry, COMMAND, lines.map(|lines| lines.has_session), [0; 3], "", own);
+        tell(entry, COMMAND, lines.map(|lines| lines.has_session), Facts::default(), own);
     }
 }
 
 /// Tells why the command could not be executed.
 pub fn say_unexecuted(entry: &Entrypoint, program: &OsStr, error: &Error) {
     let line = entry.lines.map(|lines| lines.unexecutable);
-    tell(entry, 0, line, [error.errno(), 0, 0], &program.to_string_lossy(), format_args!("{error}"));
+    let facts = Facts { errno: error.errno(), program: &program.to_string_lossy(), ..Facts::default() };
+    tell(entry, 0, line, facts, format_args!("{error}"));
+}
+
+/// What a line is about; 0 or empty where the line does not name it.
+#[derive(Clone, Copy, Default)]
+pub struct Facts<'a> {
+    /// The pid of the command or of an orphan.
+    pub pid: i32,
+    /// The exit status of that process.
+    pub status: i32,
+    /// The signal that killed the process, or that the init got.
+    pub signal: i32,
+    /// The signal that was handed on in place of that.
+    pub sent: i32,
+    /// The error.
+    pub errno: i32,
+    /// The program of the command.
+    pub program: &'a str,
 }
 
 /// Writes a line if the verbosity is at least `level`: `line`, in the words of the program whose name the
 /// init has ([`Lines`]), else `own`.
 ///
 /// [`Lines`]: crate::config::cmdline::entrypoint::Lines
-pub fn tell(
-    entry: &Entrypoint,
-    level: u32,
-    line: Option<&str>,
-    numbers: [i32; 3],
-    program: &str,
-    own: fmt::Arguments<'_>,
-) {
+pub fn tell(entry: &Entrypoint, level: u32, line: Option<&str>, facts: Facts<'_>, own: fmt::Arguments<'_>) {
     let Some(line) = line else { return say(entry, level, own) };
     if entry.verbosity < level || line.is_empty() {
         return;
     }
-    let [first, second, third] = numbers;
     let mut text = String::new();
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
         let number = match (letter, if letter == '%' { letters.next() } else { None }) {
-            (_, Some('0')) => rustix::process::getpid().as_raw_pid(),
-            (_, Some('1')) => first,
-            (_, Some('2')) => second,
-            (_, Some('3')) => third,
+            (_, Some('i')) => rustix::process::getpid().as_raw_pid(),
+            (_, Some('c')) => facts.pid,
+            (_, Some('n')) => facts.signal,
+            (_, Some('r')) => facts.sent,
+            (_, Some('x')) => facts.status,
             (_, Some('p')) => {
-                crate::log::push_printable(&mut text, program);
+                crate::log::push_printable(&mut text, facts.program);
                 continue;
             }
             (_, Some('e')) => {
-                text.push_str(error::text(Errno::from_raw_os_error(first)));
+                text.push_str(error::text(Errno::from_raw_os_error(facts.errno)));
                 continue;
             }
             (_, Some(_)) => {
-                text.push_str(&signal_names::name(second));
+                text.push_str(&signal_names::name(facts.signal));
                 continue;
             }
             (letter, None) => {

@@ -10,7 +10,7 @@ use rustix::process::Pid;
 use crate::config::cmdline::entrypoint::Entrypoint;
 use crate::error::{Context, Result};
 use crate::init::child::job::Job;
-use crate::init::child::notices::{self, COMMAND, EVERYTHING};
+use crate::init::child::notices::{self, COMMAND, EVERYTHING, Facts};
 use crate::init::child::reaper;
 use crate::init::event_loop::notify::Request;
 use crate::init::event_loop::running_app::RunningApp;
@@ -404,7 +404,8 @@ impl EventLoop {
                     .lines
                     .map(|lines| if rewritten == number { lines.handed_on } else { lines.rewritten });
                 let own = format_args!("{}: {rewritten} to the command", name());
-                notices::tell(entry, EVERYTHING, line, [number, number, rewritten], "", own);
+                let facts = Facts { signal: number, sent: rewritten, ..Facts::default() };
+                notices::tell(entry, EVERYTHING, line, facts, own);
             }
             Err(Errno::SRCH) => {
                 notices::say(entry, EVERYTHING, format_args!("{}: the command has just ended", name()));
@@ -420,7 +421,7 @@ impl EventLoop {
                 .lines
                 .map(|lines| if entry.rewritten(number) == 0 { lines.ignored } else { lines.dropped });
             let own = format_args!("{name}: not handed on");
-            notices::tell(entry, EVERYTHING, line, [number, 0, 0], "", own);
+            notices::tell(entry, EVERYTHING, line, Facts { signal: number, ..Facts::default() }, own);
         }
     }
 
