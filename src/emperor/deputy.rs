@@ -91,10 +91,11 @@ impl Deputy {
     }
 }
 
-/// Closes descriptors that others have shared with the emperor. To close a TCP socket may take as long as
-/// they like (SO_LINGER, socket(7)), also if it lies in the queue of a unix socket that is closed. So the
-/// descriptors are passed to a deputy, which is killed: a process that ends does not linger. If no deputy can
-/// be started, the emperor closes them itself.
+/// Closes descriptors that other processes share with the emperor. The close of a TCP socket may take as
+/// long as such a process likes (SO_LINGER, socket(7)), even if the socket is in the queue of a unix socket
+/// that is closed. So the descriptors are passed to a deputy, which is killed: a process that ends does not
+/// linger. Waits up to 100 ms for the end of the deputy. If no deputy can be started, the emperor closes the
+/// descriptors itself.
 pub fn close_apart(shared: Vec<OwnedFd>) {
     let mut closers = Vec::new();
     for part in shared.chunks(PASSED_MAX) {

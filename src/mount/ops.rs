@@ -31,10 +31,10 @@ use crate::sys::mount::{Attributes, set_attributes};
 /// The flags of mount(2) for the propagation of mounts.
 const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
 
-/// What is said where the kernel has no mount_setattr(2).
+/// The error on a kernel without mount_setattr(2).
 const NEEDS_5_12: &str = "it needs Linux 5.12, whose mount_setattr(2) this kernel has not";
 
-/// How long a mount may be busy before that is an error.
+/// How long a mount may be busy before that counts as an error.
 const BUSY_LIMIT: Duration = Duration::from_millis(100);
 
 /// Adds the operation to the error of a walk: `mount: open` if the kernel refused, `mount` if the walk did.

@@ -42,7 +42,7 @@ pub fn protect(walk: &Walk) -> Result<()> {
     Ok(())
 }
 
-/// An entry that this kernel does not have needs no protection.
+/// Protects an entry. One that this kernel does not have is skipped.
 fn protect_entry(proc: impl AsFd, null: impl AsFd, name: &str, is_masked: bool) -> Result<(), Cause> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let entry = match openat(proc, name, flags, Mode::empty()) {

@@ -20,7 +20,7 @@ pub struct Attributes {
 
 /// Whether the kernel has mount_setattr(2).
 pub fn can_set_attributes() -> bool {
-    // Nothing is to be changed, which succeeds or fails for another reason.
+    // A call that changes nothing: it succeeds, or fails for another reason.
     set_attributes(rustix::stdio::stdin(), false, Attributes::default()) != Err(Errno::NOSYS)
 }
 

@@ -52,7 +52,7 @@ pub fn of_connection(socket: impl AsFd) -> Result<Peer, Errno> {
 /// # Errors
 /// ENOPROTOOPT before Linux 6.16; EOPNOTSUPP if it is no unix socket.
 pub fn refuse_descriptors(socket: impl AsFd) -> Result<(), Errno> {
-    /// The same on all machines that we know.
+    /// The number is the same on all supported architectures.
     const SO_PASSRIGHTS: libc::c_int = 83;
     let off: libc::c_int = 0;
     let length = size_of_val(&off) as libc::socklen_t;

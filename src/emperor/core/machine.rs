@@ -15,11 +15,12 @@ use crate::log::Elapsed;
 /// An instance that was up for at least this long is respawned at once, unless this repeats itself; one that
 /// ended sooner backs off.
 pub const UP: Duration = Duration::from_secs(1);
-/// One that has been up this long has got over its earlier failures.
+/// An instance that has been up for this long has recovered from its earlier failures.
 const LASTING: Duration = Duration::from_secs(30);
 /// How long an instance may take to answer a request to stop or to reload.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The same for an instance that has no app yet: it has nothing to lose, and may hang.
+/// How long an instance without an app may take to answer a request to stop: it has nothing to lose, and
+/// may hang.
 const ANSWER_AT_START: Duration = Duration::from_secs(2);
 /// The time that an instance gets on top of the time that it has announced.
 const GRACE: Duration = Duration::from_secs(1);
@@ -394,7 +395,7 @@ impl Machine {
         }
     }
 
-    /// Without a socket the app stays away for good; with one, the next client finds it.
+    /// Without an on-demand socket the app stays away. With one, the next client starts it.
     fn leave(&mut self, now: Instant) -> (State, Output) {
         match self.state {
             Starting { .. } if self.on_demand => ask_to_stop(Then::Backoff, now),

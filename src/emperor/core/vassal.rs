@@ -106,12 +106,12 @@ impl Vassal {
         }
     }
 
-    /// Whose it is; `None` where that does not matter.
+    /// The owner of its file; `None` if owners do not matter.
     pub fn user(&self) -> Option<u32> {
         self.owner
     }
 
-    /// Whether it counts as a vassal of this user.
+    /// Whether it counts as one of the vassals of this user.
     pub(super) fn is_of(&self, owner: u32) -> bool {
         let process = self.instance.process.as_ref();
         self.owner.or_else(|| process.map(|process| process.owner.uid)) == Some(owner)

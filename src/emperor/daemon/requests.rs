@@ -11,8 +11,8 @@ use crate::log::printable;
 
 /// Takes in questions, and answers them.
 pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
-    // With thousands of vassals a page takes milliseconds, and anybody may ask who can reach the socket.
-    // Those who ask in the same turn get the same page.
+    // With thousands of vassals a page takes milliseconds, and every process that can reach the socket may
+    // ask for it. Clients that ask in the same turn get the same page.
     let mut page: Option<(Service, Vec<u8>, Vec<u8>)> = None;
     for question in emperor.server.turn(now) {
         let known = page.as_ref().filter(|(service, text, _)| {

@@ -36,7 +36,7 @@ pub struct Kept {
     left: Left,
 }
 
-/// What is no longer kept.
+/// Sockets that are no longer kept, and their files.
 #[derive(Debug, Default)]
 pub struct Left {
     /// Sockets that must be closed.

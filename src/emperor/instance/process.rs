@@ -21,10 +21,10 @@ use crate::protocol::{self, FromVassal, Received, ToVassal};
 use crate::sys::fd;
 use crate::sys::signal::kill_pidfd;
 
-/// The system calls with a path as their second argument by which a file is looked for.
+/// System calls that look for a file and have its path as their second argument.
 const BY_PATH: [libc::c_long; 4] =
     [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_statx];
-/// Those with a descriptor as their first argument by which it is read.
+/// System calls that read a file and have its descriptor as their first argument.
 const BY_FD: [libc::c_long; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_getdents64, libc::SYS_fchdir];
 
 /// A longer path is cut off.
@@ -150,8 +150,9 @@ impl Process {
         kill_pidfd(&self.pidfd, libc::SIGKILL) != Err(Errno::SRCH)
     }
 
-    /// The file that its PID 1 looks for, or reads, in a system call: before its hooks it reads its
-    /// configuration, which may be on a filesystem that hangs. `None` also where the kernel does not tell us.
+    /// The file that PID 1 looks for, or reads, in a system call, if it is in one. Before its hooks PID 1
+    /// reads its configuration, which may be on a filesystem that hangs. `None` also if the kernel does not
+    /// tell.
     pub fn waits_for(&self) -> Option<String> {
         let of_process = |file: &str| format!("/proc/{}/{file}", self.number());
         let call = files::read_file(&of_process("syscall")).ok()?;

@@ -90,9 +90,9 @@ pub struct Told {
 struct Reading {
     /// The vassal's file.
     file: Rc<VassalFile>,
-    /// Whose it is; `None` where that does not matter.
+    /// The owner of the file; `None` if owners do not matter.
     user: Option<u32>,
-    /// The file that tells the address, if that is read.
+    /// The file with the address, if that is to be read.
     address_file: Option<PathBuf>,
     wanted: Wanted,
     /// When it was asked for, or begun.
@@ -116,8 +116,8 @@ enum Wanted {
 }
 
 impl Readers {
-    /// Has the file of a vassal of this user read, or the one that tells its address, in place of what was
-    /// asked for it before.
+    /// Has the file of a vassal of this user read, or the one with its address. Replaces an earlier
+    /// request for that file.
     pub fn ask(
         &mut self,
         file: &Rc<VassalFile>,

@@ -91,7 +91,8 @@ impl Supervisor {
                 }
             }
             Effect::Kill => {
-                // What it mounted since it last said something would be in no table any more.
+                // Once it is killed, no mount table has the filesystems that it mounted since its last
+                // message.
                 self.handles.note_fuse(file, &self.fusectl);
                 if let Some(process) = self.handles.process(file) {
                     if !process.kill() {
@@ -110,14 +111,14 @@ impl Supervisor {
         None
     }
 
-    /// Has the file of a vassal read, or the one that tells its address.
+    /// Has the file of a vassal read, or the one with its address.
     fn read(&mut self, file: &Rc<VassalFile>, address_file: Option<PathBuf>, purpose: Purpose, now: Instant) {
         let user = self.registry.vassal(file).and_then(Vassal::user);
         self.readers.ask(file, user, address_file, purpose, now);
     }
 
-    /// Where the first connection to a vassal is waited for: a command may have to be asked, or a file to be
-    /// read, which answers later.
+    /// Finds out the address of a vassal's on-demand socket. If a command or a file must be asked, the answer
+    /// comes later.
     fn find_address(&mut self, file: &Rc<VassalFile>, why: String, now: Instant) -> Option<Event> {
         if self.questions.ask(file, &why, now) {
             self.take_replies(now);
@@ -196,7 +197,7 @@ impl Supervisor {
         if !self.handles.with_kept(file, listens) {
             self.handles.with_kept(file, Kept::close_demand);
             if let Some(address) = &address {
-                // It may have been at the same address.
+                // The old socket may have had the same address.
                 self.handles.close_left();
                 let bound = on_demand::open(address)?;
                 self.handles.with_kept(file, |kept| kept.set_demand(address.place.clone(), bound));

@@ -208,8 +208,8 @@ impl Supervisor {
         self.run_effects(now);
     }
 
-    /// Asks the instance of this vassal, or of all if the name is empty, how fast their mountpoints answer,
-    /// which is known the next time; everything else they tell by themselves.
+    /// Asks the instance of this vassal, or all instances if the name is empty, how fast their
+    /// mountpoints answer. The result is known at the next call. Instances report everything else unasked.
     pub fn ask_for_mountpoints(&self, of: &OsStr) {
         let is_meant = |(file, vassal): &(&Rc<VassalFile>, &Vassal)| {
             vassal.has_mountpoints() && (of.is_empty() || file.name() == of)

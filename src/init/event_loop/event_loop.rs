@@ -43,8 +43,8 @@ pub struct EventLoop {
     pub(in crate::init) app: Option<RunningApp>,
     pub(in crate::init) mountpoints: Mountpoints,
     cgroups: CgroupEvents,
-    /// Processes that were there when the app was started, such as the daemons of hooks. They are not the
-    /// app's.
+    /// Processes that existed when the app was started, such as daemons of hooks. They do not belong to the
+    /// app.
     pub(in crate::init) helper_pids: Vec<Pid>,
     /// Which events interrupt a step.
     attention: Attention,
@@ -248,7 +248,7 @@ impl EventLoop {
         self.app = None;
     }
 
-    /// From now on watches these counters.
+    /// Watches these counters from now on.
     pub fn watch_cgroups(&mut self, cgroups: CgroupEvents) {
         self.cgroups = cgroups;
     }

@@ -113,7 +113,7 @@ fn destroy(events: &mut EventLoop, jail: &Jail, watched: &[(PathBuf, u64)], what
     // The emperor is told first, because the kernel may take long.
     events.send(&FromVassal::Exiting(ExitReason::MountLost(what.to_owned())));
     if !jail.has_namespace(libc::CLONE_NEWNS) {
-        // To unmount may hang, too. The emperor does not wait for it for ever.
+        // Unmounting may hang, too, and the emperor waits for a limited time only.
         events.send(&FromVassal::Stopping(KILL_LIMIT));
     }
     crate::log!("{what}; destroying the instance");

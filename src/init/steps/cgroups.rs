@@ -41,7 +41,7 @@ pub fn limit(
         cgroup::optionally("", missing, plan.resources.cgroup_optional)?;
     }
     cgroup::set("", &all, &plan.resources.cgroup_options, plan.resources.cgroup_optional)?;
-    // The counters are opened here, as later there may be no way to them.
+    // The counters are opened now, because they may be out of reach later.
     let counters = CgroupEvents::new(&all);
     if let Some((Located { value, key, at }, opened)) = plan.resources.oom_score_adj.as_ref().zip(oom_score) {
         let written = opened.and_then(|file| rustix::io::write(file, value.to_string().as_bytes()));

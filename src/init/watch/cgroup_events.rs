@@ -1,5 +1,5 @@
-//! What the kernel counts in the vassal's cgroups: processes killed because memory ran out, and processes
-//! that it refused to create.
+//! Counters of the kernel for the vassal's cgroups: of processes that it killed because memory ran out, and
+//! of processes that it refused to create.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -18,8 +18,8 @@ pub struct CgroupEvents {
 }
 
 impl CgroupEvents {
-    /// Counts in these cgroups from now on. The counters are opened here, as later there may be no way to
-    /// them.
+    /// Counts in these cgroups from now on. The counters are opened now, because they may be out of reach
+    /// later.
     pub fn new(cgroups: &[&Path]) -> Self {
         Self { oom: OomKills::new(cgroups), refused: RefusedProcesses::new(cgroups) }
     }
@@ -34,7 +34,7 @@ impl CgroupEvents {
         running_time::earliest(&[self.oom.deadline(now), self.refused.deadline()])
     }
 
-    /// Looks for what is new, and tells it; a kill only if the app outlives it.
+    /// Logs new events. A kill is logged only if the app outlives it.
     pub fn look(&mut self, app_is_alive: bool, now: Instant) {
         self.oom.look(app_is_alive, now);
         self.refused.look(now);

@@ -6,31 +6,32 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup;
 
-/// The time between two lines about it: what creates processes in a loop is refused thousands of them.
+/// The shortest time between two log lines: a program that creates processes in a loop is refused
+/// thousands.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Counts the processes that the kernel has refused to create.
 #[derive(Default)]
 pub struct RefusedProcesses {
-    /// The counters, each with the number that was told last.
+    /// The counters, each with the number that was last logged.
     counters: Vec<(u64, OwnedFd)>,
     /// When the next line may be written.
     next: Option<Instant>,
-    /// Whether there is something to tell then.
+    /// Whether there is a number to log then.
     is_waiting: bool,
 }
 
 impl RefusedProcesses {
-    /// Counts in these cgroups from now on. The counters are opened here, as later there may be no way to
-    /// them.
+    /// Counts in these cgroups from now on. The counters are opened now, because they may be out of reach
+    /// later.
     pub fn new(cgroups: &[&Path]) -> Self {
         let counters = cgroups.iter().filter_map(|directory| cgroup::refusal_counter(directory));
         let counters = counters.map(|counter| (cgroup::refusals(&counter), counter)).collect();
         Self { counters, next: None, is_waiting: false }
     }
 
-    /// The counters, which announce a change by `POLLPRI` until they are read; those of version 1 do not, and
-    /// are read when something else happens.
+    /// The counters, which announce a change by `POLLPRI` until they are read. Counters of version 1 do
+    /// not, and are read after other events.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.counters.iter().map(|(_, counter)| counter.as_fd())
     }
@@ -40,7 +41,7 @@ impl RefusedProcesses {
         self.next.filter(|_| self.is_waiting)
     }
 
-    /// Looks for new ones, and tells them.
+    /// Logs processes that were refused since the last line.
     pub fn look(&mut self, now: Instant) {
         let counts: Vec<_> = self.counters.iter().map(|(_, counter)| cgroup::refusals(counter)).collect();
         let new = self.counters.iter().zip(&counts).map(|((known, _), count)| count.saturating_sub(*known));

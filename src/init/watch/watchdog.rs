@@ -91,8 +91,8 @@ pub struct Watchdog {
     /// The mount that was found when the path was first up; `None` after a loss.
     mount_id: Option<u64>,
     state: State,
-    /// Whether the question that is out was given more time since this process had woken up late. That is
-    /// done once: a process that is always late would never notice a loss.
+    /// Whether the open question was given more time because this process had woken up late. That is done
+    /// once for each question: otherwise a process that is always late would never notice a loss.
     is_forgiven: bool,
 }
 
@@ -478,7 +478,7 @@ mod tests {
         let end = start + TIMEOUT + (TIMEOUT - dog.patience());
         let lost = Some(Loss::NoAnswer(TIMEOUT));
         assert_eq!((dog.deadline(), dog.clone().overdue(false, end)), (Some(end), lost));
-        // Who is late each time notices it all the same.
+        // A process that is late each time notices it as well.
         assert_eq!(dog.overdue(true, end), lost);
         dog.answer(found(7), end);
         dog.suspect(end);
