@@ -58,12 +58,43 @@ impl VassalPlan {
     /// Whether PID 1 mounts something in a phase of the user. All other actions of these phases run as the
     /// user.
     pub fn mounts_for_user(&self) -> bool {
-        let mounts = |hook: &Hook| hook.phase > Phase::AsRoot && matches!(hook.action, Action::Fuse(_));
+        let mounts = |hook: &Hook| hook.phase > Phase::AsRoot && hook.action.mounts_for_user();
         let lost = match &self.mountpoints.lost {
             MountpointLost::Hook(hook) => Some(&**hook),
             MountpointLost::Destroy | MountpointLost::Remount => None,
         };
         self.hooks.iter().chain(lost).any(mounts)
+    }
+}
+
+impl Action {
+    /// Whether PID 1 itself mounts something for it. Each action is named, so that a new one does not compile
+    /// until that is decided.
+    fn mounts_for_user(&self) -> bool {
+        match self {
+            Self::Fuse(_) => true,
+            Self::Exec(_)
+            | Self::Chdir(_)
+            | Self::Print(_)
+            | Self::Mount(_)
+            | Self::Umount(_)
+            | Self::Mkdir(_)
+            | Self::Rmdir(_)
+            | Self::Unlink(_)
+            | Self::Create(_)
+            | Self::Write { .. }
+            | Self::WriteFifo { .. }
+            | Self::Chmod { .. }
+            | Self::Chown { .. }
+            | Self::Sticky(_)
+            | Self::Putenv(..)
+            | Self::Hostname(_)
+            | Self::Chroot(_)
+            | Self::Umask(_)
+            | Self::WaitFor { .. }
+            | Self::Exit(_)
+            | Self::SafeProc => false,
+        }
     }
 }
 
