@@ -26,24 +26,43 @@ pub enum Step {
     Work,
 }
 
-/// Every step, each at the place of its [number](Step::number).
-const STEPS: [Step; 15] = [
-    Step::Limit(Limited::AddressSpace),
-    Step::Limit(Limited::Descriptors),
-    Step::Limit(Limited::Processes),
-    Step::Nice,
-    Step::Drop(Part::Dropped),
-    Step::Drop(Part::Groups),
-    Step::Drop(Part::Group),
-    Step::Drop(Part::User),
-    Step::Drop(Part::Kept),
-    Step::Drop(Part::NoNewPrivs),
-    Step::ParentDeath,
-    Step::Workdir,
-    Step::Descriptors,
-    Step::Work,
-    Step::Seccomp,
-];
+/// Gives each step its number in the report of a child. A step that is left out does not compile.
+macro_rules! numbered {
+    ($($number:literal: $step:ident $(($($part:tt)+))?),+ $(,)?) => {
+        impl Step {
+            fn number(self) -> u8 {
+                match self {
+                    $(Self::$step $(($($part)+))? => $number),+
+                }
+            }
+
+            fn of_number(number: u8) -> Option<Self> {
+                Some(match number {
+                    $($number => Self::$step $(($($part)+))?,)+
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+
+numbered! {
+    0: Limit(Limited::AddressSpace),
+    1: Limit(Limited::Descriptors),
+    2: Limit(Limited::Processes),
+    3: Nice,
+    4: Drop(Part::Dropped),
+    5: Drop(Part::Groups),
+    6: Drop(Part::Group),
+    7: Drop(Part::User),
+    8: Drop(Part::Kept),
+    9: Drop(Part::NoNewPrivs),
+    10: ParentDeath,
+    11: Workdir,
+    12: Descriptors,
+    13: Work,
+    14: Seccomp,
+}
 
 /// A child that could not do its work.
 #[derive(Debug, Clone)]
@@ -70,8 +89,7 @@ impl Failure {
     /// Reads what [`Failure::to_bytes`] wrote; `None` for anything else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[status, number], error) = bytes.split_first_chunk()?;
-        let step = STEPS.get(usize::from(number)).copied()?;
-        Some(Self { step, error: Error::from_bytes(error)?, status: status.into() })
+        Some(Self { step: Step::of_number(number)?, error: Error::from_bytes(error)?, status: status.into() })
     }
 
     /// The key that asked for the failed step, with its place; `None` for the work itself, and for a step
@@ -83,27 +101,6 @@ impl Failure {
 }
 
 impl Step {
-    /// The step's index in [`STEPS`], for the report of a child. A new step is added to both.
-    fn number(self) -> u8 {
-        match self {
-            Self::Limit(Limited::AddressSpace) => 0,
-            Self::Limit(Limited::Descriptors) => 1,
-            Self::Limit(Limited::Processes) => 2,
-            Self::Nice => 3,
-            Self::Drop(Part::Dropped) => 4,
-            Self::Drop(Part::Groups) => 5,
-            Self::Drop(Part::Group) => 6,
-            Self::Drop(Part::User) => 7,
-            Self::Drop(Part::Kept) => 8,
-            Self::Drop(Part::NoNewPrivs) => 9,
-            Self::ParentDeath => 10,
-            Self::Workdir => 11,
-            Self::Descriptors => 12,
-            Self::Work => 13,
-            Self::Seccomp => 14,
-        }
-    }
-
     fn asked_for_by(self, plan: &VassalPlan) -> Option<(&str, &Location)> {
         let privileges = &plan.privileges;
         let (run_as, limits) = (&plan.run_as, &plan.resources.limits);
@@ -146,8 +143,9 @@ mod tests {
 
     #[test]
     fn each_step_survives_its_report() {
-        for (place, step) in STEPS.into_iter().enumerate() {
-            assert_eq!(usize::from(step.number()), place);
+        let steps: Vec<_> = (0..=u8::MAX).filter_map(Step::of_number).collect();
+        assert!(steps.contains(&Step::Work), "{steps:?}");
+        for step in steps {
             let failure = Failure::of_setup(step, Error::new("do", "it", "it cannot be done"));
             assert_eq!(Failure::from_bytes(&failure.to_bytes()).map(|failure| failure.step), Some(step));
         }
