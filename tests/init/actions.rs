@@ -4,11 +4,16 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::{eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
 use vassal::config::keys::actions::{functions, names};
+use vassal::config::plan::Action;
+use vassal::config::{Input, load_vassal};
+use vassal::mount::request::{Fuse, MountRequest, Umount};
+use vassal::world::Machine;
 
 #[test]
 fn actions_on_files_do_what_they_say() {
@@ -397,29 +402,77 @@ fn a_link_of_the_tenants_leads_root_to_no_file_of_the_host() {
     });
 }
 
-/// An action with arguments that lead to one of these paths; `None` for one that neither changes nor enters
-/// anything by a path. `file` is for actions on files, `dir` for those on directories, `new` for what is yet
-/// to be made.
-pub fn led(name: &str, file: &str, dir: &str, new: &str) -> Option<String> {
+/// An action with arguments of which one leads to one of these paths, for each of its [`paths`] in their
+/// order; none for an action that neither changes nor enters anything by a path. `file` is for actions on
+/// files, `dir` for those on directories, `new` for what is yet to be made.
+pub fn led(name: &str, file: &str, dir: &str, new: &str) -> Vec<String> {
     let arguments = match name {
         "alarm" | "callint" | "callintret" | "exec" | "exit" | "hostname" | "log" | "print" | "putenv"
-        | "safeexec" | "umask" => return None,
+        | "safeexec" | "umask" => vec![],
         // They only look.
-        "wait_for_dir" | "wait_for_file" | "wait_for_fs" | "wait_for_socket" => return None,
-        "append" | "appendn" | "spinningfifo" | "write" | "writefifo" | "writen" => format!("{file} owned"),
-        "call" | "callret" => return None, // below, by their functions
-        "chmod" => format!("{file} 666"),
-        "chown" => format!("{file} user001"),
-        "chown2" => format!("{file} 1 1"),
-        "creat" | "create" | "sticky" | "unlink" => file.to_owned(),
-        "cd" | "chdir" | "chroot" | "rmdir" => dir.to_owned(),
-        "mkdir" => new.to_owned(),
-        "fuse" => format!("{dir} true {{}}"),
-        "mount" => format!("tmpfs trap {dir}"),
-        "umount" => dir.to_owned(),
-        name => panic!("'{name}' is a new action: say here which path it touches"),
+        "wait_for_dir" | "wait_for_file" | "wait_for_fs" | "wait_for_socket" => vec![],
+        "append" | "appendn" | "spinningfifo" | "write" | "writefifo" | "writen" => {
+            vec![format!("{file} owned")]
+        }
+        "call" | "callret" => vec![], // below, by their functions
+        "chmod" => vec![format!("{file} 666")],
+        "chown" => vec![format!("{file} user001")],
+        "chown2" => vec![format!("{file} 1 1")],
+        "creat" | "create" | "sticky" | "unlink" => vec![file.to_owned()],
+        "cd" | "chdir" | "chroot" | "rmdir" | "umount" => vec![dir.to_owned()],
+        "mkdir" => vec![new.to_owned()],
+        "fuse" => vec![format!("{dir} true {{}}")],
+        "mount" => vec![format!("none {dir} /mnt bind"), format!("tmpfs trap {dir}")],
+        name => panic!("'{name}' is a new action: say here which paths it touches"),
     };
-    Some(format!("{name}:{arguments}"))
+    arguments.into_iter().map(|arguments| format!("{name}:{arguments}")).collect()
+}
+
+/// The paths of an action. Each part of it is named, so that a new one is decided on here. (The layers of an
+/// overlay, which are options of a mount, have a test of their own in `astray`.)
+fn paths(action: &Action) -> Vec<&Path> {
+    match action {
+        Action::Chdir(path)
+        | Action::Chroot(path)
+        | Action::Create(path)
+        | Action::Mkdir(path)
+        | Action::Rmdir(path)
+        | Action::Sticky(path)
+        | Action::Unlink(path)
+        | Action::Chmod { path, mode: _ }
+        | Action::Chown { path, user: _, group: _ }
+        | Action::WaitFor { kind: _, path }
+        | Action::Write { path, text: _, append: _ }
+        | Action::WriteFifo { path, text: _, wait: _ } => vec![path.as_path()],
+        Action::Fuse(Fuse { target, flags: _, command: _ }) => vec![target.as_path()],
+        Action::Mount(MountRequest { fs_type: _, source, target, flags: _, data: _ }) => {
+            vec![Path::new(source), target.as_path()]
+        }
+        Action::Umount(Umount { target, recursive: _, flags: _ }) => vec![target.as_path()],
+        Action::Exec(_)
+        | Action::Exit(_)
+        | Action::Hostname(_)
+        | Action::Print(_)
+        | Action::Putenv(..)
+        | Action::SafeProc
+        | Action::Umask(_) => vec![],
+    }
+}
+
+#[test]
+fn each_path_of_an_action_is_led_somewhere_in_these_tests() {
+    for name in names() {
+        let lines = led(name, "/led/file", "/led/dir", "/led/new");
+        for (index, line) in lines.iter().enumerate() {
+            let text = format!("[uwsgi]\nhook-as-root = {line}\ncommand = x\n").into_bytes();
+            let input = Input::Text { path: "/v/a.ini".into(), section: None, text };
+            let plan =
+                load_vassal(&[input], false, &Machine).unwrap_or_else(|report| panic!("{report}")).plan;
+            let paths = paths(&plan.hooks[0].action);
+            assert_eq!(paths.len(), lines.len(), "{name}: one line of led() for each of {paths:?}");
+            assert!(paths[index].starts_with("/led"), "{line} leads {paths:?}");
+        }
+    }
 }
 
 /// The same for a function of libc.
@@ -454,7 +507,7 @@ fn no_action_of_roots_is_led_out_of_the_jail_by_a_link_of_the_tenants() {
         let jail = "hook-pre-jail = mount:none /ns/precise /ufs bind\npivot_root = /ufs /ufs/.old_root\n\
                     command = /none";
         let all = |file: &str, dir: &str, new: &str| {
-            let actions = names().into_iter().filter_map(|name| led(name, file, dir, new));
+            let actions = names().into_iter().flat_map(|name| led(name, file, dir, new));
             let functions = functions().into_iter().filter_map(|name| called(name, file, dir, new));
             actions.chain(functions).collect::<Vec<_>>()
         };

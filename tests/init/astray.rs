@@ -43,7 +43,7 @@ fn host() -> (String, Vec<u8>, Vec<u8>) {
 }
 
 fn actions(file: &str, dir: &str, new: &str) -> Vec<String> {
-    let actions = names().into_iter().filter_map(|name| led(name, file, dir, new));
+    let actions = names().into_iter().flat_map(|name| led(name, file, dir, new));
     actions.chain(functions().into_iter().filter_map(|name| called(name, file, dir, new))).collect()
 }
 
