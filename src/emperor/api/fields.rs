@@ -78,4 +78,13 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_reference_has_no_field_that_there_is_not() {
+        let reference = include_str!("../../../docs/reference.md");
+        let (_, table) = reference.split_once("\n| JSON | Table | |\n|---|---|---|\n").unwrap();
+        let lines = table.lines().take_while(|line| line.starts_with('|'));
+        let documented: Vec<_> = lines.map(|line| line.split('`').nth(1).unwrap()).collect();
+        assert_eq!(documented, FIELDS.each_ref().map(|field| field.key));
+    }
 }
