@@ -13,6 +13,8 @@ use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::tutorial::sees_app_mounted;
 use crate::common::{Daemon, Sandbox, eventually, sandboxed, until};
 use rustix::process::Signal;
+use vassal::config::keys::row::Reload;
+use vassal::config::keys::vassal::VASSAL_INIT;
 
 /// A vassal with the zip mounted; each start of the app leaves a mark with its kind.
 fn lines(app: &str) -> String {
@@ -714,6 +716,134 @@ fn a_reload_gives_the_app_what_the_new_file_says_or_asks_for_a_fresh_jail() {
             emperor.wait_for_nth(1 + fresh, "emperor: app: running after ");
         }
         assert_eq!(emperor.lines("setup failed"), [""; 0]);
+        emperor.stop();
+    });
+}
+
+/// Says what a process has by what keys say of it.
+const LOOK: &str = r#"
+name=$1
+say() { echo "$name: $*"; }
+trap 'say got TERM; exit' TERM
+[ "$name" != stop-timeout ] || trap '' TERM
+trap 'say got HUP' HUP
+trap 'say got QUIT; exit' QUIT
+say directory `pwd`
+say mask `umask`
+say variable ${A-none}
+say no-new-privs `sed -n 's/^NoNewPrivs:\t//p' /proc/self/status`
+say descriptors `ulimit -n`
+say memory `ulimit -v`
+say processes `ulimit -u`
+say nice `nice`
+[ "$2" != once ] || exit 0
+while :; do sleep 0.05; done
+"#;
+
+/// Keys by what a reload shows of them: what a file says before it, and after it; and a line of the log that
+/// is there only then. The app is LOOK, unless the file names another one.
+const SHOWN: &[(&str, &str, &str, &str)] = &[
+    (
+        "binary-path",
+        "processes = 1\nbinary-path = /run/scratch/old",
+        "processes = 1\nbinary-path = /run/scratch/new",
+        "new --ini fd://",
+    ),
+    ("chdir", "", "chdir = /var", "chdir: directory /var"),
+    ("command", "command = sleep 1000", "command = bash /run/scratch/look command", "command: directory"),
+    (
+        "confine-hooks",
+        "exec-as-user = bash /run/scratch/look confine-hooks once\ncommand = sleep 1000",
+        "confine-hooks\nexec-as-user = bash /run/scratch/look confine-hooks once\ncommand = sleep 1000",
+        "confine-hooks: no-new-privs 1",
+    ),
+    ("env", "", "env = A=2", "env: variable 2"),
+    (
+        "hook-timeout",
+        "",
+        "hook-timeout = 300ms\nexec-as-user = sleep 1000",
+        "sleep 1000: still running after 300 ms, killed",
+    ),
+    ("limit-as", "", "limit-as = 3000", "memory 3072000"),
+    ("limit-nofile", "", "limit-nofile = 77", "limit-nofile: descriptors 77"),
+    ("limit-nproc", "", "limit-nproc = 2000", "processes 2000"),
+    ("nice", "nice = 5", "nice = 7", "nice: nice 7"),
+    ("no-new-privs", "", "no-new-privs = false", "no-new-privs: no-new-privs 0"),
+    ("reload-signal", "", "reload-signal = HUP", "reload-signal: got HUP"),
+    ("stop-signal", "", "stop-signal = QUIT", "stop-signal: got QUIT"),
+    ("stop-timeout", "stop-timeout = 200ms", "stop-timeout = 400ms", "not ended after 400 ms: SIGKILL"),
+    ("umask", "", "umask = 027", "umask: mask 0027"),
+    ("unenv", "env = A=1", "env = A=1\nunenv = A", "unenv: variable none"),
+    (
+        "unmount-timeout",
+        "if-not-reload =\nexec-as-user = bash /run/scratch/look stop-timeout &\nendif =",
+        "unmount-timeout = 300ms",
+        "processes are left 300 ms after SIGTERM: SIGKILL",
+    ),
+    (
+        "unprivileged-binary-patch",
+        "unprivileged-binary-patch = /run/scratch/old",
+        "unprivileged-binary-patch = /run/scratch/new",
+        "new alone",
+    ),
+    (
+        "unprivileged-binary-patch-arg",
+        "unprivileged-binary-patch-arg = sleep 1000",
+        "unprivileged-binary-patch-arg = bash /run/scratch/look arg",
+        "arg: directory",
+    ),
+];
+
+/// Keys for which there are such tests in tests/fuse/mountpoint.rs.
+const OF_MOUNTPOINTS: [&str; 3] =
+    ["mountpoint-check-interval", "mountpoint-check-timeout", "mountpoint-timeout"];
+
+#[test]
+fn every_key_that_a_reload_takes_on_is_shown_to_count() {
+    for row in VASSAL_INIT.own_rows() {
+        let is_taken_on = matches!(row.reload, Some(Reload::Live | Reload::NextApp));
+        let is_shown = SHOWN.iter().any(|(key, ..)| *key == row.name) || OF_MOUNTPOINTS.contains(&row.name);
+        assert!(
+            is_shown || !is_taken_on,
+            "'{}': say in SHOWN what shows that a reload takes it on",
+            row.name
+        );
+    }
+}
+
+#[test]
+fn what_a_reload_takes_on_counts() {
+    sandboxed(|sandbox| {
+        sandbox.file("look", LOOK);
+        for name in ["old", "new"] {
+            let program = sandbox.file(name, "#!/bin/sh\necho \"${0##*/} ${*:-alone}\"\nexec sleep 1000\n");
+            fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+        }
+        let write = |key: &str, lines: &str| {
+            let has_app =
+                ["command =", "binary-path =", "binary-patch"].iter().any(|app| lines.contains(app));
+            let look = format!("command = bash /run/scratch/look {key}");
+            let app = if has_app { "" } else { &look };
+            sandbox.vassal(key, &format!("uid = user001\n{lines}\n{app}"));
+        };
+        SHOWN.iter().for_each(|(key, before, ..)| write(key, before));
+        let emperor = sandbox.emperor(&[]);
+        for (key, .., line) in SHOWN {
+            emperor.wait_running(1, key);
+            assert_eq!(emperor.lines(line), [""; 0], "{key}: it shows before the reload");
+        }
+        // What an app is asked to reload or to stop by, it was started with.
+        for n in 1..=2 {
+            SHOWN.iter().for_each(|(key, _, after, _)| write(key, after));
+            for (key, ..) in SHOWN.iter().filter(|(key, ..)| *key != "hook-timeout") {
+                emperor.wait_for_nth(n, &format!("emperor: {key}: reloaded after "));
+            }
+        }
+        fs::remove_file(vassal_path("unmount-timeout")).unwrap();
+        for (key, .., line) in SHOWN {
+            emperor.wait_for(line);
+            assert_eq!(emperor.lines(&format!("emperor: {key}: needs a fresh jail")), [""; 0]);
+        }
         emperor.stop();
     });
 }
