@@ -188,6 +188,11 @@ impl Jail {
         }
     }
 
+    /// Sets the filter of the app's system calls.
+    pub fn set_filter(&mut self, filter: Option<Vec<Instruction>>) {
+        self.filter = filter;
+    }
+
     /// Sets the file mode creation mask of everything that comes later.
     pub fn set_umask(&mut self, mask: u32) {
         self.umask = Some(mask);

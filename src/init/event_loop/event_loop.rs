@@ -376,7 +376,7 @@ impl EventLoop {
             }
             // While the app is being restarted, a request to stop concerns the vassal, and not the old app.
             match self.living_app() {
-                Some(app) if !(app.is_leaving && signal::asks_to_stop(number)) => self.hand_on(number),
+                Some(app) if !(app.is_leaving() && signal::asks_to_stop(number)) => self.hand_on(number),
                 _ => wakeup.signals.push(number),
             }
             return;

@@ -27,11 +27,9 @@ pub struct RunningApp {
     /// When it was started.
     pub since: Instant,
     /// Whether a step waits for the app to execute its program.
-    pub is_awaited: bool,
-    /// Whether the app has executed its program, as far as is known.
-    pub is_started: bool,
-    /// Whether the app was asked to stop in order to be started anew.
-    pub is_leaving: bool,
+    is_awaited: bool,
+    is_started: bool,
+    is_leaving: bool,
     /// How the app ended, once it has.
     pub status: Option<WaitStatus>,
     /// The messages of the app so far, without heartbeats and statuses.
@@ -76,6 +74,31 @@ impl RunningApp {
         if self.is_awaited {
             to.extend(self.launched.report());
         }
+    }
+
+    /// A step waits for the app to execute its program, or does not any more.
+    pub fn set_awaited(&mut self, is_awaited: bool) {
+        self.is_awaited = is_awaited;
+    }
+
+    /// The app has executed its program.
+    pub fn set_started(&mut self) {
+        self.is_started = true;
+    }
+
+    /// Whether the app has executed its program, as far as is known.
+    pub fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// The app was asked to stop in order to be started anew.
+    pub fn set_leaving(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// Whether the app was asked to stop in order to be started anew.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     /// Whether it has said that it is ready to serve.

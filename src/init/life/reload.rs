@@ -90,13 +90,13 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
         Verdict::Accepted { plan, fresh }
             if vassal.source.fresh.is_same(&plan, &fresh) && app_reloads_itself(vassal, &plan) =>
         {
-            vassal.source.inputs = inputs;
+            vassal.source.read_again(inputs, fresh);
             vassal.events.send(&FromVassal::Reloaded);
             None
         }
         Verdict::Accepted { plan, fresh } => {
             crate::log!("reloading: the app is restarted in the same jail");
-            (vassal.source.fresh, vassal.source.inputs) = (fresh, inputs);
+            vassal.source.read_again(inputs, fresh);
             Some(plan)
         }
         Verdict::Refused(why) => {

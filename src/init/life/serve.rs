@@ -238,7 +238,7 @@ fn tell_of_restart(vassal: &Vassal) {
 /// signal. Returns how the app was asked.
 fn ask_to_leave(vassal: &mut Vassal, request: Request) -> String {
     if let Some(app) = &mut vassal.events.app {
-        app.is_leaving = true;
+        app.set_leaving();
     }
     let plan = &vassal.source.plan;
     let how = if plan.stop.signal.is_none() && vassal.events.ask_app(request) {

@@ -65,7 +65,7 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     vassal.jail.note_foreign_fuse(&vassal.source.plan);
     if let Some(wanted) = &vassal.source.plan.privileges.seccomp {
         // Here, as the file is one of the host's.
-        vassal.jail.filter = step_of("seccomp", wanted, seccomp::filter(&wanted.value))?;
+        vassal.jail.set_filter(step_of("seccomp", wanted, seccomp::filter(&wanted.value))?);
     }
     if let Some(name) = &vassal.source.plan.jail.hostname {
         step_of("namespaces", name, vassal.jail.set_hostname(&name.value))?;
@@ -228,7 +228,7 @@ pub fn run_app(vassal: &mut Vassal) -> Result<(), Ended> {
 /// # Errors
 /// The end that a failed step or an interruption comes to.
 pub fn run_again(vassal: &mut Vassal, plan: Rc<VassalPlan>) -> Result<(), Ended> {
-    vassal.source.plan = plan;
+    vassal.source.run_by(plan);
     // The watch has copied its times from the old plan.
     vassal.events.mountpoints.set_plan(&vassal.source.fresh.mountpoints, running_time::now());
     vassal.jail.note_foreign_fuse(&vassal.source.plan);

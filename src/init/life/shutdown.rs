@@ -179,7 +179,7 @@ fn end_app(events: &mut EventLoop, plan: &VassalPlan) {
     for (number, time) in [(plan.signal_to_stop(), plan.stop.timeout), (libc::SIGKILL, KILL_GRACE)] {
         if let Some(app) = events.living_app() {
             // A child that could not execute its program ends by itself, and was never the app.
-            if app.is_started {
+            if app.is_started() {
                 crate::log!("{} to the app", signal_names::name(number));
             }
             events.signal_app(number);

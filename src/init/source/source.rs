@@ -24,4 +24,14 @@ impl Source {
         self.plan = Rc::new(plan);
         self.fresh = Rc::clone(&self.plan);
     }
+
+    /// The app runs by this plan from now on.
+    pub fn run_by(&mut self, plan: Rc<VassalPlan>) {
+        self.plan = plan;
+    }
+
+    /// What was read again for a reload: the inputs, and the plan of a fresh start.
+    pub fn read_again(&mut self, inputs: Vec<Input>, fresh: Rc<VassalPlan>) {
+        (self.inputs, self.fresh) = (inputs, fresh);
+    }
 }

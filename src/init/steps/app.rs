@@ -89,11 +89,11 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
             is_told = true;
             continue;
         }
-        app.is_awaited = true;
+        app.set_awaited(true);
         let deadline = (!is_told || events.entry.is_none()).then_some(app.since + time);
         let paused = events.pause(None, deadline);
         if let Some(app) = &mut events.app {
-            app.is_awaited = false;
+            app.set_awaited(false);
         }
         match paused {
             Ok(()) => {}
@@ -106,7 +106,7 @@ pub fn await_program(events: &mut EventLoop, plan: &VassalPlan) -> Result<(), En
         }
     }
     if let Some(app) = &mut events.app {
-        app.is_started = true;
+        app.set_started();
         let (pid, program) = (app.launched.pid, plan.app.program().display());
         let since = app.since;
         match &events.entry {
