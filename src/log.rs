@@ -403,7 +403,7 @@ macro_rules! log {
 /// the message as with [`log!`](crate::log!).
 #[macro_export]
 macro_rules! log_of {
-    ($vassal:expr, $($arg:tt)*) => { $vassal.log(format_args!($($arg)*)) };
+    ($vassal:expr, $($arg:tt)*) => { $crate::log::line(&$vassal.shown(), format_args!($($arg)*)) };
 }
 
 /// A duration in the form of log lines: `0.04 ms`, `3.5 ms`, `35 ms`, `12.3 s`.

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ffi::OsStr;
-use std::fmt;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -67,11 +66,6 @@ impl VassalFile {
     /// The vassal's name, as log lines show it.
     pub fn shown(&self) -> Cow<'_, str> {
         readable(self.name())
-    }
-
-    /// Writes a log line about the vassal. Called by [`crate::log_of!`].
-    pub fn log(&self, message: fmt::Arguments<'_>) {
-        crate::log::line(&self.shown(), message);
     }
 
     /// The name of the file, without its directory.
