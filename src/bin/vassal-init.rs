@@ -36,7 +36,7 @@ fn main_of(words: Vec<OsString>) -> i32 {
 /// What the command line asks for. `Err` has the exit status where the command line has been dealt with
 /// already.
 fn task(words: &[OsString]) -> Result<Task, i32> {
-    if let Some(call) = personality(words, &|name| environment::variable(name)) {
+    if let Some(call) = personality(words, std::process::id(), &|name| environment::variable(name)) {
         return cli::answer(call).map(Task::CommandAlone);
     }
     let (inputs, command) =

@@ -232,11 +232,12 @@ pub enum Call {
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The meaning of a command line under the name of another program, which is the first of `words`; `None` for
-/// a name that is not a personality.
-pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
+/// a name that is not a personality. `own` is the pid of this process, which tini names.
+pub fn personality(words: &[OsString], own: u32, env: Env<'_>) -> Option<Call> {
     let path = Path::new(words.first()?);
+    let options = words.get(1..).unwrap_or_default();
     let read = match path.file_name()?.as_bytes() {
-        b"tini" | b"tini-static" | b"docker-init" => tini,
+        b"tini" | b"tini-static" | b"docker-init" => return Some(tini(options, own, env)),
         b"dumb-init" => dumb_init,
         // Podman runs the init that it was configured with, whatever program that is, under the second of
         // these names or at the path below.
@@ -244,7 +245,7 @@ pub fn personality(words: &[OsString], env: Env<'_>) -> Option<Call> {
         _ if path == Path::new("/dev/init") => catatonit,
         _ => return None,
     };
-    Some(read(words.get(1..).unwrap_or_default(), env))
+    Some(read(options, env))
 }
 
 /// The defaults of all personalities.
@@ -370,7 +371,7 @@ impl Entrypoint {
     }
 }
 
-fn tini(words: &[OsString], env: Env<'_>) -> Call {
+fn tini(words: &[OsString], own: u32, env: Env<'_>) -> Call {
     let version = concat!("tini version 0.19.0 - vassal-init ", env!("CARGO_PKG_VERSION"));
     if let [only] = words
         && only == "--version"
@@ -409,7 +410,7 @@ fn tini(words: &[OsString], env: Env<'_>) -> Call {
             Step::Option(b'l', _) => return said(LICENCE.to_owned()),
             Step::Option(letter, value) => {
                 if entry.tini_flag(letter, &value).is_err() {
-                    let (own, letter) = (std::process::id(), char::from(letter));
+                    let letter = char::from(letter);
                     let text = format!("[FATAL tini ({own})] Not a valid option for -{letter}: ");
                     return refused(text + &value.to_string_lossy() + "\n");
                 }
@@ -574,7 +575,7 @@ mod tests {
     fn call(line: &str, env: &[(&str, &str)]) -> Call {
         let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect();
         let find = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        personality(&words, &find).unwrap()
+        personality(&words, 1, &find).unwrap()
     }
 
     fn run(line: &str, env: &[(&str, &str)]) -> Entrypoint {
@@ -671,9 +672,9 @@ mod tests {
     #[test]
     fn our_own_name_is_no_personality() {
         for name in ["/x/vassal-init", "/sbin/init", "init"] {
-            assert_eq!(personality(&[name.into(), "a".into()], &|_| None), None, "{name}");
+            assert_eq!(personality(&[name.into(), "a".into()], 1, &|_| None), None, "{name}");
         }
-        assert_eq!(personality(&[], &|_| None), None);
+        assert_eq!(personality(&[], 1, &|_| None), None);
         let own = |flags: &[(&str, &str)]| {
             let flags = flags.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
             let mut inputs = Vec::new();
