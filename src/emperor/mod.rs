@@ -35,6 +35,7 @@ pub mod daemon;
 pub mod deputy;
 pub mod discovery;
 pub mod instance;
+pub mod owned_file;
 pub mod supervisor;
 
 pub use daemon::start::run;

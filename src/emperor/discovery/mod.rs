@@ -5,7 +5,7 @@
 //! to scan, [`scan`] scans one directory, [`directories`] all of them. Other rooms use the queue; the
 //! emperor's locks also ask which directory a source means.
 //!
-//! May not be done here: open a vassal's file, or know of instances.
+//! May not be done here: read a vassal's file, or know of instances.
 
 pub mod directories;
 pub mod holds;

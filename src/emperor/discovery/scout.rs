@@ -16,7 +16,7 @@ use super::scan::Change;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy::{pull, pull_version, tell};
-use crate::emperor::instance::owned_file;
+use crate::emperor::owned_file;
 use crate::log;
 use crate::running_time;
 
