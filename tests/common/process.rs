@@ -49,6 +49,13 @@ pub fn read(pid: i32) -> Option<Process> {
     })
 }
 
+/// The pid of a process in its own pid namespace.
+pub fn number_inside(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
 /// The living processes of that name.
 pub fn named(comm: &str) -> Vec<Process> {
     all().into_iter().filter(|process| process.comm == comm && process.state != 'Z').collect()

@@ -26,10 +26,7 @@ const GO: &str = "while ! [ -s /run/scratch/go ]; do sleep 0.01; done";
 
 /// The pid of the daemon as the jail numbers it.
 fn daemon() -> String {
-    let daemon = process::only("fuse-zip").pid;
-    let status = fs::read_to_string(format!("/proc/{daemon}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
-    line.split_whitespace().last().unwrap().to_owned()
+    process::number_inside(process::only("fuse-zip").pid).to_string()
 }
 
 /// The one line that tells of the loss, once the vassal has ended.

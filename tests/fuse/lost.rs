@@ -77,28 +77,51 @@ fn a_stopped_daemon_is_replaced_too_and_not_left_behind() {
     });
 }
 
+/// A daemon hangs that is in a pid namespace of its own, where it has the number of a process of root's: it
+/// is killed, and root's is not. `namespaces` are the vassal's; `lines` start the other process, if it is one
+/// of the vassal's, and leave its number in a file.
+fn has_only_itself_killed(sandbox: &Sandbox, namespaces: &str, lines: &str) {
+    let faulty = sandbox.faulty();
+    let daemon = faulty.command("/app", "pid=`cat /run/scratch/victim`");
+    let lines = format!(
+        "{lines}\nuid = user001\nexec-as-user = {daemon}\n{CHECKED}\n\
+         mountpoint-lost = remount\nunmount-timeout = 1\ncommand = sleep 1000"
+    );
+    let mut command = sandbox.program("vassal-init");
+    command.args(["--unshare", namespaces]).arg(sandbox.ini("vassal", &lines));
+    let vassal = sandbox.start("vassal", command);
+    vassal.wait_for("app started");
+    let is_victim = |process: &process::Process| process.uid == 0;
+    let victim = eventually("the victim", || process::named("sleep").into_iter().find(is_victim));
+    let liar = process::only("faulty-fuse");
+    let number = fs::read_to_string("/run/scratch/victim").unwrap();
+    assert_eq!(process::number_inside(liar.pid).to_string(), number.trim(), "it tells no lie");
+    let (victim, liar) = (Handle::of(victim.pid), Handle::of(liar.pid));
+    faulty.behave("hold");
+    vassal.wait_for("mountpoint /app lost: no answer for ");
+    liar.wait();
+    faulty.behave("");
+    vassal.wait_for("mounted again and running, ");
+    assert!(!victim.is_gone(), "a process of root was killed for a user");
+    stop(vassal);
+}
+
 #[test]
 fn a_daemon_that_calls_itself_by_the_number_of_a_process_of_root_has_only_itself_killed() {
     sandboxed(|sandbox| {
-        let faulty = sandbox.faulty();
-        let daemon = faulty.command("/app", "pid=`cat /run/scratch/victim`");
         let victim = "exec-as-root = sleep 1000 & echo $! > /run/scratch/victim";
-        let lines = format!(
-            "{victim}\nuid = user001\nexec-as-user = {daemon}\n{CHECKED}\n\
-             mountpoint-lost = remount\nunmount-timeout = 1\ncommand = sleep 1000"
-        );
-        let vassal = sandbox.vassal_init("vassal", &lines);
-        vassal.wait_for("app started");
-        let is_victim = |process: &process::Process| process.uid == 0;
-        let victim = eventually("the victim", || process::named("sleep").into_iter().find(is_victim));
-        let (victim, liar) = (Handle::of(victim.pid), Handle::of(process::only("faulty-fuse").pid));
-        faulty.behave("hold");
-        vassal.wait_for("mountpoint /app lost: no answer for ");
-        liar.wait();
-        faulty.behave("");
-        vassal.wait_for("mounted again and running, ");
-        assert!(!victim.is_gone(), "a process of root was killed for a user");
-        stop(vassal);
+        has_only_itself_killed(sandbox, "fs,pid", victim);
+    });
+}
+
+#[test]
+fn a_daemon_that_calls_itself_by_the_number_of_a_process_of_the_hosts_has_only_itself_killed() {
+    sandboxed(|sandbox| {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        let victim = sandbox.start("victim", command);
+        sandbox.file("victim", &victim.pid().to_string());
+        has_only_itself_killed(sandbox, "fs", "");
     });
 }
 
@@ -352,9 +375,7 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
         link.next(|message| (message == FromVassal::Running).then_some(()));
         // In a pid namespace the first pid is PID 1's, and so on.
         let daemon = process::only("faulty-fuse");
-        let inside = fs::read_to_string(format!("/proc/{}/status", daemon.pid)).unwrap();
-        let inside = inside.lines().find(|line| line.starts_with("NSpid:")).unwrap();
-        let inside: i32 = inside.split_whitespace().last().unwrap().parse().unwrap();
+        let inside = process::number_inside(daemon.pid);
 
         let up = eventually("a report with all in it", || Some(link.report()).filter(|up| up.daemon != 0));
         assert_eq!((up.path.as_path(), up.fs_type.as_str()), (Path::new("/app"), "fuse.faulty"));

@@ -233,3 +233,68 @@ impl CheckedPath {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+
+    use crate::config::plan::{Location, VassalPlan};
+    use crate::init::watch::probe::Reply;
+    use crate::init::watch::watchdog::{Answer, Found};
+
+    const OWNER: u32 = 4242;
+
+    /// Which process counts as the daemon of a mount of this user's once its prober has said that it is this
+    /// one, where `known` was the daemon before.
+    fn daemon_by(owner: u32, said: Pid, known: Option<Pid>) -> Option<Pid> {
+        let mount = format!("40 22 0:35 / /app rw - fuse.x x rw,user_id={owner},group_id={owner}");
+        let plan = VassalPlan::default().mountpoints;
+        let answer = Answer::Found(Found { mount_id: 7, is_mount_root: true });
+        let reply = Reply { answer, took: Duration::ZERO, daemon: Some(said) };
+        let at = Location { file: "a.ini".into(), line: 1, column: 1 };
+        let mut path = CheckedPath {
+            check: Located { value: "/app".into(), key: "mountpoint-check".into(), at },
+            dog: Watchdog::new(&plan, Instant::now()),
+            mount: mountinfo::parse(mount.as_bytes()).pop(),
+            probe: Some(Probe::that_said(reply)),
+            trouble: String::new(),
+            is_blind: false,
+            maker: Maker::Nobody,
+            is_given_up: false,
+            took: None,
+            daemon: known,
+            daemon_death: None,
+            lost: 0,
+            last: String::new(),
+        };
+        let rhythm = Rhythm { interval: plan.check_interval, patience: path.dog.patience() };
+        assert!(path.judge(&Procfs::at_proc(), rhythm, false, Instant::now()).is_none());
+        assert!(path.dog.is_up(), "the reply was not read");
+        path.daemon
+    }
+
+    fn sleeping_as(user: u32) -> (Child, Pid) {
+        let child = Command::new("sleep").arg("1000").uid(user).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        (child, pid)
+    }
+
+    /// The prober is the owner's, who may have another process speak in its place.
+    #[test]
+    fn a_prober_can_name_a_child_of_the_owners_and_no_other_process() {
+        let [own, roots] = [OWNER, 0].map(sleeping_as);
+        let parent = rustix::process::getppid().unwrap();
+        assert_eq!(daemon_by(OWNER, own.1, None), Some(own.1));
+        assert_eq!(daemon_by(0, own.1, None), Some(own.1), "root may have started it as another user");
+        for (owner, said) in [(OWNER, roots.1), (OWNER, parent), (0, parent), (OWNER, Pid::INIT)] {
+            assert_eq!(daemon_by(owner, said, None), None, "{said} for {owner}");
+            assert_eq!(daemon_by(owner, said, Some(own.1)), Some(own.1), "{said} for {owner}");
+        }
+        for (mut child, _) in [own, roots] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}

@@ -437,6 +437,19 @@ fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
 }
 
 #[cfg(test)]
+impl Probe {
+    /// One that has said this.
+    pub(super) fn that_said(reply: Reply) -> Self {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::send(&theirs, &Word::Reply(reply).encode(), SendFlags::NOSIGNAL).unwrap();
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags).unwrap();
+        Self { pid: Pid::INIT, socket, alarm, failure: OnceCell::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
