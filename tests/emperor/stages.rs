@@ -1,13 +1,15 @@
 //! What every process of an emperor and of its vassals has, at each stage, as one table: identity, rights,
-//! descriptors, places, session and terminal. A line that changes here is a decision.
+//! descriptors, places, session and terminal. A line that changes here is a decision. (The kernel shows
+//! nobody the session keyring of another process: see `inherited`.)
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Process};
-use crate::common::{PATIENCE, eventually, sandboxed};
+use crate::common::tutorial::EMPEROR_INI;
+use crate::common::{PATIENCE, eventually, run, sandboxed};
 use rustix::process::Signal;
 
 /// All capabilities of this machine, as /proc writes them.
@@ -24,9 +26,26 @@ fn kind(target: &str) -> String {
     plain.trim_end_matches(":[]").trim_end_matches(" (deleted)").replace("anon_inode:", "")
 }
 
+/// What the standard descriptors of a process lead to. A `screen` is a terminal that it can only write to.
+fn standard(pid: i32) -> String {
+    let one = |number: u32| {
+        let Ok(target) = fs::read_link(format!("/proc/{pid}/fd/{number}")) else { return "none".to_owned() };
+        let about = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+        match kind(&target.display().to_string()).as_str() {
+            "/dev/null" => "null",
+            "/dev/pts/" if field(&about, "flags").ends_with('1') => "screen",
+            "/dev/pts/" => "terminal",
+            log if log.ends_with(".log") => "log",
+            other => other,
+        }
+        .to_owned()
+    };
+    [0, 1, 2].map(one).join(",")
+}
+
 /// What is decided for a process. Its rights: ids; permitted capabilities and bounding set; no_new_privs and
-/// seccomp; whose its memory is. Its places: whether it leads a session, and its terminal; root and working
-/// directory; descriptors besides the standard ones.
+/// seccomp; the signals that it ignores; whose its memory is. Its places: whether it leads a session, and has
+/// a terminal; root and working directory; the standard descriptors, then others.
 fn state(pid: i32) -> [String; 2] {
     let text = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap().display().to_string();
@@ -55,17 +74,20 @@ fn state(pid: i32) -> [String; 2] {
     let files = files.filter(|file| file != "[signalfd]");
     let files: Vec<_> = files.collect::<BTreeSet<_>>().into_iter().collect();
     let (uid, gid) = (ids("Uid"), ids("Gid"));
+    // Without those that C libraries keep to themselves: posix_spawn(3) ignores these in a child.
+    let ignored = u64::from_str_radix(&field(&status, "SigIgn"), 16).unwrap() & !(0b111 << 31);
     let owner = fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid();
     let rights = format!(
-        "{uid}:{gid}:{} prm={} bnd={} nnp={} seccomp={} mem={owner}",
+        "{uid}:{gid}:{} prm={} bnd={} nnp={} seccomp={} ign={ignored:x} mem={owner}",
         ids("Groups"),
         caps("CapPrm"),
         caps("CapBnd"),
         field(&status, "NoNewPrivs"),
         field(&status, "Seccomp"),
     );
-    let (root, cwd, files) = (link("root"), link("cwd"), files.join(" "));
-    [rights, format!("{session} tty={} {root} {cwd} {files}", stat[4]).trim_end().to_owned()]
+    let tty = if stat[4] == "0" { "no" } else { "yes" };
+    let (root, cwd, standard, files) = (link("root"), link("cwd"), standard(pid), files.join(" "));
+    [rights, format!("{session} tty={tty} {root} {cwd} {standard} {files}").trim_end().to_owned()]
 }
 
 /// The process with this command line.
@@ -113,56 +135,56 @@ fn every_process_of_a_vassal_has_what_the_table_says() {
             (
                 "PID 1 of a user",
                 app.parent,
-                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0",
-                "leader tty=0 / / /proc /proc//mountinfo [timerfd] pipe socket",
+                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / / null,log,log /proc /proc//mountinfo [timerfd] pipe socket",
             ),
             (
                 "prober",
                 process::only("vassal-probe").pid,
-                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=0",
-                "member tty=0 / /proc",
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "member tty=no / /proc [timerfd],socket,log",
             ),
             (
                 "FUSE daemon",
                 process::only("faulty-fuse").pid,
-                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001",
-                "member tty=0 / /etc/uwsgi/vassals",
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=1000 mem=1001",
+                "member tty=no / /etc/uwsgi/vassals /dev/fuse,null,null",
             ),
             (
                 "left by a hook",
                 hook.pid,
-                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001",
-                "member tty=0 / /etc/uwsgi/vassals",
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=6 mem=1001",
+                "member tty=no / /etc/uwsgi/vassals null,log,log",
             ),
             (
                 "app",
                 app.pid,
-                "1001:1001:1001 prm=0 bnd=0 nnp=1 seccomp=0 mem=1001",
-                "member tty=0 / /etc/uwsgi/vassals socket",
+                "1001:1001:1001 prm=0 bnd=0 nnp=1 seccomp=0 ign=0 mem=1001",
+                "member tty=no / /etc/uwsgi/vassals null,log,log socket",
             ),
             (
                 "PID 1 of root",
                 root.parent,
-                "0:0: prm=all bnd=all nnp=0 seccomp=0 mem=0",
-                "leader tty=0 / / /proc pipe socket",
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / / null,log,log /proc pipe socket",
             ),
             (
                 "app, root",
                 root.pid,
-                "0:0:0 prm=all bnd=all nnp=1 seccomp=0 mem=0",
-                "member tty=0 / /etc/uwsgi/vassals socket",
+                "0:0:0 prm=all bnd=all nnp=1 seccomp=0 ign=0 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,log,log socket",
             ),
             (
                 "PID 1 of bare root",
                 bare.parent,
-                "0:0: prm=all bnd=all nnp=0 seccomp=0 mem=0",
-                "leader tty=0 / / /proc pipe socket",
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / / null,log,log /proc pipe socket",
             ),
             (
                 "app, root without capabilities",
                 bare.pid,
-                "0:0:0 prm=0 bnd=0 nnp=1 seccomp=0 mem=0",
-                "member tty=0 / /etc/uwsgi/vassals socket",
+                "0:0:0 prm=0 bnd=0 nnp=1 seccomp=0 ign=0 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,log,log socket",
             ),
         ]);
         emperor.stop();
@@ -181,14 +203,14 @@ fn every_process_of_an_owner_has_what_the_table_says() {
             (
                 "PID 1 of an owner",
                 app.parent,
-                "4242:4343:4343 prm=0 bnd=all nnp=0 seccomp=0 mem=0",
-                "leader tty=0 / / /proc pipe socket",
+                "4242:4343:4343 prm=0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / / null,log,log /proc pipe socket",
             ),
             (
                 "app of an owner",
                 app.pid,
-                "4242:4343:4343 prm=0 bnd=all nnp=1 seccomp=0 mem=4242",
-                "member tty=0 / /etc/uwsgi/vassals socket",
+                "4242:4343:4343 prm=0 bnd=all nnp=1 seccomp=0 ign=0 mem=4242",
+                "member tty=no / /etc/uwsgi/vassals null,log,log socket",
             ),
         ]);
         emperor.stop();
@@ -207,18 +229,18 @@ exec setpriv --groups 4,6 "$@"
 #[test]
 fn every_process_of_a_shells_vassal_has_what_the_table_says() {
     sandboxed(|sandbox| {
-        let user = "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 mem=1001";
+        let user = "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=0 mem=1001";
         for (options, init, app) in [
-            (&["--user", "user001"][..], "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0", user),
+            (&["--user", "user001"][..], "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0", user),
             (
                 &["--user", "user001", "--unshare", "fs,pid"],
-                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 mem=0",
+                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
                 user,
             ),
             (
                 &["--cap", "net_bind_service"],
-                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 mem=0",
-                "0:0:4,6 prm=400 bnd=400 nnp=0 seccomp=0 mem=0",
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "0:0:4,6 prm=400 bnd=400 nnp=0 seccomp=0 ign=0 mem=0",
             ),
         ] {
             let mut command = sandbox.wrapped(&["bash", "-c", STARTER, "starter"], "vassal-init");
@@ -226,10 +248,171 @@ fn every_process_of_a_shells_vassal_has_what_the_table_says() {
             let mut vassal = sandbox.start("vassal", command);
             let process = running("sleep 1001");
             let names = [format!("PID 1 of {options:?}"), format!("app of {options:?}")];
-            let (ours, its) = ("member tty=0 / / /proc pipe", "member tty=0 / /");
+            let (ours, its) = ("member tty=no / / null,log,log /proc pipe", "member tty=no / / null,log,log");
             assert_table(&[(&names[0], process.parent, init, ours), (&names[1], process.pid, app, its)]);
             vassal.signal(Signal::TERM);
             vassal.wait();
         }
+    });
+}
+
+/// Answers the emperor's question for an address late, for one vassal.
+const ASKED: &str = "#!/bin/sh\n[ $1 != slow.ini ] || exec sleep 1008\n";
+
+#[test]
+fn every_process_of_an_emperor_has_what_the_table_says() {
+    sandboxed(|sandbox| {
+        fs::create_dir("/run/image").unwrap();
+        run("mksquashfs", &["/run/image", "/run/image.squashfs", "-quiet", "-no-progress"]);
+        let asked = sandbox.file("asked", ASKED);
+        fs::set_permissions(&asked, fs::Permissions::from_mode(0o755)).unwrap();
+        let fuse = "hook-as-user = fuse:/app squashfuse /run/image.squashfs {}";
+        let lines = format!("uid = user001\nexec-as-root = sleep 1005 &\n{fuse}\ncommand = sleep 1001");
+        sandbox.vassal("one", &lines);
+        let reads = "words = @(exec://[ ! -e /run/scratch/slow ] || exec sleep 1009; echo 1002)";
+        let checked = format!("uid = user001\n{reads}\ncommand = sleep %(words)");
+        sandbox.vassal("checked", &checked);
+        fs::write("/etc/uwsgi/emperor.ini", EMPEROR_INI).unwrap();
+        let mut command = sandbox.wrapped(&["bash", "-c", STARTER, "starter"], "emperor");
+        command.args(["/etc/uwsgi/emperor.ini", "--emperor-on-demand-exec"]).arg(asked);
+        command.args(["--exec-as-emperor", "sleep 1006", "--hook-as-vassal", "exec:sleep 1007 &"]);
+        let emperor = sandbox.start("emperor", command);
+        for name in ["one", "checked"] {
+            emperor.wait_running(1, name);
+        }
+        sandbox.file("slow", "");
+        sandbox.vassal("checked", &checked);
+        sandbox.vassal("slow", "command = sleep 1003");
+        let [root, as_emperor, as_vassal, asked, reading] =
+            [1005, 1006, 1007, 1008, 1009].map(|time| running(&format!("sleep {time}")));
+        assert_table(&[
+            (
+                "emperor",
+                emperor.pid(),
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "member tty=no / / null,log,log / /dev/null /memfd:looks at \
+                 /memfd:vassal-init [eventpoll] [pidfd] pipe socket",
+            ),
+            (
+                "scout",
+                process::only("emperor-scout").pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "member tty=no / / null,log,log /memfd:looks at inotify socket",
+            ),
+            (
+                "reader",
+                process::only("emperor-reader").pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "member tty=no / / null,log,log socket",
+            ),
+            (
+                "as-emperor",
+                as_emperor.pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=0 mem=0",
+                "member tty=no / / null,log,log",
+            ),
+            (
+                "asked for an address",
+                asked.pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=0 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,pipe,log",
+            ),
+            (
+                "check of a configuration",
+                reading.parent,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / /etc/uwsgi/vassals null,log,log [pidfd] pipe socket",
+            ),
+            (
+                "command in a configuration",
+                reading.pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=0 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,pipe,log",
+            ),
+            (
+                "left by as-vassal",
+                as_vassal.pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=6 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,log,log",
+            ),
+            (
+                "left by as-root",
+                root.pid,
+                "0:0:4,6 prm=all bnd=all nnp=0 seccomp=0 ign=6 mem=0",
+                "member tty=no / /etc/uwsgi/vassals null,log,log",
+            ),
+            (
+                "FUSE daemon that was handed its mount",
+                process::only("squashfuse").pid,
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=0 mem=1001",
+                "leader tty=no / / null,null,null /dev/fuse /run/image.squashfs",
+            ),
+        ]);
+        emperor.stop();
+    });
+}
+
+/// A starter with a terminal, which ignores SIGXFSZ.
+const ON_TERMINAL: &str = "import pty, sys; pty.spawn(sys.argv[1:])";
+
+#[test]
+fn every_process_of_an_emperor_on_a_terminal_has_what_the_table_says() {
+    sandboxed(|sandbox| {
+        sandbox.vassal("user", "uid = user001\nexec-as-user = sleep 1002 &\ncommand = sleep 1001");
+        fs::write("/etc/uwsgi/emperor.ini", EMPEROR_INI).unwrap();
+        let mut command =
+            sandbox.wrapped(&["python3", "-c", ON_TERMINAL, "setpriv", "--clear-groups"], "emperor");
+        command.args(["/etc/uwsgi/emperor.ini", "--exec-as-emperor", "sleep 1006"]);
+        let mut starter = sandbox.start("emperor", command);
+        starter.wait_running(1, "user");
+        let [hook, app, as_emperor] = [1002, 1001, 1006].map(|time| running(&format!("sleep {time}")));
+        let emperor = process::only("emperor").pid;
+        assert_table(&[
+            (
+                "emperor",
+                emperor,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1001000 mem=0",
+                "leader tty=yes / / terminal,screen,screen / /dev/null /memfd:looks at \
+                 /memfd:vassal-init [eventpoll] [pidfd] pipe socket",
+            ),
+            (
+                "scout",
+                process::only("emperor-scout").pid,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1001000 mem=0",
+                "member tty=yes / / terminal,screen,screen /memfd:looks at inotify socket",
+            ),
+            (
+                "reader",
+                process::only("emperor-reader").pid,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=1001000 mem=0",
+                "member tty=yes / / terminal,screen,screen socket",
+            ),
+            (
+                "as-emperor",
+                as_emperor.pid,
+                "0:0: prm=all bnd=all nnp=0 seccomp=0 ign=0 mem=0",
+                "member tty=no / / terminal,screen,screen",
+            ),
+            (
+                "PID 1 of a user",
+                app.parent,
+                "0:0: prm=1e0 bnd=all nnp=0 seccomp=0 ign=1000 mem=0",
+                "leader tty=no / / null,screen,screen /proc pipe socket",
+            ),
+            (
+                "left by a hook",
+                hook.pid,
+                "1001:1001:1001 prm=0 bnd=all nnp=0 seccomp=0 ign=6 mem=1001",
+                "member tty=no / /etc/uwsgi/vassals null,screen,screen",
+            ),
+            (
+                "app",
+                app.pid,
+                "1001:1001:1001 prm=0 bnd=0 nnp=1 seccomp=0 ign=0 mem=1001",
+                "member tty=no / /etc/uwsgi/vassals null,screen,screen socket",
+            ),
+        ]);
+        process::signal(emperor, Signal::TERM);
+        starter.wait();
     });
 }
