@@ -5,16 +5,19 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use crate::common::{Sandbox, eventually, run, sandboxed};
+use crate::common::{Sandbox, eventually, run, sandboxed, until};
 
-/// The blocks of the document that begin with `[uwsgi]`, without what needs a cgroup.
+/// What is not tried: it needs a cgroup of the machine's.
+const OF_CGROUPS: [&str; 4] = ["emperor-cgroup = ", "memory-max = ", "cpu-max = ", "pids-max = "];
+
+/// The blocks of the document that begin with `[uwsgi]`, without [`OF_CGROUPS`].
 fn blocks() -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md")).unwrap();
     let mut blocks: Vec<String> = Vec::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("    ")) {
         match (line, blocks.last_mut()) {
             ("[uwsgi]", _) => blocks.push("[uwsgi]\n".to_owned()),
-            (line, Some(block)) if !line.contains("cgroup") && !line.contains("-max = ") => {
+            (line, Some(block)) if !OF_CGROUPS.iter().any(|key| line.starts_with(key)) => {
                 *block += &format!("{line}\n");
             }
             _ => {}
@@ -25,11 +28,17 @@ fn blocks() -> Vec<String> {
 
 /// A directory of a user's, with a vassal file.
 fn tenant(name: &str, lines: &str) {
+    tenant_with(name, "shop", lines);
+}
+
+/// The same, with a file of this name.
+fn tenant_with(name: &str, vassal: &str, lines: &str) {
     let uid: u32 = run("id", &["-u", name]).trim().parse().unwrap();
     let home = Path::new("/run/home").join(name);
     fs::create_dir_all(home.join("vassals")).unwrap();
-    fs::write(home.join("vassals/shop.ini"), format!("[uwsgi]\n{lines}\n")).unwrap();
-    for path in [&home, &home.join("vassals"), &home.join("vassals/shop.ini")] {
+    let file = home.join("vassals").join(format!("{vassal}.ini"));
+    fs::write(&file, format!("[uwsgi]\n{lines}\n")).unwrap();
+    for path in [&home, &home.join("vassals"), &file] {
         chown(path, Some(uid), Some(uid)).unwrap();
     }
     fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
@@ -38,6 +47,7 @@ fn tenant(name: &str, lines: &str) {
 fn start(sandbox: &Sandbox) -> crate::common::Daemon {
     let files = blocks();
     assert_eq!(files.len(), 2, "the emperor's file and the policy");
+    assert!(files[0].contains("\nemperor-tyrant-max = 20\n"), "{}", files[0]);
     assert!(files[0].contains("glob:///home/"), "{}", files[0]);
     fs::write("/etc/uwsgi/strangers.ini", files[0].replace("glob:///home/", "glob:///run/home/")).unwrap();
     fs::write("/etc/uwsgi/policy.ini", &files[1]).unwrap();
@@ -85,6 +95,23 @@ fn a_stranger_on_a_host_for_strangers_gets_no_more_than_the_document_says() {
         let status = run(sandbox.program("emperor").get_program().to_str().unwrap(), &["status"]);
         let line = status.lines().find(|line| line.contains("user001")).expect("the other tenant's");
         assert!(line.contains("running") && !line.contains("restarts"), "{status}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_stranger_with_many_files_gets_as_many_vassals_as_the_document_says() {
+    sandboxed(|sandbox| {
+        for number in 1..=22 {
+            tenant_with("user001", &format!("shop{number}"), "command = sleep 1000");
+        }
+        let emperor = start(sandbox);
+        emperor.wait_for(" has 20 vassals (emperor-tyrant-max)");
+        let status = || run(sandbox.program("emperor").get_program().to_str().unwrap(), &["status"]);
+        let has = |text: &str| status().contains(text);
+        until("20 run, and 2 wait", || {
+            has("emperor-tyrant-max allows: 2 files more") && status().matches("  running  ").count() == 20
+        });
         emperor.stop();
     });
 }
