@@ -134,10 +134,7 @@ impl Spawner {
             removals: Rc::default(),
             environment,
             heartbeat: vassals.heartbeat.unwrap_or(HEARTBEAT),
-            stop_timeout: vassals.stop_timeout.unwrap_or(match plan.tyrant {
-                Some(_) => STOP_TIMEOUT,
-                None => Duration::MAX,
-            }),
+            stop_timeout: stop_timeout(plan),
             origin,
         })
     }
@@ -357,6 +354,14 @@ impl Spawner {
     }
 }
 
+/// The longest time to stop that is granted to an instance by a plan.
+fn stop_timeout(plan: &EmperorPlan) -> Duration {
+    plan.vassals.stop_timeout.unwrap_or(match plan.tyrant {
+        Some(_) => STOP_TIMEOUT,
+        None => Duration::MAX,
+    })
+}
+
 /// The environment of vassals, made from the emperor's as in uWSGI: `UWSGI_VASSAL_X` becomes `UWSGI_X`, and
 /// variables between the emperor and its own starter are left out.
 fn for_vassals(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
@@ -398,6 +403,16 @@ fn seal(file: OwnedFd, path: &Path) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_in_tyrant_mode_a_stop_has_a_limit_that_nobody_has_written() {
+        let mut plan = EmperorPlan::default();
+        assert_eq!(stop_timeout(&plan), Duration::MAX);
+        plan.tyrant = Some(Tyrant::default());
+        assert_eq!(stop_timeout(&plan), Duration::from_secs(60));
+        plan.vassals.stop_timeout = Some(Duration::from_secs(7));
+        assert_eq!(stop_timeout(&plan), Duration::from_secs(7));
+    }
 
     #[test]
     fn variables_meant_for_vassals_lose_their_mark_and_win() {
