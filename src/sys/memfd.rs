@@ -72,5 +72,10 @@ mod tests {
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o111);
         let seals = rustix::fs::fcntl_get_seals(&file).unwrap();
         assert!(seals.contains(SealFlags::WRITE | SealFlags::SEAL), "{seals:?}");
+        // The kernel has the other seal if it has the flag.
+        if memfd_create("test", MemfdFlags::EXEC).is_ok() {
+            assert!(seals.contains(SEAL_EXEC), "{seals:?}");
+            assert_eq!(fchmod(&file, Mode::RUSR), Err(Errno::PERM));
+        }
     }
 }
