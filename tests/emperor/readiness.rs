@@ -335,12 +335,16 @@ fn an_app_that_gives_its_only_heartbeat_at_once_is_watched() {
 #[test]
 fn an_app_that_gives_its_only_heartbeat_before_its_reload_is_through_is_watched() {
     sandboxed(|sandbox| {
-        let hook = "exec-post-app = until [ -e /run/scratch/beat ]; do sleep 0.02; done; sleep 0.2";
+        let hook = "exec-post-app = until [ -e /run/scratch/go ]; do sleep 0.02; done";
         let lines = format!("if-reload =\n{hook}\n{BEAT}\nelse =\ncommand = sleep 1000\nendif =");
         let path = sandbox.vassal("app", &lines);
         let emperor = sandbox.emperor(&["--emperor-required-heartbeat", "1"]);
-        emperor.wait_running(1, "app");
+        let init = emperor.wait_running(1, "app");
         run("touch", &[path.to_str().unwrap()]);
+        until("the heartbeat", || fs::exists("/run/scratch/beat").unwrap());
+        // It has taken that in.
+        process::wait_asleep(init);
+        sandbox.file("go", "");
         emperor.wait_for("emperor: app: reloaded after ");
         emperor.wait_for(NO_HEARTBEAT);
         emperor.stop();

@@ -223,7 +223,9 @@ fn orphans_are_reaped_and_the_rest_is_ended() {
 #[test]
 fn the_grace_ends_with_the_last_process() {
     sandboxed(|sandbox| {
-        for script in ["true", "setsid sleep 1000 & sleep 0.05"] {
+        let left = "rm -f /run/scratch/left; setsid sh -c 'touch /run/scratch/left; exec sleep 1000' & \
+                    until [ -e /run/scratch/left ]; do sleep 0.01; done";
+        for script in ["true", left] {
             let lines = LIVES.map(|life| [life, &["--grace", "1000", "sh", "-c", script]].concat());
             for mut command in lines.iter().flat_map(|line| [init(sandbox, line), as_pid1(sandbox, line)]) {
                 let began = Instant::now();
@@ -394,9 +396,12 @@ fn closed_standard_descriptors_stay_closed() {
 #[test]
 fn a_reader_that_went_away_is_no_signal_for_the_command() {
     sandboxed(|sandbox| {
-        // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps.
-        let script = "trap 'exit 9' PIPE; for _ in 1 2 3; do setsid sh -c 'exit 0' 2>/dev/null; (sleep 0.01 \
-            &); done; sleep 0.2; exit 5";
+        // Standard error is a pipe that nobody reads; the init complains of each orphan it reaps. A signal
+        // with a higher number than SIGPIPE's, which it hands on, says that it has heard its own.
+        let script = "trap 'exit 9' PIPE; trap heard=1 WINCH
+            for _ in 1 2 3; do (sleep 0.01 &); done
+            until [ \"$(pgrep -x -P $PPID 'bash|sleep')\" = $$ ]; do sleep 0.01; done
+            kill -WINCH $PPID; until [ \"$heard\" ]; do sleep 0.01; done; exit 5";
         for life in LIVES {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);

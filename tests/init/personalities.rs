@@ -95,6 +95,9 @@ fn agreeing<T: PartialEq>(mut both: impl FnMut() -> (T, T)) -> (T, T) {
     both()
 }
 
+/// In a command: waits until its init has reaped every other child.
+const REAPED: &str = "until [ \"$(pgrep -P $PPID)\" = $$ ]; do sleep 0.01; done";
+
 /// Commands that end in every way, and some that cannot be executed.
 const COMMANDS: &[&str] = &[
     "-- true",
@@ -144,7 +147,7 @@ fn as_tini_it_does_what_tini_does() {
                 "-vvs true",
                 "-vvvs true",
                 "-vvv -s -w -g -- sh -c 'true & wait'",
-                "-w -s -- sh -c '(sleep 0.01 & ) ; sleep 0.3'",
+                &format!("-w -s -- sh -c '(sleep 0.01 &); {REAPED}'"),
                 "-w -- sh -c 'true & wait'",
                 "-p",
                 "-p SIGKILL true",
@@ -327,11 +330,10 @@ fn written(program: &Command, peer: &str, line: &str) -> Vec<String> {
 #[test]
 fn the_short_messages_are_those_of_the_real_ones() {
     sandboxed(|sandbox| {
-        let orphan = "-- bash -c '(sleep 0.05 & exec true); sleep 0.3; exit 4'";
+        let orphan = format!("-- bash -c '(sleep 0.05 & exec true); {REAPED}; exit 4'");
         let killed = "-- sh -c 'kill -KILL $$'";
-        let signals = "sh -c 'kill -USR1 $PPID; sleep 0.2'";
-        let rewritten = format!("-c -v -r 10:12 -r 12:0 {signals}");
-        let dropped = format!("-c -v -r 10:0 {signals}");
+        let rewritten = "-c -v -r 10:12 -r 12:0 sh -c 'kill -USR1 $PPID; exec sleep 10'";
+        let dropped = "-c -v -r 10:0 sh -c 'kill -USR1 $PPID; kill -TERM $PPID; exec sleep 10'";
         let tini_orphan = format!("-s -w {orphan}");
         let tini_killed = format!("-s -w {killed}");
         let cases: &[(&str, &[&str])] = &[
@@ -342,7 +344,7 @@ fn the_short_messages_are_those_of_the_real_ones() {
                 &["nonexistent", "-c /etc/passwd", "", "-x true", "--yolo true", "-r", "-r 15 true"],
             ),
             ("dumb-init", &["-c -v -- sh -c 'exit 4'", "-c -v -- sh -c 'kill -KILL $$'"]),
-            ("dumb-init", &[&rewritten, &dropped]),
+            ("dumb-init", &[rewritten, dropped]),
             ("catatonit", &["nonexistent", "/etc/passwd/x"]),
         ];
         for (peer, lines) in cases {

@@ -230,7 +230,11 @@ fn a_job_of_the_background_can_read_in_the_foreground() {
         let steps = [
             line,
             "?it runs\r",
-            r"(sleep 0.3; touch /run/scratch/go) & fg %1\r",
+            // Once the shell has given the terminal away.
+            concat!(
+                "(while read -r _ _ _ _ group _ _ front _ </proc/$$/stat; [ $group = $front ]; ",
+                r"do sleep 0.01; done; touch /run/scratch/go) & fg %1\r"
+            ),
             "?read x",
             r"yes\r",
             "?got yes\r",
