@@ -1,4 +1,4 @@
-//! What holds of all rows of both programs.
+//! Rules for all rows of both programs.
 
 use super::emperor::EMPEROR;
 use super::row::{Group, Row, Takes};

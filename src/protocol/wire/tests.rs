@@ -95,7 +95,8 @@ fn to_vassal() -> Vec<ToVassal> {
     ]
 }
 
-/// Every proper beginning, one byte too many, and another version.
+/// A packet in all ways that must be refused: every proper beginning of it, with one byte too many, and of
+/// another version.
 fn spoiled(packet: &[u8]) -> Vec<Vec<u8>> {
     let mut all: Vec<_> = (0..packet.len()).map(|end| packet[..end].to_vec()).collect();
     all.push([packet, b"\0"].concat());

@@ -1,4 +1,4 @@
-//! Every state and event, and the stories that several of them make.
+//! Every pair of state and event, and stories of several events.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn machine(state: State) -> Machine {
     Machine::resume(state, backoff::Backoff::new(THROTTLE, seconds(60)), None)
 }
 
-/// Every pair: what the state becomes and what is done, at second 100 of the test's clock.
+/// Every pair: the state that follows and the action, at second 100 of the test's clock.
 #[test]
 fn every_state_and_event() {
     let zero = Instant::now();
@@ -27,7 +27,7 @@ fn every_state_and_event() {
     let gone = |then| Stopping { then, kill_at: now + FREE, end: End::Announced };
     let leaving = |then| Stopping { then, kill_at: now + seconds(10) + GRACE, end: End::Announced };
     let killed = |then| Stopping { then, kill_at: now + KILL_AGAIN, end: End::Killed };
-    // Killed before, and in vain: with some time to go, and with none.
+    // SIGKILL was sent before and has not ended the process: with time left, and without.
     let undead = |then| Stopping { then, kill_at, end: End::Killed };
     let stuck = |then| Stopping { then, kill_at: now, end: End::Killed };
     let overdue = |then| Stopping { then, kill_at: now, end: End::Announced };
@@ -299,7 +299,7 @@ fn every_state_and_event() {
         (invalid, E::Connected, invalid, A::None),
         (held, E::Connected, held, A::None),
     ];
-    // What differs where instances are only created on demand.
+    // The pairs that differ if instances are only created on demand.
     let on_demand = [
         (idle, E::Refresh, armed, A::Listen),
         (armed, E::Refresh, armed, A::Listen),
@@ -358,7 +358,7 @@ fn one_that_survives_sigkill_is_given_up_in_bounded_time() {
     let mut vassal = machine(Running { since: now });
     vassal.step(Input::Stop, now);
     assert_eq!(vassal.step(Input::GiveUp, now + ANSWER), Output::Kill);
-    // However often a command asks again.
+    // However often a command repeats the request.
     assert_eq!(vassal.step(Input::Kill, now + ANSWER + seconds(9)), Output::Kill);
     assert_eq!(vassal.deadline(), Some(now + ANSWER + KILL_AGAIN));
     assert_eq!(vassal.step(Input::GiveUp, now + ANSWER + KILL_AGAIN), Output::Forget);
@@ -383,7 +383,7 @@ fn an_invalid_file_is_not_tried_again_before_the_longest_delay_and_is_no_failure
     let now = Instant::now();
     let mut vassal = machine(Idle);
     vassal.step(Input::Refresh, now);
-    // It closes its link before it is gone.
+    // It closes its link before it has ended.
     vassal.step(Input::Leaving(Duration::ZERO), now);
     assert_eq!(vassal.step(Input::DiedInvalid, now), Output::None);
     assert_eq!(vassal.deadline(), Some(now + seconds(60)));
@@ -420,7 +420,7 @@ fn failures_double_the_delay_until_an_edit_or_a_long_enough_run() {
     now += seconds(2);
     vassal.step(Input::Time, now);
     vassal.step(Input::Running, now);
-    // It would have to wait for four seconds, and has run for so long.
+    // The next delay would be four seconds, and it has run for as long.
     now += seconds(4);
     assert_eq!(vassal.step(Input::Died, now), Output::Spawn);
     vassal.step(Input::Died, now);
@@ -466,7 +466,7 @@ fn what_ends_a_second_after_each_start_does_not_keep_the_machine_busy() {
     // Three times at once, and then after 16 and 32 seconds.
     assert_eq!(runs(Input::Died, seconds(5), false), 5);
     assert_eq!(runs(Input::Died, seconds(30), false), 2, "that is no storm");
-    // Neither the app's fault nor wanted without a client.
+    // A loss is not the app's fault, and an app on demand is not started without a client.
     assert_eq!(runs(Input::DiedOfLoss, short, false), 50);
     assert_eq!(runs(Input::Died, short, true), 50);
 }
@@ -513,7 +513,7 @@ fn a_removal_or_a_death_ends_a_pending_reload() {
 
     let mut vassal = machine(Running { since: now });
     vassal.step(Input::Refresh, now);
-    // It has not been up for a second, and yet the new file is tried at once; but only once.
+    // It was up for less than a second, but the new file is tried at once; though only once.
     assert_eq!(vassal.step(Input::Died, now), Output::Spawn);
     assert_eq!(vassal.step(Input::Died, now), Output::None);
     assert_eq!(vassal.deadline(), Some(now + THROTTLE));
@@ -554,7 +554,7 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
         assert_eq!(machine.step(Input::Answered(answer), now + seconds(1)), Output::None);
         assert_eq!(machine.deadline(), deadline, "{answer:?}");
     }
-    // Nor does a file that is being checked: the app goes on.
+    // A check of the file does not matter either: the app goes on.
     let mut checked = machine(Running { since: now });
     checked.step(Input::Heartbeat(seconds(2)), now);
     let deadline = checked.deadline();
@@ -562,8 +562,7 @@ fn a_reload_spares_only_another_app_the_heartbeats() {
     assert_eq!(checked.step(Input::Checking(seconds(9)), now), Output::None);
     assert_eq!(checked.step(Input::Answered(Answer::Refused), now + seconds(1)), Output::None);
     assert_eq!(checked.deadline(), deadline);
-    // Its PID 1 may also restart it unasked; what is still to be heard of the old one counts until the new
-    // one runs.
+    // PID 1 may also restart the app unasked. Messages of the old app count until the new one runs.
     let mut machine = machine(Running { since: now });
     for event in [Input::Reloading(seconds(9)), Input::Running] {
         machine.step(Input::Heartbeat(seconds(2)), now);

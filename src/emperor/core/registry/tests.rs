@@ -1,4 +1,4 @@
-//! What the registry decides, told as stories: what happens, and what is to be done then. No process, no
+//! The decisions of the registry, told as stories: an event, and the effects that follow. No process, no
 //! file, no clock.
 
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ impl Story {
         Self::with_starts(3)
     }
 
-    /// So many instances may set up at a time.
+    /// A story in which so many instances may set up at a time.
     fn with_starts(max_starts: usize) -> Self {
         let rules = Rules {
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
@@ -36,7 +36,7 @@ impl Story {
         Self { registry: Registry::new(rules), now: Instant::now(), next_pid: 100 }
     }
 
-    /// Something happens to the vassal of `/v/NAME.ini`, or of that path. Returns what is to be done.
+    /// An event of the vassal of `/v/NAME.ini`, or of that path. Returns the effects.
     fn event(&mut self, name: &str, event: Event) -> Vec<String> {
         self.registry.apply(&file(name), event, self.now);
         self.effects()
@@ -54,7 +54,7 @@ impl Story {
         self.registry.outcome(order, OsStr::new(name), self.now).0
     }
 
-    /// Time passes, and the timers that are due have their turn.
+    /// Lets time pass, and runs the timers that are due. Returns the effects.
     fn pass(&mut self, seconds: u64) -> Vec<String> {
         self.now += Duration::from_secs(seconds);
         self.registry.time(self.now);
@@ -71,12 +71,12 @@ impl Story {
             .collect()
     }
 
-    /// The answer to where the vassal is waited for: nowhere.
+    /// The answer to the question for the address: the vassal is not on demand.
     fn no_address(&mut self, name: &str, why: &str) -> Vec<String> {
         self.event(name, Event::Address { why: why.to_owned(), address: Ok(None) })
     }
 
-    /// A process is created.
+    /// A process is created. Returns the effects.
     fn spawned(&mut self, name: &str) -> Vec<String> {
         self.next_pid += 1;
         self.event(name, Event::Spawned { pid: self.next_pid, owner: OWNER })
@@ -86,7 +86,7 @@ impl Story {
         self.event(name, Event::Died { status: WaitStatus::Exited(0), out_of_memory: false })
     }
 
-    /// A vassal is found, and its process created.
+    /// A vassal is found, and its process is created.
     fn start(&mut self, name: &str) {
         assert_eq!(
             self.event(name, Event::Found { version: None, has_old_address: false, owner: None }),
@@ -96,7 +96,7 @@ impl Story {
         self.spawned(name);
     }
 
-    /// The same, and its app runs.
+    /// A vassal is found, its process is created, and its app runs.
     fn run(&mut self, name: &str) {
         self.start(name);
         assert_eq!(self.said(name, FromVassal::Running), [format!("{name}| running after 0.00 ms")]);
@@ -157,11 +157,11 @@ fn a_removed_file_ends_its_vassal() {
     );
     assert_eq!(story.died("a").last().unwrap(), "a: Remove");
     assert!(story.registry.is_empty() && story.registry.deadline().is_none());
-    // And one that has no process, and whose address is not known yet.
+    // The same for a vassal without a process whose address is not known yet.
     story.event("b", Event::Changed("file changed"));
     let gone = ["b: ForgetAddress", "b| file removed: forgotten", "b: Remove"];
     assert_eq!(story.event("b", Event::Removed("file removed")), gone);
-    // The answer comes too late; and so does whatever else.
+    // The answer comes too late, as does every other event.
     assert_eq!(story.no_address("b", ""), [""; 0]);
     assert_eq!(story.died("b"), [""; 0]);
     assert_eq!(story.event("b", Event::SpawnFailed(failed("it"))), [""; 0]);
@@ -198,7 +198,7 @@ fn a_name_that_is_taken_is_waited_for_in_the_order_of_arrival() {
         story.event("/x/a.ini", Event::Address { why: String::new(), address: Ok(None) }),
         ["a: Spawn"]
     );
-    // Nobody's turn comes while everything ends.
+    // No vassal gets its turn while everything ends.
     story.registry.end(false, story.now);
     story.effects();
     let effects = story.event("/x/a.ini", Event::SpawnFailed(failed("it")));
@@ -213,7 +213,7 @@ fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     let stops = ["a| file renamed to b.ini: stopping", "a: AskToStop"];
     assert_eq!(story.event("b", renamed("a")), stops);
     assert_eq!(story.event("b", Event::Changed("file changed")), [""; 0]);
-    // Once more, and once more back.
+    // Renamed again, and back.
     for (from, to) in [("b", "c"), ("c", "b")] {
         assert_eq!(story.event(to, renamed(from)), [""; 0]);
     }
@@ -223,7 +223,7 @@ fn a_vassal_under_another_name_begins_when_it_has_ended_under_the_old_one() {
     assert_eq!(effects[1..], goes_on);
     assert_eq!(story.no_address("b", ""), ["b: Spawn"]);
     story.spawned("b");
-    // Back to the old name before it has ended, or gone for good.
+    // Renamed back before it has ended, or removed for good.
     story.said("b", FromVassal::Running);
     story.event("c", renamed("b"));
     assert_eq!(story.event("b", renamed("c")), [find("b", "file is back")]);
@@ -275,7 +275,7 @@ fn a_vassal_that_was_stopped_by_command_is_so_under_another_name() {
     assert_eq!(effects[0], "a| file renamed to b.ini: forgotten");
     assert_eq!(story.state("b"), State::Held);
     assert!(!story.no_address("b", "").contains(&"b: Spawn".to_owned()));
-    // One that never was a vassal.
+    // A file that never was a vassal.
     assert_eq!(story.event("d", renamed("c")), [find("d", "file is back")]);
 }
 
@@ -294,9 +294,9 @@ fn failures_back_off_twice_as_long_each_time_until_they_are_cleared() {
     assert_eq!(story.died("a"), [line]);
     let failures = story.registry.statuses(story.now).remove(0).history.failures.unwrap();
     assert_eq!((failures.count, failures.wait), (2, Duration::from_secs(4)));
-    // Up to a tenth more, which is another one for each vassal.
+    // Up to a tenth longer, differently for each vassal.
     assert_eq!((story.pass(4), story.pass(1)), (vec![], vec!["a: Spawn".to_owned()]));
-    // Down for longer than connections are to wait.
+    // Down for longer than connections may wait.
     for wait in [8, 16] {
         let effects = story.event("a", error());
         assert_eq!(effects, [format!("a| cannot start: do it: no luck; next try in {wait}.0 s")]);
@@ -330,7 +330,7 @@ fn vassals_that_fail_together_do_not_come_back_together() {
     assert!(first >= Duration::from_secs(4) && last <= Duration::from_millis(4400), "{waits:?}");
     assert!(last - first > Duration::from_millis(200), "{waits:?}");
     assert!(waits.chunks(5).all(|few| few[0] != few[4]), "{waits:?}");
-    // Nor in the same order the next time.
+    // Nor is the order the same the next time.
     let order = |round| {
         let mut order: Vec<_> = names.iter().map(|name| file(name).chance(round) % 100).collect();
         order.dedup();
@@ -339,10 +339,10 @@ fn vassals_that_fail_together_do_not_come_back_together() {
     assert_ne!(order(2), order(3));
 }
 
-/// Something that happens, and what is to be done then.
+/// An event, with the effects that follow.
 type Act = fn(&mut Story) -> Vec<String>;
 
-/// Finds a vassal that has to wait for its turn.
+/// Finds a vassal that must wait for its turn.
 fn queue(story: &mut Story, name: &str) {
     story.event(name, Event::Found { version: None, has_old_address: false, owner: None });
     assert_eq!(story.no_address(name, "file is back"), [""; 0], "{name}");
@@ -353,7 +353,7 @@ fn queue(story: &mut Story, name: &str) {
 
 #[test]
 fn no_more_than_so_many_set_up_at_a_time() {
-    // What ends a turn, and what is logged of that.
+    // The events that end a turn, with what is logged about them.
     let running = |story: &mut Story| story.said("a", FromVassal::Running);
     let fails = |story: &mut Story| story.died("a");
     let has_no_process = |story: &mut Story| story.event("b", Event::SpawnFailed(failed("it")));
@@ -411,11 +411,11 @@ fn a_vassal_that_waits_for_its_turn_is_ended_at_once() {
         queue(&mut story, "b");
         assert_eq!(act(&mut story), effects);
         assert_eq!(story.registry.vassal(&file("b")).is_some(), stays);
-        // Its turn does not come any more.
+        // Its turn no longer comes.
         let next: Vec<_> = story.pass(1).into_iter().filter(|effect| effect.starts_with("b")).collect();
         assert_eq!(next, [""; 0]);
     }
-    // A change is no reason for a death, either.
+    // A change is not a reason to kill it either.
     let mut story = Story::with_starts(1);
     story.start("a");
     queue(&mut story, "b");
@@ -482,7 +482,7 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
     assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
     queue(&mut story, "near");
     assert_eq!(story.event("far", Event::ReadsSlowly), ["near: Spawn"]);
-    // What has changed since is to be read, after what is being read.
+    // A change since then is read after the present reading.
     story.event("far", Event::Changed("file changed"));
     assert_eq!(story.no_address("far", "file changed"), ["far| file changed: starting", "far: ForgetFile"]);
     assert_eq!(story.event("near", Event::SpawnFailed(failed("it"))).last().unwrap(), "far: Spawn");
@@ -491,7 +491,7 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
         ["far| cannot start: do read: no luck; next try in 2.0 s"]
     );
     assert_eq!(story.event("far", Event::ReadsSlowly), [""; 0]);
-    // One that runs goes on, and has all of its time to answer once it was sent the file.
+    // A vassal that runs goes on, and has all of its time to answer once it was sent the file.
     story.event("up", Event::Changed("file changed"));
     assert_eq!(story.no_address("up", "file changed").last().unwrap(), "up: Reload");
     assert_eq!(
@@ -505,7 +505,7 @@ fn a_file_that_hangs_takes_nobodys_turn_and_costs_no_app() {
     let effects = story.pass(4);
     assert!(!effects.iter().any(|effect| effect.starts_with("up")), "{effects:?}");
     assert_eq!(story.pass(1), ["up| the reload was not answered in time: restarting", "up: AskToStop"]);
-    // Once it is read, it sets up as the others do.
+    // Once its file is read, it sets up like the others.
     let mut story = Story::with_starts(1);
     story.event("far", Event::Found { version: None, has_old_address: false, owner: None });
     assert_eq!(story.no_address("far", ""), ["far: Spawn"]);
@@ -524,10 +524,10 @@ fn a_vassal_whose_address_is_not_read_in_time_stays_as_it_is() {
     assert_eq!(story.event("a", Event::AddressLate(failed("read"))), late);
     assert_eq!(story.outcome(Order::Reload, "a"), Outcome::Failed);
     assert!(matches!(story.state("a"), State::Running { .. }));
-    // Nobody waits for it any more.
+    // The answer is no longer needed.
     assert_eq!(story.no_address("a", "file changed"), [""; 0]);
     assert_eq!(story.event("a", Event::AddressLate(failed("read"))), [""; 0]);
-    // And one that has never run.
+    // The same for a vassal that has never run.
     story.event("b", Event::Found { version: None, has_old_address: false, owner: None });
     story.event("b", Event::AddressLate(failed("read")));
     assert_eq!(story.state("b"), State::Idle);
@@ -637,7 +637,7 @@ fn a_reload_is_sent_answered_and_sent_again_after_another_change() {
         story.event("a", Event::ReloadFailed(failed("it"))),
         ["a| cannot reload: do it: no luck; the app goes on as it was"]
     );
-    // What was refused is said of an instance that is started with it after all.
+    // The reason of the refusal is logged again when an instance is started with that file after all.
     story.now += Duration::from_secs(1);
     story.died("a");
     let started =
@@ -667,7 +667,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     assert_eq!(story.died("a").last().unwrap(), "a: Spawn");
     story.spawned("a");
     story.said("a", FromVassal::Running);
-    // A check that is not needed any more, or cannot be made.
+    // A check that is no longer needed, or cannot be made.
     ask(&mut story);
     let stop = ["a| file removed: stopping", "a: ForgetFile", "a: AskToStop"];
     assert_eq!(story.event("a", Event::Removed("file removed")), stop);
@@ -680,7 +680,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
         story.event("a", Event::CheckFailed { error: failed("it"), why: "another root".to_owned() });
     assert_eq!(effects[0], "a| do it: no luck: its file is not read before it is restarted");
     assert_eq!(effects[1..], restart);
-    // One that takes too long is a refusal, but what it finds in the end counts.
+    // A check that takes too long means a refusal, but its result still counts.
     let late = "reading the new file takes too long: its file is a program";
     let refused = [format!("a| reload refused: {late}; the app goes on as it was")];
     let mut story = Story::new();
@@ -696,7 +696,7 @@ fn a_reload_that_is_impossible_is_checked_before_the_app_is_stopped_for_it() {
     assert_eq!(story.pass(12), refused);
     assert_eq!(story.pass(60), [""; 0]);
     assert_eq!(story.event("a", Event::Checked(Answer::NeedsRespawn, "another root".to_owned())), restart);
-    // Not if the file has changed since.
+    // The result does not count if the file has changed since.
     let mut story = Story::new();
     story.run("a");
     ask(&mut story);
@@ -753,7 +753,7 @@ fn a_vassal_on_demand_is_created_for_the_first_client() {
     let effects = story.died("a");
     assert!(effects[0].ends_with("; waiting for the next connection"), "{effects:?}");
     assert_eq!(effects[1..], ["a: CloseSockets { for_good: false }", "a: Listen"]);
-    // Held: clients are refused. And not on demand any more.
+    // Held: clients are refused. Then no longer on demand.
     story.event("a", listening());
     assert_eq!(story.order(Order::Stop, "a").1, ["a| stop by command: stopped", "a: CloseDemand"]);
     story.order(Order::Start, "a").0.unwrap();
@@ -776,7 +776,7 @@ fn an_owner_has_no_more_vassals_than_the_emperor_allows() {
         story.no_address(name, "file is back");
         story.spawned(name);
     }
-    // It is told once, and costs nobody else anything.
+    // It is logged once, and other vassals are not affected.
     let told = "c| /v/c.ini has to wait: user 7 has 2 vassals (emperor-tyrant-max); further files of the \
                 user are not told of";
     assert_eq!(found(&mut story, "c", 7), [told]);
@@ -788,7 +788,7 @@ fn an_owner_has_no_more_vassals_than_the_emperor_allows() {
     assert_eq!(found(&mut story, "f", 8), [find("f", "file is back")]);
     let line = "User 7 has as many vassals as emperor-tyrant-max allows: 2 files more\n";
     assert_eq!(story.registry.held_back(), line);
-    // The next one comes when one has ended.
+    // The next one starts when one has ended.
     story.event("a", Event::Removed("file removed"));
     let effects = story.died("a");
     assert!(effects.contains(&find("c", "")), "{effects:?}");
@@ -833,7 +833,7 @@ fn an_app_that_stops_to_give_heartbeats_is_killed_and_one_that_says_that_it_stop
         effects[0].starts_with("a| killed: the app has given no heartbeat for 30.0 s; up "),
         "{effects:?}"
     );
-    // Whoever else sends SIGKILL: the kernel, when memory is short.
+    // Others may send SIGKILL as well: the kernel, when memory is short.
     story.spawned("a");
     let died = Event::Died { status: WaitStatus::Signaled(libc::SIGKILL), out_of_memory: true };
     let effects = story.event("a", died);
@@ -851,7 +851,7 @@ fn what_an_app_announces_is_known_and_logged() {
     assert_eq!(say(Announcement::Status("busy".to_owned())), [""; 0]);
     let status = story.registry.statuses(story.now).remove(0);
     assert_eq!((status.ready, status.loyal, status.said), (Some(story.now), Some(story.now), Some("busy")));
-    // From now on it is waited for.
+    // From now on the order waits for it.
     assert_eq!(story.outcome(Order::Start, "a"), Outcome::Done);
     let reloading = story.said("a", FromVassal::Announced(Announcement::Reloading));
     assert_eq!(reloading, ["a| the app reloads itself, 2.0 s after its start"]);
@@ -907,7 +907,7 @@ fn everything_ends_and_what_cannot_be_killed_is_given_up() {
     );
     assert!(story.registry.is_empty());
     assert_eq!(story.registry.given_up(), 1);
-    // Asked again, it kills at once.
+    // At the second request it kills at once.
     let mut story = Story::new();
     story.run("a");
     story.registry.end(true, story.now);
@@ -944,20 +944,20 @@ fn after_an_upgrade_only_a_file_that_has_changed_is_news() {
     assert_eq!(unclaimed.count(), 1);
     let gone = "its directory is not watched any more";
     assert_eq!(story.event("c", Event::Removed(gone)), [&format!("c| {gone}: stopping"), "c: AskToStop"]);
-    // It keeps its name, whatever the new configuration makes of the path.
+    // It keeps its name, whatever name the new configuration gives to the path.
     let renamed = Rc::new(VassalFile::new("/v/a.ini".into(), 1));
     story.registry.apply(&renamed, Event::Changed("file changed"), story.now);
     assert_eq!(story.effects(), [find("a", "file changed")]);
 }
 
-/// Many vassals live through whatever may happen, in any order. After each event all effects are carried out,
-/// with any outcome; then what the registry knows fits together.
+/// Many vassals get any events in any order. After each event all effects are carried out, with any outcome,
+/// and then the facts in the registry must fit together.
 #[test]
 fn whatever_happens_in_whatever_order_fits_together() {
     let mut story = Story::with_starts(1);
     let mut random = Random(7);
     let names = ["a", "b", "/w/a.ini", "c"];
-    // What the supervisor holds: the files whose process there is.
+    // The part of the supervisor: the files that have a process.
     let mut processes = Vec::<Rc<VassalFile>>::new();
     // The files that are being read for a start.
     let mut readings = Vec::<Rc<VassalFile>>::new();
@@ -1041,7 +1041,7 @@ fn whatever_happens_in_whatever_order_fits_together() {
     assert_eq!(story.registry.given_up(), 0);
 }
 
-/// Plays the supervisor.
+/// Plays the part of the supervisor.
 fn carry_out(
     story: &mut Story,
     random: &mut Random,
@@ -1103,7 +1103,7 @@ fn carry_out(
     }
 }
 
-/// The same numbers each time (xorshift).
+/// Numbers that are the same in every run (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -1127,7 +1127,7 @@ fn an_app_that_ends_well_as_soon_as_it_is_started_is_asked_whether_it_stays() {
         let line = format!("{name}| app exited with status {status}{hint}; up ");
         assert!(story.died(name)[0].starts_with(&line), "{line}");
     }
-    // It was asked to.
+    // It was asked to stop.
     story.run("d");
     story.order(Order::Stop, "d").0.unwrap();
     story.said("d", FromVassal::Exiting(ExitReason::App(WaitStatus::Exited(0))));
@@ -1179,7 +1179,7 @@ fn a_start_that_waits_for_the_same_file_at_two_looks_is_ended_and_one_that_is_to
     waits(&mut story, "b", "/x");
     let (_, effects) = story.order(Order::Stop, "b");
     assert_eq!(effects[1..], [format!("b| {}: killing pid 102", why.replace("/y", "/x")), "b: Kill".into()]);
-    // What was waited for has come.
+    // The event that it waited for has come.
     story.start("c");
     story.pass(10);
     waits(&mut story, "c", "/x");

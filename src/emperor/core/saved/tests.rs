@@ -1,4 +1,4 @@
-//! Everything that is written is read again, and other bytes are refused.
+//! Everything that is written can be read again, and other bytes are refused.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ fn socket_id(number: i32, is_on_demand: bool) -> SocketId {
     SocketId { place: Place::File(format!("/run/{number} 1:2").into()), file, is_on_demand }
 }
 
-/// Each state, in a vassal whose other values differ from vassal to vassal.
+/// A vassal in each state, with other values in each vassal.
 fn saved(now: Instant) -> Saved {
     let [past, future] = [now - Duration::from_nanos(5_000_000_001), now + Duration::from_secs(77)];
     let mut states = vec![
@@ -74,7 +74,7 @@ fn vassal(index: usize, state: State, now: Instant, past: Instant, future: Insta
     let owner = Owner { uid: 1000, gid: u32::MAX };
     let delay = Duration::from_millis(1500);
     let mut machine = Machine::resume(state, Backoff::new(delay, delay), Some(future));
-    // Neither can be read from the text that names it.
+    // Neither path can be recovered from its text.
     let path = [&b"/run/caf\xe9 y"[..], b"relative"][index % 2];
     let path = || OsStr::from_bytes(path).into();
     let on_demand = index.is_multiple_of(3).then(|| Address::file(path()));
@@ -155,7 +155,7 @@ fn everything_is_read_as_it_was_written() {
     let saved = saved(now);
     let bytes = encode(&saved, now);
     assert_eq!(decode(&bytes, now).as_ref(), Some(&saved));
-    // Times are what they were from now, whenever that is.
+    // Times keep their distance from now, whenever that is.
     let later = now + Duration::from_secs(1);
     let moved = decode(&bytes, later).unwrap();
     assert_eq!(moved.began, saved.began + Duration::from_secs(1));
