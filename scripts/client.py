@@ -1,4 +1,4 @@
-"""A client that asks all the time, and the FUSE daemons that are killed meanwhile. Used by scripts/play.py."""
+"""A client that asks all the time, and the FUSE daemons that are killed meanwhile. Used by play.py and cluster.py."""
 
 import contextlib
 import itertools
@@ -85,6 +85,11 @@ class Client(threading.Thread):
     def __str__(self):
         return (f"{self.count} requests, {len(self.failures)} refused or unanswered, {self.lost} {LOST}, the slowest "
                 f"{self.slowest:.2f} s")
+
+    def expect_all_served(self):
+        """By whatever app."""
+        if self.failures or self.lost or not self.count:
+            raise Failure(f"{self}: {self.failures[:5]}")
 
     def expect_none_refused(self):
         """What an app had taken may be lost with it."""

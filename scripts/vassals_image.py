@@ -1,6 +1,6 @@
 """The root of an image for deploy/kubernetes: busybox, uWSGI with Perl, squashfuse, and both programs.
 
-Used by scripts/play.py. Takes what Debian has installed here.
+Used by play.py and cluster.py. Takes what Debian has installed here.
 """
 
 import glob
