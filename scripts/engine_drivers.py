@@ -18,7 +18,7 @@ import termios
 import time
 
 # Far more than anything takes, on a machine that is far too busy.
-LIMIT_S = 120.0
+LIMIT_S = 60.0
 POLL_S = 0.05
 BASE = "/var/lib/engines"
 IMAGES = f"{BASE}/images"
@@ -116,10 +116,22 @@ class Container:
 
     def until_said(self, words, times=1):
         """Waits until its command has written this, or once more."""
+        def has_said():
+            is_over = self.is_over()
+            if self.said().count(words) >= times:
+                return True
+            if is_over:
+                raise Failure(f"the container ends before its command says {words!r}")
+            return False
+
         try:
-            until(f"the command says {words!r}", lambda: self.said().count(words) >= times)
+            until(f"the command says {words!r}", has_said)
         except Failure as failure:
             raise Failure(f"{failure}; it has said {self.said()!r}") from None
+
+    def is_over(self):
+        """Whether it has ended for good; False where that is not known."""
+        return False
 
     def demand(self, *command):
         """What a command in it prints that must succeed."""
@@ -396,6 +408,9 @@ class RuntimeContainer(Container):
         with open(f"{bundle}/out", "wb") as out, open(f"{bundle}/err", "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             env=ENVIRONMENT, cwd="/")
+
+    def is_over(self):
+        return self.process.poll() is not None
 
     def result(self):
         status = self.wait()

@@ -81,6 +81,9 @@ class Job(Container):
     def said(self):
         return contents(f"{self.base}.out") + contents(f"{self.base}.err")
 
+    def is_over(self):
+        return self.process.poll() is not None
+
     def result(self):
         status = self.wait()
         return Result(status, contents(f"{self.base}.out"), contents(f"{self.base}.err"))
