@@ -1,6 +1,7 @@
 //! Files of vassals on a filesystem that hangs: who is not concerned does not notice.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -256,7 +257,7 @@ fn an_address_that_hangs_leaves_its_vassal_as_it_is() {
         remote.write("address", "/run/app.sock\n");
         sandbox.vassal("healthy", STEADY);
         let address = format!("{}.address", vassal_path("app").display());
-        std::os::unix::fs::symlink("/run/remote/vassals/address", &address).unwrap();
+        symlink("/run/remote/vassals/address", &address).unwrap();
         sandbox.vassal("app", STEADY);
         let emperor = emperor(sandbox, &remote, &["--emperor-on-demand-extension", ".address"]);
         emperor.wait_for("app: waiting for a connection to /run/app.sock");
@@ -285,7 +286,7 @@ fn one_link_to_a_file_that_hangs_costs_the_news_of_its_directory_only() {
         let other = Path::new("/run/other");
         fs::create_dir(other).unwrap();
         fs::write(other.join("near.ini"), format!("[uwsgi]\n{STEADY}\n")).unwrap();
-        std::os::unix::fs::symlink("/run/remote/vassals/far.ini", other.join("link.ini")).unwrap();
+        symlink("/run/remote/vassals/far.ini", other.join("link.ini")).unwrap();
         let emperor =
             sandbox.emperor(&["--emperor", "/run/other", "--emperor-freq", "1", "--emperor-throttle", "1"]);
         for name in ["healthy", "near", "link"] {
@@ -377,6 +378,33 @@ fn an_include_that_hangs_refuses_the_reload_and_the_app_goes_on() {
         remote.answer();
         emperor.wait_for("emperor: app: needs a fresh jail: ");
         assert_ne!(emperor.wait_running(2, "app"), init);
+        end(emperor);
+    });
+}
+
+#[test]
+fn an_upgrade_to_a_program_that_hangs_is_refused_and_delays_nobody() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let program = crate::upgrade::installed(sandbox);
+        let far = Path::new(remote.path).join("emperor");
+        fs::copy(&program, Path::new("/run/real/vassals/emperor")).unwrap();
+        let [link, init] = ["/run/scratch/link", "/run/scratch/sbin/vassal-init"];
+        symlink(&program, link).unwrap();
+        sandbox.vassal("healthy", STEADY);
+        let options = ["--emperor-throttle", "1", "--vassal-init", init];
+        let emperor = crate::upgrade::start(sandbox, Path::new(link), &options);
+        emperor.wait_running(1, "healthy");
+        fs::remove_file(link).unwrap();
+        symlink(far, link).unwrap();
+        remote.hang();
+        emperor.signal(Signal::USR2);
+        emperor.wait_for("emperor: upgrade: trying the new program");
+        others_are_served(sandbox, &emperor);
+        emperor.wait_for(&format!("emperor: upgrade refused: {link} killed by SIGKILL; everything stays"));
+        remote.answer();
+        emperor.signal(Signal::USR2);
+        emperor.wait_for("has taken over 1 vassal");
         end(emperor);
     });
 }

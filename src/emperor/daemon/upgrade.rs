@@ -19,19 +19,21 @@ use rustix::process::Pid;
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::saved::Saved;
 use crate::emperor::core::saved::decode::decode;
+use crate::emperor::deputy::pull_version;
 use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::protocol::WaitStatus;
-use crate::sys::clone;
+use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, c_string, exec};
 use crate::sys::memfd::{self, Use};
-use crate::sys::spawn::spawn;
 use crate::sys::start::{executed_path, this_program};
 use crate::sys::{environment, fd, signal};
 
 /// The exit status of a trial whose program can take over. No program exits with it by accident.
 pub const UNDERSTOOD: i32 = 119;
+/// The exit status of a trial that could not execute the program. Its output tells why.
+const NOT_EXECUTED: i32 = 118;
 /// How long a trial may take. A new program that has not read the state by then is refused.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
 /// How much of a trial's output is read: as much as a pipe holds. A program that prints more blocks, and is
@@ -155,26 +157,33 @@ impl Upgrade {
         let (output, written) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
         fcntl_setfl(&output, OFlags::NONBLOCK).context("create", "a pipe")?;
         let program = self.program.as_ref().map_err(Error::clone)?;
-        self.tried = program.version();
-        let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
-        let (program, mut failed) = (program.path(), None);
-        // The child allocates nothing, and this process sleeps until the child's exec. The child cannot be
-        // stopped meanwhile: it leads a session of its own, to which terminals send no signals.
         let parent = rustix::process::getpid();
-        let child = spawn(false, || {
-            let _ = clone::die_with(parent);
-            let _ = fcntl_setfd(&state, FdFlags::empty());
-            let _ = rustix::stdio::dup2_stderr(&written);
-            self.origin.restore();
-            failed = Some(exec(program, &argv, &envp));
-            1
-        });
-        let pid = child.context("create", "a process")?;
-        if let Some(errno) = failed {
-            return Err(Error::os("execute", program.to_string_lossy(), errno));
+        // The emperor does not wait for the exec: the filesystem of the program may hang.
+        match clone3(0).context("create", "a process")? {
+            Side::Parent(child) => {
+                self.trial = Some(Trial { pid: child.pid, until: now + TRIAL_MAX, output });
+                Ok(())
+            }
+            Side::Child => {
+                let _ = clone::die_with(parent);
+                let _ = rustix::stdio::dup2_stderr(&written);
+                // Until the exec, descriptors that the emperor closes must not stay open here.
+                if let Ok(state) = fd::keep_only(state) {
+                    let stderr = rustix::stdio::stderr();
+                    let mut version = Vec::new();
+                    let push = &mut |number: u64| version.extend(number.to_le_bytes());
+                    program.version().unwrap_or_default().each_number(push);
+                    let _ = fd::write_all(stderr, &version);
+                    let _ = fcntl_setfd(&state, FdFlags::empty());
+                    let (argv, envp) = (program.argv(), self.environment(TRIAL_VARIABLE, &state));
+                    self.origin.restore();
+                    let errno = exec(program.path(), &argv, &envp);
+                    let error = Error::os("execute", program.name(), errno);
+                    let _ = fd::write_all(stderr, error.to_string().as_bytes());
+                }
+                clone::exit(NOT_EXECUTED)
+            }
         }
-        self.trial = Some(Trial { pid, until: now + TRIAL_MAX, output });
-        Ok(())
     }
 
     /// Kills the trial, whose end is then not reported.
@@ -187,14 +196,21 @@ impl Upgrade {
     /// Called for each child that has ended: the result of the trial, if the child was one.
     pub fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<Tried> {
         let Trial { output, .. } = self.trial.take_if(|trial| trial.pid == pid)?;
+        let output = read_all(&output);
+        let mut text = &*output;
+        self.tried = pull_version(&mut text);
+        let mut output = String::from_utf8_lossy(text).into_owned();
         let verdict = match status {
             WaitStatus::Exited(UNDERSTOOD) => Ok(()),
+            WaitStatus::Exited(NOT_EXECUTED) => Err(std::mem::take(&mut output)),
             status => {
-                let name = self.program.as_ref().map_or_else(|_| String::new(), Program::name);
+                // Whether the file is still there is not looked for: its filesystem may hang.
+                let name =
+                    self.program.as_ref().map_or(Default::default(), |it| it.invoked.to_string_lossy());
                 Err(format!("{name} {status}"))
             }
         };
-        Some(Tried { verdict, output: read_all(&output) })
+        Some(Tried { verdict, output })
     }
 
     /// When [`Upgrade::time`] has something to do.
@@ -250,14 +266,14 @@ fn memory_file(state: &[u8]) -> Result<OwnedFd> {
 
 /// Reads the bytes that are in a pipe, without waiting for its end: a process that was left behind may still
 /// have the other end.
-fn read_all(pipe: &OwnedFd) -> String {
+fn read_all(pipe: &OwnedFd) -> Vec<u8> {
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
     while text.len() < OUTPUT_MAX
         && let Ok(count @ 1..) = retry_on_intr(|| read(pipe, &mut chunk))
     {
         text.extend(chunk.iter().take(count));
     }
-    String::from_utf8_lossy(&text).into_owned()
+    text
 }
 
 /// The message about an upgrade that is refused.
