@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::common::process::{self, wait_for_turns};
 use crate::common::sandbox::VASSALS;
 use crate::common::{Daemon, Sandbox, run, sandboxed, until};
+use crate::hanging::Remote;
 use rustix::process::Signal;
 
 const STEADY: &str = "command = sleep 1000";
@@ -232,17 +233,23 @@ fn who_is_root_in_a_jail_keeps_no_emperor_from_its_work() {
     sandboxed(|sandbox| {
         sandbox.vassal("app", STEADY);
         let name = lock_of(VASSALS);
-        let jail = "mkdir -p /run/jail/usr && cd /run/jail && mount --bind /usr usr
-            for name in bin lib lib64; do ln -s usr/$name $name; done; exec chroot . \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", jail, "sh", "python3", "-c", TAKER, &name]);
-        let taker = sandbox.start("taker", command);
-        taker.wait_for("taken");
-        let emperor = another(sandbox, &[VASSALS]);
-        emperor.wait_for("and that is no emperor: going on without");
-        emperor.wait_running(1, "app");
-        drop(taker);
-        end(emperor);
+        // The filesystem of the second jail hangs by then.
+        let remote = Remote::mount();
+        for place in ["/run/jail", &format!("{}/jail", remote.path)] {
+            let jail = "mkdir -p $0/usr && cd $0 && mount --bind /usr usr
+                for name in bin lib lib64; do ln -s usr/$name $name; done; exec chroot . \"$@\"";
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", jail, place, "python3", "-c", TAKER, &name]);
+            let taker = sandbox.start("taker", command);
+            taker.wait_for("taken");
+            remote.hang();
+            let emperor = another(sandbox, &[VASSALS]);
+            emperor.wait_for("and that is no emperor: going on without");
+            emperor.wait_running(1, "app");
+            remote.answer();
+            drop(taker);
+            end(emperor);
+        }
     });
 }
 

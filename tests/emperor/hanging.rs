@@ -16,14 +16,15 @@ use rustix::process::Signal;
 const STEADY: &str = "command = sleep 1000";
 
 /// A directory below the mount of a bindfs that can be stopped.
-struct Remote {
-    path: &'static str,
+pub struct Remote {
+    /// Where it is.
+    pub path: &'static str,
     daemon: Child,
 }
 
 impl Remote {
     /// Mounts a copy of a directory, of which nothing is remembered.
-    fn mount() -> Self {
+    pub fn mount() -> Self {
         let (mount, path) = ("/run/remote", "/run/remote/vassals");
         for directory in ["/run/real/vassals", mount] {
             fs::create_dir_all(directory).unwrap();
@@ -39,11 +40,13 @@ impl Remote {
         fs::write(Path::new("/run/real/vassals").join(name), text).unwrap();
     }
 
-    fn hang(&self) {
+    /// From now on nobody who asks for something there gets an answer.
+    pub fn hang(&self) {
         process::signal(self.daemon.id() as i32, Signal::STOP);
     }
 
-    fn answer(&self) {
+    /// The end of that.
+    pub fn answer(&self) {
         process::signal(self.daemon.id() as i32, Signal::CONT);
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{major, minor, stat};
+use rustix::fs::{AtFlags, CWD, StatxFlags, major, minor, statx};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
@@ -31,7 +31,6 @@ use crate::emperor::deputy::{Deputy, close_apart, tell};
 use crate::emperor::discovery::directories::anchored;
 use crate::emperor::discovery::patterns::fixed_part;
 use crate::emperor::discovery::scan::directory_id;
-use crate::emperor::instance::socket_file::id;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::log::Elapsed;
@@ -264,7 +263,12 @@ fn ask(socket: &OwnedFd, name: &str, patience: Duration) -> Option<Holder> {
         return None;
     }
     // An app that is root in a jail can also take any name. It has another root directory.
-    let root = |process: &str| stat(format!("/proc/{process}/root/")).map(|root| id(&root));
+    // Only what the kernel knows of the root is asked for: its filesystem may hang.
+    let root = |process: &str| {
+        let path = format!("/proc/{process}/root/");
+        let root = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)?;
+        rustix::io::Result::Ok((root.stx_dev_major, root.stx_dev_minor, root.stx_ino))
+    };
     if let (Ok(ours), Ok(theirs)) = (root("self"), root(&peer.pid.to_string()))
         && ours != theirs
     {
