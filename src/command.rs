@@ -65,7 +65,10 @@ fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitSta
         false => Err(late()),
     });
     if text.is_err() {
-        let _ = signal::kill(-child.pid.as_raw_pid(), libc::SIGKILL);
+        // The child may have left the group.
+        for pid in [-child.pid.as_raw_pid(), child.pid.as_raw_pid()] {
+            let _ = signal::kill(pid, libc::SIGKILL);
+        }
     }
     // Does not block, because the child has ended or was killed.
     let ended = retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()));

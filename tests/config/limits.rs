@@ -188,3 +188,17 @@ fn options_are_shown_with_their_mistake() {
         assert_eq!((output.status.code(), &*said), (Some(78), expected));
     });
 }
+
+#[test]
+fn a_command_that_leaves_its_process_group_is_killed_all_the_same() {
+    sandboxed(|sandbox| {
+        let leave = "import os, time; os.setpgid(0, os.getpgid(os.getppid())); time.sleep(1000)";
+        let script = sandbox.file("leave.py", leave);
+        let file = sandbox.ini("vassal", &format!("command = @(exec://exec python3 {})", script.display()));
+        let mut command = sandbox.program("vassal-init");
+        command.arg(file);
+        let mut vassal = sandbox.start("vassal", command);
+        assert_eq!(vassal.wait(), 78);
+        vassal.wait_for("not done after 10 s");
+    });
+}
