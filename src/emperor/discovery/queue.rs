@@ -382,7 +382,8 @@ impl Scout {
         let noted = scout::noted(text.get(..length).unwrap_or_default());
         let directory = noted.map_or(self.directory(), |(directory, _)| Path::new(directory)).to_owned();
         let date = Date::ago(now.saturating_duration_since(since));
-        let mut text = format!("directory {} does not answer since {date}", directory.display());
+        let what = if self.deputy.is_some() { "does not answer" } else { "is not looked at" };
+        let mut text = format!("directory {} {what} since {date}", directory.display());
         if let Some((_, file)) = noted.filter(|(_, file)| !file.is_empty()) {
             let _ = write!(text, ": waiting for {}", directory.join(file).display());
         }
@@ -424,6 +425,16 @@ mod tests {
         })
         .collect();
         assert_eq!(taken, [("/b", 1), ("/a", 1), ("/b", 2), ("/a", 2)].map(|(path, id)| (path.into(), id)));
+    }
+
+    #[test]
+    fn a_directory_that_no_process_can_look_at_is_not_said_to_hang() {
+        let at = Location { file: "emperor.ini".into(), line: 2, column: 1 };
+        let source = Located { value: Source::Directory("/a".into()), key: "emperor".into(), at };
+        let mut scout = Scout::new(source, Instant::now());
+        scout.falls_silent(Instant::now());
+        let text = scout.silent.unwrap().text;
+        assert!(text.starts_with("directory /a is not looked at since "), "{text}");
     }
 
     #[test]
