@@ -253,6 +253,29 @@ fn who_is_root_in_a_jail_keeps_no_emperor_from_its_work() {
     });
 }
 
+#[test]
+fn an_upgrade_keeps_the_lock_of_a_directory_that_hangs() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        fs::write("/run/real/vassals/far.ini", format!("[uwsgi]\n{STEADY}\n")).unwrap();
+        let first = another(sandbox, &[remote.path]);
+        first.wait_running(1, "far");
+        let lock = format!("@{}\n", lock_of(remote.path));
+        let is_held = || fs::read_to_string("/proc/net/unix").unwrap().contains(&lock);
+        assert!(is_held());
+        remote.hang();
+        first.wait_for("does not answer since ");
+        first.signal(Signal::USR2);
+        first.wait_for("has taken over 1 vassal");
+        assert!(is_held());
+        first.wait_for_nth(2, "does not answer since ");
+        remote.answer();
+        first.wait_for("answers again");
+        is_refused(another(sandbox, &[remote.path]), remote.path, first.pid());
+        end(first);
+    });
+}
+
 /// Takes a copy of the lock of the emperor whose pid is its argument, as a child has that has not closed it
 /// yet.
 const HOLDER: &str = "import ctypes, os, socket, sys, time

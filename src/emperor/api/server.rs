@@ -183,7 +183,7 @@ impl Server {
             name: listener.name.clone().into_bytes(),
             file: listener.file.as_ref().map(SocketFile::id),
         };
-        self.listeners.iter().map(save).collect()
+        self.listeners.iter().chain(&self.inherited).map(save).collect()
     }
 
     /// Takes over the sockets of the program before the upgrade. [`Server::settle`] closes those that
@@ -199,9 +199,10 @@ impl Server {
         }
     }
 
-    /// Closes inherited sockets that were not asked for.
-    pub fn settle(&mut self) {
-        self.inherited.clear();
+    /// Closes inherited sockets that were not asked for. A lock can be asked for later, when its directory
+    /// answers: then not `all` are closed yet.
+    pub fn settle(&mut self, all: bool) {
+        self.inherited.retain(|listener| !all && listener.service == Service::Lock);
     }
 
     /// The descriptor of a client's socket, over which the next program can answer.

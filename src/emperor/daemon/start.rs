@@ -189,11 +189,9 @@ fn make(
 fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> Result<()> {
     let upgraded = saved.is_some();
     emperor.server.inherit(saved.map_or(&[], |saved| &saved.listeners));
-    emperor.locks.look();
-    if upgraded {
-        emperor.locks.renew(&mut emperor.server);
-        emperor.supervisor.leave_to_others(emperor.locks.of_others());
-    } else {
+    // An upgraded emperor has its locks. Of which directories they are, it hears from those who look at them.
+    if !upgraded {
+        emperor.locks.look();
         emperor.locks.take(&mut emperor.server, || pause(locks::PAUSE, "start", "an emperor"))?;
     }
     if let Some(file) = &plan.log
@@ -236,7 +234,7 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
             ok_or_degraded(upgraded, server.add(service, &address.value))?;
         }
     }
-    server.settle();
+    server.settle(false);
     Ok(())
 }
 

@@ -175,4 +175,7 @@ pub(super) fn claim(emperor: &mut Emperor, now: Instant) {
     let given_up = |file: &VassalFile| discovery.given_up(file, is_late);
     let left = emperor.supervisor.drop_unclaimed(given_up, now);
     emperor.upgrades.unclaimed_since = left.then_some(since);
+    if !left || is_late {
+        emperor.server.settle(true);
+    }
 }
