@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use vassal::config::cmdline::entrypoint::personality;
 use vassal::config::keys::vassal::VASSAL_INIT;
 use vassal::init::start::{self, Task};
-use vassal::init::watch::probe;
+use vassal::init::watch::prober;
 use vassal::sys::environment;
 use vassal::sys::memory::Patient;
 use vassal::{cli, config, log};
@@ -20,8 +20,8 @@ vassal::entry!(main_of);
 fn main_of(words: Vec<OsString>) -> i32 {
     log::report_failures();
     // PID 1 starts its probers from its own program file.
-    if words.first().is_some_and(|name| name == probe::NAME) {
-        probe::serve();
+    if words.first().is_some_and(|name| name == prober::NAME) {
+        prober::serve();
     }
     if let Some(status) = start::from_emperor() {
         return status;

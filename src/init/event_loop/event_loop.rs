@@ -334,7 +334,7 @@ impl EventLoop {
         let (reaped, has_children) = reaper::drain();
         let mut any = false;
         for child in reaped {
-            if self.mountpoints.probe_died(child.pid, now) {
+            if self.mountpoints.prober_died(child.pid, now) {
                 continue;
             }
             any = true;

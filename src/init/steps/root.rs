@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::init::event_loop::event_loop::EventLoop;
 use crate::init::jail::Jail;
 use crate::init::watch::mountpoints;
-use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::prober::{Prober, Rhythm};
 use crate::init::watch::watchdog::Answer;
 use crate::mount::mountinfo;
 use crate::mount::ops;
@@ -121,19 +121,19 @@ pub fn ask_about(
     // The kernel itself answers for other filesystems.
     let mount = mountinfo::holding(&mounts, &mountinfo::normalize(path)).filter(|mount| mount.is_fuse());
     let Some(mount) = mount else { return Ok(None) };
-    let probe = Probe::start(mount.owner(), None, &jail.procfs)?;
-    events.mountpoints.add_prober(probe.pid);
+    let prober = Prober::start(mount.owner(), None, &jail.procfs)?;
+    events.mountpoints.add_prober(prober.pid);
     let timeout = plan.mountpoints.timeout;
     let rhythm = Rhythm { interval: timeout, patience: timeout };
-    let asked = probe.ask(path, rhythm).context("ask the prober about", path.display());
-    let answer = asked.and_then(|()| await_answer(events, &probe, operation, path, timeout));
-    probe.kill();
+    let asked = prober.ask(path, rhythm).context("ask the prober about", path.display());
+    let answer = asked.and_then(|()| await_answer(events, &prober, operation, path, timeout));
+    prober.kill();
     answer.map(Some)
 }
 
 fn await_answer(
     events: &mut EventLoop,
-    probe: &Probe,
+    prober: &Prober,
     operation: &str,
     path: &Path,
     timeout: Duration,
@@ -141,18 +141,18 @@ fn await_answer(
     let deadline = running_time::now() + timeout;
     let failed = |why: &str| Err(Error::new(operation, path.display(), why));
     loop {
-        if let Some(reply) = probe.reply() {
+        if let Some(reply) = prober.reply() {
             return Ok(reply.answer);
         }
         if running_time::now() >= deadline {
             return failed(mountpoints::HANGS);
         }
-        if let Err(interruption) = events.pause(Some(probe.descriptors()[0]), Some(deadline)) {
+        if let Err(interruption) = events.pause(Some(prober.descriptors()[0]), Some(deadline)) {
             events.put_interruption_back(*interruption);
             return failed("interrupted while waiting for it");
         }
-        if events.mountpoints.probers().all(|pid| pid != probe.pid) {
-            return failed(&probe.why_it_ended());
+        if events.mountpoints.probers().all(|pid| pid != prober.pid) {
+            return failed(&prober.why_it_ended());
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use crate::config::plan::{Located, Phase};
 use crate::error::Described;
 use crate::init::child::reaper::{self, Reaped};
-use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::prober::{Prober, Rhythm};
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::{Judgement, Loss, Watchdog};
 use crate::log::Elapsed;
@@ -39,7 +39,7 @@ pub(super) struct CheckedPath {
     /// The mount, from the mount table. The prober becomes its owner.
     pub(super) mount: Option<Mount>,
     /// The prober. Each path has its own, because a path that hangs would make others behind it seem to hang.
-    pub(super) probe: Option<Probe>,
+    pub(super) prober: Option<Prober>,
     /// Why the path is not up, for the message of a gate that gives up.
     pub(super) trouble: String,
     /// Whether the last answer said nothing about the filesystem. A change of this is logged.
@@ -93,9 +93,9 @@ impl CheckedPath {
         self.dog.forget_mount();
         self.dog.forget_question(now);
         self.dog.suspect(now);
-        let probe = self.probe.take()?;
-        probe.kill();
-        Some(probe.pid)
+        let prober = self.prober.take()?;
+        prober.kill();
+        Some(prober.pid)
     }
 
     /// Reads the answers, and returns the loss if they show one. `goes_on`: the app goes on after a loss, so
@@ -107,7 +107,7 @@ impl CheckedPath {
         goes_on: bool,
         now: Instant,
     ) -> Option<Loss> {
-        while let Some(reply) = self.probe.as_ref().and_then(Probe::reply) {
+        while let Some(reply) = self.prober.as_ref().and_then(Prober::reply) {
             self.took = Some(reply.took);
             // The prober runs as the mount's owner, who may manipulate it. So it can name only a child of PID
             // 1 that the owner could kill anyway.
@@ -141,11 +141,11 @@ impl CheckedPath {
                 Judgement::Lost(loss) => self.trouble = loss.to_string(),
             }
         }
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.is_late())
+        if let Some(prober) = self.prober.as_ref().filter(|prober| prober.is_late())
             && self.dog.late(now)
         {
             // If an answer comes after all, PID 1 must hear it.
-            let _ = probe.ask(&self.check.value, rhythm);
+            let _ = prober.ask(&self.check.value, rhythm);
         }
         self.dog.overdue(running_time::was_late(), now).filter(|_| self.dog.is_up())
     }
@@ -241,7 +241,7 @@ mod tests {
     use std::process::{Child, Command};
 
     use crate::config::plan::{Location, VassalPlan};
-    use crate::init::watch::probe::Reply;
+    use crate::init::watch::prober::Reply;
     use crate::init::watch::watchdog::{Answer, Found};
 
     const OWNER: u32 = 4242;
@@ -258,7 +258,7 @@ mod tests {
             check: Located { value: "/app".into(), key: "mountpoint-check".into(), at },
             dog: Watchdog::new(&plan, Instant::now()),
             mount: mountinfo::parse(mount.as_bytes()).pop(),
-            probe: Some(Probe::that_said(reply)),
+            prober: Some(Prober::that_said(reply)),
             trouble: String::new(),
             is_blind: false,
             maker: Maker::Nobody,

@@ -13,7 +13,7 @@ pub mod checked_path;
 pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;
-pub mod probe;
+pub mod prober;
 pub mod procfs;
 pub mod refused_processes;
 pub mod watchdog;

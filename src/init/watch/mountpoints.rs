@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::identity::Identity;
 use crate::init::child::reaper::{self, Reaped};
 use crate::init::watch::checked_path::{CheckedPath, Death, Lost, Maker, NOTHING};
-use crate::init::watch::probe::{Probe, Rhythm};
+use crate::init::watch::prober::{Prober, Rhythm};
 use crate::init::watch::procfs::Procfs;
 use crate::init::watch::watchdog::Watchdog;
 use crate::mount::mountinfo::{self, Mount};
@@ -103,7 +103,7 @@ impl Mountpoints {
             check: Located { value: mountinfo::normalize(&check.value), ..check.clone() },
             dog: dog.clone(),
             mount: None,
-            probe: None,
+            prober: None,
             trouble: NOTHING.into(),
             is_blind: false,
             maker: Maker::Nobody,
@@ -245,9 +245,9 @@ impl Mountpoints {
             }
             if watched.mount.as_ref() != mount {
                 // It takes another prober: this one may be another user, or hang in the earlier mount.
-                if let Some(probe) = watched.probe.take() {
-                    probe.kill();
-                    self.others.push(probe.pid);
+                if let Some(prober) = watched.prober.take() {
+                    prober.kill();
+                    self.others.push(prober.pid);
                     watched.dog.forget_question(now);
                     watched.dog.suspect(now);
                 }
@@ -286,14 +286,14 @@ impl Mountpoints {
 
     /// Adds what to poll for answers.
     pub fn add_descriptors<'a>(&'a self, to: &mut Vec<BorrowedFd<'a>>) {
-        for probe in self.watched.iter().filter_map(|watched| watched.probe.as_ref()) {
-            to.extend_from_slice(&probe.descriptors());
+        for prober in self.watched.iter().filter_map(|watched| watched.prober.as_ref()) {
+            to.extend_from_slice(&prober.descriptors());
         }
     }
 
     /// All probers, those that are about to end included.
     pub fn probers(&self) -> impl Iterator<Item = Pid> {
-        let own = self.watched.iter().filter_map(|watched| watched.probe.as_ref()).map(|probe| probe.pid);
+        let own = self.watched.iter().filter_map(|watched| watched.prober.as_ref()).map(|prober| prober.pid);
         own.chain(self.others.iter().copied())
     }
 
@@ -322,15 +322,15 @@ impl Mountpoints {
     }
 
     /// Whether a process that has ended was a prober. Another one asks its open question again.
-    pub fn probe_died(&mut self, pid: Pid, now: Instant) -> bool {
+    pub fn prober_died(&mut self, pid: Pid, now: Instant) -> bool {
         if self.others.contains(&pid) {
             self.others.retain(|&other| other != pid);
             return true;
         }
         let is_its =
-            |watched: &&mut CheckedPath| watched.probe.as_ref().is_some_and(|probe| probe.pid == pid);
+            |watched: &&mut CheckedPath| watched.prober.as_ref().is_some_and(|prober| prober.pid == pid);
         let Some(watched) = self.watched.iter_mut().find(is_its) else { return false };
-        let why = watched.probe.take().map_or(String::new(), |probe| probe.why_it_ended());
+        let why = watched.prober.take().map_or(String::new(), |prober| prober.why_it_ended());
         watched.dog.forget_question(now);
         watched.blind(why);
         true
@@ -384,12 +384,12 @@ impl Mountpoints {
     pub fn ask(&mut self, now: Instant) -> Result<()> {
         for watched in &mut self.watched {
             let Some(mount) = watched.mount.as_ref().filter(|_| watched.dog.is_due(now)) else { continue };
-            let probe = match watched.probe.take() {
-                Some(probe) => probe,
+            let prober = match watched.prober.take() {
+                Some(prober) => prober,
                 None => {
                     // A question that was not asked does not wait for an answer.
                     let user = self.user.as_ref();
-                    let started = Probe::start(mount.owner(), user, &self.procfs);
+                    let started = Prober::start(mount.owner(), user, &self.procfs);
                     started.inspect_err(|_| watched.dog.forget_question(now))?
                 }
             };
@@ -398,8 +398,8 @@ impl Mountpoints {
             }
             watched.dog.ask(now);
             // An error means that the prober has ended. When it is reaped the question is asked again.
-            let _ = probe.ask(&watched.check.value, self.rhythm);
-            watched.probe = Some(probe);
+            let _ = prober.ask(&watched.check.value, self.rhythm);
+            watched.prober = Some(prober);
         }
         Ok(())
     }
@@ -426,9 +426,9 @@ impl Mountpoints {
         let mut mounts = Vec::new();
         for watched in self.watched.drain(..) {
             mounts.extend(watched.mount.map(|mount| (watched.check.value, mount.id)));
-            if let Some(probe) = watched.probe {
-                probe.kill();
-                self.others.push(probe.pid);
+            if let Some(prober) = watched.prober {
+                prober.kill();
+                self.others.push(prober.pid);
             }
         }
         mounts

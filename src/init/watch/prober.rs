@@ -67,7 +67,7 @@ const SLOW: Duration = Duration::from_millis(50);
 
 /// A running prober.
 #[derive(Debug)]
-pub struct Probe {
+pub struct Prober {
     /// The process, a child of PID 1.
     pub pid: Pid,
     socket: OwnedFd,
@@ -104,7 +104,7 @@ enum Word {
     Failure(Error),
 }
 
-impl Probe {
+impl Prober {
     /// Starts a prober that has the identity of `owner`. If that is the same user as `user`, it also gets the
     /// groups of `user`, because the path of the mount may lead through directories of a group. `procfs`
     /// leads to the program file.
@@ -437,7 +437,7 @@ fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
 }
 
 #[cfg(test)]
-impl Probe {
+impl Prober {
     /// One that has said this.
     pub(super) fn that_said(reply: Reply) -> Self {
         let (socket, theirs) =
@@ -471,7 +471,7 @@ mod tests {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let alarm = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap();
-        let probe = Probe { pid: Pid::INIT, socket: ours, alarm, failure: OnceCell::new() };
+        let probe = Prober { pid: Pid::INIT, socket: ours, alarm, failure: OnceCell::new() };
         let rhythm = Rhythm { interval: Duration::from_secs(1), patience: Duration::from_secs(1) };
         probe.ask(Path::new("/"), rhythm).unwrap();
         let failure = Word::Failure(Error::os("become", "the owner", Errno::PERM)).encode();
