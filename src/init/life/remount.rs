@@ -153,7 +153,7 @@ pub fn finish_remount(vassal: &mut Vassal, remount: Remount) -> Result<(), Ended
     let result = match phase {
         Phase::AsUser => Ok(()),
         _ => {
-            vassal.source.plan = Rc::clone(&vassal.source.fresh);
+            vassal.source.run_by(Rc::clone(&vassal.source.fresh));
             run_phase(vassal, phase)
         }
     };
