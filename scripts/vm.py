@@ -52,11 +52,12 @@ def main():
 
 
 def start(options, output, status):
+    # One processor: with two, the emulation was seen to run an instruction while the kernel changed it, and crash.
     command = [
         # It ends with us, whatever ends us.
         "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
-        "-m", str(MEMORY_MB), "-smp", "2",
+        "-m", str(MEMORY_MB), "-smp", "1",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", f"{options.kernel}/vmlinuz", "-initrd", f"{options.kernel}/initrd", "-append", KERNEL_OPTIONS,
         "-serial", f"file:{options.work}/console",
