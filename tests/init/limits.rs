@@ -128,7 +128,8 @@ fn a_cgroup_full_of_processes_is_removed_when_they_have_ended() {
         // What is killed has not ended when the kill has been sent.
         sandbox.vassal(
             "a",
-            "exec-as-root = for i in $(seq 300); do setsid sleep 2000 & done\ncommand = sleep 1000",
+            "hook-timeout = 5m\nexec-as-root = for i in $(seq 300); do setsid sleep 2000 & done\n\
+             command = sleep 1000",
         );
         let options = ["--emperor-cgroup", group.path(), "--emperor-use-clone", "fs"];
         // No next instance comes and removes it.
