@@ -22,8 +22,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
+use rustix::process::Pid;
 
 use crate::config::plan::{MountpointLost, Phase, VassalPlan};
+use crate::init::child::launch::{Launch, Progress};
 use crate::init::child::reaper;
 use crate::init::event_loop::wakeup::{Attention, Unfinished};
 use crate::init::life::reload::{Unread, load_again};
@@ -112,14 +114,12 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     };
     crate::log!("{}; running {phase} again and restarting the app", lost.what);
     vassal.events.set_attention(Attention::Repairing);
-    for GivenUp { path, mount, daemon } in vassal.events.mountpoints.give_up(maker) {
-        // The app may hang in what a stopped daemon was asked, of a filesystem that is unmounted already.
-        daemon.into_iter().for_each(reaper::kill_child);
+    for GivenUp { path, mount } in vassal.events.mountpoints.give_up(maker) {
         if let Some(mount) = mount {
             unmount_by_force(vassal, &path, mount);
         }
     }
-    vassal.events.mountpoints.end_daemons();
+    end_daemons(vassal);
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })
 }
 
@@ -140,6 +140,31 @@ fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
         }
         Err(error) => crate::log!("mountpoint-lost: {error}"),
     }
+}
+
+/// Kills the daemons of the user whose connection has ended. One that a hook has left behind stopped would
+/// stay for ever, and not every kernel tells which daemon a mount has. A child that is the user looks for
+/// them, since PID 1 may have given up the right to look at processes of others.
+fn end_daemons(vassal: &mut Vassal) {
+    let procfs = Rc::clone(&vassal.jail.procfs);
+    let own = rustix::process::getpid();
+    let work = || {
+        let daemons = procfs.daemons_without_connection(own);
+        Ok(daemons.iter().map(|pid| format!("{pid} ")).collect())
+    };
+    // The user's directory may be on the dead mount.
+    let worker = Launch { workdir: None, ..vassal.jail.worker(true) };
+    let user = worker.identity.and_then(|user| user.uid);
+    let Ok(child) = worker.work(work) else { return };
+    let deadline = running_time::now() + vassal.source.plan.hook_timeout;
+    if let Err(Unfinished::Interrupted(interruption)) = vassal.events.wait_for(child.pid, deadline) {
+        vassal.events.put_interruption_back(*interruption);
+    }
+    let Progress::Said(daemons) = child.progress() else { return };
+    let daemons = daemons.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    // Its word counts for processes of the same user only.
+    let is_its = |pid: &Pid| user.is_none_or(|uid| procfs.is_of(*pid, uid));
+    daemons.filter(is_its).for_each(reaper::kill_child);
 }
 
 /// Mounts again and starts the app, once the old app has ended.

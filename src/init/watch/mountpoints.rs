@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use crate::config::plan::{Located, MountpointLost, MountpointPlan};
 use crate::error::Result;
 use crate::identity::Identity;
-use crate::init::child::reaper::{self, Reaped};
+use crate::init::child::reaper::Reaped;
 use crate::init::watch::checked_path::{CheckedPath, Death, Lost, Maker, NOTHING};
 use crate::init::watch::prober::{Prober, Rhythm};
 use crate::init::watch::procfs::Procfs;
@@ -91,8 +91,6 @@ pub struct GivenUp {
     pub path: PathBuf,
     /// Its ID in the mount table, as this process has read it.
     pub mount: Option<u64>,
-    /// Its daemon, if that is known.
-    pub daemon: Option<Pid>,
 }
 
 impl Mountpoints {
@@ -205,23 +203,17 @@ impl Mountpoints {
         watched.map_or(Maker::Nobody, |watched| watched.maker)
     }
 
-    /// Kills the daemons whose connection has ended. What a hook has left behind stopped would stay for ever,
-    /// and not every kernel tells which daemon a mount has.
-    pub fn end_daemons(&self) {
-        self.procfs.daemons_without_connection().into_iter().for_each(reaper::kill_child);
-    }
-
     /// Gives up all mounts of a phase: their end is no loss.
     pub fn give_up(&mut self, maker: Maker) -> Vec<GivenUp> {
         let mut given_up = Vec::new();
         for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
             watched.maker = Maker::Nobody;
             watched.is_given_up = true;
+            watched.daemon = None;
             self.others.extend(watched.begin_anew());
             given_up.push(GivenUp {
                 path: watched.check.value.clone(),
                 mount: watched.mount.as_ref().map(|mount| mount.id),
-                daemon: watched.daemon.take(),
             });
         }
         given_up

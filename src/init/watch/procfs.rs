@@ -155,11 +155,11 @@ impl Procfs {
         found
     }
 
-    /// The daemons among our children whose connection has ended, as far as this process may look at them.
-    pub fn daemons_without_connection(&self) -> Vec<Pid> {
+    /// The daemons among the children of a process whose connection has ended, as far as this process may
+    /// look at them.
+    pub fn daemons_without_connection(&self, parent: Pid) -> Vec<Pid> {
         let Some(proc) = self.open_own() else { return Vec::new() };
-        let own = rustix::process::getpid();
-        fuse_daemon::without_connection(proc.as_fd(), own.as_raw_pid()).collect()
+        fuse_daemon::without_connection(proc.as_fd(), parent.as_raw_pid()).collect()
     }
 
     /// A procfs that numbers processes as we do.
