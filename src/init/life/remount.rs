@@ -114,7 +114,10 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
     };
     crate::log!("{}; running {phase} again and restarting the app", lost.what);
     vassal.events.set_attention(Attention::Repairing);
-    for GivenUp { path, mount } in vassal.events.mountpoints.give_up(maker) {
+    for GivenUp { path, mount, daemon } in vassal.events.mountpoints.give_up(maker) {
+        // The app may hang in what a stopped daemon was asked, of a filesystem that is unmounted already. And
+        // a daemon of root's is out of sight where PID 1 has given up the right to look at it.
+        daemon.into_iter().for_each(reaper::kill_child);
         if let Some(mount) = mount {
             unmount_by_force(vassal, &path, mount);
         }

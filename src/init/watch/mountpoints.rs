@@ -91,6 +91,8 @@ pub struct GivenUp {
     pub path: PathBuf,
     /// Its ID in the mount table, as this process has read it.
     pub mount: Option<u64>,
+    /// Its daemon, if that is known.
+    pub daemon: Option<Pid>,
 }
 
 impl Mountpoints {
@@ -209,11 +211,11 @@ impl Mountpoints {
         for watched in self.watched.iter_mut().filter(|watched| watched.maker == maker) {
             watched.maker = Maker::Nobody;
             watched.is_given_up = true;
-            watched.daemon = None;
             self.others.extend(watched.begin_anew());
             given_up.push(GivenUp {
                 path: watched.check.value.clone(),
                 mount: watched.mount.as_ref().map(|mount| mount.id),
+                daemon: watched.daemon.take(),
             });
         }
         given_up
