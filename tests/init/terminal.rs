@@ -12,16 +12,17 @@ const CTRL_D: &str = r"\x04";
 
 /// A command that says when it is continued; without print(), which its own signal handler may interrupt. (A
 /// shell that starts one program after the other will not do: stopped between vfork and exec, such a program
-/// keeps its shell from being stopped.)
+/// keeps its shell from being stopped. Nor will pause(2): Python has its handler wait for the next signal if
+/// one comes just before.)
 const JOB: &str = r#"
-import os, signal, sys
+import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 signal.signal(signal.SIGCONT, lambda *_: os.write(1, b"goes on\n"))
 if len(sys.argv) > 1:
     signal.signal(signal.SIGINT, lambda *_: os._exit(3))
 os.write(1, b"it runs\n")
 while True:
-    signal.pause()
+    time.sleep(0.02)
 "#;
 
 /// Runs a command on a terminal, takes these steps and returns its exit status; see terminal.py.
