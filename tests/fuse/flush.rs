@@ -201,6 +201,7 @@ fn daemons_that_hooks_start_beside_the_app_are_not_the_apps() {
             );
             vassal.wait_for("started");
             until("the companion", || is_running("companion"));
+            until("the app has all it leaves", || sandbox.path("app").exists());
             vassal.signal(Signal::TERM);
             assert_eq!(vassal.wait(), 128 + 15);
             vassal.wait_for("the app has left processes behind (1): SIGTERM");
