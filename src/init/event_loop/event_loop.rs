@@ -83,7 +83,7 @@ impl EventLoop {
             job: None,
             app: None,
             mountpoints,
-            cgroups: CgroupEvents::default(),
+            cgroups: CgroupEvents::new(&[]),
             helper_pids: Vec::new(),
             attention: Attention::All,
             awaited: None,

@@ -10,7 +10,6 @@ use super::refused_processes::RefusedProcesses;
 use crate::running_time;
 
 /// The counters of all cgroups of the vassal.
-#[derive(Default)]
 pub struct CgroupEvents {
     /// Kills for lack of memory.
     pub oom: OomKills,

@@ -10,6 +10,7 @@
 
 pub mod cgroup_events;
 pub mod checked_path;
+pub mod counters;
 pub mod fuse_daemon;
 pub mod mountpoints;
 pub mod oom;
