@@ -132,16 +132,16 @@ fn unmount_by_force(vassal: &mut Vassal, path: &Path, mount: u64) {
     let flags = UnmountFlags::FORCE | UnmountFlags::DETACH;
     let work = || ops::umount_watched(path, mount, flags).map(|()| String::new());
     match vassal.jail.worker(false).work(work) {
-        Ok(child) => {
-            let deadline = running_time::now() + vassal.source.plan.hook_timeout;
-            match vassal.events.wait_for(child.pid, deadline) {
-                Ok(_) | Err(Unfinished::Deadline) => {}
-                Err(Unfinished::Interrupted(interruption)) => {
-                    vassal.events.put_interruption_back(*interruption)
-                }
-            }
-        }
+        Ok(child) => wait_for(vassal, child.pid),
         Err(error) => crate::log!("mountpoint-lost: {error}"),
+    }
+}
+
+/// Waits for a child, as long as for a hook at most. The main loop deals with what interrupts that.
+fn wait_for(vassal: &mut Vassal, child: Pid) {
+    let deadline = running_time::now() + vassal.source.plan.hook_timeout;
+    if let Err(Unfinished::Interrupted(interruption)) = vassal.events.wait_for(child, deadline) {
+        vassal.events.put_interruption_back(*interruption);
     }
 }
 
@@ -159,10 +159,7 @@ fn end_daemons(vassal: &mut Vassal) {
     let worker = Launch { workdir: None, ..vassal.jail.worker(true) };
     let user = worker.identity.and_then(|user| user.uid);
     let Ok(child) = worker.work(work) else { return };
-    let deadline = running_time::now() + vassal.source.plan.hook_timeout;
-    if let Err(Unfinished::Interrupted(interruption)) = vassal.events.wait_for(child.pid, deadline) {
-        vassal.events.put_interruption_back(*interruption);
-    }
+    wait_for(vassal, child.pid);
     let Progress::Said(daemons) = child.progress() else { return };
     let daemons = daemons.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
     // Its word counts for processes of the same user only.
