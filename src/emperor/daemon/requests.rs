@@ -15,31 +15,31 @@ pub(super) fn answer(emperor: &mut Emperor, now: Instant) {
     // ask for it. Clients that ask in the same turn get the same page.
     let mut page: Option<(Service, Vec<u8>, Vec<u8>)> = None;
     for question in emperor.server.turn(now) {
-        let known = page.as_ref().filter(|(service, text, _)| {
-            *service != Service::Control && (*service, text) == (question.service, &question.text)
-        });
-        if let Some((.., page)) = known {
-            emperor.server.answer(question.client, page.clone(), now);
-            continue;
-        }
         let text = match question.service {
-            Service::Stats => {
-                let about = &emperor.about;
-                let statuses = emperor.supervisor.registry().statuses(now);
-                Some(stats::json(&about.sources, about.tyrant, &statuses, now).into_bytes())
-            }
-            Service::Metrics => {
-                let uptime = now.saturating_duration_since(emperor.about.began);
-                let statuses = emperor.supervisor.registry().statuses(now);
-                Some(metrics::answer(&question.text, &statuses, uptime))
-            }
             Service::Control => answer_command(emperor, &question, now),
             Service::Lock => None,
+            service @ (Service::Stats | Service::Metrics) => {
+                let known = page.take().filter(|(of, asked, _)| (*of, asked) == (service, &question.text));
+                let text = known.map_or_else(|| page_for(emperor, &question, now), |(.., text)| text);
+                page = Some((service, question.text, text.clone()));
+                Some(text)
+            }
         };
         if let Some(text) = text {
-            emperor.server.answer(question.client, text.clone(), now);
-            page = Some((question.service, question.text, text));
+            emperor.server.answer(question.client, text, now);
         }
+    }
+}
+
+/// The page of stats or metrics.
+fn page_for(emperor: &Emperor, question: &Question, now: Instant) -> Vec<u8> {
+    let about = &emperor.about;
+    let statuses = emperor.supervisor.registry().statuses(now);
+    match question.service {
+        Service::Metrics => {
+            metrics::answer(&question.text, &statuses, now.saturating_duration_since(about.began))
+        }
+        _ => stats::json(&about.sources, about.tyrant, &statuses, now).into_bytes(),
     }
 }
 
