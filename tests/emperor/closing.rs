@@ -10,13 +10,9 @@ use crate::common::{Daemon, Sandbox, run, sandboxed};
 /// A vassal that runs until it is asked to stop.
 const STEADY: &str = "command = sleep 1000";
 
-/// Hands a TCP socket with unsent data to a unix socket, and keeps no copy: who closes it waits for the peer,
-/// who never reads, for eleven days. Tries again while the other side closes the connection first.
-const ATTACK: &str = r#"
+/// Has a TCP socket hold data that the peer does not read: its close waits for eleven days.
+const FILL: &str = r#"
 import re, socket, struct, sys, time
-
-kind, name = sys.argv[1:]
-peer = socket.create_server(("127.0.0.1", 0))
 
 def fill(s):
     s.setblocking(False)
@@ -25,6 +21,13 @@ def fill(s):
             s.send(bytes(1 << 16))
     except BlockingIOError:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10**6))
+"#;
+
+/// Hands a TCP socket with unsent data to a unix socket, and keeps no copy: who closes it waits for the peer,
+/// who never reads, for eleven days. Tries again while the other side closes the connection first.
+const ATTACK: &str = r#"
+kind, name = sys.argv[1:]
+peer = socket.create_server(("127.0.0.1", 0))
 
 def hand_over(s, address):
     while True:
@@ -49,16 +52,10 @@ time.sleep(1000)
 
 /// Makes its listening socket such a connection, to the port of its argument.
 const APP: &str = r#"
-import socket, struct, sys, time
 s = socket.socket(fileno=3)
 s.shutdown(socket.SHUT_RDWR)
 s.connect(("127.0.0.1", int(sys.argv[1])))
-s.setblocking(False)
-try:
-    while True:
-        s.send(bytes(1 << 16))
-except BlockingIOError:
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10**6))
+fill(s)
 print("connected", flush=True)
 time.sleep(1000)
 "#;
@@ -66,7 +63,7 @@ time.sleep(1000)
 /// A local user hands a descriptor to the unix socket of this kind with this name, a pattern where it begins
 /// with `@`. Returns the user's program, and whether the kernel has let it do so.
 fn attack(sandbox: &Sandbox, kind: &str, name: &str) -> (Daemon, bool) {
-    let script = sandbox.file("attack.py", ATTACK);
+    let script = sandbox.file("attack.py", &[FILL, ATTACK].concat());
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "user001", "--clear-groups", "python3"]).arg(script).args([kind, name]);
     let attacker = sandbox.start("attacker", command);
@@ -132,7 +129,7 @@ fn no_socket_of_a_vassal_holds_the_emperor_that_closes_it() {
     sandboxed(|sandbox| {
         // Who is never read from.
         let peer = TcpListener::bind("127.0.0.1:7000").unwrap();
-        let script = sandbox.file("app.py", APP).display().to_string();
+        let script = sandbox.file("app.py", &[FILL, APP].concat()).display().to_string();
         let names = ["removed", "left"];
         for (name, port) in names.iter().zip(7001..) {
             let lines = format!("uid = user001\nlisten = 127.0.0.1:{port}\ncommand = python3 {script} 7000");
