@@ -27,6 +27,10 @@ const FURNISH: &str = r#"
     ulimit -c 0
     ulimit -n 1024
     renice -n 0 $$ >/dev/null
+    for file in /proc/$$/fd/*; do
+        number=${file##*/}
+        [ "$number" -le 2 ] || eval "exec $number>&-"
+    done
     ip link set lo up
     mkdir -p /etc/uwsgi
     for directory in /etc/uwsgi /var/www /run; do
