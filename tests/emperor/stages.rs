@@ -111,10 +111,13 @@ fn assert_table(rows: &[Row<'_>]) {
     let line = |&(name, _, rights, places): &Row<'_>| format!("{name}: {rights} | {places}");
     let expected: Vec<_> = rows.iter().map(line).collect();
     let start = Instant::now();
-    while seen() != expected && start.elapsed() < PATIENCE / 4 {
+    let seen = loop {
+        let seen = seen();
+        if seen == expected || start.elapsed() > PATIENCE / 4 {
+            break seen;
+        }
         std::thread::sleep(Duration::from_millis(10));
-    }
-    let seen = seen();
+    };
     assert_eq!(seen, expected, "seen:\n{}", seen.join("\n"));
 }
 
