@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use super::sandbox::{Sandbox, VASSALS, vassal_path};
-use super::{Daemon, run};
+use super::{Daemon, run, unmount};
 
 /// Word for word.
 pub const VASSAL_INI: &str = include_str!("../data/user001.ini");
@@ -79,7 +79,7 @@ impl Sandbox {
     pub fn copied_tree(&self) {
         self.namespace_tree();
         for dir in ["etc", "usr"] {
-            run("umount", &[&format!("/ns/precise/{dir}")]);
+            unmount(&format!("/ns/precise/{dir}"));
         }
         run("bash", &["-c", COPY]);
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Sandbox, built, process, run};
+use super::{Sandbox, built, process, run, unmount};
 use rustix::process::Signal;
 
 /// Checks that find a hang within seconds, and often.
@@ -61,7 +61,7 @@ impl Hanging {
     /// Ends the daemon, and takes the mount away.
     pub fn end(self) {
         process::signal(self.server, Signal::KILL);
-        run("umount", &[&self.place]);
+        unmount(&self.place);
     }
 }
 

@@ -78,6 +78,17 @@ pub fn built(name: &str) -> PathBuf {
     here.ancestors().nth(2).unwrap().join("examples").join(name)
 }
 
+/// Unmounts a place, once nobody looks at it any more.
+pub fn unmount(place: &str) {
+    let attempt = || std::process::Command::new("umount").arg(place).output().expect("umount");
+    until(format_args!("{place} is unmounted"), || {
+        let output = attempt();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() || text.contains("busy"), "{place}: {text}");
+        output.status.success()
+    });
+}
+
 /// Runs a tool of the machine to its end and returns what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = std::process::Command::new(program).args(arguments).output().expect(program);

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use crate::common::sandbox::VASSALS;
-use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
+use crate::common::{Sandbox, eventually, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 /// Everything a server writes until it hangs up; `None` while nobody listens.
@@ -298,7 +298,7 @@ fn a_pid_file_that_finds_no_room_is_not_left_empty_and_one_that_has_room_is_writ
             fs::read_to_string("/run/full/old").is_ok_and(|text| text == format!("{}\n", emperor.pid()))
         });
         emperor.stop();
-        run("umount", &["/run/full"]);
+        unmount("/run/full");
     });
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::common::{Sandbox, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -267,7 +267,7 @@ fn a_start_whose_file_opens_and_is_never_read_says_so_and_ends_in_time() {
         assert!(line.ends_with(&format!(": it waits for {place}/file")), "{line}");
         emperor.wait_for(&format!("PID 1 waits for {place}/file, whose filesystem does not answer"));
         faulty.behave("exit");
-        run("umount", &[&place]);
+        unmount(&place);
         emperor.stop();
     });
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, process, run, sandboxed};
+use crate::common::{Daemon, Sandbox, process, run, sandboxed, unmount};
 use rustix::process::Signal;
 
 /// An owner that no database knows.
@@ -481,7 +481,7 @@ fn a_directory_that_a_user_hides_hides_nobody_elses() {
 fn a_tree_that_a_hook_enters_gives_its_user_no_groups() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        run("umount", &["/ns/precise/etc"]);
+        unmount("/ns/precise/etc");
         let user = run("id", &["-u", "user001"]).trim().parse().unwrap();
         let entry = run("getent", &["passwd", "user001"]);
         fs::write("/ns/precise/etc/passwd", entry).unwrap();
@@ -760,7 +760,7 @@ fn files_of_a_user_that_hang_keep_back_nobody_elses() {
         emperor.wait_running(1, "alice");
         assert_eq!(emperor.lines("emperor: alice: cannot start"), [""; 0]);
         faulty.behave("exit");
-        run("umount", &[place.to_str().unwrap()]);
+        unmount(place.to_str().unwrap());
         emperor.stop();
     });
 }

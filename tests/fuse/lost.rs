@@ -10,7 +10,7 @@ use crate::common::cow::attempt;
 use crate::common::faulty::{CHECKED, PATIENT};
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, unmount, until, until_passed};
 use crate::faults::cpu_time;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -188,7 +188,7 @@ fn a_filesystem_from_outside_is_not_unmounted_by_force() {
         faulty.behave("");
         assert_eq!(vassal.wait(), 75);
         assert_eq!(fs::read_to_string("/run/shared/file").unwrap(), "content\n");
-        run("umount", &["/run/shared"]);
+        unmount("/run/shared");
     });
 }
 
@@ -232,7 +232,7 @@ fn what_nobody_here_has_mounted_is_not_mounted_again() {
         vassal.wait_for(
             "/app: not mounted again: its filesystem is older than the first phase or the change of root",
         );
-        run("umount", &["/app"]);
+        unmount("/app");
     });
 }
 
@@ -516,7 +516,7 @@ fn led_to_the_hosts(sandbox: &Sandbox, mut command: Command, lines: &str) {
     assert!(fs::exists("/run/host/app/page.html").unwrap(), "the host's filesystem is gone");
     process::kill_if_there(own);
     let _ = attempt("umount", &["--lazy", "/run/u/d2/app"]);
-    run("umount", &["/run/host/app"]);
+    unmount("/run/host/app");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::MOUNTED;
-use crate::common::{Daemon, Sandbox, run, sandboxed, until, until_passed};
+use crate::common::{Daemon, Sandbox, run, sandboxed, unmount, until, until_passed};
 use rustix::process::Signal;
 
 /// A vassal with the zip mounted, running; and the pid of its PID 1.
@@ -203,7 +203,7 @@ fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_check
         vassal.wait_for("app started");
         drop(vassal);
         until("it has ended", || process::named("sleep").is_empty());
-        run("umount", &["/run/scratch/low"]);
+        unmount("/run/scratch/low");
     });
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::faulty::{self, CHECK_TIMEOUT, CHECKED};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Sandbox, sandboxed, until};
+use crate::common::{Sandbox, sandboxed, unmount, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 /// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the
@@ -277,6 +277,6 @@ fn a_connection_that_others_share_is_never_aborted() {
         assert!(!other.is_gone());
         emperor.signal(Signal::TERM);
         assert_eq!(emperor.wait(), 0);
-        crate::common::run("umount", &["/app"]);
+        unmount("/app");
     });
 }

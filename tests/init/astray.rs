@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::actions::{called, led};
 use crate::common::cow::words;
-use crate::common::{Sandbox, built, run, sandboxed, until};
+use crate::common::{Sandbox, built, run, sandboxed, unmount, until};
 use vassal::config::keys::actions::{functions, names};
 
 /// The tenant of all tests.
@@ -372,7 +372,7 @@ fn a_fuse_filesystem_that_calls_everything_roots_leads_nowhere() {
         sandbox.fails("hook-as-root = chown:/run/fuse/to/x user001", &[says]);
         sandbox.fails("mount-as-root = tmpfs none /run/fuse/to", &[says]);
         assert_eq!(host(), before);
-        run("umount", &["/run/fuse"]);
+        unmount("/run/fuse");
     });
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::command::{LIVES, Running, as_pid1, ended, init};
-use crate::common::{eventually, process, run, sandboxed, until};
+use crate::common::{eventually, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 #[test]
@@ -300,7 +300,7 @@ fn a_program_on_a_filesystem_that_hangs_makes_no_init_deaf() {
                     process::signal(running.pid(), signal);
                     assert_eq!(running.wait(), 128 + signal.as_raw(), "{name} {options:?}");
                     process::signal(server, Signal::KILL);
-                    run("umount", &[place.to_str().unwrap()]);
+                    unmount(place.to_str().unwrap());
                     if !name.is_empty() {
                         break;
                     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::cow::{self, PIVOTED};
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::get;
-use crate::common::{Daemon, eventually, run, sandboxed, until};
+use crate::common::{Daemon, eventually, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 /// What the app can see of the old root: nothing.
@@ -221,7 +221,7 @@ fn chroot_is_entered_before_post_jail() {
 fn users_are_those_of_the_jail_else_those_of_the_host() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        run("umount", &["/ns/precise/etc"]);
+        unmount("/ns/precise/etc");
         let lines = format!("uid = user001\n{PIVOTED}\ncommand = sh -c 'id -u; id -g'");
         let outside = [run("id", &["-u", "user001"]), run("id", &["-g", "user001"])];
         let outside: Vec<_> = outside.iter().map(|id| id.trim()).collect();
@@ -238,7 +238,7 @@ fn users_are_those_of_the_jail_else_those_of_the_host() {
 fn a_tenant_whose_tree_it_is_does_not_say_there_who_it_is() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        run("umount", &["/ns/precise/etc"]);
+        unmount("/ns/precise/etc");
         let [user, group] = ["-u", "-g"].map(|which| run("id", &[which, "user001"]).trim().to_owned());
         let groups = "root:x:0:user001\ndisk:x:6:user001\nshadow:x:42:user001\nnew:x:77:\n";
         fs::write("/ns/precise/etc/group", format!("{groups}user001:x:{group}:\n")).unwrap();
@@ -288,7 +288,7 @@ fn a_tenant_whose_tree_it_is_does_not_say_there_who_it_is() {
 fn nor_does_it_where_a_hook_has_changed_the_root_before_anybody_asked() {
     sandboxed(|sandbox| {
         sandbox.namespace_tree();
-        run("umount", &["/ns/precise/etc"]);
+        unmount("/ns/precise/etc");
         fs::write("/ns/precise/etc/passwd", "user001:x:0:0::/:/bin/sh\n").unwrap();
         run("chown", &["-R", "user001", "/ns/precise/etc"]);
         for phase in ["asap", "pre-jail", "as-root"] {

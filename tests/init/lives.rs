@@ -144,7 +144,7 @@ fn a_command_that_is_started_again_has_its_descriptors_again() {
             until("the first start", || starts() == 1);
             let pid =
                 eventually("the command", || process::named("sleep").first().map(|process| process.pid));
-            run("nsenter", &["-t", &pid.to_string(), "-m", "umount", place]);
+            process::enter(pid, &["umount", place]);
             until("the second start", || starts() == 2);
             process::signal(running.pid(), Signal::TERM);
             assert_eq!(running.wait(), 143, "{phase}");

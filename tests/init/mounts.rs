@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cow::{PIVOTED, words};
-use crate::common::{Sandbox, built, process, run, sandboxed, until};
+use crate::common::{Sandbox, built, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
 
 /// The options of what is mounted at a place, and the rest of its line of mountinfo.
@@ -176,8 +176,8 @@ fn an_unmount_is_not_led_astray_either() {
             &format!("{PIVOTED}\numount-as-root = /link/below detach"),
             &["as-root #3: umount /link: a symbolic link on the way: refused while the old root"],
         );
-        run("umount", &["/ns/cow/below"]);
-        run("umount", &["/ns/cow"]);
+        unmount("/ns/cow/below");
+        unmount("/ns/cow");
     });
 }
 

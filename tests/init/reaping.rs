@@ -1,7 +1,7 @@
 //! Orphans come to `vassal-init`, however many, and none stays a zombie.
 
 use crate::common::command::{LIVES, ended, init};
-use crate::common::{Sandbox, process, run, sandboxed, until};
+use crate::common::{Sandbox, process, run, sandboxed, unmount, until};
 
 const ORPHANS: usize = 2000;
 
@@ -113,7 +113,7 @@ fn processes_that_are_born_while_others_are_killed_do_not_outlive_a_lost_mountpo
         let arguments = ["--mountpoint-check", &place, "--", "sh", "-c", &script];
         let mut init = sandbox.start("init", init(sandbox, &arguments));
         until("they hop", || !process::named("hop").is_empty());
-        run("umount", &[&place]);
+        unmount(&place);
         assert_eq!(init.wait(), 75);
         until("the end of all", || process::named("hop").is_empty());
         // Nothing is left to be taken away.

@@ -124,7 +124,7 @@ fn on_a_mount(sandbox: &Sandbox) -> (Running, i32) {
     let app = eventually("the command", || {
         process::named("sh").into_iter().find(|process| process.parent == running.pid())
     });
-    run("nsenter", &["-t", &app.pid.to_string(), "-m", "umount", &check]);
+    process::enter(app.pid, &["umount", &check]);
     until("the hook runs again", || sandbox.path("again").exists());
     (running, app.pid)
 }
