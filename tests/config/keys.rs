@@ -37,6 +37,8 @@ const OF_VASSALS: &[(&str, &str)] = &[
     ("limit-nofile", "7"),
     ("limit-nproc", "7"),
     ("listen", "/s"),
+    ("map-groups", "0:7:1"),
+    ("map-users", "0:7:1"),
     ("memory-max", "1M"),
     ("mount-PHASE", "tmpfs none /t"),
     ("mount-check", "/m"),
@@ -121,6 +123,8 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("hook-as-vassal", "print:a"),
     ("log-format", "json"),
     ("logto", "/l"),
+    ("map-groups", "0:7:1"),
+    ("map-users", "0:7:1"),
     ("memory-max", "1M"),
     ("metrics", "/m"),
     ("no-initgroups", "true"),
@@ -138,7 +142,9 @@ const OF_EMPERORS: &[(&str, &str)] = &[
 fn vassal(line: &str) -> VassalPlan {
     // Uwsgi's own program, mode and owner of a socket count where there is uWSGI, and a socket.
     let app = if line.starts_with("binary-path") { "processes = 1" } else { "command = x" };
-    let lines = format!("[uwsgi]\nlisten = /base\n{app}\n{line}\n");
+    // As do IDs where there is a user namespace.
+    let more = if line.starts_with("unshare") { "" } else { "unshare = user" };
+    let lines = format!("[uwsgi]\nlisten = /base\n{app}\n{more}\n{line}\n");
     let input = Input::Text { path: "/v/a.ini".into(), section: None, text: lines.into_bytes() };
     load_vassal(&[input], false, &Machine).unwrap_or_else(|report| panic!("{line}: {report}")).plan
 }
@@ -148,6 +154,7 @@ fn emperor(line: &str) -> EmperorPlan {
         "emperor-tyrant-initgroups" | "emperor-tyrant-max" | "emperor-tyrant-nofollow" => {
             "emperor-tyrant = true"
         }
+        "map-groups" | "map-users" => "emperor-use-clone = user",
         "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => "emperor-cgroup = /base",
         _ => "",
     };

@@ -620,10 +620,8 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     assert_eq!(load("emperor-tyrant-nofollow = false").unwrap().plan.tyrant, None);
     let tyrant = load("emperor-tyrant-nofollow\nemperor-tyrant").unwrap().plan.tyrant;
     assert_eq!(tyrant, Some(Tyrant { nofollow: true, initgroups: false, max: None }));
-    for tyrant in ["", "emperor-tyrant\n"] {
-        let user = load(&format!("{tyrant}emperor-use-clone = fs,user")).unwrap_err().first();
-        assert!(user.contains("'user' in 'emperor-use-clone' is not supported"), "{user}");
-    }
+    let user = load("emperor-tyrant\nemperor-use-clone = fs,user").unwrap_err().first();
+    assert!(user.contains("'emperor-tyrant' with 'user' in 'emperor-use-clone'"), "{user}");
     let slip = load("emperor-use-clon = fs").unwrap_err().first();
     assert!(slip.ends_with(":3:1: unknown option 'emperor-use-clon'"), "{slip}");
     // A placeholder that somebody uses, and what reading has already used up, is nothing to warn of.
@@ -634,6 +632,56 @@ fn an_emperor_refuses_what_would_leave_it_rights_that_it_should_not_have() {
     let warnings: Vec<_> = loaded.warnings.diagnostics().iter().map(|found| found.message.as_str()).collect();
     let unread = |key: &str| format!("'{key}' has no effect: the emperor does not read it");
     assert_eq!(warnings, [unread("endless"), unread("master")]);
+}
+
+#[test]
+fn the_maps_of_a_user_namespace_are_ones_that_the_kernel_takes() {
+    let vassal = |lines: &str| format!("command = x\n{lines}");
+    let of_vassal = |lines: &str| load_vassal(&[file(&vassal(lines))], false, &Fake).map(drop);
+    let of_emperor = |lines: &str| {
+        let lines = lines.replace("unshare", "emperor-use-clone");
+        load_emperor(&[file(&format!("emperor = /x\n{lines}"))], &Fake).map(drop)
+    };
+    let many: String = (0..341).map(|n| format!("map-users = {n}:{n}:1\n")).collect();
+    let good = [
+        "unshare = user",
+        "unshare = user\nmap-users = auto",
+        "unshare = user\nmap-users = 0:100000:65536\nmap-users = 65536:7:1\nmap-groups = auto",
+        many.strip_suffix("map-users = 340:340:1\n").unwrap(),
+    ];
+    for lines in good {
+        let lines = if lines.starts_with("map") { &format!("unshare = user\n{lines}") } else { lines };
+        of_vassal(lines).unwrap_or_else(|report| panic!("{report}"));
+        of_emperor(lines).unwrap_or_else(|report| panic!("{report}"));
+    }
+    let bad = [
+        ("map-users = auto", "'map-users' without 'user' in "),
+        ("unshare = fs,pid\nmap-groups = 0:1:1", "'map-groups' without 'user' in "),
+        (
+            "unshare = user\nmap-users = 0:1:2\nmap-users = 1:7:1",
+            "'map-users': an ID in it is mapped already",
+        ),
+        (
+            "unshare = user\nmap-users = 0:1:2\nmap-users = 7:2:1",
+            "'map-users': an ID in it is mapped already",
+        ),
+        (
+            "unshare = user\nmap-groups = auto\nmap-groups = 7:2:1",
+            "'map-groups': an ID in it is mapped already",
+        ),
+        ("unshare = user\nmap-users = 1:1:2", "'map-users' without 0: process 1 would not be root inside"),
+        (
+            "unshare = user\nmap-users = some",
+            "'map-users': 'some' is neither 'auto' nor INSIDE:OUTSIDE:COUNT",
+        ),
+        (&format!("unshare = user\n{many}"), "'map-users': the kernel takes 340 ranges and no more"),
+    ];
+    for (lines, expected) in bad {
+        for report in [of_vassal(lines), of_emperor(lines)] {
+            let first = report.unwrap_err().first();
+            assert!(first.contains(expected), "{lines}: {first}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use super::maps;
 use super::settings::{emperor_key, lookalike, strict};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::keys::draft::EmperorDraft;
@@ -59,11 +60,12 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
                        execution another one could take its place";
         found.error(&at, message).hint("have the owners' programs write the files");
     }
-    if plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+    maps::check(&plan.vassals.maps, plan.vassals.namespaces, "emperor-use-clone", found);
+    if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
         let at = found.start();
-        let message = "'user' in 'emperor-use-clone' is not supported: nobody would have a user ID in that \
-                       namespace, not even root";
-        found.error(&at, message).hint("leave 'user' out");
+        let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': the owner of a file would have \
+                       no ID in that namespace";
+        found.error(&at, message).hint("leave 'user' out, or have an emperor without 'emperor-tyrant'");
     }
     if let (None, Some(Located { key, at, .. })) = (&plan.cgroups.directory, plan.cgroups.options.first()) {
         let at = at.clone();

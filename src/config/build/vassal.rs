@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
-use super::listen;
 use super::settings::{emperor_key, strict, unknown};
 use super::uwsgi_ini::uwsgi_ini;
+use super::{listen, maps};
 use crate::config::diagnostic::{Diagnostics, command_line};
 use crate::config::keys::draft::VassalDraft;
 use crate::config::keys::hooks::{FAMILIES, Family, HookKey, phase_names};
@@ -106,6 +106,7 @@ pub(crate) fn plan(
         }
     }
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
+    maps::check(&draft.plan.jail.maps, draft.plan.jail.unshare, "unshare", found);
     bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
     let VassalDraft { mut plan, program, binary, sockets, safe_proc, addresses } = draft;
     if let Some(Located { value: true, key, at }) = safe_proc {

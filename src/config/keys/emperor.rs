@@ -95,6 +95,13 @@ static OF_EMPERORS: Table = table![
     key(Vassals, "emperor-use-clone", Value("LIST"), "the namespaces that each vassal gets\n\
         A list of fs, pid, ipc, uts, net, user, cgroup, separated by commas.",
         |to, it| it.set(&mut to.plan.vassals.namespaces, values::namespaces)),
+    key(Vassals, "map-groups", Value("MAP"), "the same for groups (default: as map-users)",
+        |to, it| it.add_located(&mut to.plan.vassals.maps.groups, values::id_map)),
+    key(Vassals, "map-users", Value("MAP"), "the users of user namespaces; may be repeated\n\
+        INSIDE:OUTSIDE:COUNT: the IDs from INSIDE on are those from OUTSIDE on. auto: those that /etc/subuid \
+        and /etc/subgid grant: under root 65536 of them for each vassal, else all, and the emperor's user as \
+        root. Without it, the emperor's user is root inside, and nobody else exists.",
+        |to, it| it.add_located(&mut to.plan.vassals.maps.users, values::id_map)),
     key(Vassals, "vassal-init", Value("PROGRAM"), "process 1 of vassals (default: one beside us)",
         |to, it| it.set_located(&mut to.plan.vassals.program, values::path)),
     key(Vassals, "vassal-set", Value("KEY=VALUE"), "an option or placeholder for all; may be repeated\n\
@@ -157,7 +164,8 @@ static OF_EMPERORS: Table = table![
         cgroup_option),
 
     key(Operation, "control", Value("PATH"), "command socket (default: /run/emperor.sock)\n\
-        For 'emperor status', reload, stop and start; only root and the emperor's own user can use it.",
+        For an ordinary user: $XDG_RUNTIME_DIR/emperor.sock. For 'emperor status', reload, stop and start; \
+        only root and the emperor's own user can use it.",
         |to, it| it.set_located(&mut to.plan.control, values::path)),
     key(Operation, "emperor-pidfile", Value("PATH"), "write the emperor's pid to a file",
         |to, it| it.set_located(&mut to.plan.pid_file, values::path)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::suggest;
 use crate::config::bytes::{integer, split_once};
-use crate::config::plan::{Address, CgroupOption, EnvChange, Id, Seccomp};
+use crate::config::plan::{Address, CgroupOption, EnvChange, Id, IdMap, IdRange, Seccomp};
 use crate::mount::request::PivotRoot;
 use crate::names;
 use crate::names::Names;
@@ -270,6 +270,26 @@ pub(crate) fn namespaces(list: &[u8]) -> Parsed<u64> {
     }
 }
 
+/// A part of the map of a user namespace: `auto` or `INSIDE:OUTSIDE:COUNT`.
+pub(crate) fn id_map(text: &[u8]) -> Parsed<IdMap> {
+    if text == b"auto" {
+        return Ok(IdMap::Auto);
+    }
+    let mut parts = text.split(|&byte| byte == b':');
+    let mut number = || parts.next().and_then(integer::<u32>);
+    let range = IdRange {
+        inside: number().unwrap_or(u32::MAX),
+        outside: number().unwrap_or(u32::MAX),
+        count: number().unwrap_or_default(),
+    };
+    // The largest number is no ID.
+    let is_possible = range.inside.max(range.outside).checked_add(range.count).is_some();
+    match range.count {
+        1.. if is_possible && parts.next().is_none() => Ok(IdMap::Range(range)),
+        _ => Err(format!("{} is neither 'auto' nor INSIDE:OUTSIDE:COUNT, as 0:100000:65536", quoted(text))),
+    }
+}
+
 /// A list of names of a table, separated by commas, as bits. A bit in the upper half clears the same bit of
 /// the lower half, so that the last name counts, as with mount flags.
 pub(crate) fn bits(what: &str, table: &Names<u64>, names: &[u8]) -> Parsed<u64> {
@@ -378,6 +398,18 @@ mod tests {
         .concat()
         {
             assert!(option(key, text).is_err(), "{key} {text}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_ids() {
+        let range = |inside, outside, count| Ok(IdMap::Range(IdRange { inside, outside, count }));
+        assert_eq!(id_map(b"auto"), Ok(IdMap::Auto));
+        assert_eq!(id_map(b"0:100000:65536"), range(0, 100_000, 65_536));
+        assert_eq!(id_map(b"4294967294:0:1"), range(u32::MAX - 1, 0, 1));
+        for text in ["", "0", "0:1", "0:1:0", "0:1:1:1", "4294967295:0:1", "0:4294967290:6", "a:0:1", "0::1"]
+        {
+            assert!(id_map(text.as_bytes()).is_err(), "{text}");
         }
     }
 

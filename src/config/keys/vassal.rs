@@ -131,6 +131,13 @@ static OF_VASSALS: Table = table![
     key(Jail, "hostname", Value("NAME"), "the host name in the vassal's uts namespace",
         fresh("hostname", |old, new| differ(&old.jail.hostname, &new.jail.hostname)),
         |to, it| it.set_located(&mut to.plan.jail.hostname, values::hostname)),
+    key(Jail, "map-groups", Value("MAP"), "the same for groups (default: as map-users)",
+        MAPS, |to, it| it.add_located(&mut to.plan.jail.maps.groups, values::id_map)),
+    key(Jail, "map-users", Value("MAP"), "the users of its user namespace; may be repeated\n\
+        INSIDE:OUTSIDE:COUNT: the IDs from INSIDE on are those from OUTSIDE on. auto: those that /etc/subuid \
+        and /etc/subgid grant; root is the caller, or for root the first of them. Without it, the caller is \
+        root inside, and nobody else exists.",
+        MAPS, |to, it| it.add_located(&mut to.plan.jail.maps.users, values::id_map)),
     key(Jail, "mount-proc", Flag, "a /proc of its own processes only (default: true)\n\
         In namespaces fs and pid of its own, where the root directory stays the host's.",
         fresh("mount-proc", |old, new| old.jail.keeps_proc != new.jail.keeps_proc),
@@ -304,6 +311,10 @@ const CHECKS: Reload =
     fresh("mountpoint-check", |old, new| differ(&old.mountpoints.checks, &new.mountpoints.checks));
 const JAIL_HOOKS: Reload = fresh_for("in a phase up to as-root", "a hook up to as-root", |old, new| {
     !jail_hooks(old).eq(jail_hooks(new)) || old.mounts_for_user() != new.mounts_for_user()
+});
+const MAPS: Reload = fresh("the map of the user namespace", |old, new| {
+    let (old, new) = (&old.jail.maps, &new.jail.maps);
+    differ(&old.users, &new.users) || differ(&old.groups, &new.groups)
 });
 const PIVOT_ROOT: Reload = fresh("pivot_root", |old, new| differ(&old.jail.pivot_root, &new.jail.pivot_root));
 /// Binding a socket takes capabilities that PID 1 gives up afterwards.

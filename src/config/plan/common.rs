@@ -50,6 +50,47 @@ pub struct RunAs {
     pub no_initgroups: bool,
 }
 
+/// The IDs of a user namespace, as configured. Without any, the starter is root inside, and nobody else has
+/// an ID there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MapsPlan {
+    /// Those of users (`map-users`).
+    pub users: Vec<Located<IdMap>>,
+    /// Those of groups (`map-groups`); if there are none, those of users.
+    pub groups: Vec<Located<IdMap>>,
+}
+
+/// A part of the map of a user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdMap {
+    /// What /etc/subuid and /etc/subgid grant (`auto`).
+    Auto,
+    /// These IDs.
+    Range(IdRange),
+}
+
+/// Consecutive IDs inside a user namespace, and those that they are outside (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first ID inside.
+    pub inside: u32,
+    /// The first ID outside.
+    pub outside: u32,
+    /// How many there are, at least one. None of them is above 4294967294.
+    pub count: u32,
+}
+
+impl IdRange {
+    /// Whether an ID inside, or an ID outside, is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let meet = |a: u32, b: u32| {
+            let (a, b) = (u64::from(a), u64::from(b));
+            a < b + u64::from(other.count) && b < a + u64::from(self.count)
+        };
+        meet(self.inside, other.inside) || meet(self.outside, other.outside)
+    }
+}
+
 /// A value for a file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupOption {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::common::{Address, CgroupOption, Id, Located, RunAs};
+use super::common::{Address, CgroupOption, Id, Located, MapsPlan, RunAs};
 
 /// How an emperor is to be run. The default of this struct holds where the file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct VassalsPlan {
     pub program: Option<Located<PathBuf>>,
     /// `CLONE_NEW*` bits of the namespaces each vassal gets (`emperor-use-clone`).
     pub namespaces: u64,
+    /// The IDs of a user namespace among them.
+    pub maps: MapsPlan,
     /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them
     /// first.
     pub as_vassal: Vec<(String, OsString)>,
@@ -97,8 +99,10 @@ pub struct CgroupsPlan {
 /// The capabilities that an emperor needs to run vassals as the owners of their files and to end them: kill,
 /// setgid, setuid (bits of capabilities(7)).
 const OF_TYRANTS: u64 = 1 << 5 | 1 << 6 | 1 << 7;
-/// The capability that an emperor needs to make namespaces: sys_admin.
+/// The capability that an emperor needs to make namespaces other than those of users: sys_admin.
 const OF_JAILERS: u64 = 1 << 21;
+/// A user namespace, which any user may make, and the others in it.
+const USER: u64 = libc::CLONE_NEWUSER as u64;
 
 impl EmperorPlan {
     /// The key for which the emperor needs capabilities that are not in `kept` (bits), and the names of
@@ -106,7 +110,10 @@ impl EmperorPlan {
     pub fn lacks(&self, kept: u64) -> Option<(&'static str, &'static str)> {
         if self.tyrant.is_some() && OF_TYRANTS & !kept != 0 {
             Some(("emperor-tyrant", "kill,setgid,setuid"))
-        } else if self.vassals.namespaces != 0 && OF_JAILERS & !kept != 0 {
+        } else if self.vassals.namespaces & USER == 0
+            && self.vassals.namespaces != 0
+            && OF_JAILERS & !kept != 0
+        {
             Some(("emperor-use-clone", "sys_admin"))
         } else {
             None

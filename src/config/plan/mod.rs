@@ -14,7 +14,7 @@ mod emperor;
 mod hooks;
 mod vassal;
 
-pub use common::{Address, CgroupOption, Id, Located, Location, RunAs};
+pub use common::{Address, CgroupOption, Id, IdMap, IdRange, Located, Location, MapsPlan, RunAs};
 pub use emperor::{CgroupsPlan, DiscoveryPlan, EmperorPlan, OnDemand, Source, Tyrant, VassalsPlan};
 pub use hooks::{Action, Hook, Phase, WaitKind};
 pub use vassal::{

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::common::{Address, CgroupOption, Id, Located, Location, RunAs};
+use super::common::{Address, CgroupOption, Id, Located, Location, MapsPlan, RunAs};
 use super::hooks::Hook;
 use crate::mount::request::PivotRoot;
 
@@ -83,6 +83,8 @@ pub struct StopPlan {
 pub struct JailPlan {
     /// `CLONE_NEW*` bits of the namespaces that `vassal-init` makes for itself (`unshare`).
     pub unshare: u64,
+    /// The IDs of a user namespace among them.
+    pub maps: MapsPlan,
     /// The new root directory (`chroot`), entered between `pre-jail` and `post-jail`.
     pub chroot: Option<Located<PathBuf>>,
     /// The new root and where the old one goes (`pivot_root`), at the same place in the order.
