@@ -185,6 +185,26 @@ fn id_at(fields: &[&str], index: usize) -> Option<u32> {
     fields.get(index)?.parse().ok()
 }
 
+/// The ranges of IDs that a user is granted besides its own, in /etc/subuid or /etc/subgid (subuid(5),
+/// subgid(5)): the first ID and the count of each.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn subordinate(path: &'static str, user: &User) -> Result<Vec<(u32, u32)>> {
+    let (database, _) = Database::read(path);
+    let number = user.uid.to_string();
+    let mut ranges = Vec::new();
+    database.find(&mut |fields| {
+        if let (Some(owner), Some(first), Some(count)) = (fields.first(), id_at(fields, 1), id_at(fields, 2))
+            && (*owner == number || Some(*owner) == user.name.as_deref())
+        {
+            ranges.push((first, count));
+        }
+        false
+    });
+    database.text.map(|_| ranges)
+}
+
 fn written(error: &Error, id: &Located<Id>) -> Error {
     Error::new(&format!("{}:", id.at), &id.key, error)
 }

@@ -46,6 +46,20 @@ pub fn output_of(program: &OsStr) -> Result<Vec<u8>, Cause> {
     }
 }
 
+/// Runs `/bin/sh -c COMMAND` until it succeeds or fails. What it says on its standard output is the reason of
+/// a failure.
+///
+/// # Errors
+/// As [`output`]; also if the command fails.
+pub fn succeed(command: &OsStr) -> Result<(), Cause> {
+    match run(command, &[])? {
+        (_, Some(WaitStatus::Exited(0))) => Ok(()),
+        (text, Some(status)) if text.is_empty() => Err(Cause::Because(status.to_string().into())),
+        (text, Some(_)) => Err(Cause::Because(String::from_utf8_lossy(&text).trim_end().into())),
+        (_, None) => Err(Errno::CHILD.into()),
+    }
+}
+
 /// Runs a command of the shell with these arguments.
 fn run(command: &OsStr, arguments: &[&OsStr]) -> Result<(Vec<u8>, Option<WaitStatus>), Cause> {
     let (from, to) = pipe_with(PipeFlags::CLOEXEC)?;

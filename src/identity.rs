@@ -10,6 +10,7 @@ use crate::accounts::{Accounts, User};
 use crate::config::plan::{RunAs, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::sys::creds;
+use crate::user_namespace::{explain_id, keeps_groups};
 
 /// User, group and supplementary groups, as numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,12 +185,13 @@ impl Identity {
         let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
             match creds::set_groups(groups) {
-                Err(Errno::PERM) if self.has_groups(groups) => {}
+                Err(Errno::PERM) if self.has_groups(groups) || keeps_groups() => {}
                 result => result.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?,
             }
         }
         if let (false, Some(gid)) = (stays, self.gid) {
-            let set = creds::set_gid(gid).context("privilege drop: setresgid", gid);
+            let set = creds::set_gid(gid).map_err(|errno| explain_id(errno, "gid_map"));
+            let set = set.context("privilege drop: setresgid", gid);
             set.map_err(failed(Part::Group))?;
         }
         if let (false, Some(uid)) = (stays, self.uid) {
@@ -197,7 +199,8 @@ impl Identity {
                 let set = rustix::thread::set_keep_capabilities(true);
                 set.context("privilege drop: keep", "capabilities").map_err(failed(Part::Kept))?;
             }
-            let set = creds::set_uid(uid).context("privilege drop: setresuid", uid);
+            let set = creds::set_uid(uid).map_err(|errno| explain_id(errno, "uid_map"));
+            let set = set.context("privilege drop: setresuid", uid);
             set.map_err(failed(Part::User))?;
         }
         if self.is_ordinary() {

@@ -25,6 +25,7 @@
 //! | [`running_time`] | deadlines, and the time that a frozen machine does not count |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
+//! | [`user_namespace`] | the IDs of a user namespace, and why there is none |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
 //! | [`json`] | a writer of JSON |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
@@ -53,5 +54,6 @@ pub mod running_time;
 pub mod shell;
 pub mod signal_names;
 pub mod sys;
+pub mod user_namespace;
 pub mod version;
 pub mod world;

@@ -12,6 +12,7 @@ use crate::cli;
 use crate::command;
 use crate::config::cmdline::args::Command;
 use crate::config::cmdline::entrypoint::Entrypoint;
+use crate::config::plan::Located;
 use crate::config::{self, Input, World};
 use crate::error::{Context, Error, Result};
 use crate::init::child::notices;
@@ -254,12 +255,20 @@ fn add_options(inputs: &mut Vec<Input>, options: &[(String, OsString)]) {
 
 /// Runs the plan, in new namespaces if it asks for some that this process does not have.
 fn live(mut setup: Setup) -> i32 {
+    let maps = &setup.plan.jail.maps;
+    if setup.namespaces & libc::CLONE_NEWUSER as u64 != 0
+        && let Some(Located { key, at, .. }) = maps.users.first().or(maps.groups.first())
+    {
+        let reason = "the emperor has mapped the IDs of this vassal already: its own file may say how";
+        return start_failed(setup.link.as_ref(), "unshare", &Error::new(&format!("{at}:"), key, reason));
+    }
     let missing = setup.plan.jail.unshare & !setup.namespaces;
     setup.namespaces |= missing;
     if missing == 0 {
         return run(setup);
     }
-    unshare::run_in(missing, setup, run).unwrap_or_else(|(error, setup)| {
+    let plan = Rc::clone(&setup.plan);
+    unshare::run_in(missing, &plan.jail.maps, setup, run).unwrap_or_else(|(error, setup)| {
         let link = setup.as_ref().and_then(|setup| setup.link.as_ref());
         start_failed(link, "unshare", &error)
     })

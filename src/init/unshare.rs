@@ -6,24 +6,48 @@
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions};
 
+use crate::config::plan::MapsPlan;
 use crate::error::{Context, Error, Result};
 use crate::init::child::foreground::Terminal;
 use crate::protocol::{EXIT_SETUP, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::signal::{self, SignalFd};
 use crate::sys::{fd, terminal};
+use crate::user_namespace::{Gate, Maps, explain};
 
-/// Runs `life` with `given` in new namespaces (`CLONE_NEW*` bits), and returns its exit status.
+/// Runs `life` with `given` in new namespaces (`CLONE_NEW*` bits), and returns its exit status. A user
+/// namespace among them gets the IDs of `maps`.
 ///
 /// # Errors
-/// The namespaces cannot be made (EPERM without CAP_SYS_ADMIN): then `given` is returned as well. Or the
-/// child cannot be waited for.
-pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Result<i32, (Error, Option<T>)> {
+/// The namespaces cannot be made (EPERM without CAP_SYS_ADMIN), or the IDs cannot be given: then `given` is
+/// returned as well. Or the child cannot be waited for.
+pub fn run_in<T>(
+    namespaces: u64,
+    maps: &MapsPlan,
+    given: T,
+    life: impl FnOnce(T) -> i32,
+) -> Result<i32, (Error, Option<T>)> {
     let parent = rustix::process::getpid();
     let is_foreground = Terminal::open().has_in_foreground(terminal::own_group());
-    match clone3(namespaces).context("create", "the namespaces") {
-        Err(error) => Err((error, Some(given))),
-        Ok(Side::Parent(child)) => {
+    let maps = (namespaces & libc::CLONE_NEWUSER as u64 != 0).then(|| Maps::of(maps)).transpose();
+    let made = maps.and_then(|maps| {
+        let gate = maps.is_some().then(Gate::new).transpose()?;
+        let side = clone3(namespaces).map_err(explain).context("create", "the namespaces")?;
+        if let (Side::Parent(child), Some(maps)) = (&side, maps) {
+            let given = maps.give(child.pid);
+            // The child ends if it gets no IDs.
+            gate.into_iter().for_each(|gate| Gate::open(gate.outside(), &given));
+            given.map(|()| (side, None))
+        } else {
+            Ok((side, gate))
+        }
+    });
+    let (side, gate) = match made {
+        Ok(made) => made,
+        Err(error) => return Err((error, Some(given))),
+    };
+    match side {
+        Side::Parent(child) => {
             // This closes the outer process's copy of the emperor's link. The emperor must see the end of the
             // vassal, not of this process.
             drop(given);
@@ -35,10 +59,11 @@ pub fn run_in<T>(namespaces: u64, given: T, life: impl FnOnce(T) -> i32) -> Resu
             let _ = rustix::process::chdir(c"/");
             wait(pid, is_foreground).map_err(|error| (error, None))
         }
-        Ok(Side::Child) => {
+        Side::Child => {
             // The vassal is killed when this process ends. It never changes its own identity, which would
             // clear the signal.
-            clone::exit(if clone::die_with(parent).is_ok() { life(given) } else { EXIT_SETUP })
+            let may_live = gate.is_none_or(|gate| gate.wait().is_ok()) && clone::die_with(parent).is_ok();
+            clone::exit(if may_live { life(given) } else { EXIT_SETUP })
         }
     }
 }

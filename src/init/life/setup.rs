@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Phase, RunAs, VassalPlan};
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
+use crate::init::jail::Jail;
 use crate::init::outcome::{Ended, setup_failure, step, step_of};
 use crate::init::steps::capabilities::{self, MountPower};
 use crate::init::steps::cgroups::OOM_SCORE;
@@ -24,6 +26,7 @@ use crate::log::Elapsed;
 use crate::mount::ops;
 use crate::running_time;
 use crate::sys::creds;
+use crate::user_namespace;
 
 /// Does everything up to the privilege drop.
 ///
@@ -44,12 +47,22 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), Ended> {
     drop_privileges(vassal)
 }
 
+/// Makes all mounts private. In a user namespace this is the first thing that takes its privileges.
+fn make_private(jail: &Jail) -> Result<()> {
+    ops::make_all_private().map_err(|error| match Errno::from_raw_os_error(error.errno()) {
+        errno @ (Errno::PERM | Errno::ACCESS) if jail.has_namespace(libc::CLONE_NEWUSER) => {
+            Error::new("make private", "all mounts", user_namespace::explain(errno))
+        }
+        _ => error,
+    })
+}
+
 /// Takes on what holds for everything in the vassal: private mounts, the owner's identity, cgroups, the host
 /// name.
 fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
     if vassal.jail.has_namespace(libc::CLONE_NEWNS) {
         // Nothing that a hook mounts may show in the namespace that we come from.
-        step("namespaces", ops::make_all_private())?;
+        step("namespaces", make_private(&vassal.jail))?;
         step("namespaces", mount_proc(vassal))?;
     }
     // Opened before the change of identity, after which the kernel refuses it. What may be written is decided

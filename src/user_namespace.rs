@@ -1,0 +1,288 @@
+//! User namespaces: which IDs outside are which inside, how a new namespace gets them, and why a machine
+//! makes none (user_namespaces(7)).
+//!
+//! A process in a new user namespace has every capability there, but no ID. With the first exec it would
+//! lose them all. So it waits at a [`Gate`] until its parent, which is outside, has given it its IDs.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, read, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, getegid, geteuid};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::accounts::{Accounts, User, subordinate};
+use crate::command;
+use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
+use crate::error::{Cause, Context, Described, Error, Result};
+use crate::files;
+use crate::sys::{creds, fd};
+
+/// The IDs of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maps {
+    users: Vec<IdRange>,
+    groups: Vec<IdRange>,
+}
+
+impl Maps {
+    /// The maps of a plan. Without any, this process's user and group are root inside.
+    ///
+    /// # Errors
+    /// `auto`, and the user has no ranges; or /etc/subuid or /etc/subgid cannot be read.
+    pub fn of(plan: &MapsPlan) -> Result<Self> {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let user = Accounts::read().user(&Id::Number(uid))?;
+        let groups = if plan.groups.is_empty() { &plan.users } else { &plan.groups };
+        Ok(Self {
+            users: ranges(&plan.users, uid, "/etc/subuid", &user)?,
+            groups: ranges(groups, gid, "/etc/subgid", &user)?,
+        })
+    }
+
+    /// The part of the maps with this number, if they are divided into parts of `count` IDs.
+    pub fn part(&self, number: u32, count: u32) -> Option<Self> {
+        let part = |ranges: &[IdRange]| {
+            let skipped = number.checked_mul(count)?;
+            let range = ranges
+                .iter()
+                .find(|range| range.inside <= skipped && skipped - range.inside + count <= range.count)?;
+            Some(vec![IdRange { inside: 0, outside: range.outside + (skipped - range.inside), count }])
+        };
+        Some(Self { users: part(&self.users)?, groups: part(&self.groups)? })
+    }
+
+    /// The maps of the user namespace of a process; `None` if they cannot be read.
+    pub fn read(pid: Pid) -> Option<Self> {
+        let read = |file: &str| {
+            let text = files::read_file(&format!("/proc/{}/{file}", pid.as_raw_pid())).ok()?;
+            String::from_utf8_lossy(&text).lines().map(range).collect::<Option<Vec<_>>>()
+        };
+        Some(Self { users: read("uid_map")?, groups: read("gid_map")? })
+    }
+
+    /// Gives the IDs to the user namespace that the process was created in.
+    ///
+    /// The kernel lets a process without privileges only map its own IDs. For others it takes newuidmap(1)
+    /// and newgidmap(1), which have the privilege, and follow /etc/subuid and /etc/subgid. No other code may
+    /// reap children while these run: [`Maps::takes_a_program`] tells whether they do.
+    ///
+    /// # Errors
+    /// EPERM if this process may not give such IDs; or the programs are missing, or refuse.
+    pub fn give(&self, pid: Pid) -> Result<()> {
+        let Some(are_own) = self.writable() else {
+            give_by("newuidmap", pid, &self.users)?;
+            return give_by("newgidmap", pid, &self.groups);
+        };
+        let write = |file: &str, text: &str| {
+            let path = format!("/proc/{}/{file}", pid.as_raw_pid());
+            let opened = open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            opened.and_then(|file| fd::write_all(file.as_fd(), text.as_bytes())).context("write", path)
+        };
+        if are_own {
+            // Otherwise a process could leave a group that takes rights away.
+            write("setgroups", "deny")?;
+        }
+        write("uid_map", &lines(&self.users))?;
+        write("gid_map", &lines(&self.groups))
+    }
+
+    /// Whether [`Maps::give`] runs programs, which may take long.
+    pub fn takes_a_program(&self) -> bool {
+        self.writable().is_none()
+    }
+
+    /// Whether this process writes the maps only with the right that everybody has on its own IDs. `None` if
+    /// it cannot write them.
+    fn writable(&self) -> Option<bool> {
+        let has = capabilities(None).map_or(CapabilitySet::empty(), |has| has.effective);
+        let is_own =
+            |ranges: &[IdRange], id: u32| matches!(ranges, [one] if one.outside == id && one.count == 1);
+        let are_own = is_own(&self.users, geteuid().as_raw()) && is_own(&self.groups, getegid().as_raw());
+        match has.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
+            true => Some(false),
+            false => are_own.then_some(true),
+        }
+    }
+}
+
+/// Becomes root of this user namespace. Groups of the starter's would be rights outside; where the kernel
+/// keeps them, they are those of the very user.
+fn become_root() -> Result<(), Errno> {
+    match creds::set_groups(&[]) {
+        Err(Errno::PERM) => {}
+        result => result?,
+    }
+    creds::set_gid(0)?;
+    creds::set_uid(0)
+}
+
+/// The ranges of one kind of ID.
+fn ranges(plan: &[Located<IdMap>], own: u32, path: &'static str, user: &User) -> Result<Vec<IdRange>> {
+    let mut ranges = Vec::new();
+    for entry in plan {
+        match entry.value {
+            IdMap::Range(range) => ranges.push(range),
+            IdMap::Auto => {
+                let granted = subordinate(path, user)?;
+                if granted.is_empty() {
+                    return Err(none_granted(entry, path, user));
+                }
+                let mut inside = 0;
+                // Root of the machine is nobody in there. Any other user needs its own files.
+                if user.uid != 0 {
+                    ranges.push(IdRange { inside: 0, outside: own, count: 1 });
+                    inside = 1;
+                }
+                for (outside, count) in granted {
+                    ranges.push(IdRange { inside, outside, count });
+                    inside = inside.saturating_add(count);
+                }
+            }
+        }
+    }
+    if ranges.is_empty() {
+        ranges.push(IdRange { inside: 0, outside: own, count: 1 });
+    }
+    Ok(ranges)
+}
+
+fn none_granted(entry: &Located<IdMap>, path: &str, user: &User) -> Error {
+    let name = user.name.clone().unwrap_or_else(|| user.uid.to_string());
+    let (option, count) = match (path, user.uid) {
+        ("/etc/subuid", 0) => ("uids", "100000000-199999999"),
+        ("/etc/subuid", _) => ("uids", "100000-165535"),
+        (_, 0) => ("gids", "100000000-199999999"),
+        (_, _) => ("gids", "100000-165535"),
+    };
+    let reason = format_args!("{path} grants {name} none: as root, usermod --add-sub{option} {count} {name}");
+    Error::new(&format!("{}: {}", entry.at, entry.key), "auto", reason)
+}
+
+/// A range as the files of the kernel have it.
+fn range(line: &str) -> Option<IdRange> {
+    let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+    let mut number = || numbers.next()?.ok();
+    Some(IdRange { inside: number()?, outside: number()?, count: number()? })
+}
+
+/// Ranges as the files of the kernel have them.
+fn lines(ranges: &[IdRange]) -> String {
+    let mut text = String::new();
+    for IdRange { inside, outside, count } in ranges {
+        let _ = writeln!(text, "{inside} {outside} {count}");
+    }
+    text
+}
+
+/// Has a set-user-id program of the package uidmap give the IDs.
+fn give_by(program: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
+    let ranges = lines(ranges).replace('\n', " ");
+    let missing = "is missing: install the package uidmap";
+    let pid = pid.as_raw_pid();
+    let line = format!(
+        "exec 2>&1; command -v {program} >/dev/null || {{ echo '{missing}'; exit 1; }}\n\
+         exec {program} {pid} {ranges}"
+    );
+    command::succeed(OsStr::new(&line)).context("map IDs:", program)
+}
+
+/// Where a process in a new user namespace waits for its IDs.
+#[derive(Debug)]
+pub struct Gate {
+    inside: OwnedFd,
+    outside: OwnedFd,
+}
+
+impl Gate {
+    /// A closed gate.
+    ///
+    /// # Errors
+    /// EMFILE, ENFILE (pipe(2)).
+    pub fn new() -> Result<Self> {
+        let (inside, outside) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        Ok(Self { inside, outside })
+    }
+
+    /// In the new process: waits until it has its IDs, and becomes root of its user namespace. That clears a
+    /// parent death signal.
+    ///
+    /// # Errors
+    /// It does not get them; or its parent has ended.
+    pub fn wait(self) -> Result<()> {
+        drop(self.outside);
+        let mut told = [0; 1024];
+        let count = retry_on_intr(|| read(&self.inside, &mut told)).context("wait for", "the IDs")?;
+        match told.get(..count) {
+            Some([]) | None => Err(Error::os("wait for", "the IDs", Errno::PIPE)),
+            Some([0]) => become_root().context("become", "root of the user namespace"),
+            Some(error) => {
+                Err(Error::from_bytes(error).unwrap_or_else(|| Error::os("wait for", "the IDs", Errno::IO)))
+            }
+        }
+    }
+
+    /// In its parent: the end by which it is opened.
+    pub fn outside(self) -> OwnedFd {
+        self.outside
+    }
+
+    /// Lets the process inside go on with its IDs, or tells it why it has none.
+    #[allow(clippy::needless_pass_by_value, reason = "a gate is opened once")]
+    pub fn open(outside: OwnedFd, given: &Result<()>) {
+        let told = match given {
+            Ok(()) => vec![0],
+            Err(error) => error.to_bytes(),
+        };
+        let _ = fd::write_all(outside.as_fd(), &told);
+    }
+}
+
+/// Whether this process may not change its groups, whatever its capabilities.
+pub fn keeps_groups() -> bool {
+    files::read_file("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))
+}
+
+/// The error of a change of ID, with the IDs that this user namespace has. The kernel refuses others as
+/// invalid.
+pub fn explain_id(errno: Errno, map: &str) -> Cause {
+    let Ok(text) = files::read_file(&format!("/proc/self/{map}")) else { return errno.into() };
+    let text = String::from_utf8_lossy(&text);
+    let ranges: Vec<_> = text.lines().filter_map(range).collect();
+    if errno != Errno::INVAL || ranges.iter().any(|range| range.count == u32::MAX) {
+        return errno.into();
+    }
+    let mut known = String::new();
+    for IdRange { inside, count, .. } in ranges {
+        let between = if known.is_empty() { "" } else { ", " };
+        let _ = match count {
+            1 => write!(known, "{between}{inside}"),
+            _ => write!(known, "{between}{inside} to {}", inside + (count - 1)),
+        };
+    }
+    Cause::Because(format!("this user namespace does not have it, only {known}: see map-users").into())
+}
+
+/// The error of a call that failed, with the setting of this machine that is its cause, if that is a setting
+/// for user namespaces. Those below `kernel` are Debian's and Ubuntu's.
+pub fn explain(errno: Errno) -> Cause {
+    let number = |path: &str| -> Option<u32> {
+        let text = files::read_file(path).ok()?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    };
+    let is_refused = matches!(errno, Errno::PERM | Errno::ACCESS);
+    let setting = if matches!(errno, Errno::NOSPC | Errno::USERS) {
+        "user.max_user_namespaces allows no more of them"
+    } else if is_refused && number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        "kernel.unprivileged_userns_clone = 0 lets only root make them"
+    } else if is_refused && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        "kernel.apparmor_restrict_unprivileged_userns = 1 lets only programs with a profile use them"
+    } else {
+        return errno.into();
+    };
+    let errno = Described(errno);
+    Cause::Because(format!("{errno}: the sysctl {setting}; root can change it").into())
+}
