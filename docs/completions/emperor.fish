@@ -43,6 +43,8 @@ complete -c emperor -l ini -r -F -d 'read the options of a file here, as include
 complete -c emperor -l json -d 'with --check, as JSON on standard output'
 complete -c emperor -l log-format -x -d 'form of our lines: text, json (default: text)'
 complete -c emperor -l logto -r -F -d 'append all output, ours and the vassals\''
+complete -c emperor -l map-groups -x -d 'the same for groups (default: as map-users)'
+complete -c emperor -l map-users -x -d 'the users of user namespaces; may be repeated'
 complete -c emperor -l memory-max -x -d 'memory of each vassal, as 512M or 2G'
 complete -c emperor -l metrics -x -d 'serve metrics for Prometheus over HTTP'
 complete -c emperor -l no-initgroups -d 'leave out the user\'s supplementary groups'

@@ -42,19 +42,7 @@ impl Deputy {
         let flags = SocketFlags::CLOEXEC;
         let (link, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("create", "link")?;
-        let emperor = rustix::process::getpid();
-        match clone3(0).context("create", "process")? {
-            Side::Parent(child) => Ok(Self { child, link }),
-            Side::Child => {
-                let _ = clone::die_with(emperor);
-                // A search for processes named like the emperor must find the emperor only.
-                let _ = rustix::thread::set_name(name);
-                if let Ok(link) = fd::keep_only(theirs) {
-                    life(link);
-                }
-                clone::exit(0)
-            }
-        }
+        Ok(Self { child: start(name, theirs, life)?, link })
     }
 
     /// Its pid.
@@ -88,6 +76,27 @@ impl Deputy {
             let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&PATIENCE));
         }
         let _ = waitpid(Some(self.child.pid), WaitOptions::NOHANG);
+    }
+}
+
+/// Starts a process that is a copy of the emperor and does one thing, as [`Deputy::start`] does. It has only
+/// the standard descriptors and `kept`, which `life` gets.
+///
+/// # Errors
+/// EAGAIN at the limit of processes, ENOMEM.
+pub fn start(name: &CStr, kept: OwnedFd, life: impl FnOnce(OwnedFd)) -> Result<Child> {
+    let emperor = rustix::process::getpid();
+    match clone3(0).context("create", "process")? {
+        Side::Parent(child) => Ok(child),
+        Side::Child => {
+            let _ = clone::die_with(emperor);
+            // A search for processes named like the emperor must find the emperor only.
+            let _ = rustix::thread::set_name(name);
+            if let Ok(kept) = fd::keep_only(kept) {
+                life(kept);
+            }
+            clone::exit(0)
+        }
     }
 }
 

@@ -199,6 +199,7 @@ const OTHERS: &[&str] = &[
     "UID[:GID]",
     "USER[:GROUP]",
     "exec:COMMAND",
+    "MAP",
 ];
 
 impl Kind {

@@ -19,6 +19,7 @@ mod lifecycle;
 mod monitors;
 mod readiness;
 mod reload;
+mod rootless;
 mod seeing;
 mod sockets;
 mod stages;

@@ -14,7 +14,7 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with,
 };
 
-use super::control::{COMMANDS, DEFAULT, DONE, FAILED, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING};
+use super::control::{COMMANDS, DONE, FAILED, Kind, OUTCOME, PATIENCE_WITH_UPGRADES, PENDING, usual_path};
 use crate::cli;
 use crate::config;
 use crate::config::cmdline::args::{Mistake, note_place};
@@ -106,7 +106,7 @@ fn show(Answer { status, text }: Answer) -> i32 {
 /// Reads a command line; `at` becomes the number of the word that is wrong.
 fn parse(words: &[OsString], kind: Kind, at: &mut usize) -> std::result::Result<Request, Mistake> {
     let mut parser = lexopt::Parser::from_args(words);
-    let mut path = PathBuf::from(DEFAULT);
+    let mut path = usual_path();
     let mut question: Vec<Vec<u8>> = Vec::new();
     let (mut json, mut is_up) = (false, false);
     let mut wait = None;

@@ -11,12 +11,21 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::emperor::core::order::{Order, Outcome};
+use crate::sys::environment;
 
-/// The path of the socket if `control` sets no other.
-pub const DEFAULT: &str = "/run/emperor.sock";
+/// The path of the socket if `control` sets no other: in the user's own directory for such files, or in
+/// `/run` for root and where there is no such directory.
+pub fn usual_path() -> PathBuf {
+    let of_user = match rustix::process::geteuid().is_root() {
+        true => None,
+        false => environment::variable("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty()),
+    };
+    Path::new(of_user.as_deref().unwrap_or(OsStr::new("/run"))).join("emperor.sock")
+}
 
 /// An upgrade waits for commands of as-emperor, which may take a minute, and then for the new program.
 pub const PATIENCE_WITH_UPGRADES: Duration = Duration::from_secs(90);

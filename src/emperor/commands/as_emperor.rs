@@ -188,6 +188,7 @@ mod tests {
             owned: false,
             cgroup: None,
             noted: Vec::new(),
+            ids: None,
         }
     }
 

@@ -81,6 +81,10 @@ pub fn drop_groups(plan: &EmperorPlan) -> Result<()> {
 /// They are not enough.
 fn suffice(plan: &EmperorPlan, kept: CapabilitySet) -> Result<()> {
     let Some((key, needed)) = plan.lacks(kept.bits()) else { return Ok(()) };
-    let reason = format!("it takes the capabilities {needed}; 'cap' is for an emperor that is not root");
+    let otherwise = match plan.vassals.namespaces {
+        0 => "",
+        _ => ", or for an ordinary user 'user' among the namespaces",
+    };
+    let reason = format!("it takes root, or the capabilities {needed} (cap){otherwise}");
     Err(Error::new("use", key, reason))
 }

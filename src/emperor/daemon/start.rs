@@ -85,7 +85,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
         user.assume(&emperor.server)?;
     }
     drop_groups(&plan)?;
-    log_start(&emperor);
+    log_start(&emperor, &plan);
     main_loop::run(emperor)
 }
 
@@ -224,7 +224,7 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
             ok_or_degraded(upgraded, server.add(Service::Control, &Address::file(path.value.clone())))?;
         }
         None => {
-            if let Err(error) = server.add(Service::Control, &Address::file(control::DEFAULT.into())) {
+            if let Err(error) = server.add(Service::Control, &Address::file(control::usual_path())) {
                 log!("{error}: this emperor takes no commands; 'control = PATH' gives it a place of its own");
             }
         }
@@ -242,8 +242,10 @@ fn listen(emperor: &mut Emperor, plan: &EmperorPlan, upgraded: bool) -> Result<(
 const OF_OTHERS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
 
 /// Logs the watched directories, and what the emperor cannot do.
-fn log_start(emperor: &Emperor) {
-    if held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
+fn log_start(emperor: &Emperor, plan: &EmperorPlan) {
+    // In user namespaces the maps say which users there are.
+    let maps = plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0;
+    if !maps && held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
         log!("without the capabilities kill,setgid,setpcap,setuid ('cap') no vassal can have another 'uid'");
     }
     if !mount::can_set_attributes() {

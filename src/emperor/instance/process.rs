@@ -12,6 +12,7 @@ use rustix::process::Pid;
 
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroup;
+use super::id_shares::Share;
 use crate::emperor::core::instance::ProcessFacts;
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::SavedProcess;
@@ -47,6 +48,8 @@ pub struct Process {
     pub cgroup: Option<Cgroup>,
     /// The FUSE connections that were [noted](crate::mount::fuse::note) for the process.
     pub noted: Vec<u64>,
+    /// The IDs that no other vassal has, if the emperor has shares of its IDs for them.
+    pub ids: Option<Share>,
 }
 
 /// The next packet of a link.
@@ -90,6 +93,7 @@ impl Process {
             owned: saved.owned,
             cgroup: cgroup.map(|path| Cgroup::new(OsStr::from_bytes(path).into(), removals)),
             noted: Vec::new(),
+            ids: None,
         })
     }
 

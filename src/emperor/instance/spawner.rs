@@ -14,15 +14,17 @@ use rustix::process::{Pid, Resource, getrlimit};
 
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroups;
+use super::id_shares::{Share, Shares};
 use super::kept_sockets::Kept;
 use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
-use crate::config::plan::{Address, EmperorPlan, OnDemand, Tyrant};
+use crate::config::plan::{Address, EmperorPlan, IdMap, OnDemand, Tyrant, VassalsPlan};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::deputy;
 use crate::emperor::owned_file;
 use crate::error::{Context, Error, Result};
 use crate::files;
@@ -35,6 +37,7 @@ use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
+use crate::user_namespace::{Gate, Maps, explain};
 
 /// The prefix of variables that are meant for vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
@@ -68,10 +71,19 @@ pub struct ReadFile {
     pub copy: Option<OwnedFd>,
 }
 
+/// The IDs of the user namespaces of instances.
+enum Ids {
+    /// All have the same ones.
+    Same(Maps),
+    /// Each has a share of its own.
+    Shares(Rc<Shares>),
+}
+
 /// The settings and files that all instances share.
 pub struct Spawner {
     files: InstanceFiles,
     namespaces: u64,
+    ids: Option<Ids>,
     as_vassal: Vec<(String, OsString)>,
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
@@ -98,7 +110,7 @@ impl Spawner {
     /// A spawner for the instances of `plan`.
     ///
     /// # Errors
-    /// The hooks for vassals are too long for one message.
+    /// The hooks for vassals are too long for one message; or there are no IDs for their user namespaces.
     pub fn new(
         plan: &EmperorPlan,
         origin: Rc<Origin>,
@@ -124,6 +136,7 @@ impl Spawner {
         Ok(Self {
             files,
             namespaces: vassals.namespaces,
+            ids: ids(vassals)?,
             as_vassal: vassals.as_vassal.clone(),
             before: vassals.before.clone(),
             behind: vassals.behind.clone(),
@@ -216,13 +229,21 @@ impl Spawner {
         let (ours, theirs) = self.greet(hello, file)?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
         let into = into.as_ref().map(AsFd::as_fd);
-        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, into)?;
+        let ids = match &self.ids {
+            Some(Ids::Shares(shares)) => Some(shares.take(path.name())?),
+            Some(Ids::Same(_)) | None => None,
+        };
+        let maps = match &self.ids {
+            Some(Ids::Same(maps)) => Some(maps),
+            Some(Ids::Shares(_)) | None => ids.as_ref().and_then(Share::maps),
+        };
+        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, maps, into)?;
         let Some(pidfd) = pidfd else {
             // The process is not reaped yet, so the pid is still its own.
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
             return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
         };
-        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup, noted: Vec::new() })
+        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup, noted: Vec::new(), ids })
     }
 
     /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance
@@ -236,7 +257,20 @@ impl Spawner {
         let (ours, theirs) = self.greet(hello, file)?;
         // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
-        Ok((self.create(path, &theirs, self.namespaces | pid, None)?.pid, ours))
+        let maps = match &self.ids {
+            Some(Ids::Same(maps)) => Some(maps),
+            Some(Ids::Shares(shares)) => shares.for_check(path.name()),
+            None => None,
+        };
+        Ok((self.create(path, &theirs, self.namespaces | pid, maps, None)?.pid, ours))
+    }
+
+    /// The share of the emperor's IDs that a running process has.
+    pub fn share_of(&self, pid: Pid) -> Option<Share> {
+        match &self.ids {
+            Some(Ids::Shares(shares)) => shares.of(pid),
+            Some(Ids::Same(_)) | None => None,
+        }
     }
 
     /// The greeting for a new process.
@@ -277,6 +311,7 @@ impl Spawner {
         path: &VassalFile,
         link: &OwnedFd,
         namespaces: u64,
+        maps: Option<&Maps>,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Child> {
         let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
@@ -289,9 +324,19 @@ impl Spawner {
         let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
-        match clone3_into(namespaces, cgroup).context("create", process)? {
-            Side::Child => self.become_vassal_init(link, &directory, &argv, &envp),
-            Side::Parent(child) => Ok(child),
+        let gate = maps.is_some().then(Gate::new).transpose()?;
+        let side = match namespaces & libc::CLONE_NEWUSER as u64 {
+            0 => clone3_into(namespaces, cgroup).context("create", process)?,
+            _ => clone3_into(namespaces, cgroup).map_err(explain).context("create", process)?,
+        };
+        match side {
+            Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
+            Side::Parent(child) => {
+                if let (Some(maps), Some(gate)) = (maps, gate) {
+                    give(maps, gate, child.pid)?;
+                }
+                Ok(child)
+            }
         }
     }
 
@@ -335,7 +380,17 @@ impl Spawner {
     }
 
     /// The child: allocates nothing before the exec, and never returns.
-    fn become_vassal_init(&self, link: &OwnedFd, directory: &CStr, argv: &Strings, envp: &Strings) -> ! {
+    fn become_vassal_init(
+        &self,
+        gate: Option<Gate>,
+        link: &OwnedFd,
+        directory: &CStr,
+        argv: &Strings,
+        envp: &Strings,
+    ) -> ! {
+        if let Some(error) = gate.and_then(|gate| gate.wait().err()) {
+            end(link, "namespaces", &error);
+        }
         // If the directory is gone, the instance starts nevertheless.
         let _ = rustix::process::chdir(directory);
         let _ = rustix::io::fcntl_setfd(link, FdFlags::empty());
@@ -345,13 +400,41 @@ impl Spawner {
             mark();
         }
         let errno = exec_fd(&*self.files.vassal_init, argv, envp);
-        // The exec has failed. Allocating is possible from here on: this is a full copy of a process with one
-        // thread.
-        let what = Error::os("execute", "vassal-init", errno).to_string();
-        let failure = SetupFailure { phase: "spawn".into(), index: 0, what, errno: errno.raw_os_error() };
-        let _ = send(link, &ExitReason::Setup(failure).encode(), None);
-        clone::exit(EXIT_NOT_EXECUTABLE)
+        end(link, "spawn", &Error::os("execute", "vassal-init", errno))
     }
+}
+
+/// Ends a new process that could not become vassal-init. It is a full copy of a process with one thread, so
+/// that it may allocate again.
+fn end(link: &OwnedFd, phase: &str, error: &Error) -> ! {
+    let (what, errno) = (error.to_string(), error.errno());
+    let failure = SetupFailure { phase: phase.into(), index: 0, what, errno };
+    let _ = send(link, &ExitReason::Setup(failure).encode(), None);
+    clone::exit(EXIT_NOT_EXECUTABLE)
+}
+
+/// The IDs for the user namespaces of a plan; `None` if it has none.
+fn ids(vassals: &VassalsPlan) -> Result<Option<Ids>> {
+    if vassals.namespaces & libc::CLONE_NEWUSER as u64 == 0 {
+        return Ok(None);
+    }
+    let maps = Maps::of(&vassals.maps)?;
+    let is_auto = vassals.maps.users.iter().any(|entry| entry.value == IdMap::Auto);
+    Ok(Some(match is_auto && rustix::process::geteuid().is_root() {
+        true => Ids::Shares(Shares::new(&maps)?),
+        false => Ids::Same(maps),
+    }))
+}
+
+/// Gives a new process its IDs. Programs that do it run in a process apart, because they may take long.
+fn give(maps: &Maps, gate: Gate, pid: Pid) -> Result<()> {
+    if maps.takes_a_program() {
+        let life = |outside| Gate::open(outside, &maps.give(pid));
+        deputy::start(c"emperor-ids", gate.outside(), life)?;
+    } else {
+        Gate::open(gate.outside(), &maps.give(pid));
+    }
+    Ok(())
 }
 
 /// The longest time to stop that is granted to an instance by a plan.

@@ -29,8 +29,12 @@ impl Supervisor {
             // In any case, so that no socket stays open.
             let kept = Kept::resume(sockets);
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
-                let process = Process::resume(facts, &saved, self.spawner.removals());
-                if let Err(error) = process.and_then(|process| self.handles.add_process(&file, process)) {
+                let process =
+                    Process::resume(facts, &saved, self.spawner.removals()).and_then(|mut process| {
+                        process.ids = self.spawner.share_of(process.pid);
+                        self.handles.add_process(&file, process)
+                    });
+                if let Err(error) = process {
                     // Dropping it closes its link, so the instance ends. The next scan finds its file as a
                     // new one.
                     log_of!(file, "{error}: starting it anew");

@@ -1,0 +1,325 @@
+//! An ordinary user's emperor, and vassals in user namespaces of their own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::Command;
+
+use crate::common::sandbox::{VASSALS, vassal_path};
+use crate::common::tutorial::{PAGE, get};
+use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until};
+use rustix::process::Signal;
+
+/// The starter of a user's programs: no root, no further groups, and the directory that a session has.
+const AS_USER: &[&str] = &[
+    "/usr/bin/env",
+    "XDG_RUNTIME_DIR=/run/user",
+    "setpriv",
+    "--reuid=user001",
+    "--regid=user001",
+    "--clear-groups",
+];
+/// What makes the user an ordinary one: a directory of its own, and IDs besides its own.
+const GRANTED: &str = "user001:300000:65536\n";
+/// The namespaces of the tutorial, for whoever is not root.
+const CLONE: &str = "--emperor-use-clone=user,fs,pid";
+const APP: &str = "http-socket = :9090\nplugin = psgi\npsgi = /app/myapp.pl\nmountpoint-check = /app";
+
+fn user(sandbox: &Sandbox) {
+    fs::create_dir_all(VASSALS).unwrap();
+    fs::create_dir("/run/user").unwrap();
+    chown("/run/user", Some(1001), Some(1001)).unwrap();
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        fs::write(file, "").unwrap();
+        sandbox.append_to(file, GRANTED);
+    }
+}
+
+/// An emperor of the user's.
+fn emperor(sandbox: &Sandbox, options: &[&str]) -> Daemon {
+    let mut command = sandbox.wrapped(AS_USER, "emperor");
+    command.args(["--emperor", VASSALS, CLONE]).args(options);
+    sandbox.start("emperor", command)
+}
+
+/// What `vassal-init` says and returns, run by the user.
+fn vassal_init(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
+    let output = sandbox.wrapped(AS_USER, "vassal-init").args(words).output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+/// The user of a process, as everybody outside sees it.
+fn owner(pid: i32) -> u32 {
+    fs::metadata(format!("/proc/{pid}")).unwrap().uid()
+}
+
+/// The map of the user namespace of a process.
+fn map(pid: i32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn a_user_serves_a_zip_and_has_it_served_again_when_its_daemon_dies() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        sandbox.zip();
+        // Root inside alone, and a user of the host's for the app.
+        let mount = "exec-as-root = fuse-zip -r -o allow_other /var/www/app001.zip /app";
+        for (uid, maps) in [("root", &[][..]), ("user001", &["--map-users=auto"])] {
+            sandbox.vassal("app001", &format!("uid = {uid}\n{mount}\n{APP}"));
+            let emperor = emperor(sandbox, maps);
+            for round in 1..=2 {
+                emperor.wait_running(round, "app001");
+                assert_eq!(eventually("a page", get), PAGE);
+                let daemon = process::only("fuse-zip").pid;
+                assert_eq!((owner(daemon), map(daemon)[0].as_str()), (1001, "0 1001 1"));
+                process::signal(daemon, Signal::KILL);
+            }
+            emperor.wait_running(3, "app001");
+            assert_eq!(eventually("a page", get), PAGE);
+            assert!(fs::read_dir("/app").unwrap().next().is_none(), "it is mounted out here");
+            let status = sandbox.wrapped(AS_USER, "emperor").arg("status").output().unwrap();
+            let status = String::from_utf8(status.stdout).unwrap();
+            assert!(status.contains("app001  running"), "{status}");
+            emperor.stop();
+        }
+    });
+}
+
+#[test]
+fn a_user_has_a_root_directory_of_its_own_over_a_tree_that_it_cannot_change() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        sandbox.copied_tree();
+        // A tree that the user has made: the union copies owners.
+        run("chown", &["-R", "user001:user001", "/ns"]);
+        let lines = "\
+            uid = root\n\
+            plugins-dir = /ns/precise/opt/uwsgi/plugins\nplugins-dir = /opt/uwsgi/plugins\nplugin = psgi\n\
+            hook-pre-jail = callret:chdir /\n\
+            hook-pre-jail = exec:unionfs-fuse -ocow,chroot=/ns,default_permissions,allow_other \
+                /precise=RO:/cow/user001=RW /ufs\n\
+            pivot_root = /ufs /ufs/.old_root\n\
+            hook-as-root = mount:proc none /proc\n\
+            hook-as-root = mount:none /.old_root/dev /dev rbind\n\
+            hook-as-root = umount:/.old_root rec,detach\n\
+            http-socket = :9090\npsgi = /var/www/myapp.pl\nmountpoint-check = /";
+        sandbox.vassal("cow001", lines);
+        let emperor = emperor(sandbox, &[]);
+        emperor.wait_running(1, "cow001");
+        assert_eq!(eventually("a page", get), "seen: \n");
+        let written = fs::metadata("/ns/cow/user001/tmp/written").unwrap();
+        assert_eq!(written.uid(), 1001);
+        assert!(!fs::exists("/ns/precise/tmp/written").unwrap());
+        process::signal(process::only("unionfs-fuse").pid, Signal::KILL);
+        emperor.wait_running(2, "cow001");
+        assert_eq!(eventually("a page", get), "seen: \n");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn ids_that_a_user_is_granted_are_other_users_inside() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        sandbox.vassal("one", "uid = user001\nexec-as-user = sleep 1002 &\ncommand = sleep 1001");
+        let emperor = emperor(sandbox, &["--map-users", "auto"]);
+        let init = emperor.wait_running(1, "one");
+        // PID 1 is the user itself, root inside.
+        assert_eq!(
+            (owner(init), map(init)),
+            (1001, vec!["0 1001 1".to_owned(), "1 300000 65536".to_owned()])
+        );
+        for process in process::named("sleep") {
+            let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap();
+            for id in ["Uid:\t301000\t301000\t301000\t301000", "Gid:\t301000\t301000\t301000\t301000"] {
+                assert!(status.contains(id), "{status}");
+            }
+            assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+        }
+        // An upgrade takes it over as it is.
+        let upgraded = sandbox.wrapped(AS_USER, "emperor").arg("upgrade").output().unwrap();
+        assert!(upgraded.status.success(), "{upgraded:?}");
+        assert_eq!(emperor.pid_of("one"), init);
+        emperor.stop();
+        let words = ["--unshare=user,fs,pid", "--map-users=auto", "--user=33", "--", "id", "-u"];
+        assert_eq!(vassal_init(sandbox, &words), (0, "33\n".to_owned()));
+        let words = [
+            "--unshare=user,pid",
+            "--map-users=0:1001:1",
+            "--map-users=5:300005:2",
+            "--",
+            "cat",
+            "/proc/self/uid_map",
+        ];
+        let (status, text) = vassal_init(sandbox, &words);
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!((status, lines), (0, vec![vec!["0", "1001", "1"], vec!["5", "300005", "2"]]));
+    });
+}
+
+#[test]
+fn what_a_user_is_not_granted_is_told_with_its_cure() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        let says = |words: &[&str], expected: &str| {
+            let (status, text) = vassal_init(sandbox, words);
+            assert!(status != 0 && text.contains(expected), "{words:?}: {status}: {text}");
+        };
+        let namespaces = "--unshare=user,fs,pid";
+        says(
+            &[namespaces, "--user=33", "--", "true"],
+            "setresgid 33: this user namespace does not have it, only 0: see map-users",
+        );
+        says(
+            &[namespaces, "--map-users=auto", "--user=70000:33", "--", "true"],
+            "setresuid 70000: this user namespace does not have it, only 0, 1 to 65536: see map-users",
+        );
+        says(
+            &[namespaces, "--map-users=0:5:1", "--", "true"],
+            "newuidmap: uid range [0-1) -> [5-6) not allowed",
+        );
+        fs::write("/etc/subgid", "").unwrap();
+        says(
+            &[namespaces, "--map-users=auto", "--", "true"],
+            "map-users auto: /etc/subgid grants user001 none: as root, usermod --add-subgids 100000-165535 \
+             user001",
+        );
+        fs::write("/etc/subuid", "user:1:2\n1002:300000:9\n").unwrap();
+        says(&[namespaces, "--map-users=auto", "--", "true"], "/etc/subuid grants user001 none");
+        fs::write("/etc/subuid", "1001:300000:9\n").unwrap();
+        fs::write("/etc/subgid", "1001:300000:9\n").unwrap();
+        let words = ["--unshare=user,pid", "--map-users=auto", "--user=8", "--", "id", "-u"];
+        assert_eq!(vassal_init(sandbox, &words), (0, "8\n".to_owned()), "a user by number");
+        // As on a machine without the package.
+        fs::create_dir("/run/bin").unwrap();
+        for program in ["setpriv", "sh", "true"] {
+            std::os::unix::fs::symlink(format!("/usr/bin/{program}"), format!("/run/bin/{program}")).unwrap();
+        }
+        let mut bare = sandbox.wrapped(AS_USER, "vassal-init");
+        let output =
+            bare.env("PATH", "/run/bin").args([namespaces, "--map-users=auto", "--", "true"]).output();
+        let text = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(text.contains("map IDs: newuidmap: is missing: install the package uidmap"), "{text}");
+    });
+}
+
+#[test]
+fn a_vassal_that_gets_no_ids_is_a_failed_start_and_no_more() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        sandbox.vassal("one", "uid = root\ncommand = sleep 1001");
+        let emperor = emperor(sandbox, &["--map-users=0:5:1"]);
+        let line = emperor.wait_for("emperor: one: setup failed in namespaces: map IDs: newuidmap: ");
+        assert!(line.contains("not allowed") && line.contains("next try in"), "{line}");
+        emperor.stop();
+        // Nor does the emperor of a machine that allows none end.
+        let none = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let wrapper = [AS_USER, &["unshare", "-Ur", "sh", "-c", none, "sh"]].concat();
+        let mut command = sandbox.wrapped(&wrapper, "emperor");
+        command.args(["--emperor", VASSALS, CLONE]);
+        let emperor = sandbox.start("bare", command);
+        let line = emperor.wait_for("emperor: one: cannot start: ");
+        let expected = "No space left on device (ENOSPC): the sysctl user.max_user_namespaces allows no more \
+                        of them; root can change it";
+        assert!(line.contains(expected), "{line}");
+        emperor.stop();
+    });
+}
+
+#[test]
+fn a_second_map_and_maps_of_nothing_are_refused() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        let own = "unshare = user,fs,pid\nmap-users = auto\nuid = root\ncommand = sleep 1001";
+        sandbox.vassal("one", own);
+        let emperor = emperor(sandbox, &[]);
+        let line = emperor.wait_for("emperor: one: setup failed in unshare: ");
+        let expected = "one.ini:3:13: map-users: the emperor has mapped the IDs of this vassal already";
+        assert!(line.contains(expected), "{line}");
+        emperor.stop();
+        // Where no emperor has, it counts.
+        let file = vassal_path("one");
+        let mut command = sandbox.wrapped(AS_USER, "vassal-init");
+        command.arg(&file);
+        let mut alone = sandbox.start("alone", command);
+        alone.wait_for("app started");
+        assert_eq!(map(process::only("sleep").pid).len(), 2);
+        alone.signal(Signal::TERM);
+        alone.wait();
+    });
+}
+
+#[test]
+fn under_root_each_vassal_has_ids_that_nobody_else_has() {
+    sandboxed(|sandbox| {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            sandbox.append_to(file, "root:1000000:327680\n");
+        }
+        sandbox.file("secret", "of root's\n");
+        fs::set_permissions(sandbox.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        let look =
+            "exec-as-root = cat /run/scratch/secret > /dev/null 2>&1 && touch /run/scratch/read || true";
+        for name in ["a", "b"] {
+            sandbox.vassal(name, &format!("uid = root\n{look}\ncommand = sleep 1001"));
+        }
+        let emperor = sandbox.emperor(&[CLONE, "--map-users=auto"]);
+        let maps = ["a", "b"].map(|name| map(emperor.wait_running(1, name)));
+        assert_ne!(maps[0], maps[1]);
+        for (map, name) in maps.iter().zip(["a", "b"]) {
+            let numbers: Vec<u32> = map[0].split(' ').map(|number| number.parse().unwrap()).collect();
+            assert_eq!(
+                (map.len(), numbers[0], numbers[2], numbers[1] % 65536),
+                (1, 0, 65536, 1_000_000 % 65536)
+            );
+            assert_eq!(owner(emperor.pid_of(name)), numbers[1]);
+        }
+        assert!(!sandbox.path("read").exists(), "root of a vassal has read what is root's");
+        // Whoever is started again has what it had, also after an upgrade.
+        assert!(sandbox.program("emperor").arg("upgrade").output().unwrap().status.success());
+        process::signal(emperor.pid_of("a"), Signal::KILL);
+        let again = emperor.wait_running(2, "a");
+        assert_eq!(map(again), maps[0]);
+        // Three more are all that the ranges have room for.
+        for name in ["c", "d", "e"] {
+            sandbox.vassal(name, "uid = user001\ncommand = sleep 1001");
+            emperor.wait_running(1, name);
+        }
+        sandbox.vassal("f", "uid = root\ncommand = sleep 1001");
+        let line = emperor.wait_for("emperor: f: cannot start: ");
+        assert!(
+            line.contains("no share is left: all 5 that /etc/subuid and /etc/subgid grant are in use"),
+            "{line}"
+        );
+        fs::remove_file(vassal_path("c")).unwrap();
+        emperor.wait_running(1, "f");
+        emperor.stop();
+        let mut few = sandbox.program("emperor");
+        few.args(["--emperor", VASSALS, CLONE, "--map-users=auto"]);
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "root:1000000:65535\n").unwrap();
+        }
+        let output = few.output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("must grant at least 65536 in one range"), "{text}");
+    });
+}
+
+#[test]
+fn whoever_has_no_right_to_namespaces_is_told_of_those_of_users() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        let mut command = sandbox.wrapped(AS_USER, "emperor");
+        let output = command.args(["--emperor", VASSALS, "--emperor-use-clone=fs,pid"]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let expected = "use emperor-use-clone: it takes root, or the capabilities sys_admin (cap), or for an \
+                        ordinary user 'user' among the namespaces";
+        assert!(text.contains(expected), "{text}");
+        let mut tyrant = Command::new(sandbox.program("emperor").get_program());
+        let output = tyrant.args(["--emperor", VASSALS, CLONE, "--emperor-tyrant"]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(78) && text.contains("'emperor-tyrant' with 'user'"), "{text}");
+        assert_eq!(run("id", &["-u"]), "0\n");
+        until("nothing runs", || process::named("emperor").is_empty());
+    });
+}
