@@ -224,14 +224,22 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 /// # Errors
 /// The step that failed, and its object.
 fn bind(mount: &MountRequest, target: &OwnedFd, walk: &Walk, recursive: bool) -> Result<()> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
     let source = Path::new(&mount.source);
     let source = walked(walk.open_mount(source), "bind", source)?;
-    let tree = open_tree(&source, c"", flags).context("bind: copy", mount.source.display())?;
+    let copy = |more| {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        open_tree(&source, c"", flags | more)
+    };
+    let tree = match recursive {
+        true => copy(OpenTreeFlags::AT_RECURSIVE),
+        // In a user namespace, nobody may uncover what the host has mounted below: it has to come along.
+        false => copy(OpenTreeFlags::empty()).or_else(|errno| match errno {
+            Errno::INVAL => copy(OpenTreeFlags::AT_RECURSIVE),
+            errno => Err(errno),
+        }),
+    };
+    let tree = tree.context("bind: copy", mount.source.display())?;
     let flags = attributes(mount.flags);
     if flags != Attributes::default() {
         change(&tree, recursive, flags).context("bind: set the flags of", mount.source.display())?;
