@@ -186,7 +186,10 @@ impl Identity {
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
             match creds::set_groups(groups) {
                 Err(Errno::PERM) if self.has_groups(groups) || keeps_groups() => {}
-                result => result.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?,
+                result => {
+                    let set = result.map_err(|errno| explain_id(errno, "gid_map"));
+                    set.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?;
+                }
             }
         }
         if let (false, Some(gid)) = (stays, self.gid) {

@@ -263,7 +263,7 @@ pub fn explain_id(errno: Errno, map: &str) -> Cause {
             _ => write!(known, "{between}{inside} to {}", inside + (count - 1)),
         };
     }
-    Cause::Because(format!("this user namespace does not have it, only {known}: see map-users").into())
+    Cause::Because(format!("this user namespace has only {known}: see map-users").into())
 }
 
 /// The error of a call that failed, with the setting of this machine that is its cause, if that is a setting

@@ -232,7 +232,11 @@ fn mistakes_end_it_at_its_start() {
             (user, "uid = user001", become_what),
             (bare_root, "uid = user001", become_what),
             (bare_root, "cap = kill,sys_admin", become_what),
-            (user, "emperor-use-clone = pid", "use emperor-use-clone: it takes the capabilities sys_admin;"),
+            (
+                user,
+                "emperor-use-clone = pid",
+                "use emperor-use-clone: it takes root, or the capabilities sys_admin (cap)",
+            ),
         ] {
             let mut command = sandbox.wrapped(wrapper, "emperor");
             command.arg(ini(sandbox, lines));

@@ -340,7 +340,8 @@ fn what_the_new_configuration_must_have_is_tried_before() {
         let init = emperor.wait_running(1, "app");
         fs::write("/etc/uwsgi/more.ini", "[uwsgi]\nemperor-tyrant = true\n").unwrap();
         assert_eq!(command(sandbox, &["upgrade"]).0, 1);
-        emperor.wait_for("emperor: use emperor-tyrant: it takes the capabilities kill,setgid,setuid");
+        emperor
+            .wait_for("emperor: use emperor-tyrant: it takes root, or the capabilities kill,setgid,setuid");
         assert!(process::read(init).is_some());
         assert!(command(sandbox, &["status"]).1.contains("running"));
         emperor.stop();
