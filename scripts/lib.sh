@@ -34,6 +34,43 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root: it $1"
 }
 
+# need_namespaces WHAT: mount and pid namespaces, as root or in a user namespace of one's own. WHAT is what they are for.
+need_namespaces() {
+    local why
+    why=$(why_no_namespaces) || return 0
+    die "cannot $1: $why"
+}
+
+# Prints why there are no mount namespaces to be had, and how to get them; status 1 if there are.
+why_no_namespaces() {
+    local clone=/proc/sys/kernel/unprivileged_userns_clone limit=/proc/sys/user/max_user_namespaces
+    local apparmor=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+    ! unshare --mount true 2>/dev/null || return 1
+    ! unshare --user --map-root-user --mount true 2>/dev/null || return 1
+    if [ "$(cat $clone 2>/dev/null)" = 0 ]; then
+        echo "only root may make user namespaces here; as root: sysctl kernel.unprivileged_userns_clone=1"
+    elif [ "$(cat $limit 2>/dev/null)" = 0 ]; then
+        echo "user namespaces are switched off; as root: sysctl user.max_user_namespaces=10000"
+    elif [ "$(cat $apparmor 2>/dev/null)" = 1 ]; then
+        echo "AppArmor lets nobody use user namespaces; as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    else
+        echo "no namespaces are allowed; run this as root, a container with --privileged and --device /dev/fuse"
+    fi
+}
+
+# user_options: what unshare(1) is to make a user namespace with, one word a line; nothing where root needs none. All IDs
+# that we may have are there if newuidmap and a range for us are.
+user_options() {
+    ! unshare --mount true 2>/dev/null || return 0
+    printf '%s\n' --user --map-root-user
+    ! unshare --user --map-root-user --map-auto true 2>/dev/null || echo --map-auto
+}
+
+# has_ids: whether there are other users than root here: not in a user namespace with one ID.
+has_ids() {
+    [ "$(awk '{ ids += $3 } END { printf "%d", ids }' /proc/self/uid_map)" -gt 1 ]
+}
+
 # git_here ARGUMENT...: git in this repository, also where the files are another user's.
 git_here() {
     git -C "$REPO" -c safe.directory='*' "$@"
@@ -71,12 +108,14 @@ debian_rust_works() {
     RUSTC_BOOTSTRAP=1 /usr/bin/rustc -Zunstable-options -Cpanic=immediate-abort --print cfg >/dev/null 2>&1
 }
 
-# in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, and ends the whole of it when we
-# are told to end, or are killed. Job control gives it a process group of its own, so that Ctrl-C comes to us alone.
+# in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, as root of a user namespace where
+# we are not root, and ends the whole of it when we are told to end, or are killed. Job control gives it a process group of
+# its own, so that Ctrl-C comes to us alone.
 in_namespaces() {
-    local child status=0
+    local child status=0 user
+    mapfile -t user < <(user_options)
     set -m
-    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child=KILL "$@" &
+    setpriv --pdeathsig KILL unshare "${user[@]}" --mount --propagation private --pid --fork --kill-child=KILL "$@" &
     set +m
     child=$!
     trap 'kill -KILL $child 2>/dev/null; say "stopped; its processes and mounts went with it"; exit 130' INT TERM HUP

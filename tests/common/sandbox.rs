@@ -14,6 +14,8 @@ use super::{Daemon, SLOWNESS, process, run, slowness, until};
 const INSIDE: &str = "VASSAL_TEST_SANDBOX";
 /// What the inner run prints once the test has really run and passed.
 const PASSED: &str = "the sandboxed test has passed";
+/// Stands before what a test would have needed root for.
+const NEEDS_ROOT: &str = "needs root: ";
 /// Where a test writes; every user may.
 const SCRATCH: &str = "/run/scratch";
 /// A hang must not last for ever. What only takes long, beside others, has the time.
@@ -26,7 +28,8 @@ const FURNISH: &str = r#"
     umask 022
     ulimit -c 0
     ulimit -n 1024
-    renice -n 0 $$ >/dev/null
+    # Who is not root may not take back what its starter has given away.
+    renice -n 0 $$ >/dev/null 2>&1 || [ "$(id -u)" = 0 ]
     for file in /proc/$$/fd/*; do
         number=${file##*/}
         [ "$number" -le 2 ] || eval "exec $number>&-"
@@ -78,6 +81,10 @@ pub fn sandboxed<F: FnOnce(&Sandbox)>(test: F) {
         .expect("timeout and unshare");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && text.contains(PASSED), "{}\n{text}", output.status);
+    if let Some(what) = text.lines().find_map(|line| line.rsplit_once(NEEDS_ROOT)) {
+        // Past the harness, which shows what tests print only if they fail.
+        let _ = writeln!(std::io::stdout(), "test {name} {NEEDS_ROOT}{}", what.1);
+    }
 }
 
 /// Where the static binaries are.
@@ -90,7 +97,23 @@ fn binaries() -> PathBuf {
     bin.into()
 }
 
+/// Whether root here is root of the machine, and not of an ordinary user's namespace.
+fn is_root_of_machine() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 impl Sandbox {
+    /// Whether the rest of the test is left out, as it takes root of the machine for `what`. scripts/test
+    /// counts these; where root runs it, there are none.
+    pub fn needs_root(&self, what: &str) -> bool {
+        let lacks = !is_root_of_machine();
+        if lacks {
+            println!("{NEEDS_ROOT}{what}");
+        }
+        lacks
+    }
+
     fn live(&self, test: impl FnOnce(&Self)) {
         let mounts = mount_table();
         let ended = catch_unwind(AssertUnwindSafe(|| {

@@ -73,6 +73,9 @@ fn cgroup_of(pid: i32) -> String {
 #[test]
 fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("starts");
         // Without a pid namespace, what the hook leaves behind outlives a killed PID 1, but not the cgroup.
         sandbox.vassal(
@@ -100,6 +103,9 @@ fn a_vassal_starts_in_a_cgroup_and_ends_with_it() {
 #[test]
 fn a_deep_and_wide_tree_of_cgroups_holds_nobody_up_and_is_removed() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("tree");
         sandbox.vassal("a", STEADY);
         sandbox.vassal("b", STEADY);
@@ -129,6 +135,9 @@ fn a_deep_and_wide_tree_of_cgroups_holds_nobody_up_and_is_removed() {
 #[test]
 fn a_cgroup_full_of_processes_is_removed_when_they_have_ended() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("full");
         // What is killed has not ended when the kill has been sent.
         sandbox.vassal(
@@ -153,6 +162,9 @@ fn a_cgroup_full_of_processes_is_removed_when_they_have_ended() {
 #[test]
 fn each_instance_has_a_cgroup_of_its_own_and_leaves_none() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("own");
         let inner = |name: &str| group.0.join(name).join(".inner/deep");
         let app =
@@ -182,6 +194,9 @@ fn each_instance_has_a_cgroup_of_its_own_and_leaves_none() {
 #[test]
 fn an_upgrade_to_another_directory_of_cgroups_leaves_nothing_in_the_old_one() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let (old, new) = (Group::unified("old"), Group::unified("new"));
         let lines = "exec-as-root = setsid sleep 2000 &\ncommand = sleep 1000";
         sandbox.vassal("app", lines);
@@ -213,6 +228,9 @@ fn an_upgrade_to_another_directory_of_cgroups_leaves_nothing_in_the_old_one() {
 fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
     const LIMIT: &str = "hugetlb.2MB.max";
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("way");
         let outermost = |file: &str| fs::read_to_string(group.0.with_file_name(file)).unwrap();
         assert!(outermost("cgroup.controllers").contains(UNUSED), "this machine has no {UNUSED}");
@@ -256,6 +274,9 @@ fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
 #[test]
 fn what_cannot_be_limited_is_an_error_or_a_warning() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = Group::unified("limits");
         let there = group.has_controller("memory");
         sandbox.vassal("a", "memory-max = 100M\ncommand = sleep 1000");
@@ -311,6 +332,9 @@ fn memory(name: &str) -> (Group, &'static str) {
 #[test]
 fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let (group, limit) = memory("oom");
         let lines = format!(
             "cgroup = {}/inner\ncgroup-opt = {limit}\n\
@@ -332,6 +356,9 @@ fn the_uwsgi_way_and_an_app_that_runs_out_of_memory() {
 #[test]
 fn only_what_the_app_itself_dies_of_is_its_end() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let (group, limit) = memory("worker");
         // Its worker is killed for want of memory; it itself goes on.
         let lines = format!(
@@ -357,6 +384,9 @@ fn only_what_the_app_itself_dies_of_is_its_end() {
 fn an_app_that_may_have_no_more_processes_is_told_of_in_the_log_once() {
     // Version 1 does not announce it: the end of an orphan has PID 1 look.
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let group = match Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists() {
             true => Group::below("/sys/fs/cgroup/pids", "pids"),
             false => {
@@ -395,6 +425,9 @@ fn an_app_that_may_have_no_more_processes_is_told_of_in_the_log_once() {
 #[test]
 fn each_option_goes_to_the_cgroups_that_have_it() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("cgroups") {
+            return;
+        }
         let ((group, limit), other) = (memory("both"), Group::unified("other"));
         let cgroups = format!("cgroup = {}/inner\ncgroup = {}/inner\n", group.path(), other.path());
         let options = format!("cgroup-opt = {limit}\ncgroup-opt = cgroup.max.depth=7\n");
@@ -428,6 +461,9 @@ fn each_option_goes_to_the_cgroups_that_have_it() {
 #[test]
 fn limits_of_the_app_are_set_before_it_starts() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("users above 65536") {
+            return;
+        }
         // A user of this test's: the kernel counts the processes of one on the whole machine.
         let lines = "uid = 1234567\ngid = 1234567\nlimit-as = 500\nlimit-nofile = 100\nlimit-nproc = 50\n\
                      oom-score-adj = 321\n\
@@ -465,6 +501,9 @@ fn nice_of(pid: i32) -> i32 {
 #[test]
 fn an_app_has_its_nice_value_and_hooks_that_of_pid_1() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("nice values") {
+            return;
+        }
         let own = nice_of(std::process::id() as i32).to_string();
         for (user, value) in [("uid = user001", "-7"), ("uid = user001", "19"), ("", "-20"), ("", "5")] {
             let lines =
@@ -491,6 +530,9 @@ fn an_app_has_its_nice_value_and_hooks_that_of_pid_1() {
 #[test]
 fn a_reload_changes_a_nice_value_or_asks_for_a_fresh_jail() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("nice values") {
+            return;
+        }
         let vassal = |nice: &str| sandbox.vassal("a", &format!("uid = user001\n{nice}\n{STEADY}"));
         let own = nice_of(std::process::id() as i32);
         vassal("");
