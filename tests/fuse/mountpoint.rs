@@ -171,6 +171,9 @@ fn the_root_of_a_user_namespace_watches_what_it_has_mounted() {
 #[test]
 fn an_overlay_over_a_filesystem_that_can_die_does_not_start_unless_that_is_checked_too() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("an overlay over FUSE") {
+            return;
+        }
         let faulty = sandbox.faulty();
         let lines = format!(
             "exec-pre-jail = mkdir -p /run/scratch/low /run/scratch/rw/up /run/scratch/rw/work && {}\n\

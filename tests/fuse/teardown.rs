@@ -32,6 +32,9 @@ fn enter_and_mount(init: i32, mount: &str) {
 #[test]
 fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         let faulty = sandbox.faulty();
         sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
         let emperor = sandbox.emperor(&[]);
@@ -59,6 +62,9 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
 #[test]
 fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         let faulty = sandbox.faulty();
         sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
         let trace = sandbox.path("trace");
@@ -109,6 +115,9 @@ fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
 #[test]
 fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         let faulty = sandbox.faulty();
         let mount = faulty.command("/app", "");
         sandbox.vassal("a", &format!("uid = user001\nexec-as-user = {mount}\n{CHECKED}\n{READER}"));
@@ -136,6 +145,9 @@ fn a_connection_that_somebody_outside_holds_open_does_not_keep_the_instance() {
 #[test]
 fn instances_that_hang_at_the_same_time_are_all_freed() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         let faulty = sandbox.faulty();
         let names = ["a", "b", "c"];
         let modes = names.map(|name| sandbox.file(&format!("mode-{name}"), ""));
@@ -215,6 +227,9 @@ fn block_device(sandbox: &Sandbox) -> (String, File) {
 #[test]
 fn a_daemon_of_a_block_device_that_is_the_last_to_go_does_not_keep_the_instance() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("a block device") {
+            return;
+        }
         let (device, _held) = block_device(sandbox);
         let faulty = sandbox.faulty();
         let mount = faulty.command("/app", &format!("last block={device}"));
@@ -244,6 +259,9 @@ fn a_daemon_of_a_block_device_that_is_the_last_to_go_does_not_keep_the_instance(
 #[test]
 fn a_connection_that_others_share_is_never_aborted() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         // Mounted outside, before any vassal is there: all of them see it.
         let faulty = sandbox.faulty();
         crate::common::run("sh", &["-c", &faulty.command("/app", "direct")]);
