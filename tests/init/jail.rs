@@ -321,6 +321,9 @@ fn a_vassal_init_inside_the_tree_works_too() {
 #[test]
 fn a_union_over_itself_is_no_hang_but_a_sentence() {
     sandboxed(|sandbox| {
+        if sandbox.needs_root("fusectl") {
+            return;
+        }
         sandbox.copied_tree();
         let hangs = "it does not answer: its daemon hangs, or it is a union whose branches are reached \
             through its own \
