@@ -124,6 +124,81 @@ in_namespaces() {
     return "$status"
 }
 
+# make_cgroups NAME: CGROUPS, one in every tree that has controllers, which a stage takes for the root of that tree
+# (own_cgroups). Version 2 has one tree, and what the machine has not enabled in it is not there.
+make_cgroups() {
+    local tree
+    CGROUPS=()
+    while read -r tree; do
+        make_cgroup "$tree" "$tree/vassal-$1-$$"
+        CGROUPS+=("$tree/vassal-$1-$$")
+    done < <(cgroup_trees)
+    [ ${#CGROUPS[@]} -gt 0 ] || die "no cgroups are mounted below /sys/fs/cgroup"
+}
+
+# Beside trees of version 1, one of version 2 has no controllers that an engine looks for. Those that are mounted over
+# are in the list, too.
+cgroup_trees() {
+    awk '($3 == "cgroup" || ($3 == "cgroup2" && $2 == "/sys/fs/cgroup")) && !seen[$2]++ { print $2 }' /proc/mounts
+}
+
+# make_cgroup TREE CGROUP
+make_cgroup() {
+    local file
+    mkdir "$2"
+    # Without them no process can be moved there.
+    for file in cpuset.cpus cpuset.mems; do
+        if [ -e "$1/cgroup.clone_children" ] && [ -e "$2/$file" ]; then
+            cat "$1/$file" >"$2/$file"
+        fi
+    done
+}
+
+# Those of make_cgroups, with all that was made in them.
+remove_cgroups() {
+    local cgroup deadline=$((SECONDS + 30))
+    for cgroup in "${CGROUPS[@]}"; do
+        # The kernel takes a moment to forget the last process.
+        until find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null; do
+            [ "$SECONDS" -lt "$deadline" ] || { say "$cgroup is left" && break; }
+            sleep 0.1
+        done
+    done
+}
+
+# On a stage that is in cgroups of its own, and in a namespace of them: the same trees, each with our cgroup as its root.
+own_cgroups() {
+    local trees tree
+    # Those that are mounted over are in the list, too.
+    mapfile -t trees < <(awk '$3 == "cgroup" && !seen[$2]++ { print $2 " " $4 }' /proc/mounts)
+    if [ ${#trees[@]} -eq 0 ]; then
+        # The kernel refuses the same filesystem on top.
+        umount -l /sys/fs/cgroup
+        mount -t cgroup2 cgroup /sys/fs/cgroup
+        return
+    fi
+    mount -t tmpfs -o mode=755 cgroups /sys/fs/cgroup
+    for tree in "${trees[@]}"; do
+        mkdir "${tree%% *}"
+        # The options name the controllers, beside those of every mount.
+        mount -t cgroup -o "$(controllers "${tree#* }")" cgroup "${tree%% *}"
+    done
+}
+
+# controllers OPTIONS: those of a mount that say which tree it is.
+controllers() {
+    local option options=()
+    for option in ${1//,/ }; do
+        case $option in
+            rw | ro | nosuid | nodev | noexec | relatime) ;;
+            name=*) options+=(none "$option") ;;
+            *) options+=("$option") ;;
+        esac
+    done
+    local IFS=,
+    echo "${options[*]}"
+}
+
 # This machine's own Debian release.
 own_suite() {
     local suite
