@@ -17,6 +17,8 @@ import subprocess
 import termios
 import time
 
+import podman_setup
+
 # Far more than anything takes, on a machine that is far too busy.
 LIMIT_S = 60.0
 POLL_S = 0.05
@@ -335,35 +337,15 @@ class Podman(Client):
 
     name = "podman"
     INIT_AT = "/run/podman-init"
-    RUNTIME = "runc"
 
     def client(self):
         return ["podman"]
 
     def environment(self):
-        # Checks of health are timers of systemd otherwise.
-        return {**ENVIRONMENT, "CONTAINERS_CONF": f"{BASE}/containers.conf", "DISABLE_HC_SYSTEMD": "true"}
+        return {**ENVIRONMENT, **podman_setup.environment(BASE)}
 
     def start(self):
-        os.makedirs(f"{BASE}/helpers", exist_ok=True)
-        shutil.copy(f"{self.dist}/vassal-init", f"{BASE}/helpers/catatonit")
-        with open(f"{BASE}/containers.conf", "w", encoding="ascii") as file:
-            file.write(f"""
-[containers]
-netns = "none"
-cgroups = "enabled"
-default_ulimits = []
-log_driver = "k8s-file"
-init_path = "{self.dist}/vassal-init"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "{self.RUNTIME}"
-helper_binaries_dir = ["{BASE}/helpers", "/usr/lib/podman", "/usr/libexec/podman"]
-""")
-        os.makedirs("/etc/containers", exist_ok=True)
-        with open("/etc/containers/policy.json", "w", encoding="ascii") as file:
-            json.dump({"default": [{"type": "insecureAcceptAnything"}]}, file)
+        podman_setup.write(BASE, self.dist, "none")
         self.build()
 
     def clean(self):

@@ -1,14 +1,13 @@
 """Runs the pods of deploy/kubernetes with `podman kube play`. Used by scripts/kubernetes play, on its stage."""
 
 import argparse
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import podman_setup
 from client import METRICS, Client, Failure, fetch, lose_daemons, until, until_settled
 from vassals_image import PAGE, make_tree
 
@@ -19,18 +18,6 @@ HELLO, SECOND = 8080, 8081
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIMIT_S = 60.0
 LOSSES = 3
-# With our own binary as the pause of pods.
-CONTAINERS_CONF = f"""[containers]
-netns = "host"
-cgroups = "enabled"
-default_ulimits = []
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-helper_binaries_dir = ["{BASE}/helpers", "/usr/lib/podman", "/usr/libexec/podman"]
-"""
 
 
 def main():
@@ -51,20 +38,15 @@ def main():
 
 
 def set_up(dist):
-    (BASE / "helpers").mkdir(parents=True)
-    shutil.copy(dist / "vassal-init", BASE / "helpers/catatonit")
-    (BASE / "containers.conf").write_text(CONTAINERS_CONF)
-    Path("/etc/containers").mkdir(exist_ok=True)
-    Path("/etc/containers/policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    podman_setup.write(BASE, dist, "host")
     make_tree(BASE / "tree", dist)
     subprocess.run(["tar", "-C", BASE / "tree", "-cf", BASE / "tree.tar", "."], check=True)
     podman("import", "--change", f"ENV PATH={PATH}", BASE / "tree.tar", IMAGE)
 
 
 def podman(*words, is_demanded=True):
-    # Checks of health are timers of systemd otherwise.
     environment = {"PATH": os.environ["PATH"], "HOME": str(BASE), "TMPDIR": "/var/tmp",
-                   "CONTAINERS_CONF": f"{BASE}/containers.conf", "DISABLE_HC_SYSTEMD": "true"}
+                   **podman_setup.environment(BASE)}
     result = subprocess.run(["podman", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                             errors="replace", cwd="/", env=environment, timeout=LIMIT_S)
     if result.returncode and is_demanded:

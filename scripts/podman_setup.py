@@ -1,0 +1,32 @@
+"""The files that Podman finds on a stage. Used by engine_drivers.py and play.py."""
+
+import json
+import os
+import shutil
+
+
+def write(base, dist, network):
+    """Below `base` and /etc, with our binary for --init and as the pause of pods, and this network by default."""
+    os.makedirs(f"{base}/helpers")
+    shutil.copy(f"{dist}/vassal-init", f"{base}/helpers/catatonit")
+    with open(f"{base}/containers.conf", "w", encoding="ascii") as file:
+        file.write(f"""[containers]
+netns = "{network}"
+cgroups = "enabled"
+default_ulimits = []
+log_driver = "k8s-file"
+init_path = "{dist}/vassal-init"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+helper_binaries_dir = ["{base}/helpers", "/usr/lib/podman", "/usr/libexec/podman"]
+""")
+    os.makedirs("/etc/containers", exist_ok=True)
+    with open("/etc/containers/policy.json", "w", encoding="ascii") as file:
+        json.dump({"default": [{"type": "insecureAcceptAnything"}]}, file)
+
+
+def environment(base):
+    """What Podman finds them by. Checks of health are timers of systemd otherwise."""
+    return {"CONTAINERS_CONF": f"{base}/containers.conf", "DISABLE_HC_SYSTEMD": "true"}
