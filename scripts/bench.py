@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def main():
     report = {"machine": machine(), "sections": {}}
     print("Linux {kernel} on {cpus} CPUs, load average {load_average:.1f} at the start".format(**report["machine"]))
     try:
-        with Bench(arguments.dist) as bench:
+        with Bench(arguments) as bench:
             for name, (section, rounds) in SECTIONS.items():
                 if arguments.sections and name not in arguments.sections:
                     continue
@@ -62,7 +63,9 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dist", required=True)
+    parser.add_argument("--programs", required=True)
     parser.add_argument("--rounds", type=positive)
+    parser.add_argument("--orphans", type=positive, default=10_000)
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     arguments = parser.parse_args()
@@ -82,8 +85,10 @@ def positive(text):
 class Bench:
     """What sections share: the binaries, the number of rounds, and the emperors, each started when first asked for."""
 
-    def __init__(self, dist):
-        self.dist = dist
+    def __init__(self, arguments):
+        self.dist = arguments.dist
+        self.programs = arguments.programs
+        self.orphans = arguments.orphans
         self.rounds = 0
         self.exit_stack = contextlib.ExitStack()
         self.started = {}
@@ -148,7 +153,7 @@ def jail_section(bench):
     """The same small jail by several programs, from the start of the program to its end."""
     rows, raw = [], {}
     with tempfile.TemporaryDirectory(dir="/run") as directory, contextlib.ExitStack() as stack:
-        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist)
+        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist, bench.programs)
         contenders = scene.contenders()
         for name, contender in contenders.items():
             scene.require_works(name, contender)
@@ -177,7 +182,7 @@ def entrypoint_section(bench):
     rows, raw = [], {}
     contenders = entrypoint.contenders(bench.dist)
     with tempfile.TemporaryDirectory(dir="/run") as directory:
-        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist)
+        scene = jail.Jail(os.path.join(directory, "jail"), bench.dist, bench.programs)
         true = os.path.join(scene.root, "true")
         starts = {"no init": [], **{name: [] for name in contenders}}
         progress(f"entrypoint: {bench.rounds} rounds of {', '.join(contenders)}")
@@ -195,11 +200,11 @@ def entrypoint_section(bench):
     cpu = {name: [] for name in reapers}
     for number in range(ORPHAN_ROUNDS):
         for name in reapers:
-            progress(f"entrypoint: {entrypoint.ORPHANS} orphans, round {number + 1} of {ORPHAN_ROUNDS}, {name}")
-            cpu[name].append(entrypoint.orphans_cpu_ms(contenders[name]))
+            progress(f"entrypoint: {bench.orphans} orphans, round {number + 1} of {ORPHAN_ROUNDS}, {name}")
+            cpu[name].append(entrypoint.orphans_cpu_ms(contenders[name], bench.orphans))
     for name, values in cpu.items():
         raw[name]["orphans_cpu_ms"] = summarize(values)
-        rows.append([f"{entrypoint.ORPHANS} orphans, CPU ms", name, *figures_of(summarize(values), 1)])
+        rows.append([f"{bench.orphans} orphans, CPU ms", name, *figures_of(summarize(values), 1)])
     title = f"Around a static `true`, {bench.rounds} rounds each, interleaved; from before posix_spawn to after waitpid"
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
@@ -349,7 +354,8 @@ def watch_section(bench):
         with open(f"{directory}/v{number}.ini", "w", encoding="utf-8") as file:
             file.write(faults.Crowd.VASSAL)
     log, program = "/run/bench-crowd.log", "/run/statx-loop"
-    jail.compile_file("statx-loop.c", program)
+    # Where the user may run it.
+    shutil.copy(os.path.join(bench.programs, "statx-loop"), program)
     options = ["--emperor-use-clone", "fs,pid", "--control", "/run/bench-crowd.sock"]
     command = [os.path.join(bench.dist, "emperor"), "--emperor", directory, *options]
     interval_s = faults.Crowd.INTERVAL_S

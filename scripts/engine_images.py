@@ -2,9 +2,13 @@
 
   plain  busybox, and nothing else: no C library, so that it shows what the programs themselves need
   fuse   the same with squashfuse, fusermount3, the libraries of both, an image to mount, and files for both programs
+
+And for scripts/bench `machine`: the /etc of the stage, and an empty /usr for the machine's own.
 """
 
+import glob
 import os
+import pwd
 import re
 import shutil
 import tarfile
@@ -70,6 +74,24 @@ def make_images(dist):
                 shutil.copy(f"{dist}/{program}", f"{target}/{program}")
         with open(f"{directory}/Dockerfile", "w", encoding="ascii") as file:
             file.write(DOCKERFILE)
+
+
+def make_image_of_machine():
+    directory = f"{IMAGES}/machine"
+    tree = f"{directory}/tree"
+    for name in ("app", "dev", "proc", "root", "run", "sys", "tmp", "usr", "var/tmp", "var/www"):
+        os.makedirs(f"{tree}/{name}")
+    for name in ("tmp", "var/tmp"):
+        os.chmod(f"{tree}/{name}", 0o1777)
+    user = pwd.getpwnam("user001")
+    os.chown(f"{tree}/app", user.pw_uid, user.pw_gid)
+    for link in ("/bin", "/sbin", *glob.glob("/lib*")):
+        os.symlink(os.readlink(link), f"{tree}{link}")
+    shutil.copytree("/etc", f"{tree}/etc", symlinks=True)
+    with tarfile.open(f"{directory}/rootfs.tar", "w") as archive:
+        archive.add(tree, ".")
+    with open(f"{directory}/Dockerfile", "w", encoding="ascii") as file:
+        file.write("FROM scratch\nADD rootfs.tar /\n")
 
 
 def make_tree(tree):

@@ -8,11 +8,12 @@ import argparse
 import collections
 import dataclasses
 import os
+import subprocess
 import sys
 import time
 
 from engine_drivers import BASE, ENGINES, INIT, TINI, Failure, Spec, until
-from engine_images import PAGE, make_images
+from engine_images import PAGE, make_image_of_machine, make_images
 from engine_schedulers import SCHEDULERS
 
 OURS = INIT[0]
@@ -417,16 +418,36 @@ def main():
     parser.add_argument("--dist", required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("engines", nargs="+", choices=sorted(NOT_HERE))
+    parser.add_argument("--bench", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
+    os.makedirs(f"{BASE}/home")
+    if arguments.bench is not None:
+        sys.exit(bench(arguments.dist, arguments.bench))
     checks = [(name, check) for name, check in CHECKS if arguments.only in name]
     if not checks:
         sys.exit(f"engines: no check has {arguments.only!r} in its name")
-    os.makedirs(f"{BASE}/home")
     make_images(arguments.dist)
     kinds = ENGINES | SCHEDULERS
     columns = {name: run_engine(kinds[name](arguments.dist), checks) for name in dict.fromkeys(arguments.engines)}
     print_table(columns, [name for name, _ in checks])
     sys.exit(any(cell.why and not cell.is_not_here for column in columns.values() for cell in column))
+
+
+def bench(dist, words):
+    """scripts/bench in a container of Docker's; its status."""
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    make_image_of_machine()
+    engine = ENGINES["docker"](dist)
+    try:
+        engine.start()
+        # Of processes of another user it is asked, too, which namespaces they are in.
+        options = ["--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE", "--device=/dev/fuse", "--network=none",
+                   "--volume=/usr:/usr:ro", f"--volume={checkout}:{checkout}:ro"]
+        command = [*engine.client(), "run", "--rm", *options, "vassal-machine", f"{checkout}/scripts/bench",
+                   "--on-stage", *words]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, env=engine.environment(), check=False).returncode
+    finally:
+        engine.stop()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""What the section `entrypoint` of scripts/bench measures: vassal-init around one command, beside tini, dumb-init and catatonit.
+"""What the section `entrypoint` of scripts/bench measures: vassal-init around one command, beside tini, dumb-init and
+catatonit.
 
-Three figures of each: the time around a static `true`, the memory that is its own while nothing happens, and the CPU time that 10,000
-orphans cost it that die at the same moment.
+Three figures of each: the time around a static `true`, the memory that is its own while nothing happens, and the CPU
+time that orphans cost it that die at the same moment.
 """
 
 import os
@@ -12,14 +13,14 @@ import time
 
 import recovery
 
-ORPHANS = 10_000
-# Leaves orphans that all wait for the end of one pipe, says so, and ends that pipe when its own input ends.
-PARENT = f"""
+# Leaves orphans, as many hundreds as its argument says, that all wait for the end of one pipe, says so, and ends that
+# pipe when its own input ends.
+PARENT = """
 import os, sys, time
 reader, writer = os.pipe()
 for _ in range(100):
     if os.fork() == 0:
-        for _ in range({ORPHANS} // 100):
+        for _ in range(int(sys.argv[1])):
             if os.fork() == 0:
                 os.close(writer)
                 os.read(reader, 1)
@@ -55,9 +56,9 @@ def idle_kb(init, true_memory):
     return memory
 
 
-def orphans_cpu_ms(init):
+def orphans_cpu_ms(init, count):
     """User and system time from the moment they begin to die until the last one is reaped."""
-    command = [*init, sys.executable, "-c", PARENT]
+    command = [*init, sys.executable, "-c", PARENT, str(count // 100)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdout.read(5) != b"ready":
             raise recovery.Failure(f"{init[0]}: no orphans")

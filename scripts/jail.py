@@ -1,8 +1,7 @@
 """What the section `jail` of scripts/bench starts: the same small jail by several programs.
 
 The jail: a root directory bound to a place of its own and pivoted into, a new /proc, the machine's /dev bound into it,
-the old root gone, new mount and pid namespaces, and a program that runs as user001 and ends at once. The programs are
-compiled on the spot, static, with musl-gcc.
+the old root gone, new mount and pid namespaces, and a program that runs as user001 and ends at once.
 """
 
 import dataclasses
@@ -10,16 +9,13 @@ import json
 import os
 import pwd
 import re
+import shutil
 import subprocess
 
 import recovery
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 RUNNING = re.compile(r"running after ([0-9.]+) (µs|ms|s)$", re.M)
 USER = "user001"
-TRUE_C = "int main(void) { return 0; }\n"
-# What the emperor's vassal runs: it stays until it is told to go.
-PAUSE_C = "#include <unistd.h>\nint main(void) { return pause(); }\n"
 VASSAL_INI = """[uwsgi]
 uid = {user}
 gid = {user}
@@ -40,31 +36,18 @@ class Contender:
     remark: str = ""
 
 
-def compile_c(source, program):
-    """A static program."""
-    command = ["musl-gcc", "-O2", "-static", "-s", "-x", "c", "-o", program, "-"]
-    subprocess.run(command, input=source, text=True, check=True)
-
-
-def compile_file(name, program):
-    """A static program from a file beside this one."""
-    with open(os.path.join(HERE, name), encoding="utf-8") as source:
-        compile_c(source.read(), program)
-
-
 class Jail:
     """The root, the programs and the configuration files, in a new directory."""
 
-    def __init__(self, directory, dist):
+    def __init__(self, directory, dist, programs):
         self.directory = directory
         self.dist = dist
         self.root = os.path.join(directory, "root")
         for name in ("proc", "dev", ".old_root"):
             os.makedirs(os.path.join(self.root, name))
-        self.timer = os.path.join(directory, "spawn-time")
-        compile_file("spawn-time.c", self.timer)
-        compile_c(TRUE_C, os.path.join(self.root, "true"))
-        compile_c(PAUSE_C, os.path.join(self.root, "pause"))
+        self.timer = os.path.join(programs, "spawn-time")
+        for name in ("true", "pause"):
+            shutil.copy(os.path.join(programs, name), self.root)
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)

@@ -7,6 +7,8 @@ DIST=$REPO/dist
 # Where scripts/make-rootfs keeps what it fetched, for the scripts that go on a stage.
 ROOTFS_CACHE=$REPO/target/rootfs
 MUSL=x86_64-unknown-linux-musl
+# The small programs of scripts/bench.
+BENCH_PROGRAMS=$REPO/target/bench
 # Debian's musl-dev for arm64, unpacked (scripts/setup aarch64).
 MUSL_ARM64=$REPO/target/musl-arm64
 # Not the `python3` of PATH: a pyenv shim costs 50 ms a start and may be any version.
