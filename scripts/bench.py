@@ -27,6 +27,7 @@ import recovery
 
 ORPHAN_ROUNDS = 5
 PRIVATE = ["unshare", "--mount", "--propagation", "private"]
+AS_USER = ["setpriv", "--reuid=user001", "--regid=user001", "--clear-groups"]
 
 
 @dataclasses.dataclass
@@ -100,8 +101,8 @@ class Bench:
         self.exit_stack.close()
 
     def zip_supervisors(self):
-        """Ours and uWSGI's, over the tutorial's first vassal."""
-        return self.supervisors("zip", ["emperor", "peer"], [9090, 9091], recovery.Daemon("fuse-zip"))
+        """Ours and uWSGI's, over the tutorial's first vassal; and ours as an ordinary user, in user namespaces."""
+        return self.supervisors("zip", ["emperor", "peer", "rootless"], [9090, 9091, 9100], recovery.Daemon("fuse-zip"))
 
     def cow_supervisors(self):
         """Ours and uWSGI's, over the tutorial's second vassal."""
@@ -113,11 +114,9 @@ class Bench:
         uWSGI's gets a private `/`: below a shared one its vassals' mounts come out, and pivot_root is refused.
         """
         if kind not in self.started:
-            ours, peer = (f"/etc/uwsgi/{file}.ini" for file in files)
-            commands = {
-                "vassal": [os.path.join(self.dist, "emperor"), ours],
-                "uWSGI": [*PRIVATE, "uwsgi", "--ini", peer],
-            }
+            emperor = [os.path.join(self.dist, "emperor")]
+            starters = {"vassal": emperor, "uWSGI": [*PRIVATE, "uwsgi", "--ini"], "vassal, no root": [*AS_USER, *emperor]}
+            commands = {name: [*words, f"/etc/uwsgi/{file}.ini"] for (name, words), file in zip(starters.items(), files)}
             self.started[kind] = {
                 name: self.exit_stack.enter_context(serving(command, port, f"/run/bench-{kind}-{name}.log", daemon))
                 for (name, command), port in zip(commands.items(), ports)

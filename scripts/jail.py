@@ -62,6 +62,7 @@ class Jail:
         """By name. All of them name files that this writes."""
         user = pwd.getpwnam(USER)
         ini = self.write("true.ini", VASSAL_INI.format(user=USER, command="/true", root=self.root))
+        rootless = self.write("rootless.ini", VASSAL_INI.format(user="root", command="/true", root=self.root))
         self.write("bundle/config.json", json.dumps(self.bundle(user)))
         bwrap = ["bwrap", "--unshare-pid", "--bind", self.root, "/", "--proc", "/proc", "--dev-bind", "/dev", "/dev"]
         in_user_namespace = ["--unshare-user", "--uid", str(user.pw_uid), "--gid", str(user.pw_gid)]
@@ -69,6 +70,9 @@ class Jail:
         return {
             "no jail": Contender([os.path.join(self.root, "true")], "as root"),
             "vassal-init": Contender([os.path.join(self.dist, "vassal-init"), "--unshare", "fs,pid", ini]),
+            "vassal-init, as a user": Contender(
+                [os.path.join(self.dist, "vassal-init"), "--unshare", "user,fs,pid", rootless], "user namespace"
+            ),
             "bwrap": Contender([*bwrap, "--cap-drop", "ALL", "/true"], "stays uid 0"),
             "bwrap, as a user": Contender([*bwrap, *in_user_namespace, "/true"], "user namespace"),
             "runc": Contender([*runc, "-b", os.path.join(self.directory, "bundle"), "bench"]),
