@@ -7,19 +7,23 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, retry_on_intr};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, getegid, geteuid};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
 use crate::accounts::{Accounts, User, subordinate};
 use crate::command;
 use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
 use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
-use crate::sys::{creds, fd};
+use crate::mount::ops;
+use crate::path::Walk;
+use crate::sys::{creds, fd, mount};
 
 /// The IDs of a user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +192,44 @@ fn give_by(program: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
          exec {program} {pid} {ranges}"
     );
     command::succeed(OsStr::new(&line)).context("map IDs:", program)
+}
+
+/// Puts directories into the mount namespace of a process as id-mapped mounts: their files belong to the IDs
+/// of its user namespace there. This process enters that mount namespace, and so has to end afterwards.
+///
+/// # Errors
+/// The step that failed, with the directory.
+pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
+    let of_process = |name: &str| {
+        let path = format!("/proc/{}/ns/{name}", pid.as_raw_pid());
+        open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", path)
+    };
+    let (users, mounts) = (of_process("user")?, of_process("mnt")?);
+    // No link of a tenant's is followed.
+    let opened = |path: &PathBuf| {
+        let directory = Walk::default().open(path, OFlags::PATH | OFlags::DIRECTORY);
+        directory.context("map-tree: open", path.display())
+    };
+    let mapped = |tree: &Located<PathBuf>| {
+        let source = opened(&tree.value)?;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let name = tree.value.display();
+        let copy = open_tree(&source, c"", flags).context("map-tree: copy", &name)?;
+        let set = mount::map_ids(&copy, users.as_fd()).map_err(|errno| match errno {
+            Errno::INVAL => Cause::Because("its filesystem has no id-mapped mounts".into()),
+            errno => errno.into(),
+        });
+        set.context("map-tree: map the IDs of", name).map(|()| copy)
+    };
+    let copies = trees.iter().map(mapped).collect::<Result<Vec<_>>>()?;
+    move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))
+        .context("map-tree: enter", "the vassal's mount namespace")?;
+    for (tree, copy) in trees.iter().zip(copies) {
+        let target = opened(&tree.value)?;
+        ops::attach(&copy, &target).context("map-tree: mount", tree.value.display())?;
+    }
+    Ok(())
 }
 
 /// Where a process in a new user namespace waits for its IDs.

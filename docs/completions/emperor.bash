@@ -8,7 +8,7 @@ _emperor() {
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
-        --emperor|--emperor-cgroup|--emperor-on-demand-dir|--emperor-on-demand-directory)
+        --emperor|--emperor-cgroup|--emperor-on-demand-dir|--emperor-on-demand-directory|--map-tree)
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
@@ -26,7 +26,7 @@ _emperor() {
             ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-starts --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-stop-timeout --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-max --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --map-groups --map-users --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W '--add-gid --cap --cgroup-opt --cgroup-optional --check --control --cpu-max --emperor --emperor-cgroup --emperor-extra-ext --emperor-extra-extension --emperor-freq --emperor-magic-exec --emperor-max-starts --emperor-max-throttle --emperor-nofollow --emperor-on-demand-dir --emperor-on-demand-directory --emperor-on-demand-exec --emperor-on-demand-ext --emperor-on-demand-extension --emperor-pidfile --emperor-required-heartbeat --emperor-stats --emperor-stats-server --emperor-stop-timeout --emperor-throttle --emperor-tyrant --emperor-tyrant-initgroups --emperor-tyrant-max --emperor-tyrant-nofollow --emperor-use-clone --exec-as-emperor --gid --help --hook-as-emperor --hook-as-vassal --include --inherit --ini --json --log-format --logto --map-groups --map-tree --map-users --memory-max --metrics --no-initgroups --pids-max --set --set-ph --set-placeholder --show-config --strict --uid --vassal-init --vassal-set --vassals-include --vassals-include-before --vassals-inherit --vassals-inherit-before --vassals-set --version' -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
     fi

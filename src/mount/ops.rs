@@ -251,7 +251,7 @@ fn bind(mount: &MountRequest, target: &OwnedFd, walk: &Walk, recursive: bool) ->
 ///
 /// # Errors
 /// As move_mount(2).
-pub(super) fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
+pub fn attach(tree: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, c"", target, c"", flags)
 }

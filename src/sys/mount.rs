@@ -1,7 +1,7 @@
 //! `mount_setattr(2)`: changing mounts by descriptor, a whole tree at once.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
@@ -29,12 +29,23 @@ pub fn can_set_attributes() -> bool {
 /// # Errors
 /// EPERM, EINVAL if it is no mount's root; ENOSYS before Linux 5.12.
 pub fn set_attributes(mount: impl AsFd, recursive: bool, attributes: Attributes) -> Result<(), Errno> {
-    let attr = libc::mount_attr {
-        attr_set: attributes.set,
-        attr_clr: attributes.clear,
-        propagation: attributes.propagation,
-        userns_fd: 0,
-    };
+    let Attributes { set, clear, propagation } = attributes;
+    call(mount, recursive, libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 })
+}
+
+/// Has a mount that is not attached yet show the owners of its files as IDs of a user namespace (id-mapped
+/// mounts, mount_setattr(2)): the file of user 0 belongs to root of that namespace there.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN on the filesystem; EINVAL if the filesystem has no such mounts; ENOSYS before
+/// Linux 5.12.
+pub fn map_ids(mount: impl AsFd, user_namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    let userns_fd = user_namespace.as_raw_fd() as u64;
+    let set = libc::MOUNT_ATTR_IDMAP;
+    call(mount, false, libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd })
+}
+
+fn call(mount: impl AsFd, recursive: bool, attr: libc::mount_attr) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let fd = mount.as_fd().as_raw_fd();
     // SAFETY: an open descriptor, an empty path, and a valid mount_attr of the size passed, all outliving the

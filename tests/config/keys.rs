@@ -124,6 +124,7 @@ const OF_EMPERORS: &[(&str, &str)] = &[
     ("log-format", "json"),
     ("logto", "/l"),
     ("map-groups", "0:7:1"),
+    ("map-tree", "/t"),
     ("map-users", "0:7:1"),
     ("memory-max", "1M"),
     ("metrics", "/m"),
@@ -154,7 +155,7 @@ fn emperor(line: &str) -> EmperorPlan {
         "emperor-tyrant-initgroups" | "emperor-tyrant-max" | "emperor-tyrant-nofollow" => {
             "emperor-tyrant = true"
         }
-        "map-groups" | "map-users" => "emperor-use-clone = user",
+        "map-groups" | "map-tree" | "map-users" => "emperor-use-clone = user,fs",
         "cgroup-opt" | "cpu-max" | "memory-max" | "pids-max" => "emperor-cgroup = /base",
         _ => "",
     };

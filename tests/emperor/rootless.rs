@@ -321,6 +321,48 @@ fn under_root_each_vassal_has_ids_that_nobody_else_has() {
 }
 
 #[test]
+fn a_tree_of_roots_belongs_to_the_root_of_each_vassal() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("IDs to grant") {
+            return;
+        }
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            sandbox.append_to(file, "root:1000000:655360\n");
+        }
+        fs::create_dir_all("/run/tree/own").unwrap();
+        chown("/run/tree/own", Some(1001), Some(1001)).unwrap();
+        // What root of a vassal writes is root's out here, and what its users write theirs.
+        let look = "find /run/tree -maxdepth 1 -uid 1001 > /run/tree/seen-%n && touch /run/tree/own/by-%n";
+        let hooks = format!("exec-as-root = {look}\nexec-as-user = touch /run/tree/own/user-%n");
+        for name in ["a", "b"] {
+            sandbox.vassal(name, &format!("uid = user001\n{hooks}\ncommand = sleep 1001"));
+        }
+        let emperor = sandbox.emperor(&[CLONE, "--map-users=auto", "--map-tree=/run/tree"]);
+        for name in ["a", "b"] {
+            emperor.wait_running(1, name);
+            let owner = |path: String| fs::metadata(path).unwrap().uid();
+            assert_eq!(fs::read_to_string(format!("/run/tree/seen-{name}")).unwrap(), "/run/tree/own\n");
+            assert_eq!(owner(format!("/run/tree/seen-{name}")), 0);
+            assert_eq!(owner(format!("/run/tree/own/by-{name}")), 0);
+            assert_eq!(owner(format!("/run/tree/own/user-{name}")), 1001);
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains("/run/tree"), "it is mounted out here");
+        emperor.stop();
+        for (tree, expected) in [
+            ("/run/none", "open /run/none: No such file or directory (ENOENT)"),
+            ("/proc/sys", "map-tree: map the IDs of /proc/sys: its filesystem has no id-mapped mounts"),
+        ] {
+            let option = format!("--map-tree={tree}");
+            let emperor = sandbox.emperor(&[CLONE, "--map-users=auto", &option]);
+            let line = emperor.wait_for("emperor: a: setup failed in namespaces: ");
+            assert!(line.contains(expected), "{line}");
+            emperor.stop();
+        }
+    });
+}
+
+#[test]
 fn whoever_has_no_right_to_namespaces_is_told_of_those_of_users() {
     sandboxed(|sandbox| {
         user(sandbox);

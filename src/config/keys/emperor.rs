@@ -97,6 +97,10 @@ static OF_EMPERORS: Table = table![
         |to, it| it.set(&mut to.plan.vassals.namespaces, values::namespaces)),
     key(Vassals, "map-groups", Value("MAP"), "the same for groups (default: as map-users)",
         |to, it| it.add_located(&mut to.plan.vassals.maps.groups, values::id_map)),
+    key(Vassals, "map-tree", Value("DIR"), "a directory with the owners inside; may be repeated\n\
+        Its files, on one mount, belong in each vassal to the same numbers inside as they do here outside: \
+        those of root to the vassal's root. Takes root, and a filesystem with id-mapped mounts.",
+        |to, it| it.add_located(&mut to.plan.vassals.map_trees, values::absolute)),
     key(Vassals, "map-users", Value("MAP"), "the users of user namespaces; may be repeated\n\
         INSIDE:OUTSIDE:COUNT: the IDs from INSIDE on are those from OUTSIDE on. auto: those that /etc/subuid \
         and /etc/subgid grant: under root 65536 of them for each vassal, else all, and the emperor's user as \

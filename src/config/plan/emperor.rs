@@ -67,6 +67,8 @@ pub struct VassalsPlan {
     pub namespaces: u64,
     /// The IDs of a user namespace among them.
     pub maps: MapsPlan,
+    /// Directories whose files belong to the IDs of a vassal's user namespace in it (`map-tree`).
+    pub map_trees: Vec<Located<PathBuf>>,
     /// `hook-as-vassal` and its kin, as text (`KEY`, `VALUE`): handed to each vassal's PID 1, which runs them
     /// first.
     pub as_vassal: Vec<(String, OsString)>,

@@ -20,7 +20,7 @@ use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
-use crate::config::plan::{Address, EmperorPlan, IdMap, OnDemand, Tyrant, VassalsPlan};
+use crate::config::plan::{Address, EmperorPlan, IdMap, Located, OnDemand, Tyrant, VassalsPlan};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -37,7 +37,7 @@ use crate::sys::clone::{self, Child, Side, clone3_into};
 use crate::sys::exec::{Strings, c_string, exec_fd};
 use crate::sys::memfd::{self, Use};
 use crate::sys::signal::kill;
-use crate::user_namespace::{Gate, Maps, explain};
+use crate::user_namespace::{Gate, Maps, explain, map_trees};
 
 /// The prefix of variables that are meant for vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
@@ -84,6 +84,7 @@ pub struct Spawner {
     files: InstanceFiles,
     namespaces: u64,
     ids: Option<Ids>,
+    map_trees: Vec<Located<PathBuf>>,
     as_vassal: Vec<(String, OsString)>,
     before: Vec<(String, OsString)>,
     behind: Vec<(String, OsString)>,
@@ -137,6 +138,7 @@ impl Spawner {
             files,
             namespaces: vassals.namespaces,
             ids: ids(vassals)?,
+            map_trees: vassals.map_trees.clone(),
             as_vassal: vassals.as_vassal.clone(),
             before: vassals.before.clone(),
             behind: vassals.behind.clone(),
@@ -333,7 +335,7 @@ impl Spawner {
             Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
             Side::Parent(child) => {
                 if let (Some(maps), Some(gate)) = (maps, gate) {
-                    give(maps, gate, child.pid)?;
+                    give(maps, &self.map_trees, gate, child.pid)?;
                 }
                 Ok(child)
             }
@@ -426,10 +428,11 @@ fn ids(vassals: &VassalsPlan) -> Result<Option<Ids>> {
     }))
 }
 
-/// Gives a new process its IDs. Programs that do it run in a process apart, because they may take long.
-fn give(maps: &Maps, gate: Gate, pid: Pid) -> Result<()> {
-    if maps.takes_a_program() {
-        let life = |outside| Gate::open(outside, &maps.give(pid));
+/// Gives a new process its IDs, and its trees. Programs that do it run in a process apart, because they may
+/// take long, as a look at a directory may.
+fn give(maps: &Maps, trees: &[Located<PathBuf>], gate: Gate, pid: Pid) -> Result<()> {
+    if maps.takes_a_program() || !trees.is_empty() {
+        let life = |outside| Gate::open(outside, &maps.give(pid).and_then(|()| map_trees(pid, trees)));
         deputy::start(c"emperor-ids", gate.outside(), life)?;
     } else {
         Gate::open(gate.outside(), &maps.give(pid));
