@@ -252,7 +252,11 @@ fn a_daemon_of_a_block_device_that_is_the_last_to_go_does_not_keep_the_instance(
             instance.wait();
         }
         emperor.wait_running(3, "a");
-        assert!(!emperor.lines("a: aborted its own FUSE connections: ").is_empty(), "no daemon was the last");
+        // On one processor each process may end as a whole, in the order in which they were killed.
+        if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+            let aborted = emperor.lines("a: aborted its own FUSE connections: ");
+            assert!(!aborted.is_empty(), "no daemon was the last");
+        }
         emperor.stop();
     });
 }
