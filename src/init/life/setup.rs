@@ -49,11 +49,14 @@ pub fn set_up(vassal: &mut Vassal) -> Result<(), Ended> {
 
 /// Makes all mounts private. In a user namespace this is the first thing that takes its privileges.
 fn make_private(jail: &Jail) -> Result<()> {
-    ops::make_all_private().map_err(|error| match Errno::from_raw_os_error(error.errno()) {
-        errno @ (Errno::PERM | Errno::ACCESS) if jail.has_namespace(libc::CLONE_NEWUSER) => {
-            Error::new("make private", "all mounts", user_namespace::explain(errno))
+    // Not the other way round: 0, as an error without a number has it, is no Errno.
+    let refusals = [Errno::PERM, Errno::ACCESS];
+    ops::make_all_private().map_err(|error| {
+        let refusal = refusals.into_iter().find(|errno| errno.raw_os_error() == error.errno());
+        match refusal.filter(|_| jail.has_namespace(libc::CLONE_NEWUSER)) {
+            Some(errno) => Error::new("make private", "all mounts", user_namespace::explain(errno)),
+            None => error,
         }
-        _ => error,
     })
 }
 
