@@ -197,6 +197,8 @@ pub fn subordinate(path: &'static str, user: &User) -> Result<Vec<(u32, u32)>> {
     database.find(&mut |fields| {
         if let (Some(owner), Some(first), Some(count)) = (fields.first(), id_at(fields, 1), id_at(fields, 2))
             && (*owner == number || Some(*owner) == user.name.as_deref())
+            && count > 0
+            && first.checked_add(count).is_some()
         {
             ranges.push((first, count));
         }

@@ -10,7 +10,7 @@ use crate::accounts::{Accounts, User};
 use crate::config::plan::{RunAs, VassalPlan};
 use crate::error::{Context, Error, Result};
 use crate::sys::creds;
-use crate::user_namespace::{explain_id, keeps_groups};
+use crate::user_namespace::explain_id;
 
 /// User, group and supplementary groups, as numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,8 +184,14 @@ impl Identity {
         // A process that keeps its user and may not change its groups keeps the groups as well.
         let may_change_groups = !stays || has.effective.contains(CapabilitySet::SETGID);
         if let Some(groups) = self.groups.as_ref().filter(|_| may_change_groups) {
+            let own = rustix::process::getegid().as_raw();
+            let asks_for_none = groups.iter().all(|group| *group == own);
             match creds::set_groups(groups) {
-                Err(Errno::PERM) if self.has_groups(groups) || keeps_groups() => {}
+                Err(Errno::PERM) if self.has_groups(groups) => {}
+                // A user namespace that keeps the groups of its starter. They are those of the very user, as
+                // long as it stays that user, and nobody asks for others.
+                Err(Errno::PERM)
+                    if stays && has.effective.contains(CapabilitySet::SETGID) && asks_for_none => {}
                 result => {
                     let set = result.map_err(|errno| explain_id(errno, "gid_map"));
                     set.context("privilege drop:", "setgroups").map_err(failed(Part::Groups))?;

@@ -47,16 +47,26 @@ impl Maps {
         })
     }
 
-    /// The part of the maps with this number, if they are divided into parts of `count` IDs.
-    pub fn part(&self, number: u32, count: u32) -> Option<Self> {
-        let part = |ranges: &[IdRange]| {
-            let skipped = number.checked_mul(count)?;
-            let range = ranges
-                .iter()
-                .find(|range| range.inside <= skipped && skipped - range.inside + count <= range.count)?;
-            Some(vec![IdRange { inside: 0, outside: range.outside + (skipped - range.inside), count }])
+    /// The maps divided into parts of `count` IDs. What is left of a range is in none.
+    pub fn parts(&self, count: u32) -> Vec<Self> {
+        let parts = |ranges: &[IdRange]| {
+            let mut all = Vec::new();
+            for range in ranges {
+                let starts = (0..range.count / count).map(|number| range.outside + number * count);
+                all.extend(starts.map(|outside| IdRange { inside: 0, outside, count }));
+            }
+            all
         };
-        Some(Self { users: part(&self.users)?, groups: part(&self.groups)? })
+        let both = parts(&self.users).into_iter().zip(parts(&self.groups));
+        both.map(|(user, group)| Self { users: vec![user], groups: vec![group] }).collect()
+    }
+
+    /// Whether an ID outside is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let meet = |ours: &[IdRange], theirs: &[IdRange]| {
+            ours.iter().any(|one| theirs.iter().any(|other| one.meets_outside(other)))
+        };
+        meet(&self.users, &other.users) || meet(&self.groups, &other.groups)
     }
 
     /// The maps of the user namespace of a process; `None` if they cannot be read.
@@ -142,8 +152,14 @@ fn ranges(plan: &[Located<IdMap>], own: u32, path: &'static str, user: &User) ->
                     inside = 1;
                 }
                 for (outside, count) in granted {
-                    ranges.push(IdRange { inside, outside, count });
-                    inside = inside.saturating_add(count);
+                    let range = IdRange { inside, outside, count };
+                    // A line may stand there by name and by number.
+                    if ranges.iter().all(|other| !range.meets_outside(other))
+                        && let Some(next) = inside.checked_add(count)
+                    {
+                        ranges.push(range);
+                        inside = next;
+                    }
                 }
             }
         }
@@ -200,6 +216,9 @@ fn give_by(program: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
 /// # Errors
 /// The step that failed, with the directory.
 pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
+    if trees.is_empty() {
+        return Ok(());
+    }
     let of_process = |name: &str| {
         let path = format!("/proc/{}/ns/{name}", pid.as_raw_pid());
         open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", path)
@@ -281,11 +300,6 @@ impl Gate {
         };
         let _ = fd::write_all(outside.as_fd(), &told);
     }
-}
-
-/// Whether this process may not change its groups, whatever its capabilities.
-pub fn keeps_groups() -> bool {
-    files::read_file("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))
 }
 
 /// The error of a change of ID, with the IDs that this user namespace has. The kernel refuses others as

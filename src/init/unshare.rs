@@ -3,12 +3,15 @@
 //!
 //! A child is needed because a pid namespace takes effect for children only (unshare(2), pid_namespaces(7)).
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, WaitOptions};
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open};
 
 use crate::config::plan::MapsPlan;
 use crate::error::{Context, Error, Result};
 use crate::init::child::foreground::Terminal;
+use crate::log;
 use crate::protocol::{EXIT_SETUP, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::signal::{self, SignalFd};
@@ -29,6 +32,7 @@ pub fn run_in<T>(
 ) -> Result<i32, (Error, Option<T>)> {
     let parent = rustix::process::getpid();
     let is_foreground = Terminal::open().has_in_foreground(terminal::own_group());
+    let outer = pidfd_open(parent, PidfdFlags::empty()).ok();
     let maps = (namespaces & libc::CLONE_NEWUSER as u64 != 0).then(|| Maps::of(maps)).transpose();
     let made = maps.and_then(|maps| {
         let gate = maps.is_some().then(Gate::new).transpose()?;
@@ -50,7 +54,7 @@ pub fn run_in<T>(
         Side::Parent(child) => {
             // This closes the outer process's copy of the emperor's link. The emperor must see the end of the
             // vassal, not of this process.
-            drop(given);
+            drop((given, outer));
             let pid = child.pid;
             drop(child);
             // The command has its own copies of the descriptors that the starter opened. A directory that
@@ -62,10 +66,20 @@ pub fn run_in<T>(
         Side::Child => {
             // The vassal is killed when this process ends. It never changes its own identity, which would
             // clear the signal.
-            let may_live = gate.is_none_or(|gate| gate.wait().is_ok()) && clone::die_with(parent).is_ok();
+            if let Some(error) = gate.and_then(|gate| gate.wait().err()) {
+                log!("{error}");
+                clone::exit(EXIT_SETUP);
+            }
+            let may_live = clone::die_with(parent).is_ok() && lives(outer);
             clone::exit(if may_live { life(given) } else { EXIT_SETUP })
         }
     }
+}
+
+/// Whether a process has not ended. In a pid namespace of its own, a child cannot ask for its parent.
+fn lives(process: Option<OwnedFd>) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    process.is_none_or(|handle| poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&at_once)) == Ok(0))
 }
 
 /// Waits for the end of the child, and hands every signal on to it. The child is in another pid namespace,

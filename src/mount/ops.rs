@@ -231,13 +231,12 @@ fn bind(mount: &MountRequest, target: &OwnedFd, walk: &Walk, recursive: bool) ->
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         open_tree(&source, c"", flags | more)
     };
-    let tree = match recursive {
-        true => copy(OpenTreeFlags::AT_RECURSIVE),
-        // In a user namespace, nobody may uncover what the host has mounted below: it has to come along.
-        false => copy(OpenTreeFlags::empty()).or_else(|errno| match errno {
-            Errno::INVAL => copy(OpenTreeFlags::AT_RECURSIVE),
-            errno => Err(errno),
-        }),
+    let one = if recursive { Err(Errno::INVAL) } else { copy(OpenTreeFlags::empty()) };
+    // In a user namespace, nobody may uncover what the host has mounted below: it has to come along, with the
+    // same flags.
+    let (tree, recursive) = match one {
+        Err(Errno::INVAL) => (copy(OpenTreeFlags::AT_RECURSIVE), true),
+        one => (one, false),
     };
     let tree = tree.context("bind: copy", mount.source.display())?;
     let flags = attributes(mount.flags);

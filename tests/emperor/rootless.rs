@@ -196,8 +196,12 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
         );
         fs::write("/etc/subuid", "user:1:2\n1002:300000:9\n").unwrap();
         says(&[namespaces, "--map-users=auto", "--", "true"], "/etc/subuid grants user001 none");
-        fs::write("/etc/subuid", "1001:300000:9\n").unwrap();
-        fs::write("/etc/subgid", "1001:300000:9\n").unwrap();
+        // Nor are numbers that there are not.
+        fs::write("/etc/subuid", "user001:4294900000:200000\nuser001:7:0\nuser001:4294967295:1\n").unwrap();
+        says(&[namespaces, "--map-users=auto", "--", "true"], "/etc/subuid grants user001 none");
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "1001:300000:9\nuser001:300000:9\nuser001:300008:70000\n").unwrap();
+        }
         let words = ["--unshare=user,pid", "--map-users=auto", "--user=8", "--", "id", "-u"];
         assert_eq!(vassal_init(sandbox, &words), (0, "8\n".to_owned()), "a user by number");
         // As on a machine without the package.
@@ -210,6 +214,53 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
             bare.env("PATH", "/run/bin").args([namespaces, "--map-users=auto", "--", "true"]).output();
         let text = String::from_utf8(output.unwrap().stderr).unwrap();
         assert!(text.contains("map IDs: newuidmap: is missing: install the package uidmap"), "{text}");
+    });
+}
+
+#[test]
+fn what_comes_along_with_a_bind_has_its_flags() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        fs::create_dir_all("/run/src/sub").unwrap();
+        sandbox.mount(&["-t", "tmpfs", "-o", "mode=1777", "sandbox"], "/run/src/sub");
+        fs::write("/run/src/sub/file", "the host's\n").unwrap();
+        fs::set_permissions("/run/src/sub/file", fs::Permissions::from_mode(0o666)).unwrap();
+        let script = "cat /mnt/sub/file; echo changed > /mnt/sub/file; cp /bin/true /mnt/sub/";
+        let lines = format!(
+            "uid = root\nmount-as-root = none /run/src /mnt bind,ro,nosuid\ncommand = sh -c \"{script}\""
+        );
+        let ini = sandbox.ini("vassal", &lines);
+        let (_, text) = vassal_init(sandbox, &["--unshare=user,fs,pid", ini.to_str().unwrap()]);
+        assert!(text.contains("the host's") && text.matches("Read-only file system").count() == 2, "{text}");
+        assert_eq!(fs::read_to_string("/run/src/sub/file").unwrap(), "the host's\n");
+    });
+}
+
+#[test]
+fn groups_that_cannot_be_had_or_left_are_no_secret() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("groups of its own") {
+            return;
+        }
+        user(sandbox);
+        let run = |words: &[&str]| {
+            let mut starter = AS_USER.to_vec();
+            starter.pop();
+            starter.push("--groups=27,44");
+            let output = sandbox.wrapped(&starter, "vassal-init").args(words).output().unwrap();
+            (
+                output.status.code().unwrap(),
+                String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
+            )
+        };
+        let namespaces = "--unshare=user,fs,pid";
+        assert_eq!(run(&[namespaces, "--user=root", "--", "id", "-u"]), (0, "0\n".to_owned()));
+        let ini = sandbox.ini("vassal", "uid = root\nadd-gid = 44\ncommand = true");
+        let (status, text) = run(&[namespaces, ini.to_str().unwrap()]);
+        assert!(status != 0 && text.contains("privilege drop: setgroups: "), "{status}: {text}");
+        // Where the kernel lets them go, they go.
+        let (status, text) = run(&[namespaces, "--map-users=auto", "--user=33", "--", "id", "-G"]);
+        assert_eq!((status, text.as_str()), (0, "33\n"));
     });
 }
 
@@ -290,11 +341,22 @@ fn under_root_each_vassal_has_ids_that_nobody_else_has() {
             assert_eq!(owner(emperor.pid_of(name)), numbers[1]);
         }
         assert!(!sandbox.path("read").exists(), "root of a vassal has read what is root's");
-        // Whoever is started again has what it had, also after an upgrade.
+        // Whoever is started again has what it had, also after an upgrade, and whoever else runs by then.
         assert!(sandbox.program("emperor").arg("upgrade").output().unwrap().status.success());
         process::signal(emperor.pid_of("a"), Signal::KILL);
         let again = emperor.wait_running(2, "a");
         assert_eq!(map(again), maps[0]);
+        // Nobody is given what another one has had, as long as there is something else.
+        let order = |word: &str, name: &str| {
+            assert!(
+                sandbox.program("emperor").args([word, "--wait", name]).output().unwrap().status.success()
+            );
+        };
+        order("stop", "a");
+        order("stop", "b");
+        order("start", "b");
+        order("start", "a");
+        assert_eq!(["a", "b"].map(|name| map(emperor.pid_of(name))), maps);
         // Three more are all that the ranges have room for.
         for name in ["c", "d", "e"] {
             sandbox.vassal(name, "uid = user001\ncommand = sleep 1001");

@@ -61,6 +61,12 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         found.error(&at, message).hint("have the owners' programs write the files");
     }
     maps::check(&plan.vassals.maps, plan.vassals.namespaces, "emperor-use-clone", found);
+    if let Some(uid) =
+        plan.run_as.uid.as_ref().filter(|_| plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0)
+    {
+        let message = format!("'{}' with 'user' in 'emperor-use-clone'", uid.key);
+        found.error(&uid.at, message).hint("have that user start the emperor");
+    }
     let for_trees = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64;
     if let Some(tree) =
         plan.vassals.map_trees.first().filter(|_| plan.vassals.namespaces & for_trees != for_trees)

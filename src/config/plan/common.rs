@@ -83,11 +83,14 @@ pub struct IdRange {
 impl IdRange {
     /// Whether an ID inside, or an ID outside, is in both.
     pub fn meets(&self, other: &Self) -> bool {
-        let meet = |a: u32, b: u32| {
-            let (a, b) = (u64::from(a), u64::from(b));
-            a < b + u64::from(other.count) && b < a + u64::from(self.count)
-        };
-        meet(self.inside, other.inside) || meet(self.outside, other.outside)
+        let turned = |range: &Self| Self { outside: range.inside, ..*range };
+        self.meets_outside(other) || turned(self).meets_outside(&turned(other))
+    }
+
+    /// Whether an ID outside is in both.
+    pub fn meets_outside(&self, other: &Self) -> bool {
+        let (a, b) = (u64::from(self.outside), u64::from(other.outside));
+        a < b + u64::from(other.count) && b < a + u64::from(self.count)
     }
 }
 

@@ -2,7 +2,7 @@
 //! other vassal has, so that none can touch what another one has written.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
@@ -15,23 +15,31 @@ use crate::user_namespace::Maps;
 /// How many IDs a vassal has, of users and of groups: as many as a usual /etc/passwd uses.
 const SHARE: u32 = 65_536;
 
-/// All shares, and which of them are in use.
+/// All shares, and who has them.
 #[derive(Debug)]
-pub struct Shares {
-    maps: Vec<Maps>,
-    is_taken: RefCell<Vec<bool>>,
+pub struct Shares(RefCell<Vec<Place>>);
+
+#[derive(Debug)]
+struct Place {
+    maps: Maps,
+    /// The vassal that has it, or had it last.
+    name: Option<OsString>,
+    is_taken: bool,
 }
 
 /// A share that is in use, until it is dropped.
 #[derive(Debug)]
 pub struct Share {
     number: usize,
+    maps: Maps,
     of: Rc<Shares>,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.mark(self.number, false);
+        if let Some(place) = self.of.0.borrow_mut().get_mut(self.number) {
+            place.is_taken = false;
+        }
     }
 }
 
@@ -41,61 +49,75 @@ impl Shares {
     /// # Errors
     /// They are not enough for one.
     pub fn new(all: &Maps) -> Result<Rc<Self>> {
-        let maps: Vec<_> = (0..).map_while(|number| all.part(number, SHARE)).collect();
-        if maps.is_empty() {
+        let place = |maps| Place { maps, name: None, is_taken: false };
+        let places: Vec<_> = all.parts(SHARE).into_iter().map(place).collect();
+        if places.is_empty() {
             let reason = format_args!("/etc/subuid and /etc/subgid must grant at least {SHARE} in one range");
             return Err(Error::new("map-users: share", "the IDs", reason));
         }
-        let is_taken = RefCell::new(vec![false; maps.len()]);
-        Ok(Rc::new(Self { maps, is_taken }))
+        Ok(Rc::new(Self(RefCell::new(places))))
     }
 
-    /// A share for the vassal with this name: the same one as before, as long as no other vassal has it.
+    /// A share for the vassal with this name: the one that it had before. Otherwise one that nobody has had,
+    /// from a place on that depends on the name; one that a vassal has had which does not run only if there
+    /// is no other.
     ///
     /// # Errors
     /// All are in use.
     pub fn take(self: &Rc<Self>, name: &OsStr) -> Result<Share> {
-        let (first, count) = (self.usual(name), self.maps.len());
-        let is_free = |number: &usize| self.is_taken.borrow().get(*number) == Some(&false);
-        let Some(number) = (first..count).chain(0..first).find(is_free) else {
+        let mut places = self.0.borrow_mut();
+        let count = places.len();
+        let first = (hash(name.as_bytes().iter().copied()) % count as u64) as usize;
+        let find = |is_it: &dyn Fn(&Place) -> bool| {
+            let is_free =
+                |number: &usize| places.get(*number).is_some_and(|place| !place.is_taken && is_it(place));
+            (first..count).chain(0..first).find(is_free)
+        };
+        let is_its = |place: &Place| place.name.as_deref() == Some(name);
+        let number =
+            find(&is_its).or_else(|| find(&|place| place.name.is_none())).or_else(|| find(&|_| true));
+        let Some((number, place)) = number.and_then(|number| Some((number, places.get_mut(number)?))) else {
             let reason = format_args!(
                 "all {count} that /etc/subuid and /etc/subgid grant are in use, of {SHARE} IDs each"
             );
             return Err(Error::new("map-users:", "no share is left", reason));
         };
-        Ok(self.taken(number))
+        (place.name, place.is_taken) = (Some(name.to_owned()), true);
+        Ok(Share { number, maps: place.maps.clone(), of: Rc::clone(self) })
     }
 
-    /// The share of a process that is running.
-    pub fn of(self: &Rc<Self>, pid: Pid) -> Option<Share> {
+    /// The IDs of a process that reads the file of the vassal with this name: those that the vassal has.
+    ///
+    /// # Errors
+    /// It has none, and all are in use.
+    pub fn for_check(self: &Rc<Self>, name: &OsStr) -> Result<Maps> {
+        let its = |places: &Vec<Place>| {
+            places.iter().find(|place| place.name.as_deref() == Some(name)).map(|place| place.maps.clone())
+        };
+        let its = its(&self.0.borrow());
+        its.map_or_else(|| self.take(name).map(|share| share.maps()), Ok)
+    }
+
+    /// The share that the running vassal of this name has. IDs of its that are in no share of today's are
+    /// nobody else's either, as long as this emperor lives.
+    pub fn of(self: &Rc<Self>, name: &OsStr, pid: Pid) -> Option<Share> {
         let maps = Maps::read(pid)?;
-        self.maps.iter().position(|share| *share == maps).map(|number| self.taken(number))
-    }
-
-    /// The IDs of a process that only reads the vassal's file: those of the vassal, unless another has them.
-    pub fn for_check(&self, name: &OsStr) -> Option<&Maps> {
-        self.maps.get(self.usual(name))
-    }
-
-    fn usual(&self, name: &OsStr) -> usize {
-        (hash(name.as_bytes().iter().copied()) % self.maps.len() as u64) as usize
-    }
-
-    fn taken(self: &Rc<Self>, number: usize) -> Share {
-        self.mark(number, true);
-        Share { number, of: Rc::clone(self) }
-    }
-
-    fn mark(&self, number: usize, taken: bool) {
-        if let Some(is_taken) = self.is_taken.borrow_mut().get_mut(number) {
-            *is_taken = taken;
+        let mut found = None;
+        for (number, place) in self.0.borrow_mut().iter_mut().enumerate() {
+            if place.maps.meets(&maps) {
+                (place.name, place.is_taken) = (Some(name.to_owned()), true);
+                if place.maps == maps {
+                    found = Some(number);
+                }
+            }
         }
+        found.map(|number| Share { number, maps, of: Rc::clone(self) })
     }
 }
 
 impl Share {
     /// Its IDs.
-    pub fn maps(&self) -> Option<&Maps> {
-        self.of.maps.get(self.number)
+    pub fn maps(&self) -> Maps {
+        self.maps.clone()
     }
 }

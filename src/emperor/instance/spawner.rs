@@ -20,7 +20,7 @@ use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
-use crate::config::plan::{Address, EmperorPlan, IdMap, Located, OnDemand, Tyrant, VassalsPlan};
+use crate::config::plan::{Address, EmperorPlan, IdMap, Located, MapsPlan, OnDemand, Tyrant, VassalsPlan};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -236,10 +236,10 @@ impl Spawner {
             Some(Ids::Same(_)) | None => None,
         };
         let maps = match &self.ids {
-            Some(Ids::Same(maps)) => Some(maps),
-            Some(Ids::Shares(_)) | None => ids.as_ref().and_then(Share::maps),
+            Some(Ids::Same(maps)) => Some(maps.clone()),
+            Some(Ids::Shares(_)) | None => ids.as_ref().map(Share::maps),
         };
-        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, maps, into)?;
+        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, maps.as_ref(), into)?;
         let Some(pidfd) = pidfd else {
             // The process is not reaped yet, so the pid is still its own.
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
@@ -260,17 +260,17 @@ impl Spawner {
         // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
         let maps = match &self.ids {
-            Some(Ids::Same(maps)) => Some(maps),
-            Some(Ids::Shares(shares)) => shares.for_check(path.name()),
+            Some(Ids::Same(maps)) => Some(maps.clone()),
+            Some(Ids::Shares(shares)) => Some(shares.for_check(path.name())?),
             None => None,
         };
-        Ok((self.create(path, &theirs, self.namespaces | pid, maps, None)?.pid, ours))
+        Ok((self.create(path, &theirs, self.namespaces | pid, maps.as_ref(), None)?.pid, ours))
     }
 
     /// The share of the emperor's IDs that a running process has.
-    pub fn share_of(&self, pid: Pid) -> Option<Share> {
+    pub fn share_of(&self, file: &VassalFile, pid: Pid) -> Option<Share> {
         match &self.ids {
-            Some(Ids::Shares(shares)) => shares.of(pid),
+            Some(Ids::Shares(shares)) => shares.of(file.name(), pid),
             Some(Ids::Same(_)) | None => None,
         }
     }
@@ -421,6 +421,9 @@ fn ids(vassals: &VassalsPlan) -> Result<Option<Ids>> {
         return Ok(None);
     }
     let maps = Maps::of(&vassals.maps)?;
+    if vassals.maps == MapsPlan::default() && rustix::process::geteuid().is_root() {
+        log!("'user' in 'emperor-use-clone' without 'map-users': root of a vassal is root of the machine");
+    }
     let is_auto = vassals.maps.users.iter().any(|entry| entry.value == IdMap::Auto);
     Ok(Some(match is_auto && rustix::process::geteuid().is_root() {
         true => Ids::Shares(Shares::new(&maps)?),

@@ -31,7 +31,7 @@ impl Supervisor {
             if let (Some(facts), Some(saved)) = (vassal.process(), process) {
                 let process =
                     Process::resume(facts, &saved, self.spawner.removals()).and_then(|mut process| {
-                        process.ids = self.spawner.share_of(process.pid);
+                        process.ids = self.spawner.share_of(&file, process.pid);
                         self.handles.add_process(&file, process)
                     });
                 if let Err(error) = process {
