@@ -1,6 +1,8 @@
-"""The parts that a vassal is made of, without a supervisor: what scripts/bench measures beside ours, in the same run.
+"""The parts that a vassal is made of, without a supervisor: what scripts/bench measures beside ours, in the
+same run.
 
-- Recovery: a shell script mounts with fuse-zip and starts uWSGI, as user001. No recovery can be faster than both.
+- Recovery: a shell script mounts with fuse-zip and starts uWSGI, as user001. No recovery can be faster than
+  both.
 - Watch: a C program asks a filesystem once in a while, with one forced statx(2), whether it answers.
 """
 
@@ -39,12 +41,14 @@ class Parts:
                 said = [self.line(process.stdout) for _ in range(2)]
                 if [text for text, _ in said] != [b"begun\n", b"mounted\n"]:
                     raise recovery.Failure(f"the bare parts: {said}")
-                recovery.poll_until(lambda: recovery.http_status(self.port) == 200, f"no page on port {self.port}")
+                recovery.poll_until(lambda: recovery.http_status(self.port) == 200,
+                                    f"no page on port {self.port}")
                 serving = time.monotonic()
             finally:
                 end(process)
         # Its namespaces end a moment after it.
-        recovery.poll_until(lambda: recovery.http_status(self.port) is None, f"still a page on port {self.port}")
+        recovery.poll_until(lambda: recovery.http_status(self.port) is None,
+                            f"still a page on port {self.port}")
         begun, mounted = (moment for _, moment in said)
         return {
             "mount_ms": (mounted - begun) * 1000,

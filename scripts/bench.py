@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """The measurements of scripts/bench, which sets the stage and starts this.
 
-A section is a function from the bench to a table and its raw figures; SECTIONS lists them in the order in which they
-run, with their numbers of rounds. A new one needs a function and a line there (and one in the usage of scripts/bench).
+A section is a function from the bench to a table and its raw figures; SECTIONS lists them in the order in
+which they run, with their numbers of rounds. A new one needs a function and a line there (and one in the
+usage of scripts/bench).
 """
 
 import argparse
@@ -43,7 +44,8 @@ class Table:
 def main():
     arguments = parse_arguments()
     report = {"machine": machine(), "sections": {}}
-    print("Linux {kernel} on {cpus} CPUs, load average {load_average:.1f} at the start".format(**report["machine"]))
+    print("Linux {kernel} on {cpus} CPUs, load average {load_average:.1f} at the start"
+          .format(**report["machine"]))
     try:
         with Bench(arguments) as bench:
             for name, (section, rounds) in SECTIONS.items():
@@ -62,7 +64,8 @@ def main():
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dist", required=True)
     parser.add_argument("--programs", required=True)
     parser.add_argument("--rounds", type=positive)
@@ -84,7 +87,8 @@ def positive(text):
 
 
 class Bench:
-    """What sections share: the binaries, the number of rounds, and the emperors, each started when first asked for."""
+    """What sections share: the binaries, the number of rounds, and the emperors, each started when first
+    asked for."""
 
     def __init__(self, arguments):
         self.dist = arguments.dist
@@ -101,8 +105,10 @@ class Bench:
         self.exit_stack.close()
 
     def zip_supervisors(self):
-        """Ours and uWSGI's, over the tutorial's first vassal; and ours as an ordinary user, in user namespaces."""
-        return self.supervisors("zip", ["emperor", "peer", "rootless"], [9090, 9091, 9100], recovery.Daemon("fuse-zip"))
+        """Ours and uWSGI's, over the tutorial's first vassal; and ours as an ordinary user, in user
+        namespaces."""
+        return self.supervisors("zip", ["emperor", "peer", "rootless"], [9090, 9091, 9100],
+                                recovery.Daemon("fuse-zip"))
 
     def cow_supervisors(self):
         """Ours and uWSGI's, over the tutorial's second vassal."""
@@ -111,14 +117,18 @@ class Bench:
     def supervisors(self, kind, files, ports, daemon):
         """By name: both emperors, each with one vassal that serves, and each left alone for a while.
 
-        uWSGI's gets a private `/`: below a shared one its vassals' mounts come out, and pivot_root is refused.
+        uWSGI's gets a private `/`: below a shared one its vassals' mounts come out, and pivot_root is
+        refused.
         """
         if kind not in self.started:
             emperor = [os.path.join(self.dist, "emperor")]
-            starters = {"vassal": emperor, "uWSGI": [*PRIVATE, "uwsgi", "--ini"], "vassal, no root": [*AS_USER, *emperor]}
-            commands = {name: [*words, f"/etc/uwsgi/{file}.ini"] for (name, words), file in zip(starters.items(), files)}
+            starters = {"vassal": emperor, "uWSGI": [*PRIVATE, "uwsgi", "--ini"],
+                        "vassal, no root": [*AS_USER, *emperor]}
+            commands = {name: [*words, f"/etc/uwsgi/{file}.ini"]
+                        for (name, words), file in zip(starters.items(), files)}
             self.started[kind] = {
-                name: self.exit_stack.enter_context(serving(command, port, f"/run/bench-{kind}-{name}.log", daemon))
+                name: self.exit_stack.enter_context(
+                    serving(command, port, f"/run/bench-{kind}-{name}.log", daemon))
                 for (name, command), port in zip(commands.items(), ports)
             }
             time.sleep(2 * recovery.SETTLE_S)
@@ -171,8 +181,9 @@ def jail_section(bench):
         values = [scene.clone_to_running_ms(log, number) for number in range(bench.rounds)]
         raw["emperor"] = {"clone_to_running_ms": summarize(values), "rounds": values}
         rows.append(["clone3 to app's exec", "emperor (own log)", *figures_of(summarize(values), 2)])
-    title = (f"A static `true` in a full jail (bind, pivot_root, /proc, /dev, old root gone, privileges dropped), "
-             f"{bench.rounds} rounds\neach, interleaved, in ms; from before posix_spawn to after waitpid")
+    title = ("A static `true` in a full jail (bind, pivot_root, /proc, /dev, old root gone, privileges "
+             f"dropped), {bench.rounds} rounds\neach, interleaved, in ms; from before posix_spawn to after "
+             "waitpid")
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
 
@@ -204,7 +215,8 @@ def entrypoint_section(bench):
     for name, values in cpu.items():
         raw[name]["orphans_cpu_ms"] = summarize(values)
         rows.append([f"{bench.orphans} orphans, CPU ms", name, *figures_of(summarize(values), 1)])
-    title = f"Around a static `true`, {bench.rounds} rounds each, interleaved; from before posix_spawn to after waitpid"
+    title = (f"Around a static `true`, {bench.rounds} rounds each, interleaved; from before posix_spawn to "
+             "after waitpid")
     return Table(title, ["", "", "p50", "p90", "max"], rows, raw)
 
 
@@ -286,7 +298,8 @@ def footprint_section(bench):
             # Not the name behind the link: vassal-init may run from a memfd.
             program, size = recovery.name_of(pid), os.stat(f"/proc/{pid}/exe").st_size
             dirty = recovery.private_dirty_kb(pid)
-            raw.setdefault(name, {})[role] = {"program": program, "file_bytes": size, "private_dirty_kb": dirty}
+            raw.setdefault(name, {})[role] = {"program": program, "file_bytes": size,
+                                              "private_dirty_kb": dirty}
             rows.append([role, f"{name}: {program}", f"{size:,}", f"{dirty}"])
     return Table("Size, and private dirty memory when idle", ["", "", "file, bytes", "memory, KB"], rows, raw)
 
@@ -306,12 +319,15 @@ def emperor_section(bench):
         figures = {key: percentile(sorted(figures[key] for figures in rounds), 50) for key in rounds[0]}
         raw[f"{name}, {count}"] = {**figures, "rounds": rounds}
         rows.append([
-            name, f"{count:,}", f"{figures['up_s']:.2f}", f"{figures['gone_s']:.2f}", f"{figures['idle_percent']:.2f}",
-            f"{figures['memory_kb']:,.0f}", f"{figures['descriptors_each']:.2f}", f"{figures['pid_1_kb']:.0f}",
+            name, f"{count:,}", f"{figures['up_s']:.2f}", f"{figures['gone_s']:.2f}",
+            f"{figures['idle_percent']:.2f}", f"{figures['memory_kb']:,.0f}",
+            f"{figures['descriptors_each']:.2f}", f"{figures['pid_1_kb']:.0f}",
         ])
-    title = (f"Vassals that sleep, as nobody, in pid and mount namespaces of their own; p50 of {bench.rounds} rounds.\n"
-             "Memory is private dirty: of the emperor with its scouts, and of the largest of 50 vassals' first processes")
-    columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each", "PID 1, KB"]
+    title = ("Vassals that sleep, as nobody, in pid and mount namespaces of their own; p50 of "
+             f"{bench.rounds} rounds.\nMemory is private dirty: of the emperor with its scouts, and of the "
+             "largest of 50 vassals' first processes")
+    columns = ["", "vassals", "up, s", "stopped, s", "idle, %", "emperor, KB", "descriptors each",
+               "PID 1, KB"]
     return Table(title, columns, rows, raw)
 
 
@@ -321,7 +337,8 @@ def faults_section(bench):
     for fault, (_, kind) in faults.FAULTS.items():
         commands = {
             "vassal": (
-                [os.path.join(bench.dist, "emperor"), f"/etc/uwsgi/{kind}.ini", "--control", "/run/bench-faults.sock"],
+                [os.path.join(bench.dist, "emperor"), f"/etc/uwsgi/{kind}.ini", "--control",
+                 "/run/bench-faults.sock"],
                 9094 if kind == "plain" else 9096,
             ),
             "uWSGI": (
@@ -345,7 +362,8 @@ def faults_section(bench):
 
 
 def watch_section(bench):
-    """What it costs to watch the filesystems of idle vassals, at the default interval, beside a bare program that asks."""
+    """What it costs to watch the filesystems of idle vassals, at the default interval, beside a bare program
+    that asks."""
     size, seconds = 100, 20
     directory = "/etc/uwsgi/crowd"
     os.makedirs(directory)
@@ -368,7 +386,8 @@ def watch_section(bench):
     probes = size * seconds / interval_s
     ours = {name: used.get(name, 0.0) for name in ("vassal-probe", "vassal-init", "emperor", "fuse-zip")}
     theirs = {f"bare {name}": used_bare[name] for name in ("statx-loop", "fuse-zip")}
-    rows = [["CPU of one probe, us", name, f"{value * 1e6 / probes:.1f}"] for name, value in {**ours, **theirs}.items()]
+    rows = [["CPU of one probe, us", name, f"{value * 1e6 / probes:.1f}"]
+            for name, value in {**ours, **theirs}.items()]
     total, total_bare = sum(ours.values()), sum(theirs.values())
     rows.append(["CPU of one probe, us", "all", f"{total * 1e6 / probes:.1f}"])
     rows.append(["CPU of one probe, us", "all of the bare ones", f"{total_bare * 1e6 / probes:.1f}"])
@@ -378,8 +397,9 @@ def watch_section(bench):
     rows.append(["private memory, KB", "vassal-probe", f"{max(memory)}"])
     raw = {"vassals": size, "seconds": seconds, "cpu_seconds": used, "bare_cpu_seconds": used_bare,
            "thousand_percent": share, "private_kb": memory}
-    title = (f"Watching a FUSE filesystem: {size} idle vassals for {seconds} s, one probe in {interval_s:.0f} s each;\n"
-             "at the same time as many filesystems, each asked by a C program with one forced statx in that time")
+    title = (f"Watching a FUSE filesystem: {size} idle vassals for {seconds} s, one probe in "
+             f"{interval_s:.0f} s each;\nat the same time as many filesystems, each asked by a C program "
+             "with one forced statx in that time")
     return Table(title, ["", "process", "figure"], rows, raw)
 
 
@@ -391,7 +411,8 @@ def config_section(_bench):
     for result in json.loads(output):
         summary = summarize(result.pop("microseconds"))
         raw.append({**result, "microseconds": summary})
-        rows.append([result["name"], f"{result['lines']} lines", *figures_of(summary, 1), f"{result['peak_bytes'] / 1024:.0f}"])
+        rows.append([result["name"], f"{result['lines']} lines", *figures_of(summary, 1),
+                     f"{result['peak_bytes'] / 1024:.0f}"])
     return Table("Reading a configuration, in µs, and the most memory that takes",
                  ["", "", "p50", "p90", "max", "memory, KB"], rows, raw)
 
@@ -413,7 +434,8 @@ SECTIONS = {
 
 def summarize(values):
     ordered = sorted(values)
-    return {"p50": percentile(ordered, 50), "p90": percentile(ordered, 90), "max": ordered[-1], "n": len(ordered)}
+    return {"p50": percentile(ordered, 50), "p90": percentile(ordered, 90), "max": ordered[-1],
+            "n": len(ordered)}
 
 
 def figures_of(summary, digits):

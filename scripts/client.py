@@ -1,4 +1,5 @@
-"""A client that asks all the time, and the FUSE daemons that are killed meanwhile. Used by play.py and cluster.py."""
+"""A client that asks all the time, and the FUSE daemons that are killed meanwhile. Used by play.py and
+cluster.py."""
 
 import contextlib
 import itertools
@@ -83,7 +84,8 @@ class Client(threading.Thread):
         self.join()
 
     def __str__(self):
-        return (f"{self.count} requests, {len(self.failures)} refused or unanswered, {self.lost} {LOST}, the slowest "
+        return (f"{self.count} requests, {len(self.failures)} refused or unanswered, {self.lost} {LOST}, the "
+                "slowest "
                 f"{self.slowest:.2f} s")
 
     def expect_all_served(self):

@@ -1,7 +1,8 @@
-"""Runs both shapes of deploy/kubernetes on a cluster of three nodes. Used by scripts/kubernetes cluster, on its stage.
+"""Runs both shapes of deploy/kubernetes on a cluster of three nodes. Used by scripts/kubernetes cluster, on
+its stage.
 
-The control plane is on the stage itself, which is the router between the nodes' networks, too. There is no kube-proxy:
-who asks a Service takes its endpoints in turn, as kube-proxy would.
+The control plane is on the stage itself, which is the router between the nodes' networks, too. There is no
+kube-proxy: who asks a Service takes its endpoints in turn, as kube-proxy would.
 """
 
 import argparse
@@ -114,7 +115,8 @@ class Cluster:
             "--bind-address=0.0.0.0", "--advertise-address=10.99.1.1", f"--token-auth-file={base}/tokens",
             "--authorization-mode=AlwaysAllow", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={base}/accounts.key",
-            f"--service-account-signing-key-file={base}/accounts.key", "--service-cluster-ip-range=10.98.0.0/16",
+            f"--service-account-signing-key-file={base}/accounts.key",
+            "--service-cluster-ip-range=10.98.0.0/16",
             "--allow-privileged=true", "--disable-admission-plugins=ServiceAccount",
             "--default-not-ready-toleration-seconds=1", "--default-unreachable-toleration-seconds=1")
         until("the API server answers", lambda: self.get("/readyz", is_json=False) == "ok")
@@ -206,7 +208,8 @@ class Cluster:
 
     def pods(self, name):
         """Those that run and are ready: name to node and address."""
-        pods = [pod for pod in self.list("pods") if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name]
+        pods = [pod for pod in self.list("pods")
+                if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name]
         return {pod["metadata"]["name"]: (pod["spec"]["nodeName"], pod["status"]["podIP"]) for pod in pods
                 if condition_of(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]}
 
@@ -278,7 +281,8 @@ def expect_page(address, port):
 
 
 def config_map(cluster):
-    """A key that is added to the ConfigMap is a vassal on each node, without anything that is started anew."""
+    """A key that is added to the ConfigMap is a vassal on each node, without anything that is started
+    anew."""
     pods = cluster.pods("emperor")
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/emperor-vassals"
     second = cluster.get(path)["data"]["hello.ini"].replace(":8080", ":8081")
@@ -288,7 +292,8 @@ def config_map(cluster):
                      lambda: all(fetch(address, 8081) == PAGE for _, address in pods.values()))
     if cluster.pods("emperor") != pods:
         raise Failure(f"other pods: {pods}, then {cluster.pods('emperor')}")
-    say(f"ConfigMap: the new vassal serves on all nodes {took:.1f} s after the change; of the old one: {client}")
+    say(f"ConfigMap: the new vassal serves on all nodes {took:.1f} s after the change; of the old one: "
+        f"{client}")
     client.expect_all_served()
 
 
@@ -299,7 +304,8 @@ def crowd(cluster):
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/emperor-vassals"
     pods = cluster.pods("emperor")
     cluster.request("PATCH", path, {"data": data}, "application/merge-patch+json")
-    took = until(f"{CROWD} vassals run on each node", lambda: all(up(address) >= CROWD for _, address in pods.values()))
+    took = until(f"{CROWD} vassals run on each node",
+                 lambda: all(up(address) >= CROWD for _, address in pods.values()))
     say(f"{CROWD} vassals: up on each of {len(pods)} nodes {took:.1f} s after the change")
     for _, address in pods.values():
         for number in range(CROWD):
@@ -324,7 +330,8 @@ def six(document):
 
 
 def vassals(cluster):
-    """The shape 'vassal': replicas are spread over the nodes, and a lost mount is made again in the container."""
+    """The shape 'vassal': replicas are spread over the nodes, and a lost mount is made again in the
+    container."""
     cluster.apply("vassal", six)
     took = until("six replicas are ready", lambda: len(cluster.pods("hello")) == 6)
     nodes = sorted(node for node, _ in cluster.pods("hello").values())
@@ -336,7 +343,8 @@ def vassals(cluster):
     with Client(lambda: [(address, 8080)]) as client:
         lose_daemons(address)
         until("the page is there again", lambda: fetch(address, 8080) == PAGE)
-    restarts = [status["restartCount"] for pod in cluster.list("pods") for status in pod["status"]["containerStatuses"]]
+    restarts = [status["restartCount"] for pod in cluster.list("pods")
+                for status in pod["status"]["containerStatuses"]]
     say(f"vassal: a FUSE daemon killed: {client}; restarts of containers: {sum(restarts)}")
     if any(restarts):
         raise Failure(f"containers were started anew: {restarts}")
@@ -364,7 +372,8 @@ def update(cluster):
 
 def lost_node(cluster):
     """The replicas of a node that is gone are served by the others."""
-    until("replicas on the third node", lambda: "node3" in {node for node, _ in cluster.pods("hello").values()})
+    until("replicas on the third node",
+          lambda: "node3" in {node for node, _ in cluster.pods("hello").values()})
     began = time.monotonic()
     with Client(lambda: cluster.endpoints("hello")) as client:
         cluster.lose_node(3)
@@ -375,7 +384,8 @@ def lost_node(cluster):
         until("six replicas are ready on the others",
               lambda: sum(node != "node3" for node, _ in cluster.pods("hello").values()) == 6)
         replaced = time.monotonic() - began
-    say(f"node lost: its endpoints gone after {forgotten:.1f} s, six replicas elsewhere after {replaced:.1f} s; "
+    say(f"node lost: its endpoints gone after {forgotten:.1f} s, six replicas elsewhere after {replaced:.1f} "
+        "s; "
         f"{client}")
     if len(client.failures) > failed:
         raise Failure(f"failed when the endpoints were gone: {client.failures[failed:][:5]}")
@@ -404,7 +414,8 @@ def write_image(file, name, tree, command):
     run("tar", "-C", tree, "--numeric-owner", "-cf", layer, ".")
     digest = run("sha256sum", layer).split()[0]
     config = json.dumps({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        "architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         "config": {"Entrypoint": command, "Env": [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
     }).encode()

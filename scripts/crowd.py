@@ -1,7 +1,8 @@
 """Measures an emperor with many vassals: `sleep`, each with its own processes and mounts, as another user.
 
-For each emperor, with a directory of the same files: from its start until every `sleep` runs, what it costs while nothing
-happens, and from SIGTERM (SIGINT, for uWSGI) to its end, when no vassal may be left. Used by scripts/bench as a module.
+For each emperor, with a directory of the same files: from its start until every `sleep` runs, what it costs
+while nothing happens, and from SIGTERM (SIGINT, for uWSGI) to its end, when no vassal may be left. Used by
+scripts/bench as a module.
 """
 
 import os
@@ -40,7 +41,8 @@ def live(command, stop_signal, count, output):
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
         try:
             # Counting is cheap, looking at each is not: that is left for the end.
-            wait_for(lambda: len(pids()) >= count and len(sleepers()) - before == count, f"{count} running vassals")
+            wait_for(lambda: len(pids()) >= count and len(sleepers()) - before == count,
+                     f"{count} running vassals")
             figures = {"vassals": count, "up_s": time.monotonic() - start}
             time.sleep(2)
             figures.update(idle(process.pid, count))
@@ -56,7 +58,8 @@ def live(command, stop_signal, count, output):
 
 
 def idle(pid, count):
-    """What the emperor costs while nothing happens, with the processes that look at directories and files for it."""
+    """What the emperor costs while nothing happens, with the processes that look at directories and files for
+    it."""
     children = recovery.read_proc(pid, f"task/{pid}/children").split()
     deputies = [child for child in children if name_of(child) in ("emperor-scout", "emperor-reader")]
     inits = [child for child in children if child not in deputies]

@@ -36,8 +36,8 @@ ENVIRONMENT = {
     "TERM": "dumb",
 }
 # What Docker and Podman leave to a container.
-CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
-                "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE")
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
+                "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE")
 FUSE_MAJOR, FUSE_MINOR = 10, 229
 
 
@@ -87,8 +87,9 @@ class Result:
 def call(*command, environment=None):
     """Runs a command to its end."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              env={**ENVIRONMENT, **(environment or {})}, cwd="/", timeout=LIMIT_S, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", env={**ENVIRONMENT, **(environment or {})}, cwd="/",
+                              timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise Failure(f"{' '.join(command)}: not done after {LIMIT_S:.0f} s") from None
     status = done.returncode if done.returncode >= 0 else 128 - done.returncode
@@ -166,7 +167,8 @@ class Engine:
         return ""
 
     def at_terminal(self, spec, awaited, typed):
-        """Runs one at a terminal where somebody types once something is read there: its status, and all it wrote."""
+        """Runs one at a terminal where somebody types once something is read there: its status, and all it
+        wrote."""
         outer, inner = pty.openpty()
         process = subprocess.Popen(self.foreground(spec), stdin=inner, stdout=inner, stderr=inner, cwd="/",
                                    env=self.environment(), start_new_session=True, preexec_fn=own_terminal)
@@ -251,14 +253,17 @@ class Client(Engine):
     def arguments(self, spec):
         """Of `run`, but for whether it goes to the background."""
         words = ["--pull=never", "--network=none", *self.health_options(spec.health)]
-        words += ["--init"] * spec.engine_init + ["-it"] * spec.has_terminal + ["--read-only"] * spec.read_only
+        words += ["--init"] * spec.engine_init + ["-it"] * spec.has_terminal
+        words += ["--read-only"] * spec.read_only
         words += [f"--user={spec.user}"] * bool(spec.user) + ["--cap-drop=all"] * spec.drop_all
         words += [f"--cap-add={capability}" for capability in spec.add]
         words += ["--security-opt=no-new-privileges"] * spec.no_new_privileges
         words += [f"--tmpfs={directory}:mode=777" for directory in spec.tmpfs]
-        words += ["--device=/dev/fuse"] * spec.has_fuse + ["--volume=/dev/fuse:/dev/fuse"] * spec.has_fuse_node
+        words += ["--device=/dev/fuse"] * spec.has_fuse
+        words += ["--volume=/dev/fuse:/dev/fuse"] * spec.has_fuse_node
         words += ["--pid=host"] * spec.host_pids
-        words += [f"--memory={spec.memory_mb}m"] * bool(spec.memory_mb) + ["--restart=on-failure"] * spec.restarts
+        words += [f"--memory={spec.memory_mb}m"] * bool(spec.memory_mb)
+        words += ["--restart=on-failure"] * spec.restarts
         # What is the image's own is not said again.
         program = () if spec.init == INIT else (*spec.init, *spec.command)[:1]
         words += [f"--entrypoint={program[0]}"] if program else []
@@ -297,9 +302,10 @@ class Docker(Client):
             json.dump({"init-path": f"{self.dist}/vassal-init"}, file)
         with open(f"{BASE}/dockerd.log", "wb") as log:
             self.daemon = subprocess.Popen(
-                ["dockerd", f"--config-file={BASE}/daemon.json", f"--host={self.SOCKET}", "--storage-driver=overlay2",
-                 "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
-                 "--userland-proxy=false", "--exec-opt=native.cgroupdriver=cgroupfs"],
+                ["dockerd", f"--config-file={BASE}/daemon.json", f"--host={self.SOCKET}",
+                 "--storage-driver=overlay2", "--bridge=none", "--iptables=false", "--ip6tables=false",
+                 "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
+                 "--exec-opt=native.cgroupdriver=cgroupfs"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, cwd="/")
         until("dockerd answers", self.is_up)
         self.build()
@@ -325,7 +331,8 @@ class Docker(Client):
     def health_options(self, command):
         if not command:
             return []
-        return [f"--health-cmd={command}", "--health-interval=1s", "--health-timeout=60s", "--health-retries=1"]
+        return [f"--health-cmd={command}", "--health-interval=1s", "--health-timeout=60s",
+                "--health-retries=1"]
 
     def until_health_is(self, container, is_healthy):
         word = "healthy" if is_healthy else "unhealthy"
@@ -525,7 +532,8 @@ class Runtime(Engine):
 
 
 class NspawnContainer(RuntimeContainer):
-    """One of systemd-nspawn's, which has no other calls: what machined would do is done by its PID 1's number."""
+    """One of systemd-nspawn's, which has no other calls: what machined would do is done by its PID 1's
+    number."""
 
     def leader(self):
         """Its PID 1, a child of nspawn's."""
@@ -547,8 +555,8 @@ class Nspawn(Runtime):
         super().__init__(dist, "nspawn")
 
     def words(self, spec, directory, console):
-        words = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--timezone=off",
-                 "--resolv-conf=off", f"--console={console}", f"--directory={directory}"]
+        words = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
+                 "--timezone=off", "--resolv-conf=off", f"--console={console}", f"--directory={directory}"]
         words += ["--read-only"] * spec.read_only + ["--drop-capability=all"] * spec.drop_all
         # What the others do not give, it does.
         words += ["--drop-capability=CAP_SYS_ADMIN"] * ("SYS_ADMIN" not in spec.add)

@@ -1,7 +1,8 @@
 """Makes the images that scripts/engines.py runs: `FROM scratch`, out of what Debian has installed here.
 
   plain  busybox, and nothing else: no C library, so that it shows what the programs themselves need
-  fuse   the same with squashfuse, fusermount3, the libraries of both, an image to mount, and files for both programs
+  fuse   the same with squashfuse, fusermount3, the libraries of both, an image to mount, and files for both
+         programs
 
 And for scripts/bench `machine`: the /etc of the stage, and an empty /usr for the machine's own.
 """

@@ -1,12 +1,13 @@
-"""Schedulers, as far as they run containers or commands: Docker's swarm and Slurm. Used by scripts/engines.py."""
+"""Schedulers, as far as they run containers or commands: Docker's swarm and Slurm. Used by
+scripts/engines.py."""
 
 import os
 import shutil
 import socket
 import subprocess
 
-from engine_drivers import (BASE, ENVIRONMENT, INIT, LIMIT_S, TINI, ClientContainer, Container, Docker, Engine,
-                            Failure, Result, call, contents, demand, last_lines, until)
+from engine_drivers import (BASE, ENVIRONMENT, INIT, LIMIT_S, TINI, ClientContainer, Container, Docker,
+                            Engine, Failure, Result, call, contents, demand, last_lines, until)
 
 
 class SwarmContainer(ClientContainer):
@@ -17,7 +18,8 @@ class SwarmContainer(ClientContainer):
         self.service = service
 
     def stop(self, timeout_s=None):
-        """By a rolling update: another one takes its place. How long it has is said when the service is made."""
+        """By a rolling update: another one takes its place. How long it has is said when the service is
+        made."""
         del timeout_s
         self.engine.demand("service", "update", "--force", "--detach", "--quiet", self.service)
         return self.wait()
@@ -75,8 +77,8 @@ class Job(Container):
         self.name = name
         self.base = f"{BASE}/jobs/{name}"
         with open(f"{self.base}.out", "wb") as out, open(f"{self.base}.err", "wb") as err:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=ENVIRONMENT,
-                                            cwd="/")
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                            env=ENVIRONMENT, cwd="/")
 
     def said(self):
         return contents(f"{self.base}.out") + contents(f"{self.base}.err")
@@ -150,7 +152,8 @@ class Slurm(Engine):
         host = socket.gethostname().partition(".")[0]
         with open("/etc/slurm/slurm.conf", "w", encoding="ascii") as file:
             file.write(CONFIGURATION.format(host=host, address=self.ADDRESS, base=BASE, cpus=os.cpu_count()))
-        self.spawn_daemon("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", "--foreground")
+        self.spawn_daemon("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged",
+                          "--foreground")
         until("munged answers", lambda: call("munge", "--no-input").status == 0)
         self.spawn_daemon("slurmctld", "-D")
         self.spawn_daemon("slurmd", "-D")

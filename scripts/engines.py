@@ -47,7 +47,8 @@ def expect_run(engine, spec, status, out):
     """What a container comes to, run in the foreground."""
     result = engine.run(spec)
     if (result.status, result.out) != (status, out):
-        raise Failure(f"{' '.join((*spec.init, *spec.command))}: {result}; and not status {status}, output {out!r}")
+        raise Failure(f"{' '.join((*spec.init, *spec.command))}: {result}; and not status {status}, output "
+                      f"{out!r}")
 
 
 def expect_same(engine, commands):
@@ -66,7 +67,8 @@ def own_status(engine):
 
 
 def killed(engine):
-    expect_same(engine, [(("sh", "-c", f"kill -{name} $$"), status) for name, status in (("KILL", 137), ("TERM", 143))])
+    expect_same(engine, [(("sh", "-c", f"kill -{name} $$"), status)
+                         for name, status in (("KILL", 137), ("TERM", 143))])
 
 
 def cannot_start(engine):
@@ -132,8 +134,8 @@ def capabilities(engine):
 
 
 def restricted(engine):
-    # What Kubernetes calls so, with our own options on top; and root without capabilities. (gVisor's /proc does not
-    # tell of no_new_privs.)
+    # What Kubernetes calls so, with our own options on top; and root without capabilities. (gVisor's /proc
+    # does not tell of no_new_privs.)
     script = "grep '^CapBnd' /proc/self/status | cut -f2; grep '^NoNewPrivs:.0' /proc/self/status; exit 7"
     options = ("--no-new-privs", "--cap-drop", "all", "--")
     for user in ("1000:1000", "0:0"):
@@ -209,7 +211,8 @@ def fuse_by_user(engine):
 def fuse_without_new_privileges(engine):
     expect("status of a fusermount3 without its set-user-id bit",
            engine.run(fuse("by-user", "true", no_new_privileges=True)).status, 71)
-    expect_run(engine, fuse("by-pid-1", "id -u; cat /app/page.txt; exit 7", no_new_privileges=True), 7, f"1000\n{PAGE}")
+    expect_run(engine, fuse("by-pid-1", "id -u; cat /app/page.txt; exit 7", no_new_privileges=True), 7,
+               f"1000\n{PAGE}")
 
 
 def fuse_on_a_read_only_root(engine):
@@ -273,7 +276,8 @@ def emperor(engine):
     container = engine.spawn(spec)
     until_served(container, 8080)
     first = kill_daemon(container)
-    until("another daemon is there", lambda: container.execute("pidof", "squashfuse").out.strip() not in ("", first))
+    until("another daemon is there",
+          lambda: container.execute("pidof", "squashfuse").out.strip() not in ("", first))
     until_served(container, 8080)
     expect_reaped(container)
     add = "sed s/8080/8081/ page.ini >.second && mv .second second.ini"
@@ -343,8 +347,8 @@ def kube_play(engine):
             file.write("[uwsgi]\ncommand = sh -c 'echo second runs; exec sleep 1000'\n")
         vassals.until_said("second runs")
         # As kubelet does it: `pod stop` ends the pod's own init together with them.
-        expect(f"statuses of the emperor and the app, shareProcessNamespace: {shared}", (vassals.stop(), app.stop()),
-               (0, 3))
+        expect(f"statuses of the emperor and the app, shareProcessNamespace: {shared}",
+               (vassals.stop(), app.stop()), (0, 3))
         engine.demand("pod", "rm", "-f", "pod")
         engine.demand("volume", "rm", "-f", "vassals")
 
@@ -394,7 +398,8 @@ NOT_HERE = {
     "podman": {},
     "runc": RUNTIME_HAS_NONE,
     "crun": RUNTIME_HAS_NONE,
-    "runsc": RUNTIME_HAS_NONE | dict.fromkeys(FUSE_CHECKS, "gVisor tells no process which mount a file is on") | {
+    "runsc": RUNTIME_HAS_NONE | {
+        **dict.fromkeys(FUSE_CHECKS, "gVisor tells no process which mount a file is on"),
         real_time_signals: "runsc does not know them", terminal: "Ctrl-C reaches nobody, neither under tini",
         shared_pids: "a sandbox sees no processes of the host",
         child_out_of_memory: "the limit ends the sandbox as a whole", emperor: "gVisor has no pidfds"},
@@ -406,10 +411,12 @@ NOT_HERE = {
         pause: "nspawn has none", fuse_paused: "nspawn has none"},
     "swarm": dict.fromkeys(FUSE_CHECKS, "a service has no devices") | {
         terminal: "nobody is at the terminal of a service", restricted: "a service has no no-new-privileges",
-        shared_pids: "a service has no such option", emperor: "a service has no devices", kube_play: "of Podman only"},
+        shared_pids: "a service has no such option", emperor: "a service has no devices",
+        kube_play: "of Podman only"},
     "slurm": dict.fromkeys(
-        (read_only, user_of_engine, capabilities, restricted, shared_pids, pause, out_of_memory, child_out_of_memory,
-         exec_leftovers, health, engine_init, *FUSE_CHECKS, emperor, kube_play), "a job is no container"),
+        (read_only, user_of_engine, capabilities, restricted, shared_pids, pause, out_of_memory,
+         child_out_of_memory, exec_leftovers, health, engine_init, *FUSE_CHECKS, emperor,
+         kube_play), "a job is no container"),
 }
 
 
@@ -428,7 +435,8 @@ def main():
         sys.exit(f"engines: no check has {arguments.only!r} in its name")
     make_images(arguments.dist)
     kinds = ENGINES | SCHEDULERS
-    columns = {name: run_engine(kinds[name](arguments.dist), checks) for name in dict.fromkeys(arguments.engines)}
+    columns = {name: run_engine(kinds[name](arguments.dist), checks)
+               for name in dict.fromkeys(arguments.engines)}
     print_table(columns, [name for name, _ in checks])
     sys.exit(any(cell.why and not cell.is_not_here for column in columns.values() for cell in column))
 
@@ -445,7 +453,8 @@ def bench(dist, words):
                    "--volume=/usr:/usr:ro", f"--volume={checkout}:{checkout}:ro"]
         command = [*engine.client(), "run", "--rm", *options, "vassal-machine", f"{checkout}/scripts/bench",
                    "--on-stage", *words]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, env=engine.environment(), check=False).returncode
+        return subprocess.run(command, stdin=subprocess.DEVNULL, env=engine.environment(),
+                              check=False).returncode
     finally:
         engine.stop()
 

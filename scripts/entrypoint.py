@@ -1,8 +1,8 @@
-"""What the section `entrypoint` of scripts/bench measures: vassal-init around one command, beside tini, dumb-init and
-catatonit.
+"""What the section `entrypoint` of scripts/bench measures: vassal-init around one command, beside tini,
+dumb-init and catatonit.
 
-Three figures of each: the time around a static `true`, the memory that is its own while nothing happens, and the CPU
-time that orphans cost it that die at the same moment.
+Three figures of each: the time around a static `true`, the memory that is its own while nothing happens, and
+the CPU time that orphans cost it that die at the same moment.
 """
 
 import os
@@ -13,8 +13,8 @@ import time
 
 import recovery
 
-# Leaves orphans, as many hundreds as its argument says, that all wait for the end of one pipe, says so, and ends that
-# pipe when its own input ends.
+# Leaves orphans, as many hundreds as its argument says, that all wait for the end of one pipe, says so, and
+# ends that pipe when its own input ends.
 PARENT = """
 import os, sys, time
 reader, writer = os.pipe()
@@ -36,7 +36,8 @@ time.sleep(1000)
 
 
 def contenders(dist):
-    """By name: what comes before the command. All reap orphans, but for dumb-init, which has to be PID 1 for that."""
+    """By name: what comes before the command. All reap orphans, but for dumb-init, which has to be PID 1 for
+    that."""
     return {
         "vassal-init": [os.path.join(dist, "vassal-init"), "--"],
         "tini-static": ["tini-static", "-s", "--"],

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""How long an instance outlives a fault of its filesystem, and what watching it costs. Used by scripts/bench as a module.
+"""How long an instance outlives a fault of its filesystem, and what watching it costs. Used by scripts/bench
+as a module.
 
 A supervisor that does not notice, or hangs itself, gets DEADLINE_S for it; that is a result too.
 """
@@ -29,7 +30,8 @@ def stop(daemon, _init):
 
 
 def unmount(_daemon, init):
-    enter = ["nsenter", f"--target={init}", "--mount", "setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
+    enter = ["nsenter", f"--target={init}", "--mount", "setpriv", f"--reuid={USER}", f"--regid={USER}",
+             "--init-groups"]
     subprocess.run([*enter, "fusermount3", "-u", "-z", "/app"], check=True)
 
 
@@ -71,7 +73,8 @@ def outlived_ms(command, port, log, fault):
 
 
 class Crowd:
-    """Idle vassals of one emperor, each with a filesystem of its own that is checked at the default interval."""
+    """Idle vassals of one emperor, each with a filesystem of its own that is checked at the default
+    interval."""
 
     VASSAL = f"""[uwsgi]
 uid = {USER}
@@ -102,7 +105,8 @@ command = sleep infinity
 
 
 def cpu_seconds(crowds, seconds):
-    """What each kind of process of each crowd has used of the CPUs meanwhile. A crowd is its pids by their names."""
+    """What each kind of process of each crowd has used of the CPUs meanwhile. A crowd is its pids by their
+    names."""
     def used():
         return [{name: sum(map(cpu_time, pids)) for name, pids in crowd.items()} for crowd in crowds]
 
@@ -116,4 +120,5 @@ def cpu_time(pid):
 
 
 def private_kb(pid):
-    return sum(map(int, re.findall(r"^Private_\w+:\s+(\d+) kB", recovery.read_proc(pid, "smaps_rollup"), re.M)))
+    return sum(map(int,
+                   re.findall(r"^Private_\w+:\s+(\d+) kB", recovery.read_proc(pid, "smaps_rollup"), re.M)))

@@ -1,7 +1,7 @@
 """What the section `jail` of scripts/bench starts: the same small jail by several programs.
 
-The jail: a root directory bound to a place of its own and pivoted into, a new /proc, the machine's /dev bound into it,
-the old root gone, new mount and pid namespaces, and a program that runs as user001 and ends at once.
+The jail: a root directory bound to a place of its own and pivoted into, a new /proc, the machine's /dev bound
+into it, the old root gone, new mount and pid namespaces, and a program that runs as user001 and ends at once.
 """
 
 import dataclasses
@@ -64,14 +64,16 @@ class Jail:
         ini = self.write("true.ini", VASSAL_INI.format(user=USER, command="/true", root=self.root))
         rootless = self.write("rootless.ini", VASSAL_INI.format(user="root", command="/true", root=self.root))
         self.write("bundle/config.json", json.dumps(self.bundle(user)))
-        bwrap = ["bwrap", "--unshare-pid", "--bind", self.root, "/", "--proc", "/proc", "--dev-bind", "/dev", "/dev"]
+        bwrap = ["bwrap", "--unshare-pid", "--bind", self.root, "/", "--proc", "/proc", "--dev-bind", "/dev",
+                 "/dev"]
         in_user_namespace = ["--unshare-user", "--uid", str(user.pw_uid), "--gid", str(user.pw_gid)]
         runc = ["runc", "--root", os.path.join(self.directory, "runc"), "run"]
         return {
             "no jail": Contender([os.path.join(self.root, "true")], "as root"),
             "vassal-init": Contender([os.path.join(self.dist, "vassal-init"), "--unshare", "fs,pid", ini]),
             "vassal-init, as a user": Contender(
-                [os.path.join(self.dist, "vassal-init"), "--unshare", "user,fs,pid", rootless], "user namespace"
+                [os.path.join(self.dist, "vassal-init"), "--unshare", "user,fs,pid", rootless],
+                "user namespace"
             ),
             "bwrap": Contender([*bwrap, "--cap-drop", "ALL", "/true"], "stays uid 0"),
             "bwrap, as a user": Contender([*bwrap, *in_user_namespace, "/true"], "user namespace"),
@@ -104,8 +106,9 @@ class Jail:
 
     def start_to_reaped_ms(self, contender):
         """From before posix_spawn to after waitpid, as the helper in C saw it."""
-        output = subprocess.run([self.timer, *contender.command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.DEVNULL, text=True, check=True).stdout
+        output = subprocess.run([self.timer, *contender.command], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                check=True).stdout
         nanoseconds, status = map(int, output.split())
         if status != 0:
             raise recovery.Failure(f"{contender.command[0]}: wait status {status}")
@@ -128,7 +131,8 @@ class Jail:
         found = self.wait_for(log, end, RUNNING, f"r{number} does not run")
         end = os.path.getsize(log)
         os.unlink(path)
-        self.wait_for(log, end, re.compile(rf"^emperor: r{number}: stopped", re.M), f"r{number} does not stop")
+        self.wait_for(log, end, re.compile(rf"^emperor: r{number}: stopped", re.M),
+                      f"r{number} does not stop")
         return float(found.group(1)) * recovery.IN_MS[found.group(2)]
 
     def wait_for(self, log, offset, pattern, otherwise):

@@ -21,8 +21,8 @@ CHART = DEPLOY / "chart"
 # The name of a release of the chart that calls everything as the bases do.
 RELEASE = "emperor"
 # What Pod Security's profile 'restricted' lets a pod mount.
-RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
-                      "secret"}
+RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
+                      "projected", "secret"}
 # What the pods of Podman do without: it would map the ports, and ask probes by timers of systemd.
 KUBELETS_OWN = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle")
 POD_KINDS = ("DaemonSet", "Deployment", "Pod")
@@ -42,7 +42,8 @@ class Variant:
     ini: str
 
     def values(self):
-        settings = {"shape": self.shape, "rights": self.rights, "image": self.shape, "vassals.hello.port": 8080}
+        settings = {"shape": self.shape, "rights": self.rights, "image": self.shape,
+                    "vassals.hello.port": 8080}
         if self.shape == "vassal":
             settings["vassals.hello.replicas"] = 2
         words = [f"--set={key}={value}" for key, value in settings.items()]
@@ -54,7 +55,8 @@ VARIANTS = (
     Variant("vassal", "vassal", "privileged", "vassal/hello.ini"),
     Variant("overlays/emperor-fuse-device", "emperor", "fuse-device", "emperor/vassals/hello.ini"),
     Variant("overlays/vassal-fuse-device", "vassal", "fuse-device", "vassal/hello.ini"),
-    Variant("overlays/emperor-restricted", "emperor", "restricted", "overlays/emperor-restricted/vassals/hello.ini"),
+    Variant("overlays/emperor-restricted", "emperor", "restricted",
+            "overlays/emperor-restricted/vassals/hello.ini"),
     Variant("overlays/vassal-restricted", "vassal", "restricted", "overlays/vassal-restricted/hello.ini"),
 )
 
@@ -63,14 +65,16 @@ REFUSED_VALUES = (
     (["--set=rights=root"], "rights"),
     (["--set=shapes=emperor"], "shapes"),
     (["--set=vassals.Shop.ini=x"], "Shop"),
-    (["--set=vassals.a.ini=x,vassals.a.port=80,vassals.b.ini=x,vassals.b.port=80"], "in one pod each has its own"),
+    (["--set=vassals.a.ini=x,vassals.a.port=80,vassals.b.ini=x,vassals.b.port=80"],
+     "in one pod each has its own"),
     (["--set=vassals.a.ini=x,vassals.a.port=9191"], "in one pod each has its own"),
 )
 
 # What scripts/manifest makes of files: the rights, and a part of what it writes.
 MANIFESTS = (
     ("docs/example/vassals/hello.ini", "root", ()),
-    ("docs/recipes/bindfs.ini", "privileged", ("--mountpoint-lost", "containerPort: 9090", "privileged: true")),
+    ("docs/recipes/bindfs.ini", "privileged",
+     ("--mountpoint-lost", "containerPort: 9090", "privileged: true")),
     ("docs/recipes/chroot.ini", "privileged", ()),
     ("docs/recipes/overlay.ini", "privileged", ("--unshare",)),
     ("docs/recipes/squashfs.ini", "privileged", ("--unshare",)),
@@ -85,8 +89,8 @@ memory-max = 512M
 cpu-max = 150%
 stop-timeout = 2500ms
 """
-SEEN_OF_LIMITS = ("memory: 512Mi", "cpu: 1500m", "runAsUser: 1000", "--cgroup-optional", "containerPort: 9000",
-                  "terminationGracePeriodSeconds: 28", "replicas: 3")
+SEEN_OF_LIMITS = ("memory: 512Mi", "cpu: 1500m", "runAsUser: 1000", "--cgroup-optional",
+                  "containerPort: 9000", "terminationGracePeriodSeconds: 28", "replicas: 3")
 # Of such files it makes nothing, and says why.
 BAD_FILES = (
     (b"[uwsgi\n", "Limits_1.ini:1:"),
@@ -146,7 +150,8 @@ class Tools:
         return documents(self.run(self.tools / "helm", "template", RELEASE, CHART, *words))
 
     def manifest(self, *words):
-        program = ["/usr/bin/python3", "-B", REPO / "scripts/manifest", "--vassal-init", self.programs / "vassal-init"]
+        program = ["/usr/bin/python3", "-B", REPO / "scripts/manifest", "--vassal-init",
+                   self.programs / "vassal-init"]
         return subprocess.run([*program, *words], capture_output=True, text=True, timeout=60)
 
     def run(self, *words):
@@ -157,7 +162,8 @@ class Tools:
 
 
 def write_pods(tools, image, directory):
-    """A file for each variant, with a pod as its DaemonSet or Deployment would make it, and the ConfigMaps."""
+    """A file for each variant, with a pod as its DaemonSet or Deployment would make it, and the
+    ConfigMaps."""
     for variant in VARIANTS:
         rendered = tools.kustomize(variant.directory)
         [work] = [document for document in rendered if document["kind"] in POD_KINDS]
@@ -185,12 +191,14 @@ def check(tools):
     tools.run(tools.tools / "helm", "lint", "--strict", CHART)
     for variant in VARIANTS:
         kustomized, templated = tools.kustomize(variant.directory), tools.helm(*variant.values())
-        for source, rendered in ((variant.directory, kustomized), (f"the chart for {variant.directory}", templated)):
+        for source, rendered in ((variant.directory, kustomized),
+                                 (f"the chart for {variant.directory}", templated)):
             count += check_documents(tools, source, rendered)
             is_restricted = variant.rights == "restricted"
             faults = [fault for pod in pods(rendered) for fault in restricted_faults(pod)]
             if bool(faults) == is_restricted:
-                raise Fault(f"{source}: the profile 'restricted' has against it: {', '.join(faults) or 'nothing'}")
+                raise Fault(f"{source}: the profile 'restricted' has against it: "
+                            f"{', '.join(faults) or 'nothing'}")
         compare(variant.directory, plain(kustomized), plain(templated))
     count += check_documents(tools, "the chart with all values", tools.helm(
         "--set=configMaps={more}", "--set=nodeSelector.disk=ssd", "--set=tolerations[0].operator=Exists",
@@ -199,7 +207,8 @@ def check(tools):
         command = [tools.tools / "helm", "template", RELEASE, CHART, *words]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if not result.returncode or said not in result.stderr:
-            raise Fault(f"the chart with {words}: status {result.returncode}, and no '{said}' in: {result.stderr}")
+            raise Fault(f"the chart with {words}: status {result.returncode}, and no '{said}' in: "
+                        f"{result.stderr}")
     count += check_manifests(tools)
     print(f"kubernetes: {count} documents hold")
 
@@ -214,7 +223,8 @@ def check_documents(tools, source, rendered):
         try:
             kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
         except kubernetes_validate.ValidationError as error:
-            raise Fault(f"{source}: {document['kind']} {document['metadata']['name']}: {error.message}") from error
+            which = f"{document['kind']} {document['metadata']['name']}"
+            raise Fault(f"{source}: {which}: {error.message}") from error
     check_references(source, rendered)
     check_files(tools, source, rendered)
     return len(rendered)
@@ -228,7 +238,8 @@ def pods(rendered):
 
 def check_references(source, rendered):
     """What selects pods finds some, what names a port or a volume names one that is there."""
-    templates = [document["spec"]["template"] for document in rendered if "template" in document.get("spec", {})]
+    templates = [document["spec"]["template"] for document in rendered
+                 if "template" in document.get("spec", {})]
     config = {document["metadata"]["name"] for document in rendered if document["kind"] == "ConfigMap"}
     for document in rendered:
         spec, what = document.get("spec", {}), f"{source}: {document['kind']} {document['metadata']['name']}"
@@ -236,7 +247,8 @@ def check_references(source, rendered):
         if not selector:
             continue
         labels = selector if document["kind"] == "Service" else selector["matchLabels"]
-        chosen = [template for template in templates if labels.items() <= template["metadata"]["labels"].items()]
+        chosen = [template for template in templates
+                  if labels.items() <= template["metadata"]["labels"].items()]
         if len(chosen) != 1:
             raise Fault(f"{what}: {labels} selects the pods of {len(chosen)} workloads")
         containers = chosen[0]["spec"]["containers"]
@@ -249,11 +261,13 @@ def check_references(source, rendered):
         for container in pod["containers"]:
             ports = {port["name"] for port in container.get("ports", [])}
             probes = [container[probe] for probe in container if probe.endswith("Probe")]
-            asked = {probe[how]["port"] for probe in probes for how in probe if how in ("httpGet", "tcpSocket")}
+            asked = {probe[how]["port"] for probe in probes for how in probe
+                     if how in ("httpGet", "tcpSocket")}
             volumes = {volume["name"] for volume in pod["volumes"]}
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             if asked - ports or mounted != volumes:
-                raise Fault(f"{source}: {container['name']}: ports {ports}, probes of {asked}; volumes {volumes}, "
+                raise Fault(f"{source}: {container['name']}: ports {ports}, probes of {asked}; volumes "
+                            f"{volumes}, "
                             f"mounted {mounted}")
         named = {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume} - {"more"}
         if not named <= config:
@@ -268,7 +282,8 @@ def check_files(tools, source, rendered):
                 file = Path(directory) / name
                 file.write_text(text)
                 program = "emperor" if name == "emperor.ini" else "vassal-init"
-                result = subprocess.run([tools.programs / program, "--check", file], capture_output=True, text=True)
+                result = subprocess.run([tools.programs / program, "--check", file], capture_output=True,
+                                        text=True)
             # A warning is one too many in a file to begin from.
             if result.returncode or result.stderr:
                 raise Fault(f"{source}: {name}: {result.stderr}")
@@ -292,7 +307,8 @@ def restricted_faults(pod):
         if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
             yield "it may gain privileges"
         capabilities = own.get("capabilities", {})
-        if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
+        added = set(capabilities.get("add", []))
+        if "ALL" not in capabilities.get("drop", []) or added - {"NET_BIND_SERVICE"}:
             yield "capabilities"
 
 
@@ -330,12 +346,14 @@ def check_manifests(tools):
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "Limits_1.ini"
         file.write_text(MANIFEST_OF_LIMITS)
-        count += check_manifest(tools, "limits", tools.manifest("--replicas", "3", file), "restricted", SEEN_OF_LIMITS)
+        count += check_manifest(tools, "limits", tools.manifest("--replicas", "3", file), "restricted",
+                                SEEN_OF_LIMITS)
         for content, said in BAD_FILES:
             file.write_bytes(content)
             result = tools.manifest(file)
             if not result.returncode or said not in result.stderr or result.stdout:
-                raise Fault(f"scripts/manifest of {content!r}: status {result.returncode}, and no '{said}' in: "
+                raise Fault(f"scripts/manifest of {content!r}: status {result.returncode}, and no '{said}' "
+                            "in: "
                             f"{result.stderr}")
     return count
 
@@ -350,7 +368,8 @@ def check_manifest(tools, source, result, rights, parts):
     rendered = documents(result.stdout)
     faults = [fault for pod in pods(rendered) for fault in restricted_faults(pod)]
     if bool(faults) == (rights == "restricted"):
-        raise Fault(f"{what}: {rights}, and the profile 'restricted' has against it: {', '.join(faults) or 'nothing'}")
+        raise Fault(f"{what}: {rights}, and the profile 'restricted' has against it: "
+                    f"{', '.join(faults) or 'nothing'}")
     return check_documents(tools, what, rendered)
 
 

@@ -36,7 +36,8 @@ need_root() {
     [ "$(id -u)" -eq 0 ] || die "needs root: it $1"
 }
 
-# need_namespaces WHAT: mount and pid namespaces, as root or in a user namespace of one's own. WHAT is what they are for.
+# need_namespaces WHAT: mount and pid namespaces, as root or in a user namespace of one's own. WHAT is what
+# they are for.
 need_namespaces() {
     local why
     why=$(why_no_namespaces) || return 0
@@ -60,8 +61,8 @@ why_no_namespaces() {
     fi
 }
 
-# user_options: what unshare(1) is to make a user namespace with, one word a line; nothing where root needs none. All IDs
-# that we may have are there if newuidmap and a range for us are.
+# user_options: what unshare(1) is to make a user namespace with, one word a line; nothing where root needs
+# none. All IDs that we may have are there if newuidmap and a range for us are.
 user_options() {
     ! unshare --mount true 2>/dev/null || return 0
     printf '%s\n' --user --map-root-user
@@ -83,8 +84,8 @@ project_version() {
     sed -n 's/^version = "\(.*\)"$/\1/p' "$REPO/Cargo.toml"
 }
 
-# The commit that is there, by 12 digits, and a plus where files were changed since. Nothing where that is not known:
-# without git, and in an archive that is not git's (scripts/commit has the commit in those).
+# The commit that is there, by 12 digits, and a plus where files were changed since. Nothing where that is not
+# known: without git, and in an archive that is not git's (scripts/commit has the commit in those).
 project_commit() {
     local commit changed=
     if [ -e "$REPO/.git" ]; then
@@ -110,24 +111,26 @@ debian_rust_works() {
     RUSTC_BOOTSTRAP=1 /usr/bin/rustc -Zunstable-options -Cpanic=immediate-abort --print cfg >/dev/null 2>&1
 }
 
-# in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, as root of a user namespace where
-# we are not root, and ends the whole of it when we are told to end, or are killed. Job control gives it a process group of
-# its own, so that Ctrl-C comes to us alone.
+# in_namespaces UNSHARE_OPTION... COMMAND: runs COMMAND in new mount and pid namespaces, as root of a user
+# namespace where we are not root, and ends the whole of it when we are told to end, or are killed. Job
+# control gives it a process group of its own, so that Ctrl-C comes to us alone.
 in_namespaces() {
     local child status=0 user
     mapfile -t user < <(user_options)
     set -m
-    setpriv --pdeathsig KILL unshare "${user[@]}" --mount --propagation private --pid --fork --kill-child=KILL "$@" &
+    setpriv --pdeathsig KILL \
+        unshare "${user[@]}" --mount --propagation private --pid --fork --kill-child=KILL "$@" &
     set +m
     child=$!
-    trap 'kill -KILL $child 2>/dev/null; say "stopped; its processes and mounts went with it"; exit 130' INT TERM HUP
+    trap 'kill -KILL $child 2>/dev/null; say "stopped; its processes and mounts went with it"; exit 130' \
+        INT TERM HUP
     wait "$child" || status=$?
     trap - INT TERM HUP
     return "$status"
 }
 
-# make_cgroups NAME: CGROUPS, one in every tree that has controllers, which a stage takes for the root of that tree
-# (own_cgroups). Version 2 has one tree, and what the machine has not enabled in it is not there.
+# make_cgroups NAME: CGROUPS, one in every tree that has controllers, which a stage takes for the root of that
+# tree (own_cgroups). Version 2 has one tree, and what the machine has not enabled in it is not there.
 make_cgroups() {
     local tree
     CGROUPS=()
@@ -138,10 +141,11 @@ make_cgroups() {
     [ ${#CGROUPS[@]} -gt 0 ] || die "no cgroups are mounted below /sys/fs/cgroup"
 }
 
-# Beside trees of version 1, one of version 2 has no controllers that an engine looks for. Those that are mounted over
-# are in the list, too.
+# Beside trees of version 1, one of version 2 has no controllers that an engine looks for. Those that are
+# mounted over are in the list, too.
 cgroup_trees() {
-    awk '($3 == "cgroup" || ($3 == "cgroup2" && $2 == "/sys/fs/cgroup")) && !seen[$2]++ { print $2 }' /proc/mounts
+    awk '($3 == "cgroup" || ($3 == "cgroup2" && $2 == "/sys/fs/cgroup")) && !seen[$2]++ { print $2 }' \
+        /proc/mounts
 }
 
 # make_cgroup TREE CGROUP
@@ -168,7 +172,8 @@ remove_cgroups() {
     done
 }
 
-# On a stage that is in cgroups of its own, and in a namespace of them: the same trees, each with our cgroup as its root.
+# On a stage that is in cgroups of its own, and in a namespace of them: the same trees, each with our cgroup
+# as its root.
 own_cgroups() {
     local trees tree
     # Those that are mounted over are in the list, too.
@@ -208,8 +213,8 @@ own_suite() {
     echo "${suite:-bookworm}"
 }
 
-# add_account ETC NAME: a user, and a group of that name, on a stage. By hand: useradd also writes to /var/log, which is
-# the machine's own.
+# add_account ETC NAME: a user, and a group of that name, on a stage. By hand: useradd also writes to
+# /var/log, which is the machine's own.
 add_account() {
     local etc=$1 name=$2 id=1001
     ! grep -q "^$name:" "$etc/passwd" || return 0
@@ -264,8 +269,8 @@ mountpoint-check = /app
 INI
 }
 
-# write_zip FILE: the app, a PSGI one. It reads its page from the zip for each request, so that a 200 says that the
-# filesystem answers, not only that uWSGI does.
+# write_zip FILE: the app, a PSGI one. It reads its page from the zip for each request, so that a 200 says
+# that the filesystem answers, not only that uWSGI does.
 write_zip() {
     local source
     source=$(mktemp -d)
@@ -282,8 +287,8 @@ PERL
     rm -r "$source"
 }
 
-# What the tutorial's second example needs of the machine: a shared `/`, and the tree under the name that its file has.
-# Only for a stage, with the cache filled before (a stage has no network).
+# What the tutorial's second example needs of the machine: a shared `/`, and the tree under the name that its
+# file has. Only for a stage, with the cache filled before (a stage has no network).
 # make_tutorial_tree USER...
 make_tutorial_tree() {
     local user options=()
@@ -296,7 +301,8 @@ make_tutorial_tree() {
     write_cow_app /ns/precise/var/www
 }
 
-# write_cow_app DIRECTORY: a page out of the tree, read anew for each request; a POST leaves its text in /tmp/note.
+# write_cow_app DIRECTORY: a page out of the tree, read anew for each request; a POST leaves its text in
+# /tmp/note.
 write_cow_app() {
     make_file "$1/page.txt" <<<'Hello from the tree that all share'
     make_file "$1/myapp.pl" <<'PERL'

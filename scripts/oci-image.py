@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """usage: oci-image.py FILE NAME:TAG COMMIT SECONDS ARCHITECTURE=DIRECTORY...
 
-Writes an OCI image layout as one archive: for each architecture (amd64, arm64) an image of the one layer that DIRECTORY
-is, with vassal-init as its entrypoint, and one index over all of them. The same bytes for the same input: SECONDS since
-1970 is the time of everything in it.
+Writes an OCI image layout as one archive: for each architecture (amd64, arm64) an image of the one layer that
+DIRECTORY is, with vassal-init as its entrypoint, and one index over all of them. The same bytes for the same
+input: SECONDS since 1970 is the time of everything in it.
 
 Docker before 25 knows no index: for it there is a manifest.json as `docker save` writes it. There the first
 architecture is NAME:TAG, and each further one NAME:TAG-ARCHITECTURE.
@@ -80,7 +80,8 @@ class Image:
             "io.containerd.image.name": f"docker.io/library/{self.name}",
         }
         top = {"mediaType": f"{OCI}.index.v1+json", **self.blob(as_json(index)), "annotations": names}
-        self.files["index.json"] = as_json({"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": [top]})
+        self.files["index.json"] = as_json({"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json",
+                                            "manifests": [top]})
         self.files["oci-layout"] = as_json({"imageLayoutVersion": "1.0.0"})
         self.files["manifest.json"] = as_json(self.saved)
         entries = {path: (0o644, data) for path, data in self.files.items()}
@@ -105,7 +106,8 @@ def as_json(value):
 def entries_of(directory):
     """What is below the directory: by its path the mode and, of a file, the bytes."""
     return {
-        path.relative_to(directory).as_posix(): (path.stat().st_mode & 0o777, None if path.is_dir() else path.read_bytes())
+        path.relative_to(directory).as_posix(): (path.stat().st_mode & 0o777,
+                                                 None if path.is_dir() else path.read_bytes())
         for path in directory.rglob("*")
     }
 

@@ -1,4 +1,5 @@
-"""Runs the pods of deploy/kubernetes with `podman kube play`. Used by scripts/kubernetes play, on its stage."""
+"""Runs the pods of deploy/kubernetes with `podman kube play`. Used by scripts/kubernetes play, on its
+stage."""
 
 import argparse
 import os
@@ -47,10 +48,11 @@ def set_up(dist):
 def podman(*words, is_demanded=True):
     environment = {"PATH": os.environ["PATH"], "HOME": str(BASE), "TMPDIR": "/var/tmp",
                    **podman_setup.environment(BASE)}
-    result = subprocess.run(["podman", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                            errors="replace", cwd="/", env=environment, timeout=LIMIT_S)
+    result = subprocess.run(["podman", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True,
+                            text=True, errors="replace", cwd="/", env=environment, timeout=LIMIT_S)
     if result.returncode and is_demanded:
-        raise Failure(f"podman {' '.join(map(str, words))}: status {result.returncode}: {result.stderr.strip()}")
+        raise Failure(f"podman {' '.join(map(str, words))}: status {result.returncode}: "
+                      f"{result.stderr.strip()}")
     return result.stdout.strip() if is_demanded else result
 
 
@@ -60,7 +62,8 @@ class Pod:
     def __init__(self, file):
         self.file = file
         podman("kube", "play", "--network", "host", file)
-        [self.container] = podman("ps", "-a", "--filter", f"ancestor={IMAGE}", "--format", "{{.Names}}").split()
+        [self.container] = podman("ps", "-a", "--filter", f"ancestor={IMAGE}", "--format",
+                                  "{{.Names}}").split()
 
     def said(self):
         result = podman("logs", self.container, is_demanded=False)

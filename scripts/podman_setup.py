@@ -6,7 +6,8 @@ import shutil
 
 
 def write(base, dist, network):
-    """Below `base` and /etc, with our binary for --init and as the pause of pods, and this network by default."""
+    """Below `base` and /etc, with our binary for --init and as the pause of pods, and this network by
+    default."""
     os.makedirs(f"{base}/helpers")
     shutil.copy(f"{dist}/vassal-init", f"{base}/helpers/catatonit")
     with open(f"{base}/containers.conf", "w", encoding="ascii") as file:

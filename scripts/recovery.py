@@ -1,14 +1,16 @@
 #!/usr/bin/python3
 """Measures how a vassal recovers when its FUSE daemon is killed.
 
-For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then three times in milliseconds from that:
+For each round: kill -9 of the daemon (fuse-zip when not told otherwise), then three times in milliseconds
+from that:
 
-  detected   the supervisor's own figure, from its log line `mountpoint /app lost: ..., 0.4 ms after the daemon died`
+  detected   the supervisor's own figure, from its log line `mountpoint /app lost: ..., 0.4 ms after the
+             daemon died`
   destroyed  PID 1 of the vassal is gone, and with it, by the kernel's order, every other process of it
   serving    a request on a new connection, made after that, was answered with 200
 
-Run on a stage (scripts/stage), where the supervisor is running already. Used by scripts/demo as a program and by
-scripts/bench as a module.
+Run on a stage (scripts/stage), where the supervisor is running already. Used by scripts/demo as a program and
+by scripts/bench as a module.
 """
 
 import argparse
@@ -35,7 +37,8 @@ class Failure(Exception):
 def main():
     arguments = parse_arguments()
     supervisor = Supervisor(
-        arguments.supervisor, arguments.port, arguments.log, Daemon(arguments.daemon, arguments.daemon_argument)
+        arguments.supervisor, arguments.port, arguments.log,
+        Daemon(arguments.daemon, arguments.daemon_argument)
     )
     load = Load(arguments.port)
     neighbour = Load(arguments.neighbour) if arguments.neighbour else None
@@ -53,12 +56,14 @@ def main():
         seen = load.stop()
         neighbour_seen = neighbour.stop() if neighbour else None
     print(
-        f"\n  The stream, one request after the other: {seen['ok']} answered with 200, {seen['failed']} refused or cut "
-        f"off during the recoveries;\n  the longest gap between two good answers was {seen['longest_gap_ms']:.0f} ms."
+        f"\n  The stream, one request after the other: {seen['ok']} answered with 200, {seen['failed']} "
+        "refused or cut off during the recoveries;\n  the longest gap between two good answers was "
+        f"{seen['longest_gap_ms']:.0f} ms."
     )
     if neighbour:
         print(
-            f"  The neighbour on port {arguments.neighbour}, meanwhile: {neighbour_seen['ok']} answered with 200, "
+            f"  The neighbour on port {arguments.neighbour}, meanwhile: {neighbour_seen['ok']} answered with "
+            "200, "
             f"{neighbour_seen['failed']} failed."
         )
         if neighbour_seen["failed"] or not neighbour_seen["ok"]:
@@ -68,13 +73,15 @@ def main():
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--supervisor", type=int, required=True, metavar="PID", help="the running emperor")
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--daemon", default="fuse-zip", metavar="NAME", help="the program to kill")
     parser.add_argument("--daemon-argument", metavar="WORD", help="the one with this among its arguments")
-    parser.add_argument("--neighbour", type=int, metavar="PORT", help="a vassal that must answer all the time")
+    parser.add_argument("--neighbour", type=int, metavar="PORT",
+                        help="a vassal that must answer all the time")
     parser.add_argument("--log", required=True, metavar="FILE", help="where the emperor's stderr goes")
     return parser.parse_args()
 
@@ -87,7 +94,8 @@ def print_round(number, figures):
 
 
 class Daemon:
-    """What is to be killed: a program by its name, and by an argument where an emperor has several of them."""
+    """What is to be killed: a program by its name, and by an argument where an emperor has several of
+    them."""
 
     def __init__(self, name, argument=None):
         self.name = name
@@ -100,7 +108,8 @@ class Daemon:
 
 
 class Supervisor:
-    """A running emperor, ours or uWSGI's, and a vassal of it that serves HTTP on a port from what a daemon mounts."""
+    """A running emperor, ours or uWSGI's, and a vassal of it that serves HTTP on a port from what a daemon
+    mounts."""
 
     def __init__(self, pid, port, log, kind):
         self.pid = pid

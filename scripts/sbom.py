@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """usage: sbom.py VERSION COMMIT SECONDS [NAME=VERSION=LICENCE=PURL]...
 
-Prints what is linked into the two programs, as CycloneDX 1.5: the crates that cargo links (not those of tests), by
-Cargo.lock with their checksums, and further components as named, such as the C library. The same bytes for the same
-input: SECONDS since 1970 is its time, and its number is made from its content.
+Prints what is linked into the two programs, as CycloneDX 1.5: the crates that cargo links (not those of
+tests), by Cargo.lock with their checksums, and further components as named, such as the C library. The same
+bytes for the same input: SECONDS since 1970 is its time, and its number is made from its content.
 """
 
 import json
@@ -32,7 +32,8 @@ def main():
         "description": f"emperor and vassal-init, commit {commit}",
         "licenses": [{"expression": "MIT OR Apache-2.0"}],
     }
-    needs[product["bom-ref"]] = needs.pop("pkg:cargo/vassal@" + version) | {component["bom-ref"] for component in others}
+    its_own = needs.pop("pkg:cargo/vassal@" + version)
+    needs[product["bom-ref"]] = its_own | {component["bom-ref"] for component in others}
     bom = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -42,7 +43,8 @@ def main():
             "component": product,
         },
         "components": [*crates(licences), *others],
-        "dependencies": [{"ref": name, "dependsOn": sorted(needed)} for name, needed in sorted(needs.items())],
+        "dependencies": [{"ref": name, "dependsOn": sorted(needed)}
+                         for name, needed in sorted(needs.items())],
     }
     bom["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(bom)).urn
     print(json.dumps(bom, indent=1))
@@ -50,7 +52,8 @@ def main():
 
 def linked_crates():
     """The licence of each crate in the programs, and which needs which, by their purls."""
-    command = ["cargo", "tree", "--locked", "--target", "x86_64-unknown-linux-musl", "--edges", "normal", "--no-dedupe"]
+    command = ["cargo", "tree", "--locked", "--target", "x86_64-unknown-linux-musl", "--edges", "normal",
+               "--no-dedupe"]
     command += ["--prefix", "depth", "--format", " {p} |{l}"]
     tree = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     licences, needs, above = {}, {}, []

@@ -1,5 +1,6 @@
-/* soak-app FILE: an app for scripts/soak. Serves at descriptor 3 (sd_listen_fds(3)): each connection gets a line with
-   the time at which this process started, in nanoseconds, and what FILE holds now, or the error number of reading it.
+/* soak-app FILE: an app for scripts/soak. Serves at descriptor 3 (sd_listen_fds(3)): each connection gets a
+   line with the time at which this process started, in nanoseconds, and what FILE holds now, or the error
+   number of reading it.
    Says that it is ready, and gives a heartbeat twice a second (sd_notify(3)). */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +36,8 @@ static int notify_socket(void)
         return -1;
     memcpy(address.sun_path, name, length);
     address.sun_path[0] = 0;
-    return connect(fd, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + length) ? -1 : fd;
+    length += offsetof(struct sockaddr_un, sun_path);
+    return connect(fd, (struct sockaddr *)&address, length) ? -1 : fd;
 }
 
 static void answer(int client, const char *path, long long started)

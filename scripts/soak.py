@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Injects faults into many vassals of one emperor; checks that all serve again and that nothing is left over.
 
-Used by scripts/soak, on a stage; its usage says what there is to say. One thread: an answer of an app, a timer or
-the end of a command is an event.
+Used by scripts/soak, on a stage; its usage says what there is to say. One thread: an answer of an app, a
+timer or the end of a command is an event.
 """
 
 import argparse
@@ -115,8 +115,8 @@ class Vassal:
         # Every second one survives the loss of its mount.
         policy = "remount" if self.number % 2 else "destroy"
         with open(self.path, "w", encoding="ascii") as file:
-            file.write(VASSAL_INI.format(base=BASE, interval=CHECK_INTERVAL_S * 1000, timeout=CHECK_TIMEOUT_S * 1000,
-                                         policy=policy, socket=self.socket))
+            file.write(VASSAL_INI.format(base=BASE, interval=CHECK_INTERVAL_S * 1000,
+                                         timeout=CHECK_TIMEOUT_S * 1000, policy=policy, socket=self.socket))
 
 
 class Trial:
@@ -182,7 +182,8 @@ class Soak:
         # Of which the kernel remembers nothing: it is asked each time.
         forget = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
         self.remote = subprocess.Popen(["bindfs", "-f", "-o", forget, REAL, REMOTE], stdin=subprocess.DEVNULL)
-        recovery.poll_until(lambda: os.path.ismount(REMOTE), "nothing is mounted for the directory that hangs")
+        recovery.poll_until(lambda: os.path.ismount(REMOTE),
+                            "nothing is mounted for the directory that hangs")
         for vassal in self.vassals:
             vassal.write()
 
@@ -234,7 +235,8 @@ class Soak:
         for trial in list(self.trials):
             if now - trial.began > trial.promise_s + LOST_AFTER_S:
                 kind = trial.kind or "start of all"
-                raise Violation(f"{trial.vassal.name}: does not serve {now - trial.began:.0f} s after: {kind}; "
+                raise Violation(f"{trial.vassal.name}: does not serve {now - trial.began:.0f} s after: "
+                                f"{kind}; "
                                 f"its last answer: {trial.last_answer}")
             if trial.connection is None and trial.ask_at <= now:
                 self.ask(trial)
@@ -280,7 +282,8 @@ class Soak:
     # Faults.
 
     def choose(self):
-        """Pairs of a fault and a vassal, for ever, in an order that only the seed decides. Every vassal has its turn
+        """Pairs of a fault and a vassal, for ever, in an order that only the seed decides. Every vassal has
+        its turn
         before the first one has the next."""
         names = list(FAULTS)
         weights = [FAULTS[name].weight for name in names]
@@ -325,7 +328,8 @@ class Soak:
                 words = connection.recv(128).decode("ascii").split()
                 if words[1:] == ["content"] and int(words[0]) == vassal.started:
                     return True
-        say(f"{vassal.name}: another app than before, or no answer for 1 s, without a fault of ours; see the log")
+        say(f"{vassal.name}: another app than before, or no answer for 1 s, without a fault of ours; see the "
+            "log")
         self.by_itself += 1
         vassal.started = None
         self.begin(Trial(vassal, None, ALL_AGAIN_S, False, now))
@@ -344,8 +348,8 @@ class Soak:
         command = [f"{self.arguments.dist}/emperor", "status", *words, "--control", CONTROL]
         began = time.monotonic()
         try:
-            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STATUS_S,
-                                  check=False)
+            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  timeout=STATUS_S, check=False)
         except subprocess.TimeoutExpired:
             raise Violation(f"emperor status: no answer for {STATUS_S:.0f} s") from None
         finally:
@@ -364,7 +368,8 @@ class Soak:
         self.ask_status_at = now + 0.2
         if f"directory {DIRECTORIES[ON_REMOTE]} does not answer since" not in self.status().stdout:
             if now > self.hung_since + TOLD_WITHIN_S:
-                raise Violation(f"emperor status: not a word of a directory that hangs since {TOLD_WITHIN_S:.0f} s")
+                raise Violation("emperor status: not a word of a directory that hangs since "
+                                f"{TOLD_WITHIN_S:.0f} s")
             return
         # Behind the back of the daemon, as it does not answer.
         os.utime(self.hang.path.replace(REMOTE, REAL))
@@ -384,7 +389,8 @@ class Soak:
 
     def upgrade(self):
         command = [f"{self.arguments.dist}/emperor", "upgrade", "--control", CONTROL]
-        self.upgrading = (subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True),
+        self.upgrading = (subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                           text=True),
                           time.monotonic())
         self.injected["emperor upgraded"] += 1
 
@@ -480,9 +486,11 @@ class Soak:
             rest = [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:])]
             print("  ".join([str(row[0]).ljust(widths[0]), *rest]))
         total = sum(self.injected.values())
-        print(f"{total} faults in {took:.0f} s, {total / took * 3600:.0f} an hour; {self.absorbed} were overtaken by "
+        print(f"{total} faults in {took:.0f} s, {total / took * 3600:.0f} an hour; {self.absorbed} were "
+              "overtaken by "
               f"the end of the emperor; {self.by_itself} times a vassal had another app, or gave no answer, "
-              f"without a fault of ours; {self.injected_beside} were injected while a directory hung; 'emperor status' "
+              f"without a fault of ours; {self.injected_beside} were injected while a directory hung; "
+              "'emperor status' "
               f"took {self.slowest_status_s:.3f} s at most", flush=True)
 
     def stop(self):
@@ -496,7 +504,8 @@ class Soak:
             self.remote.wait(LOST_AFTER_S)
         except subprocess.TimeoutExpired:
             raise Violation("somebody keeps the mount of the directory that hung") from None
-        recovery.poll_until(lambda: not Inventory.of_names(recovery.descendants(os.getpid())), "processes are left")
+        recovery.poll_until(lambda: not Inventory.of_names(recovery.descendants(os.getpid())),
+                            "processes are left")
         left = mounts_of("self") - self.arguments.mounts
         if left:
             raise Violation(f"mounts are left: {left}")
@@ -511,7 +520,8 @@ class Inventory:
     def __init__(self, emperor, cgroup):
         below = recovery.descendants(emperor)
         self.processes = self.of_names(below)
-        self.zombies = sum(recovery.read_proc(pid, "stat").rpartition(")")[2].split()[:1] == ["Z"] for pid in below)
+        self.zombies = sum(recovery.read_proc(pid, "stat").rpartition(")")[2].split()[:1] == ["Z"]
+                           for pid in below)
         self.descriptors = len(os.listdir(f"/proc/{emperor}/fd"))
         self.memory_kb = recovery.private_dirty_kb(emperor)
         inits = [pid for pid in below if recovery.name_of(pid) == "vassal-init"]
@@ -551,7 +561,8 @@ class Inventory:
         }
         for name, limit in limits.items():
             if getattr(self, name) > limit:
-                return f"{name}: {getattr(self, name)}, before {getattr(before, name)}, at most {limit} allowed"
+                return (f"{name}: {getattr(self, name)}, before {getattr(before, name)}, "
+                        f"at most {limit} allowed")
         # Those that have remounted have done more than one that has just started.
         if self.init_kb[-1] > before.init_kb[-1] + 128:
             return f"memory of a PID 1: {self.init_kb[-1]} kB, before {before.init_kb[-1]} kB"

@@ -1,5 +1,5 @@
-/* spawn-time COMMAND...: runs it once, and writes how many nanoseconds passed from before posix_spawn to after waitpid,
-   and its wait status. Its own start does not count. */
+/* spawn-time COMMAND...: runs it once, and writes how many nanoseconds passed from before posix_spawn to
+   after waitpid, and its wait status. Its own start does not count. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>
@@ -22,6 +22,7 @@ int main(int argc, char **argv, char **env)
     while (waitpid(pid, &status, 0) != pid)
         ;
     clock_gettime(CLOCK_MONOTONIC, &ended);
-    printf("%lld %d\n", (ended.tv_sec - began.tv_sec) * 1000000000LL + (ended.tv_nsec - began.tv_nsec), status);
+    printf("%lld %d\n", (ended.tv_sec - began.tv_sec) * 1000000000LL + (ended.tv_nsec - began.tv_nsec),
+           status);
     return 0;
 }

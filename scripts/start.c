@@ -1,7 +1,7 @@
 // What a static PIE needs beside musl: its first instructions, which relocate it.
 //
-// musl has the first (rcrt1.o), but only since 1.2.4 one that knows packed relocations (DT_RELR), which are 21 kB shorter.
-// scripts/build compiles this file for the binaries for which it compiles std.
+// musl has the first (rcrt1.o), but only since 1.2.4 one that knows packed relocations (DT_RELR), which are
+// 21 kB shorter. scripts/build compiles this file for the binaries for which it compiles std.
 #include <elf.h>
 #include <stddef.h>
 
@@ -9,14 +9,14 @@ int main(int, char **, char **);
 _Noreturn int __libc_start_main(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
                                 void (*)(void));
 
-// The beginning of the file in memory, and its table of what the linker has left to do. Hidden, so that their addresses are
-// known before anything is relocated.
+// The beginning of the file in memory, and its table of what the linker has left to do. Hidden, so that their
+// addresses are known before anything is relocated.
 extern __attribute__((visibility("hidden"))) const char __ehdr_start[];
 extern __attribute__((visibility("hidden"))) const Elf64_Dyn _DYNAMIC[];
 
-// What the first instructions find out: where the file is in memory, and the linker's table. This file is the first that is
-// linked. So what is read-only after relocation begins on a page with the one, and the rest with the other: each further page
-// that they reach into would be memory of every process.
+// What the first instructions find out: where the file is in memory, and the linker's table. This file is the
+// first that is linked. So what is read-only after relocation begins on a page with the one, and the rest
+// with the other: each further page that they reach into would be memory of every process.
 __attribute__((visibility("hidden"), section(".data.rel.ro"), aligned(4096))) size_t base;
 __attribute__((visibility("hidden"), section(".data"), aligned(4096))) size_t table[37];
 
@@ -39,15 +39,16 @@ __asm__(".globl _start\n"
         "b start_in_c\n");
 #endif
 
-// Adds the place where the file is to the pointers in it (gABI, "Relocation": RELATIVE, and SHT_RELR: the address of a
-// pointer, then bitmaps of which of the next 63 words are pointers, too).
+// Adds the place where the file is to the pointers in it (gABI, "Relocation": RELATIVE, and SHT_RELR: the
+// address of a pointer, then bitmaps of which of the next 63 words are pointers, too).
 __attribute__((visibility("hidden"), used)) _Noreturn void start_in_c(long *stack) {
     base = (size_t)__ehdr_start;
     for (const Elf64_Dyn *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++)
         if (entry->d_tag < (long)(sizeof table / sizeof *table)) table[entry->d_tag] = entry->d_un.d_val;
     const Elf64_Rela *rela = (const void *)(base + table[DT_RELA]);
     for (size_t count = table[DT_RELASZ] / sizeof *rela; count; count--, rela++)
-        if (ELF64_R_TYPE(rela->r_info) == RELATIVE) *(size_t *)(base + rela->r_offset) = base + rela->r_addend;
+        if (ELF64_R_TYPE(rela->r_info) == RELATIVE)
+            *(size_t *)(base + rela->r_offset) = base + rela->r_addend;
     enum { RELRSZ = 35, RELR = 36 };
     const size_t *relr = (const void *)(base + table[RELR]);
     size_t *place = NULL;

@@ -1,5 +1,5 @@
-/* statx-loop DIRECTORY MILLISECONDS: asks the filesystem of a directory for ever, once in that time, whether it answers:
-   one statx(2) that the attribute cache does not answer. */
+/* statx-loop DIRECTORY MILLISECONDS: asks the filesystem of a directory for ever, once in that time, whether
+   it answers: one statx(2) that the attribute cache does not answer. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 
 int main(int argc, char **argv)
 {
+    const int flags = AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT;
     char status[STATX_SIZE];
     struct timespec pause;
     long milliseconds = argc == 3 ? atol(argv[2]) : 0;
@@ -24,7 +25,7 @@ int main(int argc, char **argv)
     pause.tv_sec = milliseconds / 1000;
     pause.tv_nsec = milliseconds % 1000 * 1000000;
     for (;;) {
-        if (syscall(SYS_statx, AT_FDCWD, argv[1], AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_MODE, status) != 0) {
+        if (syscall(SYS_statx, AT_FDCWD, argv[1], flags, STATX_MODE, status) != 0) {
             fprintf(stderr, "%s: %s\n", argv[1], strerror(errno));
             return 1;
         }

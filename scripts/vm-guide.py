@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Follows docs/operating.md in a guest, line by line, and then tries what real systemd and cgroups are about.
 
-Started by scripts/vm --guide, as root, in a machine that is thrown away. Each check is a line, `ok` or `failed` with
-what it is about and how long it took; the status is 1 if one has failed. Nothing here is about how fast something is:
-the guest is ten times as slow as the machine around it.
+Started by scripts/vm --guide, as root, in a machine that is thrown away. Each check is a line, `ok` or
+`failed` with what it is about and how long it took; the status is 1 if one has failed. Nothing here is about
+how fast something is: the guest is ten times as slow as the machine around it.
 """
 
 import json
@@ -25,7 +25,8 @@ PATIENCE_S = 120
 PAUSE_S = 0.2
 # What a probe may take (mountpoint-check-timeout), and more.
 FROZEN_S = 8
-# WatchdogSec= and TimeoutAbortSec= of the unit are 35 s. A SIGABRT that is not heard, without the second, took 120 s.
+# WatchdogSec= and TimeoutAbortSec= of the unit are 35 s. A SIGABRT that is not heard, without the second,
+# took 120 s.
 WATCHDOG_S = 110
 SLOW_STOP_S = 4
 MEASURED_S = 5
@@ -70,7 +71,8 @@ def passes(name, function):
 
 
 def guide_lines():
-    """Every command of the guide, as a check: what there is to install, and what there is to do from day to day."""
+    """Every command of the guide, as a check: what there is to install, and what there is to do from day to
+    day."""
     lines = []
     for heading in ("To begin with", "From day to day"):
         for line in commands_below(heading):
@@ -146,7 +148,8 @@ def lose(name):
 @check("both programs installed anew, then an upgrade: no vassal notices")
 def upgrade():
     pid, vassals = main_pid(), [pid_of("hello"), pid_of("app001")]
-    run("install dist/emperor /usr/local/sbin/ && install -m 711 dist/vassal-init /usr/local/sbin/ && emperor upgrade")
+    run("install dist/emperor /usr/local/sbin/ && install -m 711 dist/vassal-init /usr/local/sbin/ && "
+        "emperor upgrade")
     expect_same_emperor(pid)
     now = [pid_of("hello"), pid_of("app001")]
     expect(now == vassals, f"the vassals were {vassals} and are {now}")
@@ -245,7 +248,8 @@ def cgroups_of_a_subgroup():
 
 @check("Type=notify-reload: systemctl reload waits until the last vassal is reloaded", since_systemd=253)
 def notify_reload():
-    add_vassal("slow", f"command = sh -c 'trap : TERM; while :; do sleep 1; done'\nstop-timeout = {SLOW_STOP_S}s")
+    add_vassal("slow",
+               f"command = sh -c 'trap : TERM; while :; do sleep 1; done'\nstop-timeout = {SLOW_STOP_S}s")
     until("slow runs", lambda: state("slow") == "running")
     drop_in("Type=notify-reload\nExecReload=")
     run("systemctl restart emperor")
@@ -265,7 +269,8 @@ def out_of_memory():
     add_vassal("hungry", f"memory-max = 40M\ncommand = perl -e 'my @x; {eats}; sleep 1000'")
     until("the kill is told", lambda: told("emperor: hungry: app killed by SIGKILL: out of memory") > 0)
     remove_vassal("hungry")
-    add_vassal("worker", f"memory-max = 40M\ncommand = perl -e 'my @x; if (!fork) {{ {eats}; exit }} sleep 1000'")
+    add_vassal("worker",
+               f"memory-max = 40M\ncommand = perl -e 'my @x; if (!fork) {{ {eats}; exit }} sleep 1000'")
     until("the kill is told", lambda: told("that the kernel has killed: 1; the app goes on") > 0)
     until("it goes on", lambda: state("worker") == "running")
     remove_vassal("worker")

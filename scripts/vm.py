@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Boots a guest under qemu and passes on what its command says. Used by scripts/vm, whose usage says the rest.
+"""Boots a guest under qemu and passes on what its command says. Used by scripts/vm, whose usage says the
+rest.
 
-The guest has two disks (the image, of which it changes nothing, and the payload with /vm/run) and two ports, which
-are pipes here: the output of the command, and one for us: `begun`, then the status.
+The guest has two disks (the image, of which it changes nothing, and the payload with /vm/run) and two ports,
+which are pipes here: the output of the command, and one for us: `begun`, then the status.
 """
 
 import argparse
@@ -52,15 +53,16 @@ def main():
 
 
 def start(options, output, status):
-    # One processor: with two, the emulation was seen to run an instruction while the kernel changed it, and crash.
+    # One processor: with two, the emulation was seen to run an instruction while the kernel changed it, and
+    # crash.
     command = [
         # It ends with us, whatever ends us.
         "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
         "-m", str(MEMORY_MB), "-smp", "1",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-kernel", f"{options.kernel}/vmlinuz", "-initrd", f"{options.kernel}/initrd", "-append", KERNEL_OPTIONS,
-        "-serial", f"file:{options.work}/console",
+        "-kernel", f"{options.kernel}/vmlinuz", "-initrd", f"{options.kernel}/initrd", "-append",
+        KERNEL_OPTIONS, "-serial", f"file:{options.work}/console",
         "-drive", f"file={options.image},format=raw,if=virtio,snapshot=on,cache=unsafe",
         "-drive", f"file={options.work}/payload.tar,format=raw,if=virtio,readonly=on",
         "-device", "virtio-serial-pci",
