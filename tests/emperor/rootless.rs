@@ -90,6 +90,44 @@ fn a_user_serves_a_zip_and_has_it_served_again_when_its_daemon_dies() {
 }
 
 #[test]
+fn every_real_filesystem_mounts_without_a_set_user_id_program() {
+    sandboxed(|sandbox| {
+        user(sandbox);
+        sandbox.zip();
+        fs::create_dir("/run/image").unwrap();
+        fs::write("/run/image/page.html", PAGE).unwrap();
+        run("mksquashfs", &["/run/image", "/run/image.squashfs", "-quiet", "-no-progress"]);
+        for directory in ["/run/image", "/run/upper", "/run/work"] {
+            fs::create_dir_all(directory).unwrap();
+            run("chown", &["-R", "user001:user001", directory]);
+        }
+        let overlay = "fuse-overlayfs -o lowerdir=/run/image,upperdir=/run/upper,workdir=/run/work";
+        let ways = [
+            ("fuse-zip", "exec-as-root = fuse-zip -r /var/www/app001.zip /app"),
+            ("unionfs-fuse", "exec-as-root = unionfs-fuse -ocow /run/upper=RW:/run/image=RO /app"),
+            ("bindfs", "exec-as-root = bindfs /run/image /app"),
+            ("squashfuse", "exec-as-root = squashfuse /run/image.squashfs /app"),
+            ("squashfuse", "hook-as-user = fuse:/app squashfuse /run/image.squashfs {}"),
+            ("fuse-overlayfs", &format!("exec-as-root = {overlay} /app")),
+            ("fuse-overlayfs", &format!("hook-as-user = fuse:/app {overlay} {{}}")),
+        ];
+        for (number, (name, way)) in ways.into_iter().enumerate() {
+            let app = "command = sh -c 'cat /app/page.html; exec sleep 1001'";
+            sandbox
+                .vassal(&format!("v{number}"), &format!("uid = root\n{way}\nmountpoint-check = /app\n{app}"));
+            let emperor = emperor(sandbox, &["--emperor-throttle=1"]);
+            emperor.wait_running(1, &format!("v{number}"));
+            emperor.wait_for(PAGE.trim_end());
+            process::signal(process::only(name).pid, Signal::KILL);
+            emperor.wait_running(2, &format!("v{number}"));
+            emperor.stop();
+            fs::remove_file(vassal_path(&format!("v{number}"))).unwrap();
+            until("it is gone", || process::named(name).is_empty());
+        }
+    });
+}
+
+#[test]
 fn a_user_has_a_root_directory_of_its_own_over_a_tree_that_it_cannot_change() {
     sandboxed(|sandbox| {
         user(sandbox);
