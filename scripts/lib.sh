@@ -3,7 +3,7 @@
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-DIST=$REPO/dist
+DIST=${VASSAL_DIST:-$REPO/dist}
 # Where scripts/make-rootfs keeps what it fetched, for the scripts that go on a stage.
 ROOTFS_CACHE=$REPO/target/rootfs
 MUSL=x86_64-unknown-linux-musl

@@ -90,6 +90,33 @@ fn a_user_serves_a_zip_and_has_it_served_again_when_its_daemon_dies() {
 }
 
 #[test]
+fn the_demo_shows_the_tutorials_example_to_an_ordinary_user() {
+    sandboxed(|sandbox| {
+        if sandbox.needs_root("a user beside") {
+            return;
+        }
+        user(sandbox);
+        // The ways to the repository and to the programs may be closed to the user.
+        let program = sandbox.program("emperor");
+        let programs = std::path::Path::new(program.get_program()).parent().unwrap().to_str().unwrap();
+        for (there, here) in [(env!("CARGO_MANIFEST_DIR"), "/repository"), (programs, "/programs")] {
+            fs::create_dir_all(here).unwrap();
+            sandbox.mount(&["--bind", there], here);
+        }
+        let mut demo = Command::new(AS_USER[0]);
+        demo.args(&AS_USER[1..]).env("VASSAL_DIST", "/programs").current_dir("/repository");
+        demo.args(["scripts/stage", "scripts/demo", "--on-stage", "zip"]);
+        let mut demo = sandbox.start("demo", demo);
+        let status = demo.wait();
+        let log = demo.log();
+        assert!(status == 0 && log.contains("Hello from inside app001.zip"), "{status}: {log}");
+        for line in ["processes: none", "mounts:    none"] {
+            assert!(log.contains(line), "{log}");
+        }
+    });
+}
+
+#[test]
 fn every_real_filesystem_mounts_without_a_set_user_id_program() {
     sandboxed(|sandbox| {
         user(sandbox);
