@@ -11,14 +11,17 @@
 //! instances, with their cgroups and sockets; answers to clients; log lines.
 //!
 //! `daemon::main_loop` waits for the next of these: a delay is a deadline, not a sleep, so a vassal that
-//! fails or hangs does not delay the others. Directories and files may hang, too, so each is looked at or
-//! read by a [`deputy`], a process of the emperor's own. Short waits remain in the loop:
+//! fails or hangs does not delay the others. Directories and files may hang, too, so each is looked at,
+//! read, made or removed by a [`deputy`], a process of the emperor's own. Short waits remain in the loop:
 //!
 //! - a start waits up to 20 ms until the killed processes of the instance before have left the cgroup
 //!   (`instance::cgroup_removal`);
 //! - while a filesystem of type `fuseblk` is mounted on the machine, the mount table of an instance is read
 //!   after its messages and before SIGKILL, for up to 50 ms (`mount::fuse`);
 //! - a deputy that has closed sockets is given up to 100 ms to end ([`deputy::close_apart`]).
+//!
+//! Nobody waits in its place for the emperor's own files: its log, sockets and pid file, and the program of
+//! an upgrade.
 //!
 //! May not be done here: sleep or wait elsewhere; read a vassal's file in the emperor itself; import `init`.
 //!

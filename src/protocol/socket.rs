@@ -30,8 +30,8 @@ pub struct KeptSocket {
     pub fd: OwnedFd,
 }
 
-/// A file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A file. The default stands for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileId {
     /// Device number.
     pub device: u64,

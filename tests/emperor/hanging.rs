@@ -287,6 +287,81 @@ fn an_address_that_hangs_leaves_its_vassal_as_it_is() {
     });
 }
 
+/// A vassal `far` whose on-demand socket is in the directory that can hang, and the path of that.
+fn far_socket(sandbox: &Sandbox, remote: &Remote) -> String {
+    let socket = format!("{}/far.sock", remote.path);
+    let leaves = "import socket, time; c = socket.socket(fileno=3).accept()[0]; time.sleep(1000)";
+    let path = sandbox.vassal("far", &format!("command = python3 -c \"{leaves}\""));
+    fs::write(format!("{}.address", path.display()), &socket).unwrap();
+    socket
+}
+
+/// An emperor that looks often, with vassals on demand.
+const ON_DEMAND: [&str; 6] =
+    ["--emperor-on-demand-extension", ".address", "--emperor-freq", "1", "--emperor-throttle", "1"];
+
+#[test]
+fn a_socket_on_demand_whose_path_hangs_stays_as_it_is_and_delays_nobody() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let socket = far_socket(sandbox, &remote);
+        sandbox.vassal("healthy", STEADY);
+        let mut emperor = sandbox.emperor(&ON_DEMAND);
+        let waits = format!("emperor: far: waiting for a connection to {socket}");
+        emperor.wait_for(&waits);
+        emperor.wait_running(1, "healthy");
+        remote.hang();
+        let hangs = format!("emperor: far: look at {socket}: not done after 2.");
+        let line = emperor.wait_for(&hangs);
+        assert!(line.ends_with("s: does its filesystem answer?; it stays as it is"), "{line}");
+        others_are_served(sandbox, &emperor);
+        process::wait_for_turns(emperor.pid(), 3);
+        assert_eq!(emperor.lines(&hangs).len(), 1);
+        // Nor does the end of the socket wait for its file.
+        let stopped = sandbox.program("emperor").args(["stop", "far"]).status().unwrap();
+        assert!(stopped.success());
+        others_are_served(sandbox, &emperor);
+        remote.answer();
+        until("its file is removed", || !Path::new(&socket).exists());
+        assert!(sandbox.program("emperor").args(["start", "far"]).status().unwrap().success());
+        let app = emperor.wait_running(1, "far");
+        fs::remove_file("/run/real/vassals/far.sock").unwrap();
+        emperor.wait_for("emperor: far: the file of its on-demand socket is gone: reloading");
+        emperor.wait_for(&waits);
+        until("it is bound anew", || UnixStream::connect(&socket).is_ok());
+        assert_ne!(emperor.wait_running(2, "far"), app);
+        remote.hang();
+        let start = Instant::now();
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_socket_on_demand_that_hangs_when_it_is_bound_is_tried_again_and_delays_nobody() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let socket = far_socket(sandbox, &remote);
+        sandbox.vassal("healthy", STEADY);
+        remote.hang();
+        let emperor = sandbox.emperor(&ON_DEMAND);
+        emperor.wait_running(1, "healthy");
+        let line = emperor.wait_for(&format!("emperor: far: look at {socket}: not done after 2."));
+        assert!(line.contains("s: does its filesystem answer?; next try in "), "{line}");
+        others_are_served(sandbox, &emperor);
+        // A start by command needs the socket, too.
+        assert!(sandbox.program("emperor").args(["start", "far"]).status().unwrap().success());
+        emperor.wait_for(&format!("emperor: far: cannot start: look at {socket}: not done after "));
+        others_are_served(sandbox, &emperor);
+        remote.answer();
+        emperor.wait_for(&format!("emperor: far: waiting for a connection to {socket}"));
+        let _client = UnixStream::connect(&socket).unwrap();
+        emperor.wait_running(1, "far");
+        end(emperor);
+    });
+}
+
 #[test]
 fn one_link_to_a_file_that_hangs_costs_the_news_of_its_directory_only() {
     sandboxed(|sandbox| {

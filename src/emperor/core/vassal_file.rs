@@ -29,14 +29,6 @@ impl VassalFile {
         Self::new(self.path.with_file_name(name), self.name_at)
     }
 
-    /// Whether the other file is in the same directory.
-    pub fn is_beside(&self, other: &Self) -> bool {
-        let directory = |file: &Self| file.path.as_os_str().len() - file.file().len();
-        let [ours, theirs] =
-            [self, other].map(|file| file.path.as_os_str().as_bytes().get(..directory(file)));
-        ours == theirs
-    }
-
     /// The byte of the path at which the vassal's name begins.
     pub fn name_at(&self) -> usize {
         self.name_at

@@ -2,14 +2,16 @@
 //! one.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, statx};
+use rustix::fs::{FileType, Stat};
 
-use super::socket_file::{Bound, SocketFile, id};
+use super::socket_file::{id, is_known, is_unlinked, remembered};
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::saved::{SavedSocket, SavedSockets};
+use crate::emperor::core::text::hash;
 use crate::emperor::deputy::close_apart;
 use crate::place::Place;
 use crate::protocol::{self, KeptSocket, SOCKETS_MAX, SocketId, ToVassal};
@@ -23,8 +25,6 @@ pub const TAKEN: &str = "the file of its on-demand socket is somebody else's now
 /// The sockets kept for one vassal.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The file of the on-demand socket. It must be dropped first.
-    file: Option<SocketFile>,
     /// The on-demand socket, on which the emperor itself listens. It stays when the vassal's own sockets are
     /// closed.
     demand: Option<KeptSocket>,
@@ -58,6 +58,10 @@ impl Left {
     }
 }
 
+/// The owner whose PID 1 has bound a socket, as a number; for an on-demand socket the directory of its file,
+/// as a hash.
+pub type Group = u64;
+
 /// The file of a socket that is no longer kept.
 #[derive(Debug)]
 pub struct LeftFile {
@@ -66,8 +70,8 @@ pub struct LeftFile {
     file: FileId,
     /// Its version, if known. Its creation time counts, because another file can get its inode number.
     version: Option<FileVersion>,
-    /// The user of the PID 1 that bound it.
-    pub owner: Owner,
+    /// Files of other groups do not wait for it.
+    pub group: Group,
 }
 
 impl LeftFile {
@@ -98,30 +102,54 @@ impl Kept {
     }
 
     /// Whether no client can connect to the on-demand socket any more: its file, if it has one, is gone, or
-    /// an instance has shut the socket down.
+    /// an instance has shut the socket down. No filesystem is asked: a file that was renamed counts as gone
+    /// only once it was noticed.
     pub fn is_lost(&self) -> bool {
-        self.file.as_ref().is_some_and(SocketFile::is_gone)
-            || self.demand.as_ref().is_some_and(|socket| fd::is_shut_down(&socket.fd))
+        let is_useless = |socket: &KeptSocket| fd::is_shut_down(&socket.fd) || is_unlinked(&socket.fd);
+        self.noticed.is_some() || self.demand.as_ref().is_some_and(is_useless)
     }
 
-    /// The trouble with the file of the on-demand socket, if it is new.
-    pub fn notice_loss(&mut self) -> Option<&'static str> {
-        let file = self.file.as_ref().filter(|file| file.is_gone())?;
-        let why = if file.is_taken() { TAKEN } else { GONE };
-        (self.noticed.replace(why) != Some(why)).then_some(why)
+    /// The path of the on-demand socket, if a reader must look whether it still leads to the socket.
+    pub fn to_look_at(&self) -> Option<&PathBuf> {
+        match &self.demand.as_ref()?.id {
+            SocketId { place: Place::File(path), file: Some(file), .. } => {
+                Some(path).filter(|path| !is_known(path, *file))
+            }
+            _ => None,
+        }
     }
 
-    /// Sets another on-demand socket, which listens at `place`.
-    pub fn set_demand(&mut self, place: Place, Bound { socket, file }: Bound) {
-        let id = SocketId { place, file: file.as_ref().map(SocketFile::id), is_on_demand: true };
-        (self.demand, self.file, self.noticed) = (Some(KeptSocket { id, fd: socket }), file, None);
+    /// The trouble with the file of the on-demand socket, if it is new. `there` is the file that was found at
+    /// its path; the default stands for none.
+    pub fn notice(&mut self, there: FileId) -> Option<&'static str> {
+        let why = match self.demand.as_ref()?.id.file {
+            Some(file) if file == there => None,
+            _ if there == FileId::default() => Some(GONE),
+            _ => Some(TAKEN),
+        };
+        (std::mem::replace(&mut self.noticed, why) != why).then_some(why)?
+    }
+
+    /// Sets another on-demand socket, which listens at `place`, with its file.
+    pub fn set_demand(&mut self, place: Place, fd: OwnedFd, file: Option<FileId>) {
+        let id = SocketId { place, file, is_on_demand: true };
+        (self.demand, self.noticed) = (Some(KeptSocket { id, fd }), None);
     }
 
     /// Gives up the on-demand socket.
     pub fn close_demand(&mut self) {
-        // First the file: while its socket exists, no other file can get its inode number.
-        self.file = None;
-        self.left.sockets.extend(self.demand.take().map(|socket| socket.fd));
+        if let Some(socket) = self.demand.take() {
+            self.leave(socket);
+        }
+    }
+
+    /// Gives up the on-demand socket for another one that is to listen at `place`. It will replace the file
+    /// of the same path, which must not be removed at the same time.
+    pub fn replace_demand(&mut self, place: Option<&Place>) {
+        match self.demand.take_if(|socket| Some(&socket.id.place) == place) {
+            Some(socket) => self.left.sockets.push(socket.fd),
+            None => self.close_demand(),
+        }
     }
 
     /// Gives up all sockets except these and the on-demand socket.
@@ -165,17 +193,22 @@ impl Kept {
     }
 
     /// Gives up a socket, whose file must then be removed.
-    fn leave(&mut self, KeptSocket { id: SocketId { place, file, .. }, fd }: KeptSocket) {
+    fn leave(&mut self, KeptSocket { id: SocketId { place, file, is_on_demand }, fd }: KeptSocket) {
         // The word of a tenant's process is not enough to remove a file. The kernel's memory of the file is
-        // enough: the filesystem is not asked, as it may hang.
-        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH;
-        let there = fd::file_of(&fd).and_then(|file| statx(file, c"", flags, StatxFlags::BASIC_STATS));
+        // enough.
+        let there = fd::file_of(&fd).and_then(remembered);
         let (file, version) = match there.map(|there| FileVersion::of_known(&there, None)) {
             Ok(version) => (Some(version.id()), Some(version)),
-            Err(_) => (file.filter(|_| self.owner == Owner::default()), None),
+            Err(_) => (file.filter(|_| is_on_demand || self.owner == Owner::default()), None),
         };
         if let (Place::File(path), Some(file)) = (place, file) {
-            self.left.files.push(LeftFile { path, file, version, owner: self.owner });
+            // The emperor itself has bound an on-demand socket, at a path that may be any tenant's.
+            let Owner { uid, gid } = self.owner;
+            let group = match path.parent() {
+                Some(path) if is_on_demand => hash(path.as_os_str().as_bytes().iter().copied()),
+                _ => u64::from(uid) << 32 | u64::from(gid),
+            };
+            self.left.files.push(LeftFile { path, file, version, group });
         }
         self.left.sockets.push(fd);
     }
@@ -212,14 +245,10 @@ impl Kept {
         let mut kept = Self { owner: saved.owner, ..Self::default() };
         for SavedSocket { id, socket } in saved.sockets {
             let Ok(fd) = fd::inherited(socket) else { continue };
-            if !id.is_on_demand {
-                kept.sockets.push(KeptSocket { id, fd });
-                continue;
+            match id.is_on_demand {
+                true => kept.demand = Some(KeptSocket { id, fd }),
+                false => kept.sockets.push(KeptSocket { id, fd }),
             }
-            if let Place::File(path) = &id.place {
-                kept.file = SocketFile::resume(path, id.file);
-            }
-            kept.demand = Some(KeptSocket { id, fd });
         }
         kept
     }

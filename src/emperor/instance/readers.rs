@@ -1,17 +1,21 @@
-//! The processes that read vassals' files for the emperor. Each file may be on a filesystem that hangs.
+//! The processes that read vassals' files for the emperor, look at the files of sockets, and make these. Each
+//! path may lead to a filesystem that hangs.
 //!
-//! One process reads one file after another. While it is slow, another process reads the next file.
+//! One process does one [`Job`] after another, all of them called readings. While it is slow, another process
+//! does the next one.
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::reading;
+use super::reading::{self, Job};
 use super::spawner::{ReadFile, Spawner};
+use crate::config::plan::Address;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::deputy::Deputy;
@@ -50,6 +54,26 @@ pub enum Purpose {
         /// Why the address is needed, for the log.
         why: String,
     },
+    /// To find out whether clients can reach the on-demand socket.
+    Look,
+    /// To listen on the on-demand socket.
+    Listen {
+        /// The address, which is a path.
+        address: Address,
+        /// Whether an instance is to be created then.
+        starts: bool,
+    },
+}
+
+/// What a reading is about. A vassal has no more than one reading of each kind at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The vassal's file.
+    File,
+    /// The file with the address of the on-demand socket.
+    Address,
+    /// The file of the on-demand socket.
+    Socket,
 }
 
 /// A result of a reading.
@@ -80,7 +104,8 @@ pub struct Readers {
 pub struct Told {
     /// The vassal's file.
     pub file: Rc<VassalFile>,
-    is_address: bool,
+    /// What was read.
+    pub about: About,
     /// The result.
     pub news: News,
 }
@@ -92,8 +117,9 @@ struct Reading {
     file: Rc<VassalFile>,
     /// The owner of the file; `None` if owners do not matter.
     user: Option<u32>,
-    /// The file with the address, if that is to be read.
-    address_file: Option<PathBuf>,
+    about: About,
+    /// The path, if it is not that of the vassal's file.
+    other: Option<PathBuf>,
     wanted: Wanted,
     /// When it was asked for, or begun.
     since: Instant,
@@ -116,23 +142,25 @@ enum Wanted {
 }
 
 impl Readers {
-    /// Has the file of a vassal of this user read, or the one with its address. Replaces an earlier
-    /// request for that file.
+    /// Has a file of a vassal of this user read, or looked at. Replaces an earlier request of this kind.
+    /// `other` is the path, if it is not that of the vassal's file.
     pub fn ask(
         &mut self,
         file: &Rc<VassalFile>,
         user: Option<u32>,
-        address_file: Option<PathBuf>,
+        other: Option<PathBuf>,
         purpose: Purpose,
         now: Instant,
     ) {
-        self.forget(file, address_file.is_some());
+        let about = purpose.about();
+        self.forget(file, about);
         let (file, wanted) = (Rc::clone(file), Wanted::For(purpose));
         let (since, look_at, is_slow, is_late) = (now, now, false, false);
         self.waiting.push_back(Reading {
             file,
             user,
-            address_file,
+            about,
+            other,
             wanted,
             since,
             look_at,
@@ -141,15 +169,20 @@ impl Readers {
         });
     }
 
-    /// Notes that this file of the vassal, or the one with its address, is no longer needed.
-    pub fn forget(&mut self, file: &VassalFile, is_address: bool) {
-        self.waiting.retain(|reading| !reading.is_of(file, is_address));
-        self.told.retain(|told| *told.file != *file || told.is_address != is_address);
+    /// Notes that no reading of this kind is needed any longer.
+    pub fn forget(&mut self, file: &VassalFile, about: About) {
+        self.waiting.retain(|reading| !reading.is_of(file, about));
+        self.told.retain(|told| *told.file != *file || told.about != about);
         for (_, reading) in &mut self.busy {
-            if reading.is_of(file, is_address) {
+            if reading.is_of(file, about) {
                 reading.wanted = Wanted::No;
             }
         }
+    }
+
+    /// Whether a reading of this kind is under way, even if it was given up.
+    pub fn is_asked(&self, file: &VassalFile, about: About) -> bool {
+        self.all().any(|reading| reading.is_of(file, about))
     }
 
     /// Whether no result is waited for. Readings that were given up do not count.
@@ -197,7 +230,7 @@ impl Readers {
             match deputy {
                 Ok(deputy) => {
                     // A reader that has ended closes its link, which is reported.
-                    let question = reading::question(reading.path(), reading.address_file.is_some());
+                    let question = reading::question(reading.job(), reading.path());
                     let _ = send(&deputy.link, &question, None);
                     (reading.since, reading.look_at) = (now, later(now, SLOW));
                     (reading.is_slow, reading.is_late) = (false, false);
@@ -236,7 +269,7 @@ impl Readers {
         } else {
             self.idle = Some(deputy);
         }
-        let gone = || Error::new("read", reading.path().display(), format!("pid {pid} has ended over it"));
+        let gone = || reading.error(&format!("pid {pid} has ended over it"));
         let read = read.unwrap_or_else(|| Err(gone()));
         reading.end(&mut self.told, read);
     }
@@ -299,16 +332,16 @@ impl Readers {
 }
 
 impl Reading {
-    fn is_of(&self, file: &VassalFile, is_address: bool) -> bool {
-        *self.file == *file && self.address_file.is_some() == is_address
+    fn is_of(&self, file: &VassalFile, about: About) -> bool {
+        self.about == about && *self.file == *file
     }
 
     /// How much room for this reading another one takes, of [`BESIDE_MAX`].
     fn weight_of(&self, other: &Self) -> usize {
-        if !other.file.is_beside(&self.file) {
-            0
-        } else if other.is_of(&self.file, self.address_file.is_some()) {
+        if other.is_of(&self.file, self.about) {
             BESIDE_MAX
+        } else if directory(other.path()) != directory(self.path()) {
+            0
         } else if self.user.is_some() && self.user == other.user {
             BESIDE_MAX / OF_USER_MAX
         } else {
@@ -316,13 +349,31 @@ impl Reading {
         }
     }
 
-    /// The file that is read.
+    /// The path that it is about.
     fn path(&self) -> &Path {
-        self.address_file.as_deref().unwrap_or(&self.file)
+        self.other.as_deref().unwrap_or(&self.file)
+    }
+
+    /// What is to be done. If nobody waits for more, the answer only shows that the filesystem answers.
+    fn job(&self) -> Job {
+        match (self.about, &self.wanted) {
+            (About::File, _) => Job::Read,
+            (About::Address, _) => Job::ReadAddress,
+            (About::Socket, Wanted::For(Purpose::Listen { .. })) => Job::Listen,
+            (About::Socket, _) => Job::Look,
+        }
+    }
+
+    fn error(&self, reason: &str) -> Error {
+        let operation = match self.about {
+            About::File | About::Address => "read",
+            About::Socket => "look at",
+        };
+        Error::new(operation, self.path().display(), reason)
     }
 
     fn tell(&self, told: &mut VecDeque<Told>, news: News) {
-        told.push_back(Told { file: Rc::clone(&self.file), is_address: self.address_file.is_some(), news });
+        told.push_back(Told { file: Rc::clone(&self.file), about: self.about, news });
     }
 
     /// Reports the result.
@@ -342,10 +393,27 @@ impl Reading {
         {
             let time = Elapsed(now.saturating_duration_since(since));
             let reason = format!("not done after {time}: does its filesystem answer?");
-            let error = Error::new("read", self.path().display(), reason);
+            let error = self.error(&reason);
             self.tell(told, News::Late(purpose, error));
         }
     }
+}
+
+impl Purpose {
+    fn about(&self) -> About {
+        match self {
+            Self::Start | Self::Reload | Self::Check { .. } => About::File,
+            Self::Address { .. } => About::Address,
+            Self::Look | Self::Listen { .. } => About::Socket,
+        }
+    }
+}
+
+/// The directory in a path.
+fn directory(path: &Path) -> &[u8] {
+    let path = path.as_os_str().as_bytes();
+    let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or_default();
+    path.get(..end).unwrap_or_default()
 }
 
 /// How much of the room for a reading the others take that are under way.

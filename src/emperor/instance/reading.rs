@@ -1,4 +1,4 @@
-//! How a reader reads a file: the question, the work, and the answer.
+//! What a reader does: the question, the work, and the answer.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -8,27 +8,42 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::on_demand;
+use super::socket_file::{Bound, SocketFile, look};
 use super::spawner::{ReadFile, Spawner};
+use crate::config::plan::Address;
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::deputy::{pull, pull_version, tell};
 use crate::error::{Error, Result};
 use crate::protocol::{Received, receive};
 
-/// The first byte of a question for a file with an address.
-const ADDRESS: u8 = 1;
+/// What a reader does with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// Reads a vassal's file.
+    Read,
+    /// Reads a file with an address.
+    ReadAddress,
+    /// Looks which file is there: the answer is its version, as of [`look`].
+    Look,
+    /// Listens there, for a vassal on demand. The answer is the socket, in the place of a copy.
+    Listen,
+}
 
-/// The main function of a reader: reads one file after another, until the emperor has ended.
+/// The jobs, in the order of their numbers in questions.
+const JOBS: [Job; 4] = [Job::Read, Job::ReadAddress, Job::Look, Job::Listen];
+
+/// The main function of a reader: does one job after another, until the emperor has ended.
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
     loop {
         let _ = poll(&mut [PollFd::new(link, PollFlags::IN)], None);
         match receive(link) {
             Ok(Received::Packet(question, _)) => {
-                let (kind, path) = question.split_first().unwrap_or((&0, b""));
+                let (job, path) = question.split_first().unwrap_or((&0, b""));
+                let Some(job) = JOBS.get(usize::from(*job)) else { return };
                 let path = Path::new(OsStr::from_bytes(path));
-                let (packet, copy) = encode(match *kind {
-                    ADDRESS => spawner.read_address(path),
-                    _ => spawner.read(path),
-                });
+                let (packet, copy) = encode(do_job(*job, path, spawner));
                 if !tell(link, &packet, copy.as_ref()) {
                     return;
                 }
@@ -39,9 +54,26 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
     }
 }
 
-/// A question to a reader, for a vassal's file or for a file with an address.
-pub fn question(path: &Path, is_address: bool) -> Vec<u8> {
-    [&[if is_address { ADDRESS } else { 0 }], path.as_os_str().as_bytes()].concat()
+fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
+    let found = |version| ReadFile { version, owner: Owner::default(), copy: None };
+    match job {
+        Job::Read => spawner.read(path),
+        Job::ReadAddress => spawner.read_address(path),
+        Job::Look => look(path).map(found),
+        Job::Listen => {
+            let Bound { socket, file } = on_demand::open(&Address::file(path.to_owned()))?;
+            let FileId { device, inode } = file.as_ref().map(SocketFile::id).unwrap_or_default();
+            // Only the emperor has it removed.
+            std::mem::forget(file);
+            let version = FileVersion { device, inode, ..FileVersion::default() };
+            Ok(ReadFile { copy: Some(socket), ..found(version) })
+        }
+    }
+}
+
+/// A question to a reader.
+pub fn question(job: Job, path: &Path) -> Vec<u8> {
+    [&[job as u8], path.as_os_str().as_bytes()].concat()
 }
 
 /// An answer: numbers about the file, or an error after a zero.
@@ -86,7 +118,6 @@ pub fn decode(packet: &[u8], copy: Option<OwnedFd>) -> Option<Result<ReadFile>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emperor::core::file_version::FileVersion;
     use rustix::fs::{Mode, OFlags, open};
 
     #[test]

@@ -1,17 +1,18 @@
 //! A socket that listens at an address, and its file.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, lstat, open, statat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Statx, StatxFlags, Uid, chownat, fstat,
+    lstat, open, openat2, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::process::fchdir;
 
 use crate::config::plan::Address;
-use crate::emperor::core::file_version::FileId;
+use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::error::{Context, Error, Result};
 use crate::listen::{Listening, is_left_over, listen_at};
 use crate::log;
@@ -38,7 +39,7 @@ pub struct Bound {
     pub file: Option<SocketFile>,
 }
 
-/// The file of a socket that the emperor has bound. It is removed together with the socket, unless the path
+/// The file of a socket that the emperor has bound. It is removed when this value is dropped, unless the path
 /// has another file by then.
 #[derive(Debug)]
 pub struct SocketFile {
@@ -58,11 +59,6 @@ impl SocketFile {
             Ok(there) => id(&there) != self.id,
             Err(errno) => matches!(errno, Errno::NOENT | Errno::NOTDIR),
         }
-    }
-
-    /// Whether its path has another file, which is not a socket that a dead process has left.
-    pub fn is_taken(&self) -> bool {
-        lstat(&self.path).is_ok_and(|there| id(&there) != self.id) && !is_left_over(&self.path)
     }
 
     /// Gives it to a user and a group, if it is still the file at its path.
@@ -100,6 +96,40 @@ impl Drop for SocketFile {
 /// The identity of a file.
 pub fn id(file: &Stat) -> FileId {
     FileId { device: file.st_dev, inode: file.st_ino }
+}
+
+/// Facts about an open file, from the kernel's memory: the filesystem is not asked, as it may hang.
+///
+/// # Errors
+/// EBADF (statx(2)).
+pub fn remembered(file: impl AsFd) -> Result<Statx, Errno> {
+    statx(file, c"", AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+}
+
+/// Whether a path leads to this file, as far as the kernel knows without asking a filesystem. No if it does
+/// not know, and always before Linux 5.12.
+pub fn is_known(path: &Path, file: FileId) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let there = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).and_then(remembered);
+    there.is_ok_and(|there| FileVersion::of_known(&there, None).id() == file)
+}
+
+/// Whether the file of a socket has no name any more. No if the kernel does not tell.
+pub fn is_unlinked(socket: &OwnedFd) -> bool {
+    fd::file_of(socket).and_then(remembered).is_ok_and(|there| there.stx_nlink == 0)
+}
+
+/// The file at a path; the default if there is none, or only a socket that a dead process has left. Its
+/// filesystem is asked.
+///
+/// # Errors
+/// lstat(2).
+pub fn look(path: &Path) -> Result<FileVersion> {
+    match lstat(path) {
+        Ok(_) if is_left_over(path) => Ok(FileVersion::default()),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(FileVersion::default()),
+        there => Ok(FileVersion::of(&there.context("look at", path.display())?, None)),
+    }
 }
 
 /// A socket that listens at an address, and its file. The file of a socket that a dead process has left is
@@ -171,5 +201,31 @@ pub fn remove(path: &Path, is_it: &dyn Fn(&Stat) -> bool) {
     });
     if let Err(error) = removed.context("remove", path.display()) {
         log!("{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_kernel_knows_without_its_filesystem_whether_a_file_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, other] = ["socket", "other"].map(|name| directory.path().join(name));
+        let Bound { socket, file } = listen_on(&Address::file(path.clone()), Clients::Asking).unwrap();
+        let id = file.as_ref().unwrap().id();
+        assert_eq!((is_known(&path, id), is_unlinked(&socket)), (true, false));
+        assert_eq!(look(&path).unwrap().id(), id);
+        fs::write(&other, "").unwrap();
+        assert!(!is_known(&other, id));
+        assert_ne!(look(&other).unwrap().id(), id);
+        fs::remove_file(&path).unwrap();
+        assert_eq!((is_known(&path, id), is_unlinked(&socket)), (false, true));
+        assert_eq!(look(&path).unwrap(), FileVersion::default());
+        // A socket without a listener is as good as none.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(look(&path).unwrap(), FileVersion::default());
+        std::mem::forget(file);
     }
 }

@@ -10,16 +10,18 @@ use crate::config::plan::Address;
 use crate::emperor::commands::config_check;
 use crate::emperor::core::effect::Effect;
 use crate::emperor::core::event::Event;
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::machine::{Answer, State};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::kept_sockets::Kept;
+use crate::emperor::instance::kept_sockets::{Kept, TAKEN};
 use crate::emperor::instance::on_demand;
-use crate::emperor::instance::readers::{News, Purpose, Told};
+use crate::emperor::instance::readers::{About, News, Purpose, Told};
 use crate::emperor::instance::spawner::ReadFile;
 use crate::error::Result;
 use crate::log_of;
+use crate::place::Place;
 use crate::protocol::{ToVassal, WaitStatus};
 
 impl Supervisor {
@@ -32,8 +34,8 @@ impl Supervisor {
                 (file, event)
             } else {
                 self.readers.serve(&self.spawner, self.handles.as_fd(), now);
-                let Some(Told { file, news, .. }) = self.readers.take() else { return };
-                let event = self.take_in(&file, news, now);
+                let Some(Told { file, about, news }) = self.readers.take() else { return };
+                let event = self.take_in(&file, about, news, now);
                 (file, event)
             };
             if let Some(event) = event {
@@ -49,7 +51,7 @@ impl Supervisor {
             Effect::FindAddress { why } => return self.find_address(file, why, now),
             Effect::ForgetAddress => {
                 self.questions.forget(file);
-                self.readers.forget(file, true);
+                self.readers.forget(file, About::Address);
             }
             Effect::Spawn => self.read(file, None, Purpose::Start, now),
             Effect::RunCommands => {
@@ -57,9 +59,10 @@ impl Supervisor {
                     self.commands.begin(file, process, now);
                 }
             }
-            Effect::Listen => return self.listen(file),
+            Effect::Listen => return self.listen(file, now),
             Effect::Poll => return self.handles.poll(file).err().map(Event::ListenFailed),
             Effect::CloseDemand => {
+                self.readers.forget(file, About::Socket);
                 self.handles.stop_polling(file);
                 self.handles.with_kept(file, Kept::close_demand);
             }
@@ -78,7 +81,8 @@ impl Supervisor {
             Effect::CheckConfig { why } => self.read(file, None, Purpose::Check { why }, now),
             Effect::ForgetFile => {
                 self.checks.forget(file);
-                self.readers.forget(file, false);
+                self.readers.forget(file, About::File);
+                self.readers.forget(file, About::Socket);
             }
             Effect::Look => {
                 return Some(Event::Waits(
@@ -103,18 +107,25 @@ impl Supervisor {
                 }
             }
             Effect::Remove => {
-                self.readers.forget(file, false);
-                self.readers.forget(file, true);
+                for about in [About::File, About::Address, About::Socket] {
+                    self.readers.forget(file, about);
+                }
                 self.handles.remove(file);
             }
         }
         None
     }
 
-    /// Has the file of a vassal read, or the one with its address.
-    fn read(&mut self, file: &Rc<VassalFile>, address_file: Option<PathBuf>, purpose: Purpose, now: Instant) {
+    /// Has the file of a vassal read, or something done with another path of the vassal's.
+    pub(super) fn read(
+        &mut self,
+        file: &Rc<VassalFile>,
+        other: Option<PathBuf>,
+        purpose: Purpose,
+        now: Instant,
+    ) {
         let user = self.registry.vassal(file).and_then(Vassal::user);
-        self.readers.ask(file, user, address_file, purpose, now);
+        self.readers.ask(file, user, other, purpose, now);
     }
 
     /// Finds out the address of a vassal's on-demand socket. If a command or a file must be asked, the answer
@@ -131,25 +142,40 @@ impl Supervisor {
         Some(Event::Address { why, address: Ok(self.spawner.demand(file)) })
     }
 
-    /// Takes in the result of reading a file.
-    fn take_in(&mut self, file: &Rc<VassalFile>, news: News, now: Instant) -> Option<Event> {
+    /// Takes in the result of a reading.
+    fn take_in(&mut self, file: &Rc<VassalFile>, about: About, news: News, now: Instant) -> Option<Event> {
         if let News::Read(Purpose::Start | Purpose::Reload | Purpose::Check { .. }, Ok(read)) = &news {
             self.registry.apply(file, Event::Reading(read.version), now);
         }
         match news {
             News::Slow => Some(Event::ReadsSlowly),
+            News::Answers if about == About::Socket => {
+                let state = self.registry.vassal(file)?.state();
+                matches!(state, State::Backoff { .. }).then_some(Event::Changed("its address answers by now"))
+            }
             News::Answers => Some(Event::Changed("its file can be read by now")),
             News::Read(Purpose::Start, read) => {
-                Some(match read.and_then(|read| self.try_to_spawn(file, &read)) {
-                    Ok((pid, owner)) => Event::Spawned { pid, owner },
-                    Err(error) => Event::SpawnFailed(error),
-                })
+                match read.and_then(|read| self.try_to_spawn(file, &read, now)).transpose()? {
+                    Ok((pid, owner)) => Some(Event::Spawned { pid, owner }),
+                    Err(error) => Some(Event::SpawnFailed(error)),
+                }
             }
             News::Read(Purpose::Reload, read) => self.reload(file, read),
             News::Read(Purpose::Check { why }, Ok(read)) => Some(self.check_config(file, &read, why, now)),
             News::Read(Purpose::Address { why }, read) => {
                 let address = read.and_then(|read| on_demand::in_file(read.copy, file));
                 Some(Event::Address { why, address })
+            }
+            News::Read(Purpose::Listen { address, starts }, read) => {
+                self.listens(file, address, starts, read, now)
+            }
+            News::Late(Purpose::Listen { address, starts }, error) => {
+                self.listens(file, address, starts, Err(error), now)
+            }
+            News::Read(Purpose::Look, read) => self.looked(file, read.ok()?.version.id()),
+            News::Late(Purpose::Look, error) => {
+                log_of!(file, "{error}; it stays as it is");
+                None
             }
             News::Late(Purpose::Address { .. }, error) => Some(Event::AddressLate(error)),
             News::Late(Purpose::Start, error) => Some(Event::SpawnFailed(error)),
@@ -160,50 +186,100 @@ impl Supervisor {
         }
     }
 
-    fn try_to_spawn(&mut self, file: &Rc<VassalFile>, read: &ReadFile) -> Result<(i32, Owner)> {
-        self.open_demand(file, "create", "a process", 1)?;
+    /// Creates an instance; `None` if its on-demand socket has to be opened first.
+    fn try_to_spawn(
+        &mut self,
+        file: &Rc<VassalFile>,
+        read: &ReadFile,
+        now: Instant,
+    ) -> Result<Option<(i32, Owner)>> {
+        if !self.open_demand(file, true, now)? {
+            return Ok(None);
+        }
         let process = self.handles.with_kept(file, |kept| self.spawner.spawn(file, read, kept))?;
         let created = (process.number(), process.owner);
         self.handles.add_process(file, process)?;
-        Ok(created)
+        Ok(Some(created))
     }
 
-    fn listen(&mut self, file: &Rc<VassalFile>) -> Option<Event> {
-        match self.open_demand(file, "wait for", "a connection", 0) {
-            Ok(()) => self.demand_of(file).map(|address| Event::Listening(address.name.clone())),
+    fn listen(&mut self, file: &Rc<VassalFile>, now: Instant) -> Option<Event> {
+        match self.open_demand(file, false, now) {
+            Ok(true) => self.demand_of(file).map(|address| Event::Listening(address.name.clone())),
+            Ok(false) => None,
             Err(error) => Some(Event::ListenFailed(error)),
         }
     }
 
     /// Opens the on-demand socket that a vassal must have, unless it is open already, and stops waiting for
-    /// connections to an earlier one. `operation` and `object` are for the error message; `processes` is the
-    /// number of processes that are about to be created.
-    fn open_demand(
-        &mut self,
-        file: &Rc<VassalFile>,
-        operation: &str,
-        object: &str,
-        processes: usize,
-    ) -> Result<()> {
+    /// connections to an earlier one. Returns whether that is done: a reader listens at a path. `starts`
+    /// means that an instance is about to be created.
+    fn open_demand(&mut self, file: &Rc<VassalFile>, starts: bool, now: Instant) -> Result<bool> {
         self.is_ours(file)?;
         self.handles.close_left();
         self.handles.stop_polling(file);
         let address = self.demand_of(file).cloned();
         let has_none = self.handles.kept(file).is_none_or(|kept| kept.demand().is_none());
         let missing = u64::from(address.is_some() && has_none);
-        let (processes, sockets) = (self.handles.processes() + processes, self.handles.sockets() + missing);
-        self.spawner.has_room(operation, object, processes, sockets)?;
+        let (operation, object) = if starts { ("create", "a process") } else { ("wait for", "a connection") };
+        let processes = self.handles.processes() + usize::from(starts);
+        self.spawner.has_room(operation, object, processes, self.handles.sockets() + missing)?;
         let listens = |kept: &mut Kept| listens_at(kept, address.as_ref());
-        if !self.handles.with_kept(file, listens) {
-            self.handles.with_kept(file, Kept::close_demand);
-            if let Some(address) = &address {
-                // The old socket may have had the same address.
-                self.handles.close_left();
-                let bound = on_demand::open(address)?;
-                self.handles.with_kept(file, |kept| kept.set_demand(address.place.clone(), bound));
-            }
+        if self.handles.with_kept(file, listens) {
+            return Ok(true);
         }
-        Ok(())
+        let place = address.as_ref().map(|address| &address.place);
+        self.handles.with_kept(file, |kept| kept.replace_demand(place));
+        let Some(address) = address else { return Ok(true) };
+        // The old socket may have had the same address.
+        self.handles.close_left();
+        if let Place::File(path) = &address.place {
+            let path = path.clone();
+            self.read(file, Some(path), Purpose::Listen { address, starts }, now);
+            return Ok(false);
+        }
+        let socket = on_demand::open(&address)?.socket;
+        self.handles.with_kept(file, |kept| kept.set_demand(address.place, socket, None));
+        Ok(true)
+    }
+
+    /// Takes in the on-demand socket that a reader has opened.
+    fn listens(
+        &mut self,
+        file: &Rc<VassalFile>,
+        address: Address,
+        starts: bool,
+        read: Result<ReadFile>,
+        now: Instant,
+    ) -> Option<Event> {
+        match read {
+            Ok(ReadFile { version, copy, .. }) => {
+                let (fd, there) = (copy?, Some(version.id()));
+                self.handles.with_kept(file, |kept| kept.set_demand(address.place, fd, there));
+                if starts {
+                    self.read(file, None, Purpose::Start, now);
+                    return None;
+                }
+                let is_waiting = self.registry.vassal(file)?.state() == State::Waiting;
+                is_waiting.then_some(Event::Listening(address.name))
+            }
+            Err(error) if starts => Some(Event::SpawnFailed(error)),
+            Err(error) => Some(Event::ListenFailed(error)),
+        }
+    }
+
+    /// Takes in which file is at the path of an on-demand socket.
+    fn looked(&mut self, file: &Rc<VassalFile>, there: FileId) -> Option<Event> {
+        let why = self.handles.notice(file, there)?;
+        match self.registry.vassal(file)?.state() {
+            // A restart would not bring clients back to an app that runs.
+            State::Running { .. } if why == TAKEN => {
+                log_of!(file, "{why}");
+                None
+            }
+            State::Running { .. } | State::Waiting => Some(Event::Changed(why)),
+            // The next instance gets a new socket.
+            _ => None,
+        }
     }
 
     fn reload(&self, file: &VassalFile, read: Result<ReadFile>) -> Option<Event> {

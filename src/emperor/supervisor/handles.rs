@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use rustix::event::{Timespec, epoll};
 
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::sorted_map::SortedMap;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::kept_sockets::{Kept, Left, LeftFile};
@@ -115,9 +116,9 @@ impl Handles {
         self.by_file.get(file).map(|handle| &handle.sockets)
     }
 
-    /// The trouble with the file of a vassal's on-demand socket, if it is new.
-    pub(super) fn notice_loss(&mut self, file: &VassalFile) -> Option<&'static str> {
-        self.by_file.get_mut(file)?.sockets.notice_loss()
+    /// The trouble with the file of a vassal's on-demand socket, if it is new, as [`Kept::notice`].
+    pub(super) fn notice(&mut self, file: &VassalFile, there: FileId) -> Option<&'static str> {
+        self.by_file.get_mut(file)?.sockets.notice(there)
     }
 
     /// Calls `act` with the kept sockets of a vassal.

@@ -9,8 +9,9 @@ use super::supervisor::Supervisor;
 use crate::emperor::core::event::Event;
 use crate::emperor::core::machine::State;
 use crate::emperor::core::vassal_file::VassalFile;
-use crate::emperor::instance::kept_sockets::TAKEN;
+use crate::emperor::instance::kept_sockets::Kept;
 use crate::emperor::instance::process::Packet;
+use crate::emperor::instance::readers::{About, Purpose};
 use crate::log_of;
 use crate::protocol::{FromVassal, KeptSocket, SocketId};
 
@@ -37,33 +38,29 @@ impl Supervisor {
         }
     }
 
-    /// Checks whether clients can still reach the on-demand sockets of some vassals, starting at an index,
-    /// and binds those anew that have lost their files. Returns the index to continue at.
+    /// Checks whether clients can still reach the on-demand sockets of some vassals, starting at an index.
+    /// Readers look where the kernel does not know. Sockets whose files are gone are bound anew. Returns the
+    /// index to continue at.
     pub fn renew_sockets(&mut self, from: usize, now: Instant) -> usize {
         let mut next = 0;
-        let mut lost = Vec::new();
+        let mut unknown = Vec::new();
         for (index, (file, vassal)) in self.registry.vassals().enumerate().skip(from) {
             if index >= from + LOOKED_AT {
                 next = index;
                 break;
             }
-            let is_running = match vassal.state() {
-                State::Waiting => false,
-                State::Running { .. } => true,
-                // The next instance gets a new socket.
-                _ => continue,
-            };
-            if let Some(why) = self.handles.notice_loss(file) {
-                lost.push((Rc::clone(file), why, is_running));
+            let is_waited_for = matches!(vassal.state(), State::Waiting | State::Running { .. });
+            if is_waited_for
+                && let Some(path) = self.handles.kept(file).and_then(Kept::to_look_at)
+                && !self.readers.is_asked(file, About::Socket)
+            {
+                unknown.push((Rc::clone(file), path.clone()));
             }
         }
-        for (file, why, is_running) in lost {
-            // A restart would not bring clients back to an app that runs.
-            match is_running && why == TAKEN {
-                true => log_of!(file, "{why}"),
-                false => self.apply(&file, Event::Changed(why), now),
-            }
+        for (file, path) in unknown {
+            self.read(&file, Some(path), Purpose::Look, now);
         }
+        self.run_effects(now);
         next
     }
 
