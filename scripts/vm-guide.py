@@ -335,6 +335,37 @@ def left_in_a_cgroup():
     until("what it had left is gone", lambda: not any(os.path.exists(f"/proc/{pid}") for pid in first))
 
 
+@check("an ordinary user's emperor is a unit of that user's, with cgroups of its own")
+def ordinary_user():
+    run("useradd -m joe")
+    uid = run("id -u joe").strip()
+    own = f"/run/user/{uid}"
+    # pam_systemd does that where it is installed.
+    run(f"install -d -o joe -g joe -m 700 {own}")
+    os.makedirs("/etc/systemd/system/user@.service.d", exist_ok=True)
+    write("/etc/systemd/system/user@.service.d/guide.conf", f"[Service]\nEnvironment=XDG_RUNTIME_DIR={own}\n")
+    run(f"systemctl daemon-reload; systemctl start user@{uid}")
+    as_joe = f"setpriv --reuid joe --regid joe --init-groups env HOME=/home/joe XDG_RUNTIME_DIR={own}"
+    cgroup = f"{CGROUPS}/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/emperor.service"
+    options = f"user,fs,pid --emperor-cgroup {cgroup}/vassals --pids-max 20"
+    units = "/home/joe/.config/systemd/user"
+    run(f"mkdir -p {units} /home/joe/vassals")
+    unit = read("docs/example/emperor-user.service")
+    write(f"{units}/emperor.service", unit.replace("user,fs,pid", options))
+    write("/home/joe/vassals/own.ini", "[uwsgi]\nuid = root\ncommand = sleep 1000\n")
+    run(f"chown -R joe: /home/joe; {as_joe} systemctl --user start emperor")
+    status = f"{as_joe} emperor status own --is-up"
+    run(f"{as_joe} emperor start --wait own; {status}")
+    expect(read(f"{cgroup}/vassals/v-own/pids.max") == "20\n", "pids-max is not in its cgroup")
+    run(f"{as_joe} systemctl --user reload emperor; {as_joe} emperor upgrade; {status}")
+    switch = "/proc/sys/kernel/unprivileged_userns_clone"
+    write(switch, "0\n")
+    said = run(f"{as_joe} vassal-init --unshare user,fs,pid -- true", 71)
+    write(switch, "1\n")
+    expect("the sysctl kernel.unprivileged_userns_clone = 0 lets only root make them" in said, said)
+    run(f"{as_joe} systemctl --user stop emperor; systemctl stop user@{uid}")
+
+
 @check("in the end no process, mount or cgroup is left")
 def the_end():
     stop()
