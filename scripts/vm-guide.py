@@ -353,6 +353,8 @@ def ordinary_user():
     unit = read("docs/example/emperor-user.service")
     write(f"{units}/emperor.service", unit.replace("user,fs,pid", options))
     write("/home/joe/vassals/own.ini", "[uwsgi]\nuid = root\ncommand = sleep 1000\n")
+    # The emperor is not root, and reads it.
+    run("chmod 755 /usr/local/sbin/vassal-init")
     run(f"chown -R joe: /home/joe; {as_joe} systemctl --user start emperor")
     status = f"{as_joe} emperor status own --is-up"
     run(f"{as_joe} emperor start --wait own; {status}")

@@ -70,7 +70,7 @@ impl Error {
         let text = String::from_utf8_lossy(text);
         let (subject, cause) = match (i32::from_le_bytes(*errno), text.split_once('\0')) {
             (0, Some((subject, reason))) => (subject, Cause::Because(reason.into())),
-            (errno, _) => (&*text, Cause::Os(Errno::from_raw_os_error(errno))),
+            (errno, _) => (&*text, Cause::Os(received(errno))),
         };
         Some(Self(Box::new(Inner { subject: subject.to_owned(), cause })))
     }
@@ -135,6 +135,14 @@ impl<T> Context<T> for std::io::Result<T> {
 /// for these EINVAL.
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::INVAL)
+}
+
+/// The error of a number that another process has sent, which may be any; EIO for one that no error has.
+pub fn received(number: i32) -> Errno {
+    match number {
+        1..=4095 => Errno::from_raw_os_error(number),
+        _ => Errno::IO,
+    }
 }
 
 /// An error number with text and name, as people search for it: `No such file or directory (ENOENT)`.
@@ -224,6 +232,10 @@ mod tests {
         assert_eq!(error.errno(), Errno::NOTCONN.raw_os_error());
         assert_eq!(Error::from_bytes(&error.to_bytes()), Some(error));
         assert_eq!(Described(Errno::from_raw_os_error(133)).to_string(), "error number 133");
+        for number in [0, -1, 4096, i32::MIN, i32::MAX] {
+            assert_eq!(received(number), Errno::IO);
+        }
+        assert_eq!(received(libc::ENOENT), Errno::NOENT);
         let error = Error::new("read", "x.ini", "larger than 1 MiB");
         assert_eq!(Error::from_bytes(&error.to_bytes()).as_ref(), Some(&error));
         assert_eq!((error.to_string().as_str(), error.errno()), ("read x.ini: larger than 1 MiB", 0));

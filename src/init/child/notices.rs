@@ -134,7 +134,7 @@ pub fn tell(entry: &Entrypoint, level: u32, line: Option<&str>, facts: Facts<'_>
                 continue;
             }
             (_, Some('e')) => {
-                text.push_str(error::text(Errno::from_raw_os_error(facts.errno)));
+                text.push_str(error::text(error::received(facts.errno)));
                 continue;
             }
             (_, Some(_)) => {

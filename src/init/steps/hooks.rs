@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::config::plan::{Action, Hook, Phase, VassalPlan};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, received};
 use crate::identity::Confinement;
 use crate::init::child::launch::{Launch, Launched, Progress};
 use crate::init::child::reaper;
@@ -66,7 +66,7 @@ impl Trouble {
                 let text = &hook.source.value;
                 let error = match error.errno() {
                     0 => Error::new("run", text, "failed; it is private, so its error is not shown"),
-                    errno => Error::os("run", text, Errno::from_raw_os_error(errno)),
+                    errno => Error::os("run", text, received(errno)),
                 };
                 Self::Error { error, key }
             }

@@ -26,7 +26,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, received};
 use crate::files;
 use crate::identity::{Identity, held};
 use crate::init::child::reaper;
@@ -428,7 +428,7 @@ fn decode(packet: &[u8; REPLY_SIZE]) -> Option<Reply> {
             mount_id: u64::from_le_bytes(*mount_id),
             is_mount_root: *is_mount_root != 0,
         }),
-        errno => Answer::Failed(Errno::from_raw_os_error(errno)),
+        errno => Answer::Failed(received(errno)),
     };
     // The prober runs as the tenant's user, so its packets are not trusted: 0, 1 and negative numbers are not
     // pids of a daemon.
