@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -67,6 +68,15 @@ impl Deputy {
         if let Some(pidfd) = &self.child.pidfd {
             let _ = kill_pidfd(pidfd, libc::SIGKILL);
         }
+    }
+
+    /// Waits until it has ended, or the time is over.
+    pub fn finish(self, until: Instant) {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+        if let (Some(pidfd), Ok(left)) = (&self.child.pidfd, left) {
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left));
+        }
+        self.end();
     }
 
     /// Kills it, and waits a short time for its end.

@@ -363,6 +363,46 @@ fn a_socket_on_demand_that_hangs_when_it_is_bound_is_tried_again_and_delays_nobo
 }
 
 #[test]
+fn the_emperors_own_names_on_a_filesystem_that_hangs_delay_nobody() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let own = ["control", "stats", "pid"].map(|name| format!("{}/{name}", remote.path));
+        let [control, stats, pid] = &own;
+        let options = ["--control", control, "--emperor-stats", stats, "--emperor-pidfile", pid];
+        sandbox.vassal("healthy", STEADY);
+        let options = [&options[..], &["--emperor-freq", "1", "--emperor-throttle", "1"]].concat();
+        let mut emperor = sandbox.emperor(&options);
+        let first = emperor.wait_running(1, "healthy");
+        remote.hang();
+        for path in &own {
+            let line = emperor.wait_for(&format!("emperor: look at {path}: not done after 2."));
+            assert!(line.ends_with("s: does its filesystem answer?; it stays as it is"), "{line}");
+        }
+        process::signal(first, Signal::KILL);
+        emperor.wait_running(2, "healthy");
+        emperor.signal(Signal::HUP);
+        emperor.wait_for("healthy: reloaded after ");
+        assert_eq!(emperor.lines("emperor: look at ").len(), own.len());
+        for path in &own {
+            let name = Path::new(path).file_name().unwrap();
+            fs::remove_file(Path::new("/run/real/vassals").join(name)).unwrap();
+        }
+        remote.answer();
+        for name in ["control socket", "stats socket", "pid file"] {
+            emperor.wait_for(&format!("emperor: the {name} {}/", remote.path));
+        }
+        assert_eq!(fs::read_to_string(pid).unwrap(), format!("{}\n", emperor.pid()));
+        let status = sandbox.program("emperor").args(["status", "--control", control]).output().unwrap();
+        assert!(String::from_utf8_lossy(&status.stdout).contains("healthy"));
+        remote.hang();
+        let start = Instant::now();
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    });
+}
+
+#[test]
 fn one_link_to_a_file_that_hangs_costs_the_news_of_its_directory_only() {
     sandboxed(|sandbox| {
         let remote = Remote::mount();

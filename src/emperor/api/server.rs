@@ -6,6 +6,7 @@
 //! answers.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -17,9 +18,12 @@ pub use super::connection::Service;
 use super::connection::{Connection, Progress};
 use super::control;
 use crate::config::plan::Address;
+use crate::emperor::core::file_version::FileId;
 use crate::emperor::core::saved::SavedListener;
 use crate::emperor::deputy::close_apart;
-use crate::emperor::instance::socket_file::{Bound, Clients, SocketFile, listen_on, tell_once};
+use crate::emperor::instance::reading::Job;
+use crate::emperor::instance::socket_file::{Bound, Clients, SocketFile, is_known, listen_on, tell_once};
+use crate::emperor::instance::spawner::ReadFile;
 use crate::error::{Context, Described, Error, Result};
 use crate::log;
 use crate::running_time::earliest;
@@ -149,29 +153,60 @@ impl Server {
         })
     }
 
-    /// Listens anew where the file of a socket is gone. A file that another emperor has put there stays, and
-    /// the next call tries again.
-    pub fn renew(&mut self) {
-        for index in 0..self.listeners.len() {
-            let Some(listener) = self.listeners.get_mut(index) else { continue };
-            let Some(file) = listener.file.as_ref().filter(|file| file.is_gone()) else { continue };
-            let (service, address) = (listener.service, Address::file(file.path().to_owned()));
-            let missing = format!("the {} socket {} was missing", service.name(), address.name);
-            match listen_on(&address, clients_of(service)) {
-                Ok(Bound { socket, file }) => {
-                    let _ = epoll::delete(&self.events, &listener.socket);
-                    // First the old file is closed: until then no new file can get its inode number.
-                    listener.file = file;
-                    listener.socket = socket;
-                    listener.trouble = None;
-                    match self.listen(index) {
-                        Ok(()) => log!("{missing}: made anew"),
-                        Err(error) => log!("{missing}: {error}"),
-                    }
+    /// The files of sockets at which a reader must look, because the kernel does not know whether they are
+    /// still there.
+    pub fn to_look_at(&self) -> Vec<PathBuf> {
+        let files = self.listeners.iter().filter_map(|listener| listener.file.as_ref());
+        let unknown = files.filter(|file| !is_known(file.path(), Some(file.id())));
+        unknown.map(|file| file.path().to_owned()).collect()
+    }
+
+    /// The job that makes a socket anew, if the file that was found at its path is another one, or none.
+    pub fn lost(&self, path: &Path, there: FileId) -> Option<Job> {
+        let listener = self.listeners.get(self.at(path)?)?;
+        let is_lost = listener.file.as_ref().is_some_and(|file| file.id() != there);
+        let is_control = listener.service == Service::Control;
+        is_lost.then_some(if is_control { Job::ListenForCommands } else { Job::ListenForQuestions })
+    }
+
+    /// Takes in a socket that was made anew, or the error. A file that another emperor has put there stays,
+    /// and the next look tries again.
+    pub fn renew(&mut self, path: &Path, made: Result<ReadFile>) {
+        let Some(index) = self.at(path) else { return };
+        let Some(listener) = self.listeners.get_mut(index) else { return };
+        let missing = format!("the {} socket {} was missing", listener.service.name(), path.display());
+        match made {
+            Ok(ReadFile { version, copy: Some(socket), .. }) => {
+                let _ = epoll::delete(&self.events, &listener.socket);
+                let file = SocketFile::resume(path, Some(version.id()));
+                // The old file is gone. A deputy would have to look once more.
+                std::mem::forget(std::mem::replace(&mut listener.file, file));
+                listener.socket = socket;
+                listener.trouble = None;
+                match self.listen(index) {
+                    Ok(()) => log!("{missing}: made anew"),
+                    Err(error) => log!("{missing}: {error}"),
                 }
-                Err(error) => tell_once(&mut listener.trouble, &missing, error),
             }
+            Ok(_) => {}
+            Err(error) => tell_once(&mut listener.trouble, &missing, error),
         }
+    }
+
+    /// The index of the socket whose file is at a path.
+    fn at(&self, path: &Path) -> Option<usize> {
+        let is_it = |listener: &Listener| listener.file.as_ref().is_some_and(|file| file.path() == path);
+        self.listeners.iter().position(is_it)
+    }
+
+    /// How many listening sockets there are.
+    pub fn count(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// The file of one of them, if it has one.
+    pub fn file(&mut self, index: usize) -> Option<&mut Option<SocketFile>> {
+        self.listeners.get_mut(index).map(|listener| &mut listener.file)
     }
 
     /// The listening sockets, for the next program.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::basis::Basis;
-use super::files::PidFile;
 use super::locks::Locks;
 use super::renewal::Renewal;
 use super::systemd::Notifier;
@@ -20,6 +19,7 @@ use crate::emperor::core::owner::Owners;
 use crate::emperor::discovery::queue::Discovery;
 use crate::emperor::discovery::scan::Rules;
 use crate::emperor::instance::{origin::Origin, spawner::Spawner};
+use crate::emperor::pid_file::PidFile;
 use crate::emperor::supervisor::supervisor::Supervisor;
 use crate::error::{Context, Result};
 use crate::sys::signal::SignalFd;

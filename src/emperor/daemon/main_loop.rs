@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::emperor::Emperor;
-use super::renewal::renew_own;
+use super::own_names;
 use super::requests;
 use super::upgrade_flow;
 use crate::emperor::core::text::Count;
@@ -49,7 +49,9 @@ pub fn run(mut emperor: Emperor) -> Result<i32> {
         turn(&mut emperor);
     }
     emperor.supervisor.finish();
+    own_names::remove(&mut emperor);
     emperor.discovery.finish();
+    std::mem::forget((emperor.server, emperor.pid_file));
     match emperor.supervisor.registry().given_up() {
         0 => Ok(0),
         stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),
@@ -147,8 +149,9 @@ fn deadline(emperor: &Emperor, now: Instant) -> Option<Instant> {
 
 /// Makes names anew that others have removed.
 fn renew(emperor: &mut Emperor, now: Instant) {
+    own_names::renew(emperor, now);
     if emperor.renewal.is_due(now) {
-        renew_own(&mut emperor.server, &mut emperor.pid_file);
+        own_names::look(emperor, now);
         renew_locks(emperor);
         emperor.renewal.next = emperor.supervisor.renew_sockets(emperor.renewal.next, now);
     }
@@ -208,14 +211,14 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
                 }
             }
             libc::SIGUSR2 if emperor.stopping.is_none() => {
-                renew_own(&mut emperor.server, &mut emperor.pid_file);
+                emperor.renewal.hurry(now);
                 if let Err(why) = upgrade_flow::begin(emperor, None, now) {
                     log!("{}: {why}", sent(signal));
                 }
             }
             libc::SIGHUP if emperor.stopping.is_none() => {
                 log!("{}: reloading {}", sent(signal), emperor.supervisor.registry().count());
-                renew_own(&mut emperor.server, &mut emperor.pid_file);
+                emperor.renewal.hurry(now);
                 emperor.supervisor.reload_all(now);
                 emperor.notifier.reloading(now);
             }

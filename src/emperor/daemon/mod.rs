@@ -5,18 +5,20 @@
 //!
 //! [`start`] makes an emperor from a configuration (`basis`), or from the state of the program before an
 //! upgrade. `main_loop` waits for events and calls the room that each concerns; `requests` answers clients.
-//! `privileges`, `files` and `systemd` are the usual duties of a daemon. `renewal` restores names that others
-//! can remove, `locks` keeps a second emperor away. `upgrade` and `upgrade_flow` replace the program, and
-//! `stale` is about an emperor that could not use its new configuration.
+//! `privileges`, `log_file` and `systemd` are the usual duties of a daemon. `renewal` says when to check
+//! the names that others can remove, `own_names` restores those of the emperor. `locks` keeps a second
+//! emperor away. `upgrade` and `upgrade_flow` replace the program, and `stale` is about an emperor that could
+//! not use its new configuration.
 //!
 //! May not be done here: decide about a vassal, which is for [`core`](super::core). No other room imports
 //! this one.
 
 mod basis;
 mod emperor;
-mod files;
 mod locks;
+mod log_file;
 mod main_loop;
+mod own_names;
 mod privileges;
 mod renewal;
 mod requests;

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::files::PidFile;
-use crate::emperor::api::server::Server;
 use crate::emperor::core::text::later;
 
 /// When to check next, and where to continue.
@@ -36,16 +34,13 @@ impl Renewal {
         is_due
     }
 
+    /// Brings the next check forward.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.map(|_| now);
+    }
+
     /// No more checks, because the emperor ends.
     pub fn stop(&mut self) {
         self.due = None;
-    }
-}
-
-/// Checks the emperor's own names.
-pub fn renew_own(server: &mut Server, pid_file: &mut Option<PidFile>) {
-    server.renew();
-    if let Some(file) = pid_file {
-        file.renew();
     }
 }

@@ -12,8 +12,8 @@ use rustix::thread::CapabilitySet;
 
 use super::basis::Basis;
 use super::emperor::Emperor;
-use super::files::{PidFile, is_log, log_to};
 use super::locks;
+use super::log_file::{is_log, log_to};
 use super::main_loop;
 use super::privileges::{User, drop_groups};
 use super::stale;
@@ -28,6 +28,7 @@ use crate::emperor::core::saved::Saved;
 use crate::emperor::instance::cgroups::Cgroups;
 use crate::emperor::instance::origin::Origin;
 use crate::emperor::instance::spawner::Spawner;
+use crate::emperor::pid_file::PidFile;
 use crate::error::{Error, Result};
 use crate::identity::held;
 use crate::log;

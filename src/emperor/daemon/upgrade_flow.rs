@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::emperor::Emperor;
-use super::files::PidFile;
 use super::stale::{self, Stale};
 use super::upgrade::{self, Tried};
 use super::upgrades::{HANGING_UP, Reason, UnderWay, Upgrades};
@@ -14,6 +13,7 @@ use crate::emperor::core::saved::encode::encode;
 use crate::emperor::core::text::later;
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
+use crate::emperor::pid_file::PidFile;
 use crate::log;
 use crate::running_time;
 use crate::version::VERSION;

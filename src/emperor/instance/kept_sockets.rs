@@ -58,9 +58,9 @@ impl Left {
     }
 }
 
-/// The owner whose PID 1 has bound a socket, as a number; for an on-demand socket the directory of its file,
-/// as a hash.
-pub type Group = u64;
+/// The user of the PID 1 that bound a socket; for an on-demand socket also the directory of its file, as a
+/// hash.
+pub type Group = (Owner, Option<u64>);
 
 /// The file of a socket that is no longer kept.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Kept {
     pub fn to_look_at(&self) -> Option<&PathBuf> {
         match &self.demand.as_ref()?.id {
             SocketId { place: Place::File(path), file: Some(file), .. } => {
-                Some(path).filter(|path| !is_known(path, *file))
+                Some(path).filter(|path| !is_known(path, Some(*file)))
             }
             _ => None,
         }
@@ -203,12 +203,9 @@ impl Kept {
         };
         if let (Place::File(path), Some(file)) = (place, file) {
             // The emperor itself has bound an on-demand socket, at a path that may be any tenant's.
-            let Owner { uid, gid } = self.owner;
-            let group = match path.parent() {
-                Some(path) if is_on_demand => hash(path.as_os_str().as_bytes().iter().copied()),
-                _ => u64::from(uid) << 32 | u64::from(gid),
-            };
-            self.left.files.push(LeftFile { path, file, version, group });
+            let directory = path.parent().filter(|_| is_on_demand);
+            let directory = directory.map(|path| hash(path.as_os_str().as_bytes().iter().copied()));
+            self.left.files.push(LeftFile { path, file, version, group: (self.owner, directory) });
         }
         self.left.sockets.push(fd);
     }

@@ -63,6 +63,8 @@ pub enum Purpose {
         /// Whether an instance is to be created then.
         starts: bool,
     },
+    /// To do this for the emperor itself.
+    Own(Job),
 }
 
 /// What a reading is about. A vassal has no more than one reading of each kind at a time.
@@ -74,6 +76,8 @@ pub enum About {
     Address,
     /// The file of the on-demand socket.
     Socket,
+    /// A file of the emperor's own, which takes the place of a vassal's file.
+    Own,
 }
 
 /// A result of a reading.
@@ -360,14 +364,15 @@ impl Reading {
             (About::File, _) => Job::Read,
             (About::Address, _) => Job::ReadAddress,
             (About::Socket, Wanted::For(Purpose::Listen { .. })) => Job::Listen,
-            (About::Socket, _) => Job::Look,
+            (About::Own, Wanted::For(Purpose::Own(job))) => *job,
+            (About::Socket | About::Own, _) => Job::Look,
         }
     }
 
     fn error(&self, reason: &str) -> Error {
         let operation = match self.about {
             About::File | About::Address => "read",
-            About::Socket => "look at",
+            About::Socket | About::Own => "look at",
         };
         Error::new(operation, self.path().display(), reason)
     }
@@ -405,6 +410,7 @@ impl Purpose {
             Self::Start | Self::Reload | Self::Check { .. } => About::File,
             Self::Address { .. } => About::Address,
             Self::Look | Self::Listen { .. } => About::Socket,
+            Self::Own(_) => About::Own,
         }
     }
 }

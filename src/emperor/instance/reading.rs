@@ -7,15 +7,17 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::getppid;
 
 use super::on_demand;
-use super::socket_file::{Bound, SocketFile, look};
+use super::socket_file::{Bound, Clients, SocketFile, listen_on, look};
 use super::spawner::{ReadFile, Spawner};
 use crate::config::plan::Address;
 use crate::emperor::core::file_version::{FileId, FileVersion};
 use crate::emperor::core::owner::Owner;
 use crate::emperor::deputy::{pull, pull_version, tell};
-use crate::error::{Error, Result};
+use crate::emperor::pid_file;
+use crate::error::{Context, Error, Result};
 use crate::protocol::{Received, receive};
 
 /// What a reader does with a path.
@@ -29,10 +31,24 @@ pub enum Job {
     Look,
     /// Listens there, for a vassal on demand. The answer is the socket, in the place of a copy.
     Listen,
+    /// Listens there for commands to the emperor; likewise.
+    ListenForCommands,
+    /// Listens there for other questions to the emperor; likewise.
+    ListenForQuestions,
+    /// Writes the emperor's pid there.
+    WritePid,
 }
 
 /// The jobs, in the order of their numbers in questions.
-const JOBS: [Job; 4] = [Job::Read, Job::ReadAddress, Job::Look, Job::Listen];
+const JOBS: [Job; 7] = [
+    Job::Read,
+    Job::ReadAddress,
+    Job::Look,
+    Job::Listen,
+    Job::ListenForCommands,
+    Job::ListenForQuestions,
+    Job::WritePid,
+];
 
 /// The main function of a reader: does one job after another, until the emperor has ended.
 pub fn run(spawner: &Spawner, link: &OwnedFd) {
@@ -56,19 +72,28 @@ pub fn run(spawner: &Spawner, link: &OwnedFd) {
 
 fn do_job(job: Job, path: &Path, spawner: &Spawner) -> Result<ReadFile> {
     let found = |version| ReadFile { version, owner: Owner::default(), copy: None };
-    match job {
-        Job::Read => spawner.read(path),
-        Job::ReadAddress => spawner.read_address(path),
-        Job::Look => look(path).map(found),
-        Job::Listen => {
-            let Bound { socket, file } = on_demand::open(&Address::file(path.to_owned()))?;
-            let FileId { device, inode } = file.as_ref().map(SocketFile::id).unwrap_or_default();
-            // Only the emperor has it removed.
-            std::mem::forget(file);
-            let version = FileVersion { device, inode, ..FileVersion::default() };
-            Ok(ReadFile { copy: Some(socket), ..found(version) })
+    let clients = match job {
+        Job::Read => return spawner.read(path),
+        Job::ReadAddress => return spawner.read_address(path),
+        Job::Look => return look(path).map(found),
+        Job::WritePid => {
+            let emperor = getppid().ok_or(Errno::SRCH).context("write a pid to", path.display())?;
+            return pid_file::write(path, emperor).map(|()| found(FileVersion::default()));
         }
-    }
+        Job::Listen => Clients::OfApp,
+        Job::ListenForCommands => Clients::Commanding,
+        Job::ListenForQuestions => Clients::Asking,
+    };
+    let address = Address::file(path.to_owned());
+    let Bound { socket, file } = match clients {
+        Clients::OfApp => on_demand::open(&address)?,
+        _ => listen_on(&address, clients)?,
+    };
+    let FileId { device, inode } = file.as_ref().map(SocketFile::id).unwrap_or_default();
+    // Only the emperor removes it.
+    std::mem::forget(file);
+    let version = FileVersion { device, inode, ..FileVersion::default() };
+    Ok(ReadFile { copy: Some(socket), ..found(version) })
 }
 
 /// A question to a reader.

@@ -40,7 +40,7 @@ pub struct Bound {
 }
 
 /// The file of a socket that the emperor has bound. It is removed when this value is dropped, unless the path
-/// has another file by then.
+/// has another file by then. That may hang: while there are vassals, only a deputy may drop it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -51,14 +51,6 @@ impl SocketFile {
     /// The file of the program before the upgrade; `None` if there was none.
     pub fn resume(path: &Path, id: Option<FileId>) -> Option<Self> {
         Some(Self { path: path.into(), id: id? })
-    }
-
-    /// Whether its path has no file any more, or another one. If that cannot be found out, no.
-    pub fn is_gone(&self) -> bool {
-        match lstat(&self.path) {
-            Ok(there) => id(&there) != self.id,
-            Err(errno) => matches!(errno, Errno::NOENT | Errno::NOTDIR),
-        }
     }
 
     /// Gives it to a user and a group, if it is still the file at its path.
@@ -106,12 +98,12 @@ pub fn remembered(file: impl AsFd) -> Result<Statx, Errno> {
     statx(file, c"", AtFlags::STATX_DONT_SYNC | AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
 }
 
-/// Whether a path leads to this file, as far as the kernel knows without asking a filesystem. No if it does
-/// not know, and always before Linux 5.12.
-pub fn is_known(path: &Path, file: FileId) -> bool {
+/// Whether a path leads to something, and to this file if it is given, as far as the kernel knows without
+/// asking a filesystem. No if it does not know, and always before Linux 5.12.
+pub fn is_known(path: &Path, file: Option<FileId>) -> bool {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let there = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).and_then(remembered);
-    there.is_ok_and(|there| FileVersion::of_known(&there, None).id() == file)
+    there.is_ok_and(|there| file.is_none_or(|file| FileVersion::of_known(&there, None).id() == file))
 }
 
 /// Whether the file of a socket has no name any more. No if the kernel does not tell.
@@ -215,13 +207,14 @@ mod tests {
         let [path, other] = ["socket", "other"].map(|name| directory.path().join(name));
         let Bound { socket, file } = listen_on(&Address::file(path.clone()), Clients::Asking).unwrap();
         let id = file.as_ref().unwrap().id();
-        assert_eq!((is_known(&path, id), is_unlinked(&socket)), (true, false));
+        let is_there = |path: &Path| (is_known(path, Some(id)), is_known(path, None));
+        assert_eq!((is_there(&path), is_unlinked(&socket)), ((true, true), false));
         assert_eq!(look(&path).unwrap().id(), id);
         fs::write(&other, "").unwrap();
-        assert!(!is_known(&other, id));
+        assert_eq!(is_there(&other), (false, true));
         assert_ne!(look(&other).unwrap().id(), id);
         fs::remove_file(&path).unwrap();
-        assert_eq!((is_known(&path, id), is_unlinked(&socket)), (false, true));
+        assert_eq!((is_there(&path), is_unlinked(&socket)), ((false, false), true));
         assert_eq!(look(&path).unwrap(), FileVersion::default());
         // A socket without a listener is as good as none.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

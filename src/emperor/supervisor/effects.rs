@@ -35,6 +35,10 @@ impl Supervisor {
             } else {
                 self.readers.serve(&self.spawner, self.handles.as_fd(), now);
                 let Some(Told { file, about, news }) = self.readers.take() else { return };
+                if about == About::Own {
+                    self.own_news.push((file, news));
+                    continue;
+                }
                 let event = self.take_in(&file, about, news, now);
                 (file, event)
             };
@@ -177,6 +181,7 @@ impl Supervisor {
                 log_of!(file, "{error}; it stays as it is");
                 None
             }
+            News::Read(Purpose::Own(_), _) | News::Late(Purpose::Own(_), _) => None,
             News::Late(Purpose::Address { .. }, error) => Some(Event::AddressLate(error)),
             News::Late(Purpose::Start, error) => Some(Event::SpawnFailed(error)),
             News::Late(Purpose::Reload, error) => Some(Event::ReloadFailed(error)),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ use crate::emperor::core::registry::{Registry, Rules};
 use crate::emperor::core::vassal::Vassal;
 use crate::emperor::core::vassal_file::VassalFile;
 use crate::emperor::instance::file_removal::FileRemoval;
-use crate::emperor::instance::readers::Readers;
+use crate::emperor::instance::readers::{About, News, Purpose, Readers};
+use crate::emperor::instance::reading::Job;
 use crate::emperor::instance::spawner::Spawner;
 use crate::error::{Error, Result};
 use crate::log;
@@ -46,6 +47,8 @@ pub struct Supervisor {
     pub(super) checks: Checks,
     pub(super) freeing: Freeing,
     pub(super) readers: Readers,
+    /// What readers have done for the emperor itself.
+    pub(super) own_news: Vec<(Rc<VassalFile>, News)>,
     removal: FileRemoval,
     leftovers: Leftovers,
     pub(super) fusectl: Fusectl,
@@ -85,6 +88,7 @@ impl Supervisor {
             checks: Checks::default(),
             freeing: Freeing::default(),
             readers: Readers::default(),
+            own_news: Vec::new(),
             removal: FileRemoval::default(),
             leftovers: Leftovers::default(),
             fusectl: Fusectl::default(),
@@ -170,6 +174,20 @@ impl Supervisor {
     pub fn reload_all(&mut self, now: Instant) {
         self.registry.reload_all();
         self.run_effects(now);
+    }
+
+    /// Has a reader do something with a file of the emperor's own, unless one does already.
+    pub fn have_done(&mut self, path: &Path, job: Job, now: Instant) {
+        let file = Rc::new(VassalFile::new(path.to_owned(), 0));
+        if !self.readers.is_asked(&file, About::Own) {
+            self.readers.ask(&file, None, None, Purpose::Own(job), now);
+            self.run_effects(now);
+        }
+    }
+
+    /// What readers have done for the emperor itself, since the last call.
+    pub fn take_own_news(&mut self) -> Vec<(Rc<VassalFile>, News)> {
+        std::mem::take(&mut self.own_news)
     }
 
     /// Forgets earlier failures.
