@@ -2,7 +2,7 @@
 //! socket file in a directory with the sticky bit.
 //!
 //! The path of a file may hang, even on purpose. So separate processes remove the files, each those of one
-//! tenant, and nothing waits for them. A tenant of whom [`MAX`] processes hang gets no others.
+//! tenant, and nothing waits for them. A tenant of whom `MAX` processes hang gets no others.
 
 use std::time::{Duration, Instant};
 
