@@ -224,6 +224,7 @@ impl Sandbox {
     /// Puts lines behind those of a file of `/etc`, for this sandbox only.
     pub fn append_to(&self, path: &str, lines: &str) {
         let copy = self.path(&path.replace('/', "_"));
+        fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         fs::copy(path, &copy).unwrap();
         fs::OpenOptions::new().append(true).open(&copy).unwrap().write_all(lines.as_bytes()).unwrap();
         self.mount(&["--bind", copy.to_str().unwrap()], path);

@@ -120,6 +120,9 @@ fn look(
         log!("{error}");
     }
     if scans || directories.due(now) <= now {
+        let changes = directories.scan(now);
+        // After the scan, and told before its changes: a directory that appears meanwhile may be another
+        // emperor's, and no file of it must be taken up before the lock.
         let now_there: Vec<_> = directories.bases().map(|(path, id)| (path.to_owned(), id)).collect();
         for (path, id) in now_there.iter().filter(|base| !bases.contains(base)) {
             if let Some(id) = id
@@ -130,7 +133,7 @@ fn look(
         }
         *bases = now_there;
         let owners = directories.owners();
-        for change in directories.scan(now) {
+        for change in changes {
             let (version, owner) = match change.change {
                 Change::Removed | Change::Refused(_) => Default::default(),
                 _ => (owned_file::version(&change.file, owners), owned_file::owner(&change.file, owners)),
