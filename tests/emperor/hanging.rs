@@ -105,6 +105,14 @@ fn others_are_served(sandbox: &Sandbox, emperor: &Daemon) {
     assert_ne!(emperor.wait_running(runs.len() + 1, "healthy"), init);
 }
 
+/// Has an emperor stop, and waits for its end, which no filesystem may put off.
+fn ends_soon(mut emperor: Daemon) {
+    let start = Instant::now();
+    emperor.signal(Signal::TERM);
+    assert_eq!(emperor.wait(), 0);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_directory_that_hangs_costs_only_its_own_news() {
     sandboxed(|sandbox| {
@@ -306,7 +314,7 @@ fn a_socket_on_demand_whose_path_hangs_stays_as_it_is_and_delays_nobody() {
         let remote = Remote::mount();
         let socket = far_socket(sandbox, &remote);
         sandbox.vassal("healthy", STEADY);
-        let mut emperor = sandbox.emperor(&ON_DEMAND);
+        let emperor = sandbox.emperor(&ON_DEMAND);
         let waits = format!("emperor: far: waiting for a connection to {socket}");
         emperor.wait_for(&waits);
         emperor.wait_running(1, "healthy");
@@ -331,10 +339,7 @@ fn a_socket_on_demand_whose_path_hangs_stays_as_it_is_and_delays_nobody() {
         until("it is bound anew", || UnixStream::connect(&socket).is_ok());
         assert_ne!(emperor.wait_running(2, "far"), app);
         remote.hang();
-        let start = Instant::now();
-        emperor.signal(Signal::TERM);
-        assert_eq!(emperor.wait(), 0);
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        ends_soon(emperor);
     });
 }
 
@@ -371,7 +376,7 @@ fn the_emperors_own_names_on_a_filesystem_that_hangs_delay_nobody() {
         let options = ["--control", control, "--emperor-stats", stats, "--emperor-pidfile", pid];
         sandbox.vassal("healthy", STEADY);
         let options = [&options[..], &["--emperor-freq", "1", "--emperor-throttle", "1"]].concat();
-        let mut emperor = sandbox.emperor(&options);
+        let emperor = sandbox.emperor(&options);
         let first = emperor.wait_running(1, "healthy");
         remote.hang();
         for path in &own {
@@ -395,10 +400,7 @@ fn the_emperors_own_names_on_a_filesystem_that_hangs_delay_nobody() {
         let status = sandbox.program("emperor").args(["status", "--control", control]).output().unwrap();
         assert!(String::from_utf8_lossy(&status.stdout).contains("healthy"));
         remote.hang();
-        let start = Instant::now();
-        emperor.signal(Signal::TERM);
-        assert_eq!(emperor.wait(), 0);
-        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        ends_soon(emperor);
     });
 }
 
