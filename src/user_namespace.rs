@@ -322,9 +322,13 @@ pub fn explain_id(errno: Errno, map: &str) -> Cause {
     Cause::Because(format!("this user namespace has only {known}: see map-users").into())
 }
 
-/// The error of a call that failed, with the setting of this machine that is its cause, if that is a setting
-/// for user namespaces. Those below `kernel` are Debian's and Ubuntu's.
-pub fn explain(errno: Errno) -> Cause {
+/// The error of a call that failed, in or for new namespaces (`CLONE_NEW*` bits), with the setting of this
+/// machine that is its cause, if that is a setting for user namespaces. Those below `kernel` are Debian's and
+/// Ubuntu's.
+pub fn explain(errno: Errno, namespaces: u64) -> Cause {
+    if namespaces & libc::CLONE_NEWUSER as u64 == 0 {
+        return errno.into();
+    }
     let number = |path: &str| -> Option<u32> {
         let text = files::read_file(path).ok()?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok()

@@ -36,11 +36,16 @@ pub fn run_in<T>(
     let maps = (namespaces & libc::CLONE_NEWUSER as u64 != 0).then(|| Maps::of(maps)).transpose();
     let made = maps.and_then(|maps| {
         let gate = maps.is_some().then(Gate::new).transpose()?;
-        let side = clone3(namespaces).map_err(explain).context("create", "the namespaces")?;
+        let side = clone3(namespaces)
+            .map_err(|errno| explain(errno, namespaces))
+            .context("create", "the namespaces")?;
         if let (Side::Parent(child), Some(maps)) = (&side, maps) {
             let given = maps.give(child.pid);
-            // The child ends if it gets no IDs.
-            gate.into_iter().for_each(|gate| Gate::open(gate.outside(), &given));
+            match gate {
+                Some(gate) if given.is_ok() => Gate::open(gate.outside(), &given),
+                // The caller says why. The child would say it once more.
+                _ => drop(signal::kill(child.pid.as_raw_pid(), libc::SIGKILL)),
+            }
             given.map(|()| (side, None))
         } else {
             Ok((side, gate))

@@ -239,6 +239,8 @@ fn what_a_user_is_not_granted_is_told_with_its_cure() {
         let says = |words: &[&str], expected: &str| {
             let (status, text) = vassal_init(sandbox, words);
             assert!(status != 0 && text.contains(expected), "{words:?}: {status}: {text}");
+            // Once: the process that waits for the IDs inside is silent.
+            assert_eq!(text.lines().count(), 1, "{text}");
         };
         let namespaces = "--unshare=user,fs,pid";
         says(

@@ -327,11 +327,8 @@ impl Spawner {
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
         let gate = maps.is_some().then(Gate::new).transpose()?;
-        let side = match namespaces & libc::CLONE_NEWUSER as u64 {
-            0 => clone3_into(namespaces, cgroup).context("create", process)?,
-            _ => clone3_into(namespaces, cgroup).map_err(explain).context("create", process)?,
-        };
-        match side {
+        let side = clone3_into(namespaces, cgroup).map_err(|errno| explain(errno, namespaces));
+        match side.context("create", process)? {
             Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
             Side::Parent(child) => {
                 if let (Some(maps), Some(gate)) = (maps, gate) {
