@@ -61,20 +61,17 @@ pub(crate) fn plan(settings: &[Setting], found: &mut Diagnostics) -> EmperorPlan
         found.error(&at, message).hint("have the owners' programs write the files");
     }
     maps::check(&plan.vassals.maps, plan.vassals.namespaces, "emperor-use-clone", found);
-    if let Some(uid) =
-        plan.run_as.uid.as_ref().filter(|_| plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0)
-    {
+    let has_users = plan.vassals.has_namespace(libc::CLONE_NEWUSER);
+    if let Some(uid) = plan.run_as.uid.as_ref().filter(|_| has_users) {
         let message = format!("'{}' with 'user' in 'emperor-use-clone'", uid.key);
         found.error(&uid.at, message).hint("have that user start the emperor");
     }
-    let for_trees = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u64;
-    if let Some(tree) =
-        plan.vassals.map_trees.first().filter(|_| plan.vassals.namespaces & for_trees != for_trees)
-    {
+    let has_both = has_users && plan.vassals.has_namespace(libc::CLONE_NEWNS);
+    if let Some(tree) = plan.vassals.map_trees.first().filter(|_| !has_both) {
         let message = format!("'{}' without 'user' and 'fs' in 'emperor-use-clone'", tree.key);
         found.error(&tree.at, message).hint("add both to 'emperor-use-clone'");
     }
-    if plan.tyrant.is_some() && plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+    if plan.tyrant.is_some() && has_users {
         let at = found.start();
         let message = "'emperor-tyrant' with 'user' in 'emperor-use-clone': the owner of a file would have \
                        no ID in that namespace";

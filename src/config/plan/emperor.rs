@@ -103,8 +103,13 @@ pub struct CgroupsPlan {
 const OF_TYRANTS: u64 = 1 << 5 | 1 << 6 | 1 << 7;
 /// The capability that an emperor needs to make namespaces other than those of users: sys_admin.
 const OF_JAILERS: u64 = 1 << 21;
-/// A user namespace, which any user may make, and the others in it.
-const USER: u64 = libc::CLONE_NEWUSER as u64;
+
+impl VassalsPlan {
+    /// Whether each vassal gets a namespace of this kind (`CLONE_NEW*`).
+    pub fn has_namespace(&self, kind: i32) -> bool {
+        self.namespaces & kind as u64 != 0
+    }
+}
 
 impl EmperorPlan {
     /// The key for which the emperor needs capabilities that are not in `kept` (bits), and the names of
@@ -112,7 +117,7 @@ impl EmperorPlan {
     pub fn lacks(&self, kept: u64) -> Option<(&'static str, &'static str)> {
         if self.tyrant.is_some() && OF_TYRANTS & !kept != 0 {
             Some(("emperor-tyrant", "kill,setgid,setuid"))
-        } else if self.vassals.namespaces & USER == 0
+        } else if !self.vassals.has_namespace(libc::CLONE_NEWUSER)
             && self.vassals.namespaces != 0
             && OF_JAILERS & !kept != 0
         {

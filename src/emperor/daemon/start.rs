@@ -245,7 +245,7 @@ const OF_OTHERS: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETG
 /// Logs the watched directories, and what the emperor cannot do.
 fn log_start(emperor: &Emperor, plan: &EmperorPlan) {
     // In user namespaces the maps say which users there are.
-    let maps = plan.vassals.namespaces & libc::CLONE_NEWUSER as u64 != 0;
+    let maps = plan.vassals.has_namespace(libc::CLONE_NEWUSER);
     if !maps && held().is_ok_and(|has| !has.permitted.contains(OF_OTHERS)) {
         log!("without the capabilities kill,setgid,setpcap,setuid ('cap') no vassal can have another 'uid'");
     }

@@ -6,14 +6,80 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 
+use crate::config::plan::{IdMap, MapsPlan, VassalsPlan};
 use crate::emperor::core::text::hash;
 use crate::error::{Error, Result};
+use crate::log;
 use crate::user_namespace::Maps;
 
 /// How many IDs a vassal has, of users and of groups: as many as a usual /etc/passwd uses.
 const SHARE: u32 = 65_536;
+
+/// The IDs of the user namespaces of instances.
+pub enum Ids {
+    /// All have the same ones.
+    Same(Maps),
+    /// Each has a share of its own.
+    Shares(Rc<Shares>),
+}
+
+impl Ids {
+    /// The IDs for the user namespaces of a plan; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`Maps::of`] and [`Shares::new`].
+    pub fn of(vassals: &VassalsPlan) -> Result<Option<Self>> {
+        if !vassals.has_namespace(libc::CLONE_NEWUSER) {
+            return Ok(None);
+        }
+        let (maps, is_root) = (Maps::of(&vassals.maps)?, geteuid().is_root());
+        if is_root && vassals.maps == MapsPlan::default() {
+            log!(
+                "'user' in 'emperor-use-clone' without 'map-users': root of a vassal is root of the machine"
+            );
+        }
+        let is_auto = vassals.maps.users.iter().any(|entry| entry.value == IdMap::Auto);
+        Ok(Some(match is_auto && is_root {
+            true => Self::Shares(Shares::new(&maps)?),
+            false => Self::Same(maps),
+        }))
+    }
+
+    /// The IDs for an instance of the vassal with this name, with the share that they are.
+    ///
+    /// # Errors
+    /// No share is left.
+    pub fn take(&self, name: &OsStr) -> Result<(Maps, Option<Share>)> {
+        Ok(match self {
+            Self::Same(maps) => (maps.clone(), None),
+            Self::Shares(shares) => {
+                let share = shares.take(name)?;
+                (share.maps.clone(), Some(share))
+            }
+        })
+    }
+
+    /// The IDs of a process that reads the file of the vassal with this name: those that the vassal has.
+    ///
+    /// # Errors
+    /// It has none, and all are in use.
+    pub fn for_check(&self, name: &OsStr) -> Result<Maps> {
+        match self {
+            Self::Same(maps) => Ok(maps.clone()),
+            Self::Shares(shares) => shares.for_check(name),
+        }
+    }
+
+    /// The share that a running instance has.
+    pub fn of_running(&self, name: &OsStr, pid: Pid) -> Option<Share> {
+        match self {
+            Self::Same(_) => None,
+            Self::Shares(shares) => shares.of(name, pid),
+        }
+    }
+}
 
 /// All shares, and who has them.
 #[derive(Debug)]
@@ -86,16 +152,10 @@ impl Shares {
         Ok(Share { number, maps: place.maps.clone(), of: Rc::clone(self) })
     }
 
-    /// The IDs of a process that reads the file of the vassal with this name: those that the vassal has.
-    ///
-    /// # Errors
-    /// It has none, and all are in use.
-    pub fn for_check(self: &Rc<Self>, name: &OsStr) -> Result<Maps> {
-        let its = |places: &Vec<Place>| {
-            places.iter().find(|place| place.name.as_deref() == Some(name)).map(|place| place.maps.clone())
-        };
-        let its = its(&self.0.borrow());
-        its.map_or_else(|| self.take(name).map(|share| share.maps()), Ok)
+    fn for_check(self: &Rc<Self>, name: &OsStr) -> Result<Maps> {
+        let is_its = |place: &&Place| place.name.as_deref() == Some(name);
+        let its = self.0.borrow().iter().find(is_its).map(|place| place.maps.clone());
+        its.map_or_else(|| self.take(name).map(|share| share.maps.clone()), Ok)
     }
 
     /// The share that the running vassal of this name has. IDs of its that are in no share of today's are
@@ -112,12 +172,5 @@ impl Shares {
             }
         }
         found.map(|number| Share { number, maps, of: Rc::clone(self) })
-    }
-}
-
-impl Share {
-    /// Its IDs.
-    pub fn maps(&self) -> Maps {
-        self.maps.clone()
     }
 }

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Resource, getrlimit};
 
 use super::cgroup_removal::Removals;
 use super::cgroups::Cgroups;
-use super::id_shares::{Share, Shares};
+use super::id_shares::{Ids, Share};
 use super::kept_sockets::Kept;
 use super::mark::mark;
 use super::on_demand;
 use super::origin::Origin;
 use super::process::Process;
-use crate::config::plan::{Address, EmperorPlan, IdMap, Located, MapsPlan, OnDemand, Tyrant, VassalsPlan};
+use crate::config::plan::{Address, EmperorPlan, Located, OnDemand, Tyrant};
 use crate::emperor::core::file_version::FileVersion;
 use crate::emperor::core::owner::{Owner, Owners};
 use crate::emperor::core::vassal_file::VassalFile;
@@ -69,14 +69,6 @@ pub struct ReadFile {
     /// A sealed copy; `None` if the file is a program that prints the configuration, or if it is a file with
     /// an address and does not exist.
     pub copy: Option<OwnedFd>,
-}
-
-/// The IDs of the user namespaces of instances.
-enum Ids {
-    /// All have the same ones.
-    Same(Maps),
-    /// Each has a share of its own.
-    Shares(Rc<Shares>),
 }
 
 /// The settings and files that all instances share.
@@ -137,7 +129,7 @@ impl Spawner {
         Ok(Self {
             files,
             namespaces: vassals.namespaces,
-            ids: ids(vassals)?,
+            ids: Ids::of(vassals)?,
             map_trees: vassals.map_trees.clone(),
             as_vassal: vassals.as_vassal.clone(),
             before: vassals.before.clone(),
@@ -231,21 +223,24 @@ impl Spawner {
         let (ours, theirs) = self.greet(hello, file)?;
         kept.send(&ours).context("send", "the sockets that were kept")?;
         let into = into.as_ref().map(AsFd::as_fd);
-        let ids = match &self.ids {
-            Some(Ids::Shares(shares)) => Some(shares.take(path.name())?),
-            Some(Ids::Same(_)) | None => None,
-        };
-        let maps = match &self.ids {
-            Some(Ids::Same(maps)) => Some(maps.clone()),
-            Some(Ids::Shares(_)) | None => ids.as_ref().map(Share::maps),
-        };
+        let taken = self.ids.as_ref().map(|ids| ids.take(path.name())).transpose()?;
+        let (maps, share) = taken.unzip();
         let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, maps.as_ref(), into)?;
         let Some(pidfd) = pidfd else {
             // The process is not reaped yet, so the pid is still its own.
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
             return Err(Error::os("hold by a pidfd", pid, Errno::NOSYS));
         };
-        Ok(Process { pid, pidfd, link: Some(ours), owner, owned, cgroup, noted: Vec::new(), ids })
+        Ok(Process {
+            pid,
+            pidfd,
+            link: Some(ours),
+            owner,
+            owned,
+            cgroup,
+            noted: Vec::new(),
+            ids: share.flatten(),
+        })
     }
 
     /// Creates a process that reads the configuration of the vassal whose file is at `path`, as an instance
@@ -259,20 +254,13 @@ impl Spawner {
         let (ours, theirs) = self.greet(hello, file)?;
         // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
-        let maps = match &self.ids {
-            Some(Ids::Same(maps)) => Some(maps.clone()),
-            Some(Ids::Shares(shares)) => Some(shares.for_check(path.name())?),
-            None => None,
-        };
+        let maps = self.ids.as_ref().map(|ids| ids.for_check(path.name())).transpose()?;
         Ok((self.create(path, &theirs, self.namespaces | pid, maps.as_ref(), None)?.pid, ours))
     }
 
     /// The share of the emperor's IDs that a running process has.
     pub fn share_of(&self, file: &VassalFile, pid: Pid) -> Option<Share> {
-        match &self.ids {
-            Some(Ids::Shares(shares)) => shares.of(file.name(), pid),
-            Some(Ids::Same(_)) | None => None,
-        }
+        self.ids.as_ref()?.of_running(file.name(), pid)
     }
 
     /// The greeting for a new process.
@@ -410,22 +398,6 @@ fn end(link: &OwnedFd, phase: &str, error: &Error) -> ! {
     let failure = SetupFailure { phase: phase.into(), index: 0, what, errno };
     let _ = send(link, &ExitReason::Setup(failure).encode(), None);
     clone::exit(EXIT_NOT_EXECUTABLE)
-}
-
-/// The IDs for the user namespaces of a plan; `None` if it has none.
-fn ids(vassals: &VassalsPlan) -> Result<Option<Ids>> {
-    if vassals.namespaces & libc::CLONE_NEWUSER as u64 == 0 {
-        return Ok(None);
-    }
-    let maps = Maps::of(&vassals.maps)?;
-    if vassals.maps == MapsPlan::default() && rustix::process::geteuid().is_root() {
-        log!("'user' in 'emperor-use-clone' without 'map-users': root of a vassal is root of the machine");
-    }
-    let is_auto = vassals.maps.users.iter().any(|entry| entry.value == IdMap::Auto);
-    Ok(Some(match is_auto && rustix::process::geteuid().is_root() {
-        true => Ids::Shares(Shares::new(&maps)?),
-        false => Ids::Same(maps),
-    }))
 }
 
 /// Gives a new process its IDs, and its trees. Programs that do it run in a process apart, because they may
