@@ -22,7 +22,7 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 pub const LINK_VARIABLE: &str = "VASSAL_LINK";
 
 /// The first byte of every message. Both programs come from one build, so a difference is a mistake.
-pub const VERSION: u8 = 10;
+pub const VERSION: u8 = 11;
 
 /// The most bytes that the options of a [`Hello`] may take in its packet: keys, values and 8 bytes for each
 /// pair. They are never cut off, because half a command is another command.
@@ -63,6 +63,8 @@ pub struct Hello {
     /// Whether the file is a program whose output is the configuration (`emperor-magic-exec`). The descriptor
     /// is empty then.
     pub is_program: bool,
+    /// The number of the instance among those of its vassal, from 1, for `%(replica)`.
+    pub replica: u16,
     /// Whether the process must only read the configuration. It then ends with [`ExitReason::Stopped`], or
     /// with the reason why the configuration cannot be used.
     pub is_check: bool,
@@ -118,6 +120,9 @@ pub enum FromVassal {
     Exiting(ExitReason),
     /// A message of the app.
     Announced(Announcement),
+    /// How many instances the vassal is to have, and how they are replaced. Sent before
+    /// [`FromVassal::Running`] and [`FromVassal::Reloaded`] if it is not the default.
+    Replication(Replication),
     /// The sockets that are in use. Other kept ones can be closed.
     Sockets(Vec<SocketId>),
     /// A socket to be kept for the next instance, which comes with the message.
@@ -125,6 +130,39 @@ pub enum FromVassal {
     /// The checked mountpoints, in the order of the file, at most [`REPORTS_MAX`]. Sent after a change, and
     /// as the answer to [`ToVassal::Mountpoints`].
     Mountpoints(Vec<MountReport>),
+}
+
+/// How many instances a vassal has, and how they are replaced, as its file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replication {
+    /// So many instances at a time (`replicas`), 1 to [`REPLICAS_MAX`].
+    pub replicas: u16,
+    /// Whether a new instance runs before an old one is stopped for it (`reload-strategy`).
+    pub is_rolling: bool,
+    /// How long the app of a new instance has to have run before it counts as ready, if it does not say so
+    /// itself (`ready-after`).
+    pub ready_after: Duration,
+    /// A new instance that is not ready after this time, counted from its creation, is given up
+    /// (`ready-timeout`).
+    pub ready_timeout: Duration,
+    /// Whether the app will say that it is ready, or a check will (`ready-check`), so that `ready_after` does
+    /// not count.
+    pub says_ready: bool,
+}
+
+/// The most instances that a vassal may have.
+pub const REPLICAS_MAX: u16 = 100;
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            is_rolling: false,
+            ready_after: Duration::from_secs(1),
+            ready_timeout: Duration::from_secs(60),
+            says_ready: false,
+        }
+    }
 }
 
 /// A message of an app, by uWSGI's emperor protocol or by sd_notify(3).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::messages::{
     Announcement, ExitReason, FileOwner, FromVassal, Hello, MountReport, MountState, OPTIONS_MAX,
-    REPORTS_MAX, SetupFailure, ToVassal, VERSION, WaitStatus,
+    REPLICAS_MAX, REPORTS_MAX, Replication, SetupFailure, ToVassal, VERSION, WaitStatus,
 };
 use super::socket::{FileId, SocketId};
 use crate::place::Place;
@@ -30,6 +30,7 @@ impl ToVassal {
                 .u64(hello.namespaces)
                 .pairs(&hello.as_vassal)
                 .u64(hello.is_program.into())
+                .u64(hello.replica.into())
                 .u64(hello.is_check.into())
                 .u64(hello.kept)
                 .pairs(&hello.before)
@@ -54,6 +55,7 @@ impl ToVassal {
                 namespaces: fields.u64()?,
                 as_vassal: fields.pairs()?,
                 is_program: fields.u64()? != 0,
+                replica: fields.u64()?.try_into().ok()?,
                 is_check: fields.u64()? != 0,
                 kept: fields.u64()?,
                 before: fields.pairs()?,
@@ -111,6 +113,13 @@ impl FromVassal {
             Self::Announced(Announcement::Reloading) => Packet::new(21).done(),
             Self::Announced(Announcement::Stopping) => Packet::new(22).done(),
             Self::Announced(Announcement::Stuck) => Packet::new(23).done(),
+            Self::Replication(set) => Packet::new(25)
+                .u64(set.replicas.into())
+                .u64(set.is_rolling.into())
+                .time(set.ready_after)
+                .time(set.ready_timeout)
+                .u64(set.says_ready.into())
+                .done(),
             Self::Sockets(sockets) => {
                 let count = Packet::new(14).u64(sockets.len() as u64);
                 sockets.iter().fold(count, Packet::socket).done()
@@ -157,6 +166,13 @@ impl FromVassal {
             21 => Self::Announced(Announcement::Reloading),
             22 => Self::Announced(Announcement::Stopping),
             23 => Self::Announced(Announcement::Stuck),
+            25 => Self::Replication(Replication {
+                replicas: fields.u64()?.try_into().ok().filter(|count| (1..=REPLICAS_MAX).contains(count))?,
+                is_rolling: fields.flag()?,
+                ready_after: fields.time()?,
+                ready_timeout: fields.time()?,
+                says_ready: fields.flag()?,
+            }),
             _ => return None,
         };
         fields.end().then_some(message)

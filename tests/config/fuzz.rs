@@ -311,6 +311,7 @@ fn samples() -> Vec<Vec<u8>> {
         path: "/etc/uwsgi/vassals/app001.ini".into(),
         namespaces: 0x2002_0000,
         is_program: false,
+        replica: 1,
         is_check: false,
         kept: 2,
         as_vassal: vec![

@@ -328,6 +328,7 @@ impl Link {
             namespaces: 0,
             as_vassal: Vec::new(),
             is_program: false,
+            replica: 1,
             is_check: false,
             kept: 0,
             owner: None,

@@ -61,6 +61,7 @@ fn a_vassal_that_gets_no_namespaces_says_why_over_the_link() {
             namespaces: 0,
             as_vassal: Vec::new(),
             is_program: false,
+            replica: 1,
             is_check: false,
             kept: 0,
             owner: None,

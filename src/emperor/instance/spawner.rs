@@ -271,6 +271,7 @@ impl Spawner {
             namespaces: self.namespaces,
             as_vassal: self.as_vassal.clone(),
             is_program: file.copy.is_none(),
+            replica: 1,
             is_check: false,
             kept: 0,
             owner: self.tyrant.map(|Tyrant { initgroups, .. }| FileOwner {

@@ -44,6 +44,13 @@ fn from_vassal() -> Vec<FromVassal> {
         FromVassal::Sockets(socket_ids()),
         FromVassal::Sockets(Vec::new()),
         FromVassal::Keep(socket_ids().remove(1)),
+        FromVassal::Replication(Replication {
+            replicas: 3,
+            is_rolling: true,
+            ready_after: Duration::from_millis(1),
+            ready_timeout: Duration::from_secs(7),
+            says_ready: true,
+        }),
         FromVassal::Mountpoints(vec![report()]),
     ]
 }
@@ -76,6 +83,7 @@ fn to_vassal() -> Vec<ToVassal> {
         namespaces,
         as_vassal,
         is_program,
+        replica: 1,
         is_check,
         kept,
         owner,
@@ -159,6 +167,7 @@ fn the_largest_greeting_fits_and_keeps_its_options_whole() {
         namespaces: 0,
         as_vassal,
         is_program: false,
+        replica: 1,
         is_check: false,
         kept: 0,
         owner: Some(FileOwner { uid: 1, gid: 1, initgroups: true }),

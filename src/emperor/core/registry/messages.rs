@@ -41,6 +41,7 @@ impl Registry {
                     vassal.mountpoints.report(reports);
                 }
             }
+            FromVassal::Replication(_) => {}
             // The supervisor keeps the sockets.
             FromVassal::Sockets(_) | FromVassal::Keep(_) => {}
         }
