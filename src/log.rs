@@ -2,8 +2,8 @@
 //!
 //! A log line must never block its writer. PID 1 shares standard error with its starter, so the descriptor
 //! cannot be made non-blocking. Instead a line is written only if there is room for it. Apps write to the
-//! same pipe without limit, so a line that finds the pipe full is kept, and written with others when there is
-//! room. Lines that had to be dropped are counted, and the next line that fits tells how many.
+//! same pipe or terminal without limit, so a line that finds it full is kept, and written with others when
+//! there is room. Lines that had to be dropped are counted, and the next line that fits tells how many.
 
 use std::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
@@ -12,12 +12,15 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
-use rustix::io::{Errno, IoSlice, ReadWriteFlags, pwritev2};
+use rustix::io::Errno;
 
 use crate::json::Json;
 use crate::sys::fd::write_all;
 use crate::sys::{environment, memory, signal, trap};
+
+mod output;
+
+pub use output::keep_terminal;
 
 /// The environment variable that makes both programs log JSON, if its value is `json`.
 pub const VARIABLE: &str = "VASSAL_LOG";
@@ -28,8 +31,11 @@ const LINE_MAX: usize = 4096;
 const WAITING_MAX: usize = 32 << 10;
 /// The time between two tries to write kept lines.
 const RETRY: Duration = Duration::from_millis(500);
-/// How long the last line of a process waits for room.
-const LAST_WAIT: Duration = Duration::from_millis(200);
+/// How long the last lines of a process wait for room.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// How long [`finish`] waits at a time, where poll(2) does not say that there is room.
+const PAUSE: Duration = Duration::from_millis(10);
 
 static SPEAKER: OnceLock<Speaker> = OnceLock::new();
 /// Lines that could not be written yet.
@@ -74,6 +80,14 @@ pub fn line(vassal: &str, message: fmt::Arguments<'_>) {
     flush_to(rustix::stdio::stderr(), &mut waiting, lines);
 }
 
+/// Writes a text of several lines as it is. What finds no room is kept, however much it is: this is for the
+/// mistakes in the configuration, which are told once, at the start.
+pub fn text(text: &str) {
+    let Ok(mut waiting) = WAITING.try_lock() else { return };
+    waiting.extend_from_slice(text.as_bytes());
+    flush_to(rustix::stdio::stderr(), &mut waiting, 1);
+}
+
 /// Writes a report. Each of its lines becomes a line of the log.
 pub fn lines(report: &impl fmt::Display) {
     for line in report.to_string().lines() {
@@ -84,16 +98,12 @@ pub fn lines(report: &impl fmt::Display) {
 /// Writes one line to another descriptor. Without room the line is lost.
 pub fn line_to(fd: BorrowedFd<'_>, vassal: &str, message: fmt::Arguments<'_>) {
     let (text, lines) = compose(vassal, message);
-    if !put(fd, text.as_bytes(), lines) {
-        DROPPED.fetch_add(lines, Ordering::Relaxed);
-    }
+    put_or_drop(fd, text.as_bytes(), lines);
 }
 
 /// Writes lines as they are, without a prefix. Without room they are lost.
 pub fn text_to(fd: BorrowedFd<'_>, text: &str) {
-    if !put(fd, text.as_bytes(), 1) {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-    }
+    put_or_drop(fd, text.as_bytes(), 1);
 }
 
 /// The text of a line, after a line about lost lines if there were any; and how many lines that makes.
@@ -127,9 +137,7 @@ fn line_without_memory(message: &str) {
     } else {
         writeln!(text, "{start}{program}{open}{known}{close}: {message}")
     };
-    if !put(rustix::stdio::stderr(), text.bytes.get(..text.length).unwrap_or_default(), 1) {
-        DROPPED.fetch_add(1, Ordering::Relaxed);
-    }
+    put_or_drop(rustix::stdio::stderr(), text.bytes.get(..text.length).unwrap_or_default(), 1);
 }
 
 /// A text of fixed size, on the stack. An overlong text is cut off.
@@ -175,11 +183,26 @@ const MISTAKE: &str = "this is a mistake in the program, which aborts";
 /// Writes one line after those that are kept. It waits a short time for room, because no line comes later.
 fn last_line(message: fmt::Arguments<'_>) {
     let fd = rustix::stdio::stderr();
-    let limit = Timespec { tv_sec: 0, tv_nsec: LAST_WAIT.as_nanos() as _ };
-    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&limit));
+    wait_for_room(fd, LAST_WAIT);
     flush();
     let (text, lines) = compose("", message);
     put(fd, text.as_bytes(), lines);
+}
+
+fn wait_for_room(fd: BorrowedFd<'_>, time: Duration) {
+    let limit = Timespec { tv_sec: 0, tv_nsec: time.as_nanos() as _ };
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], Some(&limit));
+}
+
+/// Gives the lines that are kept a short time to find room, because this program ends.
+pub fn finish() {
+    let began = Instant::now();
+    while deadline(began).is_some()
+        && let Some(left) = LAST_WAIT.checked_sub(began.elapsed())
+    {
+        wait_for_room(rustix::stdio::stderr(), left.min(PAUSE));
+        flush();
+    }
 }
 
 /// Writes the lines that are kept, if there is room now.
@@ -202,27 +225,27 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
         let piece = waiting.get(..LINE_MAX).unwrap_or(waiting);
         let whole = piece.iter().rposition(|&byte| byte == b'\n');
         let piece = whole.and_then(|end| piece.get(..=end)).unwrap_or(piece);
-        if !put(fd, piece, lines) {
+        let (all, done) = (piece.len(), put(fd, piece, lines));
+        waiting.drain(..done);
+        if done < all {
             return;
         }
-        waiting.drain(..piece.len());
     }
     // Frees the memory, which may be much, and every vassal has a PID 1.
     *waiting = Vec::new();
-    tell_lost(fd);
+    tell_lost(fd, waiting);
 }
 
-/// Writes how many lines were lost, if any: the next log line may be far away.
-fn tell_lost(fd: BorrowedFd<'_>) {
+/// Writes how many lines were lost, if any: the next log line may be far away. Without room that waits.
+fn tell_lost(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>) {
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
     if dropped == 0 {
         return;
     }
     let mut text = new_line().to_owned();
     push_line(&mut text, "", &lost(dropped));
-    if !put(fd, text.as_bytes(), dropped) {
-        DROPPED.fetch_add(dropped, Ordering::Relaxed);
-    }
+    let done = put(fd, text.as_bytes(), dropped);
+    waiting.extend_from_slice(text.as_bytes().get(done..).unwrap_or_default());
 }
 
 fn lost(lines: u32) -> String {
@@ -234,18 +257,23 @@ fn new_line() -> &'static str {
     if TORN.load(Ordering::Relaxed) { "\n" } else { "" }
 }
 
-/// Writes so many lines, or counts them as lost. Returns whether there was room. On a full disk a part of the
-/// text may be written; the next line then begins with a line break.
-fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
+/// Writes so many lines, or counts them as lost. Returns how much of the text is done with, which is less
+/// than all if there was no room. On a full disk a part of the text may be written; the next line then begins
+/// with a line break.
+fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> usize {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     if !poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0) {
-        return false;
+        return 0;
     }
-    let written = match write_now(fd, text) {
+    let written = match output::write_now(fd, text) {
         // Another process has filled the pipe since the poll.
-        Err(Errno::AGAIN) => return false,
-        result => result.unwrap_or(0),
+        Err(Errno::AGAIN) => return 0,
+        Ok((written @ 1.., true)) => {
+            TORN.store(false, Ordering::Relaxed);
+            return written;
+        }
+        result => result.map_or(0, |(written, _)| written),
     };
     if written < text.len() {
         DROPPED.fetch_add(lines, Ordering::Relaxed);
@@ -253,19 +281,17 @@ fn put(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
     if written > 0 {
         TORN.store(written < text.len(), Ordering::Relaxed);
     }
-    true
+    text.len()
 }
 
-/// Writes without waiting for a reader. (A regular file has no reader; the write may wait for the disk.)
-fn write_now(fd: BorrowedFd<'_>, text: &[u8]) -> rustix::io::Result<usize> {
-    if matches!(FileType::from_raw_mode(fstat(fd)?.st_mode), FileType::Fifo | FileType::Socket) {
-        match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
-            // Older kernels.
-            Err(Errno::OPNOTSUPP) => {}
-            result => return result,
-        }
+/// Writes lines that are not kept: without room for all of them they are lost. Returns whether there was.
+fn put_or_drop(fd: BorrowedFd<'_>, text: &[u8], lines: u32) -> bool {
+    let done = put(fd, text, lines);
+    if done < text.len() {
+        DROPPED.fetch_add(lines, Ordering::Relaxed);
+        TORN.fetch_or(done > 0, Ordering::Relaxed);
     }
-    rustix::io::write(fd, text)
+    done == text.len()
 }
 
 /// Appends a line that is shorter than [`LINE_MAX`]. A longer message is cut off.
@@ -452,6 +478,14 @@ mod tests {
         let mut read = vec![0; 2 * all.len()];
         let length = rustix::io::read(&from, &mut read).unwrap();
         assert_eq!(read[..length], all);
+        // How many are lost waits, too, if the last line has taken the last room.
+        rustix::pipe::fcntl_setpipe_size(&to, LINE_MAX).unwrap();
+        DROPPED.fetch_add(3, Ordering::Relaxed);
+        let mut waiting = vec![b'\n'; LINE_MAX];
+        flush_to(to.as_fd(), &mut waiting, 1);
+        assert!(
+            String::from_utf8_lossy(&waiting).ends_with(": 3 log lines lost: they could not be written\n")
+        );
     }
 
     #[test]

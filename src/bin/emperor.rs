@@ -29,7 +29,10 @@ fn main_of(words: Vec<OsString>) -> i32 {
             fd::make_terminals_write_only();
             let inherited = signal::block_all();
             log::init("emperor", "");
-            emperor::run(&inputs, inherited)
+            log::keep_terminal();
+            let status = emperor::run(&inputs, inherited);
+            log::finish();
+            status
         }
         Err(status) => status,
     }

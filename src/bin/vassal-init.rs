@@ -23,14 +23,13 @@ fn main_of(words: Vec<OsString>) -> i32 {
     if words.first().is_some_and(|name| name == prober::NAME) {
         prober::serve();
     }
-    if let Some(status) = start::from_emperor() {
-        return status;
-    }
-    match task(&words) {
+    let status = start::from_emperor().unwrap_or_else(|| match task(&words) {
         Ok(Task::CommandAlone(entry)) => start::command_alone(entry),
         Ok(Task::WithOptions(inputs, entry)) => start::with_options(inputs, entry),
         Err(status) => status,
-    }
+    });
+    log::finish();
+    status
 }
 
 /// What the command line asks for. `Err` has the exit status where the command line has been dealt with

@@ -66,13 +66,14 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
         all.append(&mut inputs);
         inputs = all;
     }
+    crate::log::keep_terminal();
     let loaded = match &entry {
         Some(entry) => config::load_command(&inputs, &entry.command, false, &Machine),
         None => config::load_vassal(&inputs, false, &Machine),
     };
     match loaded {
         Ok(loaded) => {
-            crate::log::print_error(&loaded.warnings.to_string());
+            crate::log::text(&loaded.warnings.to_string());
             if let Some(entry) = &mut entry {
                 notices::follow_parent(entry);
                 keep_ready_fd(entry);
@@ -98,7 +99,7 @@ pub fn with_options(mut inputs: Vec<Input>, mut entry: Option<Entrypoint>) -> i3
             })
         }
         Err(report) => {
-            crate::log::print_error(&report.to_string());
+            crate::log::text(&report.to_string());
             EXIT_CONFIG
         }
     }
@@ -172,6 +173,7 @@ pub fn from_emperor() -> Option<i32> {
 fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
     let Greeting { hello, text, kept } = greeting;
     crate::log::init("vassal-init", &hello.name.to_string_lossy());
+    crate::log::keep_terminal();
     // A stopped process would not see the end of the link.
     let at_emperors_end = if hello.is_check { Signal::KILL } else { Signal::CONT };
     let _ = rustix::process::set_parent_process_death_signal(Some(at_emperors_end));

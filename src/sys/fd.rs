@@ -231,6 +231,16 @@ pub fn fill_standard(is_ours: bool) {
     }
 }
 
+/// Opens a file anew for writing that does not block. Other processes have the description of `fd`, and may
+/// expect it to block.
+///
+/// # Errors
+/// open(2): EACCES for a file of another user, ENOENT without `/proc`.
+pub fn open_nonblocking(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/self/fd/{}", fd.as_raw_fd()), flags, Mode::empty())
+}
+
 /// If standard output or error is a terminal, replaces it by a descriptor that can only be written, so that a
 /// process that inherits it cannot read what is typed. A terminal that cannot be opened again belongs to
 /// another user, and is left as it is.

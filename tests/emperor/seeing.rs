@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
@@ -456,6 +457,65 @@ fn lost_lines_are_told_when_there_is_room_though_nothing_else_happens() {
         emperor.kill().unwrap();
         emperor.wait().unwrap();
     });
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_keeps_neither_program_from_its_work() {
+    sandboxed(|sandbox| {
+        let (terminal, output) = terminal();
+        sandbox.vassal("app", "command = sleep 1000");
+        for number in 0..60 {
+            sandbox.vassal(&format!("{number}"), "exec-as-usr = none");
+        }
+        let mut emperor = sandbox.program("emperor");
+        emperor.args(["--emperor", VASSALS, "--emperor-use-clone", "fs,pid"]);
+        emperor.args(["--emperor-throttle", "3600000", "--emperor-max-throttle", "3600000"]);
+        let mut emperor = emperor.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        let status = || {
+            let output = sandbox.program("emperor").arg("status").output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        until("the app runs", || status().contains("  running  "));
+        until("all others are found invalid", || status().matches("  invalid  ").count() == 60);
+        let told = |buffer: &mut [u8]| rustix::io::read(&terminal, buffer).unwrap_or_default();
+        // A terminal holds 64 KiB at most, and this is far more; each answer shows that the signal was taken.
+        for _ in 0..60 {
+            run("kill", &["-USR1", &emperor.id().to_string()]);
+            assert!(status().contains("  running  "));
+        }
+        let init = process::only("vassal-init").pid;
+        process::signal(init, Signal::TERM);
+        until("PID 1 has heard it, and so has the emperor", || process::read(init).is_none());
+        let mut log = Vec::new();
+        until("what was lost is told as soon as somebody reads", || {
+            let mut buffer = [0; 4096];
+            while let count @ 1.. = told(&mut buffer) {
+                log.extend_from_slice(&buffer[..count]);
+            }
+            String::from_utf8_lossy(&log).contains(" log lines lost: they could not be written\r\n")
+        });
+        let log = String::from_utf8_lossy(&log);
+        let (before, _) = log.split_once(" log lines lost").unwrap();
+        let is_whole = |line: &str| line.starts_with("emperor: ") || line.starts_with("vassal-init[");
+        assert!(before.lines().all(is_whole), "{log}");
+        emperor.kill().unwrap();
+        emperor.wait().unwrap();
+    });
+}
+
+/// A terminal of which nothing is read: its other side, which does not block, and itself.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let output = open(&*name, flags, Mode::empty()).unwrap();
+    rustix::io::ioctl_fionbio(&terminal, true).unwrap();
+    (terminal, output)
 }
 
 #[test]

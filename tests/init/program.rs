@@ -88,3 +88,25 @@ fn the_program_is_loaded_at_another_place_each_time_and_its_constants_are_read_o
         assert!(places.len() > 1, "always at {places:?}");
     });
 }
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_app_from_starting_and_stopping() {
+    sandboxed(|sandbox| {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
+        let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let size = fcntl_getpipe_size(&writer).unwrap();
+        assert_eq!(rustix::io::write(&writer, &vec![b'\n'; size]), Ok(size));
+        // There is a warning about this one.
+        let file = sandbox.ini("app", "command = sleep 1000\nprocesses = 4");
+        let mut command = sandbox.program("vassal-init");
+        let mut init = command.arg(file).stderr(writer.try_clone().unwrap()).spawn().unwrap();
+        until("the app runs", || !process::named("sleep").is_empty());
+        process::signal(init.id() as i32, Signal::TERM);
+        until("it has ended", || init.try_wait().unwrap().is_some());
+        // A mistake is no reason to stay, either.
+        let file = sandbox.ini("mistaken", "exec-as-usr = none");
+        let mut command = sandbox.program("vassal-init");
+        let mut init = command.arg(file).stderr(writer).spawn().unwrap();
+        until("it has ended, too", || init.try_wait().unwrap().is_some());
+    });
+}

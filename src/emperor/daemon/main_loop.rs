@@ -234,6 +234,7 @@ fn take_signals(emperor: &mut Emperor, now: Instant) {
 /// Ends at once. The watchdog of a service manager sends this signal if it takes the emperor for hung.
 fn abort(signal: Signal) -> ! {
     log!("{}: ending at once", sent(signal));
+    log::finish();
     signal::abort()
 }
 

@@ -19,7 +19,7 @@ use super::privileges::{User, drop_groups};
 use super::stale;
 use super::upgrade::{Handover, UNDERSTOOD};
 use super::upgrade_flow;
-use crate::cli;
+use crate::config::diagnostic::Report;
 use crate::config::plan::{Address, EmperorPlan};
 use crate::config::{self, Input, Loaded};
 use crate::emperor::api::control;
@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::identity::held;
 use crate::log;
 use crate::log::Elapsed;
+use crate::protocol::EXIT_CONFIG;
 use crate::running_time;
 use crate::signal_names;
 use crate::sys::fd;
@@ -68,9 +69,9 @@ pub fn run(inputs: &[Input], inherited: Inherited) -> i32 {
 fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
     let Loaded { plan, warnings, settings } = match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(cli::invalid(&report)),
+        Err(report) => return Ok(invalid(&report)),
     };
-    log::print_error(&warnings.to_string());
+    log::text(&warnings.to_string());
     // Vassals must not inherit descriptors that the starter left open.
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, None)?);
@@ -97,7 +98,7 @@ fn start(inputs: &[Input], inherited: Inherited, now: Instant) -> Result<i32> {
 fn try_out(inputs: &[Input], inherited: Inherited, saved: &Saved, now: Instant) -> Result<i32> {
     let Loaded { plan, settings, .. } = match config::load_emperor(inputs, &Machine) {
         Ok(loaded) => loaded,
-        Err(report) => return Ok(cli::invalid(&report)),
+        Err(report) => return Ok(invalid(&report)),
     };
     fd::cloexec_from(3);
     let origin = Rc::new(Origin::new(inherited, Some(&saved.origin))?);
@@ -139,6 +140,12 @@ fn take_over(inputs: &[Input], inherited: Inherited, saved: Saved, now: Instant)
     settle(&mut emperor, &plan, Some(&saved))?;
     upgrade_flow::take_over(&mut emperor, saved, stale, now);
     main_loop::run(emperor)
+}
+
+/// Tells the mistakes in a configuration. Returns the exit status.
+fn invalid(report: &Report) -> i32 {
+    log::text(&report.to_string());
+    EXIT_CONFIG
 }
 
 /// An emperor from its files as they are now, and its plan.

@@ -23,6 +23,7 @@ use crate::emperor::deputy::pull_version;
 use crate::emperor::instance::origin::{Origin, STATE_VARIABLE, TRIAL_VARIABLE};
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::log;
 use crate::protocol::WaitStatus;
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::exec::{Strings, c_string, exec};
@@ -243,6 +244,7 @@ impl Upgrade {
         let (argv, envp) = (program.argv(), self.environment(STATE_VARIABLE, &file));
         let program = program.path();
         let all = || kept.iter().copied().chain([file.as_raw_fd()]);
+        log::finish();
         // The signals stay blocked: one that comes now is for the new program.
         self.origin.restore_dispositions();
         // While SIGCHLD is ignored, the kernel reaps children without telling their parent.
