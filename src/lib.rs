@@ -25,7 +25,7 @@
 //! | [`running_time`] | deadlines, and the time that a frozen machine does not count |
 //! | [`sys`] | the only unsafe code |
 //! | [`files`] | files read with bounds |
-//! | [`user_namespace`] | the IDs of a user namespace, and why there is none |
+//! | [`user_namespace`], [`outside`] | the IDs of a user namespace, and why there is none; whose files are |
 //! | [`world`], [`command`], [`shell`] | what a configuration may ask for: files, the output of commands |
 //! | [`json`] | a writer of JSON |
 //! | [`error`], [`mod@log`] | one error type, one place that writes log lines |
@@ -46,6 +46,7 @@ pub mod listen;
 pub mod log;
 pub mod mount;
 pub mod names;
+pub mod outside;
 pub mod path;
 pub mod place;
 pub mod protocol;

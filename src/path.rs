@@ -21,6 +21,10 @@
 //! A `..` returns to the directory that the walk came from. That directory is kept open, so renaming it has
 //! no effect on the walk. A process with the rights of the user only ([`Walk::as_user`]) cannot be led
 //! further than the user could go anyway, and walks as the kernel does.
+//!
+//! In a user namespace the files of root of the host belong to a user without a number, as those of everybody
+//! else do: a process outside tells them apart ([`Owner`]). Where there is none, nobody without a number is
+//! trusted.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,6 +40,7 @@ use rustix::process::{fchdir, getegid, geteuid};
 
 use crate::error::Cause;
 use crate::files;
+use crate::outside::Owner;
 use crate::sys::environment::working_directory;
 use crate::sys::exec::c_string;
 
@@ -49,8 +54,6 @@ const LINKS_MAX: u32 = 40;
 const PATH_MAX: usize = 4096;
 /// The type of a FUSE filesystem in statfs(2).
 const FUSE: FsWord = 0x6573_5546;
-/// The owner that a user namespace shows for root of the host, and for every user without a number in it.
-const OVERFLOW_UID: u32 = 65534;
 /// Flags to open a directory for walking on, or for acting on it.
 pub const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
@@ -153,23 +156,33 @@ impl Walk {
     /// Whether the kernel reaches the same place when it is given the path, because others cannot change the
     /// path.
     pub fn is_steady(&self, path: &Path) -> bool {
-        let below = self.below_new_root(path);
-        let look = || {
-            let mut walk = self.by_hand(path, OFlags::PATH, Mode::empty(), true)?;
-            // Below a new root the kernel does not know where links start from.
-            if below.is_some() && walk.links > 0 {
-                return Ok(false);
-            }
-            let Some((_, file)) = walk.directories.pop() else { return Ok(true) };
-            Ok::<_, Cause>(walk.stranger(is_ours(fstat(file)?.st_uid)?)?.is_none())
-        };
-        below.as_ref().is_none_or(|(root, _)| Self::default().is_steady(root)) && look().unwrap_or(false)
+        self.steady(path).is_ok_and(|found| found.is_some())
     }
 
     /// Whether others can change neither a file nor the path to it. `there` is the file that was found at the
     /// path.
     pub fn is_ours_alone(&self, path: &Path, there: &Stat) -> bool {
-        is_ours(there.st_uid) == Ok(true) && there.st_mode & 0o022 == 0 && self.is_steady(path)
+        let is_it = |(owner, found): (Owner, Stat)| {
+            owner.is_ours && (found.st_dev, found.st_ino) == (there.st_dev, there.st_ino)
+        };
+        there.st_mode & 0o022 == 0 && self.steady(path).is_ok_and(|found| found.is_some_and(is_it))
+    }
+
+    /// The file that the kernel finds at a path, with its owner; `None` if others can change the path.
+    fn steady(&self, path: &Path) -> Result<Option<(Owner, Stat)>> {
+        let below = self.below_new_root(path);
+        if below.as_ref().is_some_and(|(root, _)| !Self::default().is_steady(root)) {
+            return Ok(None);
+        }
+        let mut walk = self.by_hand(path, OFlags::PATH, Mode::empty(), true)?;
+        // Below a new root the kernel does not know where links start from.
+        if below.is_some() && walk.links > 0 {
+            return Ok(None);
+        }
+        let last = walk.directories.pop();
+        let (owner, there) = look_at(last.as_ref().map_or(&walk.root, |(_, file)| file))?;
+        let is_steady = last.is_none() || walk.stranger(owner.is_ours)?.is_none();
+        Ok(is_steady.then_some((owner, there)))
     }
 
     /// Whether nothing exists at a path, and others cannot create something there.
@@ -238,8 +251,8 @@ impl Walk {
 
 /// Refuses a file that may be another one than intended, in a directory that others can change.
 fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
-    let (parent, there) = (fstat(directory)?, fstat(file)?);
-    let Some(who) = stranger_in(&parent, true)? else { return Ok(()) };
+    let ((parent_owner, parent), (owner, there)) = (look_at(directory)?, look_at(file)?);
+    let Some(who) = stranger_in(parent_owner, &parent, true) else { return Ok(()) };
     if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
         return Ok(());
     }
@@ -248,11 +261,11 @@ fn may_change(directory: &OwnedFd, file: &OwnedFd) -> Result<()> {
         statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
     };
     // The name that others gave to a file may be gone by the time of this check.
-    let is_the_strangers = there.st_uid == parent.st_uid && !is_ours(there.st_uid)?;
+    let is_the_strangers = (there.st_uid, owner.uid) == (parent.st_uid, parent_owner.uid) && !owner.is_ours;
     let what = match there.st_nlink {
         1 if parent.st_dev != there.st_dev || mount(directory) != mount(file) => "is a mount".to_owned(),
         1 if is_the_strangers || only_its_owner_could_link(&there) => return Ok(()),
-        1 => format!("is of user {}, and could have had another name", there.st_uid),
+        1 => format!("is of user {}, and could have had another name", owner.uid),
         names => format!("has {names} names"),
     };
     let why = "it may be a file of somebody else's: have it in a directory of root's";
@@ -270,25 +283,26 @@ fn only_its_owner_could_link(there: &Stat) -> bool {
     is_protected.is_ok_and(|text| text.starts_with(b"1")) && (!is_regular || there.st_mode & 0o022 == 0)
 }
 
+/// The owner and the rest of what stat(2) tells of a file.
+fn look_at(file: &OwnedFd) -> Result<(Owner, Stat)> {
+    let there = fstat(file)?;
+    Ok((Owner::of(file, there.st_uid), there))
+}
+
 /// Which other user can change the names in a directory, if any. In the middle of a path only the next
 /// directory matters, which the sticky bit protects from being renamed.
-fn stranger_in(directory: &Stat, is_last: bool) -> Result<Option<String>> {
+fn stranger_in(owner: Owner, directory: &Stat, is_last: bool) -> Option<String> {
     let mode = directory.st_mode;
     // Many users have a group without other members. Root has none.
     let is_own_group = !geteuid().is_root() && directory.st_gid == getegid().as_raw();
     let others = if is_own_group { 0o002 } else { 0o022 };
-    Ok(if !is_ours(directory.st_uid)? {
-        Some(format!("user {}", directory.st_uid))
+    if !owner.is_ours {
+        Some(format!("user {}", owner.uid))
     } else if mode & others != 0 && (is_last || mode & libc::S_ISVTX == 0) {
         Some("others".to_owned())
     } else {
         None
-    })
-}
-
-fn is_ours(uid: u32) -> Result<bool, Errno> {
-    let is_unmapped_root = || Ok::<_, Errno>(stat(c"/")?.st_uid == OVERFLOW_UID);
-    Ok(uid == 0 || uid == geteuid().as_raw() || uid == OVERFLOW_UID && is_unmapped_root()?)
+    }
 }
 
 /// The path, starting from the root directory.
@@ -488,7 +502,7 @@ impl Walker {
 
     /// Refuses a link that others have made, or could have made.
     fn may_be_led(&self, name: &CStr, link: &OwnedFd) -> Result<()> {
-        let owner = fstat(link)?.st_uid;
+        let (Owner { uid: owner, is_ours }, _) = look_at(link)?;
         let names = self.directories.iter().map(|(name, _)| &**name).chain([name]);
         let path: PathBuf =
             names.fold(self.start.clone(), |path, name| path.join(OsStr::from_bytes(name.to_bytes())));
@@ -500,7 +514,7 @@ impl Walker {
             (None, Some(who)) => {
                 format!("{path} is a symbolic link of user {owner}, where {who} can change the way")
             }
-            (None, None) if is_ours(owner)? => return Ok(()),
+            (None, None) if is_ours => return Ok(()),
             (None, None) => format!("{path} is a symbolic link of user {owner}"),
         };
         Err(Cause::Because(format!("{why}: write what it leads to instead").into()))
@@ -512,9 +526,9 @@ impl Walker {
         let ways = [&self.root].into_iter().chain(self.directories.iter().map(|(_, directory)| directory));
         let roots = if self.trusts_root { Some(fstat(&self.root)?.st_dev) } else { None };
         for (number, directory) in ways.enumerate() {
-            let stat = fstat(directory)?;
+            let (owner, stat) = look_at(directory)?;
             let is_last = number == self.directories.len() && !is_ours_next;
-            if let Some(who) = stranger_in(&stat, is_last)? {
+            if let Some(who) = stranger_in(owner, &stat, is_last) {
                 return Ok(Some(who));
             }
             if Some(stat.st_dev) != roots && fstatfs(directory)?.f_type == FUSE {

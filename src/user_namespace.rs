@@ -12,8 +12,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, getegid, geteuid};
+use rustix::process::{Pid, getegid, geteuid, getpid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
 use crate::accounts::{Accounts, User, subordinate};
@@ -22,6 +21,7 @@ use crate::config::plan::{Id, IdMap, IdRange, Located, MapsPlan};
 use crate::error::{Cause, Context, Described, Error, Result};
 use crate::files;
 use crate::mount::ops;
+use crate::outside;
 use crate::path::Walk;
 use crate::sys::{creds, fd, mount};
 
@@ -82,7 +82,7 @@ impl Maps {
     ///
     /// The kernel lets a process without privileges only map its own IDs. For others it takes newuidmap(1)
     /// and newgidmap(1), which have the privilege, and follow /etc/subuid and /etc/subgid. No other code may
-    /// reap children while these run: [`Maps::takes_a_program`] tells whether they do.
+    /// reap children while these run.
     ///
     /// # Errors
     /// EPERM if this process may not give such IDs; or the programs are missing, or refuse.
@@ -102,11 +102,6 @@ impl Maps {
         }
         write("uid_map", &lines(&self.users))?;
         write("gid_map", &lines(&self.groups))
-    }
-
-    /// Whether [`Maps::give`] runs programs, which may take long.
-    pub fn takes_a_program(&self) -> bool {
-        self.writable().is_none()
     }
 
     /// Whether this process writes the maps only with the right that everybody has on its own IDs. `None` if
@@ -211,7 +206,8 @@ fn give_by(program: &str, pid: Pid, ranges: &[IdRange]) -> Result<()> {
 }
 
 /// Puts directories into the mount namespace of a process as id-mapped mounts: their files belong to the IDs
-/// of its user namespace there. This process enters that mount namespace, and so has to end afterwards.
+/// of its user namespace there. This process enters that mount namespace and returns to its own. It has to
+/// end if that fails.
 ///
 /// # Errors
 /// The step that failed, with the directory.
@@ -219,11 +215,12 @@ pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
     if trees.is_empty() {
         return Ok(());
     }
-    let of_process = |name: &str| {
+    let of_process = |pid: Pid, name: &str| {
         let path = format!("/proc/{}/ns/{name}", pid.as_raw_pid());
         open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", path)
     };
-    let (users, mounts) = (of_process("user")?, of_process("mnt")?);
+    let (users, mounts, own) =
+        (of_process(pid, "user")?, of_process(pid, "mnt")?, of_process(getpid(), "mnt")?);
     // No link of a tenant's is followed.
     let opened = |path: &PathBuf| {
         let directory = Walk::default().open(path, OFlags::PATH | OFlags::DIRECTORY);
@@ -242,16 +239,20 @@ pub fn map_trees(pid: Pid, trees: &[Located<PathBuf>]) -> Result<()> {
         set.context("map-tree: map the IDs of", name).map(|()| copy)
     };
     let copies = trees.iter().map(mapped).collect::<Result<Vec<_>>>()?;
-    move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))
-        .context("map-tree: enter", "the vassal's mount namespace")?;
+    let enter = |mounts: OwnedFd, whose: &str| {
+        move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))
+            .context("map-tree: enter", format_args!("{whose} mount namespace"))
+    };
+    enter(mounts, "the vassal's")?;
     for (tree, copy) in trees.iter().zip(copies) {
         let target = opened(&tree.value)?;
         ops::attach(&copy, &target).context("map-tree: mount", tree.value.display())?;
     }
-    Ok(())
+    enter(own, "the emperor's")
 }
 
-/// Where a process in a new user namespace waits for its IDs.
+/// Where a process in a new user namespace waits for its IDs. Afterwards it asks there whose a file is
+/// ([`outside`]).
 #[derive(Debug)]
 pub struct Gate {
     inside: OwnedFd,
@@ -262,24 +263,29 @@ impl Gate {
     /// A closed gate.
     ///
     /// # Errors
-    /// EMFILE, ENFILE (pipe(2)).
+    /// EMFILE, ENFILE (socketpair(2)).
     pub fn new() -> Result<Self> {
-        let (inside, outside) = pipe_with(PipeFlags::CLOEXEC).context("create", "a pipe")?;
+        let (inside, outside) = outside::connection()?;
         Ok(Self { inside, outside })
     }
 
+    /// The end for the new process.
+    pub fn inside(&self) -> &OwnedFd {
+        &self.inside
+    }
+
     /// In the new process: waits until it has its IDs, and becomes root of its user namespace. That clears a
-    /// parent death signal.
+    /// parent death signal. Returns the end for its questions.
     ///
     /// # Errors
     /// It does not get them; or its parent has ended.
-    pub fn wait(self) -> Result<()> {
+    pub fn wait(self) -> Result<OwnedFd> {
         drop(self.outside);
         let mut told = [0; 1024];
         let count = retry_on_intr(|| read(&self.inside, &mut told)).context("wait for", "the IDs")?;
         match told.get(..count) {
             Some([]) | None => Err(Error::os("wait for", "the IDs", Errno::PIPE)),
-            Some([0]) => become_root().context("become", "root of the user namespace"),
+            Some([0]) => become_root().context("become", "root of the user namespace").map(|()| self.inside),
             Some(error) => {
                 Err(Error::from_bytes(error).unwrap_or_else(|| Error::os("wait for", "the IDs", Errno::IO)))
             }
@@ -292,8 +298,7 @@ impl Gate {
     }
 
     /// Lets the process inside go on with its IDs, or tells it why it has none.
-    #[allow(clippy::needless_pass_by_value, reason = "a gate is opened once")]
-    pub fn open(outside: OwnedFd, given: &Result<()>) {
+    pub fn open(outside: &OwnedFd, given: &Result<()>) {
         let told = match given {
             Ok(()) => vec![0],
             Err(error) => error.to_bytes(),

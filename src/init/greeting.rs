@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::files;
+use crate::outside;
 use crate::protocol::{self, Hello, KeptSocket, LINK_VARIABLE, Received, ToVassal};
 use crate::running_time;
 use crate::sys::fd;
@@ -49,6 +50,9 @@ pub fn read(link: &OwnedFd) -> Result<Greeting> {
                     return Err(bad("its first message is no greeting of this version"));
                 };
                 let text = files::read_all(file).context("read", hello.path.display())?;
+                if hello.namespaces & libc::CLONE_NEWUSER as u64 != 0 {
+                    outside::ask_over(next_outside(link));
+                }
                 // The sockets follow the greeting directly.
                 let kept = (0..hello.kept).map_while(|_| next_kept(link)).collect();
                 return Ok(Greeting { hello, text, kept });
@@ -72,6 +76,11 @@ fn next_kept(link: &OwnedFd) -> Option<KeptSocket> {
         Some(ToVassal::Kept(id)) => Some(KeptSocket { id, fd }),
         _ => None,
     }
+}
+
+fn next_outside(link: &OwnedFd) -> Option<OwnedFd> {
+    let Ok(Received::Packet(packet, Some(socket))) = protocol::receive(link) else { return None };
+    (ToVassal::decode(&packet) == Some(ToVassal::Outside)).then_some(socket)
 }
 
 fn bad(why: &str) -> Error {

@@ -12,6 +12,7 @@ use crate::config::plan::MapsPlan;
 use crate::error::{Context, Error, Result};
 use crate::init::child::foreground::Terminal;
 use crate::log;
+use crate::outside;
 use crate::protocol::{EXIT_SETUP, WaitStatus};
 use crate::sys::clone::{self, Side, clone3};
 use crate::sys::signal::{self, SignalFd};
@@ -41,12 +42,11 @@ pub fn run_in<T>(
             .context("create", "the namespaces")?;
         if let (Side::Parent(child), Some(maps)) = (&side, maps) {
             let given = maps.give(child.pid);
-            match gate {
-                Some(gate) if given.is_ok() => Gate::open(gate.outside(), &given),
+            if given.is_err() {
                 // The caller says why. The child would say it once more.
-                _ => drop(signal::kill(child.pid.as_raw_pid(), libc::SIGKILL)),
+                let _ = signal::kill(child.pid.as_raw_pid(), libc::SIGKILL);
             }
-            given.map(|()| (side, None))
+            given.map(|()| (side, gate))
         } else {
             Ok((side, gate))
         }
@@ -64,16 +64,28 @@ pub fn run_in<T>(
             drop(child);
             // The command has its own copies of the descriptors that the starter opened. A directory that
             // stayed open here would keep its filesystem from being unmounted.
-            fd::close_inherited();
+            let outside = match gate.map(Gate::outside) {
+                Some(outside) => {
+                    Gate::open(&outside, &Ok(()));
+                    fd::keep_only(outside).ok()
+                }
+                None => {
+                    fd::close_inherited();
+                    None
+                }
+            };
             let _ = rustix::process::chdir(c"/");
-            wait(pid, is_foreground).map_err(|error| (error, None))
+            wait(pid, is_foreground, outside).map_err(|error| (error, None))
         }
         Side::Child => {
             // The vassal is killed when this process ends. It never changes its own identity, which would
             // clear the signal.
-            if let Some(error) = gate.and_then(|gate| gate.wait().err()) {
-                log!("{error}");
-                clone::exit(EXIT_SETUP);
+            match gate.map(Gate::wait).transpose() {
+                Ok(outside) => outside::ask_over(outside),
+                Err(error) => {
+                    log!("{error}");
+                    clone::exit(EXIT_SETUP);
+                }
             }
             let may_live = clone::die_with(parent).is_ok() && lives(outer);
             clone::exit(if may_live { life(given) } else { EXIT_SETUP })
@@ -87,9 +99,10 @@ fn lives(process: Option<OwnedFd>) -> bool {
     process.is_none_or(|handle| poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&at_once)) == Ok(0))
 }
 
-/// Waits for the end of the child, and hands every signal on to it. The child is in another pid namespace,
-/// and so cannot take the terminal back that its command had.
-fn wait(child: Pid, is_foreground: bool) -> Result<i32> {
+/// Waits for the end of the child, and hands every signal on to it; meanwhile answers what is asked over
+/// `outside`. The child is in another pid namespace, and so cannot take the terminal back that its command
+/// had.
+fn wait(child: Pid, is_foreground: bool, mut outside: Option<OwnedFd>) -> Result<i32> {
     let signals = SignalFd::new().context("create", "the signal descriptor")?;
     let inner = child.as_raw_pid();
     let mut interrupt = None;
@@ -123,7 +136,9 @@ fn wait(child: Pid, is_foreground: bool) -> Result<i32> {
             return status.ok_or_else(|| Error::new("wait for", child, "it ended in an unknown way"));
         }
         // SIGCHLD tells of the child's end. ENOMEM is a wake-up without news.
-        let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        fds.extend(outside.as_ref().map(|outside| PollFd::new(outside, PollFlags::IN)));
         let _ = poll(&mut fds, None);
+        outside.take_if(|outside| !outside::answer(outside));
     }
 }

@@ -46,6 +46,9 @@ pub enum ToVassal {
     Kept(SocketId),
     /// Report the checked mountpoints: [`FromVassal::Mountpoints`].
     Mountpoints,
+    /// The socket to the process that tells whose files are, which comes with the message. Follows the
+    /// greeting of a process in a user namespace.
+    Outside,
 }
 
 /// The vassal's name, and the surroundings of its new process.

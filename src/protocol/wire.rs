@@ -42,6 +42,7 @@ impl ToVassal {
             Self::Reload => Packet::new(2).done(),
             Self::Kept(socket) => Packet::new(3).socket(socket).done(),
             Self::Mountpoints => Packet::new(4).done(),
+            Self::Outside => Packet::new(5).done(),
         }
     }
 
@@ -67,6 +68,7 @@ impl ToVassal {
             2 => Self::Reload,
             3 => Self::Kept(fields.socket()?),
             4 => Self::Mountpoints,
+            5 => Self::Outside,
             _ => return None,
         };
         fields.end().then_some(message)

@@ -25,6 +25,7 @@ mod sockets;
 mod stages;
 mod surviving;
 mod tyrant;
+mod unmapped;
 mod unprivileged;
 mod upgrade;
 mod upgrade_in_trouble;

@@ -10,7 +10,7 @@ use crate::common::{Daemon, Sandbox, eventually, process, run, sandboxed, until}
 use rustix::process::Signal;
 
 /// The starter of a user's programs: no root, no further groups, and the directory that a session has.
-const AS_USER: &[&str] = &[
+pub const AS_USER: &[&str] = &[
     "/usr/bin/env",
     "XDG_RUNTIME_DIR=/run/user",
     "setpriv",
@@ -21,10 +21,10 @@ const AS_USER: &[&str] = &[
 /// What makes the user an ordinary one: a directory of its own, and IDs besides its own.
 const GRANTED: &str = "user001:300000:65536\n";
 /// The namespaces of the tutorial, for whoever is not root.
-const CLONE: &str = "--emperor-use-clone=user,fs,pid";
+pub const CLONE: &str = "--emperor-use-clone=user,fs,pid";
 const APP: &str = "http-socket = :9090\nplugin = psgi\npsgi = /app/myapp.pl\nmountpoint-check = /app";
 
-fn user(sandbox: &Sandbox) {
+pub fn user(sandbox: &Sandbox) {
     fs::create_dir_all(VASSALS).unwrap();
     fs::create_dir("/run/user").unwrap();
     chown("/run/user", Some(1001), Some(1001)).unwrap();
@@ -35,14 +35,14 @@ fn user(sandbox: &Sandbox) {
 }
 
 /// An emperor of the user's.
-fn emperor(sandbox: &Sandbox, options: &[&str]) -> Daemon {
+pub fn emperor(sandbox: &Sandbox, options: &[&str]) -> Daemon {
     let mut command = sandbox.wrapped(AS_USER, "emperor");
     command.args(["--emperor", VASSALS, CLONE]).args(options);
     sandbox.start("emperor", command)
 }
 
 /// What `vassal-init` says and returns, run by the user.
-fn vassal_init(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
+pub fn vassal_init(sandbox: &Sandbox, words: &[&str]) -> (i32, String) {
     let output = sandbox.wrapped(AS_USER, "vassal-init").args(words).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }

@@ -29,6 +29,7 @@ use crate::emperor::owned_file;
 use crate::error::{Context, Error, Result};
 use crate::files;
 use crate::log;
+use crate::outside;
 use crate::protocol::{
     EXIT_NOT_EXECUTABLE, ExitReason, FileOwner, Hello, LINK_VARIABLE, OPTIONS_MAX, SetupFailure, ToVassal,
     send,
@@ -41,6 +42,9 @@ use crate::user_namespace::{Gate, Maps, explain, map_trees};
 
 /// The prefix of variables that are meant for vassals.
 const FOR_VASSALS: &[u8] = b"UWSGI_VASSAL_";
+
+/// Both ends of the link to a new process, and how it gets its IDs.
+type Greeted<'a> = (OwnedFd, OwnedFd, Option<(&'a Maps, Gate)>);
 
 /// How many of the emperor's descriptors an instance takes.
 const FILES_PER_INSTANCE: u64 = 2;
@@ -220,12 +224,12 @@ impl Spawner {
         let (cgroup, into) = made.unzip();
         hello.kept = kept.count();
         hello.cgroup = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
-        let (ours, theirs) = self.greet(hello, file)?;
-        kept.send(&ours).context("send", "the sockets that were kept")?;
-        let into = into.as_ref().map(AsFd::as_fd);
         let taken = self.ids.as_ref().map(|ids| ids.take(path.name())).transpose()?;
         let (maps, share) = taken.unzip();
-        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, maps.as_ref(), into)?;
+        let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
+        kept.send(&ours).context("send", "the sockets that were kept")?;
+        let into = into.as_ref().map(AsFd::as_fd);
+        let Child { pid, pidfd } = self.create(path, &theirs, self.namespaces, ids, into)?;
         let Some(pidfd) = pidfd else {
             // The process is not reaped yet, so the pid is still its own.
             let _ = kill(pid.as_raw_pid(), libc::SIGKILL);
@@ -251,11 +255,11 @@ impl Spawner {
     pub fn check(&self, path: &VassalFile, file: &ReadFile) -> Result<(Pid, OwnedFd)> {
         let mut hello = self.greeting(path, file);
         hello.is_check = true;
-        let (ours, theirs) = self.greet(hello, file)?;
+        let maps = self.ids.as_ref().map(|ids| ids.for_check(path.name())).transpose()?;
+        let (ours, theirs, ids) = self.greet(hello, file, maps.as_ref())?;
         // In a pid namespace if at all possible, so that everything it has started ends with it.
         let pid = if self.namespaces == 0 { 0 } else { libc::CLONE_NEWPID as u64 };
-        let maps = self.ids.as_ref().map(|ids| ids.for_check(path.name())).transpose()?;
-        Ok((self.create(path, &theirs, self.namespaces | pid, maps.as_ref(), None)?.pid, ours))
+        Ok((self.create(path, &theirs, self.namespaces | pid, ids, None)?.pid, ours))
     }
 
     /// The share of the emperor's IDs that a running process has.
@@ -285,15 +289,18 @@ impl Spawner {
         }
     }
 
-    /// A link that already holds the greeting and the file, before there is a process to read them. If this
-    /// fails, no process has to be ended.
-    fn greet(&self, hello: Hello, file: &ReadFile) -> Result<(OwnedFd, OwnedFd)> {
+    /// A link that already holds the greeting and the file, before there is a process to read them; for one
+    /// in a user namespace also with a gate to its IDs. If this fails, no process has to be ended.
+    fn greet<'a>(&self, hello: Hello, file: &ReadFile, maps: Option<&'a Maps>) -> Result<Greeted<'a>> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).context("create", "link")?;
         let file = file.copy.as_ref().unwrap_or(&self.files.null);
         send(&ours, &ToVassal::Hello(hello).encode(), Some(file)).context("send", "the vassal's file")?;
-        Ok((ours, theirs))
+        let Some(maps) = maps else { return Ok((ours, theirs, None)) };
+        let gate = Gate::new()?;
+        send(&ours, &ToVassal::Outside.encode(), Some(gate.inside())).context("send", "a socket")?;
+        Ok((ours, theirs, Some((maps, gate))))
     }
 
     /// Creates the process, with its end of the link.
@@ -302,7 +309,7 @@ impl Spawner {
         path: &VassalFile,
         link: &OwnedFd,
         namespaces: u64,
-        maps: Option<&Maps>,
+        ids: Option<(&Maps, Gate)>,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> Result<Child> {
         let argv = Strings::new([OsStr::new("vassal-init"), path.name()]);
@@ -315,7 +322,7 @@ impl Spawner {
         let directory = if self.is_tyrant() { Path::new("/") } else { path.parent().unwrap_or(path) };
         let directory = c_string(directory.as_os_str());
         let process = if namespaces == 0 { "process" } else { "process in new namespaces" };
-        let gate = maps.is_some().then(Gate::new).transpose()?;
+        let (maps, gate) = ids.unzip();
         let side = clone3_into(namespaces, cgroup).map_err(|errno| explain(errno, namespaces));
         match side.context("create", process)? {
             Side::Child => self.become_vassal_init(gate, link, &directory, &argv, &envp),
@@ -401,16 +408,17 @@ fn end(link: &OwnedFd, phase: &str, error: &Error) -> ! {
     clone::exit(EXIT_NOT_EXECUTABLE)
 }
 
-/// Gives a new process its IDs, and its trees. Programs that do it run in a process apart, because they may
-/// take long, as a look at a directory may.
+/// Gives a new process its IDs, and its trees; then tells it whose files are, as long as it may ask. All of
+/// that is done in a process apart, as programs that give IDs and looks at files may take long.
 fn give(maps: &Maps, trees: &[Located<PathBuf>], gate: Gate, pid: Pid) -> Result<()> {
-    if maps.takes_a_program() || !trees.is_empty() {
-        let life = |outside| Gate::open(outside, &maps.give(pid).and_then(|()| map_trees(pid, trees)));
-        deputy::start(c"emperor-ids", gate.outside(), life)?;
-    } else {
-        Gate::open(gate.outside(), &maps.give(pid));
-    }
-    Ok(())
+    let life = |outside| {
+        let given = maps.give(pid).and_then(|()| map_trees(pid, trees));
+        Gate::open(&outside, &given);
+        if given.is_ok() {
+            outside::serve(&outside);
+        }
+    };
+    deputy::start(c"emperor-ids", gate.outside(), life).map(drop)
 }
 
 /// The longest time to stop that is granted to an instance by a plan.

@@ -159,9 +159,11 @@ impl Sources {
                     (Some(ToVassal::Reload), Some(file)) => heard.reload = Some(NewFile::Sent(file)),
                     (Some(ToVassal::Mountpoints), _) => heard.asks_for_report = true,
                     // A second greeting, or another version of the protocol.
-                    (Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_)) | None, _) => {
-                        crate::log!("a message of the emperor made no sense");
-                    }
+                    (
+                        Some(ToVassal::Hello(_) | ToVassal::Reload | ToVassal::Kept(_) | ToVassal::Outside)
+                        | None,
+                        _,
+                    ) => crate::log!("a message of the emperor made no sense"),
                 },
                 Ok(Received::Closed) | Err(_) => {
                     self.link = None;

@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::accounts::Accounts;
 use crate::config::plan::{Id, Phase, RunAs, VassalPlan};
 use crate::error::{Error, Result};
-use crate::identity::Identity;
+use crate::identity::{Identity, held};
 use crate::init::child::seccomp;
 use crate::init::event_loop::wakeup::Interruption;
 use crate::init::jail::Jail;
@@ -24,6 +25,7 @@ use crate::init::vassal::Vassal;
 use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::ops;
+use crate::outside;
 use crate::running_time;
 use crate::sys::creds;
 use crate::user_namespace;
@@ -189,6 +191,10 @@ fn drop_privileges(vassal: &mut Vassal) -> Result<(), Ended> {
         }
         let reduced = capabilities::reduce_pid1(plan.start_rights(), mount_power(vassal));
         step("privilege drop", reduced)?;
+    }
+    if !held().is_ok_and(|has| has.effective.contains(CapabilitySet::SYS_ADMIN)) {
+        // From now on no path is walked for a mount, so nobody has to be asked whose files are.
+        outside::ask_over(None);
     }
     vassal.events.mountpoints.set_user(identity);
     // A command starts in the directory that its starter was in, which need not have a name any more.

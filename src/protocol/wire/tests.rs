@@ -100,6 +100,7 @@ fn to_vassal() -> Vec<ToVassal> {
         ToVassal::Kept(socket_ids().remove(0)),
         ToVassal::Kept(socket_ids().remove(2)),
         ToVassal::Mountpoints,
+        ToVassal::Outside,
     ]
 }
 
