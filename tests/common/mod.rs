@@ -16,6 +16,7 @@ pub mod cow;
 pub mod daemon;
 pub mod faulty;
 pub mod filter;
+pub mod link;
 pub mod process;
 pub mod random;
 pub mod sandbox;

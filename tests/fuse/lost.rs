@@ -1,22 +1,19 @@
 //! `mountpoint-lost`: what follows a loss but the end; and what the emperor can ask about the mountpoints.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cow::attempt;
 use crate::common::faulty::{CHECKED, PATIENT};
+use crate::common::link::Link;
 use crate::common::process::{self, Handle};
 use crate::common::tutorial::MOUNTED;
 use crate::common::{Daemon, Sandbox, eventually, run, sandboxed, unmount, until, until_passed};
 use crate::faults::cpu_time;
-use rustix::io::FdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
-use vassal::protocol::{self, FromVassal, Hello, LINK_VARIABLE, MountReport, MountState, Received, ToVassal};
-use vassal::sys::memfd::{self, Use};
+use vassal::protocol::{FromVassal, MountReport, MountState};
 
 /// Says which pid it has, then reads the page whenever it can.
 const APP: &str = "command = sh -c 'while :; do cat /app/page.html; sleep 0.1; done'";
@@ -311,58 +308,6 @@ fn pid_1_keeps_only_the_capabilities_that_the_policy_asks_for() {
     });
 }
 
-/// The test as the emperor of a vassal.
-struct Link(OwnedFd);
-
-impl Link {
-    /// Starts `vassal-init` as the emperor does; it makes its own namespaces.
-    fn start(sandbox: &Sandbox, lines: &str) -> (Self, Daemon) {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let text = format!("[uwsgi]\nunshare = fs,pid\n{lines}\n");
-        let file = memfd::sealed("vassal", text.as_bytes(), Use::Read).unwrap();
-        let (name, path) = ("a".into(), "/a.ini".into());
-        let hello = ToVassal::Hello(Hello {
-            name,
-            path,
-            namespaces: 0,
-            as_vassal: Vec::new(),
-            is_program: false,
-            replica: 1,
-            is_check: false,
-            kept: 0,
-            owner: None,
-            cgroup: Default::default(),
-            before: Vec::new(),
-            behind: Vec::new(),
-        });
-        protocol::send(&ours, &hello.encode(), Some(&file)).unwrap();
-        rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).unwrap();
-        let mut command = sandbox.program("vassal-init");
-        command.env(LINK_VARIABLE, theirs.as_raw_fd().to_string());
-        (Self(ours), sandbox.start("vassal", command))
-    }
-
-    /// The next message of this kind.
-    fn next<T>(&self, wanted: impl Fn(FromVassal) -> Option<T>) -> T {
-        eventually("a message of the vassal", || match protocol::receive(&self.0) {
-            Ok(Received::Packet(packet, _)) => wanted(FromVassal::decode(&packet).expect("a message")),
-            _ => None,
-        })
-    }
-
-    /// The one checked mountpoint.
-    fn report(&self) -> MountReport {
-        protocol::send(&self.0, &ToVassal::Mountpoints.encode(), None).unwrap();
-        let reports = self.next(|message| match message {
-            FromVassal::Mountpoints(reports) => Some(reports),
-            _ => None,
-        });
-        let [report] = reports.as_slice() else { panic!("{reports:?}") };
-        report.clone()
-    }
-}
-
 #[test]
 fn the_emperor_is_told_how_the_mountpoints_are() {
     sandboxed(|sandbox| {
@@ -373,7 +318,7 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
              mountpoint-lost = hook:log:seen\ncommand = sleep 1000"
         );
         let (link, vassal) = Link::start(sandbox, &lines);
-        link.next(|message| (message == FromVassal::Running).then_some(()));
+        link.wait_for(&FromVassal::Running);
         // In a pid namespace the first pid is PID 1's, and so on.
         let daemon = process::only("faulty-fuse");
         let inside = process::number_inside(daemon.pid);
@@ -413,7 +358,7 @@ fn a_frozen_instance_is_not_destroyed_when_it_goes_on() {
             faulty.command("/app", "")
         );
         let (link, vassal) = Link::start(sandbox, &lines);
-        link.next(|message| (message == FromVassal::Running).then_some(()));
+        link.wait_for(&FromVassal::Running);
         let init = process::only("vassal-probe").parent;
         faulty.behave("hold");
         link.report();

@@ -5,11 +5,10 @@ use std::process::Command;
 
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use vassal::protocol::{
-    self, ExitReason, FromVassal, Hello, LINK_VARIABLE, Received, SetupFailure, ToVassal,
-};
+use vassal::protocol::{self, ExitReason, FromVassal, LINK_VARIABLE, Received, SetupFailure, ToVassal};
 use vassal::sys::memfd::{self, Use};
 
+use crate::common::link::hello;
 use crate::common::{Sandbox, eventually, sandboxed};
 
 /// Starts `vassal-init` with a link that this message waits in, and returns its end.
@@ -55,20 +54,7 @@ fn a_vassal_that_gets_no_namespaces_says_why_over_the_link() {
     sandboxed(|sandbox| {
         let text = b"[uwsgi]\nunshare = net\ncommand = true\n";
         let file = memfd::sealed("vassal", text, Use::Read).unwrap();
-        let hello = ToVassal::Hello(Hello {
-            name: "a".into(),
-            path: "/a.ini".into(),
-            namespaces: 0,
-            as_vassal: Vec::new(),
-            is_program: false,
-            replica: 1,
-            is_check: false,
-            kept: 0,
-            owner: None,
-            cgroup: Default::default(),
-            before: Vec::new(),
-            behind: Vec::new(),
-        });
+        let hello = ToVassal::Hello(hello());
         let user = ["setpriv", "--reuid", "9000", "--regid", "9000", "--clear-groups"];
         let command = sandbox.wrapped(&user, "vassal-init");
         let SetupFailure { phase, what, .. } = told(sandbox, command, &hello.encode(), Some(&file));
