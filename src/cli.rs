@@ -66,6 +66,7 @@ pub fn invalid(report: &Report) -> i32 {
 fn show_config(program: &Program, inputs: Vec<Input>) -> i32 {
     let mut all = Vec::new();
     if program.runs_commands() {
+        all.push(Input::Replica(1));
         for (key, value) in world::environment_options() {
             all.push(Input::Option { key, value: Some(value) });
         }

@@ -32,4 +32,7 @@ pub enum Input {
         /// Its value.
         value: OsString,
     },
+    /// The number that an emperor has given this instance among those of its vassal, from 1. `%(replica)`
+    /// stands for it, where no setting is called so.
+    Replica(u16),
 }

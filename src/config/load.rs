@@ -13,6 +13,9 @@ use super::plan::{Address, App, EmperorPlan, Located, VassalPlan};
 use super::setting::{PlainSetting, Setting};
 use super::world::World;
 
+/// The number of an instance without others.
+const ALONE: u16 = 1;
+
 /// A configuration that can be used.
 #[derive(Debug)]
 pub struct Loaded<P> {
@@ -64,8 +67,11 @@ fn load_app(
     reload: bool,
     world: &dyn World,
 ) -> Result<Loaded<VassalPlan>, Report> {
-    load(inputs, reload, world, |settings, found| {
+    load(inputs, reload, Some(ALONE), world, |settings, found| {
         let plan = vassal::plan(settings, command, found);
+        if !inputs.iter().any(|input| matches!(input, Input::Replica(_))) {
+            warn_of_replicas(settings, &plan, found);
+        }
         if command.is_none()
             && inputs.iter().any(|input| matches!(input, Input::File(_) | Input::Text { .. }))
         {
@@ -73,6 +79,14 @@ fn load_app(
         }
         (plan, Vec::new())
     })
+}
+
+/// Warns of replicas where there is no emperor.
+fn warn_of_replicas(settings: &[Setting], plan: &VassalPlan, found: &mut Diagnostics) {
+    let last = settings.iter().rfind(|setting| setting.key == b"replicas");
+    if let Some(setting) = last.filter(|_| plan.replication.replicas > 1) {
+        found.warning(&setting.value_at, "only an emperor runs several instances: this is the only one");
+    }
 }
 
 /// Warns of an app that runs as root because no `uid` was found: the key may be misspelt.
@@ -105,7 +119,7 @@ pub fn address(text: &[u8]) -> Result<Address, String> {
 /// # Errors
 /// The configuration has mistakes: the report has all of them.
 pub fn load_emperor(inputs: &[Input], world: &dyn World) -> Result<Loaded<EmperorPlan>, Report> {
-    load(inputs, false, world, |settings, found| {
+    load(inputs, false, None, world, |settings, found| {
         let plain = settings.iter().filter_map(Setting::plain).collect();
         (emperor::plan(settings, found), plain)
     })
@@ -124,17 +138,24 @@ pub fn load_emperor_again(settings: Vec<PlainSetting>) -> Result<Loaded<EmperorP
 
 /// Reads a file as an emperor's, and returns all mistakes and warnings.
 pub fn check_emperor(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, world, |settings, found| drop(emperor::plan(settings, found)))
+    check_as(file, None, world, |settings, found| drop(emperor::plan(settings, found)))
 }
 
 /// Reads a file as a vassal's, and returns all mistakes and warnings.
 pub fn check_vassal(file: &OsStr, world: &dyn World) -> Report {
-    check_as(file, world, |settings, found| warn_of_root(&vassal::plan(settings, None, found), world, found))
+    check_as(file, Some(ALONE), world, |settings, found| {
+        warn_of_root(&vassal::plan(settings, None, found), world, found);
+    })
 }
 
-fn check_as(file: &OsStr, world: &dyn World, read: impl Fn(&[Setting], &mut Diagnostics)) -> Report {
+fn check_as(
+    file: &OsStr,
+    replica: Option<u16>,
+    world: &dyn World,
+    read: impl Fn(&[Setting], &mut Diagnostics),
+) -> Report {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(&[Input::File(file.to_owned())], false, world, &mut found);
+    let settings = expand::expand(&[Input::File(file.to_owned())], false, replica, world, &mut found);
     read(&settings, &mut found);
     found.into_report()
 }
@@ -145,7 +166,7 @@ fn check_as(file: &OsStr, world: &dyn World, read: impl Fn(&[Setting], &mut Diag
 /// The configuration has mistakes that keep the settings from being read.
 pub fn expanded(inputs: &[Input], reload: bool, world: &dyn World) -> Result<Vec<Setting>, Report> {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(inputs, reload, world, &mut found);
+    let settings = expand::expand(inputs, reload, None, world, &mut found);
     if found.failed() { Err(found.into_report()) } else { Ok(settings) }
 }
 
@@ -165,11 +186,12 @@ pub fn show_config(settings: &[Setting]) -> Vec<u8> {
 fn load<P>(
     inputs: &[Input],
     reload: bool,
+    replica: Option<u16>,
     world: &dyn World,
     plan: impl Fn(&[Setting], &mut Diagnostics) -> (P, Vec<PlainSetting>),
 ) -> Result<Loaded<P>, Report> {
     let mut found = Diagnostics::default();
-    let settings = expand::expand(inputs, reload, world, &mut found);
+    let settings = expand::expand(inputs, reload, replica, world, &mut found);
     let (plan, settings) = plan(&settings, &mut found);
     finish(plan, settings, found)
 }

@@ -38,6 +38,8 @@ impl VassalPlan {
             reload_signal: _,
             listen: _,
             keep_sockets: _,
+            // This is the emperor's.
+            replication: _,
         } = self;
         // Limits need no capability, as they are not above the hard limit of PID 1.
         let ResourcePlan {

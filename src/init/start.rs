@@ -185,7 +185,7 @@ fn obey(link: OwnedFd, greeting: Greeting, signals: signal::Inherited) -> i32 {
         },
     };
     let file = Input::Text { path: hello.path.clone(), section: None, text };
-    let mut inputs = Vec::new();
+    let mut inputs = vec![Input::Replica(hello.replica)];
     // In tyrant mode PID 1 reads the file only after it has become the owner. The emperor's own hooks run
     // before that.
     if hello.owner.is_none() {
@@ -286,7 +286,9 @@ fn anchored(inputs: &[Input]) -> Vec<Input> {
     let cwd = Machine.cwd();
     let anchor = |input: &Input| match input {
         Input::File(file) => Input::File(cwd.join(file).into()),
-        Input::Text { .. } | Input::Option { .. } | Input::FromEmperor { .. } => input.clone(),
+        Input::Text { .. } | Input::Option { .. } | Input::FromEmperor { .. } | Input::Replica(_) => {
+            input.clone()
+        }
     };
     inputs.iter().map(anchor).collect()
 }
@@ -296,7 +298,7 @@ fn name_of(inputs: &[Input]) -> String {
     let file = inputs.iter().rev().find_map(|input| match input {
         Input::File(file) => Path::new(file).file_stem(),
         Input::Text { path, .. } => path.file_stem(),
-        Input::Option { .. } | Input::FromEmperor { .. } => None,
+        Input::Option { .. } | Input::FromEmperor { .. } | Input::Replica(_) => None,
     });
     file.unwrap_or_default().to_string_lossy().into_owned()
 }

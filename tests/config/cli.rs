@@ -185,6 +185,18 @@ fn show_config_is_what_uwsgi_shows() {
 }
 
 #[test]
+fn the_number_of_an_instance_is_1_where_there_is_no_emperor() {
+    sandboxed(|sandbox| {
+        let file = sandbox.ini("app001", "uid = 9\ncommand = x\nreplicas = 2\numask = %(replica)");
+        let path = file.to_str().unwrap();
+        let (status, shown, _) = call(sandbox, "vassal-init", &["--show-config", path]);
+        assert!(status == 0 && shown.contains("umask = 1\n") && !shown.contains("replica = "), "{shown}");
+        // A check does not know whether the file is an emperor's.
+        assert_eq!(call(sandbox, "vassal-init", &["--check", path]), (0, "".into(), "".into()));
+    });
+}
+
+#[test]
 fn what_show_config_prints_is_a_configuration_again() {
     sandboxed(|sandbox| {
         let file = sandbox.file("app001.ini", VASSAL_INI);

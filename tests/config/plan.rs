@@ -9,6 +9,7 @@ use vassal::config::plan::{
 };
 use vassal::config::{Input, Loaded, Status, World, load_emperor, load_vassal};
 use vassal::error::Cause;
+use vassal::protocol::Replication;
 
 /// A machine with the files `loop.ini`, `inc.ini` and `bad.ini`.
 struct Fake;
@@ -413,6 +414,19 @@ fn every_mistake_is_found_in_one_pass() {
             "command = x\nfor-times = 1000000000\n a = 1\nendfor",
             &["3:13: 'for-times': more repetitions than a configuration may have options"],
         ),
+        (
+            "command = x\nreplicas = 0\nreload-strategy = rollin\nready-timeout = 0",
+            &[
+                "3:12: 'replicas': '0' is not a number from 1 to 100",
+                "4:19: 'reload-strategy': 'rollin' is neither recreate nor rolling",
+                "5:17: 'ready-timeout': it must be longer than 0",
+            ],
+        ),
+        ("command = x\nreplicas = 10000", &["3:12: 'replicas': '10000' is not a number from 1 to 100"]),
+        (
+            "command = x\nreplicas = 2",
+            &["3:12: warning: only an emperor runs several instances: this is the only one"],
+        ),
         ("command = x\na = \0b", &["3:1: the line holds a NUL byte"]),
         (
             "command = x\nchdir = 5 %",
@@ -726,4 +740,65 @@ fn the_app_knows_where_it_was_written() {
     assert_eq!(source("uid = 1\ncommand = x"), ("command".to_owned(), 3));
     assert_eq!(source("binary-path = /x\nhttp-socket = :1"), ("binary-path".to_owned(), 2));
     assert_eq!(source("http-socket = :1"), ("binary-path".to_owned(), 0));
+}
+
+#[test]
+fn a_reload_is_rolling_where_there_are_replicas_unless_the_file_says_how() {
+    let replication = |lines: &str| vassal(lines).plan.replication;
+    let usual = Replication::default();
+    assert_eq!((replication("command = x"), replication("http-socket = :1")), (usual, usual));
+    let three = Replication { replicas: 3, is_rolling: true, ..usual };
+    assert_eq!(replication("replicas = 3\ncommand = x"), three);
+    // uWSGI says that it is ready.
+    let uwsgis = replication("replicas = 3\nhttp-socket = :1");
+    assert_eq!(uwsgis, Replication { says_ready: true, ..three });
+    let recreated = replication("replicas = 3\nreload-strategy = recreate\ncommand = x");
+    assert_eq!(recreated, Replication { is_rolling: false, ..three });
+    let rolling = replication("reload-strategy = rolling\nready-after = 0\nready-timeout = 2m\ncommand = x");
+    let (ready_after, ready_timeout) = (Duration::ZERO, Duration::from_secs(120));
+    assert_eq!(rolling, Replication { is_rolling: true, ready_after, ready_timeout, ..usual });
+}
+
+#[test]
+fn the_number_of_an_instance_stands_for_a_placeholder_that_its_file_does_not_define() {
+    // The number that the emperor gives, the lines, and the value of `A` in them.
+    for (number, lines, expected) in [
+        (Some(3), "env = A=%(replica)", "3"),
+        (Some(3), "env = A=%(replica + 8000)", "8003"),
+        (Some(3), "env = A=%(dir)\nset-ph = dir=/x/%(replica)", "/x/3"),
+        (Some(3), "set-ph = replica=mine\nenv = A=%(replica)", "mine"),
+        (Some(3), "env = A=%(replica)\nreplica = own", "own"),
+        (None, "env = A=%(replica)", "1"),
+    ] {
+        let mut inputs = vec![file(&format!("command = x\n{lines}"))];
+        inputs.extend(number.map(Input::Replica));
+        let loaded = load_vassal(&inputs, false, &Fake).unwrap_or_else(|report| panic!("{lines}: {report}"));
+        assert_eq!(variable(&loaded.plan, "A"), expected, "{lines}");
+    }
+    // An option of the operator's, for all vassals.
+    let inputs = [Input::Replica(3), option("env", Some("A=%(replica)")), file("command = x")];
+    assert_eq!(variable(&load_vassal(&inputs, false, &Fake).unwrap().plan, "A"), "3");
+}
+
+#[test]
+fn uwsgi_gets_the_number_of_its_instance_also_where_it_decides_whether_a_line_counts() {
+    let lines = "logto = /log/%(replica)\nif-plugin = python\nlogto2 = /log/%(replica)";
+    for (more, own, left) in
+        [("", "/log/3", "/log/3"), ("set-ph = replica=mine\n", "/log/mine", "/log/%%(replica)")]
+    {
+        let inputs = [Input::Replica(3), file(&format!("{more}{lines}\nendif"))];
+        let plan = load_vassal(&inputs, false, &Fake).unwrap().plan;
+        let App::Uwsgi { ini, .. } = &plan.app else { panic!("not uwsgi") };
+        let ini = String::from_utf8_lossy(ini);
+        for line in [format!("\nlogto = {own}\n"), format!("\nlogto2 = {left}\n")] {
+            assert!(ini.contains(&line), "{ini}");
+        }
+    }
+}
+
+#[test]
+fn the_number_of_an_instance_is_not_the_emperors_to_fill_in() {
+    let lines = "emperor = /v\nexec-as-emperor = a %(replica)";
+    let plan = load_emperor(&[file(lines)], &Fake).unwrap().plan;
+    assert!(format!("{plan:?}").contains("a %(replica)"), "{plan:?}");
 }

@@ -194,6 +194,7 @@ const OTHERS: &[&str] = &[
     "SECONDS",
     "SIGNAL:REPLACEMENT",
     "SIZE",
+    "STRATEGY",
     "SUFFIX",
     "TIME",
     "UID[:GID]",

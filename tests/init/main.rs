@@ -22,6 +22,7 @@ mod mounts;
 mod personalities;
 mod program;
 mod reaping;
+mod replicas;
 mod safe_proc;
 mod seccomp;
 mod signals;

@@ -108,7 +108,7 @@ pub(crate) fn plan(
     say_unknown(settings, &for_uwsgi, with_uwsgi, found);
     maps::check(&draft.plan.jail.maps, draft.plan.jail.unshare, "unshare", found);
     bar_new_privileges(&mut draft.plan.privileges, command.is_some(), found);
-    let VassalDraft { mut plan, program, binary, sockets, safe_proc, addresses } = draft;
+    let VassalDraft { mut plan, program, binary, sockets, safe_proc, is_rolling, addresses } = draft;
     if let Some(Located { value: true, key, at }) = safe_proc {
         // After the hooks that may mount a /proc.
         let place = plan.hooks.partition_point(|hook| hook.phase <= Phase::AsRoot);
@@ -130,6 +130,10 @@ pub(crate) fn plan(
         };
         plan.app = uwsgi(for_uwsgi, binary, &sockets, &mut plan.listen, found);
     }
+    let replication = &mut plan.replication;
+    replication.is_rolling = is_rolling.unwrap_or(replication.replicas > 1);
+    // uWSGI says that it is ready. Nobody asks as long as one instance is stopped before the next one starts.
+    replication.says_ready = replication.is_rolling && matches!(plan.app, App::Uwsgi { .. });
     plan
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct VassalDraft {
     pub sockets: Common,
     /// Whether `/proc` is made safe.
     pub safe_proc: Option<Located<bool>>,
+    /// Whether instances are replaced one by one, a new one beside the old one (`reload-strategy`).
+    pub is_rolling: Option<bool>,
     /// The addresses to listen at.
     pub addresses: Vec<Located<Address>>,
 }

@@ -90,6 +90,8 @@ pub enum Group {
     Mountpoints,
     /// Sockets.
     Sockets,
+    /// How many instances, and when one is ready.
+    Replicas,
     /// The stop.
     Stop,
     /// How much the vassal and the app may use.
@@ -104,7 +106,7 @@ pub enum Group {
 
 impl Group {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Command,
         Self::App,
         Self::Vassals,
@@ -113,6 +115,7 @@ impl Group {
         Self::Hooks,
         Self::Mountpoints,
         Self::Sockets,
+        Self::Replicas,
         Self::Stop,
         Self::Limits,
         Self::Operation,
@@ -131,6 +134,7 @@ impl Group {
             Self::Hooks => "Hooks",
             Self::Mountpoints => "Mountpoints",
             Self::Sockets => "Sockets",
+            Self::Replicas => "Replicas and readiness",
             Self::Stop => "Stopping",
             Self::Limits => "Limits",
             Self::Operation => "Operation",

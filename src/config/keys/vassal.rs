@@ -12,7 +12,8 @@ use super::sockets;
 use super::table::{self, Table, table};
 use super::values::{self, Parsed};
 use crate::config::plan::{Action, App, Hook, Limit, Limited, Located, MountpointLost, Phase, VassalPlan};
-use Group::{App as OfApp, Command, Hooks, Jail, Limits, Mountpoints, Sockets, Stop, User};
+use crate::protocol::REPLICAS_MAX;
+use Group::{App as OfApp, Command, Hooks, Jail, Limits, Mountpoints, Replicas, Sockets, Stop, User};
 use Reload::{FreshJail, Live, NextApp};
 use Takes::{Flag, Value};
 
@@ -215,6 +216,22 @@ static OF_VASSALS: Table = table![
     key(Sockets, "reuse-port", Flag, "let others bind the same ports",
         SOCKETS, |to, it| it.set(&mut to.sockets.reuse_port, values::boolean)),
 
+    key(Replicas, "ready-after", Value("TIME"), "an app that says nothing is ready then (default: 1s)\n\
+        So long after its start, if its mountpoints answer. uWSGI says it.",
+        Live, |to, it| it.set(&mut to.plan.replication.ready_after, values::duration)),
+    key(Replicas, "ready-timeout", Value("TIME"), "time to become ready beside the old one (default: 60s)\n\
+        A new instance that takes longer is given up, and the old ones go on.",
+        Live, |to, it| it.set(&mut to.plan.replication.ready_timeout, period)),
+    key(Replicas, "reload-strategy", Value("STRATEGY"), "\
+        recreate: stop, then start; rolling: start, then stop\n\
+        What an emperor does about a changed file. rolling runs a new instance beside the old one and \
+        stops that when the new one is ready. The default is recreate, and rolling for several replicas.",
+        Live, |to, it| it.set_some(&mut to.is_rolling, reload_strategy)),
+    key(Replicas, "replicas", Value("COUNT"), "instances at a time, 1 to 100 (default: 1)\n\
+        Under an emperor. Each has namespaces and mounts of its own; all accept from the same sockets. What \
+        they cannot share is told apart by %(replica), the number of each.",
+        Live, |to, it| it.set(&mut to.plan.replication.replicas, replicas)),
+
     key(Stop, "reload-signal", Value("SIGNAL"), "has the app read its own configuration again\n\
         Sent for a reload, in the place of a restart, where the file says what it said before and has no \
         hook that a reload runs.",
@@ -400,6 +417,20 @@ fn mountpoint_lost(to: &mut VassalDraft, it: &mut Reader<'_>) {
     };
     if let Some(policy) = policy {
         to.plan.mountpoints.lost = policy;
+    }
+}
+
+/// How many instances.
+fn replicas(text: &[u8]) -> Parsed<u16> {
+    values::between(text, 1, REPLICAS_MAX.into()).map(|count| count.unsigned_abs() as u16)
+}
+
+/// `recreate` or `rolling`.
+fn reload_strategy(text: &[u8]) -> Parsed<bool> {
+    match text {
+        b"rolling" => Ok(true),
+        b"recreate" => Ok(false),
+        _ => Err(format!("{} is neither recreate nor rolling", values::quoted(text))),
     }
 }
 

@@ -37,10 +37,15 @@ const FILES_MAX: usize = 1000;
 /// How many commands may be run, and descriptors read, for one configuration. Each may take seconds, and
 /// delays a start.
 const RESOURCES_MAX: usize = 20;
-/// Expands the inputs, in order.
+/// The placeholder of [`Input::Replica`].
+const REPLICA: &[u8] = b"replica";
+
+/// Expands the inputs, in order. `replica` is the number for `%(replica)` where the inputs have none; with
+/// `None` that stays as it is.
 pub(crate) fn expand(
     inputs: &[Input],
     reload: bool,
+    replica: Option<u16>,
     world: &dyn World,
     found: &mut Diagnostics,
 ) -> Vec<Setting> {
@@ -58,6 +63,7 @@ pub(crate) fn expand(
         found,
         settings: Settings::default(),
         block: None,
+        replica: replica.map(text_of),
         first,
         last_file: Vec::new(),
         files: 0,
@@ -73,6 +79,7 @@ pub(crate) fn expand(
         match input {
             Input::Option { key, value } => expander.option(key, value.as_ref(), State::Open),
             Input::FromEmperor { key, value } => expander.option(key, Some(value), State::Verbatim),
+            Input::Replica(number) => expander.replica = Some(text_of(*number)),
             Input::File(name) => {
                 let at = expander.found.add_operand(name.as_bytes());
                 expander.load(name.as_bytes(), &at);
@@ -89,8 +96,13 @@ pub(crate) fn expand(
         expander.close_block();
     }
     expander.passes();
+    expander.number_left_ones();
     expander.inherit(own);
     expander.settings.into_list()
+}
+
+fn text_of(number: u16) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 struct Expander<'a> {
@@ -100,6 +112,8 @@ struct Expander<'a> {
     settings: Settings,
     /// The open `if-*` or `for*`.
     block: Option<Block>,
+    /// The value of `%(replica)` where no setting is called so.
+    replica: Option<Vec<u8>>,
     /// The file that the upper-case magic variables describe: the vassal's own, or the one that was named
     /// first.
     first: Option<FileMagic>,
@@ -409,6 +423,7 @@ impl Expander<'_> {
                     _ => placeholder::evaluate(name, &self.budget, |name| {
                         match self.settings.find(name, index) {
                             Some(place) if place == index => Some(current),
+                            None if name == REPLICA => self.replica.as_deref(),
                             _ => self.settings.value_of(name, index),
                         }
                     }),
@@ -446,6 +461,16 @@ impl Expander<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Replaces `%(replica)` where only uWSGI decides whether a line counts, and does not know our number.
+    fn number_left_ones(&mut self) {
+        let Some(number) = self.replica.as_ref().filter(|_| self.settings.find(REPLICA, 0).is_none()) else {
+            return;
+        };
+        for setting in self.settings.list_mut().iter_mut().filter(|one| one.state == State::ForUwsgi) {
+            setting.value = setting.value.as_ref().map(|value| substitute(value, b"%(replica)", number));
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::common::{Address, CgroupOption, Id, Located, Location, MapsPlan, RunAs};
 use super::hooks::Hook;
 use crate::mount::request::PivotRoot;
+use crate::protocol::Replication;
 
 /// How a vassal is to be run: everything decided, nothing done yet. The default of this struct holds where
 /// the file says nothing.
@@ -48,6 +49,8 @@ pub struct VassalPlan {
     pub keep_sockets: bool,
     /// How much the vassal and the app may use.
     pub resources: ResourcePlan,
+    /// How many instances an emperor runs of it, and how it replaces them.
+    pub replication: Replication,
 }
 
 /// Which mountpoints are checked, how often, and what follows when one is lost.
@@ -198,6 +201,7 @@ impl Default for VassalPlan {
             listen: Vec::new(),
             keep_sockets: true,
             resources: ResourcePlan::default(),
+            replication: Replication::default(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::init::event_loop::wakeup::{
 use crate::init::watch::cgroup_events::CgroupEvents;
 use crate::init::watch::mountpoints::Mountpoints;
 use crate::init::watch::procfs::Procfs;
-use crate::protocol::{self, Announcement, FromVassal, WaitStatus};
+use crate::protocol::{self, Announcement, FromVassal, Replication, WaitStatus};
 use crate::running_time;
 use crate::signal_names;
 use crate::sys::signal::{self, Signal};
@@ -216,6 +216,13 @@ impl EventLoop {
     pub fn send(&self, message: &FromVassal) {
         if let Some(link) = self.link() {
             let _ = protocol::send(link, &message.encode(), None);
+        }
+    }
+
+    /// Tells the emperor how many instances there are to be, unless that is and was the usual.
+    pub fn tell_replication(&self, old: Replication, new: Replication) {
+        if [old, new] != [Replication::default(); 2] {
+            self.send(&FromVassal::Replication(new));
         }
     }
 

@@ -86,6 +86,9 @@ pub fn accepted_reload(vassal: &mut Vassal, file: NewFile) -> Option<Rc<VassalPl
         }
         verdict => verdict,
     };
+    if let Verdict::Accepted { fresh, .. } = &verdict {
+        vassal.events.tell_replication(vassal.source.fresh.replication, fresh.replication);
+    }
     match verdict {
         Verdict::Accepted { plan, fresh }
             if vassal.source.fresh.is_same(&plan, &fresh) && app_reloads_itself(vassal, &plan) =>
@@ -212,7 +215,9 @@ fn replaced(inputs: &[Input], new: &[u8]) -> Vec<Input> {
         Input::Text { path, section, .. } => {
             Input::Text { path: path.clone(), section: section.clone(), text: new.to_vec() }
         }
-        Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => input.clone(),
+        Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } | Input::Replica(_) => {
+            input.clone()
+        }
     };
     inputs.iter().map(replace).collect()
 }

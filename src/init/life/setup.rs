@@ -26,6 +26,7 @@ use crate::init::watch::checked_path::Maker;
 use crate::log::Elapsed;
 use crate::mount::ops;
 use crate::outside;
+use crate::protocol::Replication;
 use crate::running_time;
 use crate::sys::creds;
 use crate::user_namespace;
@@ -82,6 +83,7 @@ fn take_on_surroundings(vassal: &mut Vassal) -> Result<(), Ended> {
         run_phase(vassal, Phase::AsVassal)?;
         owner::become_owner(&mut vassal.events, &mut vassal.jail, &mut vassal.source, owner)?;
     }
+    vassal.events.tell_replication(Replication::default(), vassal.source.plan.replication);
     let counters = step("limits", cgroups::limit(&vassal.jail, &vassal.source.plan, oom_score))?;
     vassal.events.watch_cgroups(counters);
     vassal.jail.note_foreign_fuse(&vassal.source.plan);

@@ -33,7 +33,7 @@ impl Start {
     pub fn of(inputs: &[Input]) -> Self {
         let file = inputs.iter().find_map(|input| match input {
             Input::Text { path, .. } => Some((path.clone(), Machine.status(path), Machine.real_path(path))),
-            Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } => None,
+            Input::File(_) | Input::Option { .. } | Input::FromEmperor { .. } | Input::Replica(_) => None,
         });
         Self { cwd: Machine.cwd(), file, environment: Vec::new() }
     }
