@@ -6,13 +6,13 @@
 //! there is room. Lines that had to be dropped are counted, and the next line that fits tells how many.
 
 use std::fmt::{self, Write as _};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
 
 use crate::json::Json;
 use crate::sys::fd::write_all;
@@ -27,6 +27,8 @@ pub const VARIABLE: &str = "VASSAL_LOG";
 
 /// A pipe that polls as writable takes this much in one piece without blocking (PIPE_BUF, pipe(7)).
 const LINE_MAX: usize = 4096;
+/// How much [`copy_from`] copies at a time: as much as a pipe holds.
+const COPIED_MAX: usize = 64 << 10;
 /// How many bytes of lines are kept while there is no room.
 const WAITING_MAX: usize = 32 << 10;
 /// The time between two tries to write kept lines.
@@ -86,6 +88,24 @@ pub fn text(text: &str) {
     let Ok(mut waiting) = WAITING.try_lock() else { return };
     waiting.extend_from_slice(text.as_bytes());
     flush_to(rustix::stdio::stderr(), &mut waiting, 1);
+}
+
+/// Copies what comes through a pipe to standard error, which may block here, until nobody has the other end.
+/// What cannot be written is lost, and told of.
+pub fn copy_from(pipe: &OwnedFd) {
+    let mut buffer = vec![0; COPIED_MAX];
+    while let Ok(count @ 1..) = read(pipe, &mut buffer) {
+        let mut text = new_line().to_owned().into_bytes();
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let mut line = String::new();
+            push_line(&mut line, "", &lost(dropped));
+            text.extend(line.into_bytes());
+        }
+        text.extend(buffer.iter().take(count));
+        let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+        put_or_drop(rustix::stdio::stderr(), &text, lines as u32);
+    }
 }
 
 /// Writes a report. Each of its lines becomes a line of the log.
@@ -233,12 +253,11 @@ fn flush_to(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>, lines: u32) {
     }
     // Frees the memory, which may be much, and every vassal has a PID 1.
     *waiting = Vec::new();
-    tell_lost(fd, waiting);
+    tell_lost(fd, DROPPED.swap(0, Ordering::Relaxed), waiting);
 }
 
 /// Writes how many lines were lost, if any: the next log line may be far away. Without room that waits.
-fn tell_lost(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>) {
-    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+fn tell_lost(fd: BorrowedFd<'_>, dropped: u32, waiting: &mut Vec<u8>) {
     if dropped == 0 {
         return;
     }
@@ -479,10 +498,9 @@ mod tests {
         let length = rustix::io::read(&from, &mut read).unwrap();
         assert_eq!(read[..length], all);
         // How many are lost waits, too, if the last line has taken the last room.
-        rustix::pipe::fcntl_setpipe_size(&to, LINE_MAX).unwrap();
-        DROPPED.fetch_add(3, Ordering::Relaxed);
-        let mut waiting = vec![b'\n'; LINE_MAX];
-        flush_to(to.as_fd(), &mut waiting, 1);
+        let size = rustix::pipe::fcntl_setpipe_size(&to, LINE_MAX).unwrap();
+        rustix::io::write(&to, &vec![b'\n'; size]).unwrap();
+        tell_lost(to.as_fd(), 3, &mut waiting);
         assert!(
             String::from_utf8_lossy(&waiting).ends_with(": 3 log lines lost: they could not be written\n")
         );

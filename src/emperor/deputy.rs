@@ -51,6 +51,11 @@ impl Deputy {
         self.child.pid
     }
 
+    /// The process, without the link to it.
+    pub fn into_child(self) -> Child {
+        self.child
+    }
+
     /// Whether the deputy has sent something, is running, or only waits for a processor.
     pub fn is_at_work(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };

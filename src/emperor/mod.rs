@@ -20,7 +20,7 @@
 //!   after its messages and before SIGKILL, for up to 50 ms (`mount::fuse`);
 //! - a deputy that has closed sockets is given up to 100 ms to end ([`deputy::close_apart`]).
 //!
-//! Nobody can wait in its place for the file of the log, and for that of the program of an upgrade.
+//! Nobody can wait in its place for the file of the program of an upgrade.
 //!
 //! May not be done here: sleep or wait elsewhere; read a vassal's file in the emperor itself; import `init`.
 //!

@@ -58,6 +58,37 @@ impl Mount {
         self.fs_type == "fuse" || self.fs_type == "fuseblk" || self.fs_type.starts_with("fuse.")
     }
 
+    /// Whether it is known that this kernel serves it alone, from memory or from a block device: neither
+    /// another machine nor a process can keep it from answering.
+    pub fn is_local(&self) -> bool {
+        matches!(
+            &*self.fs_type,
+            "ext2"
+                | "ext3"
+                | "ext4"
+                | "xfs"
+                | "btrfs"
+                | "f2fs"
+                | "zfs"
+                | "bcachefs"
+                | "jfs"
+                | "reiserfs"
+                | "nilfs2"
+                | "ubifs"
+                | "jffs2"
+                | "vfat"
+                | "exfat"
+                | "ntfs3"
+                | "tmpfs"
+                | "ramfs"
+                | "rootfs"
+                | "devtmpfs"
+                | "overlay"
+                | "proc"
+                | "hugetlbfs"
+        )
+    }
+
     /// The number of its FUSE connection, if it has one.
     pub fn connection(&self) -> Option<u64> {
         self.is_fuse().then(|| number(self.device))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process;
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Daemon, Sandbox, cow, run, sandboxed, until};
+use crate::common::{Daemon, Sandbox, UP, cow, run, sandboxed, until, until_passed};
 use rustix::process::Signal;
 
 /// A vassal that runs until it is asked to stop.
@@ -533,5 +533,66 @@ fn an_upgrade_to_a_program_that_hangs_is_refused_and_delays_nobody() {
         emperor.signal(Signal::USR2);
         emperor.wait_for("has taken over 1 vassal");
         end(emperor);
+    });
+}
+
+#[test]
+fn a_log_that_hangs_delays_nobody_and_loses_no_more_than_it_says() {
+    sandboxed(|sandbox| {
+        let remote = Remote::mount();
+        let log = || fs::read_to_string("/run/real/vassals/log").unwrap_or_default();
+        sandbox.vassal("app", "command = sh -c 'echo the app says so; exec sleep 1000'");
+        for number in 0..60 {
+            sandbox.vassal(&format!("{number}"), "exec-as-usr = none");
+        }
+        let options = ["--logto", "/run/remote/vassals/log", "--emperor-throttle", "3600000"];
+        let mut emperor =
+            emperor(sandbox, &remote, &[&options[..], &["--emperor-max-throttle", "3600000"]].concat());
+        let has_begun = || {
+            status(sandbox).matches("  invalid  ").count() == 60 && status(sandbox).contains("  running  ")
+        };
+        until("all have begun", has_begun);
+        until("it is told", || {
+            log().contains("emperor: app: running after ") && log().contains("the app says so\n")
+        });
+        let (init, up) = (process::only("vassal-init").pid, Instant::now());
+        remote.hang();
+        // Far more than a pipe holds.
+        for _ in 0..60 {
+            emperor.signal(Signal::USR1);
+            assert!(status(sandbox).contains("  running  "));
+        }
+        // It is started again at once only if it was up for a second.
+        until_passed(up, UP);
+        process::signal(init, Signal::TERM);
+        until("PID 1 has heard it", || process::read(init).is_none());
+        until("the next one runs", || status(sandbox).contains("  running  "));
+        remote.answer();
+        until("what was lost is told", || log().contains(" log lines lost: they could not be written\n"));
+        let text = log();
+        let is_whole = |line: &str| {
+            line.starts_with("emperor: ") || line.starts_with("vassal-init[") || line == "the app says so"
+        };
+        assert!(text.lines().all(is_whole), "{text}");
+        // The process that writes the file is replaced, and a pipe without it is none that kills who writes.
+        process::signal(process::only("emperor-log").pid, Signal::KILL);
+        until("it is started anew", || {
+            log().contains(", which copied lines to /run/remote/vassals/log, has ended: ")
+        });
+        // An upgrade goes on with it.
+        let writer = process::only("emperor-log").pid;
+        assert!(sandbox.program("emperor").arg("upgrade").status().unwrap().success());
+        until("it is told", || log().contains("emperor: upgrade: version "));
+        assert_eq!(process::only("emperor-log").pid, writer);
+        // The last lines come, in their order, though the file hangs when the emperor ends.
+        remote.hang();
+        let start = Instant::now();
+        emperor.signal(Signal::TERM);
+        assert_eq!(emperor.wait(), 0);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+        remote.answer();
+        until("the last line is there", || {
+            log().lines().last().is_some_and(|line| line.starts_with("emperor: all vassals stopped in "))
+        });
     });
 }

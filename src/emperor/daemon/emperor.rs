@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::basis::Basis;
 use super::locks::Locks;
+use super::log_file::Relay;
 use super::renewal::Renewal;
 use super::systemd::Notifier;
 use super::upgrades::Upgrades;
@@ -42,6 +43,8 @@ pub struct Emperor {
     pub is_blind: bool,
     pub about: About,
     pub pid_file: Option<PidFile>,
+    /// The process that copies lines to the file of the log, if there is one.
+    pub log_relay: Option<Relay>,
     pub renewal: Renewal,
     pub locks: Locks,
     pub origin: Rc<Origin>,
@@ -99,6 +102,7 @@ impl Emperor {
                 tyrant: plan.tyrant.is_some(),
             },
             pid_file: None,
+            log_relay: None,
             renewal: Renewal::new(interval, now),
             origin: Rc::clone(origin),
             locks: Locks::new(&plan.discovery.sources, &basis.cwd),

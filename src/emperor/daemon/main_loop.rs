@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::emperor::Emperor;
+use super::log_file;
 use super::own_names;
 use super::requests;
 use super::upgrade_flow;
@@ -53,7 +54,10 @@ pub fn run(mut emperor: Emperor) -> Result<i32> {
     emperor.discovery.finish();
     std::mem::forget((emperor.server, emperor.pid_file));
     match emperor.supervisor.registry().given_up() {
-        0 => Ok(0),
+        0 => {
+            log_file::finish(emperor.log_relay);
+            Ok(0)
+        }
         stuck => Err(Error::new("stop", Count(stuck, "vassal"), "killed, but stuck in the kernel")),
     }
 }

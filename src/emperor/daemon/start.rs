@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::basis::Basis;
 use super::emperor::Emperor;
 use super::locks;
-use super::log_file::{is_log, log_to};
+use super::log_file::{is_relayed, log_to};
 use super::main_loop;
 use super::privileges::{User, drop_groups};
 use super::stale;
@@ -202,10 +202,11 @@ fn settle(emperor: &mut Emperor, plan: &EmperorPlan, saved: Option<&Saved>) -> R
         emperor.locks.look();
         emperor.locks.take(&mut emperor.server, || pause(locks::PAUSE, "start", "an emperor"))?;
     }
+    let before = saved.map(|saved| &*saved.basis.settings);
     if let Some(file) = &plan.log
-        && !(upgraded && is_log(&file.value))
+        && !before.is_some_and(|before| is_relayed(before, &emperor.basis.settings))
     {
-        ok_or_degraded(upgraded, log_to(&file.value))?;
+        emperor.log_relay = ok_or_degraded(upgraded, log_to(&file.value, upgraded))?.flatten();
     }
     // The remaining processes of a killed instance become children of the emperor, which ends them.
     let shares_pids = plan.vassals.namespaces & libc::CLONE_NEWPID as u64 == 0;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::emperor::Emperor;
+use super::log_file;
 use super::stale::{self, Stale};
 use super::upgrade::{self, Tried};
 use super::upgrades::{HANGING_UP, Reason, UnderWay, Upgrades};
@@ -58,6 +59,7 @@ pub(super) fn go_on(emperor: &mut Emperor, now: Instant) {
         if let Some(tried) = emperor.upgrades.upgrade.ended(pid, status) {
             take_verdict(emperor, tried, now);
         }
+        log_file::ended(&mut emperor.log_relay, pid);
     }
     let Some(UnderWay { reason, accepted: Some(since) }) = emperor.upgrades.under_way else { return };
     let is_late = now.saturating_duration_since(since) >= HANGING_UP;
