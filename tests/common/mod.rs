@@ -11,6 +11,7 @@
 // Failing is a test's job.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod cgroups;
 pub mod command;
 pub mod cow;
 pub mod daemon;

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::sandbox::{VASSALS, vassal_path};
 use crate::common::{Sandbox, process, run, sandboxed, unmount, until};
 use rustix::process::Signal;
@@ -231,11 +232,10 @@ fn a_panic_of_the_emperor_is_in_its_log() {
         if sandbox.needs_root("cgroups") {
             return;
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
+        let outermost = OutermostCgroup::open();
         // Of no other sandbox on this machine.
         let own = fs::read_link("/proc/self/ns/pid").unwrap();
-        let group = format!("{}/vassal-test-panic-{}", unified.split(' ').nth(1).unwrap(), own.display());
+        let group = format!("{}/vassal-test-panic-{}", outermost.path.display(), own.display());
         sandbox.vassal("a", "command = sleep 1000");
         // The cgroup of an instance that has ended is busy; std's sleep panics when the kernel fails it.
         let faults = ["inject=unlinkat:error=EBUSY:when=2+", "inject=clock_nanosleep,nanosleep:error=EINVAL"];

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::UNIX_EPOCH;
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::filter::{CLONE_WITH_PIDFD, NEWER_CALLS};
 use crate::common::sandbox::VASSALS;
 use crate::common::{Sandbox, eventually, process, run, sandboxed, until};
@@ -174,6 +175,15 @@ fn unused_name() -> String {
     format!("vassal-{}", UNIX_EPOCH.elapsed().unwrap().as_nanos())
 }
 
+/// The machine's cgroups, where runc finds them. It would enable all controllers in the outermost one, for
+/// good.
+fn cgroups_for_runc(sandbox: &Sandbox) -> OutermostCgroup {
+    let machines = OutermostCgroup::open();
+    sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
+    sandbox.mount(&["--bind", "/dev/null"], "/sys/fs/cgroup/cgroup.subtree_control");
+    machines
+}
+
 fn runc(bundle: &PathBuf, name: &str) -> Command {
     let mut command = Command::new("runc");
     // No cgroups to be had in the sandbox, and none needed.
@@ -188,7 +198,7 @@ fn vassal_init_is_the_entrypoint_of_a_real_container() {
         if sandbox.needs_root("runc") {
             return;
         }
-        sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
+        let machines = cgroups_for_runc(sandbox);
         let show = "echo $PPID $(cat /proc/1/comm) $(cat /proc/sys/kernel/hostname); grep -E \
             'Cap(Prm|Bnd)|Uid' /proc/1/status >/dev/null 2>&1; sleep 1000 & exit 9";
         for name in ["vassal-init", "tini", "dumb-init", "catatonit"] {
@@ -207,6 +217,7 @@ fn vassal_init_is_the_entrypoint_of_a_real_container() {
             .unwrap();
             assert_eq!(status.code().unwrap_or_else(|| 128 + status.signal().unwrap()), 137, "{name}");
         }
+        machines.is_as_it_was();
     });
 }
 
@@ -216,7 +227,7 @@ fn a_container_runtime_stops_the_command_in_order() {
         if sandbox.needs_root("runc") {
             return;
         }
-        sandbox.mount(&["-t", "cgroup2", "none"], "/sys/fs/cgroup");
+        let machines = cgroups_for_runc(sandbox);
         let script = "trap 'exit 4' TERM; while :; do sleep 0.01; done";
         let name = unused_name();
         let mut child =
@@ -224,5 +235,6 @@ fn a_container_runtime_stops_the_command_in_order() {
         until("the command runs", || !process::named("sleep").is_empty());
         run("runc", &["--root", "/run/scratch/runc", "kill", &name, "TERM"]);
         assert_eq!(child.wait().unwrap().code(), Some(4));
+        machines.is_as_it_was();
     });
 }

@@ -4,8 +4,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use crate::common::cgroups::OutermostCgroup;
 use crate::common::sandbox::vassal_path;
 use crate::common::{eventually, process, run, sandboxed, until};
 use rustix::process::Signal;
@@ -14,20 +14,19 @@ use rustix::process::Signal;
 const STEADY: &str = "command = sleep 1000";
 
 /// A directory in a hierarchy that is removed at the end, with what is in it.
-struct Group(PathBuf);
+struct Group(PathBuf, #[allow(dead_code)] Option<OutermostCgroup>);
 
 impl Group {
     /// In the hierarchy of version 2.
     fn unified(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
-        Self::below(mount.split(' ').nth(1).unwrap(), name)
+        let outermost = OutermostCgroup::open();
+        Self::below(&outermost.path.clone(), name, Some(outermost))
     }
 
-    fn below(mount: &str, name: &str) -> Self {
-        let path = Path::new(mount)
+    fn below(mount: &Path, name: &str, outermost: Option<OutermostCgroup>) -> Self {
+        let path = mount
             .join(format!("vassal-test-{name}-{}", fs::read_link("/proc/self/ns/pid").unwrap().display()));
-        let group = Self(path);
+        let group = Self(path, outermost);
         if group.0.exists() {
             // A test that was killed has left it.
             group.remove();
@@ -231,10 +230,10 @@ fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
         if sandbox.needs_root("cgroups") {
             return;
         }
-        let group = Group::unified("way");
+        let machines = OutermostCgroup::alone();
+        let group = Group::below(&machines.path, "way", None);
         let outermost = |file: &str| fs::read_to_string(group.0.with_file_name(file)).unwrap();
         assert!(outermost("cgroup.controllers").contains(UNUSED), "this machine has no {UNUSED}");
-        let is_enabled = outermost("cgroup.subtree_control").contains(UNUSED);
         sandbox.vassal("a", STEADY);
         // As a service manager starts it: in the cgroup that is delegated to it.
         let enter = format!("echo 0 > '{}/cgroup.procs'; exec \"$0\" \"$@\"", group.path());
@@ -260,14 +259,9 @@ fn a_controller_is_enabled_on_the_way_down_and_the_emperor_makes_way() {
         assert_eq!(fs::read_to_string(cgroup.join(LIMIT)).unwrap(), "2097152\n");
         drop(vassal);
         until("no process is left in them", || process::named("sleep").is_empty());
-        let control = group.0.with_file_name("cgroup.subtree_control");
         drop(group);
-        // The cgroups of other tests, which were made meanwhile, may have it until they end. Each try
-        // concerns all cgroups of the machine, so there are few.
-        let end = Instant::now() + Duration::from_secs(20);
-        while !is_enabled && fs::write(&control, format!("-{UNUSED}")).is_err() && Instant::now() < end {
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        machines.give_back(UNUSED);
+        machines.is_as_it_was();
     });
 }
 
@@ -321,7 +315,7 @@ fn what_cannot_be_limited_is_an_error_or_a_warning() {
 /// differs: version 1 beside version 2, or version 2 alone.
 fn memory(name: &str) -> (Group, &'static str) {
     if Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
-        return (Group::below("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes=40M");
+        return (Group::below(Path::new("/sys/fs/cgroup/memory"), name, None), "memory.limit_in_bytes=40M");
     }
     let group = Group::unified(name);
     assert!(group.has_controller("memory"), "this machine limits no memory at all");
@@ -388,7 +382,7 @@ fn an_app_that_may_have_no_more_processes_is_told_of_in_the_log_once() {
             return;
         }
         let group = match Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists() {
-            true => Group::below("/sys/fs/cgroup/pids", "pids"),
+            true => Group::below(Path::new("/sys/fs/cgroup/pids"), "pids", None),
             false => {
                 let group = Group::unified("pids");
                 fs::write(group.0.join("cgroup.subtree_control"), "+pids").unwrap();

@@ -1,0 +1,59 @@
+//! The outermost cgroup of version 2, which all tests of the machine have in common, also those of other
+//! checkouts.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::until;
+
+/// It is locked while this lives: what has controllers from it cannot lose them, so who changes which they
+/// are has it alone.
+pub struct OutermostCgroup {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    directory: File,
+    before: String,
+}
+
+impl OutermostCgroup {
+    /// Beside other tests.
+    pub fn open() -> Self {
+        Self::locked(FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Beside no other test.
+    pub fn alone() -> Self {
+        Self::locked(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn locked(operation: FlockOperation) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2");
+        let path = PathBuf::from(mount.split(' ').nth(1).unwrap());
+        let directory = File::open(&path).unwrap();
+        until("the use of the outermost cgroup", || flock(&directory, operation).is_ok());
+        let mut outermost = Self { path, directory, before: String::new() };
+        outermost.before = fs::read_to_string(outermost.control()).unwrap();
+        outermost
+    }
+
+    /// Takes a controller from the cgroups in it, unless they had it before.
+    pub fn give_back(&self, controller: &str) {
+        if !self.before.contains(controller) {
+            fs::write(self.control(), format!("-{controller}")).unwrap();
+        }
+    }
+
+    /// The cgroups in it have the same controllers as before.
+    pub fn is_as_it_was(&self) {
+        assert_eq!(fs::read_to_string(self.control()).unwrap(), self.before);
+    }
+
+    /// Also where something is mounted over it.
+    fn control(&self) -> String {
+        format!("/proc/self/fd/{}/cgroup.subtree_control", self.directory.as_raw_fd())
+    }
+}
