@@ -56,13 +56,6 @@ pub fn number_inside(pid: i32) -> i32 {
     line.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// Whether the kernel tells which FUSE connection a daemon serves. Linux 6.12 does not yet.
-pub fn has_connection_in_fdinfo(daemon: i32) -> bool {
-    let files = fs::read_dir(format!("/proc/{daemon}/fdinfo")).unwrap();
-    let mut texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
-    texts.any(|text| text.contains("fuse_connection:"))
-}
-
 /// The living processes of that name.
 pub fn named(comm: &str) -> Vec<Process> {
     all().into_iter().filter(|process| process.comm == comm && process.state != 'Z').collect()

@@ -48,10 +48,10 @@ fn a_killed_filesystem_takes_the_instance_along_and_a_new_one_serves() {
             let init = emperor.wait_running(round, "app001");
             let app = process::named("uwsgi").into_iter().map(|process| process.pid);
             let instance: Vec<_> = app.chain([init]).map(Handle::of).collect();
-            let who = kill_daemon();
+            process::signal(process::only("fuse-zip").pid, Signal::KILL);
             instance.iter().for_each(Handle::wait);
             let line = emperor.wait_for_nth(round, "vassal-init[app001]: mountpoint /app lost");
-            assert_names_daemons_death(&line, who);
+            assert_names_daemons_death(&line);
             emperor.wait_for_nth(round, "emperor: app001: mountpoint /app lost: ");
             assert_ne!(emperor.wait_running(round + 1, "app001"), init);
             wait_for_page();
@@ -60,20 +60,12 @@ fn a_killed_filesystem_takes_the_instance_along_and_a_new_one_serves() {
     });
 }
 
-/// Kills fuse-zip; what the log then calls it, which depends on what the kernel tells.
-fn kill_daemon() -> &'static str {
-    let daemon = process::only("fuse-zip").pid;
-    let is_known = process::has_connection_in_fdinfo(daemon);
-    process::signal(daemon, Signal::KILL);
-    if is_known { "the daemon" } else { "a process that a hook had left behind" }
-}
-
 /// Path, cause and time: `mountpoint /app lost: ... (ENOTCONN), 0.4 ms after the daemon died (pid 3, killed
 /// by SIGKILL)`.
-fn assert_names_daemons_death(line: &str, who: &str) {
+fn assert_names_daemons_death(line: &str) {
     let (_, rest) = line.split_once("mountpoint /app lost: ").expect(line);
     let (_, rest) = rest.split_once(" (ENOTCONN), ").expect(line);
-    let (time, rest) = rest.split_once(&format!(" ms after {who} died (pid ")).expect(line);
+    let (time, rest) = rest.split_once(" ms after the daemon died (pid ").expect(line);
     assert!(time.parse::<f64>().is_ok(), "{line}");
     assert!(rest.contains("killed by SIGKILL"), "{line}");
 }
@@ -86,9 +78,9 @@ fn a_lost_mountpoint_is_exit_status_75_from_a_shell() {
         command.args(["--unshare", "fs,pid"]).arg(vassal_path("app001"));
         let mut vassal = sandbox.start("vassal", command);
         wait_for_page();
-        let who = kill_daemon();
+        process::signal(process::only("fuse-zip").pid, Signal::KILL);
         assert_eq!(vassal.wait(), 75);
-        assert_names_daemons_death(&vassal.wait_for("mountpoint /app lost"), who);
+        assert_names_daemons_death(&vassal.wait_for("mountpoint /app lost"));
     });
 }
 

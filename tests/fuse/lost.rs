@@ -165,6 +165,34 @@ fn what_root_had_mounted_is_mounted_by_root_again() {
     });
 }
 
+/// Of two, so that not even a kernel that tells nothing of daemons lets one guess which it is.
+#[test]
+fn a_stopped_daemon_of_roots_is_not_left_behind_either() {
+    sandboxed(|sandbox| {
+        let faulty = sandbox.faulty();
+        let second = sandbox.file("second", "");
+        let lines = format!(
+            "exec-asap = mkdir -p /run/b\nexec-as-root = {}\nexec-as-root = {}\nuid = user001\n{CHECKED}\n\
+             mountpoint-check = /run/b\nmountpoint-check-timeout = 2s\nmountpoint-lost = remount\n\
+             command = sleep 1000",
+            faulty.command("/app", ""),
+            faulty.command_with("/run/b", "", &second)
+        );
+        let vassal = sandbox.vassal_init("vassal", &lines);
+        vassal.wait_for("app started");
+        let daemons: Vec<_> =
+            process::named("faulty-fuse").iter().map(|daemon| Handle::of(daemon.pid)).collect();
+        assert_eq!(daemons.len(), 2);
+        process::signal(process::named("faulty-fuse")[0].pid, Signal::STOP);
+        vassal.wait_for("; running as-root again and restarting the app");
+        vassal.wait_for("mounted again and running, ");
+        // One of them was killed, the other ends by itself.
+        daemons.iter().for_each(Handle::wait);
+        assert_eq!(process::named("faulty-fuse").len(), 2);
+        stop(vassal);
+    });
+}
+
 #[test]
 fn a_filesystem_from_outside_is_not_unmounted_by_force() {
     sandboxed(|sandbox| {
@@ -322,9 +350,8 @@ fn the_emperor_is_told_how_the_mountpoints_are() {
         // In a pid namespace the first pid is PID 1's, and so on.
         let daemon = process::only("faulty-fuse");
         let inside = process::number_inside(daemon.pid);
-        let told = if process::has_connection_in_fdinfo(daemon.pid) { inside } else { 0 };
 
-        let has_all = |up: &MountReport| up.daemon == told && up.round_trip.is_some();
+        let has_all = |up: &MountReport| up.daemon == inside && up.round_trip.is_some();
         let up = eventually("a report with all in it", || Some(link.report()).filter(has_all));
         assert_eq!((up.path.as_path(), up.fs_type.as_str()), (Path::new("/app"), "fuse.faulty"));
         assert_eq!((up.state, up.lost), (MountState::Up, 0));

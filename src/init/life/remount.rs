@@ -122,7 +122,7 @@ fn begin_remount(vassal: &mut Vassal, lost: &Lost) -> Result<Remount, String> {
             unmount_by_force(vassal, &path, mount);
         }
     }
-    end_daemons(vassal);
+    end_daemons(vassal, phase);
     Ok(Remount { phase, plan, lost: lost.what.clone(), since })
 }
 
@@ -145,10 +145,12 @@ fn wait_for(vassal: &mut Vassal, child: Pid) {
     }
 }
 
-/// Kills the daemons of the user whose connection has ended. One that a hook has left behind stopped would
-/// stay for ever, and not every kernel tells which daemon a mount has. A child that is the user looks for
-/// them, since PID 1 may have given up the right to look at processes of others.
-fn end_daemons(vassal: &mut Vassal) {
+/// Kills the daemons whose connection has ended. One that a hook has left behind stopped would stay for ever,
+/// and not every kernel tells which daemon a mount has. A child looks for them: as the user, since PID 1 may
+/// have given up the right to look at processes of others; or as PID 1, which keeps all rights if the phase
+/// is one of root's.
+fn end_daemons(vassal: &mut Vassal, phase: Phase) {
+    let is_users = phase > Phase::AsRoot;
     let procfs = Rc::clone(&vassal.jail.procfs);
     let own = rustix::process::getpid();
     let work = || {
@@ -156,7 +158,7 @@ fn end_daemons(vassal: &mut Vassal) {
         Ok(daemons.iter().map(|pid| format!("{pid} ")).collect())
     };
     // The user's directory may be on the dead mount.
-    let worker = Launch { workdir: None, ..vassal.jail.worker(true) };
+    let worker = Launch { workdir: None, ..vassal.jail.worker(is_users) };
     let user = worker.identity.and_then(|user| user.uid);
     let Ok(child) = worker.work(work) else { return };
     wait_for(vassal, child.pid);

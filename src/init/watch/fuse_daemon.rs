@@ -2,15 +2,17 @@
 //! behind by a hook.
 //!
 //! The kernel tells it to a process that may look at the descriptors of the other, by `fuse_connection` in
-//! proc_pid_fdinfo(5); Linux 6.12 does not yet. That a connection has ended every kernel tells, by poll(2).
+//! proc_pid_fdinfo(5). Linux 6.12 does not yet: there a user's only daemon is taken for that of the user's
+//! only connection. That a connection has ended every kernel tells, by poll(2).
 
 use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::readlinkat;
+use rustix::fs::{AtFlags, StatxFlags, readlinkat, statx};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::files;
+use crate::mount::mountinfo::Mount;
 
 /// How many descriptors of a process are searched for `/dev/fuse`, which daemons have among their first.
 const DESCRIPTORS: RawFd = 64;
@@ -18,10 +20,46 @@ const DESCRIPTORS: RawFd = 64;
 /// How many children of PID 1 are searched, the oldest first: a daemon is older than the app and its orphans.
 const CHILDREN: usize = 256;
 
-/// The children of a process, and the FUSE connections that each of them has open. All pids are those of
-/// `proc`, a procfs.
-pub fn among_children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = (i32, Vec<u64>)> {
-    children(proc, parent).map(move |pid| (pid, connections_of(proc, pid)))
+/// `/dev/fuse` (Documentation/admin-guide/devices.txt of the kernel).
+const DEVICE: (u32, u32) = (10, 229);
+
+/// A child that has `/dev/fuse` open, of which the kernel does not tell the connection.
+#[derive(Debug, Clone, Copy)]
+struct Silent {
+    pid: i32,
+    uid: u32,
+}
+
+/// FUSE connections, each with the child of the process that serves it. `mounts` are asked for where the
+/// kernel does not tell. All pids are those of `proc`, a procfs.
+pub fn among_children(proc: BorrowedFd<'_>, parent: i32, mounts: &dyn Fn() -> Vec<Mount>) -> Vec<(u64, i32)> {
+    let mut told = Vec::new();
+    let mut silent = Vec::new();
+    for pid in children(proc, parent) {
+        let connections = connections_of(proc, pid);
+        if connections.is_empty() && (0..DESCRIPTORS).any(|fd| is_device(proc, pid, fd)) {
+            let uid = numbers_in(proc, &format!("{pid}/status"), "Uid:");
+            let uid = uid.and_then(|uids| uids.first().copied()).unwrap_or(-1) as u32;
+            silent.push(Silent { pid, uid });
+        }
+        told.extend(connections.into_iter().map(|connection| (connection, pid)));
+    }
+    match told.is_empty() && !silent.is_empty() {
+        true => infer(&silent, &mounts()),
+        false => told,
+    }
+}
+
+/// Pairs a user's only daemon with the user's only connection. With more of either nobody knows.
+fn infer(silent: &[Silent], mounts: &[Mount]) -> Vec<(u64, i32)> {
+    let is_alone = |one: &&Silent| silent.iter().filter(|other| other.uid == one.uid).count() == 1;
+    let only_connection = |uid| {
+        let its = mounts.iter().filter(|mount| mount.user() == Some(uid));
+        let mut connections = its.filter_map(Mount::connection);
+        let first = connections.next()?;
+        connections.all(|other| other == first).then_some(first)
+    };
+    silent.iter().filter(is_alone).filter_map(|one| Some((only_connection(one.uid)?, one.pid))).collect()
 }
 
 /// The children of a process that serve a FUSE connection no longer, since it has ended. A daemon that runs
@@ -41,15 +79,25 @@ fn children(proc: BorrowedFd<'_>, parent: i32) -> impl Iterator<Item = i32> {
 fn has_ended_connection(proc: BorrowedFd<'_>, pid: Pid) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
     (0..DESCRIPTORS).any(|fd| {
-        // Below another root or a detached mount only the end of the path is the same.
-        let name = readlinkat(proc, format!("{pid}/fd/{fd}"), Vec::new());
-        if !name.is_ok_and(|name| name.to_bytes().ends_with(b"/fuse")) {
+        if !is_device(proc, pid.as_raw_pid(), fd) {
             return false;
         }
         let Ok(device) = pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()) else { return false };
         let mut fds = [PollFd::new(&device, PollFlags::empty())];
         poll(&mut fds, Some(&Default::default())).is_ok() && fds[0].revents().contains(PollFlags::ERR)
     })
+}
+
+/// Whether a descriptor is of `/dev/fuse`. A file by that name may be on a filesystem that hangs, so that is
+/// not asked.
+fn is_device(proc: BorrowedFd<'_>, pid: i32, fd: RawFd) -> bool {
+    let path = format!("{pid}/fd/{fd}");
+    // Below another root or a detached mount only the end of the path is the same.
+    if !readlinkat(proc, &path, Vec::new()).is_ok_and(|name| name.to_bytes().ends_with(b"/fuse")) {
+        return false;
+    }
+    let stat = statx(proc, &path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty());
+    stat.is_ok_and(|stat| (stat.stx_rdev_major, stat.stx_rdev_minor) == DEVICE)
 }
 
 /// Of any path: a device that was opened below another root has none. What fdinfo tells never touches the
@@ -84,4 +132,36 @@ fn numbers_in(proc: BorrowedFd<'_>, path: &str, field: &str) -> Option<Vec<i32>>
 
 fn read_text(proc: BorrowedFd<'_>, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&files::read_file_at(proc, path).ok()?).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount::mountinfo;
+
+    /// Mounts by connection and user; daemons by pid and user.
+    fn inferred(mounts: &[(u64, u32)], daemons: &[(i32, u32)]) -> Vec<(u64, i32)> {
+        let line = |&(connection, uid): &(u64, u32)| {
+            format!("30 1 0:{connection} / /app rw - fuse.zip zip rw,user_id={uid},group_id=0\n")
+        };
+        let table: String = mounts.iter().map(line).collect();
+        let silent: Vec<_> = daemons.iter().map(|&(pid, uid)| Silent { pid, uid }).collect();
+        infer(&silent, &mountinfo::parse(table.as_bytes()))
+    }
+
+    #[test]
+    fn a_users_only_daemon_serves_the_users_only_connection() {
+        assert_eq!(inferred(&[(9, 1001)], &[(5, 1001)]), [(9, 5)]);
+        // Bound to another place as well.
+        assert_eq!(inferred(&[(9, 1001), (9, 1001)], &[(5, 1001)]), [(9, 5)]);
+        assert_eq!(inferred(&[(8, 0), (9, 1001)], &[(4, 0), (5, 1001)]), [(8, 4), (9, 5)]);
+    }
+
+    #[test]
+    fn of_several_none_is_taken() {
+        assert_eq!(inferred(&[(9, 1001)], &[(5, 1001), (6, 1001)]), []);
+        assert_eq!(inferred(&[(8, 1001), (9, 1001)], &[(5, 1001)]), []);
+        assert_eq!(inferred(&[(9, 1001)], &[(5, 0)]), []);
+        assert_eq!(inferred(&[], &[(5, 1001)]), []);
+    }
 }

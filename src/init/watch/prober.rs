@@ -92,7 +92,7 @@ pub struct Reply {
     pub answer: Answer,
     /// How long the filesystem took to answer.
     pub took: Duration,
-    /// The process that serves the filesystem, if it is a child of PID 1 and the kernel tells which.
+    /// The process that serves the filesystem, if it is a child of PID 1 and known.
     pub daemon: Option<Pid>,
 }
 
@@ -369,15 +369,19 @@ fn look_without_statx(path: &CStr, proc: BorrowedFd<'_>) -> Result<(Answer, u64)
     Ok((Answer::Found(found), mount.map_or(0, |mount| mountinfo::number(mount.device))))
 }
 
-/// The daemon of a FUSE connection; `None` if the kernel does not tell, or if the prober may not look.
+/// The daemon of a FUSE connection; `None` if it is not known, or if the prober may not look.
 ///
 /// /proc may belong to an outer pid namespace, in which the numbers differ from those that PID 1 sees.
 fn daemon_of(connection: u64) -> Option<Pid> {
     let proc = files::open_proc().ok()?;
     let proc = proc.as_fd();
     let parent = fuse_daemon::number_in(proc, "self/status", "PPid:")?;
-    let has_it = |(_, connections): &(i32, Vec<u64>)| connections.contains(&connection);
-    let (daemon, _) = fuse_daemon::among_children(proc, parent).find(has_it)?;
+    let mounts = || {
+        let table = files::read_file_at(proc, "self/mountinfo").unwrap_or_default();
+        mountinfo::parse(&table)
+    };
+    let daemons = fuse_daemon::among_children(proc, parent, &mounts);
+    let (_, daemon) = daemons.into_iter().find(|(served, _)| *served == connection)?;
     Pid::from_raw(fuse_daemon::pid_with_us(proc, daemon)?)
 }
 

@@ -146,13 +146,9 @@ impl Procfs {
     pub fn fuse_daemons(&self) -> Vec<(u64, Pid)> {
         let Some(proc) = self.open_own() else { return Vec::new() };
         let own = rustix::process::getpid();
-        let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid());
-        let mut found = Vec::new();
-        for (pid, connections) in daemons {
-            let Some(pid) = Pid::from_raw(pid) else { continue };
-            found.extend(connections.into_iter().map(|connection| (connection, pid)));
-        }
-        found
+        let mounts = || self.mounts().unwrap_or_default();
+        let daemons = fuse_daemon::among_children(proc.as_fd(), own.as_raw_pid(), &mounts);
+        daemons.into_iter().filter_map(|(connection, pid)| Some((connection, Pid::from_raw(pid)?))).collect()
     }
 
     /// The daemons among the children of a process whose connection has ended, as far as this process may
