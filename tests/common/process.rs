@@ -92,13 +92,21 @@ pub fn signal(pid: i32, signal: Signal) {
 
 /// Whether a process waits for the answer to a FUSE request, or for the first one to be answered.
 pub fn waits_for_fuse(pid: i32) -> bool {
-    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    ["request_wait_answer", "fuse_get_req"].contains(&place.as_str())
+    ["request_wait_answer", "fuse_get_req"].contains(&place_in_the_kernel(pid).as_str())
 }
 
 /// Whether a process waits for events.
 pub fn waits_for_events(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("poll"))
+    place_in_the_kernel(pid).contains("poll")
+}
+
+/// The function in which a process waits. Linux 5.10 calls it `0` in wchan, and tells root in the stack.
+fn place_in_the_kernel(pid: i32) -> String {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    match read("wchan") {
+        place if place == "0" => read("stack").split([' ', '+']).nth(1).unwrap_or_default().to_owned(),
+        place => place,
+    }
 }
 
 /// Waits until a process sleeps: a loop that waits for events has done what there was to do.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::faulty::{self, CHECK_TIMEOUT, CHECKED};
 use crate::common::process::{self, Handle};
 use crate::common::sandbox::{VASSALS, vassal_path};
-use crate::common::{Sandbox, sandboxed, unmount, until};
+use crate::common::{Sandbox, sandboxed, slowness, unmount, until};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 
 /// Reads the file again and again, so that it is nearly always in the filesystem. It never asks for the
@@ -59,6 +59,11 @@ fn a_daemon_outside_that_hangs_does_not_keep_the_instance() {
     });
 }
 
+/// For what hangs in the end, and until then answers late on a slow machine, as much goes on beside it.
+fn checked_slowly() -> String {
+    format!("{CHECKED}\nmountpoint-check-timeout = {}s", CHECK_TIMEOUT.as_secs() * u64::from(slowness()))
+}
+
 #[test]
 fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
     sandboxed(|sandbox| {
@@ -66,7 +71,7 @@ fn mount_tables_that_a_tenant_makes_long_are_not_read_by_the_emperor_itself() {
             return;
         }
         let faulty = sandbox.faulty();
-        sandbox.vassal("a", &format!("uid = user001\n{CHECKED}\n{READER}"));
+        sandbox.vassal("a", &format!("uid = user001\n{}\n{READER}", checked_slowly()));
         let trace = sandbox.path("trace");
         let strace = ["strace", "-D", "-qq", "-o", trace.to_str().unwrap(), "-e", "trace=?open,openat"];
         fs::create_dir_all(VASSALS).unwrap();
@@ -152,7 +157,7 @@ fn instances_that_hang_at_the_same_time_are_all_freed() {
         let names = ["a", "b", "c"];
         let modes = names.map(|name| sandbox.file(&format!("mode-{name}"), ""));
         for name in names {
-            sandbox.vassal(name, &format!("uid = user001\n{CHECKED}\n{READER}"));
+            sandbox.vassal(name, &format!("uid = user001\n{}\n{READER}", checked_slowly()));
         }
         let emperor = sandbox.emperor(&[]);
         let instances: Vec<_> = std::iter::zip(names, &modes)
