@@ -148,8 +148,7 @@ def lose(name):
 @check("both programs installed anew, then an upgrade: no vassal notices")
 def upgrade():
     pid, vassals = main_pid(), [pid_of("hello"), pid_of("app001")]
-    run("install dist/emperor /usr/local/sbin/ && install -m 711 dist/vassal-init /usr/local/sbin/ && "
-        "emperor upgrade")
+    run("install dist/emperor dist/vassal-init /usr/local/sbin/ && emperor upgrade")
     expect_same_emperor(pid)
     now = [pid_of("hello"), pid_of("app001")]
     expect(now == vassals, f"the vassals were {vassals} and are {now}")
@@ -353,8 +352,6 @@ def ordinary_user():
     unit = read("docs/example/emperor-user.service")
     write(f"{units}/emperor.service", unit.replace("user,fs,pid", options))
     write("/home/joe/vassals/own.ini", "[uwsgi]\nuid = root\ncommand = sleep 1000\n")
-    # The emperor is not root, and reads it.
-    run("chmod 755 /usr/local/sbin/vassal-init")
     run(f"chown -R joe: /home/joe; {as_joe} systemctl --user start emperor")
     status = f"{as_joe} emperor status own --is-up"
     run(f"{as_joe} emperor start --wait own; {status}")
