@@ -129,6 +129,20 @@ in_namespaces() {
     return "$status"
 }
 
+# make_run_directory PARENT: RUN, a directory there that goes with this script. Scripts that were killed have
+# left theirs: those go now. Each is locked by its script and what that has started. The caller has a lock on
+# PARENT, so no script has made its own and not locked it yet.
+make_run_directory() {
+    local left
+    for left in "$1"/run.*; do
+        [ ! -d "$left" ] || flock --nonblock "$left" rm -rf "$left" || continue
+    done
+    RUN=$(mktemp -d "$1/run.XXXXXX")
+    trap 'rm -rf "$RUN"' EXIT
+    exec 8<"$RUN"
+    flock 8
+}
+
 # make_cgroups NAME: CGROUPS, one in every tree that has controllers, which a stage takes for the root of that
 # tree (own_cgroups). Version 2 has one tree, and what the machine has not enabled in it is not there.
 make_cgroups() {
