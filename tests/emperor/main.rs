@@ -17,6 +17,7 @@ mod hanging;
 mod inherited;
 mod lifecycle;
 mod monitors;
+mod namespaced;
 mod readiness;
 mod reload;
 mod rootless;
